@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/*
+ * Extended Protection Keys: the hypercall interface between KVM and a guest.
+ *
+ * The KVM series adds this very file as arch/x86/include/uapi/asm/kvm_epk.h;
+ * tests/hygiene compares the two.
+ */
+#ifndef _UAPI_ASM_X86_KVM_EPK_H
+#define _UAPI_ASM_X86_KVM_EPK_H
+
+#include <linux/types.h>
+
+/*
+ * One hypercall number; a0 selects the operation.  64-bit guests at CPL 0 only.
+ * Every operation returns a value >= 0 or a negated error number:
+ *
+ *   -KVM_ENOSYS	EPK is not available to this VM, or the operation is unknown
+ *   -EINVAL		an argument is out of range, or an unused one is not zero
+ *   -EPERM		EPK is not enabled yet
+ *   -EEXIST		EPK is enabled already; the EPT exists; the slot is full
+ *   -ENOENT		the EPT does not exist; the slot is empty
+ *   -EBUSY		a memslot lies in the range that the windows need
+ *   -ENOMEM		the host has no memory for the VM's page tables
+ *
+ * An operation on a range of EPTs or slots checks the whole range first: an
+ * operation that fails has no effect, except that one that runs out of host
+ * memory takes back what it did.
+ */
+#define KVM_HC_EPK			0x4550
+
+#define KVM_EPK_QUERY			0	/* a1: enum kvm_epk_query */
+#define KVM_EPK_ENABLE			1	/* a1: KVM_EPK_VERSION */
+#define KVM_EPK_CREATE			2	/* a1: first EPT, a2: count */
+#define KVM_EPK_FILL			3	/* a1: first EPT, a2: count, a3: KVM_EPK_RUN() */
+#define KVM_EPK_EMPTY			4	/* a1: first EPT, a2: count, a3: KVM_EPK_RUN() */
+#define KVM_EPK_DESTROY			5	/* a1: first EPT, a2: count */
+
+#define KVM_EPK_VERSION			1
+
+/* The EPTP list that VMFUNC leaf 0 indexes is one page of 8-byte entries. */
+#define KVM_EPK_MAX_EPTS		512
+
+/* A slot aliases one naturally aligned block of guest-physical memory. */
+#define KVM_EPK_BLOCK_SHIFT		30
+
+/*
+ * A run of slots: slot + n aliases block + n, for n below count.  A block is
+ * named by its guest-physical address >> KVM_EPK_BLOCK_SHIFT.  KVM_EPK_EMPTY
+ * wants block 0.
+ */
+#define KVM_EPK_RUN(slot, block, count)					\
+	((__u64)(slot) | (__u64)(block) << 16 | (__u64)(count) << 40)
+#define KVM_EPK_RUN_SLOT(run)		((run) & 0xffff)
+#define KVM_EPK_RUN_BLOCK(run)		((run) >> 16 & 0xffffff)
+#define KVM_EPK_RUN_COUNT(run)		((run) >> 40)
+
+/**
+ * enum kvm_epk_query - what KVM_EPK_QUERY can answer, enabled or not
+ * @KVM_EPK_QUERY_VERSION: the highest version that the host speaks
+ * @KVM_EPK_QUERY_NR_EPTS: EPT indices run from 0 to this minus 1; EPT 0 is the
+ *	one that every vCPU starts in and exists while EPK is enabled
+ * @KVM_EPK_QUERY_WINDOW_BASE: guest-physical address of EPT 0's window; the
+ *	window of EPT i starts i * slots blocks above it.  Window i is mapped in
+ *	EPT i alone
+ * @KVM_EPK_QUERY_WINDOW_SLOTS: slots in each window
+ * @KVM_EPK_QUERY_IDENTITY_GPA: guest-physical address of the identity page,
+ *	a read-only struct kvm_epk_identity that differs in each EPT
+ * @KVM_EPK_QUERY_EPTS: EPTs that exist now, EPT 0 included
+ * @KVM_EPK_QUERY_STAT_EXITS: VM exits that EPK has caused in this VM: EPT
+ *	violations that linked a shared table into an EPT, domain faults and
+ *	refused VMFUNCs; hypercalls are not counted
+ * @KVM_EPK_QUERY_STAT_LINKS: of those, the ones that linked a table
+ * @KVM_EPK_QUERY_STAT_FAULTS: of those, the ones that raised a domain fault
+ */
+enum kvm_epk_query {
+	KVM_EPK_QUERY_VERSION,
+	KVM_EPK_QUERY_NR_EPTS,
+	KVM_EPK_QUERY_WINDOW_BASE,
+	KVM_EPK_QUERY_WINDOW_SLOTS,
+	KVM_EPK_QUERY_IDENTITY_GPA,
+	KVM_EPK_QUERY_EPTS,
+	KVM_EPK_QUERY_STAT_EXITS,
+	KVM_EPK_QUERY_STAT_LINKS,
+	KVM_EPK_QUERY_STAT_FAULTS,
+};
+
+/**
+ * struct kvm_epk_identity - the start of the identity page
+ * @ept: index of the EPT through which this page is seen
+ * @version: KVM_EPK_VERSION as enabled
+ *
+ * The rest of the page reads as zero.
+ */
+struct kvm_epk_identity {
+	__u32 ept;
+	__u32 version;
+};
+
+#endif /* _UAPI_ASM_X86_KVM_EPK_H */
