@@ -2,8 +2,8 @@
 /*
  * Extended Protection Keys: the hypercall interface between KVM and a guest.
  *
- * The KVM series adds this very file as arch/x86/include/uapi/asm/kvm_epk.h;
- * tests/hygiene compares the two.
+ * The KVM series adds this very file to the kernel; tests/hygiene compares the
+ * two copies.
  */
 #ifndef _UAPI_ASM_X86_KVM_EPK_H
 #define _UAPI_ASM_X86_KVM_EPK_H
