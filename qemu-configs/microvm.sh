@@ -1,0 +1,66 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# Start a guest that can use EPK under stock QEMU (7.2 or later).  The host
+# needs our KVM series and kvm_intel.epk=1; QEMU itself needs nothing.
+
+set -eu
+
+usage() {
+	cat <<'EOF'
+usage: microvm.sh --kernel FILE [option]... [-- QEMU-ARGUMENT...]
+
+Starts a microvm with its console on standard input and output.
+
+  --kernel FILE    guest kernel (bzImage or vmlinux); required
+  --initrd FILE    initial RAM disk
+  --disk FILE      raw disk image; /dev/vda in the guest
+  --append ARGS    kernel arguments in addition to console=ttyS0
+  --memory MIB     guest memory (512); at most one EPT window's worth of it
+                   can hold domains: see docs/install.md
+  --cpus N         virtual CPUs (1)
+  --cpu MODEL      QEMU's -cpu (host)
+  --qemu PROGRAM   qemu-system-x86_64
+EOF
+}
+
+die() {
+	echo "microvm.sh: $*; try --help" >&2
+	exit 1
+}
+
+kernel='' initrd='' disk='' append='' memory=512 cpus=1 cpu=host
+qemu=qemu-system-x86_64
+
+while [ $# -gt 0 ]; do
+	case $1 in
+	--help) usage; exit 0 ;;
+	--) shift; break ;;
+	--kernel | --initrd | --disk | --append | --memory | --cpus | --cpu | --qemu)
+		[ $# -gt 1 ] || die "$1 needs a value"
+		name=${1#--}
+		eval "$name=\$2"
+		shift 2 ;;
+	*) die "unknown argument '$1'" ;;
+	esac
+done
+
+[ -n "$kernel" ] || die "no --kernel given"
+for file in "$kernel" ${initrd:+"$initrd"} ${disk:+"$disk"}; do
+	[ -r "$file" ] || die "cannot read '$file'"
+done
+[ -w /dev/kvm ] || die "/dev/kvm is missing or not yours to use"
+case $(cat /sys/module/kvm_intel/parameters/epk 2>/dev/null || :) in
+Y) ;;
+N) die "EPK is off on this host; load kvm_intel with epk=1" ;;
+*) die "the KVM of this host has no EPK; see docs/install.md" ;;
+esac
+
+[ -z "$initrd" ] || set -- -initrd "$initrd" "$@"
+[ -z "$disk" ] || set -- -drive "id=root,file=$disk,format=raw,if=none" \
+	-device virtio-blk-device,drive=root "$@"
+
+exec "$qemu" -M microvm,accel=kvm,pit=off,pic=off,rtc=off,x-option-roms=off \
+	-cpu "$cpu" -smp "$cpus" -m "$memory" \
+	-nodefaults -no-user-config -display none -no-reboot -serial stdio \
+	-kernel "$kernel" -append "console=ttyS0 $append" "$@"
