@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * /dev/epk: one context for each open, one initialised context for each
+ * address space.  Every call must come from the opener's address space; a
+ * forked child, which inherits the file, gets -EPERM and opens its own.
+ *
+ * The device keeps the default mode of 0600; a udev rule may hand it to a
+ * group.
+ */
+#include <linux/capability.h>
+#include <linux/fs.h>
+#include <linux/hashtable.h>
+#include <linux/miscdevice.h>
+#include <linux/module.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "epk.h"
+
+/* Initialised contexts by mm, so that one mm never has two. */
+static DEFINE_HASHTABLE(contexts, 6);
+static DEFINE_SPINLOCK(contexts_lock);
+static atomic_t nr_contexts = ATOMIC_INIT(0);
+
+static struct epk_context *context_find(const struct mm_struct *mm)
+{
+	struct epk_context *ctx;
+
+	hash_for_each_possible_rcu(contexts, ctx, node, (unsigned long)mm,
+				   lockdep_is_held(&contexts_lock)) {
+		if (ctx->mm == mm)
+			return ctx;
+	}
+	return NULL;
+}
+
+/**
+ * epk_context_pkru_deny() - what a new thread must not inherit
+ * @mm: the thread's address space
+ *
+ * Context: any.
+ * Return: the access-disable bits of all keys that carry domains in @mm.
+ */
+u32 epk_context_pkru_deny(const struct mm_struct *mm)
+{
+	struct epk_context *ctx;
+	u32 deny = 0;
+
+	if (!atomic_read(&nr_contexts))
+		return 0;
+
+	rcu_read_lock();
+	ctx = context_find(mm);
+	if (ctx)
+		deny = ctx->pkru_deny;
+	rcu_read_unlock();
+	return deny;
+}
+
+/* Reserve the place of @ctx as its mm's only initialised context. */
+static int context_publish(struct epk_context *ctx)
+{
+	int ret = 0;
+
+	spin_lock(&contexts_lock);
+	if (context_find(ctx->mm)) {
+		ret = -EBUSY;
+	} else {
+		hash_add_rcu(contexts, &ctx->node, (unsigned long)ctx->mm);
+		atomic_inc(&nr_contexts);
+	}
+	spin_unlock(&contexts_lock);
+	return ret;
+}
+
+static void context_withdraw(struct epk_context *ctx)
+{
+	spin_lock(&contexts_lock);
+	if (hash_hashed(&ctx->node)) {
+		hash_del_rcu(&ctx->node);
+		atomic_dec(&nr_contexts);
+	}
+	spin_unlock(&contexts_lock);
+}
+
+static int epk_open(struct inode *inode, struct file *file)
+{
+	struct epk_context *ctx;
+
+	if (!current->mm)
+		return -EINVAL;
+	ctx = kzalloc(sizeof(*ctx), GFP_KERNEL_ACCOUNT);
+	if (!ctx)
+		return -ENOMEM;
+
+	mutex_init(&ctx->lock);
+	ctx->mm = current->mm;
+	mmgrab(ctx->mm);
+	file->private_data = ctx;
+	atomic_long_inc(&epk_counters.contexts);
+	return nonseekable_open(inode, file);
+}
+
+/* VMAs and thread records hold the file: none is left. */
+static int epk_release(struct inode *inode, struct file *file)
+{
+	struct epk_context *ctx = file->private_data;
+
+	context_withdraw(ctx);
+	epk_domains_exit(ctx);
+	mmdrop(ctx->mm);
+	atomic_long_dec(&epk_counters.contexts);
+	kfree_rcu(ctx, rcu);
+	return 0;
+}
+
+static bool pkeys_allocated(struct mm_struct *mm, u32 pkeys)
+{
+	unsigned int pkey;
+	bool ret = true;
+
+	mmap_read_lock(mm);
+	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++) {
+		if (pkeys & BIT(pkey) && !mm_pkey_is_allocated(mm, pkey))
+			ret = false;
+	}
+	mmap_read_unlock(mm);
+	return ret;
+}
+
+static long epk_ioc_init(struct epk_context *ctx, struct epk_init __user *arg)
+{
+	struct epk_init init;
+	long ret;
+
+	if (copy_from_user(&init, arg, sizeof(init)))
+		return -EFAULT;
+	if (init.version != EPK_ABI_VERSION || init.rsvd)
+		return -EINVAL;
+	if (!init.pkeys || init.pkeys & ~EPK_PKEYS || !pkeys_allocated(ctx->mm, init.pkeys))
+		return -EINVAL;
+
+	/* Nothing can fail after the context is ready but this: do it first. */
+	init.max_domains = EPK_TABLE_ENTRIES;
+	init.nr_epts = epk_host.nr_epts;
+	init.table_bytes = EPK_TABLE_BYTES;
+	if (copy_to_user(arg, &init, sizeof(init)))
+		return -EFAULT;
+
+	ret = mutex_lock_interruptible(&ctx->lock);
+	if (ret)
+		return ret;
+	ret = context_publish(ctx);
+	if (!ret) {
+		ret = epk_domains_init(ctx, init.pkeys);
+		if (ret)
+			context_withdraw(ctx);
+	}
+	mutex_unlock(&ctx->lock);
+	return ret;
+}
+
+static int domains_get(struct epk_domains *req, void __user *arg)
+{
+	if (copy_from_user(req, arg, sizeof(*req)))
+		return -EFAULT;
+	return !req->num || req->flags ? -EINVAL : 0;
+}
+
+static long epk_ioc_alloc(struct epk_context *ctx, void __user *arg)
+{
+	struct epk_domains req;
+	int *ids;
+	long ret;
+
+	ret = domains_get(&req, arg);
+	if (ret)
+		return ret;
+	if (req.num >= EPK_TABLE_ENTRIES)
+		return -ENOSPC;
+
+	ids = kvmalloc_array(req.num, sizeof(*ids), GFP_KERNEL_ACCOUNT);
+	if (!ids)
+		return -ENOMEM;
+	ret = epk_domains_alloc(ctx, req.num, ids);
+	if (ret)
+		goto out;
+	if (copy_to_user(u64_to_user_ptr(req.ids), ids, req.num * sizeof(*ids))) {
+		/* Another thread may have guessed and freed one: then none but it. */
+		epk_domains_free(ctx, req.num, ids);
+		ret = -EFAULT;
+	}
+out:
+	kvfree(ids);
+	return ret;
+}
+
+static long epk_ioc_free(struct epk_context *ctx, void __user *arg)
+{
+	struct epk_domains req;
+	int *ids;
+	long ret;
+
+	ret = domains_get(&req, arg);
+	if (ret)
+		return ret;
+	if (req.num >= EPK_TABLE_ENTRIES)
+		return -EINVAL;
+
+	ids = kvmalloc_array(req.num, sizeof(*ids), GFP_KERNEL_ACCOUNT);
+	if (!ids)
+		return -ENOMEM;
+	if (copy_from_user(ids, u64_to_user_ptr(req.ids), req.num * sizeof(*ids)))
+		ret = -EFAULT;
+	else
+		ret = epk_domains_free(ctx, req.num, ids);
+	kvfree(ids);
+	return ret;
+}
+
+/* What the host does not count reads as 0. */
+static u64 host_count(enum kvm_epk_query what)
+{
+	return max(epk_hc_query(what), 0L);
+}
+
+static long epk_ioc_stats(struct epk_context *ctx, void __user *arg)
+{
+	struct epk_stats stats = {
+		.pages = atomic_long_read(&ctx->pages),
+		.vm_domains = atomic_long_read(&epk_counters.domains),
+		.vm_epts = host_count(KVM_EPK_QUERY_EPTS),
+		.vm_pages = atomic_long_read(&epk_counters.pages),
+		.vm_exits = host_count(KVM_EPK_QUERY_STAT_EXITS),
+		.vm_faults = host_count(KVM_EPK_QUERY_STAT_FAULTS),
+		.rescues = epk_thread_rescues(),
+	};
+
+	mutex_lock(&ctx->lock);
+	stats.domains = ctx->nr_domains;
+	stats.epts = ctx->nr_epts;
+	mutex_unlock(&ctx->lock);
+	return copy_to_user(arg, &stats, sizeof(stats)) ? -EFAULT : 0;
+}
+
+static long epk_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	struct epk_context *ctx = file->private_data;
+	void __user *uarg = (void __user *)arg;
+
+	if (current->mm != ctx->mm)
+		return -EPERM;
+
+	switch (cmd) {
+	case EPK_IOC_INIT:
+		return epk_ioc_init(ctx, uarg);
+	case EPK_IOC_ALLOC:
+		return epk_ioc_alloc(ctx, uarg);
+	case EPK_IOC_FREE:
+		return epk_ioc_free(ctx, uarg);
+	case EPK_IOC_THREAD:
+		return arg ? -EINVAL : epk_thread_register(file);
+	case EPK_IOC_STATS:
+		return epk_ioc_stats(ctx, uarg);
+	default:
+		return -ENOTTY;
+	}
+}
+
+static const struct file_operations epk_fops = {
+	.owner = THIS_MODULE,
+	.open = epk_open,
+	.release = epk_release,
+	.unlocked_ioctl = epk_ioctl,
+	.mmap = epk_mmap,
+	.llseek = no_llseek,
+};
+
+static struct miscdevice epk_misc = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "epk",
+	.fops = &epk_fops,
+};
+
+/**
+ * epk_contexts_init() - make /dev/epk; everything else is ready
+ *
+ * Return: 0, or what misc_register() says.
+ */
+int epk_contexts_init(void)
+{
+	return misc_register(&epk_misc);
+}
+
+/**
+ * epk_contexts_exit() - remove /dev/epk; no file is open
+ */
+void epk_contexts_exit(void)
+{
+	misc_deregister(&epk_misc);
+}

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Extended Protection Keys, guest module: what its files share.
+ *
+ * Lock order: mmap_lock, epk_context.lock, the EPT mutex in ept.c.  User
+ * memory is never touched under one of the last two.
+ */
+#ifndef EPK_KMOD_H
+#define EPK_KMOD_H
+
+#include <linux/bitmap.h>
+#include <linux/kref.h>
+#include <linux/list.h>
+#include <linux/mm.h>
+#include <linux/mutex.h>
+#include <linux/percpu.h>
+#include <linux/pkeys.h>
+#include <linux/types.h>
+#include <linux/xarray.h>
+
+#include <asm/kvm_epk.h>
+#include <linux/epk.h>
+
+#if !defined(CONFIG_X86_64) || !defined(CONFIG_PREEMPT_NOTIFIERS) ||		\
+	!defined(CONFIG_TRACEPOINTS) || !defined(CONFIG_ARCH_HAS_PKEYS)
+#error "EPK needs X86_64, PREEMPT_NOTIFIERS (KVM selects it), TRACEPOINTS and pkeys"
+#endif
+
+/* Entries of a domain table; index 0 stays unused, so that no ID is 0. */
+#define EPK_TABLE_ENTRIES	8192
+#define EPK_TABLE_BYTES		(EPK_TABLE_ENTRIES * sizeof(struct epk_entry))
+
+#define EPK_NR_PKEYS		16
+/* Key 0 is every other page's and never a domain's. */
+#define EPK_PKEYS		GENMASK(EPK_NR_PKEYS - 1, 1)
+
+/**
+ * struct epk_host - what the host told at load, constant from then on
+ * @nr_epts: EPT indices run from 0 to this minus 1
+ * @slots: slots in each window
+ * @window_pfn: guest page frame at which the window of EPT 0 starts
+ * @identity_pfn: guest page frame of the identity page
+ * @identity: the identity page: reads tell in which EPT the CPU is
+ */
+struct epk_host {
+	unsigned int nr_epts;
+	unsigned int slots;
+	unsigned long window_pfn;
+	unsigned long identity_pfn;
+	const struct kvm_epk_identity *identity;
+};
+
+extern struct epk_host epk_host;
+
+/**
+ * struct epk_counters - what exists in the whole guest
+ * @domains: live domains
+ * @pages: pages of domain memory
+ * @contexts: open files of /dev/epk
+ * @threads: threads with a record
+ */
+struct epk_counters {
+	atomic_long_t domains;
+	atomic_long_t pages;
+	atomic_long_t contexts;
+	atomic_long_t threads;
+};
+
+extern struct epk_counters epk_counters;
+DECLARE_PER_CPU(unsigned long, epk_rescues);
+
+/**
+ * struct epk_domain - one live domain
+ * @regions: its mappings
+ * @id: its ID
+ * @ept: the EPT whose window its pages are mapped through
+ * @pkey: the protection key of its pages
+ * @dying: set while EPK_IOC_FREE checks its list, to find an ID given twice
+ */
+struct epk_domain {
+	struct list_head regions;
+	int id;
+	u16 ept;
+	u8 pkey;
+	bool dying;
+};
+
+/**
+ * struct epk_context - one open of /dev/epk
+ * @mm: the opener's address space; pinned, but not kept in use
+ * @node: in the hash of initialised contexts
+ * @rcu: frees the context after the readers of that hash
+ * @lock: protects all that follows, except @pages
+ * @pkeys: the keys that EPK_IOC_INIT gave; 0 before
+ * @nr_pkeys: number of these
+ * @pkru_deny: the access-disable bits of these
+ * @table: the domain table, EPK_TABLE_ENTRIES long
+ * @generations: the last generation given out for each index
+ * @domains: the domain at each index, or NULL
+ * @indices: the indices in use
+ * @next_index: where the search for a free index starts
+ * @used: for each EPT, the keys that carry a domain there
+ * @by_free: for each number of free keys, the EPTs that have so many
+ * @held: EPTs that this context keeps in existence
+ * @nr_domains: live domains
+ * @nr_epts: EPTs that carry at least one
+ * @pages: pages of domain memory
+ */
+struct epk_context {
+	struct mm_struct *mm;
+	struct hlist_node node;
+	struct rcu_head rcu;
+	struct mutex lock;
+	u32 pkeys;
+	u32 nr_pkeys;
+	u32 pkru_deny;
+	struct epk_entry *table;
+	u16 *generations;
+	struct epk_domain **domains;
+	DECLARE_BITMAP(indices, EPK_TABLE_ENTRIES);
+	unsigned int next_index;
+	u16 used[KVM_EPK_MAX_EPTS];
+	DECLARE_BITMAP(by_free[EPK_NR_PKEYS], KVM_EPK_MAX_EPTS);
+	DECLARE_BITMAP(held, KVM_EPK_MAX_EPTS);
+	unsigned int nr_domains;
+	unsigned int nr_epts;
+	atomic_long_t pages;
+};
+
+/* hypercall.c */
+long epk_hc_query(enum kvm_epk_query what);
+int epk_hc_enable(void);
+int epk_hc_create(unsigned int ept);
+int epk_hc_destroy(unsigned int ept);
+int epk_hc_fill(unsigned int ept, u64 run);
+int epk_hc_empty(unsigned int ept, u64 run);
+
+/* ept.c */
+int epk_epts_init(void);
+void epk_epts_exit(void);
+int epk_ept_get(unsigned int ept);
+void epk_epts_put(const unsigned long *epts);
+int epk_ept_alias(unsigned int ept, unsigned long pfn, unsigned long *alias);
+
+/* place.c */
+void epk_place_init(struct epk_context *ctx);
+int epk_place_pick(struct epk_context *ctx, unsigned int want);
+unsigned int epk_place_free(struct epk_context *ctx, unsigned int ept);
+u8 epk_place_take(struct epk_context *ctx, unsigned int ept);
+void epk_place_put(struct epk_context *ctx, unsigned int ept, u8 pkey);
+
+/* domain.c */
+int epk_domains_init(struct epk_context *ctx, u32 pkeys);
+void epk_domains_exit(struct epk_context *ctx);
+int epk_domains_alloc(struct epk_context *ctx, unsigned int num, int *ids);
+int epk_domains_free(struct epk_context *ctx, unsigned int num, const int *ids);
+struct epk_domain *epk_domain_at(struct epk_context *ctx, u32 index);
+
+/* memory.c */
+int epk_mmap(struct file *file, struct vm_area_struct *vma);
+void epk_domain_unmap(struct epk_context *ctx, struct epk_domain *domain);
+
+/* context.c */
+int epk_contexts_init(void);
+void epk_contexts_exit(void);
+u32 epk_context_pkru_deny(const struct mm_struct *mm);
+
+/* thread.c */
+int epk_threads_init(void);
+void epk_threads_exit(void);
+int epk_thread_register(struct file *file);
+unsigned long epk_thread_rescues(void);
+bool epk_vmfunc(unsigned int ept);
+
+/**
+ * epk_current_ept() - in which EPT is this CPU
+ *
+ * Call with preemption disabled, or take the answer as a hint.
+ */
+static inline u32 epk_current_ept(void)
+{
+	return READ_ONCE(epk_host.identity->ept);
+}
+
+#endif /* EPK_KMOD_H */

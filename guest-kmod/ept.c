@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The VM's EPTs: made when a context first puts a domain there, destroyed when
+ * the last context that did so goes.  A context keeps its EPTs even while they
+ * are empty: making one anew costs the VM exits that link its tables.
+ *
+ * The window of each EPT is filled with the guest's RAM as far as it reaches
+ * when the EPT is made, and on demand from then on.
+ */
+#include <linux/ioport.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
+#include <linux/smp.h>
+
+#include "epk.h"
+
+#define BLOCK_PFN_BITS	(KVM_EPK_BLOCK_SHIFT - PAGE_SHIFT)
+#define BLOCK_PFN_MASK	((1UL << BLOCK_PFN_BITS) - 1)
+
+/**
+ * struct epk_ept - one EPT of the VM
+ * @users: contexts that hold it
+ * @nr_slots: slots of its window in use, all from slot 0 upwards
+ * @slots: block number -> slot, as an xarray value
+ */
+struct epk_ept {
+	unsigned int users;
+	unsigned int nr_slots;
+	struct xarray slots;
+};
+
+static struct epk_ept *epts;
+static DEFINE_MUTEX(epts_lock);
+
+/* Fill the next free slots of @index with @count blocks from @block upwards. */
+static int ept_fill(unsigned int index, unsigned long block, unsigned int count)
+{
+	struct epk_ept *ept = &epts[index];
+	unsigned int i;
+	int ret;
+
+	lockdep_assert_held(&epts_lock);
+
+	for (i = 0; i < count; i++) {
+		ret = xa_err(xa_store(&ept->slots, block + i, xa_mk_value(ept->nr_slots + i),
+				      GFP_KERNEL));
+		if (ret)
+			goto forget;
+	}
+
+	ret = epk_hc_fill(index, KVM_EPK_RUN(ept->nr_slots, block, count));
+	if (ret)
+		goto forget;
+
+	ept->nr_slots += count;
+	return 0;
+
+forget:
+	while (i--)
+		xa_erase(&ept->slots, block + i);
+	return ret;
+}
+
+/* One range of RAM: fill the blocks it touches that are not there yet. */
+static int ept_fill_range(struct resource *res, void *arg)
+{
+	unsigned int index = (unsigned int)(unsigned long)arg;
+	struct epk_ept *ept = &epts[index];
+	u64 block = res->start >> KVM_EPK_BLOCK_SHIFT;
+	u64 last = res->end >> KVM_EPK_BLOCK_SHIFT;
+
+	while (block <= last && xa_load(&ept->slots, block))
+		block++;
+	last = min(last + 1, block + epk_host.slots - ept->nr_slots);
+	if (block >= last)
+		return 0;
+	return ept_fill(index, block, last - block);
+}
+
+static int ept_fill_ram(unsigned int index)
+{
+	int ret = walk_iomem_res_desc(IORES_DESC_NONE, IORESOURCE_SYSTEM_RAM | IORESOURCE_BUSY,
+				      0, -1, (void *)(unsigned long)index, ept_fill_range);
+
+	/* -EINVAL is the walk's word for having found nothing. */
+	return ret == -EINVAL && epts[index].nr_slots ? 0 : ret;
+}
+
+/* An EPT may be left over from a kernel that ran before this one (kexec). */
+static int ept_create(unsigned int index)
+{
+	int ret;
+
+	lockdep_assert_held(&epts_lock);
+
+	ret = epk_hc_create(index);
+	if (ret == -EEXIST) {
+		epk_hc_destroy(index);
+		ret = epk_hc_create(index);
+	}
+	if (ret)
+		return ret;
+
+	ret = ept_fill_ram(index);
+	if (ret)
+		epk_hc_destroy(index);
+	return ret;
+}
+
+static void ept_forget(unsigned int index)
+{
+	xa_destroy(&epts[index].slots);
+	epts[index].nr_slots = 0;
+}
+
+/**
+ * epk_ept_get() - hold an EPT, and make it if nobody did
+ * @ept: index below epk_host.nr_epts
+ *
+ * Context: process; takes the EPT mutex.
+ * Return: 0, or -ENOMEM where guest or host have no memory.
+ */
+int epk_ept_get(unsigned int ept)
+{
+	int ret = 0;
+
+	mutex_lock(&epts_lock);
+	/* EPT 0 is always there, held by the module. */
+	if (!epts[ept].users) {
+		ret = ept_create(ept);
+		if (ret)
+			ept_forget(ept);
+	}
+	if (!ret)
+		epts[ept].users++;
+	mutex_unlock(&epts_lock);
+	return ret;
+}
+
+static void ept_leave(void *dying)
+{
+	u32 ept = epk_current_ept();
+
+	if (ept && test_bit(ept, dying))
+		epk_vmfunc(0);
+}
+
+/**
+ * epk_epts_put() - undo epk_ept_get() for a set of EPTs
+ * @held: bitmap of KVM_EPK_MAX_EPTS
+ *
+ * What nobody holds any more is destroyed, after every CPU has left it.  A
+ * rogue thread may enter it again between the two; the host brings it back.
+ *
+ * Context: process; takes the EPT mutex.
+ */
+void epk_epts_put(const unsigned long *held)
+{
+	DECLARE_BITMAP(dying, KVM_EPK_MAX_EPTS);
+	unsigned int ept;
+
+	bitmap_zero(dying, KVM_EPK_MAX_EPTS);
+
+	mutex_lock(&epts_lock);
+	for_each_set_bit(ept, held, epk_host.nr_epts) {
+		if (!--epts[ept].users)
+			__set_bit(ept, dying);
+	}
+	if (bitmap_empty(dying, KVM_EPK_MAX_EPTS))
+		goto out;
+
+	on_each_cpu(ept_leave, dying, 1);
+	for_each_set_bit(ept, dying, epk_host.nr_epts) {
+		epk_hc_destroy(ept);
+		ept_forget(ept);
+		cond_resched();
+	}
+out:
+	mutex_unlock(&epts_lock);
+}
+
+/**
+ * epk_ept_alias() - where an EPT's window shows a page
+ * @ept: index of an EPT that the caller's context holds
+ * @pfn: page frame of RAM
+ * @alias: the page frame in the window, for a PTE
+ *
+ * Context: process; may take the EPT mutex.
+ * Return: 0, -ENOSPC if every slot of the window aliases another block,
+ * -ENOMEM.
+ */
+int epk_ept_alias(unsigned int ept, unsigned long pfn, unsigned long *alias)
+{
+	unsigned long block = pfn >> BLOCK_PFN_BITS;
+	void *slot = xa_load(&epts[ept].slots, block);
+	int ret = 0;
+
+	if (!slot) {
+		mutex_lock(&epts_lock);
+		slot = xa_load(&epts[ept].slots, block);
+		if (!slot && epts[ept].nr_slots == epk_host.slots)
+			ret = -ENOSPC;
+		else if (!slot)
+			ret = ept_fill(ept, block, 1);
+		if (!ret)
+			slot = xa_load(&epts[ept].slots, block);
+		mutex_unlock(&epts_lock);
+		if (ret)
+			return ret;
+	}
+
+	*alias = epk_host.window_pfn +
+		 (((unsigned long)ept * epk_host.slots + xa_to_value(slot)) << BLOCK_PFN_BITS) +
+		 (pfn & BLOCK_PFN_MASK);
+	return 0;
+}
+
+/**
+ * epk_epts_init() - fill the window of EPT 0, which exists already
+ *
+ * Return: 0, -ENOMEM.
+ */
+int epk_epts_init(void)
+{
+	unsigned int i;
+	int ret;
+
+	epts = kvcalloc(epk_host.nr_epts, sizeof(*epts), GFP_KERNEL);
+	if (!epts)
+		return -ENOMEM;
+	for (i = 0; i < epk_host.nr_epts; i++)
+		xa_init(&epts[i].slots);
+
+	mutex_lock(&epts_lock);
+	ret = ept_fill_ram(0);
+	epts[0].users = 1;
+	mutex_unlock(&epts_lock);
+	if (ret)
+		epk_epts_exit();
+	return ret;
+}
+
+/**
+ * epk_epts_exit() - empty the window of EPT 0; no context is left
+ */
+void epk_epts_exit(void)
+{
+	if (epts[0].nr_slots)
+		epk_hc_empty(0, KVM_EPK_RUN(0, 0, epts[0].nr_slots));
+	ept_forget(0);
+	kvfree(epts);
+}

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The hypercalls, one function each.  <asm/kvm_epk.h> describes them.
+ */
+#include <linux/err.h>
+#include <linux/errno.h>
+#include <linux/kvm_para.h>
+
+#include "epk.h"
+
+/* The host's errors are Linux's own numbers, except KVM_ENOSYS. */
+static long epk_hc(unsigned long op, unsigned long a1, unsigned long a2, unsigned long a3)
+{
+	long ret = kvm_hypercall4(KVM_HC_EPK, op, a1, a2, a3);
+
+	if (ret >= 0)
+		return ret;
+	if (ret == -KVM_ENOSYS)
+		return -EOPNOTSUPP;
+	return IS_ERR_VALUE(ret) ? ret : -EIO;
+}
+
+/**
+ * epk_hc_query() - ask the host one thing
+ * @what: see enum kvm_epk_query
+ *
+ * Return: the answer, -EOPNOTSUPP where the host has no EPK for this VM or does
+ * not know @what.
+ */
+long epk_hc_query(enum kvm_epk_query what)
+{
+	return epk_hc(KVM_EPK_QUERY, what, 0, 0);
+}
+
+/**
+ * epk_hc_enable() - switch EPK on for the whole VM
+ *
+ * Return: 0, -EEXIST if it was on already, -EBUSY if the VM's memory reaches
+ * into the windows, -ENOMEM if the host has none.
+ */
+int epk_hc_enable(void)
+{
+	return epk_hc(KVM_EPK_ENABLE, KVM_EPK_VERSION, 0, 0);
+}
+
+/**
+ * epk_hc_create() - make an EPT, its window empty
+ * @ept: index, not 0
+ *
+ * Return: 0, -EEXIST, -ENOMEM.
+ */
+int epk_hc_create(unsigned int ept)
+{
+	return epk_hc(KVM_EPK_CREATE, ept, 1, 0);
+}
+
+/**
+ * epk_hc_destroy() - take an EPT out of existence, with what its window holds
+ * @ept: index, not 0
+ *
+ * Return: 0, -ENOENT.
+ */
+int epk_hc_destroy(unsigned int ept)
+{
+	return epk_hc(KVM_EPK_DESTROY, ept, 1, 0);
+}
+
+/**
+ * epk_hc_fill() - let slots of an EPT's window alias blocks of RAM
+ * @ept: index
+ * @run: KVM_EPK_RUN() of slots and blocks
+ *
+ * Return: 0, -EEXIST if one of the slots is full, -ENOENT if there is no such
+ * EPT, -ENOMEM.
+ */
+int epk_hc_fill(unsigned int ept, u64 run)
+{
+	return epk_hc(KVM_EPK_FILL, ept, 1, run);
+}
+
+/**
+ * epk_hc_empty() - undo epk_hc_fill()
+ * @ept: index
+ * @run: KVM_EPK_RUN() of slots, block 0
+ *
+ * Return: 0, -ENOENT if one of the slots is empty.
+ */
+int epk_hc_empty(unsigned int ept, u64 run)
+{
+	return epk_hc(KVM_EPK_EMPTY, ept, 1, run);
+}

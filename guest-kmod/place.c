@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Placement: which (EPT, pkey) the next domain of a context gets.
+ *
+ * EPT indices are the VM's, but the keys in each are the process's own: only
+ * the owner's page tables hold aliases.  So each context fills EPT 0 to the
+ * last by itself.  EPTs are kept in one bitmap for each number of free keys,
+ * which makes best fit a search of at most 15 short bitmaps.
+ */
+#include <linux/bitops.h>
+
+#include "epk.h"
+
+/**
+ * epk_place_init() - all keys of all EPTs are free
+ * @ctx: the context, its keys set
+ */
+void epk_place_init(struct epk_context *ctx)
+{
+	bitmap_set(ctx->by_free[ctx->nr_pkeys], 0, epk_host.nr_epts);
+}
+
+/**
+ * epk_place_free() - how many keys are free in an EPT
+ * @ctx: the context, locked
+ * @ept: index
+ */
+unsigned int epk_place_free(struct epk_context *ctx, unsigned int ept)
+{
+	lockdep_assert_held(&ctx->lock);
+	return ctx->nr_pkeys - hweight16(ctx->used[ept]);
+}
+
+/**
+ * epk_place_pick() - choose the EPT for domains that want to be together
+ * @ctx: the context, locked
+ * @want: how many, at most ctx->nr_pkeys
+ *
+ * Best fit, so that groups that come later find room; if no EPT has room for
+ * all, the one that takes most.
+ *
+ * Return: the EPT's index, -ENOSPC if every key of every EPT is taken.
+ */
+int epk_place_pick(struct epk_context *ctx, unsigned int want)
+{
+	unsigned int ept, free;
+
+	lockdep_assert_held(&ctx->lock);
+
+	for (free = want; free <= ctx->nr_pkeys; free++) {
+		ept = find_first_bit(ctx->by_free[free], epk_host.nr_epts);
+		if (ept < epk_host.nr_epts)
+			return ept;
+	}
+	for (free = want - 1; free; free--) {
+		ept = find_first_bit(ctx->by_free[free], epk_host.nr_epts);
+		if (ept < epk_host.nr_epts)
+			return ept;
+	}
+	return -ENOSPC;
+}
+
+/**
+ * epk_place_take() - take a free key of an EPT
+ * @ctx: the context, locked
+ * @ept: index of an EPT with a free key
+ *
+ * Return: the key.
+ */
+u8 epk_place_take(struct epk_context *ctx, unsigned int ept)
+{
+	unsigned int free = epk_place_free(ctx, ept);
+	u8 pkey = __ffs(ctx->pkeys & ~ctx->used[ept]);
+
+	if (!ctx->used[ept])
+		ctx->nr_epts++;
+	ctx->used[ept] |= BIT(pkey);
+	__clear_bit(ept, ctx->by_free[free]);
+	__set_bit(ept, ctx->by_free[free - 1]);
+	return pkey;
+}
+
+/**
+ * epk_place_put() - give a key back
+ * @ctx: the context, locked
+ * @ept: index
+ * @pkey: a key that epk_place_take() gave, its pages unmapped
+ */
+void epk_place_put(struct epk_context *ctx, unsigned int ept, u8 pkey)
+{
+	unsigned int free = epk_place_free(ctx, ept);
+
+	ctx->used[ept] &= ~BIT(pkey);
+	if (!ctx->used[ept])
+		ctx->nr_epts--;
+	__clear_bit(ept, ctx->by_free[free]);
+	__set_bit(ept, ctx->by_free[free + 1]);
+}
