@@ -5,6 +5,9 @@
  * A domain is memory that a thread can touch only between its own
  * domain_begin() and domain_end().  epk(7) explains the concepts; each call
  * has a man page of its own.
+ *
+ * Calls that return int return 0 (or what they say) or a negative error
+ * number, and leave errno alone.  epk_strerror() turns the number into words.
  */
 #ifndef EPK_H
 #define EPK_H
@@ -17,15 +20,146 @@
 extern "C" {
 #endif
 
+/* Users may compile with hidden visibility; these stay visible. */
+#pragma GCC visibility push(default)
+
 #define EPK_VERSION_MAJOR 0
 #define EPK_VERSION_MINOR 1
 
+/* Domains that one thread can hold at a time. */
+#define EPK_MAX_HELD 64
+
 /* The six calls of the EPK paper (USENIX ATC'22). */
+
+/**
+ * alloc_domains() - allocate domain IDs that are cheap to hold together
+ * @num: how many
+ * @dom_ids: room for @num IDs; written only on success.  IDs are positive
+ *
+ * All or none.  The domains have no memory yet.  The IDs of one call share an
+ * EPT where they fit, so that holding several of them needs PKRU alone.
+ * Initialises the library as epk_init(NULL) does if nothing has yet.
+ *
+ * Thread-safe; not async-signal-safe.
+ *
+ * Return: 0, or
+ * -EINVAL: @num is not positive, @dom_ids is NULL, or EPK_BACKEND names no
+ *	backend;
+ * -ENOSPC: that many domains do not fit;
+ * -ENOMEM: no memory for the bookkeeping or for the page tables;
+ * -ENODEV: the backend that EPK_BACKEND names does not work here; any other
+ *	error of epk_init() or of the kernel module, passed on.
+ */
 int alloc_domains(int num, int dom_ids[]);
+
+/**
+ * free_domains() - free domains and unmap all their memory
+ * @num: how many
+ * @dom_ids: their IDs; the array stays the caller's
+ *
+ * All or none: every ID is checked before anything is freed.  A freed ID is
+ * never valid again in practice: the domain that reuses its place gets
+ * another ID until 16,383 others have used that place.
+ *
+ * Thread-safe; not async-signal-safe.  A thread that begins one of the domains
+ * during the call is a bug in the program.
+ *
+ * Return: 0, or
+ * -EINVAL: @num is not positive, @dom_ids is NULL, an ID is not positive, or
+ *	one ID stands twice in @dom_ids;
+ * -ENOENT: an ID was never allocated, or is freed already;
+ * -EPERM: an ID was inherited by fork and belongs to the parent;
+ * -EBUSY: a thread holds one of the domains;
+ * -ENOMEM: the kernel could not unmap.
+ */
 int free_domains(int num, int dom_ids[]);
+
+/**
+ * domain_mmap() - map zeroed memory into a domain
+ * @dom_id: the domain
+ * @addr: hint, or the exact address with MAP_FIXED_NOREPLACE
+ * @len: bytes; rounded up to whole pages of 4 KiB
+ * @prot: PROT_NONE, PROT_READ, or PROT_READ with PROT_WRITE: the most that a
+ *	holder can do.  PROT_WRITE alone means both
+ * @flags: 0 or any of MAP_ANONYMOUS, MAP_PRIVATE or MAP_SHARED (not both; they
+ *	mean the same), MAP_POPULATE (a hint), MAP_FIXED_NOREPLACE
+ *
+ * The memory is not inherited by fork.  Release it with domain_munmap() or
+ * free_domains(), never with munmap(): the library would unmap the range a
+ * second time, whoever owns it by then.
+ *
+ * Thread-safe; not async-signal-safe.
+ *
+ * Return: the address, or MAP_FAILED with errno set to
+ * EINVAL: @dom_id is not positive, @len is 0, @prot or @flags has another bit
+ *	(PROT_EXEC and MAP_FIXED among them), or @addr is misaligned with
+ *	MAP_FIXED_NOREPLACE;
+ * EOVERFLOW: @len rounded up does not fit in a size_t;
+ * ENOENT, EPERM: as for free_domains();
+ * EEXIST: MAP_FIXED_NOREPLACE and something is mapped there;
+ * ENOMEM: no memory, address space or mappings left, or (backend "epk") more
+ *	than RLIMIT_MEMLOCK allows;
+ * any other error of mmap(2), passed on.
+ */
 void *domain_mmap(int dom_id, void *addr, size_t len, int prot, int flags);
+
+/**
+ * domain_munmap() - unmap domain memory
+ * @addr: first byte, a multiple of 4 KiB
+ * @len: bytes; rounded up to whole pages
+ *
+ * The range may be a part of a mapping, or several that touch.
+ *
+ * Thread-safe; not async-signal-safe.
+ *
+ * Return: 0, or
+ * -EINVAL: @addr is misaligned, @len is 0, or some byte is not domain memory;
+ * -EOVERFLOW: the range passes the end of the address space;
+ * -ENOMEM: no memory to split a mapping; nothing is unmapped.
+ */
 int domain_munmap(void *addr, size_t len);
+
+/**
+ * domain_begin() - get the access permission of a domain
+ * @dom_id: the domain
+ * @prot: PROT_READ, or PROT_READ with PROT_WRITE.  PROT_WRITE alone means both
+ *
+ * The right is the calling thread's alone.  A thread that holds domains of
+ * several EPTs is in the EPT of the one that it began last among those that it
+ * still holds, and can access all that it holds there.
+ *
+ * Thread-safe.  Under the backend "epk" async-signal-safe, except for the
+ * first call of a thread; under "mpk" not.
+ *
+ * Return: 0, or
+ * -EINVAL: @dom_id is not positive, or @prot is none of the above;
+ * -ENOENT: never allocated, or freed;
+ * -EPERM: inherited by fork, belongs to the parent;
+ * -EALREADY: the thread holds the domain already; what it holds stays as it is;
+ * -EMFILE: the thread holds EPK_MAX_HELD domains;
+ * -EAGAIN: backend "mpk": other domains hold every key;
+ * -ENOMEM: no memory for a thread's first call, or (backend "mpk") to split a
+ *	mapping;
+ * -EIO: the EPT did not stay the one that was chosen; no right is left open.
+ */
 int domain_begin(int dom_id, int prot);
+
+/**
+ * domain_end() - give up the access permission of a domain
+ * @dom_id: the domain
+ *
+ * If the thread still holds domains of another EPT, it goes back to the EPT of
+ * the one that it began last.
+ *
+ * Thread-safe.  Async-signal-safe as domain_begin() is.
+ *
+ * Return: 0, or
+ * -EINVAL: @dom_id is not positive;
+ * -ENOENT: never allocated, or freed;
+ * -EPERM: inherited by fork, belongs to the parent;
+ * -EACCES: the calling thread does not hold it;
+ * -EIO: the domain is given up, but going back failed; no right is left open.
+ */
 int domain_end(int dom_id);
 
 /**
@@ -39,17 +173,61 @@ struct epk_options {
 };
 
 /**
+ * epk_init() - choose a backend and get the library ready
+ * @options: NULL for all defaults; stays the caller's
+ *
+ * Optional: the first alloc_domains() does it.  Takes every protection key that
+ * is free (backends "epk" and "mpk").  The environment variable EPK_BACKEND
+ * counts unless @options names a backend or the program runs setuid.  With
+ * neither: "epk" if /dev/epk works, else "mpk" if the CPU and the kernel have
+ * protection keys, else "none".
+ *
+ * Thread-safe; not async-signal-safe.
+ *
+ * Return: 0, or
+ * -EINVAL: the backend's name is unknown, or @options->size is too small;
+ * -E2BIG: @options is from a later version and uses what this one lacks;
+ * -EALREADY: the library is initialised; nothing changes;
+ * -ENODEV: the machine lacks what the named backend needs;
+ * -ENOSPC: the process has used up its protection keys itself;
+ * -ENOMEM, -EMFILE: no memory, no file descriptors;
+ * any other error of opening or asking /dev/epk, passed on.
+ */
+int epk_init(const struct epk_options *options);
+
+/**
+ * epk_backend() - the backend in use
+ *
+ * Thread-safe and async-signal-safe.
+ *
+ * Return: "epk", "mpk" or "none"; NULL while the library is not initialised.
+ */
+const char *epk_backend(void);
+
+/**
+ * epk_strerror() - what an error number means when it comes from this library
+ * @error: as returned (negative) or as in errno (positive)
+ *
+ * Thread-safe and async-signal-safe.
+ *
+ * Return: a constant string, never NULL.
+ */
+const char *epk_strerror(int error);
+
+/**
  * struct epk_counts - what the library counts for this process
  * @domains: live domains
  * @epts: EPTs that hold at least one of them (0 unless the backend is "epk")
  * @pages: domain pages that are backed by memory now, 4 KiB each, where the
  *	backend knows it
- * @ept_switches: VMFUNCs that domain_begin() executed, all threads
+ * @ept_switches: VMFUNCs that the library executed, all threads
  * @vm_domains: live domains in the whole guest
  * @vm_epts: EPTs that exist in the VM
  * @vm_pages: domain pages in the whole guest
  * @vm_exits: VM exits that EPK has caused in the VM so far
  * @vm_faults: domain faults in the VM so far
+ *
+ * The vm_ members are 0 unless the backend is "epk".
  */
 struct epk_counts {
 	uint64_t domains;
@@ -63,20 +241,44 @@ struct epk_counts {
 	uint64_t vm_faults;
 };
 
-int epk_init(const struct epk_options *options);
-const char *epk_backend(void);
-const char *epk_strerror(int error);
+/**
+ * epk_counts() - read the counters
+ * @counts: filled in; all zero while the library is not initialised
+ *
+ * Thread-safe; not async-signal-safe.
+ *
+ * Return: 0, -EINVAL (@counts is NULL), or an error of the kernel module.
+ */
 int epk_counts(struct epk_counts *counts);
 
-/* Where a domain lies: EPT index and pkey, or -errno.  Either may be NULL. */
+/**
+ * epk_domain_place() - where a domain lies at this moment
+ * @dom_id: the domain
+ * @ept: set to its EPT index (0 unless the backend is "epk"); may be NULL
+ * @pkey: set to its protection key, or 0 if it has none now; may be NULL
+ *
+ * Thread-safe and async-signal-safe.
+ *
+ * Return: 0, or -EINVAL, -ENOENT or -EPERM as for domain_end().
+ */
 int epk_domain_place(int dom_id, int *ept, int *pkey);
 
-/*
- * Calls @visit for each live mapping until it returns non-zero, and returns
- * that.  The list is a snapshot: @visit may call the library.
+/**
+ * epk_for_each_mapping() - visit all live mappings of all domains
+ * @visit: called for each, without locks held, until it returns non-zero
+ * @arg: handed to @visit
+ *
+ * The list is a snapshot: @visit may call the library.
+ *
+ * Thread-safe; not async-signal-safe.
+ *
+ * Return: what the last @visit returned, 0 if there was none, -EINVAL (@visit
+ * is NULL) or -ENOMEM.
  */
 int epk_for_each_mapping(int (*visit)(int dom_id, void *addr, size_t len, void *arg),
 			 void *arg);
+
+#pragma GCC visibility pop
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: MIT
+/* Domain memory of the backends that use plain anonymous memory. */
+#define _GNU_SOURCE
+#include <sys/mman.h>
+
+#include "backend.h"
+
+/* Private whatever @flags say: nobody inherits it, so that shared is the same. */
+int epk_anon_mmap(void **addr, size_t len, int prot, int flags)
+{
+	int keep = flags & (MAP_POPULATE | MAP_FIXED_NOREPLACE);
+	void *want = *addr, *got;
+	int err;
+
+	got = mmap(want, len, prot, MAP_PRIVATE | MAP_ANONYMOUS | keep, -1, 0);
+	if (got == MAP_FAILED)
+		return -errno;
+	if (keep & MAP_FIXED_NOREPLACE && got != want) {
+		/* Kernels before 4.17 take the address as a hint. */
+		err = -EEXIST;
+		goto unmap;
+	}
+	if (madvise(got, len, MADV_DONTFORK) || madvise(got, len, MADV_DONTDUMP)) {
+		err = -errno;
+		goto unmap;
+	}
+	*addr = got;
+	return 0;
+
+unmap:
+	munmap(got, len);
+	return err;
+}
+
+int epk_anon_munmap(void *addr, size_t len)
+{
+	return munmap(addr, len) ? -errno : 0;
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef EPK_BACKEND_H
+#define EPK_BACKEND_H
+
+#include "mapping.h"
+#include "thread.h"
+
+/**
+ * struct epk_backend - how domains are made and kept
+ * @name: what EPK_BACKEND calls it
+ * @init: fills in the state; on error nothing is left
+ * @alloc: @num new domains; all or none
+ * @free: frees live, unheld, unmapped domains; all or none
+ * @mmap: maps memory into a live domain
+ * @munmap: unmaps a range of domain memory
+ * @populates: mmap() honours MAP_POPULATE by itself
+ * @thread_start: gets the calling thread ready for its first begin; may be NULL
+ * @thread_stop: drops whatever the calling thread holds
+ * @begin: gives the right to @held, which is on the thread's list already
+ * @end: takes the right to slot @slot, and takes it off the list
+ * @counts: fills in what the library does not know itself; may be NULL
+ * @forget: in a forked child: lets go of what belongs to the parent
+ *
+ * @alloc, @free, @mmap, @munmap and @forget run under epk_lock.  All return 0
+ * or a negative error number.
+ */
+struct epk_backend {
+	const char *name;
+	int (*init)(struct epk_state *state);
+	int (*alloc)(int num, int *ids);
+	int (*free)(int num, const int *ids);
+	int (*mmap)(struct epk_mapping *map, void *addr, int flags);
+	int (*munmap)(void *addr, size_t len);
+	bool populates;
+	int (*thread_start)(struct epk_thread *t);
+	void (*thread_stop)(struct epk_thread *t);
+	int (*begin)(struct epk_thread *t, struct epk_held *held);
+	int (*end)(struct epk_thread *t, unsigned int slot);
+	int (*counts)(struct epk_counts *counts);
+	void (*forget)(const struct epk_state *old);
+};
+
+extern const struct epk_backend epk_backend_epk;
+extern const struct epk_backend epk_backend_mpk;
+extern const struct epk_backend epk_backend_none;
+
+/* soft_table.c: the domain table of the backends that have no kernel module. */
+int soft_table_init(struct epk_state *state);
+void soft_table_exit(void);
+int soft_table_alloc(int num, int *ids);
+void soft_table_free(int num, const int *ids);
+void soft_table_set_pkey(int id, uint8_t pkey);
+
+/* anon.c: their memory. */
+int epk_anon_mmap(void **addr, size_t len, int prot, int flags);
+int epk_anon_munmap(void *addr, size_t len);
+
+/* pkeys.c: the process's protection keys.  Key 0 is everybody's. */
+#define EPK_NR_PKEYS	16
+
+bool epk_pkeys_usable(void);
+void epk_pkeys_inherit(uint32_t pkeys);
+uint32_t epk_pkeys_take(void);
+void epk_pkeys_give(uint32_t pkeys);
+uint32_t epk_pkeys_closed(uint32_t pkeys);
+
+#endif /* EPK_BACKEND_H */

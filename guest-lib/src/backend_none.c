@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: MIT
+/* No protection at all, but the same bookkeeping and the same errors. */
+#include "backend.h"
+
+static int none_free(int num, const int *ids)
+{
+	soft_table_free(num, ids);
+	return 0;
+}
+
+static int none_mmap(struct epk_mapping *map, void *addr, int flags)
+{
+	size_t len = map->end - map->start;
+	int err = epk_anon_mmap(&addr, len, map->prot, flags);
+
+	if (err)
+		return err;
+	map->start = (uintptr_t)addr;
+	map->end = map->start + len;
+	return 0;
+}
+
+static void none_thread_stop(struct epk_thread *t)
+{
+	(void)t;
+}
+
+static int none_begin(struct epk_thread *t, struct epk_held *held)
+{
+	(void)t;
+	(void)held;
+	return 0;
+}
+
+static int none_end(struct epk_thread *t, unsigned int slot)
+{
+	epk_held_remove(t, slot);
+	return 0;
+}
+
+static void none_forget(const struct epk_state *old)
+{
+	(void)old;
+	soft_table_exit();
+}
+
+const struct epk_backend epk_backend_none = {
+	.name = "none",
+	.init = soft_table_init,
+	.alloc = soft_table_alloc,
+	.free = none_free,
+	.mmap = none_mmap,
+	.munmap = epk_anon_munmap,
+	.populates = true,
+	.thread_stop = none_thread_stop,
+	.begin = none_begin,
+	.end = none_end,
+	.forget = none_forget,
+};

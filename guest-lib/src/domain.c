@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: MIT
+/* The six calls: check every argument, keep the books, leave the rest to the backend. */
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "backend.h"
+#include "registry.h"
+
+#define PROT_RW		(PROT_READ | PROT_WRITE)
+#define MMAP_FLAGS	(MAP_ANONYMOUS | MAP_PRIVATE | MAP_SHARED | MAP_POPULATE | \
+			 MAP_FIXED_NOREPLACE)
+
+int alloc_domains(int num, int dom_ids[])
+{
+	int saved_errno = errno;
+	int *ids, err;
+
+	if (num <= 0 || !dom_ids)
+		return -EINVAL;
+	/* The backend's own copy: the caller's array changes on success only. */
+	ids = malloc(num * sizeof(*ids));
+	if (!ids) {
+		err = -ENOMEM;
+		goto out;
+	}
+	pthread_mutex_lock(&epk_lock);
+	err = epk_ensure_init();
+	if (!err)
+		err = epk_ops()->alloc(num, ids);
+	if (!err) {
+		epk_registry_add(num, ids);
+		for (int i = 0; i < num; i++)
+			dom_ids[i] = ids[i];
+	}
+	pthread_mutex_unlock(&epk_lock);
+	free(ids);
+out:
+	errno = saved_errno;
+	return err;
+}
+
+static int check_free(int num, const int *ids)
+{
+	struct epk_entry entry;
+	int i, err = 0, marked;
+
+	for (marked = 0; marked < num; marked++) {
+		struct epk_domain *dom;
+
+		err = epk_lookup(ids[marked], &entry);
+		if (err)
+			break;
+		dom = epk_registry_at(EPK_ID_INDEX(ids[marked]));
+		if (dom->marked) {
+			err = -EINVAL;
+			break;
+		}
+		if (epk_threads_hold(ids[marked])) {
+			err = -EBUSY;
+			break;
+		}
+		dom->marked = true;
+	}
+	for (i = 0; i < marked; i++)
+		epk_registry_at(EPK_ID_INDEX(ids[i]))->marked = false;
+	return err;
+}
+
+int free_domains(int num, int dom_ids[])
+{
+	int saved_errno = errno;
+	int i, err;
+
+	if (num <= 0 || !dom_ids)
+		return -EINVAL;
+	pthread_mutex_lock(&epk_lock);
+	err = check_free(num, dom_ids);
+	for (i = 0; i < num && !err; i++)
+		err = epk_mapping_unmap_domain(dom_ids[i], epk_ops()->munmap);
+	if (!err)
+		err = epk_ops()->free(num, dom_ids);
+	if (!err)
+		epk_registry_remove(num, dom_ids);
+	pthread_mutex_unlock(&epk_lock);
+	errno = saved_errno;
+	return err;
+}
+
+/* Rounds up to whole pages. */
+static int page_len(size_t *len)
+{
+	if (!*len)
+		return -EINVAL;
+	if (*len > SIZE_MAX - EPK_PAGE_SIZE + 1)
+		return -EOVERFLOW;
+	*len = (*len + EPK_PAGE_SIZE - 1) & ~(EPK_PAGE_SIZE - 1);
+	return 0;
+}
+
+static int check_mmap(void *addr, size_t *len, int *prot, int flags)
+{
+	if (*prot & ~PROT_RW || flags & ~MMAP_FLAGS)
+		return -EINVAL;
+	if (flags & MAP_PRIVATE && flags & MAP_SHARED)
+		return -EINVAL;
+	if (flags & MAP_FIXED_NOREPLACE && (uintptr_t)addr % EPK_PAGE_SIZE)
+		return -EINVAL;
+	if (*prot & PROT_WRITE)
+		*prot = PROT_RW;
+	return page_len(len);
+}
+
+/*
+ * Has the kernel read a byte of each page, which must be zero: an empty path.
+ * Unlike a load, that cannot raise a signal if memory runs out.
+ */
+static void populate(int id, const char *addr, size_t len)
+{
+	size_t at;
+
+	if (domain_begin(id, PROT_READ))
+		return;
+	for (at = 0; at < len; at += EPK_PAGE_SIZE)
+		if (!access(addr + at, F_OK) || errno == EFAULT)
+			break;
+	domain_end(id);
+}
+
+static int map_locked(struct epk_mapping *map, void *addr, int flags)
+{
+	struct epk_entry entry;
+	int err;
+
+	err = epk_lookup(map->id, &entry);
+	if (err)
+		return err;
+	err = epk_ops()->mmap(map, addr, flags);
+	if (err)
+		return err;
+	err = epk_mapping_insert(map);
+	if (err)
+		epk_ops()->munmap((void *)map->start, map->end - map->start);
+	return err;
+}
+
+void *domain_mmap(int dom_id, void *addr, size_t len, int prot, int flags)
+{
+	struct epk_mapping *map = NULL;
+	int saved_errno = errno;
+	void *got;
+	int err;
+
+	err = check_mmap(addr, &len, &prot, flags);
+	if (err)
+		goto fail;
+	map = calloc(1, sizeof(*map));
+	if (!map) {
+		err = -ENOMEM;
+		goto fail;
+	}
+	map->end = len;
+	map->id = dom_id;
+	map->prot = prot;
+	pthread_mutex_lock(&epk_lock);
+	err = map_locked(map, addr, flags);
+	got = (void *)map->start;
+	pthread_mutex_unlock(&epk_lock);
+	if (err)
+		goto fail;
+	if (flags & MAP_POPULATE && prot && !epk_ops()->populates)
+		populate(dom_id, got, len);
+	errno = saved_errno;
+	return got;
+
+fail:
+	free(map);
+	errno = -err;
+	return MAP_FAILED;
+}
+
+int domain_munmap(void *addr, size_t len)
+{
+	uintptr_t start = (uintptr_t)addr;
+	int saved_errno = errno;
+	int err;
+
+	if (start % EPK_PAGE_SIZE)
+		return -EINVAL;
+	err = page_len(&len);
+	if (err)
+		return err;
+	if (start + len < start)
+		return -EOVERFLOW;
+	pthread_mutex_lock(&epk_lock);
+	err = epk_ops() ? epk_mapping_unmap(start, start + len, epk_ops()->munmap) : -EINVAL;
+	pthread_mutex_unlock(&epk_lock);
+	errno = saved_errno;
+	return err;
+}
+
+/* A thread's first begin.  Kept apart, so that the others stay short. */
+static __attribute__((noinline)) int first_begin(void)
+{
+	int saved_errno = errno;
+	int err = epk_thread_start();
+
+	errno = saved_errno;
+	return err;
+}
+
+int domain_begin(int dom_id, int prot)
+{
+	struct epk_entry entry;
+	struct epk_thread *t;
+	struct epk_held *held;
+	int err;
+
+	if (unlikely(!prot || prot & ~PROT_RW))
+		return -EINVAL;
+	if (prot & PROT_WRITE)
+		prot = PROT_RW;
+	err = epk_lookup(dom_id, &entry);
+	if (unlikely(err))
+		return err;
+	if (unlikely(!epk_self)) {
+		err = first_begin();
+		if (err)
+			return err;
+	}
+	t = epk_self;
+	if (unlikely(epk_held_find(t, dom_id) >= 0))
+		return -EALREADY;
+	if (unlikely(t->nr == EPK_MAX_HELD))
+		return -EMFILE;
+	held = epk_held_push(t, entry, prot);
+	err = epk_now.ops->begin(t, held);
+	if (unlikely(err))
+		epk_held_remove(t, held - t->held);
+	return err;
+}
+
+int domain_end(int dom_id)
+{
+	struct epk_thread *t = epk_self;
+	struct epk_entry entry;
+	int slot, err;
+
+	slot = likely(t) && dom_id > 0 ? epk_held_find(t, dom_id) : -1;
+	if (likely(slot >= 0))
+		return epk_now.ops->end(t, slot);
+	err = epk_lookup(dom_id, &entry);
+	return err ? err : -EACCES;
+}

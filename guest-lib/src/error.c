@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MIT
+#include <errno.h>
+#include <stddef.h>
+
+#include "epk.h"
+
+/* A table, not a switch in a function: the same words for -error and error. */
+static const struct {
+	int error;
+	const char *text;
+} errors[] = {
+	{ 0, "no error" },
+	{ EINVAL, "an argument is out of range, misaligned or not domain memory" },
+	{ ENOENT, "no such domain: never allocated, or freed" },
+	{ EPERM, "the domain belongs to another process (inherited by fork)" },
+	{ EBUSY, "a thread still holds the domain" },
+	{ EALREADY, "the thread holds the domain, or the library is initialised, already" },
+	{ EACCES, "the thread does not hold the domain, or may not open /dev/epk" },
+	{ EMFILE, "the thread holds as many domains as it can, or too many files are open" },
+	{ ENFILE, "too many files are open in the system" },
+	{ EAGAIN, "other domains hold every protection key" },
+	{ ENOSPC, "no room for more domains, or no protection key is free" },
+	{ ENOMEM, "out of memory, address space, mappings or RLIMIT_MEMLOCK" },
+	{ ENODEV, "the machine lacks what the backend needs" },
+	{ EOVERFLOW, "the range passes the end of the address space" },
+	{ EEXIST, "something is mapped at that address" },
+	{ E2BIG, "the options come from a later version and ask for more than this one has" },
+	{ EIO, "the thread could not stay in the domain's EPT; no right is open" },
+};
+
+const char *epk_strerror(int error)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof(errors) / sizeof(errors[0]); i++)
+		if (errors[i].error == error || errors[i].error == -error)
+			return errors[i].text;
+	return "unknown error";
+}

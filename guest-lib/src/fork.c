@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: MIT
+/*
+ * A forked child has none of the domains.  It refuses their IDs, keeps the
+ * protection keys (fork leaves them allocated), and may initialise anew.
+ */
+#define _GNU_SOURCE
+#include "backend.h"
+#include "pkru.h"
+#include "registry.h"
+
+static void lock(void)
+{
+	pthread_mutex_lock(&epk_lock);
+}
+
+static void unlock(void)
+{
+	pthread_mutex_unlock(&epk_lock);
+}
+
+static void child(void)
+{
+	struct epk_state old = epk_now, none = { .fd = -1 };
+
+	if (old.ops) {
+		if (old.closed)
+			wrpkru(rdpkru() | old.closed);
+		epk_state_write(&none);
+		old.ops->forget(&old);
+		epk_threads_forget();
+		epk_mapping_forget();
+		epk_registry_inherit();
+	}
+	unlock();
+}
+
+int epk_fork_setup(void)
+{
+	static bool done;
+	int err;
+
+	if (done)
+		return 0;
+	err = pthread_atfork(lock, unlock, child);
+	done = !err;
+	return -err;
+}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: MIT
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend.h"
+#include "registry.h"
+
+int epk_counts(struct epk_counts *counts)
+{
+	const struct epk_backend *ops;
+	int saved_errno = errno;
+	int err = 0;
+
+	if (!counts)
+		return -EINVAL;
+	memset(counts, 0, sizeof(*counts));
+	pthread_mutex_lock(&epk_lock);
+	ops = epk_ops();
+	if (ops) {
+		if (ops->counts)
+			err = ops->counts(counts);
+		counts->domains = epk_registry_live();
+		counts->ept_switches = epk_threads_switches();
+	}
+	pthread_mutex_unlock(&epk_lock);
+	errno = saved_errno;
+	return err;
+}
+
+int epk_domain_place(int dom_id, int *ept, int *pkey)
+{
+	struct epk_entry entry;
+	int err = epk_lookup(dom_id, &entry);
+
+	if (err)
+		return err;
+	if (ept)
+		*ept = entry.ept;
+	if (pkey)
+		*pkey = entry.pkey;
+	return 0;
+}
+
+/* Copies of all mappings, for the caller to free; their number in @nr. */
+static struct epk_mapping *snapshot(size_t *nr)
+{
+	const struct epk_mapping *map;
+	struct epk_mapping *copy;
+	uint32_t index;
+	size_t i = 0;
+
+	*nr = 0;
+	for (index = 0; index < epk_registry_high(); index++)
+		for (map = epk_registry_at(index)->mappings; map; map = map->next)
+			++*nr;
+	copy = calloc(*nr + 1, sizeof(*copy));
+	if (!copy)
+		return NULL;
+	for (index = 0; index < epk_registry_high(); index++)
+		for (map = epk_registry_at(index)->mappings; map; map = map->next)
+			copy[i++] = *map;
+	return copy;
+}
+
+int epk_for_each_mapping(int (*visit)(int dom_id, void *addr, size_t len, void *arg),
+			 void *arg)
+{
+	struct epk_mapping *maps = NULL;
+	bool ready;
+	size_t nr, i;
+	int err = 0;
+
+	if (!visit)
+		return -EINVAL;
+	pthread_mutex_lock(&epk_lock);
+	ready = epk_ops();
+	if (ready)
+		maps = snapshot(&nr);
+	pthread_mutex_unlock(&epk_lock);
+	if (!ready)
+		return 0;
+	if (!maps)
+		return -ENOMEM;
+	for (i = 0; i < nr && !err; i++)
+		err = visit(maps[i].id, (void *)maps[i].start, maps[i].end - maps[i].start, arg);
+	free(maps);
+	return err;
+}

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: MIT
+/*
+ * A balanced tree by address (tsearch(3)) finds the mapping of a byte; a list
+ * per domain finds the mappings of a domain.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <search.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+#include "mapping.h"
+#include "registry.h"
+#include "state.h"
+
+static void *root;
+
+/* Mappings do not overlap, so that those that do count as equal. */
+static int compare(const void *a, const void *b)
+{
+	const struct epk_mapping *left = a, *right = b;
+
+	if (left->end <= right->start)
+		return -1;
+	return left->start >= right->end;
+}
+
+static struct epk_mapping *find(uintptr_t addr)
+{
+	struct epk_mapping key = { .start = addr, .end = addr + 1 };
+	struct epk_mapping **node = tfind(&key, &root, compare);
+
+	return node ? *node : NULL;
+}
+
+int epk_mapping_insert(struct epk_mapping *map)
+{
+	struct epk_domain *dom = epk_registry_at(EPK_ID_INDEX(map->id));
+
+	if (!tsearch(map, &root, compare))
+		return -ENOMEM;
+	map->next = dom->mappings;
+	map->link = &dom->mappings;
+	if (map->next)
+		map->next->link = &map->next;
+	dom->mappings = map;
+	return 0;
+}
+
+/* Frees @map. */
+void epk_mapping_delete(struct epk_mapping *map)
+{
+	tdelete(map, &root, compare);
+	*map->link = map->next;
+	if (map->next)
+		map->next->link = map->link;
+	free(map);
+}
+
+/* Makes @at a border between mappings.  1: it was none before. */
+static int split(uintptr_t at)
+{
+	struct epk_mapping *left = find(at), *right;
+
+	if (!left || left->start == at)
+		return 0;
+	right = malloc(sizeof(*right));
+	if (!right)
+		return -ENOMEM;
+	*right = *left;
+	right->start = at;
+	left->end = at;
+	if (epk_mapping_insert(right)) {
+		left->end = right->end;
+		free(right);
+		return -ENOMEM;
+	}
+	return 1;
+}
+
+static void join(uintptr_t at)
+{
+	struct epk_mapping *left = find(at - 1), *right = find(at);
+	uintptr_t end = right->end;
+
+	epk_mapping_delete(right);
+	left->end = end;
+}
+
+static bool covered(uintptr_t start, uintptr_t end)
+{
+	struct epk_mapping *map;
+
+	for (; start < end; start = map->end) {
+		map = find(start);
+		if (!map)
+			return false;
+	}
+	return true;
+}
+
+int epk_mapping_unmap(uintptr_t start, uintptr_t end, int (*unmap)(void *addr, size_t len))
+{
+	int first, last, err;
+
+	if (!covered(start, end))
+		return -EINVAL;
+	first = split(start);
+	if (first < 0)
+		return first;
+	last = split(end);
+	if (last < 0) {
+		err = last;
+		goto join_first;
+	}
+	err = unmap((void *)start, end - start);
+	if (err)
+		goto join_last;
+	while (start < end) {
+		struct epk_mapping *map = find(start);
+
+		start = map->end;
+		epk_mapping_delete(map);
+	}
+	return 0;
+
+join_last:
+	if (last)
+		join(end);
+join_first:
+	if (first)
+		join(start);
+	return err;
+}
+
+int epk_mapping_unmap_domain(int id, int (*unmap)(void *addr, size_t len))
+{
+	struct epk_domain *dom = epk_registry_at(EPK_ID_INDEX(id));
+	struct epk_mapping *map;
+	int err;
+
+	while ((map = dom->mappings)) {
+		err = unmap((void *)map->start, map->end - map->start);
+		if (err)
+			return err;
+		epk_mapping_delete(map);
+	}
+	return 0;
+}
+
+/* In a forked child, which has none of the memory. */
+void epk_mapping_forget(void)
+{
+	tdestroy(root, free);
+	root = NULL;
+}

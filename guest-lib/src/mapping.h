@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/* Which memory belongs to which domain.  All under epk_lock. */
+#ifndef EPK_MAPPING_H
+#define EPK_MAPPING_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/**
+ * struct epk_mapping - one range of domain memory
+ * @start: first byte
+ * @end: one past the last
+ * @id: the domain
+ * @prot: the most that a holder can do with it
+ * @next: next mapping of the same domain
+ * @link: what points to this one in the domain's list
+ */
+struct epk_mapping {
+	uintptr_t start;
+	uintptr_t end;
+	int id;
+	int prot;
+	struct epk_mapping *next;
+	struct epk_mapping **link;
+};
+
+int epk_mapping_insert(struct epk_mapping *map);
+void epk_mapping_delete(struct epk_mapping *map);
+int epk_mapping_unmap(uintptr_t start, uintptr_t end, int (*unmap)(void *addr, size_t len));
+int epk_mapping_unmap_domain(int id, int (*unmap)(void *addr, size_t len));
+void epk_mapping_forget(void);
+
+#endif /* EPK_MAPPING_H */

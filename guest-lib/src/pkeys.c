@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT
+#define _GNU_SOURCE
+#include <cpuid.h>
+#include <sys/mman.h>
+
+#include "backend.h"
+#include "pkru.h"
+
+/* Keys that the parent's library had: fork leaves them allocated. */
+static uint32_t inherited;
+
+/* CPUID.7.0:ECX.OSPKE: the kernel has switched protection keys on. */
+bool epk_pkeys_usable(void)
+{
+	unsigned int eax, ebx, ecx, edx;
+
+	return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && ecx & 1u << 4;
+}
+
+void epk_pkeys_inherit(uint32_t pkeys)
+{
+	inherited |= pkeys;
+}
+
+uint32_t epk_pkeys_take(void)
+{
+	uint32_t pkeys = inherited;
+	int pkey;
+
+	while ((pkey = pkey_alloc(0, PKEY_DISABLE_ACCESS)) > 0)
+		pkeys |= 1u << pkey;
+	inherited = 0;
+	return pkeys;
+}
+
+void epk_pkeys_give(uint32_t pkeys)
+{
+	int pkey;
+
+	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++)
+		if (pkeys & 1u << pkey)
+			pkey_free(pkey);
+}
+
+/* The PKRU bits that close all of @pkeys. */
+uint32_t epk_pkeys_closed(uint32_t pkeys)
+{
+	uint32_t closed = 0;
+	int pkey;
+
+	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++)
+		if (pkeys & 1u << pkey)
+			closed |= PKRU_BITS(pkey);
+	return closed;
+}

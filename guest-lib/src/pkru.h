@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The PKRU register: two bits a key, access disable (AD) below write disable
+ * (WD).  Intel SDM volume 3A, 4.6.2.  RDPKRU and WRPKRU stand nowhere else.
+ */
+#ifndef EPK_PKRU_H
+#define EPK_PKRU_H
+
+#include <stdint.h>
+#include <sys/mman.h>
+
+#define PKRU_AD(pkey)	(1u << (2 * (pkey)))
+#define PKRU_WD(pkey)	(2u << (2 * (pkey)))
+#define PKRU_BITS(pkey)	(3u << (2 * (pkey)))
+
+static inline uint32_t rdpkru(void)
+{
+	uint32_t eax, edx;
+
+	asm volatile("rdpkru" : "=a" (eax), "=d" (edx) : "c" (0));
+	return eax;
+}
+
+/* The memory clobber keeps accesses to domain memory on their side of it. */
+static inline void wrpkru(uint32_t pkru)
+{
+	asm volatile("wrpkru" : : "a" (pkru), "c" (0), "d" (0) : "memory");
+}
+
+/* The bits of @pkru that stay set for a right of @prot to @pkey. */
+static inline uint32_t pkru_open(uint32_t pkru, unsigned int pkey, int prot)
+{
+	pkru &= ~PKRU_BITS(pkey);
+	return prot & PROT_WRITE ? pkru : pkru | PKRU_WD(pkey);
+}
+
+static inline uint32_t pkru_close(uint32_t pkru, unsigned int pkey)
+{
+	return pkru | PKRU_BITS(pkey);
+}
+
+#endif /* EPK_PKRU_H */

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the library knows once it is initialised, on a page that is read-only
+ * from then on: no stray write can point it at another table or backend.
+ */
+#ifndef EPK_STATE_H
+#define EPK_STATE_H
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <asm/kvm_epk.h>
+#include <linux/epk.h>
+
+#define EPK_PAGE_SIZE	4096ul
+
+#define likely(x)	__builtin_expect(!!(x), 1)
+#define unlikely(x)	__builtin_expect(!!(x), 0)
+
+struct epk_backend;
+
+/**
+ * struct epk_state - set by init, constant until a fork
+ * @ops: the backend; NULL while the library is not initialised
+ * @table: the domain table; the kernel module's under "epk"
+ * @identity: the identity page, under "epk"
+ * @max_domains: entries of @table
+ * @pkeys: bit k set: pkey k is the library's
+ * @closed: the PKRU bits that close all of @pkeys
+ * @fd: /dev/epk, or -1
+ */
+struct epk_state {
+	const struct epk_backend *ops;
+	const struct epk_entry *table;
+	const struct kvm_epk_identity *identity;
+	uint32_t max_domains;
+	uint32_t pkeys;
+	uint32_t closed;
+	int fd;
+};
+
+union epk_state_page {
+	struct epk_state state;
+	char page[EPK_PAGE_SIZE];
+};
+
+extern union epk_state_page epk_state_page;
+#define epk_now (epk_state_page.state)
+
+/* Guards the registry, the mappings, the list of threads and initialisation. */
+extern pthread_mutex_t epk_lock;
+
+static inline const struct epk_backend *epk_ops(void)
+{
+	return __atomic_load_n(&epk_now.ops, __ATOMIC_ACQUIRE);
+}
+
+/* init.c */
+int epk_init_locked(const char *backend);
+int epk_ensure_init(void);
+void epk_state_write(const struct epk_state *new_state);
+
+/* fork.c */
+int epk_fork_setup(void);
+
+/* registry.c: did a parent have @id when it forked? */
+bool epk_id_inherited(int id);
+
+/* An entry is 8 bytes, written as one store and read as one load. */
+typedef uint64_t epk_raw_entry __attribute__((may_alias));
+_Static_assert(sizeof(struct epk_entry) == sizeof(epk_raw_entry), "one load an entry");
+
+static inline struct epk_entry epk_entry_load(uint32_t index)
+{
+	union {
+		epk_raw_entry raw;
+		struct epk_entry entry;
+	} u;
+
+	u.raw = __atomic_load_n((const epk_raw_entry *)&epk_now.table[index],
+				__ATOMIC_ACQUIRE);
+	return u.entry;
+}
+
+static inline bool epk_entry_find(int id, struct epk_entry *entry)
+{
+	uint32_t index = EPK_ID_INDEX(id);
+
+	if (unlikely(id <= 0 || index >= epk_now.max_domains))
+		return false;
+	*entry = epk_entry_load(index);
+	return likely(entry->id == id);
+}
+
+/* The live domain @id, or why there is none. */
+static inline int epk_lookup(int id, struct epk_entry *entry)
+{
+	if (likely(epk_entry_find(id, entry)))
+		return 0;
+	if (id <= 0)
+		return -EINVAL;
+	return epk_id_inherited(id) ? -EPERM : -ENOENT;
+}
+
+#endif /* EPK_STATE_H */
