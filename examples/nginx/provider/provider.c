@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The provider's front door: what it offers, and how it reports errors.
+ */
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/core_names.h>
+#include <openssl/params.h>
+
+#include <epk.h>
+
+#include "epk_provider.h"
+
+#define PROVIDER_VERSION	"0.1"
+#define PROPERTIES		"provider=epk"
+
+static const OSSL_ITEM reasons[] = {
+	{ EPK_R_NO_DOMAIN, "no memory domain for the cipher context" },
+	{ EPK_R_DOMAIN_BEGIN, "cannot open the cipher context's domain" },
+	{ EPK_R_DOMAIN_END, "cannot close the cipher context's domain" },
+	{ EPK_R_DOMAIN_FREE, "cannot free the cipher context's domain" },
+	{ EPK_R_FORKED, "the cipher context belongs to the parent process" },
+	{ EPK_R_MEMORY, "out of memory" },
+	{ EPK_R_KEY_LENGTH, "wrong key length" },
+	{ EPK_R_IV_LENGTH, "wrong IV length" },
+	{ EPK_R_TAG_LENGTH, "wrong tag length" },
+	{ EPK_R_NO_KEY, "no key set" },
+	{ EPK_R_NO_IV, "no fresh IV set" },
+	{ EPK_R_NO_TAG, "no tag available" },
+	{ EPK_R_TAG_WHEN_SEALING, "a tag cannot be set when encrypting" },
+	{ EPK_R_BAD_TAG, "the tag does not match" },
+	{ EPK_R_AAD_AFTER_DATA, "associated data must come before the payload" },
+	{ EPK_R_TOO_LONG, "message too long for one IV" },
+	{ EPK_R_OUTPUT_TOO_SMALL, "output buffer too small" },
+	{ EPK_R_TLS_AAD, "malformed TLS record header" },
+	{ EPK_R_TLS_RECORD, "TLS record and its header disagree" },
+	{ EPK_R_TLS_IV, "wrong use of the TLS IV" },
+	{ EPK_R_RANDOM, "the kernel gave no random bytes" },
+	{ EPK_R_PARAM, "parameter of the wrong type or size" },
+	{ 0, NULL }
+};
+
+bool raise_error(struct provider *prov, const char *file, int line, const char *func,
+		 enum epk_reason reason, const char *fmt, ...)
+{
+	va_list args;
+
+	prov->new_error(prov->core);
+	prov->set_error_debug(prov->core, file, line, func);
+	va_start(args, fmt);
+	prov->vset_error(prov->core, reason, fmt, args);
+	va_end(args);
+	return false;
+}
+
+/* Names as OpenSSL's own provider registers them, so that ours are found. */
+static const OSSL_ALGORITHM ciphers[] = {
+	{ "AES-128-GCM:id-aes128-GCM:2.16.840.1.101.3.4.1.6", PROPERTIES,
+	  aes128_gcm_functions, "AES-128-GCM in a memory domain" },
+	{ "AES-256-GCM:id-aes256-GCM:2.16.840.1.101.3.4.1.46", PROPERTIES,
+	  aes256_gcm_functions, "AES-256-GCM in a memory domain" },
+	{ "ChaCha20-Poly1305", PROPERTIES,
+	  chacha20_poly1305_functions, "ChaCha20-Poly1305 in a memory domain" },
+	{ NULL, NULL, NULL, NULL }
+};
+
+static const OSSL_ALGORITHM *query(void *provctx, int operation, int *no_cache)
+{
+	(void)provctx;
+	*no_cache = 0;
+	return operation == OSSL_OP_CIPHER ? ciphers : NULL;
+}
+
+static const OSSL_ITEM *get_reason_strings(void *provctx)
+{
+	(void)provctx;
+	return reasons;
+}
+
+static const OSSL_PARAM *gettable_params(void *provctx)
+{
+	static const OSSL_PARAM known[] = {
+		OSSL_PARAM_utf8_ptr(OSSL_PROV_PARAM_NAME, NULL, 0),
+		OSSL_PARAM_utf8_ptr(OSSL_PROV_PARAM_VERSION, NULL, 0),
+		OSSL_PARAM_utf8_ptr(OSSL_PROV_PARAM_BUILDINFO, NULL, 0),
+		OSSL_PARAM_int(OSSL_PROV_PARAM_STATUS, NULL),
+		OSSL_PARAM_END
+	};
+
+	(void)provctx;
+	return known;
+}
+
+static int get_params(void *provctx, OSSL_PARAM params[])
+{
+	OSSL_PARAM *p;
+
+	(void)provctx;
+	p = OSSL_PARAM_locate(params, OSSL_PROV_PARAM_NAME);
+	if (p && !OSSL_PARAM_set_utf8_ptr(p, "EPK provider"))
+		return 0;
+	p = OSSL_PARAM_locate(params, OSSL_PROV_PARAM_VERSION);
+	if (p && !OSSL_PARAM_set_utf8_ptr(p, PROVIDER_VERSION))
+		return 0;
+	p = OSSL_PARAM_locate(params, OSSL_PROV_PARAM_BUILDINFO);
+	if (p && !OSSL_PARAM_set_utf8_ptr(p, "epk " PROVIDER_VERSION))
+		return 0;
+	p = OSSL_PARAM_locate(params, OSSL_PROV_PARAM_STATUS);
+	return !p || OSSL_PARAM_set_int(p, 1);
+}
+
+static void teardown(void *provctx)
+{
+	struct provider *prov = provctx;
+
+	free(prov->backend);
+	free(prov);
+}
+
+static const OSSL_DISPATCH provider_functions[] = {
+	{ OSSL_FUNC_PROVIDER_TEARDOWN, (void (*)(void))teardown },
+	{ OSSL_FUNC_PROVIDER_GETTABLE_PARAMS, (void (*)(void))gettable_params },
+	{ OSSL_FUNC_PROVIDER_GET_PARAMS, (void (*)(void))get_params },
+	{ OSSL_FUNC_PROVIDER_QUERY_OPERATION, (void (*)(void))query },
+	{ OSSL_FUNC_PROVIDER_GET_REASON_STRINGS, (void (*)(void))get_reason_strings },
+	{ 0, NULL }
+};
+
+/*
+ * "backend = NAME" in the provider's section of openssl.cnf.  Copied now,
+ * because a server may clear its environment and OpenSSL its configuration
+ * before the first context is made.
+ */
+static bool read_backend(struct provider *prov, OSSL_FUNC_core_get_params_fn *core_get_params)
+{
+	char *backend = NULL;
+	OSSL_PARAM params[] = {
+		OSSL_PARAM_construct_utf8_ptr("backend", &backend, 0),
+		OSSL_PARAM_construct_end()
+	};
+
+	if (!core_get_params || !core_get_params(prov->core, params))
+		return true;
+	if (!backend || !*backend || !strcmp(backend, "auto"))
+		return true;
+	prov->backend = strdup(backend);
+	return prov->backend;
+}
+
+__attribute__((visibility("default")))
+int OSSL_provider_init(const OSSL_CORE_HANDLE *core, const OSSL_DISPATCH *in,
+		       const OSSL_DISPATCH **out, void **provctx)
+{
+	OSSL_FUNC_core_get_params_fn *core_get_params = NULL;
+	struct provider *prov = calloc(1, sizeof(*prov));
+
+	if (!prov)
+		return 0;
+	prov->core = core;
+	for (; in->function_id; in++) {
+		switch (in->function_id) {
+		case OSSL_FUNC_CORE_GET_PARAMS:
+			core_get_params = OSSL_FUNC_core_get_params(in);
+			break;
+		case OSSL_FUNC_CORE_NEW_ERROR:
+			prov->new_error = OSSL_FUNC_core_new_error(in);
+			break;
+		case OSSL_FUNC_CORE_SET_ERROR_DEBUG:
+			prov->set_error_debug = OSSL_FUNC_core_set_error_debug(in);
+			break;
+		case OSSL_FUNC_CORE_VSET_ERROR:
+			prov->vset_error = OSSL_FUNC_core_vset_error(in);
+			break;
+		}
+	}
+	if (!prov->new_error || !prov->set_error_debug || !prov->vset_error ||
+	    box_setup() || !read_backend(prov, core_get_params)) {
+		teardown(prov);
+		return 0;
+	}
+	*provctx = prov;
+	*out = provider_functions;
+	return 1;
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef PROVIDER_TEST_H
+#define PROVIDER_TEST_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/provider.h>
+
+#include <epk.h>
+
+/* Where the Makefile puts epk.so and the certificate. */
+#define BUILD_DIR	(getenv("BUILD_DIR") ? getenv("BUILD_DIR") : "build")
+
+static inline void assert_ossl(int ok)
+{
+	if (ok <= 0)
+		ERR_print_errors_fp(stderr);
+	assert_true(ok > 0);
+}
+
+/* A library context as openssl.cnf makes it, with the epk provider or not. */
+static inline OSSL_LIB_CTX *make_libctx(int with_epk)
+{
+	OSSL_LIB_CTX *libctx = OSSL_LIB_CTX_new();
+
+	assert_non_null(libctx);
+	assert_non_null(OSSL_PROVIDER_load(libctx, "default"));
+	if (with_epk) {
+		assert_ossl(OSSL_PROVIDER_set_default_search_path(libctx, BUILD_DIR));
+		assert_ossl(OSSL_PROVIDER_load(libctx, "epk") != NULL);
+		assert_ossl(EVP_set_default_properties(libctx, "?provider=epk"));
+	}
+	return libctx;
+}
+
+static inline uint64_t live_domains(void)
+{
+	struct epk_counts counts;
+
+	assert_int_equal(epk_counts(&counts), 0);
+	return counts.domains;
+}
+
+#endif /* PROVIDER_TEST_H */

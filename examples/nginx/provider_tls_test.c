@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Whole TLS connections in memory between the epk provider at one end and
+ * OpenSSL's own at the other.
+ */
+#include <openssl/rand.h>
+#include <openssl/ssl.h>
+
+#include "provider_test.h"
+
+#define MESSAGE_MAX	70000
+
+static OSSL_LIB_CTX *with_epk, *plain;
+
+struct suite {
+	int version;
+	const char *name;
+};
+
+static const struct suite suites[] = {
+	{ TLS1_2_VERSION, "ECDHE-ECDSA-AES128-GCM-SHA256" },
+	{ TLS1_2_VERSION, "ECDHE-ECDSA-AES256-GCM-SHA384" },
+	{ TLS1_2_VERSION, "ECDHE-ECDSA-CHACHA20-POLY1305" },
+	{ TLS1_3_VERSION, "TLS_AES_128_GCM_SHA256" },
+	{ TLS1_3_VERSION, "TLS_AES_256_GCM_SHA384" },
+	{ TLS1_3_VERSION, "TLS_CHACHA20_POLY1305_SHA256" },
+};
+
+#define NR_SUITES	(sizeof(suites) / sizeof(suites[0]))
+
+struct link {
+	SSL_CTX *server_ctx, *client_ctx;
+	SSL *server, *client;
+};
+
+static SSL_CTX *make_ctx(OSSL_LIB_CTX *libctx, const struct suite *suite, int is_server)
+{
+	SSL_CTX *ctx = SSL_CTX_new_ex(libctx, NULL, is_server ? TLS_server_method() :
+						    TLS_client_method());
+	char path[4096];
+
+	assert_ossl(ctx != NULL);
+	assert_ossl(SSL_CTX_set_min_proto_version(ctx, suite->version));
+	assert_ossl(SSL_CTX_set_max_proto_version(ctx, suite->version));
+	if (suite->version == TLS1_3_VERSION)
+		assert_ossl(SSL_CTX_set_ciphersuites(ctx, suite->name));
+	else
+		assert_ossl(SSL_CTX_set_cipher_list(ctx, suite->name));
+	if (!is_server)
+		return ctx;
+	snprintf(path, sizeof(path), "%s/cert.pem", BUILD_DIR);
+	assert_ossl(SSL_CTX_use_certificate_file(ctx, path, SSL_FILETYPE_PEM));
+	snprintf(path, sizeof(path), "%s/key.pem", BUILD_DIR);
+	assert_ossl(SSL_CTX_use_PrivateKey_file(ctx, path, SSL_FILETYPE_PEM));
+	return ctx;
+}
+
+static SSL *make_end(SSL_CTX *ctx)
+{
+	SSL *ssl = SSL_new(ctx);
+
+	assert_non_null(ssl);
+	SSL_set_bio(ssl, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
+	return ssl;
+}
+
+/* Carries what @from has written to @to; flips one bit of byte @flip if >= 0. */
+static size_t carry_flipped(SSL *from, SSL *to, int flip)
+{
+	char *bytes;
+	long len = BIO_get_mem_data(SSL_get_wbio(from), &bytes);
+
+	if (len <= 0)
+		return 0;
+	if (flip >= 0) {
+		assert_true(flip < len);
+		bytes[flip] ^= 4;
+	}
+	assert_int_equal(BIO_write(SSL_get_rbio(to), bytes, len), len);
+	BIO_reset(SSL_get_wbio(from));
+	return len;
+}
+
+static size_t carry(SSL *from, SSL *to)
+{
+	return carry_flipped(from, to, -1);
+}
+
+static void connect_ends(struct link *l, const struct suite *suite, int epk_serves)
+{
+	int done_s = 0, done_c = 0, rounds = 0;
+
+	l->server_ctx = make_ctx(epk_serves ? with_epk : plain, suite, 1);
+	l->client_ctx = make_ctx(epk_serves ? plain : with_epk, suite, 0);
+	l->server = make_end(l->server_ctx);
+	l->client = make_end(l->client_ctx);
+	SSL_set_accept_state(l->server);
+	SSL_set_connect_state(l->client);
+	while (!done_s || !done_c) {
+		done_c = SSL_do_handshake(l->client) == 1;
+		carry(l->client, l->server);
+		done_s = SSL_do_handshake(l->server) == 1;
+		carry(l->server, l->client);
+		if (rounds++ > 10)
+			assert_ossl(0);
+	}
+	assert_string_equal(SSL_CIPHER_get_name(SSL_get_current_cipher(l->client)), suite->name);
+	/* takes the session tickets */
+	assert_true(SSL_read(l->client, &rounds, 1) < 0);
+	ERR_clear_error();
+}
+
+static void disconnect(struct link *l)
+{
+	SSL_free(l->server);
+	SSL_free(l->client);
+	SSL_CTX_free(l->server_ctx);
+	SSL_CTX_free(l->client_ctx);
+}
+
+static void pass(SSL *from, SSL *to, const uint8_t *bytes, size_t len)
+{
+	static uint8_t got[MESSAGE_MAX];
+	size_t n, at = 0;
+
+	assert_ossl(SSL_write_ex(from, bytes, len, &n));
+	assert_int_equal(n, len);
+	carry(from, to);
+	while (at < len) {
+		assert_ossl(SSL_read_ex(to, got + at, sizeof(got) - at, &n));
+		at += n;
+	}
+	assert_int_equal(at, len);
+	assert_memory_equal(got, bytes, len);
+}
+
+static void pass_all_sizes(struct link *l)
+{
+	static const size_t sizes[] = { 1, 2, 15, 16, 17, 63, 64, 65, 1000, 4096, 16383, 16384,
+					16385, 40000, MESSAGE_MAX };
+	static uint8_t bytes[MESSAGE_MAX];
+	size_t i;
+
+	RAND_bytes(bytes, sizeof(bytes));
+	for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		pass(l->client, l->server, bytes, sizes[i]);
+		pass(l->server, l->client, bytes + 1, sizes[i] - 1 ? sizes[i] - 1 : 1);
+	}
+	for (i = 1; i < 300; i++)
+		pass(l->server, l->client, bytes + i, i);
+}
+
+static void records_pass_both_ways(void **state)
+{
+	uint64_t before = live_domains();
+	struct link l;
+	size_t i;
+	int epk_serves;
+
+	(void)state;
+	for (i = 0; i < NR_SUITES; i++) {
+		for (epk_serves = 0; epk_serves < 2; epk_serves++) {
+			connect_ends(&l, &suites[i], epk_serves);
+			/* one for each direction, at the end that has the provider */
+			assert_int_equal(live_domains(), before + 2);
+			pass_all_sizes(&l);
+			disconnect(&l);
+			assert_int_equal(live_domains(), before);
+		}
+	}
+}
+
+static void key_update_keeps_the_link(void **state)
+{
+	static const uint8_t bytes[1000] = { 42 };
+	struct link l;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < NR_SUITES; i++) {
+		if (suites[i].version != TLS1_3_VERSION)
+			continue;
+		connect_ends(&l, &suites[i], 1);
+		pass(l.client, l.server, bytes, sizeof(bytes));
+		assert_ossl(SSL_key_update(l.server, SSL_KEY_UPDATE_REQUESTED));
+		pass(l.server, l.client, bytes, sizeof(bytes));
+		pass(l.client, l.server, bytes, sizeof(bytes));
+		pass(l.server, l.client, bytes, sizeof(bytes));
+		disconnect(&l);
+	}
+}
+
+/* A flipped bit anywhere in a record: rejected, and the peer is told why. */
+static void flip_once(const struct suite *suite, int epk_serves, int flip)
+{
+	static const uint8_t bytes[100] = { 7 };
+	uint8_t got[200];
+	SSL *good, *bad;
+	struct link l;
+	size_t n;
+
+	connect_ends(&l, suite, epk_serves);
+	good = epk_serves ? l.client : l.server;
+	bad = epk_serves ? l.server : l.client;
+	assert_ossl(SSL_write_ex(good, bytes, sizeof(bytes), &n));
+	carry_flipped(good, bad, flip);
+	ERR_clear_error();
+	assert_int_equal(SSL_read_ex(bad, got, sizeof(got), &n), 0);
+	assert_int_equal(SSL_get_error(bad, 0), SSL_ERROR_SSL);
+	assert_int_equal(ERR_GET_REASON(ERR_peek_last_error()),
+			 SSL_R_DECRYPTION_FAILED_OR_BAD_RECORD_MAC);
+	assert_true(carry(bad, good) > 0);
+	ERR_clear_error();
+	assert_int_equal(SSL_read_ex(good, got, sizeof(got), &n), 0);
+	assert_int_equal(ERR_GET_REASON(ERR_peek_last_error()), SSL_R_SSLV3_ALERT_BAD_RECORD_MAC);
+	disconnect(&l);
+}
+
+static void flipped_record_is_rejected(void **state)
+{
+	/* first byte after the header, inside the payload, first of the tag */
+	static const int flips[] = { 5, 50, 5 + 100 + 1 };
+	size_t i, f;
+	int epk_serves;
+
+	(void)state;
+	for (i = 0; i < NR_SUITES; i++)
+		for (f = 0; f < sizeof(flips) / sizeof(flips[0]); f++)
+			for (epk_serves = 0; epk_serves < 2; epk_serves++)
+				flip_once(&suites[i], epk_serves, flips[f]);
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	plain = make_libctx(0);
+	with_epk = make_libctx(1);
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(records_pass_both_ways),
+		cmocka_unit_test(key_update_keeps_the_link),
+		cmocka_unit_test(flipped_record_is_rejected),
+	};
+
+	return cmocka_run_group_tests_name("provider_tls", tests, setup, NULL);
+}
