@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: MIT
+# make help says what there is.
+RUN := tests/testbed/run.py
+RUN_CPUS := $(addprefix --cpus ,$(CPUS))
+
+help:
+	@sed -n 's/^## \{0,1\}//p' Makefile
+
+## Targets:
+##   demo            NGINX in an emulated guest, each session's key in a domain; the attack
+##   check           all tests: unit tests, hygiene, emulated tests on one and two CPUs
+##   check-unit      the library's unit tests, on this machine
+##   check-hygiene   the KVM series and the sources: applies, builds, checkpatch
+##   check-guest     the emulated tests: TESTS="name name" CPUS="1 2" choose
+##   build           library, tests, guest module, NGINX case
+##   kernel          the test kernel; prints where it is
+##   packages        what Debian packages the rest needs
+##   install         library (PREFIX, DESTDIR)
+##   clean           what was built in the tree; the cache stays (~/.cache/epk or EPK_CACHE)
+
+packages:
+	@tests/testbed/packages.sh
+
+kernel: packages
+	@tests/testbed/kernel.sh
+
+build: packages
+	@kernel=$$(tests/testbed/kernel.sh) && tests/testbed/build.sh $$kernel
+
+check: packages
+	@$(RUN)
+
+check-guest: packages
+	@$(RUN) --emulated $(RUN_CPUS) $(TESTS)
+
+check-unit: packages
+	@$(RUN) --native unit
+
+check-hygiene: packages
+	@$(RUN) --native hygiene
+
+demo: packages
+	@tests/testbed/run.py --demo
+
+install:
+	$(MAKE) -C guest-lib install
+
+clean:
+	$(MAKE) -C guest-lib clean
+	$(MAKE) -C guest-kmod clean
+	$(MAKE) -C examples/nginx clean
+	$(MAKE) -C tests/guest clean
+	$(MAKE) -C tests/unit clean
+	$(MAKE) -C tests/testbed clean
+
+.PHONY: help packages kernel build check check-guest check-unit check-hygiene demo install clean

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * For tests that use /dev/epk itself, without the library: checks, the two
+ * instructions, and memory accesses that may fail.
+ *
+ * A test program returns epk_test_result(): 0 passed, 1 failed; EPK_SKIP() exits 77.
+ */
+#ifndef EPK_TEST_H
+#define EPK_TEST_H
+
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <asm/kvm_epk.h>
+#include <linux/epk.h>
+
+static int epk_checks, epk_failures;
+
+#define CHECK(condition)							\
+	epk_check(condition, __FILE__, __LINE__, #condition, "")
+
+#define CHECK_EQ(a, b)								\
+	do {									\
+		long long a_ = (a), b_ = (b);					\
+		char text_[64];							\
+										\
+		snprintf(text_, sizeof(text_), ": %lld, %lld", a_, b_);		\
+		epk_check(a_ == b_, __FILE__, __LINE__, #a " == " #b, text_);	\
+	} while (0)
+
+/* For what the rest of the program builds on. */
+#define REQUIRE(condition)							\
+	do {									\
+		if (!CHECK(condition)) {					\
+			perror("errno");					\
+			exit(1);						\
+		}								\
+	} while (0)
+
+#define EPK_SKIP(reason)							\
+	do {									\
+		puts(reason);							\
+		exit(77);							\
+	} while (0)
+
+static inline bool epk_check(bool ok, const char *file, int line, const char *what,
+			     const char *text)
+{
+	__atomic_fetch_add(&epk_checks, 1, __ATOMIC_RELAXED);
+	if (ok)
+		return true;
+	/* A test that goes wrong everywhere says so often enough. */
+	if (__atomic_add_fetch(&epk_failures, 1, __ATOMIC_RELAXED) <= 30)
+		printf("%s:%d: failed: %s%s\n", file, line, what, text);
+	return false;
+}
+
+static inline int epk_test_result(void)
+{
+	printf("%d checks, %d failed\n", epk_checks, epk_failures);
+	return epk_failures || !epk_checks;
+}
+
+static inline uint32_t epk_rdpkru(void)
+{
+	uint32_t eax, edx;
+
+	asm volatile(".byte 0x0f, 0x01, 0xee" : "=a"(eax), "=d"(edx) : "c"(0));
+	return eax;
+}
+
+static inline void epk_wrpkru(uint32_t pkru)
+{
+	asm volatile(".byte 0x0f, 0x01, 0xef" : : "a"(pkru), "c"(0), "d"(0) : "memory");
+}
+
+static inline void epk_vmfunc_leaf(uint32_t leaf, uint32_t index)
+{
+	asm volatile(".byte 0x0f, 0x01, 0xd4" : : "a"(leaf), "c"(index) : "memory");
+}
+
+static inline void epk_vmfunc(uint32_t index)
+{
+	epk_vmfunc_leaf(0, index);
+}
+
+#define EPK_PKRU_DENY_ALL	0x55555554u
+#define EPK_PKRU_ALLOW(pkey)	(EPK_PKRU_DENY_ALL & ~(3u << 2 * (pkey)))
+
+/*
+ * Run something that may raise a signal.  EPK_TRY() gives the signal or 0;
+ * the thread's PKRU is afterwards what it was before.
+ */
+static __thread sigjmp_buf epk_try_env;
+static __thread volatile sig_atomic_t epk_trying, epk_try_code;
+
+static inline void epk_try_handler(int sig, siginfo_t *info, void *context)
+{
+	(void)context;
+	if (!epk_trying) {
+		signal(sig, SIG_DFL);
+		return;
+	}
+	epk_try_code = info->si_code;
+	siglongjmp(epk_try_env, sig);
+}
+
+static inline void epk_try_init(void)
+{
+	struct sigaction sa = { .sa_sigaction = epk_try_handler, .sa_flags = SA_SIGINFO };
+
+	sigaction(SIGSEGV, &sa, NULL);
+	sigaction(SIGBUS, &sa, NULL);
+	sigaction(SIGILL, &sa, NULL);
+}
+
+#define EPK_TRY(statement)							\
+	({									\
+		uint32_t pkru_ = epk_rdpkru();					\
+		int sig_ = sigsetjmp(epk_try_env, 1);				\
+										\
+		epk_try_code = sig_ ? epk_try_code : 0;				\
+		epk_trying = 1;							\
+		if (!sig_) {							\
+			statement;						\
+		}								\
+		epk_trying = 0;							\
+		epk_wrpkru(pkru_);						\
+		sig_;								\
+	})
+
+/* An open /dev/epk with all its keys, and its two pages mapped. */
+struct epk_device {
+	int fd;
+	struct epk_init init;
+	const volatile struct epk_entry *table;
+	const volatile struct kvm_epk_identity *identity;
+};
+
+static inline uint32_t epk_all_pkeys(void)
+{
+	static uint32_t pkeys;	/* a forked child inherits them */
+	int pkey;
+
+	while ((pkey = pkey_alloc(0, PKEY_DISABLE_ACCESS)) > 0)
+		pkeys |= 1u << pkey;
+	return pkeys;
+}
+
+static inline void epk_device_open(struct epk_device *dev)
+{
+	memset(dev, 0, sizeof(*dev));
+	epk_try_init();
+	dev->fd = open(EPK_DEVICE, O_RDWR | O_CLOEXEC);
+	if (dev->fd < 0 && errno == ENOENT)
+		EPK_SKIP("no " EPK_DEVICE);
+	REQUIRE(dev->fd >= 0);
+	dev->init.version = EPK_ABI_VERSION;
+	dev->init.pkeys = epk_all_pkeys();
+	REQUIRE(dev->init.pkeys == 0xfffe);
+	REQUIRE(ioctl(dev->fd, EPK_IOC_INIT, &dev->init) == 0);
+	dev->table = mmap(NULL, dev->init.table_bytes, PROT_READ, MAP_SHARED, dev->fd,
+			  EPK_MMAP_TABLE);
+	REQUIRE(dev->table != MAP_FAILED);
+	dev->identity = mmap(NULL, 4096, PROT_READ, MAP_SHARED, dev->fd, EPK_MMAP_IDENTITY);
+	REQUIRE(dev->identity != MAP_FAILED);
+}
+
+static inline int epk_device_alloc(struct epk_device *dev, unsigned int num, int *ids)
+{
+	struct epk_domains arg = { .num = num, .ids = (uintptr_t)ids };
+
+	return ioctl(dev->fd, EPK_IOC_ALLOC, &arg) ? -errno : 0;
+}
+
+static inline int epk_device_free(struct epk_device *dev, unsigned int num, const int *ids)
+{
+	struct epk_domains arg = { .num = num, .ids = (uintptr_t)ids };
+
+	return ioctl(dev->fd, EPK_IOC_FREE, &arg) ? -errno : 0;
+}
+
+static inline void *epk_device_map(struct epk_device *dev, int id, size_t len)
+{
+	return mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, dev->fd,
+		    EPK_MMAP_DOMAIN(id));
+}
+
+static inline struct epk_stats epk_device_stats(struct epk_device *dev)
+{
+	struct epk_stats stats = { 0 };
+
+	CHECK(ioctl(dev->fd, EPK_IOC_STATS, &stats) == 0);
+	return stats;
+}
+
+/* Hold exactly one domain, or with id 0 none, in EPT 0. */
+static inline void epk_device_enter(struct epk_device *dev, int id)
+{
+	const volatile struct epk_entry *entry = &dev->table[EPK_ID_INDEX(id)];
+
+	epk_wrpkru(EPK_PKRU_DENY_ALL);
+	epk_vmfunc(entry->ept);
+	if (id)
+		epk_wrpkru(EPK_PKRU_ALLOW(entry->pkey));
+}
+
+#endif /* EPK_TEST_H */

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Wrong arguments to every call of /dev/epk: each case is wrong in one way,
+ * fails with its own error, and leaves every count as it was.
+ */
+#include "epk_test.h"
+
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+static struct epk_device dev;
+static struct epk_stats before;
+
+/* After each case: nothing was made and nothing was lost. */
+static void unchanged(int line)
+{
+	struct epk_stats now = epk_device_stats(&dev);
+	bool same = now.domains == before.domains && now.epts == before.epts &&
+		    now.pages == before.pages && now.vm_domains == before.vm_domains &&
+		    now.vm_epts == before.vm_epts && now.vm_pages == before.vm_pages;
+
+	epk_check(same, __FILE__, line, "counts unchanged", "");
+}
+
+#define FAILS(call, error)							\
+	do {									\
+		errno = 0;							\
+		CHECK_EQ((long)(call), -1);					\
+		CHECK_EQ(errno, error);						\
+		unchanged(__LINE__);						\
+	} while (0)
+
+static void before_init(void)
+{
+	struct epk_domains arg = { .num = 1 };
+	int fd = open(EPK_DEVICE, O_RDWR), id = 1;
+
+	REQUIRE(fd >= 0);
+	arg.ids = (uintptr_t)&id;
+	FAILS(ioctl(fd, EPK_IOC_ALLOC, &arg), ENXIO);
+	FAILS(ioctl(fd, EPK_IOC_FREE, &arg), ENOENT);
+	FAILS((long)mmap(NULL, 65536, PROT_READ, MAP_SHARED, fd, EPK_MMAP_TABLE), ENXIO);
+	FAILS((long)mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, EPK_MMAP_DOMAIN(1)), ENOENT);
+	close(fd);
+}
+
+static void init_arguments(void)
+{
+	struct epk_init good = { .version = EPK_ABI_VERSION, .pkeys = 2 }, arg;
+	int fd = open(EPK_DEVICE, O_RDWR);
+
+	REQUIRE(fd >= 0);
+	FAILS(ioctl(fd, EPK_IOC_INIT, NULL), EFAULT);
+	arg = good, arg.version = 0;
+	FAILS(ioctl(fd, EPK_IOC_INIT, &arg), EINVAL);
+	arg = good, arg.version = EPK_ABI_VERSION + 1;
+	FAILS(ioctl(fd, EPK_IOC_INIT, &arg), EINVAL);
+	arg = good, arg.rsvd = 1;
+	FAILS(ioctl(fd, EPK_IOC_INIT, &arg), EINVAL);
+	arg = good, arg.pkeys = 0;
+	FAILS(ioctl(fd, EPK_IOC_INIT, &arg), EINVAL);
+	arg = good, arg.pkeys = 3;
+	FAILS(ioctl(fd, EPK_IOC_INIT, &arg), EINVAL);
+	arg = good, arg.pkeys = 1u << 16 | 2;
+	FAILS(ioctl(fd, EPK_IOC_INIT, &arg), EINVAL);
+	REQUIRE(pkey_free(15) == 0);
+	arg = good, arg.pkeys = 1u << 15;
+	FAILS(ioctl(fd, EPK_IOC_INIT, &arg), EINVAL);
+	REQUIRE(pkey_alloc(0, PKEY_DISABLE_ACCESS) == 15);
+	/* All right, but for this address space having a context already. */
+	arg = good;
+	FAILS(ioctl(fd, EPK_IOC_INIT, &arg), EBUSY);
+	close(fd);
+	FAILS(ioctl(dev.fd, EPK_IOC_INIT, &arg), EBUSY);
+}
+
+static void alloc_arguments(void)
+{
+	static int ids[8192];
+	struct epk_domains good = { .num = 2, .ids = (uintptr_t)ids }, arg;
+	unsigned int room = dev.init.nr_epts * 15 - before.domains;
+
+	FAILS(ioctl(dev.fd, EPK_IOC_ALLOC, NULL), EFAULT);
+	arg = good, arg.num = 0;
+	FAILS(ioctl(dev.fd, EPK_IOC_ALLOC, &arg), EINVAL);
+	arg = good, arg.flags = 1;
+	FAILS(ioctl(dev.fd, EPK_IOC_ALLOC, &arg), EINVAL);
+	arg = good, arg.ids = 0;
+	FAILS(ioctl(dev.fd, EPK_IOC_ALLOC, &arg), EFAULT);
+	arg = good, arg.ids = 1ull << 63;
+	FAILS(ioctl(dev.fd, EPK_IOC_ALLOC, &arg), EFAULT);
+	arg = good, arg.num = room + 1;
+	FAILS(ioctl(dev.fd, EPK_IOC_ALLOC, &arg), ENOSPC);
+	arg = good, arg.num = 8192;
+	FAILS(ioctl(dev.fd, EPK_IOC_ALLOC, &arg), ENOSPC);
+	arg = good, arg.num = 0xffffffff;
+	FAILS(ioctl(dev.fd, EPK_IOC_ALLOC, &arg), ENOSPC);
+}
+
+static void free_arguments(int live)
+{
+	int ids[3] = { live, live, live };
+	struct epk_domains good = { .num = 1, .ids = (uintptr_t)ids }, arg;
+	int stale;
+
+	FAILS(ioctl(dev.fd, EPK_IOC_FREE, NULL), EFAULT);
+	arg = good, arg.num = 0;
+	FAILS(ioctl(dev.fd, EPK_IOC_FREE, &arg), EINVAL);
+	arg = good, arg.num = 8192;
+	FAILS(ioctl(dev.fd, EPK_IOC_FREE, &arg), EINVAL);
+	arg = good, arg.flags = 1;
+	FAILS(ioctl(dev.fd, EPK_IOC_FREE, &arg), EINVAL);
+	arg = good, arg.ids = 0;
+	FAILS(ioctl(dev.fd, EPK_IOC_FREE, &arg), EFAULT);
+	/* The same one twice; a live one beside a dead one. */
+	arg = good, arg.num = 2;
+	FAILS(ioctl(dev.fd, EPK_IOC_FREE, &arg), EINVAL);
+	ids[1] = 0;
+	FAILS(ioctl(dev.fd, EPK_IOC_FREE, &arg), ENOENT);
+	ids[1] = -1;
+	FAILS(ioctl(dev.fd, EPK_IOC_FREE, &arg), ENOENT);
+	ids[1] = 0x7fffffff;
+	FAILS(ioctl(dev.fd, EPK_IOC_FREE, &arg), ENOENT);
+	ids[1] = live + (1 << EPK_ID_INDEX_BITS);
+	FAILS(ioctl(dev.fd, EPK_IOC_FREE, &arg), ENOENT);
+
+	REQUIRE(epk_device_alloc(&dev, 1, &stale) == 0);
+	CHECK_EQ(epk_device_free(&dev, 1, &stale), 0);
+	ids[0] = stale;
+	arg = good;
+	FAILS(ioctl(dev.fd, EPK_IOC_FREE, &arg), ENOENT);
+}
+
+static long map(size_t len, int prot, int flags, uint64_t offset)
+{
+	return (long)mmap(NULL, len, prot, flags, dev.fd, offset);
+}
+
+static void mmap_arguments(int id)
+{
+	uint64_t domain = EPK_MMAP_DOMAIN(id), bytes = dev.init.table_bytes;
+	int rw = PROT_READ | PROT_WRITE;
+	int fd = open(EPK_DEVICE, O_RDONLY);
+
+	FAILS(map(bytes, PROT_READ, MAP_PRIVATE, EPK_MMAP_TABLE), EINVAL);
+	FAILS(map(bytes, rw, MAP_SHARED, EPK_MMAP_TABLE), EACCES);
+	FAILS(map(bytes, PROT_READ | PROT_EXEC, MAP_SHARED, EPK_MMAP_TABLE), EACCES);
+	FAILS(map(bytes + 4096, PROT_READ, MAP_SHARED, EPK_MMAP_TABLE), EINVAL);
+	FAILS(map(bytes - 4096, PROT_READ, MAP_SHARED, EPK_MMAP_TABLE), EINVAL);
+	FAILS(map(4096, PROT_READ, MAP_SHARED, EPK_MMAP_TABLE + 4096), EINVAL);
+
+	FAILS(map(4096, PROT_READ, MAP_PRIVATE, EPK_MMAP_IDENTITY), EINVAL);
+	FAILS(map(4096, rw, MAP_SHARED, EPK_MMAP_IDENTITY), EACCES);
+	FAILS(map(8192, PROT_READ, MAP_SHARED, EPK_MMAP_IDENTITY), EINVAL);
+
+	FAILS(map(4096, rw, MAP_PRIVATE, domain), EINVAL);
+	FAILS(map(4096, rw | PROT_EXEC, MAP_SHARED, domain), EACCES);
+	FAILS(map(4096, rw, MAP_SHARED, domain + 4096), EINVAL);
+	FAILS(map(4096, rw, MAP_SHARED, domain | 1ull << 57), EINVAL);
+	FAILS(map(4096, rw, MAP_SHARED, domain | 1ull << 61), EINVAL);
+	FAILS(map(4096, rw, MAP_SHARED, EPK_MMAP_DOMAIN(0)), ENOENT);
+	FAILS(map(4096, rw, MAP_SHARED, EPK_MMAP_DOMAIN(8191)), ENOENT);
+	FAILS(map(4096, rw, MAP_SHARED, EPK_MMAP_DOMAIN(0x1ffff)), ENOENT);
+	FAILS((long)mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, domain), EINVAL);
+	close(fd);
+}
+
+/* What can be done to a domain's mapping, and what not. */
+static void mapping_calls(int id)
+{
+	char *p = epk_device_map(&dev, id, 4 * 4096);
+	int pkey = dev.table[EPK_ID_INDEX(id)].pkey;
+
+	REQUIRE(p != MAP_FAILED);
+	epk_device_enter(&dev, id);
+	memset(p, 7, 4 * 4096);
+	before = epk_device_stats(&dev);
+
+	FAILS(syscall(SYS_mremap, p, 4096, 0x10000, MREMAP_MAYMOVE), EFAULT);
+	FAILS(syscall(SYS_mremap, p, 4 * 4096, 4 * 4096, MREMAP_MAYMOVE | MREMAP_FIXED,
+		      p + (1 << 30)), EINVAL);
+	FAILS(syscall(SYS_mremap, p, 0, 4096, MREMAP_MAYMOVE), EFAULT);
+	FAILS(pkey_mprotect(p, 4096, PROT_READ, 0), EACCES);
+	FAILS(pkey_mprotect(p, 4096, PROT_READ, pkey == 1 ? 2 : 1), EACCES);
+	FAILS(mprotect(p, 4096, PROT_READ | PROT_EXEC), EACCES);
+	FAILS(madvise(p, 4096, MADV_DONTNEED), EINVAL);
+	FAILS(madvise(p, 4096, MADV_DOFORK), EINVAL);
+	FAILS(madvise(p, 4096, MADV_DODUMP), EINVAL);
+	CHECK_EQ(p[0] + p[3 * 4096], 14);
+
+	/* A part can be unmapped; the rest stays. */
+	CHECK_EQ(munmap(p + 4096, 4096), 0);
+	CHECK_EQ(p[0] + p[2 * 4096], 14);
+	CHECK_EQ(EPK_TRY(p[4096] = 1), SIGSEGV);
+	CHECK_EQ(epk_device_stats(&dev).pages, before.pages - 1);
+
+	CHECK_EQ(mprotect(p, 4096, PROT_READ), 0);
+	CHECK_EQ(EPK_TRY(p[0] = 1), SIGSEGV);
+	CHECK_EQ(mprotect(p, 4096, PROT_READ | PROT_WRITE), 0);
+	CHECK_EQ(EPK_TRY(p[0] = 1), 0);
+	epk_device_enter(&dev, 0);
+	CHECK_EQ(munmap(p, 4 * 4096), 0);
+	CHECK_EQ(epk_device_stats(&dev).pages, before.pages - 4);
+	before = epk_device_stats(&dev);
+}
+
+/* Freed while mapped: SIGBUS from then on, also for pages that were there. */
+static void free_while_mapped(void)
+{
+	struct epk_stats start = epk_device_stats(&dev);
+	char *p;
+	int id;
+
+	REQUIRE(epk_device_alloc(&dev, 1, &id) == 0);
+	p = epk_device_map(&dev, id, 3 * 4096);
+	REQUIRE(p != MAP_FAILED);
+	epk_device_enter(&dev, id);
+	p[0] = p[2 * 4096] = 1;
+	REQUIRE(munmap(p + 4096, 4096) == 0);
+	CHECK_EQ(epk_device_free(&dev, 1, &id), 0);
+	CHECK_EQ(EPK_TRY(p[0] = 2), SIGBUS);
+	CHECK_EQ(EPK_TRY(p[2 * 4096] = 2), SIGBUS);
+	CHECK_EQ(epk_device_stats(&dev).pages, start.pages + 2);
+	epk_device_enter(&dev, 0);
+	CHECK_EQ(munmap(p, 3 * 4096), 0);
+	CHECK_EQ(epk_device_stats(&dev).pages, start.pages);
+}
+
+/* Domain memory counts against RLIMIT_MEMLOCK of those who may not exceed it. */
+static void locked_limit(int id)
+{
+	pid_t pid = fork();
+	int status;
+
+	REQUIRE(pid >= 0);
+	if (!pid) {
+		struct rlimit limit = { 65536, 65536 };
+		struct epk_device own;
+		int own_id;
+		void *p;
+
+		(void)id;
+		epk_device_open(&own);
+		REQUIRE(setrlimit(RLIMIT_MEMLOCK, &limit) == 0);
+		REQUIRE(setuid(65534) == 0);
+		REQUIRE(epk_device_alloc(&own, 1, &own_id) == 0);
+		errno = 0;
+		CHECK(epk_device_map(&own, own_id, 65536 + 4096) == MAP_FAILED);
+		CHECK_EQ(errno, ENOMEM);
+		p = epk_device_map(&own, own_id, 65536);
+		CHECK(p != MAP_FAILED);
+		CHECK(epk_device_map(&own, own_id, 4096) == MAP_FAILED);
+		CHECK_EQ(munmap(p, 65536), 0);
+		CHECK(epk_device_map(&own, own_id, 65536) != MAP_FAILED);
+		_exit(epk_failures != 0);
+	}
+	CHECK(waitpid(pid, &status, 0) == pid);
+	CHECK_EQ(status, 0);
+}
+
+int main(void)
+{
+	int id;
+
+	epk_device_open(&dev);
+	REQUIRE(epk_device_alloc(&dev, 1, &id) == 0);
+	before = epk_device_stats(&dev);
+
+	before_init();
+	init_arguments();
+	alloc_arguments();
+	free_arguments(id);
+	mmap_arguments(id);
+	FAILS(ioctl(dev.fd, EPK_IOC_THREAD, 1), EINVAL);
+	FAILS(ioctl(dev.fd, EPK_IOC_STATS, NULL), EFAULT);
+	FAILS(ioctl(dev.fd, _IO('E', 0xe5), NULL), ENOTTY);
+	FAILS(ioctl(dev.fd, 0, NULL), ENOTTY);
+	mapping_calls(id);
+	free_while_mapped();
+	locked_limit(id);
+	CHECK_EQ(epk_device_free(&dev, 1, &id), 0);
+	return epk_test_result();
+}

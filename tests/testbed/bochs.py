@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: MIT
+"""One emulated machine: started on a pseudo-terminal, read through its serial ports."""
+
+import os
+import pathlib
+import pty
+import signal
+import subprocess
+import threading
+
+PORTS = ("host.log", "host.out", "guest.log", "guest.out")
+
+
+class Bochs:
+    def __init__(self, work, cpus):
+        self.work = work
+        here = pathlib.Path(__file__).parent
+        rc = (here / "bochs" / "bochsrc").read_text()
+        rc = rc.replace("@CPUS@", str(cpus)).replace("@WORK@", str(work))
+        (work / "bochsrc").write_text(rc)
+        # Debian's Bochs has its debugger built in, which waits for a "continue".
+        (work / "debugger").write_text("c\n")
+        for port in PORTS:
+            (work / port).touch()
+        self.files = {port: open(work / port, "rb") for port in PORTS}
+        self.partial = dict.fromkeys(PORTS, b"")
+        # Its text display wants a terminal; nobody looks at it.
+        master, slave = pty.openpty()
+        self.master = master
+        env = dict(os.environ, TERM="xterm", LINES="25", COLUMNS="80")
+        self.process = subprocess.Popen(
+            ["bochs", "-q", "-f", work / "bochsrc", "-rc", work / "debugger"],
+            stdin=slave, stdout=slave, stderr=slave, cwd=work, env=env,
+            start_new_session=True)
+        os.close(slave)
+        threading.Thread(target=self._drain, daemon=True).start()
+
+    def _drain(self):
+        try:
+            while os.read(self.master, 65536):
+                pass
+        except OSError:
+            pass
+
+    def new_lines(self, port):
+        """Complete lines that appeared on a port since the last call."""
+        data = self.partial[port] + self.files[port].read()
+        *complete, self.partial[port] = data.split(b"\n")
+        return [line.rstrip(b"\r").decode(errors="replace") for line in complete]
+
+    def running(self):
+        return self.process.poll() is None
+
+    def stop(self):
+        # It ignores SIGTERM while it emulates.
+        if self.running():
+            self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        for file in self.files.values():
+            file.close()
+        os.close(self.master)
+
+    def panics(self):
+        """What Bochs itself gave up on."""
+        log = self.work / "bochs.log"
+        if not log.exists():
+            return []
+        text = log.read_text(errors="replace").splitlines()
+        return [line for line in text if ">>PANIC<<" in line]

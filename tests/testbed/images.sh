@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# images.sh WORK KERNEL: make WORK/disk.img, which boots the emulated host.
+# WORK/host and WORK/guest hold the run's own files for each level: scripts,
+# tests, module.  Everything else comes from here and from the cache.
+set -eu
+. "$(dirname "$0")/lib.sh"
+work=$1
+kernel=$2
+
+pack() { (cd "$1" && find . | LC_ALL=C sort | cpio -o -H newc -R 0:0 --quiet); }
+
+# A root with busybox, its applets and the directories that init mounts.
+skeleton() {
+	local root=$1 applet
+	mkdir -p "$root"/{bin,dev,etc,lib,lib64,proc,sys,tmp,usr/bin,usr/sbin,var,root,epk/bin}
+	cp "$(command -v busybox)" "$root/bin/busybox"
+	for applet in $("$root/bin/busybox" --list); do
+		[ "$applet" = busybox ] || ln -s busybox "$root/bin/$applet"
+	done
+	echo root:x:0:0:root:/root:/bin/sh >"$root/etc/passwd"
+	echo root:x:0: >"$root/etc/group"
+}
+
+copy_with_libraries() {
+	local root=$1 file
+	shift
+	for file in $(libraries_of "$@"); do
+		mkdir -p "$root${file%/*}"
+		cp -L "$file" "$root$file"
+	done
+}
+
+# The host's root with QEMU.
+host_base() {
+	local out=$1 root
+	root=$(mktemp -d)
+	skeleton "$root"
+	cp /usr/bin/qemu-system-x86_64 "$root/usr/bin/"
+	cp /usr/share/qemu/qboot.rom "$root/epk/"
+	copy_with_libraries "$root" /usr/bin/qemu-system-x86_64
+	pack "$root" >"$out"
+	rm -rf "$root"
+}
+
+guest_base() {
+	local out=$1 root
+	root=$(mktemp -d)
+	skeleton "$root"
+	pack "$root" >"$out"
+	rm -rf "$root"
+}
+
+# Make a file of the cache unless it is there: cached NAME KEY FUNCTION
+cached() {
+	local path=$EPK_CACHE/images/$1-$2
+	if [ ! -f "$path" ]; then
+		mkdir -p "$EPK_CACHE/images"
+		"$3" "$path.tmp"
+		mv "$path.tmp" "$path"
+	fi
+	echo "$path"
+}
+
+# A FAT disk with the loader, the kernel and the host's root.
+base_disk() {
+	local out=$1
+	rm -f "$out"
+	truncate -s $((16 * 63 * 512 * 300)) "$out"
+	mkfs.fat -n EPK -F 16 "$out" >/dev/null
+	syslinux --install "$out"
+	mcopy -i "$out" "$kernel/bzImage" "$host_base" ::
+	mmove -i "$out" "${host_base##*/}" ::base.img
+}
+
+me=$TESTBED/images.sh
+packages=$(dpkg-query -W -f '${Package} ${Version}\n' qemu-system-x86 libc6 busybox-static syslinux)
+host_base=$(with_lock images cached host "$(content_key "$packages" -- "$me")" host_base)
+guest_base=$(with_lock images cached guest "$(content_key "$packages" -- "$me")" guest_base)
+disk=$(with_lock images cached disk "$(content_key "$host_base" "$kernel" -- "$me")" base_disk)
+
+if [ -d "$work/guest" ]; then
+	{ cat "$guest_base"; pack "$work/guest"; } >"$work/host/epk/guest.cpio"
+	cp "$kernel/vmlinux" "$work/host/epk/"
+fi
+cp "$kernel"/*.ko "$work/host/epk/"
+pack "$work/host" >"$work/run.img"
+cp "$disk" "$work/disk.img"
+mcopy -i "$work/disk.img" "$work/run.img" "$work/syslinux.cfg" ::
+rm "$work/run.img"

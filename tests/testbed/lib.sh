@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: MIT
+# What the testbed's scripts share.  To be sourced.
+
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+TESTBED=$TOP/tests/testbed
+EPK_CACHE=${EPK_CACHE:-$HOME/.cache/epk}
+SERIES=$TOP/kvm-patches/linux-6.1
+
+say() { printf '%s %s\n' "$(date +%T)" "$*" >&2; }
+die() { say "error: $*"; exit 1; }
+
+# The lines of a list file, without comments.
+list_lines() { sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$1"; }
+
+# A key for the contents of files and the strings given: content_key STRING... -- FILE...
+content_key() {
+	local strings=()
+	while [ $# -gt 0 ] && [ "$1" != -- ]; do
+		strings+=("$1")
+		shift
+	done
+	shift
+	{ printf '%s\n' "${strings[@]}"; [ $# -eq 0 ] || sha256sum <(cat -- "$@"); } |
+		sha256sum | cut -c 1-20
+}
+
+# Hold the lock NAME while a command runs; concurrent runs wait for each other.
+with_lock() {
+	local name=$1
+	shift
+	mkdir -p "$EPK_CACHE/lock"
+	(
+		flock -n 8 || { say "waiting for another run: $name"; flock 8; }
+		"$@" 8>&-
+	) 8>"$EPK_CACHE/lock/$name"
+}
+
+# The patches of the series, in order.
+series_patches() {
+	[ -d "$SERIES" ] || return 0
+	find "$SERIES" -name '[0-9]*.patch' ! -name '0000-*' | sort
+}
+
+# The libraries that programs need, by their full paths.
+libraries_of() {
+	ldd "$@" 2>/dev/null | awk '$2 == "=>" && $3 ~ /^\// { print $3 }
+		$1 ~ /^\/.*ld-linux/ { print $1 }' | sort -u
+}

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: MIT
+"""The lists of tests and of allowed skips."""
+
+import collections
+import pathlib
+import re
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+TESTS = TOP / "tests" / "tests.list"
+SKIPS = TOP / "tests" / "skips.list"
+
+Test = collections.namedtuple("Test", "name level cpus timeout needs command")
+
+
+class ListError(Exception):
+    pass
+
+
+def lines(path):
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        line = line.split("#")[0].strip()
+        if line:
+            yield f"{path.name}:{number}", line
+
+
+def read_tests(path=TESTS):
+    """All tests, in the order of the list."""
+    tests = []
+    for where, line in lines(path):
+        fields = line.split(None, 5)
+        if len(fields) != 6:
+            raise ListError(f"{where}: want 6 columns")
+        name, level, cpus, timeout, needs, command = fields
+        if not re.fullmatch(r"[a-z0-9-]+", name):
+            raise ListError(f"{where}: bad name {name}")
+        if level not in ("native", "host", "guest"):
+            raise ListError(f"{where}: bad level {level}")
+        sets = {"-": (), "1": (1,), "2": (2,), "both": (1, 2)}
+        if cpus not in sets or (level == "native") != (cpus == "-"):
+            raise ListError(f"{where}: bad number of CPUs {cpus}")
+        if not timeout.isdigit() or int(timeout) == 0:
+            raise ListError(f"{where}: bad timeout {timeout}")
+        needs = set() if needs == "-" else set(needs.split(","))
+        if needs - {"epk", "nginx"}:
+            raise ListError(f"{where}: unknown need {needs}")
+        if any(test.name == name for test in tests):
+            raise ListError(f"{where}: {name} stands there twice")
+        tests.append(Test(name, level, sets[cpus], int(timeout), needs, command))
+    return tests
+
+
+def read_skips(path=SKIPS):
+    """The allowed skips: a set of (name, reason)."""
+    return {tuple(line.split(None, 1)) for _, line in lines(path)}
