@@ -1,0 +1,235 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# NGINX with each TLS record key in a memory domain of its own, and an attacker
+# inside the worker who tries to read them.  Runs as root where nginx, libepk
+# and the files of guest-files.list are; busybox suffices as a shell.
+#
+# Exit status: 0 if every byte was served right and the leak test had the
+# outcome that it must have.  Environment:
+#
+#	BACKENDS	default "epk none": the second is the contrast
+#	SESSIONS	default 64, in the main round
+#	NGINX_BIN	default /usr/sbin/nginx
+
+dir=$(cd "$(dirname "$0")" && pwd)
+BACKENDS=${BACKENDS:-epk none}
+SESSIONS=${SESSIONS:-64}
+SHORT_SESSIONS=16
+NGINX_BIN=${NGINX_BIN:-/usr/sbin/nginx}
+FILES="1.bin 4.bin 16.bin 64.bin 256.bin 1024.bin"
+SHORT_FILES="1.bin 16.bin 64.bin"
+SUITES="1.2,ECDHE-ECDSA-AES128-GCM-SHA256
+1.2,ECDHE-ECDSA-AES256-GCM-SHA384
+1.2,ECDHE-ECDSA-CHACHA20-POLY1305
+1.3,TLS_AES_128_GCM_SHA256
+1.3,TLS_CHACHA20_POLY1305_SHA256"
+MAIN_TLS=1.3
+MAIN_CIPHER=TLS_AES_256_GCM_SHA384
+
+run=$dir/run
+sock=$run/agent
+nginx_pid=
+failed=0
+passed=0
+
+fetch_pid=
+
+# However this ends, nothing that it started goes on.
+cleanup() {
+	[ -z "$fetch_pid" ] || kill $fetch_pid
+	[ -z "$nginx_pid" ] || kill $nginx_pid
+}
+trap cleanup EXIT
+trap 'exit 1' HUP INT TERM PIPE
+
+say() {
+	echo "nginx: $*"
+}
+
+check() { # check WHAT COMMAND...: the command must succeed
+	what=$1
+	shift
+	if "$@"; then
+		passed=$((passed + 1))
+	else
+		failed=$((failed + 1))
+		say "FAIL: $what"
+	fi
+}
+
+value() { # value NAME FILE: of a line NAME=VALUE
+	sed -n "s/^$1=//p" "$2"
+}
+
+ask() { # ask COMMAND FILE
+	"$dir/worker_ask" "$sock" "$1" >"$2"
+}
+
+start_nginx() { # start_nginx BACKEND
+	rm -rf "$run"
+	mkdir -p "$run"
+	mkfifo "$run/go" "$run/said"
+	sed "s|/epk/nginx|$dir|" "$dir/openssl.cnf" >"$run/openssl.cnf"
+	EPK_BACKEND=$1 OPENSSL_CONF=$run/openssl.cnf EPK_AGENT_SOCKET=$sock \
+		LD_PRELOAD=$dir/leak_agent.so \
+		"$NGINX_BIN" -p "$dir" -c "$dir/nginx.conf" -e stderr 2>"$run/log" &
+	nginx_pid=$!
+	# The agent's socket appears in the worker, after nginx has its port.
+	until "$dir/worker_ask" "$sock" counts >/dev/null 2>&1; do
+		if ! kill -0 $nginx_pid 2>/dev/null; then
+			say "FAIL: nginx did not start:"
+			head -n 5 "$run/log"
+			nginx_pid=
+			return 1
+		fi
+		sleep 0.05
+	done
+}
+
+stop_nginx() {
+	kill -QUIT $nginx_pid
+	wait $nginx_pid
+	status=$?
+	nginx_pid=
+	check "nginx ended with status $status" [ $status = 0 ]
+	grep -E '\[(warn|error|crit|alert|emerg)\]' "$run/log" | head -n 5 >"$run/errors"
+	check "nginx logged errors" [ ! -s "$run/errors" ]
+	cat "$run/errors"
+}
+
+fetch() { # fetch SESSIONS TLS CIPHER OPTION-OR-FILE...
+	sessions=$1 tls=$2 cipher=$3
+	shift 3
+	"$dir/tls_fetch" --connections "$sessions" --tls "$tls" --cipher "$cipher" \
+		--dir "$dir/docs" --ca "$dir/cert.pem" "$@"
+}
+
+# Reads what tls_fetch says up to "holding"; false if it ends before.
+await_holding() {
+	while read -r line <&4; do
+		case $line in
+		holding*) return 0 ;;
+		*) say "$line" ;;
+		esac
+	done
+	return 1
+}
+
+report_counts() { # report_counts: of $run/before and $run/after
+	say "sessions $SESSIONS, domains $(value domains "$run/after")," \
+		"EPTs in use $(value epts "$run/after")"
+	check "a domain for each session and direction" \
+		[ "$(value domains "$run/after")" = $((SESSIONS * 2)) ]
+	[ "$1" = epk ] || return
+	exits=$(($(value vm_exits "$run/after") - $(value vm_exits "$run/before")))
+	switches=$(($(value ept_switches "$run/after") - $(value ept_switches "$run/before")))
+	say "while the files were fetched: $switches EPT switches (VMFUNC)," \
+		"$exits VM exits caused by EPK"
+	check "EPTs were switched" [ $switches -gt 0 ]
+	check "several EPTs are in use" [ "$(value epts "$run/after")" -gt 1 ]
+	check "no VM exit was caused by EPK" [ $exits = 0 ]
+}
+
+leak_test() { # leak_test BACKEND
+	if ! ask leak "$run/leak"; then
+		check "the leak test ended: $(cat "$run/leak")" false
+		return
+	fi
+	keys=$(value keys "$run/leak")
+	say "$1: read $(value bare_read "$run/leak") of $keys keys with no domain held" \
+		"($(value bare_nonzero_bytes "$run/leak") bytes of key state)"
+	say "$1: with one key's domain held, each in turn: read $(value pairs_read "$run/leak")" \
+		"of $(value pairs "$run/leak") others, and its own $(value own_read "$run/leak")" \
+		"of $keys times"
+	say "$1: over-reads stopped by protection key or EPT:" \
+		"$(value faults_pkey "$run/leak"), otherwise: $(value faults_other "$run/leak")"
+	check "two keys for each session" [ "$keys" = $((SESSIONS * 2)) ]
+	check "each key can be read with its domain" \
+		[ "$(value own_read "$run/leak")" = "$keys" ]
+	check "each pair was tried" [ "$(value pairs "$run/leak")" = $((keys * (keys - 1))) ]
+	check "nothing but protection stops a read" [ "$(value faults_other "$run/leak")" = 0 ]
+	expect_all=0
+	[ "$1" = none ] && expect_all=1
+	check "keys read with no domain held" \
+		[ "$(value bare_read "$run/leak")" = $((keys * expect_all)) ]
+	check "keys read with another domain held" \
+		[ "$(value pairs_read "$run/leak")" = $((keys * (keys - 1) * expect_all)) ]
+}
+
+main_round() { # main_round BACKEND
+	fetch $SESSIONS $MAIN_TLS $MAIN_CIPHER --hold $FILES <"$run/go" >"$run/said" &
+	fetch_pid=$!
+	exec 3>"$run/go" 4<"$run/said"
+	if await_holding && ask counts "$run/before" && echo fetch >&3 && await_holding &&
+		ask counts "$run/after"; then
+		check "backend is $(value backend "$run/after")" \
+			[ "$(value backend "$run/after")" = "$1" ]
+		report_counts "$1"
+		leak_test "$1"
+	else
+		check "the sessions could be held" false
+	fi
+	exec 3>&-
+	while read -r line <&4; do
+		say "$line"
+	done
+	exec 4<&-
+	wait $fetch_pid
+	status=$?
+	fetch_pid=
+	check "every byte over $MAIN_TLS $MAIN_CIPHER was right" [ $status = 0 ]
+}
+
+# A byte that differs must be noticed, or the comparison shows nothing.
+control() {
+	mkdir "$run/changed"
+	{
+		printf X
+		tail -c +2 "$dir/docs/1.bin"
+	} >"$run/changed/1.bin"
+	fetch 1 $MAIN_TLS $MAIN_CIPHER --dir "$run/changed" 1.bin >"$run/control"
+	status=$?
+	check "a changed byte is noticed" [ $status = 1 ]
+	check "one byte differs: $(cat "$run/control")" grep -q "mismatches 1 " "$run/control"
+}
+
+short_rounds() {
+	for suite in $SUITES; do
+		say "TLS ${suite%,*} ${suite#*,}"
+		fetch $SHORT_SESSIONS "${suite%,*}" "${suite#*,}" $SHORT_FILES >"$run/short"
+		check "every byte over $suite was right" [ $? = 0 ]
+		say "$(cat "$run/short")"
+	done
+	# The worker learns of the last closed connection a little later.
+	tries=0
+	while ask counts "$run/end" && [ "$(value domains "$run/end")" != 0 ] &&
+		[ $tries -lt 200 ]; do
+		tries=$((tries + 1))
+		sleep 0.05
+	done
+	check "no domain is left, but $(value domains "$run/end") are" \
+		[ "$(value domains "$run/end")" = 0 ]
+}
+
+for backend in $BACKENDS; do
+	say "backend $backend: TLS $MAIN_TLS $MAIN_CIPHER," \
+		"$SESSIONS keep-alive sessions, files of 1 KiB to 1 MiB"
+	if ! start_nginx "$backend"; then
+		failed=$((failed + 1))
+		continue
+	fi
+	before=$failed
+	main_round "$backend"
+	if [ $failed = $before ]; then
+		control
+		short_rounds
+	fi
+	stop_nginx
+done
+
+if [ $failed = 0 ] && [ $passed -gt 0 ]; then
+	say "PASS: $passed checks"
+	exit 0
+fi
+say "FAIL: $failed of $((passed + failed)) checks"
+exit 1
