@@ -131,7 +131,7 @@ struct epk_context {
 long epk_hc_query(enum kvm_epk_query what);
 int epk_hc_enable(void);
 int epk_hc_create(unsigned int ept);
-int epk_hc_destroy(unsigned int ept);
+int epk_hc_destroy(unsigned int ept, unsigned int count);
 int epk_hc_fill(unsigned int ept, u64 run);
 int epk_hc_empty(unsigned int ept, u64 run);
 

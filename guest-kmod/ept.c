@@ -95,7 +95,7 @@ static int ept_create(unsigned int index)
 
 	ret = epk_hc_create(index);
 	if (ret == -EEXIST) {
-		epk_hc_destroy(index);
+		epk_hc_destroy(index, 1);
 		ret = epk_hc_create(index);
 	}
 	if (ret)
@@ -103,7 +103,7 @@ static int ept_create(unsigned int index)
 
 	ret = ept_fill_ram(index);
 	if (ret)
-		epk_hc_destroy(index);
+		epk_hc_destroy(index, 1);
 	return ret;
 }
 
@@ -157,7 +157,7 @@ static void ept_leave(void *dying)
 void epk_epts_put(const unsigned long *held)
 {
 	DECLARE_BITMAP(dying, KVM_EPK_MAX_EPTS);
-	unsigned int ept;
+	unsigned int ept, end;
 
 	bitmap_zero(dying, KVM_EPK_MAX_EPTS);
 
@@ -170,9 +170,11 @@ void epk_epts_put(const unsigned long *held)
 		goto out;
 
 	on_each_cpu(ept_leave, dying, 1);
-	for_each_set_bit(ept, dying, epk_host.nr_epts) {
-		epk_hc_destroy(ept);
-		ept_forget(ept);
+	/* In one hypercall where they lie side by side: each stops all CPUs. */
+	for_each_set_bitrange(ept, end, dying, epk_host.nr_epts) {
+		epk_hc_destroy(ept, end - ept);
+		while (ept < end)
+			ept_forget(ept++);
 		cond_resched();
 	}
 out:

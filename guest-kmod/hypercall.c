@@ -55,14 +55,15 @@ int epk_hc_create(unsigned int ept)
 }
 
 /**
- * epk_hc_destroy() - take an EPT out of existence, with what its window holds
- * @ept: index, not 0
+ * epk_hc_destroy() - take EPTs out of existence, with what their windows hold
+ * @ept: index of the first, not 0
+ * @count: how many
  *
- * Return: 0, -ENOENT.
+ * Return: 0, -ENOENT if one of them does not exist.
  */
-int epk_hc_destroy(unsigned int ept)
+int epk_hc_destroy(unsigned int ept, unsigned int count)
 {
-	return epk_hc(KVM_EPK_DESTROY, ept, 1, 0);
+	return epk_hc(KVM_EPK_DESTROY, ept, count, 0);
 }
 
 /**

@@ -384,14 +384,14 @@ int epk_mmap(struct file *file, struct vm_area_struct *vma)
 	if (vma->vm_pgoff >> DOMAIN_TAG_SHIFT == DOMAIN_TAG)
 		return domain_mmap(ctx, vma);
 
-	if (vma->vm_flags & (VM_WRITE | VM_EXEC))
-		return -EACCES;
 	if (vma->vm_pgoff == EPK_MMAP_TABLE >> PAGE_SHIFT)
 		ret = table_mmap(ctx, vma);
 	else if (vma->vm_pgoff == EPK_MMAP_IDENTITY >> PAGE_SHIFT)
 		ret = identity_mmap(vma);
 	else
-		return -EINVAL;
+		ret = -EINVAL;
+	if (!ret && vma->vm_flags & (VM_WRITE | VM_EXEC))
+		ret = -EACCES;
 	if (ret)
 		return ret;
 
