@@ -19,7 +19,9 @@ part() {
 module() {
 	local stamp=$TOP/guest-kmod/.kernel.cmd
 	[ "$(cat "$stamp" 2>/dev/null)" = "$kernel" ] || make -C "$TOP/guest-kmod" clean
+	[ "$(cat "$stamp" 2>/dev/null)" = "$kernel" ] || make -C "$TOP/tests/guest/raw" clean
 	make -C "$TOP/guest-kmod" KDIR="$kernel/tree" all
+	make -C "$TOP/tests/guest/raw" KDIR="$kernel/tree" all
 	echo "$kernel" >"$stamp"
 }
 

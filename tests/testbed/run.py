@@ -98,7 +98,8 @@ class Run(threading.Thread):
                     if source.exists():
                         shutil.copy2(source, epk / "bin")
         if self.level("guest"):
-            shutil.copy2(TOP / "guest-kmod" / "epk.ko", self.work / "guest" / "epk")
+            for module in ("guest-kmod/epk.ko", "tests/guest/raw/epk_raw.ko"):
+                shutil.copy2(TOP / module, self.work / "guest" / "epk")
             leakcheck = TOP / "tests" / "guest" / "build" / "leakcheck"
             if leakcheck.exists():
                 shutil.copy2(leakcheck, self.work / "guest" / "epk" / "bin")
