@@ -32,6 +32,7 @@ static void prepare(void)
 	unsigned int nr_epts, ept, i;
 
 	epk_device_open(&dev);
+	REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
 	nr_epts = dev.init.nr_epts;
 	CHECK_EQ(nr_epts, KVM_EPK_MAX_EPTS);
 
@@ -54,7 +55,7 @@ static void prepare(void)
 	epk_device_enter(&dev, 0);
 }
 
-/* @what: expected signal; a protection key's, not a missing page's */
+/* The signal has to be a protection key's, not that of a missing page. */
 static void read_secret(unsigned int ept, int expected)
 {
 	volatile uint32_t value = 0;
@@ -65,26 +66,38 @@ static void read_secret(unsigned int ept, int expected)
 		CHECK_EQ(epk_try_code, SEGV_PKUERR);
 }
 
+/* Read one EPT's secret in another; the end of a time slice means EPT 0. */
+static void read_from(unsigned int ept, unsigned int target, uint32_t pkru)
+{
+	volatile uint32_t value;
+	volatile int sig, code;
+
+	do {
+		value = 0;
+		CHECK_EQ(EPK_TRY(epk_vmfunc(ept)), 0);
+		epk_wrpkru(pkru);
+		sig = EPK_TRY(value = *secrets[target]);
+		code = epk_try_code;
+		epk_wrpkru(EPK_PKRU_DENY_ALL);
+	} while (dev.identity->ept != ept);
+
+	CHECK_EQ(sig, SIGSEGV);
+	CHECK_EQ(code, SEGV_PKUERR);
+	CHECK_EQ(value, 0);
+}
+
 static void *every_index(void *unused)
 {
-	unsigned int ept, other;
+	unsigned int nr = dev.init.nr_epts, ept, other;
 
 	pin(0);
-	for (ept = 0; ept < dev.init.nr_epts; ept++) {
-		epk_wrpkru(EPK_PKRU_DENY_ALL);
-		/* A timer tick may end the time slice here: then try again. */
-		do {
-			CHECK_EQ(EPK_TRY(epk_vmfunc(ept)), 0);
-		} while (dev.identity->ept != ept);
-		read_secret(ept, SIGSEGV);
-
-		/* With all keys open, which it should not get at: EPTs still part. */
-		other = (ept + 1) % dev.init.nr_epts;
-		epk_wrpkru(0);
-		read_secret(other, SIGSEGV);
-		other = (ept * 7 + 100) % dev.init.nr_epts;
+	for (ept = 0; ept < nr; ept++) {
+		read_from(ept, ept, EPK_PKRU_DENY_ALL);
+		/* With all keys open, which it should not get at, EPTs still part. */
+		read_from(ept, (ept + 1) % nr, 0);
+		other = (ept * 7 + 100) % nr;
 		if (other != ept)
-			read_secret(other, SIGSEGV);
+			read_from(ept, other, 0);
 	}
 	return unused;
 }
@@ -94,7 +107,6 @@ static void control(void)
 {
 	unsigned int ept;
 
-	CHECK_EQ(ioctl(dev.fd, EPK_IOC_THREAD, 0), 0);
 	for (ept = 0; ept < dev.init.nr_epts; ept++) {
 		epk_wrpkru(EPK_PKRU_ALLOW(keys[ept]));
 		epk_vmfunc(ept);
