@@ -30,6 +30,7 @@ build() {
 	part guest-kmod with_lock kernel module
 	part tests/testbed make -C "$TESTBED" all
 	part tests/guest make -C "$TOP/tests/guest" all
+	part tests/unit make -C "$TOP/tests/unit" all
 	part examples/nginx make -C "$TOP/examples/nginx" all
 	say "build: done"
 }

@@ -80,6 +80,7 @@ guest_base=$(with_lock images cached guest "$(content_key "$packages" -- "$me")"
 disk=$(with_lock images cached disk "$(content_key "$host_base" "$kernel" -- "$me")" base_disk)
 
 if [ -d "$work/guest" ]; then
+	copy_with_libraries "$work/guest" "$work"/guest/epk/bin/*
 	{ cat "$guest_base"; pack "$work/guest"; } >"$work/host/epk/guest.cpio"
 	cp "$kernel/vmlinux" "$work/host/epk/"
 fi

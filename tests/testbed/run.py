@@ -92,11 +92,11 @@ class Run(threading.Thread):
                     program, *args = test.command.split()
                     needs = ",".join(sorted(test.needs)) or "-"
                     print(test.name, test.timeout, needs, f"/epk/bin/{program}", *args, file=out)
-                    source = TOP / "tests" / level / "build" / program
-                    if not source.exists():
-                        source = TOP / "tests" / "testbed" / "build" / program
-                    if source.exists():
-                        shutil.copy2(source, epk / "bin")
+                    for folder in (level, "unit", "testbed"):
+                        source = TOP / "tests" / folder / "build" / program
+                        if source.exists():
+                            shutil.copy2(source, epk / "bin")
+                            break
         if self.level("guest"):
             for module in ("guest-kmod/epk.ko", "tests/guest/raw/epk_raw.ko"):
                 shutil.copy2(TOP / module, self.work / "guest" / "epk")

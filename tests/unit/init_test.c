@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: MIT
+/* Initialisation happens once in a process, so that each case is a child. */
+#define _GNU_SOURCE
+#include "unit.h"
+
+static struct epk_options options_for(const char *backend)
+{
+	return (struct epk_options){ .size = sizeof(struct epk_options), .backend = backend };
+}
+
+/* A refused init leaves nothing behind, and the next one works. */
+static void expect_refused(const struct epk_options *options, int error)
+{
+	struct epk_options good = options_for(unit_backend());
+	int files = count_files(), pkeys = count_free_pkeys();
+	int mappings;
+
+	EXPECT(epk_init(options) == error);
+	mappings = count_mappings();
+	for (int i = 0; i < ERROR_REPEATS; i++)
+		EXPECT(epk_init(options) == error);
+	EXPECT(count_mappings() == mappings);
+	EXPECT(count_files() == files);
+	EXPECT(count_free_pkeys() == pkeys);
+	EXPECT(!epk_backend());
+	EXPECT(!epk_init(&good));
+	EXPECT(!strcmp(epk_backend(), unit_backend()));
+}
+
+static void unknown_backend(void)
+{
+	struct epk_options options = options_for("nonsense");
+
+	expect_refused(&options, -EINVAL);
+}
+
+static void size_zero(void)
+{
+	struct epk_options options = { .backend = "none" };
+
+	expect_refused(&options, -EINVAL);
+}
+
+static void size_of_later_version(void)
+{
+	struct {
+		struct epk_options options;
+		long later;
+	} options = { { sizeof(options), unit_backend() }, 1 };
+
+	expect_refused(&options.options, -E2BIG);
+}
+
+static void size_of_later_version_unused(void)
+{
+	struct {
+		struct epk_options options;
+		long later;
+	} options = { { sizeof(options), unit_backend() }, 0 };
+
+	EXPECT(!epk_init(&options.options));
+	EXPECT(!strcmp(epk_backend(), unit_backend()));
+}
+
+static void size_without_backend(void)
+{
+	struct epk_options options = { .size = sizeof(options.size), .backend = "nonsense" };
+
+	EXPECT(!epk_init(&options));
+	EXPECT(!strcmp(epk_backend(), unit_backend()));
+}
+
+static void environment_unknown(void)
+{
+	int id = 77;
+
+	setenv("EPK_BACKEND", "nonsense", 1);
+	EXPECT(epk_init(NULL) == -EINVAL);
+	EXPECT(alloc_domains(1, &id) == -EINVAL);
+	EXPECT(id == 77 && !epk_backend());
+}
+
+static void environment_chooses(void)
+{
+	setenv("EPK_BACKEND", unit_backend(), 1);
+	EXPECT(!epk_init(NULL));
+	EXPECT(!strcmp(epk_backend(), unit_backend()));
+}
+
+static void option_beats_environment(void)
+{
+	struct epk_options options = options_for(unit_backend());
+
+	setenv("EPK_BACKEND", "nonsense", 1);
+	EXPECT(!epk_init(&options));
+	EXPECT(!strcmp(epk_backend(), options.backend));
+}
+
+/* The best that works: at least as good as the one under test. */
+static void probe_finds_best(void)
+{
+	static const char *const order[] = { "epk", "mpk", "none" };
+	int i;
+
+	unsetenv("EPK_BACKEND");
+	EXPECT(!epk_init(NULL));
+	for (i = 0; strcmp(order[i], epk_backend()); i++)
+		EXPECT(strcmp(order[i], unit_backend()));
+}
+
+static void probe_on_empty_environment(void)
+{
+	setenv("EPK_BACKEND", "", 1);
+	EXPECT(!epk_init(NULL));
+	EXPECT(epk_backend());
+}
+
+static void twice(void)
+{
+	EXPECT(!epk_init(NULL));
+	EXPECT(epk_init(NULL) == -EALREADY);
+	EXPECT(!strcmp(epk_backend(), unit_backend()));
+}
+
+static void by_first_alloc(void)
+{
+	int id;
+
+	EXPECT(!epk_backend());
+	EXPECT(!alloc_domains(1, &id));
+	EXPECT(!strcmp(epk_backend(), unit_backend()));
+	EXPECT(epk_init(NULL) == -EALREADY);
+}
+
+/* Every call before initialisation is an error, or has nothing to say. */
+static void calls_before(void)
+{
+	struct epk_counts counts = { .domains = 1, .vm_exits = 1 };
+	int id = 1 << 17 | 1, nr = 0;
+
+	EXPECT(free_domains(1, &id) == -ENOENT);
+	EXPECT(domain_begin(id, PROT_READ) == -ENOENT);
+	EXPECT(domain_end(id) == -ENOENT);
+	EXPECT(epk_domain_place(id, NULL, NULL) == -ENOENT);
+	EXPECT(domain_munmap((void *)PAGE, PAGE) == -EINVAL);
+	errno = 0;
+	EXPECT(domain_mmap(id, NULL, PAGE, RW, 0) == MAP_FAILED && errno == ENOENT);
+	EXPECT(!epk_counts(&counts) && !counts.domains && !counts.vm_exits);
+	EXPECT(!epk_for_each_mapping(count_one, &nr) && !nr);
+	EXPECT(!epk_backend());
+}
+
+static void errno_untouched(void)
+{
+	struct epk_options absent = options_for("nonsense");
+
+	errno = 12345;
+	epk_init(&absent);
+	epk_init(NULL);
+	EXPECT(errno == 12345);
+}
+
+static void no_pkeys_left(void)
+{
+	int files = count_files();
+
+	if (!backend_protects())
+		return;
+	while (pkey_alloc(0, 0) > 0)
+		;
+	EXPECT(epk_init(NULL) == -ENOSPC);
+	EXPECT(count_files() == files);
+	EXPECT(!epk_backend());
+}
+
+static void some_pkeys_taken(void)
+{
+	int id, pkey, own;
+
+	if (!backend_protects())
+		return;
+	own = pkey_alloc(0, 0);
+	EXPECT(own > 0);
+	EXPECT(!alloc_domains(1, &id));
+	EXPECT(!domain_begin(id, RW));
+	EXPECT(!epk_domain_place(id, NULL, &pkey));
+	EXPECT(pkey > 0 && pkey != own);
+	EXPECT(!pkey_free(own));
+}
+
+#define CHILD_CASES(X)								\
+	X(unknown_backend) X(size_zero) X(size_of_later_version)		\
+	X(size_of_later_version_unused) X(size_without_backend)			\
+	X(environment_unknown) X(environment_chooses)				\
+	X(option_beats_environment) X(probe_finds_best)				\
+	X(probe_on_empty_environment) X(twice) X(by_first_alloc)		\
+	X(calls_before) X(errno_untouched) X(no_pkeys_left) X(some_pkeys_taken)
+
+#define DEFINE(name)								\
+	static void init_##name(void **state)					\
+	{									\
+		(void)state;							\
+		run_in_child(name);						\
+	}
+#define ENTRY(name)	cmocka_unit_test(init_##name),
+
+CHILD_CASES(DEFINE)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = { CHILD_CASES(ENTRY) };
+
+	need_backend();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

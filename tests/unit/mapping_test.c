@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: MIT
+/* domain_munmap() of wholes and parts, and the list of mappings. */
+#define _GNU_SOURCE
+#include "unit.h"
+
+/* One mapping of 8 pages of a domain; each page starts with its number. */
+#define PAGES	8
+
+static int id;
+static char *mem;
+
+static int set_up(void **state)
+{
+	int i;
+
+	(void)state;
+	id = new_domain();
+	mem = new_pages(id, PAGES);
+	assert_int_equal(domain_begin(id, RW), 0);
+	for (i = 0; i < PAGES; i++)
+		mem[i * PAGE] = i + 1;
+	assert_int_equal(domain_end(id), 0);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	free_domain(id);
+	assert_int_equal(count_epk_mappings(), 0);
+	return 0;
+}
+
+/* Bit i of @pages: page i is mapped, with its number in it. */
+static void expect_pages(unsigned int pages)
+{
+	char byte;
+	int i;
+
+	assert_int_equal(domain_begin(id, PROT_READ), 0);
+	for (i = 0; i < PAGES; i++) {
+		assert_int_equal(try_read(mem + i * PAGE, &byte), pages >> i & 1);
+		if (pages >> i & 1)
+			assert_int_equal(byte, i + 1);
+	}
+	assert_int_equal(domain_end(id), 0);
+}
+
+static void munmap_whole(void **state)
+{
+	(void)state;
+	assert_int_equal(domain_munmap(mem, PAGES * PAGE), 0);
+	assert_int_equal(count_epk_mappings(), 0);
+	expect_pages(0);
+	assert_int_equal(domain_munmap(mem, PAGES * PAGE), -EINVAL);
+}
+
+static void munmap_front(void **state)
+{
+	(void)state;
+	assert_int_equal(domain_munmap(mem, 3 * PAGE), 0);
+	assert_int_equal(count_epk_mappings(), 1);
+	expect_pages(0xf8);
+}
+
+static void munmap_back(void **state)
+{
+	(void)state;
+	assert_int_equal(domain_munmap(mem + 6 * PAGE, PAGE + 1), 0);
+	assert_int_equal(count_epk_mappings(), 1);
+	expect_pages(0x3f);
+}
+
+static void munmap_middle(void **state)
+{
+	(void)state;
+	assert_int_equal(domain_munmap(mem + 2 * PAGE, 1), 0);
+	assert_int_equal(count_epk_mappings(), 2);
+	expect_pages(0xfb);
+	/* Across the hole: refused, and both sides stay. */
+	assert_int_equal(domain_munmap(mem, PAGES * PAGE), -EINVAL);
+	assert_int_equal(domain_munmap(mem + PAGE, 2 * PAGE), -EINVAL);
+	assert_int_equal(count_epk_mappings(), 2);
+	expect_pages(0xfb);
+	assert_int_equal(domain_munmap(mem + 5 * PAGE, PAGE), 0);
+	assert_int_equal(count_epk_mappings(), 3);
+	expect_pages(0xdb);
+}
+
+static void munmap_several_that_touch(void **state)
+{
+	(void)state;
+	assert_int_equal(domain_munmap(mem + 3 * PAGE, 2 * PAGE), 0);
+	assert_ptr_equal(domain_mmap(id, mem + 3 * PAGE, 2 * PAGE, RW, MAP_FIXED_NOREPLACE),
+			 mem + 3 * PAGE);
+	assert_int_equal(count_epk_mappings(), 3);
+	assert_int_equal(domain_munmap(mem + 2 * PAGE, 4 * PAGE), 0);
+	assert_int_equal(count_epk_mappings(), 2);
+	expect_pages(0xc3);
+}
+
+static void munmap_misaligned(void **state)
+{
+	(void)state;
+	assert_int_equal(domain_munmap(mem + 1, PAGE), -EINVAL);
+	expect_pages(0xff);
+}
+
+static void munmap_len_zero(void **state)
+{
+	(void)state;
+	assert_int_equal(domain_munmap(mem, 0), -EINVAL);
+	expect_pages(0xff);
+}
+
+static void munmap_overflow(void **state)
+{
+	(void)state;
+	assert_int_equal(domain_munmap(mem, SIZE_MAX), -EOVERFLOW);
+	assert_int_equal(domain_munmap(mem, SIZE_MAX - 2 * PAGE), -EOVERFLOW);
+	expect_pages(0xff);
+}
+
+static void munmap_not_domain_memory(void **state)
+{
+	char *other = mmap(NULL, PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	(void)state;
+	assert_int_equal(domain_munmap(other, PAGE), -EINVAL);
+	assert_int_equal(domain_munmap(NULL, PAGE), -EINVAL);
+	*other = 1;
+	munmap(other, PAGE);
+	expect_pages(0xff);
+}
+
+static void munmap_beyond_end(void **state)
+{
+	struct unit_resources before = count_resources();
+	int i;
+
+	(void)state;
+	for (i = 0; i < ERROR_REPEATS; i++) {
+		assert_int_equal(domain_munmap(mem + PAGE, PAGES * PAGE), -EINVAL);
+		assert_int_equal(domain_munmap(mem - PAGE, 2 * PAGE), -EINVAL);
+	}
+	assert_nothing_lost(before);
+	expect_pages(0xff);
+}
+
+static void munmap_returns_memory(void **state)
+{
+	struct unit_resources before = count_resources();
+	int i;
+
+	(void)state;
+	for (i = 0; i < ERROR_REPEATS; i++) {
+		char *more = new_pages(id, 5);
+
+		assert_int_equal(domain_begin(id, RW), 0);
+		memset(more, 1, 5 * PAGE);
+		assert_int_equal(domain_end(id), 0);
+		assert_int_equal(domain_munmap(more + PAGE, 2 * PAGE), 0);
+		assert_int_equal(domain_munmap(more, PAGE), 0);
+		assert_int_equal(domain_munmap(more + 3 * PAGE, 2 * PAGE), 0);
+	}
+	assert_nothing_lost(before);
+}
+
+struct visits {
+	int nr;
+	int stop_at;
+	size_t bytes;
+};
+
+static int visit(int dom_id, void *addr, size_t len, void *arg)
+{
+	struct visits *visits = arg;
+
+	assert_int_equal(dom_id, id);
+	assert_true((char *)addr >= mem && (char *)addr + len <= mem + PAGES * PAGE);
+	visits->nr++;
+	visits->bytes += len;
+	return visits->nr == visits->stop_at ? 77 : 0;
+}
+
+static int visit_and_unmap(int dom_id, void *addr, size_t len, void *arg)
+{
+	(void)dom_id;
+	(void)arg;
+	return domain_munmap(addr, len);
+}
+
+static void for_each_null(void **state)
+{
+	(void)state;
+	assert_int_equal(epk_for_each_mapping(NULL, NULL), -EINVAL);
+}
+
+static void for_each_all_and_stop(void **state)
+{
+	struct visits all = { 0 }, two = { .stop_at = 2 };
+
+	(void)state;
+	assert_int_equal(domain_munmap(mem + 2 * PAGE, PAGE), 0);
+	assert_int_equal(domain_munmap(mem + 5 * PAGE, PAGE), 0);
+	assert_int_equal(epk_for_each_mapping(visit, &all), 0);
+	assert_int_equal(all.nr, 3);
+	assert_int_equal(all.bytes, 6 * PAGE);
+	assert_int_equal(epk_for_each_mapping(visit, &two), 77);
+	assert_int_equal(two.nr, 2);
+	assert_int_equal(epk_for_each_mapping(visit_and_unmap, NULL), 0);
+	assert_int_equal(count_epk_mappings(), 0);
+}
+
+static void place_bad_id(void **state)
+{
+	(void)state;
+	assert_int_equal(epk_domain_place(0, NULL, NULL), -EINVAL);
+	assert_int_equal(epk_domain_place(INT32_MAX, NULL, NULL), -ENOENT);
+	assert_int_equal(epk_domain_place(id, NULL, NULL), 0);
+}
+
+static void counts_null(void **state)
+{
+	(void)state;
+	assert_int_equal(epk_counts(NULL), -EINVAL);
+}
+
+static void counts_domains(void **state)
+{
+	struct epk_counts before, after;
+	int more[3];
+
+	(void)state;
+	assert_int_equal(epk_counts(&before), 0);
+	assert_int_equal(alloc_domains(3, more), 0);
+	assert_int_equal(epk_counts(&after), 0);
+	assert_int_equal(after.domains, before.domains + 3);
+	assert_int_equal(free_domains(3, more), 0);
+	assert_int_equal(epk_counts(&after), 0);
+	assert_int_equal(after.domains, before.domains);
+}
+
+#define WITH_MEMORY(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		WITH_MEMORY(munmap_whole),
+		WITH_MEMORY(munmap_front),
+		WITH_MEMORY(munmap_back),
+		WITH_MEMORY(munmap_middle),
+		WITH_MEMORY(munmap_several_that_touch),
+		WITH_MEMORY(munmap_misaligned),
+		WITH_MEMORY(munmap_len_zero),
+		WITH_MEMORY(munmap_overflow),
+		WITH_MEMORY(munmap_not_domain_memory),
+		WITH_MEMORY(munmap_beyond_end),
+		WITH_MEMORY(munmap_returns_memory),
+		WITH_MEMORY(for_each_null),
+		WITH_MEMORY(for_each_all_and_stop),
+		WITH_MEMORY(place_bad_id),
+		WITH_MEMORY(counts_null),
+		WITH_MEMORY(counts_domains),
+	};
+
+	need_backend();
+	free_domain(new_domain());
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

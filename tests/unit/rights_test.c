@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: MIT
+/* Who can touch what, and when: on backends that protect. */
+#define _GNU_SOURCE
+#include "unit.h"
+
+#define MANY	40	/* more than there are protection keys */
+
+static char byte;
+
+static void assert_refused(char *mem, int id)
+{
+	int pkey;
+
+	assert_false(try_read(mem, &byte));
+	assert_int_equal(try_signal, SIGSEGV);
+	if (try_code == SEGV_PKUERR && backend_is("mpk")) {
+		/* An evicted domain has no key of its own. */
+		assert_int_equal(epk_domain_place(id, NULL, &pkey), 0);
+		if (pkey > 0)
+			assert_int_equal(try_pkey, pkey);
+	}
+	assert_false(try_write(mem, 1));
+	assert_int_equal(try_signal, SIGSEGV);
+}
+
+static void fresh_domain_is_closed(void **state)
+{
+	int id = new_domain();
+	char *mem = new_pages(id, 1);
+
+	(void)state;
+	assert_refused(mem, id);
+	free_domain(id);
+}
+
+static void begin_opens_and_end_closes(void **state)
+{
+	int id = new_domain();
+	char *mem = new_pages(id, 2);
+	int i;
+
+	(void)state;
+	for (i = 0; i < 3; i++) {
+		assert_int_equal(domain_begin(id, RW), 0);
+		assert_true(try_write(mem + PAGE, 42 + i));
+		assert_true(try_read(mem + PAGE, &byte));
+		assert_int_equal(byte, 42 + i);
+		assert_int_equal(domain_end(id), 0);
+		assert_refused(mem, id);
+		assert_refused(mem + PAGE, id);
+	}
+	free_domain(id);
+}
+
+static void begin_read_only_refuses_writes(void **state)
+{
+	int id = new_domain();
+	char *mem = new_pages(id, 1);
+
+	(void)state;
+	assert_int_equal(domain_begin(id, PROT_READ), 0);
+	assert_true(try_read(mem, &byte));
+	assert_false(try_write(mem, 1));
+	assert_int_equal(try_code, SEGV_PKUERR);
+	assert_int_equal(domain_end(id), 0);
+	free_domain(id);
+}
+
+static void one_domain_does_not_open_another(void **state)
+{
+	int ids[2];
+	char *a, *b;
+
+	(void)state;
+	assert_int_equal(alloc_domains(2, ids), 0);
+	a = new_pages(ids[0], 1);
+	b = new_pages(ids[1], 1);
+	assert_int_equal(domain_begin(ids[0], RW), 0);
+	assert_true(try_write(a, 1));
+	assert_refused(b, ids[1]);
+	assert_int_equal(domain_begin(ids[1], RW), 0);
+	assert_true(try_write(a, 2));
+	assert_true(try_write(b, 3));
+	assert_int_equal(domain_end(ids[0]), 0);
+	assert_refused(a, ids[0]);
+	assert_true(try_read(b, &byte));
+	assert_int_equal(byte, 3);
+	assert_int_equal(domain_end(ids[1]), 0);
+	assert_refused(b, ids[1]);
+	assert_int_equal(free_domains(2, ids), 0);
+}
+
+static char *shared_mem;
+static pthread_barrier_t held;
+
+static void *read_shared(void *arg)
+{
+	pthread_barrier_wait(&held);
+	*(bool *)arg = try_read(shared_mem, &byte);
+	return NULL;
+}
+
+static bool other_thread_can_read(bool created_while_held)
+{
+	int id = new_domain();
+	pthread_t thread;
+	bool got = true;
+
+	shared_mem = new_pages(id, 1);
+	assert_int_equal(pthread_barrier_init(&held, NULL, 2), 0);
+	if (!created_while_held)
+		assert_int_equal(pthread_create(&thread, NULL, read_shared, &got), 0);
+	assert_int_equal(domain_begin(id, RW), 0);
+	assert_true(try_write(shared_mem, 1));
+	if (created_while_held)
+		assert_int_equal(pthread_create(&thread, NULL, read_shared, &got), 0);
+	pthread_barrier_wait(&held);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	pthread_barrier_destroy(&held);
+	assert_true(try_read(shared_mem, &byte));
+	assert_int_equal(domain_end(id), 0);
+	free_domain(id);
+	return got;
+}
+
+static void other_thread_has_no_right(void **state)
+{
+	(void)state;
+	assert_false(other_thread_can_read(false));
+}
+
+/* Only the module can see to this: Linux hands PKRU on to new threads. */
+static void new_thread_does_not_inherit(void **state)
+{
+	(void)state;
+	assert_int_equal(other_thread_can_read(true), backend_is("mpk"));
+}
+
+/* On mpk, keys go round; on epk, EPTs do. */
+static void many_domains_keep_their_data(void **state)
+{
+	int ids[MANY], i, j;
+	char *mem[MANY];
+
+	(void)state;
+	assert_int_equal(alloc_domains(MANY, ids), 0);
+	for (i = 0; i < MANY; i++) {
+		mem[i] = new_pages(ids[i], 1);
+		assert_int_equal(domain_begin(ids[i], RW), 0);
+		assert_true(try_write(mem[i], i));
+		assert_int_equal(domain_end(ids[i]), 0);
+	}
+	for (i = 0; i < MANY; i++) {
+		assert_int_equal(domain_begin(ids[i], PROT_READ), 0);
+		assert_true(try_read(mem[i], &byte));
+		assert_int_equal(byte, i);
+		for (j = 0; j < MANY; j++)
+			assert_int_equal(try_read(mem[j], &byte), i == j);
+		assert_int_equal(domain_end(ids[i]), 0);
+	}
+	assert_int_equal(free_domains(MANY, ids), 0);
+}
+
+static void freed_memory_comes_back_zero(void **state)
+{
+	int id = new_domain(), i;
+	char *mem;
+
+	(void)state;
+	for (i = 0; i < 8; i++) {
+		mem = new_pages(id, 1);
+		assert_int_equal(domain_begin(id, RW), 0);
+		assert_true(try_read(mem, &byte));
+		assert_int_equal(byte, 0);
+		assert_true(try_write(mem, 99));
+		assert_int_equal(domain_end(id), 0);
+		assert_int_equal(domain_munmap(mem, PAGE), 0);
+	}
+	free_domain(id);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(fresh_domain_is_closed),
+		cmocka_unit_test(begin_opens_and_end_closes),
+		cmocka_unit_test(begin_read_only_refuses_writes),
+		cmocka_unit_test(one_domain_does_not_open_another),
+		cmocka_unit_test(other_thread_has_no_right),
+		cmocka_unit_test(new_thread_does_not_inherit),
+		cmocka_unit_test(many_domains_keep_their_data),
+		cmocka_unit_test(freed_memory_comes_back_zero),
+	};
+	const struct CMUnitTest unprotected[] = {
+		cmocka_unit_test(freed_memory_comes_back_zero),
+	};
+
+	need_backend();
+	if (!backend_protects())
+		return cmocka_run_group_tests(unprotected, NULL, NULL);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,24 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# run.sh BACKEND: run the unit tests for one backend, on this machine.
+# Exits 77 with the reason on the last line if the machine lacks it.
+set -u
+cd "$(dirname "$0")" || exit 1
+backend=${1:?which backend: epk, mpk or none}
+failed=0 skipped=0 ran=0
+for program in build/*_test; do
+	out=$("$program" "$backend" 2>&1)
+	rc=$?
+	printf '%s\n' "$out"
+	case $rc in
+	0) ran=$((ran + 1)) ;;
+	77) skipped=$((skipped + 1)) ;;
+	*) failed=$((failed + 1)); echo "$program: exit status $rc" ;;
+	esac
+done
+[ $failed -eq 0 ] || exit 1
+if [ $skipped -gt 0 ]; then
+	echo "the CPU or the kernel has no $backend"
+	exit 77
+fi
+[ $ran -gt 0 ]

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the unit tests share.  Each program runs for one backend, the one that
+ * its argument or EPK_BACKEND names, and exits 77 with a reason if the machine
+ * lacks it.
+ */
+#ifndef EPK_UNIT_H
+#define EPK_UNIT_H
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <dirent.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <epk.h>
+
+#include "../guest/try.h"
+
+#define PAGE	4096ul
+#define RW	(PROT_READ | PROT_WRITE)
+#define ERROR_REPEATS	50
+
+__attribute__((constructor)) static void unit_argument(int argc, char **argv)
+{
+	if (argc > 1)
+		setenv("EPK_BACKEND", argv[1], 1);
+}
+
+static inline const char *unit_backend(void)
+{
+	const char *name = getenv("EPK_BACKEND");
+
+	return name && *name ? name : "none";
+}
+
+static inline bool backend_is(const char *name)
+{
+	return !strcmp(unit_backend(), name);
+}
+
+/* Rights are enforced. */
+static inline bool backend_protects(void)
+{
+	return !backend_is("none");
+}
+
+static inline void run_in_child(void (*body)(void))
+{
+	int status;
+	pid_t pid;
+
+	fflush(NULL);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid) {
+		body();
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
+/* For children, where cmocka's own asserts would run the rest of the tests. */
+#define EXPECT(cond)							\
+	do {								\
+		if (!(cond)) {						\
+			fprintf(stderr, "%s:%d: %s\n", __FILE__,	\
+				__LINE__, #cond);			\
+			_exit(1);					\
+		}							\
+	} while (0)
+
+/* Initialises in a child: is this backend here?  Skips the program if not. */
+static inline void need_backend(void)
+{
+	struct epk_options options = { .size = sizeof(options), .backend = unit_backend() };
+	int status, error;
+	pid_t pid;
+
+	fflush(NULL);
+	pid = fork();
+	if (!pid)
+		_exit(-epk_init(&options));
+	if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status)) {
+		printf("cannot find out whether backend %s works\n", unit_backend());
+		exit(1);
+	}
+	error = WEXITSTATUS(status);
+	if (error == ENODEV) {
+		printf("SKIP %s: backend %s: %s\n", program_invocation_short_name,
+		       unit_backend(), epk_strerror(error));
+		exit(77);
+	}
+	if (error) {
+		printf("epk_init(%s): %s\n", unit_backend(), strerror(error));
+		exit(1);
+	}
+}
+
+/* Things that error paths could lose. */
+struct unit_resources {
+	int mappings;
+	int files;
+	int pkeys;
+	uint64_t domains;
+	uint64_t pages;
+};
+
+static inline int count_mappings(void)
+{
+	FILE *maps = fopen("/proc/self/maps", "r");
+	int c, lines = 0;
+
+	assert_non_null(maps);
+	while ((c = getc(maps)) != EOF)
+		lines += c == '\n';
+	fclose(maps);
+	return lines;
+}
+
+static inline int count_files(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	int files = 0;
+
+	assert_non_null(dir);
+	while (readdir(dir))
+		files++;
+	closedir(dir);
+	return files;
+}
+
+/* How many protection keys the process could still get. */
+static inline int count_free_pkeys(void)
+{
+	int pkeys[16], nr = 0, i;
+
+	while (nr < 16 && (pkeys[nr] = pkey_alloc(0, PKEY_DISABLE_ACCESS)) > 0)
+		nr++;
+	for (i = 0; i < nr; i++)
+		pkey_free(pkeys[i]);
+	return nr;
+}
+
+static inline struct unit_resources count_resources(void)
+{
+	struct unit_resources now = { 0 };
+	struct epk_counts counts;
+
+	assert_int_equal(epk_counts(&counts), 0);
+	now.files = count_files();
+	now.pkeys = count_free_pkeys();
+	now.domains = counts.domains;
+	now.pages = counts.pages;
+	now.mappings = count_mappings();
+	return now;
+}
+
+static inline void assert_nothing_lost(struct unit_resources before)
+{
+	struct unit_resources after = count_resources();
+
+	assert_int_equal(after.files, before.files);
+	assert_int_equal(after.pkeys, before.pkeys);
+	assert_int_equal(after.domains, before.domains);
+	assert_int_equal(after.pages, before.pages);
+	assert_int_equal(after.mappings, before.mappings);
+}
+
+static inline int new_domain(void)
+{
+	int id = -1;
+
+	assert_int_equal(alloc_domains(1, &id), 0);
+	assert_true(id > 0);
+	return id;
+}
+
+static inline void free_domain(int id)
+{
+	assert_int_equal(free_domains(1, &id), 0);
+}
+
+static inline char *new_pages(int id, size_t pages)
+{
+	char *mem = domain_mmap(id, NULL, pages * PAGE, RW, 0);
+
+	assert_ptr_not_equal(mem, MAP_FAILED);
+	return mem;
+}
+
+static inline int count_one(int id, void *addr, size_t len, void *arg)
+{
+	(void)id;
+	(void)addr;
+	(void)len;
+	++*(int *)arg;
+	return 0;
+}
+
+static inline int count_epk_mappings(void)
+{
+	int nr = 0;
+
+	assert_int_equal(epk_for_each_mapping(count_one, &nr), 0);
+	return nr;
+}
+
+#endif /* EPK_UNIT_H */
