@@ -63,6 +63,7 @@ static inline bool epk_check(bool ok, const char *file, int line, const char *wh
 	/* A test that goes wrong everywhere says so often enough. */
 	if (__atomic_add_fetch(&epk_failures, 1, __ATOMIC_RELAXED) <= 30)
 		printf("%s:%d: failed: %s%s\n", file, line, what, text);
+	fflush(stdout);
 	return false;
 }
 
@@ -109,6 +110,8 @@ static inline void epk_try_handler(int sig, siginfo_t *info, void *context)
 {
 	(void)context;
 	if (!epk_trying) {
+		dprintf(STDOUT_FILENO, "unexpected signal %d, code %d, at address %p\n", sig,
+			info->si_code, info->si_addr);
 		signal(sig, SIG_DFL);
 		return;
 	}
