@@ -42,6 +42,20 @@ static inline OSSL_LIB_CTX *make_libctx(int with_epk)
 	return libctx;
 }
 
+/* Made by each program's setup function. */
+extern OSSL_LIB_CTX *with_epk, *plain;
+
+static inline EVP_CIPHER *fetch(OSSL_LIB_CTX *libctx, const char *name)
+{
+	EVP_CIPHER *cipher = EVP_CIPHER_fetch(libctx, name, NULL);
+	const char *provider;
+
+	assert_ossl(cipher != NULL);
+	provider = OSSL_PROVIDER_get0_name(EVP_CIPHER_get0_provider(cipher));
+	assert_string_equal(provider, libctx == with_epk ? "epk" : "default");
+	return cipher;
+}
+
 static inline uint64_t live_domains(void)
 {
 	struct epk_counts counts;

@@ -10,7 +10,7 @@
 
 #define MESSAGE_MAX	70000
 
-static OSSL_LIB_CTX *with_epk, *plain;
+OSSL_LIB_CTX *with_epk, *plain;
 
 struct suite {
 	int version;
