@@ -34,13 +34,13 @@ check-guest: packages
 	@$(RUN) --emulated $(RUN_CPUS) $(TESTS)
 
 check-unit: packages
-	@$(RUN) --native unit
+	@$(RUN) --native unit lib
 
 check-hygiene: packages
 	@$(RUN) --native hygiene
 
 demo: packages
-	@tests/testbed/run.py --demo
+	@$(RUN) --demo
 
 install:
 	$(MAKE) -C guest-lib install

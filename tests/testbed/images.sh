@@ -80,7 +80,8 @@ guest_base=$(with_lock images cached guest "$(content_key "$packages" -- "$me")"
 disk=$(with_lock images cached disk "$(content_key "$host_base" "$kernel" -- "$me")" base_disk)
 
 if [ -d "$work/guest" ]; then
-	copy_with_libraries "$work/guest" "$work"/guest/epk/bin/*
+	mapfile -t programs < <(find "$work/guest" -type f \( -perm -1 -o -name '*.so*' \))
+	copy_with_libraries "$work/guest" "${programs[@]}"
 	{ cat "$guest_base"; pack "$work/guest"; } >"$work/host/epk/guest.cpio"
 	cp "$kernel/vmlinux" "$work/host/epk/"
 fi

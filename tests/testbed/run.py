@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: MIT
 """Run tests on emulated machines, on one and on two CPUs at once.
 
-run.py [--cpus 1|2]... [--keep] [NAME...]
+run.py [--cpus 1|2]... [--native|--emulated|--demo] [--keep] [NAME...]
+
+A NAME is a test of tests/tests.list, or the part before one of its dashes.
 """
 
 import argparse
@@ -50,9 +52,10 @@ class Result:
 class Run(threading.Thread):
     """The tests of one number of CPUs on one emulated machine."""
 
-    def __init__(self, cpus, tests, kernel, keep):
+    def __init__(self, cpus, tests, kernel, keep, show):
         super().__init__()
         self.cpus, self.tests, self.kernel, self.keep = cpus, tests, kernel, keep
+        self.show = show        # the test whose output goes straight to the terminal
         self.results, self.trouble = [], []
         self.skips = testlist.read_skips()
         self.current = {}
@@ -91,12 +94,16 @@ class Run(threading.Thread):
                 for test in self.level(level):
                     program, *args = test.command.split()
                     needs = ",".join(sorted(test.needs)) or "-"
-                    print(test.name, test.timeout, needs, f"/epk/bin/{program}", *args, file=out)
+                    path = program if program.startswith("/") else f"/epk/bin/{program}"
+                    print(test.name, test.timeout, needs, path, *args, file=out)
                     for folder in (level, "unit", "testbed"):
                         source = TOP / "tests" / folder / "build" / program
                         if source.exists():
                             shutil.copy2(source, epk / "bin")
                             break
+        if any("nginx" in test.needs for test in self.tests):
+            subprocess.run([HERE / "nginx-files.sh", self.work / "guest"], check=True,
+                           stdin=subprocess.DEVNULL)
         if self.level("guest"):
             for module in ("guest-kmod/epk.ko", "tests/guest/raw/epk_raw.ko"):
                 shutil.copy2(TOP / module, self.work / "guest" / "epk")
@@ -164,25 +171,15 @@ class Run(threading.Thread):
             self.finish(int(end[2]), now)
         elif self.current:
             self.current["output"].append(line)
+            if self.current["name"] == self.show:
+                say(line)
 
     def finish(self, rc, now):
         name, output = self.current["name"], self.current["output"]
-        seconds = now - self.current["since"]
-        reason = output[-1].strip() if output else ""
-        if rc == 0:
-            result = Result(name, "pass")
-        elif rc == 77 and (name, reason) in self.skips:
-            result = Result(name, "skip", reason)
-        elif rc == 77:
-            result = Result(name, "fail", f"skip that tests/skips.list lacks: {reason}")
-        else:
-            result = Result(name, "fail", f"exit status {rc}", output)
-        result.seconds = seconds
+        result = Result(name, "pass") if rc == 0 else judge(name, rc, output, self.skips)
+        result.seconds = now - self.current["since"]
         self.results.append(result)
-        self.say(f"{result.outcome}  {name}  {seconds:.1f} s"
-                 + (f"  {result.detail}" if result.detail else ""))
-        for line in result.output[-40:]:
-            print("        " + line, flush=True)
+        report(result, self.say)
         self.current = {}
         self.deadline = now + BOOT_SECONDS
 
@@ -209,36 +206,100 @@ class Run(threading.Thread):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cpus", type=int, choices=(1, 2), action="append")
     parser.add_argument("--keep", action="store_true", help="keep the logs")
-    parser.add_argument("--emulated", action="store_true", help="no native tests")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--native", action="store_true", help="only tests of this machine")
+    where.add_argument("--emulated", action="store_true", help="no native tests")
+    where.add_argument("--demo", action="store_true", help="the NGINX case, with its output")
     parser.add_argument("names", nargs="*")
     args = parser.parse_args()
 
+    started = time.monotonic()
     tests = testlist.read_tests()
-    unknown = set(args.names) - {test.name for test in tests}
-    if unknown:
-        sys.exit(f"no such test: {' '.join(sorted(unknown))}")
+    names = ["nginx"] if args.demo else args.names
+    for name in names:
+        if not any(is_named(test, name) for test in tests):
+            sys.exit(f"no such test: {name}; see tests/tests.list")
+    chosen = [test for test in tests if not names or any(is_named(test, name) for name in names)]
     kernel = subprocess.run([HERE / "kernel.sh"], check=True, stdout=subprocess.PIPE,
                             stdin=subprocess.DEVNULL, text=True).stdout.strip()
     subprocess.run([HERE / "build.sh", kernel], check=True, stdin=subprocess.DEVNULL)
+
+    results = []
+    if not (args.emulated or args.demo):
+        results += run_native([test for test in chosen if test.level == "native"])
     runs = []
-    for cpus in args.cpus or (1, 2):
-        chosen = [test for test in tests if cpus in test.cpus and
-                  (not args.names or test.name in args.names
-                   or test.name.startswith("selfcheck-"))]
-        if chosen:
-            runs.append(Run(cpus, chosen, kernel, args.keep))
+    for cpus in () if args.native else (args.cpus or ((1,) if args.demo else (1, 2))):
+        mine = [test for test in chosen if cpus in test.cpus]
+        if mine:
+            # A run that tests anything first tests the emulator.
+            mine = [test for test in tests if cpus in test.cpus and
+                    (test in mine or test.name.startswith("selfcheck-"))]
+            runs.append(Run(cpus, mine, kernel, args.keep, "nginx" if args.demo else None))
     for run in runs:
         run.start()
     for run in runs:
         run.join()
-    results = [result for run in runs for result in run.results]
+    results += [result for run in runs for result in run.results]
+    sys.exit(summary(results, time.monotonic() - started))
+
+
+def is_named(test, name):
+    return test.name == name or test.name.startswith(name + "-")
+
+
+def run_native(tests):
+    """Tests that need no emulator, one after the other."""
+    skips, results = testlist.read_skips(), []
+    for test in tests:
+        start = time.monotonic()
+        try:
+            done = subprocess.run(test.command.split(), cwd=TOP, stdin=subprocess.DEVNULL,
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                  errors="replace", timeout=test.timeout)
+            rc, output = done.returncode, done.stdout.splitlines()
+        except subprocess.TimeoutExpired as error:
+            rc, output = -1, [(error.stdout or b"").decode(errors="replace"),
+                              f"still running after {test.timeout} s"]
+        except OSError as error:
+            rc, output = -1, [str(error)]
+        result = Result(test.name, "pass") if rc == 0 else judge(test.name, rc, output, skips)
+        result.seconds = time.monotonic() - start
+        results.append(result)
+        report(result, say)
+    return results
+
+
+def judge(name, rc, output, skips):
+    """What an exit status other than 0 means."""
+    reason = output[-1].strip() if output else ""
+    if rc == 77 and (name, reason) in skips:
+        return Result(name, "skip", reason)
+    if rc == 77:
+        return Result(name, "fail", f"skip that tests/skips.list lacks: {reason}")
+    return Result(name, "fail", f"exit status {rc}", output)
+
+
+def report(result, tell):
+    tell(f"{result.outcome}  {result.name}  {result.seconds:.1f} s"
+         + (f"  {result.detail}" if result.detail else ""))
+    for line in result.output[-40:]:
+        print("        " + line, flush=True)
+
+
+def summary(results, seconds):
+    for outcome in ("skip", "fail"):
+        for result in results:
+            if result.outcome == outcome:
+                say(f"{outcome}  {result.name}  {result.detail}")
+    say(f"took {seconds / 60:.1f} min")
     count = {outcome: sum(result.outcome == outcome for result in results)
              for outcome in ("pass", "fail", "skip")}
     print(f"{count['pass']} passed, {count['fail']} failed, {count['skip']} skipped")
-    sys.exit(0 if count["pass"] and not count["fail"] else 1)
+    return 0 if count["pass"] and not count["fail"] else 1
 
 
 if __name__ == "__main__":
