@@ -123,11 +123,19 @@ report_counts() { # report_counts: of $run/before and $run/after
 	[ "$1" = epk ] || return
 	exits=$(($(value vm_exits "$run/after") - $(value vm_exits "$run/before")))
 	switches=$(($(value ept_switches "$run/after") - $(value ept_switches "$run/before")))
-	say "while the files were fetched: $switches EPT switches (VMFUNC)," \
+	say "after warm-up, while all files were fetched: $switches EPT switches (VMFUNC)," \
 		"$exits VM exits caused by EPK"
 	check "EPTs were switched" [ $switches -gt 0 ]
 	check "several EPTs are in use" [ "$(value epts "$run/after")" -gt 1 ]
 	check "no VM exit was caused by EPK" [ $exits = 0 ]
+}
+
+# The counter that showed no exit before must have seen the attack.
+report_faults() {
+	ask counts "$run/attacked"
+	faults=$(($(value vm_faults "$run/attacked") - $(value vm_faults "$run/after")))
+	say "over-reads that were stopped by an EPT, each a VM exit: $faults"
+	check "over-reads into other EPTs are counted" [ $faults -gt 0 ]
 }
 
 leak_test() { # leak_test BACKEND
@@ -166,6 +174,7 @@ main_round() { # main_round BACKEND FILES
 			[ "$(value backend "$run/after")" = "$1" ]
 		report_counts "$1"
 		leak_test "$1"
+		[ "$1" != epk ] || report_faults
 	else
 		check "the sessions could be held" false
 	fi
