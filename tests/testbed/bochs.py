@@ -20,8 +20,9 @@ class Bochs:
         (work / "bochsrc").write_text(rc)
         # Debian's Bochs has its debugger built in, which waits for a "continue".
         (work / "debugger").write_text("c\n")
+        (work / "disk.img.lock").unlink(missing_ok=True)
         for port in PORTS:
-            (work / port).touch()
+            (work / port).write_bytes(b"")
         self.files = {port: open(work / port, "rb") for port in PORTS}
         self.partial = dict.fromkeys(PORTS, b"")
         # Its text display wants a terminal; nobody looks at it.

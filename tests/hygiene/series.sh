@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# series.sh: git am applies the series to the named base without fuzz, each
+# patch passes checkpatch, and each builds, with warnings as errors.
+set -eu
+. "$(dirname "$0")/../testbed/lib.sh"
+tree=$("$TESTBED/kernel.sh")/tree
+version=$(dpkg-query -W -f '${Version}' linux-source-6.1)
+mapfile -t patches < <(series_patches)
+[ ${#patches[@]} -gt 0 ] || die "series: there is none"
+key=$(content_key "$version" "$(gcc -dumpfullversion)" -- "${patches[@]}" "$0" \
+	"$TESTBED/kernel/fragment.config")
+passed=$EPK_CACHE/series/$key
+work=$EPK_CACHE/series/tree
+out=$EPK_CACHE/series/out
+
+commit() {
+	git -C "$work" -c user.name=tests -c user.email=tests@localhost -c commit.gpgsign=false "$@"
+}
+
+# A tree of its own: the testbed's has quirks, and others build in it.
+unpack() {
+	[ ! -f "$work/.unpacked-$version" ] || return 0
+	rm -rf "$work" "$out"
+	mkdir -p "$work"
+	tar -C "$work" --strip-components=1 -xf /usr/src/linux-source-6.1.tar.xz
+	git -C "$work" init -q
+	git -C "$work" add -f arch/x86 Documentation/virt include/linux include/uapi virt
+	commit commit -q -m "Debian linux-source-6.1 $version"
+	git -C "$work" tag base
+	touch "$work/.unpacked-$version"
+}
+
+make_kernel() {
+	make -C "$work" O="$out" -j"$(nproc)" "$@" >"$out.log" 2>&1 </dev/null ||
+		{ tail -n 30 "$out.log"; die "series: make $* failed"; }
+}
+
+configure() {
+	mkdir -p "$out"
+	cp "$TESTBED/kernel/fragment.config" "$out/fragment"
+	make_kernel KCONFIG_ALLCONFIG="$out/fragment" allnoconfig
+	"$work/scripts/config" --file "$out/.config" -e KVM_WERROR -e WERROR -m KVM_AMD \
+		-e CPU_SUP_AMD -d DEBUG_INFO_BTF
+	make_kernel olddefconfig
+	grep -q '^CONFIG_KVM_WERROR=y' "$out/.config" || die "series: KVM_WERROR is not on"
+	make_kernel modules_prepare
+}
+
+one() {
+	local patch=$1 name
+	name=$(basename "$patch" .patch)
+	perl "$work/scripts/checkpatch.pl" --root="$work" --strict --terse --no-summary \
+		--ignore FILE_PATH_CHANGES "$patch" || die "series: checkpatch: $name"
+	commit am -q "$patch" || die "series: $name does not apply"
+	make_kernel arch/x86/kvm/
+	echo "series: $name applies, passes checkpatch and builds"
+}
+
+run() {
+	unpack
+	git -C "$work" am --abort >/dev/null 2>&1 || :
+	git -C "$work" checkout -q -f --detach base
+	git -C "$work" clean -q -f -d arch/x86/kvm arch/x86/include Documentation/virt
+	configure
+	make_kernel arch/x86/kvm/
+	for patch in "${patches[@]}"; do
+		one "$patch"
+	done
+	touch "$passed"
+}
+
+mkdir -p "$EPK_CACHE/series"
+if [ -f "$passed" ]; then
+	echo "series: these patches passed before"
+else
+	with_lock series run
+fi
+echo "series: ${#patches[@]} patches"

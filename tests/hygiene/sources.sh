@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# sources.sh: checks of the tree that need no build: one header in two places is
+# the same, kernel sources pass checkpatch, files stay small, licences are named.
+set -eu
+. "$(dirname "$0")/../testbed/lib.sh"
+tree=$("$TESTBED/kernel.sh")/tree
+cd "$TOP"
+failed=0
+
+fail() {
+	echo "sources: $*"
+	failed=1
+}
+
+# What the series adds at a path.
+added_by_series() {
+	local dir
+	dir=$(mktemp -d)
+	git -C "$dir" init -q
+	# shellcheck disable=SC2046
+	git -C "$dir" apply --include="$1" $(series_patches)
+	cat "$dir/$1"
+	rm -rf "$dir"
+}
+
+cmp <(added_by_series arch/x86/include/uapi/asm/kvm_epk.h) guest-kmod/include/uapi/asm/kvm_epk.h ||
+	fail "kvm_epk.h differs between guest-kmod/ and the series"
+
+mapfile -t kernel_style < <(git ls-files 'guest-kmod/*.[ch]' 'tests/guest/raw/*.[ch]')
+[ ${#kernel_style[@]} -gt 5 ] || fail "where are the module's sources?"
+# SPACING takes an operand of asm goto for a modulo.
+perl "$tree/scripts/checkpatch.pl" --no-tree --terse --no-summary --max-line-length=100 \
+	--ignore SPACING -f "${kernel_style[@]}" || fail "checkpatch complains"
+
+while read -r lines file; do
+	[ "$file" = total ] || [ "$lines" -le 800 ] || fail "$file has $lines lines, over 800"
+done < <(git ls-files '*.[ch]' '*.sh' '*.py' | xargs wc -l)
+
+while read -r file; do
+	head -n 3 "$file" | grep -q 'SPDX-License-Identifier: ' || fail "$file names no licence"
+done < <(git ls-files '*.[ch]' '*.sh' '*.py' '*Makefile' '*Kbuild' '*.list')
+
+if ! command -v mandoc >/dev/null; then
+	fail "mandoc is missing"
+elif ! mandoc -T lint -W warning guest-lib/man/*.[37]; then
+	fail "mandoc complains"
+fi
+
+[ $failed = 0 ] && echo "sources: all checks passed"
+exit $failed
