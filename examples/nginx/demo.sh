@@ -202,6 +202,27 @@ control() {
 	check "one byte differs: $(cat "$run/control")" grep -q "mismatches 1 " "$run/control"
 }
 
+try_config() { # try_config FILE: does nginx accept it?
+	OPENSSL_CONF=$1 "$NGINX_BIN" -q -t -p "$dir" -c "$dir/nginx.conf" -e stderr \
+		2>"$run/refused"
+}
+
+refuses() { # refuses SED-COMMAND: what it makes of openssl.cnf
+	sed "$1" "$run/openssl.cnf" >"$run/broken.cnf"
+	! try_config "$run/broken.cnf"
+}
+
+# OpenSSL alone would go on with its own ciphers.
+fail_closed() {
+	check "nginx starts with the provider" try_config "$run/openssl.cnf"
+	check "nginx does not start if the provider is missing" \
+		refuses "s|^module = .*|module = $run/missing.so|"
+	check "nginx does not start if all of epk.so is missing" \
+		refuses "s|$dir/epk.so|$run/missing.so|"
+	check "nginx does not start if the provider is not activated" \
+		refuses "/^\[epk_provider\]/,/^backend/s|^activate.*||"
+}
+
 short_rounds() {
 	for suite in $SUITES; do
 		say "TLS ${suite%,*} ${suite#*,}"
@@ -233,6 +254,7 @@ for backend in $BACKENDS; do
 	# The contrast needs no more than the leak test.
 	if [ $failed = $before ] && [ "$backend" = "${BACKENDS%% *}" ]; then
 		control
+		fail_closed
 		short_rounds
 	fi
 	stop_nginx

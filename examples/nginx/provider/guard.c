@@ -4,10 +4,14 @@
  *
  * OpenSSL 3.0 starts without complaint when a provider of openssl.cnf cannot
  * be loaded, and "?provider=epk" then falls back to the default provider.
- * This module is therefore a configuration module too: a line in the
- * openssl_init section, after providers and alg_section, and
- * "config_diagnostics = 1" make OpenSSL's start, and so the server's, fail
- * unless each record cipher really comes from the epk provider.
+ * Reporting an error is not enough either: nginx 1.22 logs a failed start of
+ * OpenSSL and goes on.
+ *
+ * So openssl.cnf demands the epk provider for everything, which no server can
+ * work with.  This module is a configuration module too, named after that in
+ * the openssl_init section: once it has seen that each record cipher really
+ * comes from the epk provider, it puts the properties of its own section in
+ * place of the demand.
  */
 #include <string.h>
 
@@ -43,10 +47,19 @@ static bool comes_from_epk(const char *name)
 
 int guard_init(CONF_IMODULE *module, const CONF *conf)
 {
-	(void)module;
-	(void)conf;
-	return comes_from_epk("AES-128-GCM") && comes_from_epk("AES-256-GCM") &&
-	       comes_from_epk("ChaCha20-Poly1305");
+	const char *section = CONF_imodule_get_value(module);
+	const char *properties = NCONF_get_string(conf, section, "default_properties");
+
+	if (!comes_from_epk("AES-128-GCM") || !comes_from_epk("AES-256-GCM") ||
+	    !comes_from_epk("ChaCha20-Poly1305"))
+		return 0;
+	if (!properties) {
+		ERR_raise_data(ERR_LIB_USER, ERR_R_INIT_FAIL,
+			       "section %s of the configuration has no default_properties",
+			       section);
+		return 0;
+	}
+	return EVP_set_default_properties(NULL, properties);
 }
 
 void guard_finish(CONF_IMODULE *module)
