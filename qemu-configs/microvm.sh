@@ -10,7 +10,8 @@ usage() {
 	cat <<'EOF'
 usage: microvm.sh --kernel FILE [option]... [-- QEMU-ARGUMENT...]
 
-Starts a microvm with its console on standard input and output.
+Starts a microvm with its console on standard input and output.  What follows
+-- goes to QEMU as it is.
 
   --kernel FILE    guest kernel (bzImage or vmlinux); required
   --initrd FILE    initial RAM disk
@@ -20,6 +21,8 @@ Starts a microvm with its console on standard input and output.
                    can hold domains: see docs/install.md
   --cpus N         virtual CPUs (1)
   --cpu MODEL      QEMU's -cpu (host)
+  --machine ARGS   more of QEMU's -machine, for example acpi=off
+  --serial DEVICE  QEMU's -serial (stdio)
   --qemu PROGRAM   qemu-system-x86_64
 EOF
 }
@@ -29,14 +32,15 @@ die() {
 	exit 1
 }
 
-kernel='' initrd='' disk='' append='' memory=512 cpus=1 cpu=host
+kernel='' initrd='' disk='' append='' memory=512 cpus=1 cpu=host machine='' serial=stdio
 qemu=qemu-system-x86_64
 
 while [ $# -gt 0 ]; do
 	case $1 in
 	--help) usage; exit 0 ;;
 	--) shift; break ;;
-	--kernel | --initrd | --disk | --append | --memory | --cpus | --cpu | --qemu)
+	--kernel | --initrd | --disk | --append | --memory | --cpus | --cpu | --machine | \
+		--serial | --qemu)
 		[ $# -gt 1 ] || die "$1 needs a value"
 		name=${1#--}
 		eval "$name=\$2"
@@ -60,7 +64,8 @@ esac
 [ -z "$disk" ] || set -- -drive "id=root,file=$disk,format=raw,if=none" \
 	-device virtio-blk-device,drive=root "$@"
 
-exec "$qemu" -M microvm,accel=kvm,pit=off,pic=off,rtc=off,x-option-roms=off \
+exec "$qemu" \
+	-M "microvm,accel=kvm,pit=off,pic=off,rtc=off,x-option-roms=off${machine:+,$machine}" \
 	-cpu "$cpu" -smp "$cpus" -m "$memory" \
-	-nodefaults -no-user-config -display none -no-reboot -serial stdio \
+	-nodefaults -no-user-config -display none -no-reboot -serial "$serial" \
 	-kernel "$kernel" -append "console=ttyS0 $append" "$@"

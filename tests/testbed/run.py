@@ -91,6 +91,7 @@ class Run(threading.Thread):
             (epk / "bin").mkdir(parents=True)
             shutil.copy2(HERE / "init" / level, self.work / level / "init")
             shutil.copy2(HERE / "init" / "runner", epk)
+            shutil.copy2(TOP / "qemu-configs" / "microvm.sh", epk)
             (epk / "config").write_text(f"CPUS={self.cpus}\nGUEST_ARGS='{GUEST_ARGS}'\n")
             with open(epk / f"tests.{level}", "w") as out:
                 for test in self.level(level):
@@ -267,6 +268,7 @@ def run_native(tests):
     """Tests that need no emulator, one after the other."""
     skips, results = testlist.read_skips(), []
     for test in tests:
+        say(f"run   {test.name}: {test.command}")
         start = time.monotonic()
         try:
             done = subprocess.run(test.command.split(), cwd=TOP, stdin=subprocess.DEVNULL,
