@@ -32,7 +32,7 @@ TROUBLE = re.compile(
     r"general protection fault, |unable to handle|soft lockup|stack guard|corruption")
 
 HOST_ARGS = ("console=ttyS0 clearcpuid=321,323,124,580 tsc=reliable mitigations=off "
-             "random.trust_cpu=on oops=panic panic=-1")
+             "random.trust_cpu=on oops=panic panic=-1 rcupdate.rcu_expedited=1")
 GUEST_ARGS = ("loglevel=5 mitigations=off random.trust_cpu=on oops=panic panic=-1 reboot=t")
 
 BOOT_ATTEMPTS = 3
