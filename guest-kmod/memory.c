@@ -228,7 +228,7 @@ void epk_domain_unmap(struct epk_context *ctx, struct epk_domain *domain)
 	struct vm_area_struct *vma;
 	unsigned long addr;
 
-	mmap_assert_write_locked(ctx->mm);
+	lockdep_assert_held_write(&ctx->mm->mmap_lock);
 	lockdep_assert_held(&ctx->lock);
 
 	list_for_each_entry_safe(region, next, &domain->regions, node) {
