@@ -9,6 +9,7 @@ help:
 ## Targets:
 ##   demo            NGINX in an emulated guest, each session's key in a domain; the attack
 ##   check           all tests: unit tests, hygiene, emulated tests on one and two CPUs
+##   bench           what a switch of domains takes, in emulated instructions
 ##   check-unit      the library's unit tests, on this machine
 ##   check-hygiene   the KVM series and the sources: applies, builds, checkpatch
 ##   check-guest     the emulated tests: TESTS="name name" CPUS="1 2" choose
@@ -40,7 +41,10 @@ check-hygiene: packages
 	@$(RUN) --native hygiene
 
 demo: packages
-	@$(RUN) --demo
+	@$(RUN) --emulated --cpus 1 --show nginx
+
+bench: packages
+	@$(RUN) --emulated --cpus 1 --show bench
 
 install:
 	$(MAKE) -C guest-lib install
@@ -49,8 +53,9 @@ clean:
 	$(MAKE) -C guest-lib clean
 	$(MAKE) -C guest-kmod clean
 	$(MAKE) -C examples/nginx clean
+	$(MAKE) -C bench clean
 	$(MAKE) -C tests/guest clean
 	$(MAKE) -C tests/unit clean
 	$(MAKE) -C tests/testbed clean
 
-.PHONY: help packages kernel build check check-guest check-unit check-hygiene demo install clean
+.PHONY: help packages kernel build check check-guest check-unit check-hygiene demo bench install clean

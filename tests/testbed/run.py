@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Run tests on emulated machines, on one and on two CPUs at once.
 
-run.py [--cpus 1|2]... [--native|--emulated|--demo] [--keep] [NAME...]
+run.py [--cpus 1|2]... [--native|--emulated] [--show] [--keep] [NAME...]
 
 A NAME is a test of tests/tests.list, or the part before one of its dashes.
 """
@@ -57,7 +57,8 @@ class Run(threading.Thread):
     def __init__(self, cpus, tests, kernel, keep, show):
         super().__init__()
         self.cpus, self.tests, self.kernel, self.keep = cpus, tests, kernel, keep
-        self.show = show        # the test whose output goes straight to the terminal
+        # Names of the tests whose output goes straight to the terminal.
+        self.show = show or ()
         self.results, self.trouble = [], []
         self.skips = testlist.read_skips()
         self.current = {}
@@ -99,8 +100,8 @@ class Run(threading.Thread):
                     needs = ",".join(sorted(test.needs)) or "-"
                     path = program if program.startswith("/") else f"/epk/bin/{program}"
                     print(test.name, test.timeout, needs, path, *args, file=out)
-                    for folder in (level, "unit", "testbed"):
-                        source = TOP / "tests" / folder / "build" / program
+                    for folder in (f"tests/{level}", "tests/unit", "tests/testbed", "bench"):
+                        source = TOP / folder / "build" / program
                         if source.exists():
                             shutil.copy2(source, epk / "bin")
                             break
@@ -175,7 +176,7 @@ class Run(threading.Thread):
         if begin:
             self.began = True
             test = next((t for t in self.tests if t.name == begin[1]), None)
-            self.current = {"name": begin[1], "since": now, "output": []}
+            self.current = {"name": begin[1], "test": test, "since": now, "output": []}
             self.deadline = now + 60 + WALL_PER_SECOND * (test.timeout if test else 1)
             if test and test.level == "guest" and not self.first:
                 self.first = now - self.start_time
@@ -184,7 +185,7 @@ class Run(threading.Thread):
             self.finish(int(end[2]), now)
         elif self.current:
             self.current["output"].append(line)
-            if self.current["name"] == self.show:
+            if self.current["test"] and any(is_named(self.current["test"], name) for name in self.show):
                 say(line)
 
     def finish(self, rc, now):
@@ -226,13 +227,14 @@ def main():
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--native", action="store_true", help="only tests of this machine")
     where.add_argument("--emulated", action="store_true", help="no native tests")
-    where.add_argument("--demo", action="store_true", help="the NGINX case, with its output")
+    parser.add_argument("--show", action="store_true",
+                        help="let the output of the named tests through to the terminal")
     parser.add_argument("names", nargs="*")
     args = parser.parse_args()
 
     started = time.monotonic()
     tests = testlist.read_tests()
-    names = ["nginx"] if args.demo else args.names
+    names = args.names
     for name in names:
         if not any(is_named(test, name) for test in tests):
             sys.exit(f"no such test: {name}; see tests/tests.list")
@@ -242,16 +244,16 @@ def main():
     subprocess.run([HERE / "build.sh", kernel], check=True, stdin=subprocess.DEVNULL)
 
     results = []
-    if not (args.emulated or args.demo):
+    if not args.emulated:
         results += run_native([test for test in chosen if test.level == "native"])
     runs = []
-    for cpus in () if args.native else (args.cpus or ((1,) if args.demo else (1, 2))):
+    for cpus in () if args.native else (args.cpus or (1, 2)):
         mine = [test for test in chosen if cpus in test.cpus]
         if mine:
             # A run that tests anything first tests the emulator.
             mine = [test for test in tests if cpus in test.cpus and
                     (test in mine or test.name.startswith("selfcheck-"))]
-            runs.append(Run(cpus, mine, kernel, args.keep, "nginx" if args.demo else None))
+            runs.append(Run(cpus, mine, kernel, args.keep, args.show and names))
     for run in runs:
         run.start()
     for run in runs:
