@@ -14,6 +14,8 @@
 
 #include <epk.h>
 
+#include "pkru.h"
+
 #define BATCH	100
 #define BATCHES	50
 
@@ -28,19 +30,6 @@ static void fail(const char *what, int err)
 static void nothing(int i)
 {
 	asm volatile("" : : "r"(i) : "memory");
-}
-
-static uint32_t rdpkru(void)
-{
-	uint32_t eax, edx;
-
-	asm volatile(".byte 0x0f, 0x01, 0xee" : "=a"(eax), "=d"(edx) : "c"(0));
-	return eax;
-}
-
-static void wrpkru(uint32_t pkru)
-{
-	asm volatile(".byte 0x0f, 0x01, 0xef" : : "a"(pkru), "c"(0), "d"(0) : "memory");
 }
 
 /* The least that opening and closing a key can take. */
