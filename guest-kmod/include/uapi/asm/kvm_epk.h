@@ -19,7 +19,8 @@
  *   -EPERM		EPK is not enabled yet
  *   -EEXIST		EPK is enabled already; the EPT exists; the slot is full
  *   -ENOENT		the EPT does not exist; the slot is empty
- *   -EBUSY		a memslot lies in the range that the windows need
+ *   -EBUSY		a memslot lies in the range that the windows need; the slot last
+ *			stood for another block, and dirty pages are being logged
  *   -ENOMEM		the host has no memory for the VM's page tables
  *
  * An operation on a range of EPTs or slots checks the whole range first: an
