@@ -233,6 +233,10 @@ int epk_epts_init(void)
 	for (i = 0; i < epk_host.nr_epts; i++)
 		xa_init(&epts[i].slots);
 
+	/* EPK outlives a reboot or a kexec, and with it what EPT 0 had. */
+	for (i = 0; i < epk_host.slots; i++)
+		epk_hc_empty(0, KVM_EPK_RUN(i, 0, 1));
+
 	mutex_lock(&epts_lock);
 	ret = ept_fill_ram(0);
 	epts[0].users = 1;

@@ -18,6 +18,7 @@ struct epk_host epk_host __ro_after_init;
 struct epk_counters epk_counters;
 
 static struct dentry *debugfs_dir;
+static struct resource *windows;
 
 static int stats_show(struct seq_file *m, void *unused)
 {
@@ -92,19 +93,33 @@ static int __init host_layout(void)
 	return 0;
 }
 
-static int __init host_enable(void)
+/*
+ * Once EPK is enabled, the windows are nothing else any more.  Refuse if a
+ * device is there, and let no device be put there.
+ */
+static int __init windows_reserve(void)
 {
-	int ret = epk_hc_enable();
+	u64 start = PFN_PHYS(epk_host.window_pfn);
+	u64 size = (u64)epk_host.nr_epts * epk_host.slots << KVM_EPK_BLOCK_SHIFT;
 
-	/* An earlier load of this module may have left it enabled. */
-	if (ret && ret != -EEXIST) {
-		pr_err("the host cannot enable EPK for this VM (%d)\n", ret);
-		return ret;
-	}
-	ret = host_layout();
-	if (ret)
-		return ret;
+	if (region_intersects(start, size, IORESOURCE_MEM, IORES_DESC_NONE) ==
+	    REGION_DISJOINT)
+		windows = request_mem_region(start, size, "EPK windows");
+	if (windows)
+		return 0;
 
+	pr_err("device memory lies at or above %#llx, where EPK's windows have to be: see /proc/iomem\n",
+	       start);
+	return -EBUSY;
+}
+
+static void windows_release(void)
+{
+	release_mem_region(windows->start, resource_size(windows));
+}
+
+static int __init identity_map(void)
+{
 	epk_host.identity = memremap((u64)epk_host.identity_pfn << PAGE_SHIFT, PAGE_SIZE,
 				     MEMREMAP_WB);
 	if (!epk_host.identity) {
@@ -118,6 +133,27 @@ static int __init host_enable(void)
 	       KVM_EPK_VERSION);
 	memunmap((void *)epk_host.identity);
 	return -ENODEV;
+}
+
+static int __init host_enable(void)
+{
+	int ret = host_layout();
+
+	if (ret)
+		return ret;
+	ret = windows_reserve();
+	if (ret)
+		return ret;
+
+	ret = epk_hc_enable();
+	/* An earlier load, or the kernel before a reboot, may have left it enabled. */
+	if (ret && ret != -EEXIST)
+		pr_err("the host cannot enable EPK for this VM (%d)\n", ret);
+	else
+		ret = identity_map();
+	if (ret)
+		windows_release();
+	return ret;
 }
 
 static int __init epk_init(void)
@@ -157,6 +193,7 @@ epts:
 	epk_epts_exit();
 unmap:
 	memunmap((void *)epk_host.identity);
+	windows_release();
 	return ret;
 }
 
@@ -167,6 +204,7 @@ static void __exit epk_exit(void)
 	epk_threads_exit();
 	epk_epts_exit();
 	memunmap((void *)epk_host.identity);
+	windows_release();
 }
 
 module_init(epk_init);
