@@ -86,7 +86,6 @@ static int ept_fill_ram(unsigned int index)
 	return ret == -EINVAL && epts[index].nr_slots ? 0 : ret;
 }
 
-/* An EPT may be left over from a kernel that ran before this one (kexec). */
 static int ept_create(unsigned int index)
 {
 	int ret;
@@ -94,10 +93,6 @@ static int ept_create(unsigned int index)
 	lockdep_assert_held(&epts_lock);
 
 	ret = epk_hc_create(index);
-	if (ret == -EEXIST) {
-		epk_hc_destroy(index, 1);
-		ret = epk_hc_create(index);
-	}
 	if (ret)
 		return ret;
 
@@ -217,12 +212,23 @@ int epk_ept_alias(unsigned int ept, unsigned long pfn, unsigned long *alias)
 	return 0;
 }
 
+/* EPK outlives a reboot or a kexec, and with it what the kernel before had. */
+static void __init epts_clear(void)
+{
+	unsigned int i;
+
+	for (i = 1; i < epk_host.nr_epts && epk_hc_query(KVM_EPK_QUERY_EPTS) > 1; i++)
+		epk_hc_destroy(i, 1);
+	for (i = 0; i < epk_host.slots; i++)
+		epk_hc_empty(0, KVM_EPK_RUN(i, 0, 1));
+}
+
 /**
  * epk_epts_init() - fill the window of EPT 0, which exists already
  *
  * Return: 0, -ENOMEM.
  */
-int epk_epts_init(void)
+int __init epk_epts_init(void)
 {
 	unsigned int i;
 	int ret;
@@ -233,9 +239,7 @@ int epk_epts_init(void)
 	for (i = 0; i < epk_host.nr_epts; i++)
 		xa_init(&epts[i].slots);
 
-	/* EPK outlives a reboot or a kexec, and with it what EPT 0 had. */
-	for (i = 0; i < epk_host.slots; i++)
-		epk_hc_empty(0, KVM_EPK_RUN(i, 0, 1));
+	epts_clear();
 
 	mutex_lock(&epts_lock);
 	ret = ept_fill_ram(0);

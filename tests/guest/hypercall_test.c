@@ -4,6 +4,8 @@
  * itself, and nothing changed by what is refused.
  *
  * hypercall_test off: before anything in this guest enabled EPK.
+ * hypercall_test leave: as a kernel does that is rebooted without a word: the
+ *	module has to cope with what it finds.
  * hypercall_test on: afterwards, on EPTs that the module does not use.
  */
 #include "epk_test.h"
@@ -87,6 +89,16 @@ static void test_off(void)
 	epk_try_init();
 	CHECK_EQ(EPK_TRY(epk_vmfunc(0)), SIGILL);
 	sigaction(SIGILL, &old, NULL);
+}
+
+static void test_leave(void)
+{
+	CHECK_EQ(call(KVM_EPK_ENABLE, KVM_EPK_VERSION, 0, 0), 0);
+	CHECK_EQ(call(KVM_EPK_FILL, 0, 1, KVM_EPK_RUN(0, 0, 1)), 0);
+	CHECK_EQ(call(KVM_EPK_CREATE, 1, 3, 0), 0);
+	CHECK_EQ(call(KVM_EPK_CREATE, 511, 1, 0), 0);
+	CHECK_EQ(query(KVM_EPK_QUERY_EPTS), 5);
+	epk_vmfunc(2);
 }
 
 /* EPT numbers and counts that must not get through in any operation. */
@@ -221,6 +233,8 @@ int main(int argc, char **argv)
 	REQUIRE(raw >= 0);
 	if (argc == 2 && !strcmp(argv[1], "off"))
 		test_off();
+	else if (argc == 2 && !strcmp(argv[1], "leave"))
+		test_leave();
 	else if (argc == 2 && !strcmp(argv[1], "on"))
 		test_on();
 	else

@@ -36,7 +36,7 @@ HOST_ARGS = ("console=ttyS0 clearcpuid=321,323,124,580 tsc=reliable mitigations=
 GUEST_ARGS = ("loglevel=5 mitigations=off random.trust_cpu=on oops=panic panic=-1 reboot=t")
 
 BOOT_ATTEMPTS = 3
-FIRST_SECONDS = 240     # real seconds from power-on to the first test
+FIRST_SECONDS = 150     # real seconds from power-on to the first test
 BOOT_SECONDS = 400      # real seconds between two tests, the guest's boot included
 WALL_PER_SECOND = 60    # real seconds that one emulated second may take
 
