@@ -35,8 +35,8 @@ HOST_ARGS = ("console=ttyS0 clearcpuid=321,323,124,580 tsc=reliable mitigations=
              "random.trust_cpu=on oops=panic panic=-1 rcupdate.rcu_expedited=1")
 GUEST_ARGS = ("loglevel=5 mitigations=off random.trust_cpu=on oops=panic panic=-1 reboot=t")
 
-BOOT_ATTEMPTS = 3
-FIRST_SECONDS = 150     # real seconds from power-on to the first test
+BOOT_ATTEMPTS = 8
+FIRST_SECONDS = 100     # real seconds from power-on to the first test
 BOOT_SECONDS = 400      # real seconds between two tests, the guest's boot included
 WALL_PER_SECOND = 60    # real seconds that one emulated second may take
 
@@ -120,14 +120,15 @@ class Run(threading.Thread):
     def emulate(self):
         """
         Bochs with two CPUs now and then hangs while Linux switches its clock source,
-        long before anything of ours is loaded.  Start again then, and then only.
+        long before anything of ours is loaded.  Start again then, and then only, with
+        another ratio of device time to instructions.
         """
         self.start_time = time.monotonic()
         self.first = None
         for attempt in range(1, BOOT_ATTEMPTS + 1):
             self.say(f"power on: {len(self.tests)} tests, logs in {self.work}")
             self.began = False
-            why = self.run_machine()
+            why = self.run_machine(attempt)
             if why and not self.began and attempt < BOOT_ATTEMPTS:
                 self.say(f"{why} before the first test: starting again")
                 continue
@@ -135,10 +136,10 @@ class Run(threading.Thread):
                 self.trouble.append(why)
             return
 
-    def run_machine(self):
+    def run_machine(self, attempt):
         """Run until the end of all tests; else say what went wrong."""
         self.deadline = time.monotonic() + FIRST_SECONDS
-        machine = Bochs(self.work, self.cpus)
+        machine = Bochs(self.work, self.cpus, attempt)
         try:
             while not self.read_ports(machine):
                 if not machine.running():
