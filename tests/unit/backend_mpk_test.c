@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: MIT
+/* More domains than keys. */
+#define _GNU_SOURCE
+#include "unit.h"
+
+#define NR	40
+#define KEYS	15
+
+static int ids[NR];
+static char *mem[NR];
+static __thread char ignored;
+
+static int key_of(int i)
+{
+	int pkey;
+
+	assert_int_equal(epk_domain_place(ids[i], NULL, &pkey), 0);
+	return pkey;
+}
+
+static void touch(int i)
+{
+	char byte;
+
+	assert_int_equal(domain_begin(ids[i], RW), 0);
+	assert_true(try_read(mem[i], &byte));
+	assert_int_equal(byte, i + 1);
+	assert_true(try_write(mem[i] + PAGE, i));
+	assert_int_equal(domain_end(ids[i]), 0);
+}
+
+static int set_up(void **state)
+{
+	int i;
+
+	(void)state;
+	assert_int_equal(alloc_domains(NR, ids), 0);
+	for (i = 0; i < NR; i++) {
+		mem[i] = new_pages(ids[i], 2);
+		assert_int_equal(domain_begin(ids[i], RW), 0);
+		mem[i][0] = i + 1;
+		assert_int_equal(domain_end(ids[i]), 0);
+	}
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	assert_int_equal(free_domains(NR, ids), 0);
+	assert_int_equal(count_epk_mappings(), 0);
+	return 0;
+}
+
+/* Never more than one domain a key, and nobody reads the evicted ones. */
+static void evict_all_round(void **state)
+{
+	int round, i, j;
+
+	(void)state;
+	for (round = 0; round < 3; round++) {
+		for (i = 0; i < NR; i++) {
+			unsigned int used = 0;
+
+			touch(i);
+			for (j = 0; j < NR; j++) {
+				int pkey = key_of(j);
+
+				assert_false(try_read(mem[j], &ignored));
+				assert_int_equal(try_code, pkey ? SEGV_PKUERR : SEGV_ACCERR);
+				assert_false(pkey && used & 1u << pkey);
+				used |= pkey ? 1u << pkey : 0;
+			}
+			assert_int_equal(used, 0xfffe);
+		}
+	}
+}
+
+static void evict_least_recently_used(void **state)
+{
+	int i;
+
+	(void)state;
+	for (i = 0; i < KEYS; i++)
+		touch(i);
+	touch(0);
+	touch(KEYS);
+	assert_true(key_of(0));
+	assert_false(key_of(1));
+	touch(1);
+	assert_false(key_of(2));
+	assert_true(key_of(0));
+}
+
+static void never_evict_held(void **state)
+{
+	int i;
+
+	(void)state;
+	assert_int_equal(domain_begin(ids[0], RW), 0);
+	for (i = 1; i < NR; i++)
+		touch(i);
+	assert_true(try_write(mem[0] + PAGE, 3));
+	assert_int_equal(domain_end(ids[0]), 0);
+}
+
+static void begin_all_keys_held(void **state)
+{
+	int i;
+
+	(void)state;
+	for (i = 0; i < KEYS; i++)
+		assert_int_equal(domain_begin(ids[i], RW), 0);
+	for (i = 0; i < ERROR_REPEATS; i++)
+		assert_int_equal(domain_begin(ids[KEYS], RW), -EAGAIN);
+	assert_int_equal(domain_end(ids[3]), 0);
+	assert_int_equal(domain_begin(ids[KEYS], RW), 0);
+	assert_false(key_of(3));
+	for (i = 0; i <= KEYS; i++)
+		assert_int_equal(domain_end(ids[i]), i == 3 ? -EACCES : 0);
+}
+
+static void free_returns_key(void **state)
+{
+	int more[KEYS], i, pkey;
+
+	(void)state;
+	for (i = 0; i < 4 * KEYS; i++) {
+		more[0] = new_domain();
+		assert_int_equal(domain_begin(more[0], RW), 0);
+		assert_int_equal(domain_end(more[0]), 0);
+		free_domain(more[0]);
+	}
+	/* No more than one other has lost its key to all of these. */
+	assert_int_equal(alloc_domains(KEYS, more), 0);
+	for (i = 0; i < KEYS; i++) {
+		assert_int_equal(domain_begin(more[i], RW), 0);
+		assert_int_equal(epk_domain_place(more[i], NULL, &pkey), 0);
+		assert_true(pkey);
+	}
+	for (i = 0; i < KEYS; i++)
+		assert_int_equal(domain_end(more[i]), 0);
+	assert_int_equal(free_domains(KEYS, more), 0);
+}
+
+/* Memory mapped while the domain has no key, and while it has one. */
+static void mmap_without_and_with_key(void **state)
+{
+	char *without, *with;
+	int i;
+
+	(void)state;
+	for (i = 1; i <= KEYS; i++)
+		touch(i);
+	assert_false(key_of(0));
+	without = domain_mmap(ids[0], NULL, PAGE, RW, MAP_POPULATE);
+	assert_ptr_not_equal(without, MAP_FAILED);
+	assert_false(try_read(without, &ignored));
+	touch(0);
+	assert_true(key_of(0));
+	with = domain_mmap(ids[0], NULL, PAGE, PROT_READ, 0);
+	assert_ptr_not_equal(with, MAP_FAILED);
+	assert_false(try_read(with, &ignored));
+	assert_int_equal(domain_begin(ids[0], RW), 0);
+	assert_true(try_write(without, 1));
+	assert_true(try_read(with, &ignored));
+	assert_false(try_write(with, 1));
+	assert_int_equal(domain_end(ids[0]), 0);
+	/* A round trip through no key keeps each mapping's own protection. */
+	for (i = 1; i < NR; i++)
+		touch(i);
+	assert_int_equal(domain_begin(ids[0], RW), 0);
+	assert_true(try_write(without, 1));
+	assert_false(try_write(with, 1));
+	assert_int_equal(domain_end(ids[0]), 0);
+	assert_int_equal(domain_munmap(with, PAGE), 0);
+	assert_int_equal(domain_munmap(without, PAGE), 0);
+}
+
+/* Several threads over all domains: keys go round, and rights stay apart. */
+static void *sweep(void *arg)
+{
+	long wrong = 0, start = (long)arg, round;
+	char byte;
+
+	for (round = 0; round < 400; round++) {
+		int i = (start + round * 7) % NR, err;
+
+		err = domain_begin(ids[i], PROT_READ);
+		if (err) {
+			wrong++;
+			continue;
+		}
+		if (!try_read(mem[i], &byte) || byte != i + 1)
+			wrong++;
+		if (backend_protects() && try_write(mem[i], 99))
+			wrong++;
+		if (domain_end(ids[i]))
+			wrong++;
+		if (backend_protects() && try_read(mem[i], &ignored))
+			wrong++;
+	}
+	return (void *)wrong;
+}
+
+static void threads_share_keys(void **state)
+{
+	pthread_t threads[3];
+	void *wrong;
+	long i;
+
+	(void)state;
+	for (i = 0; i < 3; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, sweep, (void *)(i * 13)), 0);
+	for (i = 0; i < 3; i++) {
+		pthread_join(threads[i], &wrong);
+		assert_null(wrong);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(evict_all_round),
+		cmocka_unit_test(evict_least_recently_used),
+		cmocka_unit_test(never_evict_held),
+		cmocka_unit_test(begin_all_keys_held),
+		cmocka_unit_test(free_returns_key),
+		cmocka_unit_test(mmap_without_and_with_key),
+		cmocka_unit_test(threads_share_keys),
+	};
+
+	const struct CMUnitTest others[] = {
+		cmocka_unit_test(threads_share_keys),
+	};
+
+	need_backend();
+	if (!backend_is("mpk"))
+		return cmocka_run_group_tests(others, set_up, tear_down);
+	return cmocka_run_group_tests(tests, set_up, tear_down);
+}

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT
+/* What a forked child has: none of the domains, and a fresh start if it wants. */
+#define _GNU_SOURCE
+#include "unit.h"
+
+static int ids[3];
+static char *mem, ignored;
+
+static void refused(void)
+{
+	int place = -1;
+
+	EXPECT(!epk_backend());
+	EXPECT(domain_begin(ids[1], RW) == -EPERM);
+	EXPECT(domain_end(ids[0]) == -EPERM);
+	EXPECT(free_domains(3, ids) == -EPERM);
+	EXPECT(epk_domain_place(ids[0], &place, NULL) == -EPERM && place == -1);
+	errno = 0;
+	EXPECT(domain_mmap(ids[0], NULL, PAGE, RW, 0) == MAP_FAILED && errno == EPERM);
+	EXPECT(domain_munmap(mem, PAGE) == -EINVAL);
+	EXPECT(domain_begin(ids[2] + (1 << 17), RW) == -ENOENT);
+	EXPECT(!epk_backend());
+}
+
+static void no_memory(void)
+{
+	unsigned char vec;
+
+	EXPECT(!try_read(mem, &ignored) && try_code == SEGV_MAPERR);
+	EXPECT(mincore(mem, PAGE, &vec) == -1 && errno == ENOMEM);
+}
+
+/* As much of everything as the parent had, and nothing of the parent's. */
+static void anew(void)
+{
+	int own[40], ept, pkey, i, pkeys = 0;
+	struct epk_counts counts;
+	char *own_mem[40];
+
+	EXPECT(!alloc_domains(40, own));
+	EXPECT(!strcmp(epk_backend(), unit_backend()));
+	EXPECT(!epk_counts(&counts) && counts.domains == 40);
+	for (i = 0; i < 40; i++) {
+		own_mem[i] = domain_mmap(own[i], NULL, PAGE, RW, 0);
+		EXPECT(own_mem[i] != MAP_FAILED);
+		EXPECT(!domain_begin(own[i], RW));
+		own_mem[i][0] = i;
+		EXPECT(!epk_domain_place(own[i], &ept, &pkey));
+		pkeys |= 1 << pkey;
+		EXPECT(!domain_end(own[i]));
+		if (backend_protects())
+			EXPECT(!try_read(own_mem[i], &ignored) && try_code == SEGV_PKUERR);
+	}
+	if (backend_protects())
+		EXPECT(pkeys == 0xfffe);
+	EXPECT(!free_domains(40, own));
+}
+
+static void anew_lists_own_only(void)
+{
+	int own, nr = 0;
+
+	EXPECT(!alloc_domains(1, &own));
+	EXPECT(domain_mmap(own, NULL, PAGE, RW, 0) != MAP_FAILED);
+	EXPECT(!epk_for_each_mapping(count_one, &nr) && nr == 1);
+}
+
+static void grandchild(void)
+{
+	int status, own;
+	pid_t pid;
+
+	EXPECT(!alloc_domains(1, &own));
+	pid = fork();
+	EXPECT(pid >= 0);
+	if (!pid) {
+		EXPECT(domain_begin(own, RW) == -EPERM);
+		EXPECT(domain_begin(ids[2], RW) == -EPERM);
+		anew();
+		_exit(0);
+	}
+	EXPECT(waitpid(pid, &status, 0) == pid && !status);
+	EXPECT(!domain_begin(own, RW));
+	EXPECT(!domain_end(own));
+}
+
+#define CHILD_CASES(X) X(refused) X(no_memory) X(anew) X(anew_lists_own_only) X(grandchild)
+#define DEFINE(name)								\
+	static void fork_##name(void **state)					\
+	{									\
+		(void)state;							\
+		run_in_child(name);						\
+		assert_int_equal(mem[0], 7);					\
+	}
+#define ENTRY(name)	cmocka_unit_test(fork_##name),
+
+CHILD_CASES(DEFINE)
+
+/* The parent forks while it holds a domain, and goes on as if nothing was. */
+static int set_up(void **state)
+{
+	(void)state;
+	assert_int_equal(alloc_domains(3, ids), 0);
+	mem = new_pages(ids[0], 1);
+	assert_int_equal(domain_begin(ids[0], RW), 0);
+	mem[0] = 7;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	assert_int_equal(domain_end(ids[0]), 0);
+	assert_int_equal(free_domains(3, ids), 0);
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = { CHILD_CASES(ENTRY) };
+
+	need_backend();
+	return cmocka_run_group_tests(tests, set_up, tear_down);
+}

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: MIT
+/* What a thread holds, and what its end means. */
+#define _GNU_SOURCE
+#include <time.h>
+
+#include "unit.h"
+
+static void *begin_and_exit(void *arg)
+{
+	int *ids = arg;
+
+	if (domain_begin(ids[0], RW) || domain_begin(ids[1], PROT_READ))
+		return (void *)1;
+	return NULL;
+}
+
+static void exit_while_holding(void **state)
+{
+	pthread_t thread;
+	void *result;
+	int ids[2], i;
+
+	(void)state;
+	assert_int_equal(alloc_domains(2, ids), 0);
+	for (i = 0; i < 20; i++) {
+		assert_int_equal(pthread_create(&thread, NULL, begin_and_exit, ids), 0);
+		assert_int_equal(pthread_join(thread, &result), 0);
+		assert_null(result);
+	}
+	assert_int_equal(domain_end(ids[0]), -EACCES);
+	assert_int_equal(free_domains(2, ids), 0);
+}
+
+/* Two threads in step: each side of the barrier is one step. */
+struct steps {
+	pthread_barrier_t barrier;
+	int id;
+	char *mem;
+	int results[4];
+};
+
+static void *hold_one(void *arg)
+{
+	struct steps *steps = arg;
+
+	steps->results[0] = domain_end(steps->id);
+	steps->results[1] = domain_begin(steps->id, RW);
+	if (!steps->results[1])
+		steps->mem[0] = 42;
+	pthread_barrier_wait(&steps->barrier);
+	pthread_barrier_wait(&steps->barrier);
+	steps->results[2] = domain_end(steps->id);
+	return NULL;
+}
+
+static void held_by_another(void **state)
+{
+	struct steps steps = { .id = new_domain() };
+	char byte = 0;
+	pthread_t thread;
+
+	(void)state;
+	steps.mem = new_pages(steps.id, 1);
+	pthread_barrier_init(&steps.barrier, NULL, 2);
+	assert_int_equal(pthread_create(&thread, NULL, hold_one, &steps), 0);
+	pthread_barrier_wait(&steps.barrier);
+
+	assert_int_equal(free_domains(1, &steps.id), -EBUSY);
+	assert_int_equal(domain_end(steps.id), -EACCES);
+	assert_int_equal(try_read(steps.mem, &byte), !backend_protects());
+	/* Both can hold it at a time. */
+	assert_int_equal(domain_begin(steps.id, PROT_READ), 0);
+	assert_true(try_read(steps.mem, &byte));
+	assert_int_equal(byte, 42);
+	assert_int_equal(domain_end(steps.id), 0);
+
+	pthread_barrier_wait(&steps.barrier);
+	pthread_join(thread, NULL);
+	assert_int_equal(steps.results[0], -EACCES);
+	assert_int_equal(steps.results[1], 0);
+	assert_int_equal(steps.results[2], 0);
+	pthread_barrier_destroy(&steps.barrier);
+	free_domain(steps.id);
+}
+
+static void held_limit(void **state)
+{
+	int ids[EPK_MAX_HELD + 1], i, limit, error;
+
+	(void)state;
+	limit = backend_is("mpk") ? 15 : EPK_MAX_HELD;
+	error = backend_is("mpk") ? -EAGAIN : -EMFILE;
+	assert_int_equal(alloc_domains(EPK_MAX_HELD + 1, ids), 0);
+	for (i = 0; i < limit; i++)
+		assert_int_equal(domain_begin(ids[i], RW), 0);
+	assert_int_equal(domain_begin(ids[limit], RW), error);
+	assert_int_equal(domain_end(ids[limit]), -EACCES);
+	/* From the middle outwards: any order is right. */
+	for (i = 0; i < limit; i++)
+		assert_int_equal(domain_end(ids[(i + limit / 2) % limit]), 0);
+	assert_int_equal(domain_begin(ids[limit], RW), 0);
+	assert_int_equal(domain_end(ids[limit]), 0);
+	assert_int_equal(free_domains(EPK_MAX_HELD + 1, ids), 0);
+}
+
+/* Many threads, each with domains of its own, while others allocate and free. */
+static void *churn(void *arg)
+{
+	unsigned char *result = arg;
+	int ids[3], round, i;
+	char *mem[3];
+
+	for (round = 0; round < 50; round++) {
+		if (alloc_domains(3, ids))
+			return NULL;
+		for (i = 0; i < 3; i++) {
+			mem[i] = domain_mmap(ids[i], NULL, PAGE, RW, 0);
+			if (mem[i] == MAP_FAILED || domain_begin(ids[i], RW))
+				return NULL;
+			mem[i][0] = round;
+			if (domain_end(ids[i]))
+				return NULL;
+		}
+		for (i = 0; i < 3; i++) {
+			if (domain_begin(ids[i], PROT_READ) || mem[i][0] != round ||
+			    domain_end(ids[i]))
+				return NULL;
+		}
+		if (domain_munmap(mem[0], PAGE) || free_domains(3, ids))
+			return NULL;
+	}
+	*result = 1;
+	return NULL;
+}
+
+static void many_threads(void **state)
+{
+	struct unit_resources before;
+	unsigned char results[4] = { 0 };
+	pthread_t threads[4];
+	int run, i;
+
+	(void)state;
+	/* The first run makes what the C library keeps for threads. */
+	for (run = 0; run < 2; run++) {
+		before = count_resources();
+		for (i = 0; i < 4; i++)
+			assert_int_equal(pthread_create(&threads[i], NULL, churn, &results[i]), 0);
+		for (i = 0; i < 4; i++) {
+			pthread_join(threads[i], NULL);
+			assert_int_equal(results[i], 1);
+			results[i] = 0;
+		}
+	}
+	before.mappings = count_mappings();
+	assert_nothing_lost(before);
+	assert_int_equal(count_epk_mappings(), 0);
+}
+
+static char ignored;
+static volatile sig_atomic_t signals, signal_errors;
+static int signal_ids[40];
+
+/* A domain per signal, from the far end: in another EPT than the loop's. */
+static void on_signal(int signo)
+{
+	int id = signal_ids[39 - signals % 8];
+
+	(void)signo;
+	signals++;
+	if (domain_begin(id, RW) || domain_end(id))
+		signal_errors++;
+}
+
+/* Under "epk" begin and end work in a handler, whatever they interrupt. */
+static void in_signal_handler(void **state)
+{
+	struct sigaction action = { .sa_handler = on_signal };
+	struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGALRM };
+	struct itimerspec often = { { 0, 20000 }, { 0, 20000 } };
+	char *mem[40];
+	timer_t timer;
+	int i, round = 0;
+
+	(void)state;
+	if (backend_is("mpk"))
+		return;
+	assert_int_equal(alloc_domains(40, signal_ids), 0);
+	for (i = 0; i < 40; i++)
+		mem[i] = new_pages(signal_ids[i], 1);
+	assert_int_equal(sigaction(SIGALRM, &action, NULL), 0);
+	assert_int_equal(timer_create(CLOCK_MONOTONIC, &event, &timer), 0);
+	assert_int_equal(timer_settime(timer, 0, &often, NULL), 0);
+	for (; signals < 300; round++) {
+		int a = round % 30, b = (round + 16) % 30;
+
+		assert_int_equal(domain_begin(signal_ids[a], RW), 0);
+		mem[a][0] = a;
+		assert_int_equal(domain_begin(signal_ids[b], RW), 0);
+		mem[b][0] = b;
+		assert_int_equal(domain_end(signal_ids[b]), 0);
+		assert_int_equal(mem[a][0], a);
+		if (backend_protects())
+			assert_false(try_read(mem[b], &ignored));
+		assert_int_equal(domain_end(signal_ids[a]), 0);
+		if (backend_protects())
+			assert_false(try_read(mem[a], &ignored));
+	}
+	timer_delete(timer);
+	assert_int_equal(signal_errors, 0);
+	assert_int_equal(free_domains(40, signal_ids), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(exit_while_holding),
+		cmocka_unit_test(held_by_another),
+		cmocka_unit_test(held_limit),
+		cmocka_unit_test(many_threads),
+		cmocka_unit_test(in_signal_handler),
+	};
+
+	need_backend();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
