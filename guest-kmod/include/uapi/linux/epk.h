@@ -25,11 +25,18 @@
 /**
  * struct epk_entry - one domain in the read-only domain table
  * @id: the domain's ID, or 0 while this index is free
- * @ept: the EPT that maps the domain's window
- * @pkey: the protection key of the domain's pages in that EPT
+ * @ept: the EPT that maps the domain's window, or EPK_EPT_NONE
+ * @pkey: the protection key of the domain's pages in that EPT; 0 while the
+ *	domain is evicted: it keeps its memory, but nobody can reach it there
  * @rsvd: zero
  *
  * Written by the module as one aligned 8-byte store; read it as one load.
+ *
+ * Entry 0 is no domain's.  Its upper 32 bits, EPK_ENTRY_REVOCATIONS(), count how
+ * often the module has closed keys of vacated places in the PKRU of threads, so
+ * that another domain could have the place.  Who reads PKRU, changes a bit and
+ * writes it back may undo that: if the count changed meanwhile, compute PKRU
+ * afresh from the table.
  */
 struct epk_entry {
 	__s32 id;
@@ -38,12 +45,19 @@ struct epk_entry {
 	__u8 rsvd;
 };
 
+#define EPK_ENTRY_REVOCATIONS(word)	((__u32)((__u64)(word) >> 32))
+
+/* In place of an EPT index: none (evicted), and whichever has room. */
+#define EPK_EPT_NONE		0xffff
+#define EPK_EPT_ANY		0xfffe
+
 /**
  * struct epk_init - argument of EPK_IOC_INIT, once for each context
  * @version: in: EPK_ABI_VERSION
  * @pkeys: in: bit k set: pkey k (1-15) was allocated by the caller with
  *	pkey_alloc() and is the module's to place domains on from now on
- * @max_domains: out: entries of the domain table, and domains at a time
+ * @max_domains: out: entries of the domain table; domains at a time are one
+ *	fewer, of which as many as there are (EPT, pkey) pairs have a place
  * @nr_epts: out: EPTs at a time
  * @table_bytes: out: size of the domain table's mapping
  * @rsvd: in: zero
@@ -60,7 +74,7 @@ struct epk_init {
 /**
  * struct epk_domains - argument of EPK_IOC_ALLOC and EPK_IOC_FREE
  * @num: in: number of IDs, at least 1
- * @flags: in: zero
+ * @flags: in: EPK_ALLOC_SPILL or EPK_ALLOC_AT() for EPK_IOC_ALLOC, else zero
  * @ids: pointer to @num IDs of type __s32; out for EPK_IOC_ALLOC, in for
  *	EPK_IOC_FREE.  All or none
  */
@@ -69,6 +83,57 @@ struct epk_domains {
 	__u32 flags;
 	__u64 ids;
 };
+
+/* What finds no place is made evicted; without this, it is -ENOSPC. */
+#define EPK_ALLOC_SPILL		1u
+/* Fill this EPT first, so that the new domains lie beside those in it. */
+#define EPK_ALLOC_AT(ept)	(((__u32)(ept) + 1) << 16)
+
+/**
+ * struct epk_move - where a domain goes
+ * @id: in: the domain
+ * @ept: in: an EPT index, EPK_EPT_ANY, or EPK_EPT_NONE to evict it; out: where
+ *	it is now
+ * @pkey: in: 0, or the key that it must get there; out: the key that it has now,
+ *	0 if it is evicted
+ * @rsvd: in: zero
+ *
+ * A domain that is in @ept already, and on @pkey if that is not 0, stays where
+ * it is; with EPK_EPT_ANY only an evicted one moves.
+ */
+struct epk_move {
+	__s32 id;
+	__u16 ept;
+	__u8 pkey;
+	__u8 rsvd;
+};
+
+/**
+ * struct epk_moves - argument of EPK_IOC_MOVE
+ * @num: in: elements of @moves, 1 to EPK_MOVES_MAX; each ID once
+ * @flags: in: zero
+ * @moves: pointer to struct epk_move
+ *
+ * All domains leave their places, then each gets its new one in the order of
+ * the array: two can change places, one can make room for another.  All or none.
+ * An access by another thread sees the old place or the new one or waits; it
+ * never reaches another domain's pages, nor these pages by another domain's key.
+ * Afterwards a right to an old place is worth nothing: the key is closed, at the
+ * latest before another domain gets the place.  An access to an evicted domain
+ * raises SIGSEGV with SEGV_MAPERR.
+ *
+ * Errors: ENOENT no such domain; EINVAL one stands twice, a wrong index or key,
+ * a field that must be zero; ENOSPC no key is free there, or the window has no
+ * slot left for the block of RAM that a page lies in; EBUSY the asked for key is
+ * taken; ENOMEM; EINTR a fatal signal.
+ */
+struct epk_moves {
+	__u32 num;
+	__u32 flags;
+	__u64 moves;
+};
+
+#define EPK_MOVES_MAX		1024
 
 /**
  * struct epk_stats - answer of EPK_IOC_STATS
@@ -82,6 +147,10 @@ struct epk_domains {
  * @vm_faults: of those, the ones that raised a domain fault
  * @rescues: times that a thread left the CPU in an EPT and had to be brought
  *	back to EPT 0 (and, if registered, into its EPT when it came back)
+ * @evicted: of @domains, those that have no place now
+ * @moves: changes of place so far, evictions and readmissions included
+ * @page_faults: pages of domain memory mapped by a fault so far
+ * @revocations: see EPK_ENTRY_REVOCATIONS()
  * @rsvd: zero
  */
 struct epk_stats {
@@ -94,7 +163,11 @@ struct epk_stats {
 	__u64 vm_exits;
 	__u64 vm_faults;
 	__u64 rescues;
-	__u64 rsvd[7];
+	__u64 evicted;
+	__u64 moves;
+	__u64 page_faults;
+	__u64 revocations;
+	__u64 rsvd[3];
 };
 
 #define EPK_IOC_INIT		_IOWR('E', 0xe0, struct epk_init)
@@ -103,6 +176,7 @@ struct epk_stats {
 /* Registers the calling thread, so that its EPT survives a context switch. */
 #define EPK_IOC_THREAD		_IO('E', 0xe3)
 #define EPK_IOC_STATS		_IOR('E', 0xe4, struct epk_stats)
+#define EPK_IOC_MOVE		_IOW('E', 0xe5, struct epk_moves)
 
 /*
  * Offsets for mmap(MAP_SHARED) of the device.  The table and the identity
