@@ -31,6 +31,7 @@ build() {
 	part tests/testbed make -C "$TESTBED" all
 	part tests/guest make -C "$TOP/tests/guest" all
 	part tests/unit make -C "$TOP/tests/unit" all
+	part tests/kvm make -C "$TOP/tests/kvm" all
 	part bench make -C "$TOP/bench" all
 	part examples/nginx make -C "$TOP/examples/nginx" all
 	say "build: done"

@@ -100,7 +100,7 @@ class Run(threading.Thread):
                     needs = ",".join(sorted(test.needs)) or "-"
                     path = program if program.startswith("/") else f"/epk/bin/{program}"
                     print(test.name, test.timeout, needs, path, *args, file=out)
-                    for folder in (f"tests/{level}", "tests/unit", "tests/testbed", "bench"):
+                    for folder in (f"tests/{level}", "tests/unit", "tests/kvm", "tests/testbed", "bench"):
                         source = TOP / folder / "build" / program
                         if source.exists():
                             shutil.copy2(source, epk / "bin")

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+/* Load KVM's modules with other parameters; the testbed keeps them in /epk. */
+#include <fcntl.h>
+#include <sys/syscall.h>
+
+#include "vmm.h"
+
+#define MODULE		"/epk/kvm-intel.ko"
+#define PARAMETERS	"/sys/module/kvm_intel/parameters/"
+
+void kvm_parameter(const char *name, char value[16])
+{
+	char path[128];
+	ssize_t n = 0;
+	int fd;
+
+	snprintf(path, sizeof(path), PARAMETERS "%s", name);
+	fd = open(path, O_RDONLY);
+	if (fd >= 0) {
+		n = read(fd, value, 15);
+		close(fd);
+	}
+	value[n > 0 ? n : 0] = 0;
+	value[strcspn(value, "\n")] = 0;
+}
+
+void kvm_reload(const char *parameters)
+{
+	int fd = open(MODULE, O_RDONLY | O_CLOEXEC);
+
+	REQUIRE(fd >= 0);
+	if (kvm_fd >= 0)
+		close(kvm_fd);
+	kvm_fd = -1;
+	REQUIRE(syscall(SYS_delete_module, "kvm_intel", 0) == 0 || errno == ENOENT);
+	if (syscall(SYS_finit_module, fd, parameters, 0))
+		die("kvm-intel.ko does not load with %s: %s", parameters, strerror(errno));
+	close(fd);
+}
+
+void kvm_restore(const char epk[16])
+{
+	char now[16], parameters[32];
+
+	kvm_parameter("epk", now);
+	if (!strcmp(now, epk))
+		return;
+	snprintf(parameters, sizeof(parameters), "epk=%s", epk);
+	kvm_reload(parameters);
+}
