@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 #
 # Start a guest that can use EPK under stock QEMU (7.2 or later).  The host
-# needs our KVM series and kvm_intel.epk=1; QEMU itself needs nothing.
+# needs our KVM series and kvm_intel.epk=any; QEMU itself needs nothing.
 
 set -eu
 
@@ -55,8 +55,9 @@ for file in "$kernel" ${initrd:+"$initrd"} ${disk:+"$disk"}; do
 done
 [ -w /dev/kvm ] || die "/dev/kvm is missing or not yours to use"
 case $(cat /sys/module/kvm_intel/parameters/epk 2>/dev/null || :) in
-Y) ;;
-N) die "EPK is off on this host; load kvm_intel with epk=1" ;;
+any) ;;
+off) die "EPK is off on this host; load kvm_intel with epk=any" ;;
+on) die "EPK is off for VMMs that do not ask for it; load kvm_intel with epk=any" ;;
 *) die "the KVM of this host has no EPK; see docs/install.md" ;;
 esac
 

@@ -18,17 +18,23 @@ commit() {
 	git -C "$work" -c user.name=tests -c user.email=tests@localhost -c commit.gpgsign=false "$@"
 }
 
-# A tree of its own: the testbed's has quirks, and others build in it.
+# A tree of its own: the testbed's has quirks, and others build in it.  Git tracks
+# what the series can touch.
+tracked="arch/x86 Documentation/virt Documentation/admin-guide include/linux include/uapi virt"
+
 unpack() {
-	[ ! -f "$work/.unpacked-$version" ] || return 0
+	local stamp
+	stamp=$work/.unpacked-$(content_key "$version" "$tracked")
+	[ ! -f "$stamp" ] || return 0
 	rm -rf "$work" "$out"
 	mkdir -p "$work"
 	tar -C "$work" --strip-components=1 -xf /usr/src/linux-source-6.1.tar.xz
 	git -C "$work" init -q
-	git -C "$work" add -f arch/x86 Documentation/virt include/linux include/uapi virt
+	# shellcheck disable=SC2086 # a list
+	git -C "$work" add -f $tracked
 	commit commit -q -m "Debian linux-source-6.1 $version"
 	git -C "$work" tag base
-	touch "$work/.unpacked-$version"
+	touch "$stamp"
 }
 
 make_kernel() {
@@ -61,7 +67,7 @@ run() {
 	unpack
 	git -C "$work" am --abort >/dev/null 2>&1 || :
 	git -C "$work" checkout -q -f --detach base
-	git -C "$work" clean -q -f -d arch/x86/kvm arch/x86/include Documentation/virt
+	git -C "$work" clean -q -f -d arch/x86/kvm arch/x86/include Documentation
 	configure
 	make_kernel arch/x86/kvm/
 	for patch in "${patches[@]}"; do

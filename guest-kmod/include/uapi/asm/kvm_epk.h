@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
 /*
- * Extended Protection Keys: the hypercall interface between KVM and a guest.
+ * Extended Protection Keys: the hypercall interface between KVM and a guest,
+ * and the ioctl interface between KVM and a VMM.
  *
  * The KVM series adds this very file to the kernel; tests/hygiene compares the
  * two copies.
@@ -8,6 +9,7 @@
 #ifndef _UAPI_ASM_X86_KVM_EPK_H
 #define _UAPI_ASM_X86_KVM_EPK_H
 
+#include <linux/ioctl.h>
 #include <linux/types.h>
 
 /*
@@ -96,5 +98,71 @@ struct kvm_epk_identity {
 	__u32 ept;
 	__u32 version;
 };
+
+/*
+ * KVM_CHECK_EXTENSION of this capability returns how many EPTs a VM can have,
+ * 0 where EPK is off.  KVM_ENABLE_CAP on the VM, before its first vCPU, lets the
+ * guest use EPK: args[0] is the greatest number of EPTs, from 1 to what
+ * KVM_CHECK_EXTENSION returned, or 0 to keep the guest from it.  The number
+ * lies outside the range that KVM gives out.
+ */
+#define KVM_CAP_EPK			0x45504b
+
+/**
+ * struct kvm_epk_run - a run of slots that are filled alike in a range of EPTs
+ * @first: first EPT
+ * @count: number of EPTs
+ * @run: KVM_EPK_RUN() of the slots
+ */
+struct kvm_epk_run {
+	__u32 first;
+	__u32 count;
+	__u64 run;
+};
+
+/**
+ * struct kvm_epk_state - what a VM's guest has set up, for a VMM to save
+ * @version: KVM_EPK_VERSION as the guest enabled it, 0 where it did not
+ * @window_slots: slots in each window
+ * @window_base: guest-physical address of EPT 0's window
+ * @epts: bit i % 64 of word i / 64 is set if EPT i exists
+ * @nr_epts: EPT indices run from 0 to this minus 1
+ * @nr_runs: elements of @runs
+ * @reserved: zero
+ * @runs: the filled slots
+ */
+struct kvm_epk_state {
+	__u32 version;
+	__u32 window_slots;
+	__u64 window_base;
+	__u64 epts[KVM_EPK_MAX_EPTS / 64];
+	__u32 nr_epts;
+	__u32 nr_runs;
+	__u32 reserved[2];
+	struct kvm_epk_run runs[];
+};
+
+/**
+ * struct kvm_epk_vcpu - where a vCPU is
+ * @ept: the EPT in which it runs next
+ * @reserved: zero
+ */
+struct kvm_epk_vcpu {
+	__u32 ept;
+	__u32 reserved[3];
+};
+
+/*
+ * On the VM, with no vCPU running.  KVM_GET_EPK_STATE takes the room for runs
+ * in nr_runs and returns how many there are; with too little room it fails with
+ * E2BIG and sets nr_runs alone.  KVM_SET_EPK_STATE wants a VM with the same
+ * memory and KVM_CAP_EPK, whose guest has not enabled EPK yet.
+ */
+#define KVM_GET_EPK_STATE		_IOWR(0xAE, 0xf0, struct kvm_epk_state)
+#define KVM_SET_EPK_STATE		_IOW(0xAE, 0xf1, struct kvm_epk_state)
+
+/* On a vCPU; to be set after the VM's state. */
+#define KVM_GET_EPK_VCPU		_IOR(0xAE, 0xf2, struct kvm_epk_vcpu)
+#define KVM_SET_EPK_VCPU		_IOW(0xAE, 0xf3, struct kvm_epk_vcpu)
 
 #endif /* _UAPI_ASM_X86_KVM_EPK_H */
