@@ -90,7 +90,7 @@ static int epk_open(struct inode *inode, struct file *file)
 
 	if (!current->mm)
 		return -EINVAL;
-	ctx = kzalloc(sizeof(*ctx), GFP_KERNEL_ACCOUNT);
+	ctx = kvzalloc(sizeof(*ctx), GFP_KERNEL_ACCOUNT);
 	if (!ctx)
 		return -ENOMEM;
 
@@ -111,7 +111,7 @@ static int epk_release(struct inode *inode, struct file *file)
 	epk_domains_exit(ctx);
 	mmdrop(ctx->mm);
 	atomic_long_dec(&epk_counters.contexts);
-	kfree_rcu(ctx, rcu);
+	kvfree_rcu(ctx, rcu);
 	return 0;
 }
 
@@ -165,7 +165,7 @@ static int domains_get(struct epk_domains *req, void __user *arg)
 {
 	if (copy_from_user(req, arg, sizeof(*req)))
 		return -EFAULT;
-	return !req->num || req->flags ? -EINVAL : 0;
+	return req->num ? 0 : -EINVAL;
 }
 
 static long epk_ioc_alloc(struct epk_context *ctx, void __user *arg)
@@ -183,7 +183,7 @@ static long epk_ioc_alloc(struct epk_context *ctx, void __user *arg)
 	ids = kvmalloc_array(req.num, sizeof(*ids), GFP_KERNEL_ACCOUNT);
 	if (!ids)
 		return -ENOMEM;
-	ret = epk_domains_alloc(ctx, req.num, ids);
+	ret = epk_domains_alloc(ctx, req.num, req.flags, ids);
 	if (ret)
 		goto out;
 	if (copy_to_user(u64_to_user_ptr(req.ids), ids, req.num * sizeof(*ids))) {
@@ -205,7 +205,7 @@ static long epk_ioc_free(struct epk_context *ctx, void __user *arg)
 	ret = domains_get(&req, arg);
 	if (ret)
 		return ret;
-	if (req.num >= EPK_TABLE_ENTRIES)
+	if (req.flags || req.num >= EPK_TABLE_ENTRIES)
 		return -EINVAL;
 
 	ids = kvmalloc_array(req.num, sizeof(*ids), GFP_KERNEL_ACCOUNT);
@@ -216,6 +216,37 @@ static long epk_ioc_free(struct epk_context *ctx, void __user *arg)
 	else
 		ret = epk_domains_free(ctx, req.num, ids);
 	kvfree(ids);
+	return ret;
+}
+
+static long epk_ioc_move(struct epk_context *ctx, void __user *arg)
+{
+	struct epk_move *moves;
+	struct epk_moves req;
+	void __user *list;
+	size_t size;
+	long ret;
+
+	if (copy_from_user(&req, arg, sizeof(req)))
+		return -EFAULT;
+	if (!req.num || req.num > EPK_MOVES_MAX || req.flags)
+		return -EINVAL;
+
+	list = u64_to_user_ptr(req.moves);
+	size = req.num * sizeof(*moves);
+	moves = kvmalloc(size, GFP_KERNEL_ACCOUNT);
+	if (!moves)
+		return -ENOMEM;
+	/* Copied back first, so that an array that cannot be written changes nothing. */
+	if (copy_from_user(moves, list, size) || copy_to_user(list, moves, size)) {
+		ret = -EFAULT;
+		goto out;
+	}
+	ret = epk_domains_move(ctx, req.num, moves);
+	if (!ret && copy_to_user(list, moves, size))
+		ret = -EFAULT;
+out:
+	kvfree(moves);
 	return ret;
 }
 
@@ -235,11 +266,15 @@ static long epk_ioc_stats(struct epk_context *ctx, void __user *arg)
 		.vm_exits = host_count(KVM_EPK_QUERY_STAT_EXITS),
 		.vm_faults = host_count(KVM_EPK_QUERY_STAT_FAULTS),
 		.rescues = epk_thread_rescues(),
+		.moves = atomic_long_read(&ctx->moves),
+		.page_faults = atomic_long_read(&ctx->page_faults),
 	};
 
 	mutex_lock(&ctx->lock);
 	stats.domains = ctx->nr_domains;
+	stats.evicted = ctx->nr_domains - ctx->nr_placed;
 	stats.epts = ctx->nr_epts;
+	stats.revocations = epk_table_revocations(ctx);
 	mutex_unlock(&ctx->lock);
 	return copy_to_user(arg, &stats, sizeof(stats)) ? -EFAULT : 0;
 }
@@ -263,6 +298,8 @@ static long epk_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return arg ? -EINVAL : epk_thread_register(file);
 	case EPK_IOC_STATS:
 		return epk_ioc_stats(ctx, uarg);
+	case EPK_IOC_MOVE:
+		return epk_ioc_move(ctx, uarg);
 	default:
 		return -ENOTTY;
 	}
@@ -274,7 +311,6 @@ static const struct file_operations epk_fops = {
 	.release = epk_release,
 	.unlocked_ioctl = epk_ioctl,
 	.mmap = epk_mmap,
-	.llseek = no_llseek,
 };
 
 static struct miscdevice epk_misc = {

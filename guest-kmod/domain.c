@@ -4,30 +4,19 @@
  */
 #include <linux/sched.h>
 #include <linux/slab.h>
-#include <linux/vmalloc.h>
 
 #include "epk.h"
 
 #define GENERATION_MAX	((1u << (31 - EPK_ID_INDEX_BITS)) - 1)
 
-static_assert(EPK_TABLE_ENTRIES <= 1u << EPK_ID_INDEX_BITS);
-static_assert(KVM_EPK_MAX_EPTS * (EPK_NR_PKEYS - 1) < EPK_TABLE_ENTRIES);
-static_assert(sizeof(struct epk_entry) == sizeof(u64));
+/* Indices go round in so many entries, or in twice as many as are in use. */
+#define INDEX_ROUND_MIN	8192u
 
-/* One store, so that a reader sees the old entry or the new one. */
-static void table_write(struct epk_context *ctx, u32 index, struct epk_entry entry)
-{
-	union {
-		struct epk_entry entry;
-		u64 word;
-	} u = { .entry = entry };
-
-	WRITE_ONCE(*(u64 *)&ctx->table[index], u.word);
-}
+static_assert(KVM_EPK_MAX_EPTS * (EPK_NR_PKEYS - 1) < INDEX_ROUND_MIN);
 
 /**
  * epk_domains_init() - get a context ready to hold domains
- * @ctx: the context, locked or not yet seen by others
+ * @ctx: the context, locked
  * @pkeys: the keys it may use
  *
  * Return: 0, -ENOMEM.
@@ -36,24 +25,24 @@ int epk_domains_init(struct epk_context *ctx, u32 pkeys)
 {
 	unsigned int pkey;
 
-	ctx->table = vmalloc_user(EPK_TABLE_BYTES);
-	ctx->generations = kvcalloc(EPK_TABLE_ENTRIES, sizeof(*ctx->generations),
-				    GFP_KERNEL_ACCOUNT);
-	ctx->domains = kvcalloc(EPK_TABLE_ENTRIES, sizeof(*ctx->domains), GFP_KERNEL_ACCOUNT);
-	if (!ctx->table || !ctx->generations || !ctx->domains) {
-		epk_domains_exit(ctx);
+	ctx->revoked = kvcalloc(epk_host.nr_epts, sizeof(*ctx->revoked), GFP_KERNEL_ACCOUNT);
+	if (!ctx->revoked)
+		return -ENOMEM;
+	if (epk_table_init(ctx)) {
+		kvfree(ctx->revoked);
+		ctx->revoked = NULL;
 		return -ENOMEM;
 	}
 
 	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++) {
 		if (pkeys & BIT(pkey))
-			ctx->pkru_deny |= 1u << (pkey * 2);
+			ctx->pkru_deny |= epk_pkru_deny(pkey);
 	}
 	ctx->nr_pkeys = hweight32(pkeys);
 	__set_bit(0, ctx->indices);
 	ctx->next_index = 1;
 	epk_place_init(ctx);
-	/* Pairs with the acquire in table_mmap(), which has no use for the lock. */
+	/* Pairs with the acquire in epk_table_mmap(), which has no use for the lock. */
 	smp_store_release(&ctx->pkeys, pkeys);
 	return 0;
 }
@@ -67,11 +56,20 @@ int epk_domains_init(struct epk_context *ctx, u32 pkeys)
  */
 struct epk_domain *epk_domain_at(struct epk_context *ctx, u32 index)
 {
+	struct epk_chunk *chunk = ctx->chunks[index / EPK_CHUNK_ENTRIES];
+
 	lockdep_assert_held(&ctx->lock);
-	return ctx->domains && index < EPK_TABLE_ENTRIES ? ctx->domains[index] : NULL;
+	return chunk ? chunk->domains[index % EPK_CHUNK_ENTRIES] : NULL;
 }
 
-static struct epk_domain *domain_find(struct epk_context *ctx, int id)
+/**
+ * epk_domain_find() - find a live domain by its whole ID
+ * @ctx: the context, locked
+ * @id: the ID
+ *
+ * Return: the domain or NULL.
+ */
+struct epk_domain *epk_domain_find(struct epk_context *ctx, int id)
 {
 	struct epk_domain *domain = epk_domain_at(ctx, EPK_ID_INDEX(id));
 
@@ -82,43 +80,44 @@ static struct epk_domain *domain_find(struct epk_context *ctx, int id)
  * Give the index out that was free for longest, or nearly so: a stale ID then
  * meets an index that is free, not just another generation.
  */
-static u32 index_take(struct epk_context *ctx)
+static u32 index_find(struct epk_context *ctx)
 {
-	u32 index = find_next_zero_bit(ctx->indices, EPK_TABLE_ENTRIES, ctx->next_index);
+	unsigned int round = max(INDEX_ROUND_MIN, roundup_pow_of_two(ctx->nr_domains * 2));
+	u32 index;
 
-	if (index >= EPK_TABLE_ENTRIES)
+	round = min(round, EPK_TABLE_ENTRIES);
+	index = find_next_zero_bit(ctx->indices, round, ctx->next_index);
+	if (index >= round)
 		index = find_first_zero_bit(ctx->indices, EPK_TABLE_ENTRIES);
-	__set_bit(index, ctx->indices);
-	ctx->next_index = index + 1;
 	return index;
 }
 
+/* @ept may be EPK_EPT_NONE. */
 static struct epk_domain *domain_create(struct epk_context *ctx, unsigned int ept)
 {
+	u32 index = index_find(ctx), slot = index % EPK_CHUNK_ENTRIES;
+	struct epk_chunk *chunk = epk_chunk_get(ctx, index);
 	struct epk_domain *domain;
-	u32 index;
 
 	lockdep_assert_held(&ctx->lock);
 
-	domain = kzalloc(sizeof(*domain), GFP_KERNEL_ACCOUNT);
+	domain = chunk ? kzalloc(sizeof(*domain), GFP_KERNEL_ACCOUNT) : NULL;
 	if (!domain)
 		return NULL;
 
-	index = index_take(ctx);
-	if (++ctx->generations[index] > GENERATION_MAX)
-		ctx->generations[index] = 1;
+	__set_bit(index, ctx->indices);
+	ctx->next_index = index + 1;
+	if (++chunk->generations[slot] > GENERATION_MAX)
+		chunk->generations[slot] = 1;
 
 	INIT_LIST_HEAD(&domain->regions);
-	domain->id = (int)index | ctx->generations[index] << EPK_ID_INDEX_BITS;
+	domain->id = (int)index | chunk->generations[slot] << EPK_ID_INDEX_BITS;
 	domain->ept = ept;
-	domain->pkey = epk_place_take(ctx, ept);
-	ctx->domains[index] = domain;
+	domain->pkey = ept == EPK_EPT_NONE ? 0 : epk_place_take(ctx, ept);
+	chunk->domains[slot] = domain;
 	ctx->nr_domains++;
 	atomic_long_inc(&epk_counters.domains);
-
-	table_write(ctx, index, (struct epk_entry) {
-		.id = domain->id, .ept = domain->ept, .pkey = domain->pkey,
-	});
+	epk_table_write(ctx, domain);
 	return domain;
 }
 
@@ -128,80 +127,140 @@ static void domain_destroy(struct epk_context *ctx, struct epk_domain *domain)
 
 	lockdep_assert_held(&ctx->lock);
 
-	table_write(ctx, index, (struct epk_entry) { .id = 0 });
-	epk_place_put(ctx, domain->ept, domain->pkey);
-	ctx->domains[index] = NULL;
+	epk_table_clear(ctx, index);
+	if (domain->pkey)
+		epk_place_put(ctx, domain->ept, domain->pkey);
+	ctx->chunks[index / EPK_CHUNK_ENTRIES]->domains[index % EPK_CHUNK_ENTRIES] = NULL;
 	__clear_bit(index, ctx->indices);
 	ctx->nr_domains--;
 	atomic_long_dec(&epk_counters.domains);
 	kfree(domain);
 }
 
-/* Choose an EPT for up to @want domains and make sure that it exists. */
-static int ept_hold(struct epk_context *ctx, unsigned int want, unsigned long *fresh)
+/**
+ * epk_domains_hold_ept() - make sure that an EPT exists
+ * @ctx: the context, locked
+ * @ept: index
+ * @fresh: its bit is set if the context did not hold it before
+ *
+ * Return: 0, -ENOMEM.
+ */
+int epk_domains_hold_ept(struct epk_context *ctx, unsigned int ept, unsigned long *fresh)
 {
-	int ept = epk_place_pick(ctx, want);
 	int ret;
 
-	if (ept < 0 || test_bit(ept, ctx->held))
-		return ept;
-
+	if (test_bit(ept, ctx->held))
+		return 0;
 	ret = epk_ept_get(ept);
 	if (ret)
 		return ret;
 	__set_bit(ept, ctx->held);
 	__set_bit(ept, fresh);
-	return ept;
+	return 0;
+}
+
+/**
+ * epk_domains_drop_epts() - undo epk_domains_hold_ept() in a call that failed
+ * @ctx: the context, locked
+ * @fresh: what it set
+ */
+void epk_domains_drop_epts(struct epk_context *ctx, const unsigned long *fresh)
+{
+	bitmap_andnot(ctx->held, ctx->held, fresh, KVM_EPK_MAX_EPTS);
+	epk_epts_put(fresh);
+}
+
+/*
+ * Choose an EPT for up to @want domains and make sure that it exists; @hint
+ * comes first while it has room.  EPK_EPT_NONE where no EPT has.
+ */
+static int ept_choose(struct epk_context *ctx, unsigned int want, u32 hint, unsigned long *fresh)
+{
+	int ept, ret;
+
+	if (hint != EPK_EPT_NONE && epk_place_free(ctx, hint))
+		ept = hint;
+	else
+		ept = epk_place_pick(ctx, want);
+	if (ept < 0)
+		return EPK_EPT_NONE;
+	ret = epk_domains_hold_ept(ctx, ept, fresh);
+	return ret ?: ept;
+}
+
+static int domains_create(struct epk_context *ctx, unsigned int num, u32 hint, int *ids,
+			  unsigned int *done, unsigned long *fresh)
+{
+	struct epk_domain *domain;
+	unsigned int n;
+	int ept;
+
+	while (*done < num) {
+		ept = ept_choose(ctx, min(num - *done, ctx->nr_pkeys), hint, fresh);
+		if (ept < 0)
+			return ept;
+		n = num - *done;
+		if (ept != EPK_EPT_NONE)
+			n = min(n, epk_place_free(ctx, ept));
+		for (; n; n--) {
+			domain = domain_create(ctx, ept);
+			if (!domain)
+				return -ENOMEM;
+			ids[(*done)++] = domain->id;
+			cond_resched();
+		}
+	}
+	return 0;
+}
+
+static int alloc_check(struct epk_context *ctx, unsigned int num, u32 flags)
+{
+	if (!ctx->pkeys)
+		return -ENXIO;
+	/* Entry 0 is none, and one more stays free for the search to end. */
+	if (num > EPK_TABLE_ENTRIES - 2 - ctx->nr_domains)
+		return -ENOSPC;
+	if (!(flags & EPK_ALLOC_SPILL) &&
+	    num > epk_host.nr_epts * ctx->nr_pkeys - ctx->nr_placed)
+		return -ENOSPC;
+	return 0;
 }
 
 /**
  * epk_domains_alloc() - make domains, in one EPT where they fit
  * @ctx: the context
  * @num: how many, at least 1
+ * @flags: see EPK_ALLOC_SPILL, EPK_ALLOC_AT()
  * @ids: their IDs, @num of them
  *
  * All or none.
  *
- * Return: 0, -ENXIO before EPK_IOC_INIT, -ENOSPC, -ENOMEM.
+ * Return: 0, -EINVAL, -ENXIO before EPK_IOC_INIT, -ENOSPC, -ENOMEM.
  */
-int epk_domains_alloc(struct epk_context *ctx, unsigned int num, int *ids)
+int epk_domains_alloc(struct epk_context *ctx, unsigned int num, u32 flags, int *ids)
 {
+	u32 hint = flags >> 16 ? (flags >> 16) - 1 : EPK_EPT_NONE;
 	DECLARE_BITMAP(fresh, KVM_EPK_MAX_EPTS);
-	struct epk_domain *domain;
-	unsigned int done = 0, n;
-	int ept, ret = 0;
+	unsigned int done = 0;
+	int ret;
 
+	if (flags & 0xffff & ~EPK_ALLOC_SPILL)
+		return -EINVAL;
+	if (hint != EPK_EPT_NONE && hint >= epk_host.nr_epts)
+		return -EINVAL;
 	bitmap_zero(fresh, KVM_EPK_MAX_EPTS);
 
 	mutex_lock(&ctx->lock);
-	if (!ctx->pkeys)
-		ret = -ENXIO;
-	else if (num > epk_host.nr_epts * ctx->nr_pkeys - ctx->nr_domains)
-		ret = -ENOSPC;
-
-	while (!ret && done < num) {
-		ept = ept_hold(ctx, min(num - done, ctx->nr_pkeys), fresh);
-		if (ept < 0) {
-			ret = ept;
-			break;
-		}
-		for (n = min(num - done, epk_place_free(ctx, ept)); n; n--) {
-			domain = domain_create(ctx, ept);
-			if (!domain) {
-				ret = -ENOMEM;
-				break;
-			}
-			ids[done++] = domain->id;
-		}
-		cond_resched();
-	}
-
+	ret = alloc_check(ctx, num, flags);
+	if (!ret)
+		ret = domains_create(ctx, num, hint, ids, &done, fresh);
 	if (ret) {
 		while (done--)
-			domain_destroy(ctx, domain_find(ctx, ids[done]));
-		bitmap_andnot(ctx->held, ctx->held, fresh, KVM_EPK_MAX_EPTS);
-		epk_epts_put(fresh);
+			domain_destroy(ctx, epk_domain_find(ctx, ids[done]));
+		epk_domains_drop_epts(ctx, fresh);
 	}
+	if (ctx->revoke_due)
+		epk_revoke(ctx);
 	mutex_unlock(&ctx->lock);
 	return ret;
 }
@@ -230,21 +289,21 @@ int epk_domains_free(struct epk_context *ctx, unsigned int num, const int *ids)
 	mutex_lock(&ctx->lock);
 
 	for (i = 0; i < num; i++) {
-		domain = domain_find(ctx, ids[i]);
-		if (!domain || domain->dying) {
+		domain = epk_domain_find(ctx, ids[i]);
+		if (!domain || domain->chosen) {
 			ret = domain ? -EINVAL : -ENOENT;
 			break;
 		}
-		domain->dying = true;
+		domain->chosen = true;
 	}
 	if (ret) {
 		while (i--)
-			domain_find(ctx, ids[i])->dying = false;
+			epk_domain_find(ctx, ids[i])->chosen = false;
 		goto out;
 	}
 
 	for (i = 0; i < num; i++) {
-		domain = domain_find(ctx, ids[i]);
+		domain = epk_domain_find(ctx, ids[i]);
 		epk_domain_unmap(ctx, domain);
 		domain_destroy(ctx, domain);
 		cond_resched();
@@ -267,16 +326,12 @@ void epk_domains_exit(struct epk_context *ctx)
 		mutex_lock(&ctx->lock);
 		__clear_bit(0, ctx->indices);
 		for_each_set_bit(index, ctx->indices, EPK_TABLE_ENTRIES) {
-			domain_destroy(ctx, ctx->domains[index]);
+			domain_destroy(ctx, epk_domain_at(ctx, index));
 			cond_resched();
 		}
 		mutex_unlock(&ctx->lock);
 		epk_epts_put(ctx->held);
 	}
-	kvfree(ctx->domains);
-	kvfree(ctx->generations);
-	vfree(ctx->table);
-	ctx->domains = NULL;
-	ctx->generations = NULL;
-	ctx->table = NULL;
+	epk_table_exit(ctx);
+	kvfree(ctx->revoked);
 }

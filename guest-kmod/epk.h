@@ -21,14 +21,19 @@
 #include <asm/kvm_epk.h>
 #include <linux/epk.h>
 
+#include "compat.h"
+
 #if !defined(CONFIG_X86_64) || !defined(CONFIG_PREEMPT_NOTIFIERS) ||		\
 	!defined(CONFIG_TRACEPOINTS) || !defined(CONFIG_ARCH_HAS_PKEYS)
 #error "EPK needs X86_64, PREEMPT_NOTIFIERS (KVM selects it), TRACEPOINTS and pkeys"
 #endif
 
 /* Entries of a domain table; index 0 stays unused, so that no ID is 0. */
-#define EPK_TABLE_ENTRIES	8192
+#define EPK_TABLE_ENTRIES	(1u << EPK_ID_INDEX_BITS)
 #define EPK_TABLE_BYTES		(EPK_TABLE_ENTRIES * sizeof(struct epk_entry))
+/* A page of the table and what belongs to its entries. */
+#define EPK_CHUNK_ENTRIES	(PAGE_SIZE / sizeof(struct epk_entry))
+#define EPK_CHUNKS		(EPK_TABLE_ENTRIES / EPK_CHUNK_ENTRIES)
 
 #define EPK_NR_PKEYS		16
 /* Key 0 is every other page's and never a domain's. */
@@ -73,16 +78,28 @@ DECLARE_PER_CPU(unsigned long, epk_rescues);
  * struct epk_domain - one live domain
  * @regions: its mappings
  * @id: its ID
- * @ept: the EPT whose window its pages are mapped through
- * @pkey: the protection key of its pages
- * @dying: set while EPK_IOC_FREE checks its list, to find an ID given twice
+ * @ept: the EPT whose window its pages are mapped through, or EPK_EPT_NONE
+ * @pkey: the protection key of its pages, 0 if it is evicted
+ * @chosen: set while a call checks its list, to find an ID given twice
  */
 struct epk_domain {
 	struct list_head regions;
 	int id;
 	u16 ept;
 	u8 pkey;
-	bool dying;
+	bool chosen;
+};
+
+/**
+ * struct epk_chunk - a page of the domain table
+ * @table: the page, which the process can map
+ * @domains: the domain of each entry, or NULL
+ * @generations: the last generation given out for each entry
+ */
+struct epk_chunk {
+	struct epk_entry *table;
+	struct epk_domain *domains[EPK_CHUNK_ENTRIES];
+	u16 generations[EPK_CHUNK_ENTRIES];
 };
 
 /**
@@ -90,21 +107,27 @@ struct epk_domain {
  * @mm: the opener's address space; pinned, but not kept in use
  * @node: in the hash of initialised contexts
  * @rcu: frees the context after the readers of that hash
- * @lock: protects all that follows, except @pages
+ * @lock: protects all that follows, except the atomic counters
  * @pkeys: the keys that EPK_IOC_INIT gave; 0 before
  * @nr_pkeys: number of these
  * @pkru_deny: the access-disable bits of these
- * @table: the domain table, EPK_TABLE_ENTRIES long
- * @generations: the last generation given out for each index
- * @domains: the domain at each index, or NULL
+ * @chunks: the domain table; what is NULL has never been used nor looked at
  * @indices: the indices in use
  * @next_index: where the search for a free index starts
  * @used: for each EPT, the keys that carry a domain there
- * @by_free: for each number of free keys, the EPTs that have so many
+ * @vacated: for each EPT, the keys that threads may have open since the domain
+ *	before was there
+ * @by_free: for each number of keys not in @used, the EPTs that have so many
+ * @revoke_due: a key in @vacated has been given to a domain
+ * @epoch: counts revocations; written under @lock
+ * @revoked: for each EPT and key, the last epoch in which it was revoked
  * @held: EPTs that this context keeps in existence
  * @nr_domains: live domains
+ * @nr_placed: of those, the ones that have a place
  * @nr_epts: EPTs that carry at least one
  * @pages: pages of domain memory
+ * @moves: changes of place so far
+ * @page_faults: pages mapped by faults so far
  */
 struct epk_context {
 	struct mm_struct *mm;
@@ -114,17 +137,22 @@ struct epk_context {
 	u32 pkeys;
 	u32 nr_pkeys;
 	u32 pkru_deny;
-	struct epk_entry *table;
-	u16 *generations;
-	struct epk_domain **domains;
+	struct epk_chunk *chunks[EPK_CHUNKS];
 	DECLARE_BITMAP(indices, EPK_TABLE_ENTRIES);
 	unsigned int next_index;
 	u16 used[KVM_EPK_MAX_EPTS];
+	u16 vacated[KVM_EPK_MAX_EPTS];
 	DECLARE_BITMAP(by_free[EPK_NR_PKEYS], KVM_EPK_MAX_EPTS);
+	bool revoke_due;
+	u32 epoch;
+	u32 (*revoked)[EPK_NR_PKEYS];
 	DECLARE_BITMAP(held, KVM_EPK_MAX_EPTS);
 	unsigned int nr_domains;
+	unsigned int nr_placed;
 	unsigned int nr_epts;
 	atomic_long_t pages;
+	atomic_long_t moves;
+	atomic_long_t page_faults;
 };
 
 /* hypercall.c */
@@ -140,25 +168,55 @@ int epk_epts_init(void);
 void epk_epts_exit(void);
 int epk_ept_get(unsigned int ept);
 void epk_epts_put(const unsigned long *epts);
+int epk_ept_alias_known(unsigned int ept, unsigned long pfn, unsigned long *alias);
 int epk_ept_alias(unsigned int ept, unsigned long pfn, unsigned long *alias);
 
 /* place.c */
 void epk_place_init(struct epk_context *ctx);
 int epk_place_pick(struct epk_context *ctx, unsigned int want);
 unsigned int epk_place_free(struct epk_context *ctx, unsigned int ept);
+bool epk_place_is_free(struct epk_context *ctx, unsigned int ept, u8 pkey);
 u8 epk_place_take(struct epk_context *ctx, unsigned int ept);
+void epk_place_take_key(struct epk_context *ctx, unsigned int ept, u8 pkey);
 void epk_place_put(struct epk_context *ctx, unsigned int ept, u8 pkey);
+void epk_place_take_back(struct epk_context *ctx, unsigned int ept, u8 pkey);
+
+/* revoke.c */
+void epk_revoke(struct epk_context *ctx);
+void epk_revoke_current(struct epk_context *ctx, u32 ept, u32 seen);
+
+/* table.c */
+int epk_table_init(struct epk_context *ctx);
+void epk_table_exit(struct epk_context *ctx);
+struct epk_chunk *epk_chunk_get(struct epk_context *ctx, u32 index);
+void epk_table_write(struct epk_context *ctx, const struct epk_domain *domain);
+void epk_table_clear(struct epk_context *ctx, u32 index);
+void epk_table_count_revocation(struct epk_context *ctx);
+u32 epk_table_revocations(struct epk_context *ctx);
+int epk_table_mmap(struct epk_context *ctx, struct vm_area_struct *vma);
+int epk_identity_mmap(struct vm_area_struct *vma);
 
 /* domain.c */
 int epk_domains_init(struct epk_context *ctx, u32 pkeys);
 void epk_domains_exit(struct epk_context *ctx);
-int epk_domains_alloc(struct epk_context *ctx, unsigned int num, int *ids);
+int epk_domains_alloc(struct epk_context *ctx, unsigned int num, u32 flags, int *ids);
 int epk_domains_free(struct epk_context *ctx, unsigned int num, const int *ids);
 struct epk_domain *epk_domain_at(struct epk_context *ctx, u32 index);
+struct epk_domain *epk_domain_find(struct epk_context *ctx, int id);
+int epk_domains_hold_ept(struct epk_context *ctx, unsigned int ept, unsigned long *fresh);
+void epk_domains_drop_epts(struct epk_context *ctx, const unsigned long *fresh);
+
+/* move.c */
+int epk_domains_move(struct epk_context *ctx, unsigned int num, struct epk_move *moves);
 
 /* memory.c */
 int epk_mmap(struct file *file, struct vm_area_struct *vma);
+int epk_vma_mremap(struct vm_area_struct *vma);
+int epk_vma_insert_pfn(struct vm_area_struct *vma, unsigned long addr, unsigned long pfn);
 void epk_domain_unmap(struct epk_context *ctx, struct epk_domain *domain);
+bool epk_domain_fits(struct epk_domain *domain, unsigned int ept);
+void epk_domain_zap(struct epk_context *ctx, struct epk_domain *domain);
+void epk_domain_map(struct epk_context *ctx, struct epk_domain *domain);
 
 /* context.c */
 int epk_contexts_init(void);
@@ -169,8 +227,15 @@ u32 epk_context_pkru_deny(const struct mm_struct *mm);
 int epk_threads_init(void);
 void epk_threads_exit(void);
 int epk_thread_register(struct file *file);
+void epk_thread_revoke(struct epk_context *ctx);
 unsigned long epk_thread_rescues(void);
 bool epk_vmfunc(unsigned int ept);
+
+/* The bit of PKRU that denies all access by a key. */
+static inline u32 epk_pkru_deny(unsigned int pkey)
+{
+	return 1u << (pkey * 2);
+}
 
 /**
  * epk_current_ept() - in which EPT is this CPU

@@ -176,6 +176,32 @@ out:
 	mutex_unlock(&epts_lock);
 }
 
+static unsigned long slot_alias(unsigned int ept, void *slot, unsigned long pfn)
+{
+	return epk_host.window_pfn +
+	       (((unsigned long)ept * epk_host.slots + xa_to_value(slot)) << BLOCK_PFN_BITS) +
+	       (pfn & BLOCK_PFN_MASK);
+}
+
+/**
+ * epk_ept_alias_known() - where an EPT's window shows a page, if it does already
+ * @ept: index of an EPT that the caller's context holds
+ * @pfn: page frame of RAM
+ * @alias: the page frame in the window, for a PTE
+ *
+ * Context: any.
+ * Return: 0, -ENOENT.
+ */
+int epk_ept_alias_known(unsigned int ept, unsigned long pfn, unsigned long *alias)
+{
+	void *slot = xa_load(&epts[ept].slots, pfn >> BLOCK_PFN_BITS);
+
+	if (!slot)
+		return -ENOENT;
+	*alias = slot_alias(ept, slot, pfn);
+	return 0;
+}
+
 /**
  * epk_ept_alias() - where an EPT's window shows a page
  * @ept: index of an EPT that the caller's context holds
@@ -189,27 +215,20 @@ out:
 int epk_ept_alias(unsigned int ept, unsigned long pfn, unsigned long *alias)
 {
 	unsigned long block = pfn >> BLOCK_PFN_BITS;
-	void *slot = xa_load(&epts[ept].slots, block);
 	int ret = 0;
 
-	if (!slot) {
-		mutex_lock(&epts_lock);
-		slot = xa_load(&epts[ept].slots, block);
-		if (!slot && epts[ept].nr_slots == epk_host.slots)
-			ret = -ENOSPC;
-		else if (!slot)
-			ret = ept_fill(ept, block, 1);
-		if (!ret)
-			slot = xa_load(&epts[ept].slots, block);
-		mutex_unlock(&epts_lock);
-		if (ret)
-			return ret;
-	}
+	if (!epk_ept_alias_known(ept, pfn, alias))
+		return 0;
 
-	*alias = epk_host.window_pfn +
-		 (((unsigned long)ept * epk_host.slots + xa_to_value(slot)) << BLOCK_PFN_BITS) +
-		 (pfn & BLOCK_PFN_MASK);
-	return 0;
+	mutex_lock(&epts_lock);
+	if (!xa_load(&epts[ept].slots, block)) {
+		if (epts[ept].nr_slots == epk_host.slots)
+			ret = -ENOSPC;
+		else
+			ret = ept_fill(ept, block, 1);
+	}
+	mutex_unlock(&epts_lock);
+	return ret ?: epk_ept_alias_known(ept, pfn, alias);
 }
 
 /* EPK outlives a reboot or a kexec, and with it what the kernel before had. */

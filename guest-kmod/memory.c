@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What a process can map: domain memory, the domain table, the identity page.
+ * Domain memory.
  *
- * Domain memory is ordinary pages behind PTEs that hold their alias in the
+ * It is ordinary pages behind PTEs that hold their alias in the
  * EPT's window and the domain's key.  No struct page stands behind an alias,
  * so get_user_pages() refuses it, and with it ptrace, /proc/PID/mem,
  * process_vm_readv(), O_DIRECT and io_uring's fixed buffers; vm_ops without
@@ -12,7 +12,6 @@
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
-#include <linux/vmalloc.h>
 
 #include "epk.h"
 
@@ -35,8 +34,9 @@
  * @ctx: the context, kept by each VMA's file
  * @start: first address; VMAs do not move, see vma_in_place()
  * @end: the address behind it
- * @ept: the domain's EPT
- * @dead: the domain was freed; changes under the mmap lock, held for writing
+ * @ept: the domain's EPT or EPK_EPT_NONE; changes under the mmap lock, held for
+ *	writing
+ * @dead: the domain was freed; changes likewise
  * @pages: page index from @start -> page
  */
 struct epk_region {
@@ -65,11 +65,18 @@ static int pte_insert(pte_t *pte, unsigned long addr, void *data)
 	return 0;
 }
 
-/*
+/**
+ * epk_vma_insert_pfn() - map a page frame
+ * @vma: a VM_PFNMAP VMA
+ * @addr: address in it
+ * @pfn: page frame
+ *
  * Not vmf_insert_pfn(): it asks the memtype tree, which calls everything
  * that is not RAM uncached.  Aliases are RAM, and write-back.
+ *
+ * Return: 0, -ENOMEM.
  */
-static int vma_insert_pfn(struct vm_area_struct *vma, unsigned long addr, unsigned long pfn)
+int epk_vma_insert_pfn(struct vm_area_struct *vma, unsigned long addr, unsigned long pfn)
 {
 	struct pte_insert insert = {
 		.mm = vma->vm_mm,
@@ -145,7 +152,8 @@ static int domain_mprotect(struct vm_area_struct *vma, unsigned long start, unsi
 	return (newflags ^ vma->vm_flags) & ARCH_VM_PKEY_FLAGS ? -EACCES : 0;
 }
 
-static int vma_mremap(struct vm_area_struct *vma)
+/* No VMA of this device moves. */
+int epk_vma_mremap(struct vm_area_struct *vma)
 {
 	return -EINVAL;
 }
@@ -185,6 +193,8 @@ static vm_fault_t domain_fault(struct vm_fault *vmf)
 
 	if (region->dead || !vma_in_place(vmf->vma))
 		return VM_FAULT_SIGBUS;
+	if (region->ept == EPK_EPT_NONE)
+		return VM_FAULT_SIGSEGV;
 
 	page = xa_load(&region->pages, index);
 	if (page) {
@@ -204,8 +214,9 @@ static vm_fault_t domain_fault(struct vm_fault *vmf)
 		atomic_long_inc(&epk_counters.pages);
 	}
 
-	if (vma_insert_pfn(vmf->vma, vmf->address, alias))
+	if (epk_vma_insert_pfn(vmf->vma, vmf->address, alias))
 		return VM_FAULT_OOM;
+	atomic_long_inc(&region->ctx->page_faults);
 	return VM_FAULT_NOPAGE;
 }
 
@@ -214,8 +225,39 @@ static const struct vm_operations_struct domain_vm_ops = {
 	.close = domain_close,
 	.fault = domain_fault,
 	.mprotect = domain_mprotect,
-	.mremap = vma_mremap,
+	.mremap = epk_vma_mremap,
 };
+
+/* The VMAs that are left of a region, in order; NULL after the last. */
+static struct vm_area_struct *region_vma(const struct epk_region *region, unsigned long addr)
+{
+	struct vm_area_struct *vma;
+
+	for (; addr < region->end; addr = vma->vm_end) {
+		vma = find_vma(region->ctx->mm, addr);
+		if (!vma || vma->vm_start >= region->end)
+			break;
+		if (vma->vm_ops == &domain_vm_ops && vma->vm_private_data == region)
+			return vma;
+	}
+	return NULL;
+}
+
+#define for_each_region_vma(vma, region)					\
+	for (vma = region_vma(region, (region)->start); vma;			\
+	     vma = region_vma(region, vma->vm_end))
+
+static void region_zap(struct epk_region *region)
+{
+	struct vm_area_struct *vma;
+
+	if (xa_empty(&region->pages))
+		return;
+	for_each_region_vma(vma, region) {
+		zap_vma_ptes(vma, vma->vm_start, vma->vm_end - vma->vm_start);
+		cond_resched();
+	}
+}
 
 /**
  * epk_domain_unmap() - take a domain that is about to go out of the page tables
@@ -225,8 +267,6 @@ static const struct vm_operations_struct domain_vm_ops = {
 void epk_domain_unmap(struct epk_context *ctx, struct epk_domain *domain)
 {
 	struct epk_region *region, *next;
-	struct vm_area_struct *vma;
-	unsigned long addr;
 
 	lockdep_assert_held_write(&ctx->mm->mmap_lock);
 	lockdep_assert_held(&ctx->lock);
@@ -234,12 +274,105 @@ void epk_domain_unmap(struct epk_context *ctx, struct epk_domain *domain)
 	list_for_each_entry_safe(region, next, &domain->regions, node) {
 		region->dead = true;
 		list_del_init(&region->node);
-		for (addr = region->start; addr < region->end; addr = vma->vm_end) {
-			vma = find_vma(ctx->mm, addr);
-			if (!vma || vma->vm_start >= region->end)
-				break;
-			if (vma->vm_ops == &domain_vm_ops && vma->vm_private_data == region)
-				zap_vma_ptes(vma, vma->vm_start, vma->vm_end - vma->vm_start);
+		region_zap(region);
+	}
+}
+
+/**
+ * epk_domain_zap() - take a domain that moves out of the page tables
+ * @ctx: the context, locked, and its mm locked for writing
+ * @domain: one of its domains
+ *
+ * No TLB knows its pages any more when this returns.
+ */
+void epk_domain_zap(struct epk_context *ctx, struct epk_domain *domain)
+{
+	struct epk_region *region;
+
+	lockdep_assert_held_write(&ctx->mm->mmap_lock);
+	lockdep_assert_held(&ctx->lock);
+
+	list_for_each_entry(region, &domain->regions, node)
+		region_zap(region);
+}
+
+/**
+ * epk_domain_fits() - can the window of an EPT show all pages of a domain
+ * @domain: the domain, its context locked
+ * @ept: index of an EPT that the context holds
+ *
+ * Slots of the window that are free are filled for it.
+ */
+bool epk_domain_fits(struct epk_domain *domain, unsigned int ept)
+{
+	struct epk_region *region;
+	unsigned long index, alias;
+	struct page *page;
+
+	list_for_each_entry(region, &domain->regions, node) {
+		xa_for_each(&region->pages, index, page) {
+			if (epk_ept_alias(ept, page_to_pfn(page), &alias))
+				return false;
+		}
+	}
+	return true;
+}
+
+struct remap {
+	struct epk_region *region;
+	struct mm_struct *mm;
+	pgprot_t prot;
+};
+
+static int pte_remap(pte_t *pte, unsigned long addr, void *data)
+{
+	struct remap *remap = data;
+	struct epk_region *region = remap->region;
+	struct page *page = xa_load(&region->pages, (addr - region->start) >> PAGE_SHIFT);
+	unsigned long alias;
+
+	/* What does not get mapped here is mapped when it is touched. */
+	if (page && pte_none(*pte) &&
+	    !epk_ept_alias_known(region->ept, page_to_pfn(page), &alias))
+		set_pte_at(remap->mm, addr, pte, pte_mkspecial(pfn_pte(alias, remap->prot)));
+	return 0;
+}
+
+static void vma_set_pkey(struct vm_area_struct *vma, u8 pkey)
+{
+	unsigned long key = (unsigned long)pkey << VM_PKEY_SHIFT;
+
+	epk_vm_flags_clear(vma, ARCH_VM_PKEY_FLAGS);
+	epk_vm_flags_set(vma, key);
+	/* The rest of it may be mprotect()'s. */
+	pgprot_val(vma->vm_page_prot) &= ~_PAGE_PKEY_MASK;
+	pgprot_val(vma->vm_page_prot) |= pgprot_val(vm_get_page_prot(key)) & _PAGE_PKEY_MASK;
+}
+
+/**
+ * epk_domain_map() - map the pages of a domain at its new place
+ * @ctx: the context, locked, and its mm locked for writing
+ * @domain: one of its domains, after epk_domain_zap(), its new place set
+ */
+void epk_domain_map(struct epk_context *ctx, struct epk_domain *domain)
+{
+	struct epk_region *region;
+	struct vm_area_struct *vma;
+
+	lockdep_assert_held_write(&ctx->mm->mmap_lock);
+	lockdep_assert_held(&ctx->lock);
+
+	list_for_each_entry(region, &domain->regions, node) {
+		region->ept = domain->ept;
+		for_each_region_vma(vma, region) {
+			struct remap remap = { .region = region, .mm = ctx->mm };
+
+			vma_set_pkey(vma, domain->pkey);
+			remap.prot = vma->vm_page_prot;
+			if (domain->pkey && !xa_empty(&region->pages))
+				apply_to_existing_page_range(ctx->mm, vma->vm_start,
+							     vma->vm_end - vma->vm_start,
+							     pte_remap, &remap);
 			cond_resched();
 		}
 	}
@@ -291,7 +424,7 @@ static int domain_mmap(struct epk_context *ctx, struct vm_area_struct *vma)
 	if (domain) {
 		region->ept = domain->ept;
 		list_add(&region->node, &domain->regions);
-		vma->vm_flags |= (unsigned long)domain->pkey << VM_PKEY_SHIFT;
+		epk_vm_flags_set(vma, (unsigned long)domain->pkey << VM_PKEY_SHIFT);
 	}
 	mutex_unlock(&ctx->lock);
 	if (!domain) {
@@ -300,8 +433,8 @@ static int domain_mmap(struct epk_context *ctx, struct vm_area_struct *vma)
 	}
 
 	/* VM_IO too: without it MADV_DOFORK would take VM_DONTCOPY away. */
-	vma->vm_flags |= VM_PFNMAP | VM_IO | VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP;
-	vma->vm_flags &= ~VM_MAYEXEC;
+	epk_vm_flags_set(vma, VM_PFNMAP | VM_IO | VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP);
+	epk_vm_flags_clear(vma, VM_MAYEXEC);
 	vma->vm_private_data = region;
 	vma->vm_ops = &domain_vm_ops;
 	return 0;
@@ -311,52 +444,6 @@ unaccount:
 free:
 	kfree(region);
 	return ret;
-}
-
-static vm_fault_t identity_fault(struct vm_fault *vmf)
-{
-	if (vma_insert_pfn(vmf->vma, vmf->address, epk_host.identity_pfn))
-		return VM_FAULT_OOM;
-	return VM_FAULT_NOPAGE;
-}
-
-static const struct vm_operations_struct identity_vm_ops = {
-	.fault = identity_fault,
-	.mremap = vma_mremap,
-};
-
-static int identity_mmap(struct vm_area_struct *vma)
-{
-	if (vma_pages(vma) != 1)
-		return -EINVAL;
-	vma->vm_flags |= VM_PFNMAP;
-	vma->vm_ops = &identity_vm_ops;
-	return 0;
-}
-
-static vm_fault_t table_fault(struct vm_fault *vmf)
-{
-	struct epk_context *ctx = vmf->vma->vm_file->private_data;
-
-	vmf->page = vmalloc_to_page((void *)ctx->table + (vmf->pgoff << PAGE_SHIFT));
-	get_page(vmf->page);
-	return 0;
-}
-
-static const struct vm_operations_struct table_vm_ops = {
-	.fault = table_fault,
-	.mremap = vma_mremap,
-};
-
-static int table_mmap(struct epk_context *ctx, struct vm_area_struct *vma)
-{
-	if (vma_pages(vma) != EPK_TABLE_BYTES >> PAGE_SHIFT)
-		return -EINVAL;
-	/* Pairs with the release in epk_domains_init(). */
-	if (!smp_load_acquire(&ctx->pkeys))
-		return -ENXIO;
-	vma->vm_ops = &table_vm_ops;
-	return 0;
 }
 
 /**
@@ -385,9 +472,9 @@ int epk_mmap(struct file *file, struct vm_area_struct *vma)
 		return domain_mmap(ctx, vma);
 
 	if (vma->vm_pgoff == EPK_MMAP_TABLE >> PAGE_SHIFT)
-		ret = table_mmap(ctx, vma);
+		ret = epk_table_mmap(ctx, vma);
 	else if (vma->vm_pgoff == EPK_MMAP_IDENTITY >> PAGE_SHIFT)
-		ret = identity_mmap(vma);
+		ret = epk_identity_mmap(vma);
 	else
 		ret = -EINVAL;
 	if (!ret && vma->vm_flags & (VM_WRITE | VM_EXEC))
@@ -395,7 +482,7 @@ int epk_mmap(struct file *file, struct vm_area_struct *vma)
 	if (ret)
 		return ret;
 
-	vma->vm_flags |= VM_IO | VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP;
-	vma->vm_flags &= ~(VM_MAYWRITE | VM_MAYEXEC);
+	epk_vm_flags_set(vma, VM_IO | VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP);
+	epk_vm_flags_clear(vma, VM_MAYWRITE | VM_MAYEXEC);
 	return 0;
 }

@@ -6,6 +6,10 @@
  * the owner's page tables hold aliases.  So each context fills EPT 0 to the
  * last by itself.  EPTs are kept in one bitmap for each number of free keys,
  * which makes best fit a search of at most 15 short bitmaps.
+ *
+ * A place that a domain has left is vacated: threads may still have its key
+ * open.  It is given out last, and then epk_revoke() is due before the new
+ * domain has any page there.
  */
 #include <linux/bitops.h>
 
@@ -29,6 +33,18 @@ unsigned int epk_place_free(struct epk_context *ctx, unsigned int ept)
 {
 	lockdep_assert_held(&ctx->lock);
 	return ctx->nr_pkeys - hweight16(ctx->used[ept]);
+}
+
+/**
+ * epk_place_is_free() - can a domain have this very key
+ * @ctx: the context, locked
+ * @ept: index
+ * @pkey: one of the context's keys
+ */
+bool epk_place_is_free(struct epk_context *ctx, unsigned int ept, u8 pkey)
+{
+	lockdep_assert_held(&ctx->lock);
+	return !(ctx->used[ept] & BIT(pkey));
 }
 
 /**
@@ -61,6 +77,26 @@ int epk_place_pick(struct epk_context *ctx, unsigned int want)
 }
 
 /**
+ * epk_place_take_key() - take one free key of an EPT
+ * @ctx: the context, locked
+ * @ept: index
+ * @pkey: a key for which epk_place_is_free()
+ */
+void epk_place_take_key(struct epk_context *ctx, unsigned int ept, u8 pkey)
+{
+	unsigned int free = epk_place_free(ctx, ept);
+
+	if (!ctx->used[ept])
+		ctx->nr_epts++;
+	ctx->nr_placed++;
+	ctx->used[ept] |= BIT(pkey);
+	__clear_bit(ept, ctx->by_free[free]);
+	__set_bit(ept, ctx->by_free[free - 1]);
+	if (ctx->vacated[ept] & BIT(pkey))
+		ctx->revoke_due = true;
+}
+
+/**
  * epk_place_take() - take a free key of an EPT
  * @ctx: the context, locked
  * @ept: index of an EPT with a free key
@@ -69,14 +105,11 @@ int epk_place_pick(struct epk_context *ctx, unsigned int want)
  */
 u8 epk_place_take(struct epk_context *ctx, unsigned int ept)
 {
-	unsigned int free = epk_place_free(ctx, ept);
-	u8 pkey = __ffs(ctx->pkeys & ~ctx->used[ept]);
+	u16 free = ctx->pkeys & ~ctx->used[ept];
+	u16 clean = free & ~ctx->vacated[ept];
+	u8 pkey = __ffs(clean ?: free);
 
-	if (!ctx->used[ept])
-		ctx->nr_epts++;
-	ctx->used[ept] |= BIT(pkey);
-	__clear_bit(ept, ctx->by_free[free]);
-	__set_bit(ept, ctx->by_free[free - 1]);
+	epk_place_take_key(ctx, ept, pkey);
 	return pkey;
 }
 
@@ -84,15 +117,29 @@ u8 epk_place_take(struct epk_context *ctx, unsigned int ept)
  * epk_place_put() - give a key back
  * @ctx: the context, locked
  * @ept: index
- * @pkey: a key that epk_place_take() gave, its pages unmapped
+ * @pkey: a key that epk_place_take() gave
  */
 void epk_place_put(struct epk_context *ctx, unsigned int ept, u8 pkey)
 {
 	unsigned int free = epk_place_free(ctx, ept);
 
 	ctx->used[ept] &= ~BIT(pkey);
+	ctx->vacated[ept] |= BIT(pkey);
 	if (!ctx->used[ept])
 		ctx->nr_epts--;
+	ctx->nr_placed--;
 	__clear_bit(ept, ctx->by_free[free]);
 	__set_bit(ept, ctx->by_free[free + 1]);
+}
+
+/**
+ * epk_place_take_back() - undo epk_place_put(), for the same domain
+ * @ctx: the context, locked since then
+ * @ept: index
+ * @pkey: the key
+ */
+void epk_place_take_back(struct epk_context *ctx, unsigned int ept, u8 pkey)
+{
+	ctx->vacated[ept] &= ~BIT(pkey);
+	epk_place_take_key(ctx, ept, pkey);
 }

@@ -28,12 +28,16 @@
  * struct epk_thread - the record of a registered thread
  * @notifier: in the thread's list
  * @file: what it was registered with, referenced
+ * @ctx: the file's context
  * @ept: the EPT to enter again when it is switched in, or 0
+ * @seen: the last epoch of @ctx whose revocations it has met
  */
 struct epk_thread {
 	struct preempt_notifier notifier;
 	struct file *file;
+	struct epk_context *ctx;
 	u32 ept;
+	u32 seen;
 };
 
 DEFINE_PER_CPU(unsigned long, epk_rescues);
@@ -56,10 +60,28 @@ invalid:
 	return false;
 }
 
+/* Interrupts are off: epk_thread_revoke() may come by one. */
+static void thread_meet_revocations(struct epk_thread *thread)
+{
+	/* Pairs with the release in epk_revoke(). */
+	u32 epoch = smp_load_acquire(&thread->ctx->epoch);
+
+	if (likely(thread->seen == epoch))
+		return;
+	epk_revoke_current(thread->ctx, thread->ept ?: epk_current_ept(), thread->seen);
+	thread->seen = epoch;
+}
+
 static void thread_sched_in(struct preempt_notifier *notifier, int cpu)
 {
 	struct epk_thread *thread = container_of(notifier, struct epk_thread, notifier);
+	unsigned long flags;
 
+	if (unlikely(thread->seen != READ_ONCE(thread->ctx->epoch))) {
+		local_irq_save(flags);
+		thread_meet_revocations(thread);
+		local_irq_restore(flags);
+	}
 	if (!thread->ept)
 		return;
 	/* If its EPT was destroyed meanwhile, it goes on in EPT 0. */
@@ -90,6 +112,27 @@ static struct epk_thread *thread_find(struct task_struct *task)
 	return NULL;
 }
 
+/**
+ * epk_thread_revoke() - close the keys of current that @ctx has revoked
+ * @ctx: a context, in the middle of epk_revoke()
+ *
+ * Context: interrupts off.
+ */
+void epk_thread_revoke(struct epk_context *ctx)
+{
+	struct epk_thread *thread;
+
+	lockdep_assert_irqs_disabled();
+
+	if (current->mm != ctx->mm)
+		return;
+	thread = thread_find(current);
+	if (thread)
+		thread_meet_revocations(thread);
+	else
+		epk_revoke_current(ctx, epk_current_ept(), READ_ONCE(ctx->epoch) - 1);
+}
+
 static noinline void thread_rescue(struct task_struct *prev, u32 ept)
 {
 	struct epk_thread *thread = thread_find(prev);
@@ -118,9 +161,11 @@ static void thread_drop(void)
 	preempt_disable();
 	if (epk_current_ept())
 		epk_vmfunc(0);
+	local_irq_disable();
 	thread = thread_find(current);
 	if (thread)
 		preempt_notifier_unregister(&thread->notifier);
+	local_irq_enable();
 	preempt_enable();
 
 	if (thread) {
@@ -190,12 +235,17 @@ int epk_thread_register(struct file *file)
 		return -ENOMEM;
 	preempt_notifier_init(&thread->notifier, &thread_ops);
 
+	/* Against epk_thread_revoke(), which walks the same list. */
 	preempt_disable();
+	local_irq_disable();
 	old = thread_find(current);
 	if (!old) {
 		thread->file = get_file(file);
+		thread->ctx = file->private_data;
+		thread->seen = READ_ONCE(thread->ctx->epoch);
 		preempt_notifier_register(&thread->notifier);
 	}
+	local_irq_enable();
 	preempt_enable();
 
 	if (old)

@@ -194,6 +194,32 @@ static inline int epk_device_free(struct epk_device *dev, unsigned int num, cons
 	return ioctl(dev->fd, EPK_IOC_FREE, &arg) ? -errno : 0;
 }
 
+static inline int epk_device_moves(struct epk_device *dev, unsigned int num,
+				   struct epk_move *moves)
+{
+	struct epk_moves arg = { .num = num, .moves = (uintptr_t)moves };
+
+	return ioctl(dev->fd, EPK_IOC_MOVE, &arg) ? -errno : 0;
+}
+
+/* Move one domain, with any key; EPK_EPT_NONE evicts it. */
+static inline int epk_device_move(struct epk_device *dev, int id, unsigned int ept)
+{
+	struct epk_move move = { .id = id, .ept = ept };
+
+	return epk_device_moves(dev, 1, &move);
+}
+
+static inline struct epk_entry epk_device_entry(struct epk_device *dev, int id)
+{
+	union {
+		uint64_t word;
+		struct epk_entry entry;
+	} u = { .word = *(const volatile uint64_t *)&dev->table[EPK_ID_INDEX(id)] };
+
+	return u.entry;
+}
+
 static inline void *epk_device_map(struct epk_device *dev, int id, size_t len)
 {
 	return mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, dev->fd,
@@ -211,12 +237,15 @@ static inline struct epk_stats epk_device_stats(struct epk_device *dev)
 /* Hold exactly one domain, or with id 0 none, in EPT 0. */
 static inline void epk_device_enter(struct epk_device *dev, int id)
 {
-	const volatile struct epk_entry *entry = &dev->table[EPK_ID_INDEX(id)];
+	struct epk_entry entry = { .ept = 0 };
 
-	epk_wrpkru(EPK_PKRU_DENY_ALL);
-	epk_vmfunc(entry->ept);
 	if (id)
-		epk_wrpkru(EPK_PKRU_ALLOW(entry->pkey));
+		entry = epk_device_entry(dev, id);
+	epk_wrpkru(EPK_PKRU_DENY_ALL);
+	/* An evicted domain cannot be entered. */
+	epk_vmfunc(entry.pkey ? entry.ept : 0);
+	if (entry.pkey)
+		epk_wrpkru(EPK_PKRU_ALLOW(entry.pkey));
 }
 
 #endif /* EPK_TEST_H */

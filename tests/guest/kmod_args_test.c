@@ -40,7 +40,8 @@ static void before_init(void)
 	arg.ids = (uintptr_t)&id;
 	FAILS(ioctl(fd, EPK_IOC_ALLOC, &arg), ENXIO);
 	FAILS(ioctl(fd, EPK_IOC_FREE, &arg), ENOENT);
-	FAILS((long)mmap(NULL, 65536, PROT_READ, MAP_SHARED, fd, EPK_MMAP_TABLE), ENXIO);
+	FAILS((long)mmap(NULL, dev.init.table_bytes, PROT_READ, MAP_SHARED, fd,
+			 EPK_MMAP_TABLE), ENXIO);
 	FAILS((long)mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, EPK_MMAP_DOMAIN(1)), ENOENT);
 	close(fd);
 }
@@ -84,7 +85,11 @@ static void alloc_arguments(void)
 	FAILS(ioctl(dev.fd, EPK_IOC_ALLOC, NULL), EFAULT);
 	arg = good, arg.num = 0;
 	FAILS(ioctl(dev.fd, EPK_IOC_ALLOC, &arg), EINVAL);
-	arg = good, arg.flags = 1;
+	arg = good, arg.flags = 2;
+	FAILS(ioctl(dev.fd, EPK_IOC_ALLOC, &arg), EINVAL);
+	arg = good, arg.flags = 0x8000;
+	FAILS(ioctl(dev.fd, EPK_IOC_ALLOC, &arg), EINVAL);
+	arg = good, arg.flags = EPK_ALLOC_AT(dev.init.nr_epts);
 	FAILS(ioctl(dev.fd, EPK_IOC_ALLOC, &arg), EINVAL);
 	arg = good, arg.ids = 0;
 	FAILS(ioctl(dev.fd, EPK_IOC_ALLOC, &arg), EFAULT);
@@ -96,6 +101,50 @@ static void alloc_arguments(void)
 	FAILS(ioctl(dev.fd, EPK_IOC_ALLOC, &arg), ENOSPC);
 	arg = good, arg.num = 0xffffffff;
 	FAILS(ioctl(dev.fd, EPK_IOC_ALLOC, &arg), ENOSPC);
+	arg = good, arg.num = dev.init.max_domains - 1, arg.flags = EPK_ALLOC_SPILL;
+	FAILS(ioctl(dev.fd, EPK_IOC_ALLOC, &arg), ENOSPC);
+}
+
+static void move_arguments(int live)
+{
+	struct epk_move list[2] = { { .id = live, .ept = 3 }, { .id = live, .ept = 4 } };
+	struct epk_moves good = { .num = 1, .moves = (uintptr_t)list }, arg;
+	struct epk_move *fixed = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	FAILS(ioctl(dev.fd, EPK_IOC_MOVE, NULL), EFAULT);
+	arg = good, arg.num = 0;
+	FAILS(ioctl(dev.fd, EPK_IOC_MOVE, &arg), EINVAL);
+	arg = good, arg.num = EPK_MOVES_MAX + 1;
+	FAILS(ioctl(dev.fd, EPK_IOC_MOVE, &arg), EINVAL);
+	arg = good, arg.flags = 1;
+	FAILS(ioctl(dev.fd, EPK_IOC_MOVE, &arg), EINVAL);
+	arg = good, arg.moves = 0;
+	FAILS(ioctl(dev.fd, EPK_IOC_MOVE, &arg), EFAULT);
+	arg = good, arg.moves = (uintptr_t)fixed;
+	FAILS(ioctl(dev.fd, EPK_IOC_MOVE, &arg), EFAULT);
+	munmap(fixed, 4096);
+	arg = good, arg.num = 2;
+	FAILS(ioctl(dev.fd, EPK_IOC_MOVE, &arg), EINVAL);
+	arg = good, list[0].ept = dev.init.nr_epts;
+	FAILS(ioctl(dev.fd, EPK_IOC_MOVE, &arg), EINVAL);
+	list[0].ept = EPK_EPT_ANY - 1;
+	FAILS(ioctl(dev.fd, EPK_IOC_MOVE, &arg), EINVAL);
+	list[0].ept = 3, list[0].rsvd = 1;
+	FAILS(ioctl(dev.fd, EPK_IOC_MOVE, &arg), EINVAL);
+	list[0].rsvd = 0, list[0].pkey = 16;
+	FAILS(ioctl(dev.fd, EPK_IOC_MOVE, &arg), EINVAL);
+	list[0].ept = EPK_EPT_NONE, list[0].pkey = 1;
+	FAILS(ioctl(dev.fd, EPK_IOC_MOVE, &arg), EINVAL);
+	list[0].ept = EPK_EPT_ANY;
+	FAILS(ioctl(dev.fd, EPK_IOC_MOVE, &arg), EINVAL);
+	list[0] = (struct epk_move) { .id = live + (1 << EPK_ID_INDEX_BITS), .ept = 3 };
+	FAILS(ioctl(dev.fd, EPK_IOC_MOVE, &arg), ENOENT);
+	/* A right one beside a wrong one does not move either. */
+	list[0] = (struct epk_move) { .id = live, .ept = 3 };
+	list[1] = (struct epk_move) { .id = -1, .ept = 3 };
+	arg = good, arg.num = 2;
+	FAILS(ioctl(dev.fd, EPK_IOC_MOVE, &arg), ENOENT);
+	CHECK_EQ(epk_device_entry(&dev, live).ept, 0);
 }
 
 static void free_arguments(int live)
@@ -107,7 +156,7 @@ static void free_arguments(int live)
 	FAILS(ioctl(dev.fd, EPK_IOC_FREE, NULL), EFAULT);
 	arg = good, arg.num = 0;
 	FAILS(ioctl(dev.fd, EPK_IOC_FREE, &arg), EINVAL);
-	arg = good, arg.num = 8192;
+	arg = good, arg.num = dev.init.max_domains;
 	FAILS(ioctl(dev.fd, EPK_IOC_FREE, &arg), EINVAL);
 	arg = good, arg.flags = 1;
 	FAILS(ioctl(dev.fd, EPK_IOC_FREE, &arg), EINVAL);
@@ -271,10 +320,11 @@ int main(void)
 	init_arguments();
 	alloc_arguments();
 	free_arguments(id);
+	move_arguments(id);
 	mmap_arguments(id);
 	FAILS(ioctl(dev.fd, EPK_IOC_THREAD, 1), EINVAL);
 	FAILS(ioctl(dev.fd, EPK_IOC_STATS, NULL), EFAULT);
-	FAILS(ioctl(dev.fd, _IO('E', 0xe5), NULL), ENOTTY);
+	FAILS(ioctl(dev.fd, _IO('E', 0xef), NULL), ENOTTY);
 	FAILS(ioctl(dev.fd, 0, NULL), ENOTTY);
 	mapping_calls(id);
 	free_while_mapped();

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What later kernels name otherwise.  The base is Linux 6.1; Kbuild looks for
+ * the rest in the kernel's headers.
+ */
+#ifndef EPK_COMPAT_H
+#define EPK_COMPAT_H
+
+#include <linux/mm.h>
+
+#ifndef EPK_HAVE_VM_FLAGS_SET
+
+static inline void epk_vm_flags_set(struct vm_area_struct *vma, unsigned long flags)
+{
+	vma->vm_flags |= flags;
+}
+
+static inline void epk_vm_flags_clear(struct vm_area_struct *vma, unsigned long flags)
+{
+	vma->vm_flags &= ~flags;
+}
+
+#else
+
+static inline void epk_vm_flags_set(struct vm_area_struct *vma, unsigned long flags)
+{
+	vm_flags_set(vma, flags);
+}
+
+static inline void epk_vm_flags_clear(struct vm_area_struct *vma, unsigned long flags)
+{
+	vm_flags_clear(vma, flags);
+}
+
+#endif
+
+#endif /* EPK_COMPAT_H */

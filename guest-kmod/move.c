@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Moving domains: to another (EPT, pkey), out of any, and back into one.
+ *
+ * All of it happens with the mmap lock held for writing, in this order:
+ *
+ *  1. choose the new places; until here everything can be undone;
+ *  2. take the pages out of the page tables and the TLBs: accesses now fault,
+ *     and wait for the lock;
+ *  3. close the keys of the new places where threads may still have them open;
+ *  4. show the new places in the table, and map the pages there.
+ *
+ * So a page is never reachable at two places, nor a place that is given to
+ * another domain reachable by an old right.
+ */
+#include <linux/sched.h>
+#include <linux/slab.h>
+
+#include "epk.h"
+
+/**
+ * struct mover - one domain on its way
+ * @domain: the domain
+ * @old_ept: where it comes from, EPK_EPT_NONE if from nowhere
+ * @old_pkey: with which key
+ */
+struct mover {
+	struct epk_domain *domain;
+	u16 old_ept;
+	u8 old_pkey;
+};
+
+static int move_check(struct epk_context *ctx, const struct epk_move *move)
+{
+	bool special = move->ept == EPK_EPT_NONE || move->ept == EPK_EPT_ANY;
+
+	if (move->rsvd || (!special && move->ept >= epk_host.nr_epts))
+		return -EINVAL;
+	if (move->pkey &&
+	    (special || move->pkey >= EPK_NR_PKEYS || !(ctx->pkeys & BIT(move->pkey))))
+		return -EINVAL;
+	return 0;
+}
+
+/* Does it go anywhere at all? */
+static bool move_is_needed(const struct epk_move *move, const struct epk_domain *domain)
+{
+	if (move->ept == EPK_EPT_ANY)
+		return !domain->pkey;
+	return move->ept != domain->ept || (move->pkey && move->pkey != domain->pkey);
+}
+
+/* Check the list; the domains that do go somewhere become the movers. */
+static int movers_find(struct epk_context *ctx, unsigned int num, const struct epk_move *moves,
+		       struct mover *movers)
+{
+	unsigned int n, i;
+	int ret = 0;
+
+	for (n = 0; n < num; n++) {
+		struct epk_domain *domain = epk_domain_find(ctx, moves[n].id);
+
+		ret = domain ? move_check(ctx, &moves[n]) : -ENOENT;
+		if (!ret && domain->chosen)
+			ret = -EINVAL;
+		if (ret)
+			break;
+		domain->chosen = true;
+		movers[n].old_ept = domain->ept;
+		movers[n].old_pkey = domain->pkey;
+		if (move_is_needed(&moves[n], domain))
+			movers[n].domain = domain;
+	}
+	for (i = 0; i < n; i++)
+		epk_domain_find(ctx, moves[i].id)->chosen = false;
+	return ret;
+}
+
+static int domain_place(struct epk_context *ctx, struct epk_domain *domain,
+			const struct epk_move *move, unsigned long *fresh)
+{
+	int ept = move->ept, ret;
+
+	domain->ept = EPK_EPT_NONE;
+	domain->pkey = 0;
+	if (ept == EPK_EPT_NONE)
+		return 0;
+
+	if (ept == EPK_EPT_ANY)
+		ept = epk_place_pick(ctx, 1);
+	if (ept < 0 || !epk_place_free(ctx, ept))
+		return -ENOSPC;
+	if (move->pkey && !epk_place_is_free(ctx, ept, move->pkey))
+		return -EBUSY;
+	ret = epk_domains_hold_ept(ctx, ept, fresh);
+	if (ret)
+		return ret;
+	if (!epk_domain_fits(domain, ept))
+		return -ENOSPC;
+
+	domain->ept = ept;
+	domain->pkey = move->pkey;
+	if (move->pkey)
+		epk_place_take_key(ctx, ept, move->pkey);
+	else
+		domain->pkey = epk_place_take(ctx, ept);
+	return 0;
+}
+
+/* Step 1.  On failure everything is as it was. */
+static int movers_place(struct epk_context *ctx, unsigned int num, const struct epk_move *moves,
+			struct mover *movers, unsigned long *fresh)
+{
+	unsigned int n, i;
+	int ret = 0;
+
+	for (n = 0; n < num; n++) {
+		if (movers[n].domain && movers[n].old_pkey)
+			epk_place_put(ctx, movers[n].old_ept, movers[n].old_pkey);
+	}
+	for (n = 0; n < num && !ret; n++) {
+		if (movers[n].domain)
+			ret = domain_place(ctx, movers[n].domain, &moves[n], fresh);
+	}
+	if (!ret)
+		return 0;
+
+	for (i = 0; i < n; i++) {
+		if (movers[i].domain && movers[i].domain->pkey)
+			epk_place_put(ctx, movers[i].domain->ept, movers[i].domain->pkey);
+	}
+	for (i = 0; i < num; i++) {
+		if (!movers[i].domain)
+			continue;
+		movers[i].domain->ept = movers[i].old_ept;
+		movers[i].domain->pkey = movers[i].old_pkey;
+		if (movers[i].old_pkey)
+			epk_place_take_back(ctx, movers[i].old_ept, movers[i].old_pkey);
+	}
+	ctx->revoke_due = false;
+	return ret;
+}
+
+/* Steps 2 to 4: nothing fails any more. */
+static void movers_go(struct epk_context *ctx, unsigned int num, struct epk_move *moves,
+		      const struct mover *movers)
+{
+	unsigned int n;
+
+	for (n = 0; n < num; n++) {
+		if (movers[n].domain)
+			epk_domain_zap(ctx, movers[n].domain);
+	}
+	if (ctx->revoke_due)
+		epk_revoke(ctx);
+	for (n = 0; n < num; n++) {
+		struct epk_domain *domain = epk_domain_find(ctx, moves[n].id);
+
+		moves[n].ept = domain->ept;
+		moves[n].pkey = domain->pkey;
+		if (!movers[n].domain)
+			continue;
+		epk_table_write(ctx, domain);
+		epk_domain_map(ctx, domain);
+		atomic_long_inc(&ctx->moves);
+	}
+}
+
+/**
+ * epk_domains_move() - let domains change places
+ * @ctx: the context of current->mm
+ * @num: how many, at least 1
+ * @moves: where each goes; on success, where each is
+ *
+ * All or none.
+ *
+ * Return: see struct epk_moves.
+ */
+int epk_domains_move(struct epk_context *ctx, unsigned int num, struct epk_move *moves)
+{
+	DECLARE_BITMAP(fresh, KVM_EPK_MAX_EPTS);
+	struct mover *movers;
+	int ret;
+
+	movers = kvcalloc(num, sizeof(*movers), GFP_KERNEL_ACCOUNT);
+	if (!movers)
+		return -ENOMEM;
+	bitmap_zero(fresh, KVM_EPK_MAX_EPTS);
+
+	ret = mmap_write_lock_killable(ctx->mm);
+	if (ret)
+		goto out;
+	mutex_lock(&ctx->lock);
+	ret = movers_find(ctx, num, moves, movers);
+	if (!ret) {
+		ret = movers_place(ctx, num, moves, movers, fresh);
+		if (ret)
+			epk_domains_drop_epts(ctx, fresh);
+		else
+			movers_go(ctx, num, moves, movers);
+	}
+	mutex_unlock(&ctx->lock);
+	mmap_write_unlock(ctx->mm);
+out:
+	kvfree(movers);
+	return ret;
+}

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The two read-only things that a process can map: its domain table, and the
+ * identity page.  The table is made a page at a time, when an entry of it is
+ * used or looked at.
+ */
+#include <linux/fs.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
+
+#include "epk.h"
+
+static_assert(sizeof(struct epk_entry) == sizeof(u64));
+
+/* One store, so that a reader sees the old entry or the new one. */
+static void entry_write(struct epk_context *ctx, u32 index, struct epk_entry entry)
+{
+	struct epk_chunk *chunk = ctx->chunks[index / EPK_CHUNK_ENTRIES];
+	union {
+		struct epk_entry entry;
+		u64 word;
+	} u = { .entry = entry };
+
+	WRITE_ONCE(*(u64 *)&chunk->table[index % EPK_CHUNK_ENTRIES], u.word);
+}
+
+/**
+ * epk_chunk_get() - the part of the domain table that holds an entry
+ * @ctx: the context, locked
+ * @index: the entry, below EPK_TABLE_ENTRIES
+ *
+ * Return: the chunk, made if there was none; NULL without memory.
+ */
+struct epk_chunk *epk_chunk_get(struct epk_context *ctx, u32 index)
+{
+	struct epk_chunk **slot = &ctx->chunks[index / EPK_CHUNK_ENTRIES];
+	struct epk_chunk *chunk = *slot;
+
+	lockdep_assert_held(&ctx->lock);
+
+	if (chunk)
+		return chunk;
+	chunk = kzalloc(sizeof(*chunk), GFP_KERNEL_ACCOUNT);
+	if (!chunk)
+		return NULL;
+	chunk->table = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	if (!chunk->table) {
+		kfree(chunk);
+		return NULL;
+	}
+	*slot = chunk;
+	return chunk;
+}
+
+/**
+ * epk_table_write() - show where a domain is
+ * @ctx: the context, locked
+ * @domain: one of its domains
+ */
+void epk_table_write(struct epk_context *ctx, const struct epk_domain *domain)
+{
+	lockdep_assert_held(&ctx->lock);
+	entry_write(ctx, EPK_ID_INDEX(domain->id), (struct epk_entry) {
+		.id = domain->id, .ept = domain->ept, .pkey = domain->pkey,
+	});
+}
+
+/**
+ * epk_table_clear() - show that an index has no domain
+ * @ctx: the context, locked
+ * @index: the index
+ */
+void epk_table_clear(struct epk_context *ctx, u32 index)
+{
+	lockdep_assert_held(&ctx->lock);
+	entry_write(ctx, index, (struct epk_entry) { .id = 0 });
+}
+
+/* The upper half of entry 0.  Its chunk exists from EPK_IOC_INIT on. */
+static atomic_t *revocations(struct epk_context *ctx)
+{
+	return (atomic_t *)&ctx->chunks[0]->table[0] + 1;
+}
+
+/**
+ * epk_table_count_revocation() - let a thread see that a key of it was closed
+ * @ctx: the context
+ *
+ * Context: any.
+ */
+void epk_table_count_revocation(struct epk_context *ctx)
+{
+	atomic_inc(revocations(ctx));
+}
+
+/**
+ * epk_table_revocations() - how often that was
+ * @ctx: the context, locked
+ */
+u32 epk_table_revocations(struct epk_context *ctx)
+{
+	return ctx->chunks[0] ? atomic_read(revocations(ctx)) : 0;
+}
+
+/**
+ * epk_table_init() - make the first page of the table
+ * @ctx: the context, locked
+ *
+ * Return: 0, -ENOMEM.
+ */
+int epk_table_init(struct epk_context *ctx)
+{
+	return epk_chunk_get(ctx, 0) ? 0 : -ENOMEM;
+}
+
+/**
+ * epk_table_exit() - free the table; nothing is mapped
+ * @ctx: the context, nobody else's any more
+ */
+void epk_table_exit(struct epk_context *ctx)
+{
+	unsigned int i;
+
+	for (i = 0; i < EPK_CHUNKS; i++) {
+		if (!ctx->chunks[i])
+			continue;
+		free_page((unsigned long)ctx->chunks[i]->table);
+		kfree(ctx->chunks[i]);
+		ctx->chunks[i] = NULL;
+	}
+}
+
+static vm_fault_t table_fault(struct vm_fault *vmf)
+{
+	struct epk_context *ctx = vmf->vma->vm_file->private_data;
+	struct epk_chunk *chunk;
+
+	mutex_lock(&ctx->lock);
+	chunk = epk_chunk_get(ctx, vmf->pgoff * EPK_CHUNK_ENTRIES);
+	mutex_unlock(&ctx->lock);
+	if (!chunk)
+		return VM_FAULT_OOM;
+
+	vmf->page = virt_to_page(chunk->table);
+	get_page(vmf->page);
+	return 0;
+}
+
+static const struct vm_operations_struct table_vm_ops = {
+	.fault = table_fault,
+	.mremap = epk_vma_mremap,
+};
+
+/**
+ * epk_table_mmap() - let a process read its domain table
+ * @ctx: its context
+ * @vma: the new VMA; epk_mmap() does the rest
+ *
+ * Return: 0, -EINVAL for a wrong length, -ENXIO before EPK_IOC_INIT.
+ */
+int epk_table_mmap(struct epk_context *ctx, struct vm_area_struct *vma)
+{
+	if (vma_pages(vma) != EPK_CHUNKS)
+		return -EINVAL;
+	/* Pairs with the release in epk_domains_init(). */
+	if (!smp_load_acquire(&ctx->pkeys))
+		return -ENXIO;
+	vma->vm_ops = &table_vm_ops;
+	return 0;
+}
+
+static vm_fault_t identity_fault(struct vm_fault *vmf)
+{
+	if (epk_vma_insert_pfn(vmf->vma, vmf->address, epk_host.identity_pfn))
+		return VM_FAULT_OOM;
+	return VM_FAULT_NOPAGE;
+}
+
+static const struct vm_operations_struct identity_vm_ops = {
+	.fault = identity_fault,
+	.mremap = epk_vma_mremap,
+};
+
+/**
+ * epk_identity_mmap() - let a process see in which EPT it is
+ * @vma: the new VMA; epk_mmap() does the rest
+ *
+ * Return: 0, -EINVAL for a wrong length.
+ */
+int epk_identity_mmap(struct vm_area_struct *vma)
+{
+	if (vma_pages(vma) != 1)
+		return -EINVAL;
+	epk_vm_flags_set(vma, VM_PFNMAP);
+	vma->vm_ops = &identity_vm_ops;
+	return 0;
+}
