@@ -40,9 +40,26 @@ class Bochs:
         threading.Thread(target=self._drain, daemon=True).start()
 
     def _drain(self):
+        """Read what it prints; it shows its screen on a terminal that it names there."""
+        text = b""
         try:
-            while os.read(self.master, 65536):
+            while data := os.read(self.master, 65536):
+                text = (text + data)[-1000:]
+                screen = re.search(rb'connected to screen "(/dev/pts/\d+)"', text)
+                if screen:
+                    text = b""
+                    threading.Thread(target=self._drain_screen, args=(screen[1],),
+                                     daemon=True).start()
+        except OSError:
+            pass
+
+    def _drain_screen(self, path):
+        """Unread, this terminal is full after some minutes, and Bochs waits for ever."""
+        try:
+            screen = os.open(path, os.O_RDONLY | os.O_NOCTTY)
+            while os.read(screen, 65536):
                 pass
+            os.close(screen)
         except OSError:
             pass
 
