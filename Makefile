@@ -12,6 +12,7 @@ help:
 ##   bench           what a switch of domains takes, in emulated instructions
 ##   check-unit      the library's unit tests, on this machine
 ##   check-hygiene   the KVM series and the sources: applies, builds, checkpatch
+##   check-debug     fuzzers, failing allocations and the guest's tests, on debug kernels; long
 ##   check-guest     the emulated tests: TESTS="name name" CPUS="1 2" choose
 ##   build           library, tests, guest module, NGINX case
 ##   kernel          the test kernel; prints where it is
@@ -33,6 +34,11 @@ check: packages
 
 check-guest: packages
 	@$(RUN) --emulated $(RUN_CPUS) $(TESTS)
+
+# The host's debug kernel has KVM's tests and an ordinary guest; then the guest has one.
+check-debug: packages
+	@$(RUN) --emulated $(RUN_CPUS) --kernel debug $(or $(TESTS),debug kvm fuzz kmod hypercall)
+	@$(RUN) --emulated $(RUN_CPUS) --guest-kernel debug $(or $(TESTS),kmod hypercall lib unit)
 
 check-unit: packages
 	@$(RUN) --native unit lib
@@ -56,6 +62,7 @@ clean:
 	$(MAKE) -C bench clean
 	$(MAKE) -C tests/guest clean
 	$(MAKE) -C tests/unit clean
+	$(MAKE) -C tests/debug clean
 	$(MAKE) -C tests/testbed clean
 
-.PHONY: help packages kernel build check check-guest check-unit check-hygiene demo bench install clean
+.PHONY: help packages kernel build check check-debug check-guest check-unit check-hygiene demo bench install clean

@@ -4,7 +4,7 @@
 # the same, kernel sources pass checkpatch, files stay small, licences are named.
 set -eu
 . "$(dirname "$0")/../testbed/lib.sh"
-tree=$("$TESTBED/kernel.sh")/tree
+tree=$("$TESTBED/kernel.sh")/tree/source
 cd "$TOP"
 failed=0
 

@@ -27,11 +27,12 @@ module() {
 
 build() {
 	part guest-lib make -C "$TOP/guest-lib" all
-	part guest-kmod with_lock kernel module
+	part guest-kmod with_lock source module
 	part tests/testbed make -C "$TESTBED" all
 	part tests/guest make -C "$TOP/tests/guest" all
 	part tests/unit make -C "$TOP/tests/unit" all
 	part tests/kvm make -C "$TOP/tests/kvm" all
+	part tests/debug make -C "$TOP/tests/debug" all
 	part bench make -C "$TOP/bench" all
 	part examples/nginx make -C "$TOP/examples/nginx" all
 	say "build: done"

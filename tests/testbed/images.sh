@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# images.sh WORK KERNEL: make WORK/disk.img, which boots the emulated host.
+# images.sh WORK KERNEL [GUEST-KERNEL]: make WORK/disk.img, which boots the emulated
+# host.
 # WORK/host and WORK/guest hold the run's own files for each level: scripts,
 # tests, module.  Everything else comes from here and from the cache.
 set -eu
 . "$(dirname "$0")/lib.sh"
 work=$1
 kernel=$2
+guest_kernel=${3:-$kernel}
 
 pack() { (cd "$1" && find . | LC_ALL=C sort | cpio -o -H newc -R 0:0 --quiet); }
 
@@ -69,21 +71,24 @@ base_disk() {
 	truncate -s $((16 * 63 * 512 * 300)) "$out"
 	mkfs.fat -n EPK -F 16 "$out" >/dev/null
 	syslinux --install "$out"
-	mcopy -i "$out" "$kernel/bzImage" "$host_base" ::
-	mmove -i "$out" "${host_base##*/}" ::base.img
+	mcopy -i "$out" "$kernel/bzImage" "$base" ::
+	mmove -i "$out" "${base##*/}" ::base.img
 }
 
 me=$TESTBED/images.sh
 packages=$(dpkg-query -W -f '${Package} ${Version}\n' qemu-system-x86 libc6 busybox-static syslinux)
 host_base=$(with_lock images cached host "$(content_key "$packages" -- "$me")" host_base)
 guest_base=$(with_lock images cached guest "$(content_key "$packages" -- "$me")" guest_base)
-disk=$(with_lock images cached disk "$(content_key "$host_base" "$kernel" -- "$me")" base_disk)
+# Without a guest, nothing of QEMU has to be read and unpacked.
+base=$guest_base
+[ ! -d "$work/guest" ] || base=$host_base
+disk=$(with_lock images cached disk "$(content_key "$base" "$kernel" -- "$me")" base_disk)
 
 if [ -d "$work/guest" ]; then
 	mapfile -t programs < <(find "$work/guest" -type f \( -perm -1 -o -name '*.so*' \))
 	copy_with_libraries "$work/guest" "${programs[@]}"
 	{ cat "$guest_base"; pack "$work/guest"; } >"$work/host/epk/guest.cpio"
-	cp "$kernel/vmlinux" "$work/host/epk/"
+	cp "$guest_kernel/vmlinux" "$work/host/epk/"
 fi
 cp "$kernel"/*.ko "$work/host/epk/"
 pack "$work/host" >"$work/run.img"

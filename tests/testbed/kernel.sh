@@ -1,23 +1,33 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Build the test kernel: Debian's source, the quirks of the emulator, our series.
-# Print the directory that holds the result:
+# kernel.sh [normal|debug]: build the test kernel: Debian's source, the quirks of
+# the emulator, our series.  Print the directory that holds the result:
 #   vmlinux bzImage System.map .config irqbypass.ko kvm.ko kvm-intel.ko tree
-# One source tree is kept and built incrementally; results are keyed by contents.
+# where tree is what modules are built against, and tree/source the source.
+# One source tree is kept, and built incrementally in one directory for each
+# flavour; results are keyed by contents.
 set -eu
 . "$(dirname "$0")/lib.sh"
+
+flavour=${1:-normal}
+case $flavour in
+normal) extra= ;;
+debug) extra=$TESTBED/kernel/debug.config ;;
+*) die "kernel: no such flavour: $flavour; there are normal and debug" ;;
+esac
 
 tarball=/usr/src/linux-source-6.1.tar.xz
 [ -f "$tarball" ] || die "kernel: $tarball is missing; run tests/testbed/packages.sh"
 version=$(dpkg-query -W -f '${Version}' linux-source-6.1)
-tree=$EPK_CACHE/linux-$version
-fragment=$TESTBED/kernel/fragment.config
+tree=$EPK_CACHE/source-$version
+out=$EPK_CACHE/build/$flavour
+fragments=("$TESTBED/kernel/fragment.config" ${extra:+"$extra"})
 mapfile -t quirks < <(find "$TESTBED/kernel/quirks" -name '*.patch' | sort)
 mapfile -t series < <(series_patches)
-key=$(content_key "$version" "$(gcc -dumpfullversion)" -- "$fragment" "${quirks[@]}" \
+key=$(content_key "$version" "$(gcc -dumpfullversion)" -- "${fragments[@]}" "${quirks[@]}" \
 	"${series[@]}" "$TESTBED/kernel.sh")
 result=$EPK_CACHE/kernel/$key
-log=$EPK_CACHE/log/kernel.log
+log=$EPK_CACHE/log/kernel-$flavour.log
 
 git_tree() {
 	git -C "$tree" -c init.defaultBranch=main -c user.name=testbed -c user.email=testbed@localhost \
@@ -68,14 +78,15 @@ am() {
 
 configure() {
 	local line
-	cp "$fragment" "$tree/.config.fragment"
-	kmake -s KCONFIG_ALLCONFIG=.config.fragment allnoconfig >>"$log" 2>&1
+	mkdir -p "$out"
+	cat "${fragments[@]}" >"$out/fragment.config"
+	kmake -s KCONFIG_ALLCONFIG="$out/fragment.config" allnoconfig >>"$log" 2>&1
 	while read -r line; do
-		grep -qxF "$line" "$tree/.config" || die "kernel: the configuration lost $line"
-	done < <(list_lines "$fragment")
+		grep -qxF "$line" "$out/.config" || die "kernel: the configuration lost $line"
+	done < <(list_lines "$out/fragment.config")
 }
 
-kmake() { make -C "$tree" -j"$(nproc)" ARCH=x86_64 KBUILD_BUILD_TIMESTAMP=0 "$@" </dev/null; }
+kmake() { make -C "$tree" O="$out" -j"$(nproc)" ARCH=x86_64 KBUILD_BUILD_TIMESTAMP=0 "$@" </dev/null; }
 
 # Count what make prints: one line for a file.
 progress() {
@@ -85,27 +96,28 @@ progress() {
 }
 
 build() {
+	# Another run may have made it while this one waited.
 	[ ! -f "$result/complete" ] || return 0
 	mkdir -p "${log%/*}" "${result%/*}"
 	: >"$log"
 	unpack
 	apply
 	configure
-	say "kernel: building in $tree, log in $log"
+	say "kernel: building the $flavour flavour in $out, log in $log"
 	kmake bzImage vmlinux modules 2>&1 | progress ||
 		{ grep -B 3 -A 10 -m 3 'error:' "$log" >&2; die "kernel: the build failed, see $log"; }
 	rm -rf "$result.tmp" "$result"
 	mkdir "$result.tmp"
-	cp "$tree"/System.map "$tree"/arch/x86/boot/bzImage "$tree"/.config \
-		"$tree"/virt/lib/irqbypass.ko "$tree"/arch/x86/kvm/kvm.ko \
-		"$tree"/arch/x86/kvm/kvm-intel.ko "$result.tmp"
-	strip -s -o "$result.tmp/vmlinux" "$tree/vmlinux"
+	cp "$out"/System.map "$out"/arch/x86/boot/bzImage "$out"/.config \
+		"$out"/virt/lib/irqbypass.ko "$out"/arch/x86/kvm/kvm.ko \
+		"$out"/arch/x86/kvm/kvm-intel.ko "$result.tmp"
+	strip -s -o "$result.tmp/vmlinux" "$out/vmlinux"
 	touch "$result.tmp/complete"
 	mv "$result.tmp" "$result"
 	say "kernel: done"
 }
 
 set -o pipefail
-with_lock kernel build
-ln -sfn "$tree" "$result/tree"
+[ -f "$result/complete" ] || with_lock source build
+ln -sfn "$out" "$result/tree"
 echo "$result"

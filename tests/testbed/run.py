@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: MIT
 """Run tests on emulated machines, on one and on two CPUs at once.
 
-run.py [--cpus 1|2]... [--native|--emulated] [--show] [--keep] [NAME...]
+run.py [--cpus 1|2]... [--native|--emulated] [--show] [--keep]
+       [--kernel FLAVOUR] [--guest-kernel FLAVOUR] [NAME...]
 
 A NAME is a test of tests/tests.list, or the part before one of its dashes.
+A FLAVOUR is normal or debug, see tests/testbed/kernel.sh.
 """
 
 import argparse
@@ -34,6 +36,12 @@ TROUBLE = re.compile(
 HOST_ARGS = ("console=ttyS0 clearcpuid=321,323,124,580 tsc=reliable mitigations=off "
              "random.trust_cpu=on oops=panic panic=-1 rcupdate.rcu_expedited=1")
 GUEST_ARGS = ("loglevel=5 mitigations=off random.trust_cpu=on oops=panic panic=-1 reboot=t")
+FLAVOURS = ("normal", "debug")
+# Debugging aids look at each page: the host has no more than it needs.
+FLAVOUR_ARGS = {"normal": "", "debug": " page_owner=on"}
+HOST_MEMORY = {"normal": "", "debug": " mem=1200M"}
+# How many times as long as on the normal kernel things may take.
+FLAVOUR_SLOWNESS = {"normal": 1, "debug": 5}
 
 BOOT_ATTEMPTS = 8
 FIRST_SECONDS = 100     # real seconds from power-on to the first test
@@ -51,12 +59,22 @@ class Result:
         self.output, self.seconds = output, seconds
 
 
+class Kernel:
+    """A flavour of the test kernel, and where it is."""
+
+    def __init__(self, flavour):
+        self.flavour = flavour
+        self.path = subprocess.run([HERE / "kernel.sh", flavour], check=True, text=True,
+                                   stdout=subprocess.PIPE,
+                                   stdin=subprocess.DEVNULL).stdout.strip()
+
+
 class Run(threading.Thread):
     """The tests of one number of CPUs on one emulated machine."""
 
-    def __init__(self, cpus, tests, kernel, keep, show):
+    def __init__(self, cpus, tests, kernels, keep, show):
         super().__init__()
-        self.cpus, self.tests, self.kernel, self.keep = cpus, tests, kernel, keep
+        self.cpus, self.tests, self.kernels, self.keep = cpus, tests, kernels, keep
         # Names of the tests whose output goes straight to the terminal.
         self.show = show or ()
         self.results, self.trouble = [], []
@@ -80,6 +98,13 @@ class Run(threading.Thread):
                 self.say(f"fail  {test.name}: no result")
         self.clean_up()
 
+    def slowness(self, level):
+        """Of a level; the guest is as slow as both together."""
+        slow = FLAVOUR_SLOWNESS[self.kernels["host"].flavour]
+        if level == "guest":
+            slow *= FLAVOUR_SLOWNESS[self.kernels["guest"].flavour]
+        return slow
+
     def level(self, name):
         return [test for test in self.tests if test.level == name]
 
@@ -93,14 +118,17 @@ class Run(threading.Thread):
             shutil.copy2(HERE / "init" / level, self.work / level / "init")
             shutil.copy2(HERE / "init" / "runner", epk)
             shutil.copy2(TOP / "qemu-configs" / "microvm.sh", epk)
-            (epk / "config").write_text(f"CPUS={self.cpus}\nGUEST_ARGS='{GUEST_ARGS}'\n")
+            guest_args = GUEST_ARGS + FLAVOUR_ARGS[self.kernels["guest"].flavour]
+            (epk / "config").write_text(f"CPUS={self.cpus}\nGUEST_ARGS='{guest_args}'\n")
             with open(epk / f"tests.{level}", "w") as out:
                 for test in self.level(level):
                     program, *args = test.command.split()
                     needs = ",".join(sorted(test.needs)) or "-"
                     path = program if program.startswith("/") else f"/epk/bin/{program}"
-                    print(test.name, test.timeout, needs, path, *args, file=out)
-                    for folder in (f"tests/{level}", "tests/unit", "tests/kvm", "tests/testbed", "bench"):
+                    timeout = test.timeout * self.slowness(level)
+                    print(test.name, timeout, needs, path, *args, file=out)
+                    for folder in (f"tests/{level}", "tests/unit", "tests/kvm", "tests/debug",
+                                   "tests/testbed", "bench"):
                         source = TOP / folder / "build" / program
                         if source.exists():
                             shutil.copy2(source, epk / "bin")
@@ -111,11 +139,12 @@ class Run(threading.Thread):
         if self.level("guest"):
             for module in ("guest-kmod/epk.ko", "tests/guest/raw/epk_raw.ko"):
                 shutil.copy2(TOP / module, self.work / "guest" / "epk")
+        flavour = self.kernels["host"].flavour
         (self.work / "syslinux.cfg").write_text(
             "DEFAULT epk\nLABEL epk\nLINUX /bzImage\nINITRD /base.img,/run.img\n"
-            f"APPEND {HOST_ARGS}\n")
-        subprocess.run([HERE / "images.sh", self.work, self.kernel], check=True,
-                       stdin=subprocess.DEVNULL)
+            f"APPEND {HOST_ARGS}{FLAVOUR_ARGS[flavour]}{HOST_MEMORY[flavour]}\n")
+        subprocess.run([HERE / "images.sh", self.work, self.kernels["host"].path,
+                        self.kernels["guest"].path], check=True, stdin=subprocess.DEVNULL)
 
     def emulate(self):
         """
@@ -138,7 +167,7 @@ class Run(threading.Thread):
 
     def run_machine(self, attempt):
         """Run until the end of all tests; else say what went wrong."""
-        self.deadline = time.monotonic() + FIRST_SECONDS
+        self.deadline = time.monotonic() + FIRST_SECONDS * self.slowness("host")
         machine = Bochs(self.work, self.cpus, attempt)
         try:
             while not self.read_ports(machine):
@@ -178,7 +207,8 @@ class Run(threading.Thread):
             self.began = True
             test = next((t for t in self.tests if t.name == begin[1]), None)
             self.current = {"name": begin[1], "test": test, "since": now, "output": []}
-            self.deadline = now + 60 + WALL_PER_SECOND * (test.timeout if test else 1)
+            self.deadline = now + 60 + (WALL_PER_SECOND * test.timeout *
+                                        self.slowness(test.level) if test else 60)
             if test and test.level == "guest" and not self.first:
                 self.first = now - self.start_time
                 self.say(f"first guest test after {self.first:.0f} s")
@@ -196,7 +226,7 @@ class Run(threading.Thread):
         self.results.append(result)
         report(result, self.say)
         self.current = {}
-        self.deadline = now + BOOT_SECONDS
+        self.deadline = now + BOOT_SECONDS * self.slowness("guest")
 
     def clean_up(self):
         if self.trouble:
@@ -228,6 +258,9 @@ def main():
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--native", action="store_true", help="only tests of this machine")
     where.add_argument("--emulated", action="store_true", help="no native tests")
+    parser.add_argument("--kernel", choices=FLAVOURS, default="normal",
+                        help="of the emulated host")
+    parser.add_argument("--guest-kernel", choices=FLAVOURS, default="normal")
     parser.add_argument("--show", action="store_true",
                         help="let the output of the named tests through to the terminal")
     parser.add_argument("names", nargs="*")
@@ -240,9 +273,12 @@ def main():
         if not any(is_named(test, name) for test in tests):
             sys.exit(f"no such test: {name}; see tests/tests.list")
     chosen = [test for test in tests if not names or any(is_named(test, name) for name in names)]
-    kernel = subprocess.run([HERE / "kernel.sh"], check=True, stdout=subprocess.PIPE,
-                            stdin=subprocess.DEVNULL, text=True).stdout.strip()
-    subprocess.run([HERE / "build.sh", kernel], check=True, stdin=subprocess.DEVNULL)
+    if args.kernel != "debug":
+        # Nobody asked for these; what is named fails without its kernel.
+        chosen = [test for test in chosen if test.name in names or "debug" not in test.needs]
+    kernels = {"host": Kernel(args.kernel), "guest": Kernel(args.guest_kernel)}
+    subprocess.run([HERE / "build.sh", kernels["guest"].path], check=True,
+                   stdin=subprocess.DEVNULL)
 
     results = []
     if not args.emulated:
@@ -251,10 +287,11 @@ def main():
     for cpus in () if args.native else (args.cpus or (1, 2)):
         mine = [test for test in chosen if cpus in test.cpus]
         if mine:
-            # A run that tests anything first tests the emulator.
+            # A run that tests anything first tests the emulator; no guest without need.
+            levels = {"host"} | {test.level for test in mine}
             mine = [test for test in tests if cpus in test.cpus and
-                    (test in mine or test.name.startswith("selfcheck-"))]
-            runs.append(Run(cpus, mine, kernel, args.keep, args.show and names))
+                    (test in mine or test.name in {f"selfcheck-{level}" for level in levels})]
+            runs.append(Run(cpus, mine, kernels, args.keep, args.show and names))
     for run in runs:
         run.start()
     for run in runs:

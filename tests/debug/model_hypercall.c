@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The oracle: hypercalls, by the words of kvm_epk.h.  Where several errors
+ * apply, the interface does not say which one is returned: any of them is right.
+ */
+#include <linux/kvm_para.h>
+
+#include "model_hypercall.h"
+
+static void add_error(struct prediction *prediction, int64_t error)
+{
+	unsigned int i;
+
+	for (i = 0; i < prediction->nr_errors; i++) {
+		if (prediction->error[i] == error)
+			return;
+	}
+	if (prediction->nr_errors == MAX_ERRORS)
+		die("MAX_ERRORS");
+	prediction->error[prediction->nr_errors++] = error;
+}
+
+static bool logging(const struct model *model)
+{
+	unsigned int i;
+
+	for (i = 0; i < NR_RAM; i++) {
+		if (model->flags[i] != NO_RAM && model->flags[i] & KVM_MEM_LOG_DIRTY_PAGES)
+			return true;
+	}
+	return false;
+}
+
+/* The range of EPTs, and of slots for those that take a run. */
+static bool ranges_valid(const struct model *model, const struct op *op)
+{
+	uint64_t run = op->a[3], slot = KVM_EPK_RUN_SLOT(run), nr = KVM_EPK_RUN_COUNT(run);
+
+	if (!op->a[2] || op->a[1] >= model->nr_epts || op->a[2] > model->nr_epts - op->a[1])
+		return false;
+	if (op->a[0] != KVM_EPK_FILL && op->a[0] != KVM_EPK_EMPTY)
+		return !run;
+	if (!nr || nr > model->nr_slots || slot > model->nr_slots - nr)
+		return false;
+	/* The block of the identity page is nobody's. */
+	if (op->a[0] == KVM_EPK_FILL)
+		return KVM_EPK_RUN_BLOCK(run) + nr <= model->identity / GiB;
+	return !KVM_EPK_RUN_BLOCK(run);
+}
+
+static void predict_slot(const struct model *model, const struct op *op, uint32_t slot,
+			 uint32_t block, struct prediction *prediction)
+{
+	if (op->a[0] == KVM_EPK_EMPTY) {
+		if (!model->block[slot])
+			add_error(prediction, -ENOENT);
+		return;
+	}
+	if (model->block[slot])
+		add_error(prediction, -EEXIST);
+	else if (model->last_block[slot] && model->last_block[slot] != block + 1 &&
+		 logging(model))
+		add_error(prediction, -EBUSY);
+}
+
+static void predict_range(const struct model *model, const struct op *op,
+			  struct prediction *prediction)
+{
+	uint64_t run = op->a[3], i, n;
+
+	if (!model->enabled)
+		add_error(prediction, -KVM_EPERM);
+	if (!ranges_valid(model, op) || (op->a[0] == KVM_EPK_DESTROY && !op->a[1]))
+		add_error(prediction, -KVM_EINVAL);
+	if (prediction->nr_errors)
+		return;
+
+	for (i = op->a[1]; i < op->a[1] + op->a[2]; i++) {
+		if (op->a[0] == KVM_EPK_CREATE && model->exists[i])
+			add_error(prediction, -EEXIST);
+		if (op->a[0] != KVM_EPK_CREATE && !model->exists[i])
+			add_error(prediction, -ENOENT);
+		if (op->a[0] != KVM_EPK_FILL && op->a[0] != KVM_EPK_EMPTY)
+			continue;
+		for (n = 0; n < KVM_EPK_RUN_COUNT(run); n++)
+			predict_slot(model, op, i * model->nr_slots + KVM_EPK_RUN_SLOT(run) + n,
+				     KVM_EPK_RUN_BLOCK(run) + n, prediction);
+	}
+}
+
+static void predict_query(const struct model *model, const struct op *op,
+			  struct prediction *prediction)
+{
+	if (op->a[2] || op->a[3])
+		add_error(prediction, -KVM_EINVAL);
+	switch (op->a[1]) {
+	case KVM_EPK_QUERY_VERSION:
+		prediction->result = KVM_EPK_VERSION;
+		break;
+	case KVM_EPK_QUERY_NR_EPTS:
+		prediction->result = model->nr_epts;
+		break;
+	case KVM_EPK_QUERY_WINDOW_BASE:
+		prediction->result = model->window_base;
+		break;
+	case KVM_EPK_QUERY_WINDOW_SLOTS:
+		prediction->result = model->nr_slots;
+		break;
+	case KVM_EPK_QUERY_IDENTITY_GPA:
+		prediction->result = model->identity;
+		break;
+	case KVM_EPK_QUERY_EPTS:
+		prediction->result = model->epts;
+		break;
+	case KVM_EPK_QUERY_STAT_EXITS:
+	case KVM_EPK_QUERY_STAT_LINKS:
+	case KVM_EPK_QUERY_STAT_FAULTS:
+		prediction->any_result = true;
+		break;
+	default:
+		add_error(prediction, -KVM_EINVAL);
+	}
+}
+
+static void predict_enable(const struct model *model, const struct op *op,
+			   struct prediction *prediction)
+{
+	unsigned int i;
+
+	if (op->a[1] != KVM_EPK_VERSION || op->a[2] || op->a[3])
+		add_error(prediction, -KVM_EINVAL);
+	if (model->enabled)
+		add_error(prediction, -EEXIST);
+	for (i = 0; i < NR_RAM; i++) {
+		if (model->flags[i] != NO_RAM && ram_block[i] >= model->identity / GiB)
+			add_error(prediction, -EBUSY);
+	}
+}
+
+void model_predict_hypercall(const struct model *model, const struct op *op,
+			     struct prediction *prediction)
+{
+	if (op->user) {
+		add_error(prediction, -KVM_EPERM);
+		return;
+	}
+	switch (op->a[0]) {
+	case KVM_EPK_QUERY:
+		predict_query(model, op, prediction);
+		break;
+	case KVM_EPK_ENABLE:
+		predict_enable(model, op, prediction);
+		break;
+	case KVM_EPK_CREATE:
+	case KVM_EPK_FILL:
+	case KVM_EPK_EMPTY:
+	case KVM_EPK_DESTROY:
+		predict_range(model, op, prediction);
+		break;
+	default:
+		add_error(prediction, -KVM_ENOSYS);
+	}
+}
+
+static void apply_slots(struct model *model, const struct op *op, uint32_t ept)
+{
+	uint64_t run = op->a[3], n;
+
+	for (n = 0; n < KVM_EPK_RUN_COUNT(run); n++) {
+		uint32_t slot = ept * model->nr_slots + KVM_EPK_RUN_SLOT(run) + n;
+
+		if (op->a[0] == KVM_EPK_FILL) {
+			model->block[slot] = KVM_EPK_RUN_BLOCK(run) + n + 1;
+			continue;
+		}
+		model->last_block[slot] = model->block[slot];
+		model->block[slot] = 0;
+	}
+}
+
+static void apply_destroy(struct model *model, uint32_t ept)
+{
+	uint32_t slot;
+
+	model->exists[ept] = false;
+	model->epts--;
+	for (slot = ept * model->nr_slots; slot < (ept + 1) * model->nr_slots; slot++) {
+		if (model->block[slot])
+			model->last_block[slot] = model->block[slot];
+		model->block[slot] = 0;
+	}
+	if (model->ept == ept)
+		model->ept = 0;
+}
+
+void model_apply_hypercall(struct model *model, const struct op *op)
+{
+	uint64_t i;
+
+	switch (op->a[0]) {
+	case KVM_EPK_ENABLE:
+		model->enabled = true;
+		model->exists[0] = true;
+		model->epts = 1;
+		model->ept = 0;
+		return;
+	case KVM_EPK_QUERY:
+		return;
+	}
+	for (i = op->a[1]; i < op->a[1] + op->a[2]; i++) {
+		if (op->a[0] == KVM_EPK_CREATE) {
+			model->exists[i] = true;
+			model->epts++;
+		} else if (op->a[0] == KVM_EPK_DESTROY) {
+			apply_destroy(model, i);
+		} else {
+			apply_slots(model, op, i);
+		}
+	}
+}
