@@ -5,6 +5,7 @@
 
 const char *const host_op_names[NR_HOST_OPS] = {
 	"forget", "forget-huge", "log", "read-log", "remove", "add",
+	"save", "spoil", "set-EPT", "move",
 };
 
 int max_epts(void)
@@ -71,6 +72,11 @@ enum host_op host_op(struct dice *dice, struct machine *machine, struct model *m
 	unsigned int i = dice_below(dice, NR_RAM);
 	uint32_t flags = model->flags[i];
 
+	/* While two vCPUs run, there is nothing to compare with. */
+	if (op >= HOST_SAVE && machine->nr_cpus > 1)
+		op -= HOST_SAVE;
+	if (op == HOST_MOVE && dice_below(dice, 8))
+		op = HOST_SAVE;
 	/* The module of a real guest is not without memory most of the time. */
 	if (op == HOST_REMOVE && dice_below(dice, 3))
 		op = HOST_ADD;
@@ -94,6 +100,18 @@ enum host_op host_op(struct dice *dice, struct machine *machine, struct model *m
 	case HOST_REMOVE:
 		if (flags != NO_RAM)
 			set_ram(machine, model, i, NO_RAM);
+		break;
+	case HOST_SAVE:
+		state_check(machine, model);
+		break;
+	case HOST_SPOIL:
+		state_spoil(dice, machine, model);
+		break;
+	case HOST_SET_EPT:
+		state_set_ept(dice, machine, model);
+		break;
+	case HOST_MOVE:
+		state_move(machine, model);
 		break;
 	default:
 		for (i = 0; i < NR_RAM && model->flags[i] != NO_RAM; i++)

@@ -12,6 +12,10 @@ enum host_op {
 	HOST_READ_LOG,		/* and compare it with what the guest wrote */
 	HOST_REMOVE,		/* a memslot */
 	HOST_ADD,		/* one that is not there; perhaps read-only */
+	HOST_SAVE,		/* what the guest has set up, and compare */
+	HOST_SPOIL,		/* try to restore nonsense */
+	HOST_SET_EPT,		/* put the vCPU into an EPT */
+	HOST_MOVE,		/* save, and go on in another VM */
 	NR_HOST_OPS
 };
 
@@ -19,6 +23,13 @@ extern const char *const host_op_names[NR_HOST_OPS];
 
 /* Do one of them; what has no effect counts too. */
 enum host_op host_op(struct dice *dice, struct machine *machine, struct model *model);
+
+/* For a VM of one vCPU. */
+void state_check(struct machine *machine, const struct model *model);
+bool state_move(struct machine *machine, struct model *model);
+void state_set_ept(struct dice *dice, struct machine *machine, struct model *model);
+void state_spoil(struct dice *dice, struct machine *machine, struct model *model);
+
 /* How many EPTs KVM_CAP_EPK offers, or 0. */
 int max_epts(void);
 

@@ -84,7 +84,8 @@ void machine_create(struct machine *machine, unsigned int nr_cpus, int phys_bits
 {
 	unsigned int i;
 
-	*machine = (struct machine){ .vm = vm_create_narrow(phys_bits), .nr_cpus = nr_cpus };
+	*machine = (struct machine){ .vm = vm_create_narrow(phys_bits), .nr_cpus = nr_cpus,
+				      .epts = epts };
 	if (epts)
 		REQUIRE(!vm_enable_cap(machine->vm, KVM_CAP_EPK, epts));
 	for (i = 0; i < NR_RAM; i++)

@@ -61,6 +61,7 @@ struct runner {
 struct machine {
 	struct vm *vm;
 	unsigned int nr_cpus;
+	unsigned int epts;	/* for KVM_CAP_EPK, or 0 */
 	struct runner cpu[2];
 	/* Flags of each memslot, or NO_RAM. */
 	uint32_t flags[NR_RAM];

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: MIT
+/* Save and restore of what a guest has set up, against the model. */
+#include "host.h"
+
+/* As many VMs can follow one another in a process; see tests/kvm/vcpu.c. */
+#define MAX_RESTORES	6
+
+static struct {
+	struct kvm_epk_state state;
+	struct kvm_epk_run runs[MAX_SLOTS];
+} saved;
+
+/* Every slot that a saved run fills must be filled so, and no other. */
+static void check_runs(const struct model *model)
+{
+	static uint32_t block[MAX_SLOTS];
+	uint32_t i, ept, n;
+
+	memset(block, 0, sizeof(block));
+	for (i = 0; i < saved.state.nr_runs; i++) {
+		const struct kvm_epk_run *run = &saved.runs[i];
+		uint32_t slot = KVM_EPK_RUN_SLOT(run->run), nr = KVM_EPK_RUN_COUNT(run->run);
+
+		if ((uint64_t)run->first + run->count > model->nr_epts ||
+		    slot + nr > model->nr_slots)
+			die("saved run %u: EPTs %u+%u, %#llx", i, run->first, run->count,
+			    run->run);
+		for (ept = run->first; ept < run->first + run->count; ept++) {
+			for (n = 0; n < nr; n++)
+				block[ept * model->nr_slots + slot + n] =
+					KVM_EPK_RUN_BLOCK(run->run) + n + 1;
+		}
+	}
+	for (i = 0; i < model->nr_epts * model->nr_slots; i++) {
+		if (block[i] != model->block[i])
+			die("slot %u is saved with block %d, not %d", i, (int)block[i] - 1,
+			    (int)model->block[i] - 1);
+	}
+}
+
+static void save(struct machine *machine, const struct model *model)
+{
+	uint32_t i, nr_runs;
+	int r;
+
+	saved.state.nr_runs = 0;
+	r = ioctl(machine->vm->fd, KVM_GET_EPK_STATE, &saved);
+	if (r && errno != E2BIG)
+		die("KVM_GET_EPK_STATE: %s", strerror(errno));
+	nr_runs = saved.state.nr_runs;
+	if (nr_runs > MAX_SLOTS || !!r != !!nr_runs)
+		die("KVM_GET_EPK_STATE returns %d and %u runs", r, nr_runs);
+	if (r)
+		REQUIRE(!ioctl(machine->vm->fd, KVM_GET_EPK_STATE, &saved));
+	if (saved.state.nr_runs != nr_runs || saved.state.version != model->enabled)
+		die("saved state: %u runs, version %u", saved.state.nr_runs, saved.state.version);
+	if (!model->enabled)
+		return;
+	for (i = 0; i < KVM_EPK_MAX_EPTS; i++) {
+		if ((saved.state.epts[i / 64] >> i % 64 & 1) != model->exists[i])
+			die("EPT %u is saved as %sexisting", i, model->exists[i] ? "not " : "");
+	}
+	check_runs(model);
+}
+
+static uint32_t vcpu_ept(struct machine *machine)
+{
+	struct kvm_epk_vcpu vcpu;
+
+	REQUIRE(!ioctl(machine->cpu[0].vcpu->fd, KVM_GET_EPK_VCPU, &vcpu));
+	return vcpu.ept;
+}
+
+void state_check(struct machine *machine, const struct model *model)
+{
+	save(machine, model);
+	if (vcpu_ept(machine) != model->ept)
+		die("the vCPU is in EPT %u, not %u", vcpu_ept(machine), model->ept);
+}
+
+/* The guest goes on in another VM. */
+bool state_move(struct machine *machine, struct model *model)
+{
+	struct kvm_epk_vcpu vcpu = { .ept = model->ept };
+	int phys_bits = machine->vm->phys_bits;
+	static unsigned int restores;
+	uint32_t flags[NR_RAM], i;
+
+	if (restores++ == MAX_RESTORES)
+		return false;
+	state_check(machine, model);
+	memcpy(flags, machine->flags, sizeof(flags));
+	machine_destroy(machine);
+	machine_create(machine, 1, phys_bits, machine->epts);
+	for (i = 0; i < NR_RAM; i++) {
+		if (flags[i] != machine->flags[i])
+			REQUIRE(!machine_set_ram(machine, i, NO_RAM) &&
+				(flags[i] == NO_RAM || !machine_set_ram(machine, i, flags[i])));
+	}
+	if (ioctl(machine->vm->fd, KVM_SET_EPK_STATE, &saved))
+		die("KVM_SET_EPK_STATE: %s", strerror(errno));
+	REQUIRE(!ioctl(machine->cpu[0].vcpu->fd, KVM_SET_EPK_VCPU, &vcpu));
+	/* What slots stood for once, and what was written, is not part of it. */
+	memset(model->last_block, 0, sizeof(model->last_block));
+	memset(model->dirty, 0, sizeof(model->dirty));
+	state_check(machine, model);
+	return true;
+}
+
+void state_set_ept(struct dice *dice, struct machine *machine, struct model *model)
+{
+	struct kvm_epk_vcpu vcpu = { .ept = dice_below(dice, model->nr_epts + 2) };
+	int expected = 0, r;
+
+	if (dice_below(dice, 2))
+		vcpu.ept = dice_below(dice, 8);
+	if (vcpu.ept >= KVM_EPK_MAX_EPTS)
+		expected = -EINVAL;
+	else if (model->enabled ? !model->exists[vcpu.ept] : vcpu.ept)
+		expected = -ENOENT;
+	r = ioctl(machine->cpu[0].vcpu->fd, KVM_SET_EPK_VCPU, &vcpu) ? -errno : 0;
+	if (r != expected)
+		die("KVM_SET_EPK_VCPU to EPT %u: %d, not %d", vcpu.ept, r, expected);
+	if (!r)
+		model->ept = vcpu.ept;
+}
+
+/* What a VM must not accept; whatever it says, nothing changes. */
+void state_spoil(struct dice *dice, struct machine *machine, struct model *model)
+{
+	uint8_t *bytes = (uint8_t *)&saved;
+	uint32_t i;
+
+	save(machine, model);
+	for (i = dice_below(dice, 4); i; i--)
+		bytes[dice_below(dice, sizeof(saved.state) + 64)] ^= 1 << dice_below(dice, 8);
+	if (saved.state.nr_runs > MAX_SLOTS)
+		saved.state.nr_runs = MAX_SLOTS;
+	/* A guest that has enabled EPK keeps what it has. */
+	if (model->enabled && !ioctl(machine->vm->fd, KVM_SET_EPK_STATE, &saved))
+		die("KVM_SET_EPK_STATE on a guest that has enabled EPK");
+	state_check(machine, model);
+}
