@@ -28,6 +28,24 @@ exported=$(nm -D --defined-only "$B/libepk.so.0" | awk '$2 == "T" { print $3 }' 
 	fail "header and library differ"
 }
 
+# WRPKRU and VMFUNC stand in the gates alone.  After WRPKRU comes a check at once;
+# after VMFUNC comes WRPKRU, or a look at PKRU, before any way out.
+objdump -d --no-show-raw-insn "$B/libepk.so.0" | awk '
+	function bad(what) { print where, what; wrong = 1 }
+	/^[0-9a-f]+ </ { where = $2 }
+	$2 == "wrpkru" || $2 == "vmfunc" {
+		if (where !~ /<(epk_begin_(read|write)|domain_end|epk_pkru_set|epk_ept_enter)>/)
+			bad("a stray " $2)
+		count[$2]++
+	}
+	wrpkru && $2 !~ /^(andn|not|cmp|sub)$/ { bad("no check after wrpkru") }
+	{ wrpkru = $2 == "wrpkru" }
+	vmfunc && $2 ~ /^(ret|call|jmp|vmfunc)/ { bad("a way out after vmfunc") }
+	$2 ~ /^(rd|wr)pkru$/ { vmfunc = 0 }
+	$2 == "vmfunc" { vmfunc = 1 }
+	END { exit wrong || count["wrpkru"] < 6 || count["vmfunc"] < 3 }' ||
+	fail "wrpkru or vmfunc is not where it should be"
+
 # Each call has a man page.
 for call in $exported; do
 	[ -f "man/$call.3" ] || fail "man/$call.3 is missing"

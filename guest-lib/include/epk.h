@@ -163,6 +163,18 @@ int domain_begin(int dom_id, int prot);
 int domain_end(int dom_id);
 
 /**
+ * epk_begin_write() - domain_begin() with PROT_READ and PROT_WRITE
+ * epk_begin_read() - domain_begin() with PROT_READ
+ * @dom_id: the domain
+ *
+ * The compiler calls these in place of domain_begin() where it knows the @prot.
+ *
+ * Return: as domain_begin().
+ */
+int epk_begin_write(int dom_id);
+int epk_begin_read(int dom_id);
+
+/**
  * struct epk_options - what epk_init() can be told; zero means default
  * @size: sizeof(struct epk_options), so that later versions can add fields
  * @backend: "epk", "mpk", "none", or NULL: EPK_BACKEND, or what the machine has
@@ -277,6 +289,20 @@ int epk_domain_place(int dom_id, int *ept, int *pkey);
  */
 int epk_for_each_mapping(int (*visit)(int dom_id, void *addr, size_t len, void *arg),
 			 void *arg);
+
+#ifdef __OPTIMIZE__
+extern inline int __attribute__((__gnu_inline__, __always_inline__))
+domain_begin(int dom_id, int prot)
+{
+	int epk_begin_any(int dom_id, int prot) __asm__("domain_begin");
+
+	if (__builtin_constant_p(prot) && prot == PROT_READ)
+		return epk_begin_read(dom_id);
+	if (__builtin_constant_p(prot) && prot == (PROT_READ | PROT_WRITE))
+		return epk_begin_write(dom_id);
+	return epk_begin_any(dom_id, prot);
+}
+#endif
 
 #pragma GCC visibility pop
 

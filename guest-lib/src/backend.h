@@ -16,8 +16,10 @@
  * @populates: mmap() honours MAP_POPULATE by itself
  * @thread_start: gets the calling thread ready for its first begin; may be NULL
  * @thread_stop: drops whatever the calling thread holds
- * @begin: gives the right to @held, which is on the thread's list already
+ * @begin: gives the right to @held, which is on the thread's list already; may
+ *	leave the thread without any right on error
  * @end: takes the right to slot @slot, and takes it off the list
+ * @refresh: sets the thread's rights as its list says
  * @counts: fills in what the library does not know itself; may be NULL
  * @forget: in a forked child: lets go of what belongs to the parent
  *
@@ -36,6 +38,7 @@ struct epk_backend {
 	void (*thread_stop)(struct epk_thread *t);
 	int (*begin)(struct epk_thread *t, struct epk_held *held);
 	int (*end)(struct epk_thread *t, unsigned int slot);
+	int (*refresh)(struct epk_thread *t);
 	int (*counts)(struct epk_counts *counts);
 	void (*forget)(const struct epk_state *old);
 };
@@ -56,12 +59,10 @@ int epk_anon_mmap(void **addr, size_t len, int prot, int flags);
 int epk_anon_munmap(void *addr, size_t len);
 
 /* pkeys.c: the process's protection keys.  Key 0 is everybody's. */
-#define EPK_NR_PKEYS	16
-
 bool epk_pkeys_usable(void);
 void epk_pkeys_inherit(uint32_t pkeys);
 uint32_t epk_pkeys_take(void);
 void epk_pkeys_give(uint32_t pkeys);
-uint32_t epk_pkeys_closed(uint32_t pkeys);
+void epk_pkeys_state(struct epk_state *state, uint32_t pkeys);
 
 #endif /* EPK_BACKEND_H */

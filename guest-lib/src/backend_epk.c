@@ -3,8 +3,7 @@
  * Domains of the kernel module: (EPT, pkey) pairs.
  *
  * Rights rest on two pages that only the kernel and the hypervisor write: the
- * domain table and the identity page.  What the thread's list says is used to
- * find the entry, and to drop a right; never to grant one.
+ * domain table and the identity page.
  *
  * Order: close every key, change the EPT, open.  So no instant has an old right in
  * a new EPT, except that a signal handler that begins domains of its own leaves
@@ -21,33 +20,40 @@
 
 #include "backend.h"
 #include "pkru.h"
-#include "vmfunc.h"
 
 /* Far more than signals can spoil; a module that loses the EPT ends here. */
 #define ENTER_TRIES	64
 
-static inline uint32_t current_ept(void)
-{
-	return *(const volatile uint32_t *)&epk_now.identity->ept;
-}
-
 static inline void close_all(void)
 {
-	wrpkru(rdpkru() | epk_now.closed);
+	epk_pkru_set(rdpkru() | epk_now.closed);
+}
+
+/*
+ * Changes when the module has closed a key of a thread because its domain moved:
+ * a PKRU that was computed before that may open another domain.
+ */
+static inline uint32_t revocations(void)
+{
+	return EPK_ENTRY_REVOCATIONS(__atomic_load_n((const epk_raw_entry *)epk_now.table,
+						     __ATOMIC_ACQUIRE));
 }
 
 /* @pkru with every domain open that @t holds in @ept, and no other. */
-static uint32_t open_held(const struct epk_thread *t, uint32_t ept, uint32_t pkru)
+static uint32_t open_held(struct epk_thread *t, uint32_t ept, uint32_t pkru)
 {
-	const struct epk_held *held;
+	struct epk_held *held;
 	struct epk_entry entry;
 	unsigned int i;
 
 	pkru |= epk_now.closed;
 	for (i = 0; i < t->nr; i++) {
 		held = &t->held[i];
-		if (epk_entry_find(held->id, &entry) && entry.ept == ept)
-			pkru = pkru_open(pkru, entry.pkey, held->prot);
+		if (!epk_entry_find(held->id, &entry) || !entry.pkey || entry.ept != ept)
+			continue;
+		held->ept = entry.ept;
+		held->pkey = entry.pkey;
+		pkru = pkru_open(pkru, entry.pkey, held->prot);
 	}
 	return pkru;
 }
@@ -55,18 +61,20 @@ static uint32_t open_held(const struct epk_thread *t, uint32_t ept, uint32_t pkr
 /* Goes to @ept and opens what @t holds there. */
 static int enter(struct epk_thread *t, uint32_t ept)
 {
+	uint32_t count;
 	int tries;
 
 	for (tries = 0; tries < ENTER_TRIES; tries++) {
-		if (current_ept() != ept) {
+		if (epk_current_ept() != ept) {
 			close_all();
-			vmfunc_switch(ept);
+			epk_ept_enter(ept);
 			t->switches++;
 		}
-		if (current_ept() != ept)
+		if (epk_current_ept() != ept)
 			continue;
-		wrpkru(open_held(t, ept, rdpkru()));
-		if (likely(current_ept() == ept))
+		count = revocations();
+		epk_pkru_set(open_held(t, ept, rdpkru()));
+		if (likely(epk_current_ept() == ept && revocations() == count))
 			return 0;
 	}
 	close_all();
@@ -80,8 +88,9 @@ static int enter_last(struct epk_thread *t)
 	int slot;
 
 	for (slot = (int)t->nr - 1; slot >= 0; slot--)
-		if (epk_entry_find(t->held[slot].id, &entry))
+		if (epk_entry_find(t->held[slot].id, &entry) && entry.pkey)
 			return enter(t, entry.ept);
+	close_all();
 	return 0;
 }
 
@@ -93,43 +102,34 @@ static int epk_begin(struct epk_thread *t, struct epk_held *held)
 	again = epk_entry_load(EPK_ID_INDEX(held->id));
 	do {
 		entry = again;
-		if (unlikely(entry.id != held->id)) {
-			err = -ENOENT;
-			goto fail;
-		}
-		held->ept = entry.ept;
-		held->pkey = entry.pkey;
+		if (entry.id != held->id || !entry.pkey)
+			return -ENOENT;
 		err = enter(t, entry.ept);
-		if (unlikely(err))
-			goto fail;
+		if (err)
+			return err;
 		again = epk_entry_load(EPK_ID_INDEX(held->id));
-	} while (unlikely(memcmp(&again, &entry, sizeof(entry))));
+	} while (memcmp(&again, &entry, sizeof(entry)));
 	return 0;
-
-fail:
-	/* Freed by another thread at this moment, or the module lost the EPT. */
-	close_all();
-	held->id = 0;
-	enter_last(t);
-	return err;
 }
 
 static int epk_end(struct epk_thread *t, unsigned int slot)
 {
-	const struct epk_held *held = &t->held[slot];
-
-	/* In another EPT the right is closed already, and the key another's. */
-	if (likely(current_ept() == held->ept))
-		wrpkru(pkru_close(rdpkru(), held->pkey));
 	epk_held_remove(t, slot);
-	return likely(!t->nr) ? 0 : enter_last(t);
+	return enter_last(t);
+}
+
+/* The region below goes away with all that is mapped over it. */
+static int map_over(int fd, const void *addr, size_t len, off_t offset)
+{
+	void *got = mmap((void *)addr, len, PROT_READ, MAP_SHARED | MAP_FIXED, fd, offset);
+
+	return got == MAP_FAILED ? -errno : 0;
 }
 
 /* Fills in @state from the context of @fd and the process's free pkeys. */
 static int epk_setup(struct epk_state *state, int fd)
 {
 	struct epk_init init = { .version = EPK_ABI_VERSION };
-	void *table, *identity;
 	int err;
 
 	init.pkeys = epk_pkeys_take();
@@ -139,26 +139,20 @@ static int epk_setup(struct epk_state *state, int fd)
 		err = -errno;
 		goto give_pkeys;
 	}
-	table = mmap(NULL, init.table_bytes, PROT_READ, MAP_SHARED, fd, EPK_MMAP_TABLE);
-	if (table == MAP_FAILED) {
-		err = -errno;
+	if (init.table_bytes > EPK_TABLE_ROOM) {
+		err = -ENODEV;
 		goto give_pkeys;
 	}
-	identity = mmap(NULL, EPK_PAGE_SIZE, PROT_READ, MAP_SHARED, fd, EPK_MMAP_IDENTITY);
-	if (identity == MAP_FAILED) {
-		err = -errno;
-		goto unmap_table;
-	}
-	state->table = table;
-	state->identity = identity;
-	state->max_domains = init.max_domains;
-	state->pkeys = init.pkeys;
-	state->closed = epk_pkeys_closed(init.pkeys);
+	err = map_over(fd, state->table, init.table_bytes, EPK_MMAP_TABLE);
+	if (!err)
+		err = map_over(fd, (const char *)state->table - EPK_GATE_IDENTITY, EPK_PAGE_SIZE,
+			       EPK_MMAP_IDENTITY);
+	if (err)
+		goto give_pkeys;
+	epk_pkeys_state(state, init.pkeys);
 	state->fd = fd;
 	return 0;
 
-unmap_table:
-	munmap(table, init.table_bytes);
 give_pkeys:
 	epk_pkeys_give(init.pkeys);
 	return err;
@@ -218,7 +212,7 @@ static int epk_thread_enrol(struct epk_thread *t)
 {
 	(void)t;
 	close_all();
-	return ioctl(epk_now.fd, EPK_IOC_THREAD) ? -errno : 0;
+	return ioctl(epk_now.fd, EPK_IOC_THREAD, 0) ? -errno : 0;
 }
 
 static void epk_thread_stop(struct epk_thread *t)
@@ -243,7 +237,6 @@ static int epk_read_counts(struct epk_counts *counts)
 	return 0;
 }
 
-/* The module's pages are not inherited: nothing to unmap. */
 static void epk_forget(const struct epk_state *old)
 {
 	close(old->fd);
@@ -261,6 +254,7 @@ const struct epk_backend epk_backend_epk = {
 	.thread_stop = epk_thread_stop,
 	.begin = epk_begin,
 	.end = epk_end,
+	.refresh = enter_last,
 	.counts = epk_read_counts,
 	.forget = epk_forget,
 };

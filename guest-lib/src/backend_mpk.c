@@ -1,61 +1,33 @@
 // SPDX-License-Identifier: MIT
 /*
  * Domains of plain protection keys, one each while it has one.  A domain gets
- * its key at domain_begin().  When there is no free one, the domain that no
- * thread holds and whose begin is longest ago gives up its own: its memory
+ * its key at domain_begin().  When there is no free one, a domain that no thread
+ * holds gives up its own, in the order in which they got them: its memory
  * becomes PROT_NONE under key 0.
  *
- * A key is pinned while a thread holds its domain.  Pinning takes no lock:
- *
- *   begin: pin the key of the entry, then look at the entry again;
- *   evict: claim the key, which succeeds only at zero pins, then clear the entry.
- *
- * Both are atomic read-modify-writes of the same counter, so that one of the
- * two sees the other.  Everything else happens under epk_lock.
+ * A thread that begins a domain writes down that it holds it, then looks whether
+ * the domain has its key still.  Who takes a key away clears the entry, then
+ * looks whether a thread holds the domain.  membarrier(2) in between stands for
+ * the barrier that the first would need each time.  Everything else happens under
+ * epk_lock.
  */
 #define _GNU_SOURCE
+#include <linux/membarrier.h>
 #include <sys/mman.h>
-#include <x86intrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "backend.h"
 #include "pkru.h"
 #include "registry.h"
 
-/* Added to the pins of a key that is being taken from its domain. */
-#define CLAIMED		(-(1 << 30))
+/* The domain that has each key, or 0; the key that was given out last. */
+static int owners[EPK_NR_PKEYS];
+static unsigned int last_key;
 
-/* @id: the domain that has the key, or 0.  @used: when it last began, by TSC. */
-static struct mpk_key {
-	int pins;
-	int id;
-	uint64_t used;
-} __attribute__((aligned(64))) keys[EPK_NR_PKEYS];
-
-static bool pin(unsigned int pkey)
+static int membarrier(int cmd)
 {
-	if (__atomic_fetch_add(&keys[pkey].pins, 1, __ATOMIC_SEQ_CST) >= 0)
-		return true;
-	__atomic_fetch_sub(&keys[pkey].pins, 1, __ATOMIC_SEQ_CST);
-	return false;
-}
-
-static void unpin(unsigned int pkey)
-{
-	__atomic_fetch_sub(&keys[pkey].pins, 1, __ATOMIC_SEQ_CST);
-}
-
-static bool claim(unsigned int pkey)
-{
-	int none = 0;
-
-	return __atomic_compare_exchange_n(&keys[pkey].pins, &none, CLAIMED, false,
-					   __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-}
-
-/* Ends a claim, leaving @pins.  Others may pin and unpin in vain meanwhile. */
-static void unclaim(unsigned int pkey, int pins)
-{
-	__atomic_fetch_add(&keys[pkey].pins, pins - CLAIMED, __ATOMIC_SEQ_CST);
+	return syscall(SYS_membarrier, cmd, 0, 0) ? -errno : 0;
 }
 
 static int protect(const struct epk_mapping *map, unsigned int pkey)
@@ -86,157 +58,149 @@ take_back:
 	return err;
 }
 
-/* Takes the key of the domain that has it.  Claimed and under epk_lock. */
+/* Takes @pkey from the domain that has it.  -EBUSY: a thread holds that. */
 static int evict(unsigned int pkey)
 {
-	int id = keys[pkey].id;
+	int id = owners[pkey];
 	int err;
 
 	if (!id)
 		return 0;
+	if (epk_threads_hold(id))
+		return -EBUSY;
 	soft_table_set_pkey(id, 0);
-	err = protect_all(id, pkey, 0);
-	if (err) {
+	err = membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED);
+	if (!err && epk_threads_hold(id))
+		err = -EBUSY;
+	if (!err)
+		err = protect_all(id, pkey, 0);
+	if (err)
 		soft_table_set_pkey(id, pkey);
-		return err;
-	}
-	keys[pkey].id = 0;
-	return 0;
+	else
+		owners[pkey] = 0;
+	return err;
 }
 
-/* Claims a free key, or the one longest unused.  0: all are held. */
-static unsigned int claim_key(void)
+/* Makes a key free and returns it, or an error. */
+static int take_key(void)
 {
-	unsigned int pkey, best;
-
-	do {
-		best = 0;
-		for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++) {
-			if (!(epk_now.pkeys & 1u << pkey) ||
-			    __atomic_load_n(&keys[pkey].pins, __ATOMIC_RELAXED))
-				continue;
-			if (!best || keys[pkey].used < keys[best].used)
-				best = pkey;
-		}
-	} while (best && !claim(best));
-	return best;
-}
-
-/* Gives @id a key, pinned.  Under epk_lock.  The key or an error. */
-static int assign(int id)
-{
-	unsigned int pkey = claim_key();
+	unsigned int tries, pkey = last_key;
 	int err;
 
-	if (!pkey)
-		return -EAGAIN;
-	err = evict(pkey);
-	if (!err)
-		err = protect_all(id, 0, pkey);
-	if (err) {
-		unclaim(pkey, 0);
-		return err;
+	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++)
+		if (epk_now.pkeys & 1u << pkey && !owners[pkey])
+			return pkey;
+	pkey = last_key;
+	for (tries = 0; tries < EPK_NR_PKEYS; tries++) {
+		pkey = (pkey + 1) % EPK_NR_PKEYS;
+		if (!(epk_now.pkeys & 1u << pkey))
+			continue;
+		err = evict(pkey);
+		if (err != -EBUSY)
+			return err ? err : (int)pkey;
 	}
-	keys[pkey].id = id;
-	soft_table_set_pkey(id, pkey);
-	unclaim(pkey, 1);
-	return pkey;
+	return -EAGAIN;
 }
 
-static int pin_slow(int id)
+/* Sees to it that @id has a key: the key or an error. */
+static int assign(int id)
 {
 	struct epk_entry entry;
-	int saved_errno = errno;
-	int pkey;
+	int pkey, err;
 
-	pthread_mutex_lock(&epk_lock);
-	pkey = epk_lookup(id, &entry);
-	if (!pkey) {
-		pkey = entry.pkey;
-		if (!pkey)
-			pkey = assign(id);
-		else
-			pin(pkey);
-	}
-	pthread_mutex_unlock(&epk_lock);
-	errno = saved_errno;
+	err = epk_lookup(id, &entry);
+	if (err || entry.pkey)
+		return err ? err : entry.pkey;
+	pkey = take_key();
+	if (pkey < 0)
+		return pkey;
+	err = protect_all(id, 0, pkey);
+	if (err)
+		return err;
+	owners[pkey] = id;
+	last_key = pkey;
+	soft_table_set_pkey(id, pkey);
 	return pkey;
 }
 
+static int mpk_refresh(struct epk_thread *t)
+{
+	uint32_t pkru = rdpkru() | epk_now.closed;
+	unsigned int i;
+
+	for (i = 0; i < t->nr; i++)
+		if (t->held[i].pkey)
+			pkru = pkru_open(pkru, t->held[i].pkey, t->held[i].prot);
+	epk_pkru_set(pkru);
+	return 0;
+}
+
+/* @held is on the list: once the domain has a key, it keeps it. */
 static int mpk_begin(struct epk_thread *t, struct epk_held *held)
 {
-	uint32_t index = EPK_ID_INDEX(held->id);
-	struct epk_entry entry = epk_entry_load(index);
-	int pkey = entry.pkey;
+	int saved_errno = errno;
+	struct epk_entry entry;
+	int pkey;
 
-	(void)t;
-	if (likely(pkey && pin(pkey))) {
-		entry = epk_entry_load(index);
-		if (unlikely(entry.id != held->id || entry.pkey != pkey)) {
-			unpin(pkey);
-			pkey = pin_slow(held->id);
-		}
-	} else {
-		pkey = pin_slow(held->id);
+	epk_barrier();
+	entry = epk_entry_load(EPK_ID_INDEX(held->id));
+	pkey = entry.pkey;
+	if (entry.id != held->id || !pkey) {
+		pthread_mutex_lock(&epk_lock);
+		pkey = assign(held->id);
+		pthread_mutex_unlock(&epk_lock);
+		errno = saved_errno;
+		if (pkey < 0)
+			return pkey;
 	}
-	if (unlikely(pkey < 0))
-		return pkey;
-	__atomic_store_n(&keys[pkey].used, __rdtsc(), __ATOMIC_RELAXED);
 	held->pkey = pkey;
-	wrpkru(pkru_open(rdpkru(), pkey, held->prot));
-	return 0;
+	return mpk_refresh(t);
 }
 
 static int mpk_end(struct epk_thread *t, unsigned int slot)
 {
-	unsigned int pkey = t->held[slot].pkey;
+	uint8_t pkey = t->held[slot].pkey;
 
-	wrpkru(pkru_close(rdpkru(), pkey));
+	epk_pkru_set(pkru_close(rdpkru(), pkey));
 	epk_held_remove(t, slot);
-	unpin(pkey);
 	return 0;
 }
 
 static int mpk_thread_start(struct epk_thread *t)
 {
 	(void)t;
-	wrpkru(rdpkru() | epk_now.closed);
+	epk_pkru_set(rdpkru() | epk_now.closed);
 	return 0;
 }
 
 static void mpk_thread_stop(struct epk_thread *t)
 {
-	wrpkru(rdpkru() | epk_now.closed);
-	while (t->nr) {
-		unpin(t->held[t->nr - 1].pkey);
-		epk_held_remove(t, t->nr - 1);
-	}
+	(void)t;
+	epk_pkru_set(rdpkru() | epk_now.closed);
 }
 
 static int mpk_init(struct epk_state *state)
 {
+	uint32_t pkeys;
 	int pkey, err;
 
-	if (!epk_pkeys_usable())
+	if (!epk_pkeys_usable() || membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED))
 		return -ENODEV;
-	state->pkeys = epk_pkeys_take();
-	if (!state->pkeys)
+	pkeys = epk_pkeys_take();
+	if (!pkeys)
 		return -ENOSPC;
 	err = soft_table_init(state);
 	if (err) {
-		epk_pkeys_give(state->pkeys);
+		epk_pkeys_give(pkeys);
 		return err;
 	}
-	state->closed = epk_pkeys_closed(state->pkeys);
+	epk_pkeys_state(state, pkeys);
 	for (pkey = 0; pkey < EPK_NR_PKEYS; pkey++)
-		keys[pkey] = (struct mpk_key){ 0 };
+		owners[pkey] = 0;
+	last_key = 0;
 	return 0;
 }
 
-/*
- * The key of a freed domain is free when its pins are gone: a thread that pinned
- * it just now looks at the entry again, and unpins.
- */
 static int mpk_free(int num, const int *ids)
 {
 	struct epk_entry entry;
@@ -244,10 +208,8 @@ static int mpk_free(int num, const int *ids)
 
 	for (i = 0; i < num; i++) {
 		entry = epk_entry_load(EPK_ID_INDEX(ids[i]));
-		if (!entry.pkey)
-			continue;
-		keys[entry.pkey].id = 0;
-		keys[entry.pkey].used = 0;
+		if (entry.pkey)
+			owners[entry.pkey] = 0;
 	}
 	soft_table_free(num, ids);
 	return 0;
@@ -292,5 +254,6 @@ const struct epk_backend epk_backend_mpk = {
 	.thread_stop = mpk_thread_stop,
 	.begin = mpk_begin,
 	.end = mpk_end,
+	.refresh = mpk_refresh,
 	.forget = mpk_forget,
 };

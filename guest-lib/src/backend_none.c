@@ -38,6 +38,12 @@ static int none_end(struct epk_thread *t, unsigned int slot)
 	return 0;
 }
 
+static int none_refresh(struct epk_thread *t)
+{
+	(void)t;
+	return 0;
+}
+
 static void none_forget(const struct epk_state *old)
 {
 	(void)old;
@@ -55,5 +61,6 @@ const struct epk_backend epk_backend_none = {
 	.thread_stop = none_thread_stop,
 	.begin = none_begin,
 	.end = none_end,
+	.refresh = none_refresh,
 	.forget = none_forget,
 };

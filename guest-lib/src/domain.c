@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "backend.h"
+#include "pkru.h"
 #include "registry.h"
 
 #define PROT_RW		(PROT_READ | PROT_WRITE)
@@ -209,46 +210,93 @@ static __attribute__((noinline)) int first_begin(void)
 	return err;
 }
 
-int domain_begin(int dom_id, int prot)
+/* The list is open.  What goes wrong changes neither list nor rights. */
+static int begin(struct epk_thread *t, int id, int prot)
 {
-	struct epk_entry entry;
-	struct epk_thread *t;
 	struct epk_held *held;
 	int err;
 
-	if (unlikely(!prot || prot & ~PROT_RW))
+	if (epk_held_find(t, id) >= 0)
+		return -EALREADY;
+	if (t->nr == EPK_MAX_HELD)
+		return -EMFILE;
+	held = epk_held_push(t, (struct epk_held){ .id = id, .prot = prot });
+	err = epk_now.ops->begin(t, held);
+	if (err)
+		epk_held_remove(t, held - t->held);
+	return err;
+}
+
+int epk_begin_slow(int id, int prot)
+{
+	struct epk_entry entry;
+	struct epk_thread *t;
+	int err;
+
+	if (!prot || prot & ~PROT_RW)
 		return -EINVAL;
 	if (prot & PROT_WRITE)
 		prot = PROT_RW;
-	err = epk_lookup(dom_id, &entry);
-	if (unlikely(err))
+	err = epk_lookup(id, &entry);
+	if (err)
 		return err;
-	if (unlikely(!epk_self)) {
+	if (!epk_self) {
 		err = first_begin();
 		if (err)
 			return err;
 	}
 	t = epk_self;
-	if (unlikely(epk_held_find(t, dom_id) >= 0))
-		return -EALREADY;
-	if (unlikely(t->nr == EPK_MAX_HELD))
-		return -EMFILE;
-	held = epk_held_push(t, entry, prot);
-	err = epk_now.ops->begin(t, held);
-	if (unlikely(err))
-		epk_held_remove(t, held - t->held);
+	epk_list_open(t);
+	err = begin(t, id, prot);
+	if (err && t->nr)
+		epk_now.ops->refresh(t);
+	epk_list_close(t);
 	return err;
 }
 
-int domain_end(int dom_id)
+int epk_end_slow(int id)
 {
 	struct epk_thread *t = epk_self;
 	struct epk_entry entry;
-	int slot, err;
+	int slot = -1, err = 0;
 
-	slot = likely(t) && dom_id > 0 ? epk_held_find(t, dom_id) : -1;
-	if (likely(slot >= 0))
-		return epk_now.ops->end(t, slot);
-	err = epk_lookup(dom_id, &entry);
-	return err ? err : -EACCES;
+	if (!t || id <= 0) {
+		err = epk_lookup(id, &entry);
+		return err ? err : -EACCES;
+	}
+	epk_list_open(t);
+	slot = epk_held_find(t, id);
+	if (slot >= 0) {
+		err = epk_now.ops->end(t, slot);
+	} else {
+		err = epk_lookup(id, &entry);
+		if (!err)
+			err = -EACCES;
+		if (t->nr)
+			epk_now.ops->refresh(t);
+	}
+	epk_list_close(t);
+	return err;
+}
+
+/*
+ * More than one key of the library is open: each has to be one that the thread
+ * opened, or somebody jumped to WRPKRU.
+ */
+void epk_pkru_verify(void)
+{
+	static const char message[] = "libepk: PKRU was set to what no domain_begin() asked for\n";
+	uint32_t open = ~rdpkru() & epk_now.access, ept = epk_current_ept();
+	const struct epk_thread *t = epk_self;
+	unsigned int i;
+
+	for (i = 0; t && i < t->nr; i++)
+		if (t->held[i].ept == ept)
+			open &= ~PKRU_AD(t->held[i].pkey);
+	if (!open)
+		return;
+	epk_pkru_set(rdpkru() | epk_now.closed);
+	if (write(STDERR_FILENO, message, sizeof(message) - 1) < 0)
+		abort();
+	abort();
 }

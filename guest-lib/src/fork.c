@@ -20,13 +20,14 @@ static void unlock(void)
 
 static void child(void)
 {
-	struct epk_state old = epk_now, none = { .fd = -1 };
+	struct epk_state old = epk_now, none = { .table = epk_no_table, .fd = -1 };
 
 	if (old.ops) {
 		if (old.closed)
-			wrpkru(rdpkru() | old.closed);
+			epk_pkru_set(rdpkru() | old.closed);
 		epk_state_write(&none);
 		old.ops->forget(&old);
+		epk_region_release(old.table);
 		epk_threads_forget();
 		epk_mapping_forget();
 		epk_registry_inherit();

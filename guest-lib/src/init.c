@@ -8,7 +8,7 @@
 #include "registry.h"
 
 union epk_state_page epk_state_page __attribute__((aligned(EPK_PAGE_SIZE))) = {
-	.state.fd = -1,
+	.state = { .table = epk_no_table, .fd = -1 },
 };
 
 pthread_mutex_t epk_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -30,10 +30,10 @@ void epk_state_write(const struct epk_state *new_state)
 {
 	mprotect(&epk_state_page, sizeof(epk_state_page), PROT_READ | PROT_WRITE);
 	epk_now.table = new_state->table;
-	epk_now.identity = new_state->identity;
-	epk_now.max_domains = new_state->max_domains;
-	epk_now.pkeys = new_state->pkeys;
+	epk_now.access = new_state->access;
 	epk_now.closed = new_state->closed;
+	epk_now.pkeys = new_state->pkeys;
+	epk_now.gates = new_state->gates;
 	epk_now.fd = new_state->fd;
 	__atomic_store_n(&epk_now.ops, new_state->ops, __ATOMIC_RELEASE);
 	mprotect(&epk_state_page, sizeof(epk_state_page), PROT_READ);
@@ -44,16 +44,25 @@ static int start(const struct epk_backend *backend)
 	struct epk_state state = { .ops = backend, .fd = -1 };
 	int err;
 
-	err = epk_registry_init(1u << EPK_ID_INDEX_BITS);
+	err = epk_registry_init(EPK_INDICES);
 	if (err)
 		return err;
-	err = backend->init(&state);
-	if (err) {
-		epk_registry_exit();
-		return err;
+	state.table = epk_region_reserve();
+	if (!state.table) {
+		err = -ENOMEM;
+		goto exit_registry;
 	}
+	err = backend->init(&state);
+	if (err)
+		goto release_region;
 	epk_state_write(&state);
 	return 0;
+
+release_region:
+	epk_region_release(state.table);
+exit_registry:
+	epk_registry_exit();
+	return err;
 }
 
 static int start_named(const char *name)

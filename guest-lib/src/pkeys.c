@@ -42,14 +42,25 @@ void epk_pkeys_give(uint32_t pkeys)
 			pkey_free(pkey);
 }
 
-/* The PKRU bits that close all of @pkeys. */
-uint32_t epk_pkeys_closed(uint32_t pkeys)
+/* BMI1 and BMI2. */
+static bool gates_run(void)
 {
-	uint32_t closed = 0;
+	unsigned int eax, ebx, ecx, edx;
+
+	return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && ebx & 1u << 3 && ebx & 1u << 8;
+}
+
+/* Notes @pkeys.  The gates know of no other key in PKRU but key 0. */
+void epk_pkeys_state(struct epk_state *state, uint32_t pkeys)
+{
 	int pkey;
 
-	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++)
-		if (pkeys & 1u << pkey)
-			closed |= PKRU_BITS(pkey);
-	return closed;
+	state->pkeys = pkeys;
+	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++) {
+		if (!(pkeys & 1u << pkey))
+			continue;
+		state->access |= PKRU_AD(pkey);
+		state->closed |= PKRU_BITS(pkey);
+	}
+	state->gates = state->access == EPK_PKRU_ACCESS && gates_run();
 }

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The PKRU register: two bits a key, access disable (AD) below write disable
- * (WD).  Intel SDM volume 3A, 4.6.2.  RDPKRU and WRPKRU stand nowhere else.
+ * (WD).  Intel SDM volume 3A, 4.6.2.  WRPKRU stands in gate.S alone.
  */
 #ifndef EPK_PKRU_H
 #define EPK_PKRU_H
 
 #include <stdint.h>
 #include <sys/mman.h>
+
+#define EPK_NR_PKEYS	16
 
 #define PKRU_AD(pkey)	(1u << (2 * (pkey)))
 #define PKRU_WD(pkey)	(2u << (2 * (pkey)))
@@ -19,12 +21,6 @@ static inline uint32_t rdpkru(void)
 
 	asm volatile("rdpkru" : "=a" (eax), "=d" (edx) : "c" (0));
 	return eax;
-}
-
-/* The memory clobber keeps accesses to domain memory on their side of it. */
-static inline void wrpkru(uint32_t pkru)
-{
-	asm volatile("wrpkru" : : "a" (pkru), "c" (0), "d" (0) : "memory");
 }
 
 /* The bits of @pkru that stay set for a right of @prot to @pkey. */

@@ -9,13 +9,13 @@
 #include "backend.h"
 #include "registry.h"
 
-#define SOFT_MAX_DOMAINS	(1u << EPK_ID_INDEX_BITS)
-#define SOFT_TABLE_BYTES	(SOFT_MAX_DOMAINS * sizeof(struct epk_entry))
-#define SOFT_NEXT_BYTES		(SOFT_MAX_DOMAINS * sizeof(uint32_t))
+/* As with the module, index 0 is no domain's. */
+#define SOFT_MAX_DOMAINS	(EPK_INDICES - 1)
+#define SOFT_NEXT_BYTES		(EPK_INDICES * sizeof(uint32_t))
 /* What is left of a positive int above the index. */
 #define SOFT_MAX_GENERATION	((1 << (31 - EPK_ID_INDEX_BITS)) - 1)
 
-/* @next_free: index + 1 of the next free place that was used before. */
+/* @next_free: the next free index that was used before, or 0. */
 static struct {
 	struct epk_entry *table;
 	uint32_t *next_free;
@@ -35,39 +35,28 @@ static void entry_store(struct epk_entry entry)
 			 __ATOMIC_RELEASE);
 }
 
-static void *reserve(size_t bytes)
-{
-	void *addr = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	return addr == MAP_FAILED ? NULL : addr;
-}
-
 int soft_table_init(struct epk_state *state)
 {
-	struct epk_entry *table = reserve(SOFT_TABLE_BYTES);
-	uint32_t *next_free = reserve(SOFT_NEXT_BYTES);
+	void *next_free = mmap(NULL, SOFT_NEXT_BYTES, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-	if (!table || !next_free) {
-		if (table)
-			munmap(table, SOFT_TABLE_BYTES);
-		if (next_free)
-			munmap(next_free, SOFT_NEXT_BYTES);
+	if (next_free == MAP_FAILED)
+		return -ENOMEM;
+	if (mprotect((void *)state->table, EPK_TABLE_ROOM, PROT_READ | PROT_WRITE)) {
+		munmap(next_free, SOFT_NEXT_BYTES);
 		return -ENOMEM;
 	}
-	soft.table = table;
+	soft.table = (struct epk_entry *)state->table;
 	soft.next_free = next_free;
 	soft.first_free = 0;
-	soft.high = 0;
+	soft.high = 1;
 	soft.live = 0;
-	state->table = table;
-	state->max_domains = SOFT_MAX_DOMAINS;
 	return 0;
 }
 
+/* The table goes with the region that it lies in. */
 void soft_table_exit(void)
 {
-	munmap(soft.table, SOFT_TABLE_BYTES);
 	munmap(soft.next_free, SOFT_NEXT_BYTES);
 }
 
@@ -88,7 +77,7 @@ int soft_table_alloc(int num, int *ids)
 		return -ENOSPC;
 	for (i = 0; i < num; i++) {
 		if (soft.first_free) {
-			index = soft.first_free - 1;
+			index = soft.first_free;
 			soft.first_free = soft.next_free[index];
 		} else {
 			index = soft.high++;
@@ -109,7 +98,7 @@ void soft_table_free(int num, const int *ids)
 		index = EPK_ID_INDEX(ids[i]);
 		__atomic_store_n((epk_raw_entry *)&soft.table[index], 0, __ATOMIC_RELEASE);
 		soft.next_free[index] = soft.first_free;
-		soft.first_free = index + 1;
+		soft.first_free = index;
 	}
 	soft.live -= num;
 }

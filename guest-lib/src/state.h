@@ -9,10 +9,13 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include <asm/kvm_epk.h>
 #include <linux/epk.h>
+
+#include "gate.h"
 
 #define EPK_PAGE_SIZE	4096ul
 
@@ -23,23 +26,26 @@ struct epk_backend;
 
 /**
  * struct epk_state - set by init, constant until a fork
- * @ops: the backend; NULL while the library is not initialised
- * @table: the domain table; the kernel module's under "epk"
- * @identity: the identity page, under "epk"
- * @max_domains: entries of @table
+ * @table: the domain table, an entry for each index; the kernel module's under
+ *	"epk".  Never NULL.  gate.h says what lies before it.  gate.S has the offset
+ * @access: the PKRU bits that deny access to all of @pkeys.  gate.S has the offset
+ * @closed: those, and the ones that deny writing
  * @pkeys: bit k set: pkey k is the library's
- * @closed: the PKRU bits that close all of @pkeys
+ * @ops: the backend; NULL while the library is not initialised
+ * @gates: threads that hold one domain at a time can use the gates
  * @fd: /dev/epk, or -1
  */
 struct epk_state {
-	const struct epk_backend *ops;
 	const struct epk_entry *table;
-	const struct kvm_epk_identity *identity;
-	uint32_t max_domains;
-	uint32_t pkeys;
+	uint32_t access;
 	uint32_t closed;
+	uint32_t pkeys;
+	const struct epk_backend *ops;
+	bool gates;
 	int fd;
 };
+_Static_assert(offsetof(struct epk_state, table) == 0, "as in gate.S");
+_Static_assert(offsetof(struct epk_state, access) == 8, "as in gate.S");
 
 union epk_state_page {
 	struct epk_state state;
@@ -61,6 +67,14 @@ static inline const struct epk_backend *epk_ops(void)
 int epk_init_locked(const char *backend);
 int epk_ensure_init(void);
 void epk_state_write(const struct epk_state *new_state);
+
+/* region.c: the domain table and what belongs beside it */
+#define EPK_INDICES		(1u << EPK_ID_INDEX_BITS)
+#define EPK_TABLE_ROOM		(EPK_INDICES * sizeof(struct epk_entry))
+
+extern const struct epk_entry epk_no_table[];
+const struct epk_entry *epk_region_reserve(void);
+void epk_region_release(const struct epk_entry *table);
 
 /* fork.c */
 int epk_fork_setup(void);
@@ -84,11 +98,19 @@ static inline struct epk_entry epk_entry_load(uint32_t index)
 	return u.entry;
 }
 
+/* In which EPT the thread is: 0 unless the backend knows of several. */
+static inline uint32_t epk_current_ept(void)
+{
+	const char *identity = (const char *)epk_now.table - EPK_GATE_IDENTITY;
+
+	return ((const volatile struct kvm_epk_identity *)identity)->ept;
+}
+
 static inline bool epk_entry_find(int id, struct epk_entry *entry)
 {
 	uint32_t index = EPK_ID_INDEX(id);
 
-	if (unlikely(id <= 0 || index >= epk_now.max_domains))
+	if (unlikely(id <= 0))
 		return false;
 	*entry = epk_entry_load(index);
 	return likely(entry->id == id);

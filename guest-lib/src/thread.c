@@ -5,6 +5,9 @@
 #include "backend.h"
 
 __thread struct epk_thread *epk_self __attribute__((tls_model("initial-exec")));
+__thread struct epk_word epk_word __attribute__((tls_model("initial-exec"))) = {
+	.held = EPK_WORD_LIST,
+};
 
 static pthread_key_t thread_key;
 static bool have_key;
@@ -15,6 +18,7 @@ static void thread_exit(void *arg)
 {
 	struct epk_thread *t = arg;
 
+	epk_list_open(t);
 	epk_self = NULL;
 	epk_barrier();
 	epk_ops()->thread_stop(t);
@@ -22,7 +26,7 @@ static void thread_exit(void *arg)
 	*t->link = t->next;
 	if (t->next)
 		t->next->link = t->link;
-	past_switches += t->switches;
+	past_switches += t->switches + t->word->switches;
 	pthread_mutex_unlock(&epk_lock);
 	free(t);
 }
@@ -54,6 +58,7 @@ int epk_thread_start(void)
 
 	if (!t)
 		return -ENOMEM;
+	t->word = &epk_word;
 	err = ops->thread_start ? ops->thread_start(t) : 0;
 	if (err)
 		goto free_thread;
@@ -75,13 +80,71 @@ free_thread:
 	return err;
 }
 
+/*
+ * Moves what the word holds to the list, for a call that needs the list.  Every
+ * thread gets here first, if only to get a list.
+ */
+void epk_list_open(struct epk_thread *t)
+{
+	union {
+		uint64_t word;
+		struct epk_held held;
+	} u;
+
+	t->busy++;
+	epk_barrier();
+	/* In one step, so that a signal handler does not move it as well. */
+	u.word = __atomic_exchange_n(&t->word->held, EPK_WORD_LIST, __ATOMIC_RELAXED);
+	if (u.word == EPK_WORD_LIST || u.word == EPK_WORD_FREE)
+		return;
+	u.held.prot = u.word & EPK_WORD_READ ? PROT_READ : PROT_READ | PROT_WRITE;
+	epk_held_push(t, u.held);
+}
+
+/*
+ * Moves the list back to the word if the gates can go on with it.  A signal
+ * handler that interrupted a call which is at work on the list leaves it there.
+ */
+void epk_list_close(struct epk_thread *t)
+{
+	union {
+		struct epk_held held;
+		uint64_t word;
+	} u = { .word = EPK_WORD_FREE };
+	unsigned int one = 1;
+
+	if (t->busy == 1 && t->nr <= 1 && epk_now.gates) {
+		if (t->nr) {
+			u.held = t->held[0];
+			u.held.prot = 0;
+			if (!(t->held[0].prot & PROT_WRITE))
+				u.word |= EPK_WORD_READ;
+		}
+		__atomic_store_n(&t->word->held, u.word, __ATOMIC_RELAXED);
+		epk_barrier();
+		/* A signal handler may have moved the word to the list again: twice there. */
+		if (!__atomic_compare_exchange_n(&t->nr, &one, 0, false, __ATOMIC_RELAXED,
+						 __ATOMIC_RELAXED) && one > 1)
+			epk_held_remove(t, 0);
+	}
+	epk_barrier();
+	t->busy--;
+}
+
+static bool holds(const struct epk_thread *t, int id)
+{
+	uint64_t word = __atomic_load_n(&t->word->held, __ATOMIC_RELAXED);
+
+	return (word != EPK_WORD_LIST && (int)word == id) || epk_held_find(t, id) >= 0;
+}
+
 /* Under epk_lock.  A begin at the same time in another thread may be missed. */
 bool epk_threads_hold(int id)
 {
 	const struct epk_thread *t;
 
 	for (t = threads; t; t = t->next)
-		if (epk_held_find(t, id) >= 0)
+		if (holds(t, id))
 			return true;
 	return false;
 }
@@ -93,7 +156,8 @@ uint64_t epk_threads_switches(void)
 	const struct epk_thread *t;
 
 	for (t = threads; t; t = t->next)
-		sum += __atomic_load_n(&t->switches, __ATOMIC_RELAXED);
+		sum += __atomic_load_n(&t->switches, __ATOMIC_RELAXED) +
+		       __atomic_load_n(&t->word->switches, __ATOMIC_RELAXED);
 	return sum;
 }
 
@@ -108,5 +172,6 @@ void epk_threads_forget(void)
 	}
 	past_switches = 0;
 	epk_self = NULL;
+	epk_word = (struct epk_word){ .held = EPK_WORD_LIST };
 	pthread_setspecific(thread_key, NULL);
 }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What one thread holds.
+ * What one thread holds.  While it is one domain that the gates began, the
+ * thread's word says so; else its list does, and the word is EPK_WORD_LIST.
  *
- * Only the thread itself changes its list, and a signal handler that begins and
- * ends domains in between leaves it as it was: a slot is taken before it is
- * filled, and emptied after it is given up.
+ * Only the thread itself changes these, and a signal handler that begins and
+ * ends domains in between leaves them as they were: a slot is empty before it is
+ * taken, and taken before it is filled.
  */
 #ifndef EPK_THREAD_H
 #define EPK_THREAD_H
@@ -15,9 +16,12 @@
 /**
  * struct epk_held - a domain that the thread holds
  * @id: the domain, or 0 while the slot is being filled
- * @ept: its EPT and
- * @pkey: its pkey when it began; good for dropping the right, not for granting
+ * @ept: the EPT and
+ * @pkey: the pkey by which the thread last opened it; good for dropping the right,
+ *	not for granting
  * @prot: PROT_READ, perhaps with PROT_WRITE
+ *
+ * As a number it is the thread's word of the same domain, but for @prot.
  */
 struct epk_held {
 	int id;
@@ -26,9 +30,22 @@ struct epk_held {
 	uint8_t prot;
 };
 
+/**
+ * struct epk_thread - a thread that began a domain
+ * @nr: elements of @held
+ * @busy: calls of the library that work on the list now: more than one where a
+ *	signal handler interrupted one
+ * @held: what it holds
+ * @word: its word
+ * @switches: VMFUNCs outside of the gates
+ * @next: next in the list of all
+ * @link: what points to this one
+ */
 struct epk_thread {
 	unsigned int nr;
+	unsigned int busy;
 	struct epk_held held[EPK_MAX_HELD];
+	struct epk_word *word;
 	uint64_t switches;
 	struct epk_thread *next;
 	struct epk_thread **link;
@@ -42,6 +59,8 @@ int epk_thread_start(void);
 bool epk_threads_hold(int id);
 uint64_t epk_threads_switches(void);
 void epk_threads_forget(void);
+void epk_list_open(struct epk_thread *t);
+void epk_list_close(struct epk_thread *t);
 
 static inline void epk_barrier(void)
 {
@@ -59,18 +78,19 @@ static inline int epk_held_find(const struct epk_thread *t, int id)
 	return slot;
 }
 
-static inline struct epk_held *epk_held_push(struct epk_thread *t, struct epk_entry entry,
-					     int prot)
+static inline struct epk_held *epk_held_push(struct epk_thread *t, struct epk_held new_held)
 {
 	struct epk_held *held = &t->held[t->nr];
 
+	__atomic_store_n(&held->id, 0, __ATOMIC_RELAXED);
+	epk_barrier();
 	__atomic_store_n(&t->nr, t->nr + 1, __ATOMIC_RELAXED);
 	epk_barrier();
-	held->ept = entry.ept;
-	held->pkey = entry.pkey;
-	held->prot = prot;
+	held->ept = new_held.ept;
+	held->pkey = new_held.pkey;
+	held->prot = new_held.prot;
 	epk_barrier();
-	__atomic_store_n(&held->id, entry.id, __ATOMIC_RELAXED);
+	__atomic_store_n(&held->id, new_held.id, __ATOMIC_RELAXED);
 	return held;
 }
 
@@ -80,8 +100,6 @@ static inline void epk_held_remove(struct epk_thread *t, unsigned int slot)
 		t->held[slot] = t->held[slot + 1];
 	epk_barrier();
 	__atomic_store_n(&t->nr, slot, __ATOMIC_RELAXED);
-	epk_barrier();
-	__atomic_store_n(&t->held[slot].id, 0, __ATOMIC_RELAXED);
 }
 
 #endif /* EPK_THREAD_H */

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: MIT
+/*
+ * One region of address space holds the domain table and, in the two pages
+ * before it, the identity page and the gates' PKRU values: gate.S then needs one
+ * address.  It is reserved read-only; a backend maps its own things over it.
+ */
+#define _GNU_SOURCE
+#include <sys/mman.h>
+
+#include "pkru.h"
+#include "state.h"
+
+#define REGION_BYTES	(EPK_GATE_BEFORE + EPK_TABLE_ROOM)
+
+/* No domain at any index: what the gates see before the library is ready. */
+const struct epk_entry epk_no_table[EPK_INDICES] __attribute__((section(".bss.epk_no_table")));
+
+static void fill_gates(uint32_t *values)
+{
+	unsigned int pkey;
+
+	for (pkey = 0; pkey < EPK_PAGE_SIZE / sizeof(*values); pkey++)
+		values[pkey] = EPK_PKRU_CLOSED;
+	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++) {
+		values[EPK_GATE_RW / 4 + pkey] &= ~PKRU_BITS(pkey);
+		values[EPK_GATE_RO / 4 + pkey] &= ~PKRU_AD(pkey);
+	}
+}
+
+/* NULL without address space. */
+const struct epk_entry *epk_region_reserve(void)
+{
+	char *region = mmap(NULL, REGION_BYTES, PROT_READ,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (region == MAP_FAILED)
+		return NULL;
+	if (mprotect(region, EPK_PAGE_SIZE, PROT_READ | PROT_WRITE))
+		goto unmap;
+	fill_gates((uint32_t *)region);
+	if (mprotect(region, EPK_PAGE_SIZE, PROT_READ))
+		goto unmap;
+	return (const struct epk_entry *)(region + EPK_GATE_BEFORE);
+
+unmap:
+	munmap(region, REGION_BYTES);
+	return NULL;
+}
+
+void epk_region_release(const struct epk_entry *table)
+{
+	munmap((char *)table - EPK_GATE_BEFORE, REGION_BYTES);
+}

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: MIT
+/*
+ * An attacker who can write all memory that the thread can, or who can choose
+ * where the thread jumps: on backends with gates.
+ */
+#define _GNU_SOURCE
+#include <signal.h>
+
+#include "unit.h"
+
+#include "gate.h"
+
+#define NR	20
+
+extern const char epk_gates_start[], epk_gates_end[];
+
+static int ids[NR];
+static char *mem[NR], ignored;
+
+static void expect_closed(int but)
+{
+	int i;
+
+	for (i = 0; i < NR; i++)
+		EXPECT(i == but || !try_read(mem[i], &ignored));
+}
+
+static void set_up(void)
+{
+	int i;
+
+	EXPECT(!alloc_domains(NR, ids));
+	for (i = 0; i < NR; i++) {
+		mem[i] = domain_mmap(ids[i], NULL, PAGE, RW, 0);
+		EXPECT(mem[i] != MAP_FAILED);
+		EXPECT(!domain_begin(ids[i], RW));
+		mem[i][0] = i;
+		EXPECT(!domain_end(ids[i]));
+	}
+	expect_closed(-1);
+}
+
+static uint64_t entry_of(int i)
+{
+	int ept, pkey;
+
+	EXPECT(!epk_domain_place(ids[i], &ept, &pkey));
+	return (uint32_t)ids[i] | (uint64_t)ept << 32 | (uint64_t)pkey << 48;
+}
+
+/* The word says that something else is held, or nothing while something is. */
+static void forge_word(void)
+{
+	int i;
+
+	set_up();
+	for (i = 2; i < NR; i++) {
+		EXPECT(!domain_begin(ids[i], PROT_READ));
+		epk_word.held = EPK_WORD_FREE;
+		EXPECT(!domain_begin(ids[1], PROT_READ));
+		expect_closed(1);
+		EXPECT(!domain_end(ids[1]));
+		expect_closed(-1);
+
+		epk_word.held = entry_of(i);
+		EXPECT(!domain_end(ids[i]));
+		expect_closed(-1);
+		EXPECT(!domain_begin(ids[1], PROT_READ));
+		expect_closed(1);
+		EXPECT(!domain_end(ids[1]));
+		expect_closed(-1);
+
+		/* A place of the attacker's choice for an ID of the victim's. */
+		epk_word.held = entry_of(i) & ~0xffffffffull;
+		domain_begin(ids[1], PROT_READ);
+		expect_closed(1);
+		epk_word.held = entry_of(1);
+		EXPECT(!domain_end(ids[1]));
+		expect_closed(-1);
+	}
+}
+
+/* Jump to @addr with EAX = @eax and whatever else suits the attacker. */
+static void jump(const char *addr, uint32_t eax, uint32_t ecx)
+{
+	register const void *table asm("r10") = &epk_word;
+	register uint64_t entry asm("r8") = epk_word.held;
+
+	asm volatile("xor %%esi, %%esi\n\t"
+		     "xor %%edx, %%edx\n\t"
+		     "xor %%edi, %%edi\n\t"
+		     "xor %%r11d, %%r11d\n\t"
+		     "mov epk_word@gottpoff(%%rip), %%r9\n\t"
+		     "sub $128, %%rsp\n\t"
+		     "call *%[addr]\n\t"
+		     "add $128, %%rsp"
+		     : "+a"(eax), "+c"(ecx), "+r"(table), "+r"(entry)
+		     : [addr] "b"(addr)
+		     : "rdx", "rsi", "rdi", "r9", "r11", "memory", "cc");
+}
+
+/* In a child, since some gates end the process.  What it must not do is return 1. */
+static void expect_useless(const char *addr, uint32_t eax, uint32_t ecx)
+{
+	int status, i, readable = 0;
+	pid_t pid;
+
+	fflush(NULL);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid) {
+		set_up();
+		signal(SIGABRT, SIG_DFL);
+		signal(SIGILL, SIG_DFL);
+		jump(addr, eax, ecx);
+		for (i = 0; i < NR; i++)
+			readable += try_read(mem[i], &ignored);
+		_exit(readable > 1);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	if (WIFSIGNALED(status))
+		assert_true(WTERMSIG(status) == SIGILL || WTERMSIG(status) == SIGABRT ||
+			    WTERMSIG(status) == SIGSEGV);
+	else
+		assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static void jump_to_wrpkru(void **state)
+{
+	const char *at = epk_gates_start;
+	int found = 0;
+
+	(void)state;
+	while ((at = memmem(at, epk_gates_end - at, "\x0f\x01\xef", 3))) {
+		expect_useless(at, 0, 0);
+		expect_useless(at, 0xaaaaaaa8, 0);
+		found++;
+		at++;
+	}
+	assert_true(found >= 6);
+}
+
+/* The child holds nothing open: what is tried is to get into any EPT by a jump. */
+static void jump_to_vmfunc(void **state)
+{
+	const char *at = epk_gates_start;
+	int found = 0;
+
+	(void)state;
+	if (!backend_is("epk"))
+		return;
+	while ((at = memmem(at, epk_gates_end - at, "\x0f\x01\xd4", 3))) {
+		expect_useless(at, 0, 0);
+		expect_useless(at, 0, 1);
+		found++;
+		at++;
+	}
+	assert_true(found >= 3);
+}
+
+static void write_to_word(void **state)
+{
+	(void)state;
+	run_in_child(forge_word);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(write_to_word),
+		cmocka_unit_test(jump_to_wrpkru),
+		cmocka_unit_test(jump_to_vmfunc),
+	};
+
+	if (!backend_is("epk") && !backend_is("mpk")) {
+		printf("SKIP attack_test: backend %s has no gates\n", unit_backend());
+		return 0;
+	}
+	need_backend();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
