@@ -10,6 +10,7 @@ help:
 ##   demo            NGINX in an emulated guest, each session's key in a domain; the attack
 ##   check           all tests: unit tests, hygiene, emulated tests on one and two CPUs
 ##   bench           what a switch of domains takes, in emulated instructions
+##   bench-guest     what the guest module costs, in emulated instructions
 ##   check-unit      the library's unit tests, on this machine
 ##   check-hygiene   the KVM series and the sources: applies, builds, checkpatch
 ##   check-debug     fuzzers, failing allocations and the guest's tests, on debug kernels; long
@@ -27,7 +28,7 @@ kernel: packages
 	@tests/testbed/kernel.sh
 
 build: packages
-	@kernel=$$(tests/testbed/kernel.sh) && tests/testbed/build.sh $$kernel
+	@kernel=$$(tests/testbed/kernel.sh) && tests/testbed/build.sh $$kernel $$kernel
 
 check: packages
 	@$(RUN)
@@ -52,6 +53,9 @@ demo: packages
 bench: packages
 	@$(RUN) --emulated --cpus 1 --show bench
 
+bench-guest: packages
+	@$(RUN) --emulated --cpus 1 --show bench-guest
+
 install:
 	$(MAKE) -C guest-lib install
 
@@ -65,4 +69,4 @@ clean:
 	$(MAKE) -C tests/debug clean
 	$(MAKE) -C tests/testbed clean
 
-.PHONY: help packages kernel build check check-debug check-guest check-unit check-hygiene demo bench install clean
+.PHONY: help packages kernel build check check-debug check-guest check-unit check-hygiene demo bench bench-guest install clean

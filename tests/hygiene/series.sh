@@ -4,9 +4,9 @@
 # patch passes checkpatch, and each builds, with warnings as errors.
 set -eu
 . "$(dirname "$0")/../testbed/lib.sh"
-tree=$("$TESTBED/kernel.sh")/tree
 version=$(dpkg-query -W -f '${Version}' linux-source-6.1)
 mapfile -t patches < <(series_patches)
+[ ${#patches[@]} -le 15 ] || die "series: more than 15 patches"
 [ ${#patches[@]} -gt 0 ] || die "series: there is none"
 key=$(content_key "$version" "$(gcc -dumpfullversion)" -- "${patches[@]}" "$0" \
 	"$TESTBED/kernel/fragment.config")
@@ -15,26 +15,48 @@ work=$EPK_CACHE/series/tree
 out=$EPK_CACHE/series/out
 
 commit() {
-	git -C "$work" -c user.name=tests -c user.email=tests@localhost -c commit.gpgsign=false "$@"
+	GIT_AUTHOR_DATE=2026-01-01T00:00:00Z GIT_COMMITTER_DATE=2026-01-01T00:00:00Z \
+		git -C "$work" -c user.name=tests -c user.email=tests@localhost \
+		-c commit.gpgsign=false -c core.autocrlf=false "$@"
 }
 
 # A tree of its own: the testbed's has quirks, and others build in it.  Git tracks
-# what the series can touch.
+# what the series can touch.  Nothing in its first commit depends on when and where it
+# is made: it is the base-commit that the cover letter names.
 tracked="arch/x86 Documentation/virt Documentation/admin-guide include/linux include/uapi virt"
 
 unpack() {
 	local stamp
-	stamp=$work/.unpacked-$(content_key "$version" "$tracked")
+	stamp=$work/.unpacked-$(content_key "$version" "$tracked" --)
 	[ ! -f "$stamp" ] || return 0
 	rm -rf "$work" "$out"
 	mkdir -p "$work"
-	tar -C "$work" --strip-components=1 -xf /usr/src/linux-source-6.1.tar.xz
+	# spdxcheck.py, which checkpatch calls, wants a Python module.
+	tar -C "$work" --strip-components=1 --exclude='*/spdxcheck.py' \
+		-xf /usr/src/linux-source-6.1.tar.xz
 	git -C "$work" init -q
 	# shellcheck disable=SC2086 # a list
 	git -C "$work" add -f $tracked
 	commit commit -q -m "Debian linux-source-6.1 $version"
 	git -C "$work" tag base
 	touch "$stamp"
+}
+
+# Only for the version that the series was made for is there something to compare.
+base_commit() {
+	local cover=$TOP/kvm-patches/linux-6.1/0000-cover-letter.patch named made
+	grep -qF "linux-source-6.1 $version" "$cover" || return 0
+	named=$(sed -n 's/^base-commit: //p' "$cover")
+	made=$(git -C "$work" rev-parse base)
+	[ "$named" = "$made" ] || die "series: base-commit is $named, $version gives $made"
+}
+
+# Tracepoints are written the way of the other tracepoints, which checkpatch rejects.
+check_patch() {
+	local trace='^arch/x86/kvm/trace.h:[0-9]+: (CHECK:(OPEN_ENDED_LINE|PARENTHESIS_ALIGNMENT)|ERROR:COMPLEX_MACRO)'
+	[ -f "$work/scripts/checkpatch.pl" ] || die "series: no checkpatch.pl"
+	perl "$work/scripts/checkpatch.pl" --root="$work" --strict --terse --no-summary \
+		--showfile --show-types --ignore FILE_PATH_CHANGES "$1" | grep -vE "$trace"
 }
 
 make_kernel() {
@@ -56,8 +78,7 @@ configure() {
 one() {
 	local patch=$1 name
 	name=$(basename "$patch" .patch)
-	perl "$work/scripts/checkpatch.pl" --root="$work" --strict --terse --no-summary \
-		--ignore FILE_PATH_CHANGES "$patch" || die "series: checkpatch: $name"
+	! check_patch "$patch" || die "series: checkpatch: $name"
 	commit am -q "$patch" || die "series: $name does not apply"
 	make_kernel arch/x86/kvm/
 	echo "series: $name applies, passes checkpatch and builds"
@@ -65,6 +86,7 @@ one() {
 
 run() {
 	unpack
+	base_commit
 	git -C "$work" am --abort >/dev/null 2>&1 || :
 	git -C "$work" checkout -q -f --detach base
 	git -C "$work" clean -q -f -d arch/x86/kvm arch/x86/include Documentation

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# build.sh KERNEL: build what a run needs, in the tree: library, module, tests, nginx case.
+# build.sh GUEST-KERNEL HOST-KERNEL: build what a run needs, in the tree: library, modules,
+# tests, nginx case.
 set -eu
 . "$(dirname "$0")/lib.sh"
-kernel=$1
+guest_kernel=$1
+host_kernel=$2
 log=$EPK_CACHE/log/build-$(content_key "$TOP" --).log
 
 part() {
@@ -15,19 +17,19 @@ part() {
 	}
 }
 
-# The module is not rebuilt by itself when the kernel under it changes.
+# A module is not rebuilt by itself when the kernel under it changes.
 module() {
-	local stamp=$TOP/guest-kmod/.kernel.cmd
-	[ "$(cat "$stamp" 2>/dev/null)" = "$kernel" ] || make -C "$TOP/guest-kmod" clean
-	[ "$(cat "$stamp" 2>/dev/null)" = "$kernel" ] || make -C "$TOP/tests/guest/raw" clean
-	make -C "$TOP/guest-kmod" KDIR="$kernel/tree" all
-	make -C "$TOP/tests/guest/raw" KDIR="$kernel/tree" all
-	echo "$kernel" >"$stamp"
+	local folder=$TOP/$1 tree=$2/tree stamp=$TOP/$1/.kernel.cmd
+	[ "$(cat "$stamp" 2>/dev/null)" = "$tree" ] || make -C "$folder" clean
+	make -C "$folder" KDIR="$tree" all
+	echo "$tree" >"$stamp"
 }
 
 build() {
 	part guest-lib make -C "$TOP/guest-lib" all
-	part guest-kmod with_lock source module
+	part guest-kmod with_lock source module guest-kmod "$guest_kernel"
+	part tests/guest/raw with_lock source module tests/guest/raw "$guest_kernel"
+	part tests/kvm/omit with_lock source module tests/kvm/omit "$host_kernel"
 	part tests/testbed make -C "$TESTBED" all
 	part tests/guest make -C "$TOP/tests/guest" all
 	part tests/unit make -C "$TOP/tests/unit" all

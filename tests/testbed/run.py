@@ -138,6 +138,10 @@ class Run(threading.Thread):
         if any("nginx" in test.needs for test in self.tests):
             subprocess.run([HERE / "nginx-files.sh", self.work / "guest"], check=True,
                            stdin=subprocess.DEVNULL)
+        if any("selftests" in test.needs for test in self.tests):
+            subprocess.run([TOP / "tests/selftests/files.sh", self.work / "host"], check=True,
+                           stdin=subprocess.DEVNULL)
+        shutil.copy2(TOP / "tests/kvm/omit/epk_omit.ko", self.work / "host" / "epk")
         if self.level("guest"):
             for module in ("guest-kmod/epk.ko", "tests/guest/raw/epk_raw.ko"):
                 shutil.copy2(TOP / module, self.work / "guest" / "epk")
@@ -262,12 +266,13 @@ def main():
     for name in names:
         if not any(is_named(test, name) for test in tests):
             sys.exit(f"no such test: {name}; see tests/tests.list")
-    chosen = [test for test in tests if not names or any(is_named(test, name) for name in names)]
+    chosen = [test for test in tests if any(is_named(test, name) for name in names)
+              or not names and "named" not in test.needs]
     if args.kernel != "debug":
         # Nobody asked for these; what is named fails without its kernel.
         chosen = [test for test in chosen if test.name in names or "debug" not in test.needs]
     kernels = {"host": Kernel(args.kernel), "guest": Kernel(args.guest_kernel)}
-    subprocess.run([HERE / "build.sh", kernels["guest"].path], check=True,
+    subprocess.run([HERE / "build.sh", kernels["guest"].path, kernels["host"].path], check=True,
                    stdin=subprocess.DEVNULL)
 
     results = []
