@@ -139,7 +139,8 @@ class Run(threading.Thread):
             subprocess.run([HERE / "nginx-files.sh", self.work / "guest"], check=True,
                            stdin=subprocess.DEVNULL)
         if any("selftests" in test.needs for test in self.tests):
-            subprocess.run([TOP / "tests/selftests/files.sh", self.work / "host"], check=True,
+            subprocess.run([TOP / "tests/selftests/files.sh", self.work / "host",
+                            self.kernels["host"].path], check=True,
                            stdin=subprocess.DEVNULL)
         shutil.copy2(TOP / "tests/kvm/omit/epk_omit.ko", self.work / "host" / "epk")
         if self.level("guest"):

@@ -1,0 +1,126 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Build Linux's own KVM selftests, and KVM as Debian ships it, for the test kernel.
+# build.sh tests: print the directory with the programs, static and stripped
+# build.sh modules KERNEL [PATCH...]: print the directory with kvm.ko and kvm-intel.ko
+#	for the kernel in this directory, with the quirks of the emulator and these patches
+# Both come from a tree of their own and are keyed by contents.
+set -eu
+set -o pipefail
+. "$(dirname "$0")/../testbed/lib.sh"
+me=$TOP/tests/selftests/build.sh
+tarball=/usr/src/linux-source-6.1.tar.xz
+[ -f "$tarball" ] || die "selftests: $tarball is missing; run tests/testbed/packages.sh"
+version=$(dpkg-query -W -f '${Version}' linux-source-6.1)
+compiler=$(gcc -dumpfullversion)
+cache=$EPK_CACHE/selftests
+tree=$cache/linux-$version
+selftests=$tree/tools/testing/selftests/kvm
+# What a patch of KVM, or shrink(), can change.
+tracked=(arch/x86 include virt kernel mm tools/testing/selftests/kvm)
+log=$EPK_CACHE/log/selftests.log
+mapfile -t quirks < <(find "$TESTBED/kernel/quirks" -name '*.patch' | sort)
+
+# The build's output goes to the log; an error shows its end.
+quietly() {
+	"$@" >>"$log" 2>&1 </dev/null || { tail -n 20 "$log" | cut -c 1-160 >&2; die "selftests: $1 failed, see $log"; }
+}
+
+kmake() { make -C "$tree" -j"$(nproc)" ARCH=x86_64 KBUILD_BUILD_TIMESTAMP=0 "$@"; }
+
+# All that building modules and selftests takes; the rest is 1 GB.
+unpack() {
+	local top
+	[ ! -f "$tree/.git/refs/tags/base" ] || return 0
+	say "selftests: unpacking $tarball"
+	top=$(basename "$tarball" .tar.xz)
+	rm -rf "$tree" "$tree.tmp"
+	mkdir -p "$tree.tmp"
+	tar -C "$tree.tmp" --strip-components=1 -xf "$tarball" \
+		--exclude="$top/Documentation/[a-z]*" --exclude="$top/tools/perf" \
+		--exclude="$top/arch/[a-w]*.[chS]" --exclude="$top/arch/[a-w]*.dts*" \
+		--exclude="$top/drivers/*.[chS]" --exclude="$top/fs/*.[chS]" \
+		--exclude="$top/net/*.[chS]" --exclude="$top/sound/*.[chS]"
+	mv "$tree.tmp" "$tree"
+	git -C "$tree" -c init.defaultBranch=main init -q
+	git -C "$tree" add -f "${tracked[@]}"
+	git -C "$tree" -c user.name=tests -c user.email=tests@localhost -c commit.gpgsign=false \
+		commit -q -m "Debian linux-source-6.1 $version"
+	git -C "$tree" tag base
+}
+
+# Only files whose contents differ get a new date.
+clean_sources() { git -C "$tree" reset -q --hard base; }
+
+# A size in a test's source, smaller: an emulated CPU is slow.
+shrink() {
+	local file=$selftests/$1 from=$2 to=$3
+	grep -qF "$from" "$file" || die "selftests: $1 lacks $from"
+	FROM=$from TO=$to perl -pi -e 's/\Q$ENV{FROM}\E/$ENV{TO}/' "$file"
+}
+
+# Put FILE... into the directory RESULT, which appears when it is complete.
+keep() {
+	local result=$1
+	shift
+	rm -rf "$result" "$result.tmp"
+	mkdir -p "$result.tmp"
+	cp "$@" "$result.tmp"
+	mv "$result.tmp" "$result"
+}
+
+build_tests() {
+	local out=$cache/out programs
+	[ ! -d "$result" ] || return 0
+	unpack
+	clean_sources
+	say "selftests: building the programs, log in $log"
+	shrink dirty_log_test.c "DIRTY_MEM_BITS 30" "DIRTY_MEM_BITS 24"
+	shrink x86_64/tsc_scaling_sync.c "5000 * TEST_TSC_KHZ" "5 * TEST_TSC_KHZ"
+	quietly kmake headers
+	rm -rf "$out"
+	# 6.1.192 uses a macro by its newer name, and one test misses a header.
+	quietly make -s -C "$selftests" -j"$(nproc)" ARCH=x86_64 OUTPUT="$out" \
+		KHDR_INCLUDES="-isystem $tree/usr/include" LDFLAGS="-static -pthread -no-pie" \
+		EXTRA_CFLAGS="-DTEST_ASSERT_EQ=ASSERT_EQ -include linux/stddef.h"
+	mapfile -t programs < <(find "$out" -type f -perm -1)
+	strip -s "${programs[@]}"
+	keep "$result" "${programs[@]}"
+}
+
+# There is no vmlinux here to check symbols against: insmod does that.
+build_modules() {
+	local patch
+	[ ! -d "$result" ] || return 0
+	unpack
+	clean_sources
+	say "selftests: building KVM with $# patches"
+	for patch in "${quirks[@]}" "$@"; do
+		git -C "$tree" apply --index --unidiff-zero --exclude='Documentation/*' --exclude=MAINTAINERS \
+			"$(realpath "$patch")" || die "selftests: $patch does not apply"
+	done
+	cp "$kernel/.config" "$tree/.config"
+	quietly kmake olddefconfig
+	quietly kmake modules_prepare
+	quietly kmake KBUILD_MODPOST_WARN=1 arch/x86/kvm/kvm.ko arch/x86/kvm/kvm-intel.ko
+	keep "$result" "$tree/arch/x86/kvm/kvm.ko" "$tree/arch/x86/kvm/kvm-intel.ko"
+}
+
+what=${1:-}
+[ $# -eq 0 ] || shift
+mkdir -p "$cache" "${log%/*}"
+case $what in
+tests)
+	result=$cache/tests-$(content_key "$version" "$compiler" -- "$me")
+	with_lock selftests build_tests
+	;;
+modules)
+	kernel=$1
+	shift
+	result=$cache/modules-$(content_key "$version" "$compiler" -- "$kernel/.config" \
+		"${quirks[@]}" "$@" "$me")
+	with_lock selftests build_modules "$@"
+	;;
+*) die "selftests: build.sh tests | modules KERNEL [PATCH...]" ;;
+esac
+echo "$result"

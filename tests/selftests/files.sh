@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# files.sh ROOT KERNEL: put what the tests of ROOT/epk/tests.host need into the emulated
+# host's image: compare.sh, the selftests of their sets, stock modules and broken ones.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+. "$here/../testbed/lib.sh"
+list=$1/epk/tests.host
+root=$1/epk/selftests
+kernel=$2
+mkdir -p "$root/bin"
+cp "$here/compare.sh" "$here/selftests.list" "$here/cannot.list" "$root"
+
+modules() {
+	local variant=$1
+	shift
+	mkdir -p "$root/$variant"
+	cp "$("$here/build.sh" modules "$kernel" "$@")"/*.ko "$root/$variant"
+}
+
+programs=$("$here/build.sh" tests)
+for program in "$programs"/*; do
+	list_lines "$here/selftests.list" | cat - "$here/cannot.list" | grep -q "^${program##*/}	" ||
+		die "selftests: no list has ${program##*/}"
+done
+for set in $(sed -n 's|.*/epk/selftests/compare.sh \([a-z]*\).*|\1|p' "$list"); do
+	list_lines "$here/selftests.list" | awk -v set="$set" 'index("," $2 ",", "," set ",") { print $1 }'
+done | sort -u | while read -r name; do
+	cp "$programs/$name" "$root/bin"
+done
+modules stock
+if grep -q 'compare.sh .*broken' "$list"; then
+	mapfile -t patches < <(series_patches)
+	modules broken "${patches[@]}" "$here/broken.patch"
+fi
