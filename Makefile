@@ -14,6 +14,7 @@ help:
 ##   check-unit      the library's unit tests, on this machine
 ##   check-hygiene   the KVM series and the sources: applies, builds, checkpatch
 ##   check-debug     fuzzers, failing allocations and the guest's tests, on debug kernels; long
+##   check-selftests Linux's own KVM selftests with stock KVM and with the series
 ##   check-guest     the emulated tests: TESTS="name name" CPUS="1 2" choose
 ##   build           library, tests, guest module, NGINX case
 ##   kernel          the test kernel; prints where it is
@@ -47,6 +48,9 @@ check-unit: packages
 check-hygiene: packages
 	@$(RUN) --native hygiene
 
+check-selftests: packages
+	@$(RUN) --emulated --show selftests-all selftests-two selftests-broken
+
 demo: packages
 	@$(RUN) --emulated --cpus 1 --show nginx
 
@@ -69,4 +73,4 @@ clean:
 	$(MAKE) -C tests/debug clean
 	$(MAKE) -C tests/testbed clean
 
-.PHONY: help packages kernel build check check-debug check-guest check-unit check-hygiene demo bench bench-guest install clean
+.PHONY: help packages kernel build check check-debug check-guest check-unit check-hygiene check-selftests demo bench bench-guest install clean

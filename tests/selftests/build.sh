@@ -9,6 +9,7 @@ set -eu
 set -o pipefail
 . "$(dirname "$0")/../testbed/lib.sh"
 me=$TOP/tests/selftests/build.sh
+smaller=$TOP/tests/selftests/smaller.list
 tarball=/usr/src/linux-source-6.1.tar.xz
 [ -f "$tarball" ] || die "selftests: $tarball is missing; run tests/testbed/packages.sh"
 version=$(dpkg-query -W -f '${Version}' linux-source-6.1)
@@ -52,11 +53,13 @@ unpack() {
 # Only files whose contents differ get a new date.
 clean_sources() { git -C "$tree" reset -q --hard base; }
 
-# A size in a test's source, smaller: an emulated CPU is slow.
+# Replace the sizes of smaller.list.
 shrink() {
-	local file=$selftests/$1 from=$2 to=$3
-	grep -qF "$from" "$file" || die "selftests: $1 lacks $from"
-	FROM=$from TO=$to perl -pi -e 's/\Q$ENV{FROM}\E/$ENV{TO}/' "$file"
+	local file from to
+	while IFS='|' read -r file from to; do
+		grep -qF "$from" "$selftests/$file" || die "selftests: $file lacks $from"
+		FROM=$from TO=$to perl -pi -e 's/\Q$ENV{FROM}\E/$ENV{TO}/' "$selftests/$file"
+	done < <(list_lines "$smaller")
 }
 
 # Put FILE... into the directory RESULT, which appears when it is complete.
@@ -75,8 +78,7 @@ build_tests() {
 	unpack
 	clean_sources
 	say "selftests: building the programs, log in $log"
-	shrink dirty_log_test.c "DIRTY_MEM_BITS 30" "DIRTY_MEM_BITS 24"
-	shrink x86_64/tsc_scaling_sync.c "5000 * TEST_TSC_KHZ" "5 * TEST_TSC_KHZ"
+	shrink
 	quietly kmake headers
 	rm -rf "$out"
 	# 6.1.192 uses a macro by its newer name, and one test misses a header.
@@ -111,7 +113,7 @@ what=${1:-}
 mkdir -p "$cache" "${log%/*}"
 case $what in
 tests)
-	result=$cache/tests-$(content_key "$version" "$compiler" -- "$me")
+	result=$cache/tests-$(content_key "$version" "$compiler" -- "$me" "$smaller")
 	with_lock selftests build_tests
 	;;
 modules)

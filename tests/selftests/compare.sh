@@ -128,7 +128,8 @@ compare() {
 }
 
 mkdir -p $out
-# For nx_huge_pages_test.
+# For named semaphores, and for nx_huge_pages_test.
+mkdir -p /dev/shm && mount -t tmpfs shm /dev/shm
 echo 3 >/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages
 chosen >$out/chosen
 [ -s $out/chosen ] || fail "no selftest is of the set $set"
