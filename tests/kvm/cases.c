@@ -56,16 +56,16 @@ static bool run_case(const struct test_case *test)
 int run_cases(const struct test_case *cases, int nr, int argc, char **argv)
 {
 	int i, run = 0, failed = 0;
-	char parameter[16];
+	char parameters[KVM_PARAMETERS];
 
-	kvm_parameter("epk", parameter);
+	kvm_parameters(parameters);
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	for (i = 0; i < nr; i++) {
 		if (argc > 1 && strcmp(argv[1], cases[i].name))
 			continue;
 		run++;
 		failed += !run_case(&cases[i]);
-		kvm_restore(parameter);
+		kvm_restore(parameters);
 	}
 	if (!run)
 		printf("no such case\n");

@@ -71,7 +71,7 @@ run_user:
 	movq %rsi, %rdi
 	pushq $SEL_USER_DATA
 	pushq %gs:CPU_USER_STACK
-	pushq $0x3002			/* IOPL 3 */
+	pushq $0x3202			/* IOPL 3, IF */
 	pushq $SEL_USER_CODE64
 	pushq $1f
 	iretq

@@ -3,7 +3,7 @@
  * What the guest half of a topic uses.  The guest is this very program: its
  * image is a memslot, mapped at the same linear addresses, so functions and
  * global variables are common to both halves.  A guest function runs in 64-bit
- * mode at CPL 0 with interrupts off; it must not call libc.
+ * mode at CPL 0; it must not call libc, and gets no interrupts.
  */
 #ifndef EPK_TEST_GUEST_H
 #define EPK_TEST_GUEST_H
@@ -37,7 +37,8 @@ struct guest_cpu {
 	uint64_t outcome;	/* of the last attempt, as FAULT() */
 	uint64_t user_stack;
 	uint64_t fault_address;	/* CR2 of the last #PF */
-	/* Number of this vCPU in its VM. */
+	/* The host's struct vcpu, and its number in its VM. */
+	void *owner;
 	int number;
 	/* The message that a call to the host carries. */
 	const char *file, *what;

@@ -8,6 +8,11 @@
 #define MODULE		"/epk/kvm-intel.ko"
 #define PARAMETERS	"/sys/module/kvm_intel/parameters/"
 
+/* What topics change. */
+static const char * const names[] = { "epk", "pml", "eptad", "nested" };
+
+#define NR_NAMES	(int)(sizeof(names) / sizeof(names[0]))
+
 void kvm_parameter(const char *name, char value[16])
 {
 	char path[128];
@@ -24,6 +29,19 @@ void kvm_parameter(const char *name, char value[16])
 	value[strcspn(value, "\n")] = 0;
 }
 
+void kvm_parameters(char values[KVM_PARAMETERS])
+{
+	int i, n = 0;
+	char value[16];
+
+	values[0] = 0;
+	for (i = 0; i < NR_NAMES; i++) {
+		kvm_parameter(names[i], value);
+		if (value[0])
+			n += snprintf(values + n, KVM_PARAMETERS - n, "%s=%s ", names[i], value);
+	}
+}
+
 void kvm_reload(const char *parameters)
 {
 	int fd = open(MODULE, O_RDONLY | O_CLOEXEC);
@@ -38,13 +56,11 @@ void kvm_reload(const char *parameters)
 	close(fd);
 }
 
-void kvm_restore(const char epk[16])
+void kvm_restore(const char values[KVM_PARAMETERS])
 {
-	char now[16], parameters[32];
+	char now[KVM_PARAMETERS];
 
-	kvm_parameter("epk", now);
-	if (!strcmp(now, epk))
-		return;
-	snprintf(parameters, sizeof(parameters), "epk=%s", epk);
-	kvm_reload(parameters);
+	kvm_parameters(now);
+	if (strcmp(now, values))
+		kvm_reload(values);
 }

@@ -36,7 +36,8 @@ static uint64_t *table_at(uint64_t gpa)
 	return (uint64_t *)(__executable_start + (gpa - IMAGE_GPA));
 }
 
-void pages_map(struct vm *vm, uint64_t gva, uint64_t gpa, int level, uint64_t flags)
+/* The entry of @gva at @level; makes the tables above it. */
+static uint64_t *entry_of(struct vm *vm, uint64_t gva, int level)
 {
 	struct page_tables *pool = vm->tables;
 	uint64_t *table = pool->table[0], *entry;
@@ -45,14 +46,23 @@ void pages_map(struct vm *vm, uint64_t gva, uint64_t gpa, int level, uint64_t fl
 	for (l = 4; ; l--) {
 		entry = &table[gva >> (12 + 9 * (l - 1)) & 511];
 		if (l == level)
-			break;
+			return entry;
 		if (!*entry) {
 			REQUIRE(pool->used < NR_TABLES);
 			*entry = image_gpa(pool->table[pool->used++]) | PTE_P | PTE_W | PTE_U;
 		}
 		table = table_at(*entry & ~0xfffull);
 	}
-	*entry = gpa | flags | (level > 1 ? PTE_PS : 0);
+}
+
+void pages_map(struct vm *vm, uint64_t gva, uint64_t gpa, int level, uint64_t flags)
+{
+	*entry_of(vm, gva, level) = gpa | flags | (level > 1 ? PTE_PS : 0);
+}
+
+void pages_map_table(struct vm *vm, uint64_t gva, uint64_t table, int level)
+{
+	*entry_of(vm, gva, level) = table | PTE_P | PTE_W | PTE_U;
 }
 
 void pages_init(struct vm *vm)

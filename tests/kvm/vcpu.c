@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT
 /* vCPUs: registers to start with, and what they exit with. */
-#define _GNU_SOURCE
-#include <sched.h>
 #include <stddef.h>
 
 #include "vmm.h"
@@ -100,7 +98,8 @@ void vcpu_start_at(struct vcpu *vcpu, void (*guest)(void))
 		.rip = (uint64_t)guest_main,
 		/* As after a call. */
 		.rsp = (uint64_t)(area->stack + STACK_SIZE - 8),
-		.rflags = 2,
+		/* On, as Bochs interrupts no guest that is entered with interrupts off. */
+		.rflags = 0x202,
 	};
 	struct kvm_sregs sregs;
 
@@ -148,13 +147,16 @@ struct vcpu *vcpu_add(struct vm *vm, void (*guest)(void))
 {
 	int number = vm->nr_vcpus++, size = ioctl(kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
 	struct vcpu *vcpu = &vm->vcpus[number];
-	static int areas_used;
+	struct vcpu_area *area = areas;
 
-	REQUIRE(number < MAX_VCPUS && areas_used < MAX_VMS * MAX_VCPUS);
+	while (area < areas + MAX_VMS * MAX_VCPUS && area->cpu.self)
+		area++;
+	REQUIRE(number < MAX_VCPUS && area < areas + MAX_VMS * MAX_VCPUS);
 	memset(vcpu, 0, sizeof(*vcpu));
-	area_init(&areas[areas_used]);
+	area_init(area);
 	vcpu->vm = vm;
-	vcpu->cpu = &areas[areas_used++].cpu;
+	vcpu->cpu = &area->cpu;
+	vcpu->cpu->owner = vcpu;
 	vcpu->cpu->number = number;
 	vcpu->pcpu = -1;
 	vcpu->fd = ioctl(vm->fd, KVM_CREATE_VCPU, number);
@@ -166,6 +168,20 @@ struct vcpu *vcpu_add(struct vm *vm, void (*guest)(void))
 	set_cpuid(vcpu);
 	vcpu_start_at(vcpu, guest);
 	return vcpu;
+}
+
+void vcpu_take_over(struct vcpu *vcpu, struct vcpu *from)
+{
+	struct kvm_sregs sregs;
+	struct kvm_regs regs;
+
+	REQUIRE(!ioctl(from->fd, KVM_GET_SREGS, &sregs));
+	REQUIRE(!ioctl(from->fd, KVM_GET_REGS, &regs));
+	REQUIRE(!ioctl(vcpu->fd, KVM_SET_SREGS, &sregs));
+	REQUIRE(!ioctl(vcpu->fd, KVM_SET_REGS, &regs));
+	vcpu->cpu->self = NULL;
+	vcpu->cpu = from->cpu;
+	vcpu->cpu->owner = vcpu;
 }
 
 /* Run until a call that is the topic's business, or (0) another exit. */
@@ -211,6 +227,15 @@ void vcpu_run_done(struct vcpu *vcpu)
 
 	if (call != GUEST_DONE)
 		unexpected(vcpu, call, "the end");
+}
+
+bool vcpu_run_done_or_exit(struct vcpu *vcpu)
+{
+	int call = run_to_event(vcpu);
+
+	if (call && call != GUEST_DONE)
+		unexpected(vcpu, call, "the end");
+	return call == GUEST_DONE;
 }
 
 void vcpu_run_sync(struct vcpu *vcpu, uint64_t stage)

@@ -55,6 +55,9 @@ void vm_destroy(struct vm *vm)
 		munmap(vm->vcpus[i].run, ioctl(kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0));
 		close(vm->vcpus[i].stats_fd);
 		close(vm->vcpus[i].fd);
+		/* Its area is free for another, unless that took it over. */
+		if (vm->vcpus[i].cpu->owner == &vm->vcpus[i])
+			vm->vcpus[i].cpu->self = NULL;
 	}
 	close(vm->stats_fd);
 	close(vm->fd);

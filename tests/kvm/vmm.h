@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <linux/kvm.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -96,8 +97,12 @@ uint64_t vcpu_stat(struct vcpu *vcpu, const char *name);
 struct vcpu *vcpu_add(struct vm *vm, void (*guest)(void));
 /* Put a vCPU into 64-bit mode, about to call @guest. */
 void vcpu_start_at(struct vcpu *vcpu, void (*guest)(void));
+/* Go on as @from, with its registers and its stack. */
+void vcpu_take_over(struct vcpu *vcpu, struct vcpu *from);
 /* Run until the guest function returned. */
 void vcpu_run_done(struct vcpu *vcpu);
+/* The same, or (false) until another exit. */
+bool vcpu_run_done_or_exit(struct vcpu *vcpu);
 /* Run until guest_sync(@stage). */
 void vcpu_run_sync(struct vcpu *vcpu, uint64_t stage);
 /* Run until an exit of this reason that is no call to the host. */
@@ -121,6 +126,8 @@ void pages_init(struct vm *vm);
 void pages_free(struct vm *vm);
 /* Map 4 KiB (level 1), 2 MiB (2) or 1 GiB (3). */
 void pages_map(struct vm *vm, uint64_t gva, uint64_t gpa, int level, uint64_t flags);
+/* Have the entry at @level point to a table that the topic makes. */
+void pages_map_table(struct vm *vm, uint64_t gva, uint64_t table, int level);
 uint64_t pages_cr3(struct vm *vm);
 /* Where the guest has a thing of this program's image. */
 uint64_t image_gpa(const void *p);
@@ -132,8 +139,10 @@ void *image_start(void);
 void kvm_reload(const char *parameters);
 /* The value of a parameter, or "" where there is none. */
 void kvm_parameter(const char *name, char value[16]);
-/* Between cases: have parameter epk be @epk again. */
-void kvm_restore(const char epk[16]);
+/* Between cases: those that topics change, and have them be so again. */
+#define KVM_PARAMETERS	128
+void kvm_parameters(char values[KVM_PARAMETERS]);
+void kvm_restore(const char values[KVM_PARAMETERS]);
 
 /* A whole VM of one vCPU: RAM of 16 MiB at 0, one guest function, to its end. */
 void run_guest(void (*guest)(void));
