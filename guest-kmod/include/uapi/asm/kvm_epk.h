@@ -18,7 +18,7 @@
  *
  *   -KVM_ENOSYS	EPK is not available to this VM, or the operation is unknown
  *   -EINVAL		an argument is out of range, or an unused one is not zero
- *   -EPERM		EPK is not enabled yet
+ *   -EPERM		EPK is not enabled yet, or the vCPU is in system management mode
  *   -EEXIST		EPK is enabled already; the EPT exists; the slot is full
  *   -ENOENT		the EPT does not exist; the slot is empty
  *   -EBUSY		a memslot lies in the range that the windows need; the slot last
@@ -155,7 +155,7 @@ struct kvm_epk_vcpu {
 /*
  * On the VM, with no vCPU running.  KVM_GET_EPK_STATE takes the room for runs
  * in nr_runs and returns how many there are; with too little room it fails with
- * E2BIG and sets nr_runs alone.  KVM_SET_EPK_STATE wants a VM with the same
+ * E2BIG, sets nr_runs, and leaves the runs undefined.  KVM_SET_EPK_STATE wants a VM with the same
  * memory and KVM_CAP_EPK, whose guest has not enabled EPK yet.
  */
 #define KVM_GET_EPK_STATE		_IOWR(0xAE, 0xf0, struct kvm_epk_state)
