@@ -58,6 +58,53 @@ u32 epk_context_pkru_deny(const struct mm_struct *mm)
 	return deny;
 }
 
+/**
+ * epk_context_pkeys() - which keys an address space may not free
+ * @mm: the address space
+ *
+ * Context: any.
+ * Return: the keys that its context was given, as a bitmap.
+ */
+u32 epk_context_pkeys(const struct mm_struct *mm)
+{
+	struct epk_context *ctx;
+	u32 pkeys = 0;
+
+	rcu_read_lock();
+	ctx = context_find(mm);
+	if (ctx)
+		pkeys = READ_ONCE(ctx->pkeys);
+	rcu_read_unlock();
+	return pkeys;
+}
+
+/**
+ * epk_contexts_show() - a line for each process that has domains
+ * @m: where to
+ */
+void epk_contexts_show(struct seq_file *m)
+{
+	struct epk_context *ctx;
+	int bucket;
+
+	seq_puts(m, "pid comm domains evicted epts pages mapped moves faults revocations\n");
+	rcu_read_lock();
+	hash_for_each_rcu(contexts, bucket, ctx, node) {
+		unsigned int domains = READ_ONCE(ctx->nr_domains);
+
+		/* Published, but not ready yet. */
+		if (!smp_load_acquire(&ctx->pkeys))
+			continue;
+		seq_printf(m, "%d %s %u %u %u %ld %ld %ld %ld %ld\n", ctx->pid, ctx->comm, domains,
+			   domains - min(domains, READ_ONCE(ctx->nr_placed)),
+			   READ_ONCE(ctx->nr_epts), atomic_long_read(&ctx->pages),
+			   atomic_long_read(&ctx->mapped), atomic_long_read(&ctx->moves),
+			   atomic_long_read(&ctx->page_faults),
+			   atomic_long_read(&ctx->revocations));
+	}
+	rcu_read_unlock();
+}
+
 /* Reserve the place of @ctx as its mm's only initialised context. */
 static int context_publish(struct epk_context *ctx)
 {
@@ -97,6 +144,8 @@ static int epk_open(struct inode *inode, struct file *file)
 	mutex_init(&ctx->lock);
 	ctx->mm = current->mm;
 	mmgrab(ctx->mm);
+	ctx->pid = task_tgid_nr(current);
+	get_task_comm(ctx->comm, current);
 	file->private_data = ctx;
 	atomic_long_inc(&epk_counters.contexts);
 	return nonseekable_open(inode, file);
@@ -108,6 +157,8 @@ static int epk_release(struct inode *inode, struct file *file)
 	struct epk_context *ctx = file->private_data;
 
 	context_withdraw(ctx);
+	if (ctx->pkeys)
+		epk_guards_put();
 	epk_domains_exit(ctx);
 	mmdrop(ctx->mm);
 	atomic_long_dec(&epk_counters.contexts);
@@ -158,6 +209,8 @@ static long epk_ioc_init(struct epk_context *ctx, struct epk_init __user *arg)
 			context_withdraw(ctx);
 	}
 	mutex_unlock(&ctx->lock);
+	if (!ret)
+		epk_guards_get();
 	return ret;
 }
 
@@ -250,6 +303,33 @@ out:
 	return ret;
 }
 
+static long epk_ioc_populate(struct epk_context *ctx, void __user *arg)
+{
+	struct epk_range range;
+
+	if (copy_from_user(&range, arg, sizeof(range)))
+		return -EFAULT;
+	return epk_populate(ctx->mm, range.addr, range.len);
+}
+
+static long epk_ioc_attach(struct epk_context *ctx, void __user *arg)
+{
+	struct epk_attach req;
+
+	if (copy_from_user(&req, arg, sizeof(req)))
+		return -EFAULT;
+	return epk_attach(ctx, &req);
+}
+
+static long epk_ioc_resume(void __user *arg)
+{
+	struct epk_resume resume;
+
+	if (copy_from_user(&resume, arg, sizeof(resume)))
+		return -EFAULT;
+	return epk_signal_resume(&resume);
+}
+
 /* What the host does not count reads as 0. */
 static u64 host_count(enum kvm_epk_query what)
 {
@@ -268,13 +348,13 @@ static long epk_ioc_stats(struct epk_context *ctx, void __user *arg)
 		.rescues = epk_thread_rescues(),
 		.moves = atomic_long_read(&ctx->moves),
 		.page_faults = atomic_long_read(&ctx->page_faults),
+		.revocations = atomic_long_read(&ctx->revocations),
 	};
 
 	mutex_lock(&ctx->lock);
 	stats.domains = ctx->nr_domains;
 	stats.evicted = ctx->nr_domains - ctx->nr_placed;
 	stats.epts = ctx->nr_epts;
-	stats.revocations = epk_table_revocations(ctx);
 	mutex_unlock(&ctx->lock);
 	return copy_to_user(arg, &stats, sizeof(stats)) ? -EFAULT : 0;
 }
@@ -295,11 +375,17 @@ static long epk_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	case EPK_IOC_FREE:
 		return epk_ioc_free(ctx, uarg);
 	case EPK_IOC_THREAD:
-		return arg ? -EINVAL : epk_thread_register(file);
+		return arg & ~EPK_THREAD_SIGNALS ? -EINVAL : epk_thread_register(file, arg);
 	case EPK_IOC_STATS:
 		return epk_ioc_stats(ctx, uarg);
 	case EPK_IOC_MOVE:
 		return epk_ioc_move(ctx, uarg);
+	case EPK_IOC_RESUME:
+		return epk_ioc_resume(uarg);
+	case EPK_IOC_POPULATE:
+		return epk_ioc_populate(ctx, uarg);
+	case EPK_IOC_ATTACH:
+		return epk_ioc_attach(ctx, uarg);
 	default:
 		return -ENOTTY;
 	}

@@ -6,6 +6,7 @@
 #include <linux/slab.h>
 
 #include "epk.h"
+#include "trace.h"
 
 #define GENERATION_MAX	((1u << (31 - EPK_ID_INDEX_BITS)) - 1)
 
@@ -118,6 +119,7 @@ static struct epk_domain *domain_create(struct epk_context *ctx, unsigned int ep
 	ctx->nr_domains++;
 	atomic_long_inc(&epk_counters.domains);
 	epk_table_write(ctx, domain);
+	trace_epk_place(domain->id, domain->ept, domain->pkey);
 	return domain;
 }
 
@@ -127,6 +129,7 @@ static void domain_destroy(struct epk_context *ctx, struct epk_domain *domain)
 
 	lockdep_assert_held(&ctx->lock);
 
+	trace_epk_free(domain->id);
 	epk_table_clear(ctx, index);
 	if (domain->pkey)
 		epk_place_put(ctx, domain->ept, domain->pkey);

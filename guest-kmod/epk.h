@@ -14,7 +14,10 @@
 #include <linux/mm.h>
 #include <linux/mutex.h>
 #include <linux/percpu.h>
+#include <linux/preempt.h>
 #include <linux/pkeys.h>
+#include <linux/sched.h>
+#include <linux/seq_file.h>
 #include <linux/types.h>
 #include <linux/xarray.h>
 
@@ -61,12 +64,14 @@ extern struct epk_host epk_host;
  * struct epk_counters - what exists in the whole guest
  * @domains: live domains
  * @pages: pages of domain memory
+ * @mapped: pages of address space that domains have
  * @contexts: open files of /dev/epk
  * @threads: threads with a record
  */
 struct epk_counters {
 	atomic_long_t domains;
 	atomic_long_t pages;
+	atomic_long_t mapped;
 	atomic_long_t contexts;
 	atomic_long_t threads;
 };
@@ -105,6 +110,8 @@ struct epk_chunk {
 /**
  * struct epk_context - one open of /dev/epk
  * @mm: the opener's address space; pinned, but not kept in use
+ * @pid: the opener's process, for the statistics
+ * @comm: its name then
  * @node: in the hash of initialised contexts
  * @rcu: frees the context after the readers of that hash
  * @lock: protects all that follows, except the atomic counters
@@ -126,11 +133,15 @@ struct epk_chunk {
  * @nr_placed: of those, the ones that have a place
  * @nr_epts: EPTs that carry at least one
  * @pages: pages of domain memory
+ * @mapped: pages of address space that its domains have
  * @moves: changes of place so far
  * @page_faults: pages mapped by faults so far
+ * @revocations: keys of threads closed so far
  */
 struct epk_context {
 	struct mm_struct *mm;
+	pid_t pid;
+	char comm[TASK_COMM_LEN];
 	struct hlist_node node;
 	struct rcu_head rcu;
 	struct mutex lock;
@@ -151,8 +162,49 @@ struct epk_context {
 	unsigned int nr_placed;
 	unsigned int nr_epts;
 	atomic_long_t pages;
+	atomic_long_t mapped;
 	atomic_long_t moves;
 	atomic_long_t page_faults;
+	atomic_long_t revocations;
+};
+
+/* Signals that can interrupt each other's handlers before the first is forgotten. */
+#define EPK_SIGNALS		16
+
+/**
+ * struct epk_interrupted - what a signal interrupted
+ * @sp: its stack pointer, by which sigreturn is recognised
+ * @ept: its EPT
+ * @pkru: its PKRU
+ * @seen: the last epoch that the thread had seen
+ */
+struct epk_interrupted {
+	unsigned long sp;
+	u32 ept;
+	u32 pkru;
+	u32 seen;
+};
+
+/**
+ * struct epk_thread - the record of a registered thread
+ * @notifier: in the thread's list, which is where the record is found
+ * @file: what it was registered with, referenced
+ * @ctx: the file's context
+ * @ept: the EPT in which it was switched out; 0 while it runs
+ * @seen: the last epoch of @ctx whose revocations it has met
+ * @signals: it has EPK_THREAD_SIGNALS
+ * @nr_interrupted: of @interrupted, those in use, the innermost last
+ * @interrupted: what the signals interrupted whose handlers have not returned
+ */
+struct epk_thread {
+	struct preempt_notifier notifier;
+	struct file *file;
+	struct epk_context *ctx;
+	u32 ept;
+	u32 seen;
+	bool signals;
+	unsigned int nr_interrupted;
+	struct epk_interrupted interrupted[EPK_SIGNALS];
 };
 
 /* hypercall.c */
@@ -183,7 +235,7 @@ void epk_place_take_back(struct epk_context *ctx, unsigned int ept, u8 pkey);
 
 /* revoke.c */
 void epk_revoke(struct epk_context *ctx);
-void epk_revoke_current(struct epk_context *ctx, u32 ept, u32 seen);
+u32 epk_revoked_keys(struct epk_context *ctx, u32 pkru, u32 ept, u32 seen);
 
 /* table.c */
 int epk_table_init(struct epk_context *ctx);
@@ -192,7 +244,6 @@ struct epk_chunk *epk_chunk_get(struct epk_context *ctx, u32 index);
 void epk_table_write(struct epk_context *ctx, const struct epk_domain *domain);
 void epk_table_clear(struct epk_context *ctx, u32 index);
 void epk_table_count_revocation(struct epk_context *ctx);
-u32 epk_table_revocations(struct epk_context *ctx);
 int epk_table_mmap(struct epk_context *ctx, struct vm_area_struct *vma);
 int epk_identity_mmap(struct vm_area_struct *vma);
 
@@ -211,6 +262,8 @@ int epk_domains_move(struct epk_context *ctx, unsigned int num, struct epk_move 
 
 /* memory.c */
 int epk_mmap(struct file *file, struct vm_area_struct *vma);
+int epk_populate(struct mm_struct *mm, u64 addr, u64 len);
+int epk_attach(struct epk_context *ctx, const struct epk_attach *req);
 int epk_vma_mremap(struct vm_area_struct *vma);
 int epk_vma_insert_pfn(struct vm_area_struct *vma, unsigned long addr, unsigned long pfn);
 void epk_domain_unmap(struct epk_context *ctx, struct epk_domain *domain);
@@ -218,18 +271,35 @@ bool epk_domain_fits(struct epk_domain *domain, unsigned int ept);
 void epk_domain_zap(struct epk_context *ctx, struct epk_domain *domain);
 void epk_domain_map(struct epk_context *ctx, struct epk_domain *domain);
 
+extern bool epk_debug_access;
+
 /* context.c */
 int epk_contexts_init(void);
 void epk_contexts_exit(void);
 u32 epk_context_pkru_deny(const struct mm_struct *mm);
+u32 epk_context_pkeys(const struct mm_struct *mm);
+void epk_contexts_show(struct seq_file *m);
 
 /* thread.c */
 int epk_threads_init(void);
 void epk_threads_exit(void);
-int epk_thread_register(struct file *file);
+int epk_thread_register(struct file *file, bool signals);
+struct epk_thread *epk_thread_find(struct task_struct *task);
 void epk_thread_revoke(struct epk_context *ctx);
 unsigned long epk_thread_rescues(void);
 bool epk_vmfunc(unsigned int ept);
+
+/* signal.c */
+void epk_signal_deliver(struct epk_thread *thread);
+void epk_signal_return(struct epk_thread *thread);
+int epk_signal_resume(const struct epk_resume *resume);
+
+/* guard.c */
+void epk_guards_init(void);
+void epk_guards_exit(void);
+void epk_guards_get(void);
+void epk_guards_put(void);
+bool epk_guards_signals(void);
 
 /* The bit of PKRU that denies all access by a key. */
 static inline u32 epk_pkru_deny(unsigned int pkey)

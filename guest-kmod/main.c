@@ -14,6 +14,9 @@
 
 #include "epk.h"
 
+#define CREATE_TRACE_POINTS
+#include "trace.h"
+
 struct epk_host epk_host __ro_after_init;
 struct epk_counters epk_counters;
 
@@ -35,6 +38,7 @@ static int stats_show(struct seq_file *m, void *unused)
 
 	seq_printf(m, "domains %ld\n", atomic_long_read(&epk_counters.domains));
 	seq_printf(m, "pages %ld\n", atomic_long_read(&epk_counters.pages));
+	seq_printf(m, "mapped %ld\n", atomic_long_read(&epk_counters.mapped));
 	seq_printf(m, "contexts %ld\n", atomic_long_read(&epk_counters.contexts));
 	seq_printf(m, "threads %ld\n", atomic_long_read(&epk_counters.threads));
 	seq_printf(m, "rescues %lu\n", epk_thread_rescues());
@@ -43,6 +47,34 @@ static int stats_show(struct seq_file *m, void *unused)
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(stats);
+
+static int processes_show(struct seq_file *m, void *unused)
+{
+	epk_contexts_show(m);
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(processes);
+
+/* For debuggers: root opens it, and the log tells. */
+bool epk_debug_access;
+
+static int debug_access_set(const char *value, const struct kernel_param *kp)
+{
+	int ret = param_set_bool(value, kp);
+
+	if (!ret)
+		pr_warn("debug_access: ptrace and /proc/PID/mem %s domain memory\n",
+			epk_debug_access ? "reach" : "do not reach");
+	return ret;
+}
+
+static const struct kernel_param_ops debug_access_ops = {
+	.flags = KERNEL_PARAM_OPS_FL_NOARG,
+	.set = debug_access_set,
+	.get = param_get_bool,
+};
+module_param_cb(debug_access, &debug_access_ops, &epk_debug_access, 0600);
+MODULE_PARM_DESC(debug_access, "let ptrace and /proc/PID/mem reach domain memory (default: no)");
 
 /* Everything that can be known without changing anything. */
 static int __init host_probe(void)
@@ -182,8 +214,10 @@ static int __init epk_init(void)
 		goto threads;
 	}
 
+	epk_guards_init();
 	debugfs_dir = debugfs_create_dir(KBUILD_MODNAME, NULL);
 	debugfs_create_file("stats", 0400, debugfs_dir, NULL, &stats_fops);
+	debugfs_create_file("processes", 0400, debugfs_dir, NULL, &processes_fops);
 	pr_info("%u EPTs, windows of %u GiB\n", epk_host.nr_epts, epk_host.slots);
 	return 0;
 
@@ -201,6 +235,7 @@ static void __exit epk_exit(void)
 {
 	debugfs_remove(debugfs_dir);
 	epk_contexts_exit();
+	epk_guards_exit();
 	epk_threads_exit();
 	epk_epts_exit();
 	memunmap((void *)epk_host.identity);

@@ -5,20 +5,21 @@
  * It is ordinary pages behind PTEs that hold their alias in the
  * EPT's window and the domain's key.  No struct page stands behind an alias,
  * so get_user_pages() refuses it, and with it ptrace, /proc/PID/mem,
- * process_vm_readv(), O_DIRECT and io_uring's fixed buffers; vm_ops without
- * .access leave them no second way.
+ * process_vm_readv(), O_DIRECT and io_uring's fixed buffers; their second
+ * way, vm_ops.access, is closed unless root opens it for debugging.
  */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/file.h>
 #include <linux/fs.h>
+#include <linux/moduleparam.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 
 #include "epk.h"
-
-/* A domain's offsets are 2^40 bytes apart. */
-#define REGION_PAGE_BITS	(40 - PAGE_SHIFT)
-#define REGION_PAGES		BIT(REGION_PAGE_BITS)
-#define REGION_PAGE_MASK	(REGION_PAGES - 1)
+#include "region.h"
+#include "trace.h"
 
 /* Pages in a row that may turn out to lie in a block without a slot. */
 #define ALIAS_TRIES		8
@@ -26,29 +27,6 @@
 /* What a domain's page offset has above the page in the region and the index. */
 #define DOMAIN_TAG_SHIFT	(REGION_PAGE_BITS + EPK_ID_INDEX_BITS)
 #define DOMAIN_TAG		(EPK_MMAP_DOMAIN(0) >> PAGE_SHIFT >> DOMAIN_TAG_SHIFT)
-
-/**
- * struct epk_region - the memory of one mmap() of a domain
- * @ref: one for each VMA that it was split into
- * @node: in the domain's list, under the context's lock
- * @ctx: the context, kept by each VMA's file
- * @start: first address; VMAs do not move, see vma_in_place()
- * @end: the address behind it
- * @ept: the domain's EPT or EPK_EPT_NONE; changes under the mmap lock, held for
- *	writing
- * @dead: the domain was freed; changes likewise
- * @pages: page index from @start -> page
- */
-struct epk_region {
-	struct kref ref;
-	struct list_head node;
-	struct epk_context *ctx;
-	unsigned long start;
-	unsigned long end;
-	u16 ept;
-	bool dead;
-	struct xarray pages;
-};
 
 struct pte_insert {
 	struct mm_struct *mm;
@@ -86,21 +64,44 @@ int epk_vma_insert_pfn(struct vm_area_struct *vma, unsigned long addr, unsigned 
 	return apply_to_page_range(vma->vm_mm, addr & PAGE_MASK, PAGE_SIZE, pte_insert, &insert);
 }
 
-static pgoff_t vma_first_page(const struct vm_area_struct *vma)
+static unsigned long max_pages;
+module_param(max_pages, ulong, 0644);
+MODULE_PARM_DESC(max_pages, "most domain memory of the whole guest, in pages of 4 KiB (0: no limit)");
+
+static unsigned long max_process_pages;
+module_param(max_process_pages, ulong, 0644);
+MODULE_PARM_DESC(max_process_pages, "most domain memory of one process, likewise");
+
+static bool is_over(unsigned long pages, unsigned long limit)
 {
-	return vma->vm_pgoff & REGION_PAGE_MASK;
+	return limit && pages > limit;
+}
+
+static void unaccount(struct epk_context *ctx, unsigned long pages)
+{
+	atomic64_sub(pages, &ctx->mm->pinned_vm);
+	atomic_long_sub(pages, &ctx->mapped);
+	atomic_long_sub(pages, &epk_counters.mapped);
 }
 
 /*
- * The VMAs of a region share its range between them: each owns the pages at
- * its addresses.  A VMA elsewhere is one that mremap() made and is about to
- * take back; its pages are not its own.
+ * Domain pages cannot be swapped or moved, so they count as pinned memory
+ * does.  Not in locked_vm: munmap() calls domain_close() with the mmap lock
+ * held for reading only, and pinned_vm is atomic.
  */
-static bool vma_in_place(const struct vm_area_struct *vma)
+static int account(struct epk_context *ctx, unsigned long pages)
 {
-	const struct epk_region *region = vma->vm_private_data;
+	unsigned long limit = rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT;
+	unsigned long process = atomic_long_add_return(pages, &ctx->mapped);
+	unsigned long all = atomic_long_add_return(pages, &epk_counters.mapped);
+	unsigned long pinned = atomic64_add_return(pages, &ctx->mm->pinned_vm);
 
-	return vma->vm_start - region->start == vma_first_page(vma) << PAGE_SHIFT;
+	if (!is_over(process, READ_ONCE(max_process_pages)) &&
+	    !is_over(all, READ_ONCE(max_pages)) &&
+	    (pinned + ctx->mm->locked_vm <= limit || capable(CAP_IPC_LOCK)))
+		return 0;
+	unaccount(ctx, pages);
+	return -ENOMEM;
 }
 
 static void region_release(struct kref *ref)
@@ -111,6 +112,8 @@ static void region_release(struct kref *ref)
 	list_del(&region->node);
 	mutex_unlock(&region->ctx->lock);
 	xa_destroy(&region->pages);
+	if (region->file)
+		fput(region->file);
 	kfree(region);
 }
 
@@ -135,13 +138,16 @@ static void domain_close(struct vm_area_struct *vma)
 	xa_for_each_range(&region->pages, index, page, vma_first_page(vma),
 			  vma_first_page(vma) + vma_pages(vma) - 1) {
 		xa_erase(&region->pages, index);
-		__free_page(page);
+		if (region->file)
+			put_page(page);
+		else
+			__free_page(page);
 		freed++;
 		cond_resched();
 	}
 	atomic_long_sub(freed, &region->ctx->pages);
 	atomic_long_sub(freed, &epk_counters.pages);
-	atomic64_sub(vma_pages(vma), &vma->vm_mm->pinned_vm);
+	unaccount(region->ctx, vma_pages(vma));
 out:
 	kref_put(&region->ref, region_release);
 }
@@ -158,18 +164,22 @@ int epk_vma_mremap(struct vm_area_struct *vma)
 	return -EINVAL;
 }
 
-/* A zeroed page that the EPT's window can show. */
-static struct page *page_alloc(unsigned int ept, unsigned long *alias)
+/* A zeroed page that the EPT's window can show, from where mbind() says. */
+static struct page *page_alloc(struct vm_area_struct *vma, unsigned long addr,
+			       unsigned long *alias)
 {
-	struct page *page, *reject, *next;
+	struct epk_region *region = vma->vm_private_data;
+	struct page *page = NULL, *reject, *next;
+	struct folio *folio;
 	LIST_HEAD(rejects);
 	int ret, tries;
 
 	for (tries = 0; tries < ALIAS_TRIES; tries++) {
-		page = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
-		if (!page)
+		folio = vma_alloc_folio(GFP_KERNEL_ACCOUNT | __GFP_ZERO, 0, vma, addr, false);
+		if (!folio)
 			break;
-		ret = epk_ept_alias(ept, page_to_pfn(page), alias);
+		page = folio_page(folio, 0);
+		ret = epk_ept_alias(region->ept, page_to_pfn(page), alias);
 		if (!ret)
 			break;
 		/* Kept for now, so that the next one is another. */
@@ -184,215 +194,135 @@ static struct page *page_alloc(unsigned int ept, unsigned long *alias)
 	return page;
 }
 
+/* Under the mmap lock.  The region has a page at @addr when this returns 0. */
+static int page_get(struct vm_area_struct *vma, unsigned long addr, unsigned long *alias)
+{
+	struct epk_region *region = vma->vm_private_data;
+	pgoff_t index = (addr - region->start) >> PAGE_SHIFT;
+	struct page *page = xa_load(&region->pages, index), *old;
+
+	if (page)
+		return epk_ept_alias(region->ept, page_to_pfn(page), alias);
+
+	/* A file has all its pages from the start. */
+	page = region->file ? NULL : page_alloc(vma, addr, alias);
+	if (!page)
+		return -ENOMEM;
+	old = xa_cmpxchg(&region->pages, index, NULL, page, GFP_KERNEL_ACCOUNT);
+	if (!old) {
+		atomic_long_inc(&region->ctx->pages);
+		atomic_long_inc(&epk_counters.pages);
+		return 0;
+	}
+	__free_page(page);
+	/* Another thread was faster. */
+	return xa_err(old) ?: epk_ept_alias(region->ept, page_to_pfn(old), alias);
+}
+
 static vm_fault_t domain_fault(struct vm_fault *vmf)
 {
 	struct epk_region *region = vmf->vma->vm_private_data;
-	pgoff_t index = vmf->pgoff & REGION_PAGE_MASK;
 	unsigned long alias;
-	struct page *page, *old;
 
 	if (region->dead || !vma_in_place(vmf->vma))
 		return VM_FAULT_SIGBUS;
 	if (region->ept == EPK_EPT_NONE)
 		return VM_FAULT_SIGSEGV;
 
-	page = xa_load(&region->pages, index);
-	if (page) {
-		if (epk_ept_alias(region->ept, page_to_pfn(page), &alias))
-			return VM_FAULT_SIGBUS;
-	} else {
-		page = page_alloc(region->ept, &alias);
-		if (!page)
-			return VM_FAULT_SIGBUS;
-		old = xa_cmpxchg(&region->pages, index, NULL, page, GFP_KERNEL_ACCOUNT);
-		if (old) {
-			__free_page(page);
-			/* The thread that was faster maps it; touch it again. */
-			return xa_is_err(old) ? VM_FAULT_SIGBUS : VM_FAULT_NOPAGE;
-		}
-		atomic_long_inc(&region->ctx->pages);
-		atomic_long_inc(&epk_counters.pages);
-	}
-
+	if (page_get(vmf->vma, vmf->address & PAGE_MASK, &alias))
+		return VM_FAULT_SIGBUS;
 	if (epk_vma_insert_pfn(vmf->vma, vmf->address, alias))
 		return VM_FAULT_OOM;
+	trace_epk_fault(vmf->address, region->ept, alias);
 	atomic_long_inc(&region->ctx->page_faults);
 	return VM_FAULT_NOPAGE;
 }
 
-static const struct vm_operations_struct domain_vm_ops = {
+/* Give the part of a VMA from @start to @end its pages. */
+static int vma_populate(struct vm_area_struct *vma, unsigned long start, unsigned long end)
+{
+	struct epk_region *region = vma->vm_private_data;
+	unsigned long addr, alias;
+	int ret;
+
+	if (vma->vm_ops != &epk_domain_vm_ops || region->dead || !vma_in_place(vma) ||
+	    region->ept == EPK_EPT_NONE)
+		return -EINVAL;
+	for (addr = start; addr < end; addr += PAGE_SIZE) {
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		ret = page_get(vma, addr, &alias);
+		if (ret)
+			return ret;
+		cond_resched();
+	}
+	return epk_region_map(vma, start, end, true);
+}
+
+/**
+ * epk_populate() - give domain memory all its pages
+ * @mm: the context's address space
+ * @addr: first byte, on a page boundary
+ * @len: bytes, whole pages
+ *
+ * Return: 0, or see struct epk_range.
+ */
+int epk_populate(struct mm_struct *mm, u64 addr, u64 len)
+{
+	struct vm_area_struct *vma;
+	unsigned long end;
+	int ret = 0;
+
+	if (!len || offset_in_page(addr | len) || addr + len < addr || addr + len > TASK_SIZE)
+		return -EINVAL;
+
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
+	for (; len && !ret; len -= end - addr, addr = end) {
+		vma = find_vma(mm, addr);
+		if (!vma || vma->vm_start > addr) {
+			ret = -ENOMEM;
+			break;
+		}
+		end = min_t(u64, vma->vm_end, addr + len);
+		ret = vma_populate(vma, addr, end);
+	}
+	mmap_read_unlock(mm);
+	return ret;
+}
+
+/* The mmap lock is held, so the VMA keeps its pages. */
+static int domain_access(struct vm_area_struct *vma, unsigned long addr, void *buf, int len,
+			 int write)
+{
+	struct epk_region *region = vma->vm_private_data;
+	unsigned int offset = offset_in_page(addr);
+	struct page *page;
+
+	if (!READ_ONCE(epk_debug_access) || region->dead || !vma_in_place(vma))
+		return -EIO;
+	page = xa_load(&region->pages, (addr - region->start) >> PAGE_SHIFT);
+	if (!page)
+		return -EIO;
+
+	pr_warn_ratelimited("debug_access: %s[%d] %s domain memory\n", current->comm,
+			    task_pid_nr(current), write ? "writes" : "reads");
+	len = min_t(int, len, PAGE_SIZE - offset);
+	if (write)
+		memcpy(page_address(page) + offset, buf, len);
+	else
+		memcpy(buf, page_address(page) + offset, len);
+	return len;
+}
+
+const struct vm_operations_struct epk_domain_vm_ops = {
+	.access = domain_access,
 	.open = domain_open,
 	.close = domain_close,
 	.fault = domain_fault,
 	.mprotect = domain_mprotect,
 	.mremap = epk_vma_mremap,
 };
-
-/* The VMAs that are left of a region, in order; NULL after the last. */
-static struct vm_area_struct *region_vma(const struct epk_region *region, unsigned long addr)
-{
-	struct vm_area_struct *vma;
-
-	for (; addr < region->end; addr = vma->vm_end) {
-		vma = find_vma(region->ctx->mm, addr);
-		if (!vma || vma->vm_start >= region->end)
-			break;
-		if (vma->vm_ops == &domain_vm_ops && vma->vm_private_data == region)
-			return vma;
-	}
-	return NULL;
-}
-
-#define for_each_region_vma(vma, region)					\
-	for (vma = region_vma(region, (region)->start); vma;			\
-	     vma = region_vma(region, vma->vm_end))
-
-static void region_zap(struct epk_region *region)
-{
-	struct vm_area_struct *vma;
-
-	if (xa_empty(&region->pages))
-		return;
-	for_each_region_vma(vma, region) {
-		zap_vma_ptes(vma, vma->vm_start, vma->vm_end - vma->vm_start);
-		cond_resched();
-	}
-}
-
-/**
- * epk_domain_unmap() - take a domain that is about to go out of the page tables
- * @ctx: the context, locked, and its mm locked for writing
- * @domain: one of its domains
- */
-void epk_domain_unmap(struct epk_context *ctx, struct epk_domain *domain)
-{
-	struct epk_region *region, *next;
-
-	lockdep_assert_held_write(&ctx->mm->mmap_lock);
-	lockdep_assert_held(&ctx->lock);
-
-	list_for_each_entry_safe(region, next, &domain->regions, node) {
-		region->dead = true;
-		list_del_init(&region->node);
-		region_zap(region);
-	}
-}
-
-/**
- * epk_domain_zap() - take a domain that moves out of the page tables
- * @ctx: the context, locked, and its mm locked for writing
- * @domain: one of its domains
- *
- * No TLB knows its pages any more when this returns.
- */
-void epk_domain_zap(struct epk_context *ctx, struct epk_domain *domain)
-{
-	struct epk_region *region;
-
-	lockdep_assert_held_write(&ctx->mm->mmap_lock);
-	lockdep_assert_held(&ctx->lock);
-
-	list_for_each_entry(region, &domain->regions, node)
-		region_zap(region);
-}
-
-/**
- * epk_domain_fits() - can the window of an EPT show all pages of a domain
- * @domain: the domain, its context locked
- * @ept: index of an EPT that the context holds
- *
- * Slots of the window that are free are filled for it.
- */
-bool epk_domain_fits(struct epk_domain *domain, unsigned int ept)
-{
-	struct epk_region *region;
-	unsigned long index, alias;
-	struct page *page;
-
-	list_for_each_entry(region, &domain->regions, node) {
-		xa_for_each(&region->pages, index, page) {
-			if (epk_ept_alias(ept, page_to_pfn(page), &alias))
-				return false;
-		}
-	}
-	return true;
-}
-
-struct remap {
-	struct epk_region *region;
-	struct mm_struct *mm;
-	pgprot_t prot;
-};
-
-static int pte_remap(pte_t *pte, unsigned long addr, void *data)
-{
-	struct remap *remap = data;
-	struct epk_region *region = remap->region;
-	struct page *page = xa_load(&region->pages, (addr - region->start) >> PAGE_SHIFT);
-	unsigned long alias;
-
-	/* What does not get mapped here is mapped when it is touched. */
-	if (page && pte_none(*pte) &&
-	    !epk_ept_alias_known(region->ept, page_to_pfn(page), &alias))
-		set_pte_at(remap->mm, addr, pte, pte_mkspecial(pfn_pte(alias, remap->prot)));
-	return 0;
-}
-
-static void vma_set_pkey(struct vm_area_struct *vma, u8 pkey)
-{
-	unsigned long key = (unsigned long)pkey << VM_PKEY_SHIFT;
-
-	epk_vm_flags_clear(vma, ARCH_VM_PKEY_FLAGS);
-	epk_vm_flags_set(vma, key);
-	/* The rest of it may be mprotect()'s. */
-	pgprot_val(vma->vm_page_prot) &= ~_PAGE_PKEY_MASK;
-	pgprot_val(vma->vm_page_prot) |= pgprot_val(vm_get_page_prot(key)) & _PAGE_PKEY_MASK;
-}
-
-/**
- * epk_domain_map() - map the pages of a domain at its new place
- * @ctx: the context, locked, and its mm locked for writing
- * @domain: one of its domains, after epk_domain_zap(), its new place set
- */
-void epk_domain_map(struct epk_context *ctx, struct epk_domain *domain)
-{
-	struct epk_region *region;
-	struct vm_area_struct *vma;
-
-	lockdep_assert_held_write(&ctx->mm->mmap_lock);
-	lockdep_assert_held(&ctx->lock);
-
-	list_for_each_entry(region, &domain->regions, node) {
-		region->ept = domain->ept;
-		for_each_region_vma(vma, region) {
-			struct remap remap = { .region = region, .mm = ctx->mm };
-
-			vma_set_pkey(vma, domain->pkey);
-			remap.prot = vma->vm_page_prot;
-			if (domain->pkey && !xa_empty(&region->pages))
-				apply_to_existing_page_range(ctx->mm, vma->vm_start,
-							     vma->vm_end - vma->vm_start,
-							     pte_remap, &remap);
-			cond_resched();
-		}
-	}
-}
-
-/*
- * Domain pages cannot be swapped or moved, so they count as pinned memory
- * does.  Not in locked_vm: munmap() calls domain_close() with the mmap lock
- * held for reading only, and pinned_vm is atomic.
- */
-static int account(struct mm_struct *mm, unsigned long pages)
-{
-	unsigned long limit = rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT;
-
-	if (atomic64_add_return(pages, &mm->pinned_vm) + mm->locked_vm <= limit ||
-	    capable(CAP_IPC_LOCK))
-		return 0;
-	atomic64_sub(pages, &mm->pinned_vm);
-	return -ENOMEM;
-}
 
 static int domain_mmap(struct epk_context *ctx, struct vm_area_struct *vma)
 {
@@ -409,7 +339,7 @@ static int domain_mmap(struct epk_context *ctx, struct vm_area_struct *vma)
 	region = kzalloc(sizeof(*region), GFP_KERNEL_ACCOUNT);
 	if (!region)
 		return -ENOMEM;
-	ret = account(vma->vm_mm, vma_pages(vma));
+	ret = account(ctx, vma_pages(vma));
 	if (ret)
 		goto free;
 
@@ -436,11 +366,11 @@ static int domain_mmap(struct epk_context *ctx, struct vm_area_struct *vma)
 	epk_vm_flags_set(vma, VM_PFNMAP | VM_IO | VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP);
 	epk_vm_flags_clear(vma, VM_MAYEXEC);
 	vma->vm_private_data = region;
-	vma->vm_ops = &domain_vm_ops;
+	vma->vm_ops = &epk_domain_vm_ops;
 	return 0;
 
 unaccount:
-	atomic64_sub(vma_pages(vma), &vma->vm_mm->pinned_vm);
+	unaccount(ctx, vma_pages(vma));
 free:
 	kfree(region);
 	return ret;

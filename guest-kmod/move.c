@@ -17,6 +17,7 @@
 #include <linux/slab.h>
 
 #include "epk.h"
+#include "trace.h"
 
 /**
  * struct mover - one domain on its way
@@ -160,6 +161,7 @@ static void movers_go(struct epk_context *ctx, unsigned int num, struct epk_move
 		moves[n].pkey = domain->pkey;
 		if (!movers[n].domain)
 			continue;
+		trace_epk_place(domain->id, domain->ept, domain->pkey);
 		epk_table_write(ctx, domain);
 		epk_domain_map(ctx, domain);
 		atomic_long_inc(&ctx->moves);

@@ -12,33 +12,34 @@
  */
 #include <linux/smp.h>
 
-#include <asm/pkru.h>
-
 #include "epk.h"
+#include "trace.h"
 
 /**
- * epk_revoke_current() - close the keys of current that were revoked
- * @ctx: the context of current->mm
- * @ept: the EPT in which current runs, or runs once it is switched in
- * @seen: the last epoch whose revocations current has met
+ * epk_revoked_keys() - which keys of a thread are to be closed
+ * @ctx: the context of the thread's address space
+ * @pkru: the thread's PKRU
+ * @ept: its EPT
+ * @seen: the last epoch whose revocations it has met
  *
- * Context: interrupts off.
+ * Context: the thread does not run in user mode until its PKRU has them.
+ * Return: the access-disable bits of those keys.
  */
-void epk_revoke_current(struct epk_context *ctx, u32 ept, u32 seen)
+u32 epk_revoked_keys(struct epk_context *ctx, u32 pkru, u32 ept, u32 seen)
 {
-	u32 pkru = read_pkru(), deny = 0;
 	unsigned int pkey;
+	u32 deny = 0;
 
 	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++) {
 		if (!(pkru & epk_pkru_deny(pkey)) &&
 		    (s32)(READ_ONCE(ctx->revoked[ept][pkey]) - seen) > 0)
 			deny |= epk_pkru_deny(pkey);
 	}
-	if (!deny)
-		return;
-	/* First, so that a thread that this interrupts between RDPKRU and WRPKRU sees it. */
-	epk_table_count_revocation(ctx);
-	write_pkru(pkru | deny);
+	if (deny) {
+		epk_table_count_revocation(ctx);
+		trace_epk_revoke(ept, deny);
+	}
+	return deny;
 }
 
 static void revoke_cpu(void *ctx)
@@ -70,12 +71,11 @@ void epk_revoke(struct epk_context *ctx)
 	}
 	ctx->revoke_due = false;
 
-	/* Pairs with the acquire in thread_sched_in(). */
+	/* Pairs with the acquire in thread_meet_revocations(). */
 	smp_store_release(&ctx->epoch, epoch);
 	/*
-	 * A CPU that is not in the mask now enters it by a locked instruction
-	 * before it switches a thread in, which then sees the epoch.
+	 * On all CPUs: one that is about to switch to a thread of this context has
+	 * perhaps looked at the epoch already, but not changed its page tables yet.
 	 */
-	smp_mb();
-	on_each_cpu_mask(mm_cpumask(ctx->mm), revoke_cpu, ctx, true);
+	on_each_cpu(revoke_cpu, ctx, true);
 }

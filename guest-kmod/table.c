@@ -76,12 +76,6 @@ void epk_table_clear(struct epk_context *ctx, u32 index)
 	entry_write(ctx, index, (struct epk_entry) { .id = 0 });
 }
 
-/* The upper half of entry 0.  Its chunk exists from EPK_IOC_INIT on. */
-static atomic_t *revocations(struct epk_context *ctx)
-{
-	return (atomic_t *)&ctx->chunks[0]->table[0] + 1;
-}
-
 /**
  * epk_table_count_revocation() - let a thread see that a key of it was closed
  * @ctx: the context
@@ -90,16 +84,9 @@ static atomic_t *revocations(struct epk_context *ctx)
  */
 void epk_table_count_revocation(struct epk_context *ctx)
 {
-	atomic_inc(revocations(ctx));
-}
-
-/**
- * epk_table_revocations() - how often that was
- * @ctx: the context, locked
- */
-u32 epk_table_revocations(struct epk_context *ctx)
-{
-	return ctx->chunks[0] ? atomic_read(revocations(ctx)) : 0;
+	/* The upper half of entry 0, whose chunk exists from EPK_IOC_INIT on. */
+	atomic_inc((atomic_t *)&ctx->chunks[0]->table[0] + 1);
+	atomic_long_inc(&ctx->revocations);
 }
 
 /**

@@ -2,20 +2,23 @@
 /*
  * Threads: no thread ever runs user code in an EPT that it did not enter.
  *
- * A CPU's EPT belongs to the thread that runs there.  A thread that is switched
- * out in another than EPT 0 leaves it in the sched_switch probe; if it has a
- * record, its EPT is noted there and entered again when it is switched in.  A
- * thread without a record comes back in EPT 0.  The kernel itself runs in any
- * EPT: all its memory is mapped alike in each.
+ * A CPU's EPT belongs to the thread that runs there.  At each context switch the
+ * sched_switch probe notes where the old thread was, if that has a record, and
+ * takes the CPU to where the new one was; a thread without a record comes back
+ * in EPT 0.  The kernel itself runs in any EPT: all its memory is mapped alike in
+ * each.
  *
- * A record is reached only by its own thread, or for it on its CPU with
- * interrupts off: through the thread's preempt notifiers.  It dies in the
- * thread's own exit or exec.  It holds the file, and so the module.
+ * The records are in the threads' lists of preempt notifiers, for want of a better
+ * place.  Nobody calls them there: that would cost every thread more.  A record is
+ * reached only by its own thread, or for it by the CPU that switches to or from it
+ * with interrupts off.  It dies in the thread's own exit or exec.  It holds the
+ * file, and so the module.
  */
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/preempt.h>
 #include <linux/sched.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/tracepoint.h>
 
@@ -23,22 +26,6 @@
 #include <asm/pkru.h>
 
 #include "epk.h"
-
-/**
- * struct epk_thread - the record of a registered thread
- * @notifier: in the thread's list
- * @file: what it was registered with, referenced
- * @ctx: the file's context
- * @ept: the EPT to enter again when it is switched in, or 0
- * @seen: the last epoch of @ctx whose revocations it has met
- */
-struct epk_thread {
-	struct preempt_notifier notifier;
-	struct file *file;
-	struct epk_context *ctx;
-	u32 ept;
-	u32 seen;
-};
 
 DEFINE_PER_CPU(unsigned long, epk_rescues);
 
@@ -60,36 +47,11 @@ invalid:
 	return false;
 }
 
-/* Interrupts are off: epk_thread_revoke() may come by one. */
-static void thread_meet_revocations(struct epk_thread *thread)
-{
-	/* Pairs with the release in epk_revoke(). */
-	u32 epoch = smp_load_acquire(&thread->ctx->epoch);
-
-	if (likely(thread->seen == epoch))
-		return;
-	epk_revoke_current(thread->ctx, thread->ept ?: epk_current_ept(), thread->seen);
-	thread->seen = epoch;
-}
-
+/* If KVM in this guest calls notifiers: there is nothing to do. */
 static void thread_sched_in(struct preempt_notifier *notifier, int cpu)
 {
-	struct epk_thread *thread = container_of(notifier, struct epk_thread, notifier);
-	unsigned long flags;
-
-	if (unlikely(thread->seen != READ_ONCE(thread->ctx->epoch))) {
-		local_irq_save(flags);
-		thread_meet_revocations(thread);
-		local_irq_restore(flags);
-	}
-	if (!thread->ept)
-		return;
-	/* If its EPT was destroyed meanwhile, it goes on in EPT 0. */
-	epk_vmfunc(thread->ept);
-	thread->ept = 0;
 }
 
-/* Too late for a switched-out thread: another already waits.  See the probe. */
 static void thread_sched_out(struct preempt_notifier *notifier, struct task_struct *next)
 {
 }
@@ -99,8 +61,14 @@ static struct preempt_ops thread_ops = {
 	.sched_out = thread_sched_out,
 };
 
-/* For current, or for the thread that this CPU is about to switch out. */
-static struct epk_thread *thread_find(struct task_struct *task)
+/**
+ * epk_thread_find() - the record of a thread
+ * @task: current, or the thread that this CPU is about to switch out
+ *
+ * Context: preemption disabled.
+ * Return: the record, or NULL if it is not registered.
+ */
+struct epk_thread *epk_thread_find(struct task_struct *task)
 {
 	struct preempt_notifier *notifier;
 
@@ -112,6 +80,19 @@ static struct epk_thread *thread_find(struct task_struct *task)
 	return NULL;
 }
 
+/* Which keys of a thread in @ept are to be closed, from the last time on. */
+static u32 thread_meet_revocations(struct epk_thread *thread, u32 pkru, u32 ept)
+{
+	/* Pairs with the release in epk_revoke(). */
+	u32 epoch = smp_load_acquire(&thread->ctx->epoch), deny;
+
+	if (likely(thread->seen == epoch))
+		return 0;
+	deny = epk_revoked_keys(thread->ctx, pkru, ept, thread->seen);
+	thread->seen = epoch;
+	return deny;
+}
+
 /**
  * epk_thread_revoke() - close the keys of current that @ctx has revoked
  * @ctx: a context, in the middle of epk_revoke()
@@ -120,37 +101,54 @@ static struct epk_thread *thread_find(struct task_struct *task)
  */
 void epk_thread_revoke(struct epk_context *ctx)
 {
+	u32 ept = epk_current_ept(), pkru = read_pkru(), deny;
 	struct epk_thread *thread;
 
 	lockdep_assert_irqs_disabled();
 
 	if (current->mm != ctx->mm)
 		return;
-	thread = thread_find(current);
+	thread = epk_thread_find(current);
 	if (thread)
-		thread_meet_revocations(thread);
+		deny = thread_meet_revocations(thread, pkru, ept);
 	else
-		epk_revoke_current(ctx, epk_current_ept(), READ_ONCE(ctx->epoch) - 1);
+		deny = epk_revoked_keys(ctx, pkru, ept, READ_ONCE(ctx->epoch) - 1);
+	if (deny)
+		write_pkru(pkru | deny);
 }
 
-static noinline void thread_rescue(struct task_struct *prev, u32 ept)
+/* @ept: where the CPU is, and so @prev. */
+static noinline void thread_switch(struct task_struct *prev, struct task_struct *next, u32 ept)
 {
-	struct epk_thread *thread = thread_find(prev);
+	struct epk_thread *thread;
+	u32 target = 0;
 
-	if (thread)
-		thread->ept = ept;
-	epk_vmfunc(0);
-	this_cpu_inc(epk_rescues);
+	if (ept) {
+		this_cpu_inc(epk_rescues);
+		thread = epk_thread_find(prev);
+		if (thread)
+			thread->ept = ept;
+	}
+	thread = epk_thread_find(next);
+	if (thread) {
+		target = thread->ept;
+		thread->ept = 0;
+		/* Loaded from there after this. */
+		next->thread.pkru |= thread_meet_revocations(thread, next->thread.pkru, target);
+	}
+	/* If its EPT was destroyed meanwhile, it goes on in EPT 0. */
+	if (target != ept && !epk_vmfunc(target))
+		epk_vmfunc(0);
 }
 
 /* On prev's stack, the run queue locked: every context switch pays for this. */
-static void probe_switch(void *data, bool preempt, struct task_struct *prev,
+static void probe_switch(void *identity, bool preempt, struct task_struct *prev,
 			 struct task_struct *next, unsigned int prev_state)
 {
-	u32 ept = epk_current_ept();
+	u32 ept = READ_ONCE(((const struct kvm_epk_identity *)identity)->ept);
 
-	if (unlikely(ept))
-		thread_rescue(prev, ept);
+	if (unlikely(ept || !hlist_empty(&next->preempt_notifiers)))
+		thread_switch(prev, next, ept);
 }
 
 /* Current is about to be no thread of its context any more. */
@@ -162,9 +160,9 @@ static void thread_drop(void)
 	if (epk_current_ept())
 		epk_vmfunc(0);
 	local_irq_disable();
-	thread = thread_find(current);
+	thread = epk_thread_find(current);
 	if (thread)
-		preempt_notifier_unregister(&thread->notifier);
+		hlist_del(&thread->notifier.link);
 	local_irq_enable();
 	preempt_enable();
 
@@ -198,9 +196,21 @@ static void probe_newtask(void *data, struct task_struct *task, unsigned long cl
 		task->thread.pkru |= epk_context_pkru_deny(task->mm);
 }
 
+static void probe_signal(void *data, int sig, struct kernel_siginfo *info, struct k_sigaction *ka)
+{
+	struct epk_thread *thread;
+
+	if (ka->sa.sa_handler == SIG_DFL || ka->sa.sa_handler == SIG_IGN)
+		return;
+	thread = epk_thread_find(current);
+	if (thread && thread->signals)
+		epk_signal_deliver(thread);
+}
+
 static struct probe {
 	const char *name;
 	void *func;
+	void *data;
 	struct tracepoint *tp;
 	bool registered;
 } probes[] = {
@@ -208,6 +218,7 @@ static struct probe {
 	{ .name = "sched_process_exit", .func = probe_exit },
 	{ .name = "sched_process_exec", .func = probe_exec },
 	{ .name = "task_newtask", .func = probe_newtask },
+	{ .name = "signal_deliver", .func = probe_signal },
 };
 
 static void probe_find(struct tracepoint *tp, void *data)
@@ -221,15 +232,18 @@ static void probe_find(struct tracepoint *tp, void *data)
 /**
  * epk_thread_register() - let the EPT of current survive context switches
  * @file: an open /dev/epk of current's address space
+ * @signals: see EPK_THREAD_SIGNALS
  *
  * Registering twice is fine.
  *
- * Return: 0, -ENOMEM.
+ * Return: 0, -EOPNOTSUPP, -ENOMEM.
  */
-int epk_thread_register(struct file *file)
+int epk_thread_register(struct file *file, bool signals)
 {
 	struct epk_thread *thread, *old;
 
+	if (signals && !epk_guards_signals())
+		return -EOPNOTSUPP;
 	thread = kzalloc(sizeof(*thread), GFP_KERNEL_ACCOUNT);
 	if (!thread)
 		return -ENOMEM;
@@ -238,12 +252,15 @@ int epk_thread_register(struct file *file)
 	/* Against epk_thread_revoke(), which walks the same list. */
 	preempt_disable();
 	local_irq_disable();
-	old = thread_find(current);
+	old = epk_thread_find(current);
 	if (!old) {
+		thread->signals = signals;
 		thread->file = get_file(file);
 		thread->ctx = file->private_data;
 		thread->seen = READ_ONCE(thread->ctx->epoch);
-		preempt_notifier_register(&thread->notifier);
+		hlist_add_head(&thread->notifier.link, &current->preempt_notifiers);
+	} else if (signals) {
+		old->signals = true;
 	}
 	local_irq_enable();
 	preempt_enable();
@@ -278,10 +295,11 @@ int epk_threads_init(void)
 	struct probe *probe;
 	int ret;
 
-	preempt_notifier_inc();
+	/* Handed over, so that the probe of each context switch need not look for it. */
+	probes[0].data = (void *)epk_host.identity;
 	for (probe = probes; probe < probes + ARRAY_SIZE(probes); probe++) {
 		for_each_kernel_tracepoint(probe_find, probe);
-		ret = probe->tp ? tracepoint_probe_register(probe->tp, probe->func, NULL) :
+		ret = probe->tp ? tracepoint_probe_register(probe->tp, probe->func, probe->data) :
 				  -ENODEV;
 		if (ret) {
 			epk_threads_exit();
@@ -301,9 +319,8 @@ void epk_threads_exit(void)
 
 	for (probe = probes; probe < probes + ARRAY_SIZE(probes); probe++) {
 		if (probe->registered)
-			tracepoint_probe_unregister(probe->tp, probe->func, NULL);
+			tracepoint_probe_unregister(probe->tp, probe->func, probe->data);
 		probe->registered = false;
 	}
 	tracepoint_synchronize_unregister();
-	preempt_notifier_dec();
 }

@@ -65,15 +65,29 @@ static void init_arguments(void)
 	FAILS(ioctl(fd, EPK_IOC_INIT, &arg), EINVAL);
 	arg = good, arg.pkeys = 1u << 16 | 2;
 	FAILS(ioctl(fd, EPK_IOC_INIT, &arg), EINVAL);
-	REQUIRE(pkey_free(15) == 0);
-	arg = good, arg.pkeys = 1u << 15;
-	FAILS(ioctl(fd, EPK_IOC_INIT, &arg), EINVAL);
-	REQUIRE(pkey_alloc(0, PKEY_DISABLE_ACCESS) == 15);
 	/* All right, but for this address space having a context already. */
 	arg = good;
 	FAILS(ioctl(fd, EPK_IOC_INIT, &arg), EBUSY);
 	close(fd);
 	FAILS(ioctl(dev.fd, EPK_IOC_INIT, &arg), EBUSY);
+}
+
+/* A key that the process does not have; the module keeps the parent from freeing one. */
+static void init_without_key(void)
+{
+	struct epk_init arg = { .version = EPK_ABI_VERSION, .pkeys = 1u << 15 };
+	pid_t pid = fork();
+	int status, fd;
+
+	REQUIRE(pid >= 0);
+	if (!pid) {
+		fd = open(EPK_DEVICE, O_RDWR);
+		if (pkey_free(15))
+			_exit(2);
+		_exit(ioctl(fd, EPK_IOC_INIT, &arg) != -1 || errno != EINVAL);
+	}
+	CHECK(waitpid(pid, &status, 0) == pid);
+	CHECK_EQ(status, 0);
 }
 
 static void alloc_arguments(void)
@@ -318,11 +332,12 @@ int main(void)
 
 	before_init();
 	init_arguments();
+	init_without_key();
 	alloc_arguments();
 	free_arguments(id);
 	move_arguments(id);
 	mmap_arguments(id);
-	FAILS(ioctl(dev.fd, EPK_IOC_THREAD, 1), EINVAL);
+	FAILS(ioctl(dev.fd, EPK_IOC_THREAD, 2), EINVAL);
 	FAILS(ioctl(dev.fd, EPK_IOC_STATS, NULL), EFAULT);
 	FAILS(ioctl(dev.fd, _IO('E', 0xef), NULL), ENOTTY);
 	FAILS(ioctl(dev.fd, 0, NULL), ENOTTY);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Threads that allocate, free, map, unmap, protect, move and touch the same
- * domains in any order.  Whatever each call answers, nothing is left behind,
+ * Threads that allocate, free, map, unmap, protect, move, evict, populate and
+ * touch the same domains in any order.  Whatever each call answers, nothing is left behind,
  * a fresh page is zero, and no page shows up in two places.  Argument: seed;
  * default 1.
  */
@@ -37,7 +37,7 @@ static void step(uint64_t *state)
 	char *page = area + rnd(state) % AREA_PAGES * 4096;
 	int got[3];
 
-	switch (rnd(state) % 10) {
+	switch (rnd(state) % 14) {
 	case 0:
 		if (slot + num <= NR_IDS && !epk_device_alloc(&dev, num, got))
 			memcpy(ids + slot, got, num * sizeof(int));
@@ -68,6 +68,28 @@ static void step(uint64_t *state)
 			break;
 		mmap(page, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 		break;
+	case 7:
+		epk_device_move(&dev, ids[slot], rnd(state) % 4);
+		break;
+	case 8:
+		epk_device_move(&dev, ids[slot], EPK_EPT_NONE);
+		break;
+	case 9: {
+		/* Two at once, which may change places. */
+		struct epk_move list[2] = {
+			{ .id = ids[slot], .ept = rnd(state) % 4 },
+			{ .id = ids[rnd(state) % NR_IDS], .ept = EPK_EPT_ANY },
+		};
+
+		epk_device_moves(&dev, 2, list);
+		break;
+	}
+	case 10: {
+		struct epk_range range = { (uintptr_t)page, 4096 };
+
+		ioctl(dev.fd, EPK_IOC_POPULATE, &range);
+		break;
+	}
 	default:
 		epk_device_enter(&dev, area_ids[where]);
 		EPK_TRY({

@@ -136,6 +136,47 @@ struct epk_moves {
 #define EPK_MOVES_MAX		1024
 
 /**
+ * struct epk_range - argument of EPK_IOC_POPULATE
+ * @addr: first byte, on a page boundary
+ * @len: bytes, whole pages
+ *
+ * Gives domain memory its pages before they are touched; MAP_POPULATE and
+ * MADV_POPULATE_WRITE cannot.  EINVAL: not whole pages, or something else or an
+ * evicted domain lies there; ENOMEM: nothing is mapped there, or no memory; EINTR: a
+ * fatal signal.  What it has done when it fails stays.
+ */
+struct epk_range {
+	__u64 addr;
+	__u64 len;
+};
+
+/**
+ * struct epk_attach - argument of EPK_IOC_ATTACH
+ * @addr: start of a mapping of a domain that has not been touched yet
+ * @offset: byte in the file, on a page boundary
+ * @fd: a memfd, open for reading and writing, with the seals F_SEAL_SHRINK and
+ *	F_SEAL_FUTURE_WRITE
+ * @flags: zero
+ *
+ * The whole mapping shows the file from @offset on, in place of zeroed pages; so
+ * do other domains that it is attached to, in this process and others.  The
+ * seals keep its pages from going away under the domain, by ftruncate() or by
+ * punching holes, and let nobody else write to it.  Files that cannot be sealed
+ * cannot be attached.
+ *
+ * Errors: EBADF; EACCES not open for both; EOPNOTSUPP no memfd; EPERM a seal
+ * lacks, or F_SEAL_WRITE is there; EINVAL @offset, @flags, not the start of a whole
+ * mapping of a domain with a place, or the file ends before it; EBUSY touched or
+ * attached already; ENOSPC the window has no slot left; ENOMEM; EINTR.
+ */
+struct epk_attach {
+	__u64 addr;
+	__u64 offset;
+	__s32 fd;
+	__u32 flags;
+};
+
+/**
  * struct epk_stats - answer of EPK_IOC_STATS
  * @domains: domains of this context
  * @epts: EPTs that hold at least one domain of this context
@@ -170,13 +211,48 @@ struct epk_stats {
 	__u64 rsvd[3];
 };
 
+/*
+ * Any thread's signal handler starts with every key but 0 closed, in the EPT
+ * that was interrupted; sigreturn restores PKRU from the frame in user memory and
+ * stays in the EPT in which the handler ended.
+ *
+ * With EPK_THREAD_SIGNALS the module remembers what was interrupted.  The handler
+ * starts in EPT 0, and sigreturn gives back exactly the EPT and the keys of the
+ * context that were held, less those revoked meanwhile, whatever the frame says.
+ * A sigreturn to a stack pointer that no signal has interrupted gives EPT 0 and
+ * no key; so does one behind more than 16 nested signals.  A handler that is left
+ * by siglongjmp() leaves the thread in EPT 0 with no key: the program closes and
+ * opens what it wants from there.  EOPNOTSUPP where the kernel has no kprobes.
+ */
+#define EPK_THREAD_SIGNALS	1ul
+
+/**
+ * struct epk_resume - argument of EPK_IOC_RESUME, in a signal handler
+ * @ept: the EPT in which the interrupted code goes on
+ * @pkru: of the context's keys, what it has open there
+ *
+ * Changes what sigreturn gives to the code that the innermost signal
+ * interrupted.  ENOENT if the thread has no EPK_THREAD_SIGNALS or is in no
+ * handler; EINVAL for a wrong EPT.
+ */
+struct epk_resume {
+	__u32 ept;
+	__u32 pkru;
+};
+
 #define EPK_IOC_INIT		_IOWR('E', 0xe0, struct epk_init)
 #define EPK_IOC_ALLOC		_IOWR('E', 0xe1, struct epk_domains)
 #define EPK_IOC_FREE		_IOW('E', 0xe2, struct epk_domains)
-/* Registers the calling thread, so that its EPT survives a context switch. */
+/*
+ * Registers the calling thread, so that its EPT survives a context switch.  The
+ * argument is 0 or EPK_THREAD_SIGNALS, which a thread can add later.
+ */
 #define EPK_IOC_THREAD		_IO('E', 0xe3)
 #define EPK_IOC_STATS		_IOR('E', 0xe4, struct epk_stats)
 #define EPK_IOC_MOVE		_IOW('E', 0xe5, struct epk_moves)
+#define EPK_IOC_RESUME		_IOW('E', 0xe6, struct epk_resume)
+#define EPK_IOC_POPULATE	_IOW('E', 0xe7, struct epk_range)
+#define EPK_IOC_ATTACH		_IOW('E', 0xe8, struct epk_attach)
 
 /*
  * Offsets for mmap(MAP_SHARED) of the device.  The table and the identity

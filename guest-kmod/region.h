@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The mappings of a domain, for the files that deal with them.
+ */
+#ifndef EPK_REGION_H
+#define EPK_REGION_H
+
+#include <linux/kref.h>
+#include <linux/mm.h>
+#include <linux/xarray.h>
+
+#include "epk.h"
+
+/* A domain's offsets are 2^40 bytes apart. */
+#define REGION_PAGE_BITS	(40 - PAGE_SHIFT)
+#define REGION_PAGES		BIT(REGION_PAGE_BITS)
+#define REGION_PAGE_MASK	(REGION_PAGES - 1)
+
+/**
+ * struct epk_region - the memory of one mmap() of a domain
+ * @ref: one for each VMA that it was split into
+ * @node: in the domain's list, under the context's lock
+ * @ctx: the context, kept by each VMA's file
+ * @start: first address; VMAs do not move, see vma_in_place()
+ * @end: the address behind it
+ * @ept: the domain's EPT or EPK_EPT_NONE; changes under the mmap lock, held for
+ *	writing
+ * @dead: the domain was freed; changes likewise
+ * @file: the file whose pages these are, or NULL; changes likewise
+ * @pages: page index from @start -> page
+ */
+struct epk_region {
+	struct kref ref;
+	struct list_head node;
+	struct epk_context *ctx;
+	unsigned long start;
+	unsigned long end;
+	u16 ept;
+	bool dead;
+	struct file *file;
+	struct xarray pages;
+};
+
+static inline pgoff_t vma_first_page(const struct vm_area_struct *vma)
+{
+	return vma->vm_pgoff & REGION_PAGE_MASK;
+}
+
+/*
+ * The VMAs of a region share its range between them: each owns the pages at
+ * its addresses.  A VMA elsewhere is one that mremap() made and is about to
+ * take back; its pages are not its own.
+ */
+static inline bool vma_in_place(const struct vm_area_struct *vma)
+{
+	const struct epk_region *region = vma->vm_private_data;
+
+	return vma->vm_start - region->start == vma_first_page(vma) << PAGE_SHIFT;
+}
+
+int epk_region_map(struct vm_area_struct *vma, unsigned long start, unsigned long end,
+		   bool create);
+
+extern const struct vm_operations_struct epk_domain_vm_ops;
+
+#endif /* EPK_REGION_H */

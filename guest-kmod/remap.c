@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Taking the pages of a domain out of the page tables, and mapping them again at
+ * another place.  The mmap lock is held for writing, so that no fault maps one
+ * meanwhile.
+ */
+#include <linux/sched.h>
+
+#include "epk.h"
+#include "region.h"
+
+/* The VMAs that are left of a region, in order; NULL after the last. */
+static struct vm_area_struct *region_vma(const struct epk_region *region, unsigned long addr)
+{
+	struct vm_area_struct *vma;
+
+	for (; addr < region->end; addr = vma->vm_end) {
+		vma = find_vma(region->ctx->mm, addr);
+		if (!vma || vma->vm_start >= region->end)
+			break;
+		if (vma->vm_ops == &epk_domain_vm_ops && vma->vm_private_data == region)
+			return vma;
+	}
+	return NULL;
+}
+
+#define for_each_region_vma(vma, region)					\
+	for (vma = region_vma(region, (region)->start); vma;			\
+	     vma = region_vma(region, vma->vm_end))
+
+static void region_zap(struct epk_region *region)
+{
+	struct vm_area_struct *vma;
+
+	if (xa_empty(&region->pages))
+		return;
+	for_each_region_vma(vma, region) {
+		zap_vma_ptes(vma, vma->vm_start, vma->vm_end - vma->vm_start);
+		cond_resched();
+	}
+}
+
+/**
+ * epk_domain_unmap() - take a domain that is about to go out of the page tables
+ * @ctx: the context, locked, and its mm locked for writing
+ * @domain: one of its domains
+ */
+void epk_domain_unmap(struct epk_context *ctx, struct epk_domain *domain)
+{
+	struct epk_region *region, *next;
+
+	lockdep_assert_held_write(&ctx->mm->mmap_lock);
+	lockdep_assert_held(&ctx->lock);
+
+	list_for_each_entry_safe(region, next, &domain->regions, node) {
+		region->dead = true;
+		list_del_init(&region->node);
+		region_zap(region);
+	}
+}
+
+/**
+ * epk_domain_zap() - take a domain that moves out of the page tables
+ * @ctx: the context, locked, and its mm locked for writing
+ * @domain: one of its domains
+ *
+ * No TLB knows its pages any more when this returns.
+ */
+void epk_domain_zap(struct epk_context *ctx, struct epk_domain *domain)
+{
+	struct epk_region *region;
+
+	lockdep_assert_held_write(&ctx->mm->mmap_lock);
+	lockdep_assert_held(&ctx->lock);
+
+	list_for_each_entry(region, &domain->regions, node)
+		region_zap(region);
+}
+
+/**
+ * epk_domain_fits() - can the window of an EPT show all pages of a domain
+ * @domain: the domain, its context locked
+ * @ept: index of an EPT that the context holds
+ *
+ * Slots of the window that are free are filled for it.
+ */
+bool epk_domain_fits(struct epk_domain *domain, unsigned int ept)
+{
+	struct epk_region *region;
+	unsigned long index, alias;
+	struct page *page;
+
+	list_for_each_entry(region, &domain->regions, node) {
+		xa_for_each(&region->pages, index, page) {
+			if (epk_ept_alias(ept, page_to_pfn(page), &alias))
+				return false;
+		}
+	}
+	return true;
+}
+
+struct remap {
+	struct epk_region *region;
+	struct mm_struct *mm;
+	pgprot_t prot;
+};
+
+static int pte_remap(pte_t *pte, unsigned long addr, void *data)
+{
+	struct remap *remap = data;
+	struct epk_region *region = remap->region;
+	struct page *page = xa_load(&region->pages, (addr - region->start) >> PAGE_SHIFT);
+	unsigned long alias;
+
+	/* What does not get mapped here is mapped when it is touched. */
+	if (page && pte_none(*pte) &&
+	    !epk_ept_alias_known(region->ept, page_to_pfn(page), &alias))
+		set_pte_at(remap->mm, addr, pte, pte_mkspecial(pfn_pte(alias, remap->prot)));
+	return 0;
+}
+
+/**
+ * epk_region_map() - write PTEs for the pages that a region has
+ * @vma: one of its VMAs
+ * @start: first address in it
+ * @end: the address behind the last
+ * @create: make page tables where they are missing
+ *
+ * Return: 0, -ENOMEM.
+ */
+int epk_region_map(struct vm_area_struct *vma, unsigned long start, unsigned long end,
+		   bool create)
+{
+	struct remap remap = {
+		.region = vma->vm_private_data, .mm = vma->vm_mm, .prot = vma->vm_page_prot,
+	};
+
+	if (create)
+		return apply_to_page_range(vma->vm_mm, start, end - start, pte_remap, &remap);
+	return apply_to_existing_page_range(vma->vm_mm, start, end - start, pte_remap, &remap);
+}
+
+static void vma_set_pkey(struct vm_area_struct *vma, u8 pkey)
+{
+	unsigned long key = (unsigned long)pkey << VM_PKEY_SHIFT;
+
+	epk_vm_flags_clear(vma, ARCH_VM_PKEY_FLAGS);
+	epk_vm_flags_set(vma, key);
+	/* The rest of it may be mprotect()'s. */
+	pgprot_val(vma->vm_page_prot) &= ~_PAGE_PKEY_MASK;
+	pgprot_val(vma->vm_page_prot) |= pgprot_val(vm_get_page_prot(key)) & _PAGE_PKEY_MASK;
+}
+
+/**
+ * epk_domain_map() - map the pages of a domain at its new place
+ * @ctx: the context, locked, and its mm locked for writing
+ * @domain: one of its domains, after epk_domain_zap(), its new place set
+ */
+void epk_domain_map(struct epk_context *ctx, struct epk_domain *domain)
+{
+	struct epk_region *region;
+	struct vm_area_struct *vma;
+
+	lockdep_assert_held_write(&ctx->mm->mmap_lock);
+	lockdep_assert_held(&ctx->lock);
+
+	list_for_each_entry(region, &domain->regions, node) {
+		region->ept = domain->ept;
+		for_each_region_vma(vma, region) {
+			vma_set_pkey(vma, domain->pkey);
+			if (domain->pkey && !xa_empty(&region->pages))
+				epk_region_map(vma, vma->vm_start, vma->vm_end, false);
+			cond_resched();
+		}
+	}
+}

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Signals that interrupt a thread which holds a domain: what the handler can
+ * reach, what it can change, and what the interrupted code gets back; frames
+ * that are forged, and handlers that never return.
+ */
+#include "epk_test.h"
+
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+
+#define ALTSTACK_BYTES	65536
+
+static struct epk_device dev;
+static int ids[30], inner_id;
+static volatile uint32_t *secret, *inner;
+static uint32_t held;		/* PKRU with the key of ids[15] open */
+
+static volatile int handled, handler_ept;
+static volatile uint32_t handler_pkru;
+static void (*volatile in_handler)(ucontext_t *uc);
+
+static void handler(int sig, siginfo_t *info, void *context)
+{
+	(void)sig;
+	(void)info;
+	handler_ept = dev.identity->ept;
+	handler_pkru = epk_rdpkru();
+	handled++;
+	if (in_handler)
+		in_handler(context);
+}
+
+static void handle(int sig, int flags)
+{
+	struct sigaction sa = { .sa_sigaction = handler, .sa_flags = SA_SIGINFO | flags };
+
+	CHECK_EQ(sigaction(sig, &sa, NULL), 0);
+}
+
+/* Where PKRU lies in a signal frame. */
+static uint32_t *frame_pkru(ucontext_t *uc)
+{
+	unsigned int size, offset, c, d;
+
+	__cpuid_count(0xd, 9, size, offset, c, d);
+	return (uint32_t *)((char *)uc->uc_mcontext.fpregs + offset);
+}
+
+/* Interrupt code that holds ids[15] in EPT 1, and say whether it still does. */
+static void interrupt(void (*inside)(ucontext_t *uc))
+{
+	int before = handled;
+
+	in_handler = inside;
+	epk_device_enter(&dev, ids[15]);
+	raise(SIGUSR1);
+	CHECK_EQ(handled, before + 1);
+	CHECK_EQ(handler_pkru & EPK_PKRU_DENY_ALL, EPK_PKRU_DENY_ALL);
+}
+
+static void still_held(int line)
+{
+	epk_check(dev.identity->ept == 1, __FILE__, line, "in its EPT", "");
+	epk_check(epk_rdpkru() == held, __FILE__, line, "with its keys", "");
+	epk_check(EPK_TRY((void)*secret) == 0, __FILE__, line, "reads its domain", "");
+	epk_device_enter(&dev, 0);
+}
+
+static void nothing(ucontext_t *uc)
+{
+	(void)uc;
+	/* EPT 1 is one VMFUNC away; the key is closed there. */
+	CHECK_EQ(EPK_TRY((void)*secret), SIGSEGV);
+	epk_vmfunc(1);
+	CHECK_EQ(EPK_TRY((void)*secret), SIGSEGV);
+	CHECK_EQ(epk_try_code, SEGV_PKUERR);
+}
+
+static void other_domain(ucontext_t *uc)
+{
+	(void)uc;
+	epk_device_enter(&dev, inner_id);
+	*inner = 1;
+}
+
+static void forge(ucontext_t *uc)
+{
+	CHECK_EQ(*frame_pkru(uc), held);
+	*frame_pkru(uc) = 0;
+}
+
+/* What every thread has: the handler starts with nothing, PKRU comes from the frame. */
+static void plain(void)
+{
+	interrupt(NULL);
+	CHECK_EQ(handler_ept, 1);
+	still_held(__LINE__);
+	interrupt(other_domain);
+	CHECK_EQ(dev.identity->ept, 2);
+	CHECK_EQ(epk_rdpkru(), held);
+	epk_device_enter(&dev, 0);
+	/* The contrast to forged() below: a forged frame gains every key. */
+	interrupt(forge);
+	CHECK_EQ(epk_rdpkru(), 0);
+	epk_device_enter(&dev, 0);
+}
+
+static void exact(void)
+{
+	interrupt(nothing);
+	CHECK_EQ(handler_ept, 0);
+	still_held(__LINE__);
+	interrupt(other_domain);
+	still_held(__LINE__);
+	interrupt(forge);
+	still_held(__LINE__);
+	/* Keys of EPT 0 by the same rule. */
+	in_handler = other_domain;
+	epk_device_enter(&dev, ids[0]);
+	raise(SIGUSR1);
+	CHECK_EQ(dev.identity->ept, 0);
+	CHECK_EQ(epk_rdpkru(), EPK_PKRU_ALLOW(dev.table[EPK_ID_INDEX(ids[0])].pkey));
+	epk_device_enter(&dev, 0);
+}
+
+static void resume(ucontext_t *uc)
+{
+	struct epk_resume arg = { .ept = 2, .pkru = EPK_PKRU_ALLOW(5) };
+
+	(void)uc;
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_RESUME, &arg), 0);
+	arg.ept = dev.init.nr_epts;
+	CHECK(ioctl(dev.fd, EPK_IOC_RESUME, &arg) == -1 && errno == EINVAL);
+}
+
+static void resumed(void)
+{
+	struct epk_resume arg = { .ept = 2 };
+
+	interrupt(resume);
+	CHECK_EQ(dev.identity->ept, 2);
+	CHECK_EQ(epk_rdpkru(), EPK_PKRU_ALLOW(5));
+	epk_device_enter(&dev, 0);
+	CHECK(ioctl(dev.fd, EPK_IOC_RESUME, &arg) == -1 && errno == ENOENT);
+}
+
+/* The domain goes while the handler runs, and another comes in its place. */
+static void replace(ucontext_t *uc)
+{
+	struct epk_entry was = epk_device_entry(&dev, ids[15]);
+	struct epk_move list[2] = {
+		{ .id = ids[15], .ept = 20 },
+		{ .id = inner_id, .ept = was.ept, .pkey = was.pkey },
+	};
+
+	(void)uc;
+	CHECK_EQ(epk_device_moves(&dev, 2, list), 0);
+}
+
+static void replaced(void)
+{
+	struct epk_entry was = epk_device_entry(&dev, ids[15]);
+	struct epk_move list[2] = {
+		{ .id = inner_id, .ept = 2 },
+		{ .id = ids[15], .ept = was.ept, .pkey = was.pkey },
+	};
+
+	interrupt(replace);
+	CHECK_EQ(dev.identity->ept, was.ept);
+	CHECK_EQ(EPK_TRY((void)*inner), SIGSEGV);
+	CHECK_EQ(epk_try_code, SEGV_PKUERR);
+	CHECK_EQ(epk_rdpkru() & EPK_PKRU_DENY_ALL, EPK_PKRU_DENY_ALL);
+	epk_device_enter(&dev, 0);
+	CHECK_EQ(epk_device_moves(&dev, 2, list), 0);
+}
+
+/* A frame that no signal made: all its registers are the attacker's choice. */
+static sigjmp_buf forged_env;
+static char forged_stack[65536] __attribute__((aligned(16)));
+
+static void forged_arrival(void)
+{
+	siglongjmp(forged_env, 1);
+}
+
+static void forged_return(ucontext_t *uc)
+{
+	static ucontext_t copy;
+
+	copy = *uc;
+	copy.uc_mcontext.gregs[REG_RSP] = (greg_t)(forged_stack + sizeof(forged_stack) - 8);
+	copy.uc_mcontext.gregs[REG_RIP] = (greg_t)forged_arrival;
+	*frame_pkru(&copy) = 0;
+	asm volatile("movq %0, %%rsp\n\tmovl %1, %%eax\n\tsyscall\n\tud2"
+		     : : "r"(&copy), "i"(SYS_rt_sigreturn) : "memory");
+	__builtin_unreachable();
+}
+
+static void forged(bool guarded)
+{
+	if (!sigsetjmp(forged_env, 1)) {
+		interrupt(forged_return);
+		CHECK(!"a forged frame returns to where it says");
+	}
+	if (guarded) {
+		CHECK_EQ(dev.identity->ept, 0);
+		CHECK_EQ(epk_rdpkru() & EPK_PKRU_DENY_ALL, EPK_PKRU_DENY_ALL);
+	} else {
+		CHECK_EQ(epk_rdpkru(), 0);
+	}
+	epk_device_enter(&dev, 0);
+}
+
+static sigjmp_buf jump_env;
+
+static void jump(ucontext_t *uc)
+{
+	(void)uc;
+	siglongjmp(jump_env, 1);
+}
+
+/* siglongjmp() leaves nothing held, and does not confuse the signals after it. */
+static void jumps(void)
+{
+	volatile int i;
+
+	for (i = 0; i < 40; i++) {
+		if (!sigsetjmp(jump_env, 1)) {
+			interrupt(jump);
+			CHECK(!"siglongjmp returns elsewhere");
+		}
+		CHECK_EQ(dev.identity->ept, 0);
+		CHECK_EQ(epk_rdpkru() & EPK_PKRU_DENY_ALL, EPK_PKRU_DENY_ALL);
+	}
+	interrupt(other_domain);
+	still_held(__LINE__);
+}
+
+/* Handlers in handlers, each of which holds a domain when the next one comes. */
+static volatile int depth, good, empty;
+
+static void nest(ucontext_t *uc)
+{
+	(void)uc;
+	if (!--depth)
+		return;
+	epk_device_enter(&dev, ids[15]);
+	raise(SIGUSR1);
+	if (dev.identity->ept == 1 && epk_rdpkru() == held)
+		good++;
+	if (dev.identity->ept == 0 && !(~epk_rdpkru() & EPK_PKRU_DENY_ALL))
+		empty++;
+}
+
+static void nested(void)
+{
+	depth = 10;
+	handle(SIGUSR1, SA_NODEFER);
+	in_handler = nest;
+	epk_device_enter(&dev, ids[15]);
+	raise(SIGUSR1);
+	still_held(__LINE__);
+	CHECK_EQ(good, 9);
+
+	/* More than are remembered: the outermost get nothing back. */
+	depth = 20, good = 0;
+	epk_device_enter(&dev, ids[15]);
+	raise(SIGUSR1);
+	CHECK_EQ(good, 16);
+	CHECK_EQ(empty, 3);
+	CHECK_EQ(dev.identity->ept, 0);
+	CHECK_EQ(epk_rdpkru() & EPK_PKRU_DENY_ALL, EPK_PKRU_DENY_ALL);
+	handle(SIGUSR1, 0);
+}
+
+static void altstack(void)
+{
+	stack_t stack = { .ss_sp = malloc(ALTSTACK_BYTES), .ss_size = ALTSTACK_BYTES };
+	stack_t none = { .ss_flags = SS_DISABLE };
+
+	CHECK_EQ(sigaltstack(&stack, NULL), 0);
+	handle(SIGUSR1, SA_ONSTACK);
+	exact();
+	jumps();
+	CHECK_EQ(sigaltstack(&none, NULL), 0);
+	handle(SIGUSR1, 0);
+	free(stack.ss_sp);
+}
+
+int main(void)
+{
+	epk_device_open(&dev);
+	REQUIRE(epk_device_alloc(&dev, 30, ids) == 0);
+	REQUIRE(epk_device_alloc(&dev, 1, &inner_id) == 0);
+	CHECK_EQ(epk_device_move(&dev, inner_id, 2), 0);
+	secret = epk_device_map(&dev, ids[15], 4096);
+	inner = epk_device_map(&dev, inner_id, 4096);
+	REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
+	held = EPK_PKRU_ALLOW(dev.table[EPK_ID_INDEX(ids[15])].pkey);
+	handle(SIGUSR1, 0);
+
+	plain();
+	forged(false);
+	if (ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS) && errno == EOPNOTSUPP)
+		EPK_SKIP("the kernel has no kprobes");
+	exact();
+	resumed();
+	replaced();
+	forged(true);
+	jumps();
+	nested();
+	altstack();
+	return epk_test_result();
+}
