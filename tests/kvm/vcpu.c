@@ -175,6 +175,9 @@ void vcpu_take_over(struct vcpu *vcpu, struct vcpu *from)
 	struct kvm_sregs sregs;
 	struct kvm_regs regs;
 
+	/* Have it complete the call that it was stopped at. */
+	from->run->immediate_exit = 1;
+	REQUIRE(ioctl(from->fd, KVM_RUN, 0) && errno == EINTR);
 	REQUIRE(!ioctl(from->fd, KVM_GET_SREGS, &sregs));
 	REQUIRE(!ioctl(from->fd, KVM_GET_REGS, &regs));
 	REQUIRE(!ioctl(vcpu->fd, KVM_SET_SREGS, &sregs));

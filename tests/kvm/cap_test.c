@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: MIT
+/* Who may use EPK: KVM_CAP_EPK, the module parameter, and how many EPTs there are. */
+#include <fcntl.h>
+#include <linux/kvm_para.h>
+#include <sys/syscall.h>
+
+#include "vmm.h"
+
+#define DATA	0x5000ull
+#define TOTAL	512u	/* slots of all windows at 40 address bits */
+
+static void guest_refused(void)
+{
+	long op;
+
+	for (op = KVM_EPK_QUERY; op <= KVM_EPK_DESTROY; op++)
+		GUEST_EQ(hypercall(op, op == KVM_EPK_ENABLE ? KVM_EPK_VERSION : 1, 0, 0), -KVM_ENOSYS);
+	GUEST_EQ(try_vmfunc(0, 0), UD);
+	GUEST_EQ(try_vmfunc(0, 1), UD);
+}
+
+static void guest_allowed(void)
+{
+	epk_set_up(1);
+	vmfunc(1);
+	GUEST_EQ(current_ept(), 1);
+}
+
+/* A VM whose VMM says @epts, or nothing if that is negative. */
+static void run_with(long epts, void (*guest)(void))
+{
+	struct vm *vm = vm_create();
+
+	if (epts >= 0)
+		CHECK_EQ(vm_enable_cap(vm, KVM_CAP_EPK, epts), 0);
+	vm_ram(vm, 0, 0, 0, 16 * MiB);
+	vcpu_run_done(vcpu_add(vm, guest));
+	vm_destroy(vm);
+}
+
+static int set_state(struct vm *vm)
+{
+	struct kvm_epk_state state = {};
+
+	return ioctl(vm->fd, KVM_SET_EPK_STATE, &state) ? -errno : 0;
+}
+
+static int get_state(struct vm *vm)
+{
+	struct kvm_epk_state state = {};
+
+	return ioctl(vm->fd, KVM_GET_EPK_STATE, &state) ? -errno : 0;
+}
+
+static int vcpu_state(struct vcpu *vcpu, unsigned long request)
+{
+	struct kvm_epk_vcpu state = {};
+
+	return ioctl(vcpu->fd, request, &state) ? -errno : 0;
+}
+
+static void off(void)
+{
+	struct vcpu *vcpu;
+	struct vm *vm;
+
+	kvm_reload("epk=off");
+	vm = vm_create();
+	CHECK_EQ(ioctl(kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_EPK), 0);
+	CHECK_EQ(ioctl(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_EPK), 0);
+	CHECK_EQ(vm_enable_cap(vm, KVM_CAP_EPK, 0), -EINVAL);
+	CHECK_EQ(vm_enable_cap(vm, KVM_CAP_EPK, 1), -EINVAL);
+	CHECK_EQ(get_state(vm), -ENXIO);
+	CHECK_EQ(set_state(vm), -ENXIO);
+	vm_ram(vm, 0, 0, 0, 16 * MiB);
+	vcpu = vcpu_add(vm, guest_refused);
+	CHECK_EQ(vcpu_state(vcpu, KVM_GET_EPK_VCPU), -ENXIO);
+	CHECK_EQ(vcpu_state(vcpu, KVM_SET_EPK_VCPU), -ENXIO);
+	vcpu_run_done(vcpu);
+	vm_destroy(vm);
+}
+
+static void on(void)
+{
+	kvm_reload("epk=on");
+	run_with(-1, guest_refused);
+	run_with(0, guest_refused);
+	run_with(512, guest_allowed);
+	run_with(2, guest_allowed);
+}
+
+static void any(void)
+{
+	kvm_reload("epk=any");
+	run_with(-1, guest_allowed);
+	run_with(0, guest_refused);
+	run_with(2, guest_allowed);
+}
+
+static void wrong_parameter(void)
+{
+	static const char * const wrong[] = { "epk=1", "epk=Y", "epk=", "epk=onn", "epk" };
+	int fd = open("/epk/kvm-intel.ko", O_RDONLY);
+	unsigned int i;
+
+	REQUIRE(!syscall(SYS_delete_module, "kvm_intel", 0));
+	for (i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		CHECK_EQ(syscall(SYS_finit_module, fd, wrong[i], 0), -1);
+		CHECK_EQ(errno, EINVAL);
+	}
+	kvm_reload("epk=on");
+	close(fd);
+}
+
+static void wrong_arguments(void)
+{
+	struct vm *vm = vm_create();
+	struct kvm_enable_cap flags = { .cap = KVM_CAP_EPK, .flags = 1, .args = { 1 } };
+	struct kvm_enable_cap vcpu_cap = { .cap = KVM_CAP_EPK, .args = { 1 } };
+	struct vcpu *vcpu;
+
+	CHECK_EQ(ioctl(kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_EPK), 512);
+	CHECK_EQ(ioctl(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_EPK), 512);
+	CHECK_EQ(vm_enable_cap(vm, KVM_CAP_EPK, 513), -EINVAL);
+	CHECK_EQ(vm_enable_cap(vm, KVM_CAP_EPK, ~0ull), -EINVAL);
+	CHECK_EQ(vm_enable_cap(vm, KVM_CAP_EPK, 1ull << 32), -EINVAL);
+	CHECK_EQ(vm_enable_cap(vm, KVM_CAP_EPK, 1ull << 32 | 1), -EINVAL);
+	CHECK_EQ(vm_enable_cap(vm, KVM_CAP_EPK, 1ull << 63), -EINVAL);
+	CHECK_EQ(ioctl(vm->fd, KVM_ENABLE_CAP, &flags) ? errno : 0, EINVAL);
+	/* The last word counts. */
+	CHECK_EQ(vm_enable_cap(vm, KVM_CAP_EPK, 0), 0);
+	CHECK_EQ(vm_enable_cap(vm, KVM_CAP_EPK, 2), 0);
+	CHECK_EQ(vm_enable_cap(vm, KVM_CAP_EPK, 513), -EINVAL);
+	vm_ram(vm, 0, 0, 0, 16 * MiB);
+	vcpu = vcpu_add(vm, guest_allowed);
+	CHECK_EQ(vm_enable_cap(vm, KVM_CAP_EPK, 2), -EBUSY);
+	CHECK_EQ(vm_enable_cap(vm, KVM_CAP_EPK, 0), -EBUSY);
+	CHECK_EQ(ioctl(vcpu->fd, KVM_ENABLE_CAP, &vcpu_cap) ? errno : 0, EINVAL);
+	vcpu_run_done(vcpu);
+	CHECK_EQ(vm_enable_cap(vm, KVM_CAP_EPK, 0), -EBUSY);
+	vm_destroy(vm);
+}
+
+static uint32_t wanted;
+
+/* Fewer EPTs have larger windows: a run of slots, at both ends of each. */
+static void guest_sizes(void)
+{
+	/* A power of two. */
+	uint64_t slots = 1ull << (63 - __builtin_clzll(TOTAL / wanted)), i;
+	uint64_t nr = slots < 4 ? slots : 4;
+	uint32_t ept = wanted - 1;
+	char *window;
+
+	GUEST_EQ(query(KVM_EPK_QUERY_NR_EPTS), wanted);
+	GUEST_EQ(query(KVM_EPK_QUERY_WINDOW_SLOTS), slots);
+	GUEST_EQ(hypercall(KVM_EPK_ENABLE, KVM_EPK_VERSION, 0, 0), 0);
+	epk_layout();
+	if (ept)
+		GUEST_EQ(hypercall(KVM_EPK_CREATE, 1, ept, 0), 0);
+	GUEST_EQ(hypercall(KVM_EPK_CREATE, wanted, 1, 0), -EINVAL);
+	GUEST_EQ(hypercall(KVM_EPK_FILL, ept, 1, KVM_EPK_RUN(0, 0, slots + 1)), -EINVAL);
+	GUEST_EQ(hypercall(KVM_EPK_FILL, ept, 1, KVM_EPK_RUN(1, 0, slots)), -EINVAL);
+	GUEST_EQ(hypercall(KVM_EPK_FILL, ept, 1, KVM_EPK_RUN(slots, 0, 1)), -EINVAL);
+	/* The last slots of the window are blocks 0, 1, ... */
+	GUEST_EQ(hypercall(KVM_EPK_FILL, ept, 1, KVM_EPK_RUN(slots - nr, 0, nr)), 0);
+	GUEST_EQ(hypercall(KVM_EPK_FILL, ept, 1, KVM_EPK_RUN(slots - 1, 0, 1)), -EEXIST);
+	vmfunc(ept);
+	window = at(layout.window_base + (ept * slots + slots - nr) * GiB);
+	for (i = 0; i < nr && i < 2; i++) {
+		write64(at(i * GiB + DATA), 40 + i);
+		GUEST_EQ(read64(window + i * GiB + DATA), 40 + i);
+	}
+	/* The slot below is empty, or another's. */
+	GUEST_EQ(try_read(window - 8), DOMAIN_FAULT(0));
+	if (layout.window_base + wanted * slots * GiB < 1ull << 40)
+		GUEST_EQ(try_read(window + nr * GiB), DOMAIN_FAULT(0));
+	/* A hole in the run. */
+	if (nr > 2) {
+		GUEST_EQ(hypercall(KVM_EPK_EMPTY, ept, 1, KVM_EPK_RUN(slots - nr + 1, 0, 1)), 0);
+		GUEST_EQ(try_read(window + GiB + DATA), DOMAIN_FAULT(0));
+		GUEST_EQ(read64(window + DATA), 40);
+		GUEST_EQ(hypercall(KVM_EPK_EMPTY, ept, 1, KVM_EPK_RUN(slots - nr, 0, nr)), -ENOENT);
+		GUEST_EQ(read64(window + DATA), 40);
+	}
+}
+
+static void sizes(void)
+{
+	static const uint32_t numbers[] = { 1, 2, 3, 64, 100, 256, 511, 512 };
+	unsigned int i;
+
+	for (i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+		struct vm *vm = vm_create();
+
+		wanted = numbers[i];
+		REQUIRE(!vm_enable_cap(vm, KVM_CAP_EPK, wanted));
+		vm_ram(vm, 0, 0, 0, 16 * MiB);
+		vm_ram(vm, 1, 0, GiB, 2 * MiB);
+		vcpu_run_done(vcpu_add(vm, guest_sizes));
+		vm_destroy(vm);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	static const struct test_case cases[] = {
+		{ "off", off },
+		{ "on", on },
+		{ "any", any },
+		{ "wrong-parameter", wrong_parameter },
+		{ "wrong-arguments", wrong_arguments },
+		{ "sizes", sizes },
+	};
+
+	return RUN_CASES(cases, argc, argv);
+}

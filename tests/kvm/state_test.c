@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: MIT
+/* A VM is saved while its vCPUs are in several EPTs, and goes on as another VM. */
+#include "vmm.h"
+
+#define DATA		0x5000ull
+#define MAX_RUNS	16
+
+static const uint32_t where[] = { 5, 511 };
+
+struct full_state {
+	struct kvm_epk_state head;
+	struct kvm_epk_run runs[MAX_RUNS];
+};
+
+static void guest_first(void)
+{
+	epk_set_up(0);
+	GUEST_EQ(hypercall(KVM_EPK_CREATE, 5, 2, 0), 0);
+	GUEST_EQ(hypercall(KVM_EPK_CREATE, 511, 1, 0), 0);
+	GUEST_EQ(hypercall(KVM_EPK_FILL, 5, 1, KVM_EPK_RUN(0, 0, 1)), 0);
+	GUEST_EQ(hypercall(KVM_EPK_FILL, 511, 1, KVM_EPK_RUN(0, 1, 1)), 0);
+	/* Filled and emptied: not part of the state. */
+	GUEST_EQ(hypercall(KVM_EPK_FILL, 6, 1, KVM_EPK_RUN(0, 0, 1)), 0);
+	GUEST_EQ(hypercall(KVM_EPK_EMPTY, 6, 1, KVM_EPK_RUN(0, 0, 1)), 0);
+	vmfunc(5);
+	write64(alias(5, DATA), 55);
+	guest_sync(1);
+	GUEST_EQ(current_ept(), 5);
+	GUEST_EQ(read64(alias(5, DATA)), 55);
+	GUEST_EQ(try_read(alias(511, DATA)), DOMAIN_FAULT(0));
+	GUEST_EQ(try_read(alias(6, DATA)), DOMAIN_FAULT(0));
+	GUEST_EQ(query(KVM_EPK_QUERY_EPTS), 4);
+	GUEST_EQ(try_vmfunc(0, 7), UD);
+	GUEST_EQ(hypercall(KVM_EPK_ENABLE, KVM_EPK_VERSION, 0, 0), -EEXIST);
+	GUEST_EQ(hypercall(KVM_EPK_FILL, 6, 1, KVM_EPK_RUN(0, 1, 1)), 0);
+	GUEST_EQ(hypercall(KVM_EPK_DESTROY, 6, 1, 0), 0);
+}
+
+static void guest_second(void)
+{
+	vmfunc(511);
+	write64(alias(511, DATA), 511);
+	guest_sync(1);
+	GUEST_EQ(current_ept(), 511);
+	GUEST_EQ(read64(alias(511, DATA)), 511);
+	GUEST_EQ(read64(at(GiB + DATA)), 511);
+	vmfunc(0);
+	GUEST_EQ(try_read(alias(511, DATA)), DOMAIN_FAULT(0));
+}
+
+static void *memory[2];
+
+static struct vm *machine(void)
+{
+	struct vm *vm = vm_create();
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		if (!memory[i])
+			memory[i] = huge_aligned_memory(4 * MiB);
+		REQUIRE(!vm_memslot(vm, i, 0, i * GiB, 4 * MiB, memory[i]));
+	}
+	vcpu_add(vm, guest_first);
+	vcpu_add(vm, guest_second);
+	return vm;
+}
+
+static struct vm *running(void)
+{
+	struct vm *vm = machine();
+
+	vcpu_run_sync(&vm->vcpus[0], 1);
+	vcpu_run_sync(&vm->vcpus[1], 1);
+	return vm;
+}
+
+static int get(struct vm *vm, struct full_state *state, uint32_t room)
+{
+	memset(state, 0, sizeof(*state));
+	state->head.nr_runs = room;
+	return ioctl(vm->fd, KVM_GET_EPK_STATE, state) ? -errno : 0;
+}
+
+static int set(struct vm *vm, const struct full_state *state)
+{
+	return ioctl(vm->fd, KVM_SET_EPK_STATE, state) ? -errno : 0;
+}
+
+static int set_ept(struct vcpu *vcpu, uint32_t ept)
+{
+	struct kvm_epk_vcpu state = { .ept = ept };
+
+	return ioctl(vcpu->fd, KVM_SET_EPK_VCPU, &state) ? -errno : 0;
+}
+
+static int get_ept(struct vcpu *vcpu)
+{
+	struct kvm_epk_vcpu state;
+
+	memset(&state, 0xff, sizeof(state));
+	REQUIRE(!ioctl(vcpu->fd, KVM_GET_EPK_VCPU, &state));
+	CHECK_EQ(state.reserved[0] | state.reserved[1] | state.reserved[2], 0);
+	return state.ept;
+}
+
+static void save_restore(void)
+{
+	struct vm *first = running(), *second = machine();
+	struct full_state state, again;
+	int i;
+
+	CHECK_EQ(get(first, &state, 0), -E2BIG);
+	CHECK_EQ(state.head.nr_runs, 3);
+	CHECK_EQ(state.head.version, 0);
+	CHECK_EQ(get(first, &state, 2), -E2BIG);
+	CHECK_EQ(get(first, &state, MAX_RUNS), 0);
+	CHECK_EQ(state.head.version, KVM_EPK_VERSION);
+	CHECK_EQ(state.head.window_base, 1ull << 39);
+	CHECK_EQ(state.head.window_slots, 1);
+	CHECK_EQ(state.head.nr_epts, 512);
+	CHECK_EQ(state.head.nr_runs, 3);
+	CHECK_EQ(state.head.epts[0], 1 | 1 << 5 | 1 << 6);
+	CHECK_EQ(state.head.epts[7], 1ull << 63);
+	CHECK_EQ(state.runs[1].first, 5);
+	CHECK_EQ(state.runs[1].run, KVM_EPK_RUN(0, 0, 1));
+	CHECK_EQ(state.runs[2].first, 511);
+	CHECK_EQ(state.runs[2].run, KVM_EPK_RUN(0, 1, 1));
+
+	CHECK_EQ(set(second, &state), 0);
+	CHECK_EQ(get(second, &again, MAX_RUNS), 0);
+	CHECK_EQ(memcmp(&state, &again, sizeof(state)), 0);
+	for (i = 0; i < 2; i++) {
+		CHECK_EQ(get_ept(&first->vcpus[i]), where[i]);
+		CHECK_EQ(get_ept(&second->vcpus[i]), 0);
+		CHECK_EQ(set_ept(&second->vcpus[i], where[i]), 0);
+		CHECK_EQ(get_ept(&second->vcpus[i]), where[i]);
+		/* The image, with stacks and tables, is memory of both. */
+		vcpu_take_over(&second->vcpus[i], &first->vcpus[i]);
+	}
+	vm_destroy(first);
+	vcpu_run_done(&second->vcpus[1]);
+	vcpu_run_done(&second->vcpus[0]);
+	vm_destroy(second);
+}
+
+static void guest_enables(void)
+{
+	epk_set_up(1);
+}
+
+/* Whatever is wrong with it, it changes nothing. */
+static void malformed(void)
+{
+	struct vm *first = running(), *second = machine();
+	struct full_state state, bad, after;
+
+	REQUIRE(!get(first, &state, MAX_RUNS));
+#define BAD(change, expected) do {					\
+	bad = state;							\
+	change;								\
+	CHECK_EQ(set(second, &bad), expected);				\
+	CHECK_EQ(get(second, &after, MAX_RUNS), 0);			\
+	CHECK_EQ(after.head.version, 0);				\
+} while (0)
+	BAD(bad.head.version = 0, -EINVAL);
+	BAD(bad.head.version = 2, -EINVAL);
+	BAD(bad.head.window_base = 0, -EINVAL);
+	BAD(bad.head.window_base += GiB, -EINVAL);
+	BAD(bad.head.window_base *= 2, -EINVAL);
+	BAD(bad.head.window_base = 1ull << 63, -EINVAL);
+	BAD(bad.head.window_slots = 0, -EINVAL);
+	BAD(bad.head.window_slots = 2, -EINVAL);
+	BAD(bad.head.nr_epts = 511, -EINVAL);
+	BAD(bad.head.nr_epts = 513, -EINVAL);
+	BAD(bad.head.reserved[1] = 1, -EINVAL);
+	BAD(bad.head.epts[0] &= ~1ull, -EINVAL);
+	/* A run of an EPT that there is not. */
+	BAD(bad.head.epts[7] = 0, -ENOENT);
+	BAD(bad.runs[0].first = 7, -ENOENT);
+	BAD(bad.runs[0].first = 512, -EINVAL);
+	BAD(bad.runs[0].first = ~0u, -EINVAL);
+	BAD(bad.runs[0].count = 0, -EINVAL);
+	BAD(bad.runs[0].count = ~0u, -EINVAL);
+	BAD(bad.runs[0].count = 513, -EINVAL);
+	BAD(bad.runs[0].count = 2, -ENOENT);
+	BAD(bad.runs[0].run = KVM_EPK_RUN(1, 0, 1), -EINVAL);
+	BAD(bad.runs[0].run = KVM_EPK_RUN(0, 511, 1), -EINVAL);
+	BAD(bad.runs[0].run = ~0ull, -EINVAL);
+	/* A slot twice. */
+	BAD(bad.runs[1] = bad.runs[0], -EEXIST);
+	/* More runs than there are. */
+	BAD((bad.head.nr_runs = MAX_RUNS), -EINVAL);
+	CHECK_EQ(ioctl(second->fd, KVM_SET_EPK_STATE, NULL) ? errno : 0, EFAULT);
+	CHECK_EQ(ioctl(second->fd, KVM_GET_EPK_STATE, NULL) ? errno : 0, EFAULT);
+
+	/* The windows' place is taken. */
+	REQUIRE(!vm_memslot(second, 2, 0, 1ull << 39, PAGE, memory[0]));
+	BAD(, -EBUSY);
+	REQUIRE(!vm_memslot(second, 2, 0, 1ull << 39, 0, NULL));
+	CHECK_EQ(set_ept(&second->vcpus[0], 0), 0);
+	CHECK_EQ(set_ept(&second->vcpus[0], 1), -ENOENT);
+	CHECK_EQ(set(second, &state), 0);
+	CHECK_EQ(set(second, &state), -EEXIST);
+	vm_destroy(first);
+	vm_destroy(second);
+}
+
+static void vcpu_arguments(void)
+{
+	struct vm *vm = running();
+	struct kvm_epk_vcpu state = { .ept = 5 };
+	int i;
+
+	CHECK_EQ(set_ept(&vm->vcpus[0], 512), -EINVAL);
+	CHECK_EQ(set_ept(&vm->vcpus[0], ~0u), -EINVAL);
+	CHECK_EQ(set_ept(&vm->vcpus[0], 7), -ENOENT);
+	for (i = 0; i < 3; i++) {
+		memset(state.reserved, 0, sizeof(state.reserved));
+		state.reserved[i] = 1;
+		CHECK_EQ(ioctl(vm->vcpus[0].fd, KVM_SET_EPK_VCPU, &state) ? errno : 0, EINVAL);
+	}
+	CHECK_EQ(get_ept(&vm->vcpus[0]), 5);
+	/* A VMM may move a vCPU that has run. */
+	CHECK_EQ(set_ept(&vm->vcpus[1], 5), 0);
+	CHECK_EQ(set_ept(&vm->vcpus[1], 511), 0);
+	vcpu_run_done(&vm->vcpus[1]);
+	CHECK_EQ(get_ept(&vm->vcpus[1]), 0);
+	vcpu_run_done(&vm->vcpus[0]);
+	vm_destroy(vm);
+}
+
+/* A guest that has not enabled EPK has a state, too. */
+static void not_enabled(void)
+{
+	struct vm *vm = machine();
+	struct full_state state;
+	struct vcpu *vcpu = &vm->vcpus[0];
+
+	CHECK_EQ(get(vm, &state, MAX_RUNS), 0);
+	CHECK_EQ(state.head.version, 0);
+	CHECK_EQ(state.head.nr_runs, 0);
+	CHECK_EQ(set(vm, &state), 0);
+	CHECK_EQ(get_ept(vcpu), 0);
+	vcpu_start_at(vcpu, guest_enables);
+	vcpu_run_done(vcpu);
+	CHECK_EQ(set(vm, &state), -EEXIST);
+	vm_destroy(vm);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct test_case cases[] = {
+		{ "save-restore", save_restore },
+		{ "malformed", malformed },
+		{ "vcpu-arguments", vcpu_arguments },
+		{ "not-enabled", not_enabled },
+	};
+
+	return RUN_CASES(cases, argc, argv);
+}
