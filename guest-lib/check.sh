@@ -18,6 +18,7 @@ echo '#include <epk.h>' | g++ -x c++ -std=c++11 -Wall -Wextra -Werror -fsyntax-o
 
 # The library exports what the header declares, and nothing else.
 declared=$(gcc -E -Iinclude include/epk.h | tr '\n' ' ' |
+	sed 's/static inline[^{;]*{[^}]*}//g' |
 	grep -oE '\b(alloc_domains|free_domains|domain_[a-z_]+|epk_[a-z_]+) ?\(' | tr -d ' (' | sort -u)
 exported=$(nm -D --defined-only "$B/libepk.so.0" | awk '$2 == "T" { print $3 }' |
 	sed 's/@.*//' | sort -u)
@@ -46,6 +47,34 @@ objdump -d --no-show-raw-insn "$B/libepk.so.0" | awk '
 	END { exit wrong || count["wrpkru"] < 6 || count["vmfunc"] < 3 }' ||
 	fail "wrpkru or vmfunc is not where it should be"
 
+# epk-scan finds what is there, wherever an instruction begins, and no more.
+cat >"$stage/strays.c" <<'EOT'
+long in_immediate(void) { return 0x1122ef010f33; }
+void plain(void) { __asm__ volatile(".byte 0x0f, 0x01, 0xd4"); }
+void restore(void *area) { __asm__ volatile("xrstor (%0)" : : "r"(area)); }
+void across(void) { __asm__ volatile("mov $0x0f, %al\n\t.byte 0x01, 0xef"); }
+void fence(void) { __asm__ volatile("lfence"); }
+EOT
+gcc -O1 -shared -fPIC -nostdlib -o "$stage/strays.so" "$stage/strays.c"
+"$B/epk-scan" "$stage/strays.so" >"$stage/found" && fail "epk-scan finds nothing"
+sed 's/.*: \([a-z]*\) at .* (\([a-z_]*\)+.*/\1 \2/' "$stage/found" | sort >"$stage/names"
+printf '%s\n' 'vmfunc plain' 'wrpkru across' 'wrpkru in_immediate' 'xrstor restore' |
+	cmp - "$stage/names" || fail "epk-scan finds: $(cat "$stage/found")"
+"$B/epk-scan" -a plain -a across -a in_immediate -a restore "$stage/strays.so" ||
+	fail "epk-scan -a"
+"$B/epk-scan" "$B/libepk.so.0" -q && fail "epk-scan misses the gates"
+"$B/epk-scan" -a epk_begin_read -a epk_begin_write -a domain_end -a epk_pkru_set -a epk_ept_enter \
+	"$B/libepk.so.0" || fail "epk-scan: strays in the library"
+rc=0
+"$B/epk-scan" "$stage/strays.c" 2>/dev/null || rc=$?
+[ $rc = 2 ] || fail "epk-scan takes a source for an ELF file"
+LD_PRELOAD=$stage/strays.so sleep 60 &
+sleeper=$!
+until grep -q strays.so /proc/$sleeper/maps; do :; done
+"$B/epk-scan" -p $sleeper >"$stage/found" || :
+kill $sleeper
+grep -q "strays.so: vmfunc at 0x[0-9a-f]* (plain+" "$stage/found" || fail "epk-scan -p"
+
 # Each call has a man page.
 for call in $exported; do
 	[ -f "man/$call.3" ] || fail "man/$call.3 is missing"
@@ -69,4 +98,15 @@ PKG_CONFIG_SYSROOT_DIR=$stage PKG_CONFIG_PATH=$stage/usr/lib/pkgconfig \
 # shellcheck disable=SC2046
 gcc -o "$stage/use" "$stage/use.c" -I"$stage/usr/include" -L"$stage/usr/lib" $(cat "$stage/flags")
 EPK_BACKEND=none LD_LIBRARY_PATH=$stage/usr/lib "$stage/use" || fail "the program failed"
+
+# So do the examples, each of them short.
+for backend in none mprotect; do
+	PKG_CONFIG_SYSROOT_DIR=$stage PKG_CONFIG_PATH=$stage/usr/lib/pkgconfig \
+		EPK_BACKEND=$backend LD_LIBRARY_PATH=$stage/usr/lib \
+		make -s -C ../examples/library B="$stage/examples" check \
+		CFLAGS="-O2 -Werror -I$stage/usr/include -L$stage/usr/lib" >"$stage/ran" ||
+		fail "an example failed with the backend $backend: $(cat "$stage/ran")"
+done
+wc -l ../examples/library/*.c | awk '$1 > 150 && $2 != "total" { exit 1 }' ||
+	fail "an example is long"
 echo "check: all passed"

@@ -12,6 +12,7 @@
 #ifndef EPK_H
 #define EPK_H
 
+#include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/mman.h>
@@ -23,6 +24,7 @@ extern "C" {
 /* Users may compile with hidden visibility; these stay visible. */
 #pragma GCC visibility push(default)
 
+/* What the program was compiled against; epk_version() tells what it runs with. */
 #define EPK_VERSION_MAJOR 0
 #define EPK_VERSION_MINOR 1
 
@@ -125,8 +127,10 @@ int domain_munmap(void *addr, size_t len);
  * @prot: PROT_READ, or PROT_READ with PROT_WRITE.  PROT_WRITE alone means both
  *
  * The right is the calling thread's alone.  A thread that holds domains of
- * several EPTs is in the EPT of the one that it began last among those that it
- * still holds, and can access all that it holds there.
+ * several EPTs can access them in any order, even in one instruction: an access
+ * to one that lies in another EPT than the thread is in raises a SIGSEGV that the
+ * library handles, by a change of EPT, or by moving the domain if that happens
+ * again and again.  A system call does not: it fails with EFAULT.
  *
  * Thread-safe.  Under the backend "epk" async-signal-safe, except for the
  * first call of a thread; under "mpk" not.
@@ -137,7 +141,8 @@ int domain_munmap(void *addr, size_t len);
  * -EPERM: inherited by fork, belongs to the parent;
  * -EALREADY: the thread holds the domain already; what it holds stays as it is;
  * -EMFILE: the thread holds EPK_MAX_HELD domains;
- * -EAGAIN: backend "mpk": other domains hold every key;
+ * -EAGAIN: threads hold as many domains as there are places for (backend "mpk":
+ *	keys);
  * -ENOMEM: no memory for a thread's first call, or (backend "mpk") to split a
  *	mapping;
  * -EIO: the EPT did not stay the one that was chosen; no right is left open.
@@ -174,14 +179,22 @@ int domain_end(int dom_id);
 int epk_begin_write(int dom_id);
 int epk_begin_read(int dom_id);
 
+/* In epk_options.flags: install no handler of SIGSEGV; see epk_handle_fault(). */
+#define EPK_NO_SIGNAL_HANDLER	1u
+
 /**
  * struct epk_options - what epk_init() can be told; zero means default
  * @size: sizeof(struct epk_options), so that later versions can add fields
- * @backend: "epk", "mpk", "none", or NULL: EPK_BACKEND, or what the machine has
+ * @backend: "epk", "mpk", "vmfunc", "mprotect", "none", or NULL: EPK_BACKEND, or
+ *	what the machine has
+ * @flags: 0 or EPK_NO_SIGNAL_HANDLER
+ * @reserved: zero
  */
 struct epk_options {
 	size_t size;
 	const char *backend;
+	unsigned int flags;
+	unsigned int reserved;
 };
 
 /**
@@ -197,7 +210,8 @@ struct epk_options {
  * Thread-safe; not async-signal-safe.
  *
  * Return: 0, or
- * -EINVAL: the backend's name is unknown, or @options->size is too small;
+ * -EINVAL: the backend's name is unknown, @options->size is too small, or a flag
+ *	is unknown;
  * -E2BIG: @options is from a later version and uses what this one lacks;
  * -EALREADY: the library is initialised; nothing changes;
  * -ENODEV: the machine lacks what the named backend needs;
@@ -208,13 +222,39 @@ struct epk_options {
 int epk_init(const struct epk_options *options);
 
 /**
+ * epk_version() - the version of the library that is in use
+ *
+ * Thread-safe and async-signal-safe.
+ *
+ * Return: EPK_VERSION_MAJOR << 16 | EPK_VERSION_MINOR, as it was compiled.
+ */
+unsigned int epk_version(void);
+
+/**
  * epk_backend() - the backend in use
  *
  * Thread-safe and async-signal-safe.
  *
- * Return: "epk", "mpk" or "none"; NULL while the library is not initialised.
+ * Return: "epk", "mpk", "vmfunc", "mprotect" or "none"; NULL while the library is not initialised.
  */
 const char *epk_backend(void);
+
+/**
+ * epk_handle_fault() - let an access to a domain of another EPT go on
+ * @signo: what a handler of SIGSEGV that was installed with SA_SIGINFO
+ * @info: is called with,
+ * @context: all three
+ *
+ * The library's own handler does this, and calls the program's if the fault is
+ * none of the library's.  For programs that install their own while they hold
+ * domains of several EPTs, or that asked for EPK_NO_SIGNAL_HANDLER.
+ *
+ * To be called in a handler of SIGSEGV alone.
+ *
+ * Return: 1: return from the handler, the access works now; 0: the thread does
+ * not hold what is at that address, or it is no domain.
+ */
+int epk_handle_fault(int signo, siginfo_t *info, void *context);
 
 /**
  * epk_strerror() - what an error number means when it comes from this library
@@ -274,6 +314,159 @@ int epk_counts(struct epk_counts *counts);
  * Return: 0, or -EINVAL, -ENOENT or -EPERM as for domain_end().
  */
 int epk_domain_place(int dom_id, int *ept, int *pkey);
+
+/**
+ * epk_domain_at() - which domain an address belongs to
+ * @addr: any address
+ *
+ * Thread-safe; not async-signal-safe.
+ *
+ * Return: the domain's ID, or 0 if it is no domain's memory.
+ */
+int epk_domain_at(const void *addr);
+
+/**
+ * epk_held() - which domains the calling thread holds
+ * @dom_ids: room for @max IDs, the one that it began first first; may be NULL if
+ *	@max is 0
+ * @max: at most so many are stored
+ *
+ * Thread-safe; async-signal-safe.
+ *
+ * Return: how many it holds, or -EINVAL: @max is negative, or @dom_ids is NULL and
+ * @max is not 0.
+ */
+int epk_held(int dom_ids[], int max);
+
+/**
+ * epk_held_prot() - what the calling thread may do with a domain
+ * @dom_id: the domain
+ *
+ * Thread-safe; async-signal-safe.
+ *
+ * Return: PROT_READ, PROT_READ | PROT_WRITE, 0 if the thread does not hold it,
+ * or -EINVAL, -ENOENT or -EPERM as for domain_end().
+ */
+int epk_held_prot(int dom_id);
+
+/**
+ * epk_malloc() - allocate memory of a domain
+ * epk_calloc() - the same, zeroed
+ * epk_memalign() - the same, at a multiple of @align
+ * epk_realloc() - change the size of an allocation; its contents stay
+ * @dom_id: the domain.  The thread need not hold it: then it is held for the
+ *	call.  If it does, for writing
+ * @size: bytes; 0 is as good as 1
+ * @nr: that many times @size
+ * @align: a power of two, at most 1 GiB.  Without it, 16
+ * @ptr: what one of these returned for the same domain, or NULL
+ *
+ * The heap lies in the domain with all that it knows about itself.  Memory goes
+ * back to the system with free_domains().
+ *
+ * Thread-safe; not async-signal-safe.
+ *
+ * Return: the memory, or NULL with errno set to
+ * EINVAL: @dom_id is not positive, @align is no power of two or too large, or @ptr
+ *	is no allocation of this domain;
+ * ENOMEM: no memory, or @nr times @size overflows;
+ * EACCES: the thread holds the domain for reading only;
+ * ENOENT, EPERM, EMFILE, EAGAIN, EIO: as for domain_begin().
+ */
+void *epk_malloc(int dom_id, size_t size);
+void *epk_calloc(int dom_id, size_t nr, size_t size);
+void *epk_memalign(int dom_id, size_t align, size_t size);
+void *epk_realloc(int dom_id, void *ptr, size_t size);
+
+/**
+ * epk_free() - give an allocation back
+ * @dom_id: the domain that it was made in; held or not, as for epk_malloc()
+ * @ptr: what epk_malloc() and its like returned, or NULL
+ *
+ * Thread-safe; not async-signal-safe.
+ *
+ * Return: 0, or
+ * -EINVAL: @dom_id is not positive, or @ptr is no allocation of this domain, or
+ *	was given back already;
+ * -EACCES, -ENOENT, -EPERM, -EMFILE, -EAGAIN, -EIO: as for epk_malloc().
+ */
+int epk_free(int dom_id, void *ptr);
+
+/**
+ * epk_call() - run a function inside a domain
+ * @dom_id: the domain; if the thread does not hold it, it is held for the call
+ * @fn: the function
+ * @arg: its argument
+ * @result: what it returned; may be NULL
+ *
+ * @fn runs on a stack of 128 KiB that lies in the domain, so that what it leaves
+ * there cannot be read afterwards.  Registers that it may leave something in are
+ * cleared before the domain is given up.
+ *
+ * @fn must return: it must not longjmp() out or end the thread.  A signal handler
+ * that can run meanwhile has to be installed with SA_ONSTACK; a thread that
+ * has no alternate stack gets one.
+ *
+ * Thread-safe; not async-signal-safe.
+ *
+ * Return: 0, or
+ * -EINVAL: @dom_id is not positive, or @fn is NULL;
+ * -EACCES: the thread holds the domain for reading only;
+ * -ENOENT, -EPERM, -EMFILE, -EAGAIN, -EIO: as for domain_begin();
+ * -ENOMEM: no memory for a stack.
+ */
+int epk_call(int dom_id, long (*fn)(void *arg), void *arg, long *result);
+
+/**
+ * struct epk_scope - what EPK_WITH() keeps on the stack
+ * @dom_id: the domain
+ * @error: what domain_begin() returned
+ * @done: the body has run
+ */
+struct epk_scope {
+	int dom_id;
+	int error;
+	int done;
+};
+
+static inline struct epk_scope epk_scope_begin(int dom_id, int prot)
+{
+	struct epk_scope scope = { dom_id, domain_begin(dom_id, prot), 0 };
+
+	return scope;
+}
+
+static inline void epk_scope_end(struct epk_scope *scope)
+{
+	if (!scope->error)
+		domain_end(scope->dom_id);
+}
+
+/**
+ * EPK_WITH() - hold a domain for the statement that follows
+ * @dom_id: the domain
+ * @prot: as for domain_begin()
+ *
+ * The domain is given up however the statement is left, but for longjmp() and
+ * the end of the thread: at its end, by return, break, goto or a C++ exception.
+ * It does not run at all if domain_begin() fails; EPK_WITH_ERROR() stores why.
+ */
+#define EPK_WITH(dom_id, prot)	EPK_WITH_SCOPE_(dom_id, prot, epk_scope_)
+#define EPK_WITH_SCOPE_(dom_id, prot, scope)					\
+	for (struct epk_scope scope __attribute__((__cleanup__(epk_scope_end))) =	\
+		     epk_scope_begin(dom_id, prot);				\
+	     !scope.error && !scope.done; scope.done = 1)
+
+/**
+ * EPK_WITH_ERROR() - EPK_WITH() that tells what domain_begin() returned
+ * @error: an int variable
+ * @dom_id: the domain
+ * @prot: as for domain_begin()
+ */
+#define EPK_WITH_ERROR(error_, dom_id, prot)					\
+	for (struct epk_scope epk_scope_ __attribute__((__cleanup__(epk_scope_end))) =	\
+		     epk_scope_begin(dom_id, prot);				\
+	     ((error_) = epk_scope_.error) == 0 && !epk_scope_.done; epk_scope_.done = 1)
 
 /**
  * epk_for_each_mapping() - visit all live mappings of all domains

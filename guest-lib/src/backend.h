@@ -5,6 +5,8 @@
 #include "mapping.h"
 #include "thread.h"
 
+struct epk_fault;
+
 /**
  * struct epk_backend - how domains are made and kept
  * @name: what EPK_BACKEND calls it
@@ -16,10 +18,15 @@
  * @populates: mmap() honours MAP_POPULATE by itself
  * @thread_start: gets the calling thread ready for its first begin; may be NULL
  * @thread_stop: drops whatever the calling thread holds
- * @begin: gives the right to @held, which is on the thread's list already; may
- *	leave the thread without any right on error
- * @end: takes the right to slot @slot, and takes it off the list
- * @refresh: sets the thread's rights as its list says
+ * @adopt: notes the right to @held, which the gates gave and which is on the
+ *	thread's list now, if the thread has it; may be NULL
+ * @begin: notes the right to @held, which is on the thread's list already
+ * @end: forgets the right to slot @slot, and takes it off the list
+ * @settle: the list is as it should be: gives the thread the rights to that.
+ *	@alone: it is one domain at most, which the gates go on with
+ * @fault: makes an access work that was refused although the thread holds the
+ *	domain, and returns 1; 0 if the fault is none of the library's.  In a
+ *	signal handler.  May be NULL
  * @counts: fills in what the library does not know itself; may be NULL
  * @forget: in a forked child: lets go of what belongs to the parent
  *
@@ -36,15 +43,19 @@ struct epk_backend {
 	bool populates;
 	int (*thread_start)(struct epk_thread *t);
 	void (*thread_stop)(struct epk_thread *t);
+	void (*adopt)(struct epk_thread *t, const struct epk_held *held);
 	int (*begin)(struct epk_thread *t, struct epk_held *held);
 	int (*end)(struct epk_thread *t, unsigned int slot);
-	int (*refresh)(struct epk_thread *t);
+	int (*settle)(struct epk_thread *t, bool alone);
+	int (*fault)(struct epk_thread *t, int id, const struct epk_fault *fault);
 	int (*counts)(struct epk_counts *counts);
 	void (*forget)(const struct epk_state *old);
 };
 
 extern const struct epk_backend epk_backend_epk;
 extern const struct epk_backend epk_backend_mpk;
+extern const struct epk_backend epk_backend_vmfunc;
+extern const struct epk_backend epk_backend_mprotect;
 extern const struct epk_backend epk_backend_none;
 
 /* soft_table.c: the domain table of the backends that have no kernel module. */
@@ -53,6 +64,15 @@ void soft_table_exit(void);
 int soft_table_alloc(int num, int *ids);
 void soft_table_free(int num, const int *ids);
 void soft_table_set_pkey(int id, uint8_t pkey);
+
+/* module.c: domains of the kernel module. */
+int epk_module_open(struct epk_state *state, uint32_t *pkeys);
+void epk_module_close(struct epk_state *state, uint32_t pkeys);
+int epk_module_alloc(int num, int *ids, uint32_t flags);
+int epk_module_free(int num, const int *ids);
+int epk_module_mmap(struct epk_mapping *map, void *addr, int flags);
+int epk_module_enrol(struct epk_thread *t);
+int epk_module_counts(struct epk_counts *counts);
 
 /* anon.c: their memory. */
 int epk_anon_mmap(void **addr, size_t len, int prot, int flags);

@@ -2,24 +2,26 @@
 /*
  * Domains of the kernel module: (EPT, pkey) pairs.
  *
- * Rights rest on two pages that only the kernel and the hypervisor write: the
- * domain table and the identity page.
+ * Rights rest on two pages that only the kernel and the hypervisor write, the
+ * domain table and the identity page, and on the vault, where a thread that holds
+ * several domains notes them.  The thread's list, which the process can write,
+ * decides only which EPT the thread goes to.
  *
  * Order: close every key, change the EPT, open.  So no instant has an old right in
- * a new EPT, except that a signal handler that begins domains of its own leaves
- * the thread in the EPT of the last domain on its list, and returns with the
- * PKRU of the interrupted code.  So compute PKRU afresh from the list, and look
- * at the identity page again afterwards, before any domain memory is touched.
+ * a new EPT.  A signal handler that begins domains of its own leaves the thread
+ * in the EPT of the last domain on its list, and returns with the PKRU of the
+ * interrupted code.  So look at the identity page again after opening, before any
+ * domain memory is touched.
  */
 #define _GNU_SOURCE
-#include <fcntl.h>
-#include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "backend.h"
+#include "fault.h"
 #include "pkru.h"
+#include "place.h"
+#include "vault.h"
 
 /* Far more than signals can spoil; a module that loses the EPT ends here. */
 #define ENTER_TRIES	64
@@ -39,207 +41,310 @@ static inline uint32_t revocations(void)
 						     __ATOMIC_ACQUIRE));
 }
 
-/* @pkru with every domain open that @t holds in @ept, and no other. */
+/* @pkru with @right open if it is to a domain in @ept. */
+static uint32_t open_right(struct epk_thread *t, struct epk_right right, uint32_t ept, uint32_t pkru)
+{
+	struct epk_entry entry;
+	int slot;
+
+	if (!right.prot || !epk_entry_find(right.id, &entry) || !entry.pkey || entry.ept != ept)
+		return pkru;
+	slot = epk_held_find(t, right.id);
+	if (slot >= 0) {
+		t->held[slot].ept = entry.ept;
+		t->held[slot].pkey = entry.pkey;
+	}
+	return pkru_open(pkru, entry.pkey, right.prot);
+}
+
+/* @pkru with every domain open that the vault says @t holds in @ept, and no other. */
 static uint32_t open_held(struct epk_thread *t, uint32_t ept, uint32_t pkru)
 {
-	struct epk_held *held;
-	struct epk_entry entry;
+	const struct epk_vault *vault = vault_open(t);
 	unsigned int i;
 
 	pkru |= epk_now.closed;
-	for (i = 0; i < t->nr; i++) {
-		held = &t->held[i];
-		if (!epk_entry_find(held->id, &entry) || !entry.pkey || entry.ept != ept)
-			continue;
-		held->ept = entry.ept;
-		held->pkey = entry.pkey;
-		pkru = pkru_open(pkru, entry.pkey, held->prot);
-	}
+	for (i = 0; i < vault->nr; i++)
+		pkru = open_right(t, vault->rights[i], ept, pkru);
+	vault_close();
 	return pkru;
 }
 
-/* Goes to @ept and opens what @t holds there. */
-static int enter(struct epk_thread *t, uint32_t ept)
+/* The right to the only domain on the list, which is in the vault no longer then. */
+static struct epk_right take_only(struct epk_thread *t)
 {
-	uint32_t count;
+	struct epk_vault *vault = vault_open(t);
+	struct epk_right right = { .id = t->held[0].id };
+
+	right.prot = vault_prot(vault, right.id);
+	vault->nr = 0;
+	vault_close();
+	return right;
+}
+
+static void change_ept(struct epk_thread *t, uint32_t ept)
+{
+	close_all();
+	if (epk_current_ept() == ept)
+		return;
+	epk_ept_enter(ept);
+	t->switches++;
+}
+
+/* Goes to @ept and opens what @t holds there: @only if that is not NULL. */
+static int enter(struct epk_thread *t, uint32_t ept, const struct epk_right *only)
+{
+	uint32_t count, pkru;
 	int tries;
 
+	t->ept = ept;
 	for (tries = 0; tries < ENTER_TRIES; tries++) {
-		if (epk_current_ept() != ept) {
-			close_all();
-			epk_ept_enter(ept);
-			t->switches++;
-		}
+		count = revocations();
+		pkru = rdpkru() | epk_now.closed;
+		pkru = only ? open_right(t, *only, ept, pkru) : open_held(t, ept, pkru);
+		change_ept(t, ept);
 		if (epk_current_ept() != ept)
 			continue;
-		count = revocations();
-		epk_pkru_set(open_held(t, ept, rdpkru()));
-		if (likely(epk_current_ept() == ept && revocations() == count))
+		epk_pkru_set(pkru);
+		if (epk_current_ept() == ept && revocations() == count)
 			return 0;
 	}
 	close_all();
 	return -EIO;
 }
 
-/* Back to the EPT of the last domain that @t still holds, if any. */
-static int enter_last(struct epk_thread *t)
+/* To the EPT of the last domain that @t holds, if any. */
+static int epk_settle(struct epk_thread *t, bool alone)
 {
+	struct epk_right only;
 	struct epk_entry entry;
 	int slot;
 
+	if (t->nested && t->nr <= t->nested_nr) {
+		/* What the signal interrupted goes on with what its PKRU opens in this EPT. */
+		t->nested = false;
+		change_ept(t, t->nested_ept);
+		return 0;
+	}
 	for (slot = (int)t->nr - 1; slot >= 0; slot--)
 		if (epk_entry_find(t->held[slot].id, &entry) && entry.pkey)
-			return enter(t, entry.ept);
-	close_all();
-	return 0;
+			break;
+	if (slot < 0) {
+		close_all();
+		return 0;
+	}
+	if (!alone)
+		return enter(t, entry.ept, NULL);
+	only = take_only(t);
+	return enter(t, entry.ept, &only);
+}
+
+/*
+ * What the gates gave counts if PKRU says so.  In a signal handler it does not: the
+ * kernel gives it back to the code that was interrupted.
+ */
+static void epk_adopt(struct epk_thread *t, const struct epk_held *held)
+{
+	uint32_t pkru = rdpkru(), ept = epk_current_ept();
+	struct epk_entry entry;
+	int id = held->id;
+
+	if (!epk_entry_find(id, &entry) || !entry.pkey || entry.ept != ept ||
+	    pkru & PKRU_AD(entry.pkey))
+		return;
+	vault_add(vault_open(t), id, pkru & PKRU_WD(entry.pkey) ? PROT_READ :
+		  PROT_READ | PROT_WRITE);
+	vault_close();
+}
+
+/* Where @id is: if it is nowhere, it gets a place, near @ept if that is easy. */
+static int find_place(int id, uint32_t ept, struct epk_entry *entry)
+{
+	int saved_errno = errno;
+	int err = 0;
+
+	*entry = epk_entry_load(EPK_ID_INDEX(id));
+	if (entry->id == id && !entry->pkey) {
+		err = -pthread_mutex_lock(&epk_lock);
+		if (!err) {
+			err = epk_place_admit(id, ept);
+			pthread_mutex_unlock(&epk_lock);
+		}
+		*entry = epk_entry_load(EPK_ID_INDEX(id));
+	}
+	errno = saved_errno;
+	if (entry->id != id)
+		return -ENOENT;
+	return entry->pkey ? 0 : err ? err : -EAGAIN;
 }
 
 static int epk_begin(struct epk_thread *t, struct epk_held *held)
 {
-	struct epk_entry entry, again;
-	int err;
+	int err, id = held->id, prot = held->prot;
+	struct epk_entry entry;
 
-	again = epk_entry_load(EPK_ID_INDEX(held->id));
-	do {
-		entry = again;
-		if (entry.id != held->id || !entry.pkey)
-			return -ENOENT;
-		err = enter(t, entry.ept);
-		if (err)
-			return err;
-		again = epk_entry_load(EPK_ID_INDEX(held->id));
-	} while (memcmp(&again, &entry, sizeof(entry)));
+	err = find_place(id, t->nr > 1 ? t->ept : EPK_EPT_ANY, &entry);
+	if (err)
+		return err;
+	t->stuck = 0;
+	if (t->nr > 1 && entry.ept != t->ept)
+		epk_fault_arm();
+	vault_add(vault_open(t), id, prot);
+	vault_close();
 	return 0;
 }
 
 static int epk_end(struct epk_thread *t, unsigned int slot)
 {
+	vault_remove(vault_open(t), t->held[slot].id);
+	vault_close();
 	epk_held_remove(t, slot);
-	return enter_last(t);
-}
-
-/* The region below goes away with all that is mapped over it. */
-static int map_over(int fd, const void *addr, size_t len, off_t offset)
-{
-	void *got = mmap((void *)addr, len, PROT_READ, MAP_SHARED | MAP_FIXED, fd, offset);
-
-	return got == MAP_FAILED ? -errno : 0;
-}
-
-/* Fills in @state from the context of @fd and the process's free pkeys. */
-static int epk_setup(struct epk_state *state, int fd)
-{
-	struct epk_init init = { .version = EPK_ABI_VERSION };
-	int err;
-
-	init.pkeys = epk_pkeys_take();
-	if (!init.pkeys)
-		return -ENOSPC;
-	if (ioctl(fd, EPK_IOC_INIT, &init)) {
-		err = -errno;
-		goto give_pkeys;
-	}
-	if (init.table_bytes > EPK_TABLE_ROOM) {
-		err = -ENODEV;
-		goto give_pkeys;
-	}
-	err = map_over(fd, state->table, init.table_bytes, EPK_MMAP_TABLE);
-	if (!err)
-		err = map_over(fd, (const char *)state->table - EPK_GATE_IDENTITY, EPK_PAGE_SIZE,
-			       EPK_MMAP_IDENTITY);
-	if (err)
-		goto give_pkeys;
-	epk_pkeys_state(state, init.pkeys);
-	state->fd = fd;
 	return 0;
+}
 
-give_pkeys:
-	epk_pkeys_give(init.pkeys);
-	return err;
+/* What the interrupted code goes on with: in @ept, with all that @t holds there. */
+static int resume(struct epk_thread *t, uint32_t ept, const struct epk_fault *fault)
+{
+	uint32_t pkru = open_held(t, ept, *fault->pkru);
+
+	t->ept = ept;
+#ifdef EPK_IOC_RESUME
+	if (t->kernel_resumes) {
+		struct epk_resume arg = { .ept = ept, .pkru = pkru };
+
+		t->switches++;
+		return ioctl(epk_now.fd, EPK_IOC_RESUME, &arg) ? -errno : 0;
+	}
+#endif
+	change_ept(t, ept);
+	*fault->pkru = pkru;
+	return 0;
+}
+
+/* The EPT that has most of what @t holds; of several such the first. */
+static uint32_t main_ept(const struct epk_thread *t)
+{
+	unsigned int i, j, nr, most = 0;
+	uint32_t best = t->ept;
+
+	for (i = 0; i < t->nr; i++) {
+		for (j = 0, nr = 0; j < t->nr; j++)
+			nr += t->held[j].ept == t->held[i].ept;
+		if (nr > most || (nr == most && t->held[i].ept < best)) {
+			most = nr;
+			best = t->held[i].ept;
+		}
+	}
+	return best;
+}
+
+/*
+ * A first access goes to the domain's EPT.  If the same instruction wanted another
+ * domain just now, it may need both at once; if accesses keep going to and fro,
+ * they will go on so.  Then the domain moves to where most of the others are.
+ */
+static void consider_move(struct epk_thread *t, int id, const struct epk_fault *fault,
+			  struct epk_entry *entry)
+{
+	bool both = fault->rip == t->last_rip && id != t->last_id;
+	bool move = both || t->repeats > 2;
+	uint32_t ept = main_ept(t);
+
+	if (move && entry->ept != ept && !pthread_mutex_lock(&epk_lock)) {
+		if (!epk_place_beside(id, ept, both ? t->last_id : 0))
+			t->repeats = 0;
+		pthread_mutex_unlock(&epk_lock);
+		*entry = epk_entry_load(EPK_ID_INDEX(id));
+	} else {
+		t->repeats++;
+	}
+	t->last_rip = fault->rip;
+	t->last_id = id;
+}
+
+/* Did a domain that @t opened get another place since? */
+static bool lost_one(const struct epk_thread *t)
+{
+	struct epk_entry entry;
+	unsigned int i;
+
+	for (i = 0; i < t->nr; i++)
+		if (epk_entry_find(t->held[i].id, &entry) &&
+		    (entry.ept != t->held[i].ept || entry.pkey != t->held[i].pkey))
+			return true;
+	return false;
+}
+
+/* More EPTs than an instruction can need, and moves that others can undo. */
+#define STUCK	256
+
+static int epk_fault(struct epk_thread *t, int id, const struct epk_fault *fault)
+{
+	uint32_t ept = epk_current_ept();
+	int saved_errno = errno;
+	struct epk_entry entry;
+	int err = -EACCES, prot;
+
+	/* A signal handler has no domain open, and gets none of what it interrupted. */
+	if (!(~*fault->pkru & epk_now.access) && !lost_one(t))
+		return 0;
+	t->stuck = fault->state == t->last_state ? t->stuck + 1 : 0;
+	t->last_state = fault->state;
+	prot = vault_prot(vault_open(t), id);
+	vault_close();
+	if (prot & (fault->write ? PROT_WRITE : PROT_READ) && t->stuck <= STUCK)
+		err = find_place(id, t->ept, &entry);
+	if (!err) {
+		consider_move(t, id, fault, &entry);
+		err = entry.id == id && entry.pkey ? resume(t, entry.ept, fault) : -EAGAIN;
+	}
+	/* The program's handler, and what it returns to, find the EPT as it was. */
+	if (err)
+		change_ept(t, ept);
+	errno = saved_errno;
+	return !err;
 }
 
 static int epk_init_backend(struct epk_state *state)
 {
-	int fd, err;
+	uint32_t pkeys = 0;
+	int err;
 
-	fd = open(EPK_DEVICE, O_RDWR | O_CLOEXEC);
-	if (fd < 0)
-		return errno == ENOENT || errno == ENXIO ? -ENODEV : -errno;
-	if (!epk_pkeys_usable()) {
-		err = -ENODEV;
-		goto close_fd;
-	}
-	err = epk_setup(state, fd);
+	err = epk_module_open(state, &pkeys);
 	if (err)
-		goto close_fd;
-	return 0;
-
-close_fd:
-	close(fd);
+		return err;
+	epk_pkeys_state(state, pkeys);
+	err = vault_init(state);
+	if (err)
+		epk_module_close(state, pkeys);
 	return err;
 }
 
 static int epk_alloc(int num, int *ids)
 {
-	struct epk_domains arg = { .num = num, .ids = (uintptr_t)ids };
-
-	return ioctl(epk_now.fd, EPK_IOC_ALLOC, &arg) ? -errno : 0;
-}
-
-static int epk_free(int num, const int *ids)
-{
-	struct epk_domains arg = { .num = num, .ids = (uintptr_t)ids };
-
-	return ioctl(epk_now.fd, EPK_IOC_FREE, &arg) ? -errno : 0;
-}
-
-static int epk_mmap(struct epk_mapping *map, void *addr, int flags)
-{
-	size_t len = map->end - map->start;
-	int keep = flags & MAP_FIXED_NOREPLACE;
-	void *got;
-
-	got = mmap(addr, len, map->prot, MAP_SHARED | keep, epk_now.fd,
-		   EPK_MMAP_DOMAIN(map->id));
-	if (got == MAP_FAILED)
-		return -errno;
-	map->start = (uintptr_t)got;
-	map->end = map->start + len;
-	return 0;
+	return epk_module_alloc(num, ids, EPK_ALLOC_SPILL);
 }
 
 static int epk_thread_enrol(struct epk_thread *t)
 {
-	(void)t;
+	int err;
+
 	close_all();
-	return ioctl(epk_now.fd, EPK_IOC_THREAD, 0) ? -errno : 0;
+	err = epk_module_enrol(t);
+	return err ? err : vault_claim(t);
 }
 
 static void epk_thread_stop(struct epk_thread *t)
 {
-	(void)t;
 	close_all();
+	vault_release(t);
 }
 
-static int epk_read_counts(struct epk_counts *counts)
-{
-	struct epk_stats stats;
-
-	if (ioctl(epk_now.fd, EPK_IOC_STATS, &stats))
-		return -errno;
-	counts->epts = stats.epts;
-	counts->pages = stats.pages;
-	counts->vm_domains = stats.vm_domains;
-	counts->vm_epts = stats.vm_epts;
-	counts->vm_pages = stats.vm_pages;
-	counts->vm_exits = stats.vm_exits;
-	counts->vm_faults = stats.vm_faults;
-	return 0;
-}
-
+/* The module's memory is not inherited, the vault included. */
 static void epk_forget(const struct epk_state *old)
 {
 	close(old->fd);
+	vault_forget(old);
 	epk_pkeys_inherit(old->pkeys);
 }
 
@@ -247,14 +352,16 @@ const struct epk_backend epk_backend_epk = {
 	.name = "epk",
 	.init = epk_init_backend,
 	.alloc = epk_alloc,
-	.free = epk_free,
-	.mmap = epk_mmap,
+	.free = epk_module_free,
+	.mmap = epk_module_mmap,
 	.munmap = epk_anon_munmap,
 	.thread_start = epk_thread_enrol,
 	.thread_stop = epk_thread_stop,
 	.begin = epk_begin,
 	.end = epk_end,
-	.refresh = enter_last,
-	.counts = epk_read_counts,
+	.adopt = epk_adopt,
+	.settle = epk_settle,
+	.fault = epk_fault,
+	.counts = epk_module_counts,
 	.forget = epk_forget,
 };

@@ -123,10 +123,12 @@ static int assign(int id)
 	return pkey;
 }
 
-static int mpk_refresh(struct epk_thread *t)
+static int mpk_settle(struct epk_thread *t, bool alone)
 {
 	uint32_t pkru = rdpkru() | epk_now.closed;
 	unsigned int i;
+
+	(void)alone;
 
 	for (i = 0; i < t->nr; i++)
 		if (t->held[i].pkey)
@@ -138,6 +140,7 @@ static int mpk_refresh(struct epk_thread *t)
 /* @held is on the list: once the domain has a key, it keeps it. */
 static int mpk_begin(struct epk_thread *t, struct epk_held *held)
 {
+	(void)t;
 	int saved_errno = errno;
 	struct epk_entry entry;
 	int pkey;
@@ -154,14 +157,11 @@ static int mpk_begin(struct epk_thread *t, struct epk_held *held)
 			return pkey;
 	}
 	held->pkey = pkey;
-	return mpk_refresh(t);
+	return 0;
 }
 
 static int mpk_end(struct epk_thread *t, unsigned int slot)
 {
-	uint8_t pkey = t->held[slot].pkey;
-
-	epk_pkru_set(pkru_close(rdpkru(), pkey));
 	epk_held_remove(t, slot);
 	return 0;
 }
@@ -254,6 +254,6 @@ const struct epk_backend epk_backend_mpk = {
 	.thread_stop = mpk_thread_stop,
 	.begin = mpk_begin,
 	.end = mpk_end,
-	.refresh = mpk_refresh,
+	.settle = mpk_settle,
 	.forget = mpk_forget,
 };

@@ -38,9 +38,10 @@ static int none_end(struct epk_thread *t, unsigned int slot)
 	return 0;
 }
 
-static int none_refresh(struct epk_thread *t)
+static int none_settle(struct epk_thread *t, bool alone)
 {
 	(void)t;
+	(void)alone;
 	return 0;
 }
 
@@ -61,6 +62,6 @@ const struct epk_backend epk_backend_none = {
 	.thread_stop = none_thread_stop,
 	.begin = none_begin,
 	.end = none_end,
-	.refresh = none_refresh,
+	.settle = none_settle,
 	.forget = none_forget,
 };

@@ -18,7 +18,7 @@ int alloc_domains(int num, int dom_ids[])
 	int *ids, err;
 
 	if (num <= 0 || !dom_ids)
-		return -EINVAL;
+		return epk_explain("alloc_domains", num, -EINVAL);
 	/* The backend's own copy: the caller's array changes on success only. */
 	ids = malloc(num * sizeof(*ids));
 	if (!ids) {
@@ -38,7 +38,7 @@ int alloc_domains(int num, int dom_ids[])
 	free(ids);
 out:
 	errno = saved_errno;
-	return err;
+	return epk_explain("alloc_domains", num, err);
 }
 
 static int check_free(int num, const int *ids)
@@ -74,7 +74,7 @@ int free_domains(int num, int dom_ids[])
 	int i, err;
 
 	if (num <= 0 || !dom_ids)
-		return -EINVAL;
+		return epk_explain("free_domains", num, -EINVAL);
 	pthread_mutex_lock(&epk_lock);
 	err = check_free(num, dom_ids);
 	for (i = 0; i < num && !err; i++)
@@ -85,7 +85,7 @@ int free_domains(int num, int dom_ids[])
 		epk_registry_remove(num, dom_ids);
 	pthread_mutex_unlock(&epk_lock);
 	errno = saved_errno;
-	return err;
+	return epk_explain("free_domains", num == 1 ? dom_ids[0] : num, err);
 }
 
 /* Rounds up to whole pages. */
@@ -176,7 +176,7 @@ void *domain_mmap(int dom_id, void *addr, size_t len, int prot, int flags)
 
 fail:
 	free(map);
-	errno = -err;
+	errno = -epk_explain("domain_mmap", dom_id, err);
 	return MAP_FAILED;
 }
 
@@ -186,18 +186,16 @@ int domain_munmap(void *addr, size_t len)
 	int saved_errno = errno;
 	int err;
 
-	if (start % EPK_PAGE_SIZE)
-		return -EINVAL;
-	err = page_len(&len);
+	err = start % EPK_PAGE_SIZE ? -EINVAL : page_len(&len);
+	if (!err && start + len < start)
+		err = -EOVERFLOW;
 	if (err)
-		return err;
-	if (start + len < start)
-		return -EOVERFLOW;
+		return epk_explain("domain_munmap", (long)addr, err);
 	pthread_mutex_lock(&epk_lock);
 	err = epk_ops() ? epk_mapping_unmap(start, start + len, epk_ops()->munmap) : -EINVAL;
 	pthread_mutex_unlock(&epk_lock);
 	errno = saved_errno;
-	return err;
+	return epk_explain("domain_munmap", (long)addr, err);
 }
 
 /* A thread's first begin.  Kept apart, so that the others stay short. */
@@ -227,11 +225,34 @@ static int begin(struct epk_thread *t, int id, int prot)
 	return err;
 }
 
-int epk_begin_slow(int id, int prot)
+static int end_slow(int id)
+{
+	struct epk_thread *t = epk_self;
+	struct epk_entry entry;
+	int slot, settled, err = 0;
+
+	if (!t || id <= 0) {
+		err = epk_lookup(id, &entry);
+		return err ? err : -EACCES;
+	}
+	epk_list_open(t);
+	slot = epk_held_find(t, id);
+	if (slot >= 0) {
+		err = epk_now.ops->end(t, slot);
+	} else {
+		err = epk_lookup(id, &entry);
+		if (!err)
+			err = -EACCES;
+	}
+	settled = epk_list_close(t);
+	return err ? err : settled;
+}
+
+static int begin_slow(int id, int prot)
 {
 	struct epk_entry entry;
 	struct epk_thread *t;
-	int err;
+	int err, settled;
 
 	if (!prot || prot & ~PROT_RW)
 		return -EINVAL;
@@ -248,35 +269,22 @@ int epk_begin_slow(int id, int prot)
 	t = epk_self;
 	epk_list_open(t);
 	err = begin(t, id, prot);
-	if (err && t->nr)
-		epk_now.ops->refresh(t);
-	epk_list_close(t);
-	return err;
+	settled = epk_list_close(t);
+	if (err || !settled)
+		return err;
+	/* No right without the EPT that it belongs to. */
+	end_slow(id);
+	return settled;
+}
+
+int epk_begin_slow(int id, int prot)
+{
+	return epk_explain("domain_begin", id, begin_slow(id, prot));
 }
 
 int epk_end_slow(int id)
 {
-	struct epk_thread *t = epk_self;
-	struct epk_entry entry;
-	int slot = -1, err = 0;
-
-	if (!t || id <= 0) {
-		err = epk_lookup(id, &entry);
-		return err ? err : -EACCES;
-	}
-	epk_list_open(t);
-	slot = epk_held_find(t, id);
-	if (slot >= 0) {
-		err = epk_now.ops->end(t, slot);
-	} else {
-		err = epk_lookup(id, &entry);
-		if (!err)
-			err = -EACCES;
-		if (t->nr)
-			epk_now.ops->refresh(t);
-	}
-	epk_list_close(t);
-	return err;
+	return epk_explain("domain_end", id, end_slow(id));
 }
 
 /*

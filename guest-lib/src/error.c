@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: MIT
+#define _GNU_SOURCE
 #include <errno.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "epk.h"
+#include "state.h"
 
 /* A table, not a switch in a function: the same words for -error and error. */
 static const struct {
@@ -18,7 +23,7 @@ static const struct {
 	{ EACCES, "the thread does not hold the domain, or may not open /dev/epk" },
 	{ EMFILE, "the thread holds as many domains as it can, or too many files are open" },
 	{ ENFILE, "too many files are open in the system" },
-	{ EAGAIN, "other domains hold every protection key" },
+	{ EAGAIN, "threads hold as many domains as there are places or keys for" },
 	{ ENOSPC, "no room for more domains, or no protection key is free" },
 	{ ENOMEM, "out of memory, address space, mappings or RLIMIT_MEMLOCK" },
 	{ ENODEV, "the machine lacks what the backend needs" },
@@ -36,4 +41,22 @@ const char *epk_strerror(int error)
 		if (errors[i].error == error || errors[i].error == -error)
 			return errors[i].text;
 	return "unknown error";
+}
+
+/* Where epk_handle_fault() may have brought the caller from, stdio is no choice. */
+int epk_explain(const char *call, long arg, int err)
+{
+	char line[256];
+	int saved_errno, len;
+
+	if (likely(!err || !epk_now.debug))
+		return err;
+	saved_errno = errno;
+	len = snprintf(line, sizeof(line), "libepk[%d]: %s(%#lx): %s: %s\n", gettid(), call, arg,
+		       strerrorname_np(-err), epk_strerror(err));
+	if (len > 0 && write(STDERR_FILENO, line, (size_t)len < sizeof(line) ? (size_t)len :
+			     sizeof(line) - 1) < 0)
+		errno = saved_errno;
+	errno = saved_errno;
+	return err;
 }

@@ -32,7 +32,8 @@ static void child(void)
 		epk_mapping_forget();
 		epk_registry_inherit();
 	}
-	unlock();
+	/* Its owner has another thread ID now. */
+	epk_lock = (pthread_mutex_t)PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP;
 }
 
 int epk_fork_setup(void)

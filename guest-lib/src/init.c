@@ -5,19 +5,22 @@
 #include <sys/mman.h>
 
 #include "backend.h"
+#include "fault.h"
 #include "registry.h"
 
 union epk_state_page epk_state_page __attribute__((aligned(EPK_PAGE_SIZE))) = {
-	.state = { .table = epk_no_table, .fd = -1 },
+	.state = { .gate_table = epk_no_table, .table = epk_no_table, .fd = -1 },
 };
 
-pthread_mutex_t epk_lock = PTHREAD_MUTEX_INITIALIZER;
+pthread_mutex_t epk_lock = PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP;
 
-/* In the order of preference. */
+/* In the order of preference; those behind "none" have to be asked for. */
 static const struct epk_backend *const backends[] = {
 	&epk_backend_epk,
 	&epk_backend_mpk,
 	&epk_backend_none,
+	&epk_backend_vmfunc,
+	&epk_backend_mprotect,
 };
 
 #define NR_BACKENDS	(sizeof(backends) / sizeof(backends[0]))
@@ -29,17 +32,25 @@ static const struct epk_backend *const backends[] = {
 void epk_state_write(const struct epk_state *new_state)
 {
 	mprotect(&epk_state_page, sizeof(epk_state_page), PROT_READ | PROT_WRITE);
+	epk_now.gate_table = new_state->gates ? new_state->table : epk_no_table;
 	epk_now.table = new_state->table;
 	epk_now.access = new_state->access;
 	epk_now.closed = new_state->closed;
 	epk_now.pkeys = new_state->pkeys;
 	epk_now.gates = new_state->gates;
+	epk_now.debug = new_state->debug;
+	epk_now.handle_faults = new_state->handle_faults;
+	epk_now.rdfsbase = new_state->rdfsbase;
 	epk_now.fd = new_state->fd;
+	epk_now.vaults = new_state->vaults;
+	epk_now.vault_id = new_state->vault_id;
+	epk_now.vault_ept = new_state->vault_ept;
+	epk_now.vault_pkey = new_state->vault_pkey;
 	__atomic_store_n(&epk_now.ops, new_state->ops, __ATOMIC_RELEASE);
 	mprotect(&epk_state_page, sizeof(epk_state_page), PROT_READ);
 }
 
-static int start(const struct epk_backend *backend)
+static int start(const struct epk_backend *backend, unsigned int flags)
 {
 	struct epk_state state = { .ops = backend, .fd = -1 };
 	int err;
@@ -55,7 +66,11 @@ static int start(const struct epk_backend *backend)
 	err = backend->init(&state);
 	if (err)
 		goto release_region;
+	state.debug = epk_now.debug;
+	state.handle_faults = backend->fault && !(flags & EPK_NO_SIGNAL_HANDLER);
 	epk_state_write(&state);
+	if (state.handle_faults)
+		epk_fault_setup();
 	return 0;
 
 release_region:
@@ -65,32 +80,39 @@ exit_registry:
 	return err;
 }
 
-static int start_named(const char *name)
+static int start_named(const char *name, unsigned int flags)
 {
 	size_t i;
 
 	for (i = 0; i < NR_BACKENDS; i++)
 		if (!strcmp(name, backends[i]->name))
-			return start(backends[i]);
+			return start(backends[i], flags);
 	return -EINVAL;
 }
 
-static int start_any(void)
+static int start_any(unsigned int flags)
 {
 	int err = -ENODEV;
 	size_t i;
 
 	for (i = 0; i < NR_BACKENDS && err; i++)
-		err = start(backends[i]);
+		err = start(backends[i], flags);
 	return err;
 }
 
-int epk_init_locked(const char *backend)
+int epk_init_locked(const struct epk_options *options)
 {
+	const char *backend = options->backend, *debug = secure_getenv("EPK_DEBUG");
+	struct epk_state state = epk_now;
 	int err;
+
+	if (options->flags & ~EPK_NO_SIGNAL_HANDLER)
+		return -EINVAL;
 
 	if (epk_ops())
 		return -EALREADY;
+	state.debug = debug && *debug && strcmp(debug, "0");
+	epk_state_write(&state);
 	err = epk_thread_setup();
 	if (err)
 		return err;
@@ -99,13 +121,17 @@ int epk_init_locked(const char *backend)
 		return err;
 	if (!backend)
 		backend = secure_getenv("EPK_BACKEND");
-	return backend && *backend ? start_named(backend) : start_any();
+	if (backend && *backend)
+		return start_named(backend, options->flags);
+	return start_any(options->flags);
 }
 
 /* Under epk_lock. */
 int epk_ensure_init(void)
 {
-	return epk_ops() ? 0 : epk_init_locked(NULL);
+	static const struct epk_options defaults;
+
+	return epk_ops() ? 0 : epk_init_locked(&defaults);
 }
 
 /* Reads what this version knows; what it does not know must be zero. */
@@ -134,11 +160,11 @@ int epk_init(const struct epk_options *options)
 		err = read_options(options, &known);
 	if (!err) {
 		pthread_mutex_lock(&epk_lock);
-		err = epk_init_locked(known.backend);
+		err = epk_init_locked(&known);
 		pthread_mutex_unlock(&epk_lock);
 	}
 	errno = saved_errno;
-	return err;
+	return epk_explain("epk_init", 0, err);
 }
 
 const char *epk_backend(void)

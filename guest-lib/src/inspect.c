@@ -87,3 +87,64 @@ int epk_for_each_mapping(int (*visit)(int dom_id, void *addr, size_t len, void *
 	free(maps);
 	return err;
 }
+
+unsigned int epk_version(void)
+{
+	return EPK_VERSION_MAJOR << 16 | EPK_VERSION_MINOR;
+}
+
+int epk_domain_at(const void *addr)
+{
+	int id;
+
+	pthread_mutex_lock(&epk_lock);
+	id = epk_mapping_at((uintptr_t)addr);
+	pthread_mutex_unlock(&epk_lock);
+	return id;
+}
+
+/* The list or the word as they are: a look changes nothing. */
+static struct epk_held held_at(const struct epk_thread *t, unsigned int slot)
+{
+	union {
+		uint64_t word;
+		struct epk_held held;
+	} u = { .word = t->word->held };
+
+	if (u.word == EPK_WORD_LIST)
+		return t->held[slot];
+	u.held.prot = u.word & EPK_WORD_READ ? PROT_READ : PROT_READ | PROT_WRITE;
+	return u.held;
+}
+
+static int nr_held(const struct epk_thread *t)
+{
+	if (!t)
+		return 0;
+	return t->word->held == EPK_WORD_LIST ? (int)t->nr : t->word->held != EPK_WORD_FREE;
+}
+
+int epk_held(int dom_ids[], int max)
+{
+	int i, nr = nr_held(epk_self);
+
+	if (max < 0 || (max && !dom_ids))
+		return -EINVAL;
+	for (i = 0; i < nr && i < max; i++)
+		dom_ids[i] = held_at(epk_self, i).id;
+	return nr;
+}
+
+int epk_held_prot(int dom_id)
+{
+	int i, err, nr = nr_held(epk_self);
+	struct epk_entry entry;
+
+	err = epk_lookup(dom_id, &entry);
+	if (err)
+		return err;
+	for (i = 0; i < nr; i++)
+		if (held_at(epk_self, i).id == dom_id)
+			return held_at(epk_self, i).prot;
+	return 0;
+}

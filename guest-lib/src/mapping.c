@@ -33,6 +33,14 @@ static struct epk_mapping *find(uintptr_t addr)
 	return node ? *node : NULL;
 }
 
+/* The domain at @addr, or 0. */
+int epk_mapping_at(uintptr_t addr)
+{
+	struct epk_mapping *map = find(addr);
+
+	return map ? map->id : 0;
+}
+
 int epk_mapping_insert(struct epk_mapping *map)
 {
 	struct epk_domain *dom = epk_registry_at(EPK_ID_INDEX(map->id));

@@ -15,14 +15,22 @@ struct epk_mapping;
  * struct epk_domain - notes on one place of the domain table
  * @id: the ID that lives there, or 0
  * @last_id: the ID that lived there last
+ * @readers: threads that may read it, and
+ * @writers: that may write it, under "mprotect"
  * @marked: scratch for finding an ID that is given twice
  * @mappings: its memory
+ * @stacks: where epk_call() has stacks that are not in use, in that memory
+ * @heap: where epk_malloc() has its heap, in that memory
  */
 struct epk_domain {
 	int id;
 	int last_id;
+	unsigned int readers;
+	unsigned int writers;
 	bool marked;
 	struct epk_mapping *mappings;
+	void *heap;
+	void *stacks;
 };
 
 int epk_registry_init(uint32_t max_domains);

@@ -26,25 +26,42 @@ struct epk_backend;
 
 /**
  * struct epk_state - set by init, constant until a fork
- * @table: the domain table, an entry for each index; the kernel module's under
- *	"epk".  Never NULL.  gate.h says what lies before it.  gate.S has the offset
+ * @gate_table: @table for the gates; an empty one if they cannot be used.  gate.S
+ *	has the offset
  * @access: the PKRU bits that deny access to all of @pkeys.  gate.S has the offset
+ * @table: the domain table, an entry for each index; the kernel module's under
+ *	"epk".  Never NULL.  gate.h says what lies before it
  * @closed: those, and the ones that deny writing
  * @pkeys: bit k set: pkey k is the library's
  * @ops: the backend; NULL while the library is not initialised
  * @gates: threads that hold one domain at a time can use the gates
+ * @debug: errors are explained on stderr
+ * @handle_faults: the library keeps a handler of SIGSEGV
+ * @rdfsbase: user mode may read the FS base
  * @fd: /dev/epk, or -1
+ * @vaults: where threads keep what they hold, under "epk"
+ * @vault_id: that domain,
+ * @vault_ept: and its place,
+ * @vault_pkey: which never changes
  */
 struct epk_state {
-	const struct epk_entry *table;
+	const struct epk_entry *gate_table;
 	uint32_t access;
 	uint32_t closed;
+	const struct epk_entry *table;
 	uint32_t pkeys;
 	const struct epk_backend *ops;
 	bool gates;
+	bool debug;
+	bool handle_faults;
+	bool rdfsbase;
 	int fd;
+	void *vaults;
+	int vault_id;
+	uint16_t vault_ept;
+	uint8_t vault_pkey;
 };
-_Static_assert(offsetof(struct epk_state, table) == 0, "as in gate.S");
+_Static_assert(offsetof(struct epk_state, gate_table) == 0, "as in gate.S");
 _Static_assert(offsetof(struct epk_state, access) == 8, "as in gate.S");
 
 union epk_state_page {
@@ -63,8 +80,12 @@ static inline const struct epk_backend *epk_ops(void)
 	return __atomic_load_n(&epk_now.ops, __ATOMIC_ACQUIRE);
 }
 
+/* error.c: under EPK_DEBUG=1, says what @call did with @arg; returns @err. */
+int epk_explain(const char *call, long arg, int err);
+
 /* init.c */
-int epk_init_locked(const char *backend);
+struct epk_options;
+int epk_init_locked(const struct epk_options *options);
 int epk_ensure_init(void);
 void epk_state_write(const struct epk_state *new_state);
 
@@ -119,7 +140,7 @@ static inline bool epk_entry_find(int id, struct epk_entry *entry)
 /* The live domain @id, or why there is none. */
 static inline int epk_lookup(int id, struct epk_entry *entry)
 {
-	if (likely(epk_entry_find(id, entry)))
+	if (likely(epk_entry_find(id, entry) && id != epk_now.vault_id))
 		return 0;
 	if (id <= 0)
 		return -EINVAL;

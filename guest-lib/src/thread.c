@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 #define _GNU_SOURCE
+#include <signal.h>
 #include <stdlib.h>
 
 #include "backend.h"
+#include "pkru.h"
 
 __thread struct epk_thread *epk_self __attribute__((tls_model("initial-exec")));
 __thread struct epk_word epk_word __attribute__((tls_model("initial-exec"))) = {
@@ -13,9 +15,21 @@ static pthread_key_t thread_key;
 static bool have_key;
 static struct epk_thread *threads;
 static uint64_t past_switches;
+static bool moving;
+
+static void review_gates(void)
+{
+	struct epk_state state = epk_now;
+
+	if (!moving || !state.gates || !threads || !threads->next)
+		return;
+	state.gates = false;
+	epk_state_write(&state);
+}
 
 static void thread_exit(void *arg)
 {
+	const stack_t none = { .ss_flags = SS_DISABLE };
 	struct epk_thread *t = arg;
 
 	epk_list_open(t);
@@ -28,6 +42,10 @@ static void thread_exit(void *arg)
 		t->next->link = t->link;
 	past_switches += t->switches + t->word->switches;
 	pthread_mutex_unlock(&epk_lock);
+	if (t->alternate) {
+		sigaltstack(&none, NULL);
+		free(t->alternate);
+	}
 	free(t);
 }
 
@@ -71,6 +89,7 @@ int epk_thread_start(void)
 	if (threads)
 		threads->link = &t->next;
 	threads = t;
+	review_gates();
 	pthread_mutex_unlock(&epk_lock);
 	epk_self = t;
 	return 0;
@@ -78,6 +97,16 @@ int epk_thread_start(void)
 free_thread:
 	free(t);
 	return err;
+}
+
+/*
+ * Does a signal handler ask?  The kernel closes every key for it.  Where the module
+ * sees to it that the interrupted code gets its EPT back, nothing depends on it.
+ */
+static bool in_handler(const struct epk_thread *t)
+{
+	return !t->kernel_resumes && t->nr && epk_now.access && t->word->held == EPK_WORD_LIST &&
+	       !(~rdpkru() & epk_now.access);
 }
 
 /*
@@ -91,29 +120,40 @@ void epk_list_open(struct epk_thread *t)
 		struct epk_held held;
 	} u;
 
-	t->busy++;
+	if ((t->busy++ || in_handler(t)) && !t->nested) {
+		t->nested_nr = t->nr;
+		t->nested_ept = epk_current_ept();
+		t->nested = true;
+	}
 	epk_barrier();
 	/* In one step, so that a signal handler does not move it as well. */
 	u.word = __atomic_exchange_n(&t->word->held, EPK_WORD_LIST, __ATOMIC_RELAXED);
 	if (u.word == EPK_WORD_LIST || u.word == EPK_WORD_FREE)
 		return;
 	u.held.prot = u.word & EPK_WORD_READ ? PROT_READ : PROT_READ | PROT_WRITE;
+	t->ept = u.held.ept;
 	epk_held_push(t, u.held);
+	if (epk_now.ops->adopt)
+		epk_now.ops->adopt(t, &t->held[t->nr - 1]);
 }
 
 /*
- * Moves the list back to the word if the gates can go on with it.  A signal
- * handler that interrupted a call which is at work on the list leaves it there.
+ * Gives the thread its rights, and moves the list back to the word if the gates
+ * can go on with it.  A signal handler that interrupted a call which is at work
+ * on the list leaves it there.  0, or the backend's error.
  */
-void epk_list_close(struct epk_thread *t)
+int epk_list_close(struct epk_thread *t)
 {
+	bool alone = t->busy == 1 && t->nr <= 1 && epk_now.gates;
 	union {
 		struct epk_held held;
 		uint64_t word;
 	} u = { .word = EPK_WORD_FREE };
 	unsigned int one = 1;
+	int err;
 
-	if (t->busy == 1 && t->nr <= 1 && epk_now.gates) {
+	err = epk_now.ops->settle(t, alone);
+	if (alone) {
 		if (t->nr) {
 			u.held = t->held[0];
 			u.held.prot = 0;
@@ -129,6 +169,7 @@ void epk_list_close(struct epk_thread *t)
 	}
 	epk_barrier();
 	t->busy--;
+	return err;
 }
 
 static bool holds(const struct epk_thread *t, int id)
@@ -147,6 +188,31 @@ bool epk_threads_hold(int id)
 		if (holds(t, id))
 			return true;
 	return false;
+}
+
+/* Under epk_lock.  Does another thread hold @id by its word alone? */
+bool epk_threads_word(int id)
+{
+	const struct epk_thread *t;
+	uint64_t word;
+
+	for (t = threads; t; t = t->next) {
+		word = __atomic_load_n(&t->word->held, __ATOMIC_RELAXED);
+		if (t != epk_self && word != EPK_WORD_LIST && (int)word == id)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Under epk_lock.  A domain that moves is lost to a thread that holds it by its
+ * word alone, which nothing vouches for.  So once domains move, and there are
+ * several threads, the gates find no domain any more.
+ */
+void epk_threads_moving(void)
+{
+	moving = true;
+	review_gates();
 }
 
 /* Under epk_lock. */
@@ -171,6 +237,7 @@ void epk_threads_forget(void)
 		free(t);
 	}
 	past_switches = 0;
+	moving = false;
 	epk_self = NULL;
 	epk_word = (struct epk_word){ .held = EPK_WORD_LIST };
 	pthread_setspecific(thread_key, NULL);

@@ -37,6 +37,18 @@ struct epk_held {
  *	signal handler interrupted one
  * @held: what it holds
  * @word: its word
+ * @ept: the EPT in which the list has put it last
+ * @vault: the index of its part of the vault
+ * @kernel_resumes: the module remembers what a signal interrupts
+ * @nested: a signal handler is at work with the list, which
+ * @nested_nr: had so many elements before; what it interrupted was
+ * @nested_ept: in this EPT
+ * @last_rip: the instruction of the last access that epk_handle_fault() saw to
+ * @last_id: the domain that it was about
+ * @last_state: what the registers were
+ * @repeats: such accesses since the last move
+ * @stuck: how many of them in a row had the same registers
+ * @alternate: memory of the stack that its signal handlers got from the library
  * @switches: VMFUNCs outside of the gates
  * @next: next in the list of all
  * @link: what points to this one
@@ -46,6 +58,18 @@ struct epk_thread {
 	unsigned int busy;
 	struct epk_held held[EPK_MAX_HELD];
 	struct epk_word *word;
+	uint32_t ept;
+	uint32_t vault;
+	bool kernel_resumes;
+	bool nested;
+	unsigned int nested_nr;
+	uint32_t nested_ept;
+	uintptr_t last_rip;
+	int last_id;
+	uint64_t last_state;
+	unsigned int repeats;
+	unsigned int stuck;
+	void *alternate;
 	uint64_t switches;
 	struct epk_thread *next;
 	struct epk_thread **link;
@@ -57,10 +81,12 @@ extern __thread struct epk_thread *epk_self __attribute__((tls_model("initial-ex
 int epk_thread_setup(void);
 int epk_thread_start(void);
 bool epk_threads_hold(int id);
+bool epk_threads_word(int id);
+void epk_threads_moving(void);
 uint64_t epk_threads_switches(void);
 void epk_threads_forget(void);
 void epk_list_open(struct epk_thread *t);
-void epk_list_close(struct epk_thread *t);
+int epk_list_close(struct epk_thread *t);
 
 static inline void epk_barrier(void)
 {

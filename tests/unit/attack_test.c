@@ -8,7 +8,7 @@
 
 #include "unit.h"
 
-#include "gate.h"
+#include "thread.h"
 
 #define NR	20
 
@@ -77,6 +77,69 @@ static void forge_word(void)
 		epk_word.held = entry_of(1);
 		EXPECT(!domain_end(ids[1]));
 		expect_closed(-1);
+	}
+}
+
+/*
+ * The list says that other domains are held: neither an access, which the library's
+ * handler sees, nor a call that reads the list gives a right to them.
+ */
+static void forge_list(void)
+{
+	struct epk_held true_held[2];
+	int i;
+
+	set_up();
+	EXPECT(!domain_begin(ids[0], RW));
+	EXPECT(!domain_begin(ids[NR - 1], PROT_READ));
+	EXPECT(epk_word.held == EPK_WORD_LIST && epk_self->nr == 2);
+	memcpy(true_held, epk_self->held, sizeof(true_held));
+	for (i = 1; i < NR - 1; i++) {
+		uint64_t entry = entry_of(i);
+
+		memcpy(&epk_self->held[0], &entry, sizeof(entry));
+		epk_self->held[0].prot = RW;
+		EXPECT(!try_read(mem[i], &ignored));
+		epk_self->held[0].pkey = 0;
+		EXPECT(!try_read(mem[i], &ignored));
+		if (i != 5) {
+			EXPECT(!domain_begin(ids[5], RW));
+			EXPECT(!try_read(mem[i], &ignored));
+			EXPECT(!domain_end(ids[5]));
+			EXPECT(!try_read(mem[i], &ignored));
+		}
+		memcpy(epk_self->held, true_held, sizeof(true_held));
+		/* A right to read is no right to write. */
+		epk_self->held[1].prot = RW;
+		EXPECT(!try_write(mem[NR - 1], 1));
+		memcpy(epk_self->held, true_held, sizeof(true_held));
+		EXPECT(try_read(mem[0], &ignored) && try_read(mem[NR - 1], &ignored));
+	}
+	EXPECT(!domain_end(ids[0]));
+	EXPECT(!domain_end(ids[NR - 1]));
+	expect_closed(-1);
+}
+
+/* Nothing is held, and the list says that all is. */
+static void forge_list_of_idle(void)
+{
+	int i;
+
+	set_up();
+	for (i = 0; i < NR; i++) {
+		uint64_t entry = entry_of(i);
+
+		memcpy(&epk_self->held[0], &entry, sizeof(entry));
+		epk_self->held[0].prot = RW;
+		epk_self->nr = 1;
+		epk_word.held = EPK_WORD_LIST;
+		EXPECT(!try_read(mem[i], &ignored));
+		EXPECT(domain_begin(ids[(i + 1) % NR], RW) == 0);
+		EXPECT(!try_read(mem[i], &ignored));
+		EXPECT(!domain_end(ids[(i + 1) % NR]));
+		expect_closed(-1);
+		epk_self->nr = 0;
+		epk_word.held = EPK_WORD_FREE;
 	}
 }
 
@@ -158,6 +221,16 @@ static void jump_to_vmfunc(void **state)
 	assert_true(found >= 3);
 }
 
+/* Under "mpk" the list is all that there is: docs/security.md. */
+static void write_to_list(void **state)
+{
+	(void)state;
+	if (!backend_is("epk"))
+		skip();
+	run_in_child(forge_list);
+	run_in_child(forge_list_of_idle);
+}
+
 static void write_to_word(void **state)
 {
 	(void)state;
@@ -168,6 +241,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(write_to_word),
+		cmocka_unit_test(write_to_list),
 		cmocka_unit_test(jump_to_wrpkru),
 		cmocka_unit_test(jump_to_vmfunc),
 	};

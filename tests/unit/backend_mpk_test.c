@@ -197,11 +197,11 @@ static void *sweep(void *arg)
 		}
 		if (!try_read(mem[i], &byte) || byte != i + 1)
 			wrong++;
-		if (backend_protects() && try_write(mem[i], 99))
+		if (backend_is_private() && try_write(mem[i], 99))
 			wrong++;
 		if (domain_end(ids[i]))
 			wrong++;
-		if (backend_protects() && try_read(mem[i], &ignored))
+		if (backend_is_private() && try_read(mem[i], &ignored))
 			wrong++;
 	}
 	return (void *)wrong;

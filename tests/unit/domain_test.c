@@ -56,6 +56,8 @@ static void alloc_affinity(void **state)
 	int ids[10], ept, first, i;
 
 	(void)state;
+	if (backend_is("vmfunc"))
+		skip();
 	assert_int_equal(alloc_domains(10, ids), 0);
 	assert_int_equal(epk_domain_place(ids[0], &first, NULL), 0);
 	for (i = 1; i < 10; i++) {

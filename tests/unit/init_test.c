@@ -46,7 +46,7 @@ static void size_of_later_version(void)
 	struct {
 		struct epk_options options;
 		long later;
-	} options = { { sizeof(options), unit_backend() }, 1 };
+	} options = { { .size = sizeof(options), .backend = unit_backend() }, 1 };
 
 	expect_refused(&options.options, -E2BIG);
 }
@@ -56,7 +56,7 @@ static void size_of_later_version_unused(void)
 	struct {
 		struct epk_options options;
 		long later;
-	} options = { { sizeof(options), unit_backend() }, 0 };
+	} options = { { .size = sizeof(options), .backend = unit_backend() }, 0 };
 
 	EXPECT(!epk_init(&options.options));
 	EXPECT(!strcmp(epk_backend(), unit_backend()));
@@ -164,7 +164,7 @@ static void no_pkeys_left(void)
 {
 	int files = count_files();
 
-	if (!backend_protects())
+	if (!backend_takes_pkeys())
 		return;
 	while (pkey_alloc(0, 0) > 0)
 		;
@@ -177,7 +177,7 @@ static void some_pkeys_taken(void)
 {
 	int id, pkey, own;
 
-	if (!backend_protects())
+	if (!backend_takes_pkeys())
 		return;
 	own = pkey_alloc(0, 0);
 	EXPECT(own > 0);

@@ -33,6 +33,7 @@
 
 __attribute__((constructor)) static void unit_argument(int argc, char **argv)
 {
+	try_first = epk_handle_fault;
 	if (argc > 1)
 		setenv("EPK_BACKEND", argv[1], 1);
 }
@@ -53,6 +54,30 @@ static inline bool backend_is(const char *name)
 static inline bool backend_protects(void)
 {
 	return !backend_is("none");
+}
+
+/* A right is the thread's alone, and a signal handler has none. */
+static inline bool backend_is_private(void)
+{
+	return backend_protects() && !backend_is("mprotect");
+}
+
+/* Takes protection keys. */
+static inline bool backend_takes_pkeys(void)
+{
+	return backend_is("epk") || backend_is("mpk") || backend_is("vmfunc");
+}
+
+/* All that is held can be accessed, not only what was begun last. */
+static inline bool backend_holds_several(void)
+{
+	return !backend_is("vmfunc");
+}
+
+/* The si_code of an access to a domain that is not held. */
+static inline int refused_code(void)
+{
+	return backend_is("mprotect") ? SEGV_ACCERR : SEGV_PKUERR;
 }
 
 static inline void run_in_child(void (*body)(void))

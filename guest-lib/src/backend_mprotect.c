@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Page protections, for comparison and for machines that have nothing better.
+ * They are the process's: while one thread holds a domain, all can access it, and
+ * so can signal handlers.
+ */
+#define _GNU_SOURCE
+#include <sys/mman.h>
+
+#include "backend.h"
+#include "registry.h"
+
+static int wanted(const struct epk_domain *dom)
+{
+	if (dom->writers)
+		return PROT_READ | PROT_WRITE;
+	return dom->readers ? PROT_READ : PROT_NONE;
+}
+
+static int protect_all(const struct epk_domain *dom, int prot)
+{
+	const struct epk_mapping *map;
+
+	for (map = dom->mappings; map; map = map->next)
+		if (mprotect((void *)map->start, map->end - map->start, map->prot & prot))
+			return -errno;
+	return 0;
+}
+
+/* One thread more, or fewer, that may do @prot.  Under epk_lock. */
+static int count(int id, int prot, int change)
+{
+	struct epk_domain *dom = epk_registry_at(EPK_ID_INDEX(id));
+	unsigned int *counter = prot & PROT_WRITE ? &dom->writers : &dom->readers;
+	int before = wanted(dom), err;
+
+	*counter += change;
+	if (wanted(dom) == before)
+		return 0;
+	err = protect_all(dom, wanted(dom));
+	if (err && change > 0) {
+		*counter -= change;
+		protect_all(dom, before);
+	}
+	return err;
+}
+
+static int mprotect_begin(struct epk_thread *t, struct epk_held *held)
+{
+	int saved_errno = errno, err;
+	struct epk_entry entry;
+
+	(void)t;
+	pthread_mutex_lock(&epk_lock);
+	err = epk_lookup(held->id, &entry);
+	if (!err)
+		err = count(held->id, held->prot, 1);
+	pthread_mutex_unlock(&epk_lock);
+	errno = saved_errno;
+	return err;
+}
+
+static int mprotect_end(struct epk_thread *t, unsigned int slot)
+{
+	struct epk_held held = t->held[slot];
+	int saved_errno = errno, err;
+
+	epk_held_remove(t, slot);
+	pthread_mutex_lock(&epk_lock);
+	err = count(held.id, held.prot, -1);
+	pthread_mutex_unlock(&epk_lock);
+	errno = saved_errno;
+	return err;
+}
+
+static int mprotect_settle(struct epk_thread *t, bool alone)
+{
+	(void)t;
+	(void)alone;
+	return 0;
+}
+
+static void mprotect_thread_stop(struct epk_thread *t)
+{
+	while (t->nr)
+		mprotect_end(t, t->nr - 1);
+}
+
+static int mprotect_free(int num, const int *ids)
+{
+	soft_table_free(num, ids);
+	return 0;
+}
+
+static int mprotect_mmap(struct epk_mapping *map, void *addr, int flags)
+{
+	int prot = map->prot & wanted(epk_registry_at(EPK_ID_INDEX(map->id)));
+	size_t len = map->end - map->start;
+	int err;
+
+	err = epk_anon_mmap(&addr, len, flags & MAP_POPULATE ? map->prot : prot, flags);
+	if (err)
+		return err;
+	if (flags & MAP_POPULATE && mprotect(addr, len, prot)) {
+		err = -errno;
+		epk_anon_munmap(addr, len);
+		return err;
+	}
+	map->start = (uintptr_t)addr;
+	map->end = map->start + len;
+	return 0;
+}
+
+static void mprotect_forget(const struct epk_state *old)
+{
+	(void)old;
+	soft_table_exit();
+}
+
+const struct epk_backend epk_backend_mprotect = {
+	.name = "mprotect",
+	.init = soft_table_init,
+	.alloc = soft_table_alloc,
+	.free = mprotect_free,
+	.mmap = mprotect_mmap,
+	.munmap = epk_anon_munmap,
+	.populates = true,
+	.thread_stop = mprotect_thread_stop,
+	.begin = mprotect_begin,
+	.end = mprotect_end,
+	.settle = mprotect_settle,
+	.forget = mprotect_forget,
+};

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+/* The heap in a domain.  The caller holds the domain and, but for make, the lock. */
+#ifndef EPK_HEAP_H
+#define EPK_HEAP_H
+
+#include <stddef.h>
+
+struct heap;
+
+struct heap *epk_heap_make(int id);
+void epk_heap_lock(struct heap *heap);
+void epk_heap_unlock(struct heap *heap);
+void *epk_heap_alloc(struct heap *heap, int id, size_t align, size_t size);
+int epk_heap_free(struct heap *heap, void *ptr);
+size_t epk_heap_size(void *ptr);
+
+#endif /* EPK_HEAP_H */

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT
+/* epk_malloc() and its like: hold the domain, find its heap, check what is asked. */
+#define _GNU_SOURCE
+#include <string.h>
+#include <sys/mman.h>
+
+#include "backend.h"
+#include "heap.h"
+#include "registry.h"
+
+#define MAX_SIZE	(1ul << 46)
+#define MAX_ALIGN	(1ul << 30)
+
+/* Holds @id for writing.  1: the thread did so already. */
+static int hold(int id)
+{
+	int err = domain_begin(id, PROT_READ | PROT_WRITE);
+
+	if (err != -EALREADY)
+		return err;
+	return epk_held_prot(id) & PROT_WRITE ? 1 : -EACCES;
+}
+
+static void unhold(int id, int held)
+{
+	if (!held)
+		domain_end(id);
+}
+
+/*
+ * The heap of @id, which the thread holds.  Its address is looked up: wherever a
+ * forged one points, it is memory of the domain.
+ */
+static struct heap *heap_of(int id)
+{
+	struct epk_domain *dom;
+	struct heap *heap = NULL;
+
+	pthread_mutex_lock(&epk_lock);
+	dom = epk_registry_at(EPK_ID_INDEX(id));
+	if (dom->heap && epk_mapping_at((uintptr_t)dom->heap) == id)
+		heap = dom->heap;
+	pthread_mutex_unlock(&epk_lock);
+	if (heap)
+		return heap;
+	heap = epk_heap_make(id);
+	if (!heap)
+		return NULL;
+	pthread_mutex_lock(&epk_lock);
+	/* Another thread may have been quicker: then this one stays unused. */
+	if (dom->heap && epk_mapping_at((uintptr_t)dom->heap) == id)
+		heap = dom->heap;
+	else
+		dom->heap = heap;
+	pthread_mutex_unlock(&epk_lock);
+	return heap;
+}
+
+static void *allocate(int id, size_t align, size_t size)
+{
+	int saved_errno = errno, held;
+	struct heap *heap;
+	void *got = NULL;
+
+	if (size > MAX_SIZE) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	held = hold(id);
+	if (held < 0) {
+		errno = -held;
+		return NULL;
+	}
+	heap = heap_of(id);
+	if (heap) {
+		epk_heap_lock(heap);
+		got = epk_heap_alloc(heap, id, align, size);
+		epk_heap_unlock(heap);
+	}
+	unhold(id, held);
+	if (got)
+		errno = saved_errno;
+	return got;
+}
+
+void *epk_malloc(int dom_id, size_t size)
+{
+	return allocate(dom_id, 0, size);
+}
+
+void *epk_calloc(int dom_id, size_t nr, size_t size)
+{
+	size_t bytes;
+	void *got;
+	int held;
+
+	if (__builtin_mul_overflow(nr, size, &bytes)) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	got = allocate(dom_id, 0, bytes);
+	if (!got)
+		return NULL;
+	held = hold(dom_id);
+	if (held < 0)
+		return NULL;
+	memset(got, 0, bytes);
+	unhold(dom_id, held);
+	return got;
+}
+
+void *epk_memalign(int dom_id, size_t align, size_t size)
+{
+	if (!align || align & (align - 1) || align > MAX_ALIGN) {
+		errno = EINVAL;
+		return NULL;
+	}
+	return allocate(dom_id, align, size);
+}
+
+int epk_free(int dom_id, void *ptr)
+{
+	int saved_errno = errno, held, err = -EINVAL;
+	struct heap *heap;
+
+	if (!ptr)
+		return 0;
+	held = hold(dom_id);
+	if (held < 0)
+		return epk_explain("epk_free", dom_id, held);
+	if (epk_domain_at(ptr) == dom_id) {
+		heap = heap_of(dom_id);
+		if (heap) {
+			epk_heap_lock(heap);
+			err = epk_heap_free(heap, ptr);
+			epk_heap_unlock(heap);
+		}
+	}
+	unhold(dom_id, held);
+	errno = saved_errno;
+	return epk_explain("epk_free", dom_id, err);
+}
+
+void *epk_realloc(int dom_id, void *ptr, size_t size)
+{
+	size_t old = 0;
+	void *got;
+	int held;
+
+	if (!ptr)
+		return epk_malloc(dom_id, size);
+	held = hold(dom_id);
+	if (held < 0) {
+		errno = -held;
+		return NULL;
+	}
+	if (epk_domain_at(ptr) == dom_id)
+		old = epk_heap_size(ptr);
+	got = old ? ptr : NULL;
+	if (!old)
+		errno = EINVAL;
+	else if (size > old)
+		got = allocate(dom_id, 0, size);
+	if (got && got != ptr) {
+		memcpy(got, ptr, old);
+		epk_free(dom_id, ptr);
+	}
+	unhold(dom_id, held);
+	return got;
+}

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MIT
+/* What the backends "epk" and "vmfunc" ask the kernel module for. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "backend.h"
+
+/* The region below goes away with all that is mapped over it. */
+static int map_over(int fd, const void *addr, size_t len, off_t offset)
+{
+	void *got = mmap((void *)addr, len, PROT_READ, MAP_SHARED | MAP_FIXED, fd, offset);
+
+	return got == MAP_FAILED ? -errno : 0;
+}
+
+static int set_up(struct epk_state *state, int fd, uint32_t pkeys)
+{
+	struct epk_init init = { .version = EPK_ABI_VERSION, .pkeys = pkeys };
+	int err;
+
+	if (ioctl(fd, EPK_IOC_INIT, &init))
+		return -errno;
+	if (init.table_bytes > EPK_TABLE_ROOM)
+		return -ENODEV;
+	err = map_over(fd, state->table, init.table_bytes, EPK_MMAP_TABLE);
+	if (err)
+		return err;
+	return map_over(fd, (const char *)state->table - EPK_GATE_IDENTITY, EPK_PAGE_SIZE,
+			EPK_MMAP_IDENTITY);
+}
+
+/*
+ * Opens a context with all free pkeys, or with the first of them if *@pkeys is 1
+ * on entry; *@pkeys becomes those that it has.
+ */
+int epk_module_open(struct epk_state *state, uint32_t *pkeys)
+{
+	bool one = *pkeys == 1;
+	int fd, err;
+
+	fd = open(EPK_DEVICE, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT || errno == ENXIO ? -ENODEV : -errno;
+	err = epk_pkeys_usable() ? 0 : -ENODEV;
+	if (err)
+		goto close_fd;
+	*pkeys = epk_pkeys_take();
+	if (!*pkeys) {
+		err = -ENOSPC;
+		goto close_fd;
+	}
+	if (one) {
+		epk_pkeys_give(*pkeys & (*pkeys - 1));
+		*pkeys &= -*pkeys;
+	}
+	err = set_up(state, fd, *pkeys);
+	if (err)
+		goto give_pkeys;
+	state->fd = fd;
+	return 0;
+
+give_pkeys:
+	epk_pkeys_give(*pkeys);
+close_fd:
+	close(fd);
+	return err;
+}
+
+void epk_module_close(struct epk_state *state, uint32_t pkeys)
+{
+	epk_pkeys_give(pkeys);
+	close(state->fd);
+	state->fd = -1;
+}
+
+int epk_module_alloc(int num, int *ids, uint32_t flags)
+{
+	struct epk_domains arg = { .num = num, .flags = flags, .ids = (uintptr_t)ids };
+
+	return ioctl(epk_now.fd, EPK_IOC_ALLOC, &arg) ? -errno : 0;
+}
+
+int epk_module_free(int num, const int *ids)
+{
+	struct epk_domains arg = { .num = num, .ids = (uintptr_t)ids };
+
+	return ioctl(epk_now.fd, EPK_IOC_FREE, &arg) ? -errno : 0;
+}
+
+int epk_module_mmap(struct epk_mapping *map, void *addr, int flags)
+{
+	size_t len = map->end - map->start;
+	int keep = flags & MAP_FIXED_NOREPLACE;
+	void *got;
+
+	got = mmap(addr, len, map->prot, MAP_SHARED | keep, epk_now.fd,
+		   EPK_MMAP_DOMAIN(map->id));
+	if (got == MAP_FAILED)
+		return -errno;
+	map->start = (uintptr_t)got;
+	map->end = map->start + len;
+	return 0;
+}
+
+/* Has the calling thread's EPT survive context switches, and signals where it can. */
+int epk_module_enrol(struct epk_thread *t)
+{
+#ifdef EPK_THREAD_SIGNALS
+	t->kernel_resumes = !ioctl(epk_now.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS);
+#endif
+	if (t->kernel_resumes)
+		return 0;
+	return ioctl(epk_now.fd, EPK_IOC_THREAD, 0) ? -errno : 0;
+}
+
+int epk_module_counts(struct epk_counts *counts)
+{
+	struct epk_stats stats;
+
+	if (ioctl(epk_now.fd, EPK_IOC_STATS, &stats))
+		return -errno;
+	counts->epts = stats.epts;
+	counts->pages = stats.pages;
+	counts->vm_domains = stats.vm_domains;
+	counts->vm_epts = stats.vm_epts;
+	counts->vm_pages = stats.vm_pages;
+	counts->vm_exits = stats.vm_exits;
+	counts->vm_faults = stats.vm_faults;
+	return 0;
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: MIT
+/* More domains than there are places for them. */
+#define _GNU_SOURCE
+#include "unit.h"
+
+#define MANY	8000	/* 512 EPTs of 15 keys are 7,680 places */
+#define STEP	8	/* in the cases that need not touch each */
+
+static int ids[MANY];
+static char *mem[MANY], ignored;
+
+static int set_up(void **state)
+{
+	int i;
+
+	(void)state;
+	assert_int_equal(alloc_domains(MANY, ids), 0);
+	for (i = 0; i < MANY; i += STEP)
+		mem[i] = new_pages(ids[i], 1);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	assert_int_equal(free_domains(MANY, ids), 0);
+	assert_int_equal(count_epk_mappings(), 0);
+	return 0;
+}
+
+static void every_one_can_begin(void **state)
+{
+	int i;
+
+	(void)state;
+	for (i = 0; i < MANY; i++) {
+		assert_int_equal(domain_begin(ids[i], PROT_READ), 0);
+		assert_int_equal(domain_end(ids[i]), 0);
+	}
+}
+
+static void each_keeps_its_memory(void **state)
+{
+	int round, i;
+
+	(void)state;
+	for (round = 0; round < 2; round++) {
+		for (i = 0; i < MANY; i += STEP) {
+			assert_int_equal(domain_begin(ids[i], RW), 0);
+			if (round)
+				assert_int_equal(*(int *)mem[i], i);
+			*(int *)mem[i] = i;
+			assert_int_equal(domain_end(ids[i]), 0);
+		}
+	}
+	for (i = 0; i < MANY && backend_protects(); i += 16 * STEP)
+		assert_false(try_read(mem[i], &ignored));
+}
+
+/* What is held stays where it is while others come and go. */
+static void held_stays(void **state)
+{
+	int i;
+
+	(void)state;
+	assert_int_equal(domain_begin(ids[0], RW), 0);
+	assert_int_equal(domain_begin(ids[STEP], RW), 0);
+	*(int *)mem[0] = 11;
+	for (i = MANY - 1; i > MANY - 500; i--) {
+		assert_int_equal(domain_begin(ids[i], PROT_READ), 0);
+		assert_int_equal(*(volatile int *)mem[0], 11);
+		*(volatile int *)mem[STEP] = i;
+		assert_int_equal(domain_end(ids[i]), 0);
+	}
+	assert_int_equal(*(int *)mem[STEP], MANY - 499);
+	assert_int_equal(domain_end(ids[0]), 0);
+	assert_int_equal(domain_end(ids[STEP]), 0);
+}
+
+static void *sweep(void *arg)
+{
+	int start = *(int *)arg, n, i;
+
+	for (n = 0; n < 600; n++) {
+		i = (start + n * 13 * STEP) % MANY;
+		if (domain_begin(ids[i], RW))
+			return (void *)1;
+		*(volatile int *)(mem[i] + 64 + start) = n;
+		if (*(volatile int *)(mem[i] + 64 + start) != n || domain_end(ids[i]))
+			return (void *)2;
+	}
+	return NULL;
+}
+
+static void threads_sweep(void **state)
+{
+	int starts[3] = { 0, STEP, 2 * STEP }, i;
+	pthread_t threads[3];
+	void *wrong;
+
+	(void)state;
+	for (i = 0; i < 3; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, sweep, &starts[i]), 0);
+	for (i = 0; i < 3; i++) {
+		pthread_join(threads[i], &wrong);
+		assert_null(wrong);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(every_one_can_begin),
+		cmocka_unit_test(each_keeps_its_memory),
+		cmocka_unit_test(held_stays),
+		cmocka_unit_test(threads_sweep),
+	};
+
+	need_backend();
+	if (backend_is("vmfunc")) {
+		printf("backend vmfunc has one domain an EPT\n");
+		return 0;
+	}
+	return cmocka_run_group_tests(tests, set_up, tear_down);
+}

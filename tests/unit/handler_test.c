@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: MIT
+/* The library's handler of SIGSEGV beside the program's own.  Each case is a child. */
+#define _GNU_SOURCE
+#include "unit.h"
+
+static int ids[16];
+static char *mem[2];
+static volatile int calls;
+static struct sigaction before;
+static sigjmp_buf back;
+static volatile char *volatile nowhere = (char *)8;
+
+/* Two domains of different EPTs, where the backend has such. */
+static void set_up(void)
+{
+	int i;
+
+	EXPECT(!alloc_domains(16, ids));
+	for (i = 0; i < 2; i++) {
+		mem[i] = domain_mmap(ids[i * 15], NULL, PAGE, RW, 0);
+		EXPECT(mem[i] != MAP_FAILED);
+	}
+}
+
+static void use_both(void)
+{
+	int i;
+
+	EXPECT(!domain_begin(ids[0], RW));
+	EXPECT(!domain_begin(ids[15], RW));
+	for (i = 0; i < 10; i++) {
+		mem[0][i] = i;
+		mem[1][i] = mem[0][i];
+		EXPECT(mem[1][i] == i);
+	}
+	EXPECT(!domain_end(ids[0]));
+	EXPECT(!domain_end(ids[15]));
+}
+
+static void own_handler(int signo, siginfo_t *info, void *context)
+{
+	(void)signo;
+	(void)info;
+	(void)context;
+	calls++;
+	siglongjmp(back, 1);
+}
+
+static void passing_handler(int signo, siginfo_t *info, void *context)
+{
+	calls++;
+	if (before.sa_flags & SA_SIGINFO)
+		before.sa_sigaction(signo, info, context);
+	else
+		signal(signo, SIG_DFL);
+}
+
+static void install(void (*handler)(int, siginfo_t *, void *))
+{
+	struct sigaction action = { .sa_sigaction = handler, .sa_flags = SA_SIGINFO };
+
+	EXPECT(!sigaction(SIGSEGV, &action, &before));
+}
+
+static void own_fault(void)
+{
+	calls = 0;
+	if (!sigsetjmp(back, 1))
+		*nowhere = 1;
+	EXPECT(calls == 1);
+}
+
+static void installed_before(void)
+{
+	install(own_handler);
+	set_up();
+	use_both();
+	own_fault();
+	use_both();
+	own_fault();
+}
+
+static void installed_after(void)
+{
+	set_up();
+	install(own_handler);
+	own_fault();
+	use_both();
+	own_fault();
+	use_both();
+}
+
+static void installed_on_both_sides(void)
+{
+	install(own_handler);
+	set_up();
+	install(passing_handler);
+	use_both();
+	calls = 0;
+	if (!sigsetjmp(back, 1))
+		*nowhere = 1;
+	/* The one that passes it on, and the first. */
+	EXPECT(calls == 2 || !backend_is("epk"));
+	use_both();
+}
+
+static void no_handler_at_all(void)
+{
+	set_up();
+	use_both();
+	*nowhere = 1;
+}
+
+static void not_wanted(void)
+{
+	struct epk_options options = {
+		.size = sizeof(options), .backend = unit_backend(), .flags = EPK_NO_SIGNAL_HANDLER,
+	};
+	struct sigaction now;
+
+	EXPECT(!sigaction(SIGSEGV, NULL, &before));
+	EXPECT(!epk_init(&options));
+	set_up();
+	EXPECT(!domain_begin(ids[0], RW) && !domain_begin(ids[15], RW));
+	EXPECT(!sigaction(SIGSEGV, NULL, &now));
+	EXPECT(now.sa_sigaction == before.sa_sigaction);
+}
+
+static void unknown_flag(void)
+{
+	struct epk_options options = { .size = sizeof(options), .flags = 1u << 31 };
+
+	EXPECT(epk_init(&options) == -EINVAL);
+	EXPECT(epk_handle_fault(SIGSEGV, NULL, NULL) == 0);
+}
+
+static int child(void (*body)(void))
+{
+	int status;
+	pid_t pid;
+
+	fflush(NULL);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid) {
+		/* Not cmocka's. */
+		signal(SIGSEGV, SIG_DFL);
+		body();
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return status;
+}
+
+#define CASE(body)							\
+	static void test_##body(void **state)				\
+	{								\
+		(void)state;						\
+		assert_int_equal(child(body), 0);			\
+	}
+CASE(installed_before)
+CASE(installed_after)
+CASE(installed_on_both_sides)
+CASE(not_wanted)
+CASE(unknown_flag)
+
+/* What nobody handles ends the process as it always did. */
+static void test_no_handler_at_all(void **state)
+{
+	int status = child(no_handler_at_all);
+
+	(void)state;
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_installed_before),
+		cmocka_unit_test(test_installed_after),
+		cmocka_unit_test(test_installed_on_both_sides),
+		cmocka_unit_test(test_not_wanted),
+		cmocka_unit_test(test_unknown_flag),
+		cmocka_unit_test(test_no_handler_at_all),
+	};
+
+	need_backend();
+	if (!backend_holds_several()) {
+		printf("backend %s cannot access several domains at a time\n", unit_backend());
+		return 0;
+	}
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: MIT
+/* The heap in a domain, and what else there is for comfort. */
+#define _GNU_SOURCE
+#include "unit.h"
+
+#define SLOTS	200
+
+static void malloc_belongs_to_domain(void **state)
+{
+	int id = new_domain();
+	char *mem = epk_malloc(id, 100), byte;
+
+	(void)state;
+	assert_non_null(mem);
+	assert_int_equal((uintptr_t)mem % 16, 0);
+	assert_int_equal(epk_domain_at(mem), id);
+	assert_int_equal(epk_domain_at(&byte), 0);
+	if (backend_protects())
+		assert_false(try_read(mem, &byte));
+	assert_int_equal(domain_begin(id, RW), 0);
+	memset(mem, 1, 100);
+	assert_int_equal(domain_end(id), 0);
+	assert_int_equal(epk_free(id, mem), 0);
+	assert_int_equal(epk_free(id, NULL), 0);
+	free_domain(id);
+	assert_int_equal(epk_domain_at(mem), 0);
+}
+
+static void errors(void **state)
+{
+	int id = new_domain(), other = new_domain();
+	char *mem = epk_malloc(id, 100), *more = epk_malloc(id, 100), local[64];
+
+	(void)state;
+	errno = 0;
+	assert_null(epk_malloc(0, 1));
+	assert_int_equal(errno, EINVAL);
+	assert_null(epk_malloc(other + 1000, 1));
+	assert_int_equal(errno, ENOENT);
+	assert_null(epk_malloc(id, SIZE_MAX));
+	assert_int_equal(errno, ENOMEM);
+	assert_null(epk_calloc(id, SIZE_MAX / 2, 3));
+	assert_int_equal(errno, ENOMEM);
+	assert_null(epk_memalign(id, 24, 1));
+	assert_int_equal(errno, EINVAL);
+	assert_null(epk_memalign(id, 0, 1));
+	assert_int_equal(errno, EINVAL);
+	assert_null(epk_realloc(id, local, 1));
+	assert_int_equal(errno, EINVAL);
+	assert_int_equal(epk_free(id, local), -EINVAL);
+	assert_int_equal(epk_free(id, mem + 16), -EINVAL);
+	assert_int_equal(epk_free(id, mem + 1), -EINVAL);
+	assert_int_equal(epk_free(other, mem), -EINVAL);
+	assert_int_equal(epk_free(-1, mem), -EINVAL);
+	assert_int_equal(epk_free(id, mem), 0);
+	assert_int_equal(epk_free(id, mem), -EINVAL);
+	assert_int_equal(epk_free(id, more), 0);
+	assert_int_equal(epk_free(id, more), -EINVAL);
+	assert_int_equal(domain_begin(id, PROT_READ), 0);
+	assert_null(epk_malloc(id, 1));
+	assert_int_equal(errno, EACCES);
+	assert_int_equal(epk_free(id, mem), -EACCES);
+	assert_int_equal(domain_end(id), 0);
+	free_domain(id);
+	free_domain(other);
+}
+
+struct slot {
+	unsigned char *mem;
+	size_t size;
+};
+
+static void check_slot(const struct slot *slot, unsigned char value)
+{
+	size_t i;
+
+	for (i = 0; i < slot->size; i++)
+		assert_int_equal(slot->mem[i], value);
+}
+
+/* Nothing overlaps, everything keeps its contents, and all of it can be had again. */
+static void random_use(void **state)
+{
+	int id = new_domain(), round, at;
+	struct slot slots[SLOTS] = { { 0 } };
+	unsigned int seed = 7;
+	size_t size, align;
+
+	(void)state;
+	assert_int_equal(domain_begin(id, RW), 0);
+	for (round = 0; round < 5000; round++) {
+		at = rand_r(&seed) % SLOTS;
+		size = rand_r(&seed) % (round % 50 ? 600 : 100000);
+		check_slot(&slots[at], at);
+		if (rand_r(&seed) % 4 == 0 && slots[at].mem) {
+			slots[at].mem = epk_realloc(id, slots[at].mem, size);
+			assert_non_null(slots[at].mem);
+			if (size > slots[at].size)
+				memset(slots[at].mem, at, size);
+			slots[at].size = size;
+			continue;
+		}
+		assert_int_equal(epk_free(id, slots[at].mem), 0);
+		align = 16ul << rand_r(&seed) % 10;
+		slots[at].mem = epk_memalign(id, align, size);
+		assert_non_null(slots[at].mem);
+		assert_int_equal((uintptr_t)slots[at].mem % align, 0);
+		slots[at].size = size;
+		memset(slots[at].mem, at, size);
+	}
+	for (at = 0; at < SLOTS; at++) {
+		check_slot(&slots[at], at);
+		assert_int_equal(epk_free(id, slots[at].mem), 0);
+	}
+	assert_int_equal(domain_end(id), 0);
+	free_domain(id);
+	assert_int_equal(count_epk_mappings(), 0);
+}
+
+static void calloc_is_zero(void **state)
+{
+	int id = new_domain(), i;
+	unsigned char *mem;
+
+	(void)state;
+	assert_int_equal(domain_begin(id, RW), 0);
+	mem = epk_malloc(id, 5000);
+	memset(mem, 255, 5000);
+	assert_int_equal(epk_free(id, mem), 0);
+	mem = epk_calloc(id, 50, 100);
+	for (i = 0; i < 5000; i++)
+		assert_int_equal(mem[i], 0);
+	assert_int_equal(domain_end(id), 0);
+	free_domain(id);
+}
+
+static void *use_heap(void *arg)
+{
+	int id = *(int *)arg, i;
+	unsigned char *mem;
+
+	for (i = 0; i < 500; i++) {
+		mem = epk_malloc(id, 1 + i);
+		if (!mem || domain_begin(id, RW))
+			return (void *)1;
+		memset(mem, i, 1 + i);
+		if (mem[i] != (unsigned char)i || domain_end(id) || epk_free(id, mem))
+			return (void *)2;
+	}
+	return NULL;
+}
+
+static void threads_share_a_heap(void **state)
+{
+	int id = new_domain(), i;
+	pthread_t threads[4];
+	void *wrong;
+
+	(void)state;
+	for (i = 0; i < 4; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, use_heap, &id), 0);
+	for (i = 0; i < 4; i++) {
+		pthread_join(threads[i], &wrong);
+		assert_null(wrong);
+	}
+	free_domain(id);
+}
+
+static int leave_early(int id, int *inside)
+{
+	EPK_WITH(id, PROT_READ) {
+		*inside = epk_held_prot(id);
+		return 5;
+	}
+	return 6;
+}
+
+static void scopes(void **state)
+{
+	int id = new_domain(), i, err = 0, runs = 0, inside = 0;
+
+	(void)state;
+	EPK_WITH(id, RW) {
+		assert_int_equal(epk_held_prot(id), RW);
+		runs++;
+	}
+	assert_int_equal(epk_held_prot(id), 0);
+	assert_int_equal(leave_early(id, &inside), 5);
+	assert_int_equal(inside, PROT_READ);
+	assert_int_equal(epk_held_prot(id), 0);
+	for (i = 0; i < 3; i++) {
+		EPK_WITH(id, RW)
+			break;
+		assert_int_equal(epk_held_prot(id), 0);
+	}
+	EPK_WITH_ERROR(err, id, PROT_EXEC)
+		runs++;
+	assert_int_equal(err, -EINVAL);
+	EPK_WITH_ERROR(err, id, PROT_READ)
+		runs++;
+	assert_int_equal(err, 0);
+	assert_int_equal(runs, 2);
+	free_domain(id);
+}
+
+static void held_lists_what_is_held(void **state)
+{
+	int ids[3], got[3] = { 0 };
+
+	(void)state;
+	assert_int_equal(alloc_domains(3, ids), 0);
+	assert_int_equal(epk_held(got, 3), 0);
+	assert_int_equal(domain_begin(ids[1], PROT_READ), 0);
+	assert_int_equal(epk_held(got, 3), 1);
+	assert_int_equal(got[0], ids[1]);
+	assert_int_equal(epk_held_prot(ids[1]), PROT_READ);
+	assert_int_equal(domain_begin(ids[0], RW), 0);
+	assert_int_equal(epk_held(NULL, 0), 2);
+	assert_int_equal(epk_held(got, 1), 2);
+	assert_int_equal(epk_held_prot(ids[0]), RW);
+	assert_int_equal(epk_held_prot(ids[1]), PROT_READ);
+	assert_int_equal(epk_held_prot(ids[2]), 0);
+	assert_int_equal(epk_held_prot(0), -EINVAL);
+	assert_int_equal(epk_held_prot(ids[2] + (1 << 17)), -ENOENT);
+	assert_int_equal(epk_held(NULL, 1), -EINVAL);
+	assert_int_equal(epk_held(got, -1), -EINVAL);
+	assert_int_equal(domain_end(ids[0]), 0);
+	assert_int_equal(domain_end(ids[1]), 0);
+	assert_int_equal(epk_held(got, 3), 0);
+	assert_int_equal(free_domains(3, ids), 0);
+}
+
+struct call {
+	int id;
+	char *stack;
+	int prot;
+};
+
+static long use_registers(void *arg)
+{
+	struct call *call = arg;
+	char local[64];
+
+	call->stack = local;
+	memset(local, 0x5a, sizeof(local));
+	asm volatile("" : : "r"(local) : "memory");
+	call->prot = epk_held_prot(call->id);
+	asm volatile("movq %0, %%xmm5\n\t"
+		     "movq %0, %%xmm12\n\t"
+		     "mov %0, %%r10\n\t"
+		     "mov %0, %%rsi" : : "r"(0x5ec4e75ec4e7ul)
+		     : "xmm5", "xmm12", "r10", "rsi");
+	return 42;
+}
+
+static void call_runs_inside(void **state)
+{
+	struct call call = { .id = new_domain() };
+	long result = 0, low, high;
+	stack_t before, after;
+	char byte;
+	int i;
+
+	(void)state;
+	assert_int_equal(sigaltstack(NULL, &before), 0);
+	for (i = 0; i < 3; i++) {
+		assert_int_equal(epk_call(call.id, use_registers, &call, &result), 0);
+		asm volatile("movq %%xmm5, %0\n\tmovq %%xmm12, %1" : "=r"(low), "=r"(high));
+		assert_int_equal(low, 0);
+		assert_int_equal(high, 0);
+		assert_int_equal(result, 42);
+		assert_int_equal(call.prot, RW);
+		assert_int_equal(epk_domain_at(call.stack), call.id);
+		if (backend_protects())
+			assert_false(try_read(call.stack, &byte));
+		assert_int_equal(epk_held_prot(call.id), 0);
+	}
+	assert_int_equal(sigaltstack(NULL, &after), 0);
+	assert_false(after.ss_flags & SS_DISABLE);
+	assert_int_equal(domain_begin(call.id, RW), 0);
+	assert_int_equal(epk_call(call.id, use_registers, &call, NULL), 0);
+	assert_int_equal(epk_held_prot(call.id), RW);
+	assert_int_equal(domain_end(call.id), 0);
+	assert_int_equal(domain_begin(call.id, PROT_READ), 0);
+	assert_int_equal(epk_call(call.id, use_registers, &call, NULL), -EACCES);
+	assert_int_equal(domain_end(call.id), 0);
+	assert_int_equal(epk_call(call.id, NULL, &call, NULL), -EINVAL);
+	assert_int_equal(epk_call(0, use_registers, &call, NULL), -EINVAL);
+	free_domain(call.id);
+	assert_int_equal(epk_call(call.id, use_registers, &call, NULL), -ENOENT);
+	assert_int_equal(count_epk_mappings(), 0);
+}
+
+static void version_is_the_header(void **state)
+{
+	(void)state;
+	assert_int_equal(epk_version(), EPK_VERSION_MAJOR << 16 | EPK_VERSION_MINOR);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(malloc_belongs_to_domain),
+		cmocka_unit_test(errors),
+		cmocka_unit_test(random_use),
+		cmocka_unit_test(calloc_is_zero),
+		cmocka_unit_test(threads_share_a_heap),
+		cmocka_unit_test(scopes),
+		cmocka_unit_test(held_lists_what_is_held),
+		cmocka_unit_test(call_runs_inside),
+		cmocka_unit_test(version_is_the_header),
+	};
+
+	need_backend();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
