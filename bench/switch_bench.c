@@ -21,7 +21,7 @@
 #define BATCHES	50
 #define MOST	(512 * 15 - 16)
 
-static int ids[2];
+static int ids[2], beside, inner;
 
 static void fail(const char *what, int err)
 {
@@ -82,6 +82,20 @@ static void other_no_call(int i)
 		abort();
 }
 
+static void inner_pair(int i)
+{
+	(void)i;
+	if (domain_begin(inner, PROT_READ | PROT_WRITE) || domain_end(inner))
+		abort();
+}
+
+static void inner_no_call(int i)
+{
+	(void)i;
+	if (no_call(inner) || no_call(inner))
+		abort();
+}
+
 static double measure(void (*what)(int))
 {
 	uint64_t least = UINT64_MAX, start, took;
@@ -122,6 +136,16 @@ static void rows(void)
 	row("begin + end, same domain", same, same_no_call, 2);
 	if (epts[0] != epts[1])
 		row("begin + end, another EPT each time", other, other_no_call, 2);
+	/* With @beside held, which lies in the EPT of ids[1]. */
+	if (domain_begin(beside, PROT_READ | PROT_WRITE))
+		abort();
+	inner = ids[1];
+	row("the same, one held, same EPT", inner_pair, inner_no_call, 2);
+	inner = ids[0];
+	if (epts[0] != epts[1])
+		row("the same, one held in another EPT", inner_pair, inner_no_call, 2);
+	if (domain_end(beside))
+		abort();
 }
 
 int main(int argc, char **argv)
@@ -143,6 +167,7 @@ int main(int argc, char **argv)
 	if (err)
 		fail("alloc_domains", err);
 	ids[1] = group[0];
+	beside = group[1];
 
 	printf("backend %s; the calls from call to return, without loop and arguments\n",
 	       epk_backend());
