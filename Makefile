@@ -11,6 +11,7 @@ help:
 ##   check           all tests: unit tests, hygiene, emulated tests on one and two CPUs
 ##   bench           what a switch of domains takes, in emulated instructions
 ##   bench-guest     what the guest module costs, in emulated instructions
+##   bench-lib       what the library costs on this machine, against its baselines
 ##   check-unit      the library's unit tests, on this machine
 ##   check-hygiene   the KVM series and the sources: applies, builds, checkpatch
 ##   check-debug     fuzzers, failing allocations and the guest's tests, on debug kernels; long
@@ -19,6 +20,7 @@ help:
 ##   build           library, tests, guest module, NGINX case
 ##   kernel          the test kernel; prints where it is
 ##   packages        what Debian packages the rest needs
+##   deb             Debian packages of the library, into OUT (build/debs), past lintian
 ##   install         library (PREFIX, DESTDIR)
 ##   clean           what was built in the tree; the cache stays (~/.cache/epk or EPK_CACHE)
 
@@ -60,6 +62,13 @@ bench: packages
 bench-guest: packages
 	@$(RUN) --emulated --cpus 1 --show bench-guest
 
+bench-lib:
+	@$(MAKE) -s -C guest-lib
+	@$(MAKE) -s -C bench lib
+
+deb:
+	@guest-lib/packaging/build-deb.sh $(or $(OUT),build/debs)
+
 install:
 	$(MAKE) -C guest-lib install
 
@@ -73,4 +82,4 @@ clean:
 	$(MAKE) -C tests/debug clean
 	$(MAKE) -C tests/testbed clean
 
-.PHONY: help packages kernel build check check-debug check-guest check-unit check-hygiene check-selftests demo bench bench-guest install clean
+.PHONY: help packages kernel build check check-debug check-guest check-unit check-hygiene check-selftests demo bench bench-guest bench-lib deb install clean
