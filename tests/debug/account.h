@@ -10,11 +10,7 @@
 void account_begin(void);
 /* Bytes of kernel memory that are charged to it, after an RCU grace period. */
 uint64_t account_kernel_bytes(void);
-/*
- * True if nothing of KVM is left, by the cgroup (@before: kernel bytes to come
- * back to), by kmemleak and by page_owner where the kernel has them.  Says what
- * it looked at.
- */
+/* True if they have come back to what they were before; says so. */
 bool account_clean(uint64_t before);
 
 #endif

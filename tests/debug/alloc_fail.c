@@ -19,7 +19,7 @@
 #define WINDOW(ept)	(window_base + (uint64_t)(ept) * nr_slots * GiB)
 
 static int fail_fd;
-static uint64_t window_base, nr_slots;
+static uint64_t window_base, nr_slots, nr_epts;
 
 struct step {
 	const char *name;
@@ -223,6 +223,27 @@ static void undo_log(struct machine *machine)
 	REQUIRE(!machine_set_ram(machine, 0, 0));
 }
 
+/* What a VMM restores: EPTs 0 to 2, each with one block. */
+static int attempt_restore(struct machine *machine)
+{
+	struct {
+		struct kvm_epk_state state;
+		struct kvm_epk_run run;
+	} saved = {
+		.state = {
+			.version = KVM_EPK_VERSION,
+			.window_slots = nr_slots,
+			.window_base = window_base,
+			.nr_epts = nr_epts,
+			.epts = { 7 },
+			.nr_runs = 1,
+		},
+		.run = { .first = 0, .count = 3, .run = KVM_EPK_RUN(0, 1, 1) },
+	};
+
+	return ioctl(machine->vm->fd, KVM_SET_EPK_STATE, &saved) ? -errno : 0;
+}
+
 static const struct step steps[] = {
 	{ "enable", NULL, attempt_enable, NULL, true },
 	{ "create-one", NULL, attempt_create_one, undo_create_one, false },
@@ -234,6 +255,7 @@ static const struct step steps[] = {
 	{ "mmio", forget_tables, attempt_mmio, NULL, false },
 	{ "domain-fault", forget_tables, attempt_domain_fault, NULL, false },
 	{ "log", touch, attempt_log, undo_log, false },
+	{ "restore", NULL, attempt_restore, NULL, true },
 };
 
 static void new_machine(struct machine *machine)
@@ -241,6 +263,7 @@ static void new_machine(struct machine *machine)
 	machine_create(machine, 1, 40, max_epts());
 	window_base = machine_hypercall(machine, KVM_EPK_QUERY, KVM_EPK_QUERY_WINDOW_BASE, 0, 0);
 	nr_slots = machine_hypercall(machine, KVM_EPK_QUERY, KVM_EPK_QUERY_WINDOW_SLOTS, 0, 0);
+	nr_epts = machine_hypercall(machine, KVM_EPK_QUERY, KVM_EPK_QUERY_NR_EPTS, 0, 0);
 }
 
 /* Fail allocation @nth of one attempt.  False if there are not so many. */

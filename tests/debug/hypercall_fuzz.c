@@ -24,6 +24,8 @@ static struct counts {
 	unsigned long accesses[2];
 	unsigned long mmio;
 	unsigned long host[NR_HOST_OPS];
+	/* Time stamps, i.e. instructions in the emulator. */
+	unsigned long vm_time, host_time, sequence_time;
 } *counts;
 
 static void count_op(const struct op *op)
@@ -109,17 +111,25 @@ static void one_vm(uint64_t seed, unsigned int number, unsigned int sequences)
 	struct machine machine;
 	static struct model model;
 	unsigned int epts = max_epts(), i;
+	uint64_t start = rdtsc();
 
 	if (epts && dice_below(&dice, 2))
 		epts = 1 + dice_below(&dice, epts);
 	machine_create(&machine, 1, some_phys_bits(&dice), epts);
 	model_init(&model, &machine);
+	counts->vm_time += rdtsc() - start;
 	for (i = 0; i < sequences; i++) {
+		start = rdtsc();
 		if (dice_one_in(&dice, 12))
 			counts->host[host_op(&dice, &machine, &model)]++;
+		counts->host_time += rdtsc() - start;
+		start = rdtsc();
 		one_sequence(&dice, &machine, &model);
+		counts->sequence_time += rdtsc() - start;
 	}
+	start = rdtsc();
 	machine_destroy(&machine);
+	counts->vm_time += rdtsc() - start;
 }
 
 static bool run_vm(uint64_t seed, unsigned int number, unsigned int sequences)
@@ -157,7 +167,9 @@ static void print_counts(void)
 	       counts->mmio);
 	for (i = 0; i < NR_HOST_OPS; i++)
 		printf(" %s %lu", host_op_names[i], counts->host[i]);
-	printf("\n");
+	printf("\nmillions of instructions: VMs %lu, sequences %lu, host %lu\n",
+	       counts->vm_time / 1000000, counts->sequence_time / 1000000,
+	       counts->host_time / 1000000);
 }
 
 int main(int argc, char **argv)
