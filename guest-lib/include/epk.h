@@ -168,6 +168,19 @@ int domain_begin(int dom_id, int prot);
 int domain_end(int dom_id);
 
 /**
+ * epk_alloc_beside() - allocate domain IDs that are cheap to hold with another
+ * @num: how many
+ * @dom_ids: room for @num IDs; written only on success
+ * @beside: a domain in whose EPT the new ones go first, as far as they fit
+ *
+ * Thread-safe; not async-signal-safe.
+ *
+ * Return: as alloc_domains(); besides, for @beside, -EINVAL, -ENOENT or -EPERM as
+ * for domain_end().
+ */
+int epk_alloc_beside(int num, int dom_ids[], int beside);
+
+/**
  * epk_begin_write() - domain_begin() with PROT_READ and PROT_WRITE
  * epk_begin_read() - domain_begin() with PROT_READ
  * @dom_id: the domain

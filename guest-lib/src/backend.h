@@ -11,7 +11,7 @@ struct epk_fault;
  * struct epk_backend - how domains are made and kept
  * @name: what EPK_BACKEND calls it
  * @init: fills in the state; on error nothing is left
- * @alloc: @num new domains; all or none
+ * @alloc: @num new domains, near the live domain @beside if that is not 0; all or none
  * @free: frees live, unheld, unmapped domains; all or none
  * @mmap: maps memory into a live domain
  * @munmap: unmaps a range of domain memory
@@ -36,7 +36,7 @@ struct epk_fault;
 struct epk_backend {
 	const char *name;
 	int (*init)(struct epk_state *state);
-	int (*alloc)(int num, int *ids);
+	int (*alloc)(int num, int *ids, int beside);
 	int (*free)(int num, const int *ids);
 	int (*mmap)(struct epk_mapping *map, void *addr, int flags);
 	int (*munmap)(void *addr, size_t len);
@@ -61,7 +61,7 @@ extern const struct epk_backend epk_backend_none;
 /* soft_table.c: the domain table of the backends that have no kernel module. */
 int soft_table_init(struct epk_state *state);
 void soft_table_exit(void);
-int soft_table_alloc(int num, int *ids);
+int soft_table_alloc(int num, int *ids, int beside);
 void soft_table_free(int num, const int *ids);
 void soft_table_set_pkey(int id, uint8_t pkey);
 

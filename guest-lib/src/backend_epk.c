@@ -208,14 +208,12 @@ static int resume(struct epk_thread *t, uint32_t ept, const struct epk_fault *fa
 	uint32_t pkru = open_held(t, ept, *fault->pkru);
 
 	t->ept = ept;
-#ifdef EPK_IOC_RESUME
 	if (t->kernel_resumes) {
 		struct epk_resume arg = { .ept = ept, .pkru = pkru };
 
 		t->switches++;
 		return ioctl(epk_now.fd, EPK_IOC_RESUME, &arg) ? -errno : 0;
 	}
-#endif
 	change_ept(t, ept);
 	*fault->pkru = pkru;
 	return 0;
@@ -320,9 +318,14 @@ static int epk_init_backend(struct epk_state *state)
 	return err;
 }
 
-static int epk_alloc(int num, int *ids)
+static int epk_alloc(int num, int *ids, int beside)
 {
-	return epk_module_alloc(num, ids, EPK_ALLOC_SPILL);
+	struct epk_entry entry;
+	uint32_t flags = EPK_ALLOC_SPILL;
+
+	if (beside && epk_entry_find(beside, &entry) && entry.pkey)
+		flags |= EPK_ALLOC_AT(entry.ept);
+	return epk_module_alloc(num, ids, flags);
 }
 
 static int epk_thread_enrol(struct epk_thread *t)

@@ -62,8 +62,9 @@ static int vmfunc_init(struct epk_state *state)
 	return 0;
 }
 
-static int vmfunc_alloc(int num, int *ids)
+static int vmfunc_alloc(int num, int *ids, int beside)
 {
+	(void)beside;
 	return epk_module_alloc(num, ids, 0);
 }
 

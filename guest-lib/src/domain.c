@@ -12,13 +12,14 @@
 #define MMAP_FLAGS	(MAP_ANONYMOUS | MAP_PRIVATE | MAP_SHARED | MAP_POPULATE | \
 			 MAP_FIXED_NOREPLACE)
 
-int alloc_domains(int num, int dom_ids[])
+static int alloc(const char *call, int num, int dom_ids[], int beside)
 {
 	int saved_errno = errno;
+	struct epk_entry entry;
 	int *ids, err;
 
 	if (num <= 0 || !dom_ids)
-		return epk_explain("alloc_domains", num, -EINVAL);
+		return epk_explain(call, num, -EINVAL);
 	/* The backend's own copy: the caller's array changes on success only. */
 	ids = malloc(num * sizeof(*ids));
 	if (!ids) {
@@ -27,8 +28,10 @@ int alloc_domains(int num, int dom_ids[])
 	}
 	pthread_mutex_lock(&epk_lock);
 	err = epk_ensure_init();
+	if (!err && beside)
+		err = epk_lookup(beside, &entry);
 	if (!err)
-		err = epk_ops()->alloc(num, ids);
+		err = epk_ops()->alloc(num, ids, beside);
 	if (!err) {
 		epk_registry_add(num, ids);
 		for (int i = 0; i < num; i++)
@@ -38,7 +41,19 @@ int alloc_domains(int num, int dom_ids[])
 	free(ids);
 out:
 	errno = saved_errno;
-	return epk_explain("alloc_domains", num, err);
+	return epk_explain(call, num, err);
+}
+
+int alloc_domains(int num, int dom_ids[])
+{
+	return alloc("alloc_domains", num, dom_ids, 0);
+}
+
+int epk_alloc_beside(int num, int dom_ids[], int beside)
+{
+	if (beside <= 0)
+		return epk_explain("epk_alloc_beside", beside, -EINVAL);
+	return alloc("epk_alloc_beside", num, dom_ids, beside);
 }
 
 static int check_free(int num, const int *ids)

@@ -108,9 +108,7 @@ int epk_module_mmap(struct epk_mapping *map, void *addr, int flags)
 /* Has the calling thread's EPT survive context switches, and signals where it can. */
 int epk_module_enrol(struct epk_thread *t)
 {
-#ifdef EPK_THREAD_SIGNALS
 	t->kernel_resumes = !ioctl(epk_now.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS);
-#endif
 	if (t->kernel_resumes)
 		return 0;
 	return ioctl(epk_now.fd, EPK_IOC_THREAD, 0) ? -errno : 0;

@@ -68,11 +68,13 @@ static int next_id(uint32_t index)
 	return generation << EPK_ID_INDEX_BITS | (int)index;
 }
 
-int soft_table_alloc(int num, int *ids)
+/* Nothing is nearer than anything else. */
+int soft_table_alloc(int num, int *ids, int beside)
 {
 	uint32_t index;
 	int i;
 
+	(void)beside;
 	if ((uint32_t)num > SOFT_MAX_DOMAINS - soft.live)
 		return -ENOSPC;
 	for (i = 0; i < num; i++) {

@@ -67,6 +67,31 @@ static void alloc_affinity(void **state)
 	assert_int_equal(free_domains(10, ids), 0);
 }
 
+/* What came in between took other places. */
+static void alloc_beside(void **state)
+{
+	int first, between[10], later[5], ept, want, i;
+
+	(void)state;
+	if (backend_is("vmfunc"))
+		skip();
+	assert_int_equal(epk_alloc_beside(1, &first, 0), -EINVAL);
+	first = new_domain();
+	assert_int_equal(alloc_domains(10, between), 0);
+	assert_int_equal(epk_alloc_beside(5, later, first), 0);
+	assert_int_equal(epk_domain_place(first, &want, NULL), 0);
+	for (i = 0; i < 5; i++) {
+		assert_int_equal(epk_domain_place(later[i], &ept, NULL), 0);
+		assert_int_equal(ept, want);
+	}
+	assert_int_equal(free_domains(5, later), 0);
+	assert_int_equal(free_domains(10, between), 0);
+	free_domain(first);
+	assert_int_equal(epk_alloc_beside(1, later, first), -ENOENT);
+	assert_int_equal(epk_alloc_beside(0, later, first), -EINVAL);
+	assert_int_equal(epk_alloc_beside(1, NULL, first), -EINVAL);
+}
+
 static void alloc_reuse_has_new_id(void **state)
 {
 	int seen[200], i, j;
@@ -375,6 +400,7 @@ int main(void)
 		cmocka_unit_test(alloc_too_many),
 		cmocka_unit_test(alloc_distinct_ids),
 		cmocka_unit_test(alloc_affinity),
+		cmocka_unit_test(alloc_beside),
 		cmocka_unit_test(alloc_reuse_has_new_id),
 		cmocka_unit_test(free_num_not_positive),
 		cmocka_unit_test(free_null),
