@@ -47,12 +47,14 @@ static bool kmemleak_clean(void)
 
 /*
  * What may be left of pages that were allocated on KVM's account: those of the
- * modules themselves, slabs with free objects, and the kernel's own notes.
+ * modules themselves, slabs with free objects, the kernel's own page tables and
+ * notes.
  */
 static bool may_stay(const char *line)
 {
 	return strstr(line, "do_one_initcall") || strstr(line, "slab") ||
-	       strstr(line, "stack_depot");
+	       strstr(line, "_alloc_kernel") || strstr(line, "pmd_alloc") ||
+	       strstr(line, "pud_alloc") || strstr(line, "stack_depot");
 }
 
 /* Show the first few that may not, and count them. */
