@@ -47,11 +47,13 @@ parameter() {
 	[ ! -e "$file" ] || echo "$2=$(cat "$file")"
 }
 
-# What is different each time: process IDs, times; for a few tests every number.
+# What is different each time: process IDs, times; for some tests every number, or how
+# often they say something.
 normalised() {
 	sed -e 's/pid=[0-9]* tid=[0-9]*/pid=P/' -e '/addr2line: not found/d' \
 		-e 's/^\[ *[0-9.]*\] //' | case $1 in
 	exact) cat ;;
+	status) cat >/dev/null ;;
 	text) sed -e 's/0x[0-9a-f]*/N/g' -e 's/[0-9][0-9.]*/N/g' ;;
 	esac
 }
@@ -66,7 +68,8 @@ outcome() {
 	esac
 }
 
-# one NUMBER TIMEOUT COMPARE NAME ARGUMENT...: leave status, output and log in $to.
+# one NUMBER TIMEOUT COMPARE NAME ARGUMENT...: leave status, output and log in $to;
+# show what the first variant says.
 one() {
 	local number=$1 timeout=$2 compare=$3 name=$4 start end rc
 	shift 4
@@ -82,6 +85,7 @@ one() {
 	outcome $rc >"$to/$number.outcome"
 	echo "$start $end" | awk -v who="$variant $(outcome $rc) $name $*" \
 		'{ printf "%s (%.2f s)\n", who, $2 - $1 }'
+	[ "$variant" != "$first" ] || sed 's/^/    /' "$to/raw" | cut -c 1-100 | head -n 12
 }
 
 # as_expected NAME NUMBER OUTCOME: with the reason of cannot.list, unless it passed.
