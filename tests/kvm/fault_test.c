@@ -164,7 +164,7 @@ static void straddle(void)
  * A guest that keeps what the CPU needs for an event in a window that is not
  * there: only itself is stopped.
  */
-static enum { IDT, STACK, GDT, EVENTS } where;
+static enum { IDT, STACK, GDT, TABLES_ROOT, EVENTS } where;
 
 static void load_table(const char *what, uint64_t base)
 {
@@ -192,6 +192,9 @@ static void guest_event(void)
 		break;
 	case STACK:
 		asm volatile("movq %0, %%rsp; ud2" : : "r"(foreign));
+		break;
+	case TABLES_ROOT:
+		asm volatile("movq %0, %%cr3" : : "r"((uint64_t)foreign - DIRECT_MAP) : "memory");
 		break;
 	default:
 		load_table("gdt", (uint64_t)foreign);

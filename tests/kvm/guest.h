@@ -182,6 +182,15 @@ static inline void write64(volatile void *p, uint64_t value)
 	*(volatile uint64_t *)p = value;
 }
 
+/* VMFUNC takes the emulator long: not too many in a time slice. */
+static inline void pass_time(void)
+{
+	int i;
+
+	for (i = 0; i < 2000; i++)
+		asm volatile("pause");
+}
+
 static inline uint64_t rdtsc(void)
 {
 	uint32_t low, high;
