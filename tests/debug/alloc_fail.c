@@ -205,17 +205,11 @@ static int attempt_domain_fault(struct machine *machine)
 	return r;
 }
 
-static void touch(struct machine *machine)
+/* The pages that views share with KVM's root are split, and logged. */
+static void prepare_log(struct machine *machine)
 {
 	must(attempt_touch(machine), "touch");
-}
-
-/* Logging splits the large pages that views share with KVM's root. */
-static int attempt_log(struct machine *machine)
-{
-	int r = machine_set_ram(machine, 0, KVM_MEM_LOG_DIRTY_PAGES);
-
-	return r ? r : attempt_touch(machine);
+	REQUIRE(!machine_set_ram(machine, 0, KVM_MEM_LOG_DIRTY_PAGES));
 }
 
 static void undo_log(struct machine *machine)
@@ -254,7 +248,7 @@ static const struct step steps[] = {
 	{ "touch", forget_tables, attempt_touch, NULL, false },
 	{ "mmio", forget_tables, attempt_mmio, NULL, false },
 	{ "domain-fault", forget_tables, attempt_domain_fault, NULL, false },
-	{ "log", touch, attempt_log, undo_log, false },
+	{ "log", prepare_log, attempt_touch, undo_log, false },
 	{ "restore", NULL, attempt_restore, NULL, true },
 };
 
