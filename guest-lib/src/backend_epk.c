@@ -15,6 +15,7 @@
  */
 #define _GNU_SOURCE
 #include <sys/ioctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "backend.h"
@@ -248,8 +249,13 @@ static void consider_move(struct epk_thread *t, int id, const struct epk_fault *
 	bool move = both || t->repeats > 2;
 	uint32_t ept = main_ept(t);
 
-	if (move && entry->ept != ept && !pthread_mutex_lock(&epk_lock)) {
-		if (!epk_place_beside(id, ept, both ? t->last_id : 0))
+	if (move && (both || entry->ept != ept) && !pthread_mutex_lock(&epk_lock)) {
+		int err = epk_place_beside(id, ept, both ? t->last_id : 0);
+
+		/* Another thread may need this one where it is: bring the other here. */
+		if (both && err)
+			err = epk_place_beside(t->last_id, entry->ept, id);
+		if (!err)
 			t->repeats = 0;
 		pthread_mutex_unlock(&epk_lock);
 		*entry = epk_entry_load(EPK_ID_INDEX(id));
@@ -273,8 +279,19 @@ static bool lost_one(const struct epk_thread *t)
 	return false;
 }
 
-/* More EPTs than an instruction can need, and moves that others can undo. */
-#define STUCK	256
+/*
+ * An instruction that needs more than one EPT takes a few rounds, and other threads
+ * can undo what a round did: then wait for them, 1 ms a round, and give up at last.
+ */
+#define STUCK_WAIT	64
+#define STUCK		1000
+
+static void wait_a_little(void)
+{
+	const struct timespec pause = { .tv_nsec = 1000000 };
+
+	nanosleep(&pause, NULL);
+}
 
 static int epk_fault(struct epk_thread *t, int id, const struct epk_fault *fault)
 {
@@ -288,6 +305,8 @@ static int epk_fault(struct epk_thread *t, int id, const struct epk_fault *fault
 		return 0;
 	t->stuck = fault->state == t->last_state ? t->stuck + 1 : 0;
 	t->last_state = fault->state;
+	if (t->stuck > STUCK_WAIT)
+		wait_a_little();
 	prot = vault_prot(vault_open(t), id);
 	vault_close();
 	if (prot & (fault->write ? PROT_WRITE : PROT_READ) && t->stuck <= STUCK)
