@@ -11,6 +11,7 @@ help:
 ##   check           all tests: unit tests, hygiene, emulated tests on one and two CPUs
 ##   bench           what a switch of domains takes, in emulated instructions
 ##   bench-guest     what the guest module costs, in emulated instructions
+##   bench-kvm       what the KVM series costs, against limits
 ##   bench-lib       what the library costs on this machine, against its baselines
 ##   check-unit      the library's unit tests, on this machine
 ##   check-hygiene   the KVM series and the sources: applies, builds, checkpatch
@@ -62,6 +63,9 @@ bench: packages
 bench-guest: packages
 	@$(RUN) --emulated --cpus 1 --show bench-guest
 
+bench-kvm: packages
+	@$(RUN) --emulated --cpus 1 --show bench-kvm
+
 bench-lib:
 	@$(MAKE) -s -C guest-lib
 	@$(MAKE) -s -C bench lib
@@ -80,6 +84,7 @@ clean:
 	$(MAKE) -C tests/guest clean
 	$(MAKE) -C tests/unit clean
 	$(MAKE) -C tests/debug clean
+	$(MAKE) -C tests/kvm clean
 	$(MAKE) -C tests/testbed clean
 
-.PHONY: help packages kernel build check check-debug check-guest check-unit check-hygiene check-selftests demo bench bench-guest bench-lib deb install clean
+.PHONY: help packages kernel build check check-debug check-guest check-unit check-hygiene check-selftests demo bench bench-guest bench-kvm bench-lib deb install clean
