@@ -62,6 +62,7 @@ static int page_attach(struct epk_region *region, pgoff_t index, struct file *fi
 		return PTR_ERR(page);
 	/* What is written through the window sets no dirty bit that anybody looks at. */
 	set_page_dirty_lock(page);
+	region_note_block(region, page);
 	ret = epk_ept_alias(region->ept, page_to_pfn(page), &alias);
 	if (!ret)
 		ret = xa_err(xa_store(&region->pages, index, page, GFP_KERNEL_ACCOUNT));

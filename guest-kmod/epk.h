@@ -38,6 +38,10 @@
 #define EPK_CHUNK_ENTRIES	(PAGE_SIZE / sizeof(struct epk_entry))
 #define EPK_CHUNKS		(EPK_TABLE_ENTRIES / EPK_CHUNK_ENTRIES)
 
+/* The page frames of a block of RAM, and of a slot that aliases it. */
+#define EPK_BLOCK_PFN_BITS	(KVM_EPK_BLOCK_SHIFT - PAGE_SHIFT)
+#define EPK_BLOCK_PFN_MASK	((1UL << EPK_BLOCK_PFN_BITS) - 1)
+
 #define EPK_NR_PKEYS		16
 /* Key 0 is every other page's and never a domain's. */
 #define EPK_PKEYS		GENMASK(EPK_NR_PKEYS - 1, 1)
@@ -242,6 +246,7 @@ int epk_table_init(struct epk_context *ctx);
 void epk_table_exit(struct epk_context *ctx);
 struct epk_chunk *epk_chunk_get(struct epk_context *ctx, u32 index);
 void epk_table_write(struct epk_context *ctx, const struct epk_domain *domain);
+void epk_table_hide(struct epk_context *ctx, const struct epk_domain *domain);
 void epk_table_clear(struct epk_context *ctx, u32 index);
 void epk_table_count_revocation(struct epk_context *ctx);
 int epk_table_mmap(struct epk_context *ctx, struct vm_area_struct *vma);
@@ -270,6 +275,8 @@ void epk_domain_unmap(struct epk_context *ctx, struct epk_domain *domain);
 bool epk_domain_fits(struct epk_domain *domain, unsigned int ept);
 void epk_domain_zap(struct epk_context *ctx, struct epk_domain *domain);
 void epk_domain_map(struct epk_context *ctx, struct epk_domain *domain);
+void epk_domain_rewrite(struct epk_context *ctx, struct epk_domain *domain);
+void epk_flush(struct mm_struct *mm);
 
 extern bool epk_debug_access;
 

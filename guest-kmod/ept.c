@@ -14,9 +14,6 @@
 
 #include "epk.h"
 
-#define BLOCK_PFN_BITS	(KVM_EPK_BLOCK_SHIFT - PAGE_SHIFT)
-#define BLOCK_PFN_MASK	((1UL << BLOCK_PFN_BITS) - 1)
-
 /**
  * struct epk_ept - one EPT of the VM
  * @users: contexts that hold it
@@ -179,8 +176,8 @@ out:
 static unsigned long slot_alias(unsigned int ept, void *slot, unsigned long pfn)
 {
 	return epk_host.window_pfn +
-	       (((unsigned long)ept * epk_host.slots + xa_to_value(slot)) << BLOCK_PFN_BITS) +
-	       (pfn & BLOCK_PFN_MASK);
+	       (((unsigned long)ept * epk_host.slots + xa_to_value(slot)) << EPK_BLOCK_PFN_BITS) +
+	       (pfn & EPK_BLOCK_PFN_MASK);
 }
 
 /**
@@ -194,7 +191,7 @@ static unsigned long slot_alias(unsigned int ept, void *slot, unsigned long pfn)
  */
 int epk_ept_alias_known(unsigned int ept, unsigned long pfn, unsigned long *alias)
 {
-	void *slot = xa_load(&epts[ept].slots, pfn >> BLOCK_PFN_BITS);
+	void *slot = xa_load(&epts[ept].slots, pfn >> EPK_BLOCK_PFN_BITS);
 
 	if (!slot)
 		return -ENOENT;
@@ -214,7 +211,7 @@ int epk_ept_alias_known(unsigned int ept, unsigned long pfn, unsigned long *alia
  */
 int epk_ept_alias(unsigned int ept, unsigned long pfn, unsigned long *alias)
 {
-	unsigned long block = pfn >> BLOCK_PFN_BITS;
+	unsigned long block = pfn >> EPK_BLOCK_PFN_BITS;
 	int ret = 0;
 
 	if (!epk_ept_alias_known(ept, pfn, alias))

@@ -208,6 +208,7 @@ static int page_get(struct vm_area_struct *vma, unsigned long addr, unsigned lon
 	page = region->file ? NULL : page_alloc(vma, addr, alias);
 	if (!page)
 		return -ENOMEM;
+	region_note_block(region, page);
 	old = xa_cmpxchg(&region->pages, index, NULL, page, GFP_KERNEL_ACCOUNT);
 	if (!old) {
 		atomic_long_inc(&region->ctx->pages);
@@ -256,7 +257,7 @@ static int vma_populate(struct vm_area_struct *vma, unsigned long start, unsigne
 			return ret;
 		cond_resched();
 	}
-	return epk_region_map(vma, start, end, true);
+	return epk_region_map(vma, start, end);
 }
 
 /**
@@ -346,6 +347,7 @@ static int domain_mmap(struct epk_context *ctx, struct vm_area_struct *vma)
 	kref_init(&region->ref);
 	xa_init(&region->pages);
 	region->ctx = ctx;
+	region->block = EPK_NO_BLOCK;
 	region->start = vma->vm_start;
 	region->end = vma->vm_end;
 

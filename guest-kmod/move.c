@@ -2,17 +2,17 @@
 /*
  * Moving domains: to another (EPT, pkey), out of any, and back into one.
  *
- * All of it happens with the mmap lock held for writing, in this order:
+ * All of it happens with the mmap lock held for writing.  First the new places are
+ * chosen; until then everything can be undone.  As a rule nobody has a right to a
+ * new place, once keys that threads may still have open there are closed.  So the
+ * PTEs are overwritten, TLBs flushed, and then the table shows the new places.
  *
- *  1. choose the new places; until here everything can be undone;
- *  2. take the pages out of the page tables and the TLBs: accesses now fault,
- *     and wait for the lock;
- *  3. close the keys of the new places where threads may still have them open;
- *  4. show the new places in the table, and map the pages there.
- *
- * So a page is never reachable at two places, nor a place that is given to
- * another domain reachable by an old right.
+ * If a domain gets the place that another leaves in the same call, its new PTEs
+ * must not meet rights to the other, nor rights to it the other's old PTEs.  Then
+ * the table shows all as evicted and their pages leave the page tables first;
+ * accesses fault, and wait for the lock.
  */
+#include <linux/mmu_notifier.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
 
@@ -49,6 +49,18 @@ static bool move_is_needed(const struct epk_move *move, const struct epk_domain 
 	if (move->ept == EPK_EPT_ANY)
 		return !domain->pkey;
 	return move->ept != domain->ept || (move->pkey && move->pkey != domain->pkey);
+}
+
+/* Did one of them leave this place? */
+static bool is_left(const struct mover *movers, unsigned int num, unsigned int ept, u8 pkey)
+{
+	unsigned int n;
+
+	for (n = 0; n < num; n++) {
+		if (movers[n].domain && movers[n].old_ept == ept && movers[n].old_pkey == pkey)
+			return true;
+	}
+	return false;
 }
 
 /* Check the list; the domains that do go somewhere become the movers. */
@@ -108,7 +120,7 @@ static int domain_place(struct epk_context *ctx, struct epk_domain *domain,
 	return 0;
 }
 
-/* Step 1.  On failure everything is as it was. */
+/* On failure everything is as it was. */
 static int movers_place(struct epk_context *ctx, unsigned int num, const struct epk_move *moves,
 			struct mover *movers, unsigned long *fresh)
 {
@@ -142,18 +154,67 @@ static int movers_place(struct epk_context *ctx, unsigned int num, const struct 
 	return ret;
 }
 
-/* Steps 2 to 4: nothing fails any more. */
-static void movers_go(struct epk_context *ctx, unsigned int num, struct epk_move *moves,
-		      const struct mover *movers)
+/* Does one get the place that another leaves? */
+static bool movers_meet(struct epk_context *ctx, unsigned int num, const struct mover *movers)
 {
 	unsigned int n;
 
-	for (n = 0; n < num; n++) {
-		if (movers[n].domain)
-			epk_domain_zap(ctx, movers[n].domain);
+	/* Only a vacated place can be one of those. */
+	for (n = 0; ctx->revoke_due && n < num; n++) {
+		const struct epk_domain *domain = movers[n].domain;
+
+		if (domain && domain->pkey && is_left(movers, num, domain->ept, domain->pkey))
+			return true;
+	}
+	return false;
+}
+
+/* True if a flush is due. */
+static bool mover_go(struct epk_context *ctx, const struct mover *mover)
+{
+	if (mover->old_pkey && mover->domain->pkey) {
+		epk_domain_rewrite(ctx, mover->domain);
+		return true;
+	}
+	if (!mover->domain->pkey)
+		epk_domain_zap(ctx, mover->domain);
+	epk_domain_map(ctx, mover->domain);
+	return false;
+}
+
+/* Nothing fails any more. */
+static void movers_go(struct epk_context *ctx, unsigned int num, const struct mover *movers)
+{
+	/* Other page tables that follow this one's only hear of what is zapped. */
+	bool apart = movers_meet(ctx, num, movers) || mm_has_notifiers(ctx->mm);
+	bool flush = false;
+	unsigned int n;
+
+	for (n = 0; apart && n < num; n++) {
+		if (!movers[n].domain)
+			continue;
+		/* So that nobody opens its old key after the revocation. */
+		epk_table_hide(ctx, movers[n].domain);
+		epk_domain_zap(ctx, movers[n].domain);
 	}
 	if (ctx->revoke_due)
 		epk_revoke(ctx);
+	for (n = 0; n < num; n++) {
+		if (movers[n].domain && apart)
+			epk_domain_map(ctx, movers[n].domain);
+		else if (movers[n].domain)
+			flush |= mover_go(ctx, &movers[n]);
+	}
+	if (flush)
+		epk_flush(ctx->mm);
+}
+
+/* Where each is now. */
+static void movers_show(struct epk_context *ctx, unsigned int num, struct epk_move *moves,
+			const struct mover *movers)
+{
+	unsigned int n;
+
 	for (n = 0; n < num; n++) {
 		struct epk_domain *domain = epk_domain_find(ctx, moves[n].id);
 
@@ -163,7 +224,6 @@ static void movers_go(struct epk_context *ctx, unsigned int num, struct epk_move
 			continue;
 		trace_epk_place(domain->id, domain->ept, domain->pkey);
 		epk_table_write(ctx, domain);
-		epk_domain_map(ctx, domain);
 		atomic_long_inc(&ctx->moves);
 	}
 }
@@ -198,8 +258,10 @@ int epk_domains_move(struct epk_context *ctx, unsigned int num, struct epk_move 
 		ret = movers_place(ctx, num, moves, movers, fresh);
 		if (ret)
 			epk_domains_drop_epts(ctx, fresh);
-		else
-			movers_go(ctx, num, moves, movers);
+	}
+	if (!ret) {
+		movers_go(ctx, num, movers);
+		movers_show(ctx, num, moves, movers);
 	}
 	mutex_unlock(&ctx->lock);
 	mmap_write_unlock(ctx->mm);

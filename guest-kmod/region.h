@@ -26,6 +26,7 @@
  * @ept: the domain's EPT or EPK_EPT_NONE; changes under the mmap lock, held for
  *	writing
  * @dead: the domain was freed; changes likewise
+ * @block: the one block of RAM that all its pages lie in, or one of the two below
  * @file: the file whose pages these are, or NULL; changes likewise
  * @pages: page index from @start -> page
  */
@@ -37,9 +38,26 @@ struct epk_region {
 	unsigned long end;
 	u16 ept;
 	bool dead;
+	unsigned long block;
 	struct file *file;
 	struct xarray pages;
 };
+
+/* Values of epk_region.block for no page, and for pages of several blocks. */
+#define EPK_NO_BLOCK		(~0UL)
+#define EPK_MANY_BLOCKS		(~1UL)
+
+/* A page comes into a region: before its PTE does, under the mmap lock. */
+static inline void region_note_block(struct epk_region *region, const struct page *page)
+{
+	unsigned long block = page_to_pfn(page) >> EPK_BLOCK_PFN_BITS;
+	unsigned long old = READ_ONCE(region->block);
+
+	if (old == EPK_NO_BLOCK)
+		old = cmpxchg(&region->block, EPK_NO_BLOCK, block);
+	if (old != EPK_NO_BLOCK && old != block)
+		WRITE_ONCE(region->block, EPK_MANY_BLOCKS);
+}
 
 static inline pgoff_t vma_first_page(const struct vm_area_struct *vma)
 {
@@ -58,8 +76,7 @@ static inline bool vma_in_place(const struct vm_area_struct *vma)
 	return vma->vm_start - region->start == vma_first_page(vma) << PAGE_SHIFT;
 }
 
-int epk_region_map(struct vm_area_struct *vma, unsigned long start, unsigned long end,
-		   bool create);
+int epk_region_map(struct vm_area_struct *vma, unsigned long start, unsigned long end);
 
 extern const struct vm_operations_struct epk_domain_vm_ops;
 

@@ -5,6 +5,9 @@
  * meanwhile.
  */
 #include <linux/sched.h>
+#include <linux/smp.h>
+
+#include <asm/tlbflush.h>
 
 #include "epk.h"
 #include "region.h"
@@ -79,7 +82,7 @@ void epk_domain_zap(struct epk_context *ctx, struct epk_domain *domain)
 
 /**
  * epk_domain_fits() - can the window of an EPT show all pages of a domain
- * @domain: the domain, its context locked
+ * @domain: the domain, its context locked and its mm locked for writing
  * @ept: index of an EPT that the context holds
  *
  * Slots of the window that are free are filled for it.
@@ -91,6 +94,13 @@ bool epk_domain_fits(struct epk_domain *domain, unsigned int ept)
 	struct page *page;
 
 	list_for_each_entry(region, &domain->regions, node) {
+		if (region->block == EPK_NO_BLOCK)
+			continue;
+		if (region->block != EPK_MANY_BLOCKS) {
+			if (epk_ept_alias(ept, region->block << EPK_BLOCK_PFN_BITS, &alias))
+				return false;
+			continue;
+		}
 		xa_for_each(&region->pages, index, page) {
 			if (epk_ept_alias(ept, page_to_pfn(page), &alias))
 				return false;
@@ -124,20 +134,16 @@ static int pte_remap(pte_t *pte, unsigned long addr, void *data)
  * @vma: one of its VMAs
  * @start: first address in it
  * @end: the address behind the last
- * @create: make page tables where they are missing
  *
  * Return: 0, -ENOMEM.
  */
-int epk_region_map(struct vm_area_struct *vma, unsigned long start, unsigned long end,
-		   bool create)
+int epk_region_map(struct vm_area_struct *vma, unsigned long start, unsigned long end)
 {
 	struct remap remap = {
 		.region = vma->vm_private_data, .mm = vma->vm_mm, .prot = vma->vm_page_prot,
 	};
 
-	if (create)
-		return apply_to_page_range(vma->vm_mm, start, end - start, pte_remap, &remap);
-	return apply_to_existing_page_range(vma->vm_mm, start, end - start, pte_remap, &remap);
+	return apply_to_page_range(vma->vm_mm, start, end - start, pte_remap, &remap);
 }
 
 static void vma_set_pkey(struct vm_area_struct *vma, u8 pkey)
@@ -151,10 +157,28 @@ static void vma_set_pkey(struct vm_area_struct *vma, u8 pkey)
 	pgprot_val(vma->vm_page_prot) |= pgprot_val(vm_get_page_prot(key)) & _PAGE_PKEY_MASK;
 }
 
+/* The pages of a VMA, a run of neighbours at a time. */
+static void vma_map(struct vm_area_struct *vma)
+{
+	struct epk_region *region = vma->vm_private_data;
+	unsigned long index, end, last = vma_first_page(vma) + vma_pages(vma) - 1;
+	struct page *page;
+
+	xa_for_each_range(&region->pages, index, page, vma_first_page(vma), last) {
+		for (end = index + 1; end <= last && xa_load(&region->pages, end); end++)
+			;
+		/* What fails for want of memory is mapped when it is touched. */
+		epk_region_map(vma, region->start + (index << PAGE_SHIFT),
+			       region->start + (end << PAGE_SHIFT));
+		index = end - 1;
+		cond_resched();
+	}
+}
+
 /**
  * epk_domain_map() - map the pages of a domain at its new place
  * @ctx: the context, locked, and its mm locked for writing
- * @domain: one of its domains, after epk_domain_zap(), its new place set
+ * @domain: one of its domains, not in the page tables, its new place set
  */
 void epk_domain_map(struct epk_context *ctx, struct epk_domain *domain)
 {
@@ -168,9 +192,93 @@ void epk_domain_map(struct epk_context *ctx, struct epk_domain *domain)
 		region->ept = domain->ept;
 		for_each_region_vma(vma, region) {
 			vma_set_pkey(vma, domain->pkey);
-			if (domain->pkey && !xa_empty(&region->pages))
-				epk_region_map(vma, vma->vm_start, vma->vm_end, false);
+			if (domain->pkey)
+				vma_map(vma);
+		}
+	}
+}
+
+struct rewrite {
+	struct epk_region *region;
+	struct mm_struct *mm;
+	pgprot_t prot;
+	/* The slot that the last page was seen in, and how far it is to the new one. */
+	unsigned long slot;
+	unsigned long distance;
+};
+
+static int pte_rewrite(pte_t *pte, unsigned long addr, void *data)
+{
+	struct rewrite *rewrite = data;
+	struct epk_region *region = rewrite->region;
+	unsigned long pfn = pte_pfn(*pte), alias;
+	struct page *page;
+
+	if (unlikely(pfn >> EPK_BLOCK_PFN_BITS != rewrite->slot)) {
+		page = xa_load(&region->pages, (addr - region->start) >> PAGE_SHIFT);
+		if (WARN_ON_ONCE(!page) ||
+		    WARN_ON_ONCE(epk_ept_alias_known(region->ept, page_to_pfn(page), &alias))) {
+			pte_clear(rewrite->mm, addr, pte);
+			return 0;
+		}
+		rewrite->slot = pfn >> EPK_BLOCK_PFN_BITS;
+		rewrite->distance = alias - pfn;
+	}
+	set_pte_at(rewrite->mm, addr, pte,
+		   pte_mkspecial(pfn_pte(pfn + rewrite->distance, rewrite->prot)));
+	return 0;
+}
+
+/**
+ * epk_domain_rewrite() - let the PTEs of a domain say its new place
+ * @ctx: the context, locked, and its mm locked for writing
+ * @domain: one of its domains, its new place set; nobody has a right to that yet
+ *
+ * epk_flush() is due afterwards.
+ */
+void epk_domain_rewrite(struct epk_context *ctx, struct epk_domain *domain)
+{
+	struct epk_region *region;
+	struct vm_area_struct *vma;
+
+	lockdep_assert_held_write(&ctx->mm->mmap_lock);
+	lockdep_assert_held(&ctx->lock);
+
+	list_for_each_entry(region, &domain->regions, node) {
+		region->ept = domain->ept;
+		for_each_region_vma(vma, region) {
+			struct rewrite rewrite = {
+				.region = region, .mm = ctx->mm, .slot = ~0UL,
+			};
+
+			vma_set_pkey(vma, domain->pkey);
+			rewrite.prot = vma->vm_page_prot;
+			if (!xa_empty(&region->pages))
+				apply_to_existing_page_range(ctx->mm, vma->vm_start,
+							     vma->vm_end - vma->vm_start,
+							     pte_rewrite, &rewrite);
 			cond_resched();
 		}
 	}
+}
+
+static void flush_cpu(void *unused)
+{
+	__flush_tlb_all();
+}
+
+/**
+ * epk_flush() - make all CPUs forget PTEs that were overwritten
+ * @mm: the context's address space, locked for writing
+ *
+ * The kernel exports no flush of one address space.  A CPU that runs in @mm is in
+ * the mask and flushes now; one that is not sees from the generation that it has to
+ * when it comes back to @mm.  It enters the mask before it looks at that.
+ */
+void epk_flush(struct mm_struct *mm)
+{
+	atomic64_inc(&mm->context.tlb_gen);
+	/* Pairs with cpumask_set_cpu() in switch_mm_irqs_off(). */
+	smp_mb__after_atomic();
+	on_each_cpu_mask(mm_cpumask(mm), flush_cpu, NULL, true);
 }

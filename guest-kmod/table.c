@@ -66,6 +66,19 @@ void epk_table_write(struct epk_context *ctx, const struct epk_domain *domain)
 }
 
 /**
+ * epk_table_hide() - show a domain as evicted while it is on its way
+ * @ctx: the context, locked
+ * @domain: one of its domains
+ */
+void epk_table_hide(struct epk_context *ctx, const struct epk_domain *domain)
+{
+	lockdep_assert_held(&ctx->lock);
+	entry_write(ctx, EPK_ID_INDEX(domain->id), (struct epk_entry) {
+		.id = domain->id, .ept = EPK_EPT_NONE,
+	});
+}
+
+/**
  * epk_table_clear() - show that an index has no domain
  * @ctx: the context, locked
  * @index: the index

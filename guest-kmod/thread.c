@@ -117,11 +117,13 @@ void epk_thread_revoke(struct epk_context *ctx)
 		write_pkru(pkru | deny);
 }
 
-/* @ept: where the CPU is, and so @prev. */
-static noinline void thread_switch(struct task_struct *prev, struct task_struct *next, u32 ept)
+/* With the probe's own arguments, so that it has nothing to shuffle. */
+static noinline __noclone void thread_switch(const struct kvm_epk_identity *identity,
+					     bool preempt, struct task_struct *prev,
+					     struct task_struct *next)
 {
+	u32 ept = READ_ONCE(identity->ept), target = 0;
 	struct epk_thread *thread;
-	u32 target = 0;
 
 	if (ept) {
 		this_cpu_inc(epk_rescues);
@@ -147,8 +149,8 @@ static void probe_switch(void *identity, bool preempt, struct task_struct *prev,
 {
 	u32 ept = READ_ONCE(((const struct kvm_epk_identity *)identity)->ept);
 
-	if (unlikely(ept || !hlist_empty(&next->preempt_notifiers)))
-		thread_switch(prev, next, ept);
+	if (unlikely(ept | (unsigned long)next->preempt_notifiers.first))
+		thread_switch(identity, preempt, prev, next);
 }
 
 /* Current is about to be no thread of its context any more. */

@@ -118,6 +118,7 @@ struct epk_move {
  * the array: two can change places, one can make room for another.  All or none.
  * An access by another thread sees the old place or the new one or waits; it
  * never reaches another domain's pages, nor these pages by another domain's key.
+ * Where domains change places, the table shows them as evicted for a moment.
  * Afterwards a right to an old place is worth nothing: the key is closed, at the
  * latest before another domain gets the place.  An access to an evicted domain
  * raises SIGSEGV with SEGV_MAPERR.
