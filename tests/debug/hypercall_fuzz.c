@@ -14,7 +14,8 @@
 #include "choose.h"
 #include "host.h"
 
-#define SEQUENCES_PER_VM	500
+/* Making a VM and changing its memslots take most of the time. */
+#define SEQUENCES_PER_VM	1000
 
 /* Shared with the processes of the VMs. */
 static struct counts {
@@ -120,7 +121,7 @@ static void one_vm(uint64_t seed, unsigned int number, unsigned int sequences)
 	counts->vm_time += rdtsc() - start;
 	for (i = 0; i < sequences; i++) {
 		start = rdtsc();
-		if (dice_one_in(&dice, 12))
+		if (dice_one_in(&dice, 32))
 			counts->host[host_op(&dice, &machine, &model)]++;
 		counts->host_time += rdtsc() - start;
 		start = rdtsc();
