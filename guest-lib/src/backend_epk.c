@@ -43,7 +43,8 @@ static inline uint32_t revocations(void)
 }
 
 /* @pkru with @right open if it is to a domain in @ept. */
-static uint32_t open_right(struct epk_thread *t, struct epk_right right, uint32_t ept, uint32_t pkru)
+static uint32_t open_right(struct epk_thread *t, struct epk_right right, uint32_t ept,
+			   uint32_t pkru)
 {
 	struct epk_entry entry;
 	int slot;
