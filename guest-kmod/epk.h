@@ -234,6 +234,7 @@ unsigned int epk_place_free(struct epk_context *ctx, unsigned int ept);
 bool epk_place_is_free(struct epk_context *ctx, unsigned int ept, u8 pkey);
 u8 epk_place_take(struct epk_context *ctx, unsigned int ept);
 void epk_place_take_key(struct epk_context *ctx, unsigned int ept, u8 pkey);
+void epk_place_vacate(struct epk_context *ctx, unsigned int ept, u8 pkey);
 void epk_place_put(struct epk_context *ctx, unsigned int ept, u8 pkey);
 void epk_place_take_back(struct epk_context *ctx, unsigned int ept, u8 pkey);
 

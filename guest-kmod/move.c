@@ -197,8 +197,14 @@ static void movers_go(struct epk_context *ctx, unsigned int num, const struct mo
 		epk_table_hide(ctx, movers[n].domain);
 		epk_domain_zap(ctx, movers[n].domain);
 	}
-	if (ctx->revoke_due)
+	if (ctx->revoke_due) {
 		epk_revoke(ctx);
+		/* The table still shows these: whoever begins now holds an old place. */
+		for (n = 0; !apart && n < num; n++) {
+			if (movers[n].domain && movers[n].old_pkey)
+				epk_place_vacate(ctx, movers[n].old_ept, movers[n].old_pkey);
+		}
+	}
 	for (n = 0; n < num; n++) {
 		if (movers[n].domain && apart)
 			epk_domain_map(ctx, movers[n].domain);

@@ -114,6 +114,18 @@ u8 epk_place_take(struct epk_context *ctx, unsigned int ept)
 }
 
 /**
+ * epk_place_vacate() - threads may have a free key of an EPT open
+ * @ctx: the context, locked
+ * @ept: index
+ * @pkey: the key
+ */
+void epk_place_vacate(struct epk_context *ctx, unsigned int ept, u8 pkey)
+{
+	lockdep_assert_held(&ctx->lock);
+	ctx->vacated[ept] |= BIT(pkey);
+}
+
+/**
  * epk_place_put() - give a key back
  * @ctx: the context, locked
  * @ept: index
@@ -124,7 +136,7 @@ void epk_place_put(struct epk_context *ctx, unsigned int ept, u8 pkey)
 	unsigned int free = epk_place_free(ctx, ept);
 
 	ctx->used[ept] &= ~BIT(pkey);
-	ctx->vacated[ept] |= BIT(pkey);
+	epk_place_vacate(ctx, ept, pkey);
 	if (!ctx->used[ept])
 		ctx->nr_epts--;
 	ctx->nr_placed--;

@@ -49,7 +49,8 @@ static void revoke_cpu(void *ctx)
 
 /**
  * epk_revoke() - make all vacated places of a context fit for new domains
- * @ctx: the context, locked; no page is mapped at any vacated place
+ * @ctx: the context, locked; no page is mapped at any vacated place, except at those
+ *	which the caller vacates anew
  *
  * Context: process.
  */
