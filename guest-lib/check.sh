@@ -20,7 +20,7 @@ echo '#include <epk.h>' | g++ -x c++ -std=c++11 -Wall -Wextra -Werror -fsyntax-o
 declared=$(gcc -E -Iinclude include/epk.h | tr '\n' ' ' |
 	sed 's/static inline[^{;]*{[^}]*}//g' |
 	grep -oE '\b(alloc_domains|free_domains|domain_[a-z_]+|epk_[a-z_]+) ?\(' | tr -d ' (' | sort -u)
-exported=$(nm -D --defined-only "$B/libepk.so.0" | awk '$2 == "T" { print $3 }' |
+exported=$(nm -D --defined-only "$B/libepk.so.1" | awk '$2 == "T" { print $3 }' |
 	sed 's/@.*//' | sort -u)
 [ -n "$exported" ] || fail "nothing is exported"
 [ "$declared" = "$exported" ] || {
@@ -31,7 +31,7 @@ exported=$(nm -D --defined-only "$B/libepk.so.0" | awk '$2 == "T" { print $3 }' 
 
 # WRPKRU and VMFUNC stand in the gates alone.  After WRPKRU comes a check at once;
 # after VMFUNC comes WRPKRU, or a look at PKRU, before any way out.
-objdump -d --no-show-raw-insn "$B/libepk.so.0" | awk '
+objdump -d --no-show-raw-insn "$B/libepk.so.1" | awk '
 	function bad(what) { print where, what; wrong = 1 }
 	/^[0-9a-f]+ </ { where = $2 }
 	$2 == "wrpkru" || $2 == "vmfunc" {
@@ -62,9 +62,9 @@ printf '%s\n' 'vmfunc plain' 'wrpkru across' 'wrpkru in_immediate' 'xrstor resto
 	cmp - "$stage/names" || fail "epk-scan finds: $(cat "$stage/found")"
 "$B/epk-scan" -a plain -a across -a in_immediate -a restore "$stage/strays.so" ||
 	fail "epk-scan -a"
-"$B/epk-scan" "$B/libepk.so.0" -q && fail "epk-scan misses the gates"
+"$B/epk-scan" "$B/libepk.so.1" -q && fail "epk-scan misses the gates"
 "$B/epk-scan" -a epk_begin_read -a epk_begin_write -a domain_end -a epk_pkru_set -a epk_ept_enter \
-	"$B/libepk.so.0" || fail "epk-scan: strays in the library"
+	"$B/libepk.so.1" || fail "epk-scan: strays in the library"
 rc=0
 "$B/epk-scan" "$stage/strays.c" 2>/dev/null || rc=$?
 [ $rc = 2 ] || fail "epk-scan takes a source for an ELF file"

@@ -25,8 +25,8 @@ extern "C" {
 #pragma GCC visibility push(default)
 
 /* What the program was compiled against; epk_version() tells what it runs with. */
-#define EPK_VERSION_MAJOR 0
-#define EPK_VERSION_MINOR 1
+#define EPK_VERSION_MAJOR 1
+#define EPK_VERSION_MINOR 0
 
 /* Domains that one thread can hold at a time. */
 #define EPK_MAX_HELD 64

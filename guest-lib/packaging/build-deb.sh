@@ -1,28 +1,41 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# build-deb.sh OUT: build libepk0, libepk-dev and epk-tools into the folder OUT, and
-# have lintian look at them.  Needs debhelper, dpkg-dev, fakeroot, lintian.
+# build-deb.sh OUT: build libepk1, libepk-dev, epk-tools and epk-dkms into the folder OUT,
+# and have lintian look at them.  Installs what that needs.
 set -eu
 mkdir -p "${1:?where to put the packages}"
 out=$(realpath "$1")
 cd "$(dirname "$0")/../.."
+tests/testbed/packages.sh guest-lib/packaging/packages.list
 version=$(dpkg-parsechangelog -l guest-lib/packaging/debian/changelog -S Version)
+release=${version%-*}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-source=$work/libepk-${version%-*}
+source=$work/libepk-$release
+
+fail() {
+	echo "build-deb: $*"
+	exit 1
+}
+
+# One number for the library, the module and the packages.
+for part in "$(make -s -C guest-lib version)" "$(make -s -C guest-kmod version)"; do
+	[ "$part" = "$release" ] || fail "the changelog says $release, the sources $part"
+done
 
 mkdir "$source"
-git ls-files -z guest-lib guest-kmod/include examples/library LICENSES |
+git ls-files -z guest-lib guest-kmod examples/library LICENSES |
 	tar --null --files-from=- -c | tar -x -C "$source"
-tar -C "$work" -czf "$work/libepk_${version%-*}.orig.tar.gz" "${source##*/}"
+tar -C "$work" -czf "$work/libepk_$release.orig.tar.gz" "${source##*/}"
 cp -r guest-lib/packaging/debian "$source/debian"
-(cd "$source" && dpkg-buildpackage -us -uc -d >"$work/log" 2>&1) || {
+(cd "$source" && dpkg-buildpackage -us -uc >"$work/log" 2>&1) || {
 	tail -30 "$work/log"
-	echo "build-deb: dpkg-buildpackage failed"
-	exit 1
+	fail "dpkg-buildpackage failed"
 }
 lintian --fail-on error,warning --profile debian --suppress-tags \
 	initial-upload-closes-no-bugs \
 	"$work"/*.changes
-cp "$work"/*.deb "$out/"
-ls "$out"/*.deb
+for package in libepk1 libepk-dev epk-tools epk-dkms; do
+	ls "$work/${package}_${version}"_*.deb >/dev/null || fail "no $package"
+done
+cp -v "$work"/*.deb "$out/"

@@ -5,6 +5,7 @@
 set -eu
 top=$(cd "$(dirname "$0")/../.." && pwd)
 work=$(mktemp -d)
+version=$(sed -n 's/^PACKAGE_VERSION="\(.*\)"/\1/p' "$top/guest-kmod/packaging/dkms.conf")
 trap 'rm -rf "$work"' EXIT
 failed=0
 
@@ -18,10 +19,10 @@ build() {
 	rm -rf "$work/dkms" "$work/modules"
 	mkdir "$work/dkms" "$work/modules"
 	# The trees are our own, so that nothing is installed on this machine.
-	if ! dkms build epk/0.1 -k "$name" --sourcetree "$work/usr/src" --dkmstree "$work/dkms" \
+	if ! dkms build "epk/$version" -k "$name" --sourcetree "$work/usr/src" --dkmstree "$work/dkms" \
 		--installtree "$work/modules" --kernelsourcedir "/usr/src/linux-headers-$name" \
 		>"$log" 2>&1; then
-		cat "$log" "$work"/dkms/epk/0.1/build/make.log 2>/dev/null || :
+		cat "$log" "$work/dkms/epk/$version/build/make.log" 2>/dev/null || :
 		fail "$name: the build failed"
 		return
 	fi

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Install what packages.list names and the machine lacks.
+# packages.sh [LIST]: install what packages.list or LIST names and the machine lacks.
 set -eu
 . "$(dirname "$0")/lib.sh"
+list=${1:-$TESTBED/packages.list}
 
 missing=()
 while read -r name; do
 	status=$(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null || :)
 	[ "$status" = installed ] || missing+=("$name")
-done < <(list_lines "$TESTBED/packages.list")
+done < <(list_lines "$list")
 
 if [ ${#missing[@]} -eq 0 ]; then
 	say "packages: all there"
