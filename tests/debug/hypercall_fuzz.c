@@ -7,11 +7,8 @@
  * VM has a process of its own and random numbers of its own: VM alone is what
  * it takes to see a failure again.
  */
-#include <sys/random.h>
-#include <sys/wait.h>
-
-#include "account.h"
 #include "choose.h"
+#include "fuzz.h"
 #include "host.h"
 
 /* Making a VM and changing its memslots take most of the time. */
@@ -133,25 +130,6 @@ static void one_vm(uint64_t seed, unsigned int number, unsigned int sequences)
 	counts->vm_time += rdtsc() - start;
 }
 
-static bool run_vm(uint64_t seed, unsigned int number, unsigned int sequences)
-{
-	int status;
-	pid_t pid;
-
-	fflush(stdout);
-	pid = fork();
-	REQUIRE(pid >= 0);
-	if (!pid) {
-		one_vm(seed, number, sequences);
-		fflush(stdout);
-		_exit(0);
-	}
-	REQUIRE(waitpid(pid, &status, 0) == pid);
-	if (status)
-		printf("VM %u of seed %lu failed, status %#x\n", number, seed, status);
-	return !status;
-}
-
 static void print_counts(void)
 {
 	static const char *const names[] = {
@@ -175,32 +153,17 @@ static void print_counts(void)
 
 int main(int argc, char **argv)
 {
-	unsigned int sequences = argc > 1 ? strtoul(argv[1], NULL, 0) : 0, vms, i;
-	uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 0) : 0, before = 0;
-	bool good = true;
+	unsigned int sequences = argc > 1 ? strtoul(argv[1], NULL, 0) : 0, vms;
+	bool good;
 
-	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (!sequences)
 		die("hypercall_fuzz SEQUENCES [SEED [VM]]");
-	if (!seed)
-		REQUIRE(getrandom(&seed, 4, 0) == 4);
-	printf("seed %lu\n", seed);
-	counts = mmap(NULL, sizeof(*counts), PROT_READ | PROT_WRITE,
-		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	REQUIRE(counts != MAP_FAILED);
-	ram_init();
+	counts = fuzz_begin(argv[2], sizeof(*counts));
 	if (argc > 3)
-		return !run_vm(seed, strtoul(argv[3], NULL, 0), SEQUENCES_PER_VM);
+		return !fuzz_vm(strtoul(argv[3], NULL, 0), SEQUENCES_PER_VM, one_vm);
 
-	account_begin();
 	vms = (sequences + SEQUENCES_PER_VM - 1) / SEQUENCES_PER_VM;
-	for (i = 0; good && i < vms; i++) {
-		good = run_vm(seed, i, sequences < SEQUENCES_PER_VM ? sequences : SEQUENCES_PER_VM);
-		if (!i)
-			before = account_kernel_bytes();
-		if (i % 20 == 19)
-			printf("%u of %u VMs\n", i + 1, vms);
-	}
+	good = fuzz_vms(vms, sequences < SEQUENCES_PER_VM ? sequences : SEQUENCES_PER_VM, one_vm);
 	print_counts();
-	return !(account_clean(before) && good);
+	return !good;
 }

@@ -8,11 +8,9 @@
  * the vCPU is not in, and, when both have stopped, a state that adds up.
  */
 #include <linux/kvm_para.h>
-#include <sys/random.h>
-#include <sys/wait.h>
 
-#include "account.h"
 #include "choose.h"
+#include "fuzz.h"
 #include "host.h"
 
 struct side {
@@ -272,44 +270,29 @@ static void one_vm(uint64_t seed, unsigned int number, unsigned int sequences)
 	machine_destroy(&machine);
 }
 
-int main(int argc, char **argv)
+static void print_counts(void)
 {
 	static const char *const names[NR_OP_KINDS] = {
 		"", "hypercall", "VMFUNC", "read", "write", "copy", "call",
 	};
-	unsigned int vms = argc > 2 ? strtoul(argv[1], NULL, 0) : 0, i;
-	uint64_t seed = argc > 3 ? strtoull(argv[3], NULL, 0) : 0, before = 0;
-	int status = 0;
+	unsigned int i;
 
-	setvbuf(stdout, NULL, _IOLBF, 0);
-	if (!vms)
-		die("hypercall_race VMS SEQUENCES [SEED]");
-	if (!seed)
-		REQUIRE(getrandom(&seed, 4, 0) == 4);
-	printf("seed %lu\n", seed);
-	counts = mmap(NULL, sizeof(*counts), PROT_READ | PROT_WRITE,
-		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	REQUIRE(counts != MAP_FAILED);
-	ram_init();
-	account_begin();
-	for (i = 0; !status && i < vms; i++) {
-		pid_t pid = fork();
-
-		REQUIRE(pid >= 0);
-		if (!pid) {
-			one_vm(seed, i, strtoul(argv[2], NULL, 0));
-			_exit(0);
-		}
-		REQUIRE(waitpid(pid, &status, 0) == pid);
-		if (!i)
-			before = account_kernel_bytes();
-	}
-	if (status)
-		printf("VM %u of seed %lu failed, status %#x\n", i - 1, seed, status);
 	printf("%lu sequences of %lu operations on two vCPUs, %lu operations of the VMM;"
 	       " (done, refused):", counts->sequences, counts->ops, counts->host);
 	for (i = OP_HYPERCALL; i < OP_CALL; i++)
 		printf(" %s %lu %lu", names[i], counts->succeeded[i], counts->failed[i]);
 	printf("\n");
-	return !(account_clean(before) && !status);
+}
+
+int main(int argc, char **argv)
+{
+	unsigned int vms = argc > 2 ? strtoul(argv[1], NULL, 0) : 0;
+	bool good;
+
+	if (!vms)
+		die("hypercall_race VMS SEQUENCES [SEED]");
+	counts = fuzz_begin(argv[3], sizeof(*counts));
+	good = fuzz_vms(vms, strtoul(argv[2], NULL, 0), one_vm);
+	print_counts();
+	return !good;
 }
