@@ -21,7 +21,8 @@ help:
 ##   build           library, tests, guest module, NGINX case
 ##   kernel          the test kernel; prints where it is
 ##   packages        what Debian packages the rest needs
-##   deb             Debian packages of the library, into OUT (build/debs), past lintian
+##   deb             Debian packages of library and module, into OUT (build/debs), past lintian
+##   check-deb       the same, and installs them in a fresh Debian 12 of their own
 ##   install         library (PREFIX, DESTDIR)
 ##   clean           what was built in the tree; the cache stays (~/.cache/epk or EPK_CACHE)
 
@@ -73,6 +74,9 @@ bench-lib:
 deb:
 	@guest-lib/packaging/build-deb.sh $(or $(OUT),build/debs)
 
+check-deb:
+	@guest-lib/packaging/check-deb.sh
+
 install:
 	$(MAKE) -C guest-lib install
 
@@ -87,4 +91,4 @@ clean:
 	$(MAKE) -C tests/kvm clean
 	$(MAKE) -C tests/testbed clean
 
-.PHONY: help packages kernel build check check-debug check-guest check-unit check-hygiene check-selftests demo bench bench-guest bench-kvm bench-lib deb install clean
+.PHONY: help packages kernel build check check-debug check-guest check-unit check-hygiene check-selftests demo bench bench-guest bench-kvm bench-lib deb check-deb install clean

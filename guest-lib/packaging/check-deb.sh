@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# check-deb.sh: build the Debian packages, and install them in a fresh Debian 12 of their own,
+# with the headers of its kernel: the module is built, the group is there, the examples
+# build and run with what the packages brought, and nothing is left when they are removed.
+# Needs root; takes some minutes.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+"$here/../../tests/testbed/packages.sh" "$here/check-deb.list"
+root=$(mktemp -d)
+
+clean_up() {
+	umount "$root/proc" 2>/dev/null || :
+	rm -rf --one-file-system "$root"
+}
+trap clean_up EXIT
+
+fail() {
+	echo "check-deb: $*"
+	exit 1
+}
+
+# Where this machine's own packages come from.
+mirror=$(apt-get indextargets --format '$(SITE) $(CODENAME)' 'Created-By: Packages' |
+	awk '$2 == "bookworm" { print $1; exit }')
+[ -n "$mirror" ] || fail "no source of Debian 12 is set up here"
+debootstrap --variant=minbase bookworm "$root" "$mirror" >"$root.log" 2>&1 || {
+	tail "$root.log"
+	fail "debootstrap failed"
+}
+rm -f "$root.log"
+cp -f /etc/resolv.conf "$root/etc/" 2>/dev/null || :
+mount -t proc proc "$root/proc"
+mkdir "$root/debs"
+"$here/build-deb.sh" "$root/debs"
+cp -r "$here/../../examples/library" "$root/examples"
+
+in_root() {
+	env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive LC_ALL=C \
+		chroot "$root" "$@" >"$root/log" 2>&1 </dev/null || {
+		tail -40 "$root/log"
+		fail "$* failed"
+	}
+}
+
+in_root sh -c 'apt-get -q install -y --no-install-recommends gcc libc6-dev make pkg-config \
+	linux-headers-amd64 /debs/libepk1_*.deb /debs/libepk-dev_*.deb /debs/epk-tools_*.deb \
+	/debs/epk-dkms_*.deb'
+in_root dkms status
+grep 'epk/.*: installed' "$root/log" || fail "DKMS says: $(cat "$root/log")"
+module=$(find "$root/lib/modules" -name 'epk.ko*')
+[ -s "$module" ] || fail "no module is installed"
+in_root modinfo -F license "/${module#"$root/"}"
+grep -q GPL "$root/log" || fail "what is that module?"
+grep -q '^epk:' "$root/etc/group" || fail "no group epk"
+in_root sh -c 'cd /examples && make B=/tmp/b CFLAGS="-O2 -Werror" && EPK_BACKEND=none make B=/tmp/b check'
+in_root sh -c 'epk-scan -a epk_begin_read -a epk_begin_write -a domain_end -a epk_pkru_set \
+	-a epk_ept_enter /usr/lib/x86_64-linux-gnu/libepk.so.1 || [ $? = 1 ]'
+in_root apt-get -q purge -y epk-dkms libepk-dev libepk1 epk-tools
+find "$root/lib/modules" "$root/usr" "$root/var/lib/dkms" -name '*epk*' | grep -v /share/doc/ |
+	grep . && fail "this is left behind"
+echo "check-deb: all passed"
