@@ -293,9 +293,15 @@ int epk_threads_init(void);
 void epk_threads_exit(void);
 int epk_thread_register(struct file *file, bool signals);
 struct epk_thread *epk_thread_find(struct task_struct *task);
+void epk_thread_switch(const struct kvm_epk_identity *identity, bool preempt,
+		       struct task_struct *prev, struct task_struct *next);
 void epk_thread_revoke(struct epk_context *ctx);
 unsigned long epk_thread_rescues(void);
 bool epk_vmfunc(unsigned int ept);
+
+/* switch.c */
+void epk_probe_switch(void *identity, bool preempt, struct task_struct *prev,
+		      struct task_struct *next, unsigned int prev_state);
 
 /* signal.c */
 void epk_signal_deliver(struct epk_thread *thread);

@@ -117,10 +117,17 @@ void epk_thread_revoke(struct epk_context *ctx)
 		write_pkru(pkru | deny);
 }
 
-/* With the probe's own arguments, so that it has nothing to shuffle. */
-static noinline __noclone void thread_switch(const struct kvm_epk_identity *identity,
-					     bool preempt, struct task_struct *prev,
-					     struct task_struct *next)
+/**
+ * epk_thread_switch() - a context switch from or to an EPT
+ * @identity: the identity page
+ * @preempt: unused, as are more arguments: they are those of the probe
+ * @prev: the thread that leaves the CPU
+ * @next: the thread that comes
+ *
+ * Context: the run queue locked, interrupts off.
+ */
+void epk_thread_switch(const struct kvm_epk_identity *identity, bool preempt,
+		       struct task_struct *prev, struct task_struct *next)
 {
 	u32 ept = READ_ONCE(identity->ept), target = 0;
 	struct epk_thread *thread;
@@ -141,16 +148,6 @@ static noinline __noclone void thread_switch(const struct kvm_epk_identity *iden
 	/* If its EPT was destroyed meanwhile, it goes on in EPT 0. */
 	if (target != ept && !epk_vmfunc(target))
 		epk_vmfunc(0);
-}
-
-/* On prev's stack, the run queue locked: every context switch pays for this. */
-static void probe_switch(void *identity, bool preempt, struct task_struct *prev,
-			 struct task_struct *next, unsigned int prev_state)
-{
-	u32 ept = READ_ONCE(((const struct kvm_epk_identity *)identity)->ept);
-
-	if (unlikely(ept | (unsigned long)next->preempt_notifiers.first))
-		thread_switch(identity, preempt, prev, next);
 }
 
 /* Current is about to be no thread of its context any more. */
@@ -216,7 +213,7 @@ static struct probe {
 	struct tracepoint *tp;
 	bool registered;
 } probes[] = {
-	{ .name = "sched_switch", .func = probe_switch },
+	{ .name = "sched_switch", .func = epk_probe_switch },
 	{ .name = "sched_process_exit", .func = probe_exit },
 	{ .name = "sched_process_exec", .func = probe_exec },
 	{ .name = "task_newtask", .func = probe_newtask },
