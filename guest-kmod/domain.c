@@ -94,7 +94,7 @@ static u32 index_find(struct epk_context *ctx)
 }
 
 /* @ept may be EPK_EPT_NONE. */
-static struct epk_domain *domain_create(struct epk_context *ctx, unsigned int ept)
+static struct epk_domain *domain_create(struct epk_context *ctx, unsigned int ept, bool hidden)
 {
 	u32 index = index_find(ctx), slot = index % EPK_CHUNK_ENTRIES;
 	struct epk_chunk *chunk = epk_chunk_get(ctx, index);
@@ -113,6 +113,7 @@ static struct epk_domain *domain_create(struct epk_context *ctx, unsigned int ep
 
 	INIT_LIST_HEAD(&domain->regions);
 	domain->id = (int)index | chunk->generations[slot] << EPK_ID_INDEX_BITS;
+	domain->hidden = hidden;
 	domain->ept = ept;
 	domain->pkey = ept == EPK_EPT_NONE ? 0 : epk_place_take(ctx, ept);
 	chunk->domains[slot] = domain;
@@ -191,9 +192,10 @@ static int ept_choose(struct epk_context *ctx, unsigned int want, u32 hint, unsi
 	return ret ?: ept;
 }
 
-static int domains_create(struct epk_context *ctx, unsigned int num, u32 hint, int *ids,
+static int domains_create(struct epk_context *ctx, unsigned int num, u32 flags, int *ids,
 			  unsigned int *done, unsigned long *fresh)
 {
+	u32 hint = flags >> 16 ? (flags >> 16) - 1 : EPK_EPT_NONE;
 	struct epk_domain *domain;
 	unsigned int n;
 	int ept;
@@ -206,7 +208,7 @@ static int domains_create(struct epk_context *ctx, unsigned int num, u32 hint, i
 		if (ept != EPK_EPT_NONE)
 			n = min(n, epk_place_free(ctx, ept));
 		for (; n; n--) {
-			domain = domain_create(ctx, ept);
+			domain = domain_create(ctx, ept, flags & EPK_ALLOC_HIDDEN);
 			if (!domain)
 				return -ENOMEM;
 			ids[(*done)++] = domain->id;
@@ -233,7 +235,7 @@ static int alloc_check(struct epk_context *ctx, unsigned int num, u32 flags)
  * epk_domains_alloc() - make domains, in one EPT where they fit
  * @ctx: the context
  * @num: how many, at least 1
- * @flags: see EPK_ALLOC_SPILL, EPK_ALLOC_AT()
+ * @flags: see EPK_ALLOC_SPILL, EPK_ALLOC_HIDDEN, EPK_ALLOC_AT()
  * @ids: their IDs, @num of them
  *
  * All or none.
@@ -247,7 +249,7 @@ int epk_domains_alloc(struct epk_context *ctx, unsigned int num, u32 flags, int 
 	unsigned int done = 0;
 	int ret;
 
-	if (flags & 0xffff & ~EPK_ALLOC_SPILL)
+	if (flags & 0xffff & ~(EPK_ALLOC_SPILL | EPK_ALLOC_HIDDEN))
 		return -EINVAL;
 	if (hint != EPK_EPT_NONE && hint >= epk_host.nr_epts)
 		return -EINVAL;
@@ -256,7 +258,7 @@ int epk_domains_alloc(struct epk_context *ctx, unsigned int num, u32 flags, int 
 	mutex_lock(&ctx->lock);
 	ret = alloc_check(ctx, num, flags);
 	if (!ret)
-		ret = domains_create(ctx, num, hint, ids, &done, fresh);
+		ret = domains_create(ctx, num, flags, ids, &done, fresh);
 	if (ret) {
 		while (done--)
 			domain_destroy(ctx, epk_domain_find(ctx, ids[done]));

@@ -90,6 +90,7 @@ DECLARE_PER_CPU(unsigned long, epk_rescues);
  * @ept: the EPT whose window its pages are mapped through, or EPK_EPT_NONE
  * @pkey: the protection key of its pages, 0 if it is evicted
  * @chosen: set while a call checks its list, to find an ID given twice
+ * @hidden: the table does not show its ID
  */
 struct epk_domain {
 	struct list_head regions;
@@ -97,6 +98,7 @@ struct epk_domain {
 	u16 ept;
 	u8 pkey;
 	bool chosen;
+	bool hidden;
 };
 
 /**

@@ -52,6 +52,11 @@ struct epk_chunk *epk_chunk_get(struct epk_context *ctx, u32 index)
 	return chunk;
 }
 
+static int shown_id(const struct epk_domain *domain)
+{
+	return domain->hidden ? 0 : domain->id;
+}
+
 /**
  * epk_table_write() - show where a domain is
  * @ctx: the context, locked
@@ -61,7 +66,7 @@ void epk_table_write(struct epk_context *ctx, const struct epk_domain *domain)
 {
 	lockdep_assert_held(&ctx->lock);
 	entry_write(ctx, EPK_ID_INDEX(domain->id), (struct epk_entry) {
-		.id = domain->id, .ept = domain->ept, .pkey = domain->pkey,
+		.id = shown_id(domain), .ept = domain->ept, .pkey = domain->pkey,
 	});
 }
 
@@ -74,7 +79,7 @@ void epk_table_hide(struct epk_context *ctx, const struct epk_domain *domain)
 {
 	lockdep_assert_held(&ctx->lock);
 	entry_write(ctx, EPK_ID_INDEX(domain->id), (struct epk_entry) {
-		.id = domain->id, .ept = EPK_EPT_NONE,
+		.id = shown_id(domain), .ept = EPK_EPT_NONE,
 	});
 }
 
@@ -110,7 +115,12 @@ void epk_table_count_revocation(struct epk_context *ctx)
  */
 int epk_table_init(struct epk_context *ctx)
 {
-	return epk_chunk_get(ctx, 0) ? 0 : -ENOMEM;
+	struct epk_chunk *chunk = epk_chunk_get(ctx, 0);
+
+	if (!chunk)
+		return -ENOMEM;
+	chunk->table[0].id = 1;
+	return 0;
 }
 
 /**

@@ -140,7 +140,7 @@ static inline bool epk_entry_find(int id, struct epk_entry *entry)
 /* The live domain @id, or why there is none. */
 static inline int epk_lookup(int id, struct epk_entry *entry)
 {
-	if (likely(epk_entry_find(id, entry) && id != epk_now.vault_id))
+	if (likely(epk_entry_find(id, entry)))
 		return 0;
 	if (id <= 0)
 		return -EINVAL;

@@ -99,7 +99,7 @@ static void alloc_arguments(void)
 	FAILS(ioctl(dev.fd, EPK_IOC_ALLOC, NULL), EFAULT);
 	arg = good, arg.num = 0;
 	FAILS(ioctl(dev.fd, EPK_IOC_ALLOC, &arg), EINVAL);
-	arg = good, arg.flags = 2;
+	arg = good, arg.flags = 4;
 	FAILS(ioctl(dev.fd, EPK_IOC_ALLOC, &arg), EINVAL);
 	arg = good, arg.flags = 0x8000;
 	FAILS(ioctl(dev.fd, EPK_IOC_ALLOC, &arg), EINVAL);
@@ -117,6 +117,22 @@ static void alloc_arguments(void)
 	FAILS(ioctl(dev.fd, EPK_IOC_ALLOC, &arg), ENOSPC);
 	arg = good, arg.num = dev.init.max_domains - 1, arg.flags = EPK_ALLOC_SPILL;
 	FAILS(ioctl(dev.fd, EPK_IOC_ALLOC, &arg), ENOSPC);
+}
+
+/* A place without a name. */
+static void hidden_domain(void)
+{
+	int id = 0;
+	struct epk_domains arg = {
+		.num = 1, .flags = EPK_ALLOC_HIDDEN, .ids = (uintptr_t)&id,
+	};
+
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_ALLOC, &arg), 0);
+	CHECK(id > 0);
+	CHECK_EQ(epk_device_entry(&dev, id).id, 0);
+	CHECK(epk_device_entry(&dev, id).pkey);
+	CHECK_EQ(epk_device_free(&dev, 1, &id), 0);
+	CHECK_EQ(epk_device_entry(&dev, id).pkey, 0);
 }
 
 static void move_arguments(int live)
@@ -334,6 +350,7 @@ int main(void)
 	init_arguments();
 	init_without_key();
 	alloc_arguments();
+	hidden_domain();
 	free_arguments(id);
 	move_arguments(id);
 	mmap_arguments(id);

@@ -260,6 +260,40 @@ static void write_to_list(void **state)
 	attack(forge_right);
 }
 
+/* The domain in which the library notes rights: every way to begin it, or its ID's kin. */
+static void begin_vault(void)
+{
+	int kin[3], i;
+
+	set_up();
+	kin[0] = epk_now.vault_id;
+	kin[1] = EPK_ID_INDEX(kin[0]);
+	kin[2] = kin[0] | INT32_MIN;
+	EXPECT(kin[0] > 0 && kin[1] > 0);
+	for (i = 0; i < 3; i++) {
+		EXPECT(epk_begin_write(kin[i]) == (i < 2 ? -ENOENT : -EINVAL));
+		EXPECT(epk_begin_read(kin[i]) == (i < 2 ? -ENOENT : -EINVAL));
+		EXPECT(domain_begin(kin[i], RW) == (i < 2 ? -ENOENT : -EINVAL));
+		EXPECT(domain_end(kin[i]) < 0 && epk_held_prot(kin[i]) < 0);
+		EXPECT(!try_read(epk_now.vaults, &ignored));
+	}
+	EXPECT(free_domains(1, kin) == -ENOENT);
+	EXPECT(domain_mmap(kin[0], NULL, PAGE, RW, 0) == MAP_FAILED && errno == ENOENT);
+	EXPECT(!try_read(epk_now.vaults, &ignored));
+	/* A word that says that it is held opens and closes nothing. */
+	epk_word.held = (uint32_t)kin[0] | (uint64_t)epk_now.vault_ept << 32 |
+			(uint64_t)epk_now.vault_pkey << 48;
+	domain_end(kin[0]);
+	EXPECT(!try_read(epk_now.vaults, &ignored));
+}
+
+static void the_vault_has_no_name(void **state)
+{
+	(void)state;
+	if (backend_is("epk"))
+		run_in_child(begin_vault);
+}
+
 static void write_to_word(void **state)
 {
 	(void)state;
@@ -271,6 +305,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(write_to_word),
 		cmocka_unit_test(write_to_list),
+		cmocka_unit_test(the_vault_has_no_name),
 		cmocka_unit_test(jump_to_wrpkru),
 		cmocka_unit_test(jump_to_vmfunc),
 	};

@@ -32,7 +32,8 @@
  *
  * Written by the module as one aligned 8-byte store; read it as one load.
  *
- * Entry 0 is no domain's.  Its upper 32 bits, EPK_ENTRY_REVOCATIONS(), count how
+ * Entry 0 is no domain's.  Its @id is 1, an index in itself, so that who compares
+ * it with an ID finds none there.  Its upper 32 bits, EPK_ENTRY_REVOCATIONS(), count how
  * often the module has closed keys of vacated places in the PKRU of threads, so
  * that another domain could have the place.  Who reads PKRU, changes a bit and
  * writes it back may undo that: if the count changed meanwhile, compute PKRU
@@ -74,7 +75,8 @@ struct epk_init {
 /**
  * struct epk_domains - argument of EPK_IOC_ALLOC and EPK_IOC_FREE
  * @num: in: number of IDs, at least 1
- * @flags: in: EPK_ALLOC_SPILL or EPK_ALLOC_AT() for EPK_IOC_ALLOC, else zero
+ * @flags: in: EPK_ALLOC_SPILL, EPK_ALLOC_HIDDEN or EPK_ALLOC_AT() for EPK_IOC_ALLOC,
+ *	else zero
  * @ids: pointer to @num IDs of type __s32; out for EPK_IOC_ALLOC, in for
  *	EPK_IOC_FREE.  All or none
  */
@@ -86,6 +88,8 @@ struct epk_domains {
 
 /* What finds no place is made evicted; without this, it is -ENOSPC. */
 #define EPK_ALLOC_SPILL		1u
+/* The table shows the place with ID 0, for who opens only what has its ID there. */
+#define EPK_ALLOC_HIDDEN	2u
 /* Fill this EPT first, so that the new domains lie beside those in it. */
 #define EPK_ALLOC_AT(ept)	(((__u32)(ept) + 1) << 16)
 
