@@ -14,6 +14,7 @@
  * domain memory is touched.
  */
 #define _GNU_SOURCE
+#include <linux/membarrier.h>
 #include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
@@ -328,6 +329,9 @@ static int epk_init_backend(struct epk_state *state)
 	uint32_t pkeys = 0;
 	int err;
 
+	err = epk_membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
+	if (err)
+		return -ENODEV;
 	err = epk_module_open(state, &pkeys);
 	if (err)
 		return err;

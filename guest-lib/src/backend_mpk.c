@@ -14,8 +14,6 @@
 #define _GNU_SOURCE
 #include <linux/membarrier.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "backend.h"
 #include "pkru.h"
@@ -24,11 +22,6 @@
 /* The domain that has each key, or 0; the key that was given out last. */
 static int owners[EPK_NR_PKEYS];
 static unsigned int last_key;
-
-static int membarrier(int cmd)
-{
-	return syscall(SYS_membarrier, cmd, 0, 0) ? -errno : 0;
-}
 
 static int protect(const struct epk_mapping *map, unsigned int pkey)
 {
@@ -69,7 +62,7 @@ static int evict(unsigned int pkey)
 	if (epk_threads_hold(id))
 		return -EBUSY;
 	soft_table_set_pkey(id, 0);
-	err = membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED);
+	err = epk_membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED);
 	if (!err && epk_threads_hold(id))
 		err = -EBUSY;
 	if (!err)
@@ -184,7 +177,7 @@ static int mpk_init(struct epk_state *state)
 	uint32_t pkeys;
 	int pkey, err;
 
-	if (!epk_pkeys_usable() || membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED))
+	if (!epk_pkeys_usable() || epk_membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED))
 		return -ENODEV;
 	pkeys = epk_pkeys_take();
 	if (!pkeys)

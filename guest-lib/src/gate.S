@@ -44,8 +44,13 @@ epk_gates_start:
  * indices were equal and the entry free: then the last look finds it so.
  * EPK_WORD_LIST has no pkey, for an ID of -1.
  *
+ * No ID has index 0, and at that index is either 1, which is no such ID, or an
+ * entry without a key.
+ *
  * The entry is looked at again at the end: if the domain was freed or moved in
- * between, its key there may be another's.
+ * between, its key there may be another's.  So is the address of the table: who
+ * takes that away and has all threads see it, finds the word of each thread that
+ * comes past this point (thread.c).
  */
 .macro begin name, rights, prot
 	.globl	\name
@@ -55,7 +60,6 @@ epk_gates_start:
 	.cfi_startproc
 	mov	%edi, %esi
 	and	$INDEX_MASK, %esi
-	jz	.Lslow\@
 	mov	epk_word@gottpoff(%rip), %r9
 	mov	epk_state_page(%rip), %r10
 	mov	(%r10,%rsi,8), %r8
@@ -84,6 +88,7 @@ epk_gates_start:
 	andn	access(%rip), %eax, %eax
 	blsr	%eax, %eax
 	jnz	.Lbad\@
+	mov	epk_state_page(%rip), %r10
 	cmp	(%r10,%rsi,8), %r8
 	jne	.Lbad\@
 	ret

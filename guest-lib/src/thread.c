@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 #define _GNU_SOURCE
+#include <linux/membarrier.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "backend.h"
 #include "pkru.h"
@@ -11,12 +14,25 @@ __thread struct epk_word epk_word __attribute__((tls_model("initial-exec"))) = {
 	.held = EPK_WORD_LIST,
 };
 
+int epk_membarrier(int cmd)
+{
+	return syscall(SYS_membarrier, cmd, 0, 0) ? -errno : 0;
+}
+
 static pthread_key_t thread_key;
 static bool have_key;
 static struct epk_thread *threads;
 static uint64_t past_switches;
 static bool moving;
 
+/*
+ * A domain that moves is lost to a thread that holds it by its word alone, which
+ * nothing vouches for.  So once domains move, and there are several threads, the
+ * gates find no table any more.  After the barrier in all threads, each that holds
+ * a domain by its word has its word written, or looks at the table's address
+ * again before it returns; and each that is about to hand its list over to the word
+ * has its list written.  Who moves a domain looks at both after this.
+ */
 static void review_gates(void)
 {
 	struct epk_state state = epk_now;
@@ -25,6 +41,7 @@ static void review_gates(void)
 		return;
 	state.gates = false;
 	epk_state_write(&state);
+	epk_membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED);
 }
 
 static void thread_exit(void *arg)
@@ -119,6 +136,8 @@ void epk_list_open(struct epk_thread *t)
 		uint64_t word;
 		struct epk_held held;
 	} u;
+	uint64_t word;
+	int passing;
 
 	if ((t->busy++ || in_handler(t)) && !t->nested) {
 		t->nested_nr = t->nr;
@@ -126,15 +145,22 @@ void epk_list_open(struct epk_thread *t)
 		t->nested = true;
 	}
 	epk_barrier();
-	/* In one step, so that a signal handler does not move it as well. */
-	u.word = __atomic_exchange_n(&t->word->held, EPK_WORD_LIST, __ATOMIC_RELAXED);
-	if (u.word == EPK_WORD_LIST || u.word == EPK_WORD_FREE)
+	passing = t->passing;
+	word = __atomic_load_n(&t->word->held, __ATOMIC_RELAXED);
+	if (word == EPK_WORD_LIST)
 		return;
-	u.held.prot = u.word & EPK_WORD_READ ? PROT_READ : PROT_READ | PROT_WRITE;
-	t->ept = u.held.ept;
-	epk_held_push(t, u.held);
-	if (epk_now.ops->adopt)
-		epk_now.ops->adopt(t, &t->held[t->nr - 1]);
+	__atomic_store_n(&t->passing, (int)word, __ATOMIC_RELAXED);
+	/* In one step, so that a signal handler does not move it as well. */
+	u.word = __atomic_exchange_n(&t->word->held, EPK_WORD_LIST, __ATOMIC_SEQ_CST);
+	if (u.word != EPK_WORD_LIST && u.word != EPK_WORD_FREE) {
+		u.held.prot = u.word & EPK_WORD_READ ? PROT_READ : PROT_READ | PROT_WRITE;
+		t->ept = u.held.ept;
+		epk_held_push(t, u.held);
+		if (epk_now.ops->adopt)
+			epk_now.ops->adopt(t, &t->held[t->nr - 1]);
+	}
+	epk_barrier();
+	__atomic_store_n(&t->passing, passing, __ATOMIC_RELAXED);
 }
 
 /*
@@ -160,6 +186,8 @@ int epk_list_close(struct epk_thread *t)
 			if (!(t->held[0].prot & PROT_WRITE))
 				u.word |= EPK_WORD_READ;
 		}
+		__atomic_store_n(&t->changes, t->changes + 1, __ATOMIC_RELAXED);
+		epk_barrier();
 		__atomic_store_n(&t->word->held, u.word, __ATOMIC_RELAXED);
 		epk_barrier();
 		/* A signal handler may have moved the word to the list again: twice there. */
@@ -172,11 +200,29 @@ int epk_list_close(struct epk_thread *t)
 	return err;
 }
 
-static bool holds(const struct epk_thread *t, int id)
+/*
+ * Does @t hold @id, by its word alone or soon so if @word?  What the thread moves
+ * between its list and its word meanwhile is found at the one or the other, or
+ * while it passes from word to list, or counted.
+ */
+static bool holds(const struct epk_thread *t, int id, bool word)
 {
-	uint64_t word = __atomic_load_n(&t->word->held, __ATOMIC_RELAXED);
+	unsigned int changes;
+	uint64_t held;
+	bool found;
 
-	return (word != EPK_WORD_LIST && (int)word == id) || epk_held_find(t, id) >= 0;
+	do {
+		changes = __atomic_load_n(&t->changes, __ATOMIC_ACQUIRE);
+		found = epk_held_find(t, id) >= 0;
+		if (word)
+			found &= __atomic_load_n(&t->busy, __ATOMIC_ACQUIRE) &&
+				 __atomic_load_n(&t->nr, __ATOMIC_ACQUIRE) == 1;
+		held = __atomic_load_n(&t->word->held, __ATOMIC_ACQUIRE);
+		found |= held != EPK_WORD_LIST && (int)held == id;
+		found |= __atomic_load_n(&t->passing, __ATOMIC_ACQUIRE) == id;
+		found |= !word && epk_held_find(t, id) >= 0;
+	} while (!found && changes != __atomic_load_n(&t->changes, __ATOMIC_ACQUIRE));
+	return found;
 }
 
 /* Under epk_lock.  A begin at the same time in another thread may be missed. */
@@ -185,30 +231,23 @@ bool epk_threads_hold(int id)
 	const struct epk_thread *t;
 
 	for (t = threads; t; t = t->next)
-		if (holds(t, id))
+		if (holds(t, id, false))
 			return true;
 	return false;
 }
 
-/* Under epk_lock.  Does another thread hold @id by its word alone? */
+/* Under epk_lock.  Does another thread hold @id so that it must not move? */
 bool epk_threads_word(int id)
 {
 	const struct epk_thread *t;
-	uint64_t word;
 
-	for (t = threads; t; t = t->next) {
-		word = __atomic_load_n(&t->word->held, __ATOMIC_RELAXED);
-		if (t != epk_self && word != EPK_WORD_LIST && (int)word == id)
+	for (t = threads; t; t = t->next)
+		if (t != epk_self && holds(t, id, true))
 			return true;
-	}
 	return false;
 }
 
-/*
- * Under epk_lock.  A domain that moves is lost to a thread that holds it by its
- * word alone, which nothing vouches for.  So once domains move, and there are
- * several threads, the gates find no domain any more.
- */
+/* Under epk_lock.  Before domains move. */
 void epk_threads_moving(void)
 {
 	moving = true;

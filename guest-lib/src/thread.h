@@ -37,6 +37,8 @@ struct epk_held {
  *	signal handler interrupted one
  * @held: what it holds
  * @word: its word
+ * @passing: the domain that the thread moves from its word to its list, or 0
+ * @changes: how often it has moved one the other way
  * @ept: the EPT in which the list has put it last
  * @vault: the index of its part of the vault
  * @kernel_resumes: the module remembers what a signal interrupts
@@ -58,6 +60,8 @@ struct epk_thread {
 	unsigned int busy;
 	struct epk_held held[EPK_MAX_HELD];
 	struct epk_word *word;
+	int passing;
+	unsigned int changes;
 	uint32_t ept;
 	uint32_t vault;
 	bool kernel_resumes;
@@ -78,6 +82,7 @@ struct epk_thread {
 /* NULL until the thread's first domain_begin(). */
 extern __thread struct epk_thread *epk_self __attribute__((tls_model("initial-exec")));
 
+int epk_membarrier(int cmd);
 int epk_thread_setup(void);
 int epk_thread_start(void);
 bool epk_threads_hold(int id);
