@@ -26,16 +26,15 @@
 #include <epk.h>
 
 #include "../guest/try.h"
+#include "argument.h"
 
 #define PAGE	4096ul
 #define RW	(PROT_READ | PROT_WRITE)
 #define ERROR_REPEATS	50
 
-__attribute__((constructor)) static void unit_argument(int argc, char **argv)
+__attribute__((constructor)) static void unit_faults(void)
 {
 	try_first = epk_handle_fault;
-	if (argc > 1)
-		setenv("EPK_BACKEND", argv[1], 1);
 }
 
 static inline const char *unit_backend(void)
