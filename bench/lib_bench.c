@@ -6,8 +6,8 @@
  * another, and takes the ratio; the median of the rounds is the result.  So neither
  * the frequency nor a neighbour matters much.
  *
- * lib_bench [BACKEND], "mpk" if it is not given.  Exits with 77 if the machine has
- * no such backend.
+ * lib_bench [BACKEND [limits]], "mpk" if it is not given.  Exits with 77 if the
+ * machine has no such backend; with 1 if a limit is asked for and broken.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -27,6 +27,7 @@
 #define ROUNDS	201
 #define PAIRS	500
 #define MANY	7680
+#define WRPKRU_LIMIT	1.5
 
 static int one, many[MANY], nr_many;
 static int glibc_key;
@@ -100,6 +101,8 @@ static void alloc_free(int i)
  * @pkeys: needs protection keys
  * @ratios: to the baseline of the same round
  */
+enum { BARE, SAME, SAME_OF_MANY, GLIBC, LIBMPK, ALLOC };
+
 static struct bench_case {
 	const char *name;
 	void (*run)(int i);
@@ -107,12 +110,12 @@ static struct bench_case {
 	double ratios[ROUNDS];
 	double cycles[ROUNDS];
 } cases[] = {
-	{ .name = "two WRPKRU", .run = bare, .pkeys = 1 },
-	{ .name = "domain_begin + domain_end", .run = libepk_same },
-	{ .name = "the same, one of many domains", .run = libepk_same_of_many },
-	{ .name = "glibc pkey_set, twice", .run = glibc_pkey_set, .pkeys = 1 },
-	{ .name = "libmpk's begin + end, a hit", .run = libmpk_hit, .pkeys = 1 },
-	{ .name = "alloc_domains + free_domains", .run = alloc_free },
+	[BARE] = { .name = "two WRPKRU", .run = bare, .pkeys = 1 },
+	[SAME] = { .name = "domain_begin + domain_end", .run = libepk_same },
+	[SAME_OF_MANY] = { .name = "the same, one of many domains", .run = libepk_same_of_many },
+	[GLIBC] = { .name = "glibc pkey_set, twice", .run = glibc_pkey_set, .pkeys = 1 },
+	[LIBMPK] = { .name = "libmpk's begin + end, a hit", .run = libmpk_hit, .pkeys = 1 },
+	[ALLOC] = { .name = "alloc_domains + free_domains", .run = alloc_free },
 };
 
 #define NR_CASES	(sizeof(cases) / sizeof(cases[0]))
@@ -145,6 +148,11 @@ static double median(double *values)
 static void fail(const char *what, int err)
 {
 	fprintf(stderr, "lib_bench: %s: %s\n", what, epk_strerror(err));
+	if (err == -ENODEV && !strcmp(what, "mpk"))
+		fprintf(stderr, "lib_bench: this CPU, or its kernel, has no protection keys "
+			"(/proc/cpuinfo: ospke).\n"
+			"lib_bench: No figure for two WRPKRU, glibc's pkey_set, libmpk or the "
+			"library's switch can be measured here.\n");
 	exit(err == -ENODEV ? 77 : 1);
 }
 
@@ -210,9 +218,27 @@ static const char *cpu_model(void)
 	return "unknown";
 }
 
+/* The medians of the ratios to two WRPKRU, or to the pair itself. */
+static int check(const double *ratios, int pkeys)
+{
+	int broken = 0;
+
+	if (pkeys && ratios[SAME] > WRPKRU_LIMIT)
+		broken = fprintf(stderr, "limit: over %.1f of two WRPKRU\n", WRPKRU_LIMIT);
+	if (pkeys && ratios[SAME] >= ratios[GLIBC])
+		broken = fprintf(stderr, "limit: not faster than glibc's pkey_set\n");
+	if (pkeys && ratios[SAME] >= ratios[LIBMPK])
+		broken = fprintf(stderr, "limit: not faster than libmpk\n");
+	if (pkeys && (ratios[SAME_OF_MANY] > ratios[SAME] * 1.02 ||
+		      ratios[SAME_OF_MANY] < ratios[SAME] / 1.02))
+		broken = fprintf(stderr, "limit: thousands of domains change the pair\n");
+	return broken != 0;
+}
+
 int main(int argc, char **argv)
 {
 	const char *backend = argc > 1 ? argv[1] : "mpk";
+	double ratios[NR_CASES] = { 0 };
 	struct utsname name;
 	unsigned int c;
 	int pkeys;
@@ -226,10 +252,13 @@ int main(int argc, char **argv)
 	for (c = 0; c < NR_CASES; c++) {
 		if (cases[c].pkeys && !pkeys)
 			continue;
+		ratios[c] = median(cases[c].ratios);
 		printf("  { \"name\": \"%s\", \"cycles\": %.1f, \"ratio\": %.3f }%s\n",
-		       cases[c].name, median(cases[c].cycles), median(cases[c].ratios),
+		       cases[c].name, median(cases[c].cycles), ratios[c],
 		       c + 1 < NR_CASES ? "," : "");
 	}
 	printf(" ]\n}\n");
-	return fflush(stdout) ? 1 : 0;
+	if (fflush(stdout))
+		return 1;
+	return argc > 2 && !strcmp(argv[2], "limits") ? check(ratios, pkeys) : 0;
 }

@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: MIT
 /*
- * What domain_begin() + domain_end() take: instructions, EPT switches, VM exits.
+ * What domain_begin() + domain_end() take: instructions, EPT switches, VM exits; and
+ * what the same takes by other means.
  *
  * In the emulator the time stamp counter counts instructions, the kernel's and
  * the hypervisor's own included; the least of many batches is free of
- * interrupts and exact.  Anywhere else the figures are cycles of that machine.
+ * interrupts and exact.  Anywhere else the figures are cycles of that machine, so
+ * that the limits, which are for instructions, are to be asked for.
+ *
+ * switch_bench [BACKEND [limits]]
  */
+#define _GNU_SOURCE
 #include <errno.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,13 +21,24 @@
 
 #include <epk.h>
 
+#include "libmpk_like.h"
 #include "pkru.h"
 
 #define BATCH	100
 #define BATCHES	50
 #define MOST	(512 * 15 - 16)
+#define GROUP	15
+/* Any of the library's will do: no memory is touched. */
+#define GLIBC_KEY	15
+
+/* The most that a pair may take, and by how much thousands of domains may change it. */
+#define PAIR_LIMIT	45
+#define MANY_PERCENT	2
+/* Allocation takes the kernel's allocators as it finds them. */
+#define ALLOC_PERCENT	25
 
 static int ids[2], beside, inner;
+static bool failed;
 
 static void fail(const char *what, int err)
 {
@@ -96,6 +113,52 @@ static void inner_no_call(int i)
 		abort();
 }
 
+static void glibc_pair(int i)
+{
+	(void)i;
+	if (pkey_set(GLIBC_KEY, 0) || pkey_set(GLIBC_KEY, PKEY_DISABLE_ACCESS))
+		abort();
+}
+
+static void libmpk_pair(int i)
+{
+	(void)i;
+	if (libmpk_begin(1, PROT_READ | PROT_WRITE) || libmpk_end(1))
+		abort();
+}
+
+/* As no_call(), for two arguments. */
+static void two_no_call(int i)
+{
+	int first, second;
+
+	(void)i;
+	asm volatile("xor %0, %0" : "=a"(first) : "D"(GLIBC_KEY), "S"(0) : "rcx", "rdx", "r8",
+		     "r9", "r10", "r11", "memory");
+	asm volatile("xor %0, %0" : "=a"(second) : "D"(GLIBC_KEY), "S"(PKEY_DISABLE_ACCESS) :
+		     "rcx", "rdx", "r8", "r9", "r10", "r11", "memory");
+	if (first || second)
+		abort();
+}
+
+static void alloc_one(int i)
+{
+	int id;
+
+	(void)i;
+	if (alloc_domains(1, &id) || free_domains(1, &id))
+		abort();
+}
+
+static void alloc_group(int i)
+{
+	int group[GROUP];
+
+	(void)i;
+	if (alloc_domains(GROUP, group) || free_domains(GROUP, group))
+		abort();
+}
+
 static double measure(void (*what)(int))
 {
 	uint64_t least = UINT64_MAX, start, took;
@@ -112,30 +175,72 @@ static double measure(void (*what)(int))
 	return (double)least / BATCH;
 }
 
+/**
+ * struct cost - what a row takes
+ * @count: instructions, or cycles
+ * @switches: of the EPT
+ * @exits: of the VM, in all of the batches
+ */
+struct cost {
+	double count;
+	double switches;
+	unsigned long long exits;
+};
+
 /* @nothing: the same without what is to be measured, but for @more instructions. */
-static void row(const char *name, void (*what)(int), void (*nothing)(int), int more)
+static struct cost row(const char *name, void (*what)(int), void (*nothing)(int), int more)
 {
-	double overhead = measure(nothing) - more, took, pairs = BATCH * BATCHES;
+	double overhead = measure(nothing) - more, pairs = BATCH * BATCHES;
 	struct epk_counts before, after;
+	struct cost cost;
 
 	measure(what);		/* warm */
 	epk_counts(&before);
-	took = measure(what);
+	cost.count = measure(what) - overhead;
 	epk_counts(&after);
-	printf("%-34s %8.1f %14.2f %10llu\n", name, took - overhead,
-	       (after.ept_switches - before.ept_switches) / pairs,
-	       (unsigned long long)(after.vm_exits - before.vm_exits));
+	cost.switches = (after.ept_switches - before.ept_switches) / pairs;
+	cost.exits = after.vm_exits - before.vm_exits;
+	printf("%-36s %8.1f %14.2f %10llu\n", name, cost.count, cost.switches, cost.exits);
+	return cost;
 }
 
-static void rows(void)
+static void limit(bool holds, const char *what)
 {
+	if (holds)
+		return;
+	printf("limit: %s\n", what);
+	failed = true;
+}
+
+static bool within(double value, double of, double percent)
+{
+	return value <= of * (1 + percent / 100) && value >= of * (1 - percent / 100);
+}
+
+/**
+ * struct costs - of all rows that depend on the number of domains
+ * @same: begin and end of one domain
+ * @other: of another EPT each time; all 0 if there is only one EPT
+ * @one: an allocation and freeing of one domain
+ * @group: of as many as an EPT has keys for
+ */
+struct costs {
+	struct cost same;
+	struct cost other;
+	struct cost one;
+	struct cost group;
+};
+
+static struct costs rows(void)
+{
+	struct costs costs = { .other.count = 0 };
 	int epts[2];
 
 	epk_domain_place(ids[0], &epts[0], NULL);
 	epk_domain_place(ids[1], &epts[1], NULL);
-	row("begin + end, same domain", same, same_no_call, 2);
+	costs.same = row("begin + end, same domain", same, same_no_call, 2);
 	if (epts[0] != epts[1])
-		row("begin + end, another EPT each time", other, other_no_call, 2);
+		costs.other = row("begin + end, another EPT each time", other, other_no_call, 2);
 	/* With @beside held, which lies in the EPT of ids[1]. */
 	if (domain_begin(beside, PROT_READ | PROT_WRITE))
 		abort();
@@ -146,43 +251,90 @@ static void rows(void)
 		row("the same, one held in another EPT", inner_pair, inner_no_call, 2);
 	if (domain_end(beside))
 		abort();
+	costs.one = row("alloc_domains + free_domains, of 1", alloc_one, nothing, 0);
+	costs.group = row("alloc_domains + free_domains, of 15", alloc_group, nothing, 0);
+	return costs;
 }
 
-int main(int argc, char **argv)
+/* The same by other means: glibc's pkey_set(), and libmpk's begin and end on a hit. */
+static void compare(struct cost pair)
 {
-	struct epk_options options = { .size = sizeof(options) };
-	int group[15], *more, nr = 0, err;
+	struct cost glibc, libmpk;
 
-	if (argc > 2 || (argc == 2 && !strcmp(argv[1], "--help"))) {
-		printf("usage: switch_bench [BACKEND]\n");
-		return argc > 2;
-	}
-	options.backend = argv[1];
+	libmpk_init(GLIBC_KEY - 1);
+	row("RDPKRU + two WRPKRU", bare_wrpkru, nothing, 0);
+	glibc = row("glibc's pkey_set, twice", glibc_pair, two_no_call, 2);
+	libmpk = row("libmpk's begin + end, a hit", libmpk_pair, two_no_call, 2);
+	limit(pair.count < glibc.count, "more instructions than glibc's pkey_set");
+	limit(pair.count < libmpk.count, "more instructions than libmpk");
+}
+
+static void check(const struct costs *few, const struct costs *many)
+{
+	limit(few->same.count <= PAIR_LIMIT, "the pair takes too many instructions");
+	limit(few->same.switches == 0 && few->same.exits == 0, "the pair leaves its EPT");
+	limit(within(many->same.count, few->same.count, MANY_PERCENT),
+	      "thousands of domains change what the pair takes");
+	limit(many->one.count <= few->one.count * (1 + ALLOC_PERCENT / 100.0) &&
+	      many->group.count <= few->group.count * (1 + ALLOC_PERCENT / 100.0),
+	      "thousands of domains make allocation dearer");
+	if (strcmp(epk_backend(), "epk"))
+		return;
+	limit(few->other.count <= PAIR_LIMIT,
+	      "the pair in another EPT takes too many instructions");
+	limit(few->other.switches == 1 && many->other.switches == 1,
+	      "not one change of the EPT for each pair");
+	limit(few->other.exits == 0 && many->other.exits == 0, "a change of the EPT is an exit");
+	limit(within(many->other.count, few->other.count, MANY_PERCENT),
+	      "thousands of domains change what the pair in another EPT takes");
+}
+
+static void set_up(const char *backend)
+{
+	struct epk_options options = { .size = sizeof(options), .backend = backend };
+	int group[GROUP], err;
+
 	err = epk_init(&options);
 	if (err)
 		fail("epk_init", err);
 	err = alloc_domains(1, &ids[0]);
 	if (!err)
-		err = alloc_domains(15, group);
+		err = alloc_domains(GROUP, group);
 	if (err)
 		fail("alloc_domains", err);
 	ids[1] = group[0];
 	beside = group[1];
+}
 
+int main(int argc, char **argv)
+{
+	bool limits = argc == 3 && !strcmp(argv[2], "limits");
+	struct costs few, many;
+	int *more, nr = 0;
+
+	if (argc > 3 || (argc == 3 && !limits) || (argc == 2 && !strcmp(argv[1], "--help"))) {
+		printf("usage: switch_bench [BACKEND [limits]]\n");
+		return argc > 2;
+	}
+	set_up(argc > 1 ? argv[1] : NULL);
 	printf("backend %s; the calls from call to return, without loop and arguments\n",
 	       epk_backend());
-	printf("%-34s %8s %14s %10s\n", "", "TSC", "EPT switches", "VM exits");
-	if (strcmp(epk_backend(), "none"))
-		row("RDPKRU + two WRPKRU", bare_wrpkru, nothing, 0);
-	rows();
+	printf("%-36s %8s %14s %10s\n", "", "TSC", "EPT switches", "VM exits");
+	few = rows();
+	if (!strcmp(epk_backend(), "epk") || !strcmp(epk_backend(), "mpk"))
+		compare(few.same);
 	/* The same beside as many domains as there can be. */
 	more = malloc(MOST * sizeof(*more));
 	if (!more)
 		fail("malloc", -ENOMEM);
 	while (nr < MOST && !alloc_domains(1, &more[nr]))
 		nr++;
-	printf("of %d domains:\n", nr + 16);
-	rows();
+	printf("of %d domains:\n", nr + 1 + GROUP);
+	many = rows();
 	free(more);
-	return 0;
+	if (!limits)
+		return 0;
+	check(&few, &many);
+	printf("limits: %s\n", failed ? "broken" : "all kept");
+	return failed;
 }
