@@ -36,8 +36,26 @@ static struct epk_context *context_find(const struct mm_struct *mm)
 }
 
 /**
- * epk_context_pkru_deny() - what a new thread must not inherit
- * @mm: the thread's address space
+ * epk_context_exists() - has an address space a context that is, or comes, into use
+ * @mm: the address space
+ *
+ * Context: any.
+ */
+bool epk_context_exists(const struct mm_struct *mm)
+{
+	bool exists;
+
+	if (!atomic_read(&nr_contexts))
+		return false;
+	rcu_read_lock();
+	exists = context_find(mm);
+	rcu_read_unlock();
+	return exists;
+}
+
+/**
+ * epk_context_pkru_deny() - what a thread must not have that is not registered
+ * @mm: the thread's address space, or NULL
  *
  * Context: any.
  * Return: the access-disable bits of all keys that carry domains in @mm.
@@ -53,7 +71,7 @@ u32 epk_context_pkru_deny(const struct mm_struct *mm)
 	rcu_read_lock();
 	ctx = context_find(mm);
 	if (ctx)
-		deny = ctx->pkru_deny;
+		deny = READ_ONCE(ctx->pkru_deny);
 	rcu_read_unlock();
 	return deny;
 }
@@ -199,17 +217,17 @@ static long epk_ioc_init(struct epk_context *ctx, struct epk_init __user *arg)
 	if (copy_to_user(arg, &init, sizeof(init)))
 		return -EFAULT;
 
-	ret = mutex_lock_interruptible(&ctx->lock);
+	ret = context_publish(ctx);
 	if (ret)
 		return ret;
-	ret = context_publish(ctx);
-	if (!ret) {
-		ret = epk_domains_init(ctx, init.pkeys);
-		if (ret)
-			context_withdraw(ctx);
-	}
+	/* Before there can be a domain, and without the lock: it stops all CPUs. */
+	epk_mark_all(ctx->mm);
+	mutex_lock(&ctx->lock);
+	ret = epk_domains_init(ctx, init.pkeys);
 	mutex_unlock(&ctx->lock);
-	if (!ret)
+	if (ret)
+		context_withdraw(ctx);
+	else
 		epk_guards_get();
 	return ret;
 }

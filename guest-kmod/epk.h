@@ -286,6 +286,7 @@ extern bool epk_debug_access;
 /* context.c */
 int epk_contexts_init(void);
 void epk_contexts_exit(void);
+bool epk_context_exists(const struct mm_struct *mm);
 u32 epk_context_pkru_deny(const struct mm_struct *mm);
 u32 epk_context_pkeys(const struct mm_struct *mm);
 void epk_contexts_show(struct seq_file *m);
@@ -300,6 +301,12 @@ void epk_thread_switch(const struct kvm_epk_identity *identity, bool preempt,
 void epk_thread_revoke(struct epk_context *ctx);
 unsigned long epk_thread_rescues(void);
 bool epk_vmfunc(unsigned int ept);
+
+/* mark.c */
+void epk_mark(struct task_struct *task);
+void epk_unmark(struct task_struct *task);
+void epk_mark_all(struct mm_struct *mm);
+void epk_marks_exit(void);
 
 /* switch.c */
 void epk_probe_switch(void *identity, bool preempt, struct task_struct *prev,

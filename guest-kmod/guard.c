@@ -15,6 +15,7 @@
 #include <linux/ptrace.h>
 
 #include <asm/ibt.h>
+#include <asm/pkru.h>
 
 #include "epk.h"
 
@@ -64,7 +65,9 @@ static int sigreturn(struct kprobe *probe, struct pt_regs *regs)
 
 	local_irq_save(flags);
 	thread = epk_thread_find(current);
-	if (thread && thread->signals)
+	if (!thread)
+		write_pkru(read_pkru() | epk_context_pkru_deny(current->mm));
+	else if (thread->signals)
 		epk_signal_return(thread);
 	local_irq_restore(flags);
 	return 0;

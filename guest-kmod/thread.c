@@ -5,7 +5,7 @@
  * A CPU's EPT belongs to the thread that runs there.  At each context switch the
  * sched_switch probe notes where the old thread was, if that has a record, and
  * takes the CPU to where the new one was; a thread without a record comes back
- * in EPT 0.  The kernel itself runs in any EPT: all its memory is mapped alike in
+ * in EPT 0, with no key of its process's context.  The kernel itself runs in any EPT: all its memory is mapped alike in
  * each.
  *
  * The records are in the threads' lists of preempt notifiers, for want of a better
@@ -144,6 +144,9 @@ void epk_thread_switch(const struct kvm_epk_identity *identity, bool preempt,
 		thread->ept = 0;
 		/* Loaded from there after this. */
 		next->thread.pkru |= thread_meet_revocations(thread, next->thread.pkru, target);
+	} else {
+		/* See mark.c. */
+		next->thread.pkru |= epk_context_pkru_deny(next->mm);
 	}
 	/* If its EPT was destroyed meanwhile, it goes on in EPT 0. */
 	if (target != ept && !epk_vmfunc(target))
@@ -162,6 +165,7 @@ static void thread_drop(void)
 	thread = epk_thread_find(current);
 	if (thread)
 		hlist_del(&thread->notifier.link);
+	epk_unmark(current);
 	local_irq_enable();
 	preempt_enable();
 
@@ -191,8 +195,10 @@ static void probe_exec(void *data, struct task_struct *task, pid_t old_pid,
  */
 static void probe_newtask(void *data, struct task_struct *task, unsigned long clone_flags)
 {
-	if (task->mm && task->mm == current->mm)
-		task->thread.pkru |= epk_context_pkru_deny(task->mm);
+	if (!task->mm || task->mm != current->mm || !epk_context_exists(task->mm))
+		return;
+	epk_mark(task);
+	task->thread.pkru |= epk_context_pkru_deny(task->mm);
 }
 
 static void probe_signal(void *data, int sig, struct kernel_siginfo *info, struct k_sigaction *ka)
@@ -322,4 +328,5 @@ void epk_threads_exit(void)
 		probe->registered = false;
 	}
 	tracepoint_synchronize_unregister();
+	epk_marks_exit();
 }

@@ -343,6 +343,7 @@ int main(void)
 	int id;
 
 	epk_device_open(&dev);
+	REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
 	REQUIRE(epk_device_alloc(&dev, 1, &id) == 0);
 	before = epk_device_stats(&dev);
 

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: MIT
 /*
  * A thread that never registered executes VMFUNC by hand, with every index and
- * with wrong ones: it reaches no domain, keeps no EPT over a context switch,
- * and no other thread gets to see the EPT that it went to.
+ * with wrong ones: it reaches no domain, keeps neither EPT nor key over a context
+ * switch, and no other thread gets to see the EPT that it went to.
  */
 #include "epk_test.h"
 
 #include <pthread.h>
 #include <sched.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 
+#define MODULE		"/epk/epk.ko"
 #define NR_PKEYS	15
 
 static struct epk_device dev;
@@ -31,13 +34,11 @@ static void prepare(void)
 	static int ids[KVM_EPK_MAX_EPTS * NR_PKEYS];
 	unsigned int nr_epts, ept, i;
 
-	epk_device_open(&dev);
-	REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
 	nr_epts = dev.init.nr_epts;
 	CHECK_EQ(nr_epts, KVM_EPK_MAX_EPTS);
 
-	/* Not made yet, except EPT 0. */
-	for (ept = 1; ept < nr_epts; ept += 37)
+	/* Not made yet, except EPT 0 and two that a domain was in. */
+	for (ept = 5; ept < nr_epts; ept += 37)
 		CHECK_EQ(EPK_TRY(epk_vmfunc(ept)), SIGILL);
 	CHECK_EQ(EPK_TRY(epk_vmfunc(0)), 0);
 
@@ -168,10 +169,144 @@ static void peer(void)
 	}
 }
 
+/* Opens the key of a domain in EPT 0 by hand, and sleeps until another has the place. */
+struct opener {
+	pthread_t thread;
+	int to[2], from[2];
+	int pkey;
+	volatile uint32_t *target;
+	uint32_t got, pkru;
+	int sig;
+};
+
+static volatile int by_signal;
+
+static void restore(int sig)
+{
+	(void)sig;
+	by_signal++;
+}
+
+static void *open_by_hand(void *arg)
+{
+	struct opener *o = arg;
+	char c = 0;
+
+	CHECK_EQ(write(o->from[1], &c, 1), 1);
+	CHECK_EQ(read(o->to[0], &c, 1), 1);
+	epk_wrpkru(EPK_PKRU_ALLOW(o->pkey));
+	CHECK_EQ(write(o->from[1], &c, 1), 1);
+	CHECK_EQ(read(o->to[0], &c, 1), 1);
+	o->pkru = epk_rdpkru();
+	o->sig = EPK_TRY(o->got = *o->target);
+	return NULL;
+}
+
+static void opener_start(struct opener *o)
+{
+	char c;
+
+	REQUIRE(pipe(o->to) == 0 && pipe(o->from) == 0);
+	REQUIRE(pthread_create(&o->thread, NULL, open_by_hand, o) == 0);
+	CHECK_EQ(read(o->from[0], &c, 1), 1);
+}
+
+/* @o was born before the context came into use, or after. */
+static void opener_run(struct opener *o)
+{
+	volatile uint32_t *p;
+	struct epk_entry was;
+	struct epk_move list[2];
+	int ids[2];
+	char c = 0;
+
+	REQUIRE(epk_device_alloc(&dev, 2, ids) == 0);
+	CHECK_EQ(epk_device_move(&dev, ids[1], 3), 0);
+	was = epk_device_entry(&dev, ids[0]);
+	CHECK_EQ(was.ept, 0);
+	p = epk_device_map(&dev, ids[1], 4096);
+	REQUIRE(p != MAP_FAILED);
+	epk_device_enter(&dev, ids[1]);
+	*p = 0x5ec1;
+	epk_device_enter(&dev, 0);
+
+	o->pkey = was.pkey;
+	o->target = p;
+	CHECK_EQ(write(o->to[1], &c, 1), 1);
+	CHECK_EQ(read(o->from[0], &c, 1), 1);
+	list[0] = (struct epk_move) { .id = ids[0], .ept = 4 };
+	list[1] = (struct epk_move) { .id = ids[1], .ept = 0, .pkey = was.pkey };
+	CHECK_EQ(epk_device_moves(&dev, 2, list), 0);
+	CHECK_EQ(write(o->to[1], &c, 1), 1);
+	pthread_join(o->thread, NULL);
+	CHECK_EQ(o->sig, SIGSEGV);
+	CHECK_EQ(o->got, 0);
+	CHECK_EQ(o->pkru & EPK_PKRU_DENY_ALL, EPK_PKRU_DENY_ALL);
+	CHECK_EQ(munmap((void *)p, 4096), 0);
+	CHECK_EQ(epk_device_free(&dev, 2, ids), 0);
+}
+
+/* What a frame gives back is open no longer, either. */
+static void *after_signal(void *unused)
+{
+	signal(SIGUSR1, restore);
+	do {
+		epk_wrpkru(0);
+		raise(SIGUSR1);
+	} while (!by_signal);
+	CHECK_EQ(epk_rdpkru() & EPK_PKRU_DENY_ALL, EPK_PKRU_DENY_ALL);
+	return unused;
+}
+
+/* A process that had a context once outlives the module: nothing of it is left there. */
+static void reload(void)
+{
+	int module = open(MODULE, O_RDONLY), pipes[2], status, i;
+	char c = 0;
+	pid_t pid;
+
+	REQUIRE(module >= 0 && pipe(pipes) == 0);
+	pid = fork();
+	if (!pid) {
+		epk_device_open(&dev);
+		munmap((void *)dev.table, dev.init.table_bytes);
+		munmap((void *)dev.identity, 4096);
+		close(dev.fd);
+		if (write(pipes[1], &c, 1) != 1)
+			_exit(1);
+		raise(SIGSTOP);
+		for (i = 0; i < 10; i++)
+			sched_yield();
+		_exit(0);
+	}
+	CHECK_EQ(read(pipes[0], &c, 1), 1);
+	CHECK(waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status));
+	CHECK_EQ(syscall(SYS_delete_module, "epk", O_NONBLOCK), 0);
+	CHECK_EQ(syscall(SYS_finit_module, module, "", 0), 0);
+	CHECK_EQ(kill(pid, SIGCONT), 0);
+	CHECK(waitpid(pid, &status, 0) == pid);
+	CHECK_EQ(status, 0);
+	close(module);
+	close(pipes[0]);
+	close(pipes[1]);
+}
+
 int main(void)
 {
+	struct opener older = { 0 }, younger = { 0 };
 	struct epk_stats before, after;
 	pthread_t thread;
+
+	epk_try_init();
+	reload();
+	opener_start(&older);
+	epk_device_open(&dev);
+	REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
+	opener_start(&younger);
+	opener_run(&older);
+	opener_run(&younger);
+	CHECK_EQ(pthread_create(&thread, NULL, after_signal, NULL), 0);
+	pthread_join(thread, NULL);
 
 	prepare();
 	pin(0);

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Threads of a process with domains that never registered.
+ *
+ * They hold no domain, but may have opened a key all the same.  Like its EPT, such
+ * a thread loses it with the CPU: by the time that it comes back another domain may
+ * have the place.  (What runs meanwhile is reached by epk_revoke()'s interrupt.)
+ *
+ * So that all other threads pay nothing for it, these have a mark: one node, the
+ * same for all, at the end of their lists of preempt notifiers, where the probe of
+ * each context switch sees that there is something to do.  The threads that a
+ * process has get it when a context of it comes into use, later ones at birth.
+ */
+#include <linux/preempt.h>
+#include <linux/sched.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/stop_machine.h>
+
+#include "epk.h"
+
+/* If KVM in this guest calls notifiers: there is nothing to do. */
+static void mark_sched_in(struct preempt_notifier *notifier, int cpu)
+{
+}
+
+static void mark_sched_out(struct preempt_notifier *notifier, struct task_struct *next)
+{
+}
+
+static struct preempt_ops mark_ops = {
+	.sched_in = mark_sched_in,
+	.sched_out = mark_sched_out,
+};
+
+/* Being in many lists at once, it has no predecessor: nothing may look at @pprev. */
+static struct preempt_notifier mark = { .ops = &mark_ops };
+static bool marked;
+
+/* Where the mark is in a thread's list, or where it would be. */
+static struct hlist_node **mark_find(struct task_struct *task)
+{
+	struct hlist_node **link = &task->preempt_notifiers.first;
+
+	while (*link && *link != &mark.link)
+		link = &(*link)->next;
+	return link;
+}
+
+/**
+ * epk_mark() - mark a thread
+ * @task: current, with interrupts off, or a thread that does not run
+ */
+void epk_mark(struct task_struct *task)
+{
+	*mark_find(task) = &mark.link;
+}
+
+/**
+ * epk_unmark() - take the mark away, if there is one
+ * @task: as for epk_mark()
+ */
+void epk_unmark(struct task_struct *task)
+{
+	*mark_find(task) = NULL;
+}
+
+/* All other CPUs wait, so no thread runs.  Kernel threads that use @mm hold nothing. */
+static int mark_threads(void *mm)
+{
+	struct task_struct *process, *task;
+
+	rcu_read_lock();
+	for_each_process_thread(process, task) {
+		if (!mm)
+			epk_unmark(task);
+		else if (task->mm == mm && !(task->flags & PF_KTHREAD))
+			epk_mark(task);
+	}
+	rcu_read_unlock();
+	return 0;
+}
+
+/**
+ * epk_mark_all() - mark all threads that an address space has
+ * @mm: that of current; new threads of it are marked at birth already
+ *
+ * Context: process; takes the lock against CPU hotplug.
+ */
+void epk_mark_all(struct mm_struct *mm)
+{
+	marked = true;
+	if (atomic_read(&mm->mm_users) > 1) {
+		stop_machine(mark_threads, mm, NULL);
+		return;
+	}
+	local_irq_disable();
+	epk_mark(current);
+	local_irq_enable();
+}
+
+/**
+ * epk_marks_exit() - no thread has a mark after this, nor gets one
+ */
+void epk_marks_exit(void)
+{
+	if (marked)
+		stop_machine(mark_threads, NULL, NULL);
+}
