@@ -3,6 +3,7 @@
 #define EPK_BACKEND_H
 
 #include "mapping.h"
+#include "pkru.h"
 #include "thread.h"
 
 struct epk_fault;
@@ -64,6 +65,8 @@ void soft_table_exit(void);
 int soft_table_alloc(int num, int *ids, int beside);
 void soft_table_free(int num, const int *ids);
 void soft_table_set_pkey(int id, uint8_t pkey);
+void soft_table_owners(int owners[EPK_NR_PKEYS]);
+void soft_table_set_owner(unsigned int pkey, int id);
 
 /* module.c: domains of the kernel module. */
 int epk_module_open(struct epk_state *state, uint32_t *pkeys);

@@ -2,16 +2,8 @@
 /*
  * Domains of the kernel module: (EPT, pkey) pairs.
  *
- * Rights rest on two pages that only the kernel and the hypervisor write, the
- * domain table and the identity page, and on the vault, where a thread that holds
- * several domains notes them.  The thread's list, which the process can write,
- * decides only which EPT the thread goes to.
- *
- * Order: close every key, change the EPT, open.  So no instant has an old right in
- * a new EPT.  A signal handler that begins domains of its own leaves the thread
- * in the EPT of the last domain on its list, and returns with the PKRU of the
- * interrupted code.  So look at the identity page again after opening, before any
- * domain memory is touched.
+ * rights.c has how a thread gets a right, place.c how a domain comes elsewhere, and
+ * here is which of the two an access to a domain in another EPT needs.
  */
 #define _GNU_SOURCE
 #include <linux/membarrier.h>
@@ -23,142 +15,8 @@
 #include "fault.h"
 #include "pkru.h"
 #include "place.h"
+#include "rights.h"
 #include "vault.h"
-
-/* Far more than signals can spoil; a module that loses the EPT ends here. */
-#define ENTER_TRIES	64
-
-static inline void close_all(void)
-{
-	epk_pkru_set(rdpkru() | epk_now.closed);
-}
-
-/*
- * Changes when the module has closed a key of a thread because its domain moved:
- * a PKRU that was computed before that may open another domain.
- */
-static inline uint32_t revocations(void)
-{
-	return EPK_ENTRY_REVOCATIONS(__atomic_load_n((const epk_raw_entry *)epk_now.table,
-						     __ATOMIC_ACQUIRE));
-}
-
-/* @pkru with @right open if it is to a domain in @ept. */
-static uint32_t open_right(struct epk_thread *t, struct epk_right right, uint32_t ept,
-			   uint32_t pkru)
-{
-	struct epk_entry entry;
-	int slot;
-
-	if (!right.prot || !epk_entry_find(right.id, &entry) || !entry.pkey || entry.ept != ept)
-		return pkru;
-	slot = epk_held_find(t, right.id);
-	if (slot >= 0) {
-		t->held[slot].ept = entry.ept;
-		t->held[slot].pkey = entry.pkey;
-	}
-	return pkru_open(pkru, entry.pkey, right.prot);
-}
-
-/* @pkru with every domain open that the vault says @t holds in @ept, and no other. */
-static uint32_t open_held(struct epk_thread *t, uint32_t ept, uint32_t pkru)
-{
-	const struct epk_vault *vault = vault_open(t);
-	unsigned int i;
-
-	pkru |= epk_now.closed;
-	for (i = 0; i < vault->nr; i++)
-		pkru = open_right(t, vault->rights[i], ept, pkru);
-	vault_close();
-	return pkru;
-}
-
-/* The right to the only domain on the list, which is in the vault no longer then. */
-static struct epk_right take_only(struct epk_thread *t)
-{
-	struct epk_vault *vault = vault_open(t);
-	struct epk_right right = { .id = t->held[0].id };
-
-	right.prot = vault_prot(vault, right.id);
-	vault->nr = 0;
-	vault_close();
-	return right;
-}
-
-static void change_ept(struct epk_thread *t, uint32_t ept)
-{
-	close_all();
-	if (epk_current_ept() == ept)
-		return;
-	epk_ept_enter(ept);
-	t->switches++;
-}
-
-/* Goes to @ept and opens what @t holds there: @only if that is not NULL. */
-static int enter(struct epk_thread *t, uint32_t ept, const struct epk_right *only)
-{
-	uint32_t count, pkru;
-	int tries;
-
-	t->ept = ept;
-	for (tries = 0; tries < ENTER_TRIES; tries++) {
-		count = revocations();
-		pkru = rdpkru() | epk_now.closed;
-		pkru = only ? open_right(t, *only, ept, pkru) : open_held(t, ept, pkru);
-		change_ept(t, ept);
-		if (epk_current_ept() != ept)
-			continue;
-		epk_pkru_set(pkru);
-		if (epk_current_ept() == ept && revocations() == count)
-			return 0;
-	}
-	close_all();
-	return -EIO;
-}
-
-/* To the EPT of the last domain that @t holds, if any. */
-static int epk_settle(struct epk_thread *t, bool alone)
-{
-	struct epk_right only;
-	struct epk_entry entry;
-	int slot;
-
-	if (t->nested && t->nr <= t->nested_nr) {
-		/* What the signal interrupted goes on with what its PKRU opens in this EPT. */
-		t->nested = false;
-		change_ept(t, t->nested_ept);
-		return 0;
-	}
-	for (slot = (int)t->nr - 1; slot >= 0; slot--)
-		if (epk_entry_find(t->held[slot].id, &entry) && entry.pkey)
-			break;
-	if (slot < 0) {
-		close_all();
-		return 0;
-	}
-	if (!alone)
-		return enter(t, entry.ept, NULL);
-	only = take_only(t);
-	return enter(t, entry.ept, &only);
-}
-
-/*
- * What the gates gave counts if PKRU says so.  In a signal handler it does not: the
- * kernel gives it back to the code that was interrupted.
- */
-static void epk_adopt(struct epk_thread *t, const struct epk_held *held)
-{
-	uint32_t pkru = rdpkru(), ept = epk_current_ept();
-	struct epk_entry entry;
-	int id = held->id;
-
-	if (!epk_entry_find(id, &entry) || !entry.pkey || entry.ept != ept ||
-	    pkru & PKRU_AD(entry.pkey))
-		return;
-	vault_add(vault_open(t), id, pkru & PKRU_WD(entry.pkey) ? PROT_READ :
-		  PROT_READ | PROT_WRITE);
-	vault_close();
-}
 
 /* Where @id is: if it is nowhere, it gets a place, near @ept if that is easy. */
 static int find_place(int id, uint32_t ept, struct epk_entry *entry)
@@ -192,23 +50,14 @@ static int epk_begin(struct epk_thread *t, struct epk_held *held)
 	t->stuck = 0;
 	if (t->nr > 1 && entry.ept != t->ept)
 		epk_fault_arm();
-	vault_add(vault_open(t), id, prot);
-	vault_close();
-	return 0;
-}
-
-static int epk_end(struct epk_thread *t, unsigned int slot)
-{
-	vault_remove(vault_open(t), t->held[slot].id);
-	vault_close();
-	epk_held_remove(t, slot);
+	rights_note(t, id, prot);
 	return 0;
 }
 
 /* What the interrupted code goes on with: in @ept, with all that @t holds there. */
 static int resume(struct epk_thread *t, uint32_t ept, const struct epk_fault *fault)
 {
-	uint32_t pkru = open_held(t, ept, *fault->pkru);
+	uint32_t pkru = rights_open_held(t, ept, *fault->pkru);
 
 	t->ept = ept;
 	if (t->kernel_resumes) {
@@ -217,7 +66,7 @@ static int resume(struct epk_thread *t, uint32_t ept, const struct epk_fault *fa
 		t->switches++;
 		return ioctl(epk_now.fd, EPK_IOC_RESUME, &arg) ? -errno : 0;
 	}
-	change_ept(t, ept);
+	rights_change_ept(t, ept);
 	*fault->pkru = pkru;
 	return 0;
 }
@@ -319,7 +168,7 @@ static int epk_fault(struct epk_thread *t, int id, const struct epk_fault *fault
 	}
 	/* The program's handler, and what it returns to, find the EPT as it was. */
 	if (err)
-		change_ept(t, ept);
+		rights_change_ept(t, ept);
 	errno = saved_errno;
 	return !err;
 }
@@ -356,14 +205,14 @@ static int epk_thread_enrol(struct epk_thread *t)
 {
 	int err;
 
-	close_all();
+	rights_close_all();
 	err = epk_module_enrol(t);
 	return err ? err : vault_claim(t);
 }
 
 static void epk_thread_stop(struct epk_thread *t)
 {
-	close_all();
+	rights_close_all();
 	vault_release(t);
 }
 
@@ -385,9 +234,9 @@ const struct epk_backend epk_backend_epk = {
 	.thread_start = epk_thread_enrol,
 	.thread_stop = epk_thread_stop,
 	.begin = epk_begin,
-	.end = epk_end,
-	.adopt = epk_adopt,
-	.settle = epk_settle,
+	.end = rights_end,
+	.adopt = rights_adopt,
+	.settle = rights_settle,
 	.fault = epk_fault,
 	.counts = epk_module_counts,
 	.forget = epk_forget,

@@ -10,6 +10,9 @@
  * looks whether a thread holds the domain.  membarrier(2) in between stands for
  * the barrier that the first would need each time.  Everything else happens under
  * epk_lock.
+ *
+ * One key is the vault's: it keeps the rights of threads that hold several domains,
+ * the domain table, and which domain has which key, from writes by all else.
  */
 #define _GNU_SOURCE
 #include <linux/membarrier.h>
@@ -18,9 +21,10 @@
 #include "backend.h"
 #include "pkru.h"
 #include "registry.h"
+#include "rights.h"
+#include "vault.h"
 
-/* The domain that has each key, or 0; the key that was given out last. */
-static int owners[EPK_NR_PKEYS];
+/* The key that was given out last. */
 static unsigned int last_key;
 
 static int protect(const struct epk_mapping *map, unsigned int pkey)
@@ -51,10 +55,9 @@ take_back:
 	return err;
 }
 
-/* Takes @pkey from the domain that has it.  -EBUSY: a thread holds that. */
-static int evict(unsigned int pkey)
+/* Takes @pkey from the domain @id, if there is one.  -EBUSY: a thread holds that. */
+static int evict(unsigned int pkey, int id)
 {
-	int id = owners[pkey];
 	int err;
 
 	if (!id)
@@ -70,25 +73,28 @@ static int evict(unsigned int pkey)
 	if (err)
 		soft_table_set_pkey(id, pkey);
 	else
-		owners[pkey] = 0;
+		soft_table_set_owner(pkey, 0);
 	return err;
 }
 
 /* Makes a key free and returns it, or an error. */
 static int take_key(void)
 {
-	unsigned int tries, pkey = last_key;
+	uint32_t pkeys = epk_now.pkeys & ~(1u << epk_now.vault_pkey);
+	unsigned int tries, pkey;
+	int owners[EPK_NR_PKEYS];
 	int err;
 
+	soft_table_owners(owners);
 	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++)
-		if (epk_now.pkeys & 1u << pkey && !owners[pkey])
+		if (pkeys & 1u << pkey && !owners[pkey])
 			return pkey;
 	pkey = last_key;
 	for (tries = 0; tries < EPK_NR_PKEYS; tries++) {
 		pkey = (pkey + 1) % EPK_NR_PKEYS;
-		if (!(epk_now.pkeys & 1u << pkey))
+		if (!(pkeys & 1u << pkey))
 			continue;
-		err = evict(pkey);
+		err = evict(pkey, owners[pkey]);
 		if (err != -EBUSY)
 			return err ? err : (int)pkey;
 	}
@@ -110,30 +116,15 @@ static int assign(int id)
 	err = protect_all(id, 0, pkey);
 	if (err)
 		return err;
-	owners[pkey] = id;
+	soft_table_set_owner(pkey, id);
 	last_key = pkey;
 	soft_table_set_pkey(id, pkey);
 	return pkey;
 }
 
-static int mpk_settle(struct epk_thread *t, bool alone)
-{
-	uint32_t pkru = rdpkru() | epk_now.closed;
-	unsigned int i;
-
-	(void)alone;
-
-	for (i = 0; i < t->nr; i++)
-		if (t->held[i].pkey)
-			pkru = pkru_open(pkru, t->held[i].pkey, t->held[i].prot);
-	epk_pkru_set(pkru);
-	return 0;
-}
-
 /* @held is on the list: once the domain has a key, it keeps it. */
 static int mpk_begin(struct epk_thread *t, struct epk_held *held)
 {
-	(void)t;
 	int saved_errno = errno;
 	struct epk_entry entry;
 	int pkey;
@@ -150,48 +141,50 @@ static int mpk_begin(struct epk_thread *t, struct epk_held *held)
 			return pkey;
 	}
 	held->pkey = pkey;
-	return 0;
-}
-
-static int mpk_end(struct epk_thread *t, unsigned int slot)
-{
-	epk_held_remove(t, slot);
+	rights_note(t, held->id, held->prot);
 	return 0;
 }
 
 static int mpk_thread_start(struct epk_thread *t)
 {
-	(void)t;
-	epk_pkru_set(rdpkru() | epk_now.closed);
-	return 0;
+	rights_close_all();
+	return vault_claim(t);
 }
 
 static void mpk_thread_stop(struct epk_thread *t)
 {
-	(void)t;
-	epk_pkru_set(rdpkru() | epk_now.closed);
+	rights_close_all();
+	vault_release(t);
 }
 
 static int mpk_init(struct epk_state *state)
 {
 	uint32_t pkeys;
-	int pkey, err;
+	int err;
 
 	if (!epk_pkeys_usable() || epk_membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED))
 		return -ENODEV;
 	pkeys = epk_pkeys_take();
-	if (!pkeys)
-		return -ENOSPC;
-	err = soft_table_init(state);
-	if (err) {
-		epk_pkeys_give(pkeys);
-		return err;
-	}
+	/* One for the vault, one for domains. */
+	err = pkeys & (pkeys - 1) ? 0 : -ENOSPC;
+	if (err)
+		goto give_pkeys;
 	epk_pkeys_state(state, pkeys);
-	for (pkey = 0; pkey < EPK_NR_PKEYS; pkey++)
-		owners[pkey] = 0;
+	state->vault_pkey = 31 - __builtin_clz(pkeys);
+	err = soft_table_init(state);
+	if (err)
+		goto give_pkeys;
+	err = vault_init_pkey(state);
+	if (err)
+		goto exit_table;
 	last_key = 0;
 	return 0;
+
+exit_table:
+	soft_table_exit();
+give_pkeys:
+	epk_pkeys_give(pkeys);
+	return err;
 }
 
 static int mpk_free(int num, const int *ids)
@@ -202,7 +195,7 @@ static int mpk_free(int num, const int *ids)
 	for (i = 0; i < num; i++) {
 		entry = epk_entry_load(EPK_ID_INDEX(ids[i]));
 		if (entry.pkey)
-			owners[entry.pkey] = 0;
+			soft_table_set_owner(entry.pkey, 0);
 	}
 	soft_table_free(num, ids);
 	return 0;
@@ -232,6 +225,7 @@ static int mpk_mmap(struct epk_mapping *map, void *addr, int flags)
 static void mpk_forget(const struct epk_state *old)
 {
 	epk_pkeys_inherit(old->pkeys);
+	vault_forget(old);
 	soft_table_exit();
 }
 
@@ -246,7 +240,8 @@ const struct epk_backend epk_backend_mpk = {
 	.thread_start = mpk_thread_start,
 	.thread_stop = mpk_thread_stop,
 	.begin = mpk_begin,
-	.end = mpk_end,
-	.settle = mpk_settle,
+	.adopt = rights_adopt,
+	.end = rights_end,
+	.settle = rights_settle,
 	.forget = mpk_forget,
 };

@@ -39,10 +39,10 @@ struct epk_backend;
  * @handle_faults: the library keeps a handler of SIGSEGV
  * @rdfsbase: user mode may read the FS base
  * @fd: /dev/epk, or -1
- * @vaults: where threads keep what they hold, under "epk"
- * @vault_id: that domain,
+ * @vaults: where threads keep what they hold, under "epk" and "mpk"
+ * @vault_id: that domain, under "epk",
  * @vault_ept: and its place,
- * @vault_pkey: which never changes
+ * @vault_pkey: which never changes; under "mpk" the key for this and the table
  */
 struct epk_state {
 	const struct epk_entry *gate_table;

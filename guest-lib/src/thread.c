@@ -165,12 +165,12 @@ void epk_list_open(struct epk_thread *t)
 
 /*
  * Gives the thread its rights, and moves the list back to the word if the gates
- * can go on with it.  A signal handler that interrupted a call which is at work
- * on the list leaves it there.  0, or the backend's error.
+ * can go on with it.  A signal handler leaves it there if what it interrupted has
+ * it there: its rights are noted elsewhere.  0, or the backend's error.
  */
 int epk_list_close(struct epk_thread *t)
 {
-	bool alone = t->busy == 1 && t->nr <= 1 && epk_now.gates;
+	bool alone = t->busy == 1 && t->nr <= 1 && epk_now.gates && !t->nested;
 	union {
 		struct epk_held held;
 		uint64_t word;

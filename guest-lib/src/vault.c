@@ -23,6 +23,11 @@ static size_t mapped_bytes;
 #define HWCAP2_FSGSBASE	2
 #endif
 
+static bool has_rdfsbase(void)
+{
+	return getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE;
+}
+
 /* From the register: a copy in memory could be forged. */
 static uint64_t fs_base(void)
 {
@@ -74,7 +79,27 @@ int vault_init(struct epk_state *state)
 	state->vault_id = id;
 	state->vault_ept = entry.ept;
 	state->vault_pkey = entry.pkey;
-	state->rdfsbase = getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE;
+	state->rdfsbase = has_rdfsbase();
+	return 0;
+}
+
+/* Under "mpk": memory with the key state->vault_pkey. */
+int vault_init_pkey(struct epk_state *state)
+{
+	void *room = mmap(NULL, VAULT_BYTES, PROT_NONE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (room == MAP_FAILED)
+		return -ENOMEM;
+	if (pkey_mprotect(room, VAULT_BYTES, PROT_READ | PROT_WRITE, state->vault_pkey) ||
+	    madvise(room, VAULT_BYTES, MADV_DONTFORK) ||
+	    madvise(room, VAULT_BYTES, MADV_DONTDUMP)) {
+		munmap(room, VAULT_BYTES);
+		return -ENOMEM;
+	}
+	mapped_bytes = VAULT_BYTES;
+	state->vaults = room;
+	state->rdfsbase = has_rdfsbase();
 	return 0;
 }
 

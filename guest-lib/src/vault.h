@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What a thread holds while it holds several domains, in a domain of the
- * library's own: memory that the rest of the process cannot write.  A right that
+ * library's own, or under "mpk" in memory with a key of its own: memory that the
+ * rest of the process cannot write.  A right that
  * no call of domain_begin() asked for at this moment is given by this alone.
  *
  * Between vault_open() and vault_close() the thread is in the vault's EPT with
@@ -35,6 +36,7 @@ struct epk_vault {
 } __attribute__((aligned(64)));
 
 int vault_init(struct epk_state *state);
+int vault_init_pkey(struct epk_state *state);
 void vault_forget(const struct epk_state *old);
 int vault_claim(struct epk_thread *t);
 void vault_release(struct epk_thread *t);

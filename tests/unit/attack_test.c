@@ -246,12 +246,9 @@ static void jump_to_vmfunc(void **state)
 	assert_true(found >= 3);
 }
 
-/* Under "mpk" the list is all that there is: docs/security.md. */
 static void write_to_list(void **state)
 {
 	(void)state;
-	if (!backend_is("epk"))
-		skip();
 	for (prey = 0; prey < NR; prey++) {
 		if (prey && prey < NR - 1)
 			attack(forge_list);
@@ -294,6 +291,31 @@ static void the_vault_has_no_name(void **state)
 		run_in_child(begin_vault);
 }
 
+/* What rights rest on cannot be written, whoever holds what. */
+static void write_to_what_counts(void)
+{
+	char *entry, *kept[3];
+	int i, held;
+
+	set_up();
+	entry = (char *)&epk_now.table[EPK_ID_INDEX(ids[0])];
+	kept[0] = entry;
+	kept[1] = (char *)&epk_state_page;
+	kept[2] = (char *)epk_now.table - EPK_GATE_BEFORE;
+	for (held = 0; held < 3; held++) {
+		for (i = 0; i < 3; i++)
+			EXPECT(try_read(kept[i], &ignored) && !try_write(kept[i], 1));
+		EXPECT(!try_read(epk_now.vaults, &ignored) && !try_write(epk_now.vaults, 1));
+		EXPECT(held == 2 || !domain_begin(ids[held], RW));
+	}
+}
+
+static void what_counts_is_out_of_reach(void **state)
+{
+	(void)state;
+	run_in_child(write_to_what_counts);
+}
+
 static void write_to_word(void **state)
 {
 	(void)state;
@@ -305,6 +327,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(write_to_word),
 		cmocka_unit_test(write_to_list),
+		cmocka_unit_test(what_counts_is_out_of_reach),
 		cmocka_unit_test(the_vault_has_no_name),
 		cmocka_unit_test(jump_to_wrpkru),
 		cmocka_unit_test(jump_to_vmfunc),

@@ -4,7 +4,7 @@
 #include "unit.h"
 
 #define NR	40
-#define KEYS	15
+#define KEYS	MPK_PLACES
 
 static int ids[NR];
 static char *mem[NR];
@@ -71,7 +71,7 @@ static void evict_all_round(void **state)
 				assert_false(pkey && used & 1u << pkey);
 				used |= pkey ? 1u << pkey : 0;
 			}
-			assert_int_equal(used, 0xfffe);
+			assert_int_equal(used, MPK_PKEYS);
 		}
 	}
 }

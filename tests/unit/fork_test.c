@@ -52,7 +52,7 @@ static void anew(void)
 			EXPECT(!try_read(own_mem[i], &ignored) && try_code == refused_code());
 	}
 	if (backend_is("epk") || backend_is("mpk"))
-		EXPECT(pkeys == 0xfffe);
+		EXPECT(pkeys == (backend_is("epk") ? 0xfffe : MPK_PKEYS));
 	EXPECT(!free_domains(40, own));
 }
 

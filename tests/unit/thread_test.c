@@ -88,7 +88,7 @@ static void held_limit(void **state)
 	int ids[EPK_MAX_HELD + 1], i, limit, error;
 
 	(void)state;
-	limit = backend_is("mpk") ? 15 : EPK_MAX_HELD;
+	limit = backend_is("mpk") ? MPK_PLACES : EPK_MAX_HELD;
 	error = backend_is("mpk") ? -EAGAIN : -EMFILE;
 	assert_int_equal(alloc_domains(EPK_MAX_HELD + 1, ids), 0);
 	for (i = 0; i < limit; i++)
@@ -191,7 +191,7 @@ static void in_signal_handler(void **state)
 	(void)state;
 	if (backend_is("mprotect"))
 		skip();
-	nr_signal_ids = backend_is("mpk") ? 14 : 40;
+	nr_signal_ids = backend_is("mpk") ? MPK_PLACES : 40;
 	assert_int_equal(alloc_domains(nr_signal_ids, signal_ids), 0);
 	for (i = 0; i < nr_signal_ids; i++) {
 		mem[i] = new_pages(signal_ids[i], 1);

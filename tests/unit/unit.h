@@ -31,6 +31,9 @@
 #define PAGE	4096ul
 #define RW	(PROT_READ | PROT_WRITE)
 #define ERROR_REPEATS	50
+/* Under "mpk", domains that can have a key: one of 15 keys is the library's own. */
+#define MPK_PLACES	14
+#define MPK_PKEYS	0x7ffe
 
 __attribute__((constructor)) static void unit_faults(void)
 {

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MIT
+/* A handler that is left by siglongjmp() while domains are held. */
+#define _GNU_SOURCE
+#include <signal.h>
+
+#include "unit.h"
+
+#define NR	20	/* of two EPTs, if keys are what limits */
+
+static int ids[NR];
+static char *mem[NR], ignored;
+static sigjmp_buf back;
+
+static void escape(int signo)
+{
+	(void)signo;
+	siglongjmp(back, 1);
+}
+
+static int set_up(void **state)
+{
+	struct sigaction action = { .sa_handler = escape };
+	int i;
+
+	(void)state;
+	assert_int_equal(alloc_domains(NR, ids), 0);
+	for (i = 0; i < NR; i++)
+		mem[i] = new_pages(ids[i], 1);
+	return sigaction(SIGUSR1, &action, NULL);
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	return free_domains(NR, ids);
+}
+
+/* Holds @held[0] to @held[@nr - 1], the number of each, and flees from a handler. */
+static void hold_and_escape(const int *held, int nr)
+{
+	int i;
+
+	for (i = 0; i < nr; i++) {
+		assert_int_equal(domain_begin(ids[held[i]], RW), 0);
+		*mem[held[i]] = 1 + held[i];
+	}
+	if (!sigsetjmp(back, 1)) {
+		raise(SIGUSR1);
+		fail();
+	}
+	for (i = 0; i < nr && backend_is_private(); i++)
+		assert_false(try_read(mem[held[i]], &ignored));
+}
+
+static void end_all(const int *held, int nr)
+{
+	int i;
+
+	for (i = 0; i < nr; i++)
+		assert_int_equal(domain_end(ids[held[i]]), 0);
+	assert_int_equal(epk_held(NULL, 0), 0);
+	for (i = 0; i < NR && backend_is_private(); i++)
+		assert_false(try_read(mem[i], &ignored));
+	/* All as it should be. */
+	for (i = 0; i < nr; i++) {
+		assert_int_equal(domain_begin(ids[held[i]], RW), 0);
+		assert_int_equal(*mem[held[i]], 1 + held[i]);
+		assert_int_equal(domain_end(ids[held[i]]), 0);
+	}
+}
+
+static const int one[] = { 4 }, several[] = { 4, 5, 18 };
+
+static void one_is_held(void **state)
+{
+	(void)state;
+	hold_and_escape(one, 1);
+	end_all(one, 1);
+}
+
+static void several_are_held(void **state)
+{
+	(void)state;
+	if (!backend_holds_several())
+		skip();
+	hold_and_escape(several, 3);
+	end_all(several, 3);
+}
+
+/* The next call is a begin: then what is held is accessible again, or ended first. */
+static void next_begins_another(void **state)
+{
+	(void)state;
+	if (!backend_holds_several())
+		skip();
+	hold_and_escape(several, 3);
+	assert_int_equal(domain_begin(ids[7], RW), 0);
+	*mem[7] = 7;
+	assert_int_equal(domain_begin(ids[4], RW), -EALREADY);
+	assert_int_equal(domain_end(ids[7]), 0);
+	end_all(several, 3);
+}
+
+static void again_and_again(void **state)
+{
+	int i;
+
+	(void)state;
+	for (i = 0; i < 50; i++) {
+		hold_and_escape(one, 1);
+		assert_int_equal(domain_end(ids[4]), 0);
+	}
+	end_all(NULL, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(one_is_held),
+		cmocka_unit_test(several_are_held),
+		cmocka_unit_test(next_begins_another),
+		cmocka_unit_test(again_and_again),
+	};
+
+	need_backend();
+	return cmocka_run_group_tests(tests, set_up, tear_down);
+}
