@@ -99,7 +99,13 @@ PKG_CONFIG_SYSROOT_DIR=$stage PKG_CONFIG_PATH=$stage/usr/lib/pkgconfig \
 gcc -o "$stage/use" "$stage/use.c" -I"$stage/usr/include" -L"$stage/usr/lib" $(cat "$stage/flags")
 EPK_BACKEND=none LD_LIBRARY_PATH=$stage/usr/lib "$stage/use" || fail "the program failed"
 
-# So do the examples, each of them short.
+# Another language binds to it.
+for backend in none mprotect; do
+	EPK_BACKEND=$backend python3 bind.py "$stage/usr/lib/libepk.so" ||
+		fail "Python cannot use the library with the backend $backend"
+done
+
+# The examples build so too, and are short.
 for backend in none mprotect; do
 	PKG_CONFIG_SYSROOT_DIR=$stage PKG_CONFIG_PATH=$stage/usr/lib/pkgconfig \
 		EPK_BACKEND=$backend LD_LIBRARY_PATH=$stage/usr/lib \
