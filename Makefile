@@ -44,7 +44,7 @@ check-guest: packages
 # The host's debug kernel has KVM's tests and an ordinary guest; then the guest has one.
 check-debug: packages
 	@$(RUN) --emulated $(RUN_CPUS) --kernel debug $(or $(TESTS),debug kvm fuzz kmod hypercall)
-	@$(RUN) --emulated $(RUN_CPUS) --guest-kernel debug $(or $(TESTS),kmod hypercall lib unit)
+	@$(RUN) --emulated $(RUN_CPUS) --guest-kernel debug $(or $(TESTS),kmod hypercall lib unit guest-fuzz)
 
 check-unit: packages
 	@$(RUN) --native unit lib

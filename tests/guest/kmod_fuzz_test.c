@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Random calls of /dev/epk and of all system calls that can be made on its
+ * memory, from several threads in several processes, with arguments that are
+ * right, nearly right and wrong; kmod_fuzz.h says what must hold meanwhile.
+ * Some processes end in order and have to leave nothing, some are killed.
+ *
+ * kmod_fuzz_test OPERATIONS [SEED]; seed 0, the default: another each time.
+ */
+#include "kmod_fuzz_ops.h"
+
+#include <sys/prctl.h>
+#include <sys/random.h>
+
+#define NR_PROCESSES	3
+/* What each thread of a process does before the next process takes its place. */
+#define THREAD_OPS	400
+
+struct counts *counts;
+
+static void one_op(struct thread *t)
+{
+	struct process *p = t->process;
+	unsigned int n = 0, i;
+	int ret;
+
+	for (i = 0; i < NR_OPS; i++)
+		n += ops[i].weight;
+	n = below(&t->dice, n);
+	for (i = 0; n >= ops[i].weight; i++)
+		n -= ops[i].weight;
+
+	if (ops[i].changes)
+		__atomic_fetch_add(&p->begun, 1, __ATOMIC_SEQ_CST);
+	ret = ops[i].run(t);
+	if (ops[i].changes)
+		__atomic_fetch_add(&p->ended, 1, __ATOMIC_SEQ_CST);
+	/* What it held may have moved away. */
+	recheck(t);
+	count_add(ret ? &counts->refused[i] : &counts->done[i]);
+	count_add(&counts->ops);
+}
+
+static void *worker(void *arg)
+{
+	struct thread *t = arg;
+	int i, kind = below(&t->dice, 4);
+
+	me = t;
+	/* Some are not registered, some without signals; those get only their own. */
+	t->registered = kind > 0;
+	t->signals = kind > 1;
+	if (t->signals)
+		t->process->targets[t->number] = syscall(SYS_gettid);
+	if (t->registered)
+		CHECK_EQ(ioctl(t->process->dev.fd, EPK_IOC_THREAD,
+			       t->signals ? EPK_THREAD_SIGNALS : 0), 0);
+	for (i = 0; i < THREAD_OPS; i++) {
+		one_op(t);
+		if (i == t->dies_after)
+			kill(getpid(), SIGKILL);
+	}
+	leave(t);
+	return NULL;
+}
+
+/* Of the whole guest, by name; they have to come back to what they were. */
+static const char *const counters[] = { "domains", "pages", "mapped", "contexts", "threads" };
+
+#define NR_COUNTERS	(sizeof(counters) / sizeof(*counters))
+
+static void count_all(long *values)
+{
+	FILE *f = fopen("/sys/kernel/debug/epk/stats", "r");
+	char word[32];
+	unsigned int i;
+	long value;
+
+	REQUIRE(f);
+	while (fscanf(f, "%31s %ld", word, &value) == 2) {
+		for (i = 0; i < NR_COUNTERS; i++) {
+			if (!strcmp(word, counters[i]))
+				values[i] = value;
+		}
+	}
+	fclose(f);
+}
+
+static void prepare(struct process *p)
+{
+	uint64_t page[PAGE / 8];
+	unsigned int i;
+
+	epk_device_open(&p->dev);
+	p->memfd = memfd_create("fuzz", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	REQUIRE(p->memfd >= 0);
+	for (i = 0; i < PAGE / 8; i++)
+		page[i] = FILE_STAMP;
+	for (i = 0; i < 8; i++)
+		REQUIRE(write(p->memfd, page, PAGE) == PAGE);
+	REQUIRE(!fcntl(p->memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_FUTURE_WRITE));
+	p->zero_fd = open(ZEROES, O_RDONLY | O_CLOEXEC);
+	REQUIRE(p->zero_fd >= 0);
+	signal(SIGUSR1, handler);
+}
+
+/* All of it given back: nothing is left of the process's domains and pages. */
+static void finish(struct process *p)
+{
+	struct epk_stats stats;
+	unsigned int i;
+
+	CHECK_EQ(munmap(AREAS, NR_AREAS * AREA_BYTES), 0);
+	CHECK_EQ(munmap(BIG, NR_BIG * BIG_BYTES), 0);
+	CHECK_EQ(munmap(FILE_AREAS, 4 * AREA_BYTES), 0);
+	CHECK_EQ(munmap(ELSEWHERE, 512 * PAGE), 0);
+	CHECK_EQ(epk_device_stats(&p->dev).pages, 0);
+	/* Some of these are gone, and some do not stand in the table. */
+	for (i = 0; i < NR_IDS; i++)
+		epk_device_free(&p->dev, 1, &p->ids[i]);
+	for (i = 1; i < p->dev.init.max_domains; i++) {
+		int id = p->dev.table[i].id;
+
+		if (id)
+			CHECK_EQ(epk_device_free(&p->dev, 1, &id), 0);
+		/* The rest of it has never been used. */
+		if (i == 16384)
+			break;
+	}
+	stats = epk_device_stats(&p->dev);
+	CHECK_EQ(stats.domains + stats.epts + stats.evicted, 0);
+}
+
+static void one_process(uint64_t seed, bool dies)
+{
+	pthread_t ids[NR_THREADS];
+	static struct process process;
+	static struct thread threads[NR_THREADS];
+	struct dice dice = { .state = seed };
+	int i, nr_threads;
+
+	epk_failures = 0;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	prepare(&process);
+	nr_threads = 1 + below(&dice, NR_THREADS);
+	for (i = 0; i < nr_threads; i++) {
+		threads[i] = (struct thread) { .process = &process, .number = i };
+		threads[i].dice.state = roll(&dice);
+		threads[i].dies_after = dies ? (int)below(&dice, THREAD_OPS) : -1;
+	}
+	for (i = 0; i < nr_threads; i++)
+		REQUIRE(!pthread_create(&ids[i], NULL, worker, &threads[i]));
+	for (i = 0; i < nr_threads; i++)
+		pthread_join(ids[i], NULL);
+	finish(&process);
+	exit(epk_failures != 0);
+}
+
+/* What this program is after an exec. */
+static int fresh(void)
+{
+	struct epk_device dev;
+
+	epk_device_open(&dev);
+	return dev.identity->ept || epk_rdpkru() != EPK_PKRU_DENY_ALL;
+}
+
+static pid_t start(struct dice *dice, pid_t *dying)
+{
+	bool dies = one_in(dice, 5);
+	uint64_t seed = roll(dice);
+	pid_t pid;
+
+	fflush(stdout);
+	pid = fork();
+	REQUIRE(pid >= 0);
+	if (!pid)
+		one_process(seed, dies);
+	*dying = dies ? pid : 0;
+	return pid;
+}
+
+/* Orphans of killed processes come here too. */
+static void run(struct dice *dice, unsigned long operations)
+{
+	pid_t running[NR_PROCESSES] = { 0 }, dying[NR_PROCESSES] = { 0 };
+	unsigned int i;
+	int status;
+	pid_t pid;
+
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	for (;;) {
+		for (i = 0; i < NR_PROCESSES; i++) {
+			if (!running[i] && !epk_failures && counts->ops < operations)
+				running[i] = start(dice, &dying[i]);
+		}
+		pid = wait(&status);
+		if (pid < 0)
+			break;
+		for (i = 0; i < NR_PROCESSES && running[i] != pid; i++)
+			;
+		if (i == NR_PROCESSES)
+			continue;
+		running[i] = 0;
+		counts->killed += pid == dying[i];
+		CHECK_EQ(status, pid == dying[i] ? SIGKILL : 0);
+	}
+}
+
+static void report(void)
+{
+	unsigned int i;
+
+	printf("%lu operations (done, refused):", counts->ops);
+	for (i = 0; i < NR_OPS; i++) {
+		printf(" %s %lu %lu", ops[i].name, counts->done[i], counts->refused[i]);
+		/* Otherwise the checks see nothing. */
+		if (counts->ops > 4000)
+			epk_check(counts->done[i], __FILE__, __LINE__, ops[i].name, " was done");
+	}
+	printf("; reads %lu, of zero %lu, judged %lu; writes %lu; faults %lu; signals %lu; killed %lu\n",
+	       counts->reads, counts->zeros, counts->judged, counts->writes, counts->faults,
+	       counts->signals, counts->killed);
+	CHECK(counts->reads && counts->judged && counts->writes && counts->signals);
+	CHECK_EQ(counts->failures, 0);
+}
+
+int main(int argc, char **argv)
+{
+	unsigned long operations = argc > 1 ? strtoul(argv[1], NULL, 0) : 0;
+	long before[NR_COUNTERS], after[NR_COUNTERS];
+	struct dice dice = { 0 };
+	unsigned int i;
+	int fd;
+
+	if (argc > 1 && !strcmp(argv[1], "fresh"))
+		return fresh();
+	if (argc > 2)
+		dice.state = strtoull(argv[2], NULL, 0);
+	if (!dice.state)
+		REQUIRE(getrandom(&dice.state, 4, 0) == 4);
+	printf("seed %lu\n", dice.state);
+	counts = mmap(NULL, sizeof(*counts), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+		      -1, 0);
+	REQUIRE(counts != MAP_FAILED);
+	fd = open(ZEROES, O_RDWR | O_CREAT, 0600);
+	REQUIRE(fd >= 0 && !ftruncate(fd, 64 * PAGE));
+
+	count_all(before);
+	run(&dice, operations);
+	count_all(after);
+	for (i = 0; i < NR_COUNTERS; i++)
+		epk_check(before[i] == after[i], __FILE__, __LINE__, counters[i], " left behind");
+	report();
+	unlink(ZEROES);
+	return epk_test_result();
+}
