@@ -2,6 +2,7 @@
 /* The six calls: check every argument, keep the books, leave the rest to the backend. */
 #define _GNU_SOURCE
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "backend.h"
@@ -12,21 +13,19 @@
 #define MMAP_FLAGS	(MAP_ANONYMOUS | MAP_PRIVATE | MAP_SHARED | MAP_POPULATE | \
 			 MAP_FIXED_NOREPLACE)
 
-static int alloc(const char *call, int num, int dom_ids[], int beside)
-{
-	int saved_errno = errno;
-	struct epk_entry entry;
-	int *ids, err;
+/* Up to so many IDs, allocation needs no memory of its own. */
+#define NR_COPIED	1024
 
-	if (num <= 0 || !dom_ids)
-		return epk_explain(call, num, -EINVAL);
-	/* The backend's own copy: the caller's array changes on success only. */
-	ids = malloc(num * sizeof(*ids));
-	if (!ids) {
-		err = -ENOMEM;
-		goto out;
-	}
-	pthread_mutex_lock(&epk_lock);
+/* Under epk_lock.  The backend's own copy: the caller's array changes on success only. */
+static int alloc_locked(int num, int dom_ids[], int beside)
+{
+	static int few[NR_COPIED];
+	int *ids = num <= NR_COPIED ? few : malloc(num * sizeof(*ids));
+	struct epk_entry entry;
+	int err;
+
+	if (!ids)
+		return -ENOMEM;
 	err = epk_ensure_init();
 	if (!err && beside)
 		err = epk_lookup(beside, &entry);
@@ -34,12 +33,23 @@ static int alloc(const char *call, int num, int dom_ids[], int beside)
 		err = epk_ops()->alloc(num, ids, beside);
 	if (!err) {
 		epk_registry_add(num, ids);
-		for (int i = 0; i < num; i++)
-			dom_ids[i] = ids[i];
+		memcpy(dom_ids, ids, num * sizeof(*ids));
 	}
+	if (ids != few)
+		free(ids);
+	return err;
+}
+
+static int alloc(const char *call, int num, int dom_ids[], int beside)
+{
+	int saved_errno = errno;
+	int err;
+
+	if (num <= 0 || !dom_ids)
+		return epk_explain(call, num, -EINVAL);
+	pthread_mutex_lock(&epk_lock);
+	err = alloc_locked(num, dom_ids, beside);
 	pthread_mutex_unlock(&epk_lock);
-	free(ids);
-out:
 	errno = saved_errno;
 	return epk_explain(call, num, err);
 }
