@@ -151,17 +151,8 @@ static void forge_list_of_idle(void)
  */
 static void attack(void (*body)(void))
 {
-	int status;
-	pid_t pid;
+	int status = status_of_child(body);
 
-	fflush(NULL);
-	pid = fork();
-	assert_true(pid >= 0);
-	if (!pid) {
-		body();
-		_exit(0);
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
 	if (WIFSIGNALED(status))
 		assert_int_equal(WTERMSIG(status), SIGABRT);
 	else
@@ -187,25 +178,34 @@ static void jump(const char *addr, uint32_t eax, uint32_t ecx)
 		     : "rdx", "rsi", "rdi", "r9", "r11", "memory", "cc");
 }
 
+static struct {
+	const char *addr;
+	uint32_t eax;
+	uint32_t ecx;
+} jump_arguments;
+
+static void jump_and_look(void)
+{
+	int i, readable = 0;
+
+	set_up();
+	signal(SIGABRT, SIG_DFL);
+	signal(SIGILL, SIG_DFL);
+	jump(jump_arguments.addr, jump_arguments.eax, jump_arguments.ecx);
+	for (i = 0; i < NR; i++)
+		readable += try_read(mem[i], &ignored);
+	_exit(readable > 1);
+}
+
 /* In a child, since some gates end the process.  What it must not do is return 1. */
 static void expect_useless(const char *addr, uint32_t eax, uint32_t ecx)
 {
-	int status, i, readable = 0;
-	pid_t pid;
+	int status;
 
-	fflush(NULL);
-	pid = fork();
-	assert_true(pid >= 0);
-	if (!pid) {
-		set_up();
-		signal(SIGABRT, SIG_DFL);
-		signal(SIGILL, SIG_DFL);
-		jump(addr, eax, ecx);
-		for (i = 0; i < NR; i++)
-			readable += try_read(mem[i], &ignored);
-		_exit(readable > 1);
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
+	jump_arguments.addr = addr;
+	jump_arguments.eax = eax;
+	jump_arguments.ecx = ecx;
+	status = status_of_child(jump_and_look);
 	if (WIFSIGNALED(status))
 		assert_true(WTERMSIG(status) == SIGILL || WTERMSIG(status) == SIGABRT ||
 			    WTERMSIG(status) == SIGSEGV);

@@ -31,24 +31,15 @@ static void touch(int i)
 
 static int set_up(void **state)
 {
-	int i;
-
 	(void)state;
-	assert_int_equal(alloc_domains(NR, ids), 0);
-	for (i = 0; i < NR; i++) {
-		mem[i] = new_pages(ids[i], 2);
-		assert_int_equal(domain_begin(ids[i], RW), 0);
-		mem[i][0] = i + 1;
-		assert_int_equal(domain_end(ids[i]), 0);
-	}
+	fill_domains(NR, ids, mem, 2);
 	return 0;
 }
 
 static int tear_down(void **state)
 {
 	(void)state;
-	assert_int_equal(free_domains(NR, ids), 0);
-	assert_int_equal(count_epk_mappings(), 0);
+	free_all_domains(NR, ids);
 	return 0;
 }
 

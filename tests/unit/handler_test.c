@@ -134,29 +134,11 @@ static void unknown_flag(void)
 	EXPECT(epk_handle_fault(SIGSEGV, NULL, NULL) == 0);
 }
 
-static int child(void (*body)(void))
-{
-	int status;
-	pid_t pid;
-
-	fflush(NULL);
-	pid = fork();
-	assert_true(pid >= 0);
-	if (!pid) {
-		/* Not cmocka's. */
-		signal(SIGSEGV, SIG_DFL);
-		body();
-		_exit(0);
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	return status;
-}
-
 #define CASE(body)							\
 	static void test_##body(void **state)				\
 	{								\
 		(void)state;						\
-		assert_int_equal(child(body), 0);			\
+		run_in_child(body);					\
 	}
 CASE(installed_before)
 CASE(installed_after)
@@ -167,7 +149,7 @@ CASE(unknown_flag)
 /* What nobody handles ends the process as it always did. */
 static void test_no_handler_at_all(void **state)
 {
-	int status = child(no_handler_at_all);
+	int status = status_of_child(no_handler_at_all);
 
 	(void)state;
 	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);

@@ -47,13 +47,7 @@ static int set_up(void **state)
 	int i;
 
 	(void)state;
-	assert_int_equal(alloc_domains(NR, ids), 0);
-	for (i = 0; i < NR; i++) {
-		mem[i] = new_pages(ids[i], 1);
-		assert_int_equal(domain_begin(ids[i], RW), 0);
-		mem[i][0] = i + 1;
-		assert_int_equal(domain_end(ids[i]), 0);
-	}
+	fill_domains(NR, ids, mem, 1);
 	/* Under "mpk" the first ones have lost their key: give it back. */
 	for (i = 0; i < 8; i++) {
 		assert_int_equal(domain_begin(ids[i], RW), 0);
@@ -65,8 +59,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
 	(void)state;
-	assert_int_equal(free_domains(NR, ids), 0);
-	assert_int_equal(count_epk_mappings(), 0);
+	free_all_domains(NR, ids);
 	return 0;
 }
 

@@ -82,7 +82,8 @@ static inline int refused_code(void)
 	return backend_is("mprotect") ? SEGV_ACCERR : SEGV_PKUERR;
 }
 
-static inline void run_in_child(void (*body)(void))
+/* As from waitpid(2). */
+static inline int status_of_child(void (*body)(void))
 {
 	int status;
 	pid_t pid;
@@ -91,11 +92,18 @@ static inline void run_in_child(void (*body)(void))
 	pid = fork();
 	assert_true(pid >= 0);
 	if (!pid) {
+		/* Not cmocka's. */
+		signal(SIGSEGV, SIG_DFL);
 		body();
 		_exit(0);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
+	return status;
+}
+
+static inline void run_in_child(void (*body)(void))
+{
+	assert_int_equal(status_of_child(body), 0);
 }
 
 /* For children, where cmocka's own asserts would run the rest of the tests. */
@@ -242,6 +250,27 @@ static inline int count_epk_mappings(void)
 
 	assert_int_equal(epk_for_each_mapping(count_one, &nr), 0);
 	return nr;
+}
+
+/* @nr domains with @pages pages each; the first byte of the i-th is i + 1. */
+static inline void fill_domains(int nr, int *ids, char **mem, size_t pages)
+{
+	int i;
+
+	assert_int_equal(alloc_domains(nr, ids), 0);
+	for (i = 0; i < nr; i++) {
+		mem[i] = new_pages(ids[i], pages);
+		assert_int_equal(domain_begin(ids[i], RW), 0);
+		mem[i][0] = i + 1;
+		assert_int_equal(domain_end(ids[i]), 0);
+	}
+}
+
+/* They were all. */
+static inline void free_all_domains(int nr, int *ids)
+{
+	assert_int_equal(free_domains(nr, ids), 0);
+	assert_int_equal(count_epk_mappings(), 0);
 }
 
 #endif /* EPK_UNIT_H */
