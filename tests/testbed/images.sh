@@ -45,10 +45,14 @@ host_base() {
 	rm -rf "$root"
 }
 
+# The guest's root, with an empty filesystem for tests that want a disk.
 guest_base() {
 	local out=$1 root
 	root=$(mktemp -d)
 	skeleton "$root"
+	truncate -s 16M "$root/epk/ext4"
+	mke2fs -q -t ext4 -b 4096 "$root/epk/ext4"
+	gzip "$root/epk/ext4"
 	pack "$root" >"$out"
 	rm -rf "$root"
 }
@@ -76,7 +80,7 @@ base_disk() {
 }
 
 me=$TESTBED/images.sh
-packages=$(dpkg-query -W -f '${Package} ${Version}\n' qemu-system-x86 libc6 busybox-static syslinux)
+packages=$(dpkg-query -W -f '${Package} ${Version}\n' qemu-system-x86 libc6 busybox-static syslinux e2fsprogs)
 host_base=$(with_lock images cached host "$(content_key "$packages" -- "$me")" host_base)
 guest_base=$(with_lock images cached guest "$(content_key "$packages" -- "$me")" guest_base)
 # Without a guest, nothing of QEMU has to be read and unpacked.
