@@ -330,13 +330,18 @@ static long epk_ioc_populate(struct epk_context *ctx, void __user *arg)
 	return epk_populate(ctx->mm, range.addr, range.len);
 }
 
-static long epk_ioc_attach(struct epk_context *ctx, void __user *arg)
+static long epk_ioc_file(struct file *dev, void __user *arg)
 {
-	struct epk_attach req;
+	struct epk_file req;
+	long ret;
 
-	if (copy_from_user(&req, arg, sizeof(req)))
+	/* Copied back first: a mapping that nobody is told of would stay. */
+	if (copy_from_user(&req, arg, sizeof(req)) || copy_to_user(arg, &req, sizeof(req)))
 		return -EFAULT;
-	return epk_attach(ctx, &req);
+	ret = epk_file_map(dev, &req);
+	if (!ret && copy_to_user(arg, &req, sizeof(req)))
+		ret = -EFAULT;
+	return ret;
 }
 
 static long epk_ioc_resume(void __user *arg)
@@ -402,8 +407,8 @@ static long epk_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return epk_ioc_resume(uarg);
 	case EPK_IOC_POPULATE:
 		return epk_ioc_populate(ctx, uarg);
-	case EPK_IOC_ATTACH:
-		return epk_ioc_attach(ctx, uarg);
+	case EPK_IOC_FILE:
+		return epk_ioc_file(file, uarg);
 	default:
 		return -ENOTTY;
 	}

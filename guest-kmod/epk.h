@@ -271,7 +271,6 @@ int epk_domains_move(struct epk_context *ctx, unsigned int num, struct epk_move 
 /* memory.c */
 int epk_mmap(struct file *file, struct vm_area_struct *vma);
 int epk_populate(struct mm_struct *mm, u64 addr, u64 len);
-int epk_attach(struct epk_context *ctx, const struct epk_attach *req);
 int epk_vma_mremap(struct vm_area_struct *vma);
 int epk_vma_insert_pfn(struct vm_area_struct *vma, unsigned long addr, unsigned long pfn);
 void epk_domain_unmap(struct epk_context *ctx, struct epk_domain *domain);
@@ -282,6 +281,9 @@ void epk_domain_rewrite(struct epk_context *ctx, struct epk_domain *domain);
 void epk_flush(struct mm_struct *mm);
 
 extern bool epk_debug_access;
+
+/* file.c */
+int epk_file_map(struct file *dev, struct epk_file *req);
 
 /* context.c */
 int epk_contexts_init(void);

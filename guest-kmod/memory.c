@@ -112,8 +112,6 @@ static void region_release(struct kref *ref)
 	list_del(&region->node);
 	mutex_unlock(&region->ctx->lock);
 	xa_destroy(&region->pages);
-	if (region->file)
-		fput(region->file);
 	kfree(region);
 }
 
@@ -138,10 +136,7 @@ static void domain_close(struct vm_area_struct *vma)
 	xa_for_each_range(&region->pages, index, page, vma_first_page(vma),
 			  vma_first_page(vma) + vma_pages(vma) - 1) {
 		xa_erase(&region->pages, index);
-		if (region->file)
-			put_page(page);
-		else
-			__free_page(page);
+		__free_page(page);
 		freed++;
 		cond_resched();
 	}
@@ -204,8 +199,7 @@ static int page_get(struct vm_area_struct *vma, unsigned long addr, unsigned lon
 	if (page)
 		return epk_ept_alias(region->ept, page_to_pfn(page), alias);
 
-	/* A file has all its pages from the start. */
-	page = region->file ? NULL : page_alloc(vma, addr, alias);
+	page = page_alloc(vma, addr, alias);
 	if (!page)
 		return -ENOMEM;
 	region_note_block(region, page);
@@ -332,7 +326,7 @@ static int domain_mmap(struct epk_context *ctx, struct vm_area_struct *vma)
 	struct epk_region *region;
 	int ret;
 
-	if (vma_first_page(vma) || vma_pages(vma) > REGION_PAGES)
+	if (vma->vm_pgoff & REGION_PAGE_MASK || vma_pages(vma) > REGION_PAGES)
 		return -EINVAL;
 	if (vma->vm_flags & VM_EXEC)
 		return -EACCES;
@@ -350,6 +344,7 @@ static int domain_mmap(struct epk_context *ctx, struct vm_area_struct *vma)
 	region->block = EPK_NO_BLOCK;
 	region->start = vma->vm_start;
 	region->end = vma->vm_end;
+	region->pgoff = vma->vm_pgoff;
 
 	mutex_lock(&ctx->lock);
 	domain = epk_domain_at(ctx, index);

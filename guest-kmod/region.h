@@ -23,11 +23,11 @@
  * @ctx: the context, kept by each VMA's file
  * @start: first address; VMAs do not move, see vma_in_place()
  * @end: the address behind it
+ * @pgoff: page offset of @start, in the device's numbers or in the file
  * @ept: the domain's EPT or EPK_EPT_NONE; changes under the mmap lock, held for
  *	writing
  * @dead: the domain was freed; changes likewise
  * @block: the one block of RAM that all its pages lie in, or one of the two below
- * @file: the file whose pages these are, or NULL; changes likewise
  * @pages: page index from @start -> page
  */
 struct epk_region {
@@ -36,10 +36,10 @@ struct epk_region {
 	struct epk_context *ctx;
 	unsigned long start;
 	unsigned long end;
+	pgoff_t pgoff;
 	u16 ept;
 	bool dead;
 	unsigned long block;
-	struct file *file;
 	struct xarray pages;
 };
 
@@ -61,7 +61,9 @@ static inline void region_note_block(struct epk_region *region, const struct pag
 
 static inline pgoff_t vma_first_page(const struct vm_area_struct *vma)
 {
-	return vma->vm_pgoff & REGION_PAGE_MASK;
+	const struct epk_region *region = vma->vm_private_data;
+
+	return vma->vm_pgoff - region->pgoff;
 }
 
 /*
@@ -79,5 +81,12 @@ static inline bool vma_in_place(const struct vm_area_struct *vma)
 int epk_region_map(struct vm_area_struct *vma, unsigned long start, unsigned long end);
 
 extern const struct vm_operations_struct epk_domain_vm_ops;
+extern const struct vm_operations_struct epk_file_vm_ops;
+
+/* Does it belong to a region, whatever is behind it? */
+static inline bool vma_has_region(const struct vm_area_struct *vma)
+{
+	return vma->vm_ops == &epk_domain_vm_ops || vma->vm_ops == &epk_file_vm_ops;
+}
 
 #endif /* EPK_REGION_H */

@@ -21,7 +21,7 @@ static struct vm_area_struct *region_vma(const struct epk_region *region, unsign
 		vma = find_vma(region->ctx->mm, addr);
 		if (!vma || vma->vm_start >= region->end)
 			break;
-		if (vma->vm_ops == &epk_domain_vm_ops && vma->vm_private_data == region)
+		if (vma_has_region(vma) && vma->vm_private_data == region)
 			return vma;
 	}
 	return NULL;

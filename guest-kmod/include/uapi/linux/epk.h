@@ -12,7 +12,7 @@
 #include <linux/types.h>
 
 #define EPK_DEVICE		"/dev/epk"
-#define EPK_ABI_VERSION		1
+#define EPK_ABI_VERSION		2
 
 /*
  * A domain ID is a positive int: an index into the domain table in the low
@@ -156,28 +156,39 @@ struct epk_range {
 };
 
 /**
- * struct epk_attach - argument of EPK_IOC_ATTACH
- * @addr: start of a mapping of a domain that has not been touched yet
- * @offset: byte in the file, on a page boundary
- * @fd: a memfd, open for reading and writing, with the seals F_SEAL_SHRINK and
- *	F_SEAL_FUTURE_WRITE
- * @flags: zero
+ * struct epk_file - argument of EPK_IOC_FILE
+ * @addr: in: hint, or the exact address with MAP_FIXED_NOREPLACE or MAP_FIXED;
+ *	out: where the mapping is
+ * @len: in: bytes; rounded up to whole pages
+ * @offset: in: byte in the file, on a page boundary
+ * @id: in: the domain
+ * @fd: in: an ordinary file on ext4 or tmpfs, a memfd among them, open for reading,
+ *	and for writing if @prot or a later mprotect() says so
+ * @prot: in: as for mmap(): PROT_READ, PROT_WRITE, both or neither
+ * @flags: in: 0, MAP_FIXED_NOREPLACE or MAP_FIXED
  *
- * The whole mapping shows the file from @offset on, in place of zeroed pages; so
- * do other domains that it is attached to, in this process and others.  The
- * seals keep its pages from going away under the domain, by ftruncate() or by
- * punching holes, and let nobody else write to it.  Files that cannot be sealed
- * cannot be attached.
+ * Maps a file into a domain, as mmap(MAP_SHARED) maps it into a process; @fd can be
+ * closed.  Everybody who has the file mapped, or reads it, sees the same.  msync() and
+ * fsync() write back what was written here.  What truncation or hole punching takes
+ * from the file leaves the mapping: SIGBUS behind the end of the file, zeros in a hole.
+ * The domain protects this mapping, not the file.
  *
- * Errors: EBADF; EACCES not open for both; EOPNOTSUPP no memfd; EPERM a seal
- * lacks, or F_SEAL_WRITE is there; EINVAL @offset, @flags, not the start of a whole
- * mapping of a domain with a place, or the file ends before it; EBUSY touched or
- * attached already; ENOSPC the window has no slot left; ENOMEM; EINTR.
+ * The pages count in epk_stats while they are mapped.  They can be reclaimed, so they
+ * do not count against RLIMIT_MEMLOCK.
+ *
+ * Errors: EBADF; EOPNOTSUPP another kind of file, or DAX; ENOENT no such domain; EINVAL
+ * a wrong @prot or @flags; and those of mmap(): EACCES not open for this @prot; EPERM a
+ * seal forbids it; EINVAL; EEXIST; ENOMEM; EINTR a fatal signal.
+ * A touch raises SIGBUS if the window has no slot left for the block of RAM that the
+ * page lies in.
  */
-struct epk_attach {
+struct epk_file {
 	__u64 addr;
+	__u64 len;
 	__u64 offset;
+	__s32 id;
 	__s32 fd;
+	__u32 prot;
 	__u32 flags;
 };
 
@@ -258,7 +269,7 @@ struct epk_resume {
 #define EPK_IOC_MOVE		_IOW('E', 0xe5, struct epk_moves)
 #define EPK_IOC_RESUME		_IOW('E', 0xe6, struct epk_resume)
 #define EPK_IOC_POPULATE	_IOW('E', 0xe7, struct epk_range)
-#define EPK_IOC_ATTACH		_IOW('E', 0xe8, struct epk_attach)
+#define EPK_IOC_FILE		_IOWR('E', 0xe8, struct epk_file)
 
 /*
  * Offsets for mmap(MAP_SHARED) of the device.  The table and the identity

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Domains over a file: its pages, from the page cache, mapped through the
+ * domain's window.
+ *
+ * Such a mapping has a file of ours, opened on the inode of the one that the caller
+ * gave.  So it is among the mappings of that inode, and all that happens to the
+ * file reaches it: truncation, hole punching, write-back, direct writes, reclaim.
+ * file_page.c answers.  What the filesystem does at a fault, it does here too.
+ */
+#include <linux/cred.h>
+#include <linux/fcntl.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/magic.h>
+#include <linux/mman.h>
+#include <linux/module.h>
+#include <linux/slab.h>
+
+#include "epk.h"
+#include "file.h"
+
+static void file_region_release(struct kref *ref)
+{
+	struct epk_region *region = container_of(ref, struct epk_region, ref);
+	struct epk_file_region *file = container_of(region, struct epk_file_region, region);
+
+	mutex_lock(&region->ctx->lock);
+	list_del(&region->node);
+	mutex_unlock(&region->ctx->lock);
+	mmu_interval_notifier_remove(&file->notifier);
+	xa_destroy(&region->pages);
+	kfree(file);
+}
+
+static void file_open(struct vm_area_struct *vma)
+{
+	struct epk_region *region = vma->vm_private_data;
+
+	kref_get(&region->ref);
+}
+
+/* The notifier has heard of the end of each page already. */
+static void file_close(struct vm_area_struct *vma)
+{
+	struct epk_region *region = vma->vm_private_data;
+
+	kref_put(&region->ref, file_region_release);
+}
+
+static int file_mprotect(struct vm_area_struct *vma, unsigned long start, unsigned long end,
+			 unsigned long newflags)
+{
+	return (newflags ^ vma->vm_flags) & ARCH_VM_PKEY_FLAGS ? -EACCES : 0;
+}
+
+/* With pfn_mkwrite, PTEs start read-only, and the filesystem hears of the first write. */
+const struct vm_operations_struct epk_file_vm_ops = {
+	.open = file_open,
+	.close = file_close,
+	.fault = epk_file_fault,
+	.pfn_mkwrite = epk_file_mkwrite,
+	.mprotect = file_mprotect,
+	.mremap = epk_vma_mremap,
+};
+
+/* Under the mmap lock, held for writing. */
+static int region_make(struct epk_context *ctx, int id, struct vm_area_struct *vma)
+{
+	struct epk_file_region *file = kzalloc(sizeof(*file), GFP_KERNEL_ACCOUNT);
+	struct epk_region *region = &file->region;
+	struct epk_domain *domain;
+	int ret;
+
+	if (!file)
+		return -ENOMEM;
+	kref_init(&region->ref);
+	xa_init(&region->pages);
+	region->ctx = ctx;
+	region->block = EPK_NO_BLOCK;
+	region->start = vma->vm_start;
+	region->end = vma->vm_end;
+	region->pgoff = vma->vm_pgoff;
+	file->lower = vma->vm_ops;
+	ret = mmu_interval_notifier_insert_locked(&file->notifier, ctx->mm, region->start,
+						  region->end - region->start,
+						  &epk_file_notifier_ops);
+	if (ret)
+		goto free;
+
+	mutex_lock(&ctx->lock);
+	domain = epk_domain_find(ctx, id);
+	if (domain) {
+		region->ept = domain->ept;
+		list_add(&region->node, &domain->regions);
+		epk_vm_flags_set(vma, (unsigned long)domain->pkey << VM_PKEY_SHIFT);
+	}
+	mutex_unlock(&ctx->lock);
+	if (!domain) {
+		mmu_interval_notifier_remove(&file->notifier);
+		ret = -ENOENT;
+		goto free;
+	}
+	vma->vm_private_data = region;
+	return 0;
+
+free:
+	kfree(file);
+	return ret;
+}
+
+static int backing_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	struct epk_backing *backing = file->private_data;
+	struct epk_context *ctx = backing->dev->private_data;
+	int ret;
+
+	if (vma->vm_mm != ctx->mm)
+		return -EPERM;
+	if (!(vma->vm_flags & VM_MAYSHARE))
+		return -EINVAL;
+	if (vma->vm_flags & VM_EXEC)
+		return -EACCES;
+	/* Seals, and whatever else the filesystem minds. */
+	ret = call_mmap(backing->lower, vma);
+	if (ret)
+		return ret;
+	if (!vma->vm_ops || !vma->vm_ops->fault)
+		return -EOPNOTSUPP;
+	ret = region_make(ctx, backing->id, vma);
+	if (ret)
+		return ret;
+
+	epk_vm_flags_set(vma, VM_PFNMAP | VM_IO | VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP);
+	epk_vm_flags_clear(vma, VM_MAYEXEC);
+	vma->vm_ops = &epk_file_vm_ops;
+	return 0;
+}
+
+/* For msync(): the error of a failed write-back is told once, as for the caller's file. */
+static int backing_fsync(struct file *file, loff_t start, loff_t end, int datasync)
+{
+	struct epk_backing *backing = file->private_data;
+
+	return vfs_fsync_range(backing->lower, start, end, datasync);
+}
+
+static int backing_release(struct inode *inode, struct file *file)
+{
+	struct epk_backing *backing = file->private_data;
+
+	file->private_data = backing->lower_private;
+	if (backing->lower->f_op->release)
+		backing->lower->f_op->release(inode, file);
+	fput(backing->lower);
+	fput(backing->dev);
+	kfree(backing);
+	return 0;
+}
+
+static const struct file_operations backing_fops = {
+	.owner = THIS_MODULE,
+	.llseek = noop_llseek,
+	.mmap = backing_mmap,
+	.fsync = backing_fsync,
+	.release = backing_release,
+};
+
+/*
+ * Filesystems whose faults want nothing of the VMA but its file and its flags, and
+ * nothing of a regular file's private data.
+ */
+static int lower_check(const struct file *file)
+{
+	const struct inode *inode = file_inode(file);
+
+	if (!S_ISREG(inode->i_mode) || IS_DAX(inode) || !file->f_op->mmap ||
+	    file->f_mapping != inode->i_mapping)
+		return -EOPNOTSUPP;
+	switch (inode->i_sb->s_magic) {
+	case EXT4_SUPER_MAGIC:
+	case TMPFS_MAGIC:
+		return 0;
+	default:
+		return -EOPNOTSUPP;
+	}
+}
+
+/* A file of ours on the inode of @lower, with the same rights. */
+static struct file *backing_open(struct file *dev, struct file *lower, int id)
+{
+	struct epk_backing *backing = kmalloc(sizeof(*backing), GFP_KERNEL_ACCOUNT);
+	struct file *file;
+
+	if (!backing)
+		return ERR_PTR(-ENOMEM);
+	file = dentry_open(&lower->f_path, lower->f_flags & (O_ACCMODE | O_LARGEFILE | O_NOATIME),
+			   current_cred());
+	if (IS_ERR(file)) {
+		kfree(backing);
+		return file;
+	}
+	backing->dev = get_file(dev);
+	backing->lower = get_file(lower);
+	backing->lower_private = file->private_data;
+	backing->id = id;
+	file->private_data = backing;
+	__module_get(THIS_MODULE);
+	replace_fops(file, &backing_fops);
+	return file;
+}
+
+/**
+ * epk_file_map() - map a file into a domain
+ * @dev: the open /dev/epk of current->mm
+ * @req: what and where; on success, @req->addr tells where
+ *
+ * Return: 0, or see struct epk_file.
+ */
+int epk_file_map(struct file *dev, struct epk_file *req)
+{
+	struct file *lower, *file;
+	unsigned long addr;
+	int ret;
+
+	if (req->flags & ~(MAP_FIXED | MAP_FIXED_NOREPLACE) ||
+	    req->prot & ~(PROT_READ | PROT_WRITE))
+		return -EINVAL;
+	lower = fget(req->fd);
+	if (!lower)
+		return -EBADF;
+	ret = lower_check(lower);
+	if (ret)
+		goto out;
+	file = backing_open(dev, lower, req->id);
+	if (IS_ERR(file)) {
+		ret = PTR_ERR(file);
+		goto out;
+	}
+	addr = vm_mmap(file, req->addr, req->len, req->prot, MAP_SHARED | req->flags, req->offset);
+	if (IS_ERR_VALUE(addr))
+		ret = addr;
+	else
+		req->addr = addr;
+	fput(file);
+out:
+	fput(lower);
+	return ret;
+}

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The pages of domains over a file.
+ *
+ * The kernel finds the mappings of a page by its inode, but not the PTEs that hold
+ * an alias.  So it is told by the page's map count that there are any, tells in turn
+ * which addresses are about to lose the page or to be written back, through the MMU
+ * notifier, and the PTEs go then.  A region has a page, its reference and its
+ * map count exactly as long as it has a PTE for it.
+ */
+#include <linux/mmu_notifier.h>
+#include <linux/pagemap.h>
+#include <linux/rmap.h>
+#include <linux/swap.h>
+#include <linux/vmstat.h>
+#include <linux/writeback.h>
+
+#include "epk.h"
+#include "file.h"
+#include "map_count.h"
+#include "trace.h"
+
+static int pte_zap(pte_t *pte, unsigned long addr, void *data)
+{
+	ptep_get_and_clear(data, addr, pte);
+	return 0;
+}
+
+static void page_drop(struct epk_region *region, unsigned long index)
+{
+	struct page *page;
+
+	/* Who finds the page gone must find its count lowered. */
+	xa_lock(&region->pages);
+	page = __xa_erase(&region->pages, index);
+	if (page)
+		page_map_count_dec(page);
+	xa_unlock(&region->pages);
+	if (!page)
+		return;
+	atomic_long_dec(&region->ctx->pages);
+	atomic_long_dec(&epk_counters.pages);
+	put_page(page);
+}
+
+/*
+ * What was mapped is mapped again when it is touched.  Page tables stay while this
+ * runs: the caller holds the mmap lock or the lock of the file's mappings, and no
+ * region has a page where it has no VMA any more.
+ */
+static bool file_invalidate(struct mmu_interval_notifier *notifier,
+			    const struct mmu_notifier_range *range, unsigned long seq)
+{
+	struct epk_region *region =
+		&container_of(notifier, struct epk_file_region, notifier)->region;
+	unsigned long start = max(range->start, region->start);
+	unsigned long last = min(range->end, region->end) - 1;
+	pgoff_t from = (start - region->start) >> PAGE_SHIFT;
+	pgoff_t to = (last - region->start) >> PAGE_SHIFT;
+	unsigned long index;
+	struct page *page;
+	bool found = false;
+
+	mmu_interval_set_seq(notifier, seq);
+	/* Pairs with the page table lock in pte_establish(): it sees that, or this the PTE. */
+	smp_mb();
+
+	xa_for_each_range(&region->pages, index, page, from, to) {
+		apply_to_existing_page_range(range->mm, region->start + (index << PAGE_SHIFT),
+					     PAGE_SIZE, pte_zap, range->mm);
+		found = true;
+	}
+	if (!found)
+		return true;
+	epk_flush(range->mm);
+	xa_for_each_range(&region->pages, index, page, from, to)
+		page_drop(region, index);
+	return true;
+}
+
+const struct mmu_interval_notifier_ops epk_file_notifier_ops = {
+	.invalidate = file_invalidate,
+};
+
+struct establish {
+	struct epk_file_region *file;
+	struct page *page;
+	pgoff_t index;
+	pte_t pte;
+	unsigned long seq;
+};
+
+/* Under the page table lock.  Does nothing if something happened to the page. */
+static int pte_establish(pte_t *pte, unsigned long addr, void *data)
+{
+	const struct establish *e = data;
+	struct epk_region *region = &e->file->region;
+
+	if (mmu_interval_read_retry(&e->file->notifier, e->seq))
+		return 0;
+	if (!pte_none(*pte)) {
+		if (pte_pfn(*pte) == pte_pfn(e->pte) && !pte_write(*pte))
+			set_pte_at(region->ctx->mm, addr, pte, e->pte);
+		return 0;
+	}
+	/* There is room; if it is gone again, this may fail. */
+	if (xa_err(xa_store(&region->pages, e->index, e->page, GFP_NOWAIT)))
+		return 0;
+	get_page(e->page);
+	page_map_count_inc(e->page);
+	atomic_long_inc(&region->ctx->pages);
+	atomic_long_inc(&epk_counters.pages);
+	set_pte_at(region->ctx->mm, addr, pte, e->pte);
+	return 0;
+}
+
+static int pte_nothing(pte_t *pte, unsigned long addr, void *data)
+{
+	return 0;
+}
+
+/*
+ * Ask the filesystem for a page that can be written to: blocks reserved, no
+ * write-back on its way.  VM_FAULT_LOCKED: it can, and is locked.
+ */
+static vm_fault_t page_mkwrite(struct vm_fault *vmf, struct page *page)
+{
+	const struct vm_operations_struct *lower = vma_file_region(vmf->vma)->lower;
+	struct address_space *mapping = vmf->vma->vm_file->f_mapping;
+	unsigned int flags = vmf->flags;
+	vm_fault_t ret;
+
+	if (IS_SWAPFILE(mapping->host))
+		return VM_FAULT_SIGBUS;
+	if (!lower->page_mkwrite)
+		return 0;
+	vmf->page = page;
+	vmf->flags = FAULT_FLAG_WRITE | FAULT_FLAG_MKWRITE;
+	ret = lower->page_mkwrite(vmf);
+	vmf->flags = flags;
+	vmf->page = NULL;
+	return ret & (VM_FAULT_ERROR | VM_FAULT_NOPAGE | VM_FAULT_LOCKED);
+}
+
+/* The page is locked, and the file's. */
+static void page_establish(struct vm_fault *vmf, struct page *page, unsigned long alias,
+			   unsigned long seq, bool write)
+{
+	struct vm_area_struct *vma = vmf->vma;
+	struct epk_file_region *file = vma_file_region(vma);
+	struct establish e = {
+		.file = file, .page = page, .seq = seq,
+		.index = (vmf->address - file->region.start) >> PAGE_SHIFT,
+		.pte = pte_mkspecial(pfn_pte(alias, vma->vm_page_prot)),
+	};
+
+	if (write)
+		e.pte = pte_mkdirty(pte_mkspecial(pfn_pte(alias, vm_get_page_prot(vma->vm_flags))));
+	apply_to_page_range(vma->vm_mm, vmf->address & PAGE_MASK, PAGE_SIZE, pte_establish, &e);
+}
+
+/* Nothing sleeps for memory while the page is locked: reclaim may wait for it. */
+static vm_fault_t page_prepare(struct vm_fault *vmf, struct page *page, unsigned long *alias)
+{
+	struct epk_region *region = vmf->vma->vm_private_data;
+	pgoff_t index = (vmf->address - region->start) >> PAGE_SHIFT;
+
+	/* Where the window has no room for its block, the page cannot be another. */
+	if (epk_ept_alias(region->ept, page_to_pfn(page), alias))
+		return VM_FAULT_SIGBUS;
+	region_note_block(region, page);
+	if (xa_reserve(&region->pages, index, GFP_KERNEL_ACCOUNT) ||
+	    apply_to_page_range(vmf->vma->vm_mm, vmf->address & PAGE_MASK, PAGE_SIZE, pte_nothing,
+				NULL))
+		return VM_FAULT_OOM;
+	return 0;
+}
+
+static vm_fault_t page_map(struct vm_fault *vmf, struct page *page, bool write)
+{
+	struct epk_file_region *file = vma_file_region(vmf->vma);
+	struct address_space *mapping = vmf->vma->vm_file->f_mapping;
+	unsigned long alias, seq;
+	vm_fault_t ret = page_prepare(vmf, page, &alias);
+	bool dirtied = false;
+
+	if (ret)
+		return ret;
+	/* From here on, what happens to the page undoes this. */
+	seq = mmu_interval_read_begin(&file->notifier);
+	if (write)
+		ret = page_mkwrite(vmf, page);
+	if (ret & (VM_FAULT_ERROR | VM_FAULT_NOPAGE))
+		return ret;
+	if (!(ret & VM_FAULT_LOCKED))
+		lock_page(page);
+	/* If it is not the file's any more, the next fault finds another. */
+	if (page_folio(page)->mapping == mapping) {
+		page_establish(vmf, page, alias, seq, write);
+		dirtied = write && set_page_dirty(page);
+		trace_epk_fault(vmf->address, file->region.ept, alias);
+		atomic_long_inc(&file->region.ctx->page_faults);
+	}
+	unlock_page(page);
+
+	if (write && !file->lower->page_mkwrite)
+		file_update_time(vmf->vma->vm_file);
+	if (dirtied || (write && file->lower->page_mkwrite))
+		balance_dirty_pages_ratelimited(mapping);
+	return VM_FAULT_NOPAGE;
+}
+
+/**
+ * epk_file_fault() - map a page of a file into its domain
+ * @vmf: of a VMA of an epk_file_region
+ */
+vm_fault_t epk_file_fault(struct vm_fault *vmf)
+{
+	struct epk_file_region *file = vma_file_region(vmf->vma);
+	bool write = vmf->flags & FAULT_FLAG_WRITE;
+	struct page *page;
+	vm_fault_t ret, mapped;
+
+	if (file->region.dead || !vma_in_place(vmf->vma))
+		return VM_FAULT_SIGBUS;
+	if (file->region.ept == EPK_EPT_NONE)
+		return VM_FAULT_SIGSEGV;
+
+	ret = file->lower->fault(vmf);
+	if (ret & (VM_FAULT_ERROR | VM_FAULT_NOPAGE | VM_FAULT_RETRY))
+		return ret;
+	page = vmf->page;
+	vmf->page = NULL;
+	if (ret & VM_FAULT_LOCKED)
+		unlock_page(page);
+	mapped = PageHWPoison(page) ? VM_FAULT_HWPOISON : page_map(vmf, page, write);
+	put_page(page);
+	return (ret & VM_FAULT_MAJOR) | mapped;
+}
+
+/**
+ * epk_file_mkwrite() - let a page be written to that is mapped read-only
+ * @vmf: of a VMA of an epk_file_region
+ */
+vm_fault_t epk_file_mkwrite(struct vm_fault *vmf)
+{
+	/* Its caller goes on with the mmap lock. */
+	vmf->flags &= ~FAULT_FLAG_ALLOW_RETRY;
+	return epk_file_fault(vmf);
+}
