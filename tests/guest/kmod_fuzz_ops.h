@@ -123,20 +123,25 @@ static int op_populate(struct thread *t)
 static int op_file(struct thread *t)
 {
 	char *area = FILE_AREAS + below(&t->dice, 4) * AREA_BYTES;
-	struct epk_attach arg = { .addr = (uintptr_t)area, .fd = t->process->memfd };
 	struct process *p = t->process;
-	uint64_t words[2] = { 0 };
+	uint64_t words[2] = { 0 }, stamp = FILE_STAMP;
 	int id = some_id(t), ret;
+	struct epk_file arg = {
+		.addr = (uintptr_t)area, .len = (1 + below(&t->dice, 4)) * PAGE, .id = id,
+		.fd = p->memfd, .prot = PROT_READ | PROT_WRITE, .flags = MAP_FIXED,
+	};
 
 	arg.offset = one_in(&t->dice, 20) ? odd(&t->dice) : below(&t->dice, 4) * PAGE;
 	if (one_in(&t->dice, 30))
-		arg.flags = odd(&t->dice);
+		arg.flags = odd(&t->dice) | MAP_FIXED;
 	if (one_in(&t->dice, 30))
 		arg.fd = below(&t->dice, 8);
-	if (one_in(&t->dice, 2))
-		mmap(area, (1 + below(&t->dice, 4)) * PAGE, PROT_READ | PROT_WRITE,
-		     MAP_SHARED | MAP_FIXED, p->dev.fd, EPK_MMAP_DOMAIN(id));
-	ret = call(t, EPK_IOC_ATTACH, &arg);
+	ret = call(t, EPK_IOC_FILE, &arg);
+	if (one_in(&t->dice, 4)) {
+		fallocate(p->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			  below(&t->dice, 4) * PAGE, 2 * PAGE);
+		pwrite(p->memfd, &stamp, sizeof(stamp), below(&t->dice, 4) * PAGE);
+	}
 	hold(t, id);
 	if (!try_read(area, words) && words[0] && words[0] != FILE_STAMP)
 		fail("no word of the file", words[0], area);

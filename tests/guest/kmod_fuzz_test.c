@@ -98,7 +98,7 @@ static void prepare(struct process *p)
 		page[i] = FILE_STAMP;
 	for (i = 0; i < 8; i++)
 		REQUIRE(write(p->memfd, page, PAGE) == PAGE);
-	REQUIRE(!fcntl(p->memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_FUTURE_WRITE));
+	REQUIRE(!fcntl(p->memfd, F_ADD_SEALS, F_SEAL_SHRINK));
 	p->zero_fd = open(ZEROES, O_RDONLY | O_CLOEXEC);
 	REQUIRE(p->zero_fd >= 0);
 	signal(SIGUSR1, handler);
