@@ -38,4 +38,5 @@ lintian --fail-on error,warning --profile debian --suppress-tags \
 for package in libepk1 libepk-dev epk-tools epk-dkms; do
 	ls "$work/${package}_${version}"_*.deb >/dev/null || fail "no $package"
 done
+rm -f "$out"/libepk*_*.deb "$out"/epk-*_*.deb
 cp -v "$work"/*.deb "$out/"
