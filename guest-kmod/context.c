@@ -372,6 +372,7 @@ static long epk_ioc_stats(struct epk_context *ctx, void __user *arg)
 		.moves = atomic_long_read(&ctx->moves),
 		.page_faults = atomic_long_read(&ctx->page_faults),
 		.revocations = atomic_long_read(&ctx->revocations),
+		.huge_faults = atomic_long_read(&ctx->huge_faults),
 	};
 
 	mutex_lock(&ctx->lock);
@@ -420,6 +421,8 @@ static const struct file_operations epk_fops = {
 	.release = epk_release,
 	.unlocked_ioctl = epk_ioctl,
 	.mmap = epk_mmap,
+	/* So that the memory of a domain that is large enough can come by 2 MiB. */
+	.get_unmapped_area = thp_get_unmapped_area,
 };
 
 static struct miscdevice epk_misc = {

@@ -141,7 +141,8 @@ struct epk_chunk {
  * @pages: pages of domain memory
  * @mapped: pages of address space that its domains have
  * @moves: changes of place so far
- * @page_faults: pages mapped by faults so far
+ * @page_faults: faults that mapped memory so far
+ * @huge_faults: of those, the ones that mapped 2 MiB
  * @revocations: keys of threads closed so far
  */
 struct epk_context {
@@ -171,6 +172,7 @@ struct epk_context {
 	atomic_long_t mapped;
 	atomic_long_t moves;
 	atomic_long_t page_faults;
+	atomic_long_t huge_faults;
 	atomic_long_t revocations;
 };
 
@@ -325,6 +327,7 @@ void epk_guards_exit(void);
 void epk_guards_get(void);
 void epk_guards_put(void);
 bool epk_guards_signals(void);
+bool epk_guards_walks(void);
 
 /* The bit of PKRU that denies all access by a key. */
 static inline u32 epk_pkru_deny(unsigned int pkey)

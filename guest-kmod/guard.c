@@ -2,7 +2,8 @@
 /*
  * Guards on system calls that know nothing of domains, by kprobes: pkey_free() of
  * a key that carries domains, after which pkey_alloc() would hand the key to
- * anybody; and sigreturn, which takes PKRU from user memory.
+ * anybody; sigreturn, which takes PKRU from user memory; and mbind(), which looks
+ * for a struct page where there is none.
  *
  * They are armed while a context is in use, and cost other programs nothing
  * before.  A kernel without kprobes has none; the log says so.
@@ -12,12 +13,14 @@
 #include <linux/kprobes.h>
 #include <linux/linkage.h>
 #include <linux/mutex.h>
+#include <linux/pagewalk.h>
 #include <linux/ptrace.h>
 
 #include <asm/ibt.h>
 #include <asm/pkru.h>
 
 #include "epk.h"
+#include "region.h"
 
 #ifdef CONFIG_KPROBES
 
@@ -78,10 +81,51 @@ static void after(struct kprobe *probe, struct pt_regs *regs, unsigned long flag
 {
 }
 
+#ifdef CONFIG_NUMA
+
+typedef int (*test_walk_fn)(unsigned long start, unsigned long end, struct mm_walk *walk);
+
+/* Marks a walk that numa_test_walk() has seen to, in a field that it does not use. */
+#define WALK_SEEN		((pgd_t *)&numa_test_walk)
+
+static test_walk_fn walk_entry;
+
+/*
+ * Of all walkers of page tables only mbind() with MPOL_MF_STRICT asks for the node
+ * of what a PMD maps although VM_PFNMAP says that there is no struct page.  So
+ * there is no PMD when it does: the pages come back by faults.
+ */
+static int numa_test_walk(unsigned long start, unsigned long end, struct mm_walk *walk)
+{
+	struct mm_walk seen = *walk;
+
+	zap_vma_ptes(walk->vma, start, end - start);
+	seen.pgd = WALK_SEEN;
+	return walk_entry(start, end, &seen);
+}
+
+static int numa_walk(struct kprobe *probe, struct pt_regs *regs)
+{
+	const struct mm_walk *walk = (const struct mm_walk *)regs->dx;
+	unsigned long addr = (unsigned long)probe->addr;
+
+	if (walk->vma->vm_ops != &epk_domain_vm_ops || walk->pgd == WALK_SEEN)
+		return 0;
+	/* The probe may lie behind the ENDBR that indirect calls want. */
+	if (is_endbr(*(u32 *)(addr - ENDBR_INSN_SIZE)))
+		addr -= ENDBR_INSN_SIZE;
+	walk_entry = (test_walk_fn)addr;
+	regs->ip = (unsigned long)numa_test_walk;
+	return 1;
+}
+
+#endif
+
 static struct guard {
 	struct kprobe probe;
 	const char *what;
 	bool registered;
+	bool armed;
 } guards[] = {
 	{ .probe = { .symbol_name = "restore_altstack", .pre_handler = sigreturn },
 	  .what = "sigreturn" },
@@ -90,6 +134,10 @@ static struct guard {
 	{ .probe = { .symbol_name = "__ia32_sys_pkey_free", .pre_handler = pkey_free_32,
 		     .post_handler = after } },
 	{ .probe = { .symbol_name = "compat_restore_altstack", .pre_handler = sigreturn } },
+#ifdef CONFIG_NUMA
+	{ .probe = { .symbol_name = "queue_pages_test_walk", .pre_handler = numa_walk,
+		     .post_handler = after }, .what = "mbind" },
+#endif
 };
 
 static DEFINE_MUTEX(guards_lock);
@@ -136,7 +184,8 @@ void epk_guards_get(void)
 	mutex_lock(&guards_lock);
 	if (!guards_users++) {
 		for (guard = guards; guard < guards + ARRAY_SIZE(guards); guard++) {
-			if (guard->registered && enable_kprobe(&guard->probe))
+			guard->armed = guard->registered && !enable_kprobe(&guard->probe);
+			if (guard->registered && !guard->armed)
 				pr_warn("%s stays unguarded\n", guard->probe.symbol_name);
 		}
 	}
@@ -168,6 +217,18 @@ bool epk_guards_signals(void)
 	return guards[0].registered;
 }
 
+/**
+ * epk_guards_walks() - can all walkers of page tables bear PMDs of domains
+ */
+bool epk_guards_walks(void)
+{
+#ifdef CONFIG_NUMA
+	return READ_ONCE(guards[ARRAY_SIZE(guards) - 1].armed);
+#else
+	return true;
+#endif
+}
+
 #else /* !CONFIG_KPROBES */
 
 void epk_guards_init(void)
@@ -190,6 +251,11 @@ void epk_guards_put(void)
 bool epk_guards_signals(void)
 {
 	return false;
+}
+
+bool epk_guards_walks(void)
+{
+	return !IS_ENABLED(CONFIG_NUMA);
 }
 
 #endif /* CONFIG_KPROBES */

@@ -196,6 +196,8 @@ static int page_get(struct vm_area_struct *vma, unsigned long addr, unsigned lon
 	pgoff_t index = (addr - region->start) >> PAGE_SHIFT;
 	struct page *page = xa_load(&region->pages, index), *old;
 
+	if (!page && region->huge && epk_huge_fill(vma, addr))
+		page = xa_load(&region->pages, index);
 	if (page)
 		return epk_ept_alias(region->ept, page_to_pfn(page), alias);
 
@@ -226,7 +228,9 @@ static vm_fault_t domain_fault(struct vm_fault *vmf)
 
 	if (page_get(vmf->vma, vmf->address & PAGE_MASK, &alias))
 		return VM_FAULT_SIGBUS;
-	if (epk_vma_insert_pfn(vmf->vma, vmf->address, alias))
+	if (region->huge && epk_huge_map(vmf->vma, vmf->address, vmf->pmd, alias))
+		atomic_long_inc(&region->ctx->huge_faults);
+	else if (epk_vma_insert_pfn(vmf->vma, vmf->address, alias))
 		return VM_FAULT_OOM;
 	trace_epk_fault(vmf->address, region->ept, alias);
 	atomic_long_inc(&region->ctx->page_faults);
@@ -345,6 +349,7 @@ static int domain_mmap(struct epk_context *ctx, struct vm_area_struct *vma)
 	region->start = vma->vm_start;
 	region->end = vma->vm_end;
 	region->pgoff = vma->vm_pgoff;
+	region->huge = epk_huge_may(vma);
 
 	mutex_lock(&ctx->lock);
 	domain = epk_domain_at(ctx, index);

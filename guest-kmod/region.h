@@ -27,6 +27,7 @@
  * @ept: the domain's EPT or EPK_EPT_NONE; changes under the mmap lock, held for
  *	writing
  * @dead: the domain was freed; changes likewise
+ * @huge: it may have memory by 2 MiB
  * @block: the one block of RAM that all its pages lie in, or one of the two below
  * @pages: page index from @start -> page
  */
@@ -39,6 +40,7 @@ struct epk_region {
 	pgoff_t pgoff;
 	u16 ept;
 	bool dead;
+	bool huge;
 	unsigned long block;
 	struct xarray pages;
 };
@@ -88,5 +90,47 @@ static inline bool vma_has_region(const struct vm_area_struct *vma)
 {
 	return vma->vm_ops == &epk_domain_vm_ops || vma->vm_ops == &epk_file_vm_ops;
 }
+
+/* A PMD without struct page behind it needs one of these bits. */
+#if defined(CONFIG_TRANSPARENT_HUGEPAGE) &&					\
+	(defined(CONFIG_ARCH_HAS_PTE_DEVMAP) || defined(CONFIG_ARCH_SUPPORTS_PMD_PFNMAP))
+#define EPK_HUGE
+#endif
+
+/* huge.c */
+#ifdef EPK_HUGE
+bool epk_huge_may(struct vm_area_struct *vma);
+bool epk_huge_fill(struct vm_area_struct *vma, unsigned long addr);
+bool epk_huge_map(struct vm_area_struct *vma, unsigned long addr, pmd_t *pmd,
+		  unsigned long alias);
+bool epk_huge_remap(struct vm_area_struct *vma, unsigned long addr);
+bool epk_huge_rewrite(struct vm_area_struct *vma, unsigned long addr);
+#else
+static inline bool epk_huge_may(struct vm_area_struct *vma)
+{
+	return false;
+}
+
+static inline bool epk_huge_fill(struct vm_area_struct *vma, unsigned long addr)
+{
+	return false;
+}
+
+static inline bool epk_huge_map(struct vm_area_struct *vma, unsigned long addr, pmd_t *pmd,
+				unsigned long alias)
+{
+	return false;
+}
+
+static inline bool epk_huge_remap(struct vm_area_struct *vma, unsigned long addr)
+{
+	return false;
+}
+
+static inline bool epk_huge_rewrite(struct vm_area_struct *vma, unsigned long addr)
+{
+	return false;
+}
+#endif
 
 #endif /* EPK_REGION_H */

@@ -109,6 +109,13 @@ bool epk_domain_fits(struct epk_domain *domain, unsigned int ept)
 	return true;
 }
 
+/* A PMD or PTEs may map what lies up to here. */
+static unsigned long map_unit_end(const struct epk_region *region, unsigned long addr,
+				  unsigned long end)
+{
+	return region->huge ? pmd_addr_end(addr, end) : end;
+}
+
 struct remap {
 	struct epk_region *region;
 	struct mm_struct *mm;
@@ -130,7 +137,7 @@ static int pte_remap(pte_t *pte, unsigned long addr, void *data)
 }
 
 /**
- * epk_region_map() - write PTEs for the pages that a region has
+ * epk_region_map() - map the pages that a region has
  * @vma: one of its VMAs
  * @start: first address in it
  * @end: the address behind the last
@@ -142,8 +149,16 @@ int epk_region_map(struct vm_area_struct *vma, unsigned long start, unsigned lon
 	struct remap remap = {
 		.region = vma->vm_private_data, .mm = vma->vm_mm, .prot = vma->vm_page_prot,
 	};
+	unsigned long next;
+	int ret = 0;
 
-	return apply_to_page_range(vma->vm_mm, start, end - start, pte_remap, &remap);
+	for (; start < end && !ret; start = next) {
+		next = map_unit_end(remap.region, start, end);
+		if (!epk_huge_remap(vma, start))
+			ret = apply_to_page_range(vma->vm_mm, start, next - start, pte_remap,
+						  &remap);
+	}
+	return ret;
 }
 
 static void vma_set_pkey(struct vm_area_struct *vma, u8 pkey)
@@ -229,6 +244,18 @@ static int pte_rewrite(pte_t *pte, unsigned long addr, void *data)
 	return 0;
 }
 
+static void vma_rewrite(struct vm_area_struct *vma, struct rewrite *rewrite)
+{
+	unsigned long addr, next;
+
+	for (addr = vma->vm_start; addr < vma->vm_end; addr = next) {
+		next = map_unit_end(rewrite->region, addr, vma->vm_end);
+		if (!epk_huge_rewrite(vma, addr))
+			apply_to_existing_page_range(rewrite->mm, addr, next - addr, pte_rewrite,
+						     rewrite);
+	}
+}
+
 /**
  * epk_domain_rewrite() - let the PTEs of a domain say its new place
  * @ctx: the context, locked, and its mm locked for writing
@@ -254,9 +281,7 @@ void epk_domain_rewrite(struct epk_context *ctx, struct epk_domain *domain)
 			vma_set_pkey(vma, domain->pkey);
 			rewrite.prot = vma->vm_page_prot;
 			if (!xa_empty(&region->pages))
-				apply_to_existing_page_range(ctx->mm, vma->vm_start,
-							     vma->vm_end - vma->vm_start,
-							     pte_rewrite, &rewrite);
+				vma_rewrite(vma, &rewrite);
 			cond_resched();
 		}
 	}

@@ -206,8 +206,9 @@ struct epk_file {
  *	back to EPT 0 (and, if registered, into its EPT when it came back)
  * @evicted: of @domains, those that have no place now
  * @moves: changes of place so far, evictions and readmissions included
- * @page_faults: pages of domain memory mapped by a fault so far
+ * @page_faults: faults that mapped domain memory so far
  * @revocations: see EPK_ENTRY_REVOCATIONS()
+ * @huge_faults: of @page_faults, those that mapped 2 MiB at once
  * @rsvd: zero
  */
 struct epk_stats {
@@ -224,7 +225,8 @@ struct epk_stats {
 	__u64 moves;
 	__u64 page_faults;
 	__u64 revocations;
-	__u64 rsvd[3];
+	__u64 huge_faults;
+	__u64 rsvd[2];
 };
 
 /*

@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Domain memory by 2 MiB.
+ *
+ * Where a mapping has all of an aligned range of 2 MiB and no page in it yet, the
+ * first touch gives it 512 pages that lie side by side, and one PMD maps them.
+ * They are as many ordinary pages all the same, each in the region and freed by
+ * itself: where a VMA is cut or a part of it changes, the kernel drops the PMD, and
+ * the pages come back by PTEs.  Nothing fails for want of 2 MiB.
+ *
+ * The first page of such a range is marked.  While a VMA has all of a range, its
+ * pages do not go away: it has none, or pages and a mark, or pages and no mark.  So
+ * whoever has seen a page there knows whether a PMD or PTEs are to map it, and
+ * nobody makes a page table where another thread sets the PMD.
+ *
+ * Kernels have ways of their own to tell a PMD without struct page from others, and
+ * there are walkers of page tables that know none of them: see epk_guards_walks().
+ */
+#include <linux/mm.h>
+#include <linux/mempolicy.h>
+#include <linux/moduleparam.h>
+#include <linux/sched.h>
+#include <linux/sched/coredump.h>
+#include <linux/string.h>
+
+#include "epk.h"
+#include "region.h"
+
+#ifdef EPK_HUGE
+
+#define HUGE_MARK	XA_MARK_0
+
+/* At once or not at all: 4 KiB will do.  Zeroed and charged as those are. */
+#define HUGE_GFP	((GFP_KERNEL_ACCOUNT | __GFP_ZERO | __GFP_NOMEMALLOC | __GFP_NOWARN) & \
+			 ~__GFP_RECLAIM)
+
+enum huge_policy { HUGE_ALWAYS, HUGE_MADVISE, HUGE_NEVER };
+
+static const char *const policies[] = { "always", "madvise", "never" };
+static int policy = HUGE_ALWAYS;
+
+static int policy_set(const char *value, const struct kernel_param *kp)
+{
+	int ret = sysfs_match_string(policies, value);
+
+	if (ret < 0)
+		return ret;
+	WRITE_ONCE(policy, ret);
+	return 0;
+}
+
+static int policy_get(char *buffer, const struct kernel_param *kp)
+{
+	return sprintf(buffer, "%s\n", policies[policy]);
+}
+
+static const struct kernel_param_ops policy_ops = {
+	.set = policy_set,
+	.get = policy_get,
+};
+/* No module can read the switch of that name below /sys/kernel/mm. */
+module_param_cb(transparent_hugepage, &policy_ops, NULL, 0644);
+MODULE_PARM_DESC(transparent_hugepage,
+		 "domain memory by 2 MiB: always (default), madvise, never; MADV_NOHUGEPAGE and PR_SET_THP_DISABLE count as well");
+
+/**
+ * epk_huge_may() - may a new mapping have its memory by 2 MiB at all
+ * @vma: the mapping
+ */
+bool epk_huge_may(struct vm_area_struct *vma)
+{
+	return IS_ALIGNED(vma->vm_start, PMD_SIZE) && vma_pages(vma) >= HPAGE_PMD_NR &&
+	       boot_cpu_has(X86_FEATURE_PSE) && epk_guards_walks();
+}
+
+/* Is it wanted here?  What mbind() was called on takes its pages one by one. */
+static bool is_wanted(struct vm_area_struct *vma)
+{
+	int now = READ_ONCE(policy);
+
+	if (now == HUGE_NEVER || (now == HUGE_MADVISE && !(vma->vm_flags & VM_HUGEPAGE)))
+		return false;
+	return !(vma->vm_flags & VM_NOHUGEPAGE) && !vma_policy(vma) &&
+	       !test_bit(MMF_DISABLE_THP, &vma->vm_mm->flags);
+}
+
+/* Does the VMA have all of the 2 MiB around an address? */
+static bool has_range(const struct vm_area_struct *vma, unsigned long addr)
+{
+	unsigned long start = addr & PMD_MASK;
+
+	return start >= vma->vm_start && vma->vm_end - start >= PMD_SIZE;
+}
+
+static pgoff_t first_index(const struct epk_region *region, unsigned long addr)
+{
+	return ((addr & PMD_MASK) - region->start) >> PAGE_SHIFT;
+}
+
+/* All or none: another thread sees the mark if it takes the lock after it saw a page. */
+static bool pages_store(struct epk_region *region, pgoff_t first, struct page *page)
+{
+	XA_STATE_ORDER(xas, &region->pages, first, HPAGE_PMD_ORDER);
+	unsigned int i;
+	bool done;
+
+	do {
+		XA_STATE(taken, &region->pages, first);
+
+		xas_lock(&xas);
+		done = !xas_find(&taken, first + HPAGE_PMD_NR - 1);
+		if (done) {
+			xas_create_range(&xas);
+			done = !xas_error(&xas);
+		}
+		if (done) {
+			for (i = 0; i < HPAGE_PMD_NR; i++) {
+				xas_store(&xas, page + i);
+				xas_next(&xas);
+			}
+			__xa_set_mark(&region->pages, first, HUGE_MARK);
+		}
+		xas_unlock(&xas);
+	} while (xas_nomem(&xas, GFP_KERNEL_ACCOUNT));
+	return done;
+}
+
+/**
+ * epk_huge_fill() - give the 2 MiB around an address their pages at once
+ * @vma: a VMA of a domain, in place; the mmap lock is held
+ * @addr: an address in it
+ *
+ * Return: false if that is not possible or not wanted.
+ */
+bool epk_huge_fill(struct vm_area_struct *vma, unsigned long addr)
+{
+	struct epk_region *region = vma->vm_private_data;
+	pgoff_t first = first_index(region, addr), index = first;
+	unsigned long alias;
+	struct page *page;
+	unsigned int i;
+
+	if (!region->huge || !has_range(vma, addr) || !is_wanted(vma) ||
+	    xa_find(&region->pages, &index, first + HPAGE_PMD_NR - 1, XA_PRESENT))
+		return false;
+	page = alloc_pages(HUGE_GFP, HPAGE_PMD_ORDER);
+	if (!page)
+		return false;
+	if (epk_ept_alias(region->ept, page_to_pfn(page), &alias)) {
+		__free_pages(page, HPAGE_PMD_ORDER);
+		return false;
+	}
+	split_page(page, HPAGE_PMD_ORDER);
+	region_note_block(region, page);
+	if (pages_store(region, first, page)) {
+		atomic_long_add(HPAGE_PMD_NR, &region->ctx->pages);
+		atomic_long_add(HPAGE_PMD_NR, &epk_counters.pages);
+		return true;
+	}
+	for (i = 0; i < HPAGE_PMD_NR; i++)
+		__free_page(page + i);
+	return false;
+}
+
+/* Is a PMD to map this address?  There is a page. */
+static bool is_huge(struct vm_area_struct *vma, unsigned long addr)
+{
+	struct epk_region *region = vma->vm_private_data;
+	bool marked;
+
+	if (!region->huge || !has_range(vma, addr))
+		return false;
+	xa_lock(&region->pages);
+	marked = xa_get_mark(&region->pages, first_index(region, addr), HUGE_MARK);
+	xa_unlock(&region->pages);
+	return marked;
+}
+
+/* @alias: of any page of the range */
+static pmd_t huge_pmd(const struct vm_area_struct *vma, unsigned long alias)
+{
+	pmd_t pmd = pmd_mkhuge(pfn_pmd(ALIGN_DOWN(alias, HPAGE_PMD_NR), vma->vm_page_prot));
+
+#ifdef CONFIG_ARCH_SUPPORTS_PMD_PFNMAP
+	return pmd_mkspecial(pmd);
+#else
+	/* With this get_user_pages_fast() looks for a pagemap first, and finds none. */
+	return pmd_mkdevmap(pmd);
+#endif
+}
+
+/**
+ * epk_huge_map() - map 2 MiB at a fault
+ * @vma: a VMA of a domain, in place; the mmap lock is held
+ * @addr: an address in it for which there is a page
+ * @pmd: its entry in the page tables
+ * @alias: where the EPT's window shows that page
+ *
+ * Return: false if PTEs are to map it.
+ */
+bool epk_huge_map(struct vm_area_struct *vma, unsigned long addr, pmd_t *pmd,
+		  unsigned long alias)
+{
+	spinlock_t *lock;
+	bool mapped;
+
+	if (!is_huge(vma, addr))
+		return false;
+	lock = pmd_lock(vma->vm_mm, pmd);
+	if (pmd_none(*pmd))
+		set_pmd_at(vma->vm_mm, addr & PMD_MASK, pmd, huge_pmd(vma, alias));
+	/* Else a page table has been left here. */
+	mapped = pmd_leaf(*pmd);
+	spin_unlock(lock);
+	return mapped;
+}
+
+/* Page tables that are there stay while the mmap lock is held. */
+static pmd_t *pmd_find(struct mm_struct *mm, unsigned long addr)
+{
+	pgd_t *pgd = pgd_offset(mm, addr);
+	p4d_t *p4d;
+	pud_t *pud;
+
+	if (pgd_none(*pgd))
+		return NULL;
+	p4d = p4d_offset(pgd, addr);
+	if (p4d_none(*p4d))
+		return NULL;
+	pud = pud_offset(p4d, addr);
+	return pud_none(*pud) ? NULL : pmd_offset(pud, addr);
+}
+
+static struct page *page_at(struct vm_area_struct *vma, unsigned long addr)
+{
+	struct epk_region *region = vma->vm_private_data;
+
+	return xa_load(&region->pages, first_index(region, addr));
+}
+
+/**
+ * epk_huge_remap() - map 2 MiB outside a fault, as far as the page tables reach
+ * @vma: a VMA of a domain, in place; the mmap lock is held
+ * @addr: an address in it for which there is a page, or no other thread
+ *
+ * Return: false if PTEs are to map it; else it is mapped now, or when it is touched.
+ */
+bool epk_huge_remap(struct vm_area_struct *vma, unsigned long addr)
+{
+	struct epk_region *region = vma->vm_private_data;
+	unsigned long alias;
+	pmd_t *pmd;
+
+	if (!is_huge(vma, addr))
+		return false;
+	pmd = pmd_find(vma->vm_mm, addr);
+	if (!pmd || epk_ept_alias_known(region->ept, page_to_pfn(page_at(vma, addr)), &alias))
+		return true;
+	return epk_huge_map(vma, addr, pmd, alias);
+}
+
+/**
+ * epk_huge_rewrite() - let a PMD say the new place of its pages
+ * @vma: a VMA of a domain, in place; the mmap lock is held for writing
+ * @addr: an address in it
+ *
+ * Return: false if no PMD maps it.
+ */
+bool epk_huge_rewrite(struct vm_area_struct *vma, unsigned long addr)
+{
+	struct epk_region *region = vma->vm_private_data;
+	pmd_t *pmd = is_huge(vma, addr) ? pmd_find(vma->vm_mm, addr) : NULL;
+	unsigned long alias;
+	spinlock_t *lock;
+	bool mapped;
+
+	if (!pmd)
+		return false;
+	lock = pmd_lock(vma->vm_mm, pmd);
+	mapped = pmd_leaf(*pmd);
+	if (mapped && !WARN_ON_ONCE(epk_ept_alias_known(region->ept,
+							page_to_pfn(page_at(vma, addr)), &alias)))
+		set_pmd_at(vma->vm_mm, addr & PMD_MASK, pmd, huge_pmd(vma, alias));
+	else if (mapped)
+		pmd_clear(pmd);
+	spin_unlock(lock);
+	return mapped;
+}
+
+#endif /* EPK_HUGE */
