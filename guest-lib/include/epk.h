@@ -143,6 +143,8 @@ int domain_munmap(void *addr, size_t len);
  * -EMFILE: the thread holds EPK_MAX_HELD domains;
  * -EAGAIN: threads hold as many domains as there are places for (backend "mpk":
  *	keys);
+ * -EDEADLK: in a signal handler that interrupted a call of the library: the domain
+ *	has no place, and what gives it one was interrupted;
  * -ENOMEM: no memory for a thread's first call, or (backend "mpk") to split a
  *	mapping;
  * -EIO: the EPT did not stay the one that was chosen; no right is left open.

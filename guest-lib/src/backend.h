@@ -20,7 +20,8 @@ struct epk_fault;
  * @thread_start: gets the calling thread ready for its first begin; may be NULL
  * @thread_stop: drops whatever the calling thread holds
  * @adopt: notes the right to @held, which the gates gave and which is on the
- *	thread's list now, if the thread has it; may be NULL
+ *	thread's list now, if the thread has it; may be NULL.  False: it has not, or
+ *	in a signal handler, not at the moment
  * @begin: notes the right to @held, which is on the thread's list already
  * @end: forgets the right to slot @slot, and takes it off the list
  * @settle: the list is as it should be: gives the thread the rights to that.
@@ -44,7 +45,7 @@ struct epk_backend {
 	bool populates;
 	int (*thread_start)(struct epk_thread *t);
 	void (*thread_stop)(struct epk_thread *t);
-	void (*adopt)(struct epk_thread *t, const struct epk_held *held);
+	bool (*adopt)(struct epk_thread *t, const struct epk_held *held);
 	int (*begin)(struct epk_thread *t, struct epk_held *held);
 	int (*end)(struct epk_thread *t, unsigned int slot);
 	int (*settle)(struct epk_thread *t, bool alone);

@@ -24,6 +24,7 @@ static const struct {
 	{ EMFILE, "the thread holds as many domains as it can, or too many files are open" },
 	{ ENFILE, "too many files are open in the system" },
 	{ EAGAIN, "threads hold as many domains as there are places or keys for" },
+	{ EDEADLK, "a signal handler asks for what the call that it interrupted is at work on" },
 	{ ENOSPC, "no room for more domains, or no protection key is free" },
 	{ ENOMEM, "out of memory, address space, mappings or RLIMIT_MEMLOCK" },
 	{ ENODEV, "the machine lacks what the backend needs" },

@@ -70,13 +70,11 @@ static uint64_t hash(const greg_t *gregs)
 
 static int domain_at(uintptr_t addr)
 {
-	int id;
+	int busy = pthread_mutex_lock(&epk_lock);
+	int id = epk_mapping_at(addr);
 
-	/* Fails if this very thread has it, which then is a bug of ours: no deadlock. */
-	if (pthread_mutex_lock(&epk_lock))
-		return 0;
-	id = epk_mapping_at(addr);
-	pthread_mutex_unlock(&epk_lock);
+	if (!busy)
+		pthread_mutex_unlock(&epk_lock);
 	return id;
 }
 
@@ -186,8 +184,16 @@ int epk_fault_setup(void)
 /* A thread begins to hold domains of several EPTs: it needs the handler. */
 void epk_fault_arm(void)
 {
-	if (epk_now.handle_faults && !pthread_mutex_lock(&epk_lock)) {
-		install();
+	sigset_t old;
+	int busy;
+
+	if (!epk_now.handle_faults)
+		return;
+	epk_signals_block(&old);
+	busy = pthread_mutex_lock(&epk_lock);
+	/* Whom this thread's handler interrupted with the lock is not in here. */
+	install();
+	if (!busy)
 		pthread_mutex_unlock(&epk_lock);
-	}
+	epk_signals_restore(&old);
 }

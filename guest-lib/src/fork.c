@@ -33,7 +33,7 @@ static void child(void)
 		epk_registry_inherit();
 	}
 	/* Its owner has another thread ID now. */
-	epk_lock = (pthread_mutex_t)PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP;
+	epk_lock_init();
 }
 
 int epk_fork_setup(void)

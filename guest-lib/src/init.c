@@ -12,8 +12,6 @@ union epk_state_page epk_state_page __attribute__((aligned(EPK_PAGE_SIZE))) = {
 	.state = { .gate_table = epk_no_table, .table = epk_no_table, .fd = -1 },
 };
 
-pthread_mutex_t epk_lock = PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP;
-
 /* In the order of preference; those behind "none" have to be asked for. */
 static const struct epk_backend *const backends[] = {
 	&epk_backend_epk,

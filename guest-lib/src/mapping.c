@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
  * A balanced tree by address (tsearch(3)) finds the mapping of a byte; a list
- * per domain finds the mappings of a domain.
+ * per domain finds the mappings of a domain.  A fault in a signal handler may look
+ * for one whatever was interrupted, so changes are made with signals blocked.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -41,7 +42,7 @@ int epk_mapping_at(uintptr_t addr)
 	return map ? map->id : 0;
 }
 
-int epk_mapping_insert(struct epk_mapping *map)
+static int insert(struct epk_mapping *map)
 {
 	struct epk_domain *dom = epk_registry_at(EPK_ID_INDEX(map->id));
 
@@ -55,8 +56,19 @@ int epk_mapping_insert(struct epk_mapping *map)
 	return 0;
 }
 
+int epk_mapping_insert(struct epk_mapping *map)
+{
+	sigset_t old;
+	int err;
+
+	epk_signals_block(&old);
+	err = insert(map);
+	epk_signals_restore(&old);
+	return err;
+}
+
 /* Frees @map. */
-void epk_mapping_delete(struct epk_mapping *map)
+static void delete(struct epk_mapping *map)
 {
 	tdelete(map, &root, compare);
 	*map->link = map->next;
@@ -78,7 +90,7 @@ static int split(uintptr_t at)
 	*right = *left;
 	right->start = at;
 	left->end = at;
-	if (epk_mapping_insert(right)) {
+	if (insert(right)) {
 		left->end = right->end;
 		free(right);
 		return -ENOMEM;
@@ -91,7 +103,7 @@ static void join(uintptr_t at)
 	struct epk_mapping *left = find(at - 1), *right = find(at);
 	uintptr_t end = right->end;
 
-	epk_mapping_delete(right);
+	delete(right);
 	left->end = end;
 }
 
@@ -107,7 +119,7 @@ static bool covered(uintptr_t start, uintptr_t end)
 	return true;
 }
 
-int epk_mapping_unmap(uintptr_t start, uintptr_t end, int (*unmap)(void *addr, size_t len))
+static int unmap_range(uintptr_t start, uintptr_t end, int (*unmap)(void *addr, size_t len))
 {
 	int first, last, err;
 
@@ -128,7 +140,7 @@ int epk_mapping_unmap(uintptr_t start, uintptr_t end, int (*unmap)(void *addr, s
 		struct epk_mapping *map = find(start);
 
 		start = map->end;
-		epk_mapping_delete(map);
+		delete(map);
 	}
 	return 0;
 
@@ -141,19 +153,34 @@ join_first:
 	return err;
 }
 
+int epk_mapping_unmap(uintptr_t start, uintptr_t end, int (*unmap)(void *addr, size_t len))
+{
+	sigset_t old;
+	int err;
+
+	epk_signals_block(&old);
+	err = unmap_range(start, end, unmap);
+	epk_signals_restore(&old);
+	return err;
+}
+
 int epk_mapping_unmap_domain(int id, int (*unmap)(void *addr, size_t len))
 {
 	struct epk_domain *dom = epk_registry_at(EPK_ID_INDEX(id));
 	struct epk_mapping *map;
-	int err;
+	sigset_t old;
+	int err = 0;
 
-	while ((map = dom->mappings)) {
+	if (!dom->mappings)
+		return 0;
+	epk_signals_block(&old);
+	while (!err && (map = dom->mappings)) {
 		err = unmap((void *)map->start, map->end - map->start);
-		if (err)
-			return err;
-		epk_mapping_delete(map);
+		if (!err)
+			delete(map);
 	}
-	return 0;
+	epk_signals_restore(&old);
+	return err;
 }
 
 /* In a forked child, which has none of the memory. */

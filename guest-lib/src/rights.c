@@ -72,7 +72,7 @@ static struct epk_right take_only(struct epk_thread *t)
 	struct epk_right right = { .id = t->held[0].id };
 
 	right.prot = vault_prot(vault, right.id);
-	vault->nr = 0;
+	vault_clear(vault);
 	vault_close();
 	return right;
 }
@@ -138,7 +138,7 @@ int rights_settle(struct epk_thread *t, bool alone)
  * What the gates gave counts if PKRU says so.  In a signal handler it does not: the
  * kernel gives it back to the code that was interrupted.
  */
-void rights_adopt(struct epk_thread *t, const struct epk_held *held)
+bool rights_adopt(struct epk_thread *t, const struct epk_held *held)
 {
 	uint32_t pkru = rdpkru(), ept = epk_current_ept();
 	struct epk_entry entry;
@@ -146,10 +146,11 @@ void rights_adopt(struct epk_thread *t, const struct epk_held *held)
 
 	if (!epk_entry_find(id, &entry) || !entry.pkey || entry.ept != ept ||
 	    pkru & PKRU_AD(entry.pkey))
-		return;
+		return false;
 	vault_add(vault_open(t), id, pkru & PKRU_WD(entry.pkey) ? PROT_READ :
 		  PROT_READ | PROT_WRITE);
 	vault_close();
+	return true;
 }
 
 /* A right that domain_begin() gives, for rights_settle() to open. */

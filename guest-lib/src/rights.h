@@ -9,7 +9,7 @@ void rights_close_all(void);
 void rights_change_ept(struct epk_thread *t, uint32_t ept);
 uint32_t rights_open_held(struct epk_thread *t, uint32_t ept, uint32_t pkru);
 void rights_note(struct epk_thread *t, int id, int prot);
-void rights_adopt(struct epk_thread *t, const struct epk_held *held);
+bool rights_adopt(struct epk_thread *t, const struct epk_held *held);
 int rights_end(struct epk_thread *t, unsigned int slot);
 int rights_settle(struct epk_thread *t, bool alone);
 

@@ -7,7 +7,6 @@
 #define EPK_STATE_H
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -16,6 +15,7 @@
 #include <linux/epk.h>
 
 #include "gate.h"
+#include "lock.h"
 
 #define EPK_PAGE_SIZE	4096ul
 
@@ -71,9 +71,6 @@ union epk_state_page {
 
 extern union epk_state_page epk_state_page;
 #define epk_now (epk_state_page.state)
-
-/* Guards the registry, the mappings, the list of threads and initialisation. */
-extern pthread_mutex_t epk_lock;
 
 static inline const struct epk_backend *epk_ops(void)
 {

@@ -126,6 +126,16 @@ static bool in_handler(const struct epk_thread *t)
 	       !(~rdpkru() & epk_now.access);
 }
 
+/* Notes the right to a domain that came from the word to the list. */
+static void adopt(struct epk_thread *t, int id)
+{
+	int slot = epk_held_find(t, id);
+
+	t->unnoted = id;
+	if (slot < 0 || !epk_now.ops->adopt || epk_now.ops->adopt(t, &t->held[slot]))
+		t->unnoted = 0;
+}
+
 /*
  * Moves what the word holds to the list, for a call that needs the list.  Every
  * thread gets here first, if only to get a list.
@@ -136,31 +146,36 @@ void epk_list_open(struct epk_thread *t)
 		uint64_t word;
 		struct epk_held held;
 	} u;
+	bool outermost = !t->busy++ && !in_handler(t);
+	uint32_t ept = epk_current_ept();
+	int passing, id = t->unnoted;
 	uint64_t word;
-	int passing;
 
-	if ((t->busy++ || in_handler(t)) && !t->nested) {
-		t->nested_nr = t->nr;
-		t->nested_ept = epk_current_ept();
-		t->nested = true;
-	}
 	epk_barrier();
 	passing = t->passing;
 	word = __atomic_load_n(&t->word->held, __ATOMIC_RELAXED);
-	if (word == EPK_WORD_LIST)
-		return;
-	__atomic_store_n(&t->passing, (int)word, __ATOMIC_RELAXED);
-	/* In one step, so that a signal handler does not move it as well. */
-	u.word = __atomic_exchange_n(&t->word->held, EPK_WORD_LIST, __ATOMIC_SEQ_CST);
-	if (u.word != EPK_WORD_LIST && u.word != EPK_WORD_FREE) {
-		u.held.prot = u.word & EPK_WORD_READ ? PROT_READ : PROT_READ | PROT_WRITE;
-		t->ept = u.held.ept;
-		epk_held_push(t, u.held);
-		if (epk_now.ops->adopt)
-			epk_now.ops->adopt(t, &t->held[t->nr - 1]);
+	if (word != EPK_WORD_LIST) {
+		__atomic_store_n(&t->passing, (int)word, __ATOMIC_RELAXED);
+		/* In one step, so that a signal handler does not move it as well. */
+		u.word = __atomic_exchange_n(&t->word->held, EPK_WORD_LIST, __ATOMIC_SEQ_CST);
+		if (u.word != EPK_WORD_LIST && u.word != EPK_WORD_FREE) {
+			u.held.prot = u.word & EPK_WORD_READ ? PROT_READ : PROT_READ | PROT_WRITE;
+			t->ept = u.held.ept;
+			epk_held_push(t, u.held);
+			id = u.held.id;
+		}
 	}
+	/* Perhaps a handler has moved it, or did so in an earlier call. */
+	id = id ? id : t->unnoted;
+	if (id)
+		adopt(t, id);
 	epk_barrier();
 	__atomic_store_n(&t->passing, passing, __ATOMIC_RELAXED);
+	if (!outermost && !t->nested) {
+		t->nested_nr = t->nr;
+		t->nested_ept = ept;
+		t->nested = true;
+	}
 }
 
 /*
@@ -186,6 +201,7 @@ int epk_list_close(struct epk_thread *t)
 			if (!(t->held[0].prot & PROT_WRITE))
 				u.word |= EPK_WORD_READ;
 		}
+		t->unnoted = 0;
 		__atomic_store_n(&t->changes, t->changes + 1, __ATOMIC_RELAXED);
 		epk_barrier();
 		__atomic_store_n(&t->word->held, u.word, __ATOMIC_RELAXED);
@@ -215,8 +231,9 @@ static bool holds(const struct epk_thread *t, int id, bool word)
 		changes = __atomic_load_n(&t->changes, __ATOMIC_ACQUIRE);
 		found = epk_held_find(t, id) >= 0;
 		if (word)
-			found &= __atomic_load_n(&t->busy, __ATOMIC_ACQUIRE) &&
-				 __atomic_load_n(&t->nr, __ATOMIC_ACQUIRE) == 1;
+			found &= (__atomic_load_n(&t->busy, __ATOMIC_ACQUIRE) &&
+				  __atomic_load_n(&t->nr, __ATOMIC_ACQUIRE) == 1) ||
+				 __atomic_load_n(&t->unnoted, __ATOMIC_ACQUIRE) == id;
 		held = __atomic_load_n(&t->word->held, __ATOMIC_ACQUIRE);
 		found |= held != EPK_WORD_LIST && (int)held == id;
 		found |= __atomic_load_n(&t->passing, __ATOMIC_ACQUIRE) == id;

@@ -38,6 +38,8 @@ struct epk_held {
  * @held: what it holds
  * @word: its word
  * @passing: the domain that the thread moves from its word to its list, or 0
+ * @unnoted: a signal handler moved this one likewise, and nothing notes the right
+ *	but the PKRU of what it interrupted; or 0
  * @changes: how often it has moved one the other way
  * @ept: the EPT in which the list has put it last
  * @vault: the index of its part of the vault
@@ -61,6 +63,7 @@ struct epk_thread {
 	struct epk_held held[EPK_MAX_HELD];
 	struct epk_word *word;
 	int passing;
+	int unnoted;
 	unsigned int changes;
 	uint32_t ept;
 	uint32_t vault;

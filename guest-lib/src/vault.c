@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <asm/prctl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/auxv.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -148,6 +149,14 @@ void vault_close(void)
 	epk_pkru_set(rdpkru() | epk_now.closed);
 }
 
+/* Rights of an earlier owner may be in a vault that nobody released. */
+void vault_clear(struct epk_vault *vault)
+{
+	memset(vault->rights, 0, sizeof(vault->rights));
+	epk_barrier();
+	__atomic_store_n(&vault->nr, 0, __ATOMIC_RELAXED);
+}
+
 int vault_claim(struct epk_thread *t)
 {
 	uint64_t owner = fs_base(), none;
@@ -165,7 +174,7 @@ int vault_claim(struct epk_thread *t)
 		if (vault->owner == owner ||
 		    __atomic_compare_exchange_n(&vault->owner, &none, owner, false,
 						__ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
-			vault->nr = 0;
+			vault_clear(vault);
 			vault_close();
 			t->vault = index;
 			return 0;
@@ -179,7 +188,7 @@ void vault_release(struct epk_thread *t)
 {
 	struct epk_vault *vault = vault_open(t);
 
-	vault->nr = 0;
+	vault_clear(vault);
 	__atomic_store_n(&vault->owner, 0, __ATOMIC_RELEASE);
 	vault_close();
 }
@@ -187,7 +196,8 @@ void vault_release(struct epk_thread *t)
 /*
  * A signal handler that adds and removes something of its own in between leaves
  * what is below @nr as it was: so take the room before it is filled, and give it
- * up after it is copied.
+ * up after it is copied.  What is not below @nr is zero, no right and nobody's: the
+ * handler may find such an element where room was just taken.
  */
 void vault_add(struct epk_vault *vault, int id, int prot)
 {
@@ -215,6 +225,8 @@ void vault_remove(struct epk_vault *vault, int id)
 		vault->rights[i] = vault->rights[last];
 		epk_barrier();
 		__atomic_store_n(&vault->nr, last, __ATOMIC_RELAXED);
+		epk_barrier();
+		vault->rights[last] = (struct epk_right){ 0 };
 	}
 	epk_barrier();
 }

@@ -42,6 +42,7 @@ int vault_claim(struct epk_thread *t);
 void vault_release(struct epk_thread *t);
 struct epk_vault *vault_open(const struct epk_thread *t);
 void vault_close(void);
+void vault_clear(struct epk_vault *vault);
 void vault_add(struct epk_vault *vault, int id, int prot);
 void vault_remove(struct epk_vault *vault, int id);
 int vault_prot(const struct epk_vault *vault, int id);

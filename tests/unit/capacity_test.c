@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* More domains than there are places for them. */
 #define _GNU_SOURCE
+#include "lock.h"
 #include "unit.h"
 
 #define MANY	8000	/* 512 EPTs of 15 keys are 7,680 places */
@@ -77,6 +78,24 @@ static void held_stays(void **state)
 	assert_int_equal(domain_end(ids[STEP]), 0);
 }
 
+/* As in a signal handler that interrupted a call of the library. */
+static void no_place_meanwhile(void **state)
+{
+	int refused = 0, i, err;
+
+	(void)state;
+	assert_int_equal(pthread_mutex_lock(&epk_lock), 0);
+	for (i = 0; i < MANY; i++) {
+		err = domain_begin(ids[i], PROT_READ);
+		refused += err == -EDEADLK;
+		if (err != -EDEADLK)
+			assert_int_equal(err ? err : domain_end(ids[i]), 0);
+	}
+	assert_int_equal(pthread_mutex_unlock(&epk_lock), 0);
+	assert_in_range(refused, backend_is("epk") ? MANY - 7680 : 0, MANY / 2);
+	every_one_can_begin(state);
+}
+
 static void *sweep(void *arg)
 {
 	int start = *(int *)arg, n, i;
@@ -113,6 +132,7 @@ int main(void)
 		cmocka_unit_test(every_one_can_begin),
 		cmocka_unit_test(each_keeps_its_memory),
 		cmocka_unit_test(held_stays),
+		cmocka_unit_test(no_place_meanwhile),
 		cmocka_unit_test(threads_sweep),
 	};
 

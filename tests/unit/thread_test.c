@@ -160,65 +160,118 @@ static void many_threads(void **state)
 static char ignored;
 static volatile sig_atomic_t signals, signal_errors;
 static int signal_ids[40], nr_signal_ids;
+static char *signal_mem[40];
 static timer_t signal_timer;
 
-/* A domain per signal, from the far end: in another EPT than the loop's. */
-static void on_signal(int signo)
+static void count_signal(void)
 {
-	int id = signal_ids[nr_signal_ids - 1 - signals % 4];
 	const struct itimerspec never = { { 0, 0 }, { 0, 0 } };
 
-	(void)signo;
-	if (domain_begin(id, RW) || domain_end(id))
-		signal_errors++;
 	/* Where handling one takes longer than the next needs to come, come to an end. */
 	if (++signals == 300)
 		timer_settime(signal_timer, 0, &never, NULL);
 }
 
-/*
- * Begin and end work in a handler, whatever they interrupt; under "mpk" with domains
- * that have a key.
- */
-static void in_signal_handler(void **state)
+/* A domain per signal, from the far end: in another EPT than the loop's. */
+static void begin_in_handler(int signo)
 {
-	struct sigaction action = { .sa_handler = on_signal };
+	int id = signal_ids[nr_signal_ids - 1 - signals % 4];
+
+	(void)signo;
+	if (domain_begin(id, RW) || domain_end(id))
+		signal_errors++;
+	count_signal();
+}
+
+/* Two domains, of two EPTs under "epk", and accesses to both. */
+static void access_in_handler(int signo)
+{
+	int first = signals % 4, last = nr_signal_ids - 1 - first;
+
+	(void)signo;
+	if (domain_begin(signal_ids[first], RW) || domain_begin(signal_ids[last], RW)) {
+		signal_errors++;
+	} else {
+		signal_mem[first][0]++;
+		signal_mem[last][0]++;
+		if (domain_end(signal_ids[first]) || domain_end(signal_ids[last]))
+			signal_errors++;
+	}
+	count_signal();
+}
+
+static void storm_begin(void (*handler)(int))
+{
+	struct sigaction action = { .sa_handler = handler };
 	struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGALRM };
 	struct itimerspec often = { { 0, 50021 }, { 0, 50021 } };
-	char *mem[40];
-	int i, round = 0;
+	int i;
+
+	/* Under "mpk", those that have a key. */
+	nr_signal_ids = backend_is("mpk") ? 14 : 40;
+	assert_int_equal(alloc_domains(nr_signal_ids, signal_ids), 0);
+	for (i = 0; i < nr_signal_ids; i++) {
+		signal_mem[i] = new_pages(signal_ids[i], 1);
+		assert_int_equal(domain_begin(signal_ids[i], RW), 0);
+		assert_int_equal(domain_end(signal_ids[i]), 0);
+	}
+	signals = signal_errors = 0;
+	assert_int_equal(sigaction(SIGALRM, &action, NULL), 0);
+	assert_int_equal(timer_create(CLOCK_MONOTONIC, &event, &signal_timer), 0);
+	assert_int_equal(timer_settime(signal_timer, 0, &often, NULL), 0);
+}
+
+static void storm_end(void)
+{
+	timer_delete(signal_timer);
+	assert_int_equal(signal_errors, 0);
+	assert_int_equal(free_domains(nr_signal_ids, signal_ids), 0);
+}
+
+/* Begin and end work in a handler, whatever they interrupt. */
+static void in_signal_handler(void **state)
+{
+	int round = 0;
 
 	(void)state;
 	if (backend_is("mprotect"))
 		skip();
-	nr_signal_ids = backend_is("mpk") ? MPK_PLACES : 40;
-	assert_int_equal(alloc_domains(nr_signal_ids, signal_ids), 0);
-	for (i = 0; i < nr_signal_ids; i++) {
-		mem[i] = new_pages(signal_ids[i], 1);
-		assert_int_equal(domain_begin(signal_ids[i], RW), 0);
-		assert_int_equal(domain_end(signal_ids[i]), 0);
-	}
-	assert_int_equal(sigaction(SIGALRM, &action, NULL), 0);
-	assert_int_equal(timer_create(CLOCK_MONOTONIC, &event, &signal_timer), 0);
-	assert_int_equal(timer_settime(signal_timer, 0, &often, NULL), 0);
+	storm_begin(begin_in_handler);
 	for (; signals < 300; round++) {
 		int a = round % (nr_signal_ids - 4), b = (round + nr_signal_ids / 2 - 4) % (nr_signal_ids - 4);
 
 		assert_int_equal(domain_begin(signal_ids[a], RW), 0);
-		mem[a][0] = a;
+		signal_mem[a][0] = a;
 		assert_int_equal(domain_begin(signal_ids[b], RW), 0);
-		mem[b][0] = b;
+		signal_mem[b][0] = b;
 		assert_int_equal(domain_end(signal_ids[b]), 0);
-		assert_int_equal(mem[a][0], a);
+		assert_int_equal(signal_mem[a][0], a);
 		if (backend_protects())
-			assert_false(try_read(mem[b], &ignored));
+			assert_false(try_read(signal_mem[b], &ignored));
 		assert_int_equal(domain_end(signal_ids[a]), 0);
 		if (backend_protects())
-			assert_false(try_read(mem[a], &ignored));
+			assert_false(try_read(signal_mem[a], &ignored));
 	}
-	timer_delete(signal_timer);
-	assert_int_equal(signal_errors, 0);
-	assert_int_equal(free_domains(nr_signal_ids, signal_ids), 0);
+	storm_end();
+}
+
+/* Also what is not safe to call there may be interrupted. */
+static void handler_interrupts_mapping(void **state)
+{
+	int ids[8], i;
+
+	(void)state;
+	/* "vmfunc" has no access to domains of two EPTs. */
+	if (backend_is("mprotect") || backend_is("vmfunc"))
+		skip();
+	storm_begin(access_in_handler);
+	while (signals < 300) {
+		assert_int_equal(alloc_domains(8, ids), 0);
+		for (i = 0; i < 8; i++)
+			new_pages(ids[i], 1);
+		assert_int_equal(free_domains(8, ids), 0);
+	}
+	storm_end();
 }
 
 int main(void)
@@ -229,6 +282,7 @@ int main(void)
 		cmocka_unit_test(held_limit),
 		cmocka_unit_test(many_threads),
 		cmocka_unit_test(in_signal_handler),
+		cmocka_unit_test(handler_interrupts_mapping),
 	};
 
 	need_backend();
