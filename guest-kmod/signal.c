@@ -26,7 +26,7 @@ static u32 keys_mask(const struct epk_context *ctx)
 /* The frame of the handler that interrupted @sp lay below it, and is gone. */
 static bool is_stale(unsigned long sp, unsigned long now)
 {
-	return sp < now && on_sig_stack(sp) == on_sig_stack(now);
+	return sp <= now && on_sig_stack(sp) == on_sig_stack(now);
 }
 
 /**

@@ -191,14 +191,12 @@ static void probe_exec(void *data, struct task_struct *task, pid_t old_pid,
 /*
  * A thread must not start with the rights that its creator happens to hold.
  * This event, unlike sched_process_fork, comes for io_uring's workers too; the
- * new thread does not run yet.
+ * new thread does not run yet, and loses them when it does.
  */
 static void probe_newtask(void *data, struct task_struct *task, unsigned long clone_flags)
 {
-	if (!task->mm || task->mm != current->mm || !epk_context_exists(task->mm))
-		return;
-	epk_mark(task);
-	task->thread.pkru |= epk_context_pkru_deny(task->mm);
+	if (task->mm && task->mm == current->mm && epk_context_exists(task->mm))
+		epk_mark(task);
 }
 
 static void probe_signal(void *data, int sig, struct kernel_siginfo *info, struct k_sigaction *ka)
