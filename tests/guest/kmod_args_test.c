@@ -90,6 +90,42 @@ static void init_without_key(void)
 	CHECK_EQ(status, 0);
 }
 
+/* Only the keys that the module was given are its own. */
+static void other_keys(void)
+{
+	struct epk_init arg = { .version = EPK_ABI_VERSION, .pkeys = 0x7ffe };
+	struct epk_move move = { .ept = 0, .pkey = 15 };
+	struct epk_move list[2] = { { .ept = 77, .pkey = 3 }, { .ept = 77, .pkey = 3 } };
+	pid_t pid = fork();
+	int status;
+
+	REQUIRE(pid >= 0);
+	if (!pid) {
+		struct epk_device own = { .fd = open(EPK_DEVICE, O_RDWR) };
+
+		epk_failures = 0;
+		CHECK_EQ(ioctl(own.fd, EPK_IOC_INIT, &arg), 0);
+		CHECK_EQ(epk_device_alloc(&own, 1, &move.id), 0);
+		CHECK_EQ(epk_device_moves(&own, 1, &move), -EINVAL);
+		move.pkey = 64 + 3;
+		CHECK_EQ(epk_device_moves(&own, 1, &move), -EINVAL);
+		move.pkey = 14;
+		CHECK_EQ(epk_device_moves(&own, 1, &move), 0);
+		CHECK_EQ(epk_device_alloc(&own, 1, &list[1].id), 0);
+		list[0].id = move.id;
+		CHECK_EQ(epk_device_moves(&own, 2, list), -EBUSY);
+		/* Nor does the EPT exist that the first of them would have been in. */
+		CHECK_EQ(EPK_TRY(epk_vmfunc(77)), SIGILL);
+		CHECK(pkey_free(14) == -1 && errno == EPERM);
+		CHECK(pkey_free(64 + 14) == -1 && errno == EINVAL);
+		CHECK_EQ(pkey_free(15), 0);
+		CHECK_EQ(pkey_alloc(0, 0), 15);
+		_exit(epk_failures != 0);
+	}
+	CHECK(waitpid(pid, &status, 0) == pid);
+	CHECK_EQ(status, 0);
+}
+
 static void alloc_arguments(void)
 {
 	static int ids[8192];
@@ -350,6 +386,7 @@ int main(void)
 	before_init();
 	init_arguments();
 	init_without_key();
+	other_keys();
 	alloc_arguments();
 	hidden_domain();
 	free_arguments(id);

@@ -246,6 +246,21 @@ static void opener_run(struct opener *o)
 	CHECK_EQ(epk_device_free(&dev, 2, ids), 0);
 }
 
+/* The thread itself gives the place away, while it runs. */
+static void *moves_itself(void *arg)
+{
+	struct epk_entry was = epk_device_entry(&dev, *(int *)arg);
+	struct epk_move list[2] = {
+		{ .id = ((int *)arg)[0], .ept = 4 },
+		{ .id = ((int *)arg)[1], .ept = was.ept, .pkey = was.pkey },
+	};
+
+	epk_wrpkru(EPK_PKRU_ALLOW(was.pkey));
+	CHECK_EQ(epk_device_moves(&dev, 2, list), 0);
+	CHECK_EQ(epk_rdpkru() & EPK_PKRU_DENY_ALL, EPK_PKRU_DENY_ALL);
+	return NULL;
+}
+
 /* What a frame gives back is open no longer, either. */
 static void *after_signal(void *unused)
 {
@@ -296,6 +311,7 @@ int main(void)
 	struct opener older = { 0 }, younger = { 0 };
 	struct epk_stats before, after;
 	pthread_t thread;
+	int ids[2];
 
 	epk_try_init();
 	reload();
@@ -307,6 +323,10 @@ int main(void)
 	opener_run(&younger);
 	CHECK_EQ(pthread_create(&thread, NULL, after_signal, NULL), 0);
 	pthread_join(thread, NULL);
+	REQUIRE(epk_device_alloc(&dev, 2, ids) == 0);
+	CHECK_EQ(pthread_create(&thread, NULL, moves_itself, ids), 0);
+	pthread_join(thread, NULL);
+	CHECK_EQ(epk_device_free(&dev, 2, ids), 0);
 
 	prepare();
 	pin(0);

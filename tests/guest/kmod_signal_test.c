@@ -7,7 +7,9 @@
 #include "epk_test.h"
 
 #include <cpuid.h>
+#include <pthread.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <ucontext.h>
 
 #define ALTSTACK_BYTES	65536
@@ -146,6 +148,21 @@ static void resumed(void)
 	CHECK(ioctl(dev.fd, EPK_IOC_RESUME, &arg) == -1 && errno == ENOENT);
 }
 
+/* A signal for which there is no handler changes nothing. */
+static void no_handler(void)
+{
+	sigset_t urgent;
+
+	sigemptyset(&urgent);
+	sigaddset(&urgent, SIGURG);
+	epk_device_enter(&dev, ids[15]);
+	/* Only a signal that was blocked is delivered to be ignored. */
+	pthread_sigmask(SIG_BLOCK, &urgent, NULL);
+	raise(SIGURG);
+	pthread_sigmask(SIG_UNBLOCK, &urgent, NULL);
+	still_held(__LINE__);
+}
+
 /* The domain goes while the handler runs, and another comes in its place. */
 static void replace(ucontext_t *uc)
 {
@@ -157,6 +174,16 @@ static void replace(ucontext_t *uc)
 
 	(void)uc;
 	CHECK_EQ(epk_device_moves(&dev, 2, list), 0);
+}
+
+/* What the handler asks for after that is of the domain that came. */
+static void replace_and_resume(ucontext_t *uc)
+{
+	struct epk_entry place = epk_device_entry(&dev, ids[15]);
+	struct epk_resume arg = { .ept = place.ept, .pkru = EPK_PKRU_ALLOW(place.pkey) };
+
+	replace(uc);
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_RESUME, &arg), 0);
 }
 
 static void replaced(void)
@@ -172,6 +199,10 @@ static void replaced(void)
 	CHECK_EQ(EPK_TRY((void)*inner), SIGSEGV);
 	CHECK_EQ(epk_try_code, SEGV_PKUERR);
 	CHECK_EQ(epk_rdpkru() & EPK_PKRU_DENY_ALL, EPK_PKRU_DENY_ALL);
+	epk_device_enter(&dev, 0);
+	CHECK_EQ(epk_device_moves(&dev, 2, list), 0);
+	interrupt(replace_and_resume);
+	CHECK_EQ(EPK_TRY((void)*inner), 0);
 	epk_device_enter(&dev, 0);
 	CHECK_EQ(epk_device_moves(&dev, 2, list), 0);
 }
@@ -238,6 +269,29 @@ static void jumps(void)
 	still_held(__LINE__);
 }
 
+/* Many handlers that never return do not push out one that will. */
+static void jump_inside(ucontext_t *uc)
+{
+	volatile int i;
+
+	(void)uc;
+	in_handler = jump;
+	for (i = 0; i < 40; i++) {
+		if (!sigsetjmp(jump_env, 1))
+			raise(SIGUSR1);
+	}
+}
+
+static void jumps_inside(void)
+{
+	handle(SIGUSR1, SA_NODEFER);
+	in_handler = jump_inside;
+	epk_device_enter(&dev, ids[15]);
+	raise(SIGUSR1);
+	still_held(__LINE__);
+	handle(SIGUSR1, 0);
+}
+
 /* Handlers in handlers, each of which holds a domain when the next one comes. */
 static volatile int depth, good, empty;
 
@@ -289,6 +343,89 @@ static void altstack(void)
 	free(stack.ss_sp);
 }
 
+/* Of two stacks, the handler's may be the upper one. */
+static void *on_low_stack(void *unused)
+{
+	stack_t stack = { .ss_size = ALTSTACK_BYTES }, none = { .ss_flags = SS_DISABLE };
+
+	stack.ss_sp = mmap(NULL, ALTSTACK_BYTES, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	REQUIRE(stack.ss_sp != MAP_FAILED && (char *)stack.ss_sp > (char *)&stack);
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS), 0);
+	CHECK_EQ(sigaltstack(&stack, NULL), 0);
+	handle(SIGUSR1, SA_NODEFER | SA_ONSTACK);
+	depth = 3, good = 0;
+	in_handler = nest;
+	epk_device_enter(&dev, ids[15]);
+	raise(SIGUSR1);
+	still_held(__LINE__);
+	CHECK_EQ(good, 2);
+	CHECK_EQ(sigaltstack(&none, NULL), 0);
+	munmap(stack.ss_sp, ALTSTACK_BYTES);
+	handle(SIGUSR1, 0);
+	return unused;
+}
+
+static void low_stack(void)
+{
+	void *stack = mmap((void *)0x10000000, 1 << 20, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	REQUIRE(stack != MAP_FAILED);
+	pthread_attr_init(&attr);
+	CHECK_EQ(pthread_attr_setstack(&attr, stack, 1 << 20), 0);
+	CHECK_EQ(pthread_create(&thread, &attr, on_low_stack, NULL), 0);
+	pthread_join(thread, NULL);
+	munmap(stack, 1 << 20);
+}
+
+/*
+ * The EPT goes that a signal interrupted.  A process keeps its own, so it is another's,
+ * which the thread entered by hand.
+ */
+static int owner_pipe[2];
+static pid_t owner_pid;
+
+static void owner_ends(ucontext_t *uc)
+{
+	int status;
+
+	(void)uc;
+	CHECK_EQ(write(owner_pipe[1], "", 1), 1);
+	CHECK(waitpid(owner_pid, &status, 0) == owner_pid && !status);
+}
+
+static void gone(void)
+{
+	int ready[2];
+	char c;
+
+	REQUIRE(pipe(owner_pipe) == 0 && pipe(ready) == 0);
+	owner_pid = fork();
+	if (!owner_pid) {
+		struct epk_domains arg = { .num = 1, .flags = EPK_ALLOC_AT(300) };
+		struct epk_device own;
+		int id;
+
+		arg.ids = (uintptr_t)&id;
+		epk_device_open(&own);
+		if (ioctl(own.fd, EPK_IOC_ALLOC, &arg) || write(ready[1], "", 1) != 1)
+			_exit(1);
+		_exit(read(owner_pipe[0], &c, 1) != 1);
+	}
+	CHECK_EQ(read(ready[0], &c, 1), 1);
+	in_handler = owner_ends;
+	epk_vmfunc(300);
+	epk_wrpkru(held);
+	raise(SIGUSR1);
+	CHECK_EQ(dev.identity->ept, 0);
+	CHECK_EQ(epk_rdpkru() & EPK_PKRU_DENY_ALL, EPK_PKRU_DENY_ALL);
+	CHECK_EQ(EPK_TRY(epk_vmfunc(300)), SIGILL);
+	epk_device_enter(&dev, 0);
+}
+
 int main(void)
 {
 	epk_device_open(&dev);
@@ -306,11 +443,15 @@ int main(void)
 	if (ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS) && errno == EOPNOTSUPP)
 		EPK_SKIP("the kernel has no kprobes");
 	exact();
+	no_handler();
 	resumed();
 	replaced();
 	forged(true);
 	jumps();
+	jumps_inside();
 	nested();
 	altstack();
+	low_stack();
+	gone();
 	return epk_test_result();
 }

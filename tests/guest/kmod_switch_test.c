@@ -2,12 +2,14 @@
 /*
  * Registered threads, each in an EPT of its own, are preempted, give way, sleep
  * and migrate: each always finds itself in its EPT, and a thread that comes in
- * between always finds itself in EPT 0.
+ * between always finds itself in EPT 0.  Keys that were closed once can be opened
+ * again, and are closed only where their domain was.
  */
 #include "epk_test.h"
 
 #include <pthread.h>
 #include <sched.h>
+#include <sys/wait.h>
 #include <time.h>
 
 #define NR_WORKERS	4
@@ -83,14 +85,216 @@ static void *worker(void *arg)
 			}
 			break;
 		default:
-			if (round % 30 == 2)
-				nanosleep(&pause, NULL);
+			if (round % 30 != 2)
+				break;
+			nanosleep(&pause, NULL);
+			CHECK_EQ(dev.identity->ept, ept);
+			/* Where it was before it left is not where it comes back. */
+			epk_device_enter(&dev, 0);
+			nanosleep(&pause, NULL);
+			CHECK_EQ(dev.identity->ept, 0);
+			epk_device_enter(&dev, id);
 		}
 		CHECK_EQ(dev.identity->ept, ept);
 	}
 	epk_device_enter(&dev, 0);
 	__atomic_fetch_sub(&workers_left, 1, __ATOMIC_RELAXED);
 	return NULL;
+}
+
+/* Another domain comes to the place of one that this thread held. */
+static struct epk_entry change_places(int *one, int *other)
+{
+	struct epk_entry place = epk_device_entry(&dev, *one);
+	struct epk_move list[2] = {
+		{ .id = *one, .ept = 20 },
+		{ .id = *other, .ept = place.ept, .pkey = place.pkey },
+	};
+	int id = *one;
+
+	CHECK_EQ(epk_device_moves(&dev, 2, list), 0);
+	*one = *other;
+	*other = id;
+	return place;
+}
+
+static void *younger(void *arg)
+{
+	struct timespec pause = { .tv_nsec = 100000 };
+	int id = *(int *)arg;
+
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_THREAD, 0), 0);
+	epk_device_enter(&dev, id);
+	nanosleep(&pause, NULL);
+	CHECK_EQ(epk_rdpkru(), EPK_PKRU_ALLOW(epk_device_entry(&dev, id).pkey));
+	return NULL;
+}
+
+/* A key is closed once, and not in threads that came to the place after that. */
+static void granted_again(int *one, int *other)
+{
+	struct timespec pause = { .tv_nsec = 100000 };
+	struct epk_entry place;
+	pthread_t thread;
+
+	epk_device_enter(&dev, *one);
+	place = change_places(one, other);
+	CHECK_EQ(epk_rdpkru() & EPK_PKRU_DENY_ALL, EPK_PKRU_DENY_ALL);
+	epk_device_enter(&dev, *one);
+	nanosleep(&pause, NULL);
+	CHECK_EQ(dev.identity->ept, place.ept);
+	CHECK_EQ(epk_rdpkru(), EPK_PKRU_ALLOW(place.pkey));
+	epk_device_enter(&dev, 0);
+	CHECK_EQ(pthread_create(&thread, NULL, younger, one), 0);
+	pthread_join(thread, NULL);
+}
+
+/* Beside a place that changes hands, everything stays; so does its new owner. */
+static void not_closed(int *one, int *other, int neighbour)
+{
+	uint32_t key = EPK_PKRU_ALLOW(epk_device_entry(&dev, neighbour).pkey);
+	struct epk_stats stats = epk_device_stats(&dev);
+	int far[2];
+
+	CHECK_EQ(epk_device_entry(&dev, neighbour).ept, epk_device_entry(&dev, *one).ept);
+	epk_device_enter(&dev, neighbour);
+	change_places(one, other);
+	CHECK_EQ(epk_rdpkru(), key);
+	CHECK_EQ(epk_device_stats(&dev).revocations, stats.revocations);
+
+	/* Another place changes hands later. */
+	epk_device_enter(&dev, *one);
+	key = epk_rdpkru();
+	REQUIRE(epk_device_alloc(&dev, 2, far) == 0);
+	CHECK_EQ(epk_device_move(&dev, far[0], 30), 0);
+	CHECK_EQ(epk_device_move(&dev, far[1], 31), 0);
+	change_places(&far[0], &far[1]);
+	CHECK_EQ(epk_rdpkru(), key);
+	epk_device_enter(&dev, 0);
+	CHECK_EQ(epk_device_free(&dev, 2, far), 0);
+}
+
+/* The place of a domain that was freed goes to the next: its EPT has no other. */
+static void given_by_alloc(int *id)
+{
+	struct epk_entry place = epk_device_entry(&dev, *id);
+	struct epk_domains arg = { .num = 1, .flags = EPK_ALLOC_AT(place.ept) };
+
+	arg.ids = (uintptr_t)id;
+	epk_device_enter(&dev, *id);
+	CHECK_EQ(epk_device_free(&dev, 1, id), 0);
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_ALLOC, &arg), 0);
+	CHECK_EQ(epk_device_entry(&dev, *id).ept, place.ept);
+	CHECK_EQ(epk_device_entry(&dev, *id).pkey, place.pkey);
+	CHECK_EQ(epk_rdpkru() & EPK_PKRU_DENY_ALL, EPK_PKRU_DENY_ALL);
+	epk_device_enter(&dev, 0);
+}
+
+/* After a change of keys no TLB knows the old one.  (VMFUNC empties the emulator's.) */
+static void no_old_translation(void)
+{
+	struct epk_move move = { .ept = 40, .pkey = 2 };
+	volatile char *p;
+	int id;
+
+	REQUIRE(epk_device_alloc(&dev, 1, &id) == 0);
+	move.id = id;
+	CHECK_EQ(epk_device_moves(&dev, 1, &move), 0);
+	p = epk_device_map(&dev, id, 4096);
+	REQUIRE(p != MAP_FAILED);
+	epk_device_enter(&dev, id);
+	*p = 1;
+	move.pkey = 3;
+	CHECK_EQ(epk_device_moves(&dev, 1, &move), 0);
+	CHECK_EQ(epk_rdpkru(), EPK_PKRU_ALLOW(2));
+	CHECK_EQ(EPK_TRY((void)*p), SIGSEGV);
+	epk_device_enter(&dev, 0);
+	CHECK_EQ(munmap((void *)p, 4096), 0);
+	CHECK_EQ(epk_device_free(&dev, 1, &id), 0);
+}
+
+/* The keys of a process without domains are its own.  Seen with two CPUs. */
+static void other_process(int *one, int *other)
+{
+	int *stop = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int status, i;
+	pid_t pid;
+
+	REQUIRE(stop != MAP_FAILED);
+	pid = fork();
+	if (!pid) {
+		pin(nr_cpus - 1);
+		epk_wrpkru(0);
+		__atomic_store_n(&stop[1], 1, __ATOMIC_SEQ_CST);
+		while (!__atomic_load_n(stop, __ATOMIC_SEQ_CST))
+			;
+		_exit(epk_rdpkru() != 0);
+	}
+	while (!__atomic_load_n(&stop[1], __ATOMIC_SEQ_CST))
+		sched_yield();
+	for (i = 0; i < 20; i++) {
+		epk_device_enter(&dev, *one);
+		change_places(one, other);
+	}
+	epk_device_enter(&dev, 0);
+	__atomic_store_n(stop, 1, __ATOMIC_SEQ_CST);
+	CHECK(waitpid(pid, &status, 0) == pid);
+	CHECK_EQ(status, 0);
+	munmap(stop, 4096);
+}
+
+/* A thread sleeps in an EPT of another process, which ends: it comes back in EPT 0. */
+static volatile int guest_there;
+
+static void *guest(void *arg)
+{
+	int *from = arg;
+	char c;
+
+	pin(0);
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_THREAD, 0), 0);
+	epk_vmfunc(300);
+	guest_there = 1;
+	CHECK_EQ(read(from[0], &c, 1), 1);
+	CHECK_EQ(dev.identity->ept, 0);
+	guest_there = 0;
+	return NULL;
+}
+
+static void host_goes(int id)
+{
+	int to_child[2], from_child[2], to_guest[2], status;
+	pthread_t thread;
+	pid_t pid;
+	char c;
+
+	REQUIRE(pipe(to_child) == 0 && pipe(from_child) == 0 && pipe(to_guest) == 0);
+	pid = fork();
+	if (!pid) {
+		struct epk_domains arg = { .num = 1, .flags = EPK_ALLOC_AT(300) };
+		struct epk_device own;
+		int own_id;
+
+		arg.ids = (uintptr_t)&own_id;
+		epk_device_open(&own);
+		if (ioctl(own.fd, EPK_IOC_ALLOC, &arg) || write(from_child[1], "", 1) != 1)
+			_exit(1);
+		_exit(read(to_child[0], &c, 1) != 1);
+	}
+	CHECK_EQ(read(from_child[0], &c, 1), 1);
+	CHECK_EQ(pthread_create(&thread, NULL, guest, to_guest), 0);
+	while (!guest_there)
+		sched_yield();
+	CHECK_EQ(write(to_child[1], "", 1), 1);
+	CHECK(waitpid(pid, &status, 0) == pid && !status);
+	/* This thread is in an EPT when the guest follows it on the same CPU. */
+	pin(0);
+	epk_device_enter(&dev, id);
+	CHECK_EQ(write(to_guest[1], "", 1), 1);
+	while (guest_there)
+		;
+	epk_device_enter(&dev, 0);
+	pthread_join(thread, NULL);
 }
 
 int main(void)
@@ -116,6 +320,14 @@ int main(void)
 		pthread_join(workers[i], NULL);
 	for (i = 0; i < nr_cpus; i++)
 		pthread_join(preemptors[i], NULL);
+
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_THREAD, 0), 0);
+	granted_again(&ids[NR_PKEYS], &ids[2 * NR_PKEYS]);
+	not_closed(&ids[NR_PKEYS], &ids[2 * NR_PKEYS], ids[NR_PKEYS + 1]);
+	given_by_alloc(&ids[NR_PKEYS + 2]);
+	no_old_translation();
+	other_process(&ids[0], &ids[2 * NR_PKEYS]);
+	host_goes(ids[NR_PKEYS]);
 
 	after = epk_device_stats(&dev);
 	printf("%d CPUs, %ld wakes, %ld migrations, %llu switches out of an EPT\n", nr_cpus,
