@@ -161,17 +161,6 @@ int epk_region_map(struct vm_area_struct *vma, unsigned long start, unsigned lon
 	return ret;
 }
 
-static void vma_set_pkey(struct vm_area_struct *vma, u8 pkey)
-{
-	unsigned long key = (unsigned long)pkey << VM_PKEY_SHIFT;
-
-	epk_vm_flags_clear(vma, ARCH_VM_PKEY_FLAGS);
-	epk_vm_flags_set(vma, key);
-	/* The rest of it may be mprotect()'s. */
-	pgprot_val(vma->vm_page_prot) &= ~_PAGE_PKEY_MASK;
-	pgprot_val(vma->vm_page_prot) |= pgprot_val(vm_get_page_prot(key)) & _PAGE_PKEY_MASK;
-}
-
 /* The pages of a VMA, a run of neighbours at a time. */
 static void vma_map(struct vm_area_struct *vma)
 {
@@ -190,6 +179,108 @@ static void vma_map(struct vm_area_struct *vma)
 	}
 }
 
+/* What PTEs of present pages in the same slot have in common. */
+#define PTE_SLOT	((PTE_PFN_MASK & GENMASK_ULL(63, KVM_EPK_BLOCK_SHIFT)) | _PAGE_PRESENT)
+
+/**
+ * struct rewrite - how to get from the old PTEs of a VMA to the new ones
+ * @region: the VMA's region, in its new EPT
+ * @mm: its address space
+ * @prot: its new protection
+ * @slot: the PTE_SLOT bits of the page for which the next two were found out
+ * @distance: bytes from the old slot to the new one
+ * @key: the bits in which the keys differ
+ */
+struct rewrite {
+	struct epk_region *region;
+	struct mm_struct *mm;
+	pgprot_t prot;
+	pteval_t slot;
+	pteval_t distance;
+	pteval_t key;
+};
+
+/* The first page of a slot, and pages that mprotect() has made inaccessible. */
+static noinline void pte_rewrite_slow(pte_t *pte, unsigned long addr, struct rewrite *rewrite)
+{
+	struct epk_region *region = rewrite->region;
+	struct page *page = xa_load(&region->pages, (addr - region->start) >> PAGE_SHIFT);
+	unsigned long pfn = pte_pfn(*pte), alias;
+	pteval_t old = pte_val(*pte);
+
+	if (WARN_ON_ONCE(!page) ||
+	    WARN_ON_ONCE(epk_ept_alias_known(region->ept, page_to_pfn(page), &alias))) {
+		pte_clear(rewrite->mm, addr, pte);
+		return;
+	}
+	if (old & _PAGE_PRESENT) {
+		rewrite->slot = old & PTE_SLOT;
+		rewrite->distance = (pteval_t)(alias - pfn) << PAGE_SHIFT;
+		rewrite->key = (old ^ pgprot_val(rewrite->prot)) & _PAGE_PKEY_MASK;
+	}
+	set_pte_at(rewrite->mm, addr, pte, pte_mkspecial(pfn_pte(alias, rewrite->prot)));
+}
+
+static int pte_rewrite(pte_t *pte, unsigned long addr, void *data)
+{
+	struct rewrite *rewrite = data;
+	pteval_t old = pte_val(*pte);
+
+	if (unlikely((old & PTE_SLOT) != rewrite->slot))
+		pte_rewrite_slow(pte, addr, rewrite);
+	else
+		set_pte_at(rewrite->mm, addr, pte,
+			   __pte((old + rewrite->distance) ^ rewrite->key));
+	return 0;
+}
+
+static void vma_rewrite(struct vm_area_struct *vma)
+{
+	struct rewrite rewrite = {
+		.region = vma->vm_private_data, .mm = vma->vm_mm, .prot = vma->vm_page_prot,
+	};
+	unsigned long addr, next;
+
+	for (addr = vma->vm_start; addr < vma->vm_end; addr = next) {
+		next = map_unit_end(rewrite.region, addr, vma->vm_end);
+		if (!epk_huge_rewrite(vma, addr))
+			apply_to_existing_page_range(rewrite.mm, addr, next - addr, pte_rewrite,
+						     &rewrite);
+	}
+}
+
+static void vma_set_pkey(struct vm_area_struct *vma, u8 pkey)
+{
+	unsigned long key = (unsigned long)pkey << VM_PKEY_SHIFT;
+
+	epk_vm_flags_clear(vma, ARCH_VM_PKEY_FLAGS);
+	epk_vm_flags_set(vma, key);
+	/* The rest of it may be mprotect()'s. */
+	pgprot_val(vma->vm_page_prot) &= ~_PAGE_PKEY_MASK;
+	pgprot_val(vma->vm_page_prot) |= pgprot_val(vm_get_page_prot(key)) & _PAGE_PKEY_MASK;
+}
+
+/* What a domain has is at its new place from now on, and @show makes the page tables say so. */
+static void domain_show(struct epk_context *ctx, struct epk_domain *domain,
+			void (*show)(struct vm_area_struct *vma))
+{
+	struct epk_region *region;
+	struct vm_area_struct *vma;
+
+	lockdep_assert_held_write(&ctx->mm->mmap_lock);
+	lockdep_assert_held(&ctx->lock);
+
+	list_for_each_entry(region, &domain->regions, node) {
+		region->ept = domain->ept;
+		for_each_region_vma(vma, region) {
+			vma_set_pkey(vma, domain->pkey);
+			if (domain->pkey && !xa_empty(&region->pages))
+				show(vma);
+			cond_resched();
+		}
+	}
+}
+
 /**
  * epk_domain_map() - map the pages of a domain at its new place
  * @ctx: the context, locked, and its mm locked for writing
@@ -197,67 +288,11 @@ static void vma_map(struct vm_area_struct *vma)
  */
 void epk_domain_map(struct epk_context *ctx, struct epk_domain *domain)
 {
-	struct epk_region *region;
-	struct vm_area_struct *vma;
-
-	lockdep_assert_held_write(&ctx->mm->mmap_lock);
-	lockdep_assert_held(&ctx->lock);
-
-	list_for_each_entry(region, &domain->regions, node) {
-		region->ept = domain->ept;
-		for_each_region_vma(vma, region) {
-			vma_set_pkey(vma, domain->pkey);
-			if (domain->pkey)
-				vma_map(vma);
-		}
-	}
-}
-
-struct rewrite {
-	struct epk_region *region;
-	struct mm_struct *mm;
-	pgprot_t prot;
-	/* The slot that the last page was seen in, and how far it is to the new one. */
-	unsigned long slot;
-	unsigned long distance;
-};
-
-static int pte_rewrite(pte_t *pte, unsigned long addr, void *data)
-{
-	struct rewrite *rewrite = data;
-	struct epk_region *region = rewrite->region;
-	unsigned long pfn = pte_pfn(*pte), alias;
-	struct page *page;
-
-	if (unlikely(pfn >> EPK_BLOCK_PFN_BITS != rewrite->slot)) {
-		page = xa_load(&region->pages, (addr - region->start) >> PAGE_SHIFT);
-		if (WARN_ON_ONCE(!page) ||
-		    WARN_ON_ONCE(epk_ept_alias_known(region->ept, page_to_pfn(page), &alias))) {
-			pte_clear(rewrite->mm, addr, pte);
-			return 0;
-		}
-		rewrite->slot = pfn >> EPK_BLOCK_PFN_BITS;
-		rewrite->distance = alias - pfn;
-	}
-	set_pte_at(rewrite->mm, addr, pte,
-		   pte_mkspecial(pfn_pte(pfn + rewrite->distance, rewrite->prot)));
-	return 0;
-}
-
-static void vma_rewrite(struct vm_area_struct *vma, struct rewrite *rewrite)
-{
-	unsigned long addr, next;
-
-	for (addr = vma->vm_start; addr < vma->vm_end; addr = next) {
-		next = map_unit_end(rewrite->region, addr, vma->vm_end);
-		if (!epk_huge_rewrite(vma, addr))
-			apply_to_existing_page_range(rewrite->mm, addr, next - addr, pte_rewrite,
-						     rewrite);
-	}
+	domain_show(ctx, domain, vma_map);
 }
 
 /**
- * epk_domain_rewrite() - let the PTEs of a domain say its new place
+ * epk_domain_rewrite() - let the page tables say the new place of a domain
  * @ctx: the context, locked, and its mm locked for writing
  * @domain: one of its domains, its new place set; nobody has a right to that yet
  *
@@ -265,26 +300,7 @@ static void vma_rewrite(struct vm_area_struct *vma, struct rewrite *rewrite)
  */
 void epk_domain_rewrite(struct epk_context *ctx, struct epk_domain *domain)
 {
-	struct epk_region *region;
-	struct vm_area_struct *vma;
-
-	lockdep_assert_held_write(&ctx->mm->mmap_lock);
-	lockdep_assert_held(&ctx->lock);
-
-	list_for_each_entry(region, &domain->regions, node) {
-		region->ept = domain->ept;
-		for_each_region_vma(vma, region) {
-			struct rewrite rewrite = {
-				.region = region, .mm = ctx->mm, .slot = ~0UL,
-			};
-
-			vma_set_pkey(vma, domain->pkey);
-			rewrite.prot = vma->vm_page_prot;
-			if (!xa_empty(&region->pages))
-				vma_rewrite(vma, &rewrite);
-			cond_resched();
-		}
-	}
+	domain_show(ctx, domain, vma_rewrite);
 }
 
 static void flush_cpu(void *unused)
