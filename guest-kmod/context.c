@@ -205,7 +205,7 @@ static long epk_ioc_init(struct epk_context *ctx, struct epk_init __user *arg)
 
 	if (copy_from_user(&init, arg, sizeof(init)))
 		return -EFAULT;
-	if (init.version != EPK_ABI_VERSION || init.rsvd)
+	if (init.version != EPK_ABI_VERSION || init.generation > EPK_GENERATION_MAX)
 		return -EINVAL;
 	if (!init.pkeys || init.pkeys & ~EPK_PKEYS || !pkeys_allocated(ctx->mm, init.pkeys))
 		return -EINVAL;
@@ -223,7 +223,7 @@ static long epk_ioc_init(struct epk_context *ctx, struct epk_init __user *arg)
 	/* Before there can be a domain, and without the lock: it stops all CPUs. */
 	epk_mark_all(ctx->mm);
 	mutex_lock(&ctx->lock);
-	ret = epk_domains_init(ctx, init.pkeys);
+	ret = epk_domains_init(ctx, init.pkeys, init.generation);
 	mutex_unlock(&ctx->lock);
 	if (ret)
 		context_withdraw(ctx);

@@ -8,8 +8,6 @@
 #include "epk.h"
 #include "trace.h"
 
-#define GENERATION_MAX	((1u << (31 - EPK_ID_INDEX_BITS)) - 1)
-
 /* Indices go round in so many entries, or in twice as many as are in use. */
 #define INDEX_ROUND_MIN	8192u
 
@@ -19,13 +17,15 @@ static_assert(KVM_EPK_MAX_EPTS * (EPK_NR_PKEYS - 1) < INDEX_ROUND_MIN);
  * epk_domains_init() - get a context ready to hold domains
  * @ctx: the context, locked
  * @pkeys: the keys it may use
+ * @generation: behind which those of its IDs begin
  *
  * Return: 0, -ENOMEM.
  */
-int epk_domains_init(struct epk_context *ctx, u32 pkeys)
+int epk_domains_init(struct epk_context *ctx, u32 pkeys, u32 generation)
 {
 	unsigned int pkey;
 
+	ctx->generation = generation;
 	ctx->revoked = kvcalloc(epk_host.nr_epts, sizeof(*ctx->revoked), GFP_KERNEL_ACCOUNT);
 	if (!ctx->revoked)
 		return -ENOMEM;
@@ -108,7 +108,7 @@ static struct epk_domain *domain_create(struct epk_context *ctx, unsigned int ep
 
 	__set_bit(index, ctx->indices);
 	ctx->next_index = index + 1;
-	if (++chunk->generations[slot] > GENERATION_MAX)
+	if (++chunk->generations[slot] > EPK_GENERATION_MAX)
 		chunk->generations[slot] = 1;
 
 	INIT_LIST_HEAD(&domain->regions);

@@ -124,6 +124,7 @@ struct epk_chunk {
  * @pkeys: the keys that EPK_IOC_INIT gave; 0 before
  * @nr_pkeys: number of these
  * @pkru_deny: the access-disable bits of these
+ * @generation: behind which those of its IDs begin
  * @chunks: the domain table; what is NULL has never been used nor looked at
  * @indices: the indices in use
  * @next_index: where the search for a free index starts
@@ -155,6 +156,7 @@ struct epk_context {
 	u32 pkeys;
 	u32 nr_pkeys;
 	u32 pkru_deny;
+	u32 generation;
 	struct epk_chunk *chunks[EPK_CHUNKS];
 	DECLARE_BITMAP(indices, EPK_TABLE_ENTRIES);
 	unsigned int next_index;
@@ -258,7 +260,7 @@ int epk_table_mmap(struct epk_context *ctx, struct vm_area_struct *vma);
 int epk_identity_mmap(struct vm_area_struct *vma);
 
 /* domain.c */
-int epk_domains_init(struct epk_context *ctx, u32 pkeys);
+int epk_domains_init(struct epk_context *ctx, u32 pkeys, u32 generation);
 void epk_domains_exit(struct epk_context *ctx);
 int epk_domains_alloc(struct epk_context *ctx, unsigned int num, u32 flags, int *ids);
 int epk_domains_free(struct epk_context *ctx, unsigned int num, const int *ids);

@@ -7,6 +7,7 @@
 #include <linux/fs.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
+#include <linux/string.h>
 
 #include "epk.h"
 
@@ -48,6 +49,7 @@ struct epk_chunk *epk_chunk_get(struct epk_context *ctx, u32 index)
 		kfree(chunk);
 		return NULL;
 	}
+	memset16(chunk->generations, ctx->generation, EPK_CHUNK_ENTRIES);
 	*slot = chunk;
 	return chunk;
 }

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "backend.h"
+#include "registry.h"
 
 /* The region below goes away with all that is mapped over it. */
 static int map_over(int fd, const void *addr, size_t len, off_t offset)
@@ -18,7 +19,11 @@ static int map_over(int fd, const void *addr, size_t len, off_t offset)
 
 static int set_up(struct epk_state *state, int fd, uint32_t pkeys)
 {
-	struct epk_init init = { .version = EPK_ABI_VERSION, .pkeys = pkeys };
+	struct epk_init init = {
+		.version = EPK_ABI_VERSION,
+		.pkeys = pkeys,
+		.generation = epk_registry_inherited_generation(),
+	};
 	int err;
 
 	if (ioctl(fd, EPK_IOC_INIT, &init))

@@ -104,6 +104,20 @@ int epk_registry_last_id(uint32_t index)
 	return 0;
 }
 
+/* The last generation of all IDs that were handed out before the forks. */
+int epk_registry_inherited_generation(void)
+{
+	struct domain_set *set;
+	int last = 0;
+	uint32_t i;
+
+	for (set = inherited; set; set = set->next)
+		for (i = 0; i < set->high; i++)
+			if (set->domains[i].last_id >> EPK_ID_INDEX_BITS > last)
+				last = set->domains[i].last_id >> EPK_ID_INDEX_BITS;
+	return last;
+}
+
 /* In a forked child: all that was this process's is the parent's now. */
 void epk_registry_inherit(void)
 {

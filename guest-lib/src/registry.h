@@ -41,6 +41,7 @@ struct epk_domain *epk_registry_at(uint32_t index);
 uint32_t epk_registry_live(void);
 uint32_t epk_registry_high(void);
 int epk_registry_last_id(uint32_t index);
+int epk_registry_inherited_generation(void);
 void epk_registry_inherit(void);
 
 #endif /* EPK_REGISTRY_H */

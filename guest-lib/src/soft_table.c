@@ -16,8 +16,6 @@
 /* As with the module, index 0 is no domain's. */
 #define SOFT_MAX_DOMAINS	(EPK_INDICES - 1)
 #define SOFT_NEXT_BYTES		(EPK_INDICES * sizeof(uint32_t))
-/* What is left of a positive int above the index. */
-#define SOFT_MAX_GENERATION	((1 << (31 - EPK_ID_INDEX_BITS)) - 1)
 
 /*
  * @table: where it is written
@@ -135,7 +133,7 @@ static int next_id(uint32_t index)
 {
 	int generation = epk_registry_last_id(index) >> EPK_ID_INDEX_BITS;
 
-	generation = generation % SOFT_MAX_GENERATION + 1;
+	generation = generation % (int)EPK_GENERATION_MAX + 1;
 	return generation << EPK_ID_INDEX_BITS | (int)index;
 }
 

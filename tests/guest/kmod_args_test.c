@@ -57,7 +57,7 @@ static void init_arguments(void)
 	FAILS(ioctl(fd, EPK_IOC_INIT, &arg), EINVAL);
 	arg = good, arg.version = EPK_ABI_VERSION + 1;
 	FAILS(ioctl(fd, EPK_IOC_INIT, &arg), EINVAL);
-	arg = good, arg.rsvd = 1;
+	arg = good, arg.generation = EPK_GENERATION_MAX + 1;
 	FAILS(ioctl(fd, EPK_IOC_INIT, &arg), EINVAL);
 	arg = good, arg.pkeys = 0;
 	FAILS(ioctl(fd, EPK_IOC_INIT, &arg), EINVAL);

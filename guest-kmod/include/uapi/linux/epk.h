@@ -21,6 +21,7 @@
  */
 #define EPK_ID_INDEX_BITS	17
 #define EPK_ID_INDEX(id)	((__u32)(id) & ((1u << EPK_ID_INDEX_BITS) - 1))
+#define EPK_GENERATION_MAX	((1u << (31 - EPK_ID_INDEX_BITS)) - 1)
 
 /**
  * struct epk_entry - one domain in the read-only domain table
@@ -61,7 +62,8 @@ struct epk_entry {
  *	fewer, of which as many as there are (EPT, pkey) pairs have a place
  * @nr_epts: out: EPTs at a time
  * @table_bytes: out: size of the domain table's mapping
- * @rsvd: in: zero
+ * @generation: in: generations of IDs begin behind this one, 0 to
+ *	EPK_GENERATION_MAX: a forked child's IDs are then none of its parent's
  */
 struct epk_init {
 	__u32 version;
@@ -69,7 +71,7 @@ struct epk_init {
 	__u32 max_domains;
 	__u32 nr_epts;
 	__u32 table_bytes;
-	__u32 rsvd;
+	__u32 generation;
 };
 
 /**
