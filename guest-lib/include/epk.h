@@ -106,6 +106,37 @@ int free_domains(int num, int dom_ids[]);
 void *domain_mmap(int dom_id, void *addr, size_t len, int prot, int flags);
 
 /**
+ * epk_mmap_file() - map a file into a domain
+ * @dom_id: the domain
+ * @addr: hint, or the exact address with MAP_FIXED_NOREPLACE
+ * @len: bytes; rounded up to whole pages of 4 KiB
+ * @prot: as for domain_mmap()
+ * @flags: 0, MAP_SHARED (which it is in any case), MAP_FIXED_NOREPLACE
+ * @fd: the file, which can be closed afterwards
+ * @offset: byte in the file, a multiple of 4 KiB
+ *
+ * The memory is the file's, as with mmap(2) and MAP_SHARED: whoever maps or reads
+ * the file sees what is written, and msync(2) brings it to the disk.  Where the file
+ * has no page any more, or the disk is full, an access raises SIGBUS.  The domain
+ * protects this mapping; the file itself is protected by who may open it.
+ *
+ * Backend "epk": files of ext4 and tmpfs, and memfds.  They do not count against
+ * RLIMIT_MEMLOCK.
+ *
+ * Thread-safe; not async-signal-safe.
+ *
+ * Return: the address, or MAP_FAILED with errno set as by domain_mmap(), or to
+ * EBADF: @fd is no open file;
+ * EINVAL: @offset is not a multiple of 4 KiB;
+ * EACCES: @fd is not open for reading, or not for writing and @prot has PROT_WRITE;
+ * EPERM: a seal of the memfd forbids it;
+ * EOPNOTSUPP: a file of another kind or filesystem, or DAX (backend "epk");
+ * ENODEV: a file that cannot be mapped (other backends).
+ */
+void *epk_mmap_file(int dom_id, void *addr, size_t len, int prot, int flags, int fd,
+		    uint64_t offset);
+
+/**
  * domain_munmap() - unmap domain memory
  * @addr: first byte, a multiple of 4 KiB
  * @len: bytes; rounded up to whole pages

@@ -1,18 +1,23 @@
 // SPDX-License-Identifier: MIT
-/* Domain memory of the backends that use plain anonymous memory. */
+/* Domain memory of the backends that use plain memory: anonymous, or a file's. */
 #define _GNU_SOURCE
 #include <sys/mman.h>
 
 #include "backend.h"
 
-/* Private whatever @flags say: nobody inherits it, so that shared is the same. */
-int epk_anon_mmap(void **addr, size_t len, int prot, int flags)
+/*
+ * Anonymous memory is private whatever @flags say: nobody inherits it, so that shared
+ * is the same.  A file's is shared.
+ */
+int epk_anon_mmap(const struct epk_mapping *map, void **addr, int prot, int flags)
 {
 	int keep = flags & (MAP_POPULATE | MAP_FIXED_NOREPLACE);
+	int kind = map->fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
+	size_t len = map->end - map->start;
 	void *want = *addr, *got;
 	int err;
 
-	got = mmap(want, len, prot, MAP_PRIVATE | MAP_ANONYMOUS | keep, -1, 0);
+	got = mmap(want, len, prot, kind | keep, map->fd, map->offset);
 	if (got == MAP_FAILED)
 		return -errno;
 	if (keep & MAP_FIXED_NOREPLACE && got != want) {

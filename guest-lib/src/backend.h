@@ -79,7 +79,7 @@ int epk_module_enrol(struct epk_thread *t);
 int epk_module_counts(struct epk_counts *counts);
 
 /* anon.c: their memory. */
-int epk_anon_mmap(void **addr, size_t len, int prot, int flags);
+int epk_anon_mmap(const struct epk_mapping *map, void **addr, int prot, int flags);
 int epk_anon_munmap(void *addr, size_t len);
 
 /* pkeys.c: the process's protection keys.  Key 0 is everybody's. */

@@ -211,7 +211,7 @@ static int mpk_mmap(struct epk_mapping *map, void *addr, int flags)
 	size_t len = map->end - map->start;
 	int err;
 
-	err = epk_anon_mmap(&addr, len, flags & MAP_POPULATE ? map->prot : PROT_NONE, flags);
+	err = epk_anon_mmap(map, &addr, flags & MAP_POPULATE ? map->prot : PROT_NONE, flags);
 	if (err)
 		return err;
 	map->start = (uintptr_t)addr;

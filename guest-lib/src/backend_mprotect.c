@@ -98,7 +98,7 @@ static int mprotect_mmap(struct epk_mapping *map, void *addr, int flags)
 	size_t len = map->end - map->start;
 	int err;
 
-	err = epk_anon_mmap(&addr, len, flags & MAP_POPULATE ? map->prot : prot, flags);
+	err = epk_anon_mmap(map, &addr, flags & MAP_POPULATE ? map->prot : prot, flags);
 	if (err)
 		return err;
 	if (flags & MAP_POPULATE && mprotect(addr, len, prot)) {

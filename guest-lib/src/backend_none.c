@@ -11,7 +11,7 @@ static int none_free(int num, const int *ids)
 static int none_mmap(struct epk_mapping *map, void *addr, int flags)
 {
 	size_t len = map->end - map->start;
-	int err = epk_anon_mmap(&addr, len, map->prot, flags);
+	int err = epk_anon_mmap(map, &addr, map->prot, flags);
 
 	if (err)
 		return err;

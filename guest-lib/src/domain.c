@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* The six calls: check every argument, keep the books, leave the rest to the backend. */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -170,39 +171,83 @@ static int map_locked(struct epk_mapping *map, void *addr, int flags)
 	return err;
 }
 
-void *domain_mmap(int dom_id, void *addr, size_t len, int prot, int flags)
+/* Of @map: what is to be mapped, the length in @end. */
+static void *map_memory(const char *call, const struct epk_mapping *what, void *addr, int flags)
 {
-	struct epk_mapping *map = NULL;
+	struct epk_mapping *map = malloc(sizeof(*map));
 	int saved_errno = errno;
+	int err = -ENOMEM;
 	void *got;
-	int err;
 
-	err = check_mmap(addr, &len, &prot, flags);
-	if (err)
+	if (!map)
 		goto fail;
-	map = calloc(1, sizeof(*map));
-	if (!map) {
-		err = -ENOMEM;
-		goto fail;
-	}
-	map->end = len;
-	map->id = dom_id;
-	map->prot = prot;
+	*map = *what;
 	pthread_mutex_lock(&epk_lock);
 	err = map_locked(map, addr, flags);
 	got = (void *)map->start;
 	pthread_mutex_unlock(&epk_lock);
 	if (err)
 		goto fail;
-	if (flags & MAP_POPULATE && prot && !epk_ops()->populates)
-		populate(dom_id, got, len);
 	errno = saved_errno;
 	return got;
 
 fail:
 	free(map);
-	errno = -epk_explain("domain_mmap", dom_id, err);
+	errno = -epk_explain(call, what->id, err);
 	return MAP_FAILED;
+}
+
+void *domain_mmap(int dom_id, void *addr, size_t len, int prot, int flags)
+{
+	int err = check_mmap(addr, &len, &prot, flags);
+	struct epk_mapping what = { .end = len, .id = dom_id, .prot = prot, .fd = -1 };
+	int saved_errno = errno;
+	void *got;
+
+	if (err) {
+		errno = -epk_explain("domain_mmap", dom_id, err);
+		return MAP_FAILED;
+	}
+	got = map_memory("domain_mmap", &what, addr, flags);
+	if (got != MAP_FAILED && flags & MAP_POPULATE && prot && !epk_ops()->populates) {
+		populate(dom_id, got, len);
+		errno = saved_errno;
+	}
+	return got;
+}
+
+/* What a backend that maps later, or nothing but PROT_NONE, would not find. */
+static int check_file(int fd, int prot, int flags, uint64_t offset)
+{
+	int mode = fcntl(fd, F_GETFL);
+
+	if (mode < 0)
+		return -errno;
+	if (flags & ~(MAP_SHARED | MAP_FIXED_NOREPLACE) || offset % EPK_PAGE_SIZE)
+		return -EINVAL;
+	if ((mode & O_ACCMODE) == O_WRONLY ||
+	    (prot & PROT_WRITE && (mode & O_ACCMODE) != O_RDWR))
+		return -EACCES;
+	return 0;
+}
+
+void *epk_mmap_file(int dom_id, void *addr, size_t len, int prot, int flags, int fd,
+		    uint64_t offset)
+{
+	int saved_errno = errno;
+	int err = check_mmap(addr, &len, &prot, flags);
+	struct epk_mapping what = {
+		.end = len, .id = dom_id, .prot = prot, .fd = fd, .offset = offset,
+	};
+
+	if (!err)
+		err = check_file(fd, prot, flags, offset);
+	if (err) {
+		errno = -epk_explain("epk_mmap_file", dom_id, err);
+		return MAP_FAILED;
+	}
+	errno = saved_errno;
+	return map_memory("epk_mmap_file", &what, addr, flags);
 }
 
 int domain_munmap(void *addr, size_t len)

@@ -12,6 +12,8 @@
  * @end: one past the last
  * @id: the domain
  * @prot: the most that a holder can do with it
+ * @fd: while it is mapped: the file that it shows, or -1 for none
+ * @offset: likewise: where in the file
  * @next: next mapping of the same domain
  * @link: what points to this one in the domain's list
  */
@@ -20,6 +22,8 @@ struct epk_mapping {
 	uintptr_t end;
 	int id;
 	int prot;
+	int fd;
+	uint64_t offset;
 	struct epk_mapping *next;
 	struct epk_mapping **link;
 };

@@ -95,12 +95,33 @@ int epk_module_free(int num, const int *ids)
 	return ioctl(epk_now.fd, EPK_IOC_FREE, &arg) ? -errno : 0;
 }
 
+static int map_file(struct epk_mapping *map, void *addr, int flags)
+{
+	struct epk_file arg = {
+		.addr = (uintptr_t)addr,
+		.len = map->end - map->start,
+		.offset = map->offset,
+		.id = map->id,
+		.fd = map->fd,
+		.prot = map->prot,
+		.flags = flags,
+	};
+
+	if (ioctl(epk_now.fd, EPK_IOC_FILE, &arg))
+		return -errno;
+	map->start = arg.addr;
+	map->end = arg.addr + arg.len;
+	return 0;
+}
+
 int epk_module_mmap(struct epk_mapping *map, void *addr, int flags)
 {
 	size_t len = map->end - map->start;
 	int keep = flags & MAP_FIXED_NOREPLACE;
 	void *got;
 
+	if (map->fd >= 0)
+		return map_file(map, addr, keep);
 	got = mmap(addr, len, map->prot, MAP_SHARED | keep, epk_now.fd,
 		   EPK_MMAP_DOMAIN(map->id));
 	if (got == MAP_FAILED)
