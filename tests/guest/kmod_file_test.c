@@ -240,6 +240,7 @@ static void race(void)
 {
 	int fd = file_make(), stale = 0;
 	char *p = file_map(&dev, id, BYTES, fd, 0);
+	static char bytes[BYTES];
 	pthread_t thread;
 
 	race_ended = false;
@@ -248,7 +249,12 @@ static void race(void)
 	for (int i = 0; i < 300; i++) {
 		char value = 1 + i % 100;
 
-		memset(p, value, BYTES);
+		memset(bytes, value, BYTES);
+		/* Mapped by this thread, or just being mapped by the other. */
+		if (i & 1)
+			memcpy(p, bytes, BYTES);
+		else
+			CHECK_EQ(pwrite(fd, bytes, BYTES, 0), BYTES);
 		if (i % 3)
 			CHECK_EQ(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, BYTES), 0);
 		else
