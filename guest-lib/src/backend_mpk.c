@@ -133,9 +133,11 @@ static int mpk_begin(struct epk_thread *t, struct epk_held *held)
 	entry = epk_entry_load(EPK_ID_INDEX(held->id));
 	pkey = entry.pkey;
 	if (entry.id != held->id || !pkey) {
-		pthread_mutex_lock(&epk_lock);
-		pkey = assign(held->id);
-		pthread_mutex_unlock(&epk_lock);
+		pkey = -pthread_mutex_lock(&epk_lock);
+		if (!pkey) {
+			pkey = assign(held->id);
+			pthread_mutex_unlock(&epk_lock);
+		}
 		errno = saved_errno;
 		if (pkey < 0)
 			return pkey;

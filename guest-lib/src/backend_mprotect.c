@@ -51,7 +51,9 @@ static int mprotect_begin(struct epk_thread *t, struct epk_held *held)
 	struct epk_entry entry;
 
 	(void)t;
-	pthread_mutex_lock(&epk_lock);
+	err = -pthread_mutex_lock(&epk_lock);
+	if (err)
+		return err;
 	err = epk_lookup(held->id, &entry);
 	if (!err)
 		err = count(held->id, held->prot, 1);
@@ -65,8 +67,10 @@ static int mprotect_end(struct epk_thread *t, unsigned int slot)
 	struct epk_held held = t->held[slot];
 	int saved_errno = errno, err;
 
+	err = -pthread_mutex_lock(&epk_lock);
+	if (err)
+		return err;
 	epk_held_remove(t, slot);
-	pthread_mutex_lock(&epk_lock);
 	err = count(held.id, held.prot, -1);
 	pthread_mutex_unlock(&epk_lock);
 	errno = saved_errno;
