@@ -402,7 +402,7 @@ static void look_at_nodes(void)
 	CHECK_EQ(syscall(SYS_move_pages, 0, 2, pages, NULL, status, 0), 0);
 	CHECK(status[0] < 0 && status[1] < 0);
 	check_holds(0, NR - 1, 5000);
-	CHECK_EQ(syscall(SYS_migrate_pages, 0, 1, &all, &all), 0);
+	CHECK_EQ(syscall(SYS_migrate_pages, 0, 8, &all, &all), 0);
 	CHECK_EQ(syscall(SYS_mbind, p, BYTES, MPOL_DEFAULT, NULL, 0, MPOL_MF_STRICT), 0);
 	check_holds(0, NR - 1, 5000);
 	syscall(SYS_mbind, p + 512, 4096, MPOL_DEFAULT, NULL, 0, MPOL_MF_STRICT | MPOL_MF_MOVE);
@@ -462,7 +462,7 @@ static int in_process(void (*how)(void))
 	REQUIRE(pid >= 0);
 	if (!pid) {
 		epk_device_open(&dev);
-		if (epk_device_alloc(&dev, 1, &id))
+		if (ioctl(dev.fd, EPK_IOC_THREAD, 0) || epk_device_alloc(&dev, 1, &id))
 			_exit(2);
 		how();
 		_exit(epk_failures);
