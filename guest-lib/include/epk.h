@@ -261,7 +261,8 @@ struct epk_options {
  * -E2BIG: @options is from a later version and uses what this one lacks;
  * -EALREADY: the library is initialised; nothing changes;
  * -ENODEV: the machine lacks what the named backend needs;
- * -ENOSPC: the process has used up its protection keys itself;
+ * -ENOSPC: the process has used up its protection keys itself (backend "mpk": all
+ *	but one);
  * -ENOMEM, -EMFILE: no memory, no file descriptors;
  * any other error of opening or asking /dev/epk, passed on.
  */

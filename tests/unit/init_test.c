@@ -173,6 +173,24 @@ static void no_pkeys_left(void)
 	EXPECT(!epk_backend());
 }
 
+/* Under "mpk" one is the library's own. */
+static void one_pkey_left(void)
+{
+	int files = count_files(), last = 0, pkey;
+
+	if (!backend_takes_pkeys())
+		return;
+	while ((pkey = pkey_alloc(0, 0)) > 0)
+		last = pkey;
+	EXPECT(last && !pkey_free(last));
+	if (backend_is("mpk")) {
+		EXPECT(epk_init(NULL) == -ENOSPC);
+		EXPECT(count_files() == files && count_free_pkeys() == 1);
+	} else {
+		EXPECT(!epk_init(NULL));
+	}
+}
+
 static void some_pkeys_taken(void)
 {
 	int id, pkey, own;
@@ -194,7 +212,8 @@ static void some_pkeys_taken(void)
 	X(environment_unknown) X(environment_chooses)				\
 	X(option_beats_environment) X(probe_finds_best)				\
 	X(probe_on_empty_environment) X(twice) X(by_first_alloc)		\
-	X(calls_before) X(errno_untouched) X(no_pkeys_left) X(some_pkeys_taken)
+	X(calls_before) X(errno_untouched) X(no_pkeys_left) X(one_pkey_left)	\
+	X(some_pkeys_taken)
 
 #define DEFINE(name)								\
 	static void init_##name(void **state)					\
