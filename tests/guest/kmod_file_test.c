@@ -224,13 +224,19 @@ static void processes(void)
 
 static volatile bool race_ended;
 
+/* Read-only first, then writable. */
+static void touch(volatile char *page)
+{
+	page[100] = page[200];
+}
+
 static void *toucher(void *arg)
 {
 	CHECK_EQ(ioctl(dev.fd, EPK_IOC_THREAD, 0), 0);
 	epk_device_enter(&dev, id);
 	while (!race_ended) {
 		for (int page = 0; page < PAGES; page++)
-			EPK_TRY(TOUCH((char *)arg + page * 4096));
+			EPK_TRY(touch((volatile char *)arg + page * 4096));
 	}
 	return NULL;
 }
