@@ -7,6 +7,7 @@
 #define EPK_COMPAT_H
 
 #include <linux/mm.h>
+#include <linux/syscore_ops.h>
 
 #ifndef EPK_HAVE_VM_FLAGS_SET
 
@@ -30,6 +31,30 @@ static inline void epk_vm_flags_set(struct vm_area_struct *vma, unsigned long fl
 static inline void epk_vm_flags_clear(struct vm_area_struct *vma, unsigned long flags)
 {
 	vm_flags_clear(vma, flags);
+}
+
+#endif
+
+#ifdef EPK_HAVE_REGISTER_SYSCORE
+
+#define EPK_SYSCORE_ARG	void *data
+
+#else
+
+#define EPK_SYSCORE_ARG	void
+
+struct syscore {
+	struct syscore_ops *ops;
+};
+
+static inline void register_syscore(struct syscore *syscore)
+{
+	register_syscore_ops(syscore->ops);
+}
+
+static inline void unregister_syscore(struct syscore *syscore)
+{
+	unregister_syscore_ops(syscore->ops);
 }
 
 #endif

@@ -331,6 +331,10 @@ void epk_guards_put(void);
 bool epk_guards_signals(void);
 bool epk_guards_walks(void);
 
+/* power.c */
+int epk_power_init(void);
+void epk_power_exit(void);
+
 /* The bit of PKRU that denies all access by a key. */
 static inline u32 epk_pkru_deny(unsigned int pkey)
 {

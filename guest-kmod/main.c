@@ -208,10 +208,15 @@ static int __init epk_init(void)
 		pr_err("cannot watch context switches (%d)\n", ret);
 		goto epts;
 	}
+	ret = epk_power_init();
+	if (ret) {
+		pr_err("cannot take part in suspend (%d)\n", ret);
+		goto threads;
+	}
 	ret = epk_contexts_init();
 	if (ret) {
 		pr_err("cannot make " EPK_DEVICE " (%d)\n", ret);
-		goto threads;
+		goto power;
 	}
 
 	epk_guards_init();
@@ -221,6 +226,8 @@ static int __init epk_init(void)
 	pr_info("%u EPTs, windows of %u GiB\n", epk_host.nr_epts, epk_host.slots);
 	return 0;
 
+power:
+	epk_power_exit();
 threads:
 	epk_threads_exit();
 epts:
@@ -236,6 +243,7 @@ static void __exit epk_exit(void)
 	debugfs_remove(debugfs_dir);
 	epk_contexts_exit();
 	epk_guards_exit();
+	epk_power_exit();
 	epk_threads_exit();
 	epk_epts_exit();
 	memunmap((void *)epk_host.identity);
