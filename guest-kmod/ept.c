@@ -4,8 +4,9 @@
  * the last context that did so goes.  A context keeps its EPTs even while they
  * are empty: making one anew costs the VM exits that link its tables.
  *
- * The window of each EPT is filled with the guest's RAM as far as it reaches
- * when the EPT is made, and on demand from then on.
+ * The window of each EPT is filled with all of the guest's RAM when the EPT is
+ * made.  Where it does not reach, it stays empty, and each slot is filled when
+ * domain memory first comes from another block.
  */
 #include <linux/ioport.h>
 #include <linux/sched.h>
@@ -28,6 +29,8 @@ struct epk_ept {
 
 static struct epk_ept *epts;
 static DEFINE_MUTEX(epts_lock);
+/* Blocks that had RAM when the module was loaded. */
+static unsigned int ram_blocks;
 
 /* Fill the next free slots of @index with @count blocks from @block upwards. */
 static int ept_fill(unsigned int index, unsigned long block, unsigned int count)
@@ -74,10 +77,35 @@ static int ept_fill_range(struct resource *res, void *arg)
 	return ept_fill(index, block, last - block);
 }
 
+/* In ascending order. */
+static int walk_ram(void *arg, int (*func)(struct resource *res, void *arg))
+{
+	return walk_iomem_res_desc(IORES_DESC_NONE, IORESOURCE_SYSTEM_RAM | IORESOURCE_BUSY,
+				   0, -1, arg, func);
+}
+
+/* @arg: the first block that is not counted yet. */
+static int __init count_range(struct resource *res, void *arg)
+{
+	u64 *next = arg;
+	u64 block = max_t(u64, res->start >> KVM_EPK_BLOCK_SHIFT, *next);
+	u64 last = res->end >> KVM_EPK_BLOCK_SHIFT;
+
+	if (block <= last) {
+		ram_blocks += last - block + 1;
+		*next = last + 1;
+	}
+	return 0;
+}
+
 static int ept_fill_ram(unsigned int index)
 {
-	int ret = walk_iomem_res_desc(IORES_DESC_NONE, IORESOURCE_SYSTEM_RAM | IORESOURCE_BUSY,
-				      0, -1, (void *)(unsigned long)index, ept_fill_range);
+	int ret;
+
+	/* Let the memory that domains get decide which blocks they are. */
+	if (ram_blocks > epk_host.slots)
+		return 0;
+	ret = walk_ram((void *)(unsigned long)index, ept_fill_range);
 
 	/* -EINVAL is the walk's word for having found nothing. */
 	return ret == -EINVAL && epts[index].nr_slots ? 0 : ret;
@@ -246,9 +274,11 @@ static void __init epts_clear(void)
  */
 int __init epk_epts_init(void)
 {
+	u64 next = 0;
 	unsigned int i;
 	int ret;
 
+	walk_ram(&next, count_range);
 	epts = kvcalloc(epk_host.nr_epts, sizeof(*epts), GFP_KERNEL);
 	if (!epts)
 		return -ENOMEM;
