@@ -200,6 +200,7 @@ static void processes(void)
 		CHECK(file_map_at(&dev, id, NULL, BYTES, PROT_READ, 0, fd, 0) == MAP_FAILED &&
 		      errno == EPERM);
 		epk_device_open(&own);
+		REQUIRE(ioctl(own.fd, EPK_IOC_THREAD, 0) == 0);
 		REQUIRE(epk_device_alloc(&own, 1, &own_id) == 0);
 		CHECK_EQ(epk_device_move(&own, own_id, 9), 0);
 		q = file_map(&own, own_id, BYTES, fd, 0);
