@@ -384,6 +384,7 @@ static void slurp(const char *path)
 
 /* numaif.h's, without the library. */
 #define MPOL_DEFAULT		0
+#define MPOL_BIND		2
 #define MPOL_MF_STRICT		1
 #define MPOL_MF_MOVE		2
 
@@ -403,9 +404,11 @@ static void look_at_nodes(void)
 	CHECK(status[0] < 0 && status[1] < 0);
 	check_holds(0, NR - 1, 5000);
 	CHECK_EQ(syscall(SYS_migrate_pages, 0, 8, &all, &all), 0);
-	CHECK_EQ(syscall(SYS_mbind, p, BYTES, MPOL_DEFAULT, NULL, 0, MPOL_MF_STRICT), 0);
+	/* It looks at each page, and finds none that is anywhere else. */
+	CHECK_EQ(syscall(SYS_mbind, p, HUGE, MPOL_BIND, &all, 8, MPOL_MF_STRICT), 0);
 	check_holds(0, NR - 1, 5000);
-	syscall(SYS_mbind, p + 512, 4096, MPOL_DEFAULT, NULL, 0, MPOL_MF_STRICT | MPOL_MF_MOVE);
+	CHECK_EQ(syscall(SYS_mbind, p, BYTES, MPOL_BIND, &all, 8,
+			 MPOL_MF_STRICT | MPOL_MF_MOVE), 0);
 	check_holds(0, NR - 1, 5000);
 }
 
@@ -493,7 +496,33 @@ static void with_limit(void)
 	teardown();
 }
 
-/* A limit that 2 MiB would not fit into: 4 KiB do. */
+static long charged(void)
+{
+	char text[32] = "";
+	int fd = open(CGROUP "/test/memory.current", O_RDONLY);
+
+	CHECK(fd >= 0 && read(fd, text, sizeof(text) - 1) > 0);
+	close(fd);
+	return atol(text);
+}
+
+static void without_limit(void)
+{
+	long before;
+
+	setup();
+	if (!put(CGROUP "/test/cgroup.procs", "0"))
+		_exit(2);
+	before = charged();
+	check_touch(5, NR);
+	CHECK(charged() >= before + (long)HUGE);
+	CHECK_EQ(munmap((void *)&WORD(1), HUGE / 2), 0);
+	CHECK(charged() < before + (long)HUGE);
+	epk_device_enter(&dev, 0);
+	/* The rest goes with the process. */
+}
+
+/* A limit that 2 MiB would not fit into: 4 KiB do.  And what fits is charged. */
 static void limited(void)
 {
 	mkdir(CGROUP, 0700);
@@ -502,6 +531,9 @@ static void limited(void)
 	REQUIRE(mkdir(CGROUP "/test", 0700) == 0);
 	REQUIRE(put(CGROUP "/test/memory.max", "1M"));
 	CHECK_EQ(in_process(with_limit), 0);
+	REQUIRE(put(CGROUP "/test/memory.max", "max"));
+	CHECK_EQ(in_process(without_limit), 0);
+	CHECK(charged() < (long)HUGE / 2);
 	CHECK_EQ(rmdir(CGROUP "/test"), 0);
 	put(CGROUP "/cgroup.subtree_control", "-memory");
 	CHECK_EQ(umount(CGROUP), 0);
