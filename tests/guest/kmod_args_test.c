@@ -247,6 +247,19 @@ static void free_arguments(int live)
 	FAILS(ioctl(dev.fd, EPK_IOC_FREE, &arg), ENOENT);
 }
 
+static void populate_arguments(void)
+{
+	struct epk_range arg = { 1ull << 63, 4096 };
+
+	FAILS(ioctl(dev.fd, EPK_IOC_POPULATE, NULL), EFAULT);
+	FAILS(ioctl(dev.fd, EPK_IOC_POPULATE, &arg), EINVAL);
+	/* The last user page, and one more. */
+	arg.addr = 0x7fffffffe000, arg.len = 8192;
+	FAILS(ioctl(dev.fd, EPK_IOC_POPULATE, &arg), EINVAL);
+	arg.addr = -4096ull;
+	FAILS(ioctl(dev.fd, EPK_IOC_POPULATE, &arg), EINVAL);
+}
+
 static long map(size_t len, int prot, int flags, uint64_t offset)
 {
 	return (long)mmap(NULL, len, prot, flags, dev.fd, offset);
@@ -279,6 +292,23 @@ static void mmap_arguments(int id)
 	FAILS(map(4096, rw, MAP_SHARED, EPK_MMAP_DOMAIN(0x1ffff)), ENOENT);
 	FAILS((long)mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, domain), EINVAL);
 	close(fd);
+}
+
+/* What the kernel tells a process stays the kernel's word. */
+static void read_only_pages(void)
+{
+	void *pages[] = { (void *)dev.table, (void *)dev.identity };
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		FAILS(mprotect(pages[i], 4096, PROT_READ | PROT_WRITE), EACCES);
+		FAILS(mprotect(pages[i], 4096, PROT_READ | PROT_EXEC), EACCES);
+		FAILS(syscall(SYS_mremap, pages[i], 4096, 4096, MREMAP_MAYMOVE | MREMAP_FIXED,
+			      (char *)pages[i] - (1 << 30)), EINVAL);
+		FAILS(syscall(SYS_mremap, pages[i], 4096, 8192, MREMAP_MAYMOVE), EFAULT);
+		FAILS(madvise(pages[i], 4096, MADV_DOFORK), EINVAL);
+	}
+	CHECK_EQ(dev.identity->ept, 0);
 }
 
 /* What can be done to a domain's mapping, and what not. */
@@ -324,6 +354,7 @@ static void mapping_calls(int id)
 static void free_while_mapped(void)
 {
 	struct epk_stats start = epk_device_stats(&dev);
+	struct epk_range range = { .len = 4096 };
 	char *p;
 	int id;
 
@@ -334,6 +365,8 @@ static void free_while_mapped(void)
 	p[0] = p[2 * 4096] = 1;
 	REQUIRE(munmap(p + 4096, 4096) == 0);
 	CHECK_EQ(epk_device_free(&dev, 1, &id), 0);
+	range.addr = (uintptr_t)p;
+	CHECK(ioctl(dev.fd, EPK_IOC_POPULATE, &range) == -1 && errno == EINVAL);
 	CHECK_EQ(EPK_TRY(p[0] = 2), SIGBUS);
 	CHECK_EQ(EPK_TRY(p[2 * 4096] = 2), SIGBUS);
 	CHECK_EQ(epk_device_stats(&dev).pages, start.pages + 2);
@@ -392,10 +425,12 @@ int main(void)
 	free_arguments(id);
 	move_arguments(id);
 	mmap_arguments(id);
+	populate_arguments();
 	FAILS(ioctl(dev.fd, EPK_IOC_THREAD, 2), EINVAL);
 	FAILS(ioctl(dev.fd, EPK_IOC_STATS, NULL), EFAULT);
 	FAILS(ioctl(dev.fd, _IO('E', 0xef), NULL), ENOTTY);
 	FAILS(ioctl(dev.fd, 0, NULL), ENOTTY);
+	read_only_pages();
 	mapping_calls(id);
 	free_while_mapped();
 	locked_limit(id);
