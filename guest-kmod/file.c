@@ -180,6 +180,7 @@ static int lower_check(const struct file *file)
 	switch (inode->i_sb->s_magic) {
 	case EXT4_SUPER_MAGIC:
 	case TMPFS_MAGIC:
+	case XFS_SUPER_MAGIC:
 		return 0;
 	default:
 		return -EOPNOTSUPP;

@@ -120,7 +120,7 @@ void *domain_mmap(int dom_id, void *addr, size_t len, int prot, int flags);
  * has no page any more, or the disk is full, an access raises SIGBUS.  The domain
  * protects this mapping; the file itself is protected by who may open it.
  *
- * Backend "epk": files of ext4 and tmpfs, and memfds.  They do not count against
+ * Backend "epk": files of ext4, XFS and tmpfs, and memfds.  They do not count against
  * RLIMIT_MEMLOCK.
  *
  * Thread-safe; not async-signal-safe.

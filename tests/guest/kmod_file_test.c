@@ -91,7 +91,8 @@ static void truncation(void)
 	memset(p, 'x', BYTES);
 	CHECK_EQ(epk_device_stats(&dev).pages, PAGES);
 	CHECK_EQ(ftruncate(fd, 4096 + 100), 0);
-	CHECK_EQ(epk_device_stats(&dev).pages, 2);
+	/* The page that is cut may go, to be written to the disk. */
+	CHECK(epk_device_stats(&dev).pages <= 2);
 	CHECK_FAULT(TOUCH(p + 2 * 4096), SIGBUS, BUS_ADRERR);
 	CHECK_FAULT(p[7 * 4096] = 1, SIGBUS, BUS_ADRERR);
 	CHECK(p[4096 + 99] == 'x' && p[4096 + 100] == 0);

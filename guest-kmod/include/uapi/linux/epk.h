@@ -164,8 +164,8 @@ struct epk_range {
  * @len: in: bytes; rounded up to whole pages
  * @offset: in: byte in the file, on a page boundary
  * @id: in: the domain
- * @fd: in: an ordinary file on ext4 or tmpfs, a memfd among them, open for reading,
- *	and for writing if @prot or a later mprotect() says so
+ * @fd: in: an ordinary file on ext4, XFS or tmpfs, a memfd among them, open for
+ *	reading, and for writing if @prot or a later mprotect() says so
  * @prot: in: as for mmap(): PROT_READ, PROT_WRITE, both or neither
  * @flags: in: 0, MAP_FIXED_NOREPLACE or MAP_FIXED
  *
