@@ -30,8 +30,9 @@ class Bochs:
         master, slave = pty.openpty()
         self.master = master
         env = dict(os.environ, TERM="xterm", LINES="25", COLUMNS="80")
+        # It must not outlive a run that is killed.
         self.process = subprocess.Popen(
-            ["bochs", "-q", "-f", work / "bochsrc", "-rc", work / "debugger"],
+            ["setpriv", "--pdeathsig", "KILL", "bochs", "-q", "-f", work / "bochsrc", "-rc", work / "debugger"],
             stdin=slave, stdout=slave, stderr=slave, cwd=work, env=env,
             start_new_session=True)
         os.close(slave)
