@@ -17,6 +17,7 @@ help:
 ##   check-hygiene   the KVM series and the sources: applies, builds, checkpatch
 ##   check-debug     fuzzers, failing allocations and the guest's tests, on debug kernels; long
 ##   check-selftests Linux's own KVM selftests with stock KVM and with the series
+##   check-mutations defects put into KVM, each of which has to make a test of it fail
 ##   check-guest     the emulated tests: TESTS="name name" CPUS="1 2" choose
 ##   build           library, tests, guest module, NGINX case
 ##   kernel          the test kernel; prints where it is
@@ -54,6 +55,9 @@ check-hygiene: packages
 
 check-selftests: packages
 	@$(RUN) --emulated --show selftests-all selftests-two selftests-broken
+
+check-mutations: packages
+	@$(RUN) --emulated --show kvm-mutations
 
 demo: packages
 	@$(RUN) --emulated --cpus 1 --show nginx

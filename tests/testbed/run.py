@@ -138,10 +138,11 @@ class Run(threading.Thread):
         if any("nginx" in test.needs for test in self.tests):
             subprocess.run([HERE / "nginx-files.sh", self.work / "guest"], check=True,
                            stdin=subprocess.DEVNULL)
-        if any("selftests" in test.needs for test in self.tests):
-            subprocess.run([TOP / "tests/selftests/files.sh", self.work / "host",
-                            self.kernels["host"].path], check=True,
-                           stdin=subprocess.DEVNULL)
+        for need, folder in (("selftests", "selftests"), ("mutations", "kvm/mutations")):
+            if any(need in test.needs for test in self.tests):
+                subprocess.run([TOP / "tests" / folder / "files.sh", self.work / "host",
+                                self.kernels["host"].path], check=True,
+                               stdin=subprocess.DEVNULL)
         shutil.copy2(TOP / "tests/kvm/omit/epk_omit.ko", self.work / "host" / "epk")
         if self.level("guest"):
             for module in ("guest-kmod/epk.ko", "tests/guest/raw/epk_raw.ko"):
