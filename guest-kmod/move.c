@@ -89,6 +89,37 @@ static int movers_find(struct epk_context *ctx, unsigned int num, const struct e
 	return ret;
 }
 
+/* Make an EPT and its window ready for a domain. */
+static int ept_prepare(struct epk_context *ctx, struct epk_domain *domain, unsigned int ept,
+		       unsigned long *fresh)
+{
+	int ret = epk_domains_hold_ept(ctx, ept, fresh);
+
+	if (ret)
+		return ret;
+	return epk_domain_fits(domain, ept) ? 0 : -ENOSPC;
+}
+
+/*
+ * The EPT that domains go to first, unless its window has no slot for the RAM of
+ * this one: then the first that has.
+ */
+static int ept_pick(struct epk_context *ctx, struct epk_domain *domain, unsigned long *fresh)
+{
+	int ept = epk_place_pick(ctx, 1), ret;
+	unsigned int i;
+
+	if (ept < 0)
+		return ept;
+	ret = ept_prepare(ctx, domain, ept, fresh);
+	for (i = 0; ret == -ENOSPC && i < epk_host.nr_epts; i++) {
+		ept = i;
+		if (epk_place_free(ctx, ept))
+			ret = ept_prepare(ctx, domain, ept, fresh);
+	}
+	return ret ?: ept;
+}
+
 static int domain_place(struct epk_context *ctx, struct epk_domain *domain,
 			const struct epk_move *move, unsigned long *fresh)
 {
@@ -100,16 +131,16 @@ static int domain_place(struct epk_context *ctx, struct epk_domain *domain,
 		return 0;
 
 	if (ept == EPK_EPT_ANY)
-		ept = epk_place_pick(ctx, 1);
-	if (ept < 0 || !epk_place_free(ctx, ept))
+		ept = ept_pick(ctx, domain, fresh);
+	if (ept < 0)
+		return ept;
+	if (!epk_place_free(ctx, ept))
 		return -ENOSPC;
 	if (move->pkey && !epk_place_is_free(ctx, ept, move->pkey))
 		return -EBUSY;
-	ret = epk_domains_hold_ept(ctx, ept, fresh);
+	ret = ept_prepare(ctx, domain, ept, fresh);
 	if (ret)
 		return ret;
-	if (!epk_domain_fits(domain, ept))
-		return -ENOSPC;
 
 	domain->ept = ept;
 	domain->pkey = move->pkey;
