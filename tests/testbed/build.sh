@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# build.sh GUEST-KERNEL HOST-KERNEL: build what a run needs, in the tree: library, modules,
-# tests, nginx case.
+# build.sh GUEST-KERNEL HOST-KERNEL: build what a run needs: library, modules, tests, nginx
+# case, all in the tree; but the guest's modules in the cache, if its kernel is not the host's.
+# Print the directory below which those modules are.
 set -eu
 . "$(dirname "$0")/lib.sh"
 guest_kernel=$1
@@ -17,9 +18,26 @@ part() {
 	}
 }
 
+modules=$TOP
+if [ "$guest_kernel" != "$host_kernel" ]; then
+	modules=$EPK_CACHE/modules/$(content_key "$TOP" "$guest_kernel/tree" --)
+fi
+
+# Another kernel's modules are built of a copy, so that runs do not get in each other's way.
+copy_sources() {
+	local from=$TOP/$1 to=$modules/$1
+	[ "$modules" != "$TOP" ] || return 0
+	mkdir -p "$to"
+	find "$to" -name '*.[ch]' ! -name '*.mod.c' -delete
+	find "$from" -maxdepth 1 -type f \( -name '*.[ch]' -o -name Kbuild -o -name Makefile \) \
+		! -name '*.mod.c' -exec cp -p -t "$to" {} +
+	[ ! -d "$from/include" ] || cp -rp "$from/include" "$to"
+}
+
 # A module is not rebuilt by itself when the kernel under it changes.
 module() {
-	local folder=$TOP/$1 tree=$2/tree stamp=$TOP/$1/.kernel.cmd
+	local folder=$1 tree stamp=$1/.kernel.cmd
+	tree=$(readlink -f "$2/tree")
 	[ "$(cat "$stamp" 2>/dev/null)" = "$tree" ] || make -C "$folder" clean
 	make -C "$folder" KDIR="$tree" all
 	echo "$tree" >"$stamp"
@@ -27,9 +45,11 @@ module() {
 
 build() {
 	part guest-lib make -C "$TOP/guest-lib" all
-	part guest-kmod with_lock source module guest-kmod "$guest_kernel"
-	part tests/guest/raw with_lock source module tests/guest/raw "$guest_kernel"
-	part tests/kvm/omit with_lock source module tests/kvm/omit "$host_kernel"
+	part guest-kmod copy_sources guest-kmod
+	part guest-kmod with_lock source module "$modules/guest-kmod" "$guest_kernel"
+	part tests/guest/raw copy_sources tests/guest/raw
+	part tests/guest/raw with_lock source module "$modules/tests/guest/raw" "$guest_kernel"
+	part tests/kvm/omit with_lock source module "$TOP/tests/kvm/omit" "$host_kernel"
 	part tests/testbed make -C "$TESTBED" all
 	part tests/guest make -C "$TOP/tests/guest" all
 	part tests/unit make -C "$TOP/tests/unit" all
@@ -42,3 +62,4 @@ build() {
 
 mkdir -p "${log%/*}"
 with_lock "build-$(content_key "$TOP" --)" build
+echo "$modules"

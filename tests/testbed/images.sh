@@ -92,7 +92,12 @@ if [ -d "$work/guest" ]; then
 	mapfile -t programs < <(find "$work/guest" -type f \( -perm -1 -o -name '*.so*' \))
 	copy_with_libraries "$work/guest" "${programs[@]}"
 	{ cat "$guest_base"; pack "$work/guest"; } >"$work/host/epk/guest.cpio"
-	cp "$guest_kernel/vmlinux" "$work/host/epk/"
+	# The ELF file need not be decompressed.  But with KASAN the code before startup_64() looks
+	# at shadow memory that is not there yet, and QEMU ends without a word.
+	case $(cat "$guest_kernel/.config" 2>/dev/null) in
+	*CONFIG_KASAN=y*) cp "$guest_kernel/bzImage" "$work/host/epk/kernel" ;;
+	*) cp "$guest_kernel/vmlinux" "$work/host/epk/kernel" ;;
+	esac
 fi
 cp "$kernel"/*.ko "$work/host/epk/"
 pack "$work/host" >"$work/run.img"

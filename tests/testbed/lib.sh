@@ -35,6 +35,20 @@ with_lock() {
 	) 8>"$EPK_CACHE/lock/$name"
 }
 
+# The directory that holds the files of a Debian package: deb_unpacked PACKAGE VERSION
+deb_unpacked() {
+	local package=$1 version=$2 dir=$EPK_CACHE/debs/$1-$2
+	if [ ! -d "$dir" ]; then
+		say "unpacking Debian's $package $version"
+		rm -rf "$dir.tmp"
+		mkdir -p "$dir.tmp"
+		(cd "$dir.tmp" && apt-get download -q -o APT::Sandbox::User=root "$package=$version" >&2 &&
+			dpkg -x ./*.deb . && rm ./*.deb) || die "cannot fetch $package $version"
+		mv "$dir.tmp" "$dir"
+	fi
+	echo "$dir"
+}
+
 # The patches of the series, in order.
 series_patches() {
 	[ -d "$SERIES" ] || return 0

@@ -6,24 +6,17 @@ set -eu
 . "$(dirname "$0")/lib.sh"
 root=$1
 
-# The directory that holds the files of a Debian package.
+# The version of a Debian package that apt would install.
+candidate() { apt-cache policy "$1" | sed -n 's/^ *Candidate: //p'; }
+
 unpacked() {
-	local package=$1 version dir
-	version=$(apt-cache policy "$package" | sed -n 's/^ *Candidate: //p')
+	local version
+	version=$(candidate "$1")
 	[ -n "$version" ] && [ "$version" != "(none)" ] || {
 		apt-get update -q >&2
-		version=$(apt-cache policy "$package" | sed -n 's/^ *Candidate: //p')
+		version=$(candidate "$1")
 	}
-	dir=$EPK_CACHE/debs/$package-$version
-	if [ ! -d "$dir" ]; then
-		say "images: unpacking Debian's $package $version"
-		rm -rf "$dir.tmp"
-		mkdir -p "$dir.tmp"
-		(cd "$dir.tmp" && apt-get download -q -o APT::Sandbox::User=root "$package=$version" >&2 &&
-			dpkg -x ./*.deb . && rm ./*.deb) || die "images: cannot fetch $package"
-		mv "$dir.tmp" "$dir"
-	fi
-	echo "$dir"
+	deb_unpacked "$1" "$version"
 }
 
 while read -r from to; do

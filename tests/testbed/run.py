@@ -6,7 +6,8 @@ run.py [--cpus 1|2]... [--native|--emulated] [--show] [--keep]
        [--kernel FLAVOUR] [--guest-kernel FLAVOUR] [NAME...]
 
 A NAME is a test of tests/tests.list, or the part before one of its dashes.
-A FLAVOUR is normal or debug, see tests/testbed/kernel.sh.
+A FLAVOUR is normal or debug, and of the guest stock or cloud, too: see tests/testbed/kernel.sh
+and debian-kernel.sh.
 """
 
 import argparse
@@ -27,9 +28,9 @@ HERE = pathlib.Path(__file__).resolve().parent
 TOP = testlist.TOP
 CACHE = pathlib.Path(os.environ.get("EPK_CACHE") or pathlib.Path.home() / ".cache" / "epk")
 
-# What no kernel log may hold.
+# What no kernel log may hold.  Nodes without a CPU make the stock kernel count wrongly.
 TROUBLE = re.compile(
-    r"WARNING:|BUG:|BUG at|Oops|Call Trace|Kernel panic|cut here|\[#\d+\]|"
+    r"WARNING: (?!workqueue cpumask)|BUG:|BUG at|Oops|Call Trace|Kernel panic|cut here|\[#\d+\]|"
     r"INFO: (?!NMI)|possible .* (detected|inversion)|suspicious RCU|"
     r"general protection fault, |unable to handle|soft lockup|stack guard|corruption")
 
@@ -39,12 +40,26 @@ HOST_ARGS = ("console=ttyS0 clearcpuid=321,323,124,580 tsc=reliable mitigations=
              "random.trust_cpu=on oops=panic panic=-1 rcupdate.rcu_expedited=1 "
              "idle=nomwait lpj=14976000")
 GUEST_ARGS = ("loglevel=5 mitigations=off random.trust_cpu=on oops=panic panic=-1 reboot=t")
-FLAVOURS = ("normal", "debug")
+HOST_FLAVOURS = ("normal", "debug")
+DEBIAN_FLAVOURS = ("stock", "cloud")
+GUEST_FLAVOURS = HOST_FLAVOURS + DEBIAN_FLAVOURS
+FLAVOUR_ARGS = {
+    "normal": "",
+    "debug": " page_owner=on",
+    # A node for each GiB.  The clock's probe waits for a second, 40 s here.
+    "stock": " initcall_blacklist=cmos_init numa=fake=992M",
+    "cloud": " initcall_blacklist=cmos_init",
+}
+# The guest's memory in MiB and the number of EPTs it may have, 0 for all.  On the stock kernel
+# it is wide: RAM in three GiB blocks, windows of two slots.
+GUEST_MACHINE = {"normal": (512, 0), "debug": (512, 0), "stock": (3072, 256), "cloud": (512, 0)}
+# What runs on Debian's kernels if nothing is named; those that need the wide guest do, too.
+DEBIAN_TESTS = ("selfcheck", "kmod-args", "kmod-process", "kmod-switch", "kmod-move",
+                "kmod-signal", "lib-matrix", "unit-rights-epk", "unit-mapping-epk")
 # Debugging aids look at each page: the host has no more than it needs.
-FLAVOUR_ARGS = {"normal": "", "debug": " page_owner=on"}
 HOST_MEMORY = {"normal": "", "debug": " mem=1200M"}
 # How many times as long as on the normal kernel things may take.
-FLAVOUR_SLOWNESS = {"normal": 1, "debug": 5}
+FLAVOUR_SLOWNESS = {"normal": 1, "debug": 5, "stock": 2, "cloud": 2}
 
 FIRST_SECONDS = 300     # real seconds from power-on to the first test
 BOOT_SECONDS = 400      # real seconds between two tests, the guest's boot included
@@ -66,9 +81,15 @@ class Kernel:
 
     def __init__(self, flavour):
         self.flavour = flavour
-        self.path = subprocess.run([HERE / "kernel.sh", flavour], check=True, text=True,
-                                   stdout=subprocess.PIPE,
-                                   stdin=subprocess.DEVNULL).stdout.strip()
+        script = "debian-kernel.sh" if flavour in DEBIAN_FLAVOURS else "kernel.sh"
+        self.path = pathlib.Path(self.output(script, flavour))
+        # Where the modules for it are built.
+        self.modules = None
+
+    @staticmethod
+    def output(script, *args):
+        return subprocess.run([HERE / script, *args], check=True, text=True,
+                              stdout=subprocess.PIPE, stdin=subprocess.DEVNULL).stdout.strip()
 
 
 class Run(threading.Thread):
@@ -82,9 +103,13 @@ class Run(threading.Thread):
         self.results, self.trouble = [], []
         self.skips = testlist.read_skips()
         self.current = {}
+        flavour = kernels["guest"].flavour
+        # Only what differs from the ordinary run is told.
+        self.where = f", {flavour}" if flavour != "normal" else ""
+        self.mark = f"@{flavour}" if flavour != "normal" else ""
 
     def say(self, text):
-        say(f"[{self.cpus} CPU{'s' if self.cpus > 1 else ''}] {text}")
+        say(f"[{self.cpus} CPU{'s' if self.cpus > 1 else ''}{self.where}] {text}")
 
     def run(self):
         (CACHE / "run").mkdir(parents=True, exist_ok=True)
@@ -95,8 +120,8 @@ class Run(threading.Thread):
         except (subprocess.CalledProcessError, OSError) as error:
             self.trouble.append(f"the run failed: {error}")
         for test in self.tests:
-            if not any(result.name == test.name for result in self.results):
-                self.results.append(Result(test.name, "fail", "no result"))
+            if not any(result.name == test.name + self.mark for result in self.results):
+                self.results.append(Result(test.name + self.mark, "fail", "no result"))
                 self.say(f"fail  {test.name}: no result")
         self.clean_up()
 
@@ -110,18 +135,25 @@ class Run(threading.Thread):
     def level(self, name):
         return [test for test in self.tests if test.level == name]
 
+    def has_guest(self):
+        return bool(self.level("guest")) or any("guest" in test.needs for test in self.tests)
+
     def prepare(self):
         """Put what the run needs where images.sh packs it."""
         for level in ("host", "guest"):
-            if not self.level(level) and level == "guest":
+            if level == "guest" and not self.has_guest():
                 continue
             epk = self.work / level / "epk"
             (epk / "bin").mkdir(parents=True)
             shutil.copy2(HERE / "init" / level, self.work / level / "init")
             shutil.copy2(HERE / "init" / "runner", epk)
             shutil.copy2(TOP / "qemu-configs" / "microvm.sh", epk)
-            guest_args = GUEST_ARGS + FLAVOUR_ARGS[self.kernels["guest"].flavour]
-            (epk / "config").write_text(f"CPUS={self.cpus}\nGUEST_ARGS='{guest_args}'\n")
+            flavour = self.kernels["guest"].flavour
+            guest_args = GUEST_ARGS + FLAVOUR_ARGS[flavour]
+            memory, epts = GUEST_MACHINE[flavour]
+            (epk / "config").write_text(f"CPUS={self.cpus}\nGUEST_ARGS='{guest_args}'\n"
+                                        f"GUEST_FLAVOUR={flavour}\nGUEST_MEMORY={memory}\n"
+                                        f"GUEST_EPTS={epts}\n")
             with open(epk / f"tests.{level}", "w") as out:
                 for test in self.level(level):
                     program, *args = test.command.split()
@@ -144,9 +176,15 @@ class Run(threading.Thread):
                                 self.kernels["host"].path], check=True,
                                stdin=subprocess.DEVNULL)
         shutil.copy2(TOP / "tests/kvm/omit/epk_omit.ko", self.work / "host" / "epk")
-        if self.level("guest"):
+        shutil.copy2(HERE / "build" / "epts.so", self.work / "host" / "epk")
+        shutil.copy2(HERE / "init" / "refused", self.work / "host" / "epk")
+        if self.has_guest():
+            guest = self.kernels["guest"]
             for module in ("guest-kmod/epk.ko", "tests/guest/raw/epk_raw.ko"):
-                shutil.copy2(TOP / module, self.work / "guest" / "epk")
+                shutil.copy2(guest.modules / module, self.work / "guest" / "epk")
+            # What the kernel itself has as modules.
+            if (guest.path / "modules").exists():
+                shutil.copytree(guest.path / "modules", self.work / "guest" / "epk" / "modules")
         flavour = self.kernels["host"].flavour
         (self.work / "syslinux.cfg").write_text(
             "DEFAULT epk\nLABEL epk\nLINUX /bzImage\nINITRD /base.img,/run.img\n"
@@ -221,13 +259,14 @@ class Run(threading.Thread):
         result.seconds = now - self.current["since"]
         self.results.append(result)
         report(result, self.say)
+        result.name += self.mark
         self.current = {}
         self.deadline = now + BOOT_SECONDS * self.slowness("guest")
 
     def clean_up(self):
         if self.trouble:
             self.say("fail  kernel-log")
-            self.results.append(Result("kernel-log", "fail"))
+            self.results.append(Result("kernel-log" + self.mark, "fail"))
             for line in self.trouble[:20]:
                 print("        " + line, flush=True)
             for port in ("host.log", "host.out", "guest.log", "guest.out"):
@@ -254,9 +293,9 @@ def main():
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--native", action="store_true", help="only tests of this machine")
     where.add_argument("--emulated", action="store_true", help="no native tests")
-    parser.add_argument("--kernel", choices=FLAVOURS, default="normal",
+    parser.add_argument("--kernel", choices=HOST_FLAVOURS, default="normal",
                         help="of the emulated host")
-    parser.add_argument("--guest-kernel", choices=FLAVOURS, default="normal")
+    parser.add_argument("--guest-kernel", choices=GUEST_FLAVOURS, default="normal")
     parser.add_argument("--show", action="store_true",
                         help="let the output of the named tests through to the terminal")
     parser.add_argument("names", nargs="*")
@@ -264,37 +303,59 @@ def main():
 
     started = time.monotonic()
     tests = testlist.read_tests()
-    names = args.names
-    for name in names:
+    for name in args.names:
         if not any(is_named(test, name) for test in tests):
             sys.exit(f"no such test: {name}; see tests/tests.list")
+    kernels, results = build(args.kernel, args.guest_kernel), []
+    if not args.emulated:
+        results += run_native([test for test in choose(tests, args, args.guest_kernel)
+                               if test.level == "native"])
+    if not args.native:
+        results += run_machines(tests, args, kernels, args.cpus or (1, 2))
+    sys.exit(summary(results, time.monotonic() - started))
+
+
+def choose(tests, args, guest):
+    """The tests that are named; else all that suit the kernels."""
+    names = args.names or (DEBIAN_TESTS if guest in DEBIAN_FLAVOURS else ())
     chosen = [test for test in tests if any(is_named(test, name) for name in names)
               or not names and "named" not in test.needs]
-    if args.kernel != "debug":
-        # Nobody asked for these; what is named fails without its kernel.
-        chosen = [test for test in chosen if test.name in names or "debug" not in test.needs]
-    kernels = {"host": Kernel(args.kernel), "guest": Kernel(args.guest_kernel)}
-    subprocess.run([HERE / "build.sh", kernels["guest"].path, kernels["host"].path], check=True,
-                   stdin=subprocess.DEVNULL)
+    # Nobody asked for these; what is named fails without its kernel.
+    unasked = {"debug"} if args.kernel != "debug" else set()
+    if guest != "debug":
+        unasked.add("guest-debug")
+    if guest == "stock":
+        chosen += [test for test in tests if "wide" in test.needs and not args.names]
+    else:
+        unasked.add("wide")
+    return [test for test in chosen if test.name in args.names or not unasked & test.needs]
 
-    results = []
-    if not args.emulated:
-        results += run_native([test for test in chosen if test.level == "native"])
+
+def build(host, guest):
+    """The kernels of these flavours, and all that runs on them."""
+    kernels = {"host": Kernel(host), "guest": Kernel(guest)}
+    kernels["guest"].modules = pathlib.Path(Kernel.output("build.sh", kernels["guest"].path,
+                                                          kernels["host"].path))
+    return kernels
+
+
+def run_machines(tests, args, kernels, cpu_counts):
+    """A machine for each number of CPUs, all at once."""
+    chosen = choose(tests, args, kernels["guest"].flavour)
     runs = []
-    for cpus in () if args.native else (args.cpus or (1, 2)):
+    for cpus in cpu_counts:
         mine = [test for test in chosen if cpus in test.cpus]
         if mine:
             # A run that tests anything first tests the emulator; no guest without need.
             levels = {"host"} | {test.level for test in mine}
             mine = [test for test in tests if cpus in test.cpus and
                     (test in mine or test.name in {f"selfcheck-{level}" for level in levels})]
-            runs.append(Run(cpus, mine, kernels, args.keep, args.show and names))
+            runs.append(Run(cpus, mine, kernels, args.keep, args.show and args.names))
     for run in runs:
         run.start()
     for run in runs:
         run.join()
-    results += [result for run in runs for result in run.results]
-    sys.exit(summary(results, time.monotonic() - started))
+    return [result for run in runs for result in run.results]
 
 
 def is_named(test, name):

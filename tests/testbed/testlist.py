@@ -41,7 +41,8 @@ def read_tests(path=TESTS):
         if not timeout.isdigit() or int(timeout) == 0:
             raise ListError(f"{where}: bad timeout {timeout}")
         needs = set() if needs == "-" else set(needs.split(","))
-        if needs - {"epk", "raw", "nginx", "selftests", "mutations", "named", "debug"}:
+        if needs - {"epk", "raw", "nginx", "selftests", "mutations", "named", "debug", "wide",
+                    "guest", "guest-debug"}:
             raise ListError(f"{where}: unknown need {needs}")
         if any(test.name == name for test in tests):
             raise ListError(f"{where}: {name} stands there twice")

@@ -17,7 +17,24 @@ struct epk_raw {
 	__s64 result;
 };
 
+/**
+ * struct epk_raw_entry - what maps an address of the caller
+ * @addr: the address
+ * @entry: out: the entry of the page tables that maps it, 0 if none does
+ * @level: out: 1 for a page of 4 KiB, 2 for one of 2 MiB
+ * @rsvd: not looked at
+ */
+struct epk_raw_entry {
+	__u64 addr;
+	__u64 entry;
+	__u32 level;
+	__u32 rsvd;
+};
+
 #define EPK_RAW_DEVICE	"/dev/epk-raw"
 #define EPK_RAW_CALL	_IOWR('E', 0xf0, struct epk_raw)
+#define EPK_RAW_ENTRY	_IOWR('E', 0xf1, struct epk_raw_entry)
+/* Let "mem" in /sys/power/state be a sleep that resets the CPU; how often it was so far. */
+#define EPK_RAW_SLEEPS	_IO('E', 0xf2)
 
 #endif /* EPK_RAW_H */
