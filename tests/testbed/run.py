@@ -47,7 +47,7 @@ FLAVOUR_ARGS = {
     "normal": "",
     "debug": " page_owner=on",
     # A node for each GiB.  The clock's probe waits for a second, 40 s here.
-    "stock": " initcall_blacklist=cmos_init numa=fake=992M",
+    "stock": " initcall_blacklist=cmos_init numa=fake=3U",
     "cloud": " initcall_blacklist=cmos_init",
 }
 # The guest's memory in MiB and the number of EPTs it may have, 0 for all.  On the stock kernel
