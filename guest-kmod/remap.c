@@ -310,7 +310,7 @@ static void flush_cpu(void *unused)
 
 /**
  * epk_flush() - make all CPUs forget PTEs that were overwritten
- * @mm: the context's address space, locked for writing
+ * @mm: the address space; interrupts are on
  *
  * The kernel exports no flush of one address space.  A CPU that runs in @mm is in
  * the mask and flushes now; one that is not sees from the generation that it has to
