@@ -96,6 +96,9 @@ static inline void epk_vmfunc(uint32_t index)
 	epk_vmfunc_leaf(0, index);
 }
 
+/* An EPT that every host has, and that no test fills so far. */
+#define FAR_EPT		200
+
 #define EPK_PKRU_DENY_ALL	0x55555554u
 #define EPK_PKRU_ALLOW(pkey)	(EPK_PKRU_DENY_ALL & ~(3u << 2 * (pkey)))
 

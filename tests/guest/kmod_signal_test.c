@@ -405,7 +405,7 @@ static void gone(void)
 	REQUIRE(pipe(owner_pipe) == 0 && pipe(ready) == 0);
 	owner_pid = fork();
 	if (!owner_pid) {
-		struct epk_domains arg = { .num = 1, .flags = EPK_ALLOC_AT(300) };
+		struct epk_domains arg = { .num = 1, .flags = EPK_ALLOC_AT(FAR_EPT) };
 		struct epk_device own;
 		int id;
 
@@ -415,14 +415,15 @@ static void gone(void)
 			_exit(1);
 		_exit(read(owner_pipe[0], &c, 1) != 1);
 	}
+	close(ready[1]);
 	CHECK_EQ(read(ready[0], &c, 1), 1);
 	in_handler = owner_ends;
-	epk_vmfunc(300);
+	epk_vmfunc(FAR_EPT);
 	epk_wrpkru(held);
 	raise(SIGUSR1);
 	CHECK_EQ(dev.identity->ept, 0);
 	CHECK_EQ(epk_rdpkru() & EPK_PKRU_DENY_ALL, EPK_PKRU_DENY_ALL);
-	CHECK_EQ(EPK_TRY(epk_vmfunc(300)), SIGILL);
+	CHECK_EQ(EPK_TRY(epk_vmfunc(FAR_EPT)), SIGILL);
 	epk_device_enter(&dev, 0);
 }
 

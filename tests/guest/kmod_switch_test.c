@@ -256,7 +256,7 @@ static void *guest(void *arg)
 	/* So that nobody comes between the thread that wakes it and this one. */
 	CHECK_EQ(sched_setscheduler(0, SCHED_FIFO, &param), 0);
 	CHECK_EQ(ioctl(dev.fd, EPK_IOC_THREAD, 0), 0);
-	epk_vmfunc(300);
+	epk_vmfunc(FAR_EPT);
 	guest_there = 1;
 	CHECK_EQ(read(from[0], &c, 1), 1);
 	CHECK_EQ(dev.identity->ept, 0);
@@ -274,7 +274,7 @@ static void host_goes(int id)
 	REQUIRE(pipe(to_child) == 0 && pipe(from_child) == 0 && pipe(to_guest) == 0);
 	pid = fork();
 	if (!pid) {
-		struct epk_domains arg = { .num = 1, .flags = EPK_ALLOC_AT(300) };
+		struct epk_domains arg = { .num = 1, .flags = EPK_ALLOC_AT(FAR_EPT) };
 		struct epk_device own;
 		int own_id;
 
@@ -284,6 +284,7 @@ static void host_goes(int id)
 			_exit(1);
 		_exit(read(to_child[0], &c, 1) != 1);
 	}
+	close(from_child[1]);
 	CHECK_EQ(read(from_child[0], &c, 1), 1);
 	CHECK_EQ(pthread_create(&thread, NULL, guest, to_guest), 0);
 	while (!guest_there)
