@@ -8,7 +8,7 @@ help:
 
 ## Targets:
 ##   demo            NGINX in an emulated guest, each session's key in a domain; the attack
-##   check           all tests: unit tests, hygiene, emulated tests on one and two CPUs
+##   check           all tests: unit tests, hygiene, emulated tests, some on Debian's kernels
 ##   bench           what a switch of domains takes, in emulated instructions
 ##   bench-guest     what the guest module costs, in emulated instructions
 ##   bench-kvm       what the KVM series costs, against limits
@@ -39,6 +39,7 @@ build: packages
 
 check: packages
 	@$(RUN)
+	@$(MAKE) -s check-kernels
 
 check-guest: packages
 	@$(RUN) --emulated $(RUN_CPUS) $(TESTS)
