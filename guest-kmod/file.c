@@ -25,19 +25,9 @@ static void file_region_release(struct kref *ref)
 	struct epk_region *region = container_of(ref, struct epk_region, ref);
 	struct epk_file_region *file = container_of(region, struct epk_file_region, region);
 
-	mutex_lock(&region->ctx->lock);
-	list_del(&region->node);
-	mutex_unlock(&region->ctx->lock);
+	epk_region_leave(region);
 	mmu_interval_notifier_remove(&file->notifier);
-	xa_destroy(&region->pages);
 	kfree(file);
-}
-
-static void file_open(struct vm_area_struct *vma)
-{
-	struct epk_region *region = vma->vm_private_data;
-
-	kref_get(&region->ref);
 }
 
 /* The notifier has heard of the end of each page already. */
@@ -48,19 +38,13 @@ static void file_close(struct vm_area_struct *vma)
 	kref_put(&region->ref, file_region_release);
 }
 
-static int file_mprotect(struct vm_area_struct *vma, unsigned long start, unsigned long end,
-			 unsigned long newflags)
-{
-	return (newflags ^ vma->vm_flags) & ARCH_VM_PKEY_FLAGS ? -EACCES : 0;
-}
-
 /* With pfn_mkwrite, PTEs start read-only, and the filesystem hears of the first write. */
 const struct vm_operations_struct epk_file_vm_ops = {
-	.open = file_open,
+	.open = epk_region_open,
 	.close = file_close,
 	.fault = epk_file_fault,
 	.pfn_mkwrite = epk_file_mkwrite,
-	.mprotect = file_mprotect,
+	.mprotect = epk_region_mprotect,
 	.mremap = epk_vma_mremap,
 };
 
@@ -74,13 +58,7 @@ static int region_make(struct epk_context *ctx, int id, struct vm_area_struct *v
 
 	if (!file)
 		return -ENOMEM;
-	kref_init(&region->ref);
-	xa_init(&region->pages);
-	region->ctx = ctx;
-	region->block = EPK_NO_BLOCK;
-	region->start = vma->vm_start;
-	region->end = vma->vm_end;
-	region->pgoff = vma->vm_pgoff;
+	epk_region_init(region, ctx, vma);
 	file->lower = vma->vm_ops;
 	ret = mmu_interval_notifier_insert_locked(&file->notifier, ctx->mm, region->start,
 						  region->end - region->start,
@@ -90,18 +68,14 @@ static int region_make(struct epk_context *ctx, int id, struct vm_area_struct *v
 
 	mutex_lock(&ctx->lock);
 	domain = epk_domain_find(ctx, id);
-	if (domain) {
-		region->ept = domain->ept;
-		list_add(&region->node, &domain->regions);
-		epk_vm_flags_set(vma, (unsigned long)domain->pkey << VM_PKEY_SHIFT);
-	}
+	if (domain)
+		epk_region_join(region, domain, vma);
 	mutex_unlock(&ctx->lock);
 	if (!domain) {
 		mmu_interval_notifier_remove(&file->notifier);
 		ret = -ENOENT;
 		goto free;
 	}
-	vma->vm_private_data = region;
 	return 0;
 
 free:
@@ -131,8 +105,6 @@ static int backing_mmap(struct file *file, struct vm_area_struct *vma)
 	if (ret)
 		return ret;
 
-	epk_vm_flags_set(vma, VM_PFNMAP | VM_IO | VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP);
-	epk_vm_flags_clear(vma, VM_MAYEXEC);
 	vma->vm_ops = &epk_file_vm_ops;
 	return 0;
 }

@@ -108,18 +108,8 @@ static void region_release(struct kref *ref)
 {
 	struct epk_region *region = container_of(ref, struct epk_region, ref);
 
-	mutex_lock(&region->ctx->lock);
-	list_del(&region->node);
-	mutex_unlock(&region->ctx->lock);
-	xa_destroy(&region->pages);
+	epk_region_leave(region);
 	kfree(region);
-}
-
-static void domain_open(struct vm_area_struct *vma)
-{
-	struct epk_region *region = vma->vm_private_data;
-
-	kref_get(&region->ref);
 }
 
 /* The PTEs are gone and flushed: nothing refers to the pages any more. */
@@ -145,12 +135,6 @@ static void domain_close(struct vm_area_struct *vma)
 	unaccount(region->ctx, vma_pages(vma));
 out:
 	kref_put(&region->ref, region_release);
-}
-
-static int domain_mprotect(struct vm_area_struct *vma, unsigned long start, unsigned long end,
-			   unsigned long newflags)
-{
-	return (newflags ^ vma->vm_flags) & ARCH_VM_PKEY_FLAGS ? -EACCES : 0;
 }
 
 /* No VMA of this device moves. */
@@ -316,10 +300,10 @@ static int domain_access(struct vm_area_struct *vma, unsigned long addr, void *b
 
 const struct vm_operations_struct epk_domain_vm_ops = {
 	.access = domain_access,
-	.open = domain_open,
+	.open = epk_region_open,
 	.close = domain_close,
 	.fault = domain_fault,
-	.mprotect = domain_mprotect,
+	.mprotect = epk_region_mprotect,
 	.mremap = epk_vma_mremap,
 };
 
@@ -342,32 +326,19 @@ static int domain_mmap(struct epk_context *ctx, struct vm_area_struct *vma)
 	if (ret)
 		goto free;
 
-	kref_init(&region->ref);
-	xa_init(&region->pages);
-	region->ctx = ctx;
-	region->block = EPK_NO_BLOCK;
-	region->start = vma->vm_start;
-	region->end = vma->vm_end;
-	region->pgoff = vma->vm_pgoff;
+	epk_region_init(region, ctx, vma);
 	region->huge = epk_huge_may(vma);
 
 	mutex_lock(&ctx->lock);
 	domain = epk_domain_at(ctx, index);
-	if (domain) {
-		region->ept = domain->ept;
-		list_add(&region->node, &domain->regions);
-		epk_vm_flags_set(vma, (unsigned long)domain->pkey << VM_PKEY_SHIFT);
-	}
+	if (domain)
+		epk_region_join(region, domain, vma);
 	mutex_unlock(&ctx->lock);
 	if (!domain) {
 		ret = -ENOENT;
 		goto unaccount;
 	}
 
-	/* VM_IO too: without it MADV_DOFORK would take VM_DONTCOPY away. */
-	epk_vm_flags_set(vma, VM_PFNMAP | VM_IO | VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP);
-	epk_vm_flags_clear(vma, VM_MAYEXEC);
-	vma->vm_private_data = region;
 	vma->vm_ops = &epk_domain_vm_ops;
 	return 0;
 

@@ -80,6 +80,17 @@ static inline bool vma_in_place(const struct vm_area_struct *vma)
 	return vma->vm_start - region->start == vma_first_page(vma) << PAGE_SHIFT;
 }
 
+/* region.c */
+void epk_region_init(struct epk_region *region, struct epk_context *ctx,
+		     const struct vm_area_struct *vma);
+void epk_region_join(struct epk_region *region, struct epk_domain *domain,
+		     struct vm_area_struct *vma);
+void epk_region_leave(struct epk_region *region);
+void epk_region_open(struct vm_area_struct *vma);
+int epk_region_mprotect(struct vm_area_struct *vma, unsigned long start, unsigned long end,
+			unsigned long newflags);
+
+/* remap.c */
 int epk_region_map(struct vm_area_struct *vma, unsigned long start, unsigned long end);
 
 extern const struct vm_operations_struct epk_domain_vm_ops;

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0
+/* What mappings of a domain have in common, whatever is behind them. */
+#include "epk.h"
+#include "region.h"
+
+/**
+ * epk_region_init() - prepare the region of a new mapping
+ * @region: zeroed
+ * @ctx: the context, which the VMA's file keeps
+ * @vma: the mapping
+ */
+void epk_region_init(struct epk_region *region, struct epk_context *ctx,
+		     const struct vm_area_struct *vma)
+{
+	kref_init(&region->ref);
+	xa_init(&region->pages);
+	region->ctx = ctx;
+	region->block = EPK_NO_BLOCK;
+	region->start = vma->vm_start;
+	region->end = vma->vm_end;
+	region->pgoff = vma->vm_pgoff;
+}
+
+/**
+ * epk_region_join() - make a mapping one of a domain
+ * @region: its region
+ * @domain: the domain, its context locked
+ * @vma: the mapping
+ */
+void epk_region_join(struct epk_region *region, struct epk_domain *domain,
+		     struct vm_area_struct *vma)
+{
+	lockdep_assert_held(&region->ctx->lock);
+
+	region->ept = domain->ept;
+	list_add(&region->node, &domain->regions);
+	/* VM_IO too: without it MADV_DOFORK would take VM_DONTCOPY away. */
+	epk_vm_flags_set(vma, (unsigned long)domain->pkey << VM_PKEY_SHIFT | VM_PFNMAP | VM_IO |
+			 VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP);
+	epk_vm_flags_clear(vma, VM_MAYEXEC);
+	vma->vm_private_data = region;
+}
+
+/**
+ * epk_region_leave() - the last VMA of a region goes
+ * @region: without pages
+ */
+void epk_region_leave(struct epk_region *region)
+{
+	mutex_lock(&region->ctx->lock);
+	list_del(&region->node);
+	mutex_unlock(&region->ctx->lock);
+	xa_destroy(&region->pages);
+}
+
+void epk_region_open(struct vm_area_struct *vma)
+{
+	struct epk_region *region = vma->vm_private_data;
+
+	kref_get(&region->ref);
+}
+
+int epk_region_mprotect(struct vm_area_struct *vma, unsigned long start, unsigned long end,
+			unsigned long newflags)
+{
+	return (newflags ^ vma->vm_flags) & ARCH_VM_PKEY_FLAGS ? -EACCES : 0;
+}
