@@ -96,6 +96,21 @@ static inline void epk_vmfunc(uint32_t index)
 	epk_vmfunc_leaf(0, index);
 }
 
+/* Write to a file of the kernel's; false and errno if it does not take it. */
+static inline bool put(const char *path, const char *text)
+{
+	ssize_t len = strlen(text), n;
+	int fd = open(path, O_WRONLY), saved;
+
+	if (fd < 0)
+		return false;
+	n = write(fd, text, len);
+	saved = errno;
+	close(fd);
+	errno = saved;
+	return n == len;
+}
+
 /* An EPT that every host has, and that no test fills so far. */
 #define FAR_EPT		200
 

@@ -175,15 +175,6 @@ static void full(void)
 	unlink(MOUNT "/filler");
 }
 
-static bool put(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-	bool ok = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-
-	close(fd);
-	return ok;
-}
-
 /* More than may stay in memory: pages are reclaimed under the domain, and come back. */
 static void reclaim(void)
 {

@@ -25,16 +25,6 @@ static struct epk_device dev;
 static int id;
 static volatile uint64_t *p;
 
-static bool put(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-	bool ok = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-
-	if (fd >= 0)
-		close(fd);
-	return ok;
-}
-
 static void setup(void)
 {
 	p = epk_device_map(&dev, id, BYTES);

@@ -11,15 +11,6 @@
 #define PROVE_LOCKING	"/sys/module/lockdep/parameters/prove_locking"
 #define OURS		"[epk]"
 
-static void put(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-
-	REQUIRE(fd >= 0);
-	REQUIRE(write(fd, text, strlen(text)) == (ssize_t)strlen(text));
-	close(fd);
-}
-
 /* What a running module has: from its start, slabs, and page tables of the kernel. */
 static bool may_stay(const char *line)
 {
@@ -75,10 +66,10 @@ int main(void)
 	printf("page_owner: %u allocations\n", all);
 
 	/* It has to look the same in two scans. */
-	put(PROVE_LOCKING, "0");
-	put(KMEMLEAK, "scan");
-	put(KMEMLEAK, "scan");
-	put(PROVE_LOCKING, "1");
+	REQUIRE(put(PROVE_LOCKING, "0"));
+	REQUIRE(put(KMEMLEAK, "scan"));
+	REQUIRE(put(KMEMLEAK, "scan"));
+	REQUIRE(put(PROVE_LOCKING, "1"));
 	CHECK_EQ(entries(KMEMLEAK, "unreferenced object", &all), 0);
 	printf("kmemleak: %u in the whole kernel\n", all);
 	return epk_test_result();

@@ -21,16 +21,6 @@ static int id;
 static volatile char *p;
 static const char *self;
 
-static bool put(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-	bool ok = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-
-	if (fd >= 0)
-		close(fd);
-	return ok;
-}
-
 static void setup(void)
 {
 	REQUIRE(epk_device_alloc(&dev, 1, &id) == 0);

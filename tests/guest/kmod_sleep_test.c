@@ -16,17 +16,6 @@
 static struct epk_device dev;
 static volatile int *shared;	/* [0] tells all to end, [1 + n] that child n runs */
 
-static bool put(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-	bool ok = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-	int saved = errno;
-
-	close(fd);
-	errno = saved;
-	return ok;
-}
-
 static bool has(const char *path, const char *word)
 {
 	char text[256] = "";
