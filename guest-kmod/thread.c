@@ -5,8 +5,8 @@
  * A CPU's EPT belongs to the thread that runs there.  At each context switch the
  * sched_switch probe notes where the old thread was, if that has a record, and
  * takes the CPU to where the new one was; a thread without a record comes back
- * in EPT 0, with no key of its process's context.  The kernel itself runs in any EPT: all its memory is mapped alike in
- * each.
+ * in EPT 0, with no key of its process's context.  The kernel itself runs in any
+ * EPT: all its memory is mapped alike in each.
  *
  * The records are in the threads' lists of preempt notifiers, for want of a better
  * place.  Nobody calls them there: that would cost every thread more.  A record is
