@@ -74,11 +74,11 @@ static int resume(struct epk_thread *t, uint32_t ept, const struct epk_fault *fa
 /* The EPT that has most of what @t holds; of several such the first. */
 static uint32_t main_ept(const struct epk_thread *t)
 {
-	unsigned int i, j, nr, most = 0;
+	unsigned int held = epk_held_nr(t), i, j, nr, most = 0;
 	uint32_t best = t->ept;
 
-	for (i = 0; i < t->nr; i++) {
-		for (j = 0, nr = 0; j < t->nr; j++)
+	for (i = 0; i < held; i++) {
+		for (j = 0, nr = 0; j < held; j++)
 			nr += t->held[j].ept == t->held[i].ept;
 		if (nr > most || (nr == most && t->held[i].ept < best)) {
 			most = nr;
@@ -123,7 +123,7 @@ static bool lost_one(const struct epk_thread *t)
 	struct epk_entry entry;
 	unsigned int i;
 
-	for (i = 0; i < t->nr; i++)
+	for (i = 0; i < epk_held_nr(t); i++)
 		if (epk_entry_find(t->held[i].id, &entry) &&
 		    (entry.ept != t->held[i].ept || entry.pkey != t->held[i].pkey))
 			return true;

@@ -19,7 +19,7 @@ static int vmfunc_settle(struct epk_thread *t, bool alone)
 	uint32_t ept = 0;
 
 	(void)alone;
-	for (slot = (int)t->nr - 1; slot >= 0; slot--)
+	for (slot = (int)epk_held_nr(t) - 1; slot >= 0; slot--)
 		if (epk_entry_find(t->held[slot].id, &entry)) {
 			ept = entry.ept;
 			prot = t->held[slot].prot;

@@ -286,7 +286,7 @@ static int begin(struct epk_thread *t, int id, int prot)
 
 	if (epk_held_find(t, id) >= 0)
 		return -EALREADY;
-	if (t->nr == EPK_MAX_HELD)
+	if (t->nr >= EPK_MAX_HELD)
 		return -EMFILE;
 	held = epk_held_push(t, (struct epk_held){ .id = id, .prot = prot });
 	err = epk_now.ops->begin(t, held);
@@ -368,7 +368,7 @@ void epk_pkru_verify(void)
 	const struct epk_thread *t = epk_self;
 	unsigned int i;
 
-	for (i = 0; t && i < t->nr; i++)
+	for (i = 0; t && i < epk_held_nr(t); i++)
 		if (t->held[i].ept == ept)
 			open &= ~PKRU_AD(t->held[i].pkey);
 	if (!open)

@@ -121,7 +121,7 @@ static int nr_held(const struct epk_thread *t)
 {
 	if (!t)
 		return 0;
-	return t->word->held == EPK_WORD_LIST ? (int)t->nr : t->word->held != EPK_WORD_FREE;
+	return t->word->held == EPK_WORD_LIST ? (int)epk_held_nr(t) : t->word->held != EPK_WORD_FREE;
 }
 
 int epk_held(int dom_ids[], int max)

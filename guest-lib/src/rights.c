@@ -121,7 +121,7 @@ int rights_settle(struct epk_thread *t, bool alone)
 		rights_change_ept(t, t->nested_ept);
 		return 0;
 	}
-	for (slot = (int)t->nr - 1; slot >= 0; slot--)
+	for (slot = (int)epk_held_nr(t) - 1; slot >= 0; slot--)
 		if (epk_entry_find(t->held[slot].id, &entry) && entry.pkey)
 			break;
 	if (slot < 0) {

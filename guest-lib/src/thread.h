@@ -101,12 +101,20 @@ static inline void epk_barrier(void)
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 
+/* A forged @nr must not have the library read, or write, beyond the list. */
+static inline unsigned int epk_held_nr(const struct epk_thread *t)
+{
+	unsigned int nr = __atomic_load_n(&t->nr, __ATOMIC_RELAXED);
+
+	return nr < EPK_MAX_HELD ? nr : EPK_MAX_HELD;
+}
+
 /* The slot of @id, or -1.  The last begun is the most likely. */
 static inline int epk_held_find(const struct epk_thread *t, int id)
 {
 	int slot;
 
-	for (slot = (int)t->nr - 1; slot >= 0; slot--)
+	for (slot = (int)epk_held_nr(t) - 1; slot >= 0; slot--)
 		if (t->held[slot].id == id)
 			break;
 	return slot;

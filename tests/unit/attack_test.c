@@ -8,7 +8,8 @@
 
 #include "unit.h"
 
-#include "thread.h"
+#include "rights.h"
+#include "vault.h"
 
 #define NR	20
 
@@ -125,6 +126,37 @@ static void forge_right(void)
 	EXPECT(!domain_begin(ids[NR - 1], PROT_READ));
 	epk_self->held[1].prot = RW;
 	EXPECT(!try_write(mem[NR - 1], 1));
+}
+
+/*
+ * The list is forged while the library opens what the vault says, as another thread
+ * can: it begins where it likes, and is so long that the last of it lies in the vault.
+ */
+static void forge_long_list(void)
+{
+	struct epk_thread *forged;
+	struct epk_vault *vault;
+	const char *right;
+	int ept, prot;
+	char *room;
+
+	set_up();
+	EXPECT(!domain_begin(ids[0], RW));
+	EXPECT(!domain_begin(ids[NR - 1], PROT_READ));
+	vault = (struct epk_vault *)epk_now.vaults + epk_self->vault;
+	right = (const char *)&vault->rights[1];
+	EXPECT(!epk_domain_place(ids[NR - 1], &ept, NULL));
+	room = mmap((char *)epk_now.vaults - (1ul << 30), 2 * PAGE, RW,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	EXPECT(room != MAP_FAILED);
+	/* As rights lie in the vault, and lists not. */
+	forged = (struct epk_thread *)(room + (uintptr_t)right % sizeof(long));
+	memcpy(forged, epk_self, sizeof(*forged));
+	forged->nr = (right - (char *)forged->held) / sizeof(forged->held[0]) + 1;
+	rights_open_held(forged, ept, UINT32_MAX);
+	prot = vault_prot(vault_open(epk_self), ids[NR - 1]);
+	vault_close();
+	EXPECT(prot == PROT_READ);
 }
 
 /* Nothing is held, and the list says that all is. */
@@ -255,6 +287,7 @@ static void write_to_list(void **state)
 		attack(forge_list_of_idle);
 	}
 	attack(forge_right);
+	run_in_child(forge_long_list);
 }
 
 /* The domain in which the library notes rights: every way to begin it, or its ID's kin. */
