@@ -34,12 +34,13 @@ copy_sources() {
 	[ ! -d "$from/include" ] || cp -rp "$from/include" "$to"
 }
 
-# A module is not rebuilt by itself when the kernel under it changes.
+# A module is not rebuilt by itself when the kernel under it changes.  (Under "part" no
+# failure ends the script by itself.)
 module() {
 	local folder=$1 tree stamp=$1/.kernel.cmd
 	tree=$(readlink -f "$2/tree")
 	[ "$(cat "$stamp" 2>/dev/null)" = "$tree" ] || make -C "$folder" clean
-	make -C "$folder" KDIR="$tree" all
+	make -C "$folder" KDIR="$tree" all || return 1
 	echo "$tree" >"$stamp"
 }
 
