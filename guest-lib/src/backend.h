@@ -30,7 +30,7 @@ struct epk_fault;
  *	domain, and returns 1; 0 if the fault is none of the library's.  In a
  *	signal handler.  May be NULL
  * @counts: fills in what the library does not know itself; may be NULL
- * @forget: in a forked child: lets go of what belongs to the parent
+ * @forget: in a forked child: lets go of what belongs to the parent; may be NULL
  *
  * @alloc, @free, @mmap, @munmap and @forget run under epk_lock.  All return 0
  * or a negative error number.
@@ -62,9 +62,9 @@ extern const struct epk_backend epk_backend_none;
 
 /* soft_table.c: the domain table of the backends that have no kernel module. */
 int soft_table_init(struct epk_state *state);
-void soft_table_exit(void);
+void soft_table_exit(const struct epk_state *state);
 int soft_table_alloc(int num, int *ids, int beside);
-void soft_table_free(int num, const int *ids);
+int soft_table_free(int num, const int *ids);
 void soft_table_set_pkey(int id, uint8_t pkey);
 void soft_table_owners(int owners[EPK_NR_PKEYS]);
 void soft_table_set_owner(unsigned int pkey, int id);

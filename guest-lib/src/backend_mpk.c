@@ -183,24 +183,10 @@ static int mpk_init(struct epk_state *state)
 	return 0;
 
 exit_table:
-	soft_table_exit();
+	soft_table_exit(state);
 give_pkeys:
 	epk_pkeys_give(pkeys);
 	return err;
-}
-
-static int mpk_free(int num, const int *ids)
-{
-	struct epk_entry entry;
-	int i;
-
-	for (i = 0; i < num; i++) {
-		entry = epk_entry_load(EPK_ID_INDEX(ids[i]));
-		if (entry.pkey)
-			soft_table_set_owner(entry.pkey, 0);
-	}
-	soft_table_free(num, ids);
-	return 0;
 }
 
 /*
@@ -228,14 +214,13 @@ static void mpk_forget(const struct epk_state *old)
 {
 	epk_pkeys_inherit(old->pkeys);
 	vault_forget(old);
-	soft_table_exit();
 }
 
 const struct epk_backend epk_backend_mpk = {
 	.name = "mpk",
 	.init = mpk_init,
 	.alloc = soft_table_alloc,
-	.free = mpk_free,
+	.free = soft_table_free,
 	.mmap = mpk_mmap,
 	.munmap = epk_anon_munmap,
 	.populates = true,

@@ -90,12 +90,6 @@ static void mprotect_thread_stop(struct epk_thread *t)
 		mprotect_end(t, t->nr - 1);
 }
 
-static int mprotect_free(int num, const int *ids)
-{
-	soft_table_free(num, ids);
-	return 0;
-}
-
 static int mprotect_mmap(struct epk_mapping *map, void *addr, int flags)
 {
 	int prot = map->prot & wanted(epk_registry_at(EPK_ID_INDEX(map->id)));
@@ -115,17 +109,11 @@ static int mprotect_mmap(struct epk_mapping *map, void *addr, int flags)
 	return 0;
 }
 
-static void mprotect_forget(const struct epk_state *old)
-{
-	(void)old;
-	soft_table_exit();
-}
-
 const struct epk_backend epk_backend_mprotect = {
 	.name = "mprotect",
 	.init = soft_table_init,
 	.alloc = soft_table_alloc,
-	.free = mprotect_free,
+	.free = soft_table_free,
 	.mmap = mprotect_mmap,
 	.munmap = epk_anon_munmap,
 	.populates = true,
@@ -133,5 +121,4 @@ const struct epk_backend epk_backend_mprotect = {
 	.begin = mprotect_begin,
 	.end = mprotect_end,
 	.settle = mprotect_settle,
-	.forget = mprotect_forget,
 };

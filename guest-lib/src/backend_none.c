@@ -2,12 +2,6 @@
 /* No protection at all, but the same bookkeeping and the same errors. */
 #include "backend.h"
 
-static int none_free(int num, const int *ids)
-{
-	soft_table_free(num, ids);
-	return 0;
-}
-
 static int none_mmap(struct epk_mapping *map, void *addr, int flags)
 {
 	size_t len = map->end - map->start;
@@ -45,17 +39,11 @@ static int none_settle(struct epk_thread *t, bool alone)
 	return 0;
 }
 
-static void none_forget(const struct epk_state *old)
-{
-	(void)old;
-	soft_table_exit();
-}
-
 const struct epk_backend epk_backend_none = {
 	.name = "none",
 	.init = soft_table_init,
 	.alloc = soft_table_alloc,
-	.free = none_free,
+	.free = soft_table_free,
 	.mmap = none_mmap,
 	.munmap = epk_anon_munmap,
 	.populates = true,
@@ -63,5 +51,4 @@ const struct epk_backend epk_backend_none = {
 	.begin = none_begin,
 	.end = none_end,
 	.settle = none_settle,
-	.forget = none_forget,
 };

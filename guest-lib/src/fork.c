@@ -26,7 +26,8 @@ static void child(void)
 		if (old.closed)
 			epk_pkru_set(rdpkru() | old.closed);
 		epk_state_write(&none);
-		old.ops->forget(&old);
+		if (old.ops->forget)
+			old.ops->forget(&old);
 		epk_region_release(old.table);
 		epk_threads_forget();
 		epk_mapping_forget();

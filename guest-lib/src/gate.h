@@ -7,7 +7,7 @@
  *	table - 4096	the identity page
  *	table		an entry for each index that an ID can have
  *
- * All of it is read-only, except the table of the backends without a module.
+ * All of it is read-only; a table of the library's own is written at another address.
  */
 #ifndef EPK_GATE_H
 #define EPK_GATE_H

@@ -40,6 +40,7 @@ void epk_state_write(const struct epk_state *new_state)
 	epk_now.handle_faults = new_state->handle_faults;
 	epk_now.rdfsbase = new_state->rdfsbase;
 	epk_now.fd = new_state->fd;
+	epk_now.soft = new_state->soft;
 	epk_now.vaults = new_state->vaults;
 	epk_now.vault_id = new_state->vault_id;
 	epk_now.vault_ept = new_state->vault_ept;

@@ -23,6 +23,7 @@
 #define unlikely(x)	__builtin_expect(!!(x), 0)
 
 struct epk_backend;
+struct soft_table;
 
 /**
  * struct epk_state - set by init, constant until a fork
@@ -39,6 +40,7 @@ struct epk_backend;
  * @handle_faults: the library keeps a handler of SIGSEGV
  * @rdfsbase: user mode may read the FS base
  * @fd: /dev/epk, or -1
+ * @soft: where the table is written, if it is the library's own
  * @vaults: where threads keep what they hold, under "epk" and "mpk"
  * @vault_id: that domain, under "epk",
  * @vault_ept: and its place,
@@ -56,6 +58,7 @@ struct epk_state {
 	bool handle_faults;
 	bool rdfsbase;
 	int fd;
+	struct soft_table *soft;
 	void *vaults;
 	int vault_id;
 	uint16_t vault_ept;
