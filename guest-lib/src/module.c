@@ -61,24 +61,24 @@ int epk_module_open(struct epk_state *state, uint32_t *pkeys)
 		epk_pkeys_give(*pkeys & (*pkeys - 1));
 		*pkeys &= -*pkeys;
 	}
+	state->fd = fd;
 	err = set_up(state, fd, *pkeys);
 	if (err)
-		goto give_pkeys;
-	state->fd = fd;
-	return 0;
+		epk_module_close(state, *pkeys);
+	return err;
 
-give_pkeys:
-	epk_pkeys_give(*pkeys);
 close_fd:
 	close(fd);
 	return err;
 }
 
+/* The module keeps the keys as long as anything of the context is open or mapped. */
 void epk_module_close(struct epk_state *state, uint32_t pkeys)
 {
-	epk_pkeys_give(pkeys);
+	epk_region_clear(state->table);
 	close(state->fd);
 	state->fd = -1;
+	epk_pkeys_give(pkeys);
 }
 
 int epk_module_alloc(int num, int *ids, uint32_t flags)

@@ -47,6 +47,13 @@ unmap:
 	return NULL;
 }
 
+/* Lets go of what was mapped over it. */
+void epk_region_clear(const struct epk_entry *table)
+{
+	mmap((char *)table - EPK_GATE_BEFORE, REGION_BYTES, PROT_READ,
+	     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+}
+
 void epk_region_release(const struct epk_entry *table)
 {
 	munmap((char *)table - EPK_GATE_BEFORE, REGION_BYTES);

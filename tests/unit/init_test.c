@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 /* Initialisation happens once in a process, so that each case is a child. */
 #define _GNU_SOURCE
+#include <sys/resource.h>
+
 #include "unit.h"
 
 static struct epk_options options_for(const char *backend)
@@ -8,10 +10,9 @@ static struct epk_options options_for(const char *backend)
 	return (struct epk_options){ .size = sizeof(struct epk_options), .backend = backend };
 }
 
-/* A refused init leaves nothing behind, and the next one works. */
-static void expect_refused(const struct epk_options *options, int error)
+/* A refused init leaves nothing behind. */
+static void expect_nothing_left(const struct epk_options *options, int error)
 {
-	struct epk_options good = options_for(unit_backend());
 	int files = count_files(), pkeys = count_free_pkeys();
 	int mappings;
 
@@ -23,6 +24,14 @@ static void expect_refused(const struct epk_options *options, int error)
 	EXPECT(count_files() == files);
 	EXPECT(count_free_pkeys() == pkeys);
 	EXPECT(!epk_backend());
+}
+
+/* Nor does it keep the next one from working. */
+static void expect_refused(const struct epk_options *options, int error)
+{
+	struct epk_options good = options_for(unit_backend());
+
+	expect_nothing_left(options, error);
 	EXPECT(!epk_init(&good));
 	EXPECT(!strcmp(epk_backend(), unit_backend()));
 }
@@ -206,6 +215,27 @@ static void some_pkeys_taken(void)
 	EXPECT(!pkey_free(own));
 }
 
+/* Enough address space for the table and the registry, and not for the vault. */
+static void no_room_for_the_vault(void)
+{
+	struct epk_options options = options_for(unit_backend());
+	struct rlimit limit, none;
+	unsigned long pages = 0;
+	FILE *statm;
+
+	if (!backend_is("epk") && !backend_is("mpk"))
+		return;
+	statm = fopen("/proc/self/statm", "re");
+	EXPECT(statm && fscanf(statm, "%lu", &pages) == 1);
+	fclose(statm);
+	EXPECT(!getrlimit(RLIMIT_AS, &none));
+	limit = (struct rlimit){ pages * PAGE + (12ul << 20), none.rlim_max };
+	EXPECT(!setrlimit(RLIMIT_AS, &limit));
+	expect_nothing_left(&options, -ENOMEM);
+	EXPECT(!setrlimit(RLIMIT_AS, &none));
+	EXPECT(!epk_init(&options));
+}
+
 #define CHILD_CASES(X)								\
 	X(unknown_backend) X(size_zero) X(size_of_later_version)		\
 	X(size_of_later_version_unused) X(size_without_backend)			\
@@ -213,7 +243,7 @@ static void some_pkeys_taken(void)
 	X(option_beats_environment) X(probe_finds_best)				\
 	X(probe_on_empty_environment) X(twice) X(by_first_alloc)		\
 	X(calls_before) X(errno_untouched) X(no_pkeys_left) X(one_pkey_left)	\
-	X(some_pkeys_taken)
+	X(some_pkeys_taken) X(no_room_for_the_vault)
 
 #define DEFINE(name)								\
 	static void init_##name(void **state)					\
