@@ -23,13 +23,20 @@ static const struct epk_backend *const backends[] = {
 
 #define NR_BACKENDS	(sizeof(backends) / sizeof(backends[0]))
 
+static int state_protect(int prot)
+{
+	return mprotect(&epk_state_page, sizeof(epk_state_page), prot) ? -ENOMEM : 0;
+}
+
 /*
- * The page is read-only but for these few lines.  @ops is stored last, since
- * epk_ops() of other threads looks at it without the lock.
+ * The page is read-only but for these few lines: if it cannot be, nothing is safe any
+ * more.  @ops is stored last, since epk_ops() of other threads looks at it without
+ * the lock.
  */
 void epk_state_write(const struct epk_state *new_state)
 {
-	mprotect(&epk_state_page, sizeof(epk_state_page), PROT_READ | PROT_WRITE);
+	if (state_protect(PROT_READ | PROT_WRITE))
+		abort();
 	epk_now.gate_table = new_state->gates ? new_state->table : epk_no_table;
 	epk_now.table = new_state->table;
 	epk_now.access = new_state->access;
@@ -46,7 +53,8 @@ void epk_state_write(const struct epk_state *new_state)
 	epk_now.vault_ept = new_state->vault_ept;
 	epk_now.vault_pkey = new_state->vault_pkey;
 	__atomic_store_n(&epk_now.ops, new_state->ops, __ATOMIC_RELEASE);
-	mprotect(&epk_state_page, sizeof(epk_state_page), PROT_READ);
+	if (state_protect(PROT_READ))
+		abort();
 }
 
 static int start(const struct epk_backend *backend, unsigned int flags)
@@ -110,6 +118,10 @@ int epk_init_locked(const struct epk_options *options)
 
 	if (epk_ops())
 		return -EALREADY;
+	/* The first time it splits a mapping, of which there may be too many. */
+	err = state_protect(PROT_READ);
+	if (err)
+		return err;
 	state.debug = debug && *debug && strcmp(debug, "0");
 	epk_state_write(&state);
 	err = epk_thread_setup();

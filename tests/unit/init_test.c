@@ -2,8 +2,26 @@
 /* Initialisation happens once in a process, so that each case is a child. */
 #define _GNU_SOURCE
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
+#include "state.h"
 #include "unit.h"
+
+/* How often the library's state can still be made read-only; -1: always. */
+static int seals = -1;
+
+/* In place of the C library's. */
+int mprotect(void *addr, size_t len, int prot)
+{
+	if (addr == &epk_state_page && prot == PROT_READ && seals >= 0) {
+		if (!seals) {
+			errno = ENOMEM;
+			return -1;
+		}
+		seals--;
+	}
+	return syscall(SYS_mprotect, addr, len, prot);
+}
 
 static struct epk_options options_for(const char *backend)
 {
@@ -236,6 +254,31 @@ static void no_room_for_the_vault(void)
 	EXPECT(!epk_init(&options));
 }
 
+static void state_cannot_be_sealed(void)
+{
+	struct epk_options options = options_for(unit_backend());
+
+	seals = 0;
+	expect_nothing_left(&options, -ENOMEM);
+	seals = -1;
+	EXPECT(!epk_init(&options));
+}
+
+static void init_seals_once(void)
+{
+	seals = 1;
+	epk_init(NULL);
+}
+
+/* Later there is nobody to tell, and nothing to go on with. */
+static void init_state_stays_open(void **state)
+{
+	int status = status_of_child(init_seals_once);
+
+	(void)state;
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+}
+
 #define CHILD_CASES(X)								\
 	X(unknown_backend) X(size_zero) X(size_of_later_version)		\
 	X(size_of_later_version_unused) X(size_without_backend)			\
@@ -243,7 +286,7 @@ static void no_room_for_the_vault(void)
 	X(option_beats_environment) X(probe_finds_best)				\
 	X(probe_on_empty_environment) X(twice) X(by_first_alloc)		\
 	X(calls_before) X(errno_untouched) X(no_pkeys_left) X(one_pkey_left)	\
-	X(some_pkeys_taken) X(no_room_for_the_vault)
+	X(some_pkeys_taken) X(no_room_for_the_vault) X(state_cannot_be_sealed)
 
 #define DEFINE(name)								\
 	static void init_##name(void **state)					\
@@ -257,7 +300,10 @@ CHILD_CASES(DEFINE)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { CHILD_CASES(ENTRY) };
+	const struct CMUnitTest tests[] = {
+		CHILD_CASES(ENTRY)
+		cmocka_unit_test(init_state_stays_open),
+	};
 
 	need_backend();
 	return cmocka_run_group_tests(tests, NULL, NULL);
