@@ -26,14 +26,20 @@ long epk_call_on_stack(long (*fn)(void *), void *arg, void *top, unsigned int wi
 static int alternate_stack(struct epk_thread *t)
 {
 	stack_t now;
+	int err;
 
 	if (t->alternate || (!sigaltstack(NULL, &now) && !(now.ss_flags & SS_DISABLE)))
 		return 0;
-	t->alternate = malloc(ALTERNATE_BYTES);
-	if (!t->alternate)
+	now = (stack_t){ .ss_sp = malloc(ALTERNATE_BYTES), .ss_size = ALTERNATE_BYTES };
+	if (!now.ss_sp)
 		return -ENOMEM;
-	now = (stack_t){ .ss_sp = t->alternate, .ss_size = ALTERNATE_BYTES };
-	return sigaltstack(&now, NULL) ? -errno : 0;
+	if (sigaltstack(&now, NULL)) {
+		err = -errno;
+		free(now.ss_sp);
+		return err;
+	}
+	t->alternate = now.ss_sp;
+	return 0;
 }
 
 /* Of a domain that the thread holds for writing. */
@@ -42,6 +48,7 @@ static struct stack *stack_get(int id)
 	struct epk_domain *dom;
 	struct stack *stack;
 	char *mem;
+	int err;
 
 	pthread_mutex_lock(&epk_lock);
 	dom = epk_registry_at(EPK_ID_INDEX(id));
@@ -57,7 +64,14 @@ static struct stack *stack_get(int id)
 	if (mem == MAP_FAILED)
 		return NULL;
 	/* What runs off the end is to fault, not to find something else. */
-	mprotect(mem, EPK_PAGE_SIZE, PROT_NONE);
+	pthread_mutex_lock(&epk_lock);
+	err = epk_mapping_forbid((uintptr_t)mem, EPK_PAGE_SIZE);
+	pthread_mutex_unlock(&epk_lock);
+	if (err) {
+		domain_munmap(mem, EPK_PAGE_SIZE + STACK_BYTES);
+		errno = -err;
+		return NULL;
+	}
 	return (struct stack *)(mem + EPK_PAGE_SIZE);
 }
 

@@ -9,6 +9,7 @@
 #include <search.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "mapping.h"
 #include "registry.h"
@@ -178,6 +179,22 @@ int epk_mapping_unmap_domain(int id, int (*unmap)(void *addr, size_t len))
 		err = unmap((void *)map->start, map->end - map->start);
 		if (!err)
 			delete(map);
+	}
+	epk_signals_restore(&old);
+	return err;
+}
+
+/* Whoever holds the domain, nobody can access the first @len bytes of the mapping at @start. */
+int epk_mapping_forbid(uintptr_t start, size_t len)
+{
+	sigset_t old;
+	int err;
+
+	epk_signals_block(&old);
+	err = split(start + len);
+	if (err >= 0) {
+		find(start)->prot = PROT_NONE;
+		err = mprotect((void *)start, len, PROT_NONE) ? -errno : 0;
 	}
 	epk_signals_restore(&old);
 	return err;

@@ -31,6 +31,7 @@ struct epk_mapping {
 int epk_mapping_at(uintptr_t addr);
 int epk_mapping_insert(struct epk_mapping *map);
 int epk_mapping_unmap(uintptr_t start, uintptr_t end, int (*unmap)(void *addr, size_t len));
+int epk_mapping_forbid(uintptr_t start, size_t len);
 int epk_mapping_unmap_domain(int id, int (*unmap)(void *addr, size_t len));
 void epk_mapping_forget(void);
 

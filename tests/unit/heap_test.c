@@ -291,6 +291,31 @@ static void call_runs_inside(void **state)
 	assert_int_equal(count_epk_mappings(), 0);
 }
 
+#define STACK_PAGES	32
+
+/* What runs off the end of a function's stack faults, in each call. */
+static void call_stack_ends(void **state)
+{
+	struct call call = { .id = new_domain() };
+	int i, pages;
+	char *at;
+
+	(void)state;
+	for (i = 0; i < 3; i++) {
+		assert_int_equal(epk_call(call.id, use_registers, &call, NULL), 0);
+		assert_int_equal(domain_begin(call.id, RW), 0);
+		/* The last byte of each page: the stack is the library's again. */
+		at = (char *)((uintptr_t)call.stack | (PAGE - 1));
+		for (pages = 0; pages <= STACK_PAGES && try_write(at, 0); pages++)
+			at -= PAGE;
+		assert_int_equal(pages, STACK_PAGES);
+		assert_int_equal(epk_domain_at(at), call.id);
+		assert_int_equal(domain_end(call.id), 0);
+	}
+	free_domain(call.id);
+	assert_int_equal(count_epk_mappings(), 0);
+}
+
 static void version_is_the_header(void **state)
 {
 	(void)state;
@@ -308,6 +333,7 @@ int main(void)
 		cmocka_unit_test(scopes),
 		cmocka_unit_test(held_lists_what_is_held),
 		cmocka_unit_test(call_runs_inside),
+		cmocka_unit_test(call_stack_ends),
 		cmocka_unit_test(version_is_the_header),
 	};
 
