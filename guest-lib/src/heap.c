@@ -89,7 +89,7 @@ static void bin_remove(struct heap *heap, struct block *block)
 		block->next->prev = block->prev;
 }
 
-/* Makes @block @length long, and a free one of the rest. */
+/* Makes @block @length long, and a free one of the rest.  What is behind it is in use. */
 static void trim(struct heap *heap, struct block *block, size_t length)
 {
 	size_t rest = length_of(block) - length;
@@ -102,11 +102,6 @@ static void trim(struct heap *heap, struct block *block, size_t length)
 	second->before = length;
 	second->length = rest;
 	after(second)->before = rest;
-	if (!(after(second)->length & IN_USE)) {
-		bin_remove(heap, after(second));
-		second->length += after(second)->length;
-		after(second)->before = second->length;
-	}
 	bin_add(heap, second);
 }
 
@@ -181,37 +176,49 @@ void *epk_heap_alloc(struct heap *heap, int id, size_t align, size_t size)
 	return (char *)block + HEADER;
 }
 
-/* The block of @ptr, domain memory, or NULL if it is none, or free already. */
-static struct block *block_of(void *ptr)
+static bool is_memory_of(int id, const void *start, size_t length)
+{
+	bool covers;
+
+	pthread_mutex_lock(&epk_lock);
+	covers = epk_mapping_covers(id, (uintptr_t)start, (uintptr_t)start + length);
+	pthread_mutex_unlock(&epk_lock);
+	return covers;
+}
+
+/*
+ * The block of @ptr, or NULL if it is none, or free already.  @ptr may be anything:
+ * look at nothing that is not the domain's.
+ */
+static struct block *block_of(int id, void *ptr)
 {
 	struct block *block = (struct block *)((char *)ptr - HEADER);
 
-	if ((uintptr_t)ptr % ALIGN || !(block->length & IN_USE) || length_of(block) < MIN_BLOCK ||
-	    length_of(block) > MAX_SIZE)
+	if ((uintptr_t)ptr % ALIGN || !is_memory_of(id, block, MIN_BLOCK) ||
+	    !(block->length & IN_USE) || length_of(block) < MIN_BLOCK ||
+	    length_of(block) > MAX_SIZE || length_of(block) % ALIGN ||
+	    !is_memory_of(id, block, length_of(block) + HEADER) ||
+	    after(block)->before != length_of(block))
 		return NULL;
 	return block;
 }
 
-size_t epk_heap_size(void *ptr)
+/* How long the allocation @ptr is, or 0 if it is none. */
+size_t epk_heap_size(int id, void *ptr)
 {
-	struct block *block = block_of(ptr);
+	struct block *block = block_of(id, ptr);
 
 	return block ? length_of(block) - HEADER : 0;
 }
 
-int epk_heap_free(struct heap *heap, void *ptr)
+int epk_heap_free(struct heap *heap, int id, void *ptr)
 {
-	struct block *block = block_of(ptr), *other;
+	struct block *block = block_of(id, ptr), *other;
 
 	if (!block)
 		return -EINVAL;
 	block->length &= ~IN_USE;
 	other = after(block);
-	if (other->before != block->length) {
-		/* Nothing that this heap gave out looks so. */
-		block->length |= IN_USE;
-		return -EINVAL;
-	}
 	if (!(other->length & IN_USE)) {
 		bin_remove(heap, other);
 		block->length += other->length;

@@ -28,32 +28,31 @@ static void unhold(int id, int held)
 }
 
 /*
- * The heap of @id, which the thread holds.  Its address is looked up: wherever a
- * forged one points, it is memory of the domain.
+ * The heap of @id, which the thread holds, or @made, perhaps NULL, if it has none yet.
+ * Its address is looked up: wherever a forged one points, it is memory of the domain.
  */
-static struct heap *heap_of(int id)
+static struct heap *heap_find(int id, struct heap *made)
 {
 	struct epk_domain *dom;
-	struct heap *heap = NULL;
 
 	pthread_mutex_lock(&epk_lock);
 	dom = epk_registry_at(EPK_ID_INDEX(id));
-	if (dom->heap && epk_mapping_at((uintptr_t)dom->heap) == id)
-		heap = dom->heap;
+	if (!dom->heap || epk_mapping_at((uintptr_t)dom->heap) != id)
+		dom->heap = made;
+	made = dom->heap;
 	pthread_mutex_unlock(&epk_lock);
+	return made;
+}
+
+/* If another thread is quicker, the heap that this one makes stays unused. */
+static struct heap *heap_of(int id)
+{
+	struct heap *heap = heap_find(id, NULL);
+
 	if (heap)
 		return heap;
 	heap = epk_heap_make(id);
-	if (!heap)
-		return NULL;
-	pthread_mutex_lock(&epk_lock);
-	/* Another thread may have been quicker: then this one stays unused. */
-	if (dom->heap && epk_mapping_at((uintptr_t)dom->heap) == id)
-		heap = dom->heap;
-	else
-		dom->heap = heap;
-	pthread_mutex_unlock(&epk_lock);
-	return heap;
+	return heap ? heap_find(id, heap) : NULL;
 }
 
 static void *allocate(int id, size_t align, size_t size)
@@ -98,13 +97,14 @@ void *epk_calloc(int dom_id, size_t nr, size_t size)
 		errno = ENOMEM;
 		return NULL;
 	}
-	got = allocate(dom_id, 0, bytes);
-	if (!got)
-		return NULL;
 	held = hold(dom_id);
-	if (held < 0)
+	if (held < 0) {
+		errno = -held;
 		return NULL;
-	memset(got, 0, bytes);
+	}
+	got = allocate(dom_id, 0, bytes);
+	if (got)
+		memset(got, 0, bytes);
 	unhold(dom_id, held);
 	return got;
 }
@@ -128,13 +128,11 @@ int epk_free(int dom_id, void *ptr)
 	held = hold(dom_id);
 	if (held < 0)
 		return epk_explain("epk_free", dom_id, held);
-	if (epk_domain_at(ptr) == dom_id) {
-		heap = heap_of(dom_id);
-		if (heap) {
-			epk_heap_lock(heap);
-			err = epk_heap_free(heap, ptr);
-			epk_heap_unlock(heap);
-		}
+	heap = heap_find(dom_id, NULL);
+	if (heap) {
+		epk_heap_lock(heap);
+		err = epk_heap_free(heap, dom_id, ptr);
+		epk_heap_unlock(heap);
 	}
 	unhold(dom_id, held);
 	errno = saved_errno;
@@ -143,8 +141,8 @@ int epk_free(int dom_id, void *ptr)
 
 void *epk_realloc(int dom_id, void *ptr, size_t size)
 {
-	size_t old = 0;
 	void *got;
+	size_t old;
 	int held;
 
 	if (!ptr)
@@ -154,8 +152,7 @@ void *epk_realloc(int dom_id, void *ptr, size_t size)
 		errno = -held;
 		return NULL;
 	}
-	if (epk_domain_at(ptr) == dom_id)
-		old = epk_heap_size(ptr);
+	old = epk_heap_size(dom_id, ptr);
 	got = old ? ptr : NULL;
 	if (!old)
 		errno = EINVAL;

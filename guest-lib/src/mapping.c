@@ -7,7 +7,6 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <search.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -41,6 +40,14 @@ int epk_mapping_at(uintptr_t addr)
 	struct epk_mapping *map = find(addr);
 
 	return map ? map->id : 0;
+}
+
+/* Does @id have one mapping for all that? */
+bool epk_mapping_covers(int id, uintptr_t start, uintptr_t end)
+{
+	struct epk_mapping *map = find(start);
+
+	return map && map->id == id && end <= map->end && start < end;
 }
 
 static int insert(struct epk_mapping *map)

@@ -3,6 +3,7 @@
 #ifndef EPK_MAPPING_H
 #define EPK_MAPPING_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -29,6 +30,7 @@ struct epk_mapping {
 };
 
 int epk_mapping_at(uintptr_t addr);
+bool epk_mapping_covers(int id, uintptr_t start, uintptr_t end);
 int epk_mapping_insert(struct epk_mapping *map);
 int epk_mapping_unmap(uintptr_t start, uintptr_t end, int (*unmap)(void *addr, size_t len));
 int epk_mapping_forbid(uintptr_t start, size_t len);

@@ -65,6 +65,33 @@ static void errors(void **state)
 	free_domain(other);
 }
 
+/* What the heap did not give out, whatever stands before and behind it. */
+static void free_of_no_allocation(void **state)
+{
+	int id = new_domain(), i;
+	char *mem = epk_malloc(id, 100), *pages = new_pages(id, 2);
+	size_t *before, lengths[] = { 64, 65, 4096 - 63, 4097, 1 << 20, 1ul << 45, SIZE_MAX };
+
+	(void)state;
+	/* A header would lie in front of the mapping. */
+	assert_int_equal(epk_free(id, pages), -EINVAL);
+	assert_null(epk_realloc(id, pages, 1));
+	assert_int_equal(domain_begin(id, RW), 0);
+	for (i = 0; i < (int)(sizeof(lengths) / sizeof(lengths[0])); i++) {
+		before = (size_t *)(pages + PAGE);
+		before[0] = 0;
+		before[1] = lengths[i];
+		assert_int_equal(epk_free(id, before + 2), -EINVAL);
+		assert_null(epk_realloc(id, before + 2, 1));
+		before = (size_t *)(pages + 2 * PAGE) - 2;
+		before[1] = lengths[i];
+		assert_int_equal(epk_free(id, before + 2), -EINVAL);
+	}
+	assert_int_equal(domain_end(id), 0);
+	assert_int_equal(epk_free(id, mem), 0);
+	free_domain(id);
+}
+
 struct slot {
 	unsigned char *mem;
 	size_t size;
@@ -327,6 +354,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(malloc_belongs_to_domain),
 		cmocka_unit_test(errors),
+		cmocka_unit_test(free_of_no_allocation),
 		cmocka_unit_test(random_use),
 		cmocka_unit_test(calloc_is_zero),
 		cmocka_unit_test(threads_share_a_heap),
