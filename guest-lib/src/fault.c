@@ -106,14 +106,28 @@ int epk_handle_fault(int signo, siginfo_t *info, void *context)
 	return done;
 }
 
+/*
+ * As if there was no handler.  An access happens again, and ends the process as it
+ * should.  A signal that somebody sent has to be sent again, if it was not ignored.
+ */
+static void act_by_default(int signo, const siginfo_t *info, bool ignored)
+{
+	bool sent = info->si_code <= 0;
+
+	if (sent && ignored)
+		return;
+	signal(signo, SIG_DFL);
+	if (sent)
+		raise(signo);
+}
+
 static void call_other(const struct sigaction *other, int signo, siginfo_t *info, void *context)
 {
 	sigset_t old;
 
 	if (!(other->sa_flags & SA_SIGINFO) &&
 	    (other->sa_handler == SIG_DFL || other->sa_handler == SIG_IGN)) {
-		/* The access happens again, and then ends the process as it should. */
-		signal(signo, SIG_DFL);
+		act_by_default(signo, info, other->sa_handler == SIG_IGN);
 		return;
 	}
 	pthread_sigmask(SIG_BLOCK, &other->sa_mask, &old);
@@ -143,7 +157,7 @@ void on_fault(int signo, siginfo_t *info, void *context)
 		if (level < nr)
 			call_other(&others[nr - 1 - level], signo, info, context);
 		else
-			signal(signo, SIG_DFL);
+			act_by_default(signo, info, false);
 	}
 	errno = saved_errno;
 }

@@ -111,6 +111,22 @@ static void no_handler_at_all(void)
 	*nowhere = 1;
 }
 
+static void sent_by_kill(void)
+{
+	set_up();
+	use_both();
+	kill(getpid(), SIGSEGV);
+}
+
+static void ignored_when_sent(void)
+{
+	signal(SIGSEGV, SIG_IGN);
+	set_up();
+	use_both();
+	raise(SIGSEGV);
+	use_both();
+}
+
 static void not_wanted(void)
 {
 	struct epk_options options = {
@@ -143,16 +159,28 @@ static void unknown_flag(void)
 CASE(installed_before)
 CASE(installed_after)
 CASE(installed_on_both_sides)
+CASE(ignored_when_sent)
 CASE(not_wanted)
 CASE(unknown_flag)
 
 /* What nobody handles ends the process as it always did. */
+static void expect_end(void (*body)(void))
+{
+	int status = status_of_child(body);
+
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+}
+
 static void test_no_handler_at_all(void **state)
 {
-	int status = status_of_child(no_handler_at_all);
-
 	(void)state;
-	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+	expect_end(no_handler_at_all);
+}
+
+static void test_sent_by_kill(void **state)
+{
+	(void)state;
+	expect_end(sent_by_kill);
 }
 
 int main(void)
@@ -161,9 +189,11 @@ int main(void)
 		cmocka_unit_test(test_installed_before),
 		cmocka_unit_test(test_installed_after),
 		cmocka_unit_test(test_installed_on_both_sides),
+		cmocka_unit_test(test_ignored_when_sent),
 		cmocka_unit_test(test_not_wanted),
 		cmocka_unit_test(test_unknown_flag),
 		cmocka_unit_test(test_no_handler_at_all),
+		cmocka_unit_test(test_sent_by_kill),
 	};
 
 	need_backend();
