@@ -28,7 +28,7 @@ static void child(void)
 		epk_state_write(&none);
 		if (old.ops->forget)
 			old.ops->forget(&old);
-		epk_region_release(old.table);
+		epk_region_forget(&old);
 		epk_threads_forget();
 		epk_mapping_forget();
 		epk_registry_inherit();

@@ -54,6 +54,15 @@ void epk_region_clear(const struct epk_entry *table)
 	     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 }
 
+/* In a forked child.  Where the module's pages were, something else may be by now. */
+void epk_region_forget(const struct epk_state *old)
+{
+	if (old->fd < 0)
+		epk_region_release(old->table);
+	else
+		munmap((char *)old->table - EPK_GATE_BEFORE, EPK_GATE_BEFORE - EPK_GATE_IDENTITY);
+}
+
 void epk_region_release(const struct epk_entry *table)
 {
 	munmap((char *)table - EPK_GATE_BEFORE, REGION_BYTES);

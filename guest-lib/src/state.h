@@ -96,6 +96,7 @@ void epk_state_write(const struct epk_state *new_state);
 extern const struct epk_entry epk_no_table[];
 const struct epk_entry *epk_region_reserve(void);
 void epk_region_clear(const struct epk_entry *table);
+void epk_region_forget(const struct epk_state *old);
 void epk_region_release(const struct epk_entry *table);
 
 /* fork.c */

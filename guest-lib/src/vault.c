@@ -93,7 +93,7 @@ int vault_init_pkey(struct epk_state *state)
 	if (room == MAP_FAILED)
 		return -ENOMEM;
 	if (pkey_mprotect(room, VAULT_BYTES, PROT_READ | PROT_WRITE, state->vault_pkey) ||
-	    madvise(room, VAULT_BYTES, MADV_DONTFORK) ||
+	    madvise(room, VAULT_BYTES, MADV_WIPEONFORK) ||
 	    madvise(room, VAULT_BYTES, MADV_DONTDUMP)) {
 		munmap(room, VAULT_BYTES);
 		return -ENOMEM;
@@ -104,10 +104,12 @@ int vault_init_pkey(struct epk_state *state)
 	return 0;
 }
 
-/* In a forked child, which has none of its memory. */
+/* In a forked child.  Where the module's memory was, something else may be by now. */
 void vault_forget(const struct epk_state *old)
 {
-	munmap(old->vaults, VAULT_BYTES);
+	size_t gone = old->vault_id ? mapped_bytes : 0;
+
+	munmap((char *)old->vaults + gone, VAULT_BYTES - gone);
 }
 
 /* Memory for more threads, if @index has none. */

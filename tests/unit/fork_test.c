@@ -1,10 +1,36 @@
 // SPDX-License-Identifier: MIT
 /* What a forked child has: none of the domains, and a fresh start if it wants. */
 #define _GNU_SOURCE
+#include "state.h"
 #include "unit.h"
 
 static int ids[3];
 static char *mem, ignored;
+
+/* What another library's handler maps in the child, before this one's comes. */
+static char *early[4];
+static int nr_early;
+
+static void map_early(void)
+{
+	char *const where[] = {
+		(char *)epk_now.table, (char *)epk_now.table - EPK_GATE_IDENTITY,
+		epk_now.vaults, (char *)epk_now.soft,
+	};
+	unsigned int i;
+
+	if (!epk_now.ops)
+		return;
+	nr_early = 0;
+	for (i = 0; i < sizeof(where) / sizeof(where[0]); i++) {
+		if (!where[i])
+			continue;
+		early[nr_early] = mmap(where[i], PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS |
+				       MAP_FIXED_NOREPLACE, -1, 0);
+		if (early[nr_early] != MAP_FAILED)
+			*early[nr_early++] = 1;
+	}
+}
 
 static void refused(void)
 {
@@ -20,6 +46,15 @@ static void refused(void)
 	EXPECT(domain_munmap(mem, PAGE) == -EINVAL);
 	EXPECT(domain_begin(ids[2] + (1 << 17), RW) == -ENOENT);
 	EXPECT(!epk_backend());
+}
+
+static void leaves_others_memory(void)
+{
+	int i, gaps = backend_is("epk") ? 3 : backend_is("vmfunc") ? 2 : 1;
+
+	EXPECT(nr_early == gaps);
+	for (i = 0; i < gaps; i++)
+		EXPECT(try_read(early[i], &ignored) && ignored == 1);
 }
 
 static void no_memory(void)
@@ -84,7 +119,10 @@ static void grandchild(void)
 	EXPECT(!domain_end(own));
 }
 
-#define CHILD_CASES(X) X(refused) X(no_memory) X(anew) X(anew_lists_own_only) X(grandchild)
+#define CHILD_CASES(X)								\
+	X(refused) X(leaves_others_memory) X(no_memory) X(anew)			\
+	X(anew_lists_own_only) X(grandchild)
+
 #define DEFINE(name)								\
 	static void fork_##name(void **state)					\
 	{									\
@@ -120,5 +158,8 @@ int main(void)
 	const struct CMUnitTest tests[] = { CHILD_CASES(ENTRY) };
 
 	need_backend();
+	/* Before the library's own. */
+	if (pthread_atfork(NULL, NULL, map_early))
+		return 1;
 	return cmocka_run_group_tests(tests, set_up, tear_down);
 }
