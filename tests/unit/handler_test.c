@@ -124,6 +124,7 @@ static void ignored_when_sent(void)
 	set_up();
 	use_both();
 	raise(SIGSEGV);
+	raise(SIGSEGV);
 	use_both();
 }
 
