@@ -256,8 +256,8 @@ struct epk_options {
  * Thread-safe; not async-signal-safe.
  *
  * Return: 0, or
- * -EINVAL: the backend's name is unknown, @options->size is too small, or a flag
- *	is unknown;
+ * -EINVAL: the backend's name is unknown, @options->size is too small, a flag is
+ *	unknown, or @options->reserved is not zero;
  * -E2BIG: @options is from a later version and uses what this one lacks;
  * -EALREADY: the library is initialised; nothing changes;
  * -ENODEV: the machine lacks what the named backend needs;

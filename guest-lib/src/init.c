@@ -113,9 +113,8 @@ int epk_init_locked(const struct epk_options *options)
 	struct epk_state state = epk_now;
 	int err;
 
-	if (options->flags & ~EPK_NO_SIGNAL_HANDLER)
+	if (options->flags & ~EPK_NO_SIGNAL_HANDLER || options->reserved)
 		return -EINVAL;
-
 	if (epk_ops())
 		return -EALREADY;
 	/* The first time it splits a mapping, of which there may be too many. */

@@ -68,6 +68,14 @@ static void size_zero(void)
 	expect_refused(&options, -EINVAL);
 }
 
+static void reserved_not_zero(void)
+{
+	struct epk_options options = options_for(unit_backend());
+
+	options.reserved = 1;
+	expect_refused(&options, -EINVAL);
+}
+
 static void size_of_later_version(void)
 {
 	struct {
@@ -280,7 +288,8 @@ static void init_state_stays_open(void **state)
 }
 
 #define CHILD_CASES(X)								\
-	X(unknown_backend) X(size_zero) X(size_of_later_version)		\
+	X(unknown_backend) X(size_zero) X(reserved_not_zero)			\
+	X(size_of_later_version)						\
 	X(size_of_later_version_unused) X(size_without_backend)			\
 	X(environment_unknown) X(environment_chooses)				\
 	X(option_beats_environment) X(probe_finds_best)				\
