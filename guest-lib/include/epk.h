@@ -353,7 +353,8 @@ int epk_counts(struct epk_counts *counts);
 /**
  * epk_domain_place() - where a domain lies at this moment
  * @dom_id: the domain
- * @ept: set to its EPT index (0 unless the backend is "epk"); may be NULL
+ * @ept: set to its EPT index, or -1 if it has no place now (backends without EPTs: 0);
+ *	may be NULL
  * @pkey: set to its protection key, or 0 if it has none now; may be NULL
  *
  * Thread-safe and async-signal-safe.

@@ -36,7 +36,7 @@ int epk_domain_place(int dom_id, int *ept, int *pkey)
 	if (err)
 		return err;
 	if (ept)
-		*ept = entry.ept;
+		*ept = entry.ept == EPK_EPT_NONE ? -1 : entry.ept;
 	if (pkey)
 		*pkey = entry.pkey;
 	return 0;

@@ -29,6 +29,24 @@ static int tear_down(void **state)
 	return 0;
 }
 
+static void places_are_told(void **state)
+{
+	int without = 0, i, ept, pkey;
+
+	(void)state;
+	for (i = 0; i < MANY; i++) {
+		assert_int_equal(epk_domain_place(ids[i], &ept, &pkey), 0);
+		assert_in_range(pkey, 0, 15);
+		without += !pkey;
+		if (backend_is("epk"))
+			assert_in_range(ept + 1, pkey ? 1 : 0, pkey ? 512 : 0);
+		else
+			assert_int_equal(ept, 0);
+	}
+	if (backend_is("epk"))
+		assert_true(without >= MANY - 7680);
+}
+
 static void every_one_can_begin(void **state)
 {
 	int i;
@@ -133,6 +151,7 @@ static void threads_sweep(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(places_are_told),
 		cmocka_unit_test(every_one_can_begin),
 		cmocka_unit_test(each_keeps_its_memory),
 		cmocka_unit_test(held_stays),
