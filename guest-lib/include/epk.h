@@ -72,7 +72,7 @@ int alloc_domains(int num, int dom_ids[]);
  * -ENOENT: an ID was never allocated, or is freed already;
  * -EPERM: an ID was inherited by fork and belongs to the parent;
  * -EBUSY: a thread holds one of the domains;
- * -ENOMEM: the kernel could not unmap.
+ * -ENOMEM: the kernel could not unmap: no domain is freed, but some memory may be gone.
  */
 int free_domains(int num, int dom_ids[]);
 
@@ -174,6 +174,8 @@ int domain_munmap(void *addr, size_t len);
  * -EMFILE: the thread holds EPK_MAX_HELD domains;
  * -EAGAIN: threads hold as many domains as there are places for (backend "mpk":
  *	keys);
+ * -ENOSPC: the domain has no place, and no EPT can show the RAM that its memory lies in
+ *	(guests with more RAM than a window has slots);
  * -EDEADLK: in a signal handler that interrupted a call of the library: the domain
  *	has no place, and what gives it one was interrupted;
  * -ENOMEM: no memory for a thread's first call, or (backend "mpk") to split a
