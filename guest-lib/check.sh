@@ -60,6 +60,20 @@ gcc -O1 -shared -fPIC -nostdlib -o "$stage/strays.so" "$stage/strays.c"
 sed 's/.*: \([a-z]*\) at .* (\([a-z_]*\)+.*/\1 \2/' "$stage/found" | sort >"$stage/names"
 printf '%s\n' 'vmfunc plain' 'wrpkru across' 'wrpkru in_immediate' 'xrstor restore' |
 	cmp - "$stage/names" || fail "epk-scan finds: $(cat "$stage/found")"
+# The rest of a segment's last page is mapped with it.
+python3 - "$stage/strays.so" "$stage/short.so" <<'EOT'
+import struct, sys
+elf = bytearray(open(sys.argv[1], "rb").read())
+table, number = struct.unpack_from("<Q", elf, 32)[0], struct.unpack_from("<H", elf, 56)[0]
+for header in range(table, table + 56 * number, 56):
+    kind, flags = struct.unpack_from("<II", elf, header)
+    if kind == 1 and flags & 1:
+        struct.pack_into("<QQ", elf, header + 32, 1, 1)
+open(sys.argv[2], "wb").write(elf)
+EOT
+"$B/epk-scan" "$stage/short.so" >"$stage/margin" || :
+sed s/short/strays/ "$stage/margin" | cmp - "$stage/found" ||
+	fail "epk-scan finds in the margins: $(cat "$stage/margin")"
 "$B/epk-scan" -a plain -a across -a in_immediate -a restore "$stage/strays.so" ||
 	fail "epk-scan -a"
 "$B/epk-scan" "$B/libepk.so.1" -q && fail "epk-scan misses the gates"
@@ -68,9 +82,18 @@ printf '%s\n' 'vmfunc plain' 'wrpkru across' 'wrpkru in_immediate' 'xrstor resto
 rc=0
 "$B/epk-scan" "$stage/strays.c" 2>/dev/null || rc=$?
 [ $rc = 2 ] || fail "epk-scan takes a source for an ELF file"
+for wrong in -x "-p 1x" "-p" "$stage/strays.so -p 1" ""; do
+	rc=0
+	# shellcheck disable=SC2086
+	"$B/epk-scan" $wrong >/dev/null 2>&1 || rc=$?
+	[ $rc = 2 ] || fail "epk-scan $wrong: exit status $rc"
+done
+"$B/epk-scan" --help | grep -q '^usage: ' || fail "epk-scan --help"
 LD_PRELOAD=$stage/strays.so sleep 60 &
 sleeper=$!
-until grep -q strays.so /proc/$sleeper/maps; do :; done
+until grep -q strays.so /proc/$sleeper/maps; do
+	kill -0 $sleeper || fail "sleep does not run with LD_PRELOAD"
+done
 "$B/epk-scan" -p $sleeper >"$stage/found" || :
 kill $sleeper
 grep -q "strays.so: vmfunc at 0x[0-9a-f]* (plain+" "$stage/found" || fail "epk-scan -p"

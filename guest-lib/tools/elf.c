@@ -11,6 +11,8 @@
 
 #include "scan.h"
 
+#define PAGE	4096ul
+
 static const void *part(const struct image *image, uint64_t offset, uint64_t size)
 {
 	if (offset > image->size || size > image->size - offset)
@@ -69,6 +71,25 @@ void image_close(struct image *image)
 	*image = (struct image){ 0 };
 }
 
+/*
+ * What of @ph is mapped: whole pages, with what the file has before and behind it
+ * there.
+ */
+static void map_segment(const struct image *image, const Elf64_Phdr *ph, struct segment *segment)
+{
+	uint64_t margin = ph->p_offset % PAGE, end;
+
+	*segment = (struct segment){ .offset = ph->p_offset - margin,
+				     .addr = ph->p_vaddr - margin };
+	if (!part(image, ph->p_offset, ph->p_filesz) || !ph->p_filesz)
+		return;
+	end = (ph->p_offset + ph->p_filesz + PAGE - 1) / PAGE * PAGE;
+	if (end > image->size)
+		end = image->size;
+	segment->data = image->data + segment->offset;
+	segment->size = end - segment->offset;
+}
+
 /* The executable segment @nr, counted from 0. */
 bool image_segment(const struct image *image, unsigned int nr, struct segment *segment)
 {
@@ -79,10 +100,7 @@ bool image_segment(const struct image *image, unsigned int nr, struct segment *s
 	for (i = 0; i < elf->e_phnum; i++) {
 		if (ph[i].p_type != PT_LOAD || !(ph[i].p_flags & PF_X) || nr--)
 			continue;
-		segment->data = part(image, ph[i].p_offset, ph[i].p_filesz);
-		segment->size = segment->data ? ph[i].p_filesz : 0;
-		segment->offset = ph[i].p_offset;
-		segment->addr = ph[i].p_vaddr;
+		map_segment(image, &ph[i], segment);
 		return true;
 	}
 	return false;

@@ -205,21 +205,35 @@ static void usage(FILE *to)
 {
 	fprintf(to, "usage: epk-scan [-q] [-a SYMBOL]... FILE...\n"
 		    "       epk-scan [-q] [-a SYMBOL]... -p PID\n"
-		    "  -a SYMBOL  what stands in this function is no finding\n"
-		    "  -p PID     the executable memory of a process\n"
-		    "  -q         say nothing; the exit status tells\n");
+		    "Find the bytes of WRPKRU, XRSTOR and VMFUNC where they can be executed.\n"
+		    "  -a SYMBOL   what stands in this function is no finding\n"
+		    "  -h, --help  show this\n"
+		    "  -p PID      the executable memory of a process\n"
+		    "  -q          say nothing; the exit status tells\n"
+		    "Exit status: 0 nothing found, 1 something, 2 not all could be scanned.\n");
+}
+
+static int complain(const char *what, const char *argument)
+{
+	fprintf(stderr, "epk-scan: %s: %s\n", argument, what);
+	return 2;
 }
 
 int main(int argc, char **argv)
 {
+	static const struct option help[] = { { "help", no_argument, NULL, 'h' }, { 0 } };
 	const char *pid = NULL;
 	bool ok = true;
 	int opt;
 
-	while ((opt = getopt(argc, argv, "a:hp:q")) != -1) {
-		if (opt == 'a' && nr_allowed < sizeof(allowed) / sizeof(allowed[0])) {
+	while ((opt = getopt_long(argc, argv, "a:hp:q", help, NULL)) != -1) {
+		if (opt == 'a') {
+			if (nr_allowed == sizeof(allowed) / sizeof(allowed[0]))
+				return complain("too many of -a", optarg);
 			allowed[nr_allowed++] = optarg;
-		} else if (opt == 'p' && strspn(optarg, "0123456789") == strlen(optarg)) {
+		} else if (opt == 'p') {
+			if (!*optarg || strspn(optarg, "0123456789") != strlen(optarg))
+				return complain("not the number of a process", optarg);
 			pid = optarg;
 		} else if (opt == 'q') {
 			quiet = true;

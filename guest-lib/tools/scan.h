@@ -17,7 +17,7 @@ struct image {
 };
 
 /**
- * struct segment - an executable part of an ELF file
+ * struct segment - an executable part of an ELF file, in whole pages
  * @data: its bytes
  * @size: how many
  * @offset: where they are in the file
