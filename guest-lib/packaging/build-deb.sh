@@ -2,21 +2,34 @@
 # SPDX-License-Identifier: MIT
 # build-deb.sh OUT: build libepk1, libepk-dev, epk-tools and epk-dkms into the folder OUT,
 # and have lintian look at them.  Installs what that needs.
-set -eu
-mkdir -p "${1:?where to put the packages}"
+set -eu -o pipefail
+
+fail() {
+	echo "build-deb: $*" >&2
+	exit 1
+}
+
+case ${1-} in
+-h | --help)
+	sed -n '3,4s/^# //p' "$0"
+	exit
+	;;
+-*) fail "unknown option: $1" ;;
+esac
+if [ $# != 1 ] || [ -z "$1" ]; then
+	fail "say where to put the packages: build-deb.sh OUT"
+fi
+mkdir -p "$1"
 out=$(realpath "$1")
 cd "$(dirname "$0")/../.."
 tests/testbed/packages.sh guest-lib/packaging/packages.list
+git rev-parse --is-inside-work-tree >/dev/null ||
+	fail "git has to tell which files belong to the sources"
 version=$(dpkg-parsechangelog -l guest-lib/packaging/debian/changelog -S Version)
 release=${version%-*}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 source=$work/libepk-$release
-
-fail() {
-	echo "build-deb: $*"
-	exit 1
-}
 
 # One number for the library, the module and the packages.
 for part in "$(make -s -C guest-lib version)" "$(make -s -C guest-kmod version)"; do
@@ -29,7 +42,7 @@ git ls-files -z guest-lib guest-kmod examples/library LICENSES |
 tar -C "$work" -czf "$work/libepk_$release.orig.tar.gz" "${source##*/}"
 cp -r guest-lib/packaging/debian "$source/debian"
 (cd "$source" && dpkg-buildpackage -us -uc >"$work/log" 2>&1) || {
-	tail -30 "$work/log"
+	tail -30 "$work/log" >&2
 	fail "dpkg-buildpackage failed"
 }
 lintian --fail-on error,warning --profile debian --suppress-tags \

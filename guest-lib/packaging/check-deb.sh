@@ -5,30 +5,38 @@
 # build and run with what the packages brought, and nothing is left when they are removed.
 # Needs root; takes some minutes.
 set -eu
+
+fail() {
+	echo "check-deb: $*" >&2
+	exit 1
+}
+
+case ${1-} in
+-h | --help)
+	sed -n '3,6s/^# //p' "$0"
+	exit
+	;;
+?*) fail "takes no arguments, not $1" ;;
+esac
+[ "$(id -u)" = 0 ] || fail "needs root, to install a Debian and to run in it"
 here=$(cd "$(dirname "$0")" && pwd)
 "$here/../../tests/testbed/packages.sh" "$here/check-deb.list"
 root=$(mktemp -d)
 
 clean_up() {
 	umount "$root/proc" 2>/dev/null || :
-	rm -rf --one-file-system "$root"
+	rm -rf --one-file-system "$root" "$root.log"
 }
 trap clean_up EXIT
-
-fail() {
-	echo "check-deb: $*"
-	exit 1
-}
 
 # Where this machine's own packages come from.
 mirror=$(apt-get indextargets --format '$(SITE) $(CODENAME)' 'Created-By: Packages' |
 	awk '$2 == "bookworm" { print $1; exit }')
 [ -n "$mirror" ] || fail "no source of Debian 12 is set up here"
 debootstrap --variant=minbase bookworm "$root" "$mirror" >"$root.log" 2>&1 || {
-	tail "$root.log"
+	tail "$root.log" >&2
 	fail "debootstrap failed"
 }
-rm -f "$root.log"
 cp -f /etc/resolv.conf "$root/etc/" 2>/dev/null || :
 mount -t proc proc "$root/proc"
 mkdir "$root/debs"
@@ -38,7 +46,7 @@ cp -r "$here/../../examples/library" "$root/examples"
 in_root() {
 	env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive LC_ALL=C \
 		chroot "$root" "$@" >"$root/log" 2>&1 </dev/null || {
-		tail -40 "$root/log"
+		tail -40 "$root/log" >&2
 		fail "$* failed"
 	}
 }
@@ -54,6 +62,7 @@ in_root modinfo -F license "/${module#"$root/"}"
 grep -q GPL "$root/log" || fail "what is that module?"
 grep -q '^epk:' "$root/etc/group" || fail "no group epk"
 in_root sh -c 'cd /examples && make B=/tmp/b CFLAGS="-O2 -Werror" && EPK_BACKEND=none make B=/tmp/b check'
+# Without names of hidden functions it finds something, but it can look at all.
 in_root sh -c 'epk-scan -a epk_begin_read -a epk_begin_write -a domain_end -a epk_pkru_set \
 	-a epk_ept_enter /usr/lib/x86_64-linux-gnu/libepk.so.1 || [ $? = 1 ]'
 in_root apt-get -q purge -y epk-dkms libepk-dev libepk1 epk-tools
