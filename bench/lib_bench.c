@@ -7,10 +7,12 @@
  * the frequency nor a neighbour matters much.
  *
  * lib_bench [BACKEND [limits]], "mpk" if it is not given.  Exits with 77 if the
- * machine has no such backend; with 1 if a limit is asked for and broken.
+ * machine has no such backend; with 1 if a limit is asked for and broken, or nothing
+ * can be measured that has one.
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,7 +24,8 @@
 
 #include <epk.h>
 
-#include "libmpk_like.h"
+#include "bench.h"
+#include "pkru.h"
 
 #define ROUNDS	201
 #define PAIRS	500
@@ -30,15 +33,6 @@
 #define WRPKRU_LIMIT	1.5
 
 static int one, many[MANY], nr_many;
-static int glibc_key;
-
-static inline uint32_t rdpkru(void)
-{
-	uint32_t eax, edx;
-
-	asm volatile("rdpkru" : "=a"(eax), "=d"(edx) : "c"(0));
-	return eax;
-}
 
 static inline void wrpkru(uint32_t pkru)
 {
@@ -59,40 +53,17 @@ static void bare(int i)
 static void libepk_same(int i)
 {
 	(void)i;
-	if (domain_begin(one, PROT_READ | PROT_WRITE) || domain_end(one))
-		abort();
+	libepk_pair(one);
 }
 
 /* The same domain, with thousands beside it. */
 static void libepk_same_of_many(int i)
 {
 	(void)i;
-	if (domain_begin(many[7], PROT_READ | PROT_WRITE) || domain_end(many[7]))
-		abort();
+	libepk_pair(many[nr_many / 2]);
 }
 
-static void glibc_pkey_set(int i)
-{
-	(void)i;
-	if (pkey_set(glibc_key, 0) || pkey_set(glibc_key, PKEY_DISABLE_ACCESS))
-		abort();
-}
-
-static void libmpk_hit(int i)
-{
-	(void)i;
-	if (libmpk_begin(1, PROT_READ | PROT_WRITE) || libmpk_end(1))
-		abort();
-}
-
-static void alloc_free(int i)
-{
-	int id;
-
-	(void)i;
-	if (alloc_domains(1, &id) || free_domains(1, &id))
-		abort();
-}
+enum { BARE, SAME, SAME_OF_MANY, GLIBC, LIBMPK, ALLOC };
 
 /**
  * struct bench_case - a row of the table
@@ -100,9 +71,8 @@ static void alloc_free(int i)
  * @run: does it once
  * @pkeys: needs protection keys
  * @ratios: to the baseline of the same round
+ * @cycles: that it took, by the time stamp counter
  */
-enum { BARE, SAME, SAME_OF_MANY, GLIBC, LIBMPK, ALLOC };
-
 static struct bench_case {
 	const char *name;
 	void (*run)(int i);
@@ -113,9 +83,9 @@ static struct bench_case {
 	[BARE] = { .name = "two WRPKRU", .run = bare, .pkeys = 1 },
 	[SAME] = { .name = "domain_begin + domain_end", .run = libepk_same },
 	[SAME_OF_MANY] = { .name = "the same, one of many domains", .run = libepk_same_of_many },
-	[GLIBC] = { .name = "glibc pkey_set, twice", .run = glibc_pkey_set, .pkeys = 1 },
-	[LIBMPK] = { .name = "libmpk's begin + end, a hit", .run = libmpk_hit, .pkeys = 1 },
-	[ALLOC] = { .name = "alloc_domains + free_domains", .run = alloc_free },
+	[GLIBC] = { .name = "glibc pkey_set, twice", .run = glibc_pair, .pkeys = 1 },
+	[LIBMPK] = { .name = "libmpk's begin + end, a hit", .run = libmpk_pair, .pkeys = 1 },
+	[ALLOC] = { .name = "alloc_domains + free_domains", .run = alloc_one },
 };
 
 #define NR_CASES	(sizeof(cases) / sizeof(cases[0]))
@@ -165,11 +135,8 @@ static int set_up(const char *backend)
 	err = epk_init(&options);
 	if (err)
 		fail(backend, err);
-	if (pkeys) {
-		/* Any key will do for what touches no memory. */
-		glibc_key = 15;
-		libmpk_init(14);
-	}
+	if (pkeys)
+		libmpk_init(GLIBC_KEY - 1);
 	err = alloc_domains(1, &one);
 	if (err)
 		fail("alloc_domains", err);
@@ -223,6 +190,8 @@ static int check(const double *ratios, int pkeys)
 {
 	int broken = 0;
 
+	if (!pkeys)
+		broken = fprintf(stderr, "limit: all limits are for backends with keys\n");
 	if (pkeys && ratios[SAME] > WRPKRU_LIMIT)
 		broken = fprintf(stderr, "limit: over %.1f of two WRPKRU\n", WRPKRU_LIMIT);
 	if (pkeys && ratios[SAME] >= ratios[GLIBC])
@@ -238,6 +207,7 @@ static int check(const double *ratios, int pkeys)
 int main(int argc, char **argv)
 {
 	const char *backend = argc > 1 ? argv[1] : "mpk";
+	bool limits = bench_limits(argc, argv);
 	double ratios[NR_CASES] = { 0 };
 	struct utsname name;
 	unsigned int c;
@@ -260,5 +230,5 @@ int main(int argc, char **argv)
 	printf(" ]\n}\n");
 	if (fflush(stdout))
 		return 1;
-	return argc > 2 && !strcmp(argv[2], "limits") ? check(ratios, pkeys) : 0;
+	return limits ? check(ratios, pkeys) : 0;
 }

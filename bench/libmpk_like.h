@@ -38,7 +38,7 @@ static void libmpk_lru_add(struct libmpk_entry *entry)
 }
 
 /* Virtual keys 1 to @nr, with a key each. */
-static void libmpk_init(int nr)
+static inline void libmpk_init(int nr)
 {
 	int i;
 

@@ -21,15 +21,13 @@
 
 #include <epk.h>
 
-#include "libmpk_like.h"
+#include "bench.h"
 #include "pkru.h"
 
 #define BATCH	100
 #define BATCHES	50
 #define MOST	(512 * 15 - 16)
 #define GROUP	15
-/* Any of the library's will do: no memory is touched. */
-#define GLIBC_KEY	15
 
 /* The most that a pair may take, and by how much thousands of domains may change it. */
 #define PAIR_LIMIT	45
@@ -76,8 +74,7 @@ static inline int no_call(int id)
 static void same(int i)
 {
 	(void)i;
-	if (domain_begin(ids[0], PROT_READ | PROT_WRITE) || domain_end(ids[0]))
-		abort();
+	libepk_pair(ids[0]);
 }
 
 static void same_no_call(int i)
@@ -89,8 +86,7 @@ static void same_no_call(int i)
 
 static void other(int i)
 {
-	if (domain_begin(ids[i & 1], PROT_READ | PROT_WRITE) || domain_end(ids[i & 1]))
-		abort();
+	libepk_pair(ids[i & 1]);
 }
 
 static void other_no_call(int i)
@@ -102,28 +98,13 @@ static void other_no_call(int i)
 static void inner_pair(int i)
 {
 	(void)i;
-	if (domain_begin(inner, PROT_READ | PROT_WRITE) || domain_end(inner))
-		abort();
+	libepk_pair(inner);
 }
 
 static void inner_no_call(int i)
 {
 	(void)i;
 	if (no_call(inner) || no_call(inner))
-		abort();
-}
-
-static void glibc_pair(int i)
-{
-	(void)i;
-	if (pkey_set(GLIBC_KEY, 0) || pkey_set(GLIBC_KEY, PKEY_DISABLE_ACCESS))
-		abort();
-}
-
-static void libmpk_pair(int i)
-{
-	(void)i;
-	if (libmpk_begin(1, PROT_READ | PROT_WRITE) || libmpk_end(1))
 		abort();
 }
 
@@ -138,15 +119,6 @@ static void two_no_call(int i)
 	asm volatile("xor %0, %0" : "=a"(second) : "D"(GLIBC_KEY), "S"(PKEY_DISABLE_ACCESS) :
 		     "rcx", "rdx", "r8", "r9", "r10", "r11", "memory");
 	if (first || second)
-		abort();
-}
-
-static void alloc_one(int i)
-{
-	int id;
-
-	(void)i;
-	if (alloc_domains(1, &id) || free_domains(1, &id))
 		abort();
 }
 
@@ -308,14 +280,10 @@ static void set_up(const char *backend)
 
 int main(int argc, char **argv)
 {
-	bool limits = argc == 3 && !strcmp(argv[2], "limits");
+	bool limits = bench_limits(argc, argv);
 	struct costs few, many;
 	int *more, nr = 0;
 
-	if (argc > 3 || (argc == 3 && !limits) || (argc == 2 && !strcmp(argv[1], "--help"))) {
-		printf("usage: switch_bench [BACKEND [limits]]\n");
-		return argc > 2;
-	}
 	set_up(argc > 1 ? argv[1] : NULL);
 	printf("backend %s; the calls from call to return, without loop and arguments\n",
 	       epk_backend());
