@@ -4,12 +4,12 @@
  *
  * Where a mapping has all of an aligned range of 2 MiB and no page in it yet, the
  * first touch gives it 512 pages that lie side by side, and one PMD maps them.
- * They are as many ordinary pages all the same, each in the region and freed by
- * itself: where a VMA is cut or a part of it changes, the kernel drops the PMD, and
- * the pages come back by PTEs.  Nothing fails for want of 2 MiB.
+ * They are one entry of the region.  Before a VMA is cut inside such a range the
+ * entry becomes as many as there are pages, each freed by itself; the kernel drops
+ * the PMD, and the pages come back by PTEs.  Nothing fails for want of 2 MiB.
  *
- * The first page of such a range is marked.  While a VMA has all of a range, its
- * pages do not go away: it has none, or pages and a mark, or pages and no mark.  So
+ * A range has no page, or the one entry, or some of its pages, and does not get from
+ * one of the last two to the other but under the mmap lock, held for writing.  So
  * whoever has seen a page there knows whether a PMD or PTEs are to map it, and
  * nobody makes a page table where another thread sets the PMD.
  *
@@ -27,8 +27,6 @@
 #include "region.h"
 
 #ifdef EPK_HUGE
-
-#define HUGE_MARK	XA_MARK_0
 
 /* At once or not at all: 4 KiB will do.  Zeroed and charged as those are. */
 #define HUGE_GFP	((GFP_KERNEL_ACCOUNT | __GFP_ZERO | __GFP_NOMEMALLOC | __GFP_NOWARN) & \
@@ -69,7 +67,7 @@ MODULE_PARM_DESC(transparent_hugepage,
  */
 bool epk_huge_may(struct vm_area_struct *vma)
 {
-	return IS_ALIGNED(vma->vm_start, PMD_SIZE) && vma_pages(vma) >= HPAGE_PMD_NR &&
+	return IS_ALIGNED(vma->vm_start, PMD_SIZE) && vma_pages(vma) >= REGION_BLOCK_PAGES &&
 	       boot_cpu_has(X86_FEATURE_PSE) && epk_guards_walks();
 }
 
@@ -97,32 +95,20 @@ static pgoff_t first_index(const struct epk_region *region, unsigned long addr)
 	return ((addr & PMD_MASK) - region->start) >> PAGE_SHIFT;
 }
 
-/* All or none: another thread sees the mark if it takes the lock after it saw a page. */
-static bool pages_store(struct epk_region *region, pgoff_t first, struct page *page)
+/* Only if the range has no page. */
+static bool block_store(struct epk_region *region, pgoff_t first, struct page *page)
 {
-	XA_STATE_ORDER(xas, &region->pages, first, HPAGE_PMD_ORDER);
-	unsigned int i;
-	bool done;
+	XA_STATE_ORDER(xas, &region->pages, first, REGION_BLOCK_ORDER);
+	bool stored;
 
 	do {
-		XA_STATE(taken, &region->pages, first);
-
 		xas_lock(&xas);
-		done = !xas_find(&taken, first + HPAGE_PMD_NR - 1);
-		if (done) {
-			xas_create_range(&xas);
-			done = !xas_error(&xas);
-		}
-		if (done) {
-			for (i = 0; i < HPAGE_PMD_NR; i++) {
-				xas_store(&xas, page + i);
-				xas_next(&xas);
-			}
-			__xa_set_mark(&region->pages, first, HUGE_MARK);
-		}
+		stored = !xas_find_conflict(&xas);
+		if (stored)
+			xas_store(&xas, region_block_entry(page));
 		xas_unlock(&xas);
 	} while (xas_nomem(&xas, GFP_KERNEL_ACCOUNT));
-	return done;
+	return stored && !xas_error(&xas);
 }
 
 /**
@@ -138,27 +124,23 @@ bool epk_huge_fill(struct vm_area_struct *vma, unsigned long addr)
 	pgoff_t first = first_index(region, addr), index = first;
 	unsigned long alias;
 	struct page *page;
-	unsigned int i;
 
 	if (!region->huge || !has_range(vma, addr) || !is_wanted(vma) ||
-	    xa_find(&region->pages, &index, first + HPAGE_PMD_NR - 1, XA_PRESENT))
+	    xa_find(&region->pages, &index, first + REGION_BLOCK_PAGES - 1, XA_PRESENT))
 		return false;
-	page = alloc_pages(HUGE_GFP, HPAGE_PMD_ORDER);
+	page = alloc_pages(HUGE_GFP, REGION_BLOCK_ORDER);
 	if (!page)
 		return false;
-	if (epk_ept_alias(region->ept, page_to_pfn(page), &alias)) {
-		__free_pages(page, HPAGE_PMD_ORDER);
-		return false;
-	}
-	split_page(page, HPAGE_PMD_ORDER);
+	if (epk_ept_alias(region->ept, page_to_pfn(page), &alias))
+		goto free;
 	region_note_block(region, page);
-	if (pages_store(region, first, page)) {
-		atomic_long_add(HPAGE_PMD_NR, &region->ctx->pages);
-		atomic_long_add(HPAGE_PMD_NR, &epk_counters.pages);
-		return true;
-	}
-	for (i = 0; i < HPAGE_PMD_NR; i++)
-		__free_page(page + i);
+	if (!block_store(region, first, page))
+		goto free;
+	atomic_long_add(REGION_BLOCK_PAGES, &region->ctx->pages);
+	atomic_long_add(REGION_BLOCK_PAGES, &epk_counters.pages);
+	return true;
+free:
+	__free_pages(page, REGION_BLOCK_ORDER);
 	return false;
 }
 
@@ -166,20 +148,48 @@ bool epk_huge_fill(struct vm_area_struct *vma, unsigned long addr)
 static bool is_huge(struct vm_area_struct *vma, unsigned long addr)
 {
 	struct epk_region *region = vma->vm_private_data;
-	bool marked;
 
-	if (!region->huge || !has_range(vma, addr))
-		return false;
-	xa_lock(&region->pages);
-	marked = xa_get_mark(&region->pages, first_index(region, addr), HUGE_MARK);
-	xa_unlock(&region->pages);
-	return marked;
+	return region_is_block(xa_load(&region->pages, first_index(region, addr)));
+}
+
+/**
+ * epk_huge_may_split() - a VMA is about to be cut
+ * @vma: a VMA of a domain; the mmap lock is held for writing
+ * @addr: where
+ *
+ * Return: 0, -ENOMEM.
+ */
+int epk_huge_may_split(struct vm_area_struct *vma, unsigned long addr)
+{
+	struct epk_region *region = vma->vm_private_data;
+	pgoff_t first = first_index(region, addr);
+	XA_STATE(xas, &region->pages, first);
+	struct page *page;
+	unsigned int i;
+
+	if (!region->huge || IS_ALIGNED(addr, PMD_SIZE) || !vma_in_place(vma) ||
+	    !is_huge(vma, addr))
+		return 0;
+	page = region_page(region, first);
+	xas_split_alloc(&xas, page, REGION_BLOCK_ORDER, GFP_KERNEL_ACCOUNT);
+	if (xas_error(&xas))
+		return xas_error(&xas);
+
+	split_page(page, REGION_BLOCK_ORDER);
+	xas_lock(&xas);
+	xas_split(&xas, page, REGION_BLOCK_ORDER);
+	for (i = 0; i < REGION_BLOCK_PAGES; i++) {
+		xas_set(&xas, first + i);
+		xas_store(&xas, page + i);
+	}
+	xas_unlock(&xas);
+	return 0;
 }
 
 /* @alias: of any page of the range */
 static pmd_t huge_pmd(const struct vm_area_struct *vma, unsigned long alias)
 {
-	pmd_t pmd = pmd_mkhuge(pfn_pmd(ALIGN_DOWN(alias, HPAGE_PMD_NR), vma->vm_page_prot));
+	pmd_t pmd = pmd_mkhuge(pfn_pmd(ALIGN_DOWN(alias, REGION_BLOCK_PAGES), vma->vm_page_prot));
 
 #ifdef CONFIG_ARCH_SUPPORTS_PMD_PFNMAP
 	return pmd_mkspecial(pmd);
@@ -231,11 +241,9 @@ static pmd_t *pmd_find(struct mm_struct *mm, unsigned long addr)
 	return pud_none(*pud) ? NULL : pmd_offset(pud, addr);
 }
 
-static struct page *page_at(struct vm_area_struct *vma, unsigned long addr)
+static struct page *first_page(struct epk_region *region, unsigned long addr)
 {
-	struct epk_region *region = vma->vm_private_data;
-
-	return xa_load(&region->pages, first_index(region, addr));
+	return region_page(region, first_index(region, addr));
 }
 
 /**
@@ -248,13 +256,16 @@ static struct page *page_at(struct vm_area_struct *vma, unsigned long addr)
 bool epk_huge_remap(struct vm_area_struct *vma, unsigned long addr)
 {
 	struct epk_region *region = vma->vm_private_data;
+	pmd_t *pmd = pmd_find(vma->vm_mm, addr);
 	unsigned long alias;
-	pmd_t *pmd;
 
+	/* Also where a cut was about to be made that was not. */
+	if (pmd && pmd_leaf(*pmd))
+		return true;
 	if (!is_huge(vma, addr))
 		return false;
-	pmd = pmd_find(vma->vm_mm, addr);
-	if (!pmd || epk_ept_alias_known(region->ept, page_to_pfn(page_at(vma, addr)), &alias))
+	if (!pmd || epk_ept_alias_known(region->ept, page_to_pfn(first_page(region, addr)),
+					&alias))
 		return true;
 	return epk_huge_map(vma, addr, pmd, alias);
 }
@@ -269,7 +280,7 @@ bool epk_huge_remap(struct vm_area_struct *vma, unsigned long addr)
 bool epk_huge_rewrite(struct vm_area_struct *vma, unsigned long addr)
 {
 	struct epk_region *region = vma->vm_private_data;
-	pmd_t *pmd = is_huge(vma, addr) ? pmd_find(vma->vm_mm, addr) : NULL;
+	pmd_t *pmd = pmd_find(vma->vm_mm, addr);
 	unsigned long alias;
 	spinlock_t *lock;
 	bool mapped;
@@ -279,7 +290,8 @@ bool epk_huge_rewrite(struct vm_area_struct *vma, unsigned long addr)
 	lock = pmd_lock(vma->vm_mm, pmd);
 	mapped = pmd_leaf(*pmd);
 	if (mapped && !WARN_ON_ONCE(epk_ept_alias_known(region->ept,
-							page_to_pfn(page_at(vma, addr)), &alias)))
+							page_to_pfn(first_page(region, addr)),
+							&alias)))
 		set_pmd_at(vma->vm_mm, addr & PMD_MASK, pmd, huge_pmd(vma, alias));
 	else if (mapped)
 		pmd_clear(pmd);

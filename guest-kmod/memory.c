@@ -117,17 +117,19 @@ static void domain_close(struct vm_area_struct *vma)
 {
 	struct epk_region *region = vma->vm_private_data;
 	unsigned long index, freed = 0;
-	struct page *page;
+	void *entry;
 
 	/* A split that failed leaves an empty VMA to close. */
 	if (vma->vm_start == vma->vm_end || !vma_in_place(vma))
 		goto out;
 
-	xa_for_each_range(&region->pages, index, page, vma_first_page(vma),
+	xa_for_each_range(&region->pages, index, entry, vma_first_page(vma),
 			  vma_first_page(vma) + vma_pages(vma) - 1) {
+		unsigned int order = region_is_block(entry) ? REGION_BLOCK_ORDER : 0;
+
 		xa_erase(&region->pages, index);
-		__free_page(page);
-		freed++;
+		__free_pages(region_entry_page(entry, 0), order);
+		freed += 1ul << order;
 		cond_resched();
 	}
 	atomic_long_sub(freed, &region->ctx->pages);
@@ -178,10 +180,11 @@ static int page_get(struct vm_area_struct *vma, unsigned long addr, unsigned lon
 {
 	struct epk_region *region = vma->vm_private_data;
 	pgoff_t index = (addr - region->start) >> PAGE_SHIFT;
-	struct page *page = xa_load(&region->pages, index), *old;
+	struct page *page = region_page(region, index);
+	void *old;
 
 	if (!page && region->huge && epk_huge_fill(vma, addr))
-		page = xa_load(&region->pages, index);
+		page = region_page(region, index);
 	if (page)
 		return epk_ept_alias(region->ept, page_to_pfn(page), alias);
 
@@ -197,7 +200,8 @@ static int page_get(struct vm_area_struct *vma, unsigned long addr, unsigned lon
 	}
 	__free_page(page);
 	/* Another thread was faster. */
-	return xa_err(old) ?: epk_ept_alias(region->ept, page_to_pfn(old), alias);
+	return xa_err(old) ?: epk_ept_alias(region->ept,
+					    page_to_pfn(region_entry_page(old, index)), alias);
 }
 
 static vm_fault_t domain_fault(struct vm_fault *vmf)
@@ -284,7 +288,7 @@ static int domain_access(struct vm_area_struct *vma, unsigned long addr, void *b
 
 	if (!READ_ONCE(epk_debug_access) || region->dead || !vma_in_place(vma))
 		return -EIO;
-	page = xa_load(&region->pages, (addr - region->start) >> PAGE_SHIFT);
+	page = region_page(region, (addr - region->start) >> PAGE_SHIFT);
 	if (!page)
 		return -EIO;
 
@@ -303,6 +307,7 @@ const struct vm_operations_struct epk_domain_vm_ops = {
 	.open = epk_region_open,
 	.close = domain_close,
 	.fault = domain_fault,
+	.may_split = epk_huge_may_split,
 	.mprotect = epk_region_mprotect,
 	.mremap = epk_vma_mremap,
 };

@@ -29,7 +29,7 @@
  * @dead: the domain was freed; changes likewise
  * @huge: it may have memory by 2 MiB
  * @block: the one block of RAM that all its pages lie in, or one of the two below
- * @pages: page index from @start -> page
+ * @pages: page index from @start -> page, or the first of 2 MiB, see region_page()
  */
 struct epk_region {
 	struct kref ref;
@@ -59,6 +59,34 @@ static inline void region_note_block(struct epk_region *region, const struct pag
 		old = cmpxchg(&region->block, EPK_NO_BLOCK, block);
 	if (old != EPK_NO_BLOCK && old != block)
 		WRITE_ONCE(region->block, EPK_MANY_BLOCKS);
+}
+
+/* As many pages as a PMD maps, side by side: the entry of them all is the first, tagged. */
+#define REGION_BLOCK_ORDER	(PMD_SHIFT - PAGE_SHIFT)
+#define REGION_BLOCK_PAGES	BIT(REGION_BLOCK_ORDER)
+#define REGION_BLOCK_TAG	1
+
+static inline void *region_block_entry(struct page *first)
+{
+	return xa_tag_pointer(first, REGION_BLOCK_TAG);
+}
+
+static inline bool region_is_block(const void *entry)
+{
+	return xa_pointer_tag((void *)entry) == REGION_BLOCK_TAG;
+}
+
+/* The page that an entry of a region has for an index. */
+static inline struct page *region_entry_page(void *entry, pgoff_t index)
+{
+	if (!region_is_block(entry))
+		return entry;
+	return (struct page *)xa_untag_pointer(entry) + (index & (REGION_BLOCK_PAGES - 1));
+}
+
+static inline struct page *region_page(struct epk_region *region, pgoff_t index)
+{
+	return region_entry_page(xa_load(&region->pages, index), index);
 }
 
 static inline pgoff_t vma_first_page(const struct vm_area_struct *vma)
@@ -102,15 +130,20 @@ static inline bool vma_has_region(const struct vm_area_struct *vma)
 	return vma->vm_ops == &epk_domain_vm_ops || vma->vm_ops == &epk_file_vm_ops;
 }
 
-/* A PMD without struct page behind it needs one of these bits. */
+/*
+ * A PMD without struct page behind it needs one of these bits, and taking the entry of
+ * 2 MiB apart nodes that are not the small ones: xas_split() goes down two of them.
+ */
 #if defined(CONFIG_TRANSPARENT_HUGEPAGE) &&					\
-	(defined(CONFIG_ARCH_HAS_PTE_DEVMAP) || defined(CONFIG_ARCH_SUPPORTS_PMD_PFNMAP))
+	(defined(CONFIG_ARCH_HAS_PTE_DEVMAP) || defined(CONFIG_ARCH_SUPPORTS_PMD_PFNMAP)) && \
+	2 * XA_CHUNK_SHIFT >= REGION_BLOCK_ORDER
 #define EPK_HUGE
 #endif
 
 /* huge.c */
 #ifdef EPK_HUGE
 bool epk_huge_may(struct vm_area_struct *vma);
+int epk_huge_may_split(struct vm_area_struct *vma, unsigned long addr);
 bool epk_huge_fill(struct vm_area_struct *vma, unsigned long addr);
 bool epk_huge_map(struct vm_area_struct *vma, unsigned long addr, pmd_t *pmd,
 		  unsigned long alias);
@@ -120,6 +153,11 @@ bool epk_huge_rewrite(struct vm_area_struct *vma, unsigned long addr);
 static inline bool epk_huge_may(struct vm_area_struct *vma)
 {
 	return false;
+}
+
+static inline int epk_huge_may_split(struct vm_area_struct *vma, unsigned long addr)
+{
+	return 0;
 }
 
 static inline bool epk_huge_fill(struct vm_area_struct *vma, unsigned long addr)

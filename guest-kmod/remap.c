@@ -91,7 +91,7 @@ bool epk_domain_fits(struct epk_domain *domain, unsigned int ept)
 {
 	struct epk_region *region;
 	unsigned long index, alias;
-	struct page *page;
+	void *entry;
 
 	list_for_each_entry(region, &domain->regions, node) {
 		if (region->block == EPK_NO_BLOCK)
@@ -101,7 +101,9 @@ bool epk_domain_fits(struct epk_domain *domain, unsigned int ept)
 				return false;
 			continue;
 		}
-		xa_for_each(&region->pages, index, page) {
+		xa_for_each(&region->pages, index, entry) {
+			struct page *page = region_entry_page(entry, 0);
+
 			if (epk_ept_alias(ept, page_to_pfn(page), &alias))
 				return false;
 		}
@@ -126,7 +128,7 @@ static int pte_remap(pte_t *pte, unsigned long addr, void *data)
 {
 	struct remap *remap = data;
 	struct epk_region *region = remap->region;
-	struct page *page = xa_load(&region->pages, (addr - region->start) >> PAGE_SHIFT);
+	struct page *page = region_page(region, (addr - region->start) >> PAGE_SHIFT);
 	unsigned long alias;
 
 	/* What does not get mapped here is mapped when it is touched. */
@@ -166,9 +168,9 @@ static void vma_map(struct vm_area_struct *vma)
 {
 	struct epk_region *region = vma->vm_private_data;
 	unsigned long index, end, last = vma_first_page(vma) + vma_pages(vma) - 1;
-	struct page *page;
+	void *entry;
 
-	xa_for_each_range(&region->pages, index, page, vma_first_page(vma), last) {
+	xa_for_each_range(&region->pages, index, entry, vma_first_page(vma), last) {
 		for (end = index + 1; end <= last && xa_load(&region->pages, end); end++)
 			;
 		/* What fails for want of memory is mapped when it is touched. */
@@ -204,7 +206,7 @@ struct rewrite {
 static noinline void pte_rewrite_slow(pte_t *pte, unsigned long addr, struct rewrite *rewrite)
 {
 	struct epk_region *region = rewrite->region;
-	struct page *page = xa_load(&region->pages, (addr - region->start) >> PAGE_SHIFT);
+	struct page *page = region_page(region, (addr - region->start) >> PAGE_SHIFT);
 	unsigned long pfn = pte_pfn(*pte), alias;
 	pteval_t old = pte_val(*pte);
 

@@ -228,6 +228,14 @@ static inline int epk_device_move(struct epk_device *dev, int id, unsigned int e
 	return epk_device_moves(dev, 1, &move);
 }
 
+static inline int epk_device_populate(struct epk_device *dev, const volatile void *addr,
+				      size_t len)
+{
+	struct epk_range range = { .addr = (uintptr_t)addr, .len = len };
+
+	return ioctl(dev->fd, EPK_IOC_POPULATE, &range) ? -errno : 0;
+}
+
 static inline struct epk_entry epk_device_entry(struct epk_device *dev, int id)
 {
 	union {

@@ -152,6 +152,26 @@ static void cuts(void)
 	teardown();
 }
 
+/* The kernel cuts a VMA only in thought, and takes what the PMD shows by PTEs to and fro. */
+static void cut_not_made(void)
+{
+	setup();
+	fill(1500);
+	CHECK(mremap((void *)&WORD(100), 4096, 4096, MREMAP_MAYMOVE | MREMAP_FIXED,
+		     (char *)p + 64 * HUGE) == MAP_FAILED);
+	CHECK_EQ(epk_device_stats(&dev).pages, NR);
+	check_holds(0, NR - 1, 1500);
+	CHECK_EQ(epk_device_populate(&dev, p, HUGE), 0);
+	CHECK_EQ(epk_device_move(&dev, id, EPK_EPT_NONE), 0);
+	CHECK_EQ(epk_device_move(&dev, id, 4), 0);
+	epk_device_enter(&dev, id);
+	check_holds(0, NR - 1, 1500);
+	CHECK_EQ(munmap((void *)p, 4096), 0);
+	CHECK_EQ(epk_device_stats(&dev).pages, NR - 1);
+	check_holds(1, NR - 1, 1500);
+	teardown();
+}
+
 static void protections(void)
 {
 	uint64_t before;
@@ -616,6 +636,7 @@ int main(void)
 	first_touch();
 	keys();
 	cuts();
+	cut_not_made();
 	protections();
 	moves();
 	touch_race();

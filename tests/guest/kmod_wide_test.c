@@ -57,13 +57,6 @@ static bool bind_node(void *p, size_t len, int node)
 	return syscall(SYS_mbind, p, len, MPOL_BIND, &mask, 8 * sizeof(mask), 0) == 0;
 }
 
-static int populate(void *p, size_t len)
-{
-	struct epk_range range = { .addr = (uintptr_t)p, .len = len };
-
-	return ioctl(dev.fd, EPK_IOC_POPULATE, &range) ? errno : 0;
-}
-
 /* Domain memory of a new domain in @ept, to come from @node. */
 static volatile char *map_on(int id, int node, size_t len)
 {
@@ -136,7 +129,7 @@ static void nodes(void)
 		p = map_on(id, node, PAGES * 4096);
 		for (i = 0; i < NODES; i++)
 			before[i] = node_hits(i);
-		CHECK_EQ(populate((void *)p, PAGES * 4096), 0);
+		CHECK_EQ(epk_device_populate(&dev, p, PAGES * 4096), 0);
 		for (i = 0; i < NODES; i++)
 			taken[i] = node_hits(i) - before[i];
 		printf("node %d: taken from each %ld %ld %ld\n", node, taken[0], taken[1], taken[2]);
@@ -160,7 +153,7 @@ static void blocks(void)
 	CHECK_EQ(slot_of(low, 30), 1);
 
 	third = map_on(id, 1, LEN);
-	CHECK_EQ(populate((void *)third, LEN), ENOMEM);
+	CHECK_EQ(epk_device_populate(&dev, third, LEN), -ENOMEM);
 	epk_device_enter(&dev, id);
 	CHECK_EQ(EPK_TRY(third[0] = 1), SIGBUS);
 	epk_device_enter(&dev, 0);
