@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * For tests only: lets a program play a hostile guest kernel by making any
- * hypercall it likes at CPL 0, see the entries of its page tables, and play the
- * firmware that puts a machine to sleep.
+ * hypercall it likes at CPL 0, see the entries of its page tables, have the kernel's
+ * own threads reach for its memory, and play the firmware that puts a machine to sleep.
  */
 #include <linux/fs.h>
+#include <linux/interrupt.h>
+#include <linux/kthread.h>
 #include <linux/kvm_para.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/suspend.h>
 #include <linux/uaccess.h>
+#include <linux/workqueue.h>
 
 #include <asm/asm.h>
 #include <asm/pkru.h>
@@ -71,6 +74,105 @@ static long raw_entry(void __user *uarg)
 	return copy_to_user(uarg, &req, sizeof(req)) ? -EFAULT : 0;
 }
 
+struct copy {
+	struct epk_raw_copy req;
+	struct mm_struct *mm;
+	struct work_struct work;
+	struct tasklet_struct tasklet;
+	struct completion done;
+	unsigned long left;
+};
+
+/* What is to be copied is mapped, or is not to be had. */
+static void copy_word(struct copy *copy)
+{
+	void __user *addr = u64_to_user_ptr(copy->req.addr);
+
+	pagefault_disable();
+	if (copy->req.write)
+		copy->left = copy_to_user(addr, &copy->req.value, sizeof(u64));
+	else
+		copy->left = copy_from_user(&copy->req.value, addr, sizeof(u64));
+	pagefault_enable();
+	complete(&copy->done);
+}
+
+static void copy_with_mm(struct copy *copy)
+{
+	kthread_use_mm(copy->mm);
+	copy_word(copy);
+	kthread_unuse_mm(copy->mm);
+}
+
+static int copy_thread_main(void *copy)
+{
+	copy_with_mm(copy);
+	return 0;
+}
+
+static void copy_work(struct work_struct *work)
+{
+	copy_with_mm(container_of(work, struct copy, work));
+}
+
+static void copy_softirq(struct tasklet_struct *tasklet)
+{
+	copy_word(container_of(tasklet, struct copy, tasklet));
+}
+
+static int copy_start(struct copy *copy)
+{
+	struct task_struct *task;
+
+	switch (copy->req.who) {
+	case EPK_RAW_KTHREAD:
+		task = kthread_create(copy_thread_main, copy, "epk_raw");
+		if (IS_ERR(task))
+			return PTR_ERR(task);
+		get_task_struct(task);
+		kthread_bind(task, raw_smp_processor_id());
+		wake_up_process(task);
+		wait_for_completion(&copy->done);
+		kthread_stop(task);
+		put_task_struct(task);
+		return 0;
+	case EPK_RAW_WORK:
+		INIT_WORK(&copy->work, copy_work);
+		schedule_work_on(raw_smp_processor_id(), &copy->work);
+		flush_work(&copy->work);
+		return 0;
+	case EPK_RAW_SOFTIRQ:
+		tasklet_setup(&copy->tasklet, copy_softirq);
+		/* Runs at the second of these, on top of this thread. */
+		local_bh_disable();
+		tasklet_schedule(&copy->tasklet);
+		local_bh_enable();
+		tasklet_kill(&copy->tasklet);
+		return 0;
+	default:
+		return -EINVAL;
+	}
+}
+
+static long raw_copy(void __user *uarg)
+{
+	struct copy *copy = kzalloc(sizeof(*copy), GFP_KERNEL);
+	long ret = -EFAULT;
+
+	if (!copy)
+		return -ENOMEM;
+	if (copy_from_user(&copy->req, uarg, sizeof(copy->req)))
+		goto out;
+	copy->mm = current->mm;
+	init_completion(&copy->done);
+	ret = copy_start(copy);
+	if (!ret && (copy->left || copy_to_user(uarg, &copy->req, sizeof(copy->req))))
+		ret = -EFAULT;
+out:
+	kfree(copy);
+	return ret;
+}
+
 #ifdef CONFIG_SUSPEND
 
 static int sleeps;
@@ -127,6 +229,8 @@ static long raw_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return raw_entry(uarg);
 	case EPK_RAW_SLEEPS:
 		return raw_sleeps();
+	case EPK_RAW_COPY:
+		return raw_copy(uarg);
 	default:
 		return -ENOTTY;
 	}

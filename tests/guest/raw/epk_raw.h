@@ -31,10 +31,30 @@ struct epk_raw_entry {
 	__u32 rsvd;
 };
 
+/* Who copies a word on behalf of the caller. */
+enum epk_raw_who { EPK_RAW_KTHREAD, EPK_RAW_WORK, EPK_RAW_SOFTIRQ, EPK_RAW_NR_WHO };
+
+/**
+ * struct epk_raw_copy - have the kernel read or write a word of the caller's memory
+ * @addr: where
+ * @value: the word
+ * @who: enum epk_raw_who: a kernel thread or a work item that uses the caller's address
+ *	space, both on the caller's CPU, or a softirq that interrupts the caller
+ * @write: write it
+ */
+struct epk_raw_copy {
+	__u64 addr;
+	__u64 value;
+	__u32 who;
+	__u32 write;
+};
+
 #define EPK_RAW_DEVICE	"/dev/epk-raw"
 #define EPK_RAW_CALL	_IOWR('E', 0xf0, struct epk_raw)
 #define EPK_RAW_ENTRY	_IOWR('E', 0xf1, struct epk_raw_entry)
 /* Let "mem" in /sys/power/state be a sleep that resets the CPU; how often it was so far. */
 #define EPK_RAW_SLEEPS	_IO('E', 0xf2)
+/* EFAULT if it could not. */
+#define EPK_RAW_COPY	_IOWR('E', 0xf3, struct epk_raw_copy)
 
 #endif /* EPK_RAW_H */

@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Calls that change what lies at the address of a secret, a thread that is born while it is
+ * held, and what the kernel itself does for a thread.  As in kmod_attack_test.c, each is made
+ * on a page with a plain protection key first.
+ */
+#include "epk_test.h"
+
+#include <arpa/inet.h>
+#include <pthread.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include "raw/epk_raw.h"
+
+#define SECRET		0x5ec0ffee
+#define CHOSEN		0xc405e4
+
+static struct epk_device dev;
+static int raw;
+
+/* The page, whose it is: a domain's in EPT 1, or without one a plain key's. */
+static volatile uint64_t *target;
+static int id, pkey;
+static uint64_t loot;
+
+static void hold(void)
+{
+	if (id)
+		epk_device_enter(&dev, id);
+	else
+		epk_wrpkru(EPK_PKRU_ALLOW(pkey));
+}
+
+static void leave(void)
+{
+	if (id)
+		epk_device_enter(&dev, 0);
+	else
+		epk_wrpkru(EPK_PKRU_DENY_ALL);
+}
+
+static void target_make(void)
+{
+	if (id) {
+		target = epk_device_map(&dev, id, 4096);
+		REQUIRE(target != MAP_FAILED);
+	} else {
+		target = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+			      0);
+		REQUIRE(target != MAP_FAILED);
+		REQUIRE(pkey_mprotect((void *)target, 4096, PROT_READ | PROT_WRITE, pkey) == 0);
+	}
+	hold();
+	*target = SECRET;
+	leave();
+}
+
+/* What its owner finds there. */
+static uint64_t content(void)
+{
+	volatile uint64_t value = 0;
+
+	hold();
+	CHECK_EQ(EPK_TRY(value = *target), 0);
+	leave();
+	return value;
+}
+
+static bool by_remap(void)
+{
+	void *got = mremap((void *)target, 4096, 4096, MREMAP_MAYMOVE | MREMAP_FIXED,
+			   (char *)target + (1 << 30));
+
+	if (got == MAP_FAILED)
+		return content() != SECRET;
+	munmap(got, 4096);
+	return true;
+}
+
+static bool by_protect(void)
+{
+	CHECK_EQ(mprotect((void *)target, 4096, PROT_NONE), 0);
+	CHECK_EQ(mprotect((void *)target, 4096, PROT_READ | PROT_WRITE), 0);
+	if (id)
+		epk_vmfunc(1);
+	return !EPK_TRY(loot = *target) || content() != SECRET;
+}
+
+/* Code of the attacker's choice, or of the owner's? */
+static bool by_exec(void)
+{
+	return !mprotect((void *)target, 4096, PROT_READ | PROT_WRITE | PROT_EXEC);
+}
+
+static bool by_dontneed(void)
+{
+	return !madvise((void *)target, 4096, MADV_DONTNEED) || content() != SECRET;
+}
+
+static bool by_free(void)
+{
+	return !madvise((void *)target, 4096, MADV_FREE);
+}
+
+/* The owner wanted no child to have it. */
+static bool by_dofork(void)
+{
+	int status;
+	pid_t pid;
+
+	CHECK_EQ(madvise((void *)target, 4096, MADV_DONTFORK), 0);
+	madvise((void *)target, 4096, MADV_DOFORK);
+	pid = fork();
+	if (!pid) {
+		epk_wrpkru(0);
+		if (id)
+			epk_vmfunc(1);
+		_exit(EPK_TRY(loot = *target) || loot != SECRET);
+	}
+	CHECK(waitpid(pid, &status, 0) == pid);
+	return !status;
+}
+
+/* What lies where the secret was. */
+static bool by_unmap(void)
+{
+	CHECK_EQ(munmap((void *)target, 4096), 0);
+	CHECK(mmap((void *)target, 4096, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == target);
+	return *target != 0;
+}
+
+/* The owner writes the next secret to it. */
+static bool by_fixed(void)
+{
+	CHECK(mmap((void *)target, 4096, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == target);
+	hold();
+	*target = CHOSEN;
+	leave();
+	return !EPK_TRY(loot = *target) && loot == CHOSEN;
+}
+
+static void *newborn(void *got)
+{
+	if (id)
+		epk_vmfunc(1);
+	*(bool *)got = !EPK_TRY(loot = *target);
+	return NULL;
+}
+
+static bool by_thread(void)
+{
+	pthread_t thread;
+	bool got = false;
+
+	hold();
+	CHECK_EQ(pthread_create(&thread, NULL, newborn, &got), 0);
+	pthread_join(thread, NULL);
+	leave();
+	return got;
+}
+
+/* Both ends of a connection over the loopback device, to be sent to by reference. */
+static void connection(int fds[2])
+{
+	struct sockaddr_in addr = { .sin_family = AF_INET };
+	int listener = socket(AF_INET, SOCK_STREAM, 0), one = 1;
+	socklen_t len = sizeof(addr);
+
+	addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	REQUIRE(listener >= 0 && !bind(listener, (void *)&addr, len) && !listen(listener, 1));
+	REQUIRE(getsockname(listener, (void *)&addr, &len) == 0);
+	fds[0] = socket(AF_INET, SOCK_STREAM, 0);
+	REQUIRE(connect(fds[0], (void *)&addr, sizeof(addr)) == 0);
+	fds[1] = accept(listener, NULL, NULL);
+	REQUIRE(fds[1] >= 0);
+	REQUIRE(setsockopt(fds[0], SOL_SOCKET, SO_ZEROCOPY, &one, sizeof(one)) == 0);
+	close(listener);
+}
+
+static bool sends(const int fds[2], const volatile void *from, int flags)
+{
+	struct iovec iov = { (void *)from, 4096 };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	static char page[4096];
+
+	if (sendmsg(fds[0], &msg, flags) != 4096)
+		return false;
+	CHECK_EQ(recv(fds[1], page, 4096, MSG_WAITALL), 4096);
+	memcpy(&loot, page, 8);
+	return true;
+}
+
+static bool by_zerocopy(void)
+{
+	static char ordinary[4096] __attribute__((aligned(4096)));
+	int fds[2];
+	bool got;
+
+	connection(fds);
+	/* The test of the test. */
+	CHECK(sends(fds, ordinary, MSG_ZEROCOPY));
+	got = sends(fds, target, MSG_ZEROCOPY);
+	close(fds[0]);
+	close(fds[1]);
+	return got;
+}
+
+static const struct {
+	const char *name;
+	bool (*attack)(void);
+	bool plain, domain;	/* does it succeed */
+	bool spoils;		/* the target is gone */
+} attacks[] = {
+	{ "A4 mremap", by_remap, true, false, false },
+	{ "A4 mprotect", by_protect, false, false, false },
+	{ "A4 mprotect for execution", by_exec, true, false, false },
+	{ "A4 MADV_DONTNEED", by_dontneed, true, false, false },
+	{ "A4 MADV_FREE", by_free, true, false, false },
+	{ "A4 MADV_DOFORK", by_dofork, true, false, false },
+	{ "A4 munmap", by_unmap, false, false, true },
+	{ "A4 MAP_FIXED", by_fixed, true, true, true },
+	{ "A7 a new thread", by_thread, true, false, false },
+	{ "A10 MSG_ZEROCOPY", by_zerocopy, false, false, false },
+};
+
+static void attack(const char *on)
+{
+	unsigned int i;
+
+	for (i = 0; i < sizeof(attacks) / sizeof(*attacks); i++) {
+		bool succeeds = id ? attacks[i].domain : attacks[i].plain;
+
+		target_make();
+		loot = 0;
+		epk_check(attacks[i].attack() == succeeds, __FILE__, __LINE__, attacks[i].name,
+			  on);
+		if (!succeeds && !attacks[i].spoils)
+			CHECK_EQ(content(), SECRET);
+		leave();
+		munmap((void *)target, 4096);
+	}
+}
+
+/* By value, which is as the thread's own access: who holds it may, and nobody else. */
+static void sending(void)
+{
+	int fds[2];
+
+	REQUIRE(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
+	target_make();
+	CHECK(!sends(fds, target, 0) && errno == EFAULT);
+	hold();
+	CHECK(sends(fds, target, 0) && loot == SECRET);
+	leave();
+	connection(fds);
+	hold();
+	CHECK(!sends(fds, target, MSG_ZEROCOPY) && errno == EFAULT);
+	leave();
+	close(fds[0]);
+	close(fds[1]);
+	munmap((void *)target, 4096);
+}
+
+/* 0 or an error, @value read or written. */
+static int copied(enum epk_raw_who who, volatile uint64_t *at, bool write, uint64_t *value)
+{
+	struct epk_raw_copy req = { .addr = (uintptr_t)at, .value = *value, .who = who,
+				    .write = write };
+	int ret = ioctl(raw, EPK_RAW_COPY, &req) ? errno : 0;
+
+	*value = req.value;
+	return ret;
+}
+
+/*
+ * A thread of the kernel holds nothing, whoever it works for; a softirq has what the thread has
+ * that it interrupts.
+ */
+static void kernel_work(void)
+{
+	static volatile uint64_t ordinary;
+	unsigned int who;
+	uint64_t value;
+
+	target_make();
+	for (who = 0; who < EPK_RAW_NR_WHO; who++) {
+		int held = who == EPK_RAW_SOFTIRQ ? 0 : EFAULT;
+
+		value = ordinary = who + 1;
+		CHECK_EQ(copied(who, &ordinary, true, &value), 0);
+		value = 0;
+		CHECK_EQ(copied(who, &ordinary, false, &value), 0);
+		CHECK_EQ(value, who + 1);
+
+		value = CHOSEN;
+		CHECK_EQ(copied(who, target, false, &value), EFAULT);
+		CHECK_EQ(copied(who, target, true, &value), EFAULT);
+		CHECK_EQ(value, CHOSEN);
+		hold();
+		CHECK_EQ(copied(who, target, false, &value), held);
+		CHECK_EQ(value, held ? CHOSEN : SECRET);
+		CHECK_EQ(copied(who, target, true, &value), held);
+		CHECK_EQ(dev.identity->ept, 1);
+		leave();
+	}
+	CHECK_EQ(content(), SECRET);
+	munmap((void *)target, 4096);
+}
+
+int main(void)
+{
+	int ids[16];
+
+	epk_try_init();
+	raw = open(EPK_RAW_DEVICE, O_RDWR | O_CLOEXEC);
+	REQUIRE(raw >= 0);
+	pkey = pkey_alloc(0, PKEY_DISABLE_ACCESS);
+	REQUIRE(pkey > 0);
+	attack(" on a plain key");
+	CHECK_EQ(pkey_free(pkey), 0);
+
+	epk_device_open(&dev);
+	REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
+	REQUIRE(epk_device_alloc(&dev, 16, ids) == 0);
+	id = ids[15];
+	CHECK_EQ(epk_device_entry(&dev, id).ept, 1);
+	attack(" on a domain");
+	sending();
+	kernel_work();
+	CHECK_EQ(epk_device_stats(&dev).pages, 0);
+	return epk_test_result();
+}
