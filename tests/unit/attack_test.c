@@ -372,10 +372,7 @@ int main(void)
 		cmocka_unit_test(jump_to_vmfunc),
 	};
 
-	if (!backend_is("epk") && !backend_is("mpk")) {
-		printf("SKIP attack_test: backend %s has no gates\n", unit_backend());
-		return 0;
-	}
+	skip_if(!backend_is("epk") && !backend_is("mpk"), "has no gates");
 	need_backend();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -202,10 +202,7 @@ int main(void)
 		cmocka_unit_test(begins_a_second_while_it_moves),
 	};
 
-	if (!backend_is("epk")) {
-		printf("SKIP moving_test: backend %s moves no domains\n", unit_backend());
-		return 0;
-	}
+	skip_if(!backend_is("epk"), "moves no domains");
 	need_backend();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

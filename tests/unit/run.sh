@@ -4,9 +4,17 @@
 # Exits 77 with the reason on the last line if the machine lacks it.
 set -u
 cd "$(dirname "$0")" || exit 1
-backend=${1:?which backend: epk, mpk or none}
+backend=${1-}
+case $backend in
+epk | mpk | vmfunc | mprotect | none) ;;
+*)
+	echo "usage: run.sh epk|mpk|vmfunc|mprotect|none" >&2
+	exit 2
+	;;
+esac
 failed=0 skipped=0 ran=0
-for program in build/*_test; do
+for source in *_test.c; do
+	program=build/${source%.c}
 	out=$("$program" "$backend" 2>&1)
 	rc=$?
 	printf '%s\n' "$out"
@@ -17,8 +25,8 @@ for program in build/*_test; do
 	esac
 done
 [ $failed -eq 0 ] || exit 1
-if [ $skipped -gt 0 ]; then
+if [ $ran -eq 0 ]; then
 	echo "the CPU or the kernel has no $backend"
 	exit 77
 fi
-[ $ran -gt 0 ]
+echo "$ran programs, and $skipped that have no case for $backend"

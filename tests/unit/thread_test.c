@@ -208,7 +208,7 @@ static void storm_begin(void (*handler)(int))
 	int i;
 
 	/* Under "mpk", those that have a key. */
-	nr_signal_ids = backend_is("mpk") ? 14 : 40;
+	nr_signal_ids = backend_is("mpk") ? MPK_PLACES : 40;
 	assert_int_equal(alloc_domains(nr_signal_ids, signal_ids), 0);
 	for (i = 0; i < nr_signal_ids; i++) {
 		signal_mem[i] = new_pages(signal_ids[i], 1);

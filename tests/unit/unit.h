@@ -116,6 +116,15 @@ static inline void run_in_child(void (*body)(void))
 		}							\
 	} while (0)
 
+/* Ends a program that has no case for this backend. */
+static inline void skip_if(bool condition, const char *why)
+{
+	if (!condition)
+		return;
+	printf("SKIP %s: backend %s %s\n", program_invocation_short_name, unit_backend(), why);
+	exit(77);
+}
+
 /* Initialises in a child: is this backend here?  Skips the program if not. */
 static inline void need_backend(void)
 {
@@ -132,11 +141,7 @@ static inline void need_backend(void)
 		exit(1);
 	}
 	error = WEXITSTATUS(status);
-	if (error == ENODEV) {
-		printf("SKIP %s: backend %s: %s\n", program_invocation_short_name,
-		       unit_backend(), epk_strerror(error));
-		exit(77);
-	}
+	skip_if(error == ENODEV, "does not work here");
 	if (error) {
 		printf("epk_init(%s): %s\n", unit_backend(), strerror(error));
 		exit(1);
