@@ -349,24 +349,15 @@ static void write_to_what_counts(void)
 	}
 }
 
-static void what_counts_is_out_of_reach(void **state)
-{
-	(void)state;
-	run_in_child(write_to_what_counts);
-}
-
-static void write_to_word(void **state)
-{
-	(void)state;
-	run_in_child(forge_word);
-}
+IN_CHILD(write_to_what_counts)
+IN_CHILD(forge_word)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(write_to_word),
+		cmocka_unit_test(in_child_forge_word),
 		cmocka_unit_test(write_to_list),
-		cmocka_unit_test(what_counts_is_out_of_reach),
+		cmocka_unit_test(in_child_write_to_what_counts),
 		cmocka_unit_test(the_vault_has_no_name),
 		cmocka_unit_test(jump_to_wrpkru),
 		cmocka_unit_test(jump_to_vmfunc),

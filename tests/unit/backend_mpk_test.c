@@ -200,17 +200,10 @@ static void *sweep(void *arg)
 
 static void threads_share_keys(void **state)
 {
-	pthread_t threads[3];
-	void *wrong;
-	long i;
+	void *const starts[] = { (void *)0, (void *)13, (void *)26 };
 
 	(void)state;
-	for (i = 0; i < 3; i++)
-		assert_int_equal(pthread_create(&threads[i], NULL, sweep, (void *)(i * 13)), 0);
-	for (i = 0; i < 3; i++) {
-		pthread_join(threads[i], &wrong);
-		assert_null(wrong);
-	}
+	run_threads(sweep, starts, 3);
 }
 
 int main(void)

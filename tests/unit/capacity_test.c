@@ -135,17 +135,11 @@ static void *sweep(void *arg)
 
 static void threads_sweep(void **state)
 {
-	int starts[3] = { 0, STEP, 2 * STEP }, i;
-	pthread_t threads[3];
-	void *wrong;
+	int starts[] = { 0, STEP, 2 * STEP };
+	void *const args[] = { &starts[0], &starts[1], &starts[2] };
 
 	(void)state;
-	for (i = 0; i < 3; i++)
-		assert_int_equal(pthread_create(&threads[i], NULL, sweep, &starts[i]), 0);
-	for (i = 0; i < 3; i++) {
-		pthread_join(threads[i], &wrong);
-		assert_null(wrong);
-	}
+	run_threads(sweep, args, 3);
 }
 
 int main(void)

@@ -151,18 +151,12 @@ static void unknown_flag(void)
 	EXPECT(epk_handle_fault(SIGSEGV, NULL, NULL) == 0);
 }
 
-#define CASE(body)							\
-	static void test_##body(void **state)				\
-	{								\
-		(void)state;						\
-		run_in_child(body);					\
-	}
-CASE(installed_before)
-CASE(installed_after)
-CASE(installed_on_both_sides)
-CASE(ignored_when_sent)
-CASE(not_wanted)
-CASE(unknown_flag)
+IN_CHILD(installed_before)
+IN_CHILD(installed_after)
+IN_CHILD(installed_on_both_sides)
+IN_CHILD(ignored_when_sent)
+IN_CHILD(not_wanted)
+IN_CHILD(unknown_flag)
 
 /* What nobody handles ends the process as it always did. */
 static void expect_end(void (*body)(void))
@@ -187,12 +181,12 @@ static void test_sent_by_kill(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_installed_before),
-		cmocka_unit_test(test_installed_after),
-		cmocka_unit_test(test_installed_on_both_sides),
-		cmocka_unit_test(test_ignored_when_sent),
-		cmocka_unit_test(test_not_wanted),
-		cmocka_unit_test(test_unknown_flag),
+		cmocka_unit_test(in_child_installed_before),
+		cmocka_unit_test(in_child_installed_after),
+		cmocka_unit_test(in_child_installed_on_both_sides),
+		cmocka_unit_test(in_child_ignored_when_sent),
+		cmocka_unit_test(in_child_not_wanted),
+		cmocka_unit_test(in_child_unknown_flag),
 		cmocka_unit_test(test_no_handler_at_all),
 		cmocka_unit_test(test_sent_by_kill),
 	};

@@ -179,17 +179,11 @@ static void *use_heap(void *arg)
 
 static void threads_share_a_heap(void **state)
 {
-	int id = new_domain(), i;
-	pthread_t threads[4];
-	void *wrong;
+	int id = new_domain();
+	void *const args[] = { &id, &id, &id, &id };
 
 	(void)state;
-	for (i = 0; i < 4; i++)
-		assert_int_equal(pthread_create(&threads[i], NULL, use_heap, &id), 0);
-	for (i = 0; i < 4; i++) {
-		pthread_join(threads[i], &wrong);
-		assert_null(wrong);
-	}
+	run_threads(use_heap, args, 4);
 	free_domain(id);
 }
 

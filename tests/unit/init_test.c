@@ -297,15 +297,9 @@ static void init_state_stays_open(void **state)
 	X(calls_before) X(errno_untouched) X(no_pkeys_left) X(one_pkey_left)	\
 	X(some_pkeys_taken) X(no_room_for_the_vault) X(state_cannot_be_sealed)
 
-#define DEFINE(name)								\
-	static void init_##name(void **state)					\
-	{									\
-		(void)state;							\
-		run_in_child(name);						\
-	}
-#define ENTRY(name)	cmocka_unit_test(init_##name),
+#define ENTRY(name)	cmocka_unit_test(in_child_##name),
 
-CHILD_CASES(DEFINE)
+CHILD_CASES(IN_CHILD)
 
 int main(void)
 {

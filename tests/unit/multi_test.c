@@ -235,17 +235,13 @@ static void *copy(void *arg)
 
 static void threads_with_different_sets(void **state)
 {
-	pthread_t threads[SPREAD];
-	void *wrong;
+	void *args[SPREAD];
 	long i;
 
 	(void)state;
 	for (i = 0; i < SPREAD; i++)
-		assert_int_equal(pthread_create(&threads[i], NULL, copy, (void *)i), 0);
-	for (i = 0; i < SPREAD; i++) {
-		assert_int_equal(pthread_join(threads[i], &wrong), 0);
-		assert_null(wrong);
-	}
+		args[i] = (void *)i;
+	run_threads(copy, args, SPREAD);
 }
 
 int main(void)

@@ -106,6 +106,32 @@ static inline void run_in_child(void (*body)(void))
 	assert_int_equal(status_of_child(body), 0);
 }
 
+#define UNIT_THREADS	8
+
+/* One thread for each of @args: @body returns NULL if all is well. */
+static inline void run_threads(void *(*body)(void *arg), void *const *args, int nr)
+{
+	pthread_t threads[UNIT_THREADS];
+	void *wrong;
+	int i;
+
+	assert_in_range(nr, 1, UNIT_THREADS);
+	for (i = 0; i < nr; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, body, args[i]), 0);
+	for (i = 0; i < nr; i++) {
+		assert_int_equal(pthread_join(threads[i], &wrong), 0);
+		assert_null(wrong);
+	}
+}
+
+/* A case that is a child. */
+#define IN_CHILD(body)							\
+	static void in_child_##body(void **state)			\
+	{								\
+		(void)state;						\
+		run_in_child(body);					\
+	}
+
 /* For children, where cmocka's own asserts would run the rest of the tests. */
 #define EXPECT(cond)							\
 	do {								\
