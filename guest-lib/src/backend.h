@@ -16,7 +16,6 @@ struct epk_fault;
  * @free: frees live, unheld, unmapped domains; all or none
  * @mmap: maps memory into a live domain
  * @munmap: unmaps a range of domain memory
- * @populates: mmap() honours MAP_POPULATE by itself
  * @thread_start: gets the calling thread ready for its first begin; may be NULL
  * @thread_stop: drops whatever the calling thread holds
  * @adopt: notes the right to @held, which the gates gave and which is on the
@@ -42,7 +41,6 @@ struct epk_backend {
 	int (*free)(int num, const int *ids);
 	int (*mmap)(struct epk_mapping *map, void *addr, int flags);
 	int (*munmap)(void *addr, size_t len);
-	bool populates;
 	int (*thread_start)(struct epk_thread *t);
 	void (*thread_stop)(struct epk_thread *t);
 	bool (*adopt)(struct epk_thread *t, const struct epk_held *held);

@@ -223,7 +223,6 @@ const struct epk_backend epk_backend_mpk = {
 	.free = soft_table_free,
 	.mmap = mpk_mmap,
 	.munmap = epk_anon_munmap,
-	.populates = true,
 	.thread_start = mpk_thread_start,
 	.thread_stop = mpk_thread_stop,
 	.begin = mpk_begin,

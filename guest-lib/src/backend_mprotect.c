@@ -116,7 +116,6 @@ const struct epk_backend epk_backend_mprotect = {
 	.free = soft_table_free,
 	.mmap = mprotect_mmap,
 	.munmap = epk_anon_munmap,
-	.populates = true,
 	.thread_stop = mprotect_thread_stop,
 	.begin = mprotect_begin,
 	.end = mprotect_end,

@@ -46,7 +46,6 @@ const struct epk_backend epk_backend_none = {
 	.free = soft_table_free,
 	.mmap = none_mmap,
 	.munmap = epk_anon_munmap,
-	.populates = true,
 	.thread_stop = none_thread_stop,
 	.begin = none_begin,
 	.end = none_end,

@@ -138,22 +138,6 @@ static int check_mmap(void *addr, size_t *len, int *prot, int flags)
 	return page_len(len);
 }
 
-/*
- * Has the kernel read a byte of each page, which must be zero: an empty path.
- * Unlike a load, that cannot raise a signal if memory runs out.
- */
-static void populate(int id, const char *addr, size_t len)
-{
-	size_t at;
-
-	if (domain_begin(id, PROT_READ))
-		return;
-	for (at = 0; at < len; at += EPK_PAGE_SIZE)
-		if (!access(addr + at, F_OK) || errno == EFAULT)
-			break;
-	domain_end(id);
-}
-
 static int map_locked(struct epk_mapping *map, void *addr, int flags)
 {
 	struct epk_entry entry;
@@ -201,19 +185,12 @@ void *domain_mmap(int dom_id, void *addr, size_t len, int prot, int flags)
 {
 	int err = check_mmap(addr, &len, &prot, flags);
 	struct epk_mapping what = { .end = len, .id = dom_id, .prot = prot, .fd = -1 };
-	int saved_errno = errno;
-	void *got;
 
 	if (err) {
 		errno = -epk_explain("domain_mmap", dom_id, err);
 		return MAP_FAILED;
 	}
-	got = map_memory("domain_mmap", &what, addr, flags);
-	if (got != MAP_FAILED && flags & MAP_POPULATE && prot && !epk_ops()->populates) {
-		populate(dom_id, got, len);
-		errno = saved_errno;
-	}
-	return got;
+	return map_memory("domain_mmap", &what, addr, flags);
 }
 
 /* What a backend that maps later, or nothing but PROT_NONE, would not find. */

@@ -116,18 +116,22 @@ static int map_file(struct epk_mapping *map, void *addr, int flags)
 
 int epk_module_mmap(struct epk_mapping *map, void *addr, int flags)
 {
-	size_t len = map->end - map->start;
+	struct epk_range range = { .len = map->end - map->start };
 	int keep = flags & MAP_FIXED_NOREPLACE;
 	void *got;
 
 	if (map->fd >= 0)
 		return map_file(map, addr, keep);
-	got = mmap(addr, len, map->prot, MAP_SHARED | keep, epk_now.fd,
+	got = mmap(addr, range.len, map->prot, MAP_SHARED | keep, epk_now.fd,
 		   EPK_MMAP_DOMAIN(map->id));
 	if (got == MAP_FAILED)
 		return -errno;
 	map->start = (uintptr_t)got;
-	map->end = map->start + len;
+	map->end = map->start + range.len;
+	/* A hint: what it cannot do, touches will. */
+	range.addr = map->start;
+	if (flags & MAP_POPULATE && map->prot)
+		ioctl(epk_now.fd, EPK_IOC_POPULATE, &range);
 	return 0;
 }
 

@@ -293,6 +293,41 @@ static void mmap_zeroed_and_writable(void **state)
 	free_domain(id);
 }
 
+static uint64_t pages_in_ram(char *mem, size_t pages)
+{
+	struct epk_counts counts;
+	unsigned char vec[16];
+	uint64_t nr = 0;
+	size_t i;
+
+	assert_int_equal(epk_counts(&counts), 0);
+	if (backend_is("epk") || backend_is("vmfunc"))
+		return counts.pages;
+	assert_int_equal(mincore(mem, pages * PAGE, vec), 0);
+	for (i = 0; i < pages; i++)
+		nr += vec[i] & 1;
+	return nr;
+}
+
+static void mmap_populate(void **state)
+{
+	static const int prots[] = { RW, PROT_READ };
+	int id = new_domain(), i;
+	uint64_t before;
+	char *mem;
+
+	(void)state;
+	for (i = 0; i < 2; i++) {
+		mem = domain_mmap(id, NULL, 16 * PAGE, prots[i], 0);
+		assert_ptr_not_equal(mem, MAP_FAILED);
+		before = pages_in_ram(mem, 16);
+		mem = domain_mmap(id, NULL, 16 * PAGE, prots[i], MAP_POPULATE);
+		assert_ptr_not_equal(mem, MAP_FAILED);
+		assert_int_equal(pages_in_ram(mem, 16), before + 16);
+	}
+	free_domain(id);
+}
+
 static void mmap_read_only(void **state)
 {
 	int id = new_domain();
@@ -415,6 +450,7 @@ int main(void)
 		cmocka_unit_test(mmap_bad_flags),
 		cmocka_unit_test(mmap_fixed_noreplace),
 		cmocka_unit_test(mmap_zeroed_and_writable),
+		cmocka_unit_test(mmap_populate),
 		cmocka_unit_test(mmap_read_only),
 		cmocka_unit_test(begin_bad_id),
 		cmocka_unit_test(begin_bad_prot),
