@@ -8,14 +8,21 @@
 #include "pkru.h"
 #include "registry.h"
 
+/* Forks in signal handlers that interrupted this thread with the lock. */
+static unsigned int nested;
+
 static void lock(void)
 {
-	pthread_mutex_lock(&epk_lock);
+	if (pthread_mutex_lock(&epk_lock))
+		nested++;
 }
 
 static void unlock(void)
 {
-	pthread_mutex_unlock(&epk_lock);
+	if (nested)
+		nested--;
+	else
+		pthread_mutex_unlock(&epk_lock);
 }
 
 static void child(void)
@@ -35,6 +42,7 @@ static void child(void)
 	}
 	/* Its owner has another thread ID now. */
 	epk_lock_init();
+	nested = 0;
 }
 
 int epk_fork_setup(void)

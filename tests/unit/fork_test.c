@@ -134,6 +134,21 @@ static void grandchild(void)
 
 CHILD_CASES(DEFINE)
 
+static void nothing(void)
+{
+}
+
+/* As in a signal handler that interrupted a call of the library. */
+static void fork_with_the_lock(void **state)
+{
+	(void)state;
+	assert_int_equal(pthread_mutex_lock(&epk_lock), 0);
+	run_in_child(nothing);
+	run_in_child(anew);
+	assert_int_equal(pthread_mutex_unlock(&epk_lock), 0);
+	assert_int_equal(mem[0], 7);
+}
+
 /* The parent forks while it holds a domain, and goes on as if nothing was. */
 static int set_up(void **state)
 {
@@ -155,7 +170,10 @@ static int tear_down(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { CHILD_CASES(ENTRY) };
+	const struct CMUnitTest tests[] = {
+		CHILD_CASES(ENTRY)
+		cmocka_unit_test(fork_with_the_lock),
+	};
 
 	need_backend();
 	/* Before the library's own. */
