@@ -455,7 +455,8 @@ int epk_free(int dom_id, void *ptr);
  *
  * @fn must return: it must not longjmp() out or end the thread.  A signal handler
  * that can run meanwhile has to be installed with SA_ONSTACK; a thread that
- * has no alternate stack gets one.
+ * has no alternate stack gets one.  The kernel stores the registers there, so block
+ * signals if that must not be.
  *
  * Thread-safe; not async-signal-safe.
  *
