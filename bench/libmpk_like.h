@@ -65,7 +65,7 @@ static struct libmpk_entry *libmpk_find(int vkey)
 	return NULL;
 }
 
-static __attribute__((noinline)) int libmpk_begin(int vkey, int prot)
+static __attribute__((noipa)) int libmpk_begin(int vkey, int prot)
 {
 	struct libmpk_entry *entry;
 	int pkey = -1;
@@ -83,7 +83,7 @@ static __attribute__((noinline)) int libmpk_begin(int vkey, int prot)
 	return pkey < 0 ? -1 : pkey_set(pkey, prot & PROT_WRITE ? 0 : PKEY_DISABLE_WRITE);
 }
 
-static __attribute__((noinline)) int libmpk_end(int vkey)
+static __attribute__((noipa)) int libmpk_end(int vkey)
 {
 	struct libmpk_entry *entry;
 	int pkey = -1;
