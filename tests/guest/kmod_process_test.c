@@ -6,7 +6,9 @@
  */
 #include "epk_test.h"
 
+#include <limits.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/wait.h>
 
 static struct epk_device dev;
@@ -96,6 +98,29 @@ static void after_vfork(void)
 	check_parent();
 }
 
+/* A thread that is not registered stays where it goes until it leaves the CPU. */
+static void go_rogue(void)
+{
+	do
+		epk_vmfunc(1);
+	while (dev.identity->ept != 1);
+}
+
+/* A child that ends in EPT 1, which it entered by hand. */
+static pid_t rogue_child(void (*end)(void))
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		epk_device_open(&dev);
+		REQUIRE(epk_device_alloc(&dev, 30, ids) == 0);
+		go_rogue();
+		end();
+		_exit(1);
+	}
+	return pid;
+}
+
 /* A child that goes into EPT 1 with a record and a domain of its own. */
 static pid_t child_in_ept(void (*end)(void))
 {
@@ -142,23 +167,29 @@ static void end_fault(void)
 	*(volatile int *)NULL = 0;
 }
 
+/* With @arg it is a rogue. */
 static void *thread_loop(void *arg)
 {
-	ioctl(dev.fd, EPK_IOC_THREAD, 0);
-	epk_vmfunc(1);
-	for (;;)
-		getppid();
-	return arg;
+	int i;
+
+	if (!arg)
+		ioctl(dev.fd, EPK_IOC_THREAD, 0);
+	for (;;) {
+		epk_vmfunc(1);
+		for (i = 0; i < 100; i++)
+			getppid();
+	}
+	return NULL;
 }
 
-/* Dies with other threads in EPTs, registered ones and a rogue. */
+/* Dies with other threads in EPTs, registered ones and rogues. */
 static void end_threads(void)
 {
 	pthread_t thread;
 	int i;
 
 	for (i = 0; i < 4; i++)
-		pthread_create(&thread, NULL, thread_loop, NULL);
+		pthread_create(&thread, NULL, thread_loop, i % 2 ? &thread : NULL);
 	usleep(20000);
 	_exit(0);
 }
@@ -178,6 +209,57 @@ static void end_thread_exec(void)
 
 	pthread_create(&thread, NULL, exec_thread, NULL);
 	pthread_join(thread, NULL);
+}
+
+/* Many threads at a time, each in an EPT of its own with a domain that it holds. */
+#define MANY		200
+
+static pthread_barrier_t barrier;
+static volatile int many_bad;
+
+static void *one_of_many(void *arg)
+{
+	int number = (long)arg, id = 0, i;
+	struct epk_domains alloc = {
+		.num = 1, .flags = EPK_ALLOC_AT(2 + number), .ids = (uintptr_t)&id,
+	};
+	volatile int *page = MAP_FAILED;
+
+	if (!ioctl(dev.fd, EPK_IOC_THREAD, 0) && !ioctl(dev.fd, EPK_IOC_ALLOC, &alloc))
+		page = epk_device_map(&dev, id, 4096);
+	REQUIRE(page != MAP_FAILED);
+	epk_device_enter(&dev, id);
+	*page = number;
+	pthread_barrier_wait(&barrier);
+	for (i = 0; i < 5; i++) {
+		if ((int)dev.identity->ept != 2 + number || *page != number)
+			__atomic_fetch_add(&many_bad, 1, __ATOMIC_RELAXED);
+		sched_yield();
+	}
+	pthread_barrier_wait(&barrier);
+	return NULL;
+}
+
+static void end_many(void)
+{
+	long threads = count("threads"), i;
+	pthread_t all[MANY];
+	pthread_attr_t attr;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, 2 * PTHREAD_STACK_MIN);
+	pthread_barrier_init(&barrier, NULL, MANY + 1);
+	for (i = 0; i < MANY; i++)
+		REQUIRE(pthread_create(&all[i], &attr, one_of_many, (void *)i) == 0);
+	pthread_barrier_wait(&barrier);
+	CHECK_EQ(count("threads"), threads + MANY);
+	CHECK_EQ(dev.identity->ept, 1);
+	pthread_barrier_wait(&barrier);
+	for (i = 0; i < MANY; i++)
+		pthread_join(all[i], NULL);
+	CHECK_EQ(many_bad, 0);
+	CHECK_EQ(count("threads"), threads);
+	_exit(epk_failures != 0);
 }
 
 /* A new thread starts in EPT 0, with no right that its creator held. */
@@ -241,6 +323,13 @@ int main(int argc, char *argv[])
 	check_wait(child_in_ept(end_fault), SIGSEGV);
 	check_wait(child_in_ept(end_threads), 0);
 	check_wait(child_in_ept(end_thread_exec), 0);
+	check_wait(child_in_ept(end_many), 0);
+	check_wait(rogue_child(end_exec), 0);
+	check_wait(rogue_child(end_exit), 0);
+	check_wait(rogue_child(end_kill), SIGKILL);
+	check_wait(rogue_child(end_fault), SIGSEGV);
+	check_wait(rogue_child(end_threads), 0);
+	check_wait(rogue_child(end_thread_exec), 0);
 	after_clone();
 	check_parent();
 
