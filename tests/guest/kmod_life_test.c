@@ -466,17 +466,35 @@ static bool file_has(const char *path, const char *text)
 static void statistics(void)
 {
 	static const char *const events[] = { "epk_place: id=", "epk_fault: addr=", "epk_free: id=" };
-	char line[128];
+	struct epk_stats stats;
+	struct epk_entry place;
+	struct epk_move move;
+	char line[160];
 	unsigned int i;
 
 	REQUIRE(put(TRACING "/events/epk/enable", "1"));
 	setup();
+	place = epk_device_entry(&dev, id);
 	CHECK_EQ(epk_device_move(&dev, id, 3), 0);
 	epk_device_enter(&dev, id);
 	CHECK_EQ(p[0], 7);
-	snprintf(line, sizeof(line), "\n%d kmod_life_test 1 0 1 %d %d ", getpid(), PAGES, PAGES);
+	stats = epk_device_stats(&dev);
+	CHECK(stats.moves && stats.page_faults >= PAGES);
+	snprintf(line, sizeof(line), "\n%d kmod_life_test 1 0 1 %d %d %llu %llu %llu\n", getpid(),
+		 PAGES, PAGES, (unsigned long long)stats.moves,
+		 (unsigned long long)stats.page_faults, (unsigned long long)stats.revocations);
 	CHECK(file_has("/sys/kernel/debug/epk/processes", line));
 	snprintf(line, sizeof(line), "epk_place: id=%d ept=3 pkey=", id);
+	CHECK(file_has(TRACING "/trace", line));
+
+	/* Back to a place whose key this thread has opened since. */
+	epk_vmfunc(place.ept);
+	epk_wrpkru(EPK_PKRU_ALLOW(place.pkey));
+	move = (struct epk_move) { .id = id, .ept = place.ept, .pkey = place.pkey };
+	CHECK_EQ(epk_device_moves(&dev, 1, &move), 0);
+	CHECK_EQ(epk_device_stats(&dev).revocations, stats.revocations + 1);
+	snprintf(line, sizeof(line), "epk_revoke: ept=%u pkru=%#x", place.ept,
+		 1u << 2 * place.pkey);
 	CHECK(file_has(TRACING "/trace", line));
 	teardown();
 	for (i = 0; i < sizeof(events) / sizeof(*events); i++)
