@@ -6,6 +6,7 @@
 #include "file_test.h"
 
 #include <pthread.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 
 #include <linux/falloc.h>
@@ -224,6 +225,75 @@ static void processes(void)
 	CHECK_EQ(epk_device_stats(&dev).pages, 0);
 }
 
+/* A debugger's and another's ways, refused though the key is open, and to root as well. */
+static void refused(void)
+{
+	int fd = file_make(), mem = open("/proc/self/mem", O_RDWR), pipes[2];
+	char *p = file_map(&dev, id, BYTES, fd, 0), got[8] = "";
+	char *plain = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	struct iovec to = { got, 6 }, from = { p, 6 }, from_plain = { plain, 6 };
+	const char *debug = "/sys/module/epk/parameters/debug_access";
+
+	REQUIRE(mem >= 0 && pipe(pipes) == 0 && put(debug, "1"));
+	epk_device_enter(&dev, id);
+	CHECK(!strcmp(p, "first"));
+	CHECK(process_vm_readv(getpid(), &to, 1, &from, 1, 0) == -1 && errno == EFAULT);
+	CHECK(process_vm_writev(getpid(), &to, 1, &from, 1, 0) == -1 && errno == EFAULT);
+	CHECK(pread(mem, got, 6, (uintptr_t)p) == -1 && errno == EIO);
+	CHECK(pwrite(mem, got, 6, (uintptr_t)p) == -1 && errno == EIO);
+	CHECK(vmsplice(pipes[1], &from, 1, 0) == -1 && errno == EFAULT);
+	/* All of these do work where there is no domain. */
+	CHECK_EQ(vmsplice(pipes[1], &from_plain, 1, 0), 6);
+	CHECK_EQ(process_vm_readv(getpid(), &to, 1, &from_plain, 1, 0), 6);
+	CHECK_EQ(pwrite(mem, got, 6, (uintptr_t)plain), 6);
+	CHECK(!strcmp(p, "first"));
+	epk_device_enter(&dev, 0);
+	REQUIRE(put(debug, "0"));
+	CHECK_EQ(munmap(p, BYTES), 0);
+	CHECK_EQ(munmap(plain, BYTES), 0);
+	close(pipes[0]);
+	close(pipes[1]);
+	close(mem);
+	close(fd);
+}
+
+/* As for other domain memory; who wants a hole punches it in the file. */
+static void advice(void)
+{
+	static const struct {
+		int advice, error;
+	} cases[] = {
+		{ MADV_NORMAL, 0 }, { MADV_RANDOM, 0 }, { MADV_SEQUENTIAL, 0 },
+		{ MADV_WILLNEED, 0 }, { MADV_DONTNEED, EINVAL }, { MADV_FREE, EINVAL },
+		{ MADV_REMOVE, EOPNOTSUPP }, { MADV_DONTFORK, 0 }, { MADV_DOFORK, EINVAL },
+		{ MADV_MERGEABLE, 0 }, { MADV_UNMERGEABLE, 0 }, { MADV_HUGEPAGE, 0 },
+		{ MADV_NOHUGEPAGE, 0 }, { MADV_DONTDUMP, 0 }, { MADV_DODUMP, EINVAL },
+		{ MADV_WIPEONFORK, EINVAL }, { MADV_KEEPONFORK, 0 }, { MADV_COLD, EINVAL },
+		{ MADV_PAGEOUT, EINVAL }, { MADV_POPULATE_READ, EINVAL },
+		{ MADV_POPULATE_WRITE, EINVAL },
+		{ 24 /* MADV_DONTNEED_LOCKED */, EINVAL }, { 25 /* MADV_COLLAPSE */, EINVAL },
+	};
+	int fd = file_make();
+	char *p = file_map(&dev, id, BYTES, fd, 0), text[32];
+
+	epk_device_enter(&dev, id);
+	memset(p, 'x', BYTES);
+	for (unsigned int i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		int got = madvise(p, BYTES, cases[i].advice) ? errno : 0;
+
+		snprintf(text, sizeof(text), "madvise %d: %d", cases[i].advice, got);
+		epk_check(got == cases[i].error, __FILE__, __LINE__, text, "");
+		CHECK(p[0] == 'x' && p[BYTES - 1] == 'x');
+	}
+	CHECK_EQ(mlock(p, BYTES), 0);
+	CHECK_EQ(munlock(p, BYTES), 0);
+	CHECK_EQ(epk_device_stats(&dev).pages, PAGES);
+	epk_device_enter(&dev, 0);
+	CHECK_FAULT(TOUCH(p), SIGSEGV, SEGV_PKUERR);
+	CHECK_EQ(munmap(p, BYTES), 0);
+	close(fd);
+}
+
 static volatile bool race_ended;
 
 /* Read-only first, then writable. */
@@ -299,6 +369,8 @@ int main(int argc, char **argv)
 	hole();
 	places();
 	processes();
+	refused();
+	advice();
 	race();
 	CHECK_EQ(epk_device_free(&dev, 1, &id) | epk_device_free(&dev, 1, &other_id), 0);
 	if (!strcmp(where, MOUNT))
