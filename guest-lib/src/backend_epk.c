@@ -121,9 +121,9 @@ static void consider_move(struct epk_thread *t, int id, const struct epk_fault *
 static bool lost_one(const struct epk_thread *t)
 {
 	struct epk_entry entry;
-	unsigned int i;
+	unsigned int i, nr = epk_held_nr(t);
 
-	for (i = 0; i < epk_held_nr(t); i++)
+	for (i = 0; i < nr; i++)
 		if (epk_entry_find(t->held[i].id, &entry) &&
 		    (entry.ept != t->held[i].ept || entry.pkey != t->held[i].pkey))
 			return true;

@@ -343,9 +343,9 @@ void epk_pkru_verify(void)
 	static const char message[] = "libepk: PKRU was set to what no domain_begin() asked for\n";
 	uint32_t open = ~rdpkru() & epk_now.access, ept = epk_current_ept();
 	const struct epk_thread *t = epk_self;
-	unsigned int i;
+	unsigned int i, nr = t ? epk_held_nr(t) : 0;
 
-	for (i = 0; t && i < epk_held_nr(t); i++)
+	for (i = 0; i < nr; i++)
 		if (t->held[i].ept == ept)
 			open &= ~PKRU_AD(t->held[i].pkey);
 	if (!open)
