@@ -8,7 +8,6 @@
  */
 #define _GNU_SOURCE
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "backend.h"
 #include "registry.h"
@@ -68,33 +67,25 @@ static void entry_store(uint32_t index, struct epk_entry entry)
 			 __ATOMIC_RELEASE);
 }
 
-/* A child has nothing of it. */
+/* A child has nothing of it but what it can read. */
 int soft_table_init(struct epk_state *state)
 {
-	int fd = memfd_create("epk", MFD_CLOEXEC);
-	struct soft_table *soft = MAP_FAILED;
 	int pkey = state->vault_pkey ? state->vault_pkey : -1;
+	struct soft_table *soft;
 
-	if (fd < 0)
-		return -errno;
-	if (!ftruncate(fd, sizeof(*soft)))
-		soft = mmap(NULL, sizeof(*soft), PROT_NONE, MAP_SHARED, fd, 0);
+	soft = mmap(NULL, sizeof(*soft), PROT_READ, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (soft == MAP_FAILED)
-		goto close_fd;
-	if (pkey_mprotect(soft, sizeof(*soft), PROT_READ | PROT_WRITE, pkey) ||
-	    madvise(soft, sizeof(*soft), MADV_DONTFORK) ||
-	    mmap((void *)state->table, EPK_TABLE_ROOM, PROT_READ, MAP_SHARED | MAP_FIXED, fd,
-		 0) == MAP_FAILED)
-		goto unmap;
-	close(fd);
+		return -ENOMEM;
+	/* Of length 0, so that it stays where it is as well. */
+	if (mremap(soft, 0, EPK_TABLE_ROOM, MREMAP_MAYMOVE | MREMAP_FIXED,
+		   (void *)state->table) == MAP_FAILED ||
+	    pkey_mprotect(soft, sizeof(*soft), PROT_READ | PROT_WRITE, pkey) ||
+	    madvise(soft, sizeof(*soft), MADV_DONTFORK)) {
+		munmap(soft, sizeof(*soft));
+		return -ENOMEM;
+	}
 	state->soft = soft;
 	return 0;
-
-unmap:
-	munmap(soft, sizeof(*soft));
-close_fd:
-	close(fd);
-	return -ENOMEM;
 }
 
 /* Undoes it.  What everybody reads goes with the region that it lies in. */

@@ -262,6 +262,16 @@ static void no_room_for_the_vault(void)
 	EXPECT(!epk_init(&options));
 }
 
+/* The table is no file to those who set the limit. */
+static void no_files_written(void)
+{
+	const struct rlimit limit = { 0, 0 };
+
+	EXPECT(!setrlimit(RLIMIT_FSIZE, &limit));
+	EXPECT(!epk_init(NULL));
+	EXPECT(!strcmp(epk_backend(), unit_backend()));
+}
+
 static void state_cannot_be_sealed(void)
 {
 	struct epk_options options = options_for(unit_backend());
@@ -295,7 +305,8 @@ static void init_state_stays_open(void **state)
 	X(option_beats_environment) X(probe_finds_best)				\
 	X(probe_on_empty_environment) X(twice) X(by_first_alloc)		\
 	X(calls_before) X(errno_untouched) X(no_pkeys_left) X(one_pkey_left)	\
-	X(some_pkeys_taken) X(no_room_for_the_vault) X(state_cannot_be_sealed)
+	X(some_pkeys_taken) X(no_room_for_the_vault)				\
+	X(no_files_written) X(state_cannot_be_sealed)
 
 #define ENTRY(name)	cmocka_unit_test(in_child_##name),
 
