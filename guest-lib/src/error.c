@@ -47,19 +47,38 @@ const char *epk_strerror(int error)
 }
 
 /* Where epk_handle_fault() may have brought the caller from, stdio is no choice. */
+static void say(const char *what, int err)
+{
+	int saved_errno = errno, len;
+	char line[256];
+
+	len = snprintf(line, sizeof(line), "libepk[%d]: %s: %s: %s\n", gettid(), what,
+		       strerrorname_np(-err), epk_strerror(err));
+	if (len > (int)sizeof(line) - 1)
+		len = sizeof(line) - 1;
+	if (len > 0 && write(STDERR_FILENO, line, len) < 0)
+		len = 0;	/* nobody listens */
+	errno = saved_errno;
+}
+
 int epk_explain(const char *call, long arg, int err)
 {
-	char line[256];
-	int saved_errno, len;
+	char what[64];
 
 	if (likely(!err || !epk_now.debug))
 		return err;
-	saved_errno = errno;
-	len = snprintf(line, sizeof(line), "libepk[%d]: %s(%#lx): %s: %s\n", gettid(), call, arg,
-		       strerrorname_np(-err), epk_strerror(err));
-	if (len > 0 && write(STDERR_FILENO, line, (size_t)len < sizeof(line) ? (size_t)len :
-			     sizeof(line) - 1) < 0)
-		errno = saved_errno;
-	errno = saved_errno;
+	snprintf(what, sizeof(what), "%s(%#lx)", call, arg);
+	say(what, err);
+	return err;
+}
+
+int epk_explain_backend(const char *name, int err)
+{
+	char what[64];
+
+	if (!err || !epk_now.debug)
+		return err;
+	snprintf(what, sizeof(what), "backend %s", name);
+	say(what, err);
 	return err;
 }

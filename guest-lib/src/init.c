@@ -70,7 +70,7 @@ static int start(const struct epk_backend *backend, unsigned int flags)
 		err = -ENOMEM;
 		goto exit_registry;
 	}
-	err = backend->init(&state);
+	err = epk_explain_backend(backend->name, backend->init(&state));
 	if (err)
 		goto release_region;
 	state.debug = epk_now.debug;

@@ -82,6 +82,8 @@ static inline const struct epk_backend *epk_ops(void)
 
 /* error.c: under EPK_DEBUG=1, says what @call did with @arg; returns @err. */
 int epk_explain(const char *call, long arg, int err);
+/* The same of a backend that cannot be used. */
+int epk_explain_backend(const char *name, int err);
 
 /* init.c */
 struct epk_options;

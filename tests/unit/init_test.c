@@ -143,6 +143,25 @@ static void probe_finds_best(void)
 		EXPECT(strcmp(order[i], unit_backend()));
 }
 
+/* Under EPK_DEBUG each backend that is passed over says why. */
+static void probe_tells_why(void)
+{
+	char said[1024] = "";
+	int pipes[2], saved;
+
+	unsetenv("EPK_BACKEND");
+	setenv("EPK_DEBUG", "1", 1);
+	saved = dup(STDERR_FILENO);
+	EXPECT(saved >= 0 && !pipe(pipes));
+	EXPECT(dup2(pipes[1], STDERR_FILENO) == STDERR_FILENO);
+	close(pipes[1]);
+	epk_init(NULL);
+	EXPECT(dup2(saved, STDERR_FILENO) == STDERR_FILENO);
+	EXPECT(read(pipes[0], said, sizeof(said) - 1) >= 0);
+	EXPECT(!strstr(said, "backend epk: E") == !strcmp(epk_backend(), "epk"));
+	EXPECT(!strstr(said, "backend mpk: E") == !!strcmp(epk_backend(), "none"));
+}
+
 static void probe_on_empty_environment(void)
 {
 	setenv("EPK_BACKEND", "", 1);
@@ -302,7 +321,7 @@ static void init_state_stays_open(void **state)
 	X(size_of_later_version)						\
 	X(size_of_later_version_unused) X(size_without_backend)			\
 	X(environment_unknown) X(environment_chooses)				\
-	X(option_beats_environment) X(probe_finds_best)				\
+	X(option_beats_environment) X(probe_finds_best) X(probe_tells_why)	\
 	X(probe_on_empty_environment) X(twice) X(by_first_alloc)		\
 	X(calls_before) X(errno_untouched) X(no_pkeys_left) X(one_pkey_left)	\
 	X(some_pkeys_taken) X(no_room_for_the_vault)				\
