@@ -152,6 +152,7 @@ static void many_threads(void **state)
 			results[i] = 0;
 		}
 	}
+	/* Its stacks and arenas come and go. */
 	before.mappings = count_mappings();
 	assert_nothing_lost(before);
 	assert_int_equal(count_epk_mappings(), 0);
