@@ -421,7 +421,7 @@ int epk_held_prot(int dom_id);
  *	is no allocation of this domain;
  * ENOMEM: no memory, or @nr times @size overflows;
  * EACCES: the thread holds the domain for reading only;
- * ENOENT, EPERM, EMFILE, EAGAIN, EIO: as for domain_begin().
+ * ENOENT, EPERM, EMFILE, EAGAIN, ENOSPC, EIO: as for domain_begin().
  */
 void *epk_malloc(int dom_id, size_t size);
 void *epk_calloc(int dom_id, size_t nr, size_t size);
@@ -438,7 +438,7 @@ void *epk_realloc(int dom_id, void *ptr, size_t size);
  * Return: 0, or
  * -EINVAL: @dom_id is not positive, or @ptr is no allocation of this domain, or
  *	was given back already;
- * -EACCES, -ENOENT, -EPERM, -EMFILE, -EAGAIN, -EIO: as for epk_malloc().
+ * -EACCES, -ENOENT, -EPERM, -EMFILE, -EAGAIN, -ENOSPC, -EIO: as for epk_malloc().
  */
 int epk_free(int dom_id, void *ptr);
 
@@ -463,7 +463,7 @@ int epk_free(int dom_id, void *ptr);
  * Return: 0, or
  * -EINVAL: @dom_id is not positive, or @fn is NULL;
  * -EACCES: the thread holds the domain for reading only;
- * -ENOENT, -EPERM, -EMFILE, -EAGAIN, -EIO: as for domain_begin();
+ * -ENOENT, -EPERM, -EMFILE, -EAGAIN, -ENOSPC, -EIO: as for domain_begin();
  * -ENOMEM: no memory for a stack.
  */
 int epk_call(int dom_id, long (*fn)(void *arg), void *arg, long *result);
