@@ -105,6 +105,28 @@ static void round_trip(unsigned int step, int first_round)
 	}
 }
 
+/* What the table's pages held before they came to it is not to be seen there. */
+static void unused_entries(void)
+{
+	const size_t dirt = 32 << 20;
+	struct epk_device dev;
+	unsigned int i, bad = 0;
+	void *p = mmap(NULL, dirt, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int id;
+
+	REQUIRE(p != MAP_FAILED);
+	memset(p, 0xff, dirt);
+	munmap(p, dirt);
+	epk_device_open(&dev);
+	REQUIRE(epk_device_alloc(&dev, 1, &id) == 0);
+	/* Entry 0 is no domain's. */
+	for (i = 1; i < 4096 / sizeof(struct epk_entry); i++)
+		bad += *(const volatile uint64_t *)&dev.table[i] && i != EPK_ID_INDEX(id);
+	CHECK_EQ(bad, 0);
+	CHECK_EQ(epk_device_free(&dev, 1, &id), 0);
+	close(dev.fd);
+}
+
 /* In a process of its own: a thread's record keeps its context in existence. */
 static void round_trip_process(unsigned int step, int first_round)
 {
@@ -139,6 +161,7 @@ int main(void)
 
 	round_trip_process(NR_PKEYS, 1);
 	round_trip_process(MAX_DOMAINS, 0);
+	unused_entries();
 	after = vm_stats();
 	CHECK_EQ(after.vm_domains, before.vm_domains);
 	CHECK_EQ(after.vm_epts, before.vm_epts);

@@ -442,6 +442,14 @@ static void observed(void)
 	CHECK_EQ(pread(fd, &entry, 8, (uintptr_t)&WORD(300) / 4096 * 8), 8);
 	CHECK_EQ(entry << 9 >> 9, 0);
 	close(fd);
+	/* Root looks at the page that he asks for. */
+	CHECK(put("/sys/module/epk/parameters/debug_access", "1"));
+	fd = open("/proc/self/mem", O_RDONLY);
+	REQUIRE(fd >= 0);
+	CHECK_EQ(pread(fd, &entry, 8, (uintptr_t)&WORD(300)), 8);
+	CHECK_EQ(entry, 5300);
+	close(fd);
+	CHECK(put("/sys/module/epk/parameters/debug_access", "0"));
 	CHECK_EQ(mincore((void *)p, BYTES, core), 0);
 	CHECK_EQ(mlock((void *)p, HUGE), 0);
 	CHECK_EQ(munlock((void *)p, HUGE), 0);
