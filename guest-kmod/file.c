@@ -38,6 +38,18 @@ static void file_close(struct vm_area_struct *vma)
 	kref_put(&region->ref, file_region_release);
 }
 
+#ifdef CONFIG_NUMA
+
+/* Where the filesystem takes pages from as mbind() says, it is told. */
+static int file_set_policy(struct vm_area_struct *vma, struct mempolicy *policy)
+{
+	const struct vm_operations_struct *lower = vma_file_region(vma)->lower;
+
+	return lower->set_policy ? lower->set_policy(vma, policy) : 0;
+}
+
+#endif
+
 /* With pfn_mkwrite, PTEs start read-only, and the filesystem hears of the first write. */
 const struct vm_operations_struct epk_file_vm_ops = {
 	.open = epk_region_open,
@@ -46,6 +58,9 @@ const struct vm_operations_struct epk_file_vm_ops = {
 	.pfn_mkwrite = epk_file_mkwrite,
 	.mprotect = epk_region_mprotect,
 	.mremap = epk_vma_mremap,
+#ifdef CONFIG_NUMA
+	.set_policy = file_set_policy,
+#endif
 };
 
 /* Under the mmap lock, held for writing. */

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
  * A guest with more blocks of RAM than its windows have slots: three nodes of a GiB, windows of
- * two slots.  Domains of two blocks, moved; no slot left; the node that mbind() says.  And what
- * PTEs of domain memory say about caching.
+ * two slots.  Domains of two blocks, moved; no slot left; the node that mbind() or the thread's
+ * policy says.  And what PTEs of domain memory say about caching.
  */
-#include "epk_test.h"
+#include "file_test.h"
 
 #include <sys/syscall.h>
 
@@ -12,6 +12,7 @@
 
 #define NODES		3
 #define SLOTS		2
+#define MPOL_DEFAULT	0
 #define MPOL_BIND	2
 #define LEN		(16ul << 20)
 /* What the nodes count is allocations: too small for a page of 2 MiB. */
@@ -117,26 +118,118 @@ static size_t wrong(int id, volatile char *p, char value)
 	return count;
 }
 
+static void hits_of_all(long *hits)
+{
+	int i;
+
+	for (i = 0; i < NODES; i++)
+		hits[i] = node_hits(i);
+}
+
+/* PAGES have been taken since, all from @node. */
+static void check_taken(int node, const long *before)
+{
+	long taken[NODES];
+	int i;
+
+	for (i = 0; i < NODES; i++)
+		taken[i] = node_hits(i) - before[i];
+	printf("node %d: taken from each %ld %ld %ld\n", node, taken[0], taken[1], taken[2]);
+	CHECK(taken[node] >= (long)PAGES);
+	for (i = 0; i < NODES; i++)
+		CHECK(i == node || taken[i] < (long)OTHERS);
+}
+
 /* Pages come from the node that mbind() names. */
 static void nodes(void)
 {
-	long before[NODES], taken[NODES];
+	long before[NODES];
 	volatile char *p;
-	int node, i, id;
+	int node, id;
 
 	for (node = 0; node < NODES; node++) {
 		id = domain_in(20 + node);
 		p = map_on(id, node, PAGES * 4096);
-		for (i = 0; i < NODES; i++)
-			before[i] = node_hits(i);
+		hits_of_all(before);
 		CHECK_EQ(epk_device_populate(&dev, p, PAGES * 4096), 0);
-		for (i = 0; i < NODES; i++)
-			taken[i] = node_hits(i) - before[i];
-		printf("node %d: taken from each %ld %ld %ld\n", node, taken[0], taken[1], taken[2]);
-		CHECK(taken[node] >= (long)PAGES);
-		for (i = 0; i < NODES; i++)
-			CHECK(i == node || taken[i] < (long)OTHERS);
+		check_taken(node, before);
 		munmap((void *)p, PAGES * 4096);
+		REQUIRE(epk_device_free(&dev, 1, &id) == 0);
+	}
+}
+
+/* And so do those of a memfd behind a domain. */
+static void file_nodes(void)
+{
+	long before[NODES];
+	volatile char *p;
+	int node, id, fd;
+	size_t i;
+
+	for (node = 0; node < NODES; node++) {
+		id = domain_in(20 + node);
+		fd = memfd_create("nodes", 0);
+		REQUIRE(fd >= 0 && ftruncate(fd, PAGES * 4096) == 0);
+		p = file_map(&dev, id, PAGES * 4096, fd, 0);
+		REQUIRE(bind_node((void *)p, PAGES * 4096, node));
+		hits_of_all(before);
+		epk_device_enter(&dev, id);
+		for (i = 0; i < PAGES; i++)
+			p[i * 4096] = 1;
+		epk_device_enter(&dev, 0);
+		check_taken(node, before);
+		CHECK(slot_of(p, 20 + node) >= 0);
+		munmap((void *)p, PAGES * 4096);
+		close(fd);
+		REQUIRE(epk_device_free(&dev, 1, &id) == 0);
+	}
+}
+
+static long node_free_bytes(int node)
+{
+	char path[80], line[128];
+	long kilobytes = -1;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/sys/devices/system/node/node%d/meminfo", node);
+	file = fopen(path, "r");
+	REQUIRE(file);
+	while (kilobytes < 0 && fgets(line, sizeof(line), file))
+		sscanf(line, "Node %*d MemFree: %ld", &kilobytes);
+	fclose(file);
+	REQUIRE(kilobytes >= 0);
+	return kilobytes << 10;
+}
+
+/* 2 MiB pages, from the node that the thread's own policy names. */
+static void thread_nodes(void)
+{
+	long before[NODES], taken;
+	volatile char *p;
+	unsigned long mask;
+	int node, i, id;
+
+	for (node = 0; node < NODES; node++) {
+		id = domain_in(23 + node);
+		p = epk_device_map(&dev, id, LEN);
+		REQUIRE(p != MAP_FAILED);
+		mask = 1ul << node;
+		REQUIRE(!syscall(SYS_set_mempolicy, MPOL_BIND, &mask, 8 * sizeof(mask)));
+		for (i = 0; i < NODES; i++)
+			before[i] = node_free_bytes(i);
+		CHECK_EQ(epk_device_populate(&dev, p, LEN), 0);
+		for (i = 0; i < NODES; i++) {
+			taken = before[i] - node_free_bytes(i);
+			CHECK(i == node ? taken > (long)LEN * 3 / 4 : taken < (long)LEN / 4);
+		}
+		REQUIRE(!syscall(SYS_set_mempolicy, MPOL_DEFAULT, NULL, 0));
+		/* What has no page tables yet is mapped when it is touched. */
+		epk_device_enter(&dev, id);
+		*p = 1;
+		epk_device_enter(&dev, 0);
+		CHECK_EQ(entry_of(p).level, 2);
+		CHECK(slot_of(p, 23 + node) >= 0);
+		munmap((void *)p, LEN);
 		REQUIRE(epk_device_free(&dev, 1, &id) == 0);
 	}
 }
@@ -217,6 +310,8 @@ int main(void)
 
 	caching();
 	nodes();
+	file_nodes();
+	thread_nodes();
 	blocks();
 	return epk_test_result();
 }
