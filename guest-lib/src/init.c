@@ -107,7 +107,7 @@ static int start_any(unsigned int flags)
 	return err;
 }
 
-int epk_init_locked(const struct epk_options *options)
+static int choose(const struct epk_options *options)
 {
 	const char *backend = options->backend, *debug = secure_getenv("EPK_DEBUG");
 	struct epk_state state = epk_now;
@@ -134,6 +134,17 @@ int epk_init_locked(const struct epk_options *options)
 	if (backend && *backend)
 		return start_named(backend, options->flags);
 	return start_any(options->flags);
+}
+
+/* Under epk_lock, with which no thread may end: open() is where one that is cancelled does. */
+int epk_init_locked(const struct epk_options *options)
+{
+	int err, cancel;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+	err = choose(options);
+	pthread_setcancelstate(cancel, NULL);
+	return err;
 }
 
 /* Under epk_lock. */

@@ -281,6 +281,27 @@ static void no_room_for_the_vault(void)
 	EXPECT(!epk_init(&options));
 }
 
+static void *init_when_cancelled(void *arg)
+{
+	pthread_cancel(pthread_self());
+	*(int *)arg = epk_init(NULL);
+	return NULL;
+}
+
+/* The thread ends behind the call, and leaves the library to others. */
+static void init_cancelled(void)
+{
+	pthread_t thread;
+	int err = 1, id;
+
+	unsetenv("EPK_BACKEND");
+	alarm(10);
+	EXPECT(!pthread_create(&thread, NULL, init_when_cancelled, &err));
+	EXPECT(!pthread_join(thread, NULL));
+	EXPECT(!err && epk_backend());
+	EXPECT(!alloc_domains(1, &id));
+}
+
 /* The table is no file to those who set the limit. */
 static void no_files_written(void)
 {
@@ -325,7 +346,7 @@ static void init_state_stays_open(void **state)
 	X(probe_on_empty_environment) X(twice) X(by_first_alloc)		\
 	X(calls_before) X(errno_untouched) X(no_pkeys_left) X(one_pkey_left)	\
 	X(some_pkeys_taken) X(no_room_for_the_vault)				\
-	X(no_files_written) X(state_cannot_be_sealed)
+	X(no_files_written) X(init_cancelled) X(state_cannot_be_sealed)
 
 #define ENTRY(name)	cmocka_unit_test(in_child_##name),
 
