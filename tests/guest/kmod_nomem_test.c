@@ -221,6 +221,22 @@ static int do_protect(void)
 	return error_of(mprotect((void *)(p + 4096), 4096, PROT_READ));
 }
 
+static void map_huge_touched(void)
+{
+	map_huge();
+	p[0] = p[3 * 4096] = 7;
+}
+
+/* Not cut, its pages are still there and go where the domain goes. */
+static int do_cut_huge(void)
+{
+	int ret = do_unmap();
+
+	if (ret)
+		CHECK_EQ(do_move(), 0);
+	return ret;
+}
+
 static int file;
 
 static int do_file(void)
@@ -287,6 +303,7 @@ static const struct step {
 	{ "evict", map_touched, do_evict, readmit, ENOMEM },
 	{ "readmit", make_evicted, do_readmit, undo_map, ENOMEM },
 	{ "unmap-part", map_touched, do_unmap, undo_map, ENOMEM },
+	{ "cut-huge", map_huge_touched, do_cut_huge, undo_map_huge, ENOMEM },
 	{ "protect-part", map_touched, do_protect, undo_map, ENOMEM },
 	{ "file", NULL, do_file, undo_map, ENOMEM },
 	{ "file-touch", map_file, do_touch, undo_map, EFAULT },
