@@ -511,18 +511,38 @@ static void write_parameter(const char *value)
 	close(fd);
 }
 
-/* Root opens it for debuggers, and for as long as it wants. */
+/* Does the kernel's log have it, from where @log is? */
+static bool log_says(int log, const char *text)
+{
+	char record[1024];
+	bool says = false;
+	ssize_t n;
+
+	while ((n = read(log, record, sizeof(record) - 1)) > 0) {
+		record[n] = 0;
+		says |= strstr(record, text) != NULL;
+	}
+	return says;
+}
+
+/* Root opens it for debuggers, and for as long as it wants; the log tells. */
 static void debug_access(void)
 {
+	int log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
 	struct stat st;
 
 	CHECK_EQ(stat("/sys/module/epk/parameters/debug_access", &st), 0);
 	CHECK_EQ(st.st_mode & 0777, 0600);
+	REQUIRE(log >= 0 && lseek(log, 0, SEEK_END) == 0);
 	write_parameter("1");
+	CHECK(log_says(log, "/proc/PID/mem reach domain memory"));
 	CHECK(by_mem_read() && loot == SECRET + 1);
 	CHECK(by_ptrace() && loot == SECRET + 1);
+	CHECK(log_says(log, "reads domain memory"));
 	write_parameter("0");
+	CHECK(log_says(log, "/proc/PID/mem do not reach domain memory"));
 	CHECK(!by_mem_read());
+	close(log);
 }
 
 static int domain_with_secret(uint64_t value)
