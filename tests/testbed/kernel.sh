@@ -95,9 +95,15 @@ progress() {
 		log_file="$log"
 }
 
+# The tree is that of the last build, which may have been another kernel's.
+is_built() {
+	[ -f "$result/complete" ] && [ "$(cat "$out/key" 2>/dev/null)" = "$key" ]
+}
+
 build() {
 	# Another run may have made it while this one waited.
-	[ ! -f "$result/complete" ] || return 0
+	! is_built || return 0
+	rm -f "$out/key"
 	mkdir -p "${log%/*}" "${result%/*}"
 	: >"$log"
 	unpack
@@ -114,10 +120,11 @@ build() {
 	strip -s -o "$result.tmp/vmlinux" "$out/vmlinux"
 	touch "$result.tmp/complete"
 	mv "$result.tmp" "$result"
+	echo "$key" >"$out/key"
 	say "kernel: done"
 }
 
 set -o pipefail
-[ -f "$result/complete" ] || with_lock source build
+is_built || with_lock source build
 ln -sfn "$out" "$result/tree"
 echo "$result"
