@@ -407,6 +407,16 @@ static void locked_limit(int id)
 	CHECK_EQ(status, 0);
 }
 
+/* As a program of 32 bits asks. */
+static long ioctl_32(int fd, unsigned int request, unsigned int arg)
+{
+	long ret = 54;
+
+	asm volatile("int $0x80" : "+a"(ret) : "b"(fd), "c"(request), "d"(arg)
+		     : "r8", "r9", "r10", "r11", "memory");
+	return ret;
+}
+
 int main(void)
 {
 	int id;
@@ -430,6 +440,7 @@ int main(void)
 	FAILS(ioctl(dev.fd, EPK_IOC_STATS, NULL), EFAULT);
 	FAILS(ioctl(dev.fd, _IO('E', 0xef), NULL), ENOTTY);
 	FAILS(ioctl(dev.fd, 0, NULL), ENOTTY);
+	CHECK_EQ(ioctl_32(dev.fd, EPK_IOC_THREAD, 0), -ENOTTY);
 	read_only_pages();
 	mapping_calls(id);
 	free_while_mapped();
