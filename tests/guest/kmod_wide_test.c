@@ -201,9 +201,13 @@ static long node_free_bytes(int node)
 	return kilobytes << 10;
 }
 
-/* 2 MiB pages, from the node that the thread's own policy names. */
+/*
+ * 2 MiB pages, from the node that the thread's own policy names.  CPUs keep some at hand
+ * that do not count as free: 8 MiB were seen.
+ */
 static void thread_nodes(void)
 {
+	const long len = 64 << 20;
 	long before[NODES], taken;
 	volatile char *p;
 	unsigned long mask;
@@ -211,16 +215,17 @@ static void thread_nodes(void)
 
 	for (node = 0; node < NODES; node++) {
 		id = domain_in(23 + node);
-		p = epk_device_map(&dev, id, LEN);
+		p = epk_device_map(&dev, id, len);
 		REQUIRE(p != MAP_FAILED);
 		mask = 1ul << node;
 		REQUIRE(!syscall(SYS_set_mempolicy, MPOL_BIND, &mask, 8 * sizeof(mask)));
 		for (i = 0; i < NODES; i++)
 			before[i] = node_free_bytes(i);
-		CHECK_EQ(epk_device_populate(&dev, p, LEN), 0);
+		CHECK_EQ(epk_device_populate(&dev, p, len), 0);
 		for (i = 0; i < NODES; i++) {
 			taken = before[i] - node_free_bytes(i);
-			CHECK(i == node ? taken > (long)LEN * 3 / 4 : taken < (long)LEN / 4);
+			if (!CHECK(i == node ? taken > len * 3 / 4 : taken < len / 4))
+				printf("%ld KiB of node %d, not of node %d\n", taken >> 10, i, node);
 		}
 		REQUIRE(!syscall(SYS_set_mempolicy, MPOL_DEFAULT, NULL, 0));
 		/* What has no page tables yet is mapped when it is touched. */
@@ -229,7 +234,7 @@ static void thread_nodes(void)
 		epk_device_enter(&dev, 0);
 		CHECK_EQ(entry_of(p).level, 2);
 		CHECK(slot_of(p, 23 + node) >= 0);
-		munmap((void *)p, LEN);
+		munmap((void *)p, len);
 		REQUIRE(epk_device_free(&dev, 1, &id) == 0);
 	}
 }
