@@ -323,8 +323,7 @@ def choose(tests, args, guest):
               or not names and "named" not in test.needs]
     # Nobody asked for these; what is named fails without its kernel.
     unasked = {"debug"} if args.kernel != "debug" else set()
-    if guest != "debug":
-        unasked.add("guest-debug")
+    unasked.add("fast" if guest == "debug" else "guest-debug")
     if guest == "stock":
         chosen += [test for test in tests if "wide" in test.needs and not args.names]
     else:
