@@ -258,6 +258,9 @@ static void end_many(void)
 	for (i = 0; i < MANY; i++)
 		pthread_join(all[i], NULL);
 	CHECK_EQ(many_bad, 0);
+	/* Joining does not wait for a thread's last steps in the kernel. */
+	for (i = 0; i < 2000 && count("threads") != threads; i++)
+		usleep(1000);
 	CHECK_EQ(count("threads"), threads);
 	_exit(epk_failures != 0);
 }
