@@ -166,9 +166,7 @@ static int do_touch(void)
 
 static int do_populate(void)
 {
-	struct epk_range range = { (uintptr_t)p, PAGES * 4096 };
-
-	return error_of(ioctl(dev.fd, EPK_IOC_POPULATE, &range));
+	return -epk_device_populate(&dev, p, PAGES * 4096);
 }
 
 /* The pages are there all the time. */
