@@ -1,22 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * /dev/epk: one context for each open, one initialised context for each
- * address space.  Every call must come from the opener's address space; a
- * forked child, which inherits the file, gets -EPERM and opens its own.
- *
- * The device keeps the default mode of 0600; a udev rule may hand it to a
- * group.
+ * Contexts: one for each open of /dev/epk, one initialised context for each
+ * address space.
  */
-#include <linux/capability.h>
-#include <linux/fs.h>
 #include <linux/hashtable.h>
-#include <linux/miscdevice.h>
-#include <linux/module.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
-#include <linux/uaccess.h>
+#include <linux/smp.h>
 
 #include "epk.h"
+#include "guard.h"
+#include "hook.h"
 
 /* Initialised contexts by mm, so that one mm never has two. */
 static DEFINE_HASHTABLE(contexts, 6);
@@ -110,8 +104,7 @@ void epk_contexts_show(struct seq_file *m)
 	hash_for_each_rcu(contexts, bucket, ctx, node) {
 		unsigned int domains = READ_ONCE(ctx->nr_domains);
 
-		/* Published, but not ready yet. */
-		if (!smp_load_acquire(&ctx->pkeys))
+		if (!epk_context_is_ready(ctx))
 			continue;
 		seq_printf(m, "%d %s %u %u %u %ld %ld %ld %ld %ld\n", ctx->pid, ctx->comm, domains,
 			   domains - min(domains, READ_ONCE(ctx->nr_placed)),
@@ -149,39 +142,37 @@ static void context_withdraw(struct epk_context *ctx)
 	spin_unlock(&contexts_lock);
 }
 
-static int epk_open(struct inode *inode, struct file *file)
+/**
+ * epk_context_create() - a context for current's address space
+ *
+ * Return: the context, or NULL without memory.
+ */
+struct epk_context *epk_context_create(void)
 {
-	struct epk_context *ctx;
+	struct epk_context *ctx = kvzalloc(sizeof(*ctx), GFP_KERNEL_ACCOUNT);
 
-	if (!current->mm)
-		return -EINVAL;
-	ctx = kvzalloc(sizeof(*ctx), GFP_KERNEL_ACCOUNT);
 	if (!ctx)
-		return -ENOMEM;
-
+		return NULL;
 	mutex_init(&ctx->lock);
 	ctx->mm = current->mm;
 	mmgrab(ctx->mm);
 	ctx->pid = task_tgid_nr(current);
 	get_task_comm(ctx->comm, current);
-	file->private_data = ctx;
 	atomic_long_inc(&epk_counters.contexts);
-	return nonseekable_open(inode, file);
+	return ctx;
 }
 
-/* VMAs and thread records hold the file: none is left. */
-static int epk_release(struct inode *inode, struct file *file)
+/**
+ * epk_context_destroy() - end a context
+ * @ctx: nobody else's any more: VMAs and thread records hold the file
+ */
+void epk_context_destroy(struct epk_context *ctx)
 {
-	struct epk_context *ctx = file->private_data;
-
 	context_withdraw(ctx);
-	if (ctx->pkeys)
-		epk_guards_put();
 	epk_domains_exit(ctx);
 	mmdrop(ctx->mm);
 	atomic_long_dec(&epk_counters.contexts);
 	kvfree_rcu(ctx, rcu);
-	return 0;
 }
 
 static bool pkeys_allocated(struct mm_struct *mm, u32 pkeys)
@@ -198,253 +189,105 @@ static bool pkeys_allocated(struct mm_struct *mm, u32 pkeys)
 	return ret;
 }
 
-static long epk_ioc_init(struct epk_context *ctx, struct epk_init __user *arg)
+static void close_cpu(void *ctx)
 {
-	struct epk_init init;
-	long ret;
+	epk_thread_close(ctx);
+}
 
-	if (copy_from_user(&init, arg, sizeof(init)))
-		return -EFAULT;
-	if (init.version != EPK_ABI_VERSION || init.generation > EPK_GENERATION_MAX)
+/* Its keys are the context's from when it is published, so none can be freed any more. */
+static int context_prepare(struct epk_context *ctx, u32 generation)
+{
+	int ret = epk_guard_key_settle(ctx->mm);
+
+	if (ret)
+		return ret;
+	if (!pkeys_allocated(ctx->mm, ctx->pkeys))
 		return -EINVAL;
-	if (!init.pkeys || init.pkeys & ~EPK_PKEYS || !pkeys_allocated(ctx->mm, init.pkeys))
-		return -EINVAL;
+	mutex_lock(&ctx->lock);
+	ret = epk_domains_init(ctx, generation);
+	mutex_unlock(&ctx->lock);
+	if (ret)
+		return ret;
+	ret = epk_mark_all(ctx->mm);
+	if (ret)
+		epk_domains_cancel(ctx);
+	return ret;
+}
 
-	/* Nothing can fail after the context is ready but this: do it first. */
-	init.max_domains = EPK_TABLE_ENTRIES;
-	init.nr_epts = epk_host.nr_epts;
-	init.table_bytes = EPK_TABLE_BYTES;
-	if (copy_to_user(arg, &init, sizeof(init)))
-		return -EFAULT;
+static int context_claim(struct epk_context *ctx, u32 pkeys)
+{
+	unsigned int pkey;
+	int ret;
 
+	mutex_lock(&ctx->lock);
+	if (ctx->state != EPK_NEW) {
+		ret = -EBUSY;
+		goto unlock;
+	}
+	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++) {
+		if (pkeys & BIT(pkey))
+			ctx->pkru_deny |= epk_pkru_deny(pkey);
+	}
+	ctx->pkeys = pkeys;
 	ret = context_publish(ctx);
 	if (ret)
-		return ret;
-	/* Before there can be a domain, and without the lock: it stops all CPUs. */
-	epk_mark_all(ctx->mm);
-	mutex_lock(&ctx->lock);
-	ret = epk_domains_init(ctx, init.pkeys, init.generation);
-	mutex_unlock(&ctx->lock);
-	if (ret)
-		context_withdraw(ctx);
+		ctx->pkeys = ctx->pkru_deny = 0;
 	else
-		epk_guards_get();
-	return ret;
-}
-
-static int domains_get(struct epk_domains *req, void __user *arg)
-{
-	if (copy_from_user(req, arg, sizeof(*req)))
-		return -EFAULT;
-	return req->num ? 0 : -EINVAL;
-}
-
-static long epk_ioc_alloc(struct epk_context *ctx, void __user *arg)
-{
-	struct epk_domains req;
-	int *ids;
-	long ret;
-
-	ret = domains_get(&req, arg);
-	if (ret)
-		return ret;
-	if (req.num >= EPK_TABLE_ENTRIES)
-		return -ENOSPC;
-
-	ids = kvmalloc_array(req.num, sizeof(*ids), GFP_KERNEL_ACCOUNT);
-	if (!ids)
-		return -ENOMEM;
-	ret = epk_domains_alloc(ctx, req.num, req.flags, ids);
-	if (ret)
-		goto out;
-	if (copy_to_user(u64_to_user_ptr(req.ids), ids, req.num * sizeof(*ids))) {
-		/* Another thread may have guessed and freed one: then none but it. */
-		epk_domains_free(ctx, req.num, ids);
-		ret = -EFAULT;
-	}
-out:
-	kvfree(ids);
-	return ret;
-}
-
-static long epk_ioc_free(struct epk_context *ctx, void __user *arg)
-{
-	struct epk_domains req;
-	int *ids;
-	long ret;
-
-	ret = domains_get(&req, arg);
-	if (ret)
-		return ret;
-	if (req.flags || req.num >= EPK_TABLE_ENTRIES)
-		return -EINVAL;
-
-	ids = kvmalloc_array(req.num, sizeof(*ids), GFP_KERNEL_ACCOUNT);
-	if (!ids)
-		return -ENOMEM;
-	if (copy_from_user(ids, u64_to_user_ptr(req.ids), req.num * sizeof(*ids)))
-		ret = -EFAULT;
-	else
-		ret = epk_domains_free(ctx, req.num, ids);
-	kvfree(ids);
-	return ret;
-}
-
-static long epk_ioc_move(struct epk_context *ctx, void __user *arg)
-{
-	struct epk_move *moves;
-	struct epk_moves req;
-	void __user *list;
-	size_t size;
-	long ret;
-
-	if (copy_from_user(&req, arg, sizeof(req)))
-		return -EFAULT;
-	if (!req.num || req.num > EPK_MOVES_MAX || req.flags)
-		return -EINVAL;
-
-	list = u64_to_user_ptr(req.moves);
-	size = req.num * sizeof(*moves);
-	moves = kvmalloc(size, GFP_KERNEL_ACCOUNT);
-	if (!moves)
-		return -ENOMEM;
-	/* Copied back first, so that an array that cannot be written changes nothing. */
-	if (copy_from_user(moves, list, size) || copy_to_user(list, moves, size)) {
-		ret = -EFAULT;
-		goto out;
-	}
-	ret = epk_domains_move(ctx, req.num, moves);
-	if (!ret && copy_to_user(list, moves, size))
-		ret = -EFAULT;
-out:
-	kvfree(moves);
-	return ret;
-}
-
-static long epk_ioc_populate(struct epk_context *ctx, void __user *arg)
-{
-	struct epk_range range;
-
-	if (copy_from_user(&range, arg, sizeof(range)))
-		return -EFAULT;
-	return epk_populate(ctx->mm, range.addr, range.len);
-}
-
-static long epk_ioc_file(struct file *dev, void __user *arg)
-{
-	struct epk_file req;
-	long ret;
-
-	/* Copied back first: a mapping that nobody is told of would stay. */
-	if (copy_from_user(&req, arg, sizeof(req)) || copy_to_user(arg, &req, sizeof(req)))
-		return -EFAULT;
-	ret = epk_file_map(dev, &req);
-	if (!ret && copy_to_user(arg, &req, sizeof(req)))
-		ret = -EFAULT;
-	return ret;
-}
-
-static long epk_ioc_resume(void __user *arg)
-{
-	struct epk_resume resume;
-
-	if (copy_from_user(&resume, arg, sizeof(resume)))
-		return -EFAULT;
-	return epk_signal_resume(&resume);
-}
-
-/* What the host does not count reads as 0. */
-static u64 host_count(enum kvm_epk_query what)
-{
-	return max(epk_hc_query(what), 0L);
-}
-
-static long epk_ioc_stats(struct epk_context *ctx, void __user *arg)
-{
-	struct epk_stats stats = {
-		.pages = atomic_long_read(&ctx->pages),
-		.vm_domains = atomic_long_read(&epk_counters.domains),
-		.vm_epts = host_count(KVM_EPK_QUERY_EPTS),
-		.vm_pages = atomic_long_read(&epk_counters.pages),
-		.vm_exits = host_count(KVM_EPK_QUERY_STAT_EXITS),
-		.vm_faults = host_count(KVM_EPK_QUERY_STAT_FAULTS),
-		.rescues = epk_thread_rescues(),
-		.moves = atomic_long_read(&ctx->moves),
-		.page_faults = atomic_long_read(&ctx->page_faults),
-		.revocations = atomic_long_read(&ctx->revocations),
-		.huge_faults = atomic_long_read(&ctx->huge_faults),
-	};
-
-	mutex_lock(&ctx->lock);
-	stats.domains = ctx->nr_domains;
-	stats.evicted = ctx->nr_domains - ctx->nr_placed;
-	stats.epts = ctx->nr_epts;
+		ctx->state = EPK_STARTING;
+unlock:
 	mutex_unlock(&ctx->lock);
-	return copy_to_user(arg, &stats, sizeof(stats)) ? -EFAULT : 0;
+	return ret;
 }
 
-static long epk_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+/* As it was before context_claim(). */
+static void context_renounce(struct epk_context *ctx)
 {
-	struct epk_context *ctx = file->private_data;
-	void __user *uarg = (void __user *)arg;
-
-	if (current->mm != ctx->mm)
-		return -EPERM;
-
-	switch (cmd) {
-	case EPK_IOC_INIT:
-		return epk_ioc_init(ctx, uarg);
-	case EPK_IOC_ALLOC:
-		return epk_ioc_alloc(ctx, uarg);
-	case EPK_IOC_FREE:
-		return epk_ioc_free(ctx, uarg);
-	case EPK_IOC_THREAD:
-		return arg & ~EPK_THREAD_SIGNALS ? -EINVAL : epk_thread_register(file, arg);
-	case EPK_IOC_STATS:
-		return epk_ioc_stats(ctx, uarg);
-	case EPK_IOC_MOVE:
-		return epk_ioc_move(ctx, uarg);
-	case EPK_IOC_RESUME:
-		return epk_ioc_resume(uarg);
-	case EPK_IOC_POPULATE:
-		return epk_ioc_populate(ctx, uarg);
-	case EPK_IOC_FILE:
-		return epk_ioc_file(file, uarg);
-	default:
-		return -ENOTTY;
-	}
+	context_withdraw(ctx);
+	/* It may be published again. */
+	synchronize_rcu();
+	mutex_lock(&ctx->lock);
+	ctx->pkeys = ctx->pkru_deny = 0;
+	ctx->state = EPK_NEW;
+	mutex_unlock(&ctx->lock);
 }
-
-static const struct file_operations epk_fops = {
-	.owner = THIS_MODULE,
-	.open = epk_open,
-	.release = epk_release,
-	.unlocked_ioctl = epk_ioctl,
-	.mmap = epk_mmap,
-	/* So that the memory of a domain that is large enough can come by 2 MiB. */
-	.get_unmapped_area = thp_get_unmapped_area,
-};
-
-static struct miscdevice epk_misc = {
-	.minor = MISC_DYNAMIC_MINOR,
-	.name = "epk",
-	.fops = &epk_fops,
-};
 
 /**
- * epk_contexts_init() - make /dev/epk; everything else is ready
+ * epk_context_start() - get a context ready to hold domains
+ * @ctx: the context of current->mm
+ * @pkeys: the keys it may use
+ * @generation: behind which those of its IDs begin
  *
- * Return: 0, or what misc_register() says.
+ * All keys are closed in all threads of the process when it returns 0; nothing has changed
+ * when it fails.
+ *
+ * Return: 0, -EBUSY if it or another of this address space has begun already, or
+ * a thread runs a virtual CPU; -EINVAL if a key is not allocated; -ENODEV if the kernel
+ * has lost its hooks; -ENOMEM, -EINTR.
  */
-int epk_contexts_init(void)
+int epk_context_start(struct epk_context *ctx, u32 pkeys, u32 generation)
 {
-	return misc_register(&epk_misc);
-}
+	int ret;
 
-/**
- * epk_contexts_exit() - remove /dev/epk; no file is open
- */
-void epk_contexts_exit(void)
-{
-	misc_deregister(&epk_misc);
+	if (!epk_hooks_alive())
+		return -ENODEV;
+	ret = context_claim(ctx, pkeys);
+	if (ret)
+		return ret;
+	ret = context_prepare(ctx, generation);
+	if (ret) {
+		context_renounce(ctx);
+		return ret;
+	}
+
+	/* One that is about to be switched to may have had no mark yet when it was looked for. */
+	if (atomic_read(&ctx->mm->mm_users) > 1) {
+		on_each_cpu(close_cpu, ctx, true);
+	} else {
+		local_irq_disable();
+		epk_thread_close(ctx);
+		local_irq_enable();
+	}
+	/* Pairs with epk_context_is_ready(). */
+	smp_store_release(&ctx->state, EPK_READY);
+	return 0;
 }

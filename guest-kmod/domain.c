@@ -15,16 +15,13 @@ static_assert(KVM_EPK_MAX_EPTS * (EPK_NR_PKEYS - 1) < INDEX_ROUND_MIN);
 
 /**
  * epk_domains_init() - get a context ready to hold domains
- * @ctx: the context, locked
- * @pkeys: the keys it may use
+ * @ctx: the context, locked, its keys set
  * @generation: behind which those of its IDs begin
  *
  * Return: 0, -ENOMEM.
  */
-int epk_domains_init(struct epk_context *ctx, u32 pkeys, u32 generation)
+int epk_domains_init(struct epk_context *ctx, u32 generation)
 {
-	unsigned int pkey;
-
 	ctx->generation = generation;
 	ctx->revoked = kvcalloc(epk_host.nr_epts, sizeof(*ctx->revoked), GFP_KERNEL_ACCOUNT);
 	if (!ctx->revoked)
@@ -35,17 +32,26 @@ int epk_domains_init(struct epk_context *ctx, u32 pkeys, u32 generation)
 		return -ENOMEM;
 	}
 
-	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++) {
-		if (pkeys & BIT(pkey))
-			ctx->pkru_deny |= epk_pkru_deny(pkey);
-	}
-	ctx->nr_pkeys = hweight32(pkeys);
+	ctx->nr_pkeys = hweight32(ctx->pkeys);
 	__set_bit(0, ctx->indices);
 	ctx->next_index = 1;
 	epk_place_init(ctx);
-	/* Pairs with the acquire in epk_table_mmap(), which has no use for the lock. */
-	smp_store_release(&ctx->pkeys, pkeys);
 	return 0;
+}
+
+/**
+ * epk_domains_cancel() - undo epk_domains_init() before there was a domain
+ * @ctx: the context
+ */
+void epk_domains_cancel(struct epk_context *ctx)
+{
+	mutex_lock(&ctx->lock);
+	epk_table_exit(ctx);
+	kvfree(ctx->revoked);
+	ctx->revoked = NULL;
+	bitmap_zero(ctx->indices, EPK_TABLE_ENTRIES);
+	epk_place_exit(ctx);
+	mutex_unlock(&ctx->lock);
 }
 
 /**
@@ -220,8 +226,6 @@ static int domains_create(struct epk_context *ctx, unsigned int num, u32 flags, 
 
 static int alloc_check(struct epk_context *ctx, unsigned int num, u32 flags)
 {
-	if (!ctx->pkeys)
-		return -ENXIO;
 	/* Entry 0 is none, and one more stays free for the search to end. */
 	if (num > EPK_TABLE_ENTRIES - 2 - ctx->nr_domains)
 		return -ENOSPC;
@@ -240,7 +244,7 @@ static int alloc_check(struct epk_context *ctx, unsigned int num, u32 flags)
  *
  * All or none.
  *
- * Return: 0, -EINVAL, -ENXIO before EPK_IOC_INIT, -ENOSPC, -ENOMEM.
+ * Return: 0, -EINVAL, -ENOSPC, -ENOMEM.
  */
 int epk_domains_alloc(struct epk_context *ctx, unsigned int num, u32 flags, int *ids)
 {
@@ -327,7 +331,7 @@ void epk_domains_exit(struct epk_context *ctx)
 {
 	unsigned int index;
 
-	if (ctx->pkeys) {
+	if (ctx->state == EPK_READY) {
 		mutex_lock(&ctx->lock);
 		__clear_bit(0, ctx->indices);
 		for_each_set_bit(index, ctx->indices, EPK_TABLE_ENTRIES) {

@@ -30,6 +30,10 @@
 	!defined(CONFIG_TRACEPOINTS) || !defined(CONFIG_ARCH_HAS_PKEYS)
 #error "EPK needs X86_64, PREEMPT_NOTIFIERS (KVM selects it), TRACEPOINTS and pkeys"
 #endif
+#if !defined(CONFIG_KPROBES) || (!defined(CONFIG_DYNAMIC_FTRACE_WITH_ARGS) &&	\
+	!defined(CONFIG_DYNAMIC_FTRACE_WITH_REGS))
+#error "EPK guards by FUNCTION_TRACER with DYNAMIC_FTRACE, and finds what it guards by KPROBES"
+#endif
 
 /* Entries of a domain table; index 0 stays unused, so that no ID is 0. */
 #define EPK_TABLE_ENTRIES	(1u << EPK_ID_INDEX_BITS)
@@ -114,14 +118,24 @@ struct epk_chunk {
 };
 
 /**
+ * enum epk_state - how far an open of /dev/epk has come
+ * @EPK_NEW: it can do nothing but EPK_IOC_INIT
+ * @EPK_STARTING: that is under way
+ * @EPK_READY: it can have domains
+ */
+enum epk_state { EPK_NEW, EPK_STARTING, EPK_READY };
+
+/**
  * struct epk_context - one open of /dev/epk
+ * @state: how far it has come; READY is read without the lock, and stays
  * @mm: the opener's address space; pinned, but not kept in use
  * @pid: the opener's process, for the statistics
  * @comm: its name then
  * @node: in the hash of initialised contexts
  * @rcu: frees the context after the readers of that hash
  * @lock: protects all that follows, except the atomic counters
- * @pkeys: the keys that EPK_IOC_INIT gave; 0 before
+ * @pkeys: the keys that EPK_IOC_INIT gave; from when it is STARTING, so that they are
+ *	guarded before they are looked at
  * @nr_pkeys: number of these
  * @pkru_deny: the access-disable bits of these
  * @generation: behind which those of its IDs begin
@@ -135,6 +149,8 @@ struct epk_chunk {
  * @revoke_due: a key in @vacated has been given to a domain
  * @epoch: counts revocations; written under @lock
  * @revoked: for each EPT and key, the last epoch in which it was revoked
+ * @prepared: the region of a mmap() that was checked before it replaces something; under
+ *	the mmap lock, held for writing
  * @held: EPTs that this context keeps in existence
  * @nr_domains: live domains
  * @nr_placed: of those, the ones that have a place
@@ -147,6 +163,7 @@ struct epk_chunk {
  * @revocations: keys of threads closed so far
  */
 struct epk_context {
+	enum epk_state state;
 	struct mm_struct *mm;
 	pid_t pid;
 	char comm[TASK_COMM_LEN];
@@ -164,8 +181,9 @@ struct epk_context {
 	u16 vacated[KVM_EPK_MAX_EPTS];
 	DECLARE_BITMAP(by_free[EPK_NR_PKEYS], KVM_EPK_MAX_EPTS);
 	bool revoke_due;
-	u32 epoch;
-	u32 (*revoked)[EPK_NR_PKEYS];
+	u64 epoch;
+	u64 (*revoked)[EPK_NR_PKEYS];
+	struct epk_region *prepared;
 	DECLARE_BITMAP(held, KVM_EPK_MAX_EPTS);
 	unsigned int nr_domains;
 	unsigned int nr_placed;
@@ -183,16 +201,16 @@ struct epk_context {
 
 /**
  * struct epk_interrupted - what a signal interrupted
- * @sp: its stack pointer, by which sigreturn is recognised
+ * @frame: where its handler has its frame, by which the return is recognised
  * @ept: its EPT
  * @pkru: its PKRU
  * @seen: the last epoch that the thread had seen
  */
 struct epk_interrupted {
-	unsigned long sp;
+	unsigned long frame;
 	u32 ept;
 	u32 pkru;
-	u32 seen;
+	u64 seen;
 };
 
 /**
@@ -202,7 +220,8 @@ struct epk_interrupted {
  * @ctx: the file's context
  * @ept: the EPT in which it was switched out; 0 while it runs
  * @seen: the last epoch of @ctx whose revocations it has met
- * @signals: it has EPK_THREAD_SIGNALS
+ * @arrives: @arriving counts: a signal is about to be handled
+ * @arriving: what it interrupts
  * @nr_interrupted: of @interrupted, those in use, the innermost last
  * @interrupted: what the signals interrupted whose handlers have not returned
  */
@@ -211,8 +230,9 @@ struct epk_thread {
 	struct file *file;
 	struct epk_context *ctx;
 	u32 ept;
-	u32 seen;
-	bool signals;
+	u64 seen;
+	bool arrives;
+	struct epk_interrupted arriving;
 	unsigned int nr_interrupted;
 	struct epk_interrupted interrupted[EPK_SIGNALS];
 };
@@ -235,6 +255,7 @@ int epk_ept_alias(unsigned int ept, unsigned long pfn, unsigned long *alias);
 
 /* place.c */
 void epk_place_init(struct epk_context *ctx);
+void epk_place_exit(struct epk_context *ctx);
 int epk_place_pick(struct epk_context *ctx, unsigned int want);
 unsigned int epk_place_free(struct epk_context *ctx, unsigned int ept);
 bool epk_place_is_free(struct epk_context *ctx, unsigned int ept, u8 pkey);
@@ -246,7 +267,7 @@ void epk_place_take_back(struct epk_context *ctx, unsigned int ept, u8 pkey);
 
 /* revoke.c */
 void epk_revoke(struct epk_context *ctx);
-u32 epk_revoked_keys(struct epk_context *ctx, u32 pkru, u32 ept, u32 seen);
+u32 epk_revoked_keys(struct epk_context *ctx, u32 pkru, u32 ept, u64 seen);
 
 /* table.c */
 int epk_table_init(struct epk_context *ctx);
@@ -256,11 +277,13 @@ void epk_table_write(struct epk_context *ctx, const struct epk_domain *domain);
 void epk_table_hide(struct epk_context *ctx, const struct epk_domain *domain);
 void epk_table_clear(struct epk_context *ctx, u32 index);
 void epk_table_count_revocation(struct epk_context *ctx);
-int epk_table_mmap(struct epk_context *ctx, struct vm_area_struct *vma);
-int epk_identity_mmap(struct vm_area_struct *vma);
+void epk_table_mmap(struct vm_area_struct *vma);
+void epk_identity_mmap(struct vm_area_struct *vma);
+bool epk_vma_is_view(const struct vm_area_struct *vma);
 
 /* domain.c */
-int epk_domains_init(struct epk_context *ctx, u32 pkeys, u32 generation);
+int epk_domains_init(struct epk_context *ctx, u32 generation);
+void epk_domains_cancel(struct epk_context *ctx);
 void epk_domains_exit(struct epk_context *ctx);
 int epk_domains_alloc(struct epk_context *ctx, unsigned int num, u32 flags, int *ids);
 int epk_domains_free(struct epk_context *ctx, unsigned int num, const int *ids);
@@ -274,6 +297,9 @@ int epk_domains_move(struct epk_context *ctx, unsigned int num, struct epk_move 
 
 /* memory.c */
 int epk_mmap(struct file *file, struct vm_area_struct *vma);
+int epk_mmap_prepare(struct file *file, unsigned long len, unsigned long flags,
+		     unsigned long pgoff);
+void epk_mmap_unprepare(struct file *file, unsigned long len);
 int epk_populate(struct mm_struct *mm, u64 addr, u64 len);
 int epk_vma_mremap(struct vm_area_struct *vma);
 int epk_vma_insert_pfn(struct vm_area_struct *vma, unsigned long addr, unsigned long pfn);
@@ -290,28 +316,35 @@ extern bool epk_debug_access;
 int epk_file_map(struct file *dev, struct epk_file *req);
 
 /* context.c */
-int epk_contexts_init(void);
-void epk_contexts_exit(void);
+struct epk_context *epk_context_create(void);
+void epk_context_destroy(struct epk_context *ctx);
+int epk_context_start(struct epk_context *ctx, u32 pkeys, u32 generation);
 bool epk_context_exists(const struct mm_struct *mm);
 u32 epk_context_pkru_deny(const struct mm_struct *mm);
 u32 epk_context_pkeys(const struct mm_struct *mm);
 void epk_contexts_show(struct seq_file *m);
 
+/* device.c */
+int epk_device_init(void);
+void epk_device_exit(void);
+bool epk_file_is_device(const struct file *file);
+
 /* thread.c */
 int epk_threads_init(void);
 void epk_threads_exit(void);
-int epk_thread_register(struct file *file, bool signals);
+int epk_thread_register(struct file *file);
 struct epk_thread *epk_thread_find(struct task_struct *task);
 void epk_thread_switch(const struct kvm_epk_identity *identity, bool preempt,
 		       struct task_struct *prev, struct task_struct *next);
 void epk_thread_revoke(struct epk_context *ctx);
+void epk_thread_close(struct epk_context *ctx);
 unsigned long epk_thread_rescues(void);
 bool epk_vmfunc(unsigned int ept);
 
 /* mark.c */
 void epk_mark(struct task_struct *task);
 void epk_unmark(struct task_struct *task);
-void epk_mark_all(struct mm_struct *mm);
+int epk_mark_all(struct mm_struct *mm);
 void epk_marks_exit(void);
 
 /* switch.c */
@@ -320,16 +353,7 @@ void epk_probe_switch(void *identity, bool preempt, struct task_struct *prev,
 
 /* signal.c */
 void epk_signal_deliver(struct epk_thread *thread);
-void epk_signal_return(struct epk_thread *thread);
-int epk_signal_resume(const struct epk_resume *resume);
-
-/* guard.c */
-void epk_guards_init(void);
-void epk_guards_exit(void);
-void epk_guards_get(void);
-void epk_guards_put(void);
-bool epk_guards_signals(void);
-bool epk_guards_walks(void);
+int epk_signal_resume(const struct epk_context *ctx, const struct epk_resume *resume);
 
 /* power.c */
 int epk_power_init(void);
@@ -349,6 +373,12 @@ static inline u32 epk_pkru_deny(unsigned int pkey)
 static inline u32 epk_current_ept(void)
 {
 	return READ_ONCE(epk_host.identity->ept);
+}
+
+/* Pairs with the release in epk_context_start(). */
+static inline bool epk_context_is_ready(const struct epk_context *ctx)
+{
+	return smp_load_acquire(&ctx->state) == EPK_READY;
 }
 
 #endif /* EPK_KMOD_H */

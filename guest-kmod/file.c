@@ -19,6 +19,7 @@
 
 #include "epk.h"
 #include "file.h"
+#include "guard.h"
 
 static void file_region_release(struct kref *ref)
 {
@@ -136,6 +137,9 @@ static int backing_release(struct inode *inode, struct file *file)
 {
 	struct epk_backing *backing = file->private_data;
 
+	/* Whoever ends the file has taken note of the path that it puts. */
+	file->f_path = backing->path;
+	path_put(&backing->path);
 	file->private_data = backing->lower_private;
 	if (backing->lower->f_op->release)
 		backing->lower->f_op->release(inode, file);
@@ -174,7 +178,10 @@ static int lower_check(const struct file *file)
 	}
 }
 
-/* A file of ours on the inode of @lower, with the same rights. */
+/*
+ * A file of ours on the inode of @lower, with the same rights.  By its path it is the device:
+ * who follows that, in /proc/PID/map_files, is not to come to the file.
+ */
 static struct file *backing_open(struct file *dev, struct file *lower, int id)
 {
 	struct epk_backing *backing = kmalloc(sizeof(*backing), GFP_KERNEL_ACCOUNT);
@@ -193,9 +200,26 @@ static struct file *backing_open(struct file *dev, struct file *lower, int id)
 	backing->lower_private = file->private_data;
 	backing->id = id;
 	file->private_data = backing;
+	/* The open itself is counted by the old path, which @lower keeps. */
+	backing->path = file->f_path;
+	path_get(&dev->f_path);
+	file->f_path = dev->f_path;
 	__module_get(THIS_MODULE);
 	replace_fops(file, &backing_fops);
 	return file;
+}
+
+/*
+ * What lies at a fixed address goes before the mapping is made, and whether that will succeed
+ * only making it tells: so it is made elsewhere first.
+ */
+static int file_try(struct file *file, const struct epk_file *req)
+{
+	unsigned long addr = vm_mmap(file, 0, req->len, req->prot, MAP_SHARED, req->offset);
+
+	if (IS_ERR_VALUE(addr))
+		return addr;
+	return epk_unmap(current->mm, addr, PAGE_ALIGN(req->len));
 }
 
 /**
@@ -225,11 +249,16 @@ int epk_file_map(struct file *dev, struct epk_file *req)
 		ret = PTR_ERR(file);
 		goto out;
 	}
+	if (req->flags & MAP_FIXED)
+		ret = file_try(file, req);
+	if (ret)
+		goto put;
 	addr = vm_mmap(file, req->addr, req->len, req->prot, MAP_SHARED | req->flags, req->offset);
 	if (IS_ERR_VALUE(addr))
 		ret = addr;
 	else
 		req->addr = addr;
+put:
 	fput(file);
 out:
 	fput(lower);

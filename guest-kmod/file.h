@@ -15,12 +15,14 @@
  * @dev: the open /dev/epk, which keeps the context
  * @lower: the file that the caller gave
  * @lower_private: what the filesystem had in our file
+ * @path: what our file was opened by
  * @id: the domain
  */
 struct epk_backing {
 	struct file *dev;
 	struct file *lower;
 	void *lower_private;
+	struct path path;
 	int id;
 };
 

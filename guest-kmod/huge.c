@@ -14,7 +14,7 @@
  * nobody makes a page table where another thread sets the PMD.
  *
  * Kernels have ways of their own to tell a PMD without struct page from others, and
- * there are walkers of page tables that know none of them: see epk_guards_walks().
+ * there are walkers of page tables that know none of them: see guard_memory.c.
  */
 #include <linux/mm.h>
 #include <linux/mempolicy.h>
@@ -68,7 +68,7 @@ MODULE_PARM_DESC(transparent_hugepage,
 bool epk_huge_may(struct vm_area_struct *vma)
 {
 	return IS_ALIGNED(vma->vm_start, PMD_SIZE) && vma_pages(vma) >= REGION_BLOCK_PAGES &&
-	       boot_cpu_has(X86_FEATURE_PSE) && epk_guards_walks();
+	       boot_cpu_has(X86_FEATURE_PSE);
 }
 
 /* Is it wanted here?  What mbind() was called on takes its pages one by one. */

@@ -13,6 +13,8 @@
 #include <asm/processor.h>
 
 #include "epk.h"
+#include "guard.h"
+#include "hook.h"
 
 #define CREATE_TRACE_POINTS
 #include "trace.h"
@@ -188,6 +190,13 @@ static int __init host_enable(void)
 	return ret;
 }
 
+/* In the order of how often they are called. */
+static int __init guards_init(void)
+{
+	return epk_guard_memory_init() ?: epk_guard_signal_init() ?: epk_guard_trace_init() ?:
+	       epk_guard_key_init() ?: epk_hooks_arm();
+}
+
 static int __init epk_init(void)
 {
 	int ret;
@@ -213,19 +222,26 @@ static int __init epk_init(void)
 		pr_err("cannot take part in suspend (%d)\n", ret);
 		goto threads;
 	}
-	ret = epk_contexts_init();
+	ret = guards_init();
 	if (ret) {
-		pr_err("cannot make " EPK_DEVICE " (%d)\n", ret);
+		pr_err("nothing can be protected without guards (%d)\n", ret);
 		goto power;
 	}
+	/* Last, so that nobody is there who is not guarded. */
+	ret = epk_device_init();
+	if (ret) {
+		pr_err("cannot make " EPK_DEVICE " (%d)\n", ret);
+		goto guards;
+	}
 
-	epk_guards_init();
 	debugfs_dir = debugfs_create_dir(KBUILD_MODNAME, NULL);
 	debugfs_create_file("stats", 0400, debugfs_dir, NULL, &stats_fops);
 	debugfs_create_file("processes", 0400, debugfs_dir, NULL, &processes_fops);
 	pr_info("%u EPTs, windows of %u GiB\n", epk_host.nr_epts, epk_host.slots);
 	return 0;
 
+guards:
+	epk_hooks_disarm();
 power:
 	epk_power_exit();
 threads:
@@ -241,8 +257,8 @@ unmap:
 static void __exit epk_exit(void)
 {
 	debugfs_remove(debugfs_dir);
-	epk_contexts_exit();
-	epk_guards_exit();
+	epk_device_exit();
+	epk_hooks_disarm();
 	epk_power_exit();
 	epk_threads_exit();
 	epk_epts_exit();

@@ -65,38 +65,56 @@ void epk_unmark(struct task_struct *task)
 	*mark_find(task) = NULL;
 }
 
-/* All other CPUs wait, so no thread runs.  Kernel threads that use @mm hold nothing. */
-static int mark_threads(void *mm)
+/*
+ * Set the mark of a thread that may run on another CPU.  It has no record: that is to come.
+ * What else is in its list cannot be looked at from here.
+ */
+static bool mark_other(struct task_struct *task)
 {
-	struct task_struct *process, *task;
+	struct hlist_node *first = cmpxchg(&task->preempt_notifiers.first, NULL, &mark.link);
 
-	rcu_read_lock();
-	for_each_process_thread(process, task) {
-		if (!mm)
-			epk_unmark(task);
-		else if (task->mm == mm && !(task->flags & PF_KTHREAD))
-			epk_mark(task);
-	}
-	rcu_read_unlock();
-	return 0;
+	return !first || first == &mark.link;
 }
 
 /**
  * epk_mark_all() - mark all threads that an address space has
  * @mm: that of current; new threads of it are marked at birth already
  *
- * Context: process; takes the lock against CPU hotplug.
+ * A thread that is being switched to meanwhile may miss its mark until it leaves the CPU.
+ *
+ * Return: 0, -EBUSY if one of them runs a virtual CPU just now.
  */
-void epk_mark_all(struct mm_struct *mm)
+int epk_mark_all(struct mm_struct *mm)
 {
-	marked = true;
-	if (atomic_read(&mm->mm_users) > 1) {
-		stop_machine(mark_threads, mm, NULL);
-		return;
-	}
+	struct task_struct *process, *task;
+	bool done = true;
+
+	WRITE_ONCE(marked, true);
 	local_irq_disable();
 	epk_mark(current);
 	local_irq_enable();
+	if (atomic_read(&mm->mm_users) == 1)
+		return 0;
+
+	rcu_read_lock();
+	for_each_process_thread(process, task) {
+		if (task != current && READ_ONCE(task->mm) == mm && !(task->flags & PF_KTHREAD))
+			done &= mark_other(task);
+	}
+	rcu_read_unlock();
+	return done ? 0 : -EBUSY;
+}
+
+/* All other CPUs wait, so no thread runs. */
+static int unmark_threads(void *unused)
+{
+	struct task_struct *process, *task;
+
+	rcu_read_lock();
+	for_each_process_thread(process, task)
+		epk_unmark(task);
+	rcu_read_unlock();
+	return 0;
 }
 
 /**
@@ -105,5 +123,5 @@ void epk_mark_all(struct mm_struct *mm)
 void epk_marks_exit(void)
 {
 	if (marked)
-		stop_machine(mark_threads, NULL, NULL);
+		stop_machine(unmark_threads, NULL, NULL);
 }

@@ -312,46 +312,113 @@ const struct vm_operations_struct epk_domain_vm_ops = {
 	.mremap = epk_vma_mremap,
 };
 
-static int domain_mmap(struct epk_context *ctx, struct vm_area_struct *vma)
+/* Where a domain's memory begins; NULL if there is none. */
+static struct epk_domain *domain_of(struct epk_context *ctx, unsigned long pgoff)
 {
-	u32 index = (vma->vm_pgoff >> REGION_PAGE_BITS) & (BIT(EPK_ID_INDEX_BITS) - 1);
-	struct epk_domain *domain;
-	struct epk_region *region;
+	return epk_domain_at(ctx, (pgoff >> REGION_PAGE_BITS) & (BIT(EPK_ID_INDEX_BITS) - 1));
+}
+
+static bool is_domain(unsigned long pgoff)
+{
+	return pgoff >> DOMAIN_TAG_SHIFT == DOMAIN_TAG;
+}
+
+static int domain_check(unsigned long pgoff, unsigned long pages, unsigned long flags)
+{
+	if (pgoff & REGION_PAGE_MASK || pages > REGION_PAGES)
+		return -EINVAL;
+	return flags & VM_EXEC ? -EACCES : 0;
+}
+
+static int view_check(unsigned long pgoff, unsigned long pages, unsigned long flags)
+{
+	unsigned long want;
+
+	if (pgoff == EPK_MMAP_TABLE >> PAGE_SHIFT)
+		want = EPK_CHUNKS;
+	else if (pgoff == EPK_MMAP_IDENTITY >> PAGE_SHIFT)
+		want = 1;
+	else
+		return -EINVAL;
+	if (pages != want)
+		return -EINVAL;
+	return flags & (VM_WRITE | VM_EXEC) ? -EACCES : 0;
+}
+
+/* All that a mmap() can be refused for, but want of memory and a domain that is not there. */
+static int mmap_check(const struct file *file, const struct mm_struct *mm, unsigned long pages,
+		      unsigned long flags, unsigned long pgoff)
+{
+	const struct epk_context *ctx = file->private_data;
+
+	if (mm != ctx->mm)
+		return -EPERM;
+	if (!epk_context_is_ready(ctx))
+		return -ENXIO;
+	if (!(flags & VM_SHARED))
+		return -EINVAL;
+	return is_domain(pgoff) ? domain_check(pgoff, pages, flags) :
+				  view_check(pgoff, pages, flags);
+}
+
+/* A region for so much memory of a domain, accounted. */
+static struct epk_region *region_create(struct epk_context *ctx, unsigned long pages)
+{
+	struct epk_region *region = kzalloc(sizeof(*region), GFP_KERNEL_ACCOUNT);
 	int ret;
 
-	if (vma->vm_pgoff & REGION_PAGE_MASK || vma_pages(vma) > REGION_PAGES)
-		return -EINVAL;
-	if (vma->vm_flags & VM_EXEC)
-		return -EACCES;
-
-	region = kzalloc(sizeof(*region), GFP_KERNEL_ACCOUNT);
 	if (!region)
-		return -ENOMEM;
-	ret = account(ctx, vma_pages(vma));
-	if (ret)
-		goto free;
+		return ERR_PTR(-ENOMEM);
+	ret = account(ctx, pages);
+	if (ret) {
+		kfree(region);
+		return ERR_PTR(ret);
+	}
+	return region;
+}
 
+static void region_discard(struct epk_context *ctx, struct epk_region *region,
+			   unsigned long pages)
+{
+	unaccount(ctx, pages);
+	kfree(region);
+}
+
+static int domain_mmap(struct epk_context *ctx, struct vm_area_struct *vma)
+{
+	struct epk_region *region = ctx->prepared;
+	struct epk_domain *domain;
+
+	ctx->prepared = NULL;
+	if (!region)
+		region = region_create(ctx, vma_pages(vma));
+	if (IS_ERR(region))
+		return PTR_ERR(region);
 	epk_region_init(region, ctx, vma);
 	region->huge = epk_huge_may(vma);
 
 	mutex_lock(&ctx->lock);
-	domain = epk_domain_at(ctx, index);
+	domain = domain_of(ctx, vma->vm_pgoff);
 	if (domain)
 		epk_region_join(region, domain, vma);
 	mutex_unlock(&ctx->lock);
 	if (!domain) {
-		ret = -ENOENT;
-		goto unaccount;
+		region_discard(ctx, region, vma_pages(vma));
+		return -ENOENT;
 	}
 
 	vma->vm_ops = &epk_domain_vm_ops;
 	return 0;
+}
 
-unaccount:
-	unaccount(ctx, vma_pages(vma));
-free:
-	kfree(region);
-	return ret;
+static void view_mmap(struct vm_area_struct *vma)
+{
+	if (vma->vm_pgoff == EPK_MMAP_TABLE >> PAGE_SHIFT)
+		epk_table_mmap(vma);
+	else
+		epk_identity_mmap(vma);
+	epk_vm_flags_set(vma, VM_IO | VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP);
+	epk_vm_flags_clear(vma, VM_MAYWRITE | VM_MAYEXEC);
 }
 
 /**
@@ -362,35 +429,69 @@ free:
  * The context is that of current->mm and cannot change, so the VMA's reference
  * to the file is all that keeps it.
  *
- * Return: 0, -EPERM from another address space, -EINVAL for an unknown offset,
- * a wrong length or a private mapping, -EACCES for a protection that the offset
- * does not take, -ENXIO before EPK_IOC_INIT, -ENOENT if there is no such
+ * Return: 0, -EPERM from another address space, -ENXIO before EPK_IOC_INIT,
+ * -EINVAL for an unknown offset, a wrong length or a private mapping, -EACCES for
+ * a protection that the offset does not take, -ENOENT if there is no such
  * domain, -ENOMEM beyond RLIMIT_MEMLOCK.
  */
 int epk_mmap(struct file *file, struct vm_area_struct *vma)
 {
-	struct epk_context *ctx = file->private_data;
-	int ret;
+	int ret = mmap_check(file, vma->vm_mm, vma_pages(vma), vma->vm_flags, vma->vm_pgoff);
 
-	if (vma->vm_mm != ctx->mm)
-		return -EPERM;
-	if (!(vma->vm_flags & VM_SHARED))
-		return -EINVAL;
-	if (vma->vm_pgoff >> DOMAIN_TAG_SHIFT == DOMAIN_TAG)
-		return domain_mmap(ctx, vma);
-
-	if (vma->vm_pgoff == EPK_MMAP_TABLE >> PAGE_SHIFT)
-		ret = epk_table_mmap(ctx, vma);
-	else if (vma->vm_pgoff == EPK_MMAP_IDENTITY >> PAGE_SHIFT)
-		ret = epk_identity_mmap(vma);
-	else
-		ret = -EINVAL;
-	if (!ret && vma->vm_flags & (VM_WRITE | VM_EXEC))
-		ret = -EACCES;
 	if (ret)
 		return ret;
-
-	epk_vm_flags_set(vma, VM_IO | VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP);
-	epk_vm_flags_clear(vma, VM_MAYWRITE | VM_MAYEXEC);
+	if (is_domain(vma->vm_pgoff))
+		return domain_mmap(file->private_data, vma);
+	view_mmap(vma);
 	return 0;
+}
+
+/**
+ * epk_mmap_prepare() - find out whether epk_mmap() will succeed
+ * @file: an open file of the device
+ * @len: bytes, whole pages
+ * @flags: those that the VMA will have
+ * @pgoff: its page offset
+ *
+ * Before what lies there is unmapped for it.  Nothing can change before epk_mmap(), or
+ * epk_mmap_unprepare() if it does not come to that: the mmap lock is held for writing.
+ *
+ * Return: see epk_mmap().
+ */
+int epk_mmap_prepare(struct file *file, unsigned long len, unsigned long flags,
+		     unsigned long pgoff)
+{
+	struct epk_context *ctx = file->private_data;
+	int ret = mmap_check(file, current->mm, len >> PAGE_SHIFT, flags, pgoff);
+	struct epk_region *region;
+	bool exists;
+
+	if (ret || !is_domain(pgoff))
+		return ret;
+	mutex_lock(&ctx->lock);
+	exists = domain_of(ctx, pgoff);
+	mutex_unlock(&ctx->lock);
+	if (!exists)
+		return -ENOENT;
+	region = region_create(ctx, len >> PAGE_SHIFT);
+	if (IS_ERR(region))
+		return PTR_ERR(region);
+	ctx->prepared = region;
+	return 0;
+}
+
+/**
+ * epk_mmap_unprepare() - forget what epk_mmap_prepare() made, unless epk_mmap() has taken it
+ * @file: an open file of the device
+ * @len: as before
+ */
+void epk_mmap_unprepare(struct file *file, unsigned long len)
+{
+	struct epk_context *ctx = file->private_data;
+
+	/* Only of one's own address space, whose lock is held, is there anything to forget. */
+	if (current->mm != ctx->mm || !ctx->prepared)
+		return;
+	region_discard(ctx, ctx->prepared, len >> PAGE_SHIFT);
+	ctx->prepared = NULL;
 }

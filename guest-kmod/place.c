@@ -25,6 +25,15 @@ void epk_place_init(struct epk_context *ctx)
 }
 
 /**
+ * epk_place_exit() - undo epk_place_init(); no domain has been placed since
+ * @ctx: the context, locked
+ */
+void epk_place_exit(struct epk_context *ctx)
+{
+	bitmap_zero(ctx->by_free[ctx->nr_pkeys], epk_host.nr_epts);
+}
+
+/**
  * epk_place_free() - how many keys are free in an EPT
  * @ctx: the context, locked
  * @ept: index

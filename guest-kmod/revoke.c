@@ -25,14 +25,14 @@
  * Context: the thread does not run in user mode until its PKRU has them.
  * Return: the access-disable bits of those keys.
  */
-u32 epk_revoked_keys(struct epk_context *ctx, u32 pkru, u32 ept, u32 seen)
+u32 epk_revoked_keys(struct epk_context *ctx, u32 pkru, u32 ept, u64 seen)
 {
 	unsigned int pkey;
 	u32 deny = 0;
 
 	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++) {
 		if (!(pkru & epk_pkru_deny(pkey)) &&
-		    (s32)(READ_ONCE(ctx->revoked[ept][pkey]) - seen) > 0)
+		    READ_ONCE(ctx->revoked[ept][pkey]) > seen)
 			deny |= epk_pkru_deny(pkey);
 	}
 	if (deny) {
@@ -56,7 +56,7 @@ static void revoke_cpu(void *ctx)
  */
 void epk_revoke(struct epk_context *ctx)
 {
-	u32 epoch = ctx->epoch + 1;
+	u64 epoch = ctx->epoch + 1;
 	unsigned int ept, pkey;
 
 	lockdep_assert_held(&ctx->lock);

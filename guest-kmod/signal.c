@@ -1,21 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Signals, for threads that ask for it: what a signal interrupts is remembered
- * in the kernel when the signal is delivered, and given back when its handler
- * returns, so that neither the handler nor who writes to its frame can change
- * what the interrupted code holds.
+ * Signals: what one interrupts is remembered in the kernel when its handler gets a
+ * frame, and given back when the handler returns, so that neither the handler nor who
+ * writes to its frame can change what the interrupted code holds.
  *
- * A handler may never return.  What it interrupted is forgotten when a later
- * signal finds the stack above it; until then the entry does no harm, since only
- * a return to that very stack pointer uses it.
+ * A return is recognised by where the frame is, which the code that returns says by
+ * its stack pointer; nothing in the frame has a say.  A handler may never return.  What it
+ * interrupted stays until another frame lies there or room is wanted.  The order of
+ * stacks is not that of time, so nothing else is concluded from it.
  */
+#include <linux/ptrace.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/task_stack.h>
+#include <linux/string.h>
 
 #include <asm/pkru.h>
 
 #include "epk.h"
+#include "guard.h"
+#include "hook.h"
 
 /* Both bits of each of the context's keys. */
 static u32 keys_mask(const struct epk_context *ctx)
@@ -23,78 +27,114 @@ static u32 keys_mask(const struct epk_context *ctx)
 	return ctx->pkru_deny * 3;
 }
 
-/* The frame of the handler that interrupted @sp lay below it, and is gone. */
-static bool is_stale(unsigned long sp, unsigned long now)
+/* Have of the context's keys what was interrupted, in the EPT where current is. */
+static void keys_restore(struct epk_thread *thread, const struct epk_interrupted *from)
 {
-	return sp <= now && on_sig_stack(sp) == on_sig_stack(now);
+	u32 mask = keys_mask(thread->ctx);
+	u32 pkru = (read_pkru() & ~mask) | (from->pkru & mask);
+
+	write_pkru(pkru | epk_revoked_keys(thread->ctx, pkru, epk_current_ept(), from->seen));
+}
+
+static void keys_close(const struct epk_context *ctx)
+{
+	write_pkru(read_pkru() | ctx->pkru_deny);
 }
 
 /**
- * epk_signal_deliver() - a handler of current is about to start
+ * epk_signal_deliver() - a handler of current is about to get its frame
  * @thread: the record of current
- *
- * Linux closes the keys itself when it sets the handler up.
  *
  * Context: preemption disabled.
  */
 void epk_signal_deliver(struct epk_thread *thread)
 {
-	unsigned long sp = task_pt_regs(current)->sp;
-	unsigned int n = thread->nr_interrupted;
-
-	while (n && is_stale(thread->interrupted[n - 1].sp, sp))
-		n--;
-	if (n == EPK_SIGNALS) {
-		memmove(thread->interrupted, thread->interrupted + 1,
-			sizeof(thread->interrupted) - sizeof(*thread->interrupted));
-		n--;
-	}
-	thread->interrupted[n] = (struct epk_interrupted) {
-		.sp = sp, .ept = epk_current_ept(), .pkru = read_pkru(), .seen = thread->seen,
+	thread->arriving = (struct epk_interrupted) {
+		.ept = epk_current_ept(), .pkru = read_pkru(), .seen = thread->seen,
 	};
-	thread->nr_interrupted = n + 1;
+	thread->arrives = true;
+}
+
+/* Make room for one more. */
+static void interrupted_drop(struct epk_thread *thread, unsigned long frame)
+{
+	unsigned int n, gone = 0;
+
+	/* Of handlers that have not returned, those that look as if they never will go first. */
+	for (n = 0; n < EPK_SIGNALS; n++) {
+		if (thread->interrupted[n].frame < frame) {
+			gone = n;
+			break;
+		}
+	}
+	thread->nr_interrupted--;
+	memmove(thread->interrupted + gone, thread->interrupted + gone + 1,
+		(thread->nr_interrupted - gone) * sizeof(*thread->interrupted));
+}
+
+static void interrupted_push(struct epk_thread *thread, unsigned long frame)
+{
+	unsigned int n, kept = 0;
+
+	for (n = 0; n < thread->nr_interrupted; n++) {
+		if (thread->interrupted[n].frame != frame)
+			thread->interrupted[kept++] = thread->interrupted[n];
+	}
+	thread->nr_interrupted = kept;
+	if (kept == EPK_SIGNALS)
+		interrupted_drop(thread, frame);
+	thread->arriving.frame = frame;
+	thread->interrupted[thread->nr_interrupted++] = thread->arriving;
+}
+
+/* The handler has its frame, or could not have it: then nothing has changed. */
+static void signal_start(struct epk_thread *thread, bool failed)
+{
+	if (!thread->arrives)
+		return;
+	thread->arrives = false;
+	if (failed) {
+		keys_restore(thread, &thread->arriving);
+		return;
+	}
+	interrupted_push(thread, task_pt_regs(current)->sp);
+	/* Before the EPT changes, and whatever the kernel starts handlers with. */
+	keys_close(thread->ctx);
 	if (epk_current_ept())
 		epk_vmfunc(0);
 }
 
-/**
- * epk_signal_return() - current returns from a handler; its frame is restored
- * @thread: the record of current
- *
- * Context: interrupts off.
- */
-void epk_signal_return(struct epk_thread *thread)
+static void signal_return(struct epk_thread *thread, unsigned long frame)
 {
-	unsigned long sp = task_pt_regs(current)->sp;
-	u32 mask = keys_mask(thread->ctx);
-	const struct epk_interrupted *from;
 	unsigned int n = thread->nr_interrupted;
+	struct epk_interrupted from;
 
-	while (n && thread->interrupted[n - 1].sp != sp)
+	keys_close(thread->ctx);
+	while (n && thread->interrupted[n - 1].frame != frame)
 		n--;
 	if (!n) {
-		write_pkru(read_pkru() | thread->ctx->pkru_deny);
 		if (epk_current_ept())
 			epk_vmfunc(0);
 		return;
 	}
 
-	from = &thread->interrupted[n - 1];
+	/* What is above it was in a handler that this return has left behind. */
+	from = thread->interrupted[n - 1];
 	thread->nr_interrupted = n - 1;
-	write_pkru((read_pkru() & ~mask) | (from->pkru & mask));
-	if (epk_current_ept() != from->ept && !epk_vmfunc(from->ept))
-		write_pkru(read_pkru() | thread->ctx->pkru_deny);
-	write_pkru(read_pkru() |
-		   epk_revoked_keys(thread->ctx, read_pkru(), epk_current_ept(), from->seen));
+	if (epk_current_ept() == from.ept || epk_vmfunc(from.ept))
+		keys_restore(thread, &from);
+	else
+		epk_vmfunc(0);
 }
 
 /**
  * epk_signal_resume() - change what the innermost signal interrupted
+ * @ctx: the context, which has to be that of current's record
  * @resume: what it is to go on with
  *
  * Return: 0, -ENOENT, -EINVAL.
  */
-int epk_signal_resume(const struct epk_resume *resume)
+int epk_signal_resume(const struct epk_context *ctx, const struct epk_resume *resume)
 {
 	struct epk_interrupted *top;
 	struct epk_thread *thread;
@@ -105,7 +145,7 @@ int epk_signal_resume(const struct epk_resume *resume)
 
 	local_irq_disable();
 	thread = epk_thread_find(current);
-	if (thread && thread->nr_interrupted) {
+	if (thread && thread->ctx == ctx && thread->nr_interrupted) {
 		top = &thread->interrupted[thread->nr_interrupted - 1];
 		top->ept = resume->ept;
 		top->pkru = resume->pkru;
@@ -113,5 +153,150 @@ int epk_signal_resume(const struct epk_resume *resume)
 		ret = 0;
 	}
 	local_irq_enable();
+	return ret;
+}
+
+/*
+ * Linux 6.12 opens all keys to write a frame, and leaves them so if it cannot.  Nothing of
+ * a domain is written that the interrupted code could not write itself.
+ */
+static void notrace before_frame(struct epk_hook *hook, struct ftrace_regs *fregs)
+{
+	struct epk_thread *thread;
+	unsigned long flags;
+
+	if (!epk_context_exists(current->mm))
+		return;
+	local_irq_save(flags);
+	thread = epk_thread_find(current);
+	if (!thread)
+		write_pkru(read_pkru() | epk_context_pkru_deny(current->mm));
+	else if (thread->arrives)
+		keys_restore(thread, &thread->arriving);
+	local_irq_restore(flags);
+}
+
+/* signal_setup_done(failed, ...): user mode is next. */
+static void notrace before_handler(struct epk_hook *hook, struct ftrace_regs *fregs)
+{
+	struct epk_thread *thread;
+	unsigned long flags;
+
+	if (!epk_context_exists(current->mm))
+		return;
+	local_irq_save(flags);
+	thread = epk_thread_find(current);
+	if (!thread)
+		write_pkru(read_pkru() | epk_context_pkru_deny(current->mm));
+	else
+		signal_start(thread, (int)epk_hook_regs(fregs)->di);
+	local_irq_restore(flags);
+}
+
+/* Where the stack pointer is above a frame whose handler returns, in each ABI. */
+enum sigreturn { RT_64, RT_X32, RT_IA32, OLD_IA32 };
+
+static long rt_64(const struct pt_regs *regs);
+static long rt_x32(const struct pt_regs *regs);
+static long rt_ia32(const struct pt_regs *regs);
+static long old_ia32(const struct pt_regs *regs);
+
+/* Alone and without a context, a thread cannot get one meanwhile. */
+static void notrace divert_sigreturn(struct ftrace_regs *fregs, void *to)
+{
+	if (epk_context_exists(current->mm) || atomic_read(&current->mm->mm_users) > 1)
+		epk_hook_divert(fregs, to);
+}
+
+static void notrace before_rt_64(struct epk_hook *hook, struct ftrace_regs *fregs)
+{
+	divert_sigreturn(fregs, rt_64);
+}
+
+static void __maybe_unused notrace before_rt_x32(struct epk_hook *hook, struct ftrace_regs *fregs)
+{
+	divert_sigreturn(fregs, rt_x32);
+}
+
+static void __maybe_unused notrace before_rt_ia32(struct epk_hook *hook,
+						  struct ftrace_regs *fregs)
+{
+	divert_sigreturn(fregs, rt_ia32);
+}
+
+static void __maybe_unused notrace before_old_ia32(struct epk_hook *hook,
+						   struct ftrace_regs *fregs)
+{
+	divert_sigreturn(fregs, old_ia32);
+}
+
+static struct epk_hook sigreturn_hooks[] = {
+	[RT_64] = { .symbol = "__x64_sys_rt_sigreturn", .before = before_rt_64 },
+#ifdef CONFIG_X86_X32_ABI
+	[RT_X32] = { .symbol = "__x64_compat_sys_x32_rt_sigreturn", .before = before_rt_x32 },
+#endif
+#ifdef CONFIG_IA32_EMULATION
+	[RT_IA32] = { .symbol = "__ia32_compat_sys_rt_sigreturn", .before = before_rt_ia32 },
+	[OLD_IA32] = { .symbol = "__ia32_compat_sys_sigreturn", .before = before_old_ia32 },
+#endif
+};
+
+static struct epk_hook frame_hooks[] = {
+	{ .symbol = "copy_fpstate_to_sigframe", .before = before_frame },
+	{ .symbol = "signal_setup_done", .before = before_handler },
+};
+
+/* The original takes all registers from the frame, PKRU too; user mode is next. */
+static long guarded_sigreturn(enum sigreturn which, const struct pt_regs *regs,
+			      unsigned int above)
+{
+	typedef long (*sigreturn_fn)(const struct pt_regs *regs);
+	unsigned long frame = current_pt_regs()->sp - above;
+	struct epk_thread *thread;
+	long ret;
+
+	epk_hook_enter();
+	ret = epk_hook_original(&sigreturn_hooks[which], sigreturn_fn)(regs);
+	local_irq_disable();
+	thread = epk_thread_find(current);
+	if (thread)
+		signal_return(thread, frame);
+	else
+		write_pkru(read_pkru() | epk_context_pkru_deny(current->mm));
+	local_irq_enable();
+	epk_hook_leave();
+	return ret;
+}
+
+/* The return address has been taken off the stack; the old one's trampoline takes the number. */
+static long rt_64(const struct pt_regs *regs)
+{
+	return guarded_sigreturn(RT_64, regs, 8);
+}
+
+static long __maybe_unused rt_x32(const struct pt_regs *regs)
+{
+	return guarded_sigreturn(RT_X32, regs, 8);
+}
+
+static long __maybe_unused rt_ia32(const struct pt_regs *regs)
+{
+	return guarded_sigreturn(RT_IA32, regs, 4);
+}
+
+static long __maybe_unused old_ia32(const struct pt_regs *regs)
+{
+	return guarded_sigreturn(OLD_IA32, regs, 8);
+}
+
+int __init epk_guard_signal_init(void)
+{
+	unsigned int i;
+	int ret = epk_hooks_add(frame_hooks, ARRAY_SIZE(frame_hooks));
+
+	for (i = 0; !ret && i < ARRAY_SIZE(sigreturn_hooks); i++) {
+		if (sigreturn_hooks[i].symbol)
+			ret = epk_hooks_add(&sigreturn_hooks[i], 1);
+	}
 	return ret;
 }

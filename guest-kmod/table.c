@@ -165,20 +165,11 @@ static const struct vm_operations_struct table_vm_ops = {
 
 /**
  * epk_table_mmap() - let a process read its domain table
- * @ctx: its context
  * @vma: the new VMA; epk_mmap() does the rest
- *
- * Return: 0, -EINVAL for a wrong length, -ENXIO before EPK_IOC_INIT.
  */
-int epk_table_mmap(struct epk_context *ctx, struct vm_area_struct *vma)
+void epk_table_mmap(struct vm_area_struct *vma)
 {
-	if (vma_pages(vma) != EPK_CHUNKS)
-		return -EINVAL;
-	/* Pairs with the release in epk_domains_init(). */
-	if (!smp_load_acquire(&ctx->pkeys))
-		return -ENXIO;
 	vma->vm_ops = &table_vm_ops;
-	return 0;
 }
 
 static vm_fault_t identity_fault(struct vm_fault *vmf)
@@ -196,14 +187,18 @@ static const struct vm_operations_struct identity_vm_ops = {
 /**
  * epk_identity_mmap() - let a process see in which EPT it is
  * @vma: the new VMA; epk_mmap() does the rest
- *
- * Return: 0, -EINVAL for a wrong length.
  */
-int epk_identity_mmap(struct vm_area_struct *vma)
+void epk_identity_mmap(struct vm_area_struct *vma)
 {
-	if (vma_pages(vma) != 1)
-		return -EINVAL;
 	epk_vm_flags_set(vma, VM_PFNMAP);
 	vma->vm_ops = &identity_vm_ops;
-	return 0;
+}
+
+/**
+ * epk_vma_is_view() - does it show the table or the identity page
+ * @vma: any VMA
+ */
+bool epk_vma_is_view(const struct vm_area_struct *vma)
+{
+	return vma->vm_ops == &table_vm_ops || vma->vm_ops == &identity_vm_ops;
 }

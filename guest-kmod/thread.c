@@ -84,7 +84,8 @@ struct epk_thread *epk_thread_find(struct task_struct *task)
 static u32 thread_meet_revocations(struct epk_thread *thread, u32 pkru, u32 ept)
 {
 	/* Pairs with the release in epk_revoke(). */
-	u32 epoch = smp_load_acquire(&thread->ctx->epoch), deny;
+	u64 epoch = smp_load_acquire(&thread->ctx->epoch);
+	u32 deny;
 
 	if (likely(thread->seen == epoch))
 		return 0;
@@ -118,6 +119,20 @@ void epk_thread_revoke(struct epk_context *ctx)
 }
 
 /**
+ * epk_thread_close() - close all keys of a context in current
+ * @ctx: a context that is about to begin
+ *
+ * Context: interrupts off.
+ */
+void epk_thread_close(struct epk_context *ctx)
+{
+	lockdep_assert_irqs_disabled();
+
+	if (current->mm == ctx->mm)
+		write_pkru(read_pkru() | ctx->pkru_deny);
+}
+
+/**
  * epk_thread_switch() - a context switch from or to an EPT
  * @identity: the identity page
  * @preempt: unused, as are more arguments: they are those of the probe
@@ -148,9 +163,11 @@ void epk_thread_switch(const struct kvm_epk_identity *identity, bool preempt,
 		/* See mark.c. */
 		next->thread.pkru |= epk_context_pkru_deny(next->mm);
 	}
-	/* If its EPT was destroyed meanwhile, it goes on in EPT 0. */
-	if (target != ept && !epk_vmfunc(target))
+	/* If its EPT was destroyed meanwhile, it goes on in EPT 0, where its keys mean others. */
+	if (target != ept && !epk_vmfunc(target)) {
+		next->thread.pkru |= epk_context_pkru_deny(next->mm);
 		epk_vmfunc(0);
+	}
 }
 
 /* Current is about to be no thread of its context any more. */
@@ -206,7 +223,7 @@ static void probe_signal(void *data, int sig, struct kernel_siginfo *info, struc
 	if (ka->sa.sa_handler == SIG_DFL || ka->sa.sa_handler == SIG_IGN)
 		return;
 	thread = epk_thread_find(current);
-	if (thread && thread->signals)
+	if (thread)
 		epk_signal_deliver(thread);
 }
 
@@ -235,18 +252,15 @@ static void probe_find(struct tracepoint *tp, void *data)
 /**
  * epk_thread_register() - let the EPT of current survive context switches
  * @file: an open /dev/epk of current's address space
- * @signals: see EPK_THREAD_SIGNALS
  *
  * Registering twice is fine.
  *
- * Return: 0, -EOPNOTSUPP, -ENOMEM.
+ * Return: 0, -ENOMEM.
  */
-int epk_thread_register(struct file *file, bool signals)
+int epk_thread_register(struct file *file)
 {
 	struct epk_thread *thread, *old;
 
-	if (signals && !epk_guards_signals())
-		return -EOPNOTSUPP;
 	thread = kzalloc(sizeof(*thread), GFP_KERNEL_ACCOUNT);
 	if (!thread)
 		return -ENOMEM;
@@ -257,13 +271,10 @@ int epk_thread_register(struct file *file, bool signals)
 	local_irq_disable();
 	old = epk_thread_find(current);
 	if (!old) {
-		thread->signals = signals;
 		thread->file = get_file(file);
 		thread->ctx = file->private_data;
 		thread->seen = READ_ONCE(thread->ctx->epoch);
 		hlist_add_head(&thread->notifier.link, &current->preempt_notifiers);
-	} else if (signals) {
-		old->signals = true;
 	}
 	local_irq_enable();
 	preempt_enable();

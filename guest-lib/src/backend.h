@@ -73,6 +73,7 @@ void epk_module_close(struct epk_state *state, uint32_t pkeys);
 int epk_module_alloc(int num, int *ids, uint32_t flags);
 int epk_module_free(int num, const int *ids);
 int epk_module_mmap(struct epk_mapping *map, void *addr, int flags);
+int epk_module_munmap(void *addr, size_t len);
 int epk_module_enrol(struct epk_thread *t);
 int epk_module_counts(struct epk_counts *counts);
 

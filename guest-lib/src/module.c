@@ -75,6 +75,12 @@ close_fd:
 /* The module keeps the keys as long as anything of the context is open or mapped. */
 void epk_module_close(struct epk_state *state, uint32_t pkeys)
 {
+	struct epk_domains vault = { .num = 1, .ids = (uintptr_t)&state->vault_id };
+
+	/* While there is a domain the table stays. */
+	if (state->vault_id)
+		ioctl(state->fd, EPK_IOC_FREE, &vault);
+	state->vault_id = 0;
 	epk_region_clear(state->table);
 	close(state->fd);
 	state->fd = -1;
@@ -135,12 +141,18 @@ int epk_module_mmap(struct epk_mapping *map, void *addr, int flags)
 	return 0;
 }
 
-/* Has the calling thread's EPT survive context switches, and signals where it can. */
+/* munmap() is for who does not own it, and refused. */
+int epk_module_munmap(void *addr, size_t len)
+{
+	struct epk_range range = { .addr = (uintptr_t)addr, .len = len };
+
+	return ioctl(epk_now.fd, EPK_IOC_UNMAP, &range) ? -errno : 0;
+}
+
+/* Has the calling thread's EPT survive context switches and signals. */
 int epk_module_enrol(struct epk_thread *t)
 {
-	t->kernel_resumes = !ioctl(epk_now.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS);
-	if (t->kernel_resumes)
-		return 0;
+	t->kernel_resumes = true;
 	return ioctl(epk_now.fd, EPK_IOC_THREAD, 0) ? -errno : 0;
 }
 

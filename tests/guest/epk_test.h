@@ -236,6 +236,23 @@ static inline int epk_device_populate(struct epk_device *dev, const volatile voi
 	return ioctl(dev->fd, EPK_IOC_POPULATE, &range) ? -errno : 0;
 }
 
+/* Unmap domain memory, as who owns it may; -1 and errno if not. */
+static inline int epk_device_unmap(struct epk_device *dev, const volatile void *addr, size_t len)
+{
+	struct epk_range range = { .addr = (uintptr_t)addr, .len = len };
+
+	return ioctl(dev->fd, EPK_IOC_UNMAP, &range);
+}
+
+/* What there is of it between @addr and there, whatever else lies in between. */
+static inline void epk_device_unmap_pages(struct epk_device *dev, char *addr, size_t len)
+{
+	char *page;
+
+	for (page = addr; page < addr + len; page += 4096)
+		epk_device_unmap(dev, page, 4096);
+}
+
 static inline struct epk_entry epk_device_entry(struct epk_device *dev, int id)
 {
 	union {

@@ -143,7 +143,10 @@ static void per_page(int id, long *fault, long *unmap)
 		took = (now() - start) / PAGES;
 		*fault = took < *fault ? took : *fault;
 		start = now();
-		munmap(p, BYTES);
+		if (id)
+			epk_device_unmap(&dev, p, BYTES);
+		else
+			munmap(p, BYTES);
 		took = (now() - start) / PAGES;
 		*unmap = took < *unmap ? took : *unmap;
 	}
@@ -178,7 +181,10 @@ static long per_huge_touch(int id)
 		*at = 1;
 		took = now() - start;
 		least = took < least ? took : least;
-		munmap(p, 2 * HUGE);
+		if (id)
+			epk_device_unmap(&dev, p, 2 * HUGE);
+		else
+			munmap(p, 2 * HUGE);
 	}
 	return least;
 }
@@ -207,7 +213,7 @@ static long per_move(int id)
 	epk_device_enter(&dev, id);
 	CHECK_EQ(p[0] + p[BYTES - 4096], 2);
 	epk_device_enter(&dev, 0);
-	munmap(p, BYTES);
+	epk_device_unmap(&dev, p, BYTES);
 	return least;
 }
 

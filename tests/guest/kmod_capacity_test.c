@@ -86,7 +86,7 @@ static void round_trip(unsigned int step, int first_round)
 	CHECK_EQ(stats.pages, num);
 
 	for (i = 0; i < num; i++)
-		CHECK_EQ(munmap(pages[i], 4096), 0);
+		CHECK_EQ(epk_device_unmap(&dev, pages[i], 4096), 0);
 	for (i = 0; i < num; i += step)
 		CHECK_EQ(epk_device_free(&dev, step, ids + i), 0);
 	stats = epk_device_stats(&dev);

@@ -8,7 +8,9 @@
 
 #include <arpa/inet.h>
 #include <pthread.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "raw/epk_raw.h"
@@ -38,6 +40,14 @@ static void leave(void)
 		epk_device_enter(&dev, 0);
 	else
 		epk_wrpkru(EPK_PKRU_DENY_ALL);
+}
+
+static void target_drop(void)
+{
+	if (id)
+		CHECK_EQ(epk_device_unmap(&dev, target, 4096), 0);
+	else
+		munmap((void *)target, 4096);
 }
 
 static void target_make(void)
@@ -125,21 +135,89 @@ static bool by_dofork(void)
 /* What lies where the secret was. */
 static bool by_unmap(void)
 {
-	CHECK_EQ(munmap((void *)target, 4096), 0);
-	CHECK(mmap((void *)target, 4096, PROT_READ | PROT_WRITE,
-		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == target);
-	return *target != 0;
+	return !munmap((void *)target, 4096) || errno != EPERM;
 }
 
-/* The owner writes the next secret to it. */
-static bool by_fixed(void)
+/* Other memory in its place, to which the owner writes the next secret. */
+static bool shows_next(void *got)
 {
-	CHECK(mmap((void *)target, 4096, PROT_READ | PROT_WRITE,
-		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == target);
+	if (got != target)
+		return content() != SECRET;
 	hold();
 	*target = CHOSEN;
 	leave();
 	return !EPK_TRY(loot = *target) && loot == CHOSEN;
+}
+
+static bool by_fixed(void)
+{
+	return shows_next(mmap((void *)target, 4096, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+}
+
+/* More than the target, from below it to above. */
+static bool by_wide_fixed(void)
+{
+	void *got = mmap((char *)target - 4096, 3 * 4096, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+
+	return shows_next(got == MAP_FAILED ? NULL : (void *)target);
+}
+
+static bool by_remap_onto(void)
+{
+	void *other = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+			   0);
+
+	return shows_next(mremap(other, 4096, 4096, MREMAP_MAYMOVE | MREMAP_FIXED, target));
+}
+
+static bool by_shmat(void)
+{
+	int shm = shmget(IPC_PRIVATE, 4096, 0600);
+	void *got = shmat(shm, (void *)target, SHM_REMAP);
+
+	shmctl(shm, IPC_RMID, NULL);
+	return shows_next(got);
+}
+
+/* It changes which part of a file lies there, and for that maps anew. */
+static bool by_remap_file_pages(void)
+{
+	return !syscall(SYS_remap_file_pages, target, 4096, 0, 0, 0) || content() != SECRET;
+}
+
+static bool by_shrink(void)
+{
+	return mremap((void *)target, 4096, 0, 0) != MAP_FAILED || content() != SECRET;
+}
+
+/* The heap ends below what it has lain on. */
+static bool by_brk(void)
+{
+	char *end = (char *)(((uintptr_t)sbrk(0) + 4095) & -4096ul);
+	volatile uint64_t *there = (void *)end, *was = target;
+	bool got;
+
+	CHECK_EQ(syscall(SYS_brk, end + 2 * 4096), (long)(end + 2 * 4096));
+	if (id) {
+		CHECK(mmap(end, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, dev.fd,
+			   EPK_MMAP_DOMAIN(id)) == there);
+	} else {
+		CHECK_EQ(pkey_mprotect(end, 4096, PROT_READ | PROT_WRITE, pkey), 0);
+	}
+	target = there;
+	hold();
+	*target = SECRET;
+	leave();
+	got = syscall(SYS_brk, end) == (long)end;
+	if (!got) {
+		CHECK_EQ(content(), SECRET);
+		CHECK_EQ(epk_device_unmap(&dev, there, 4096), 0);
+		CHECK_EQ(syscall(SYS_brk, end), (long)end);
+	}
+	target = was;
+	return got;
 }
 
 static void *newborn(void *got)
@@ -220,8 +298,14 @@ static const struct {
 	{ "A4 MADV_DONTNEED", by_dontneed, true, false, false },
 	{ "A4 MADV_FREE", by_free, true, false, false },
 	{ "A4 MADV_DOFORK", by_dofork, true, false, false },
-	{ "A4 munmap", by_unmap, false, false, true },
-	{ "A4 MAP_FIXED", by_fixed, true, true, true },
+	{ "A4 munmap", by_unmap, true, false, false },
+	{ "A4 MAP_FIXED", by_fixed, true, false, false },
+	{ "A4 MAP_FIXED over more than it", by_wide_fixed, true, false, false },
+	{ "A4 mremap onto it", by_remap_onto, true, false, false },
+	{ "A4 mremap to nothing", by_shrink, false, false, false },
+	{ "A4 shmat(SHM_REMAP)", by_shmat, true, false, false },
+	{ "A4 remap_file_pages", by_remap_file_pages, false, false, false },
+	{ "A4 brk", by_brk, true, false, false },
 	{ "A7 a new thread", by_thread, true, false, false },
 	{ "A10 MSG_ZEROCOPY", by_zerocopy, false, false, false },
 };
@@ -240,7 +324,7 @@ static void attack(const char *on)
 		if (!succeeds && !attacks[i].spoils)
 			CHECK_EQ(content(), SECRET);
 		leave();
-		munmap((void *)target, 4096);
+		target_drop();
 	}
 }
 
@@ -261,7 +345,7 @@ static void sending(void)
 	leave();
 	close(fds[0]);
 	close(fds[1]);
-	munmap((void *)target, 4096);
+	target_drop();
 }
 
 /* 0 or an error, @value read or written. */
@@ -307,7 +391,7 @@ static void kernel_work(void)
 		leave();
 	}
 	CHECK_EQ(content(), SECRET);
-	munmap((void *)target, 4096);
+	target_drop();
 }
 
 int main(void)

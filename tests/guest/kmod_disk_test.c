@@ -85,7 +85,7 @@ static void reaching(void)
 	epk_device_enter(&dev, id);
 	strcpy(p + 4096, "eight");
 	epk_device_enter(&dev, 0);
-	CHECK_EQ(munmap(p, BYTES), 0);
+	CHECK_EQ(epk_device_unmap(&dev, p, BYTES), 0);
 	CHECK_EQ(fsync(fd), 0);
 	CHECK(disk_has(fd, 1, "eight"));
 	close(fd);
@@ -121,7 +121,7 @@ static void arriving(void)
 	strcpy(p + 2 * 4096, "still the file's");
 	CHECK(file_has(fd, 2 * 4096, "still the file's"));
 	epk_device_enter(&dev, 0);
-	CHECK_EQ(munmap(p, BYTES), 0);
+	CHECK_EQ(epk_device_unmap(&dev, p, BYTES), 0);
 	close(past);
 	close(fd);
 }
@@ -143,7 +143,7 @@ static void mounting(void)
 	CHECK(umount(MOUNT) == -1 && errno == EBUSY);
 	strcpy(p + 5 * 4096, "without a descriptor");
 	epk_device_enter(&dev, 0);
-	CHECK_EQ(munmap(p, BYTES), 0);
+	CHECK_EQ(epk_device_unmap(&dev, p, BYTES), 0);
 	CHECK_EQ(umount(MOUNT), 0);
 	CHECK_EQ(mount(DISK, MOUNT, "ext4", 0, ""), 0);
 	fd = open(NAME, O_RDWR);
@@ -169,7 +169,7 @@ static void full(void)
 	CHECK_EQ(msync(p, BYTES, MS_SYNC), 0);
 	CHECK(disk_has(fd, 1, "room"));
 	epk_device_enter(&dev, 0);
-	CHECK_EQ(munmap(p, BYTES), 0);
+	CHECK_EQ(epk_device_unmap(&dev, p, BYTES), 0);
 	close(other);
 	close(fd);
 	unlink(MOUNT "/filler");
@@ -206,7 +206,7 @@ static void reclaim(void)
 		wrong += word != page + 3;
 	}
 	CHECK_EQ(wrong, 0);
-	CHECK_EQ(munmap(p, bytes), 0);
+	CHECK_EQ(epk_device_unmap(&dev, p, bytes), 0);
 	close(fd);
 	REQUIRE(put(CGROUP "/cgroup.procs", "0"));
 	CHECK_EQ(rmdir(CGROUP "/file"), 0);
@@ -261,13 +261,16 @@ static void arguments(void)
 
 	/* Where. */
 	REFUSED(EEXIST, file_map_at(&dev, id, p, 4096, rw, MAP_FIXED_NOREPLACE, fd, 0));
+	REFUSED(EPERM, file_map_at(&dev, id, p, 4096, rw, MAP_FIXED, fd, 4096));
+	CHECK_EQ(epk_device_unmap(&dev, p, 4096), 0);
+	REQUIRE(mmap(p, 4096, rw, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == p);
 	q = file_map_at(&dev, id, p, 4096, rw, MAP_FIXED, fd, 4096);
 	CHECK(q == p);
 	epk_device_enter(&dev, id);
 	strcpy(q, "in its place");
 	epk_device_enter(&dev, 0);
 	CHECK(file_has(fd, 4096, "in its place"));
-	CHECK_EQ(munmap(q, 4096), 0);
+	CHECK_EQ(epk_device_unmap(&dev, q, 4096), 0);
 	close(pipes[0]);
 	close(pipes[1]);
 	close(fd);
@@ -289,7 +292,7 @@ static void seals(void)
 	strcpy(p, "sealed");
 	epk_device_enter(&dev, 0);
 	CHECK(file_has(fd, 0, "sealed") && pwrite(fd, "x", 1, 0) == -1);
-	CHECK_EQ(munmap(p, 4096), 0);
+	CHECK_EQ(epk_device_unmap(&dev, p, 4096), 0);
 	CHECK_EQ(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), 0);
 	REFUSED(EPERM, file_map_at(&dev, id, NULL, 4096, rw, 0, fd, 0));
 	close(fd);
@@ -305,7 +308,7 @@ static void locks(void)
 
 	CHECK_EQ(fcntl(fd, F_SETLK, &lock), 0);
 	p = file_map(&dev, id, BYTES, fd, 0);
-	CHECK_EQ(munmap(p, BYTES), 0);
+	CHECK_EQ(epk_device_unmap(&dev, p, BYTES), 0);
 	pid = fork();
 	if (!pid) {
 		lock.l_type = F_WRLCK;

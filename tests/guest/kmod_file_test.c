@@ -74,8 +74,8 @@ static void content(void)
 	epk_device_enter(&dev, 0);
 	CHECK(pread(fd, p, 4096, 0) == -1 && errno == EFAULT);
 
-	CHECK_EQ(munmap(p, BYTES), 0);
-	CHECK_EQ(munmap(q, 4096), 0);
+	CHECK_EQ(epk_device_unmap(&dev, p, BYTES), 0);
+	CHECK_EQ(epk_device_unmap(&dev, q, 4096), 0);
 	CHECK_EQ(munmap(plain, BYTES), 0);
 	CHECK_EQ(epk_device_stats(&dev).pages, 0);
 	CHECK(file_has(fd, 4096, "sixth"));
@@ -106,7 +106,7 @@ static void truncation(void)
 	CHECK_FAULT(TOUCH(p), SIGBUS, BUS_ADRERR);
 	CHECK(write(fd, p, 1) == -1 && errno == EFAULT);
 	epk_device_enter(&dev, 0);
-	CHECK_EQ(munmap(p, BYTES), 0);
+	CHECK_EQ(epk_device_unmap(&dev, p, BYTES), 0);
 	close(fd);
 }
 
@@ -127,8 +127,8 @@ static void hole(void)
 	epk_device_enter(&dev, other_id);
 	CHECK(!strcmp(q + 4096, "filled") && q[2 * 4096] == 0);
 	epk_device_enter(&dev, 0);
-	CHECK_EQ(munmap(p, BYTES), 0);
-	CHECK_EQ(munmap(q, BYTES), 0);
+	CHECK_EQ(epk_device_unmap(&dev, p, BYTES), 0);
+	CHECK_EQ(epk_device_unmap(&dev, q, BYTES), 0);
 	close(fd);
 }
 
@@ -161,8 +161,9 @@ static void places(void)
 	CHECK(mprotect(p, 4096, PROT_READ | PROT_EXEC) == -1 && errno == EACCES);
 	CHECK(pkey_mprotect(p, 4096, PROT_READ, 0) == -1 && errno == EACCES);
 	CHECK(mremap(p, BYTES, 2 * BYTES, MREMAP_MAYMOVE) == MAP_FAILED && p[5 * 4096] == 'x');
-	CHECK_EQ(munmap(p + 4096, 4096), 0);
+	CHECK_EQ(epk_device_unmap(&dev, p + 4096, 4096), 0);
 	CHECK_FAULT(TOUCH(p + 4096), SIGSEGV, SEGV_MAPERR);
+	CHECK_EQ(epk_device_unmap(&dev, p + 2 * 4096, 4096), 0);
 	CHECK(mmap(p + 2 * 4096, 4096, PROT_READ | PROT_WRITE,
 		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == p + 2 * 4096);
 	p[2 * 4096] = 'z';
@@ -176,6 +177,7 @@ static void places(void)
 	CHECK_EQ(epk_device_stats(&dev).pages, 0);
 	epk_device_enter(&dev, 0);
 	REQUIRE(epk_device_alloc(&dev, 1, &id) == 0);
+	/* With the domain its memory is nobody's, and no guard's. */
 	CHECK_EQ(munmap(p, BYTES), 0);
 	close(fd);
 }
@@ -221,7 +223,7 @@ static void processes(void)
 	CHECK_EQ(msync(p, BYTES, MS_SYNC), 0);
 	CHECK_EQ(msync(p, BYTES, MS_ASYNC), 0);
 	epk_device_enter(&dev, 0);
-	CHECK_EQ(munmap(p, BYTES), 0);
+	CHECK_EQ(epk_device_unmap(&dev, p, BYTES), 0);
 	CHECK_EQ(epk_device_stats(&dev).pages, 0);
 }
 
@@ -249,7 +251,7 @@ static void refused(void)
 	CHECK(!strcmp(p, "first"));
 	epk_device_enter(&dev, 0);
 	REQUIRE(put(debug, "0"));
-	CHECK_EQ(munmap(p, BYTES), 0);
+	CHECK_EQ(epk_device_unmap(&dev, p, BYTES), 0);
 	CHECK_EQ(munmap(plain, BYTES), 0);
 	close(pipes[0]);
 	close(pipes[1]);
@@ -290,7 +292,7 @@ static void advice(void)
 	CHECK_EQ(epk_device_stats(&dev).pages, PAGES);
 	epk_device_enter(&dev, 0);
 	CHECK_FAULT(TOUCH(p), SIGSEGV, SEGV_PKUERR);
-	CHECK_EQ(munmap(p, BYTES), 0);
+	CHECK_EQ(epk_device_unmap(&dev, p, BYTES), 0);
 	close(fd);
 }
 
@@ -346,7 +348,7 @@ static void race(void)
 	epk_device_enter(&dev, 0);
 	pthread_join(thread, NULL);
 	CHECK_EQ(stale, 0);
-	CHECK_EQ(munmap(p, BYTES), 0);
+	CHECK_EQ(epk_device_unmap(&dev, p, BYTES), 0);
 	close(fd);
 }
 

@@ -147,7 +147,7 @@ static int op_file(struct thread *t)
 		fail("no word of the file", words[0], area);
 	leave(t);
 	if (one_in(&t->dice, 4))
-		munmap(area, below(&t->dice, AREA_PAGES + 1) * PAGE);
+		epk_device_unmap(&p->dev, area, below(&t->dice, AREA_PAGES + 1) * PAGE);
 	return ret;
 }
 
@@ -171,6 +171,9 @@ static int op_map(struct thread *t)
 		flags |= MAP_POPULATE;
 	if (one_in(&t->dice, 40))
 		offset = odd(&t->dice) & -PAGE;
+	/* Over other domain memory it is refused. */
+	if (!one_in(&t->dice, 8))
+		epk_device_unmap_pages(&t->process->dev, addr, length * PAGE);
 	if (mmap(addr, length * PAGE, prot, flags, t->process->dev.fd, offset) == MAP_FAILED)
 		return 1;
 	for (page = addr; page < addr + length * PAGE; page += page < BIG ? PAGE : BIG_BYTES)
@@ -200,7 +203,11 @@ static int op_unmap(struct thread *t)
 {
 	struct epk_range range = some_range(t);
 
-	return is_ours(&range) ? munmap((void *)range.addr, range.len) : 1;
+	if (!is_ours(&range))
+		return 1;
+	if (one_in(&t->dice, 2))
+		return call(t, EPK_IOC_UNMAP, &range);
+	return munmap((void *)range.addr, range.len);
 }
 
 static int op_protect(struct thread *t)

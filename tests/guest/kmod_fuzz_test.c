@@ -110,11 +110,6 @@ static void finish(struct process *p)
 	struct epk_stats stats;
 	unsigned int i;
 
-	CHECK_EQ(munmap(AREAS, NR_AREAS * AREA_BYTES), 0);
-	CHECK_EQ(munmap(BIG, NR_BIG * BIG_BYTES), 0);
-	CHECK_EQ(munmap(FILE_AREAS, 4 * AREA_BYTES), 0);
-	CHECK_EQ(munmap(ELSEWHERE, 512 * PAGE), 0);
-	CHECK_EQ(epk_device_stats(&p->dev).pages, 0);
 	/* Some of these are gone, and some do not stand in the table. */
 	for (i = 0; i < NR_IDS; i++)
 		epk_device_free(&p->dev, 1, &p->ids[i]);
@@ -127,6 +122,11 @@ static void finish(struct process *p)
 		if (i == 16384)
 			break;
 	}
+	CHECK_EQ(munmap(AREAS, NR_AREAS * AREA_BYTES), 0);
+	CHECK_EQ(munmap(BIG, NR_BIG * BIG_BYTES), 0);
+	CHECK_EQ(munmap(FILE_AREAS, 4 * AREA_BYTES), 0);
+	CHECK_EQ(munmap(ELSEWHERE, 512 * PAGE), 0);
+	CHECK_EQ(epk_device_stats(&p->dev).pages, 0);
 	stats = epk_device_stats(&p->dev);
 	CHECK_EQ(stats.domains + stats.epts + stats.evicted, 0);
 }

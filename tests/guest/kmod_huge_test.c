@@ -36,7 +36,7 @@ static void setup(void)
 static void teardown(void)
 {
 	epk_device_enter(&dev, 0);
-	CHECK_EQ(munmap((void *)p, BYTES), 0);
+	CHECK_EQ(epk_device_unmap(&dev, p, BYTES), 0);
 	CHECK_EQ(epk_device_stats(&dev).pages, 0);
 }
 
@@ -130,7 +130,7 @@ static void cuts(void)
 	setup();
 	fill(1000);
 	before = faults();
-	CHECK_EQ(munmap((void *)&WORD(100), 10 * 4096), 0);
+	CHECK_EQ(epk_device_unmap(&dev, &WORD(100), 10 * 4096), 0);
 	CHECK_EQ(epk_device_stats(&dev).pages, NR - 10);
 	check_holds(0, 99, 1000);
 	check_holds(110, NR - 1, 1000);
@@ -166,7 +166,7 @@ static void cut_not_made(void)
 	CHECK_EQ(epk_device_move(&dev, id, 4), 0);
 	epk_device_enter(&dev, id);
 	check_holds(0, NR - 1, 1500);
-	CHECK_EQ(munmap((void *)p, 4096), 0);
+	CHECK_EQ(epk_device_unmap(&dev, p, 4096), 0);
 	CHECK_EQ(epk_device_stats(&dev).pages, NR - 1);
 	check_holds(1, NR - 1, 1500);
 	teardown();
@@ -293,7 +293,7 @@ static void race(void)
 	racing_done = 1;
 	for (i = 0; i < 2; i++) {
 		pthread_join(threads[i], NULL);
-		CHECK_EQ(munmap((void *)racing[i].p, HUGE), 0);
+		CHECK_EQ(epk_device_unmap(&dev, racing[i].p, HUGE), 0);
 	}
 	for (i = 0; i < 2; i++)
 		CHECK_EQ(epk_device_free(&dev, 1, &racing[i].id), 0);
@@ -534,7 +534,7 @@ static void without_limit(void)
 	before = charged();
 	check_touch(5, NR);
 	CHECK(charged() >= before + (long)HUGE);
-	CHECK_EQ(munmap((void *)&WORD(1), HUGE / 2), 0);
+	CHECK_EQ(epk_device_unmap(&dev, &WORD(1), HUGE / 2), 0);
 	CHECK(charged() < before + (long)HUGE);
 	epk_device_enter(&dev, 0);
 	/* The rest goes with the process. */
@@ -603,12 +603,13 @@ static void odd(void)
 	REQUIRE(p != MAP_FAILED);
 	epk_device_enter(&dev, id);
 	check_touch(3, 1);
-	CHECK_EQ(munmap((void *)p, HUGE), 0);
+	CHECK_EQ(epk_device_unmap(&dev, p, HUGE), 0);
 	p = mmap(at, HUGE + 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, dev.fd,
 		 EPK_MMAP_DOMAIN(id));
 	REQUIRE(p != MAP_FAILED);
 	check_touch(NR, 1);
 	check_touch(3, NR);
+	CHECK_EQ(epk_device_unmap(&dev, at, HUGE + 4096), 0);
 	CHECK_EQ(munmap(room, 4 * HUGE), 0);
 
 	setup();

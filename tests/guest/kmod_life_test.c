@@ -33,7 +33,7 @@ static void setup(void)
 static void teardown(void)
 {
 	epk_device_enter(&dev, 0);
-	CHECK_EQ(munmap((void *)p, PAGES * 4096), 0);
+	CHECK_EQ(epk_device_unmap(&dev, p, PAGES * 4096), 0);
 	CHECK_EQ(epk_device_free(&dev, 1, &id), 0);
 	CHECK_EQ(epk_device_stats(&dev).pages, 0);
 }
@@ -98,6 +98,7 @@ static void locking(void)
 static void fixed(void)
 {
 	setup();
+	REQUIRE(epk_device_unmap(&dev, p + 4096, 4096) == 0);
 	REQUIRE(mmap((void *)(p + 4096), 4096, PROT_READ | PROT_WRITE,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == p + 4096);
 	CHECK_EQ(p[4096], 0);
@@ -119,8 +120,8 @@ static void unmapping(void)
 	struct epk_stats before = epk_device_stats(&dev);
 
 	setup();
-	CHECK_EQ(munmap((void *)p, 4096), 0);
-	CHECK_EQ(munmap((void *)(p + 3 * 4096), 4096), 0);
+	CHECK_EQ(epk_device_unmap(&dev, p, 4096), 0);
+	CHECK_EQ(epk_device_unmap(&dev, (p + 3 * 4096), 4096), 0);
 	CHECK_EQ(epk_device_stats(&dev).pages, 2);
 	CHECK_EQ(p[4096] + p[2 * 4096], 14);
 	CHECK_EQ(EPK_TRY((void)p[0]), SIGSEGV);
@@ -277,20 +278,20 @@ static void populating(void)
 	range = (struct epk_range) { 4096, 4096 };
 	CHECK(ioctl(dev.fd, EPK_IOC_POPULATE, &range) == -1 && errno == ENOMEM);
 	CHECK(ioctl(dev.fd, EPK_IOC_POPULATE, NULL) == -1 && errno == EFAULT);
-	CHECK_EQ(munmap(q, 64 * 4096), 0);
+	CHECK_EQ(epk_device_unmap(&dev, q, 64 * 4096), 0);
 
 	REQUIRE(put("/sys/module/epk/parameters/max_process_pages", "100"));
 	CHECK(epk_device_map(&dev, id, 97 * 4096) == MAP_FAILED && errno == ENOMEM);
 	q = epk_device_map(&dev, id, 96 * 4096);
 	CHECK(q != MAP_FAILED);
-	CHECK_EQ(munmap(q, 96 * 4096), 0);
+	CHECK_EQ(epk_device_unmap(&dev, q, 96 * 4096), 0);
 	REQUIRE(put("/sys/module/epk/parameters/max_process_pages", "0"));
 	REQUIRE(put("/sys/module/epk/parameters/max_pages", "50"));
 	CHECK(epk_device_map(&dev, id, 47 * 4096) == MAP_FAILED && errno == ENOMEM);
 	REQUIRE(put("/sys/module/epk/parameters/max_pages", "0"));
 	q = epk_device_map(&dev, id, 200 * 4096);
 	CHECK(q != MAP_FAILED);
-	CHECK_EQ(munmap(q, 200 * 4096), 0);
+	CHECK_EQ(epk_device_unmap(&dev, q, 200 * 4096), 0);
 	teardown();
 }
 
@@ -350,7 +351,7 @@ static void end_charged(void)
 	memset(q, 1, 4 << 20);
 	after = cgroup_number(CGROUP "/test/memory.current");
 	CHECK(after - before > 3 << 20);
-	CHECK_EQ(munmap(q, 4 << 20), 0);
+	CHECK_EQ(epk_device_unmap(&dev, q, 4 << 20), 0);
 	after = cgroup_number(CGROUP "/test/memory.current");
 	CHECK(after - before < 1 << 20);
 	_exit(epk_failures != 0);

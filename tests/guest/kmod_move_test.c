@@ -29,7 +29,7 @@ static volatile uint32_t *make(int *id, uint32_t value)
 
 static void unmake(int id, volatile uint32_t *p)
 {
-	CHECK_EQ(munmap((void *)p, PAGES * 4096), 0);
+	CHECK_EQ(epk_device_unmap(&dev, p, PAGES * 4096), 0);
 	CHECK_EQ(epk_device_free(&dev, 1, &id), 0);
 }
 
@@ -93,7 +93,7 @@ static void evict(void)
 	int id;
 
 	p = make(&id, 200);
-	CHECK_EQ(munmap((void *)(p + 2 * 1024), 4096), 0);
+	CHECK_EQ(epk_device_unmap(&dev, (p + 2 * 1024), 4096), 0);
 	CHECK_EQ(mprotect((void *)(p + 4 * 1024), 4096, PROT_READ), 0);
 	epk_device_enter(&dev, id);
 	CHECK_EQ(epk_device_move(&dev, id, EPK_EPT_NONE), 0);
@@ -130,7 +130,7 @@ static void evict(void)
 
 	/* Freed without a place. */
 	CHECK_EQ(epk_device_move(&dev, id, EPK_EPT_NONE), 0);
-	CHECK_EQ(munmap((void *)q, 2 * 4096), 0);
+	CHECK_EQ(epk_device_unmap(&dev, q, 2 * 4096), 0);
 	unmake(id, p);
 	now = epk_device_stats(&dev);
 	CHECK_EQ(now.evicted, before.evicted);
@@ -282,7 +282,7 @@ static void revoked(bool spin, bool move, unsigned int ept)
 	CHECK_EQ(h.got, 0);
 	CHECK_EQ(h.pkru & 1u << 2 * was.pkey, 1u << 2 * was.pkey);
 	check_holds(other, h.next, 600);
-	CHECK_EQ(munmap((void *)h.mine, PAGES * 4096), 0);
+	CHECK_EQ(epk_device_unmap(&dev, h.mine, PAGES * 4096), 0);
 	if (move)
 		CHECK_EQ(epk_device_free(&dev, 1, &h.id), 0);
 	unmake(other, h.next);

@@ -150,13 +150,13 @@ static int do_map(void)
 static void undo_map(void)
 {
 	epk_device_enter(&dev, 0);
-	CHECK_EQ(munmap((void *)p, PAGES * 4096), 0);
+	CHECK_EQ(epk_device_unmap(&dev, p, PAGES * 4096), 0);
 }
 
 static void undo_map_huge(void)
 {
 	epk_device_enter(&dev, 0);
-	CHECK_EQ(munmap((void *)p, HUGE), 0);
+	CHECK_EQ(epk_device_unmap(&dev, p, HUGE), 0);
 }
 
 static int do_touch(void)
@@ -211,7 +211,7 @@ static void readmit(void)
 /* Cut in the middle, which needs new VMAs. */
 static int do_unmap(void)
 {
-	return error_of(munmap((void *)(p + 4096), 4096));
+	return error_of(epk_device_unmap(&dev, (p + 4096), 4096));
 }
 
 static int do_protect(void)

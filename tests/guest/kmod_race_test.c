@@ -48,11 +48,13 @@ static void step(uint64_t *state)
 	case 2:
 	case 3:
 		area_ids[where] = ids[slot];
+		epk_device_unmap_pages(&dev, area, AREA_PAGES * 4096);
 		mmap(area, AREA_PAGES * 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
 		     dev.fd, EPK_MMAP_DOMAIN(ids[slot]));
 		break;
 	case 4:
-		/* PROT_NONE memory instead, so that nobody else maps there. */
+		/* Other memory instead. */
+		epk_device_unmap(&dev, page, 4096);
 		mmap(page, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 		break;
 	case 5:
@@ -137,6 +139,7 @@ int main(int argc, char *argv[])
 	for (i = 0; i < NR_THREADS; i++)
 		pthread_join(threads[i], NULL);
 
+	epk_device_unmap_pages(&dev, areas, NR_AREAS * AREA_PAGES * 4096);
 	CHECK_EQ(munmap(areas, NR_AREAS * AREA_PAGES * 4096), 0);
 	stats = epk_device_stats(&dev);
 	CHECK_EQ(stats.pages, 0);

@@ -242,7 +242,7 @@ static void opener_run(struct opener *o)
 	CHECK_EQ(o->sig, SIGSEGV);
 	CHECK_EQ(o->got, 0);
 	CHECK_EQ(o->pkru & EPK_PKRU_DENY_ALL, EPK_PKRU_DENY_ALL);
-	CHECK_EQ(munmap((void *)p, 4096), 0);
+	CHECK_EQ(epk_device_unmap(&dev, p, 4096), 0);
 	CHECK_EQ(epk_device_free(&dev, 2, ids), 0);
 }
 

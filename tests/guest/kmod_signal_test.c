@@ -87,25 +87,24 @@ static void other_domain(ucontext_t *uc)
 	*inner = 1;
 }
 
-static void forge(ucontext_t *uc)
+static void forge_all(ucontext_t *uc)
 {
-	CHECK_EQ(*frame_pkru(uc), held);
 	*frame_pkru(uc) = 0;
 }
 
-/* What every thread has: the handler starts with nothing, PKRU comes from the frame. */
-static void plain(void)
+static void forge(ucontext_t *uc)
+{
+	CHECK_EQ(*frame_pkru(uc), held);
+	forge_all(uc);
+}
+
+/* A thread that is not registered holds nothing, and a frame gives it nothing. */
+static void unregistered(void)
 {
 	interrupt(NULL);
-	CHECK_EQ(handler_ept, 1);
-	still_held(__LINE__);
-	interrupt(other_domain);
-	CHECK_EQ(dev.identity->ept, 2);
-	CHECK_EQ(epk_rdpkru(), held);
-	epk_device_enter(&dev, 0);
-	/* The contrast to forged() below: a forged frame gains every key. */
-	interrupt(forge);
-	CHECK_EQ(epk_rdpkru(), 0);
+	CHECK_EQ(epk_rdpkru() & EPK_PKRU_DENY_ALL, EPK_PKRU_DENY_ALL);
+	interrupt(forge_all);
+	CHECK_EQ(epk_rdpkru() & EPK_PKRU_DENY_ALL, EPK_PKRU_DENY_ALL);
 	epk_device_enter(&dev, 0);
 }
 
@@ -229,18 +228,14 @@ static void forged_return(ucontext_t *uc)
 	__builtin_unreachable();
 }
 
-static void forged(bool guarded)
+static void forged(void)
 {
 	if (!sigsetjmp(forged_env, 1)) {
 		interrupt(forged_return);
 		CHECK(!"a forged frame returns to where it says");
 	}
-	if (guarded) {
-		CHECK_EQ(dev.identity->ept, 0);
-		CHECK_EQ(epk_rdpkru() & EPK_PKRU_DENY_ALL, EPK_PKRU_DENY_ALL);
-	} else {
-		CHECK_EQ(epk_rdpkru(), 0);
-	}
+	CHECK_EQ(dev.identity->ept, 0);
+	CHECK_EQ(epk_rdpkru() & EPK_PKRU_DENY_ALL, EPK_PKRU_DENY_ALL);
 	epk_device_enter(&dev, 0);
 }
 
@@ -351,7 +346,7 @@ static void *on_low_stack(void *unused)
 	stack.ss_sp = mmap(NULL, ALTSTACK_BYTES, PROT_READ | PROT_WRITE,
 			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	REQUIRE(stack.ss_sp != MAP_FAILED && (char *)stack.ss_sp > (char *)&stack);
-	CHECK_EQ(ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS), 0);
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_THREAD, 0), 0);
 	CHECK_EQ(sigaltstack(&stack, NULL), 0);
 	handle(SIGUSR1, SA_NODEFER | SA_ONSTACK);
 	depth = 3, good = 0;
@@ -435,19 +430,16 @@ int main(void)
 	CHECK_EQ(epk_device_move(&dev, inner_id, 2), 0);
 	secret = epk_device_map(&dev, ids[15], 4096);
 	inner = epk_device_map(&dev, inner_id, 4096);
-	REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
 	held = EPK_PKRU_ALLOW(dev.table[EPK_ID_INDEX(ids[15])].pkey);
 	handle(SIGUSR1, 0);
 
-	plain();
-	forged(false);
-	if (ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS) && errno == EOPNOTSUPP)
-		EPK_SKIP("the kernel has no kprobes");
+	unregistered();
+	REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
 	exact();
 	no_handler();
 	resumed();
 	replaced();
-	forged(true);
+	forged();
 	jumps();
 	jumps_inside();
 	nested();

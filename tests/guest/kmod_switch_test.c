@@ -209,7 +209,7 @@ static void no_old_translation(void)
 	CHECK_EQ(epk_rdpkru(), EPK_PKRU_ALLOW(2));
 	CHECK_EQ(EPK_TRY((void)*p), SIGSEGV);
 	epk_device_enter(&dev, 0);
-	CHECK_EQ(munmap((void *)p, 4096), 0);
+	CHECK_EQ(epk_device_unmap(&dev, p, 4096), 0);
 	CHECK_EQ(epk_device_free(&dev, 1, &id), 0);
 }
 

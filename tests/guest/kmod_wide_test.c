@@ -153,7 +153,7 @@ static void nodes(void)
 		hits_of_all(before);
 		CHECK_EQ(epk_device_populate(&dev, p, PAGES * 4096), 0);
 		check_taken(node, before);
-		munmap((void *)p, PAGES * 4096);
+		epk_device_unmap(&dev, p, PAGES * 4096);
 		REQUIRE(epk_device_free(&dev, 1, &id) == 0);
 	}
 }
@@ -179,7 +179,7 @@ static void file_nodes(void)
 		epk_device_enter(&dev, 0);
 		check_taken(node, before);
 		CHECK(slot_of(p, 20 + node) >= 0);
-		munmap((void *)p, PAGES * 4096);
+		epk_device_unmap(&dev, p, PAGES * 4096);
 		close(fd);
 		REQUIRE(epk_device_free(&dev, 1, &id) == 0);
 	}
@@ -234,7 +234,7 @@ static void thread_nodes(void)
 		epk_device_enter(&dev, 0);
 		CHECK_EQ(entry_of(p).level, 2);
 		CHECK(slot_of(p, 23 + node) >= 0);
-		munmap((void *)p, len);
+		epk_device_unmap(&dev, p, len);
 		REQUIRE(epk_device_free(&dev, 1, &id) == 0);
 	}
 }

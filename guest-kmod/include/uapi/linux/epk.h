@@ -3,7 +3,9 @@
  * Extended Protection Keys: the interface between /dev/epk and a process.
  *
  * Opening /dev/epk gives a context that belongs to the opener's address space.
- * Calls from any other address space (a forked child's, say) fail with EPERM.
+ * Calls from any other address space (a forked child's, say) fail with EPERM, whatever they
+ * are; an unknown call with ENOTTY; all but EPK_IOC_INIT and EPK_IOC_STATS with ENXIO before
+ * EPK_IOC_INIT has succeeded, mmap() too.
  */
 #ifndef _UAPI_LINUX_EPK_H
 #define _UAPI_LINUX_EPK_H
@@ -143,11 +145,11 @@ struct epk_moves {
 #define EPK_MOVES_MAX		1024
 
 /**
- * struct epk_range - argument of EPK_IOC_POPULATE
+ * struct epk_range - argument of EPK_IOC_POPULATE and EPK_IOC_UNMAP
  * @addr: first byte, on a page boundary
  * @len: bytes, whole pages
  *
- * Gives domain memory its pages before they are touched; MAP_POPULATE and
+ * EPK_IOC_POPULATE gives domain memory its pages before they are touched; MAP_POPULATE and
  * MADV_POPULATE_WRITE cannot.  EINVAL: not whole pages, or something else or an
  * evicted domain lies there; ENOMEM: nothing is mapped there, or no memory; EINTR: a
  * fatal signal.  What it has done when it fails stays.
@@ -232,17 +234,15 @@ struct epk_stats {
 };
 
 /*
- * Any thread's signal handler starts with every key but 0 closed, in the EPT
- * that was interrupted; sigreturn restores PKRU from the frame in user memory and
- * stays in the EPT in which the handler ended.
+ * A registered thread's signal handler starts in EPT 0 with all keys of the context closed,
+ * and sigreturn gives back exactly the EPT and the keys of the context that were held, less
+ * those revoked meanwhile, whatever the frame says.  A sigreturn from where no handler has
+ * its frame gives EPT 0 and no key; so does one behind more than 16 nested signals.  A
+ * handler that is left by siglongjmp() leaves the thread in EPT 0 with no key: the program
+ * opens what it wants from there.  A thread that is not registered has no key of
+ * the context in a handler nor after it.
  *
- * With EPK_THREAD_SIGNALS the module remembers what was interrupted.  The handler
- * starts in EPT 0, and sigreturn gives back exactly the EPT and the keys of the
- * context that were held, less those revoked meanwhile, whatever the frame says.
- * A sigreturn to a stack pointer that no signal has interrupted gives EPT 0 and
- * no key; so does one behind more than 16 nested signals.  A handler that is left
- * by siglongjmp() leaves the thread in EPT 0 with no key: the program closes and
- * opens what it wants from there.  EOPNOTSUPP where the kernel has no kprobes.
+ * This flag asked for it once, and is accepted.
  */
 #define EPK_THREAD_SIGNALS	1ul
 
@@ -252,7 +252,7 @@ struct epk_stats {
  * @pkru: of the context's keys, what it has open there
  *
  * Changes what sigreturn gives to the code that the innermost signal
- * interrupted.  ENOENT if the thread has no EPK_THREAD_SIGNALS or is in no
+ * interrupted.  ENOENT if the thread is not registered with this open, or is in no
  * handler; EINVAL for a wrong EPT.
  */
 struct epk_resume {
@@ -266,7 +266,7 @@ struct epk_resume {
 /*
  * Registers the calling thread, so that its EPT and the context's keys that it has
  * open survive a context switch; a thread that is not registered comes back in EPT 0
- * with none.  The argument is 0 or EPK_THREAD_SIGNALS, which a thread can add later.
+ * with none.  The argument is 0.
  */
 #define EPK_IOC_THREAD		_IO('E', 0xe3)
 #define EPK_IOC_STATS		_IOR('E', 0xe4, struct epk_stats)
@@ -274,6 +274,13 @@ struct epk_resume {
 #define EPK_IOC_RESUME		_IOW('E', 0xe6, struct epk_resume)
 #define EPK_IOC_POPULATE	_IOW('E', 0xe7, struct epk_range)
 #define EPK_IOC_FILE		_IOWR('E', 0xe8, struct epk_file)
+/*
+ * Unmaps domain memory, the table or the identity page.  munmap(), mmap() with MAP_FIXED,
+ * mremap(), brk(), shmat() and remap_file_pages() fail with EPERM where the memory of
+ * a live domain lies, and, while there is a domain, the other two.  Errors: EINVAL not whole
+ * pages; EPERM something else lies there; and those of munmap().
+ */
+#define EPK_IOC_UNMAP		_IOW('E', 0xe9, struct epk_range)
 
 /*
  * Offsets for mmap(MAP_SHARED) of the device.  The table and the identity

@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * /dev/epk: which call may come when, and from whom.  Every call must come from the
+ * opener's address space; a forked child, a program that was executed, or who was sent the file
+ * gets -EPERM, and opens its own.
+ *
+ * The device keeps the default mode of 0600; a udev rule may hand it to a
+ * group.
+ */
+#include <linux/fs.h>
+#include <linux/miscdevice.h>
+#include <linux/module.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "epk.h"
+#include "guard.h"
+
+static int epk_open(struct inode *inode, struct file *file)
+{
+	if (!current->mm)
+		return -EINVAL;
+	file->private_data = epk_context_create();
+	if (!file->private_data)
+		return -ENOMEM;
+	return nonseekable_open(inode, file);
+}
+
+static int epk_release(struct inode *inode, struct file *file)
+{
+	epk_context_destroy(file->private_data);
+	return 0;
+}
+
+static long ioc_init(struct file *file, void __user *arg)
+{
+	struct epk_init init;
+
+	if (copy_from_user(&init, arg, sizeof(init)))
+		return -EFAULT;
+	if (init.version != EPK_ABI_VERSION || init.generation > EPK_GENERATION_MAX)
+		return -EINVAL;
+	if (!init.pkeys || init.pkeys & ~EPK_PKEYS)
+		return -EINVAL;
+
+	/* Nothing can fail after the context is ready but this: do it first. */
+	init.max_domains = EPK_TABLE_ENTRIES;
+	init.nr_epts = epk_host.nr_epts;
+	init.table_bytes = EPK_TABLE_BYTES;
+	if (copy_to_user(arg, &init, sizeof(init)))
+		return -EFAULT;
+	return epk_context_start(file->private_data, init.pkeys, init.generation);
+}
+
+static long ioc_thread(struct file *file, void __user *arg)
+{
+	return (unsigned long)arg & ~EPK_THREAD_SIGNALS ? -EINVAL : epk_thread_register(file);
+}
+
+static int domains_get(struct epk_domains *req, void __user *arg)
+{
+	if (copy_from_user(req, arg, sizeof(*req)))
+		return -EFAULT;
+	return req->num ? 0 : -EINVAL;
+}
+
+static long ioc_alloc(struct file *file, void __user *arg)
+{
+	struct epk_context *ctx = file->private_data;
+	struct epk_domains req;
+	int *ids;
+	long ret;
+
+	ret = domains_get(&req, arg);
+	if (ret)
+		return ret;
+	if (req.num >= EPK_TABLE_ENTRIES)
+		return -ENOSPC;
+
+	ids = kvmalloc_array(req.num, sizeof(*ids), GFP_KERNEL_ACCOUNT);
+	if (!ids)
+		return -ENOMEM;
+	ret = epk_domains_alloc(ctx, req.num, req.flags, ids);
+	if (ret)
+		goto out;
+	if (copy_to_user(u64_to_user_ptr(req.ids), ids, req.num * sizeof(*ids))) {
+		/* Another thread may have guessed and freed one: then none but it. */
+		epk_domains_free(ctx, req.num, ids);
+		ret = -EFAULT;
+	}
+out:
+	kvfree(ids);
+	return ret;
+}
+
+static long ioc_free(struct file *file, void __user *arg)
+{
+	struct epk_context *ctx = file->private_data;
+	struct epk_domains req;
+	int *ids;
+	long ret;
+
+	ret = domains_get(&req, arg);
+	if (ret)
+		return ret;
+	if (req.flags || req.num >= EPK_TABLE_ENTRIES)
+		return -EINVAL;
+
+	ids = kvmalloc_array(req.num, sizeof(*ids), GFP_KERNEL_ACCOUNT);
+	if (!ids)
+		return -ENOMEM;
+	if (copy_from_user(ids, u64_to_user_ptr(req.ids), req.num * sizeof(*ids)))
+		ret = -EFAULT;
+	else
+		ret = epk_domains_free(ctx, req.num, ids);
+	kvfree(ids);
+	return ret;
+}
+
+static long ioc_move(struct file *file, void __user *arg)
+{
+	struct epk_context *ctx = file->private_data;
+	struct epk_move *moves;
+	struct epk_moves req;
+	void __user *list;
+	size_t size;
+	long ret;
+
+	if (copy_from_user(&req, arg, sizeof(req)))
+		return -EFAULT;
+	if (!req.num || req.num > EPK_MOVES_MAX || req.flags)
+		return -EINVAL;
+
+	list = u64_to_user_ptr(req.moves);
+	size = req.num * sizeof(*moves);
+	moves = kvmalloc(size, GFP_KERNEL_ACCOUNT);
+	if (!moves)
+		return -ENOMEM;
+	/* Copied back first, so that an array that cannot be written changes nothing. */
+	if (copy_from_user(moves, list, size) || copy_to_user(list, moves, size)) {
+		ret = -EFAULT;
+		goto out;
+	}
+	ret = epk_domains_move(ctx, req.num, moves);
+	if (!ret && copy_to_user(list, moves, size))
+		ret = -EFAULT;
+out:
+	kvfree(moves);
+	return ret;
+}
+
+static long ioc_populate(struct file *file, void __user *arg)
+{
+	struct epk_context *ctx = file->private_data;
+	struct epk_range range;
+
+	if (copy_from_user(&range, arg, sizeof(range)))
+		return -EFAULT;
+	return epk_populate(ctx->mm, range.addr, range.len);
+}
+
+static long ioc_unmap(struct file *file, void __user *arg)
+{
+	struct epk_context *ctx = file->private_data;
+	struct epk_range range;
+
+	if (copy_from_user(&range, arg, sizeof(range)))
+		return -EFAULT;
+	return epk_unmap(ctx->mm, range.addr, range.len);
+}
+
+static long ioc_file(struct file *file, void __user *arg)
+{
+	struct epk_file req;
+	long ret;
+
+	/* Copied back first: a mapping that nobody is told of would stay. */
+	if (copy_from_user(&req, arg, sizeof(req)) || copy_to_user(arg, &req, sizeof(req)))
+		return -EFAULT;
+	ret = epk_file_map(file, &req);
+	if (!ret && copy_to_user(arg, &req, sizeof(req)))
+		ret = -EFAULT;
+	return ret;
+}
+
+static long ioc_resume(struct file *file, void __user *arg)
+{
+	struct epk_resume resume;
+
+	if (copy_from_user(&resume, arg, sizeof(resume)))
+		return -EFAULT;
+	return epk_signal_resume(file->private_data, &resume);
+}
+
+/* What the host does not count reads as 0. */
+static u64 host_count(enum kvm_epk_query what)
+{
+	return max(epk_hc_query(what), 0L);
+}
+
+static long ioc_stats(struct file *file, void __user *arg)
+{
+	struct epk_context *ctx = file->private_data;
+	struct epk_stats stats = {
+		.pages = atomic_long_read(&ctx->pages),
+		.vm_domains = atomic_long_read(&epk_counters.domains),
+		.vm_epts = host_count(KVM_EPK_QUERY_EPTS),
+		.vm_pages = atomic_long_read(&epk_counters.pages),
+		.vm_exits = host_count(KVM_EPK_QUERY_STAT_EXITS),
+		.vm_faults = host_count(KVM_EPK_QUERY_STAT_FAULTS),
+		.rescues = epk_thread_rescues(),
+		.moves = atomic_long_read(&ctx->moves),
+		.page_faults = atomic_long_read(&ctx->page_faults),
+		.revocations = atomic_long_read(&ctx->revocations),
+		.huge_faults = atomic_long_read(&ctx->huge_faults),
+	};
+
+	mutex_lock(&ctx->lock);
+	stats.domains = ctx->nr_domains;
+	stats.evicted = ctx->nr_domains - ctx->nr_placed;
+	stats.epts = ctx->nr_epts;
+	mutex_unlock(&ctx->lock);
+	return copy_to_user(arg, &stats, sizeof(stats)) ? -EFAULT : 0;
+}
+
+/*
+ * When a call may come: before EPK_IOC_INIT has succeeded, or after.  What has to be checked
+ * besides, mmap() and faults, asks epk_context_is_ready(), or cannot come before.
+ */
+enum when { BEFORE = 1, AFTER = 2, ALWAYS = BEFORE | AFTER };
+
+static const struct call {
+	unsigned int cmd;
+	enum when when;
+	long (*run)(struct file *file, void __user *arg);
+} calls[] = {
+	{ EPK_IOC_INIT, BEFORE, ioc_init },
+	{ EPK_IOC_STATS, ALWAYS, ioc_stats },
+	{ EPK_IOC_ALLOC, AFTER, ioc_alloc },
+	{ EPK_IOC_FREE, AFTER, ioc_free },
+	{ EPK_IOC_THREAD, AFTER, ioc_thread },
+	{ EPK_IOC_MOVE, AFTER, ioc_move },
+	{ EPK_IOC_RESUME, AFTER, ioc_resume },
+	{ EPK_IOC_POPULATE, AFTER, ioc_populate },
+	{ EPK_IOC_FILE, AFTER, ioc_file },
+	{ EPK_IOC_UNMAP, AFTER, ioc_unmap },
+};
+
+static long epk_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	const struct epk_context *ctx = file->private_data;
+	enum when now = epk_context_is_ready(ctx) ? AFTER : BEFORE;
+	const struct call *call;
+
+	if (current->mm != ctx->mm)
+		return -EPERM;
+	for (call = calls; call < calls + ARRAY_SIZE(calls); call++) {
+		if (call->cmd != cmd)
+			continue;
+		if (!(call->when & now))
+			return now == BEFORE ? -ENXIO : -EBUSY;
+		return call->run(file, (void __user *)arg);
+	}
+	return -ENOTTY;
+}
+
+static const struct file_operations epk_fops = {
+	.owner = THIS_MODULE,
+	.open = epk_open,
+	.release = epk_release,
+	.unlocked_ioctl = epk_ioctl,
+	.mmap = epk_mmap,
+	/* So that the memory of a domain that is large enough can come by 2 MiB. */
+	.get_unmapped_area = thp_get_unmapped_area,
+};
+
+/**
+ * epk_file_is_device() - is it an open of the device, its private_data a context
+ * @file: any file
+ */
+bool epk_file_is_device(const struct file *file)
+{
+	return file->f_op == &epk_fops;
+}
+
+static struct miscdevice epk_misc = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "epk",
+	.fops = &epk_fops,
+};
+
+/**
+ * epk_device_init() - make /dev/epk; everything else is ready
+ *
+ * Return: 0, or what misc_register() says.
+ */
+int __init epk_device_init(void)
+{
+	return misc_register(&epk_misc);
+}
+
+/**
+ * epk_device_exit() - remove /dev/epk; no file is open
+ */
+void epk_device_exit(void)
+{
+	misc_deregister(&epk_misc);
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Guards on what the kernel does for a process and knows nothing of domains.  Each file
+ * has one kind of them, and adds its hooks.
+ */
+#ifndef EPK_GUARD_H
+#define EPK_GUARD_H
+
+#include <linux/types.h>
+
+struct mm_struct;
+
+/* guard_key.c */
+int epk_guard_key_init(void);
+int epk_guard_key_settle(struct mm_struct *mm);
+
+/* guard_signal.c */
+int epk_guard_signal_init(void);
+
+/* guard_memory.c */
+int epk_guard_memory_init(void);
+int epk_unmap(struct mm_struct *mm, u64 addr, u64 len);
+
+/* guard_trace.c */
+int epk_guard_trace_init(void);
+
+#endif /* EPK_GUARD_H */

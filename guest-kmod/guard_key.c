@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Guards on keys and rights: pkey_free() of a key that carries domains, after which
+ * pkey_alloc() would hand it to anybody; and PKRU as a debugger sets it.
+ */
+#include <linux/list.h>
+#include <linux/ptrace.h>
+#include <linux/regset.h>
+#include <linux/sched.h>
+#include <linux/spinlock.h>
+#include <linux/wait.h>
+
+#include "epk.h"
+#include "guard.h"
+#include "hook.h"
+
+/**
+ * struct freeing - a pkey_free() under way
+ * @node: in freeing_list
+ * @mm: whose key it is
+ */
+struct freeing {
+	struct list_head node;
+	struct mm_struct *mm;
+};
+
+static LIST_HEAD(freeing_list);
+static DEFINE_SPINLOCK(freeing_lock);
+static DECLARE_WAIT_QUEUE_HEAD(freeing_ended);
+
+/* False for a key that is a context's. */
+static bool freeing_begin(struct freeing *freeing, u32 pkey)
+{
+	bool may;
+
+	freeing->mm = current->mm;
+	spin_lock(&freeing_lock);
+	may = pkey >= EPK_NR_PKEYS || !(epk_context_pkeys(current->mm) & BIT(pkey));
+	if (may)
+		list_add(&freeing->node, &freeing_list);
+	spin_unlock(&freeing_lock);
+	return may;
+}
+
+static void freeing_end(struct freeing *freeing)
+{
+	spin_lock(&freeing_lock);
+	list_del(&freeing->node);
+	spin_unlock(&freeing_lock);
+	wake_up_all(&freeing_ended);
+}
+
+static bool is_freeing(struct mm_struct *mm)
+{
+	struct freeing *freeing;
+	bool found = false;
+
+	spin_lock(&freeing_lock);
+	list_for_each_entry(freeing, &freeing_list, node)
+		found |= freeing->mm == mm;
+	spin_unlock(&freeing_lock);
+	return found;
+}
+
+/**
+ * epk_guard_key_settle() - wait for each pkey_free() that began too early to be refused
+ * @mm: an address space whose context has its keys
+ *
+ * Return: 0, -EINTR.
+ */
+int epk_guard_key_settle(struct mm_struct *mm)
+{
+	return wait_event_killable(freeing_ended, !is_freeing(mm)) ? -EINTR : 0;
+}
+
+typedef long (*syscall_fn)(const struct pt_regs *regs);
+
+/* The argument of a system call's entry is the registers of user mode. */
+static long guarded_pkey_free(struct epk_hook *hook, const struct pt_regs *regs, u32 pkey)
+{
+	struct freeing freeing;
+	long ret = -EPERM;
+
+	epk_hook_enter();
+	if (freeing_begin(&freeing, pkey)) {
+		ret = epk_hook_original(hook, syscall_fn)(regs);
+		freeing_end(&freeing);
+	}
+	epk_hook_leave();
+	return ret;
+}
+
+static long pkey_free_64(const struct pt_regs *regs);
+static long pkey_free_32(const struct pt_regs *regs);
+static int guarded_xstate(struct task_struct *target, const struct user_regset *regset,
+			  unsigned int pos, unsigned int count, const void *kbuf,
+			  const void __user *ubuf);
+
+static void notrace before_pkey_free_64(struct epk_hook *hook, struct ftrace_regs *fregs)
+{
+	epk_hook_divert(fregs, pkey_free_64);
+}
+
+static void notrace before_pkey_free_32(struct epk_hook *hook, struct ftrace_regs *fregs)
+{
+	epk_hook_divert(fregs, pkey_free_32);
+}
+
+static void notrace before_xstate(struct epk_hook *hook, struct ftrace_regs *fregs)
+{
+	epk_hook_divert(fregs, guarded_xstate);
+}
+
+static struct epk_hook key_hooks[] = {
+	{ .symbol = "__x64_sys_pkey_free", .before = before_pkey_free_64 },
+	{ .symbol = "xstateregs_set", .before = before_xstate },
+#ifdef CONFIG_IA32_EMULATION
+	{ .symbol = "__ia32_sys_pkey_free", .before = before_pkey_free_32 },
+#endif
+};
+
+static long pkey_free_64(const struct pt_regs *regs)
+{
+	return guarded_pkey_free(&key_hooks[0], regs, regs->di);
+}
+
+static long pkey_free_32(const struct pt_regs *regs)
+{
+	return guarded_pkey_free(&key_hooks[2], regs, regs->bx);
+}
+
+/*
+ * PTRACE_SETREGSET writes PKRU with all other state.  What @target has of its context's
+ * keys stays as it is: it does not run, and loses what is revoked when it does.
+ */
+static int guarded_xstate(struct task_struct *target, const struct user_regset *regset,
+			  unsigned int pos, unsigned int count, const void *kbuf,
+			  const void __user *ubuf)
+{
+	typedef typeof(&guarded_xstate) set_fn;
+	u32 mask, pkru;
+	int ret;
+
+	epk_hook_enter();
+	mask = epk_context_pkru_deny(target->mm) * 3;
+	pkru = target->thread.pkru & mask;
+	ret = epk_hook_original(&key_hooks[1], set_fn)(target, regset, pos, count, kbuf, ubuf);
+	target->thread.pkru = (target->thread.pkru & ~mask) | pkru;
+	epk_hook_leave();
+	return ret;
+}
+
+int __init epk_guard_key_init(void)
+{
+	return epk_hooks_add(key_hooks, ARRAY_SIZE(key_hooks));
+}

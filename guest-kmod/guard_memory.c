@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Guards on memory, against callers that know nothing of domains:
+ *
+ * - What unmaps domain memory or maps over it: munmap(), mmap(MAP_FIXED), mremap(), brk(),
+ *   shmat(SHM_REMAP), remap_file_pages().  Only who owns the domain may, by EPK_IOC_UNMAP.
+ * - A mmap() of this module's that is to replace something is checked before that goes.
+ * - Who writes with page faults off, and fails, asks for the page and tries again, futexes
+ *   above all.  The kernel knows keys and no EPTs: it would say yes for ever.
+ * - Who takes page frames out of page tables finds aliases, which no key protects.
+ * - mbind() looks for a struct page where there is none.
+ */
+#include <linux/list.h>
+#include <linux/mm.h>
+#include <linux/pagewalk.h>
+#include <linux/ptrace.h>
+#include <linux/sched.h>
+#include <linux/spinlock.h>
+
+#include "epk.h"
+#include "file.h"
+#include "guard.h"
+#include "hook.h"
+#include "region.h"
+
+/**
+ * struct unmapper - a thread in EPK_IOC_UNMAP
+ * @node: in unmappers
+ * @task: the thread
+ */
+struct unmapper {
+	struct list_head node;
+	struct task_struct *task;
+};
+
+static LIST_HEAD(unmappers);
+static DEFINE_RAW_SPINLOCK(unmappers_lock);
+
+static bool is_unmapper(const struct task_struct *task)
+{
+	struct unmapper *unmapper;
+	unsigned long flags;
+	bool found = false;
+
+	raw_spin_lock_irqsave(&unmappers_lock, flags);
+	list_for_each_entry(unmapper, &unmappers, node)
+		found |= unmapper->task == task;
+	raw_spin_unlock_irqrestore(&unmappers_lock, flags);
+	return found;
+}
+
+/**
+ * epk_unmap() - unmap domain memory for its owner
+ * @mm: that of current, and of its context
+ * @addr: first byte, on a page boundary
+ * @len: bytes, whole pages
+ *
+ * Return: 0, -EINVAL, -EPERM if something else lies there, and what munmap() says.
+ */
+int epk_unmap(struct mm_struct *mm, u64 addr, u64 len)
+{
+	struct unmapper unmapper = { .task = current };
+	int ret;
+
+	if (!len || offset_in_page(addr | len) || addr + len < addr || addr + len > TASK_SIZE)
+		return -EINVAL;
+	raw_spin_lock_irq(&unmappers_lock);
+	list_add(&unmapper.node, &unmappers);
+	raw_spin_unlock_irq(&unmappers_lock);
+	ret = vm_munmap(addr, len);
+	raw_spin_lock_irq(&unmappers_lock);
+	list_del(&unmapper.node);
+	raw_spin_unlock_irq(&unmappers_lock);
+	return ret;
+}
+
+/* Does something lie there that domains need: their memory, what says where they are? */
+static bool is_kept(const struct vm_area_struct *vma)
+{
+	const struct epk_region *region = vma->vm_private_data;
+	const struct epk_context *ctx;
+
+	if (vma_has_region(vma))
+		return !region->dead;
+	if (!epk_vma_is_view(vma))
+		return false;
+	ctx = vma->vm_file->private_data;
+	return READ_ONCE(ctx->nr_domains);
+}
+
+/* The mmap lock is held for writing. */
+static notrace bool may_unmap(struct mm_struct *mm, unsigned long start, unsigned long end)
+{
+	bool owner = is_unmapper(current);
+	struct vm_area_struct *vma;
+	unsigned long addr;
+
+	for (addr = start; addr < end; addr = vma->vm_end) {
+		vma = find_vma(mm, addr);
+		if (!vma || vma->vm_start >= end)
+			return true;
+		if (owner ? !epk_vma_is_view(vma) && !vma_has_region(vma) : is_kept(vma))
+			return false;
+	}
+	return true;
+}
+
+/* do_*_align_munmap(?, ?, mm, start, end, ...) */
+static void notrace before_munmap(struct epk_hook *hook, struct ftrace_regs *fregs)
+{
+	const struct pt_regs *args = epk_hook_regs(fregs);
+	struct mm_struct *mm = (struct mm_struct *)args->dx;
+
+	if (epk_context_exists(mm) && !may_unmap(mm, args->cx, args->r8))
+		epk_hook_return(fregs, -EPERM);
+}
+
+static unsigned long guarded_mmap_region(struct file *file, unsigned long addr,
+					 unsigned long len, unsigned long vm_flags,
+					 unsigned long pgoff, struct list_head *uf);
+
+static void notrace before_mmap_region(struct epk_hook *hook, struct ftrace_regs *fregs)
+{
+	const struct pt_regs *args = epk_hook_regs(fregs);
+	struct mm_struct *mm = current->mm;
+	struct file *file = (struct file *)args->di;
+	struct vm_area_struct *vma;
+
+	if (!(file && epk_file_is_device(file)) && !epk_context_exists(mm))
+		return;
+	vma = find_vma(mm, args->si);
+	if (!vma || vma->vm_start >= args->si + args->dx)
+		return;
+	if (!may_unmap(mm, args->si, args->si + args->dx))
+		epk_hook_return(fregs, -EPERM);
+	else if (file && epk_file_is_device(file))
+		epk_hook_divert(fregs, guarded_mmap_region);
+}
+
+/* The mmap lock is held, and not kept by who calls for another process. */
+static void notrace before_user_fault(struct epk_hook *hook, struct ftrace_regs *fregs)
+{
+	const struct pt_regs *args = epk_hook_regs(fregs);
+	struct mm_struct *mm = (struct mm_struct *)args->di;
+	const struct epk_region *region;
+	struct vm_area_struct *vma;
+
+	if (!epk_context_exists(mm))
+		return;
+	vma = find_vma(mm, args->si);
+	if (!vma || vma->vm_start > args->si || !vma_has_region(vma))
+		return;
+	region = vma->vm_private_data;
+	if (mm != current->mm || READ_ONCE(region->ept) != epk_current_ept())
+		epk_hook_return(fregs, -EFAULT);
+}
+
+#ifdef EPK_HAVE_FOLLOW_PFNMAP
+
+static void notrace before_follow(struct epk_hook *hook, struct ftrace_regs *fregs)
+{
+	const struct follow_pfnmap_args *args = (const void *)epk_hook_regs(fregs)->di;
+
+	if (vma_has_region(args->vma))
+		epk_hook_return(fregs, -EFAULT);
+}
+
+#else
+
+/* follow_pte(mm, address, ...), the mmap lock held */
+static void notrace before_follow(struct epk_hook *hook, struct ftrace_regs *fregs)
+{
+	const struct pt_regs *args = epk_hook_regs(fregs);
+	struct mm_struct *mm = (struct mm_struct *)args->di;
+	struct vm_area_struct *vma;
+
+	if (!epk_context_exists(mm))
+		return;
+	vma = find_vma(mm, args->si);
+	if (vma && vma->vm_start <= args->si && vma_has_region(vma))
+		epk_hook_return(fregs, -EFAULT);
+}
+
+#endif
+
+#ifdef CONFIG_NUMA
+
+static int guarded_test_walk(unsigned long start, unsigned long end, struct mm_walk *walk);
+
+static void notrace before_test_walk(struct epk_hook *hook, struct ftrace_regs *fregs)
+{
+	const struct mm_walk *walk = (const struct mm_walk *)epk_hook_regs(fregs)->dx;
+
+	if (walk->vma->vm_ops == &epk_domain_vm_ops)
+		epk_hook_divert(fregs, guarded_test_walk);
+}
+
+#endif
+
+enum guard { MMAP, MUNMAP, FAULT, FOLLOW, TEST_WALK };
+
+static struct epk_hook memory_hooks[] = {
+	[MMAP] = { .symbol = "mmap_region", .before = before_mmap_region },
+#ifdef EPK_HAVE_VMA_ITERATOR_MUNMAP
+	[MUNMAP] = { .symbol = "do_vmi_align_munmap", .before = before_munmap },
+#else
+	[MUNMAP] = { .symbol = "do_mas_align_munmap", .before = before_munmap },
+#endif
+	[FAULT] = { .symbol = "fixup_user_fault", .before = before_user_fault },
+#ifdef EPK_HAVE_FOLLOW_PFNMAP
+	[FOLLOW] = { .symbol = "follow_pfnmap_start", .before = before_follow },
+#else
+	[FOLLOW] = { .symbol = "follow_pte", .before = before_follow },
+#endif
+#ifdef CONFIG_NUMA
+	[TEST_WALK] = { .symbol = "queue_pages_test_walk", .before = before_test_walk },
+#endif
+};
+
+/* What lies there goes as soon as the original runs. */
+static unsigned long guarded_mmap_region(struct file *file, unsigned long addr,
+					 unsigned long len, unsigned long vm_flags,
+					 unsigned long pgoff, struct list_head *uf)
+{
+	typedef typeof(&guarded_mmap_region) mmap_fn;
+	unsigned long ret;
+
+	epk_hook_enter();
+	ret = epk_mmap_prepare(file, len, vm_flags, pgoff);
+	if (!ret) {
+		ret = epk_hook_original(&memory_hooks[MMAP], mmap_fn)(file, addr, len, vm_flags,
+								       pgoff, uf);
+		epk_mmap_unprepare(file, len);
+	}
+	epk_hook_leave();
+	return ret;
+}
+
+#ifdef CONFIG_NUMA
+
+/*
+ * Of all walkers of page tables only mbind() with MPOL_MF_STRICT asks for the node
+ * of what a PMD maps although VM_PFNMAP says that there is no struct page.  So
+ * there is no PMD when it does: the pages come back by faults.
+ */
+static int guarded_test_walk(unsigned long start, unsigned long end, struct mm_walk *walk)
+{
+	typedef typeof(&guarded_test_walk) walk_fn;
+	int ret;
+
+	epk_hook_enter();
+	zap_vma_ptes(walk->vma, start, end - start);
+	ret = epk_hook_original(&memory_hooks[TEST_WALK], walk_fn)(start, end, walk);
+	epk_hook_leave();
+	return ret;
+}
+
+#endif
+
+int __init epk_guard_memory_init(void)
+{
+	return epk_hooks_add(memory_hooks, ARRAY_SIZE(memory_hooks));
+}
