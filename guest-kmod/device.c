@@ -55,7 +55,9 @@ static long ioc_init(struct file *file, void __user *arg)
 
 static long ioc_thread(struct file *file, void __user *arg)
 {
-	return (unsigned long)arg & ~EPK_THREAD_SIGNALS ? -EINVAL : epk_thread_register(file);
+	unsigned long flags = (unsigned long)arg;
+
+	return flags & ~EPK_THREAD_SIGNALS ? -EINVAL : epk_thread_register(file, flags);
 }
 
 static int domains_get(struct epk_domains *req, void __user *arg)

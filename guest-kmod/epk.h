@@ -220,6 +220,8 @@ struct epk_interrupted {
  * @ctx: the file's context
  * @ept: the EPT in which it was switched out; 0 while it runs
  * @seen: the last epoch of @ctx whose revocations it has met
+ * @undone: keys that were revoked while it ran a virtual CPU; KVM opens them again
+ * @signals: it has EPK_THREAD_SIGNALS
  * @arrives: @arriving counts: a signal is about to be handled
  * @arriving: what it interrupts
  * @nr_interrupted: of @interrupted, those in use, the innermost last
@@ -231,6 +233,8 @@ struct epk_thread {
 	struct epk_context *ctx;
 	u32 ept;
 	u64 seen;
+	u32 undone;
+	bool signals;
 	bool arrives;
 	struct epk_interrupted arriving;
 	unsigned int nr_interrupted;
@@ -332,7 +336,7 @@ bool epk_file_is_device(const struct file *file);
 /* thread.c */
 int epk_threads_init(void);
 void epk_threads_exit(void);
-int epk_thread_register(struct file *file);
+int epk_thread_register(struct file *file, bool signals);
 struct epk_thread *epk_thread_find(struct task_struct *task);
 void epk_thread_switch(const struct kvm_epk_identity *identity, bool preempt,
 		       struct task_struct *prev, struct task_struct *next);
@@ -342,6 +346,7 @@ unsigned long epk_thread_rescues(void);
 bool epk_vmfunc(unsigned int ept);
 
 /* mark.c */
+bool epk_is_mark(const struct preempt_notifier *notifier);
 void epk_mark(struct task_struct *task);
 void epk_unmark(struct task_struct *task);
 int epk_mark_all(struct mm_struct *mm);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Guards on keys and rights: pkey_free() of a key that carries domains, after which
- * pkey_alloc() would hand it to anybody; and PKRU as a debugger sets it.
+ * pkey_alloc() would hand it to anybody; PKRU as a debugger sets it, and as KVM in this guest
+ * gives it back to a thread that has run a virtual CPU.
  */
 #include <linux/list.h>
 #include <linux/ptrace.h>
@@ -9,6 +10,8 @@
 #include <linux/sched.h>
 #include <linux/spinlock.h>
 #include <linux/wait.h>
+
+#include <asm/pkru.h>
 
 #include "epk.h"
 #include "guard.h"
@@ -91,7 +94,7 @@ static long guarded_pkey_free(struct epk_hook *hook, const struct pt_regs *regs,
 }
 
 static long pkey_free_64(const struct pt_regs *regs);
-static long pkey_free_32(const struct pt_regs *regs);
+static long __maybe_unused pkey_free_32(const struct pt_regs *regs);
 static int guarded_xstate(struct task_struct *target, const struct user_regset *regset,
 			  unsigned int pos, unsigned int count, const void *kbuf,
 			  const void __user *ubuf);
@@ -101,7 +104,8 @@ static void notrace before_pkey_free_64(struct epk_hook *hook, struct ftrace_reg
 	epk_hook_divert(fregs, pkey_free_64);
 }
 
-static void notrace before_pkey_free_32(struct epk_hook *hook, struct ftrace_regs *fregs)
+static void __maybe_unused notrace before_pkey_free_32(struct epk_hook *hook,
+						       struct ftrace_regs *fregs)
 {
 	epk_hook_divert(fregs, pkey_free_32);
 }
@@ -111,22 +115,46 @@ static void notrace before_xstate(struct epk_hook *hook, struct ftrace_regs *fre
 	epk_hook_divert(fregs, guarded_xstate);
 }
 
+/*
+ * KVM remembers PKRU when it loads a virtual CPU, and at each exit writes what it remembers.  It
+ * is about to put the virtual CPU: nothing writes any more.
+ */
+static void notrace before_vcpu_put(struct epk_hook *hook, struct ftrace_regs *fregs)
+{
+	struct epk_thread *thread;
+	unsigned long flags;
+	u32 deny;
+
+	if (!current->mm || !epk_context_exists(current->mm))
+		return;
+	local_irq_save(flags);
+	thread = epk_thread_find(current);
+	deny = thread ? thread->undone : epk_context_pkru_deny(current->mm);
+	if (thread)
+		thread->undone = 0;
+	write_pkru(read_pkru() | deny);
+	local_irq_restore(flags);
+}
+
+enum guard { VCPU_PUT, FREE_64, XSTATE, FREE_32 };
+
 static struct epk_hook key_hooks[] = {
-	{ .symbol = "__x64_sys_pkey_free", .before = before_pkey_free_64 },
-	{ .symbol = "xstateregs_set", .before = before_xstate },
+	[VCPU_PUT] = { .symbol = "preempt_notifier_unregister", .before = before_vcpu_put },
+	[FREE_64] = { .symbol = "__x64_sys_pkey_free", .before = before_pkey_free_64 },
+	[XSTATE] = { .symbol = "xstateregs_set", .before = before_xstate },
 #ifdef CONFIG_IA32_EMULATION
-	{ .symbol = "__ia32_sys_pkey_free", .before = before_pkey_free_32 },
+	[FREE_32] = { .symbol = "__ia32_sys_pkey_free", .before = before_pkey_free_32 },
 #endif
 };
 
 static long pkey_free_64(const struct pt_regs *regs)
 {
-	return guarded_pkey_free(&key_hooks[0], regs, regs->di);
+	return guarded_pkey_free(&key_hooks[FREE_64], regs, regs->di);
 }
 
-static long pkey_free_32(const struct pt_regs *regs)
+static long __maybe_unused pkey_free_32(const struct pt_regs *regs)
 {
-	return guarded_pkey_free(&key_hooks[2], regs, regs->bx);
+	return guarded_pkey_free(&key_hooks[FREE_32], regs, regs->bx);
 }
 
 /*
@@ -144,7 +172,7 @@ static int guarded_xstate(struct task_struct *target, const struct user_regset *
 	epk_hook_enter();
 	mask = epk_context_pkru_deny(target->mm) * 3;
 	pkru = target->thread.pkru & mask;
-	ret = epk_hook_original(&key_hooks[1], set_fn)(target, regset, pos, count, kbuf, ubuf);
+	ret = epk_hook_original(&key_hooks[XSTATE], set_fn)(target, regset, pos, count, kbuf, ubuf);
 	target->thread.pkru = (target->thread.pkru & ~mask) | pkru;
 	epk_hook_leave();
 	return ret;

@@ -48,6 +48,15 @@ static struct hlist_node **mark_find(struct task_struct *task)
 }
 
 /**
+ * epk_is_mark() - is it the mark
+ * @notifier: any notifier
+ */
+bool epk_is_mark(const struct preempt_notifier *notifier)
+{
+	return notifier == &mark;
+}
+
+/**
  * epk_mark() - mark a thread
  * @task: current, with interrupts off, or a thread that does not run
  */

@@ -100,7 +100,7 @@ static void signal_start(struct epk_thread *thread, bool failed)
 	interrupted_push(thread, task_pt_regs(current)->sp);
 	/* Before the EPT changes, and whatever the kernel starts handlers with. */
 	keys_close(thread->ctx);
-	if (epk_current_ept())
+	if (thread->signals && epk_current_ept())
 		epk_vmfunc(0);
 }
 

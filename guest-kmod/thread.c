@@ -80,6 +80,18 @@ struct epk_thread *epk_thread_find(struct task_struct *task)
 	return NULL;
 }
 
+/* KVM's notifier is in the list of a thread as long as that has a virtual CPU loaded. */
+static bool runs_vcpu(struct task_struct *task)
+{
+	struct preempt_notifier *notifier;
+
+	hlist_for_each_entry(notifier, &task->preempt_notifiers, link) {
+		if (notifier->ops != &thread_ops && !epk_is_mark(notifier))
+			return true;
+	}
+	return false;
+}
+
 /* Which keys of a thread in @ept are to be closed, from the last time on. */
 static u32 thread_meet_revocations(struct epk_thread *thread, u32 pkru, u32 ept)
 {
@@ -112,7 +124,9 @@ void epk_thread_revoke(struct epk_context *ctx)
 	thread = epk_thread_find(current);
 	if (thread)
 		deny = thread_meet_revocations(thread, pkru, ept);
-	else
+	if (thread && deny && runs_vcpu(current))
+		thread->undone |= deny;
+	if (!thread)
 		deny = epk_revoked_keys(ctx, pkru, ept, READ_ONCE(ctx->epoch) - 1);
 	if (deny)
 		write_pkru(pkru | deny);
@@ -252,12 +266,13 @@ static void probe_find(struct tracepoint *tp, void *data)
 /**
  * epk_thread_register() - let the EPT of current survive context switches
  * @file: an open /dev/epk of current's address space
+ * @signals: see EPK_THREAD_SIGNALS
  *
  * Registering twice is fine.
  *
  * Return: 0, -ENOMEM.
  */
-int epk_thread_register(struct file *file)
+int epk_thread_register(struct file *file, bool signals)
 {
 	struct epk_thread *thread, *old;
 
@@ -271,10 +286,13 @@ int epk_thread_register(struct file *file)
 	local_irq_disable();
 	old = epk_thread_find(current);
 	if (!old) {
+		thread->signals = signals;
 		thread->file = get_file(file);
 		thread->ctx = file->private_data;
 		thread->seen = READ_ONCE(thread->ctx->epoch);
 		hlist_add_head(&thread->notifier.link, &current->preempt_notifiers);
+	} else if (signals) {
+		old->signals = true;
 	}
 	local_irq_enable();
 	preempt_enable();

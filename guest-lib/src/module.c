@@ -153,7 +153,7 @@ int epk_module_munmap(void *addr, size_t len)
 int epk_module_enrol(struct epk_thread *t)
 {
 	t->kernel_resumes = true;
-	return ioctl(epk_now.fd, EPK_IOC_THREAD, 0) ? -errno : 0;
+	return ioctl(epk_now.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS) ? -errno : 0;
 }
 
 int epk_module_counts(struct epk_counts *counts)

@@ -65,6 +65,7 @@ int vault_init(struct epk_state *state)
 
 	if (ioctl(state->fd, EPK_IOC_ALLOC, &arg))
 		return -errno;
+	state->vault_id = id;
 	room = mmap(NULL, VAULT_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
 		    -1, 0);
 	if (room == MAP_FAILED)
@@ -77,7 +78,6 @@ int vault_init(struct epk_state *state)
 	}
 	entry = state->table[EPK_ID_INDEX(id)];
 	state->vaults = room;
-	state->vault_id = id;
 	state->vault_ept = entry.ept;
 	state->vault_pkey = entry.pkey;
 	state->rdfsbase = has_rdfsbase();

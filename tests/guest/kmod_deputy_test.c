@@ -46,19 +46,20 @@ static void target_drop(void)
 {
 	if (id)
 		CHECK_EQ(epk_device_unmap(&dev, target, 4096), 0);
-	else
-		munmap((void *)target, 4096);
+	munmap((char *)target - 4096, 3 * 4096);
 }
 
+/* Between two pages that nobody needs. */
 static void target_make(void)
 {
-	if (id) {
-		target = epk_device_map(&dev, id, 4096);
-		REQUIRE(target != MAP_FAILED);
-	} else {
-		target = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-			      0);
-		REQUIRE(target != MAP_FAILED);
+	char *room = mmap(NULL, 3 * 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	REQUIRE(room != MAP_FAILED);
+	target = mmap(room + 4096, 4096, PROT_READ | PROT_WRITE,
+		      MAP_FIXED | (id ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS),
+		      id ? dev.fd : -1, id ? EPK_MMAP_DOMAIN(id) : 0);
+	REQUIRE(target != MAP_FAILED);
+	if (!id) {
 		REQUIRE(pkey_mprotect((void *)target, 4096, PROT_READ | PROT_WRITE, pkey) == 0);
 	}
 	hold();
@@ -286,6 +287,22 @@ static bool by_zerocopy(void)
 	return got;
 }
 
+/* The page frame, which no key protects: KVM would show it to a guest, VFIO to a device. */
+static bool by_follow(void)
+{
+	struct epk_raw_follow req = { .addr = (uintptr_t)target };
+
+	hold();
+	(void)*target;
+	leave();
+	if (!id) {
+		/* Of ordinary memory they find it otherwise; the identity page is like a device's. */
+		req.addr = (uintptr_t)dev.identity;
+		(void)dev.identity->ept;
+	}
+	return !ioctl(raw, EPK_RAW_FOLLOW, &req);
+}
+
 static const struct {
 	const char *name;
 	bool (*attack)(void);
@@ -307,6 +324,7 @@ static const struct {
 	{ "A4 remap_file_pages", by_remap_file_pages, false, false, false },
 	{ "A4 brk", by_brk, true, false, false },
 	{ "A7 a new thread", by_thread, true, false, false },
+	{ "page frames", by_follow, true, false, false },
 	{ "A10 MSG_ZEROCOPY", by_zerocopy, false, false, false },
 };
 

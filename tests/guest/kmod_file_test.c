@@ -37,6 +37,22 @@ static int file_make(void)
 	return fd;
 }
 
+/* What /proc has of the mapping at @p, which root can open. */
+static bool reads_by_map_files(const char *p, size_t len, const char *text)
+{
+	char path[80], got[16] = "";
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/map_files/%lx-%lx", (long)p, (long)p + len);
+	CHECK_EQ(access(path, F_OK), 0);
+	fd = open(path, O_RDONLY);
+	if (fd < 0)
+		return false;
+	CHECK(pread(fd, got, strlen(text), 0) <= (ssize_t)strlen(text));
+	close(fd);
+	return !strcmp(got, text);
+}
+
 /* One content for all: two domains, an ordinary mapping, read and write. */
 static void content(void)
 {
@@ -73,6 +89,11 @@ static void content(void)
 	CHECK(!strcmp(p + 3 * 4096, "sixth"));
 	epk_device_enter(&dev, 0);
 	CHECK(pread(fd, p, 4096, 0) == -1 && errno == EFAULT);
+
+	/* A way from the mapping to the file there is none. */
+	CHECK(reads_by_map_files(plain, BYTES, "first"));
+	CHECK(!reads_by_map_files(p, BYTES, "first"));
+	CHECK(!reads_by_map_files(q, 4096, "first"));
 
 	CHECK_EQ(epk_device_unmap(&dev, p, BYTES), 0);
 	CHECK_EQ(epk_device_unmap(&dev, q, 4096), 0);

@@ -8,9 +8,12 @@
 
 #include <pthread.h>
 
+#include "raw/epk_raw.h"
+
 #define PAGES	8
 
 static struct epk_device dev;
+static int raw;
 
 static volatile uint32_t *make(int *id, uint32_t value)
 {
@@ -36,7 +39,7 @@ static void unmake(int id, volatile uint32_t *p)
 static void check_holds(int id, volatile uint32_t *p, uint32_t value)
 {
 	volatile uint32_t got;
-	int i;
+	volatile int i;
 
 	epk_device_enter(&dev, id);
 	for (i = 0; i < PAGES; i++) {
@@ -222,7 +225,8 @@ static void allocation(void)
 struct holder {
 	int id, to, from;
 	volatile uint32_t *mine, *next;
-	volatile int holds, go, spin;
+	volatile int holds, go;
+	enum { SLEEPS, SPINS, RUNS_VCPU } how;
 	int sig, code;
 	uint32_t got, pkru;
 };
@@ -230,17 +234,26 @@ struct holder {
 static void *hold(void *arg)
 {
 	struct holder *h = arg;
+	struct epk_raw_vcpu vcpu = { .flags = (uintptr_t)&h->holds };
 	char c = 0;
 
 	CHECK_EQ(ioctl(dev.fd, EPK_IOC_THREAD, 0), 0);
 	epk_device_enter(&dev, h->id);
 	CHECK_EQ(EPK_TRY((void)*h->mine), 0);
-	h->holds = 1;
-	if (h->spin) {
+	switch (h->how) {
+	case SPINS:
+		h->holds = 1;
 		while (!h->go)
 			;
-	} else {
+		break;
+	case SLEEPS:
+		h->holds = 1;
 		CHECK_EQ(read(h->from, &c, 1), 1);
+		break;
+	case RUNS_VCPU:
+		/* KVM gives back the PKRU that it found. */
+		CHECK_EQ(ioctl(raw, EPK_RAW_VCPU, &vcpu), 0);
+		break;
 	}
 	h->pkru = epk_rdpkru();
 	h->sig = EPK_TRY(h->got = *h->next);
@@ -249,9 +262,9 @@ static void *hold(void *arg)
 	return NULL;
 }
 
-static void revoked(bool spin, bool move, unsigned int ept)
+static void revoked(int how, bool move, unsigned int ept)
 {
-	struct holder h = { .spin = spin };
+	struct holder h = { .how = how };
 	struct epk_move place = { 0 };
 	struct epk_entry was;
 	pthread_t thread;
@@ -460,18 +473,21 @@ static void race(void)
 int main(void)
 {
 	struct epk_stats stats;
+	int how;
 
 	epk_device_open(&dev);
 	REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
 	moves();
 	evict();
 	batches();
-	revoked(true, true, 6);
-	revoked(false, true, 6);
-	revoked(true, false, 6);
-	revoked(false, false, 6);
-	revoked(false, false, 0);
-	revoked(true, true, 0);
+	raw = open(EPK_RAW_DEVICE, O_RDWR);
+	REQUIRE(raw >= 0);
+	for (how = SLEEPS; how <= RUNS_VCPU; how++) {
+		revoked(how, true, 6);
+		revoked(how, false, 6);
+		revoked(how, true, 0);
+		revoked(how, false, 0);
+	}
 	not_revoked();
 	begun_meanwhile();
 	race();

@@ -108,6 +108,18 @@ static void unregistered(void)
 	epk_device_enter(&dev, 0);
 }
 
+/* Without EPK_THREAD_SIGNALS a handler starts where it interrupts. */
+static void in_its_ept(void)
+{
+	interrupt(NULL);
+	CHECK_EQ(handler_ept, 1);
+	still_held(__LINE__);
+	interrupt(other_domain);
+	still_held(__LINE__);
+	interrupt(forge);
+	still_held(__LINE__);
+}
+
 static void exact(void)
 {
 	interrupt(nothing);
@@ -138,13 +150,10 @@ static void resume(ucontext_t *uc)
 
 static void resumed(void)
 {
-	struct epk_resume arg = { .ept = 2 };
-
 	interrupt(resume);
 	CHECK_EQ(dev.identity->ept, 2);
 	CHECK_EQ(epk_rdpkru(), EPK_PKRU_ALLOW(5));
 	epk_device_enter(&dev, 0);
-	CHECK(ioctl(dev.fd, EPK_IOC_RESUME, &arg) == -1 && errno == ENOENT);
 }
 
 /* A signal for which there is no handler changes nothing. */
@@ -346,7 +355,7 @@ static void *on_low_stack(void *unused)
 	stack.ss_sp = mmap(NULL, ALTSTACK_BYTES, PROT_READ | PROT_WRITE,
 			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	REQUIRE(stack.ss_sp != MAP_FAILED && (char *)stack.ss_sp > (char *)&stack);
-	CHECK_EQ(ioctl(dev.fd, EPK_IOC_THREAD, 0), 0);
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS), 0);
 	CHECK_EQ(sigaltstack(&stack, NULL), 0);
 	handle(SIGUSR1, SA_NODEFER | SA_ONSTACK);
 	depth = 3, good = 0;
@@ -424,6 +433,8 @@ static void gone(void)
 
 int main(void)
 {
+	struct epk_resume arg = { .ept = 2 };
+
 	epk_device_open(&dev);
 	REQUIRE(epk_device_alloc(&dev, 30, ids) == 0);
 	REQUIRE(epk_device_alloc(&dev, 1, &inner_id) == 0);
@@ -434,7 +445,12 @@ int main(void)
 	handle(SIGUSR1, 0);
 
 	unregistered();
+	CHECK(ioctl(dev.fd, EPK_IOC_RESUME, &arg) == -1 && errno == ENOENT);
 	REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
+	CHECK(ioctl(dev.fd, EPK_IOC_RESUME, &arg) == -1 && errno == ENOENT);
+	in_its_ept();
+	forged();
+	REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS) == 0);
 	exact();
 	no_handler();
 	resumed();

@@ -11,6 +11,8 @@
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/preempt.h>
+#include <linux/sched/signal.h>
 #include <linux/suspend.h>
 #include <linux/uaccess.h>
 #include <linux/workqueue.h>
@@ -218,6 +220,102 @@ static void raw_exit(void)
 
 #endif
 
+#ifdef EPK_HAVE_FOLLOW_PFNMAP
+
+static int follow(struct vm_area_struct *vma, struct epk_raw_follow *req)
+{
+	struct follow_pfnmap_args args = { .vma = vma, .address = req->addr };
+	int ret = follow_pfnmap_start(&args);
+
+	if (ret)
+		return ret;
+	req->pfn = args.pfn;
+	follow_pfnmap_end(&args);
+	return 0;
+}
+
+#else
+
+static int follow(struct vm_area_struct *vma, struct epk_raw_follow *req)
+{
+	spinlock_t *lock;
+	pte_t *pte;
+	int ret = follow_pte(vma->vm_mm, req->addr, &pte, &lock);
+
+	if (ret)
+		return ret;
+	req->pfn = pte_pfn(*pte);
+	pte_unmap_unlock(pte, lock);
+	return 0;
+}
+
+#endif
+
+static long raw_follow(void __user *uarg)
+{
+	struct vm_area_struct *vma;
+	struct epk_raw_follow req;
+	int ret = -EFAULT;
+
+	if (copy_from_user(&req, uarg, sizeof(req)))
+		return -EFAULT;
+	mmap_read_lock(current->mm);
+	vma = find_vma(current->mm, req.addr);
+	if (vma && vma->vm_start <= req.addr)
+		ret = follow(vma, &req);
+	mmap_read_unlock(current->mm);
+	return ret ?: copy_to_user(uarg, &req, sizeof(req)) ? -EFAULT : 0;
+}
+
+struct vcpu {
+	struct preempt_notifier notifier;
+	u32 host_pkru;
+};
+
+static void vcpu_in(struct preempt_notifier *notifier, int cpu)
+{
+	container_of(notifier, struct vcpu, notifier)->host_pkru = read_pkru();
+}
+
+static void vcpu_out(struct preempt_notifier *notifier, struct task_struct *next)
+{
+}
+
+static struct preempt_ops vcpu_ops = { .sched_in = vcpu_in, .sched_out = vcpu_out };
+
+/* As kvm_arch_vcpu_load(), kvm_load_host_xsave_state() after an exit, and vcpu_put(). */
+static long raw_vcpu(void __user *uarg)
+{
+	struct epk_raw_vcpu req;
+	struct vcpu vcpu;
+	u32 __user *flags;
+	u32 stop = 0;
+	long ret = 0;
+
+	if (copy_from_user(&req, uarg, sizeof(req)))
+		return -EFAULT;
+	flags = u64_to_user_ptr(req.flags);
+	preempt_notifier_inc();
+	preempt_notifier_init(&vcpu.notifier, &vcpu_ops);
+	preempt_disable();
+	preempt_notifier_register(&vcpu.notifier);
+	vcpu.host_pkru = read_pkru();
+	preempt_enable();
+	if (put_user(1, flags))
+		ret = -EFAULT;
+	while (!ret && !stop && !fatal_signal_pending(current)) {
+		if (get_user(stop, flags + 1))
+			ret = -EFAULT;
+		cpu_relax();
+	}
+	preempt_disable();
+	write_pkru(vcpu.host_pkru);
+	preempt_notifier_unregister(&vcpu.notifier);
+	preempt_enable();
+	preempt_notifier_dec();
+	return ret;
+}
+
 static long raw_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	void __user *uarg = (void __user *)arg;
@@ -231,6 +329,10 @@ static long raw_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return raw_sleeps();
 	case EPK_RAW_COPY:
 		return raw_copy(uarg);
+	case EPK_RAW_FOLLOW:
+		return raw_follow(uarg);
+	case EPK_RAW_VCPU:
+		return raw_vcpu(uarg);
 	default:
 		return -ENOTTY;
 	}

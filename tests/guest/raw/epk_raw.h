@@ -49,6 +49,26 @@ struct epk_raw_copy {
 	__u32 write;
 };
 
+/**
+ * struct epk_raw_follow - ask the kernel for the page frame behind an address, as KVM does for
+ * a memslot and VFIO for DMA
+ * @addr: an address of the caller
+ * @pfn: out: what it says
+ */
+struct epk_raw_follow {
+	__u64 addr;
+	__u64 pfn;
+};
+
+/**
+ * struct epk_raw_vcpu - play KVM with a virtual CPU loaded
+ * @flags: address of two words of 32 bits: the first becomes 1 when it is loaded; it is put when
+ *	the second is not 0
+ */
+struct epk_raw_vcpu {
+	__u64 flags;
+};
+
 #define EPK_RAW_DEVICE	"/dev/epk-raw"
 #define EPK_RAW_CALL	_IOWR('E', 0xf0, struct epk_raw)
 #define EPK_RAW_ENTRY	_IOWR('E', 0xf1, struct epk_raw_entry)
@@ -56,5 +76,7 @@ struct epk_raw_copy {
 #define EPK_RAW_SLEEPS	_IO('E', 0xf2)
 /* EFAULT if it could not. */
 #define EPK_RAW_COPY	_IOWR('E', 0xf3, struct epk_raw_copy)
+#define EPK_RAW_FOLLOW	_IOWR('E', 0xf4, struct epk_raw_follow)
+#define EPK_RAW_VCPU	_IOW('E', 0xf5, struct epk_raw_vcpu)
 
 #endif /* EPK_RAW_H */

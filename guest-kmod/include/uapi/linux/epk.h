@@ -234,15 +234,15 @@ struct epk_stats {
 };
 
 /*
- * A registered thread's signal handler starts in EPT 0 with all keys of the context closed,
- * and sigreturn gives back exactly the EPT and the keys of the context that were held, less
- * those revoked meanwhile, whatever the frame says.  A sigreturn from where no handler has
- * its frame gives EPT 0 and no key; so does one behind more than 16 nested signals.  A
- * handler that is left by siglongjmp() leaves the thread in EPT 0 with no key: the program
- * opens what it wants from there.  A thread that is not registered has no key of
- * the context in a handler nor after it.
+ * A signal handler starts with all keys of the context closed.  When it returns, a registered
+ * thread has exactly the EPT and the keys of the context back that were held, less those
+ * revoked meanwhile, whatever the frame says.  A sigreturn from where no handler has its
+ * frame gives EPT 0 and no key; so does one behind more than 16 nested signals.  A thread
+ * that is not registered has no key of the context in a handler nor after it.
  *
- * This flag asked for it once, and is accepted.
+ * With EPK_THREAD_SIGNALS the handler starts in EPT 0, else in the one that was interrupted.
+ * A handler that is left by siglongjmp() leaves the thread there with no key: the
+ * program opens what it wants from there.
  */
 #define EPK_THREAD_SIGNALS	1ul
 
@@ -252,8 +252,8 @@ struct epk_stats {
  * @pkru: of the context's keys, what it has open there
  *
  * Changes what sigreturn gives to the code that the innermost signal
- * interrupted.  ENOENT if the thread is not registered with this open, or is in no
- * handler; EINVAL for a wrong EPT.
+ * interrupted.  ENOENT if the thread is not registered with this open, or has got
+ * no frame for a handler that has not returned; EINVAL for a wrong EPT.
  */
 struct epk_resume {
 	__u32 ept;
@@ -266,7 +266,7 @@ struct epk_resume {
 /*
  * Registers the calling thread, so that its EPT and the context's keys that it has
  * open survive a context switch; a thread that is not registered comes back in EPT 0
- * with none.  The argument is 0.
+ * with none.  The argument is 0 or EPK_THREAD_SIGNALS, which a thread can add later.
  */
 #define EPK_IOC_THREAD		_IO('E', 0xe3)
 #define EPK_IOC_STATS		_IOR('E', 0xe4, struct epk_stats)

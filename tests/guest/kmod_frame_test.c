@@ -1,0 +1,529 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Every way in which a signal loads PKRU or changes the EPT: frames that are forged in each
+ * ABI of the kernel, that cannot be written, that lie in a domain; handlers whose stacks are
+ * not in the order of time; a kernel that starts handlers with all keys open.
+ */
+#include "epk_test.h"
+
+#include <cpuid.h>
+#include <pthread.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <ucontext.h>
+
+#define STACK_BYTES	65536
+#define X32		0x40000000
+
+static struct epk_device dev;
+static int ids[30];
+/* In (EPT 0, key k) and (EPT 1, key k). */
+static int low_id, high_id;
+static volatile uint64_t *low, *high;
+static uint32_t held;
+
+static volatile int handled, handler_ept;
+static volatile uint32_t handler_pkru;
+static void (*volatile in_handler)(ucontext_t *uc);
+
+static void handler(int sig, siginfo_t *info, void *context)
+{
+	(void)sig;
+	(void)info;
+	handler_ept = dev.identity->ept;
+	handler_pkru = epk_rdpkru();
+	handled++;
+	if (in_handler)
+		in_handler(context);
+}
+
+static void handle(int sig, int flags)
+{
+	struct sigaction sa = { .sa_sigaction = handler, .sa_flags = SA_SIGINFO | flags };
+
+	CHECK_EQ(sigaction(sig, &sa, NULL), 0);
+}
+
+static void *stack_make(void)
+{
+	void *stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			   -1, 0);
+
+	REQUIRE(stack != MAP_FAILED);
+	return stack;
+}
+
+static void holds_nothing(int line)
+{
+	epk_check((epk_rdpkru() & EPK_PKRU_DENY_ALL) == EPK_PKRU_DENY_ALL, __FILE__, line,
+		  "no key is open", "");
+	epk_check(EPK_TRY((void)*low) == SIGSEGV, __FILE__, line, "EPT 0's domain is closed", "");
+	epk_vmfunc(1);
+	epk_check(EPK_TRY((void)*high) == SIGSEGV, __FILE__, line, "EPT 1's domain is closed", "");
+	epk_device_enter(&dev, 0);
+}
+
+static void holds_high(int line)
+{
+	epk_check(dev.identity->ept == 1 && epk_rdpkru() == held, __FILE__, line,
+		  "holds what it held", "");
+	epk_check(EPK_TRY((void)*high) == 0, __FILE__, line, "reads its domain", "");
+	epk_device_enter(&dev, 0);
+}
+
+/* The XSAVE area of a frame, and where PKRU is in it. */
+static unsigned int xsave_bytes(void)
+{
+	unsigned int a, b, c, d;
+
+	__cpuid_count(0xd, 0, a, b, c, d);
+	return b;
+}
+
+static unsigned int pkru_offset(void)
+{
+	unsigned int size, offset, c, d;
+
+	__cpuid_count(0xd, 9, size, offset, c, d);
+	return offset;
+}
+
+static uint32_t *frame_pkru(ucontext_t *uc)
+{
+	return (uint32_t *)((char *)uc->uc_mcontext.fpregs + pkru_offset());
+}
+
+/*
+ * Forged frames of the 32-bit ABIs are read at addresses below 4 GiB, and return there: to code
+ * that takes the thread's FS back, which these ABIs load, and jumps to where the test goes on.
+ */
+#define LOW_FRAME	((char *)0x20000000)
+#define LOW_FP		(LOW_FRAME + 4096)
+#define LOW_CODE	(LOW_FRAME + 3 * 4096)
+#define LOW_STACK	(LOW_FRAME + 16 * 4096)
+#define FREGS_BYTES	112
+
+static sigjmp_buf forged_env;
+
+static void forged_arrival(void)
+{
+	siglongjmp(forged_env, 1);
+}
+
+/* struct sigcontext_32 of <asm/sigcontext.h> */
+struct sigcontext_ia32 {
+	uint16_t gs, gsh, fs, fsh, es, esh, ds, dsh;
+	uint32_t di, si, bp, sp, bx, dx, cx, ax, trapno, err, ip;
+	uint16_t cs, csh;
+	uint32_t flags, sp_at_signal;
+	uint16_t ss, ssh;
+	uint32_t fpstate, oldmask, cr2;
+};
+
+static void low_make(void)
+{
+	REQUIRE(mmap(LOW_FRAME, 17 * 4096, PROT_READ | PROT_WRITE | PROT_EXEC,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == LOW_FRAME);
+}
+
+static void low_code(void)
+{
+	/* arch_prctl(ARCH_SET_FS, ...), then the jump */
+	unsigned char code[] = {
+		0x48, 0xbe, 0, 0, 0, 0, 0, 0, 0, 0, 0xbf, 0x02, 0x10, 0, 0, 0xb8, 158, 0, 0, 0,
+		0x0f, 0x05, 0x48, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xe0,
+	};
+	uintptr_t fs, to = (uintptr_t)forged_arrival;
+
+	asm("movq %%fs:0, %0" : "=r"(fs));
+	memcpy(code + 2, &fs, sizeof(fs));
+	memcpy(code + 24, &to, sizeof(to));
+	memcpy(LOW_CODE, code, sizeof(code));
+}
+
+/* The registers of the interrupted code, with every key open, and the rest of our choice. */
+static void ia32_fill(struct sigcontext_ia32 *sc, ucontext_t *uc)
+{
+	memcpy(LOW_FP + FREGS_BYTES, uc->uc_mcontext.fpregs, xsave_bytes() + 4);
+	*(uint32_t *)(LOW_FP + FREGS_BYTES + pkru_offset()) = 0;
+	low_code();
+	memset(sc, 0, sizeof(*sc));
+	sc->ip = (uintptr_t)LOW_CODE;
+	sc->sp = (uintptr_t)LOW_STACK - 8;
+	sc->cs = 0x33;
+	sc->ss = sc->ds = sc->es = 0x2b;
+	sc->flags = 0x202;
+	sc->fpstate = (uintptr_t)LOW_FP;
+}
+
+static void return_by_int80(char *sp, long nr)
+{
+	asm volatile("movq %0, %%rsp\n\tint $0x80\n\tud2" : : "r"(sp), "a"(nr) : "memory");
+	__builtin_unreachable();
+}
+
+/* struct sigframe_ia32: the return address, the number, then the context */
+static void by_ia32(ucontext_t *uc)
+{
+	memset(LOW_FRAME, 0, 4096);
+	ia32_fill((void *)(LOW_FRAME + 8), uc);
+	return_by_int80(LOW_FRAME + 8, 119);
+}
+
+/* struct rt_sigframe_ia32: three words more, siginfo of 128 bytes; uc_mcontext behind 20. */
+static void by_ia32_rt(ucontext_t *uc)
+{
+	memset(LOW_FRAME, 0, 4096);
+	ia32_fill((void *)(LOW_FRAME + 16 + 128 + 20), uc);
+	/* uc_stack.ss_flags: SS_DISABLE */
+	*(uint32_t *)(LOW_FRAME + 16 + 128 + 12) = 2;
+	return_by_int80(LOW_FRAME + 4, 173);
+}
+
+static void forge_64(ucontext_t *copy, ucontext_t *uc)
+{
+	*copy = *uc;
+	copy->uc_mcontext.gregs[REG_RSP] = (greg_t)(LOW_STACK - 8);
+	copy->uc_mcontext.gregs[REG_RIP] = (greg_t)forged_arrival;
+	*frame_pkru(copy) = 0;
+}
+
+static void by_rt(ucontext_t *uc)
+{
+	static ucontext_t copy;
+
+	forge_64(&copy, uc);
+	asm volatile("movq %0, %%rsp\n\tsyscall\n\tud2"
+		     : : "r"(&copy), "a"(SYS_rt_sigreturn) : "memory");
+	__builtin_unreachable();
+}
+
+/* As the 64-bit ABI's, but uc_link and uc_stack have 4 bytes for each 8. */
+static void by_x32(ucontext_t *uc)
+{
+	static char frame[8192] __attribute__((aligned(64)));
+	static ucontext_t copy;
+
+	forge_64(&copy, uc);
+	memset(frame, 0, sizeof(frame));
+	/* uc_flags, uc_link, then ss_sp, ss_flags, ss_size */
+	memcpy(frame, &copy.uc_flags, 4);
+	*(uint32_t *)(frame + 12) = 2;
+	memcpy(frame + 24, &copy.uc_mcontext, sizeof(copy.uc_mcontext));
+	asm volatile("movq %0, %%rsp\n\tsyscall\n\tud2"
+		     : : "r"(frame), "a"(X32 | 513) : "memory");
+	__builtin_unreachable();
+}
+
+static const struct {
+	const char *name;
+	void (*returns)(ucontext_t *uc);
+	bool optional;
+} abis[] = {
+	{ "64-bit rt_sigreturn", by_rt, false },
+	{ "ia32 sigreturn", by_ia32, false },
+	{ "ia32 rt_sigreturn", by_ia32_rt, false },
+	{ "x32 rt_sigreturn", by_x32, true },
+};
+
+/* A kernel may have no x32, or have it switched off. */
+static bool has_x32(void)
+{
+	return syscall(X32 | SYS_getpid) == getpid();
+}
+
+static void forged(bool registered)
+{
+	volatile unsigned int i;
+
+	for (i = 0; i < sizeof(abis) / sizeof(*abis); i++) {
+		if (abis[i].optional && !has_x32()) {
+			printf("no %s here\n", abis[i].name);
+			continue;
+		}
+		/* What is held when the frame is forged is no matter. */
+		in_handler = abis[i].returns;
+		if (!sigsetjmp(forged_env, 1)) {
+			epk_device_enter(&dev, i % 2 ? high_id : 0);
+			raise(SIGUSR1);
+			CHECK(!"a forged frame returns to where it says");
+		}
+		/* One that is not registered loses its EPT with the CPU. */
+		epk_check(dev.identity->ept == 0 || !registered, __FILE__, __LINE__, abis[i].name, ": in EPT 0");
+		epk_check((epk_rdpkru() & EPK_PKRU_DENY_ALL) == EPK_PKRU_DENY_ALL, __FILE__,
+			  __LINE__, abis[i].name, ": no key");
+		holds_nothing(__LINE__);
+	}
+}
+
+/* Without a record a thread holds nothing, and no frame changes that. */
+static void *not_registered(void *unused)
+{
+	forged(false);
+	return unused;
+}
+
+/* The first handler never returns; the second one's frame says that it is the first. */
+static sigjmp_buf left_env;
+static greg_t first_sp, first_ip;
+
+static void leave(ucontext_t *uc)
+{
+	first_sp = uc->uc_mcontext.gregs[REG_RSP];
+	first_ip = uc->uc_mcontext.gregs[REG_RIP];
+	siglongjmp(left_env, 1);
+}
+
+static void return_to_first(ucontext_t *uc)
+{
+	static greg_t own;
+
+	own = uc->uc_mcontext.gregs[REG_RSP];
+	uc->uc_mcontext.gregs[REG_RSP] = first_sp;
+	uc->uc_mcontext.gregs[REG_RIP] = (greg_t)forged_arrival;
+	*frame_pkru(uc) = held;
+	CHECK(own != first_sp);
+}
+
+static __attribute__((noinline)) void raise_deeper(void)
+{
+	char room[4096];
+
+	/* Kept, and so is the frame: no tail call. */
+	asm volatile("" : : "r"(room) : "memory");
+	raise(SIGUSR2);
+	asm volatile("" : : "r"(room) : "memory");
+}
+
+static void given_up(void)
+{
+	handle(SIGUSR1, SA_NODEFER);
+	handle(SIGUSR2, SA_NODEFER);
+	in_handler = leave;
+	if (!sigsetjmp(left_env, 1)) {
+		epk_device_enter(&dev, high_id);
+		raise(SIGUSR1);
+	}
+	holds_nothing(__LINE__);
+	/* Given up, and another signal, whose frame is elsewhere. */
+	in_handler = return_to_first;
+	if (!sigsetjmp(forged_env, 1)) {
+		raise_deeper();
+		CHECK(!"the frame returns to where it says");
+	}
+	holds_nothing(__LINE__);
+	handle(SIGUSR1, 0);
+}
+
+/* A frame that cannot be written: SIGSEGV instead, whose handler starts with nothing. */
+static void unwritable(void)
+{
+	stack_t bad = { .ss_size = STACK_BYTES }, none = { .ss_flags = SS_DISABLE };
+	struct sigaction sa = { .sa_sigaction = handler, .sa_flags = SA_SIGINFO }, old;
+	int before = handled;
+
+	bad.ss_sp = mmap(NULL, STACK_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	REQUIRE(bad.ss_sp != MAP_FAILED);
+	CHECK_EQ(sigaltstack(&bad, NULL), 0);
+	handle(SIGUSR1, SA_ONSTACK);
+	CHECK_EQ(sigaction(SIGSEGV, &sa, &old), 0);
+	in_handler = NULL;
+	epk_device_enter(&dev, high_id);
+	raise(SIGUSR1);
+	CHECK_EQ(handled, before + 1);
+	CHECK_EQ(handler_ept, 0);
+	CHECK_EQ(handler_pkru & EPK_PKRU_DENY_ALL, EPK_PKRU_DENY_ALL);
+	CHECK_EQ(sigaction(SIGSEGV, &old, NULL), 0);
+	holds_high(__LINE__);
+	CHECK_EQ(sigaltstack(&none, NULL), 0);
+	munmap(bad.ss_sp, STACK_BYTES);
+	handle(SIGUSR1, 0);
+}
+
+/* The alternate stack lies in a domain of the same key in another EPT, or in the same EPT. */
+static void dies_of_frame(int hold)
+{
+	stack_t bad = { .ss_size = STACK_BYTES };
+	int status, i;
+	pid_t pid = fork();
+
+	if (!pid) {
+		/* A child has domains of its own, at the same places. */
+		struct epk_device own;
+		int mine[16];
+		char *mem;
+
+		epk_failures = 0;
+		epk_device_open(&own);
+		REQUIRE(epk_device_alloc(&own, 16, mine) == 0);
+		REQUIRE(ioctl(own.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS) == 0);
+		mem = epk_device_map(&own, mine[0], STACK_BYTES);
+		REQUIRE(mem != MAP_FAILED);
+		CHECK_EQ(epk_device_populate(&own, mem, STACK_BYTES), 0);
+		bad.ss_sp = mem;
+		CHECK_EQ(sigaltstack(&bad, NULL), 0);
+		handle(SIGUSR1, SA_ONSTACK);
+		epk_device_enter(&own, hold ? mine[hold] : 0);
+		/* The emulator lets the kernel write past access-disable alone. */
+		epk_wrpkru(epk_rdpkru() | (epk_rdpkru() & EPK_PKRU_DENY_ALL) << 1);
+		epk_try_init();
+		i = sigsetjmp(epk_try_env, 1);
+		if (!i) {
+			epk_trying = 1;
+			raise(SIGUSR1);
+			_exit(2);
+		}
+		CHECK_EQ(i, SIGSEGV);
+		epk_device_enter(&own, mine[0]);
+		for (i = 0; i < STACK_BYTES; i++) {
+			if (mem[i])
+				_exit(3);
+		}
+		_exit(epk_failures ? 1 : 0);
+	}
+	CHECK(waitpid(pid, &status, 0) == pid);
+	epk_check(status == 0, __FILE__, __LINE__, "no frame in a domain that is not held", "");
+}
+
+static void frame_in_domain(void)
+{
+	/* Nothing held; another key of EPT 0; the same key of EPT 1. */
+	dies_of_frame(0);
+	dies_of_frame(1);
+	dies_of_frame(15);
+}
+
+/* A handler whose stack disarms itself and lies above all others, and one inside it. */
+static volatile int depth, good;
+
+static void nest(ucontext_t *uc)
+{
+	(void)uc;
+	if (!--depth)
+		return;
+	epk_device_enter(&dev, high_id);
+	raise(SIGUSR1);
+	if (dev.identity->ept == 1 && epk_rdpkru() == held)
+		good++;
+}
+
+/* On a stack far below the alternate one. */
+static void *autodisarm(void *unused)
+{
+	stack_t stack = { .ss_size = STACK_BYTES, .ss_flags = 1u << 31 /* SS_AUTODISARM */ };
+	stack_t none = { .ss_flags = SS_DISABLE };
+
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS), 0);
+	stack.ss_sp = stack_make();
+	REQUIRE((char *)stack.ss_sp > (char *)&stack);
+	CHECK_EQ(sigaltstack(&stack, NULL), 0);
+	handle(SIGUSR1, SA_NODEFER | SA_ONSTACK);
+	depth = 5, good = 0;
+	in_handler = nest;
+	epk_device_enter(&dev, high_id);
+	raise(SIGUSR1);
+	holds_high(__LINE__);
+	CHECK_EQ(good, 4);
+	CHECK_EQ(sigaltstack(&none, NULL), 0);
+	handle(SIGUSR1, 0);
+	return unused;
+}
+
+/* The handler goes on on a stack above, holds a domain there, and another signal comes. */
+static ucontext_t in_middle, back_again;
+
+static void on_other_stack(void)
+{
+	in_handler = NULL;
+	epk_device_enter(&dev, high_id);
+	raise(SIGUSR1);
+	good = dev.identity->ept == 1 && epk_rdpkru() == held;
+	epk_device_enter(&dev, 0);
+}
+
+static void change_stacks(ucontext_t *uc)
+{
+	(void)uc;
+	swapcontext(&back_again, &in_middle);
+}
+
+static void *coroutine(void *unused)
+{
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS), 0);
+	getcontext(&in_middle);
+	in_middle.uc_stack.ss_sp = stack_make();
+	in_middle.uc_stack.ss_size = STACK_BYTES;
+	in_middle.uc_link = &back_again;
+	REQUIRE((char *)in_middle.uc_stack.ss_sp > (char *)&unused);
+	makecontext(&in_middle, on_other_stack, 0);
+	handle(SIGUSR1, SA_NODEFER);
+	good = 0;
+	in_handler = change_stacks;
+	epk_device_enter(&dev, high_id);
+	raise(SIGUSR1);
+	holds_high(__LINE__);
+	CHECK_EQ(good, 1);
+	handle(SIGUSR1, 0);
+	return unused;
+}
+
+static void on_low_stack(void *(*func)(void *))
+{
+	void *stack = mmap((void *)0x10000000, 1 << 20, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	REQUIRE(stack != MAP_FAILED);
+	pthread_attr_init(&attr);
+	CHECK_EQ(pthread_attr_setstack(&attr, stack, 1 << 20), 0);
+	CHECK_EQ(pthread_create(&thread, &attr, func, NULL), 0);
+	pthread_join(thread, NULL);
+	munmap(stack, 1 << 20);
+}
+
+/* Root can have every handler start with all keys open. */
+static void init_pkru(void)
+{
+	const char *file = "/sys/kernel/debug/x86/init_pkru";
+
+	REQUIRE(put(file, "0"));
+	in_handler = NULL;
+	epk_device_enter(&dev, high_id);
+	raise(SIGUSR1);
+	CHECK_EQ(handler_ept, 0);
+	CHECK_EQ(handler_pkru & EPK_PKRU_DENY_ALL, EPK_PKRU_DENY_ALL);
+	holds_high(__LINE__);
+	forged(true);
+	REQUIRE(put(file, "0x55555554"));
+}
+
+int main(void)
+{
+	pthread_t thread;
+
+	epk_device_open(&dev);
+	REQUIRE(epk_device_alloc(&dev, 30, ids) == 0);
+	low_id = ids[0];
+	high_id = ids[15];
+	REQUIRE(epk_device_entry(&dev, low_id).pkey == epk_device_entry(&dev, high_id).pkey);
+	REQUIRE(epk_device_entry(&dev, low_id).ept == 0 && epk_device_entry(&dev, high_id).ept == 1);
+	low = epk_device_map(&dev, low_id, 4096);
+	high = epk_device_map(&dev, high_id, 4096);
+	REQUIRE(low != MAP_FAILED && high != MAP_FAILED);
+	held = EPK_PKRU_ALLOW(epk_device_entry(&dev, high_id).pkey);
+	handle(SIGUSR1, 0);
+	low_make();
+
+	CHECK_EQ(pthread_create(&thread, NULL, not_registered, NULL), 0);
+	pthread_join(thread, NULL);
+	REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS) == 0);
+	forged(true);
+	given_up();
+	unwritable();
+	frame_in_domain();
+	on_low_stack(autodisarm);
+	on_low_stack(coroutine);
+	init_pkru();
+	return epk_test_result();
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Samples that perf takes while a thread's stack or frame pointer lies in a domain: copies of the
+ * stack and call chains go into a ring that is ordinary memory.  The same on ordinary
+ * memory first, where they are found.
+ */
+#include "epk_test.h"
+
+#include <sys/syscall.h>
+#include <time.h>
+
+#include <linux/perf_event.h>
+
+#define SECRET		0x5ec0ffee00c0ffeeull
+#define STACK_BYTES	(16 * 4096)
+#define RING_PAGES	16
+
+static struct epk_device dev;
+
+static int sampler_open(uint64_t what)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_SOFTWARE, .size = sizeof(attr), .config = PERF_COUNT_SW_CPU_CLOCK,
+		.sample_period = 50000, .sample_type = what, .sample_stack_user = 512,
+		.exclude_kernel = 1, .exclude_hv = 1, .exclude_callchain_kernel = 1,
+	};
+
+	return syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0);
+}
+
+/* Run on @stack, with a frame there whose return address is the secret. */
+static void spin_on(uint64_t *stack)
+{
+	uint64_t *frame = stack + STACK_BYTES / 8 - 64;
+	unsigned long rounds = 30000000;
+	int i;
+
+	for (i = 0; i < 32; i++)
+		frame[-i - 8] = SECRET;
+	frame[0] = (uintptr_t)(frame + 8);
+	frame[1] = SECRET;
+	frame[8] = 0;
+	frame[9] = SECRET;
+	asm volatile("movq %%rsp, %%r12\n\tmovq %%rbp, %%r13\n\t"
+		     "movq %1, %%rsp\n\tmovq %2, %%rbp\n"
+		     "1:\tdecq %0\n\tjnz 1b\n\t"
+		     "movq %%r12, %%rsp\n\tmovq %%r13, %%rbp"
+		     : "+r"(rounds) : "r"(frame - 39), "r"(frame) : "r12", "r13", "memory", "cc");
+}
+
+/* How many samples there were, and how often the secret is in them. */
+static unsigned int look(uint64_t what, uint64_t *stack, int id, unsigned int *samples)
+{
+	struct perf_event_mmap_page *ring;
+	int fd = sampler_open(what);
+	unsigned int found = 0;
+	uint64_t *word;
+
+	REQUIRE(fd >= 0);
+	ring = mmap(NULL, (1 + RING_PAGES) * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	REQUIRE(ring != MAP_FAILED);
+	epk_device_enter(&dev, id);
+	spin_on(stack);
+	epk_device_enter(&dev, 0);
+	*samples = ring->data_head > 0;
+	for (word = (uint64_t *)((char *)ring + 4096);
+	     word < (uint64_t *)((char *)ring + (1 + RING_PAGES) * 4096); word++)
+		found += *word == SECRET;
+	munmap(ring, (1 + RING_PAGES) * 4096);
+	close(fd);
+	return found;
+}
+
+static void both(uint64_t what, const char *name, int id, uint64_t *domain)
+{
+	uint64_t *plain = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	unsigned int found, samples;
+
+	REQUIRE(plain != MAP_FAILED);
+	memset(plain, 0, STACK_BYTES);
+	found = look(what, plain, 0, &samples);
+	epk_check(samples && found, __FILE__, __LINE__, name, ": on ordinary memory");
+	found = look(what, domain, id, &samples);
+	epk_check(samples && !found, __FILE__, __LINE__, name, ": on a domain");
+	munmap(plain, STACK_BYTES);
+}
+
+int main(void)
+{
+	uint64_t *domain;
+	int ids[16];
+	unsigned int i;
+
+	epk_device_open(&dev);
+	REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS) == 0);
+	REQUIRE(epk_device_alloc(&dev, 16, ids) == 0);
+	for (i = 0; i < 16; i += 15) {
+		domain = epk_device_map(&dev, ids[i], STACK_BYTES);
+		REQUIRE(domain != MAP_FAILED);
+		epk_device_enter(&dev, ids[i]);
+		memset(domain, 0, STACK_BYTES);
+		epk_device_enter(&dev, 0);
+		both(PERF_SAMPLE_STACK_USER, "stack", ids[i], domain);
+		both(PERF_SAMPLE_CALLCHAIN, "call chain", ids[i], domain);
+		/* What was held meanwhile is held still. */
+		epk_device_enter(&dev, ids[i]);
+		CHECK_EQ(EPK_TRY((void)*domain), 0);
+		epk_device_enter(&dev, 0);
+	}
+	return epk_test_result();
+}
