@@ -32,7 +32,7 @@ static int sampler_open(uint64_t what)
 static void spin_on(uint64_t *stack)
 {
 	uint64_t *frame = stack + STACK_BYTES / 8 - 64;
-	unsigned long rounds = 30000000;
+	unsigned long rounds = 3000000;
 	int i;
 
 	for (i = 0; i < 32; i++)
