@@ -294,6 +294,46 @@ static void mmap_arguments(int id)
 	close(fd);
 }
 
+/* Whole pages of one's own domains, of live ones and of others; nothing else. */
+static void unmap_arguments(int id)
+{
+	char *p = epk_device_map(&dev, id, 4 * 4096), *plain;
+
+	REQUIRE(p != MAP_FAILED);
+	FAILS(ioctl(dev.fd, EPK_IOC_UNMAP, NULL), EFAULT);
+	FAILS(epk_device_unmap(&dev, p, 0), EINVAL);
+	FAILS(epk_device_unmap(&dev, p, 100), EINVAL);
+	FAILS(epk_device_unmap(&dev, p + 1, 4096), EINVAL);
+	FAILS(epk_device_unmap(&dev, p, -4096ul), EINVAL);
+	FAILS(epk_device_unmap(&dev, (void *)-8192ul, 4096), EINVAL);
+	plain = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	*plain = 1;
+	FAILS(epk_device_unmap(&dev, plain, 4096), EPERM);
+	CHECK_EQ(*plain, 1);
+	munmap(plain, 4096);
+	/* With something else in the middle nothing goes. */
+	CHECK_EQ(epk_device_unmap(&dev, p + 4096, 4096), 0);
+	REQUIRE(mmap(p + 4096, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+		     -1, 0) == p + 4096);
+	p[4096] = 1;
+	FAILS(epk_device_unmap(&dev, p, 4 * 4096), EPERM);
+	FAILS(munmap(p, 4 * 4096), EPERM);
+	CHECK_EQ(p[4096], 1);
+	CHECK_EQ(munmap(p + 4096, 4096), 0);
+	/* A hole is nothing. */
+	CHECK_EQ(epk_device_unmap(&dev, p, 4 * 4096), 0);
+	CHECK_EQ(epk_device_unmap(&dev, p, 4 * 4096), 0);
+
+	/* Where domains are is said as long as there is one. */
+	FAILS(munmap((void *)dev.identity, 4096), EPERM);
+	FAILS(munmap((void *)dev.table, 4096), EPERM);
+	FAILS((long)mmap((void *)dev.table, 4096, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0), EPERM);
+	plain = mmap(NULL, 4096, PROT_READ, MAP_SHARED, dev.fd, EPK_MMAP_IDENTITY);
+	REQUIRE(plain != MAP_FAILED);
+	CHECK_EQ(epk_device_unmap(&dev, plain, 4096), 0);
+}
+
 /* What the kernel tells a process stays the kernel's word. */
 static void read_only_pages(void)
 {
@@ -442,6 +482,7 @@ int main(void)
 	FAILS(ioctl(dev.fd, 0, NULL), ENOTTY);
 	CHECK_EQ(ioctl_32(dev.fd, EPK_IOC_THREAD, 0), -ENOTTY);
 	read_only_pages();
+	unmap_arguments(id);
 	mapping_calls(id);
 	free_while_mapped();
 	locked_limit(id);

@@ -7,8 +7,11 @@
 #include "epk_test.h"
 
 #include <cpuid.h>
+#include <elf.h>
 #include <pthread.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <ucontext.h>
 
@@ -498,6 +501,41 @@ static void init_pkru(void)
 	REQUIRE(put(file, "0x55555554"));
 }
 
+/* A debugger writes PKRU with all other state. */
+static void debugged(bool context)
+{
+	static unsigned char state[16384] __attribute__((aligned(64)));
+	struct iovec io = { state, sizeof(state) };
+	uint32_t *pkru = (uint32_t *)(state + pkru_offset());
+	int status;
+	pid_t pid = fork();
+
+	if (!pid) {
+		struct epk_device own;
+		uint32_t want = context ? EPK_PKRU_DENY_ALL : 0;
+
+		if (context)
+			epk_device_open(&own);
+		epk_wrpkru(EPK_PKRU_DENY_ALL);
+		if (context)
+			ioctl(own.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS);
+		ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+		raise(SIGSTOP);
+		_exit((epk_rdpkru() & EPK_PKRU_DENY_ALL) != want);
+	}
+	CHECK(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status));
+	CHECK_EQ(ptrace(PTRACE_GETREGSET, pid, NT_X86_XSTATE, &io), 0);
+	CHECK_EQ(*pkru & EPK_PKRU_DENY_ALL, EPK_PKRU_DENY_ALL);
+	*pkru = 0;
+	/* The state says which of its parts count. */
+	*(uint64_t *)(state + 512) |= 1 << 9;
+	CHECK_EQ(ptrace(PTRACE_SETREGSET, pid, NT_X86_XSTATE, &io), 0);
+	CHECK_EQ(ptrace(PTRACE_CONT, pid, NULL, NULL), 0);
+	CHECK(waitpid(pid, &status, 0) == pid);
+	epk_check(status == 0, __FILE__, __LINE__, "PKRU as a debugger sets it",
+		  context ? ", in a process with domains" : ", without");
+}
+
 int main(void)
 {
 	pthread_t thread;
@@ -525,5 +563,7 @@ int main(void)
 	on_low_stack(autodisarm);
 	on_low_stack(coroutine);
 	init_pkru();
+	debugged(false);
+	debugged(true);
 	return epk_test_result();
 }
