@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# debian-kernel.sh stock|cloud: Debian's own kernel for the guest, of the package that belongs
-# to the headers installed here.  It is unpacked into the cache, never installed.
+# debian-kernel.sh stock|cloud|backports: Debian's own kernel for the guest, of the package that
+# belongs to the headers installed here.  It is unpacked into the cache, never installed.
 # Print the directory that holds the result:
 #   vmlinux modules/ tree
 # where tree is what modules are built against and modules/ has what the tests need,
@@ -16,6 +16,7 @@ flavour=$1
 case $flavour in
 stock) pattern='6.1.0-*[0-9]-amd64' ;;
 cloud) pattern='6.1.0-*-cloud-amd64' ;;
+backports) pattern='6.12.*+deb12-amd64' ;;
 *) die "kernel: no such kernel of Debian: $flavour" ;;
 esac
 
@@ -39,6 +40,7 @@ extract() {
 	case $(od -A n -t x1 -j "$start" -N 4 "$image" | tr -d ' ') in
 	fd377a58) tool=xz ;;
 	02214c18) tool=lz4 ;;
+	28b52ffd) tool=zstd ;;
 	*) die "kernel: $image is compressed in an unknown way" ;;
 	esac
 	dd if="$image" bs=1M iflag=skip_bytes,count_bytes skip="$start" count="$bytes" status=none |
@@ -46,7 +48,7 @@ extract() {
 	readelf -n "$out" | grep Xen >/dev/null || die "kernel: $image has no ELF file with PVH notes"
 }
 
-# Copy the modules and what they depend on.
+# Copy the modules and what they depend on, not compressed: busybox has no xz to load them with.
 copy_modules() {
 	local deb=$1 out=$2 module file number=10
 	depmod -b "$deb" "$release"
@@ -54,7 +56,10 @@ copy_modules() {
 	for module in $modules; do
 		modprobe -d "$deb" -S "$release" --show-depends "$module" | awk '$1 == "insmod" { print $2 }'
 	done | awk '!seen[$0]++' | while read -r file; do
-		cp "$file" "$out/$number-${file##*/}"
+		case $file in
+		*.xz) xz -dc "$file" >"$out/$number-$(basename "$file" .xz)" ;;
+		*) cp "$file" "$out/$number-${file##*/}" ;;
+		esac
 		number=$((number + 1))
 	done
 }

@@ -6,8 +6,8 @@ run.py [--cpus 1|2]... [--native|--emulated] [--show] [--keep]
        [--kernel FLAVOUR] [--guest-kernel FLAVOUR] [NAME...]
 
 A NAME is a test of tests/tests.list, or the part before one of its dashes.
-A FLAVOUR is normal or debug, and of the guest stock or cloud, too: see tests/testbed/kernel.sh
-and debian-kernel.sh.
+A FLAVOUR is normal or debug, and of the guest stock, cloud or backports, too: see
+tests/testbed/kernel.sh and debian-kernel.sh.
 """
 
 import argparse
@@ -41,7 +41,7 @@ HOST_ARGS = ("console=ttyS0 clearcpuid=321,323,124,580 tsc=reliable mitigations=
              "idle=nomwait lpj=14976000")
 GUEST_ARGS = ("loglevel=5 mitigations=off random.trust_cpu=on oops=panic panic=-1 reboot=t")
 HOST_FLAVOURS = ("normal", "debug")
-DEBIAN_FLAVOURS = ("stock", "cloud")
+DEBIAN_FLAVOURS = ("stock", "cloud", "backports")
 GUEST_FLAVOURS = HOST_FLAVOURS + DEBIAN_FLAVOURS
 FLAVOUR_ARGS = {
     "normal": "",
@@ -49,10 +49,12 @@ FLAVOUR_ARGS = {
     # A node for each GiB.  The clock's probe waits for a second, 40 s here.
     "stock": " initcall_blacklist=cmos_init numa=fake=3U",
     "cloud": " initcall_blacklist=cmos_init",
+    "backports": " initcall_blacklist=cmos_init",
 }
 # The guest's memory in MiB and the number of EPTs it may have, 0 for all.  On the stock kernel
 # it is wide: RAM in three GiB blocks, windows of two slots.
-GUEST_MACHINE = {"normal": (512, 0), "debug": (512, 0), "stock": (3072, 256), "cloud": (512, 0)}
+GUEST_MACHINE = {"normal": (512, 0), "debug": (512, 0), "stock": (3072, 256), "cloud": (512, 0),
+                 "backports": (512, 0)}
 # What runs on Debian's kernels if nothing is named; those that need the wide guest do, too.
 DEBIAN_TESTS = ("selfcheck", "kmod-args", "kmod-process", "kmod-switch", "kmod-move",
                 "kmod-signal", "kmod-attack", "kmod-deputy", "kmod-life", "kmod-huge",
@@ -60,7 +62,7 @@ DEBIAN_TESTS = ("selfcheck", "kmod-args", "kmod-process", "kmod-switch", "kmod-m
 # Debugging aids look at each page: the host has no more than it needs.
 HOST_MEMORY = {"normal": "", "debug": " mem=1200M"}
 # How many times as long as on the normal kernel things may take.
-FLAVOUR_SLOWNESS = {"normal": 1, "debug": 5, "stock": 2, "cloud": 2}
+FLAVOUR_SLOWNESS = {"normal": 1, "debug": 5, "stock": 2, "cloud": 2, "backports": 2}
 
 FIRST_SECONDS = 300     # real seconds from power-on to the first test
 BOOT_SECONDS = 400      # real seconds between two tests, the guest's boot included
