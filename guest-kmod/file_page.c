@@ -19,11 +19,20 @@
 #include "file.h"
 #include "map_count.h"
 #include "trace.h"
+#include "walk.h"
 
-static int pte_zap(pte_t *pte, unsigned long addr, void *data)
+static void pte_zap(pte_t *pte, unsigned long addr, void *data)
 {
 	ptep_get_and_clear(data, addr, pte);
-	return 0;
+}
+
+static void page_zap(struct mm_struct *mm, unsigned long addr)
+{
+	unsigned long next;
+	pmd_t *pmd = walk_pmd(mm, addr, addr + PAGE_SIZE, &next);
+
+	if (pmd)
+		walk_ptes(mm, pmd, addr, next, pte_zap, mm);
 }
 
 static void page_drop(struct epk_region *region, unsigned long index)
@@ -66,8 +75,7 @@ static bool file_invalidate(struct mmu_interval_notifier *notifier,
 	smp_mb();
 
 	xa_for_each_range(&region->pages, index, page, from, to) {
-		apply_to_existing_page_range(range->mm, region->start + (index << PAGE_SHIFT),
-					     PAGE_SIZE, pte_zap, range->mm);
+		page_zap(range->mm, region->start + (index << PAGE_SHIFT));
 		found = true;
 	}
 	if (!found)

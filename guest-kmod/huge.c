@@ -25,6 +25,7 @@
 
 #include "epk.h"
 #include "region.h"
+#include "walk.h"
 
 #ifdef EPK_HUGE
 
@@ -225,22 +226,6 @@ bool epk_huge_map(struct vm_area_struct *vma, unsigned long addr, pmd_t *pmd,
 	return mapped;
 }
 
-/* Page tables that are there stay while the mmap lock is held. */
-static pmd_t *pmd_find(struct mm_struct *mm, unsigned long addr)
-{
-	pgd_t *pgd = pgd_offset(mm, addr);
-	p4d_t *p4d;
-	pud_t *pud;
-
-	if (pgd_none(*pgd))
-		return NULL;
-	p4d = p4d_offset(pgd, addr);
-	if (p4d_none(*p4d))
-		return NULL;
-	pud = pud_offset(p4d, addr);
-	return pud_none(*pud) ? NULL : pmd_offset(pud, addr);
-}
-
 static struct page *first_page(struct epk_region *region, unsigned long addr)
 {
 	return region_page(region, first_index(region, addr));
@@ -256,8 +241,8 @@ static struct page *first_page(struct epk_region *region, unsigned long addr)
 bool epk_huge_remap(struct vm_area_struct *vma, unsigned long addr)
 {
 	struct epk_region *region = vma->vm_private_data;
-	pmd_t *pmd = pmd_find(vma->vm_mm, addr);
-	unsigned long alias;
+	unsigned long alias, next;
+	pmd_t *pmd = walk_pmd(vma->vm_mm, addr, addr + 1, &next);
 
 	/* Also where a cut was about to be made that was not. */
 	if (pmd && pmd_leaf(*pmd))
@@ -273,20 +258,18 @@ bool epk_huge_remap(struct vm_area_struct *vma, unsigned long addr)
 /**
  * epk_huge_rewrite() - let a PMD say the new place of its pages
  * @vma: a VMA of a domain, in place; the mmap lock is held for writing
- * @addr: an address in it
+ * @pmd: the PMD
+ * @addr: an address in the VMA that it is for
  *
- * Return: false if no PMD maps it.
+ * Return: false if it maps none itself.
  */
-bool epk_huge_rewrite(struct vm_area_struct *vma, unsigned long addr)
+bool epk_huge_rewrite(struct vm_area_struct *vma, pmd_t *pmd, unsigned long addr)
 {
 	struct epk_region *region = vma->vm_private_data;
-	pmd_t *pmd = pmd_find(vma->vm_mm, addr);
 	unsigned long alias;
 	spinlock_t *lock;
 	bool mapped;
 
-	if (!pmd)
-		return false;
 	lock = pmd_lock(vma->vm_mm, pmd);
 	mapped = pmd_leaf(*pmd);
 	if (mapped && !WARN_ON_ONCE(epk_ept_alias_known(region->ept,

@@ -148,7 +148,7 @@ bool epk_huge_fill(struct vm_area_struct *vma, unsigned long addr);
 bool epk_huge_map(struct vm_area_struct *vma, unsigned long addr, pmd_t *pmd,
 		  unsigned long alias);
 bool epk_huge_remap(struct vm_area_struct *vma, unsigned long addr);
-bool epk_huge_rewrite(struct vm_area_struct *vma, unsigned long addr);
+bool epk_huge_rewrite(struct vm_area_struct *vma, pmd_t *pmd, unsigned long addr);
 #else
 static inline bool epk_huge_may(struct vm_area_struct *vma)
 {
@@ -176,7 +176,7 @@ static inline bool epk_huge_remap(struct vm_area_struct *vma, unsigned long addr
 	return false;
 }
 
-static inline bool epk_huge_rewrite(struct vm_area_struct *vma, unsigned long addr)
+static inline bool epk_huge_rewrite(struct vm_area_struct *vma, pmd_t *pmd, unsigned long addr)
 {
 	return false;
 }

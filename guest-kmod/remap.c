@@ -11,6 +11,7 @@
 
 #include "epk.h"
 #include "region.h"
+#include "walk.h"
 
 /* The VMAs that are left of a region, in order; NULL after the last. */
 static struct vm_area_struct *region_vma(const struct epk_region *region, unsigned long addr)
@@ -223,7 +224,7 @@ static noinline void pte_rewrite_slow(pte_t *pte, unsigned long addr, struct rew
 	set_pte_at(rewrite->mm, addr, pte, pte_mkspecial(pfn_pte(alias, rewrite->prot)));
 }
 
-static int pte_rewrite(pte_t *pte, unsigned long addr, void *data)
+static void pte_rewrite(pte_t *pte, unsigned long addr, void *data)
 {
 	struct rewrite *rewrite = data;
 	pteval_t old = pte_val(*pte);
@@ -233,7 +234,6 @@ static int pte_rewrite(pte_t *pte, unsigned long addr, void *data)
 	else
 		set_pte_at(rewrite->mm, addr, pte,
 			   __pte((old + rewrite->distance) ^ rewrite->key));
-	return 0;
 }
 
 static void vma_rewrite(struct vm_area_struct *vma)
@@ -242,12 +242,13 @@ static void vma_rewrite(struct vm_area_struct *vma)
 		.region = vma->vm_private_data, .mm = vma->vm_mm, .prot = vma->vm_page_prot,
 	};
 	unsigned long addr, next;
+	pmd_t *pmd;
 
 	for (addr = vma->vm_start; addr < vma->vm_end; addr = next) {
-		next = map_unit_end(rewrite.region, addr, vma->vm_end);
-		if (!epk_huge_rewrite(vma, addr))
-			apply_to_existing_page_range(rewrite.mm, addr, next - addr, pte_rewrite,
-						     &rewrite);
+		pmd = walk_pmd(rewrite.mm, addr, vma->vm_end, &next);
+		if (!pmd || (rewrite.region->huge && epk_huge_rewrite(vma, pmd, addr)))
+			continue;
+		walk_ptes(rewrite.mm, pmd, addr, next, pte_rewrite, &rewrite);
 	}
 }
 

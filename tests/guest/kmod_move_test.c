@@ -88,6 +88,70 @@ static void moves(void)
 	unmake(id, p);
 }
 
+/*
+ * Pages with holes between them: of pages in one page table, and of whole tables of each level.
+ * Unaligned, so that PTEs map all of them, or by 2 MiB.
+ */
+static const unsigned long apart[] = {
+	0, 2 * 4096, 511 * 4096, 3ul << 20, (1ul << 30) + 4096, (1ul << 30) + 3 * 4096,
+	(5ul << 30) + (6ul << 20), (513ul << 30) + 4096,
+};
+#define APART		(sizeof(apart) / sizeof(*apart))
+#define APART_AT	((char *)(16ul << 40))
+#define APART_BYTES	(514ul << 30)
+
+static void check_apart(const char *p, struct epk_entry at, bool holds)
+{
+	volatile uint32_t got;
+	volatile unsigned int i;
+	int sig;
+
+	epk_wrpkru(EPK_PKRU_DENY_ALL);
+	epk_vmfunc(at.ept);
+	epk_wrpkru(EPK_PKRU_ALLOW(at.pkey));
+	for (i = 0; i < APART; i++) {
+		got = 0;
+		sig = EPK_TRY(got = *(const volatile uint32_t *)(p + apart[i]));
+		CHECK_EQ(sig, holds ? 0 : SIGSEGV);
+		CHECK_EQ(got, holds ? i + 1 : 0);
+	}
+	epk_device_enter(&dev, 0);
+}
+
+static void far_apart(unsigned long unaligned)
+{
+	static const struct epk_move ways[] = {
+		{ .ept = 6, .pkey = 9 }, { .ept = 6, .pkey = 10 }, { .ept = 7, .pkey = 10 },
+		{ .ept = 8, .pkey = 11 },
+	};
+	unsigned int i;
+	char *p;
+	int id;
+
+	REQUIRE(epk_device_alloc(&dev, 1, &id) == 0);
+	p = mmap(APART_AT + unaligned, APART_BYTES, PROT_READ | PROT_WRITE,
+		 MAP_SHARED | MAP_FIXED_NOREPLACE, dev.fd, EPK_MMAP_DOMAIN(id));
+	REQUIRE(p == APART_AT + unaligned);
+	epk_device_enter(&dev, id);
+	for (i = 0; i < APART; i++)
+		*(volatile uint32_t *)(p + apart[i]) = i + 1;
+	epk_device_enter(&dev, 0);
+	for (i = 0; i < sizeof(ways) / sizeof(*ways); i++) {
+		struct epk_entry was = epk_device_entry(&dev, id);
+		struct epk_move move = ways[i];
+
+		move.id = id;
+		CHECK_EQ(epk_device_moves(&dev, 1, &move), 0);
+		check_apart(p, was, false);
+		check_apart(p, epk_device_entry(&dev, id), true);
+	}
+	CHECK_EQ(epk_device_move(&dev, id, EPK_EPT_NONE), 0);
+	CHECK_EQ(epk_device_move(&dev, id, 5), 0);
+	check_apart(p, epk_device_entry(&dev, id), true);
+	CHECK_EQ(epk_device_unmap(&dev, p, APART_BYTES), 0);
+	CHECK_EQ(epk_device_free(&dev, 1, &id), 0);
+}
+
 /* Nothing is reachable of an evicted domain, and nothing is lost. */
 static void evict(void)
 {
@@ -478,6 +542,8 @@ int main(void)
 	epk_device_open(&dev);
 	REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
 	moves();
+	far_apart(4096);
+	far_apart(0);
 	evict();
 	batches();
 	raw = open(EPK_RAW_DEVICE, O_RDWR);
