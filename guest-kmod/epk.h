@@ -26,15 +26,6 @@
 
 #include "compat.h"
 
-#if !defined(CONFIG_X86_64) || !defined(CONFIG_PREEMPT_NOTIFIERS) ||		\
-	!defined(CONFIG_TRACEPOINTS) || !defined(CONFIG_ARCH_HAS_PKEYS)
-#error "EPK needs X86_64, PREEMPT_NOTIFIERS (KVM selects it), TRACEPOINTS and pkeys"
-#endif
-#if !defined(CONFIG_KPROBES) || (!defined(CONFIG_DYNAMIC_FTRACE_WITH_ARGS) &&	\
-	!defined(CONFIG_DYNAMIC_FTRACE_WITH_REGS))
-#error "EPK guards by FUNCTION_TRACER with DYNAMIC_FTRACE, and finds what it guards by KPROBES"
-#endif
-
 /* Entries of a domain table; index 0 stays unused, so that no ID is 0. */
 #define EPK_TABLE_ENTRIES	(1u << EPK_ID_INDEX_BITS)
 #define EPK_TABLE_BYTES		(EPK_TABLE_ENTRIES * sizeof(struct epk_entry))

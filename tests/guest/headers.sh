@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 # headers.sh: build the guest module as DKMS does, against the headers of each of Debian's
 # kernels that is installed here: 6.1, its cloud flavour, and 6.12.  No warning is allowed.
+# And see that kernels which it is not for are refused, with the reason.
 set -eu
 top=$(cd "$(dirname "$0")/../.." && pwd)
 work=$(mktemp -d)
@@ -36,6 +37,55 @@ build() {
 	echo "headers: $name: built"
 }
 
+# What check-kernel.sh says of a kernel is what is wanted, and no more: refused TEXT ARGUMENT...
+refused() {
+	local want=$1
+	shift
+	if sh "$top/guest-kmod/check-kernel.sh" "$@" >"$work/log" 2>&1; then
+		fail "not refused: $want"
+	elif [ "$(grep -v 'to build it all the same' "$work/log" | grep -cvF "$want")" != 0 ] ||
+		! grep -qF "$want" "$work/log"; then
+		cat "$work/log"
+		fail "refused, but not for: $want"
+	fi
+	sh "$top/guest-kmod/check-kernel.sh" "$@" y 2>/dev/null || fail "always refused: $want"
+}
+
+# Another version, headers that changed, and options that are missing.
+refusals() {
+	local dir=$1 source other header option count=0
+	local config=$dir/include/config/auto.conf fake=$work/fake
+	source=$(sed -n 's/^include \(.*\)\/Makefile$/\1/p' "$dir/Makefile")
+	for other in '6 11' '6 13' '7 0' '5 10'; do
+		# shellcheck disable=SC2086
+		refused "Linux ${other/ /.} is none of those" $other "$source" "$config"
+	done
+	rm -rf "$fake"
+	mkdir "$fake"
+	sed -n 's/^\([a-z0-9_/]*\.h\)@.*/\1/p' "$top/guest-kmod/check-kernel.sh" | sort -u >"$work/list"
+	(cd "$source" && xargs cp --parents -t "$fake") <"$work/list"
+	while read -r header; do
+		echo 'mm_id_mapcount_t _mm_id_mapcount[2];' >"$fake/$header"
+		refused "in $header" 6 12 "$fake" "$config"
+		cp "$source/$header" "$fake/$header"
+		count=$((count + 1))
+	done <"$work/list"
+	for option in X86_64 PREEMPT_NOTIFIERS FUNCTION_TRACER DYNAMIC_FTRACE KPROBES; do
+		grep -v "^CONFIG_$option=" "$config" >"$work/auto.conf"
+		refused "lacks $option: " 6 12 "$source" "$work/auto.conf"
+	done
+	[ "$count" -ge 10 ] || fail "only $count headers looked at"
+
+	# The build asks, too, and says it once.
+	if make -C "$work/usr/src/epk-$version" KDIR="$dir" PATCHLEVEL=13 all \
+		>"$work/log" 2>&1; then
+		fail "built for Linux 6.13"
+	elif [ "$(grep -c 'Linux 6.13 is none of those' "$work/log")" != 1 ]; then
+		cat "$work/log"
+		fail "the build for Linux 6.13 failed otherwise"
+	fi
+}
+
 [ -x "$(command -v dkms)" ] || { echo "headers: dkms is missing"; exit 1; }
 make -s -C "$top/guest-kmod" DESTDIR="$work" install-source install-config
 for file in udev/rules.d/70-epk.rules sysusers.d/epk.conf modules-load.d/epk.conf \
@@ -54,5 +104,6 @@ for want in 6.1.0-[0-9]*-amd64 6.1.0-*-cloud-amd64 '6.12.*-amd64'; do
 	ls -d /usr/src/linux-headers-$want >/dev/null 2>&1 || fail "no headers of $want here"
 done
 [ "$count" -gt 0 ] || fail "no kernel headers here"
+refusals "$(find /usr/src -maxdepth 1 -name 'linux-headers-6.12.*-amd64' | sort -V | tail -n 1)"
 [ $failed = 0 ] && echo "headers: $count kernels, all built"
 exit $failed

@@ -29,8 +29,8 @@ copy_sources() {
 	[ "$modules" != "$TOP" ] || return 0
 	mkdir -p "$to"
 	find "$to" -name '*.[ch]' ! -name '*.mod.c' -delete
-	find "$from" -maxdepth 1 -type f \( -name '*.[ch]' -o -name Kbuild -o -name Makefile \) \
-		! -name '*.mod.c' -exec cp -p -t "$to" {} +
+	find "$from" -maxdepth 1 -type f \( -name '*.[ch]' -o -name '*.sh' -o -name Kbuild \
+		-o -name Makefile \) ! -name '*.mod.c' -exec cp -p -t "$to" {} +
 	[ ! -d "$from/include" ] || cp -rp "$from/include" "$to"
 }
 
