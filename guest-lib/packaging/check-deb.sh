@@ -60,6 +60,8 @@ module=$(find "$root/lib/modules" -name 'epk.ko*')
 [ -s "$module" ] || fail "no module is installed"
 in_root modinfo -F license "/${module#"$root/"}"
 grep -q GPL "$root/log" || fail "what is that module?"
+in_root modinfo -F signer "/${module#"$root/"}"
+grep -q DKMS "$root/log" || fail "DKMS has not signed the module: no Secure Boot would load it"
 grep -q '^epk:' "$root/etc/group" || fail "no group epk"
 in_root sh -c 'cd /examples && make B=/tmp/b CFLAGS="-O2 -Werror" && EPK_BACKEND=none make B=/tmp/b check'
 # Without names of hidden functions it finds something, but it can look at all.

@@ -16,7 +16,7 @@ fail() {
 }
 
 build() {
-	local name=$1 log=$work/log
+	local name=$1 log=$work/log module
 	rm -rf "$work/dkms" "$work/modules"
 	mkdir "$work/dkms" "$work/modules"
 	# The trees are our own, so that nothing is installed on this machine.
@@ -31,8 +31,11 @@ build() {
 	if grep -i 'warning' "$log"; then
 		fail "$name: the build warns"
 	fi
-	if [ "$(find "$work/dkms" -name 'epk.ko*' | wc -l)" -lt 1 ]; then
+	module=$(find "$work/dkms" -path '*/module/epk.ko*' | head -n 1)
+	if [ -z "$module" ]; then
 		fail "$name: no module"
+	elif ! modinfo -F signer "$module" | grep -q DKMS; then
+		fail "$name: DKMS has not signed the module: no Secure Boot would load it"
 	fi
 	echo "headers: $name: built"
 }
