@@ -24,14 +24,20 @@ if [ "$guest_kernel" != "$host_kernel" ]; then
 fi
 
 # Another kernel's modules are built of a copy, so that runs do not get in each other's way.
+# What differs is newer than all that was made of it before, whenever it was changed.
 copy_sources() {
-	local from=$TOP/$1 to=$modules/$1
+	local from=$TOP/$1 to=$modules/$1 file
 	[ "$modules" != "$TOP" ] || return 0
 	mkdir -p "$to"
-	find "$to" -name '*.[ch]' ! -name '*.mod.c' -delete
-	find "$from" -maxdepth 1 -type f \( -name '*.[ch]' -o -name '*.sh' -o -name Kbuild \
-		-o -name Makefile \) ! -name '*.mod.c' -exec cp -p -t "$to" {} +
-	[ ! -d "$from/include" ] || cp -rp "$from/include" "$to"
+	(cd "$from" && find . -type f \( -name '*.[ch]' -o -name '*.sh' -o -name Kbuild -o -name Makefile \) \
+		! -name '*.mod.c' ! -path './packaging/*') >"$to/.sources"
+	(cd "$to" && find . -name '*.[ch]' ! -name '*.mod.c' | grep -vxFf .sources | xargs -r rm)
+	while read -r file; do
+		cmp -s "$from/$file" "$to/$file" || {
+			mkdir -p "$to/${file%/*}"
+			cp "$from/$file" "$to/$file"
+		}
+	done <"$to/.sources"
 }
 
 # A module is not rebuilt by itself when the kernel under it changes.  (Under "part" no
