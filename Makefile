@@ -52,8 +52,7 @@ check-debug: packages
 # Not in "check": booting one takes 1.1 emulated seconds, ten times as long as the test kernel.
 check-kernels: packages
 	@$(RUN) --emulated --cpus 1 kmod-refused
-	@$(RUN) --emulated --cpus 1 --guest-kernel stock $(TESTS)
-	@$(RUN) --emulated --cpus 1 --guest-kernel cloud $(TESTS)
+	@$(RUN) --emulated --cpus 1 $(addprefix --guest-kernel ,stock backports cloud) $(TESTS)
 
 check-unit: packages
 	@$(RUN) --native unit lib

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Run tests on emulated machines, on one and on two CPUs at once.
+"""Run tests on emulated machines, on one and on two CPUs at once.  Machines run at once, as many
+as this one has CPUs.
 
 run.py [--cpus 1|2]... [--native|--emulated] [--show] [--keep]
-       [--kernel FLAVOUR] [--guest-kernel FLAVOUR] [NAME...]
+       [--kernel FLAVOUR] [--guest-kernel FLAVOUR]... [NAME...]
 
 A NAME is a test of tests/tests.list, or the part before one of its dashes.
 A FLAVOUR is normal or debug, and of the guest stock, cloud or backports, too: see
@@ -11,6 +12,7 @@ tests/testbed/kernel.sh and debian-kernel.sh.
 """
 
 import argparse
+import itertools
 import os
 import pathlib
 import re
@@ -57,7 +59,7 @@ GUEST_MACHINE = {"normal": (512, 0), "debug": (512, 0), "stock": (3072, 256), "c
                  "backports": (512, 0)}
 # What runs on Debian's kernels if nothing is named; those that need the wide guest do, too.
 DEBIAN_TESTS = ("selfcheck", "kmod-args", "kmod-process", "kmod-switch", "kmod-move",
-                "kmod-signal", "kmod-attack", "kmod-deputy", "kmod-life", "kmod-huge",
+                "kmod-signal", "kmod-frame", "kmod-futex", "kmod-perf", "kmod-attack", "kmod-deputy", "kmod-life", "kmod-huge",
                 "lib-matrix", "unit-rights-epk", "unit-mapping-epk")
 # Debugging aids look at each page: the host has no more than it needs.
 HOST_MEMORY = {"normal": "", "debug": " mem=1200M"}
@@ -67,6 +69,9 @@ FLAVOUR_SLOWNESS = {"normal": 1, "debug": 5, "stock": 2, "cloud": 2, "backports"
 FIRST_SECONDS = 300     # real seconds from power-on to the first test
 BOOT_SECONDS = 400      # real seconds between two tests, the guest's boot included
 WALL_PER_SECOND = 60    # real seconds that one emulated second may take
+
+# An emulator takes a whole CPU, whatever number of them it emulates.
+MACHINES = threading.BoundedSemaphore(max(2, os.cpu_count() or 1))
 
 
 def say(text):
@@ -119,7 +124,8 @@ class Run(threading.Thread):
         self.work = pathlib.Path(tempfile.mkdtemp(prefix=f"{self.cpus}cpu-", dir=CACHE / "run"))
         try:
             self.prepare()
-            self.emulate()
+            with MACHINES:
+                self.emulate()
         except (subprocess.CalledProcessError, OSError) as error:
             self.trouble.append(f"the run failed: {error}")
         for test in self.tests:
@@ -298,7 +304,8 @@ def main():
     where.add_argument("--emulated", action="store_true", help="no native tests")
     parser.add_argument("--kernel", choices=HOST_FLAVOURS, default="normal",
                         help="of the emulated host")
-    parser.add_argument("--guest-kernel", choices=GUEST_FLAVOURS, default="normal")
+    parser.add_argument("--guest-kernel", choices=GUEST_FLAVOURS, action="append",
+                        help="each named one gets machines of its own")
     parser.add_argument("--show", action="store_true",
                         help="let the output of the named tests through to the terminal")
     parser.add_argument("names", nargs="*")
@@ -309,9 +316,10 @@ def main():
     for name in args.names:
         if not any(is_named(test, name) for test in tests):
             sys.exit(f"no such test: {name}; see tests/tests.list")
-    kernels, results = build(args.kernel, args.guest_kernel), []
+    guests = args.guest_kernel or ["normal"]
+    kernels, results = [build(args.kernel, guest) for guest in guests], []
     if not args.emulated:
-        results += run_native([test for test in choose(tests, args, args.guest_kernel)
+        results += run_native([test for test in choose(tests, args, guests[0])
                                if test.level == "native"])
     if not args.native:
         results += run_machines(tests, args, kernels, args.cpus or (1, 2))
@@ -342,17 +350,17 @@ def build(host, guest):
 
 
 def run_machines(tests, args, kernels, cpu_counts):
-    """A machine for each number of CPUs, all at once."""
-    chosen = choose(tests, args, kernels["guest"].flavour)
+    """A machine for each guest kernel and number of CPUs."""
     runs = []
-    for cpus in cpu_counts:
+    for pair, cpus in itertools.product(kernels, cpu_counts):
+        chosen = choose(tests, args, pair["guest"].flavour)
         mine = [test for test in chosen if cpus in test.cpus]
         if mine:
             # A run that tests anything first tests the emulator; no guest without need.
             levels = {"host"} | {test.level for test in mine}
             mine = [test for test in tests if cpus in test.cpus and
                     (test in mine or test.name in {f"selfcheck-{level}" for level in levels})]
-            runs.append(Run(cpus, mine, kernels, args.keep, args.show and args.names))
+            runs.append(Run(cpus, mine, pair, args.keep, args.show and args.names))
     for run in runs:
         run.start()
     for run in runs:
