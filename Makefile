@@ -17,7 +17,7 @@ help:
 ##   check-hygiene   the KVM series and the sources: applies, builds, checkpatch
 ##   check-debug     fuzzers, failing allocations and the guest's tests, on debug kernels; long
 ##   check-selftests Linux's own KVM selftests with stock KVM and with the series
-##   check-mutations defects put into KVM, each of which has to make a test of it fail
+##   check-mutations defects put into KVM and into the module, each of which has to make a test fail
 ##   check-kernels   a core of the guest's tests on Debian's own kernels; the wide guest; suspend
 ##   check-guest     the emulated tests: TESTS="name name" CPUS="1 2" choose
 ##   build           library, tests, guest module, NGINX case
@@ -64,7 +64,7 @@ check-selftests: packages
 	@$(RUN) --emulated --show selftests-all selftests-two selftests-broken
 
 check-mutations: packages
-	@$(RUN) --emulated --show kvm-mutations
+	@$(RUN) --emulated --show kvm-mutations kmod-mutations
 
 demo: packages
 	@$(RUN) --emulated --cpus 1 --show nginx

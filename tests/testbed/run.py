@@ -59,8 +59,9 @@ GUEST_MACHINE = {"normal": (512, 0), "debug": (512, 0), "stock": (3072, 256), "c
                  "backports": (512, 0)}
 # What runs on Debian's kernels if nothing is named; those that need the wide guest do, too.
 DEBIAN_TESTS = ("selfcheck", "kmod-args", "kmod-process", "kmod-switch", "kmod-move",
-                "kmod-signal", "kmod-frame", "kmod-futex", "kmod-perf", "kmod-attack", "kmod-deputy", "kmod-life", "kmod-huge",
-                "lib-matrix", "unit-rights-epk", "unit-mapping-epk")
+                "kmod-signal", "kmod-frame", "kmod-futex", "kmod-perf", "kmod-attack",
+                "kmod-deputy", "kmod-life", "kmod-huge", "lib-matrix", "unit-rights-epk",
+                "unit-mapping-epk")
 # Debugging aids look at each page: the host has no more than it needs.
 HOST_MEMORY = {"normal": "", "debug": " mem=1200M"}
 # How many times as long as on the normal kernel things may take.
@@ -184,6 +185,10 @@ class Run(threading.Thread):
                 subprocess.run([TOP / "tests" / folder / "files.sh", self.work / "host",
                                 self.kernels["host"].path], check=True,
                                stdin=subprocess.DEVNULL)
+        if any("kmod-mutations" in test.needs for test in self.tests):
+            subprocess.run([TOP / "tests/guest/mutations/files.sh", self.work / "host",
+                            self.work / "guest", self.kernels["guest"].path], check=True,
+                           stdin=subprocess.DEVNULL)
         shutil.copy2(TOP / "tests/kvm/omit/epk_omit.ko", self.work / "host" / "epk")
         shutil.copy2(HERE / "build" / "epts.so", self.work / "host" / "epk")
         shutil.copy2(HERE / "init" / "refused", self.work / "host" / "epk")
