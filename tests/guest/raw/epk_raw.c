@@ -306,7 +306,7 @@ static long raw_vcpu(void __user *uarg)
 	while (!ret && !stop && !fatal_signal_pending(current)) {
 		if (get_user(stop, flags + 1))
 			ret = -EFAULT;
-		cpu_relax();
+		cond_resched();
 	}
 	preempt_disable();
 	write_pkru(vcpu.host_pkru);
