@@ -4,7 +4,7 @@
  * pkey_alloc() would hand it to anybody; PKRU as a debugger sets it, and as KVM in this guest
  * gives it back to a thread that has run a virtual CPU.
  */
-#include <linux/list.h>
+#include <linux/hashtable.h>
 #include <linux/ptrace.h>
 #include <linux/regset.h>
 #include <linux/sched.h>
@@ -19,15 +19,16 @@
 
 /**
  * struct freeing - a pkey_free() under way
- * @node: in freeing_list
+ * @node: in freeings
  * @mm: whose key it is
  */
 struct freeing {
-	struct list_head node;
+	struct hlist_node node;
 	struct mm_struct *mm;
 };
 
-static LIST_HEAD(freeing_list);
+/* By address space, so that who has many threads here does not hold others up. */
+static DEFINE_HASHTABLE(freeings, 8);
 static DEFINE_SPINLOCK(freeing_lock);
 static DECLARE_WAIT_QUEUE_HEAD(freeing_ended);
 
@@ -40,7 +41,7 @@ static bool freeing_begin(struct freeing *freeing, u32 pkey)
 	spin_lock(&freeing_lock);
 	may = pkey >= EPK_NR_PKEYS || !(epk_context_pkeys(current->mm) & BIT(pkey));
 	if (may)
-		list_add(&freeing->node, &freeing_list);
+		hash_add(freeings, &freeing->node, (unsigned long)freeing->mm);
 	spin_unlock(&freeing_lock);
 	return may;
 }
@@ -48,7 +49,7 @@ static bool freeing_begin(struct freeing *freeing, u32 pkey)
 static void freeing_end(struct freeing *freeing)
 {
 	spin_lock(&freeing_lock);
-	list_del(&freeing->node);
+	hash_del(&freeing->node);
 	spin_unlock(&freeing_lock);
 	wake_up_all(&freeing_ended);
 }
@@ -59,7 +60,7 @@ static bool is_freeing(struct mm_struct *mm)
 	bool found = false;
 
 	spin_lock(&freeing_lock);
-	list_for_each_entry(freeing, &freeing_list, node)
+	hash_for_each_possible(freeings, freeing, node, (unsigned long)mm)
 		found |= freeing->mm == mm;
 	spin_unlock(&freeing_lock);
 	return found;

@@ -10,7 +10,7 @@
  * - Who takes page frames out of page tables finds aliases, which no key protects.
  * - mbind() looks for a struct page where there is none.
  */
-#include <linux/list.h>
+#include <linux/hashtable.h>
 #include <linux/mm.h>
 #include <linux/pagewalk.h>
 #include <linux/ptrace.h>
@@ -29,11 +29,12 @@
  * @task: the thread
  */
 struct unmapper {
-	struct list_head node;
+	struct hlist_node node;
 	struct task_struct *task;
 };
 
-static LIST_HEAD(unmappers);
+/* By task, so that who has many threads here does not hold others up. */
+static DEFINE_HASHTABLE(unmappers, 8);
 static DEFINE_RAW_SPINLOCK(unmappers_lock);
 
 static bool is_unmapper(const struct task_struct *task)
@@ -43,7 +44,7 @@ static bool is_unmapper(const struct task_struct *task)
 	bool found = false;
 
 	raw_spin_lock_irqsave(&unmappers_lock, flags);
-	list_for_each_entry(unmapper, &unmappers, node)
+	hash_for_each_possible(unmappers, unmapper, node, (unsigned long)task)
 		found |= unmapper->task == task;
 	raw_spin_unlock_irqrestore(&unmappers_lock, flags);
 	return found;
@@ -65,11 +66,11 @@ int epk_unmap(struct mm_struct *mm, u64 addr, u64 len)
 	if (!len || offset_in_page(addr | len) || addr + len < addr || addr + len > TASK_SIZE)
 		return -EINVAL;
 	raw_spin_lock_irq(&unmappers_lock);
-	list_add(&unmapper.node, &unmappers);
+	hash_add(unmappers, &unmapper.node, (unsigned long)current);
 	raw_spin_unlock_irq(&unmappers_lock);
 	ret = vm_munmap(addr, len);
 	raw_spin_lock_irq(&unmappers_lock);
-	list_del(&unmapper.node);
+	hash_del(&unmapper.node);
 	raw_spin_unlock_irq(&unmappers_lock);
 	return ret;
 }

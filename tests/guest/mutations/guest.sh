@@ -21,11 +21,12 @@ arguments() {
 # run NUMBER TEST: 0, its exit status, or hang.  What hangs may never die.
 run() {
 	program=/epk/bin/$(echo "$2" | tr - _)_test
+	rm -f /tmp/rc
 	echo "$1" >$switch
+	[ "$(cat $switch)" = "$1" ] || { say "$switch does not take $1"; reboot -f; }
 	# shellcheck disable=SC2046
 	{ "$program" $(arguments "$2"); echo $? >/tmp/rc; } >/tmp/out 2>&1 </dev/null &
 	child=$!
-	rm -f /tmp/rc
 	i=0
 	while [ ! -s /tmp/rc ] && [ $i -lt $((seconds * 10)) ]; do
 		usleep 100000
@@ -42,7 +43,7 @@ if [ "$first" = 1 ]; then
 	for test in $(awk '{ print $2 }' $here/list | sort -u); do
 		run 0 "$test"
 		say "0 $test $rc"
-		[ "$rc" = 0 ] || tail -n 5 /tmp/out >/dev/kmsg
+		[ "$rc" = 0 ] || tail -n 5 /tmp/out | while read -r line; do say "0 : $line"; done
 	done
 fi
 while read -r number test defect; do

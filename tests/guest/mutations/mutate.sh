@@ -15,11 +15,12 @@ while :; do
 	sh /epk/microvm.sh --kernel /epk/kernel --initrd /epk/guest.cpio --cpus "$CPUS" \
 		--append "$GUEST_ARGS loglevel=7 printk.devkmsg=on mutations=$next" --cpu host,-adx --machine acpi=off \
 		--serial "file:$log" -- -bios /epk/qboot.rom
-	grep -o 'mutations: .*' $log | sed 's/^mutations: //' >/tmp/lines
+	tr -d '\r' <$log | grep -o 'mutations: .*' | sed 's/^mutations: //' >/tmp/lines
 	while read -r number test rc defect; do
 		case $number in
 		end | no) continue ;;
 		esac
+		[ "$test" != : ] || { echo "        $rc $defect"; continue; }
 		if [ "$test" = begins ]; then
 			next=$number
 		elif [ "$number" = 0 ]; then
