@@ -26,8 +26,6 @@ struct model {
 	bool exists[KVM_EPK_MAX_EPTS];
 	/* By nr_slots * EPT + slot: block + 1, or 0. */
 	uint32_t block[MAX_SLOTS];
-	/* The same, of a slot when it was emptied last. */
-	uint32_t last_block[MAX_SLOTS];
 	uint32_t flags[NR_RAM];		/* of the memslots, or NO_RAM */
 	uint64_t word[NR_RAM][NR_WORDS];
 	/* Pages that the guest wrote since the log was read; bit: word / 2. */

@@ -20,17 +20,6 @@ static void add_error(struct prediction *prediction, int64_t error)
 	prediction->error[prediction->nr_errors++] = error;
 }
 
-static bool logging(const struct model *model)
-{
-	unsigned int i;
-
-	for (i = 0; i < NR_RAM; i++) {
-		if (model->flags[i] != NO_RAM && model->flags[i] & KVM_MEM_LOG_DIRTY_PAGES)
-			return true;
-	}
-	return false;
-}
-
 /* The range of EPTs, and of slots for those that take a run. */
 static bool ranges_valid(const struct model *model, const struct op *op)
 {
@@ -49,7 +38,7 @@ static bool ranges_valid(const struct model *model, const struct op *op)
 }
 
 static void predict_slot(const struct model *model, const struct op *op, uint32_t slot,
-			 uint32_t block, struct prediction *prediction)
+			 struct prediction *prediction)
 {
 	if (op->a[0] == KVM_EPK_EMPTY) {
 		if (!model->block[slot])
@@ -58,9 +47,6 @@ static void predict_slot(const struct model *model, const struct op *op, uint32_
 	}
 	if (model->block[slot])
 		add_error(prediction, -EEXIST);
-	else if (model->last_block[slot] && model->last_block[slot] != block + 1 &&
-		 logging(model))
-		add_error(prediction, -EBUSY);
 }
 
 static void predict_range(const struct model *model, const struct op *op,
@@ -84,7 +70,7 @@ static void predict_range(const struct model *model, const struct op *op,
 			continue;
 		for (n = 0; n < KVM_EPK_RUN_COUNT(run); n++)
 			predict_slot(model, op, i * model->nr_slots + KVM_EPK_RUN_SLOT(run) + n,
-				     KVM_EPK_RUN_BLOCK(run) + n, prediction);
+				     prediction);
 	}
 }
 
@@ -173,7 +159,6 @@ static void apply_slots(struct model *model, const struct op *op, uint32_t ept)
 			model->block[slot] = KVM_EPK_RUN_BLOCK(run) + n + 1;
 			continue;
 		}
-		model->last_block[slot] = model->block[slot];
 		model->block[slot] = 0;
 	}
 }
@@ -184,11 +169,8 @@ static void apply_destroy(struct model *model, uint32_t ept)
 
 	model->exists[ept] = false;
 	model->epts--;
-	for (slot = ept * model->nr_slots; slot < (ept + 1) * model->nr_slots; slot++) {
-		if (model->block[slot])
-			model->last_block[slot] = model->block[slot];
+	for (slot = ept * model->nr_slots; slot < (ept + 1) * model->nr_slots; slot++)
 		model->block[slot] = 0;
-	}
 	if (model->ept == ept)
 		model->ept = 0;
 }

@@ -100,8 +100,7 @@ bool state_move(struct machine *machine, struct model *model)
 	if (ioctl(machine->vm->fd, KVM_SET_EPK_STATE, &saved))
 		die("KVM_SET_EPK_STATE: %s", strerror(errno));
 	REQUIRE(!ioctl(machine->cpu[0].vcpu->fd, KVM_SET_EPK_VCPU, &vcpu));
-	/* What slots stood for once, and what was written, is not part of it. */
-	memset(model->last_block, 0, sizeof(model->last_block));
+	/* What was written is not part of it. */
 	memset(model->dirty, 0, sizeof(model->dirty));
 	state_check(machine, model);
 	return true;

@@ -254,7 +254,7 @@ static void dirty_ring(void)
 	vm_destroy(vm);
 }
 
-/* The page-modification log names slots; an emptied one keeps its meaning. */
+/* A slot gets another block while pages are being logged, here or elsewhere. */
 static void guest_refill(void)
 {
 	const uint64_t run = KVM_EPK_RUN(0, 0, 1), other = KVM_EPK_RUN(0, 1, 1);
@@ -264,40 +264,135 @@ static void guest_refill(void)
 	vmfunc(1);
 	write64(alias(1, SLOT_GPA), 1);
 	GUEST_EQ(hypercall(KVM_EPK_EMPTY, 1, 1, run), 0);
-	GUEST_EQ(hypercall(KVM_EPK_FILL, 1, 1, other), -EBUSY);
+	GUEST_EQ(hypercall(KVM_EPK_FILL, 1, 1, other), 0);
+	write64(alias(1, SLOT_GPA + PAGE), 5);
+	GUEST_EQ(hypercall(KVM_EPK_EMPTY, 1, 1, run), 0);
 	GUEST_EQ(hypercall(KVM_EPK_FILL, 1, 1, run), 0);
-	write64(alias(1, SLOT_GPA + PAGE), 1);
+	write64(alias(1, SLOT_GPA + 3 * PAGE), 1);
 	/* Destroying empties. */
 	vmfunc(2);
 	write64(alias(2, SLOT_GPA + 2 * PAGE), 1);
 	GUEST_EQ(hypercall(KVM_EPK_DESTROY, 2, 1, 0), 0);
 	GUEST_EQ(hypercall(KVM_EPK_CREATE, 2, 1, 0), 0);
-	GUEST_EQ(hypercall(KVM_EPK_FILL, 2, 1, other), -EBUSY);
-	GUEST_EQ(hypercall(KVM_EPK_FILL, 2, 1, run), 0);
+	GUEST_EQ(hypercall(KVM_EPK_FILL, 2, 1, other), 0);
+	vmfunc(2);
+	write64(alias(2, SLOT_GPA + 4 * PAGE), 6);
+	GUEST_EQ(read64(at(GiB + SLOT_GPA + PAGE)), 5);
+	GUEST_EQ(read64(at(GiB + SLOT_GPA + 4 * PAGE)), 6);
+	GUEST_EQ(read64(at(SLOT_GPA + PAGE)), 0);
 	guest_sync(2);
-	GUEST_EQ(hypercall(KVM_EPK_EMPTY, 1, 1, run), 0);
-	GUEST_EQ(hypercall(KVM_EPK_FILL, 1, 1, other), 0);
-	vmfunc(1);
-	write64(alias(1, SLOT_GPA), 5);
-	GUEST_EQ(read64(at(GiB + SLOT_GPA)), 5);
-	GUEST_EQ(read64(at(SLOT_GPA)), 1);
 }
 
-static void refill(void)
+/* Block 1 has a memslot of the same shape, which is not logged. */
+static void refill_slot(uint32_t flags, uint32_t elsewhere)
 {
-	static const struct write written[] = { { 1, 0, true }, { 1, 1, true }, { 2, 2, true } };
+	static const struct write written[] = { { 1, 0, true }, { 1, 3, true }, { 2, 2, true } };
 	struct vm *vm = vm_create();
 	struct vcpu *vcpu = vcpu_add(vm, guest_refill);
 	void *memory;
 
-	vm_ram(vm, 0, 0, 0, 16 * MiB);
+	vm_ram(vm, 0, elsewhere, 0, 16 * MiB);
 	vm_ram(vm, 2, 0, GiB + SLOT_GPA, 2 * MiB);
-	memory = vm_ram(vm, SLOT, KVM_MEM_LOG_DIRTY_PAGES, SLOT_GPA, SLOT_PAGES * PAGE);
+	memory = vm_ram(vm, SLOT, flags, SLOT_GPA, SLOT_PAGES * PAGE);
+	/* The guest reads a page, see start(). */
+	REQUIRE(!madvise(memory, SLOT_PAGES * PAGE, MADV_NOHUGEPAGE));
 	vcpu_run_sync(vcpu, 1);
 	vcpu_run_sync(vcpu, 2);
-	check_log(vm, written, NR(written));
-	REQUIRE(!vm_memslot(vm, SLOT, 0, SLOT_GPA, SLOT_PAGES * PAGE, memory));
-	vcpu_run_done(vcpu);
+	if (flags)
+		check_log(vm, written, NR(written));
+	vm_destroy(vm);
+}
+
+static void refill(void)
+{
+	refill_slot(KVM_MEM_LOG_DIRTY_PAGES, 0);
+}
+
+/* As of a screen, whose memory QEMU always logs. */
+static void refill_elsewhere(void)
+{
+	refill_slot(0, KVM_MEM_LOG_DIRTY_PAGES);
+}
+
+static void refill_without_pml(void)
+{
+	kvm_reload("epk=any pml=0");
+	refill_slot(KVM_MEM_LOG_DIRTY_PAGES, 0);
+	refill_slot(0, KVM_MEM_LOG_DIRTY_PAGES);
+}
+
+#define REFILLS		250
+
+static volatile uint64_t page_to_write, written_to, over;
+
+/* Writes one page over and over, whatever its window leads to, or to nothing. */
+static void guest_writes(void)
+{
+	uint64_t page;
+
+	vmfunc(1);
+	while (!over) {
+		page = page_to_write;
+		if (!try_write(alias(1, SLOT_GPA + page * PAGE), page + 1))
+			written_to++;
+	}
+}
+
+static void guest_refills(void)
+{
+	uint64_t i;
+
+	epk_set_up(1);
+	for (i = 0; ; i++) {
+		guest_sync(0);
+		GUEST_EQ(hypercall(KVM_EPK_EMPTY, 1, 1, KVM_EPK_RUN(0, 0, 1)), 0);
+		GUEST_EQ(hypercall(KVM_EPK_FILL, 1, 1, KVM_EPK_RUN(0, ~i & 1, 1)), 0);
+	}
+}
+
+static void check_all_logged(struct vm *vm, uint32_t slot, const char *memory)
+{
+	uint64_t bitmap[SLOT_PAGES / 64], page;
+	struct kvm_dirty_log log = { .slot = slot, .dirty_bitmap = bitmap };
+
+	REQUIRE(!ioctl(vm->fd, KVM_GET_DIRTY_LOG, &log));
+	for (page = 0; page < SLOT_PAGES; page++) {
+		if (*(uint64_t *)(memory + page * PAGE))
+			CHECK_EQ(bitmap[page / 64] >> page % 64 & 1, 1);
+	}
+}
+
+/*
+ * Another vCPU writes through the slot meanwhile.  The CPU logs each page once, when
+ * it is first written, by its address in the window, and the vCPU may lose its CPU
+ * with that in the log just when the slot gets the other block.
+ */
+static void refill_meanwhile(void)
+{
+	struct vm *vm = vm_create();
+	struct vcpu *vcpu = vcpu_add(vm, guest_refills), *writer = vcpu_add(vm, guest_writes);
+	uint32_t flags = KVM_MEM_LOG_DIRTY_PAGES;
+	char *memory[2];
+	int i;
+
+	vm_ram(vm, 0, 0, 0, 16 * MiB);
+	memory[0] = vm_ram(vm, 1, flags, SLOT_GPA, SLOT_PAGES * PAGE);
+	memory[1] = vm_ram(vm, 2, flags, GiB + SLOT_GPA, SLOT_PAGES * PAGE);
+	for (i = 0; i < 2; i++)
+		REQUIRE(!madvise(memory[i], SLOT_PAGES * PAGE, MADV_NOHUGEPAGE));
+	vcpu_run_sync(vcpu, 0);
+	vcpu_thread(writer);
+	for (i = 0; i < REFILLS; i++) {
+		/* Both blocks get the page: it is there, and clean, the second time. */
+		page_to_write = i / 4;
+		usleep(300);
+		vcpu_run_sync(vcpu, 0);
+	}
+	over = 1;
+	vcpu_join(writer);
+	CHECK(written_to > REFILLS);
+	check_all_logged(vm, 1, memory[0]);
+	check_all_logged(vm, 2, memory[1]);
 	vm_destroy(vm);
 }
 
@@ -311,6 +406,9 @@ int main(int argc, char **argv)
 		{ "initially-set", initially_set },
 		{ "dirty-ring", dirty_ring },
 		{ "refill", refill },
+		{ "refill-elsewhere", refill_elsewhere },
+		{ "refill-without-pml", refill_without_pml },
+		{ "refill-meanwhile", refill_meanwhile },
 	};
 
 	return RUN_CASES(cases, argc, argv);

@@ -21,8 +21,8 @@
  *   -EPERM		EPK is not enabled yet, or the vCPU is in system management mode
  *   -EEXIST		EPK is enabled already; the EPT exists; the slot is full
  *   -ENOENT		the EPT does not exist; the slot is empty
- *   -EBUSY		a memslot lies in the range that the windows need; the slot last
- *			stood for another block, and dirty pages are being logged
+ *   -EBUSY		a memslot or a device lies in the range that the windows need
+ *   -EDOM		the CPUIDs of the VM's vCPUs differ in MAXPHYADDR
  *   -ENOMEM		the host has no memory for the VM's page tables
  *
  * An operation on a range of EPTs or slots checks the whole range first: an
@@ -30,6 +30,13 @@
  * memory takes back what it did.
  */
 #define KVM_HC_EPK			0x4550
+
+/*
+ * A bit of eax of the CPUID leaf KVM_CPUID_FEATURES: the hypercall is there.  KVM
+ * sets it by itself in the CPUID of vCPUs of a VM that is offered EPK, whatever
+ * KVM_SET_CPUID2 says, and KVM_GET_SUPPORTED_CPUID does not tell of it.
+ */
+#define KVM_FEATURE_EPK			27
 
 #define KVM_EPK_QUERY			0	/* a1: enum kvm_epk_query */
 #define KVM_EPK_ENABLE			1	/* a1: KVM_EPK_VERSION */
