@@ -276,6 +276,44 @@ static void memslot_in_the_way(void)
 	}
 }
 
+static void guest_differ(void)
+{
+	GUEST_EQ(hypercall(KVM_EPK_ENABLE, KVM_EPK_VERSION, 0, 0), -EDOM);
+	GUEST_EQ(query(KVM_EPK_QUERY_EPTS), 0);
+	guest_sync(1);
+	epk_set_up(1);
+	guest_sync(2);
+	GUEST_EQ(query(KVM_EPK_QUERY_NR_EPTS), 512);
+}
+
+static void guest_other(void)
+{
+	GUEST_EQ(query(KVM_EPK_QUERY_EPTS), 2);
+	vmfunc(1);
+	GUEST_EQ(current_ept(), 1);
+}
+
+/* All vCPUs have the width that the windows were laid out for. */
+static void widths(void)
+{
+	static const int others[] = { 31, 36, 39 };
+	struct vm *vm = vm_create();
+	struct vcpu *vcpu = vcpu_add(vm, guest_differ), *other = vcpu_add(vm, guest_other);
+	unsigned int i;
+
+	vm_ram(vm, 0, 0, 0, 16 * MiB);
+	CHECK_EQ(vcpu_set_cpuid(other, 36), 0);
+	vcpu_run_sync(vcpu, 1);
+	CHECK_EQ(vcpu_set_cpuid(other, 40), 0);
+	vcpu_run_sync(vcpu, 2);
+	for (i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		CHECK_EQ(vcpu_set_cpuid(other, others[i]), -EINVAL);
+	CHECK_EQ(vcpu_set_cpuid(other, 40), 0);
+	vcpu_run_done(other);
+	vcpu_run_done(vcpu);
+	vm_destroy(vm);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {
@@ -287,6 +325,7 @@ int main(int argc, char **argv)
 		{ "overlap", overlap },
 		{ "narrow", narrow },
 		{ "memslot-in-the-way", memslot_in_the_way },
+		{ "widths", widths },
 	};
 
 	return RUN_CASES(cases, argc, argv);

@@ -127,7 +127,7 @@ void vcpu_start_at(struct vcpu *vcpu, void (*guest)(void))
 	REQUIRE(!ioctl(vcpu->fd, KVM_SET_REGS, &regs));
 }
 
-static void set_cpuid(struct vcpu *vcpu)
+int vcpu_set_cpuid(struct vcpu *vcpu, int phys_bits)
 {
 	struct {
 		struct kvm_cpuid2 head;
@@ -138,9 +138,9 @@ static void set_cpuid(struct vcpu *vcpu)
 	REQUIRE(!ioctl(kvm_fd, KVM_GET_SUPPORTED_CPUID, &cpuid));
 	for (i = 0; i < cpuid.head.nent; i++) {
 		if (cpuid.entries[i].function == 0x80000008)
-			cpuid.entries[i].eax = (cpuid.entries[i].eax & ~0xff) | vcpu->vm->phys_bits;
+			cpuid.entries[i].eax = (cpuid.entries[i].eax & ~0xff) | phys_bits;
 	}
-	REQUIRE(!ioctl(vcpu->fd, KVM_SET_CPUID2, &cpuid));
+	return ioctl(vcpu->fd, KVM_SET_CPUID2, &cpuid) ? -errno : 0;
 }
 
 struct vcpu *vcpu_add(struct vm *vm, void (*guest)(void))
@@ -165,7 +165,7 @@ struct vcpu *vcpu_add(struct vm *vm, void (*guest)(void))
 	REQUIRE(vcpu->stats_fd >= 0);
 	vcpu->run = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
 	REQUIRE(vcpu->run != MAP_FAILED);
-	set_cpuid(vcpu);
+	REQUIRE(!vcpu_set_cpuid(vcpu, vm->phys_bits));
 	vcpu_start_at(vcpu, guest);
 	return vcpu;
 }

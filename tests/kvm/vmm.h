@@ -95,6 +95,8 @@ uint64_t vcpu_stat(struct vcpu *vcpu, const char *name);
 
 /* vcpu.c */
 struct vcpu *vcpu_add(struct vm *vm, void (*guest)(void));
+/* What KVM supports, with that MAXPHYADDR; 0 or -errno. */
+int vcpu_set_cpuid(struct vcpu *vcpu, int phys_bits);
 /* Put a vCPU into 64-bit mode, about to call @guest. */
 void vcpu_start_at(struct vcpu *vcpu, void (*guest)(void));
 /* Go on as @from, with its registers and its stack. */
