@@ -119,21 +119,32 @@ static void guest_enable(void)
 /* No device of KVM's where the windows are to be. */
 static void in_windows(void)
 {
-	static const uint64_t gpas[] = { WINDOW_BASE, WINDOW_BASE + GiB, WINDOW_BASE - 8,
-					 (1ull << 40) - 8 };
+	static const struct {
+		uint64_t gpa;
+		uint32_t len;
+	} there[] = {
+		{ WINDOW_BASE, 8 }, { WINDOW_BASE + GiB, 8 }, { WINDOW_BASE - 8, 8 },
+		{ (1ull << 40) - 8, 8 },
+		/* From the first to the last; those of no length are for writes of any. */
+		{ WINDOW_BASE - GiB, 1 }, { WINDOW_BASE - GiB, 0 }, { WINDOW_BASE, 0 },
+		{ (1ull << 40) - 1, 1 }, { (1ull << 40) - 1, 0 }, { WINDOW_BASE - GiB - 4, 8 },
+	};
 	struct vm *vm = vm_create();
 	struct vcpu *vcpu = vcpu_add(vm, guest_enable);
 	int fd = eventfd(0, EFD_NONBLOCK);
 	unsigned int i;
 
 	vm_ram(vm, 0, 0, 0, 16 * MiB);
-	for (i = 0; i < sizeof(gpas) / sizeof(gpas[0]); i++) {
+	for (i = 0; i < sizeof(there) / sizeof(there[0]); i++) {
 		vcpu_start_at(vcpu, guest_enable);
 		vcpu_run_sync(vcpu, 1);
-		CHECK_EQ(add_eventfd(vm, fd, gpas[i], 8, 0), 0);
+		CHECK_EQ(add_eventfd(vm, fd, there[i].gpa, there[i].len, 0), 0);
 		vcpu_run_sync(vcpu, 2);
-		CHECK_EQ(add_eventfd(vm, fd, gpas[i], 8, KVM_IOEVENTFD_FLAG_DEASSIGN), 0);
+		CHECK_EQ(add_eventfd(vm, fd, there[i].gpa, there[i].len,
+				     KVM_IOEVENTFD_FLAG_DEASSIGN), 0);
 	}
+	/* Next to them: no harm. */
+	CHECK_EQ(add_eventfd(vm, fd, WINDOW_BASE - GiB - 8, 8, 0), 0);
 	vcpu_run_sync(vcpu, 3);
 	/* One that comes later is out of the guest's reach. */
 	add_eventfd(vm, fd, WINDOW_BASE, 0, 0);

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: MIT
 /* A VM is saved while its vCPUs are in several EPTs, and goes on as another VM. */
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <sys/syscall.h>
+
 #include "vmm.h"
 
 #define DATA		0x5000ull
@@ -247,6 +251,93 @@ static void not_enabled(void)
 	vm_destroy(vm);
 }
 
+struct call {
+	struct vm *vm;
+	void *state;
+	volatile int result;
+};
+
+static void *call_set(void *arg)
+{
+	struct call *call = arg;
+
+	call->result = set(call->vm, call->state);
+	return NULL;
+}
+
+static void *call_disable(void *arg)
+{
+	struct call *call = arg;
+
+	call->result = vm_enable_cap(call->vm, KVM_CAP_EPK, 0);
+	return NULL;
+}
+
+/* A page of which the kernel is to find nothing until it is told what is there. */
+static int hold_page(void *page)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register hold = {
+		.range = { (uint64_t)page, PAGE }, .mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	int fd = syscall(SYS_userfaultfd, O_CLOEXEC);
+
+	REQUIRE(fd >= 0);
+	REQUIRE(!ioctl(fd, UFFDIO_API, &api));
+	REQUIRE(!ioctl(fd, UFFDIO_REGISTER, &hold));
+	return fd;
+}
+
+static void guest_has_all(void)
+{
+	GUEST_EQ(query(KVM_EPK_QUERY_NR_EPTS), 512);
+	GUEST_EQ(query(KVM_EPK_QUERY_EPTS), 4);
+}
+
+/* The VMM takes EPK away just while it restores: one of the two is too late. */
+static void taken_away_meanwhile(void)
+{
+	struct vm *first = running(), *vm;
+	struct full_state state;
+	struct call setter = { .result = 1 }, taker = { .result = 1 };
+	pthread_t threads[2];
+	struct uffd_msg msg;
+	struct uffdio_copy copy;
+	char *pages, *head;
+	int fd;
+
+	REQUIRE(!get(first, &state, MAX_RUNS));
+	vm_destroy(first);
+	vm = vm_create();
+	pages = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	REQUIRE(pages != MAP_FAILED);
+	/* The runs are in the page that is held. */
+	head = pages + PAGE - sizeof(state.head);
+	memcpy(head, &state.head, sizeof(state.head));
+	fd = hold_page(pages + PAGE);
+	setter.vm = taker.vm = vm;
+	setter.state = head;
+	REQUIRE(!pthread_create(&threads[0], NULL, call_set, &setter));
+	REQUIRE(read(fd, &msg, sizeof(msg)) == sizeof(msg));
+	REQUIRE(msg.event == UFFD_EVENT_PAGEFAULT);
+	/* Now it is half done.  Time for the other to go as far as it can. */
+	REQUIRE(!pthread_create(&threads[1], NULL, call_disable, &taker));
+	usleep(20000);
+	copy = (struct uffdio_copy) {
+		.dst = (uint64_t)pages + PAGE, .src = (uint64_t)malloc(PAGE), .len = PAGE,
+	};
+	memcpy((void *)copy.src, state.runs, sizeof(state.runs));
+	REQUIRE(!ioctl(fd, UFFDIO_COPY, &copy));
+	pthread_join(threads[0], NULL);
+	pthread_join(threads[1], NULL);
+
+	CHECK_EQ(setter.result, 0);
+	CHECK_EQ(taker.result, -EBUSY);
+	REQUIRE(!vm_memslot(vm, 0, 0, 0, 4 * MiB, memory[0]));
+	vcpu_run_done(vcpu_add(vm, guest_has_all));
+	vm_destroy(vm);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {
@@ -254,6 +345,7 @@ int main(int argc, char **argv)
 		{ "malformed", malformed },
 		{ "vcpu-arguments", vcpu_arguments },
 		{ "not-enabled", not_enabled },
+		{ "taken-away-meanwhile", taken_away_meanwhile },
 	};
 
 	return RUN_CASES(cases, argc, argv);
