@@ -7,6 +7,7 @@
 #include <linux/cpufeature.h>
 #include <linux/debugfs.h>
 #include <linux/io.h>
+#include <linux/kvm_para.h>
 #include <linux/module.h>
 #include <linux/seq_file.h>
 
@@ -82,9 +83,11 @@ MODULE_PARM_DESC(debug_access, "let ptrace and /proc/PID/mem reach domain memory
 static int __init host_probe(void)
 {
 	long version;
+	u32 base;
 
-	if (!boot_cpu_has(X86_FEATURE_HYPERVISOR) ||
-	    !hypervisor_cpuid_base("KVMKVMKVM\0\0\0", 0)) {
+	base = boot_cpu_has(X86_FEATURE_HYPERVISOR) ?
+	       hypervisor_cpuid_base("KVMKVMKVM\0\0\0", 0) : 0;
+	if (!base) {
 		pr_err("this machine is not a KVM guest\n");
 		return -ENODEV;
 	}
@@ -93,11 +96,11 @@ static int __init host_probe(void)
 		return -ENODEV;
 	}
 
-	version = epk_hc_query(KVM_EPK_QUERY_VERSION);
-	if (version < 0) {
-		pr_err("the host offers no EPK to this VM (%ld)\n", version);
+	if (!(cpuid_eax(base | KVM_CPUID_FEATURES) & BIT(KVM_FEATURE_EPK))) {
+		pr_err("the host offers no EPK to this VM\n");
 		return -ENODEV;
 	}
+	version = epk_hc_query(KVM_EPK_QUERY_VERSION);
 	if (version < KVM_EPK_VERSION) {
 		pr_err("the host speaks EPK version %ld, this module %d\n", version,
 		       KVM_EPK_VERSION);

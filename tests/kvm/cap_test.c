@@ -9,10 +9,20 @@
 #define DATA	0x5000ull
 #define TOTAL	512u	/* slots of all windows at 40 address bits */
 
+/* What the guest's CPUID says. */
+static bool has_feature(void)
+{
+	uint32_t a = 0x40000001, b, c, d;
+
+	asm volatile("cpuid" : "+a"(a), "=b"(b), "=c"(c), "=d"(d));
+	return a >> KVM_FEATURE_EPK & 1;
+}
+
 static void guest_refused(void)
 {
 	long op;
 
+	GUEST_CHECK(!has_feature());
 	for (op = KVM_EPK_QUERY; op <= KVM_EPK_DESTROY; op++)
 		GUEST_EQ(hypercall(op, op == KVM_EPK_ENABLE ? KVM_EPK_VERSION : 1, 0, 0), -KVM_ENOSYS);
 	GUEST_EQ(try_vmfunc(0, 0), UD);
@@ -21,6 +31,7 @@ static void guest_refused(void)
 
 static void guest_allowed(void)
 {
+	GUEST_CHECK(has_feature());
 	epk_set_up(1);
 	vmfunc(1);
 	GUEST_EQ(current_ept(), 1);
@@ -141,6 +152,72 @@ static void wrong_arguments(void)
 	vm_destroy(vm);
 }
 
+static void set_tdp_mmu(const char *value)
+{
+	int fd = open("/sys/module/kvm/parameters/tdp_mmu", O_WRONLY | O_CLOEXEC);
+
+	REQUIRE(fd >= 0 && write(fd, value, 1) == 1);
+	close(fd);
+}
+
+/* Which MMU a VM has is decided when it is created. */
+static void without_tdp_mmu(void)
+{
+	struct vm *before = vm_create(), *vm;
+
+	set_tdp_mmu("N");
+	vm = vm_create();
+	CHECK_EQ(ioctl(kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_EPK), 0);
+	CHECK_EQ(ioctl(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_EPK), 0);
+	CHECK_EQ(ioctl(before->fd, KVM_CHECK_EXTENSION, KVM_CAP_EPK), 512);
+	CHECK_EQ(vm_enable_cap(vm, KVM_CAP_EPK, 1), -EINVAL);
+	vm_ram(vm, 0, 0, 0, 16 * MiB);
+	vcpu_run_done(vcpu_add(vm, guest_refused));
+	vm_destroy(vm);
+	set_tdp_mmu("Y");
+	CHECK_EQ(ioctl(kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_EPK), 512);
+	vm_ram(before, 0, 0, 0, 16 * MiB);
+	vcpu_run_done(vcpu_add(before, guest_allowed));
+	vm_destroy(before);
+}
+
+/* Userspace neither learns of the feature bit nor says where it is. */
+static void feature_bit(void)
+{
+	struct {
+		struct kvm_cpuid2 head;
+		struct kvm_cpuid_entry2 entries[128];
+	} cpuid = { .head.nent = 128 };
+	struct vm *vm;
+	struct vcpu *vcpu;
+	uint32_t i, leaf = 128;
+
+	kvm_reload("epk=on");
+	vm = vm_create();
+	REQUIRE(!ioctl(kvm_fd, KVM_GET_SUPPORTED_CPUID, &cpuid));
+	for (i = 0; i < cpuid.head.nent; i++) {
+		if (cpuid.entries[i].function == 0x40000001)
+			leaf = i;
+	}
+	REQUIRE(leaf < 128);
+	CHECK_EQ(cpuid.entries[leaf].eax >> KVM_FEATURE_EPK & 1, 0);
+	vm_ram(vm, 0, 0, 0, 16 * MiB);
+	vcpu = vcpu_add(vm, guest_refused);
+	cpuid.entries[leaf].eax |= 1u << KVM_FEATURE_EPK;
+	CHECK_EQ(ioctl(vcpu->fd, KVM_SET_CPUID2, &cpuid), 0);
+	vcpu_run_done(vcpu);
+	vm_destroy(vm);
+
+	vm = vm_create();
+	REQUIRE(!vm_enable_cap(vm, KVM_CAP_EPK, 2));
+	vm_ram(vm, 0, 0, 0, 16 * MiB);
+	vcpu = vcpu_add(vm, guest_allowed);
+	vcpu_run_done(vcpu);
+	/* The same as before is no change for KVM. */
+	CHECK_EQ(vcpu_set_cpuid(vcpu, vm->phys_bits), 0);
+	vm_destroy(vm);
+}
+
 static uint32_t wanted;
 
 /* Fewer EPTs have larger windows: a run of slots, at both ends of each. */
@@ -211,6 +288,8 @@ int main(int argc, char **argv)
 		{ "wrong-parameter", wrong_parameter },
 		{ "wrong-arguments", wrong_arguments },
 		{ "sizes", sizes },
+		{ "without-tdp-mmu", without_tdp_mmu },
+		{ "feature-bit", feature_bit },
 	};
 
 	return RUN_CASES(cases, argc, argv);
