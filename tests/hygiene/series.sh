@@ -23,7 +23,8 @@ commit() {
 # A tree of its own: the testbed's has quirks, and others build in it.  Git tracks
 # what the series can touch.  Nothing in its first commit depends on when and where it
 # is made: it is the base-commit that the cover letter names.
-tracked="arch/x86 Documentation/virt Documentation/admin-guide include/linux include/uapi virt"
+tracked="arch/x86 Documentation/virt Documentation/admin-guide include/linux include/uapi virt
+	tools/testing/selftests/kvm"
 
 unpack() {
 	local stamp
@@ -89,7 +90,8 @@ run() {
 	base_commit
 	git -C "$work" am --abort >/dev/null 2>&1 || :
 	git -C "$work" checkout -q -f --detach base
-	git -C "$work" clean -q -f -d arch/x86/kvm arch/x86/include Documentation
+	git -C "$work" clean -q -f -d arch/x86/kvm arch/x86/include Documentation \
+		tools/testing/selftests/kvm
 	configure
 	make_kernel arch/x86/kvm/
 	for patch in "${patches[@]}"; do
