@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Build Linux's own KVM selftests, and KVM as Debian ships it, for the test kernel.
 # build.sh tests: print the directory with the programs, static and stripped
+# build.sh series: likewise, those of the series
 # build.sh modules KERNEL [PATCH...]: print the directory with kvm.ko and kvm-intel.ko
 #	for the kernel in this directory, with the quirks of the emulator and these patches
 # Both come from a tree of their own and are keyed by contents.
@@ -79,28 +80,51 @@ build_tests() {
 	clean_sources
 	say "selftests: building the programs, log in $log"
 	shrink
-	quietly kmake headers
 	rm -rf "$out"
-	# 6.1.192 uses a macro by its newer name, and one test misses a header.
-	quietly make -s -C "$selftests" -j"$(nproc)" ARCH=x86_64 OUTPUT="$out" \
-		KHDR_INCLUDES="-isystem $tree/usr/include" LDFLAGS="-static -pthread -no-pie" \
-		EXTRA_CFLAGS="-DTEST_ASSERT_EQ=ASSERT_EQ -include linux/stddef.h"
+	make_programs
 	mapfile -t programs < <(find "$out" -type f -perm -1)
 	strip -s "${programs[@]}"
 	keep "$result" "${programs[@]}"
 }
 
+# make_programs [NAME...]: of all, or of these
+make_programs() {
+	quietly kmake headers
+	# 6.1.192 uses a macro by its newer name, and one test misses a header.
+	quietly make -s -C "$selftests" -j"$(nproc)" ARCH=x86_64 OUTPUT="$out" \
+		KHDR_INCLUDES="-isystem $tree/usr/include" LDFLAGS="-static -pthread -no-pie" \
+		EXTRA_CFLAGS="-DTEST_ASSERT_EQ=ASSERT_EQ -include linux/stddef.h" "${@/#/$out/}"
+}
+
+build_series() {
+	local out=$cache/out-series
+	[ ! -d "$result" ] || return 0
+	unpack
+	clean_sources
+	say "selftests: building those of the series, log in $log"
+	apply "$@"
+	rm -rf "$out"
+	mkdir -p "$out/x86_64"
+	make_programs x86_64/epk_test
+	strip -s "$out/x86_64/epk_test"
+	keep "$result" "$out/x86_64/epk_test"
+}
+
+apply() {
+	local patch
+	for patch in "$@"; do
+		git -C "$tree" apply --index --unidiff-zero --exclude='Documentation/*' --exclude=MAINTAINERS \
+			"$(realpath "$patch")" || die "selftests: $patch does not apply"
+	done
+}
+
 # There is no vmlinux here to check symbols against: insmod does that.
 build_modules() {
-	local patch
 	[ ! -d "$result" ] || return 0
 	unpack
 	clean_sources
 	say "selftests: building KVM with $# patches"
-	for patch in "${quirks[@]}" "$@"; do
-		git -C "$tree" apply --index --unidiff-zero --exclude='Documentation/*' --exclude=MAINTAINERS \
-			"$(realpath "$patch")" || die "selftests: $patch does not apply"
-	done
+	apply "${quirks[@]}" "$@"
 	cp "$kernel/.config" "$tree/.config"
 	quietly kmake olddefconfig
 	quietly kmake modules_prepare
@@ -116,6 +140,11 @@ tests)
 	result=$cache/tests-$(content_key "$version" "$compiler" -- "$me" "$smaller")
 	with_lock selftests build_tests
 	;;
+series)
+	mapfile -t patches < <(series_patches)
+	result=$cache/series-$(content_key "$version" "$compiler" -- "$me" "${patches[@]}")
+	with_lock selftests build_series "${patches[@]}"
+	;;
 modules)
 	kernel=$1
 	shift
@@ -123,6 +152,6 @@ modules)
 		"${quirks[@]}" "$@" "$me")
 	with_lock selftests build_modules "$@"
 	;;
-*) die "selftests: build.sh tests | modules KERNEL [PATCH...]" ;;
+*) die "selftests: build.sh tests | series | modules KERNEL [PATCH...]" ;;
 esac
 echo "$result"

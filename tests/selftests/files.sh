@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # files.sh ROOT KERNEL: put what the tests of ROOT/epk/tests.host need into the emulated
-# host's image: compare.sh, the selftests of their sets, stock modules and broken ones.
+# host's image: compare.sh, the selftests of their sets and that of the series, stock modules
+# and broken ones.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../testbed/lib.sh"
@@ -10,6 +11,12 @@ root=$1/epk/selftests
 kernel=$2
 mkdir -p "$root/bin"
 cp "$here/compare.sh" "$here/selftests.list" "$here/cannot.list" "$root"
+
+if grep -q /epk/selftests/bin/epk_test "$list"; then
+	cp "$("$here/build.sh" series)/epk_test" "$root/bin"
+fi
+# The series' own needs nothing else.
+grep -q -e compare.sh -e kvm_bench "$list" || exit 0
 
 modules() {
 	local variant=$1
