@@ -35,8 +35,9 @@ long epk_hc_query(enum kvm_epk_query what)
 /**
  * epk_hc_enable() - switch EPK on for the whole VM
  *
- * Return: 0, -EEXIST if it was on already, -EBUSY if the VM's memory reaches
- * into the windows, -ENOMEM if the host has none.
+ * Return: 0, -EEXIST if it was on already, -EDOM if the virtual CPUs differ in their
+ * address width, -EBUSY if the VM's memory reaches into the windows, -ENOMEM if the host
+ * has none.
  */
 int epk_hc_enable(void)
 {
