@@ -76,7 +76,7 @@ static int by_size(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* The median of the worst faults of each deletion. */
+/* The worst fault of all deletions. */
 static uint64_t measure(uint32_t nr)
 {
 	struct vm *vm = vm_create();
@@ -113,7 +113,7 @@ static uint64_t measure(uint32_t nr)
 	qsort(each, ROUNDS, sizeof(each[0]), by_size);
 	printf("%u EPTs: worst fault of a deletion %lu to %lu, median %lu\n", nr, each[0],
 	       each[ROUNDS - 1], each[ROUNDS / 2]);
-	return each[ROUNDS / 2];
+	return each[ROUNDS - 1];
 }
 
 int main(void)
@@ -125,7 +125,7 @@ int main(void)
 	one = measure(1);
 	all = measure(512);
 	ok = all <= 2 * one;
-	printf("%s a deletion with 512 EPTs against one: %lu.%02lu times, at most 2\n",
+	printf("%s worst fault with 512 EPTs against one: %lu.%02lu times, at most 2\n",
 	       ok ? "ok" : "FAIL", all / one, all * 100 / one % 100);
 	return !ok;
 }
