@@ -7,6 +7,7 @@
 #define EPK_COMPAT_H
 
 #include <linux/mm.h>
+#include <linux/percpu_counter.h>
 #include <linux/syscore_ops.h>
 
 #ifndef EPK_HAVE_VM_FLAGS_SET
@@ -34,6 +35,16 @@ static inline void epk_vm_flags_clear(struct vm_area_struct *vma, unsigned long 
 }
 
 #endif
+
+/* add_mm_counter(), whose tracepoint no module reaches. */
+static inline void epk_add_mm_counter(struct mm_struct *mm, int member, long pages)
+{
+#ifdef EPK_HAVE_MM_RSS_STAT
+	atomic_long_add(pages, &mm->rss_stat.count[member]);
+#else
+	percpu_counter_add(&mm->rss_stat[member], pages);
+#endif
+}
 
 #ifdef EPK_HAVE_REGISTER_SYSCORE
 

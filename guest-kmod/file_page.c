@@ -35,6 +35,12 @@ static void page_zap(struct mm_struct *mm, unsigned long addr)
 		walk_ptes(mm, pmd, addr, next, pte_zap, mm);
 }
 
+/* As mm_counter_file() has it. */
+static int page_counter(struct page *page)
+{
+	return folio_test_swapbacked(page_folio(page)) ? MM_SHMEMPAGES : MM_FILEPAGES;
+}
+
 static void page_drop(struct epk_region *region, unsigned long index)
 {
 	struct page *page;
@@ -47,8 +53,7 @@ static void page_drop(struct epk_region *region, unsigned long index)
 	xa_unlock(&region->pages);
 	if (!page)
 		return;
-	atomic_long_dec(&region->ctx->pages);
-	atomic_long_dec(&epk_counters.pages);
+	region_count_pages(region, page_counter(page), -1);
 	put_page(page);
 }
 
@@ -116,8 +121,7 @@ static int pte_establish(pte_t *pte, unsigned long addr, void *data)
 		return 0;
 	get_page(e->page);
 	page_map_count_inc(e->page);
-	atomic_long_inc(&region->ctx->pages);
-	atomic_long_inc(&epk_counters.pages);
+	region_count_pages(region, page_counter(e->page), 1);
 	set_pte_at(region->ctx->mm, addr, pte, e->pte);
 	return 0;
 }

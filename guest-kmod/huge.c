@@ -137,8 +137,7 @@ bool epk_huge_fill(struct vm_area_struct *vma, unsigned long addr)
 	region_note_block(region, page);
 	if (!block_store(region, first, page))
 		goto free;
-	atomic_long_add(REGION_BLOCK_PAGES, &region->ctx->pages);
-	atomic_long_add(REGION_BLOCK_PAGES, &epk_counters.pages);
+	region_count_pages(region, MM_SHMEMPAGES, REGION_BLOCK_PAGES);
 	return true;
 free:
 	__free_pages(page, REGION_BLOCK_ORDER);

@@ -132,8 +132,7 @@ static void domain_close(struct vm_area_struct *vma)
 		freed += 1ul << order;
 		cond_resched();
 	}
-	atomic_long_sub(freed, &region->ctx->pages);
-	atomic_long_sub(freed, &epk_counters.pages);
+	region_count_pages(region, MM_SHMEMPAGES, -(long)freed);
 	unaccount(region->ctx, vma_pages(vma));
 out:
 	kref_put(&region->ref, region_release);
@@ -194,8 +193,7 @@ static int page_get(struct vm_area_struct *vma, unsigned long addr, unsigned lon
 	region_note_block(region, page);
 	old = xa_cmpxchg(&region->pages, index, NULL, page, GFP_KERNEL_ACCOUNT);
 	if (!old) {
-		atomic_long_inc(&region->ctx->pages);
-		atomic_long_inc(&epk_counters.pages);
+		region_count_pages(region, MM_SHMEMPAGES, 1);
 		return 0;
 	}
 	__free_page(page);

@@ -108,6 +108,19 @@ static inline bool vma_in_place(const struct vm_area_struct *vma)
 	return vma->vm_start - region->start == vma_first_page(vma) << PAGE_SHIFT;
 }
 
+/**
+ * region_count_pages() - a region gets pages, or loses some
+ * @region: the region
+ * @member: the counter of its address space, by which the OOM killer knows who has them
+ * @pages: how many more
+ */
+static inline void region_count_pages(struct epk_region *region, int member, long pages)
+{
+	atomic_long_add(pages, &region->ctx->pages);
+	atomic_long_add(pages, &epk_counters.pages);
+	epk_add_mm_counter(region->ctx->mm, member, pages);
+}
+
 /* region.c */
 void epk_region_init(struct epk_region *region, struct epk_context *ctx,
 		     const struct vm_area_struct *vma);

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <spawn.h>
+#include <sys/klog.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -303,6 +304,61 @@ static void unloading(void)
 	teardown();
 }
 
+/* KiB of what a process has in RAM, all kinds. */
+static long resident(void)
+{
+	FILE *f = fopen("/proc/self/status", "r");
+	char line[128];
+	long kib = -1;
+
+	REQUIRE(f);
+	while (fgets(line, sizeof(line), f))
+		sscanf(line, "VmRSS: %ld", &kib);
+	fclose(f);
+	return kib;
+}
+
+/* Nearly: later kernels keep a part of the sum by CPU. */
+static void check_resident(long before, long pages)
+{
+	long more = (resident() - before) / 4;
+
+	CHECK(more > pages - 200 && more < pages + 200);
+}
+
+/* By 4 KiB and by 2 MiB, moved, evicted, unmapped in parts, with the domain freed first. */
+static void counting(void)
+{
+	const long nr = 2048;
+	long before;
+	char *q;
+
+	setup();
+	before = resident();
+	q = epk_device_map(&dev, id, nr * 4096);
+	REQUIRE(q != MAP_FAILED);
+	check_resident(before, 0);
+	memset(q, 1, nr * 4096);
+	check_resident(before, nr);
+	CHECK_EQ(epk_device_move(&dev, id, EPK_EPT_NONE), 0);
+	check_resident(before, nr);
+	CHECK_EQ(epk_device_move(&dev, id, 2), 0);
+	CHECK_EQ(mprotect(q, nr * 4096, PROT_NONE), 0);
+	check_resident(before, nr);
+	CHECK_EQ(epk_device_unmap(&dev, q + 4096, nr * 2048), 0);
+	check_resident(before, nr / 2);
+	CHECK_EQ(epk_device_unmap(&dev, q, nr * 4096), 0);
+	check_resident(before, 0);
+
+	q = epk_device_map(&dev, id, nr * 4096 + 4096);
+	REQUIRE(q != MAP_FAILED && !madvise(q, nr * 4096, MADV_NOHUGEPAGE));
+	CHECK_EQ(epk_device_populate(&dev, q, nr * 4096), 0);
+	check_resident(before, nr);
+	CHECK_EQ(epk_device_unmap(&dev, q, nr * 4096 + 4096), 0);
+	check_resident(before, 0);
+	teardown();
+}
+
 /* A memory cgroup with a limit kills who goes beyond it, and gets all back. */
 static void end_oom(void)
 {
@@ -339,6 +395,73 @@ static void out_of_memory(void)
 	REQUIRE(put(CGROUP "/test/memory.max", "max"));
 }
 
+static volatile int *shared;
+
+/* Memory in a domain, and nothing else that is worth killing for. */
+static void end_hog(void)
+{
+	size_t len = 14 << 20;
+	char *q;
+
+	REQUIRE(put(CGROUP "/test/cgroup.procs", "0"));
+	q = epk_device_map(&dev, id, len);
+	REQUIRE(q != MAP_FAILED);
+	memset(q, 1, len);
+	shared[0] = 1;
+	while (!shared[1])
+		sched_yield();
+	_exit(0);
+}
+
+static pid_t small_neighbour(void)
+{
+	size_t len = 12 << 20;
+	pid_t pid = fork();
+	char *q;
+
+	if (pid)
+		return pid;
+	REQUIRE(put(CGROUP "/test/cgroup.procs", "0"));
+	q = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	REQUIRE(q != MAP_FAILED);
+	memset(q, 1, len);
+	_exit(0);
+}
+
+static bool log_has(const char *text)
+{
+	static char log[1 << 20];
+	int len = klogctl(3, log, sizeof(log) - 1);
+
+	if (!CHECK(len > 0))
+		return false;
+	log[len] = 0;
+	return strstr(log, text);
+}
+
+/* The OOM killer finds who has the memory, and not who asks for the last page. */
+static void right_victim(void)
+{
+	pid_t hog, small;
+	char line[64];
+
+	shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	REQUIRE(put("/proc/sys/kernel/printk", "1"));
+	REQUIRE(put(CGROUP "/test/memory.max", "20M"));
+	hog = child_in(5, end_hog);
+	while (!shared[0])
+		sched_yield();
+	small = small_neighbour();
+	check_child(small, 0);
+	shared[1] = 1;
+	check_child(hog, SIGKILL);
+	snprintf(line, sizeof(line), "Killed process %d (kmod_life_test)", hog);
+	CHECK(log_has(line));
+	REQUIRE(put("/proc/sys/kernel/printk", "5"));
+	REQUIRE(put(CGROUP "/test/memory.max", "max"));
+	munmap((void *)shared, 4096);
+}
+
 /* Domain pages are charged to who has them, as long as they are there. */
 static void end_charged(void)
 {
@@ -358,7 +481,6 @@ static void end_charged(void)
 }
 
 /* Frozen in an EPT while it holds a domain, and thawed there. */
-static volatile int *shared;
 
 static void end_frozen(void)
 {
@@ -406,6 +528,7 @@ static void cgroup(void)
 	REQUIRE(mkdir(CGROUP "/test", 0755) == 0);
 	check_child(child_in(5, end_charged), 0);
 	out_of_memory();
+	right_victim();
 	freezing();
 	while (rmdir(CGROUP "/test") && errno == EBUSY)
 		sched_yield();
@@ -527,6 +650,7 @@ int main(int argc, char *argv[])
 	unmapping();
 	protecting();
 	populating();
+	counting();
 	statistics();
 	unloading();
 	ends();
