@@ -297,7 +297,8 @@ int epk_mmap_prepare(struct file *file, unsigned long len, unsigned long flags,
 void epk_mmap_unprepare(struct file *file, unsigned long len);
 int epk_populate(struct mm_struct *mm, u64 addr, u64 len);
 int epk_vma_mremap(struct vm_area_struct *vma);
-int epk_vma_insert_pfn(struct vm_area_struct *vma, unsigned long addr, unsigned long pfn);
+int epk_vma_insert_pfn(struct vm_area_struct *vma, unsigned long addr, unsigned long pfn,
+		       pgprot_t prot);
 void epk_domain_unmap(struct epk_context *ctx, struct epk_domain *domain);
 bool epk_domain_fits(struct epk_domain *domain, unsigned int ept);
 void epk_domain_zap(struct epk_context *ctx, struct epk_domain *domain);

@@ -189,7 +189,7 @@ int epk_huge_may_split(struct vm_area_struct *vma, unsigned long addr)
 /* @alias: of any page of the range */
 static pmd_t huge_pmd(const struct vm_area_struct *vma, unsigned long alias)
 {
-	pmd_t pmd = pmd_mkhuge(pfn_pmd(ALIGN_DOWN(alias, REGION_BLOCK_PAGES), vma->vm_page_prot));
+	pmd_t pmd = pmd_mkhuge(pfn_pmd(ALIGN_DOWN(alias, REGION_BLOCK_PAGES), region_prot(vma)));
 
 #ifdef CONFIG_ARCH_SUPPORTS_PMD_PFNMAP
 	return pmd_mkspecial(pmd);

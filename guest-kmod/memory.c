@@ -48,17 +48,19 @@ static int pte_insert(pte_t *pte, unsigned long addr, void *data)
  * @vma: a VM_PFNMAP VMA
  * @addr: address in it
  * @pfn: page frame
+ * @prot: protection
  *
  * Not vmf_insert_pfn(): it asks the memtype tree, which calls everything
  * that is not RAM uncached.  Aliases are RAM, and write-back.
  *
  * Return: 0, -ENOMEM.
  */
-int epk_vma_insert_pfn(struct vm_area_struct *vma, unsigned long addr, unsigned long pfn)
+int epk_vma_insert_pfn(struct vm_area_struct *vma, unsigned long addr, unsigned long pfn,
+		       pgprot_t prot)
 {
 	struct pte_insert insert = {
 		.mm = vma->vm_mm,
-		.pte = pte_mkspecial(pfn_pte(pfn, vma->vm_page_prot)),
+		.pte = pte_mkspecial(pfn_pte(pfn, prot)),
 	};
 
 	return apply_to_page_range(vma->vm_mm, addr & PAGE_MASK, PAGE_SIZE, pte_insert, &insert);
@@ -216,7 +218,7 @@ static vm_fault_t domain_fault(struct vm_fault *vmf)
 		return VM_FAULT_SIGBUS;
 	if (region->huge && epk_huge_map(vmf->vma, vmf->address, vmf->pmd, alias))
 		atomic_long_inc(&region->ctx->huge_faults);
-	else if (epk_vma_insert_pfn(vmf->vma, vmf->address, alias))
+	else if (epk_vma_insert_pfn(vmf->vma, vmf->address, alias, region_prot(vmf->vma)))
 		return VM_FAULT_OOM;
 	trace_epk_fault(vmf->address, region->ept, alias);
 	atomic_long_inc(&region->ctx->page_faults);

@@ -121,6 +121,15 @@ static inline void region_count_pages(struct epk_region *region, int member, lon
 	epk_add_mm_counter(region->ctx->mm, member, pages);
 }
 
+/*
+ * With what protection memory that is not a file's is mapped.  In the VMA's own nothing is
+ * writable while soft-dirty bits are counted, and a PMD would not become so by a write.
+ */
+static inline pgprot_t region_prot(const struct vm_area_struct *vma)
+{
+	return vm_get_page_prot(vma->vm_flags);
+}
+
 /* region.c */
 void epk_region_init(struct epk_region *region, struct epk_context *ctx,
 		     const struct vm_area_struct *vma);

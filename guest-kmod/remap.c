@@ -139,6 +139,11 @@ static int pte_remap(pte_t *pte, unsigned long addr, void *data)
 	return 0;
 }
 
+static pgprot_t vma_prot(const struct vm_area_struct *vma)
+{
+	return vma->vm_ops == &epk_file_vm_ops ? vma->vm_page_prot : region_prot(vma);
+}
+
 /**
  * epk_region_map() - map the pages that a region has
  * @vma: one of its VMAs
@@ -150,7 +155,7 @@ static int pte_remap(pte_t *pte, unsigned long addr, void *data)
 int epk_region_map(struct vm_area_struct *vma, unsigned long start, unsigned long end)
 {
 	struct remap remap = {
-		.region = vma->vm_private_data, .mm = vma->vm_mm, .prot = vma->vm_page_prot,
+		.region = vma->vm_private_data, .mm = vma->vm_mm, .prot = vma_prot(vma),
 	};
 	unsigned long next;
 	int ret = 0;
@@ -239,7 +244,7 @@ static void pte_rewrite(pte_t *pte, unsigned long addr, void *data)
 static void vma_rewrite(struct vm_area_struct *vma)
 {
 	struct rewrite rewrite = {
-		.region = vma->vm_private_data, .mm = vma->vm_mm, .prot = vma->vm_page_prot,
+		.region = vma->vm_private_data, .mm = vma->vm_mm, .prot = vma_prot(vma),
 	};
 	unsigned long addr, next;
 	pmd_t *pmd;

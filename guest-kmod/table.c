@@ -174,7 +174,8 @@ void epk_table_mmap(struct vm_area_struct *vma)
 
 static vm_fault_t identity_fault(struct vm_fault *vmf)
 {
-	if (epk_vma_insert_pfn(vmf->vma, vmf->address, epk_host.identity_pfn))
+	if (epk_vma_insert_pfn(vmf->vma, vmf->address, epk_host.identity_pfn,
+			       vmf->vma->vm_page_prot))
 		return VM_FAULT_OOM;
 	return VM_FAULT_NOPAGE;
 }

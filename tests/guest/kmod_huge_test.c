@@ -474,6 +474,35 @@ static void observed(void)
 	teardown();
 }
 
+/*
+ * While the kernel counts who writes to what, by clear_refs, mappings become writable at a
+ * fault only: there has to be one fault, and no more.  Where it cannot count this is as ever.
+ */
+static void soft_dirty(void)
+{
+	setup();
+	fill(100);
+	CHECK(put("/proc/self/clear_refs", "4"));
+	alarm(20);
+	check_touch(NR, NR);
+	CHECK_EQ(EPK_TRY(WORD(5) = 105), 0);
+	CHECK_EQ(mprotect((void *)p, HUGE, PROT_READ), 0);
+	CHECK_EQ(EPK_TRY(WORD(5) = 1), SIGSEGV);
+	CHECK_EQ(mprotect((void *)p, HUGE, PROT_READ | PROT_WRITE), 0);
+	CHECK(put("/proc/self/clear_refs", "4"));
+	CHECK_EQ(EPK_TRY(WORD(5) = 105), 0);
+	check_holds(0, NR - 1, 100);
+	CHECK_EQ(epk_device_move(&dev, id, 1), 0);
+	epk_device_enter(&dev, id);
+	CHECK_EQ(EPK_TRY(WORD(5) = 105), 0);
+	CHECK_EQ(EPK_TRY(WORD(NR) = 1), 0);
+	check_holds(0, NR - 1, 100);
+	alarm(0);
+	epk_device_enter(&dev, 0);
+	CHECK_EQ(epk_device_move(&dev, id, 0), 0);
+	teardown();
+}
+
 /* In a process of its own, which ends by @how. */
 static int in_process(void (*how)(void))
 {
@@ -652,6 +681,7 @@ int main(void)
 	race();
 	refused();
 	observed();
+	soft_dirty();
 	policy();
 	odd();
 	CHECK_EQ(epk_device_free(&dev, 1, &id), 0);
