@@ -60,8 +60,16 @@ void epk_region_open(struct vm_area_struct *vma)
 	kref_get(&region->ref);
 }
 
+/*
+ * What nobody may access has no PTEs: on CPUs with L1TF the kernel refuses to make those of
+ * an alias inaccessible, as no RAM is known to lie there.  Faults bring them back.
+ */
 int epk_region_mprotect(struct vm_area_struct *vma, unsigned long start, unsigned long end,
 			unsigned long newflags)
 {
-	return (newflags ^ vma->vm_flags) & ARCH_VM_PKEY_FLAGS ? -EACCES : 0;
+	if ((newflags ^ vma->vm_flags) & ARCH_VM_PKEY_FLAGS)
+		return -EACCES;
+	if (!(newflags & VM_ACCESS_FLAGS))
+		zap_vma_ptes(vma, start, end - start);
+	return 0;
 }

@@ -145,7 +145,7 @@ static pgprot_t vma_prot(const struct vm_area_struct *vma)
 }
 
 /**
- * epk_region_map() - map the pages that a region has
+ * epk_region_map() - map the pages that a region has, unless nobody may access them
  * @vma: one of its VMAs
  * @start: first address in it
  * @end: the address behind the last
@@ -160,6 +160,8 @@ int epk_region_map(struct vm_area_struct *vma, unsigned long start, unsigned lon
 	unsigned long next;
 	int ret = 0;
 
+	if (!(vma->vm_flags & VM_ACCESS_FLAGS))
+		return 0;
 	for (; start < end && !ret; start = next) {
 		next = map_unit_end(remap.region, start, end);
 		if (!epk_huge_remap(vma, start))
@@ -208,7 +210,7 @@ struct rewrite {
 	pteval_t key;
 };
 
-/* The first page of a slot, and pages that mprotect() has made inaccessible. */
+/* The first page of a slot. */
 static noinline void pte_rewrite_slow(pte_t *pte, unsigned long addr, struct rewrite *rewrite)
 {
 	struct epk_region *region = rewrite->region;
