@@ -9,6 +9,7 @@
 #define EPK_KMOD_H
 
 #include <linux/bitmap.h>
+#include <linux/delay.h>
 #include <linux/kref.h>
 #include <linux/list.h>
 #include <linux/mm.h>
@@ -355,6 +356,16 @@ int epk_signal_resume(const struct epk_context *ctx, const struct epk_resume *re
 /* power.c */
 int epk_power_init(void);
 void epk_power_exit(void);
+
+/*
+ * Between two steps that a lock or a barrier is to keep from being seen apart: on debug
+ * kernels there is time to see it, if it does not.
+ */
+static inline void epk_dawdle(void)
+{
+	if (IS_ENABLED(CONFIG_PROVE_LOCKING))
+		udelay(20);
+}
 
 /* The bit of PKRU that denies all access by a key. */
 static inline u32 epk_pkru_deny(unsigned int pkey)

@@ -75,9 +75,11 @@ static bool file_invalidate(struct mmu_interval_notifier *notifier,
 	struct page *page;
 	bool found = false;
 
+	/* A fault that does not see this here has its page in the region before it goes on. */
+	xa_lock(&region->pages);
 	mmu_interval_set_seq(notifier, seq);
-	/* Pairs with the page table lock in pte_establish(): it sees that, or this the PTE. */
-	smp_mb();
+	xa_unlock(&region->pages);
+	epk_dawdle();
 
 	xa_for_each_range(&region->pages, index, page, from, to) {
 		page_zap(range->mm, region->start + (index << PAGE_SHIFT));
@@ -103,24 +105,45 @@ struct establish {
 	unsigned long seq;
 };
 
-/* Under the page table lock.  Does nothing if something happened to the page. */
+/*
+ * Does nothing if something happened to the page: asked under the lock that file_invalidate()
+ * takes to say so, and not left before the page is where that looks for it.  There is room;
+ * if it is gone again, this may fail.
+ */
+static bool page_store(const struct establish *e)
+{
+	struct epk_region *region = &e->file->region;
+	bool stored;
+
+	xa_lock(&region->pages);
+	stored = !mmu_interval_read_retry(&e->file->notifier, e->seq);
+	epk_dawdle();
+	if (stored)
+		stored = !xa_err(__xa_store(&region->pages, e->index, e->page, GFP_NOWAIT));
+	if (stored) {
+		get_page(e->page);
+		page_map_count_inc(e->page);
+	}
+	xa_unlock(&region->pages);
+	return stored;
+}
+
+/* Under the page table lock, which file_invalidate() takes if it finds the page. */
 static int pte_establish(pte_t *pte, unsigned long addr, void *data)
 {
 	const struct establish *e = data;
 	struct epk_region *region = &e->file->region;
 
-	if (mmu_interval_read_retry(&e->file->notifier, e->seq))
-		return 0;
 	if (!pte_none(*pte)) {
-		if (pte_pfn(*pte) == pte_pfn(e->pte) && !pte_write(*pte))
+		/* The region has this page, so who makes it go comes by here. */
+		if (pte_pfn(*pte) == pte_pfn(e->pte) && !pte_write(*pte) &&
+		    !mmu_interval_read_retry(&e->file->notifier, e->seq))
 			set_pte_at(region->ctx->mm, addr, pte, e->pte);
 		return 0;
 	}
-	/* There is room; if it is gone again, this may fail. */
-	if (xa_err(xa_store(&region->pages, e->index, e->page, GFP_NOWAIT)))
+	if (!page_store(e))
 		return 0;
-	get_page(e->page);
-	page_map_count_inc(e->page);
+	epk_dawdle();
 	region_count_pages(region, page_counter(e->page), 1);
 	set_pte_at(region->ctx->mm, addr, pte, e->pte);
 	return 0;
