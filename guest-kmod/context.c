@@ -12,8 +12,8 @@
 #include "guard.h"
 #include "hook.h"
 
-/* Initialised contexts by mm, so that one mm never has two. */
-static DEFINE_HASHTABLE(contexts, 6);
+/* Initialised contexts by mm, so that one mm never has two; guards look here often. */
+static DEFINE_HASHTABLE(contexts, 10);
 static DEFINE_SPINLOCK(contexts_lock);
 static atomic_t nr_contexts = ATOMIC_INIT(0);
 
@@ -66,6 +66,31 @@ u32 epk_context_pkru_deny(const struct mm_struct *mm)
 	ctx = context_find(mm);
 	if (ctx)
 		deny = READ_ONCE(ctx->pkru_deny);
+	rcu_read_unlock();
+	return deny;
+}
+
+/**
+ * epk_context_enter() - the same, for a thread that this CPU is about to run
+ * @mm: the thread's address space, or NULL
+ *
+ * Context: interrupts off, until the thread runs.
+ * Return: as epk_context_pkru_deny().
+ */
+u32 epk_context_enter(const struct mm_struct *mm)
+{
+	struct epk_context *ctx;
+	u32 deny = 0;
+
+	if (!atomic_read(&nr_contexts))
+		return 0;
+
+	rcu_read_lock();
+	ctx = context_find(mm);
+	if (ctx) {
+		epk_context_note_cpu(ctx);
+		deny = READ_ONCE(ctx->pkru_deny);
+	}
 	rcu_read_unlock();
 	return deny;
 }
@@ -234,6 +259,8 @@ static int context_claim(struct epk_context *ctx, u32 pkeys)
 		ctx->pkeys = ctx->pkru_deny = 0;
 	else
 		ctx->state = EPK_STARTING;
+	/* Each CPU that runs none of its threads will say so. */
+	cpumask_setall(&ctx->cpus);
 unlock:
 	mutex_unlock(&ctx->lock);
 	return ret;
@@ -279,9 +306,10 @@ int epk_context_start(struct epk_context *ctx, u32 pkeys, u32 generation)
 		return ret;
 	}
 
-	/* One that is about to be switched to may have had no mark yet when it was looked for. */
 	if (atomic_read(&ctx->mm->mm_users) > 1) {
-		on_each_cpu(close_cpu, ctx, true);
+		/* One that was being switched to and had no mark yet runs when this returns. */
+		synchronize_rcu();
+		on_each_cpu_mask(mm_cpumask(ctx->mm), close_cpu, ctx, true);
 	} else {
 		local_irq_disable();
 		epk_thread_close(ctx);

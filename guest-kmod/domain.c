@@ -177,7 +177,7 @@ int epk_domains_hold_ept(struct epk_context *ctx, unsigned int ept, unsigned lon
 void epk_domains_drop_epts(struct epk_context *ctx, const unsigned long *fresh)
 {
 	bitmap_andnot(ctx->held, ctx->held, fresh, KVM_EPK_MAX_EPTS);
-	epk_epts_put(fresh);
+	epk_epts_put(ctx, fresh);
 }
 
 /*
@@ -339,7 +339,7 @@ void epk_domains_exit(struct epk_context *ctx)
 			cond_resched();
 		}
 		mutex_unlock(&ctx->lock);
-		epk_epts_put(ctx->held);
+		epk_epts_put(ctx, ctx->held);
 	}
 	epk_table_exit(ctx);
 	kvfree(ctx->revoked);

@@ -9,6 +9,7 @@
 #define EPK_KMOD_H
 
 #include <linux/bitmap.h>
+#include <linux/cpumask.h>
 #include <linux/delay.h>
 #include <linux/kref.h>
 #include <linux/list.h>
@@ -19,6 +20,7 @@
 #include <linux/pkeys.h>
 #include <linux/sched.h>
 #include <linux/seq_file.h>
+#include <linux/smp.h>
 #include <linux/types.h>
 #include <linux/xarray.h>
 
@@ -141,6 +143,8 @@ enum epk_state { EPK_NEW, EPK_STARTING, EPK_READY };
  * @revoke_due: a key in @vacated has been given to a domain
  * @epoch: counts revocations; written under @lock
  * @revoked: for each EPT and key, the last epoch in which it was revoked
+ * @cpus: CPUs that may run a thread of @mm in user mode; each sets its own bit before it
+ *	looks at @epoch, and clears it when it is asked and runs none
  * @prepared: the region of a mmap() that was checked before it replaces something; under
  *	the mmap lock, held for writing
  * @held: EPTs that this context keeps in existence
@@ -175,6 +179,7 @@ struct epk_context {
 	bool revoke_due;
 	u64 epoch;
 	u64 (*revoked)[EPK_NR_PKEYS];
+	struct cpumask cpus;
 	struct epk_region *prepared;
 	DECLARE_BITMAP(held, KVM_EPK_MAX_EPTS);
 	unsigned int nr_domains;
@@ -245,7 +250,7 @@ int epk_hc_empty(unsigned int ept, u64 run);
 int epk_epts_init(void);
 void epk_epts_exit(void);
 int epk_ept_get(unsigned int ept);
-void epk_epts_put(const unsigned long *epts);
+void epk_epts_put(struct epk_context *ctx, const unsigned long *epts);
 int epk_ept_alias_known(unsigned int ept, unsigned long pfn, unsigned long *alias);
 int epk_ept_alias(unsigned int ept, unsigned long pfn, unsigned long *alias);
 
@@ -318,6 +323,7 @@ void epk_context_destroy(struct epk_context *ctx);
 int epk_context_start(struct epk_context *ctx, u32 pkeys, u32 generation);
 bool epk_context_exists(const struct mm_struct *mm);
 u32 epk_context_pkru_deny(const struct mm_struct *mm);
+u32 epk_context_enter(const struct mm_struct *mm);
 u32 epk_context_pkeys(const struct mm_struct *mm);
 void epk_contexts_show(struct seq_file *m);
 
@@ -381,6 +387,23 @@ static inline u32 epk_pkru_deny(unsigned int pkey)
 static inline u32 epk_current_ept(void)
 {
 	return READ_ONCE(epk_host.identity->ept);
+}
+
+/**
+ * epk_context_note_cpu() - this CPU is about to run a thread of a context's address space
+ * @ctx: the context
+ *
+ * Context: interrupts off, until the thread runs.
+ */
+static inline void epk_context_note_cpu(struct epk_context *ctx)
+{
+	int cpu = smp_processor_id();
+
+	if (likely(cpumask_test_cpu(cpu, &ctx->cpus)))
+		return;
+	cpumask_set_cpu(cpu, &ctx->cpus);
+	/* Pairs with the barrier in epk_revoke(): it sees this CPU, or this CPU its epoch. */
+	smp_mb__after_atomic();
 }
 
 /* Pairs with the release in epk_context_start(). */

@@ -167,14 +167,15 @@ static void ept_leave(void *dying)
 
 /**
  * epk_epts_put() - undo epk_ept_get() for a set of EPTs
+ * @ctx: the context that holds them
  * @held: bitmap of KVM_EPK_MAX_EPTS
  *
- * What nobody holds any more is destroyed, after every CPU has left it.  A
- * rogue thread may enter it again between the two; the host brings it back.
+ * What nobody holds any more is destroyed, after every CPU has left it that runs the
+ * context's threads.  A rogue thread may be there or come again; the host brings it back.
  *
  * Context: process; takes the EPT mutex.
  */
-void epk_epts_put(const unsigned long *held)
+void epk_epts_put(struct epk_context *ctx, const unsigned long *held)
 {
 	DECLARE_BITMAP(dying, KVM_EPK_MAX_EPTS);
 	unsigned int ept, end;
@@ -189,7 +190,7 @@ void epk_epts_put(const unsigned long *held)
 	if (bitmap_empty(dying, KVM_EPK_MAX_EPTS))
 		goto out;
 
-	on_each_cpu(ept_leave, dying, 1);
+	on_each_cpu_mask(&ctx->cpus, ept_leave, dying, true);
 	/* In one hypercall where they lie side by side: each stops all CPUs. */
 	for_each_set_bitrange(ept, end, dying, epk_host.nr_epts) {
 		epk_hc_destroy(ept, end - ept);

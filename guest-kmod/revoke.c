@@ -74,9 +74,11 @@ void epk_revoke(struct epk_context *ctx)
 
 	/* Pairs with the acquire in thread_meet_revocations(). */
 	smp_store_release(&ctx->epoch, epoch);
+	/* Pairs with the barrier in epk_context_note_cpu(). */
+	smp_mb();
 	/*
-	 * On all CPUs: one that is about to switch to a thread of this context has
+	 * Not mm_cpumask(): a CPU that is about to switch to a thread of this context has
 	 * perhaps looked at the epoch already, but not changed its page tables yet.
 	 */
-	on_each_cpu(revoke_cpu, ctx, true);
+	on_each_cpu_mask(&ctx->cpus, revoke_cpu, ctx, true);
 }

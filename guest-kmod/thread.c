@@ -119,8 +119,11 @@ void epk_thread_revoke(struct epk_context *ctx)
 
 	lockdep_assert_irqs_disabled();
 
-	if (current->mm != ctx->mm)
+	if (current->mm != ctx->mm) {
+		/* Until it switches to one. */
+		cpumask_clear_cpu(smp_processor_id(), &ctx->cpus);
 		return;
+	}
 	thread = epk_thread_find(current);
 	if (thread)
 		deny = thread_meet_revocations(thread, pkru, ept);
@@ -171,11 +174,12 @@ void epk_thread_switch(const struct kvm_epk_identity *identity, bool preempt,
 	if (thread) {
 		target = thread->ept;
 		thread->ept = 0;
+		epk_context_note_cpu(thread->ctx);
 		/* Loaded from there after this. */
 		next->thread.pkru |= thread_meet_revocations(thread, next->thread.pkru, target);
 	} else {
 		/* See mark.c. */
-		next->thread.pkru |= epk_context_pkru_deny(next->mm);
+		next->thread.pkru |= epk_context_enter(next->mm);
 	}
 	/* If its EPT was destroyed meanwhile, it goes on in EPT 0, where its keys mean others. */
 	if (target != ept && !epk_vmfunc(target)) {
