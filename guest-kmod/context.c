@@ -170,14 +170,22 @@ static void context_withdraw(struct epk_context *ctx)
 /**
  * epk_context_create() - a context for current's address space
  *
- * Return: the context, or NULL without memory.
+ * Return: the context, -ENOMEM, -EDQUOT.
  */
 struct epk_context *epk_context_create(void)
 {
-	struct epk_context *ctx = kvzalloc(sizeof(*ctx), GFP_KERNEL_ACCOUNT);
+	struct epk_user *user = epk_user_open();
+	struct epk_context *ctx;
 
-	if (!ctx)
-		return NULL;
+	if (IS_ERR(user))
+		return ERR_CAST(user);
+	ctx = kvzalloc(sizeof(*ctx), GFP_KERNEL_ACCOUNT);
+	if (!ctx) {
+		epk_user_close(user);
+		return ERR_PTR(-ENOMEM);
+	}
+	ctx->user = user;
+	ctx->epts = epk_user_epts(epk_host.nr_epts);
 	mutex_init(&ctx->lock);
 	ctx->mm = current->mm;
 	mmgrab(ctx->mm);
@@ -195,6 +203,7 @@ void epk_context_destroy(struct epk_context *ctx)
 {
 	context_withdraw(ctx);
 	epk_domains_exit(ctx);
+	epk_user_close(ctx->user);
 	mmdrop(ctx->mm);
 	atomic_long_dec(&epk_counters.contexts);
 	kvfree_rcu(ctx, rcu);

@@ -19,11 +19,14 @@
 
 static int epk_open(struct inode *inode, struct file *file)
 {
+	struct epk_context *ctx;
+
 	if (!current->mm)
 		return -EINVAL;
-	file->private_data = epk_context_create();
-	if (!file->private_data)
-		return -ENOMEM;
+	ctx = epk_context_create();
+	if (IS_ERR(ctx))
+		return PTR_ERR(ctx);
+	file->private_data = ctx;
 	return nonseekable_open(inode, file);
 }
 
@@ -35,6 +38,7 @@ static int epk_release(struct inode *inode, struct file *file)
 
 static long ioc_init(struct file *file, void __user *arg)
 {
+	struct epk_context *ctx = file->private_data;
 	struct epk_init init;
 
 	if (copy_from_user(&init, arg, sizeof(init)))
@@ -46,11 +50,11 @@ static long ioc_init(struct file *file, void __user *arg)
 
 	/* Nothing can fail after the context is ready but this: do it first. */
 	init.max_domains = EPK_TABLE_ENTRIES;
-	init.nr_epts = epk_host.nr_epts;
+	init.nr_epts = ctx->epts;
 	init.table_bytes = EPK_TABLE_BYTES;
 	if (copy_to_user(arg, &init, sizeof(init)))
 		return -EFAULT;
-	return epk_context_start(file->private_data, init.pkeys, init.generation);
+	return epk_context_start(ctx, init.pkeys, init.generation);
 }
 
 static long ioc_thread(struct file *file, void __user *arg)

@@ -144,6 +144,7 @@ static void domain_destroy(struct epk_context *ctx, struct epk_domain *domain)
 	__clear_bit(index, ctx->indices);
 	ctx->nr_domains--;
 	atomic_long_dec(&epk_counters.domains);
+	epk_user_sub_domains(ctx->user, 1);
 	kfree(domain);
 }
 
@@ -153,7 +154,7 @@ static void domain_destroy(struct epk_context *ctx, struct epk_domain *domain)
  * @ept: index
  * @fresh: its bit is set if the context did not hold it before
  *
- * Return: 0, -ENOMEM.
+ * Return: 0, -ENOSPC if its user may not have it, -ENOMEM.
  */
 int epk_domains_hold_ept(struct epk_context *ctx, unsigned int ept, unsigned long *fresh)
 {
@@ -161,7 +162,7 @@ int epk_domains_hold_ept(struct epk_context *ctx, unsigned int ept, unsigned lon
 
 	if (test_bit(ept, ctx->held))
 		return 0;
-	ret = epk_ept_get(ept);
+	ret = epk_ept_get(ctx->user, ept);
 	if (ret)
 		return ret;
 	__set_bit(ept, ctx->held);
@@ -195,6 +196,11 @@ static int ept_choose(struct epk_context *ctx, unsigned int want, u32 hint, unsi
 	if (ept < 0)
 		return EPK_EPT_NONE;
 	ret = epk_domains_hold_ept(ctx, ept, fresh);
+	/* As many as its user may have: then what is left in those. */
+	if (ret == -ENOSPC) {
+		ept = epk_place_pick_held(ctx, want);
+		return ept < 0 ? EPK_EPT_NONE : ept;
+	}
 	return ret ?: ept;
 }
 
@@ -210,6 +216,8 @@ static int domains_create(struct epk_context *ctx, unsigned int num, u32 flags, 
 		ept = ept_choose(ctx, min(num - *done, ctx->nr_pkeys), hint, fresh);
 		if (ept < 0)
 			return ept;
+		if (ept == EPK_EPT_NONE && !(flags & EPK_ALLOC_SPILL))
+			return -ENOSPC;
 		n = num - *done;
 		if (ept != EPK_EPT_NONE)
 			n = min(n, epk_place_free(ctx, ept));
@@ -230,7 +238,7 @@ static int alloc_check(struct epk_context *ctx, unsigned int num, u32 flags)
 	if (num > EPK_TABLE_ENTRIES - 2 - ctx->nr_domains)
 		return -ENOSPC;
 	if (!(flags & EPK_ALLOC_SPILL) &&
-	    num > epk_host.nr_epts * ctx->nr_pkeys - ctx->nr_placed)
+	    num > ctx->epts * ctx->nr_pkeys - ctx->nr_placed)
 		return -ENOSPC;
 	return 0;
 }
@@ -244,7 +252,7 @@ static int alloc_check(struct epk_context *ctx, unsigned int num, u32 flags)
  *
  * All or none.
  *
- * Return: 0, -EINVAL, -ENOSPC, -ENOMEM.
+ * Return: 0, or see struct epk_domains.
  */
 int epk_domains_alloc(struct epk_context *ctx, unsigned int num, u32 flags, int *ids)
 {
@@ -255,15 +263,19 @@ int epk_domains_alloc(struct epk_context *ctx, unsigned int num, u32 flags, int 
 
 	if (flags & 0xffff & ~(EPK_ALLOC_SPILL | EPK_ALLOC_HIDDEN))
 		return -EINVAL;
-	if (hint != EPK_EPT_NONE && hint >= epk_host.nr_epts)
+	if (hint != EPK_EPT_NONE && hint >= ctx->epts)
 		return -EINVAL;
 	bitmap_zero(fresh, KVM_EPK_MAX_EPTS);
+	ret = epk_user_wait(ctx->user) ?: epk_user_add_domains(ctx->user, num);
+	if (ret)
+		return ret;
 
 	mutex_lock(&ctx->lock);
 	ret = alloc_check(ctx, num, flags);
 	if (!ret)
 		ret = domains_create(ctx, num, flags, ids, &done, fresh);
 	if (ret) {
+		epk_user_sub_domains(ctx->user, num - done);
 		while (done--)
 			domain_destroy(ctx, epk_domain_find(ctx, ids[done]));
 		epk_domains_drop_epts(ctx, fresh);

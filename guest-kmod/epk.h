@@ -22,6 +22,7 @@
 #include <linux/seq_file.h>
 #include <linux/smp.h>
 #include <linux/types.h>
+#include <linux/uidgid.h>
 #include <linux/xarray.h>
 
 #include <asm/kvm_epk.h>
@@ -82,6 +83,29 @@ extern struct epk_counters epk_counters;
 DECLARE_PER_CPU(unsigned long, epk_rescues);
 
 /**
+ * struct epk_user - what the processes of one user have between them
+ * @node: in the hash of users
+ * @uid: the user
+ * @nr_contexts: open files of /dev/epk
+ * @domains: domains
+ * @mapped: pages of address space that they have
+ * @nr_epts: EPTs that contexts of it hold; under the EPT mutex, as is what follows
+ * @holds: for each EPT, how many of its contexts hold it
+ * @epts_paid: when as many EPTs could have been made steadily as were at once; so long the
+ *	user is remembered
+ */
+struct epk_user {
+	struct hlist_node node;
+	kuid_t uid;
+	unsigned int nr_contexts;
+	atomic_long_t domains;
+	atomic_long_t mapped;
+	unsigned int nr_epts;
+	unsigned int holds[KVM_EPK_MAX_EPTS];
+	u64 epts_paid;
+};
+
+/**
  * struct epk_domain - one live domain
  * @regions: its mappings
  * @id: its ID
@@ -123,6 +147,8 @@ enum epk_state { EPK_NEW, EPK_STARTING, EPK_READY };
  * struct epk_context - one open of /dev/epk
  * @state: how far it has come; READY is read without the lock, and stays
  * @mm: the opener's address space; pinned, but not kept in use
+ * @user: the opener
+ * @epts: EPT indices that it may have run from 0 to this minus 1
  * @pid: the opener's process, for the statistics
  * @comm: its name then
  * @node: in the hash of initialised contexts
@@ -161,6 +187,8 @@ enum epk_state { EPK_NEW, EPK_STARTING, EPK_READY };
 struct epk_context {
 	enum epk_state state;
 	struct mm_struct *mm;
+	struct epk_user *user;
+	unsigned int epts;
 	pid_t pid;
 	char comm[TASK_COMM_LEN];
 	struct hlist_node node;
@@ -246,10 +274,24 @@ int epk_hc_destroy(unsigned int ept, unsigned int count);
 int epk_hc_fill(unsigned int ept, u64 run);
 int epk_hc_empty(unsigned int ept, u64 run);
 
+/* user.c */
+struct epk_user *epk_user_open(void);
+void epk_user_close(struct epk_user *user);
+int epk_user_add_domains(struct epk_user *user, unsigned int num);
+void epk_user_sub_domains(struct epk_user *user, unsigned int num);
+bool epk_user_add_pages(struct epk_user *user, unsigned long pages);
+void epk_user_sub_pages(struct epk_user *user, unsigned long pages);
+bool epk_user_may_hold(const struct epk_user *user, unsigned int ept);
+unsigned int epk_user_epts(unsigned int host);
+void epk_user_made_ept(struct epk_user *user);
+int epk_user_wait(const struct epk_user *user);
+void epk_users_init(void);
+void epk_users_exit(void);
+
 /* ept.c */
 int epk_epts_init(void);
 void epk_epts_exit(void);
-int epk_ept_get(unsigned int ept);
+int epk_ept_get(struct epk_user *user, unsigned int ept);
 void epk_epts_put(struct epk_context *ctx, const unsigned long *epts);
 int epk_ept_alias_known(unsigned int ept, unsigned long pfn, unsigned long *alias);
 int epk_ept_alias(unsigned int ept, unsigned long pfn, unsigned long *alias);
@@ -258,6 +300,7 @@ int epk_ept_alias(unsigned int ept, unsigned long pfn, unsigned long *alias);
 void epk_place_init(struct epk_context *ctx);
 void epk_place_exit(struct epk_context *ctx);
 int epk_place_pick(struct epk_context *ctx, unsigned int want);
+int epk_place_pick_held(struct epk_context *ctx, unsigned int want);
 unsigned int epk_place_free(struct epk_context *ctx, unsigned int ept);
 bool epk_place_is_free(struct epk_context *ctx, unsigned int ept, u8 pkey);
 u8 epk_place_take(struct epk_context *ctx, unsigned int ept);

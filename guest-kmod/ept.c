@@ -133,26 +133,44 @@ static void ept_forget(unsigned int index)
 	epts[index].nr_slots = 0;
 }
 
+static int ept_get(struct epk_user *user, unsigned int index)
+{
+	int ret;
+
+	lockdep_assert_held(&epts_lock);
+
+	if (!epk_user_may_hold(user, index))
+		return -ENOSPC;
+	/* EPT 0 is always there, held by the module. */
+	if (!epts[index].users) {
+		ret = ept_create(index);
+		if (ret) {
+			ept_forget(index);
+			return ret;
+		}
+		epk_user_made_ept(user);
+	}
+	epts[index].users++;
+	if (!user->holds[index]++)
+		user->nr_epts++;
+	return 0;
+}
+
 /**
  * epk_ept_get() - hold an EPT, and make it if nobody did
+ * @user: the user of the context that is to hold it
  * @ept: index below epk_host.nr_epts
  *
  * Context: process; takes the EPT mutex.
- * Return: 0, or -ENOMEM where guest or host have no memory.
+ * Return: 0, -ENOSPC if the user has as many as it may, or -ENOMEM where guest or host have
+ * no memory.
  */
-int epk_ept_get(unsigned int ept)
+int epk_ept_get(struct epk_user *user, unsigned int ept)
 {
-	int ret = 0;
+	int ret;
 
 	mutex_lock(&epts_lock);
-	/* EPT 0 is always there, held by the module. */
-	if (!epts[ept].users) {
-		ret = ept_create(ept);
-		if (ret)
-			ept_forget(ept);
-	}
-	if (!ret)
-		epts[ept].users++;
+	ret = ept_get(user, ept);
 	mutex_unlock(&epts_lock);
 	return ret;
 }
@@ -184,6 +202,8 @@ void epk_epts_put(struct epk_context *ctx, const unsigned long *held)
 
 	mutex_lock(&epts_lock);
 	for_each_set_bit(ept, held, epk_host.nr_epts) {
+		if (!--ctx->user->holds[ept])
+			ctx->user->nr_epts--;
 		if (!--epts[ept].users)
 			__set_bit(ept, dying);
 	}

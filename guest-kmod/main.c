@@ -210,6 +210,7 @@ static int __init epk_init(void)
 	ret = host_enable();
 	if (ret)
 		return ret;
+	epk_users_init();
 	ret = epk_epts_init();
 	if (ret) {
 		pr_err("cannot fill the window of EPT 0 (%d)\n", ret);
@@ -265,6 +266,7 @@ static void __exit epk_exit(void)
 	epk_power_exit();
 	epk_threads_exit();
 	epk_epts_exit();
+	epk_users_exit();
 	memunmap((void *)epk_host.identity);
 	windows_release();
 }

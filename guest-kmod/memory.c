@@ -84,6 +84,7 @@ static void unaccount(struct epk_context *ctx, unsigned long pages)
 	atomic64_sub(pages, &ctx->mm->pinned_vm);
 	atomic_long_sub(pages, &ctx->mapped);
 	atomic_long_sub(pages, &epk_counters.mapped);
+	epk_user_sub_pages(ctx->user, pages);
 }
 
 /*
@@ -94,10 +95,13 @@ static void unaccount(struct epk_context *ctx, unsigned long pages)
 static int account(struct epk_context *ctx, unsigned long pages)
 {
 	unsigned long limit = rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT;
-	unsigned long process = atomic_long_add_return(pages, &ctx->mapped);
-	unsigned long all = atomic_long_add_return(pages, &epk_counters.mapped);
-	unsigned long pinned = atomic64_add_return(pages, &ctx->mm->pinned_vm);
+	unsigned long process, all, pinned;
 
+	if (!epk_user_add_pages(ctx->user, pages))
+		return -ENOMEM;
+	process = atomic_long_add_return(pages, &ctx->mapped);
+	all = atomic_long_add_return(pages, &epk_counters.mapped);
+	pinned = atomic64_add_return(pages, &ctx->mm->pinned_vm);
 	if (!is_over(process, READ_ONCE(max_process_pages)) &&
 	    !is_over(all, READ_ONCE(max_pages)) &&
 	    (pinned + ctx->mm->locked_vm <= limit || capable(CAP_IPC_LOCK)))

@@ -35,7 +35,7 @@ static int move_check(struct epk_context *ctx, const struct epk_move *move)
 {
 	bool special = move->ept == EPK_EPT_NONE || move->ept == EPK_EPT_ANY;
 
-	if (move->rsvd || (!special && move->ept >= epk_host.nr_epts))
+	if (move->rsvd || (!special && move->ept >= ctx->epts))
 		return -EINVAL;
 	if (move->pkey &&
 	    (special || move->pkey >= EPK_NR_PKEYS || !(ctx->pkeys & BIT(move->pkey))))
@@ -112,7 +112,7 @@ static int ept_pick(struct epk_context *ctx, struct epk_domain *domain, unsigned
 	if (ept < 0)
 		return ept;
 	ret = ept_prepare(ctx, domain, ept, fresh);
-	for (i = 0; ret == -ENOSPC && i < epk_host.nr_epts; i++) {
+	for (i = 0; ret == -ENOSPC && i < ctx->epts; i++) {
 		ept = i;
 		if (epk_place_free(ctx, ept))
 			ret = ept_prepare(ctx, domain, ept, fresh);
@@ -286,7 +286,7 @@ int epk_domains_move(struct epk_context *ctx, unsigned int num, struct epk_move 
 		return -ENOMEM;
 	bitmap_zero(fresh, KVM_EPK_MAX_EPTS);
 
-	ret = mmap_write_lock_killable(ctx->mm);
+	ret = epk_user_wait(ctx->user) ?: mmap_write_lock_killable(ctx->mm);
 	if (ret)
 		goto out;
 	mutex_lock(&ctx->lock);

@@ -21,7 +21,7 @@
  */
 void epk_place_init(struct epk_context *ctx)
 {
-	bitmap_set(ctx->by_free[ctx->nr_pkeys], 0, epk_host.nr_epts);
+	bitmap_set(ctx->by_free[ctx->nr_pkeys], 0, ctx->epts);
 }
 
 /**
@@ -56,6 +56,26 @@ bool epk_place_is_free(struct epk_context *ctx, unsigned int ept, u8 pkey)
 	return !(ctx->used[ept] & BIT(pkey));
 }
 
+/* Of the EPTs in @from, or of all. */
+static int place_pick(struct epk_context *ctx, unsigned int want, const unsigned long *from)
+{
+	unsigned int free, tries, ept;
+
+	lockdep_assert_held(&ctx->lock);
+
+	for (tries = 0; tries < ctx->nr_pkeys; tries++) {
+		/* From what is wanted upwards, then downwards. */
+		free = want + tries <= ctx->nr_pkeys ? want + tries : ctx->nr_pkeys - tries;
+		if (from)
+			ept = find_first_and_bit(ctx->by_free[free], from, ctx->epts);
+		else
+			ept = find_first_bit(ctx->by_free[free], ctx->epts);
+		if (ept < ctx->epts)
+			return ept;
+	}
+	return -ENOSPC;
+}
+
 /**
  * epk_place_pick() - choose the EPT for domains that want to be together
  * @ctx: the context, locked
@@ -68,21 +88,17 @@ bool epk_place_is_free(struct epk_context *ctx, unsigned int ept, u8 pkey)
  */
 int epk_place_pick(struct epk_context *ctx, unsigned int want)
 {
-	unsigned int ept, free;
+	return place_pick(ctx, want, NULL);
+}
 
-	lockdep_assert_held(&ctx->lock);
-
-	for (free = want; free <= ctx->nr_pkeys; free++) {
-		ept = find_first_bit(ctx->by_free[free], epk_host.nr_epts);
-		if (ept < epk_host.nr_epts)
-			return ept;
-	}
-	for (free = want - 1; free; free--) {
-		ept = find_first_bit(ctx->by_free[free], epk_host.nr_epts);
-		if (ept < epk_host.nr_epts)
-			return ept;
-	}
-	return -ENOSPC;
+/**
+ * epk_place_pick_held() - the same of those that the context holds
+ * @ctx: the context, locked
+ * @want: how many, at most ctx->nr_pkeys
+ */
+int epk_place_pick_held(struct epk_context *ctx, unsigned int want)
+{
+	return place_pick(ctx, want, ctx->held);
 }
 
 /**

@@ -6,6 +6,10 @@
  * Calls from any other address space (a forked child's, say) fail with EPERM, whatever they
  * are; an unknown call with ENOTTY; all but EPK_IOC_INIT and EPK_IOC_STATS with ENXIO before
  * EPK_IOC_INIT has succeeded, mmap() too.
+ *
+ * One user's processes may have only so much between them, by the module's parameters
+ * max_user_*; who has CAP_SYS_RESOURCE may have more.  Beyond that open() and EPK_IOC_ALLOC
+ * fail with EDQUOT and mmap() with ENOMEM; an EPT is then one without a free key.
  */
 #ifndef _UAPI_LINUX_EPK_H
 #define _UAPI_LINUX_EPK_H
@@ -62,7 +66,8 @@ struct epk_entry {
  *	pkey_alloc() and is the module's to place domains on from now on
  * @max_domains: out: entries of the domain table; domains at a time are one
  *	fewer, of which as many as there are (EPT, pkey) pairs have a place
- * @nr_epts: out: EPTs at a time
+ * @nr_epts: out: EPTs at a time; fewer than there are for who opened without
+ *	CAP_SYS_RESOURCE
  * @table_bytes: out: size of the domain table's mapping
  * @generation: in: generations of IDs begin behind this one, 0 to
  *	EPK_GENERATION_MAX: a forked child's IDs are then none of its parent's
@@ -83,6 +88,10 @@ struct epk_init {
  *	else zero
  * @ids: pointer to @num IDs of type __s32; out for EPK_IOC_ALLOC, in for
  *	EPK_IOC_FREE.  All or none
+ *
+ * Errors of EPK_IOC_ALLOC: EINVAL wrong @flags or no @num; ENOSPC no key is free, or the
+ * table is full; EDQUOT the user has as many domains as it may; ENOMEM; EINTR a fatal signal.
+ * Of EPK_IOC_FREE: ENOENT no such domain; EINVAL one stands twice; EINTR.
  */
 struct epk_domains {
 	__u32 num;
@@ -133,8 +142,8 @@ struct epk_move {
  *
  * Errors: ENOENT no such domain; EINVAL one stands twice, a wrong index or key,
  * a field that must be zero; ENOSPC no key is free there, or the window has no
- * slot left for the block of RAM that a page lies in; EBUSY the asked for key is
- * taken; ENOMEM; EINTR a fatal signal.
+ * slot left for the block of RAM that a page lies in, or the user may not have the EPT;
+ * EBUSY the asked for key is taken; ENOMEM; EINTR a fatal signal.
  */
 struct epk_moves {
 	__u32 num;
