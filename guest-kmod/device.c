@@ -7,6 +7,8 @@
  * The device keeps the default mode of 0600; a udev rule may hand it to a
  * group.
  */
+#include <linux/capability.h>
+#include <linux/cred.h>
 #include <linux/fs.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
@@ -205,23 +207,30 @@ static u64 host_count(enum kvm_epk_query what)
 	return max(epk_hc_query(what), 0L);
 }
 
+/* What others do is root's to know. */
+static void stats_of_all(struct epk_stats *stats)
+{
+	stats->vm_domains = atomic_long_read(&epk_counters.domains);
+	stats->vm_epts = host_count(KVM_EPK_QUERY_EPTS);
+	stats->vm_pages = atomic_long_read(&epk_counters.pages);
+	stats->vm_exits = host_count(KVM_EPK_QUERY_STAT_EXITS);
+	stats->vm_faults = host_count(KVM_EPK_QUERY_STAT_FAULTS);
+	stats->rescues = epk_thread_rescues();
+}
+
 static long ioc_stats(struct file *file, void __user *arg)
 {
 	struct epk_context *ctx = file->private_data;
 	struct epk_stats stats = {
 		.pages = atomic_long_read(&ctx->pages),
-		.vm_domains = atomic_long_read(&epk_counters.domains),
-		.vm_epts = host_count(KVM_EPK_QUERY_EPTS),
-		.vm_pages = atomic_long_read(&epk_counters.pages),
-		.vm_exits = host_count(KVM_EPK_QUERY_STAT_EXITS),
-		.vm_faults = host_count(KVM_EPK_QUERY_STAT_FAULTS),
-		.rescues = epk_thread_rescues(),
 		.moves = atomic_long_read(&ctx->moves),
 		.page_faults = atomic_long_read(&ctx->page_faults),
 		.revocations = atomic_long_read(&ctx->revocations),
 		.huge_faults = atomic_long_read(&ctx->huge_faults),
 	};
 
+	if (ns_capable_noaudit(&init_user_ns, CAP_SYS_ADMIN))
+		stats_of_all(&stats);
 	mutex_lock(&ctx->lock);
 	stats.domains = ctx->nr_domains;
 	stats.evicted = ctx->nr_domains - ctx->nr_placed;

@@ -223,6 +223,8 @@ struct epk_file {
  * @revocations: see EPK_ENTRY_REVOCATIONS()
  * @huge_faults: of @page_faults, those that mapped 2 MiB at once
  * @rsvd: zero
+ *
+ * @vm_domains to @rescues are 0 for who has not CAP_SYS_ADMIN.
  */
 struct epk_stats {
 	__u64 domains;
