@@ -179,7 +179,8 @@ static inline uint32_t epk_all_pkeys(void)
 	return pkeys;
 }
 
-static inline void epk_device_open(struct epk_device *dev)
+/* With some of all keys. */
+static inline void epk_device_open_keys(struct epk_device *dev, uint32_t keys)
 {
 	memset(dev, 0, sizeof(*dev));
 	epk_try_init();
@@ -188,14 +189,19 @@ static inline void epk_device_open(struct epk_device *dev)
 		EPK_SKIP("no " EPK_DEVICE);
 	REQUIRE(dev->fd >= 0);
 	dev->init.version = EPK_ABI_VERSION;
-	dev->init.pkeys = epk_all_pkeys();
-	REQUIRE(dev->init.pkeys == 0xfffe);
+	REQUIRE(epk_all_pkeys() == 0xfffe);
+	dev->init.pkeys = keys;
 	REQUIRE(ioctl(dev->fd, EPK_IOC_INIT, &dev->init) == 0);
 	dev->table = mmap(NULL, dev->init.table_bytes, PROT_READ, MAP_SHARED, dev->fd,
 			  EPK_MMAP_TABLE);
 	REQUIRE(dev->table != MAP_FAILED);
 	dev->identity = mmap(NULL, 4096, PROT_READ, MAP_SHARED, dev->fd, EPK_MMAP_IDENTITY);
 	REQUIRE(dev->identity != MAP_FAILED);
+}
+
+static inline void epk_device_open(struct epk_device *dev)
+{
+	epk_device_open_keys(dev, 0xfffe);
 }
 
 static inline int epk_device_alloc(struct epk_device *dev, unsigned int num, int *ids)

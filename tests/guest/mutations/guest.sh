@@ -15,6 +15,7 @@ arguments() {
 	case $1 in
 	kmod-file) echo memfd ;;
 	kmod-fuzz) echo 600 1 ;;
+	kmod-neighbour) echo bounds ;;
 	esac
 }
 
