@@ -48,6 +48,7 @@ extern "C" {
  * -EINVAL: @num is not positive, @dom_ids is NULL, or EPK_BACKEND names no
  *	backend;
  * -ENOSPC: that many domains do not fit;
+ * -EDQUOT: the user's processes have as many domains as they may (backend "epk");
  * -ENOMEM: no memory for the bookkeeping or for the page tables;
  * -ENODEV: the backend that EPK_BACKEND names does not work here; any other
  *	error of epk_init() or of the kernel module, passed on.
@@ -328,7 +329,7 @@ const char *epk_strerror(int error);
  * @vm_exits: VM exits that EPK has caused in the VM so far
  * @vm_faults: domain faults in the VM so far
  *
- * The vm_ members are 0 unless the backend is "epk".
+ * The vm_ members are 0 unless the backend is "epk" and the process has CAP_SYS_ADMIN.
  */
 struct epk_counts {
 	uint64_t domains;

@@ -28,6 +28,7 @@ static const struct {
 	{ EAGAIN, "threads hold as many domains as there are places or keys for" },
 	{ EDEADLK, "a signal handler asks for what the call that it interrupted is at work on" },
 	{ ENOSPC, "no room for more domains or for their RAM, or no protection key is free" },
+	{ EDQUOT, "the user has as much as the module's parameters allow" },
 	{ ENOMEM, "out of memory, address space, mappings or RLIMIT_MEMLOCK" },
 	{ ENODEV, "the machine lacks what the backend needs, or the file cannot be mapped" },
 	{ EOVERFLOW, "the range passes the end of the address space" },
