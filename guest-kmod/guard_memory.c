@@ -82,8 +82,9 @@ static bool is_kept(const struct vm_area_struct *vma)
 	const struct epk_context *ctx;
 
 	if (vma_has_region(vma))
-		return !region->dead;
-	if (!epk_vma_is_view(vma))
+		return !region->dead && vma_in_place(vma);
+	/* See epk_vma_mremap(). */
+	if (!epk_vma_is_view(vma) || vma->vm_private_data)
 		return false;
 	ctx = vma->vm_file->private_data;
 	return READ_ONCE(ctx->nr_domains);

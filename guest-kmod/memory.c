@@ -144,9 +144,11 @@ out:
 	kref_put(&region->ref, region_release);
 }
 
-/* No VMA of this device moves. */
+/* No VMA of this device moves: @vma is at the new place, and about to be unmapped again. */
 int epk_vma_mremap(struct vm_area_struct *vma)
 {
+	if (epk_vma_is_view(vma))
+		vma->vm_private_data = vma;
 	return -EINVAL;
 }
 
