@@ -306,6 +306,9 @@ int epk_context_start(struct epk_context *ctx, u32 pkeys, u32 generation)
 
 	if (!epk_hooks_alive())
 		return -ENODEV;
+	/* Asked again when they are guarded; here for who would see a claim that fails. */
+	if (!pkeys_allocated(ctx->mm, pkeys))
+		return -EINVAL;
 	ret = context_claim(ctx, pkeys);
 	if (ret)
 		return ret;
@@ -318,6 +321,13 @@ int epk_context_start(struct epk_context *ctx, u32 pkeys, u32 generation)
 	if (atomic_read(&ctx->mm->mm_users) > 1) {
 		/* One that was being switched to and had no mark yet runs when this returns. */
 		synchronize_rcu();
+		/* Nobody is in the middle of loading a virtual CPU any more, and may have lost its mark. */
+		ret = epk_mark_all(ctx->mm);
+		if (ret) {
+			epk_domains_cancel(ctx);
+			context_renounce(ctx);
+			return ret;
+		}
 		on_each_cpu_mask(mm_cpumask(ctx->mm), close_cpu, ctx, true);
 	} else {
 		local_irq_disable();

@@ -125,6 +125,31 @@ static int backing_mmap(struct file *file, struct vm_area_struct *vma)
 	return 0;
 }
 
+static const struct file_operations backing_fops;
+
+/**
+ * epk_file_prepare() - is the domain of a mapping that is to replace something there
+ * @file: any file
+ *
+ * The mmap lock is held for writing, so the answer holds until the mapping is made.
+ *
+ * Return: 0, -ENOENT.
+ */
+int epk_file_prepare(const struct file *file)
+{
+	const struct epk_backing *backing = file->private_data;
+	struct epk_context *ctx;
+	bool exists;
+
+	if (file->f_op != &backing_fops)
+		return 0;
+	ctx = backing->dev->private_data;
+	mutex_lock(&ctx->lock);
+	exists = epk_domain_find(ctx, backing->id);
+	mutex_unlock(&ctx->lock);
+	return exists ? 0 : -ENOENT;
+}
+
 /* For msync(): the error of a failed write-back is told once, as for the caller's file. */
 static int backing_fsync(struct file *file, loff_t start, loff_t end, int datasync)
 {

@@ -43,6 +43,7 @@ static inline struct epk_file_region *vma_file_region(const struct vm_area_struc
 	return container_of(vma->vm_private_data, struct epk_file_region, region);
 }
 
+int epk_file_prepare(const struct file *file);
 vm_fault_t epk_file_fault(struct vm_fault *vmf);
 vm_fault_t epk_file_mkwrite(struct vm_fault *vmf);
 

@@ -12,6 +12,7 @@
  */
 #include <linux/hashtable.h>
 #include <linux/mm.h>
+#include <linux/module.h>
 #include <linux/pagewalk.h>
 #include <linux/ptrace.h>
 #include <linux/sched.h>
@@ -135,7 +136,7 @@ static void notrace before_mmap_region(struct epk_hook *hook, struct ftrace_regs
 		return;
 	if (!may_unmap(mm, args->si, args->si + args->dx))
 		epk_hook_return(fregs, -EPERM);
-	else if (file && epk_file_is_device(file))
+	else if (file && file->f_op->owner == THIS_MODULE)
 		epk_hook_divert(fregs, guarded_mmap_region);
 }
 
@@ -228,11 +229,15 @@ static unsigned long guarded_mmap_region(struct file *file, unsigned long addr,
 	unsigned long ret;
 
 	epk_hook_enter();
-	ret = epk_mmap_prepare(file, len, vm_flags, pgoff);
+	if (epk_file_is_device(file))
+		ret = epk_mmap_prepare(file, len, vm_flags, pgoff);
+	else
+		ret = epk_file_prepare(file);
 	if (!ret) {
 		ret = epk_hook_original(&memory_hooks[MMAP], mmap_fn)(file, addr, len, vm_flags,
 								       pgoff, uf);
-		epk_mmap_unprepare(file, len);
+		if (epk_file_is_device(file))
+			epk_mmap_unprepare(file, len);
 	}
 	epk_hook_leave();
 	return ret;

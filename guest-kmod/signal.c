@@ -5,9 +5,11 @@
  * writes to its frame can change what the interrupted code holds.
  *
  * A return is recognised by where the frame is, which the code that returns says by
- * its stack pointer; nothing in the frame has a say.  A handler may never return.  What it
- * interrupted stays until another frame lies there or room is wanted.  The order of
- * stacks is not that of time, so nothing else is concluded from it.
+ * its stack pointer; and by where it goes on, which has to be where the signal came.  A
+ * handler may never return.  What it interrupted stays until another frame lies there or
+ * room is wanted; the order of stacks is not that of time, so nothing is concluded from it.
+ * But a return that goes on elsewhere says that somebody has written to frames: it gives
+ * nothing back, and nothing that was interrupted before comes back either.
  */
 #include <linux/ptrace.h>
 #include <linux/sched.h>
@@ -104,6 +106,14 @@ static void signal_start(struct epk_thread *thread, bool failed)
 		epk_vmfunc(0);
 }
 
+/* The frame's registers are current's by now. */
+static bool goes_on(const struct epk_interrupted *from)
+{
+	const struct pt_regs *regs = task_pt_regs(current);
+
+	return regs->sp == from->sp && regs->ip == from->ip;
+}
+
 static void signal_return(struct epk_thread *thread, unsigned long frame)
 {
 	unsigned int n = thread->nr_interrupted;
@@ -112,7 +122,8 @@ static void signal_return(struct epk_thread *thread, unsigned long frame)
 	keys_close(thread->ctx);
 	while (n && thread->interrupted[n - 1].frame != frame)
 		n--;
-	if (!n) {
+	if (!n || !goes_on(&thread->interrupted[n - 1])) {
+		thread->nr_interrupted = 0;
 		if (epk_current_ept())
 			epk_vmfunc(0);
 		return;
@@ -169,10 +180,14 @@ static void notrace before_frame(struct epk_hook *hook, struct ftrace_regs *freg
 		return;
 	local_irq_save(flags);
 	thread = epk_thread_find(current);
-	if (!thread)
+	if (!thread) {
 		write_pkru(read_pkru() | epk_context_pkru_deny(current->mm));
-	else if (thread->arrives)
+	} else if (thread->arrives) {
+		/* As the frame will say; a system call may have been set back to its start. */
+		thread->arriving.sp = task_pt_regs(current)->sp;
+		thread->arriving.ip = task_pt_regs(current)->ip;
 		keys_restore(thread, &thread->arriving);
+	}
 	local_irq_restore(flags);
 }
 
