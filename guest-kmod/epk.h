@@ -453,9 +453,9 @@ static inline void epk_context_note_cpu(struct epk_context *ctx)
 	smp_mb__after_atomic();
 }
 
-/* Pairs with the release in epk_context_start(). */
 static inline bool epk_context_is_ready(const struct epk_context *ctx)
 {
+	/* Pairs with the release in epk_context_start(). */
 	return smp_load_acquire(&ctx->state) == EPK_READY;
 }
 

@@ -166,14 +166,14 @@ static int guarded_xstate(struct task_struct *target, const struct user_regset *
 			  unsigned int pos, unsigned int count, const void *kbuf,
 			  const void __user *ubuf)
 {
-	typedef typeof(&guarded_xstate) set_fn;
 	u32 mask, pkru;
 	int ret;
 
 	epk_hook_enter();
 	mask = epk_context_pkru_deny(target->mm) * 3;
 	pkru = target->thread.pkru & mask;
-	ret = epk_hook_original(&key_hooks[XSTATE], set_fn)(target, regset, pos, count, kbuf, ubuf);
+	ret = epk_hook_original(&key_hooks[XSTATE], typeof(&guarded_xstate))(target, regset, pos,
+									     count, kbuf, ubuf);
 	target->thread.pkru = (target->thread.pkru & ~mask) | pkru;
 	epk_hook_leave();
 	return ret;

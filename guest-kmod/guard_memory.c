@@ -225,7 +225,6 @@ static unsigned long guarded_mmap_region(struct file *file, unsigned long addr,
 					 unsigned long len, unsigned long vm_flags,
 					 unsigned long pgoff, struct list_head *uf)
 {
-	typedef typeof(&guarded_mmap_region) mmap_fn;
 	unsigned long ret;
 
 	epk_hook_enter();
@@ -234,8 +233,8 @@ static unsigned long guarded_mmap_region(struct file *file, unsigned long addr,
 	else
 		ret = epk_file_prepare(file);
 	if (!ret) {
-		ret = epk_hook_original(&memory_hooks[MMAP], mmap_fn)(file, addr, len, vm_flags,
-								       pgoff, uf);
+		ret = epk_hook_original(&memory_hooks[MMAP], typeof(&guarded_mmap_region))(
+			file, addr, len, vm_flags, pgoff, uf);
 		if (epk_file_is_device(file))
 			epk_mmap_unprepare(file, len);
 	}
@@ -252,12 +251,12 @@ static unsigned long guarded_mmap_region(struct file *file, unsigned long addr,
  */
 static int guarded_test_walk(unsigned long start, unsigned long end, struct mm_walk *walk)
 {
-	typedef typeof(&guarded_test_walk) walk_fn;
 	int ret;
 
 	epk_hook_enter();
 	zap_vma_ptes(walk->vma, start, end - start);
-	ret = epk_hook_original(&memory_hooks[TEST_WALK], walk_fn)(start, end, walk);
+	ret = epk_hook_original(&memory_hooks[TEST_WALK], typeof(&guarded_test_walk))(start, end,
+										 walk);
 	epk_hook_leave();
 	return ret;
 }
