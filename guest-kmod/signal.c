@@ -29,18 +29,22 @@ static u32 keys_mask(const struct epk_context *ctx)
 	return ctx->pkru_deny * 3;
 }
 
-/* Have of the context's keys what was interrupted, in the EPT where current is. */
+static void keys_close(const struct epk_context *ctx)
+{
+	write_pkru(read_pkru() | ctx->pkru_deny);
+}
+
+/* Have of the context's keys what was interrupted.  In another EPT they mean others. */
 static void keys_restore(struct epk_thread *thread, const struct epk_interrupted *from)
 {
 	u32 mask = keys_mask(thread->ctx);
 	u32 pkru = (read_pkru() & ~mask) | (from->pkru & mask);
 
+	if (epk_current_ept() != from->ept) {
+		keys_close(thread->ctx);
+		return;
+	}
 	write_pkru(pkru | epk_revoked_keys(thread->ctx, pkru, epk_current_ept(), from->seen));
-}
-
-static void keys_close(const struct epk_context *ctx)
-{
-	write_pkru(read_pkru() | ctx->pkru_deny);
 }
 
 /**
