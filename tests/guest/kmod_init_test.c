@@ -13,7 +13,7 @@
 
 #define PATTERN		0x0bd1a4
 #define SECRET		0x5ec0ffee
-#define ROUNDS		25
+#define ROUNDS		6
 /* Those that the context gets, and one that it does not get. */
 #define SOME_PKEYS	0x01fe
 #define OTHER_PKEY	12
