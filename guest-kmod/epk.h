@@ -228,7 +228,6 @@ struct epk_context {
  * struct epk_interrupted - what a signal interrupted
  * @frame: where its handler has its frame, by which the return is recognised
  * @sp: its stack pointer
- * @ip: where it goes on
  * @ept: its EPT
  * @pkru: its PKRU
  * @seen: the last epoch that the thread had seen
@@ -236,7 +235,6 @@ struct epk_context {
 struct epk_interrupted {
 	unsigned long frame;
 	unsigned long sp;
-	unsigned long ip;
 	u32 ept;
 	u32 pkru;
 	u64 seen;

@@ -5,11 +5,11 @@
  * writes to its frame can change what the interrupted code holds.
  *
  * A return is recognised by where the frame is, which the code that returns says by
- * its stack pointer; and by where it goes on, which has to be where the signal came.  A
- * handler may never return.  What it interrupted stays until another frame lies there or
- * room is wanted; the order of stacks is not that of time, so nothing is concluded from it.
- * But a return that goes on elsewhere says that somebody has written to frames: it gives
- * nothing back, and nothing that was interrupted before comes back either.
+ * its stack pointer; and by the stack that it goes on with, which has to be the one that was
+ * interrupted.  A handler may never return.  What it interrupted stays until another frame
+ * lies there or room is wanted; the order of stacks is not that of time, so nothing is
+ * concluded from it.  But a return to another stack says that somebody has written to
+ * frames: it gives nothing back, and nothing that was interrupted before comes back either.
  */
 #include <linux/ptrace.h>
 #include <linux/sched.h>
@@ -110,12 +110,10 @@ static void signal_start(struct epk_thread *thread, bool failed)
 		epk_vmfunc(0);
 }
 
-/* The frame's registers are current's by now. */
+/* The frame's registers are current's by now.  Handlers may skip an instruction. */
 static bool goes_on(const struct epk_interrupted *from)
 {
-	const struct pt_regs *regs = task_pt_regs(current);
-
-	return regs->sp == from->sp && regs->ip == from->ip;
+	return task_pt_regs(current)->sp == from->sp;
 }
 
 static void signal_return(struct epk_thread *thread, unsigned long frame)
@@ -187,9 +185,7 @@ static void notrace before_frame(struct epk_hook *hook, struct ftrace_regs *freg
 	if (!thread) {
 		write_pkru(read_pkru() | epk_context_pkru_deny(current->mm));
 	} else if (thread->arrives) {
-		/* As the frame will say; a system call may have been set back to its start. */
 		thread->arriving.sp = task_pt_regs(current)->sp;
-		thread->arriving.ip = task_pt_regs(current)->ip;
 		keys_restore(thread, &thread->arriving);
 	}
 	local_irq_restore(flags);

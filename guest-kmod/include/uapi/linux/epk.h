@@ -248,7 +248,7 @@ struct epk_stats {
  * A signal handler starts with all keys of the context closed.  When it returns, a registered
  * thread has exactly the EPT and the keys of the context back that were held, less those
  * revoked meanwhile, whatever PKRU the frame says.  A sigreturn from where no handler has its
- * frame, or to another place or stack pointer than those that were interrupted, gives EPT 0
+ * frame, or with another stack pointer than the one that was interrupted, gives EPT 0
  * and no key, then and to the handlers around it; so does one behind more than 16 nested
  * signals.  A thread that is not registered has no key of the context in a handler nor
  * after it.
