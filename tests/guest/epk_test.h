@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <asm/kvm_epk.h>
@@ -109,6 +110,21 @@ static inline bool put(const char *path, const char *text)
 	close(fd);
 	errno = saved;
 	return n == len;
+}
+
+/*
+ * Whether a race is to go on that has had @done rounds of @rounds.  From Linux 6.6 on, who yields
+ * waits until all others have had their time, and a quarter of the rounds takes as long.
+ */
+static inline bool race_goes_on(long done, long rounds, const struct timespec *since)
+{
+	struct timespec now;
+
+	if (done < rounds / 4)
+		return true;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return done < rounds && (now.tv_sec - since->tv_sec) * 1000000000l + now.tv_nsec -
+		since->tv_nsec < 500000000;
 }
 
 /* An EPT that every host has, and that no test fills so far. */

@@ -260,6 +260,7 @@ static void *racer(void *arg)
 
 static void race(void)
 {
+	struct timespec start;
 	pthread_t threads[2];
 	long i;
 
@@ -274,7 +275,8 @@ static void race(void)
 	}
 	for (i = 0; i < 2; i++)
 		CHECK_EQ(pthread_create(&threads[i], NULL, racer, (void *)i), 0);
-	for (i = 0; i < 200; i++) {
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	for (i = 0; race_goes_on(i, 200, &start); i++) {
 		struct epk_entry a = epk_device_entry(&dev, racing[0].id);
 		struct epk_entry b = epk_device_entry(&dev, racing[1].id);
 		struct epk_move list[2] = {
