@@ -204,7 +204,7 @@ static long ioc_resume(struct file *file, void __user *arg)
 /* What the host does not count reads as 0. */
 static u64 host_count(enum kvm_epk_query what)
 {
-	return max(epk_hc_query(what), 0L);
+	return max(epk_host_query(what), 0L);
 }
 
 /* What others do is root's to know. */

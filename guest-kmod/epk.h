@@ -47,6 +47,7 @@
 
 /**
  * struct epk_host - what the host told at load, constant from then on
+ * @alone: it offers nothing: there is EPT 0, a page's alias is the page, and no windows
  * @nr_epts: EPT indices run from 0 to this minus 1
  * @slots: slots in each window
  * @window_pfn: guest page frame at which the window of EPT 0 starts
@@ -54,6 +55,7 @@
  * @identity: the identity page: reads tell in which EPT the CPU is
  */
 struct epk_host {
+	bool alone;
 	unsigned int nr_epts;
 	unsigned int slots;
 	unsigned long window_pfn;
@@ -267,6 +269,11 @@ struct epk_thread {
 	unsigned int nr_interrupted;
 	struct epk_interrupted interrupted[EPK_SIGNALS];
 };
+
+/* host.c */
+int epk_host_init(void);
+void epk_host_exit(void);
+long epk_host_query(enum kvm_epk_query what);
 
 /* hypercall.c */
 long epk_hc_query(enum kvm_epk_query what);

@@ -7,6 +7,8 @@
  * The window of each EPT is filled with all of the guest's RAM when the EPT is
  * made.  Where it does not reach, it stays empty, and each slot is filled when
  * domain memory first comes from another block.
+ *
+ * A module that is alone has EPT 0 and no window: see host.c.
  */
 #include <linux/ioport.h>
 #include <linux/sched.h>
@@ -240,8 +242,13 @@ static unsigned long slot_alias(unsigned int ept, void *slot, unsigned long pfn)
  */
 int epk_ept_alias_known(unsigned int ept, unsigned long pfn, unsigned long *alias)
 {
-	void *slot = xa_load(&epts[ept].slots, pfn >> EPK_BLOCK_PFN_BITS);
+	void *slot;
 
+	if (epk_host.alone) {
+		*alias = pfn;
+		return 0;
+	}
+	slot = xa_load(&epts[ept].slots, pfn >> EPK_BLOCK_PFN_BITS);
 	if (!slot)
 		return -ENOENT;
 	*alias = slot_alias(ept, slot, pfn);
@@ -306,11 +313,13 @@ int __init epk_epts_init(void)
 	for (i = 0; i < epk_host.nr_epts; i++)
 		xa_init(&epts[i].slots);
 
-	epts_clear();
+	epts[0].users = 1;
+	if (epk_host.alone)
+		return 0;
 
+	epts_clear();
 	mutex_lock(&epts_lock);
 	ret = ept_fill_ram(0);
-	epts[0].users = 1;
 	mutex_unlock(&epts_lock);
 	if (ret)
 		epk_epts_exit();

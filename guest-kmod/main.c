@@ -4,14 +4,9 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
-#include <linux/cpufeature.h>
 #include <linux/debugfs.h>
-#include <linux/io.h>
-#include <linux/kvm_para.h>
 #include <linux/module.h>
 #include <linux/seq_file.h>
-
-#include <asm/processor.h>
 
 #include "epk.h"
 #include "guard.h"
@@ -20,11 +15,9 @@
 #define CREATE_TRACE_POINTS
 #include "trace.h"
 
-struct epk_host epk_host __ro_after_init;
 struct epk_counters epk_counters;
 
 static struct dentry *debugfs_dir;
-static struct resource *windows;
 
 static int stats_show(struct seq_file *m, void *unused)
 {
@@ -46,7 +39,7 @@ static int stats_show(struct seq_file *m, void *unused)
 	seq_printf(m, "threads %ld\n", atomic_long_read(&epk_counters.threads));
 	seq_printf(m, "rescues %lu\n", epk_thread_rescues());
 	for (i = 0; i < ARRAY_SIZE(host); i++)
-		seq_printf(m, "%s %ld\n", host[i].name, epk_hc_query(host[i].what));
+		seq_printf(m, "%s %ld\n", host[i].name, epk_host_query(host[i].what));
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(stats);
@@ -79,120 +72,6 @@ static const struct kernel_param_ops debug_access_ops = {
 module_param_cb(debug_access, &debug_access_ops, &epk_debug_access, 0600);
 MODULE_PARM_DESC(debug_access, "let ptrace and /proc/PID/mem reach domain memory (default: no)");
 
-/* Everything that can be known without changing anything. */
-static int __init host_probe(void)
-{
-	long version;
-	u32 base;
-
-	base = boot_cpu_has(X86_FEATURE_HYPERVISOR) ?
-	       hypervisor_cpuid_base("KVMKVMKVM\0\0\0", 0) : 0;
-	if (!base) {
-		pr_err("this machine is not a KVM guest\n");
-		return -ENODEV;
-	}
-	if (!boot_cpu_has(X86_FEATURE_OSPKE)) {
-		pr_err("this virtual CPU has no protection keys (PKU)\n");
-		return -ENODEV;
-	}
-
-	if (!(cpuid_eax(base | KVM_CPUID_FEATURES) & BIT(KVM_FEATURE_EPK))) {
-		pr_err("the host offers no EPK to this VM\n");
-		return -ENODEV;
-	}
-	version = epk_hc_query(KVM_EPK_QUERY_VERSION);
-	if (version < KVM_EPK_VERSION) {
-		pr_err("the host speaks EPK version %ld, this module %d\n", version,
-		       KVM_EPK_VERSION);
-		return -ENODEV;
-	}
-	return 0;
-}
-
-static int __init host_layout(void)
-{
-	long nr_epts = epk_hc_query(KVM_EPK_QUERY_NR_EPTS);
-	long slots = epk_hc_query(KVM_EPK_QUERY_WINDOW_SLOTS);
-	long base = epk_hc_query(KVM_EPK_QUERY_WINDOW_BASE);
-	long identity = epk_hc_query(KVM_EPK_QUERY_IDENTITY_GPA);
-
-	if (nr_epts < 1 || nr_epts > KVM_EPK_MAX_EPTS || slots < 1 || slots > U16_MAX ||
-	    base <= 0 || base & (BIT(KVM_EPK_BLOCK_SHIFT) - 1) ||
-	    identity <= 0 || offset_in_page(identity)) {
-		pr_err("the host's EPK makes no sense: %ld EPTs, %ld slots from %lx, identity at %lx\n",
-		       nr_epts, slots, base, identity);
-		return -ENODEV;
-	}
-	epk_host.nr_epts = nr_epts;
-	epk_host.slots = slots;
-	epk_host.window_pfn = base >> PAGE_SHIFT;
-	epk_host.identity_pfn = identity >> PAGE_SHIFT;
-	return 0;
-}
-
-/*
- * Once EPK is enabled, the windows are nothing else any more.  Refuse if a
- * device is there, and let no device be put there.
- */
-static int __init windows_reserve(void)
-{
-	u64 start = PFN_PHYS(epk_host.window_pfn);
-	u64 size = (u64)epk_host.nr_epts * epk_host.slots << KVM_EPK_BLOCK_SHIFT;
-
-	if (region_intersects(start, size, IORESOURCE_MEM, IORES_DESC_NONE) ==
-	    REGION_DISJOINT)
-		windows = request_mem_region(start, size, "EPK windows");
-	if (windows)
-		return 0;
-
-	pr_err("device memory lies at or above %#llx, where EPK's windows have to be: see /proc/iomem\n",
-	       start);
-	return -EBUSY;
-}
-
-static void windows_release(void)
-{
-	release_mem_region(windows->start, resource_size(windows));
-}
-
-static int __init identity_map(void)
-{
-	epk_host.identity = memremap((u64)epk_host.identity_pfn << PAGE_SHIFT, PAGE_SIZE,
-				     MEMREMAP_WB);
-	if (!epk_host.identity) {
-		pr_err("no memory to map the identity page\n");
-		return -ENOMEM;
-	}
-	if (epk_host.identity->version == KVM_EPK_VERSION)
-		return 0;
-
-	pr_err("the identity page shows version %u, not %d\n", epk_host.identity->version,
-	       KVM_EPK_VERSION);
-	memunmap((void *)epk_host.identity);
-	return -ENODEV;
-}
-
-static int __init host_enable(void)
-{
-	int ret = host_layout();
-
-	if (ret)
-		return ret;
-	ret = windows_reserve();
-	if (ret)
-		return ret;
-
-	ret = epk_hc_enable();
-	/* An earlier load, or the kernel before a reboot, may have left it enabled. */
-	if (ret && ret != -EEXIST)
-		pr_err("the host cannot enable EPK for this VM (%d)\n", ret);
-	else
-		ret = identity_map();
-	if (ret)
-		windows_release();
-	return ret;
-}
-
 /* In the order of how often they are called. */
 static int __init guards_init(void)
 {
@@ -204,17 +83,14 @@ static int __init epk_init(void)
 {
 	int ret;
 
-	ret = host_probe();
-	if (ret)
-		return ret;
-	ret = host_enable();
+	ret = epk_host_init();
 	if (ret)
 		return ret;
 	epk_users_init();
 	ret = epk_epts_init();
 	if (ret) {
 		pr_err("cannot fill the window of EPT 0 (%d)\n", ret);
-		goto unmap;
+		goto host;
 	}
 	ret = epk_threads_init();
 	if (ret) {
@@ -241,7 +117,10 @@ static int __init epk_init(void)
 	debugfs_dir = debugfs_create_dir(KBUILD_MODNAME, NULL);
 	debugfs_create_file("stats", 0400, debugfs_dir, NULL, &stats_fops);
 	debugfs_create_file("processes", 0400, debugfs_dir, NULL, &processes_fops);
-	pr_info("%u EPTs, windows of %u GiB\n", epk_host.nr_epts, epk_host.slots);
+	if (epk_host.alone)
+		pr_info("no EPTs from the host: 15 domains of a process have a place at once\n");
+	else
+		pr_info("%u EPTs, windows of %u GiB\n", epk_host.nr_epts, epk_host.slots);
 	return 0;
 
 guards:
@@ -252,9 +131,8 @@ threads:
 	epk_threads_exit();
 epts:
 	epk_epts_exit();
-unmap:
-	memunmap((void *)epk_host.identity);
-	windows_release();
+host:
+	epk_host_exit();
 	return ret;
 }
 
@@ -267,8 +145,7 @@ static void __exit epk_exit(void)
 	epk_threads_exit();
 	epk_epts_exit();
 	epk_users_exit();
-	memunmap((void *)epk_host.identity);
-	windows_release();
+	epk_host_exit();
 }
 
 module_init(epk_init);
