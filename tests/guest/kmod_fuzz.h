@@ -79,6 +79,11 @@ struct counts {
 	unsigned long ops, done[64], refused[64];
 	unsigned long reads, zeros, writes, faults, judged, signals, killed;
 	unsigned long failures;
+	/* Signals after which all was as before; frames that were forged, in each ABI. */
+	unsigned long restored, forged[4];
+	/* CPUs that went and came back, and whether one is away. */
+	unsigned long offlined, offline;
+	unsigned long reloads, executed, exited;
 };
 
 /* One process, its context and what its threads share. */
@@ -90,9 +95,13 @@ struct process {
 	int memfd, zero_fd;
 	/* Threads that may be sent signals, by number. */
 	volatile pid_t targets[NR_THREADS];
+	/* All threads. */
+	volatile pid_t tids[NR_THREADS];
 	/* Calls that change where anything is: begun, and ended. */
 	unsigned long begun, ended;
 };
+
+enum death { KILLED, EXECUTES, EXITS, NR_DEATHS };
 
 /* One thread. @holds is the domain that it has seen to be at @place, where it is. */
 struct thread {
@@ -100,12 +109,17 @@ struct thread {
 	struct dice dice;
 	int number;
 	bool registered, signals;
+	/* After how many operations it ends the process, and how; -1 if it does not. */
 	int dies_after;
+	enum death death;
 	int holds;
 	struct epk_entry place;
+	/* Where it forges frames. */
+	char *low;
 };
 
 extern struct counts *counts;
+static __thread struct thread *me;
 
 static inline void count_add(unsigned long *what)
 {
@@ -158,6 +172,20 @@ static __attribute__((noinline)) int try_vmfunc(uint32_t leaf, uint32_t ept)
 	return EPK_TRY(epk_vmfunc_leaf(leaf, ept));
 }
 
+static inline void fail(const char *what, uint64_t value, const void *addr)
+{
+	char text[96];
+
+	snprintf(text, sizeof(text), ": %#lx at %p, PKRU %#x", value, addr, epk_rdpkru());
+	epk_check(false, "fuzz", 0, what, text);
+	count_add(&counts->failures);
+}
+
+static inline uint32_t open_keys(void)
+{
+	return ~epk_rdpkru() & EPK_PKRU_DENY_ALL;
+}
+
 /* Hold nothing, in EPT 0. */
 static inline void leave(struct thread *t)
 {
@@ -175,6 +203,8 @@ static inline void recheck(struct thread *t)
 
 	if (!t->holds)
 		return;
+	if (open_keys() & ~(3u << 2 * t->place.pkey))
+		fail("a key that was not opened", open_keys(), NULL);
 	now = epk_device_entry(&t->process->dev, t->holds);
 	if (now.id != t->holds || now.ept != t->place.ept || now.pkey != t->place.pkey ||
 	    t->process->dev.identity->ept != now.ept)
@@ -194,13 +224,19 @@ static inline void hold(struct thread *t, int id)
 	recheck(t);
 }
 
-static inline void fail(const char *what, uint64_t value, const void *addr)
+/* Hold mostly the domain that a page belongs to, which is returned. */
+static inline char *hold_some(struct thread *t)
 {
-	char text[96];
+	struct process *p = t->process;
+	int owner, tries = 8;
+	char *page;
 
-	snprintf(text, sizeof(text), ": %#lx at %p, PKRU %#x", value, addr, epk_rdpkru());
-	epk_check(false, "fuzz", 0, what, text);
-	count_add(&counts->failures);
+	do {
+		page = some_page(&t->dice);
+		owner = __atomic_load_n(owner_of(p, page), __ATOMIC_RELAXED);
+	} while ((!owner || epk_device_entry(&p->dev, owner).id != owner) && --tries);
+	hold(t, one_in(&t->dice, 8) ? some_id(t) : owner);
+	return page;
 }
 
 /* Is a domain where this thread is, with its key open? */

@@ -7,13 +7,7 @@
 #define KMOD_FUZZ_OPS_H
 
 #include "kmod_fuzz.h"
-
-#include <sched.h>
-#include <sys/syscall.h>
-#include <sys/uio.h>
-#include <sys/wait.h>
-
-static __thread struct thread *me;
+#include "kmod_fuzz_process.h"
 
 /* Now and then, memory that is not there.  Domain memory would be written to. */
 static void *spoil(struct thread *t, void *arg)
@@ -159,7 +153,7 @@ static int op_map(struct thread *t)
 	char *page, *addr = AREAS + below(&t->dice, NR_AREAS * AREA_PAGES - length) * PAGE;
 	int prot = PROT_READ | PROT_WRITE, flags = MAP_SHARED | MAP_FIXED;
 
-	if (one_in(&t->dice, 10)) {
+	if (one_in(&t->dice, 25)) {
 		addr = BIG + below(&t->dice, NR_BIG) * BIG_BYTES;
 		length = BIG_BYTES / PAGE;
 	}
@@ -386,16 +380,8 @@ static int op_rogue(struct thread *t)
 static int op_hold(struct thread *t)
 {
 	unsigned int n = 1 + below(&t->dice, 6);
-	struct process *p = t->process;
-	int owner, tries = 8;
-	char *page;
+	char *page = hold_some(t);
 
-	/* Mostly a page that does belong to a domain. */
-	do {
-		page = some_page(&t->dice);
-		owner = __atomic_load_n(owner_of(p, page), __ATOMIC_RELAXED);
-	} while ((!owner || epk_device_entry(&p->dev, owner).id != owner) && --tries);
-	hold(t, one_in(&t->dice, 8) ? some_id(t) : owner);
 	while (n--) {
 		touch(t, page, one_in(&t->dice, 2));
 		if (one_in(&t->dice, 2))
@@ -406,7 +392,7 @@ static int op_hold(struct thread *t)
 	return !t->holds;
 }
 
-/* What the kernel reads for another process is never domain memory. */
+/* What a thread reads of its own memory as another process would is never domain memory. */
 static int op_read_by_kernel(struct thread *t)
 {
 	uint64_t value = 0;
@@ -454,7 +440,12 @@ static const struct {
 	{ "signal", op_signal, 8, false }, { "thread", op_thread, 2, false },
 	{ "create", op_create, 2, false }, { "rogue", op_rogue, 25, false },
 	{ "hold", op_hold, 60, false }, { "read-by-kernel", op_read_by_kernel, 3, false },
-	{ "odd-call", op_odd_call, 6, false },
+	{ "odd-call", op_odd_call, 6, false }, { "frame", op_frame, 12, false },
+	{ "debug", op_debug, 1, false }, { "copy", op_copy, 4, false },
+	{ "futex", op_futex, 5, false }, { "uffd", op_uffd, 2, false },
+	{ "pass", op_pass, 1, false }, { "dup", op_dup, 2, false },
+	{ "share", op_share, 1, false }, { "offline", op_offline, 1, false },
+	{ "unload", op_unload, 1, false },
 };
 
 #define NR_OPS	(sizeof(ops) / sizeof(*ops))

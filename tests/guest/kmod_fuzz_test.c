@@ -2,8 +2,10 @@
 /*
  * Random calls of /dev/epk and of all system calls that can be made on its
  * memory, from several threads in several processes, with arguments that are
- * right, nearly right and wrong; kmod_fuzz.h says what must hold meanwhile.
- * Some processes end in order and have to leave nothing, some are killed.
+ * right, nearly right and wrong; signals, debuggers, children, files that are handed on, CPUs
+ * that go; kmod_fuzz.h says what must hold meanwhile.  Some processes end in order and have to
+ * leave nothing, some are killed, execute a program or exit in the middle of it.  Now and
+ * then the module is loaded anew.
  *
  * kmod_fuzz_test OPERATIONS [SEED]; seed 0, the default: another each time.
  */
@@ -13,10 +15,15 @@
 #include <sys/random.h>
 
 #define NR_PROCESSES	3
-/* What each thread of a process does before the next process takes its place. */
-#define THREAD_OPS	400
+/* Processes between one loading of the module and the next. */
+#define RELOAD_AFTER	6
+#define MODULE		"/epk/epk.ko"
+/* Where threads forge frames, below 4 GiB. */
+#define LOW		0x20000000ul
 
 struct counts *counts;
+/* What each thread of a process does before the next process takes its place. */
+static int thread_ops;
 
 static void one_op(struct thread *t)
 {
@@ -41,12 +48,29 @@ static void one_op(struct thread *t)
 	count_add(&counts->ops);
 }
 
+static __attribute__((noinline)) void die(struct thread *t)
+{
+	switch (t->death) {
+	case EXECUTES:
+		count_add(&counts->executed);
+		execl("/proc/self/exe", "kmod_fuzz_test", "fresh", NULL);
+		_exit(3);
+	case EXITS:
+		count_add(&counts->exited);
+		_exit(0);
+	default:
+		kill(getpid(), SIGKILL);
+	}
+}
+
 static void *worker(void *arg)
 {
 	struct thread *t = arg;
 	int i, kind = below(&t->dice, 4);
 
 	me = t;
+	t->low = forge_make(LOW + t->number * 16 * FORGE_BYTES);
+	t->process->tids[t->number] = syscall(SYS_gettid);
 	/* Some are not registered, some without signals; those get only their own. */
 	t->registered = kind > 0;
 	t->signals = kind > 1;
@@ -55,12 +79,13 @@ static void *worker(void *arg)
 	if (t->registered)
 		CHECK_EQ(ioctl(t->process->dev.fd, EPK_IOC_THREAD,
 			       t->signals ? EPK_THREAD_SIGNALS : 0), 0);
-	for (i = 0; i < THREAD_OPS; i++) {
+	for (i = 0; i < thread_ops; i++) {
 		one_op(t);
 		if (i == t->dies_after)
-			kill(getpid(), SIGKILL);
+			die(t);
 	}
 	leave(t);
+	t->process->tids[t->number] = 0;
 	return NULL;
 }
 
@@ -88,6 +113,8 @@ static void count_all(long *values)
 
 static void prepare(struct process *p)
 {
+	struct sigaction frame = { .sa_sigaction = signal_handler,
+				   .sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK };
 	uint64_t page[PAGE / 8];
 	unsigned int i;
 
@@ -102,6 +129,7 @@ static void prepare(struct process *p)
 	p->zero_fd = open(ZEROES, O_RDONLY | O_CLOEXEC);
 	REQUIRE(p->zero_fd >= 0);
 	signal(SIGUSR1, handler);
+	REQUIRE(!sigaction(SIGUSR2, &frame, NULL));
 }
 
 /* All of it given back: nothing is left of the process's domains and pages. */
@@ -131,22 +159,24 @@ static void finish(struct process *p)
 	CHECK_EQ(stats.domains + stats.epts + stats.evicted, 0);
 }
 
-static void one_process(uint64_t seed, bool dies)
+static void one_process(uint64_t seed, int death)
 {
 	pthread_t ids[NR_THREADS];
 	static struct process process;
 	static struct thread threads[NR_THREADS];
 	struct dice dice = { .state = seed };
-	int i, nr_threads;
+	int i, nr_threads, dying;
 
 	epk_failures = 0;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	prepare(&process);
 	nr_threads = 1 + below(&dice, NR_THREADS);
+	dying = death == NR_DEATHS ? -1 : (int)below(&dice, nr_threads);
 	for (i = 0; i < nr_threads; i++) {
 		threads[i] = (struct thread) { .process = &process, .number = i };
 		threads[i].dice.state = roll(&dice);
-		threads[i].dies_after = dies ? (int)below(&dice, THREAD_OPS) : -1;
+		threads[i].death = death;
+		threads[i].dies_after = i == dying ? (int)below(&dice, thread_ops) : -1;
 	}
 	for (i = 0; i < nr_threads; i++)
 		REQUIRE(!pthread_create(&ids[i], NULL, worker, &threads[i]));
@@ -165,9 +195,10 @@ static int fresh(void)
 	return dev.identity->ept || epk_rdpkru() != EPK_PKRU_DENY_ALL;
 }
 
-static pid_t start(struct dice *dice, pid_t *dying)
+/* @killed is the child, if it will be. */
+static pid_t start(struct dice *dice, pid_t *killed)
 {
-	bool dies = one_in(dice, 5);
+	int death = one_in(dice, 3) ? (int)below(dice, NR_DEATHS) : NR_DEATHS;
 	uint64_t seed = roll(dice);
 	pid_t pid;
 
@@ -175,35 +206,84 @@ static pid_t start(struct dice *dice, pid_t *dying)
 	pid = fork();
 	REQUIRE(pid >= 0);
 	if (!pid)
-		one_process(seed, dies);
-	*dying = dies ? pid : 0;
+		one_process(seed, death);
+	*killed = death == KILLED ? pid : 0;
 	return pid;
+}
+
+/* Opens the device all the time; it may be gone. */
+static __attribute__((noreturn)) void be_opener(void)
+{
+	struct epk_device dev = { .init = { .version = EPK_ABI_VERSION } };
+	int id;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	dev.init.pkeys = epk_all_pkeys();
+	for (;;) {
+		dev.fd = open(EPK_DEVICE, O_RDWR | O_CLOEXEC);
+		if (dev.fd < 0)
+			continue;
+		if (!ioctl(dev.fd, EPK_IOC_INIT, &dev.init))
+			epk_device_alloc(&dev, 1, &id);
+		close(dev.fd);
+	}
+}
+
+/* The module goes, and comes again, while others are about to open it. */
+static void reload(void)
+{
+	pid_t opener = fork();
+	int tries, fd;
+
+	REQUIRE(opener >= 0);
+	if (!opener)
+		be_opener();
+	for (tries = 0; syscall(SYS_delete_module, "epk", O_NONBLOCK); tries++) {
+		REQUIRE(tries < 1000);
+		if (tries == 100)
+			kill(opener, SIGKILL);
+		usleep(500);
+	}
+	fd = open(MODULE, O_RDONLY | O_CLOEXEC);
+	REQUIRE(fd >= 0);
+	REQUIRE(!syscall(SYS_finit_module, fd, "", 0));
+	close(fd);
+	kill(opener, SIGKILL);
+	REQUIRE(waitpid(opener, NULL, 0) == opener);
+	counts->reloads++;
 }
 
 /* Orphans of killed processes come here too. */
 static void run(struct dice *dice, unsigned long operations)
 {
-	pid_t running[NR_PROCESSES] = { 0 }, dying[NR_PROCESSES] = { 0 };
-	unsigned int i;
+	pid_t running[NR_PROCESSES] = { 0 }, killed[NR_PROCESSES] = { 0 };
+	unsigned int i, started = 0;
 	int status;
 	pid_t pid;
 
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	for (;;) {
 		for (i = 0; i < NR_PROCESSES; i++) {
-			if (!running[i] && !epk_failures && counts->ops < operations)
-				running[i] = start(dice, &dying[i]);
+			if (running[i] || epk_failures || counts->ops >= operations ||
+			    started == RELOAD_AFTER)
+				continue;
+			running[i] = start(dice, &killed[i]);
+			started++;
 		}
 		pid = wait(&status);
-		if (pid < 0)
+		if (pid < 0 && started < RELOAD_AFTER)
 			break;
+		if (pid < 0) {
+			reload();
+			started = 0;
+		}
 		for (i = 0; i < NR_PROCESSES && running[i] != pid; i++)
 			;
 		if (i == NR_PROCESSES)
 			continue;
 		running[i] = 0;
-		counts->killed += pid == dying[i];
-		CHECK_EQ(status, pid == dying[i] ? SIGKILL : 0);
+		counts->killed += pid == killed[i];
+		CHECK_EQ(status, pid == killed[i] ? SIGKILL : 0);
 	}
 }
 
@@ -221,6 +301,15 @@ static void report(void)
 	printf("; reads %lu, of zero %lu, judged %lu; writes %lu; faults %lu; signals %lu; killed %lu\n",
 	       counts->reads, counts->zeros, counts->judged, counts->writes, counts->faults,
 	       counts->signals, counts->killed);
+	printf("signals after which all was as before %lu; forged frames", counts->restored);
+	for (i = 0; i < NR_FORGE_ABIS; i++) {
+		printf(", %s %lu", forge_names[i], counts->forged[i]);
+		epk_check(counts->forged[i] || !forge_can(i) || counts->ops < 2000, __FILE__,
+			  __LINE__, forge_names[i], " was forged");
+	}
+	printf("; CPUs taken away %lu, module loaded anew %lu, programs executed %lu, exits %lu\n",
+	       counts->offlined, counts->reloads, counts->executed, counts->exited);
+	CHECK(counts->restored);
 	CHECK(counts->reads && counts->judged && counts->writes && counts->signals);
 	CHECK_EQ(counts->failures, 0);
 }
@@ -240,6 +329,7 @@ int main(int argc, char **argv)
 	if (!dice.state)
 		REQUIRE(getrandom(&dice.state, 4, 0) == 4);
 	printf("seed %lu\n", dice.state);
+	thread_ops = operations < 40000 ? 400 : operations < 200000 ? operations / 100 : 2000;
 	counts = mmap(NULL, sizeof(*counts), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
 		      -1, 0);
 	REQUIRE(counts != MAP_FAILED);
