@@ -308,7 +308,11 @@ static inline void epk_device_enter(struct epk_device *dev, int id)
 		entry = epk_device_entry(dev, id);
 	epk_wrpkru(EPK_PKRU_DENY_ALL);
 	/* An evicted domain cannot be entered. */
-	epk_vmfunc(entry.pkey ? entry.ept : 0);
+	if (!entry.pkey)
+		entry.ept = 0;
+	/* Where there is one EPT, there may be no such instruction. */
+	if (dev->identity->ept != entry.ept)
+		epk_vmfunc(entry.ept);
 	if (entry.pkey)
 		epk_wrpkru(EPK_PKRU_ALLOW(entry.pkey));
 }

@@ -216,7 +216,9 @@ static inline void hold(struct thread *t, int id)
 	struct epk_entry entry = epk_device_entry(&t->process->dev, id);
 
 	leave(t);
-	if (!id || entry.id != id || !entry.pkey || try_vmfunc(0, entry.ept))
+	if (!id || entry.id != id || !entry.pkey)
+		return;
+	if (t->process->dev.identity->ept != entry.ept && try_vmfunc(0, entry.ept))
 		return;
 	t->holds = id;
 	t->place = entry;

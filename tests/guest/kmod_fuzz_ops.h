@@ -367,7 +367,10 @@ static int op_rogue(struct thread *t)
 	leave(t);
 	if (one_in(&t->dice, 8))
 		ept = odd(&t->dice);
-	sig = try_vmfunc(one_in(&t->dice, 30) ? odd(&t->dice) : 0, ept);
+	sig = 0;
+	/* With one EPT there may be no such instruction. */
+	if (t->process->dev.init.nr_epts > 1 || one_in(&t->dice, 8))
+		sig = try_vmfunc(one_in(&t->dice, 30) ? odd(&t->dice) : 0, ept);
 	epk_wrpkru(one_in(&t->dice, 4) ? 0 : pkru);
 	while (n--) {
 		touch(t, some_page(&t->dice), false);

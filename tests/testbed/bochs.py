@@ -1,20 +1,19 @@
 # SPDX-License-Identifier: MIT
-"""One emulated machine: started on a pseudo-terminal, read through its serial ports."""
+"""A machine that Bochs emulates, started on a pseudo-terminal."""
 
 import os
 import pathlib
 import pty
 import re
-import signal
 import subprocess
 import threading
 
-PORTS = ("host.log", "host.out", "guest.log", "guest.out")
+from machine import Machine
 
 
-class Bochs:
+class Bochs(Machine):
     def __init__(self, work, cpus):
-        self.work = work
+        super().__init__(work)
         here = pathlib.Path(__file__).parent
         rc = (here / "bochs" / "bochsrc").read_text()
         rc = rc.replace("@CPUS@", str(cpus)).replace("@WORK@", str(work))
@@ -22,10 +21,6 @@ class Bochs:
         # Debian's Bochs has its debugger built in, which waits for a "continue".
         (work / "debugger").write_text("c\n")
         (work / "disk.img.lock").unlink(missing_ok=True)
-        for port in PORTS:
-            (work / port).write_bytes(b"")
-        self.files = {port: open(work / port, "rb") for port in PORTS}
-        self.partial = dict.fromkeys(PORTS, b"")
         # Its text display wants a terminal; nobody looks at it.
         master, slave = pty.openpty()
         self.master = master
@@ -62,22 +57,8 @@ class Bochs:
         except OSError:
             pass
 
-    def new_lines(self, port):
-        """Complete lines that appeared on a port since the last call."""
-        data = self.partial[port] + self.files[port].read()
-        *complete, self.partial[port] = data.split(b"\n")
-        return [line.rstrip(b"\r").decode(errors="replace") for line in complete]
-
-    def running(self):
-        return self.process.poll() is None
-
     def stop(self):
-        # It ignores SIGTERM while it emulates.
-        if self.running():
-            self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-        for file in self.files.values():
-            file.close()
+        super().stop()
         os.close(self.master)
 
     def panics(self):

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # images.sh WORK KERNEL [GUEST-KERNEL]: make WORK/disk.img, which boots the emulated
-# host.
+# host; or WORK/guest.cpio, if there is only a guest.
 # WORK/host and WORK/guest hold the run's own files for each level: scripts,
 # tests, module.  Everything else comes from here and from the cache.
 set -eu
@@ -81,16 +81,15 @@ base_disk() {
 
 me=$TESTBED/images.sh
 packages=$(dpkg-query -W -f '${Package} ${Version}\n' qemu-system-x86 libc6 busybox-static syslinux e2fsprogs)
-host_base=$(with_lock images cached host "$(content_key "$packages" -- "$me")" host_base)
 guest_base=$(with_lock images cached guest "$(content_key "$packages" -- "$me")" guest_base)
-# Without a guest, nothing of QEMU has to be read and unpacked.
-base=$guest_base
-[ ! -d "$work/guest" ] || base=$host_base
-disk=$(with_lock images cached disk "$(content_key "$base" "$kernel" -- "$me")" base_disk)
 
 if [ -d "$work/guest" ]; then
 	mapfile -t programs < <(find "$work/guest" -type f \( -perm -1 -o -name '*.so*' \))
 	copy_with_libraries "$work/guest" "${programs[@]}"
+	if [ ! -d "$work/host" ]; then
+		{ cat "$guest_base"; pack "$work/guest"; } >"$work/guest.cpio"
+		exit 0
+	fi
 	{ cat "$guest_base"; pack "$work/guest"; } >"$work/host/epk/guest.cpio"
 	# The ELF file need not be decompressed.  But with KASAN the code before startup_64() looks
 	# at shadow memory that is not there yet, and QEMU ends without a word.
@@ -99,6 +98,11 @@ if [ -d "$work/guest" ]; then
 	*) cp "$guest_kernel/vmlinux" "$work/host/epk/kernel" ;;
 	esac
 fi
+# Without a guest, nothing of QEMU has to be read and unpacked.
+base=$guest_base
+[ ! -d "$work/guest" ] ||
+	base=$(with_lock images cached host "$(content_key "$packages" -- "$me")" host_base)
+disk=$(with_lock images cached disk "$(content_key "$base" "$kernel" -- "$me")" base_disk)
 cp "$kernel"/*.ko "$work/host/epk/"
 pack "$work/host" >"$work/run.img"
 cp "$disk" "$work/disk.img"

@@ -3,8 +3,11 @@
 """Run tests on emulated machines, on one and on two CPUs at once.  Machines run at once, as many
 as this one has CPUs.
 
-run.py [--cpus 1|2]... [--native|--emulated] [--show] [--keep]
+run.py [--cpus 1|2]... [--native|--emulated|--alone] [--show] [--keep]
        [--kernel FLAVOUR] [--guest-kernel FLAVOUR]... [NAME...]
+
+Tests of a guest whose module can be alone run without a host, too: with QEMU's own
+emulation, which has protection keys and no EPK.  --alone runs nothing else.
 
 A NAME is a test of tests/tests.list, or the part before one of its dashes.
 A FLAVOUR is normal or debug, and of the guest stock, cloud or backports, too: see
@@ -25,6 +28,7 @@ import time
 
 import testlist
 from bochs import Bochs
+from qemu import Qemu
 
 HERE = pathlib.Path(__file__).resolve().parent
 TOP = testlist.TOP
@@ -67,6 +71,9 @@ HOST_MEMORY = {"normal": "", "debug": " mem=1200M"}
 # How many times as long as on the normal kernel things may take.
 FLAVOUR_SLOWNESS = {"normal": 1, "debug": 5, "stock": 2, "cloud": 2, "backports": 2}
 
+# On QEMU's emulation.
+ALONE_SLOWNESS = 5
+
 FIRST_SECONDS = 300     # real seconds from power-on to the first test
 BOOT_SECONDS = 400      # real seconds between two tests, the guest's boot included
 WALL_PER_SECOND = 60    # real seconds that one emulated second may take
@@ -103,6 +110,8 @@ class Kernel:
 
 class Run(threading.Thread):
     """The tests of one number of CPUs on one emulated machine."""
+
+    LEVELS = ("host", "guest")
 
     def __init__(self, cpus, tests, kernels, keep, show):
         super().__init__()
@@ -142,6 +151,9 @@ class Run(threading.Thread):
             slow *= FLAVOUR_SLOWNESS[self.kernels["guest"].flavour]
         return slow
 
+    def machine(self):
+        return Bochs(self.work, self.cpus)
+
     def level(self, name):
         return [test for test in self.tests if test.level == name]
 
@@ -150,36 +162,62 @@ class Run(threading.Thread):
 
     def prepare(self):
         """Put what the run needs where images.sh packs it."""
-        for level in ("host", "guest"):
-            if level == "guest" and not self.has_guest():
-                continue
-            epk = self.work / level / "epk"
-            (epk / "bin").mkdir(parents=True)
-            shutil.copy2(HERE / "init" / level, self.work / level / "init")
-            shutil.copy2(HERE / "init" / "runner", epk)
-            shutil.copy2(TOP / "qemu-configs" / "microvm.sh", epk)
-            flavour = self.kernels["guest"].flavour
-            guest_args = GUEST_ARGS + FLAVOUR_ARGS[flavour]
-            memory, epts = GUEST_MACHINE[flavour]
-            (epk / "config").write_text(f"CPUS={self.cpus}\nGUEST_ARGS='{guest_args}'\n"
-                                        f"GUEST_FLAVOUR={flavour}\nGUEST_MEMORY={memory}\n"
-                                        f"GUEST_EPTS={epts}\n")
-            with open(epk / f"tests.{level}", "w") as out:
-                for test in self.level(level):
-                    program, *args = test.command.split()
-                    needs = ",".join(sorted(test.needs)) or "-"
-                    path = program if program.startswith("/") else f"/epk/bin/{program}"
-                    timeout = test.timeout * self.slowness(level)
-                    print(test.name, timeout, needs, path, *args, file=out)
-                    for folder in (f"tests/{level}", "tests/unit", "tests/kvm", "tests/debug",
-                                   "tests/testbed", "bench"):
-                        source = TOP / folder / "build" / program
-                        if source.exists():
-                            shutil.copy2(source, epk / "bin")
-                            break
+        for level in self.LEVELS:
+            if level == "host" or self.has_guest():
+                self.prepare_level(level)
         if any("nginx" in test.needs for test in self.tests):
             subprocess.run([HERE / "nginx-files.sh", self.work / "guest"], check=True,
                            stdin=subprocess.DEVNULL)
+        if self.has_guest():
+            self.prepare_guest()
+        if "host" in self.LEVELS:
+            self.prepare_host()
+        subprocess.run([HERE / "images.sh", self.work, self.kernels["host"].path,
+                        self.kernels["guest"].path], check=True, stdin=subprocess.DEVNULL)
+
+    def prepare_level(self, level):
+        """What both have."""
+        epk = self.work / level / "epk"
+        (epk / "bin").mkdir(parents=True)
+        shutil.copy2(HERE / "init" / level, self.work / level / "init")
+        shutil.copy2(HERE / "init" / "runner", epk)
+        shutil.copy2(TOP / "qemu-configs" / "microvm.sh", epk)
+        flavour = self.kernels["guest"].flavour
+        memory, epts = GUEST_MACHINE[flavour]
+        (epk / "config").write_text(f"CPUS={self.cpus}\nGUEST_ARGS='{self.guest_args()}'\n"
+                                    f"GUEST_FLAVOUR={flavour}\nGUEST_MEMORY={memory}\n"
+                                    f"GUEST_EPTS={epts}\nGUEST_OUT={self.guest_out()}\n")
+        with open(epk / f"tests.{level}", "w") as out:
+            for test in self.level(level):
+                program, *args = test.command.split()
+                needs = ",".join(sorted(test.needs)) or "-"
+                path = program if program.startswith("/") else f"/epk/bin/{program}"
+                timeout = test.timeout * self.slowness(level)
+                print(test.name, timeout, needs, path, *args, file=out)
+                for folder in (f"tests/{level}", "tests/unit", "tests/kvm", "tests/debug",
+                               "tests/testbed", "bench"):
+                    source = TOP / folder / "build" / program
+                    if source.exists():
+                        shutil.copy2(source, epk / "bin")
+                        break
+
+    def guest_args(self):
+        return GUEST_ARGS + FLAVOUR_ARGS[self.kernels["guest"].flavour]
+
+    def guest_out(self):
+        """Where the guest's tests write to."""
+        debian = self.kernels["guest"].flavour in DEBIAN_FLAVOURS
+        return "/dev/ttyS1" if debian else "/dev/vport0p1"
+
+    def prepare_guest(self):
+        guest = self.kernels["guest"]
+        for module in ("guest-kmod/epk.ko", "tests/guest/raw/epk_raw.ko"):
+            shutil.copy2(guest.modules / module, self.work / "guest" / "epk")
+        # What the kernel itself has as modules.
+        if (guest.path / "modules").exists():
+            shutil.copytree(guest.path / "modules", self.work / "guest" / "epk" / "modules")
+
+    def prepare_host(self):
         for need, folder in (("selftests", "selftests"), ("mutations", "kvm/mutations")):
             if any(need in test.needs for test in self.tests):
                 subprocess.run([TOP / "tests" / folder / "files.sh", self.work / "host",
@@ -192,19 +230,10 @@ class Run(threading.Thread):
         shutil.copy2(TOP / "tests/kvm/omit/epk_omit.ko", self.work / "host" / "epk")
         shutil.copy2(HERE / "build" / "epts.so", self.work / "host" / "epk")
         shutil.copy2(HERE / "init" / "refused", self.work / "host" / "epk")
-        if self.has_guest():
-            guest = self.kernels["guest"]
-            for module in ("guest-kmod/epk.ko", "tests/guest/raw/epk_raw.ko"):
-                shutil.copy2(guest.modules / module, self.work / "guest" / "epk")
-            # What the kernel itself has as modules.
-            if (guest.path / "modules").exists():
-                shutil.copytree(guest.path / "modules", self.work / "guest" / "epk" / "modules")
         flavour = self.kernels["host"].flavour
         (self.work / "syslinux.cfg").write_text(
             "DEFAULT epk\nLABEL epk\nLINUX /bzImage\nINITRD /base.img,/run.img\n"
             f"APPEND {HOST_ARGS}{FLAVOUR_ARGS[flavour]}{HOST_MEMORY[flavour]}\n")
-        subprocess.run([HERE / "images.sh", self.work, self.kernels["host"].path,
-                        self.kernels["guest"].path], check=True, stdin=subprocess.DEVNULL)
 
     def emulate(self):
         self.start_time = time.monotonic()
@@ -217,7 +246,7 @@ class Run(threading.Thread):
     def run_machine(self):
         """Run until the end of all tests; else say what went wrong."""
         self.deadline = time.monotonic() + FIRST_SECONDS * self.slowness("host")
-        machine = Bochs(self.work, self.cpus)
+        machine = self.machine()
         try:
             while not self.read_ports(machine):
                 if not machine.running():
@@ -237,12 +266,12 @@ class Run(threading.Thread):
             for line in machine.new_lines(port):
                 if TROUBLE.search(line):
                     self.trouble.append(f"{port}: {line}")
-                if "Kernel panic" in line and port == "host.log":
+                if "Kernel panic" in line and port == f"{self.LEVELS[0]}.log":
                     ended = True
         for port in ("host.out", "guest.out"):
             for line in machine.new_lines(port):
                 self.test_line(line)
-                if port == "host.out" and line.startswith("EPK-RUN end"):
+                if port == f"{self.LEVELS[0]}.out" and line.startswith("EPK-RUN end"):
                     ended = True
                     if line != "EPK-RUN end":
                         self.trouble.append(line)
@@ -290,13 +319,36 @@ class Run(threading.Thread):
                     for line in path.read_text(errors="replace").splitlines()[-30:]:
                         print("        " + line, flush=True)
         failed = any(result.outcome == "fail" for result in self.results)
-        (self.work / "disk.img").unlink(missing_ok=True)
+        for image in ("disk.img", "guest.cpio"):
+            (self.work / image).unlink(missing_ok=True)
         for level in ("host", "guest"):
             shutil.rmtree(self.work / level, ignore_errors=True)
         if failed or self.keep:
             self.say(f"logs: {self.work}")
         else:
             shutil.rmtree(self.work)
+
+
+class AloneRun(Run):
+    """Tests of a guest, on a machine that has protection keys and no EPK."""
+
+    LEVELS = ("guest",)
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.where += ", alone"
+        self.mark += "@alone"
+
+    def machine(self):
+        return Qemu(self.work, self.cpus, self.kernels["guest"].path / "bzImage",
+                    self.guest_args())
+
+    def slowness(self, level):
+        """Its seconds are real ones."""
+        return ALONE_SLOWNESS * FLAVOUR_SLOWNESS[self.kernels["guest"].flavour]
+
+    def guest_out(self):
+        return "/dev/ttyS1"
 
 
 def main():
@@ -307,6 +359,7 @@ def main():
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--native", action="store_true", help="only tests of this machine")
     where.add_argument("--emulated", action="store_true", help="no native tests")
+    where.add_argument("--alone", action="store_true", help="only tests of modules that are alone")
     parser.add_argument("--kernel", choices=HOST_FLAVOURS, default="normal",
                         help="of the emulated host")
     parser.add_argument("--guest-kernel", choices=GUEST_FLAVOURS, action="append",
@@ -323,7 +376,7 @@ def main():
             sys.exit(f"no such test: {name}; see tests/tests.list")
     guests = args.guest_kernel or ["normal"]
     kernels, results = [build(args.kernel, guest) for guest in guests], []
-    if not args.emulated:
+    if not args.emulated and not args.alone:
         results += run_native([test for test in choose(tests, args, guests[0])
                                if test.level == "native"])
     if not args.native:
@@ -360,7 +413,10 @@ def run_machines(tests, args, kernels, cpu_counts):
     for pair, cpus in itertools.product(kernels, cpu_counts):
         chosen = choose(tests, args, pair["guest"].flavour)
         mine = [test for test in chosen if cpus in test.cpus]
-        if mine:
+        alone = [test for test in mine if "alone" in test.needs]
+        if alone and (pair["guest"].path / "bzImage").exists():
+            runs.append(AloneRun(cpus, alone, pair, args.keep, args.show and args.names))
+        if mine and not args.alone:
             # A run that tests anything first tests the emulator; no guest without need.
             levels = {"host"} | {test.level for test in mine}
             mine = [test for test in tests if cpus in test.cpus and
