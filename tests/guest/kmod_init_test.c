@@ -571,6 +571,8 @@ static void fixed_failures(void)
 	int ids[2], lies;
 
 	epk_device_open(&dev);
+	/* What it holds has to survive that it leaves the CPU. */
+	REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
 	REQUIRE(epk_device_alloc(&dev, 2, ids) == 0);
 	id = ids[0];
 	live_id = ids[1];
@@ -597,6 +599,8 @@ static void fixed_limits(void)
 	int ids[2];
 
 	epk_device_open(&dev);
+	/* What it holds has to survive that it leaves the CPU. */
+	REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
 	REQUIRE(epk_device_alloc(&dev, 2, ids) == 0);
 	id = ids[0];
 	live_id = ids[1];
@@ -627,6 +631,8 @@ static void fixed_in_child(void)
 	int ids[1];
 
 	epk_device_open(&dev);
+	/* What it holds has to survive that it leaves the CPU. */
+	REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
 	REQUIRE(epk_device_alloc(&dev, 1, ids) == 0);
 	id = ids[0];
 	pid = fork();
