@@ -11,6 +11,6 @@ mkdir -p "$root"
 cp "$here/mutate.sh" "$here/mutations.list" "$root"
 modules=$("$TOP/tests/selftests/build.sh" modules "$kernel" "${patches[@]}" "$here/kvm.patch")
 cp "$modules"/*.ko "$root"
-list_lines "$here/mutations.list" | while read -r _ test _; do
+list_lines "$here/mutations.list" | while read -r _ _ test _; do
 	cp -u "$TOP/tests/kvm/build/${test}_test" "$1/epk/bin"
 done

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # mutate.sh: on the emulated host, with KVM of kvm.patch, see that each defect of
 # mutations.list makes the case fail that is named there, and that without it the case
-# passes.
+# passes: of those that are for as many CPUs as there are.
 here=/epk/mutations
 switch=/sys/module/kvm/parameters/epk_mutation
 failed=0
@@ -29,7 +29,8 @@ run() {
 parameters="epk=$(cat /sys/module/kvm_intel/parameters/epk)"
 exchange || { echo "KVM with the defects does not load"; exit 1; }
 grep -v '^#' $here/mutations.list >/tmp/mutations
-while read -r number test case defect; do
+while read -r number cpus test case defect; do
+	[ "$cpus" = "$(nproc)" ] || continue
 	run 0 "$test" "$case" || { echo "FAIL $test $case: $rc without a defect"; cat /tmp/out; failed=1; }
 	if run "$number" "$test" "$case"; then
 		echo "FAIL $test $case does not notice that $defect"

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * What the page faults of a vCPU wait for while a memslot is deleted: not
- * for what grows with the number of EPTs.  Two CPUs; the time
- * stamp counter counts instructions, of which the CPUs make as many each.
+ * What the page faults of a vCPU wait for while a memslot is deleted: not for what
+ * grows with the number of EPTs.  Two CPUs; the time stamp counter counts instructions,
+ * of which the CPUs make as many each.
  */
 #include "vmm.h"
 
@@ -76,7 +76,11 @@ static int by_size(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* The worst fault of all deletions. */
+/*
+ * The median of each deletion's worst fault.  Not the worst of all: the more EPTs, the
+ * longer a deletion takes, and the likelier it is that a tick, or another thread of the
+ * kernel, comes upon one of the faults meanwhile.
+ */
 static uint64_t measure(uint32_t nr)
 {
 	struct vm *vm = vm_create();
@@ -113,19 +117,22 @@ static uint64_t measure(uint32_t nr)
 	qsort(each, ROUNDS, sizeof(each[0]), by_size);
 	printf("%u EPTs: worst fault of a deletion %lu to %lu, median %lu\n", nr, each[0],
 	       each[ROUNDS - 1], each[ROUNDS / 2]);
-	return each[ROUNDS - 1];
+	return each[ROUNDS / 2];
 }
 
-int main(void)
+/* A fault takes kvm_epk::lock, too, and several times. */
+static void waits_for_few(void)
 {
-	uint64_t one, all;
-	bool ok;
+	uint64_t one = measure(1), all = measure(512);
 
-	setvbuf(stdout, NULL, _IOLBF, 0);
-	one = measure(1);
-	all = measure(512);
-	ok = all <= 2 * one;
-	printf("%s worst fault with 512 EPTs against one: %lu.%02lu times, at most 2\n",
-	       ok ? "ok" : "FAIL", all / one, all * 100 / one % 100);
-	return !ok;
+	CHECK(all <= 2 * one);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct test_case cases[] = {
+		{ "waits-for-few", waits_for_few },
+	};
+
+	return RUN_CASES(cases, argc, argv);
 }
