@@ -547,19 +547,6 @@ static void file_fails(enum lies lies)
 }
 
 /* And none of all these attempts has left a mapping behind. */
-static unsigned int count_mappings(void)
-{
-	FILE *maps = fopen("/proc/self/maps", "r");
-	unsigned int lines = 0;
-	char line[512];
-
-	REQUIRE(maps);
-	while (fgets(line, sizeof(line), maps))
-		lines += !!strstr(line, "/dev/epk") || !!strstr(line, "memfd");
-	fclose(maps);
-	return lines;
-}
-
 static void fixed_failures(void)
 {
 	struct epk_stats before, after;
@@ -572,13 +559,13 @@ static void fixed_failures(void)
 	live_id = ids[1];
 	lay(ORDINARY);
 	before = epk_device_stats(&dev);
-	mappings = count_mappings();
+	mappings = epk_count_mappings();
 	for (lies = 0; lies < NR_LIES; lies++) {
 		fixed_fails(lies);
 		file_fails(lies);
 	}
 	fixed_over_more();
-	CHECK_EQ(count_mappings(), mappings);
+	CHECK_EQ(epk_count_mappings(), mappings);
 	after = epk_device_stats(&dev);
 	CHECK_EQ(after.pages, before.pages);
 	CHECK_EQ(after.domains, before.domains);
