@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Guards on keys and rights: pkey_free() of a key that carries domains, after which
- * pkey_alloc() would hand it to anybody; PKRU as a debugger sets it, and as KVM in this guest
- * gives it back to a thread that has run a virtual CPU.
+ * pkey_alloc() would hand it to anybody; PKRU as a debugger sets it, as KVM in this guest
+ * gives it back to a thread that has run a virtual CPU, and as pkey_alloc() and execute-only
+ * memory change it for another key.
  */
 #include <linux/hashtable.h>
 #include <linux/ptrace.h>
@@ -111,6 +112,13 @@ static void __maybe_unused notrace before_pkey_free_32(struct epk_hook *hook,
 	epk_hook_divert(fregs, pkey_free_32);
 }
 
+static int guarded_set_access(struct task_struct *task, int pkey, unsigned long rights);
+
+static void notrace before_set_access(struct epk_hook *hook, struct ftrace_regs *fregs)
+{
+	epk_hook_divert(fregs, guarded_set_access);
+}
+
 static void notrace before_xstate(struct epk_hook *hook, struct ftrace_regs *fregs)
 {
 	epk_hook_divert(fregs, guarded_xstate);
@@ -137,11 +145,12 @@ static void notrace before_vcpu_put(struct epk_hook *hook, struct ftrace_regs *f
 	local_irq_restore(flags);
 }
 
-enum guard { VCPU_PUT, FREE_64, XSTATE, FREE_32 };
+enum guard { VCPU_PUT, FREE_64, SET_ACCESS, XSTATE, FREE_32 };
 
 static struct epk_hook key_hooks[] = {
 	[VCPU_PUT] = { .symbol = "preempt_notifier_unregister", .before = before_vcpu_put },
 	[FREE_64] = { .symbol = "__x64_sys_pkey_free", .before = before_pkey_free_64 },
+	[SET_ACCESS] = { .symbol = "arch_set_user_pkey_access", .before = before_set_access },
 	[XSTATE] = { .symbol = "xstateregs_set", .before = before_xstate },
 #ifdef CONFIG_IA32_EMULATION
 	[FREE_32] = { .symbol = "__ia32_sys_pkey_free", .before = before_pkey_free_32 },
@@ -156,6 +165,24 @@ static long pkey_free_64(const struct pt_regs *regs)
 static long __maybe_unused pkey_free_32(const struct pt_regs *regs)
 {
 	return guarded_pkey_free(&key_hooks[FREE_32], regs, regs->bx);
+}
+
+/*
+ * The original reads PKRU, changes a key's bits and writes it.  What is revoked in between, by
+ * an interrupt or while the thread is not running, would be open again.
+ */
+static int guarded_set_access(struct task_struct *task, int pkey, unsigned long rights)
+{
+	unsigned long flags;
+	int ret;
+
+	epk_hook_enter();
+	local_irq_save(flags);
+	ret = epk_hook_original(&key_hooks[SET_ACCESS], typeof(&guarded_set_access))(task, pkey,
+										     rights);
+	local_irq_restore(flags);
+	epk_hook_leave();
+	return ret;
 }
 
 /*

@@ -272,7 +272,9 @@ static void probe_find(struct tracepoint *tp, void *data)
  * @file: an open /dev/epk of current's address space
  * @signals: see EPK_THREAD_SIGNALS
  *
- * Registering twice is fine.
+ * Registering twice is fine.  A thread becomes a holder of domains with all keys closed: one
+ * that it opened before may be in the middle of being revoked, or have been while the
+ * thread was none that this is done for.
  *
  * Return: 0, -ENOMEM.
  */
@@ -294,6 +296,7 @@ int epk_thread_register(struct file *file, bool signals)
 		thread->file = get_file(file);
 		thread->ctx = file->private_data;
 		thread->seen = READ_ONCE(thread->ctx->epoch);
+		write_pkru(read_pkru() | thread->ctx->pkru_deny);
 		hlist_add_head(&thread->notifier.link, &current->preempt_notifiers);
 	} else if (signals) {
 		old->signals = true;
