@@ -369,7 +369,7 @@ int epk_context_start(struct epk_context *ctx, u32 pkeys, u32 generation);
 bool epk_context_exists(const struct mm_struct *mm);
 u32 epk_context_pkru_deny(const struct mm_struct *mm);
 u32 epk_context_enter(const struct mm_struct *mm);
-u32 epk_context_pkeys(const struct mm_struct *mm);
+u32 epk_context_pkeys(const struct mm_struct *mm, bool *starting);
 void epk_contexts_show(struct seq_file *m);
 
 /* device.c */

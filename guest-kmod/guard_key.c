@@ -31,20 +31,23 @@ struct freeing {
 /* By address space, so that who has many threads here does not hold others up. */
 static DEFINE_HASHTABLE(freeings, 8);
 static DEFINE_SPINLOCK(freeing_lock);
-static DECLARE_WAIT_QUEUE_HEAD(freeing_ended);
+/* Some pkey_free() has ended, or some EPK_IOC_INIT. */
+static DECLARE_WAIT_QUEUE_HEAD(settled);
 
-/* False for a key that is a context's. */
-static bool freeing_begin(struct freeing *freeing, u32 pkey)
+/* -EPERM for a key that is a context's, -EAGAIN while EPK_IOC_INIT may make it one. */
+static int freeing_begin(struct freeing *freeing, u32 pkey)
 {
-	bool may;
+	bool starting;
+	int ret = 0;
 
 	freeing->mm = current->mm;
 	spin_lock(&freeing_lock);
-	may = pkey >= EPK_NR_PKEYS || !(epk_context_pkeys(current->mm) & BIT(pkey));
-	if (may)
+	if (pkey < EPK_NR_PKEYS && epk_context_pkeys(current->mm, &starting) & BIT(pkey))
+		ret = starting ? -EAGAIN : -EPERM;
+	else
 		hash_add(freeings, &freeing->node, (unsigned long)freeing->mm);
 	spin_unlock(&freeing_lock);
-	return may;
+	return ret;
 }
 
 static void freeing_end(struct freeing *freeing)
@@ -52,7 +55,7 @@ static void freeing_end(struct freeing *freeing)
 	spin_lock(&freeing_lock);
 	hash_del(&freeing->node);
 	spin_unlock(&freeing_lock);
-	wake_up_all(&freeing_ended);
+	wake_up_all(&settled);
 }
 
 static bool is_freeing(struct mm_struct *mm)
@@ -75,7 +78,15 @@ static bool is_freeing(struct mm_struct *mm)
  */
 int epk_guard_key_settle(struct mm_struct *mm)
 {
-	return wait_event_killable(freeing_ended, !is_freeing(mm)) ? -EINTR : 0;
+	return wait_event_killable(settled, !is_freeing(mm)) ? -EINTR : 0;
+}
+
+/**
+ * epk_guard_key_decided() - each pkey_free() that waits may see whose the keys are
+ */
+void epk_guard_key_decided(void)
+{
+	wake_up_all(&settled);
 }
 
 typedef long (*syscall_fn)(const struct pt_regs *regs);
@@ -84,10 +95,12 @@ typedef long (*syscall_fn)(const struct pt_regs *regs);
 static long guarded_pkey_free(struct epk_hook *hook, const struct pt_regs *regs, u32 pkey)
 {
 	struct freeing freeing;
-	long ret = -EPERM;
+	long ret = 0;
 
 	epk_hook_enter();
-	if (freeing_begin(&freeing, pkey)) {
+	if (wait_event_killable(settled, (ret = freeing_begin(&freeing, pkey)) != -EAGAIN))
+		ret = -EINTR;
+	if (!ret) {
 		ret = epk_hook_original(hook, syscall_fn)(regs);
 		freeing_end(&freeing);
 	}
