@@ -106,6 +106,15 @@ static u32 thread_meet_revocations(struct epk_thread *thread, u32 pkru, u32 ept)
 	return deny;
 }
 
+/* If not, this CPU is not asked again until it switches to one. */
+static bool runs_thread_of(struct epk_context *ctx)
+{
+	if (current->mm == ctx->mm)
+		return true;
+	cpumask_clear_cpu(smp_processor_id(), &ctx->cpus);
+	return false;
+}
+
 /**
  * epk_thread_revoke() - close the keys of current that @ctx has revoked
  * @ctx: a context, in the middle of epk_revoke()
@@ -119,11 +128,8 @@ void epk_thread_revoke(struct epk_context *ctx)
 
 	lockdep_assert_irqs_disabled();
 
-	if (current->mm != ctx->mm) {
-		/* Until it switches to one. */
-		cpumask_clear_cpu(smp_processor_id(), &ctx->cpus);
+	if (!runs_thread_of(ctx))
 		return;
-	}
 	thread = epk_thread_find(current);
 	if (thread)
 		deny = thread_meet_revocations(thread, pkru, ept);
@@ -145,7 +151,7 @@ void epk_thread_close(struct epk_context *ctx)
 {
 	lockdep_assert_irqs_disabled();
 
-	if (current->mm == ctx->mm)
+	if (runs_thread_of(ctx))
 		write_pkru(read_pkru() | ctx->pkru_deny);
 }
 
