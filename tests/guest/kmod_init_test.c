@@ -73,8 +73,14 @@ static volatile unsigned int frees, refused;
 static void *keys_come_and_go(void *arg)
 {
 	int pkey = (intptr_t)arg, was_ready, got;
+	unsigned int random = pkey;
+	volatile unsigned int wait;
 
 	while (!stop) {
+		/* Now and then no thread is in the middle of it. */
+		random = random * 1103515245 + 12345;
+		for (wait = random >> 16 & 0x7ff; wait; wait--)
+			;
 		was_ready = ready;
 		if (pkey_free(pkey)) {
 			if (errno == EPERM)
@@ -108,7 +114,6 @@ static void keys_race(void)
 	for (i = 0; i < 2; i++)
 		REQUIRE(!pthread_create(&threads[i], NULL, keys_come_and_go,
 					(void *)(intptr_t)(i + 4)));
-	/* Which keys are free when it looks is chance. */
 	for (round = 0; round < ROUNDS || (round < 20 * ROUNDS && !(started && refused)); round++) {
 		fd = open_new();
 		ret = init_with(fd, EPK_ABI_VERSION, 0xfffe, 0);
