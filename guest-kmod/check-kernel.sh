@@ -42,6 +42,7 @@ include/linux/gfp.h@vma_alloc_folio(_noprof)?\(gfp_t gfp, int order, struct vm_a
 include/linux/xarray.h@void xas_split_alloc\(struct xa_state \*, void \*entry, unsigned int order, gfp_t\)@how 2 MiB become pages (huge.c)
 include/linux/mmu_notifier.h@bool \(\*invalidate\)\(struct mmu_interval_notifier \*interval_sub, const struct mmu_notifier_range \*range, unsigned long cur_seq\)@how a file takes its pages back (file_page.c)
 arch/x86/include/asm/mmu.h@atomic64_t tlb_gen@how CPUs know which of their translations are old (remap.c)
+arch/x86/include/asm/pkeys.h@extern int arch_set_user_pkey_access\(struct task_struct \*tsk, int pkey, unsigned long init_val\);@how a key's bits in PKRU are changed (guard_key.c)
 arch/x86/include/asm/pkru.h@static inline void write_pkru\(u32 pkru\)@who keeps PKRU (signal.c, thread.c)
 arch/x86/include/asm/pgtable_types.h@#define _PAGE_BIT_PKEY_BIT0 59@where a PTE has its key (remap.c)
 EOF

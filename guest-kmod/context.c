@@ -98,19 +98,23 @@ u32 epk_context_enter(const struct mm_struct *mm)
 /**
  * epk_context_pkeys() - which keys an address space may not free
  * @mm: the address space
+ * @starting: set if they may turn out not to be the context's; epk_guard_key_decided() follows
  *
  * Context: any.
  * Return: the keys that its context was given, as a bitmap.
  */
-u32 epk_context_pkeys(const struct mm_struct *mm)
+u32 epk_context_pkeys(const struct mm_struct *mm, bool *starting)
 {
 	struct epk_context *ctx;
 	u32 pkeys = 0;
 
+	*starting = false;
 	rcu_read_lock();
 	ctx = context_find(mm);
-	if (ctx)
+	if (ctx) {
 		pkeys = READ_ONCE(ctx->pkeys);
+		*starting = !READ_ONCE(ctx->pkru_deny);
+	}
 	rcu_read_unlock();
 	return pkeys;
 }
@@ -228,6 +232,19 @@ static void close_cpu(void *ctx)
 	epk_thread_close(ctx);
 }
 
+/* All threads of the process have a mark when they next leave their CPU. */
+static int context_mark(struct epk_context *ctx)
+{
+	int ret = epk_mark_all(ctx->mm);
+
+	if (ret || atomic_read(&ctx->mm->mm_users) == 1)
+		return ret;
+	/* One that was being switched to and had no mark yet runs when this returns. */
+	synchronize_rcu();
+	/* Nobody is in the middle of loading a virtual CPU any more, and may have lost its mark. */
+	return epk_mark_all(ctx->mm);
+}
+
 /* Its keys are the context's from when it is published, so none can be freed any more. */
 static int context_prepare(struct epk_context *ctx, u32 generation)
 {
@@ -242,15 +259,35 @@ static int context_prepare(struct epk_context *ctx, u32 generation)
 	mutex_unlock(&ctx->lock);
 	if (ret)
 		return ret;
-	ret = epk_mark_all(ctx->mm);
+	ret = context_mark(ctx);
 	if (ret)
 		epk_domains_cancel(ctx);
 	return ret;
 }
 
-static int context_claim(struct epk_context *ctx, u32 pkeys)
+/* From now on threads lose its keys wherever they are asked for them, and those that run, too. */
+static void context_close(struct epk_context *ctx)
 {
 	unsigned int pkey;
+	u32 deny = 0;
+
+	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++) {
+		if (ctx->pkeys & BIT(pkey))
+			deny |= epk_pkru_deny(pkey);
+	}
+	WRITE_ONCE(ctx->pkru_deny, deny);
+	if (atomic_read(&ctx->mm->mm_users) > 1) {
+		/* Not mm_cpumask(), as in epk_revoke(). */
+		on_each_cpu_mask(&ctx->cpus, close_cpu, ctx, true);
+	} else {
+		local_irq_disable();
+		epk_thread_close(ctx);
+		local_irq_enable();
+	}
+}
+
+static int context_claim(struct epk_context *ctx, u32 pkeys)
+{
 	int ret;
 
 	mutex_lock(&ctx->lock);
@@ -258,14 +295,10 @@ static int context_claim(struct epk_context *ctx, u32 pkeys)
 		ret = -EBUSY;
 		goto unlock;
 	}
-	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++) {
-		if (pkeys & BIT(pkey))
-			ctx->pkru_deny |= epk_pkru_deny(pkey);
-	}
 	ctx->pkeys = pkeys;
 	ret = context_publish(ctx);
 	if (ret)
-		ctx->pkeys = ctx->pkru_deny = 0;
+		ctx->pkeys = 0;
 	else
 		ctx->state = EPK_STARTING;
 	/* Each CPU that runs none of its threads will say so. */
@@ -282,7 +315,7 @@ static void context_renounce(struct epk_context *ctx)
 	/* It may be published again. */
 	synchronize_rcu();
 	mutex_lock(&ctx->lock);
-	ctx->pkeys = ctx->pkru_deny = 0;
+	ctx->pkeys = 0;
 	ctx->state = EPK_NEW;
 	mutex_unlock(&ctx->lock);
 }
@@ -315,26 +348,11 @@ int epk_context_start(struct epk_context *ctx, u32 pkeys, u32 generation)
 	ret = context_prepare(ctx, generation);
 	if (ret) {
 		context_renounce(ctx);
-		return ret;
-	}
-
-	if (atomic_read(&ctx->mm->mm_users) > 1) {
-		/* One that was being switched to and had no mark yet runs when this returns. */
-		synchronize_rcu();
-		/* Nobody is in the middle of loading a virtual CPU any more, and may have lost its mark. */
-		ret = epk_mark_all(ctx->mm);
-		if (ret) {
-			epk_domains_cancel(ctx);
-			context_renounce(ctx);
-			return ret;
-		}
-		on_each_cpu_mask(mm_cpumask(ctx->mm), close_cpu, ctx, true);
 	} else {
-		local_irq_disable();
-		epk_thread_close(ctx);
-		local_irq_enable();
+		context_close(ctx);
+		/* Pairs with epk_context_is_ready(). */
+		smp_store_release(&ctx->state, EPK_READY);
 	}
-	/* Pairs with epk_context_is_ready(). */
-	smp_store_release(&ctx->state, EPK_READY);
-	return 0;
+	epk_guard_key_decided();
+	return ret;
 }

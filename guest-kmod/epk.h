@@ -159,7 +159,7 @@ enum epk_state { EPK_NEW, EPK_STARTING, EPK_READY };
  * @pkeys: the keys that EPK_IOC_INIT gave; from when it is STARTING, so that they are
  *	guarded before they are looked at
  * @nr_pkeys: number of these
- * @pkru_deny: the access-disable bits of these
+ * @pkru_deny: the access-disable bits of these; 0 as long as that may fail
  * @generation: behind which those of its IDs begin
  * @chunks: the domain table; what is NULL has never been used nor looked at
  * @indices: the indices in use
@@ -288,7 +288,7 @@ struct epk_user *epk_user_open(void);
 void epk_user_close(struct epk_user *user);
 int epk_user_add_domains(struct epk_user *user, unsigned int num);
 void epk_user_sub_domains(struct epk_user *user, unsigned int num);
-bool epk_user_add_pages(struct epk_user *user, unsigned long pages);
+bool epk_user_add_pages(struct epk_user *user, unsigned long pages, unsigned long going);
 void epk_user_sub_pages(struct epk_user *user, unsigned long pages);
 bool epk_user_may_hold(const struct epk_user *user, unsigned int ept);
 unsigned int epk_user_epts(unsigned int host);
@@ -350,8 +350,8 @@ int epk_domains_move(struct epk_context *ctx, unsigned int num, struct epk_move 
 
 /* memory.c */
 int epk_mmap(struct file *file, struct vm_area_struct *vma);
-int epk_mmap_prepare(struct file *file, unsigned long len, unsigned long flags,
-		     unsigned long pgoff);
+int epk_mmap_prepare(struct file *file, unsigned long addr, unsigned long len,
+		     unsigned long flags, unsigned long pgoff);
 void epk_mmap_unprepare(struct file *file, unsigned long len);
 int epk_populate(struct mm_struct *mm, u64 addr, u64 len);
 int epk_vma_mremap(struct vm_area_struct *vma);
@@ -376,7 +376,7 @@ int epk_context_start(struct epk_context *ctx, u32 pkeys, u32 generation);
 bool epk_context_exists(const struct mm_struct *mm);
 u32 epk_context_pkru_deny(const struct mm_struct *mm);
 u32 epk_context_enter(const struct mm_struct *mm);
-u32 epk_context_pkeys(const struct mm_struct *mm);
+u32 epk_context_pkeys(const struct mm_struct *mm, bool *starting);
 void epk_contexts_show(struct seq_file *m);
 
 /* device.c */

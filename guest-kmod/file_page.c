@@ -161,12 +161,17 @@ static int pte_nothing(pte_t *pte, unsigned long addr, void *data)
 static vm_fault_t page_mkwrite(struct vm_fault *vmf, struct page *page)
 {
 	const struct vm_operations_struct *lower = vma_file_region(vmf->vma)->lower;
+	const struct epk_backing *backing = vmf->vma->vm_file->private_data;
 	struct address_space *mapping = vmf->vma->vm_file->f_mapping;
 	unsigned int flags = vmf->flags;
 	vm_fault_t ret;
 
 	if (IS_SWAPFILE(mapping->host))
 		return VM_FAULT_SIGBUS;
+	/* By our file, whose path is the device's, it would be up to the mount of that. */
+	sb_start_pagefault(mapping->host->i_sb);
+	file_update_time(backing->lower);
+	sb_end_pagefault(mapping->host->i_sb);
 	if (!lower->page_mkwrite)
 		return 0;
 	vmf->page = page;
@@ -238,8 +243,6 @@ static vm_fault_t page_map(struct vm_fault *vmf, struct page *page, bool write)
 	}
 	unlock_page(page);
 
-	if (write && !file->lower->page_mkwrite)
-		file_update_time(vmf->vma->vm_file);
 	if (dirtied || (write && file->lower->page_mkwrite))
 		balance_dirty_pages_ratelimited(mapping);
 	return VM_FAULT_NOPAGE;

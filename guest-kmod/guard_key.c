@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Guards on keys and rights: pkey_free() of a key that carries domains, after which
- * pkey_alloc() would hand it to anybody; PKRU as a debugger sets it, and as KVM in this guest
- * gives it back to a thread that has run a virtual CPU.
+ * pkey_alloc() would hand it to anybody; PKRU as a debugger sets it, as KVM in this guest
+ * gives it back to a thread that has run a virtual CPU, and as pkey_alloc() and execute-only
+ * memory change it for another key.
  */
 #include <linux/hashtable.h>
 #include <linux/ptrace.h>
@@ -30,20 +31,23 @@ struct freeing {
 /* By address space, so that who has many threads here does not hold others up. */
 static DEFINE_HASHTABLE(freeings, 8);
 static DEFINE_SPINLOCK(freeing_lock);
-static DECLARE_WAIT_QUEUE_HEAD(freeing_ended);
+/* Some pkey_free() has ended, or some EPK_IOC_INIT. */
+static DECLARE_WAIT_QUEUE_HEAD(settled);
 
-/* False for a key that is a context's. */
-static bool freeing_begin(struct freeing *freeing, u32 pkey)
+/* -EPERM for a key that is a context's, -EAGAIN while EPK_IOC_INIT may make it one. */
+static int freeing_begin(struct freeing *freeing, u32 pkey)
 {
-	bool may;
+	bool starting;
+	int ret = 0;
 
 	freeing->mm = current->mm;
 	spin_lock(&freeing_lock);
-	may = pkey >= EPK_NR_PKEYS || !(epk_context_pkeys(current->mm) & BIT(pkey));
-	if (may)
+	if (pkey < EPK_NR_PKEYS && epk_context_pkeys(current->mm, &starting) & BIT(pkey))
+		ret = starting ? -EAGAIN : -EPERM;
+	else
 		hash_add(freeings, &freeing->node, (unsigned long)freeing->mm);
 	spin_unlock(&freeing_lock);
-	return may;
+	return ret;
 }
 
 static void freeing_end(struct freeing *freeing)
@@ -51,7 +55,7 @@ static void freeing_end(struct freeing *freeing)
 	spin_lock(&freeing_lock);
 	hash_del(&freeing->node);
 	spin_unlock(&freeing_lock);
-	wake_up_all(&freeing_ended);
+	wake_up_all(&settled);
 }
 
 static bool is_freeing(struct mm_struct *mm)
@@ -74,7 +78,15 @@ static bool is_freeing(struct mm_struct *mm)
  */
 int epk_guard_key_settle(struct mm_struct *mm)
 {
-	return wait_event_killable(freeing_ended, !is_freeing(mm)) ? -EINTR : 0;
+	return wait_event_killable(settled, !is_freeing(mm)) ? -EINTR : 0;
+}
+
+/**
+ * epk_guard_key_decided() - each pkey_free() that waits may see whose the keys are
+ */
+void epk_guard_key_decided(void)
+{
+	wake_up_all(&settled);
 }
 
 typedef long (*syscall_fn)(const struct pt_regs *regs);
@@ -83,10 +95,12 @@ typedef long (*syscall_fn)(const struct pt_regs *regs);
 static long guarded_pkey_free(struct epk_hook *hook, const struct pt_regs *regs, u32 pkey)
 {
 	struct freeing freeing;
-	long ret = -EPERM;
+	long ret = 0;
 
 	epk_hook_enter();
-	if (freeing_begin(&freeing, pkey)) {
+	if (wait_event_killable(settled, (ret = freeing_begin(&freeing, pkey)) != -EAGAIN))
+		ret = -EINTR;
+	if (!ret) {
 		ret = epk_hook_original(hook, syscall_fn)(regs);
 		freeing_end(&freeing);
 	}
@@ -109,6 +123,13 @@ static void __maybe_unused notrace before_pkey_free_32(struct epk_hook *hook,
 						       struct ftrace_regs *fregs)
 {
 	epk_hook_divert(fregs, pkey_free_32);
+}
+
+static int guarded_set_access(struct task_struct *task, int pkey, unsigned long rights);
+
+static void notrace before_set_access(struct epk_hook *hook, struct ftrace_regs *fregs)
+{
+	epk_hook_divert(fregs, guarded_set_access);
 }
 
 static void notrace before_xstate(struct epk_hook *hook, struct ftrace_regs *fregs)
@@ -137,11 +158,12 @@ static void notrace before_vcpu_put(struct epk_hook *hook, struct ftrace_regs *f
 	local_irq_restore(flags);
 }
 
-enum guard { VCPU_PUT, FREE_64, XSTATE, FREE_32 };
+enum guard { VCPU_PUT, FREE_64, SET_ACCESS, XSTATE, FREE_32 };
 
 static struct epk_hook key_hooks[] = {
 	[VCPU_PUT] = { .symbol = "preempt_notifier_unregister", .before = before_vcpu_put },
 	[FREE_64] = { .symbol = "__x64_sys_pkey_free", .before = before_pkey_free_64 },
+	[SET_ACCESS] = { .symbol = "arch_set_user_pkey_access", .before = before_set_access },
 	[XSTATE] = { .symbol = "xstateregs_set", .before = before_xstate },
 #ifdef CONFIG_IA32_EMULATION
 	[FREE_32] = { .symbol = "__ia32_sys_pkey_free", .before = before_pkey_free_32 },
@@ -156,6 +178,24 @@ static long pkey_free_64(const struct pt_regs *regs)
 static long __maybe_unused pkey_free_32(const struct pt_regs *regs)
 {
 	return guarded_pkey_free(&key_hooks[FREE_32], regs, regs->bx);
+}
+
+/*
+ * The original reads PKRU, changes a key's bits and writes it.  What is revoked in between, by
+ * an interrupt or while the thread is not running, would be open again.
+ */
+static int guarded_set_access(struct task_struct *task, int pkey, unsigned long rights)
+{
+	unsigned long flags;
+	int ret;
+
+	epk_hook_enter();
+	local_irq_save(flags);
+	ret = epk_hook_original(&key_hooks[SET_ACCESS], typeof(&guarded_set_access))(task, pkey,
+										     rights);
+	local_irq_restore(flags);
+	epk_hook_leave();
+	return ret;
 }
 
 /*

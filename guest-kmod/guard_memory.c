@@ -229,7 +229,7 @@ static unsigned long guarded_mmap_region(struct file *file, unsigned long addr,
 
 	epk_hook_enter();
 	if (epk_file_is_device(file))
-		ret = epk_mmap_prepare(file, len, vm_flags, pgoff);
+		ret = epk_mmap_prepare(file, addr, len, vm_flags, pgoff);
 	else
 		ret = epk_file_prepare(file);
 	if (!ret) {

@@ -121,6 +121,25 @@ static int __init hooks_find(void)
 	return ret;
 }
 
+/*
+ * Returns only if nothing calls a hook any more.  Where the kernel's tracing has run into a
+ * defect of its own, it stops for good, with what is armed, and says so to who asks next.  Then
+ * the module's text has to stay: neither a load that fails nor an unload ends.
+ */
+static void hooks_settle(int ret)
+{
+	if (ret != -ENODEV && ftrace_set_filter_ip(&hook_ops, hooks[0]->entry, 1, 0) != -ENODEV)
+		return;
+	pr_err("the kernel's tracing is broken, and may call hooks: the module stays until a reboot\n");
+	for (;;)
+		schedule_timeout_idle(MAX_SCHEDULE_TIMEOUT);
+}
+
+static void hooks_unregister(void)
+{
+	hooks_settle(unregister_ftrace_function(&hook_ops));
+}
+
 /**
  * epk_hooks_arm() - arm all hooks that were added, or none
  *
@@ -139,6 +158,8 @@ int __init epk_hooks_arm(void)
 	}
 	if (!ret) {
 		ret = register_ftrace_function(&hook_ops);
+		if (ret)
+			hooks_settle(ret);
 		if (ret == -EBUSY)
 			pr_err("a live patch has hold of a function to guard, or kernel.ftrace_enabled is 0\n");
 		else if (ret)
@@ -146,7 +167,7 @@ int __init epk_hooks_arm(void)
 	}
 	if (!ret && !epk_hooks_alive()) {
 		pr_err("hooks have no effect: set kernel.ftrace_enabled to 1\n");
-		unregister_ftrace_function(&hook_ops);
+		hooks_unregister();
 		ret = -ENODEV;
 	}
 	if (ret)
@@ -159,7 +180,7 @@ int __init epk_hooks_arm(void)
  */
 void epk_hooks_disarm(void)
 {
-	unregister_ftrace_function(&hook_ops);
+	hooks_unregister();
 	ftrace_free_filter(&hook_ops);
 	/* Who was diverted before has counted itself by now: that waits for preempted tasks. */
 	while (atomic_read(&epk_hooks_inside))

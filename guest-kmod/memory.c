@@ -90,21 +90,21 @@ static void unaccount(struct epk_context *ctx, unsigned long pages)
 /*
  * Domain pages cannot be swapped or moved, so they count as pinned memory
  * does.  Not in locked_vm: munmap() calls domain_close() with the mmap lock
- * held for reading only, and pinned_vm is atomic.
+ * held for reading only, and pinned_vm is atomic.  Of what is there, @going are about to go.
  */
-static int account(struct epk_context *ctx, unsigned long pages)
+static int account(struct epk_context *ctx, unsigned long pages, unsigned long going)
 {
 	unsigned long limit = rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT;
 	unsigned long process, all, pinned;
 
-	if (!epk_user_add_pages(ctx->user, pages))
+	if (!epk_user_add_pages(ctx->user, pages, going))
 		return -ENOMEM;
 	process = atomic_long_add_return(pages, &ctx->mapped);
 	all = atomic_long_add_return(pages, &epk_counters.mapped);
 	pinned = atomic64_add_return(pages, &ctx->mm->pinned_vm);
-	if (!is_over(process, READ_ONCE(max_process_pages)) &&
-	    !is_over(all, READ_ONCE(max_pages)) &&
-	    (pinned + ctx->mm->locked_vm <= limit || capable(CAP_IPC_LOCK)))
+	if (!is_over(process - going, READ_ONCE(max_process_pages)) &&
+	    !is_over(all - going, READ_ONCE(max_pages)) &&
+	    (pinned + ctx->mm->locked_vm - going <= limit || capable(CAP_IPC_LOCK)))
 		return 0;
 	unaccount(ctx, pages);
 	return -ENOMEM;
@@ -367,15 +367,16 @@ static int mmap_check(const struct file *file, const struct mm_struct *mm, unsig
 				  view_check(pgoff, pages, flags);
 }
 
-/* A region for so much memory of a domain, accounted. */
-static struct epk_region *region_create(struct epk_context *ctx, unsigned long pages)
+/* A region for so much memory of a domain, accounted: see account(). */
+static struct epk_region *region_create(struct epk_context *ctx, unsigned long pages,
+					unsigned long going)
 {
 	struct epk_region *region = kzalloc(sizeof(*region), GFP_KERNEL_ACCOUNT);
 	int ret;
 
 	if (!region)
 		return ERR_PTR(-ENOMEM);
-	ret = account(ctx, pages);
+	ret = account(ctx, pages, going);
 	if (ret) {
 		kfree(region);
 		return ERR_PTR(ret);
@@ -397,7 +398,7 @@ static int domain_mmap(struct epk_context *ctx, struct vm_area_struct *vma)
 
 	ctx->prepared = NULL;
 	if (!region)
-		region = region_create(ctx, vma_pages(vma));
+		region = region_create(ctx, vma_pages(vma), 0);
 	if (IS_ERR(region))
 		return PTR_ERR(region);
 	epk_region_init(region, ctx, vma);
@@ -452,9 +453,26 @@ int epk_mmap(struct file *file, struct vm_area_struct *vma)
 	return 0;
 }
 
+/* How much of what lies there counts as domain memory. */
+static unsigned long pages_accounted(struct mm_struct *mm, unsigned long start, unsigned long end)
+{
+	struct vm_area_struct *vma;
+	unsigned long addr, pages = 0;
+
+	for (addr = start; addr < end; addr = vma->vm_end) {
+		vma = find_vma(mm, addr);
+		if (!vma || vma->vm_start >= end)
+			break;
+		if (vma->vm_ops == &epk_domain_vm_ops && vma_in_place(vma))
+			pages += (min(vma->vm_end, end) - max(vma->vm_start, start)) >> PAGE_SHIFT;
+	}
+	return pages;
+}
+
 /**
  * epk_mmap_prepare() - find out whether epk_mmap() will succeed
  * @file: an open file of the device
+ * @addr: where, on a page boundary
  * @len: bytes, whole pages
  * @flags: those that the VMA will have
  * @pgoff: its page offset
@@ -464,8 +482,8 @@ int epk_mmap(struct file *file, struct vm_area_struct *vma)
  *
  * Return: see epk_mmap().
  */
-int epk_mmap_prepare(struct file *file, unsigned long len, unsigned long flags,
-		     unsigned long pgoff)
+int epk_mmap_prepare(struct file *file, unsigned long addr, unsigned long len,
+		     unsigned long flags, unsigned long pgoff)
 {
 	struct epk_context *ctx = file->private_data;
 	int ret = mmap_check(file, current->mm, len >> PAGE_SHIFT, flags, pgoff);
@@ -479,7 +497,8 @@ int epk_mmap_prepare(struct file *file, unsigned long len, unsigned long flags,
 	mutex_unlock(&ctx->lock);
 	if (!exists)
 		return -ENOENT;
-	region = region_create(ctx, len >> PAGE_SHIFT);
+	region = region_create(ctx, len >> PAGE_SHIFT,
+			       pages_accounted(ctx->mm, addr, addr + len));
 	if (IS_ERR(region))
 		return PTR_ERR(region);
 	ctx->prepared = region;

@@ -106,6 +106,15 @@ static u32 thread_meet_revocations(struct epk_thread *thread, u32 pkru, u32 ept)
 	return deny;
 }
 
+/* If not, this CPU is not asked again until it switches to one. */
+static bool runs_thread_of(struct epk_context *ctx)
+{
+	if (current->mm == ctx->mm)
+		return true;
+	cpumask_clear_cpu(smp_processor_id(), &ctx->cpus);
+	return false;
+}
+
 /**
  * epk_thread_revoke() - close the keys of current that @ctx has revoked
  * @ctx: a context, in the middle of epk_revoke()
@@ -119,11 +128,8 @@ void epk_thread_revoke(struct epk_context *ctx)
 
 	lockdep_assert_irqs_disabled();
 
-	if (current->mm != ctx->mm) {
-		/* Until it switches to one. */
-		cpumask_clear_cpu(smp_processor_id(), &ctx->cpus);
+	if (!runs_thread_of(ctx))
 		return;
-	}
 	thread = epk_thread_find(current);
 	if (thread)
 		deny = thread_meet_revocations(thread, pkru, ept);
@@ -145,7 +151,7 @@ void epk_thread_close(struct epk_context *ctx)
 {
 	lockdep_assert_irqs_disabled();
 
-	if (current->mm == ctx->mm)
+	if (runs_thread_of(ctx))
 		write_pkru(read_pkru() | ctx->pkru_deny);
 }
 
@@ -272,7 +278,9 @@ static void probe_find(struct tracepoint *tp, void *data)
  * @file: an open /dev/epk of current's address space
  * @signals: see EPK_THREAD_SIGNALS
  *
- * Registering twice is fine.
+ * Registering twice is fine.  A thread becomes a holder of domains with all keys closed: one
+ * that it opened before may be in the middle of being revoked, or have been while the
+ * thread was none that this is done for.
  *
  * Return: 0, -ENOMEM.
  */
@@ -294,6 +302,7 @@ int epk_thread_register(struct file *file, bool signals)
 		thread->file = get_file(file);
 		thread->ctx = file->private_data;
 		thread->seen = READ_ONCE(thread->ctx->epoch);
+		write_pkru(read_pkru() | thread->ctx->pkru_deny);
 		hlist_add_head(&thread->notifier.link, &current->preempt_notifiers);
 	} else if (signals) {
 		old->signals = true;

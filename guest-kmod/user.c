@@ -166,12 +166,14 @@ void epk_user_sub_domains(struct epk_user *user, unsigned int num)
  * epk_user_add_pages() - a user's domains get address space
  * @user: the user, current's
  * @pages: how much of it
+ * @going: how much of what they have is about to go
  *
  * Return: false if that is too much.
  */
-bool epk_user_add_pages(struct epk_user *user, unsigned long pages)
+bool epk_user_add_pages(struct epk_user *user, unsigned long pages, unsigned long going)
 {
-	if (!is_over(atomic_long_add_return(pages, &user->mapped), READ_ONCE(max_user_pages)))
+	if (!is_over(atomic_long_add_return(pages, &user->mapped) - going,
+		     READ_ONCE(max_user_pages)))
 		return true;
 	epk_user_sub_pages(user, pages);
 	return false;

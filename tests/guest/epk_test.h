@@ -112,6 +112,20 @@ static inline bool put(const char *path, const char *text)
 	return n == len;
 }
 
+/* How many mappings the process has of the device, and of memfds. */
+static inline unsigned int epk_count_mappings(void)
+{
+	FILE *maps = fopen("/proc/self/maps", "r");
+	unsigned int lines = 0;
+	char line[512];
+
+	REQUIRE(maps);
+	while (fgets(line, sizeof(line), maps))
+		lines += strstr(line, EPK_DEVICE) || strstr(line, "memfd");
+	fclose(maps);
+	return lines;
+}
+
 /*
  * Whether a race is to go on that has had @done rounds of @rounds.  From Linux 6.6 on, who yields
  * waits until all others have had their time, and a quarter of the rounds takes as long.

@@ -151,6 +151,52 @@ static void mounting(void)
 	close(fd);
 }
 
+static bool mtime_changes(int fd, char *p)
+{
+	struct stat before, after;
+
+	CHECK_EQ(fstat(fd, &before), 0);
+	usleep(20000);
+	epk_device_enter(&dev, id);
+	p[0]++;
+	epk_device_enter(&dev, 0);
+	CHECK_EQ(fstat(fd, &after), 0);
+	return memcmp(&before.st_mtim, &after.st_mtim, sizeof(before.st_mtim));
+}
+
+/* What /dev is mounted with says nothing of a file that is somewhere else. */
+static void dev_read_only(int fd)
+{
+	unsigned long flags = MS_REMOUNT | MS_BIND;
+	char *p = file_map(&dev, id, BYTES, fd, 0), *own;
+
+	CHECK(mtime_changes(fd, p));
+	CHECK_EQ(mount(NULL, "/dev", NULL, flags | MS_RDONLY | MS_NOEXEC | MS_NOATIME, NULL), 0);
+	CHECK(mtime_changes(fd, p + 4096));
+	CHECK_EQ(epk_device_unmap(&dev, p, BYTES), 0);
+	p = file_map(&dev, id, BYTES, fd, 0);
+	CHECK(mtime_changes(fd, p + 2 * 4096));
+	CHECK_EQ(epk_device_unmap(&dev, p, BYTES), 0);
+	own = epk_device_map(&dev, id, 4096);
+	CHECK(own != MAP_FAILED);
+	epk_device_enter(&dev, id);
+	own[0] = 1;
+	epk_device_enter(&dev, 0);
+	CHECK_EQ(epk_device_unmap(&dev, own, 4096), 0);
+	CHECK_EQ(mount(NULL, "/dev", NULL, flags, NULL), 0);
+}
+
+static void mounts_of_dev(void)
+{
+	int fd = file_make(BYTES), memory = memfd_create("file", 0);
+
+	CHECK_EQ(ftruncate(memory, BYTES), 0);
+	dev_read_only(fd);
+	dev_read_only(memory);
+	close(memory);
+	close(fd);
+}
+
 /* A hole with no block to be had: SIGBUS at the write, and not later. */
 static void full(void)
 {
@@ -331,6 +377,7 @@ int main(void)
 	reaching();
 	arriving();
 	mounting();
+	mounts_of_dev();
 	full();
 	reclaim();
 	CHECK_EQ(epk_device_stats(&dev).pages, 0);

@@ -4,48 +4,23 @@
  * ABI of the kernel, that cannot be written, that lie in a domain; handlers whose stacks are
  * not in the order of time; a kernel that starts handlers with all keys open.
  */
-#include "epk_test.h"
+#include "signal_test.h"
 
-#include <cpuid.h>
 #include <elf.h>
 #include <pthread.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
-#include <ucontext.h>
 
 #define STACK_BYTES	65536
 #define X32		0x40000000
 
-static struct epk_device dev;
 static int ids[30];
 /* In (EPT 0, key k) and (EPT 1, key k). */
 static int low_id, high_id;
 static volatile uint64_t *low, *high;
 static uint32_t held;
-
-static volatile int handled, handler_ept;
-static volatile uint32_t handler_pkru;
-static void (*volatile in_handler)(ucontext_t *uc);
-
-static void handler(int sig, siginfo_t *info, void *context)
-{
-	(void)sig;
-	(void)info;
-	handler_ept = dev.identity->ept;
-	handler_pkru = epk_rdpkru();
-	handled++;
-	if (in_handler)
-		in_handler(context);
-}
-
-static void handle(int sig, int flags)
-{
-	struct sigaction sa = { .sa_sigaction = handler, .sa_flags = SA_SIGINFO | flags };
-
-	CHECK_EQ(sigaction(sig, &sa, NULL), 0);
-}
 
 static void *stack_make(void)
 {
@@ -74,26 +49,13 @@ static void holds_high(int line)
 	epk_device_enter(&dev, 0);
 }
 
-/* The XSAVE area of a frame, and where PKRU is in it. */
+/* The XSAVE area of a frame. */
 static unsigned int xsave_bytes(void)
 {
 	unsigned int a, b, c, d;
 
 	__cpuid_count(0xd, 0, a, b, c, d);
 	return b;
-}
-
-static unsigned int pkru_offset(void)
-{
-	unsigned int size, offset, c, d;
-
-	__cpuid_count(0xd, 9, size, offset, c, d);
-	return offset;
-}
-
-static uint32_t *frame_pkru(ucontext_t *uc)
-{
-	return (uint32_t *)((char *)uc->uc_mcontext.fpregs + pkru_offset());
 }
 
 /*
@@ -196,9 +158,7 @@ static void by_rt(ucontext_t *uc)
 	static ucontext_t copy;
 
 	forge_64(&copy, uc);
-	asm volatile("movq %0, %%rsp\n\tsyscall\n\tud2"
-		     : : "r"(&copy), "a"(SYS_rt_sigreturn) : "memory");
-	__builtin_unreachable();
+	forged_sigreturn(&copy);
 }
 
 /* As the 64-bit ABI's, but uc_link and uc_stack have 4 bytes for each 8. */

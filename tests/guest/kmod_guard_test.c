@@ -4,14 +4,12 @@
  * is loaded or after, nor by tracers that come and go on the same functions.  And
  * the module can be unloaded while threads are where it guards.
  */
-#include "epk_test.h"
+#include "signal_test.h"
 
-#include <cpuid.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <ucontext.h>
 #include <linux/userfaultfd.h>
 
 #define MODULE		"/epk/epk.ko"
@@ -20,7 +18,6 @@
 #define TRACING		"/sys/kernel/debug/tracing/"
 #define SECRET		0x5ec0ffee
 
-static struct epk_device dev;
 static int id;
 static volatile uint32_t *secret;
 static uint32_t held;
@@ -34,14 +31,6 @@ static bool check(bool ok, int line, const char *what)
 #define GUARD(condition)	check(condition, __LINE__, #condition)
 
 /* Signals, whose frames are forged. */
-static uint32_t *frame_pkru(ucontext_t *uc)
-{
-	unsigned int size, offset, c, d;
-
-	__cpuid_count(0xd, 9, size, offset, c, d);
-	return (uint32_t *)((char *)uc->uc_mcontext.fpregs + offset);
-}
-
 static void forge(int sig, siginfo_t *info, void *context)
 {
 	(void)sig;
@@ -68,9 +57,7 @@ static void forge_all(int sig, siginfo_t *info, void *context)
 	copy.uc_mcontext.gregs[REG_RSP] = (greg_t)(stack + sizeof(stack) - 8);
 	copy.uc_mcontext.gregs[REG_RIP] = (greg_t)arrival;
 	*frame_pkru(&copy) = 0;
-	asm volatile("movq %0, %%rsp\n\tmovl %1, %%eax\n\tsyscall\n\tud2"
-		     : : "r"(&copy), "i"(SYS_rt_sigreturn) : "memory");
-	__builtin_unreachable();
+	forged_sigreturn(&copy);
 }
 
 static void raise_to(void (*handler)(int sig, siginfo_t *info, void *context))
@@ -257,7 +244,12 @@ static void refused(void)
 }
 
 /* Threads of a process that has nothing to do with domains, wherever it is guarded. */
-static volatile unsigned long turns;
+static unsigned long turns;
+
+static unsigned long turns_now(void)
+{
+	return __atomic_load_n(&turns, __ATOMIC_RELAXED);
+}
 
 static void nothing(int sig)
 {
@@ -266,18 +258,20 @@ static void nothing(int sig)
 
 static void *works(void *unused)
 {
+	unsigned int turn;
 	int pkey;
 	void *p;
 
-	while (!stop) {
+	for (turn = 1; !stop; turn++) {
 		raise(SIGUSR2);
 		pkey = pkey_alloc(0, 0);
 		CHECK(pkey > 0 && !pkey_free(pkey));
 		p = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		CHECK(mmap(p, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == p);
 		CHECK_EQ(munmap(p, 8192), 0);
-		/* Who waits for all tasks of the kernel waits for timers. */
-		if (++turns % 8 == 0)
+		__atomic_fetch_add(&turns, 1, __ATOMIC_RELAXED);
+		/* Who unloads waits for each task to sleep, or to be in user mode at a tick. */
+		if (turn % 8 == 0)
 			usleep(5000);
 	}
 	return unused;
@@ -293,14 +287,14 @@ static void unloaded_under_work(void)
 	for (i = 0; i < 3; i++)
 		REQUIRE(!pthread_create(&threads[i], NULL, works, NULL));
 	for (i = 0; i < 2; i++) {
-		unsigned long before = turns;
+		unsigned long before = turns_now();
 
 		CHECK_EQ(unload(), 0);
-		while (turns < before + 20)
+		while (turns_now() < before + 20)
 			usleep(1000);
-		before = turns;
+		before = turns_now();
 		CHECK_EQ(load(), 0);
-		while (turns < before + 20)
+		while (turns_now() < before + 20)
 			usleep(1000);
 	}
 	stop = 1;
@@ -325,9 +319,7 @@ static void stand(int sig, siginfo_t *info, void *context)
 	(void)info;
 	frame.uc = *(ucontext_t *)context;
 	in_sigreturn = 1;
-	asm volatile("movq %0, %%rsp\n\tmovl %1, %%eax\n\tsyscall\n\tud2"
-		     : : "r"(absent + 8), "i"(SYS_rt_sigreturn) : "memory");
-	__builtin_unreachable();
+	forged_sigreturn(absent + 8);
 }
 
 static void *stands(void *unused)
@@ -382,11 +374,16 @@ static void unloaded_under_sleep(void)
 	close(uffd);
 }
 
-static void apart(void (*what)(void))
+static void apart_named(const char *name, void (*what)(void))
 {
+	struct timespec now;
 	int status = -1;
-	pid_t pid = fork();
+	pid_t pid;
 
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	printf("%ld.%02ld s: %s\n", now.tv_sec, now.tv_nsec / 10000000, name);
+	fflush(stdout);
+	pid = fork();
 	if (!pid) {
 		epk_failures = 0;
 		epk_try_init();
@@ -397,6 +394,8 @@ static void apart(void (*what)(void))
 	CHECK(waitpid(pid, &status, 0) == pid);
 	CHECK_EQ(status, 0);
 }
+
+#define apart(what)	apart_named(#what, what)
 
 static void guarded(void)
 {

@@ -75,8 +75,14 @@ static volatile unsigned int frees, refused;
 static void *keys_come_and_go(void *arg)
 {
 	int pkey = (intptr_t)arg, was_ready, got;
+	unsigned int random = pkey;
+	volatile unsigned int wait;
 
 	while (!stop) {
+		/* Now and then no thread is in the middle of it. */
+		random = random * 1103515245 + 12345;
+		for (wait = random >> 16 & 0x7ff; wait; wait--)
+			;
 		was_ready = ready;
 		if (pkey_free(pkey)) {
 			if (errno == EPERM)
@@ -110,7 +116,7 @@ static void keys_race(void)
 	for (i = 0; i < 2; i++)
 		REQUIRE(!pthread_create(&threads[i], NULL, keys_come_and_go,
 					(void *)(intptr_t)(i + 4)));
-	for (round = 0; round < ROUNDS || (started < 2 && round < ROUNDS_MOST); round++) {
+	for (round = 0; round < ROUNDS || (round < ROUNDS_MOST && !(started && refused)); round++) {
 		fd = open_new();
 		ret = init_with(fd, EPK_ABI_VERSION, 0xfffe, 0);
 		if (!ret) {
@@ -551,19 +557,6 @@ static void file_fails(enum lies lies)
 }
 
 /* And none of all these attempts has left a mapping behind. */
-static unsigned int count_mappings(void)
-{
-	FILE *maps = fopen("/proc/self/maps", "r");
-	unsigned int lines = 0;
-	char line[512];
-
-	REQUIRE(maps);
-	while (fgets(line, sizeof(line), maps))
-		lines += !!strstr(line, "/dev/epk") || !!strstr(line, "memfd");
-	fclose(maps);
-	return lines;
-}
-
 static void fixed_failures(void)
 {
 	struct epk_stats before, after;
@@ -578,13 +571,13 @@ static void fixed_failures(void)
 	live_id = ids[1];
 	lay(ORDINARY);
 	before = epk_device_stats(&dev);
-	mappings = count_mappings();
+	mappings = epk_count_mappings();
 	for (lies = 0; lies < NR_LIES; lies++) {
 		fixed_fails(lies);
 		file_fails(lies);
 	}
 	fixed_over_more();
-	CHECK_EQ(count_mappings(), mappings);
+	CHECK_EQ(epk_count_mappings(), mappings);
 	after = epk_device_stats(&dev);
 	CHECK_EQ(after.pages, before.pages);
 	CHECK_EQ(after.domains, before.domains);

@@ -3,6 +3,7 @@
  * Attacks on guards and on calls that fail: the argument is which to try, none is all.
  */
 #include "epk_test.h"
+#include "raw/epk_raw.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -103,24 +104,11 @@ static void given_up(void)
 	epk_device_enter(&dev, 0);
 }
 
-static unsigned int count_mappings(void)
-{
-	FILE *maps = fopen("/proc/self/maps", "r");
-	unsigned int lines = 0;
-	char line[512];
-
-	REQUIRE(maps);
-	while (fgets(line, sizeof(line), maps))
-		lines += !!strstr(line, "/dev/epk");
-	fclose(maps);
-	return lines;
-}
-
 /* mremap() makes a second mapping, is refused, and unmaps it again. */
 static void refused_mremap(void)
 {
 	char *room = mmap(NULL, 64 << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	unsigned int before = count_mappings(), i;
+	unsigned int before = epk_count_mappings(), i;
 	int file = memfd_create("file", 0);
 	struct epk_file arg = { .len = 4096, .id = ids[1], .fd = file, .prot = PROT_READ };
 	void *from[] = { (void *)secret, (void *)dev.identity, NULL };
@@ -129,11 +117,11 @@ static void refused_mremap(void)
 	REQUIRE(munmap(room, 64 << 20) == 0);
 	REQUIRE(ioctl(dev.fd, EPK_IOC_FILE, &arg) == 0);
 	from[2] = (void *)(uintptr_t)arg.addr;
-	before = count_mappings();
+	before = epk_count_mappings();
 	for (i = 0; i < 3; i++) {
 		CHECK(mremap(from[i], 4096, 4096, MREMAP_MAYMOVE | MREMAP_FIXED,
 			     room + i * 8192) == MAP_FAILED);
-		CHECK_EQ(count_mappings(), before);
+		CHECK_EQ(epk_count_mappings(), before);
 		/* Nothing lies there. */
 		CHECK(mmap(room + i * 8192, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS |
 			   MAP_FIXED, -1, 0) == room + i * 8192);
@@ -229,27 +217,94 @@ static void *uses_keys(void *arg)
 	return NULL;
 }
 
-static void failing_init(void)
+/* INIT fails if another thread runs a virtual CPU; this one begins when INIT waits for RCU. */
+static volatile uint32_t runs[2];
+static volatile bool starting, idle;
+
+static void *runs_vcpu(void *unused)
+{
+	struct epk_raw_vcpu vcpu = { .flags = (uintptr_t)runs };
+	int raw = open(EPK_RAW_DEVICE, O_RDWR);
+
+	REQUIRE(raw >= 0);
+	while (!stop) {
+		idle = true;
+		if (!starting) {
+			usleep(100);
+			continue;
+		}
+		idle = false;
+		usleep(500);
+		CHECK_EQ(ioctl(raw, EPK_RAW_VCPU, &vcpu), 0);
+	}
+	close(raw);
+	return unused;
+}
+
+static int init_all(int fd)
 {
 	struct epk_init init = { .version = EPK_ABI_VERSION, .pkeys = 0xfffe };
-	int fd = open(EPK_DEVICE, O_RDWR), i;
-	pthread_t thread;
 
-	stop = 0;
+	return ioctl(fd, EPK_IOC_INIT, &init) ? errno : 0;
+}
+
+static int init_beside_vcpu(int fd)
+{
+	int ret;
+
+	while (!idle)
+		usleep(100);
+	runs[1] = 0;
+	starting = true;
+	ret = init_all(fd);
+	starting = false;
+	runs[1] = 1;
+	return ret;
+}
+
+/* The thread with keys of its own is where it was again. */
+static void turn_over(void)
+{
+	unsigned long before = turns;
+
+	while (turns < before + 2)
+		usleep(100);
+}
+
+static void failing_init(void)
+{
+	int fd = open(EPK_DEVICE, O_RDWR), busy = 0, ret, i;
+	pthread_t user, runner;
+	unsigned long before;
+
 	REQUIRE(fd >= 0);
 	epk_all_pkeys();
-	CHECK_EQ(pkey_free(9), 0);
 	signal(SIGUSR1, nothing);
-	REQUIRE(!pthread_create(&thread, NULL, uses_keys, (void *)3));
-	for (i = 0; i < 15 || turns < 15; i++) {
-		CHECK(ioctl(fd, EPK_IOC_INIT, &init) == -1 && errno == EINVAL);
-		sched_yield();
+	REQUIRE(!pthread_create(&runner, NULL, runs_vcpu, NULL));
+	REQUIRE(!pthread_create(&user, NULL, uses_keys, (void *)3));
+	for (i = 0; i < 200 && busy < 4; i++) {
+		turn_over();
+		before = closed + denied;
+		ret = init_beside_vcpu(fd);
+		turn_over();
+		if (ret) {
+			/* The other key may be free just then. */
+			CHECK(ret == EBUSY || ret == EINVAL);
+			CHECK_EQ(closed + denied - before, 0);
+			busy += ret == EBUSY;
+			continue;
+		}
+		close(fd);
+		fd = open(EPK_DEVICE, O_RDWR);
 	}
+	printf("INIT failed %d times for a virtual CPU, of %d\n", busy, i);
+	CHECK(busy > 0);
 	stop = 1;
-	pthread_join(thread, NULL);
-	printf("%lu turns: keys closed %lu times, pkey_free() refused %lu times\n", turns, closed,
-	       denied);
-	CHECK_EQ(closed + denied, 0);
+	pthread_join(user, NULL);
+	pthread_join(runner, NULL);
+	CHECK_EQ(init_all(fd), 0);
+	CHECK_EQ(epk_rdpkru() & EPK_PKRU_DENY_ALL, EPK_PKRU_DENY_ALL);
+	CHECK(pkey_free(3) == -1 && errno == EPERM);
 	close(fd);
 }
 

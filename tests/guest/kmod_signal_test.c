@@ -4,51 +4,17 @@
  * reach, what it can change, and what the interrupted code gets back; frames
  * that are forged, and handlers that never return.
  */
-#include "epk_test.h"
+#include "signal_test.h"
 
-#include <cpuid.h>
 #include <pthread.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <ucontext.h>
 
 #define ALTSTACK_BYTES	65536
 
-static struct epk_device dev;
 static int ids[30], inner_id;
 static volatile uint32_t *secret, *inner;
 static uint32_t held;		/* PKRU with the key of ids[15] open */
-
-static volatile int handled, handler_ept;
-static volatile uint32_t handler_pkru;
-static void (*volatile in_handler)(ucontext_t *uc);
-
-static void handler(int sig, siginfo_t *info, void *context)
-{
-	(void)sig;
-	(void)info;
-	handler_ept = dev.identity->ept;
-	handler_pkru = epk_rdpkru();
-	handled++;
-	if (in_handler)
-		in_handler(context);
-}
-
-static void handle(int sig, int flags)
-{
-	struct sigaction sa = { .sa_sigaction = handler, .sa_flags = SA_SIGINFO | flags };
-
-	CHECK_EQ(sigaction(sig, &sa, NULL), 0);
-}
-
-/* Where PKRU lies in a signal frame. */
-static uint32_t *frame_pkru(ucontext_t *uc)
-{
-	unsigned int size, offset, c, d;
-
-	__cpuid_count(0xd, 9, size, offset, c, d);
-	return (uint32_t *)((char *)uc->uc_mcontext.fpregs + offset);
-}
 
 /* Interrupt code that holds ids[15] in EPT 1, and say whether it still does. */
 static void interrupt(void (*inside)(ucontext_t *uc))
@@ -232,9 +198,7 @@ static void forged_return(ucontext_t *uc)
 	copy.uc_mcontext.gregs[REG_RSP] = (greg_t)(forged_stack + sizeof(forged_stack) - 8);
 	copy.uc_mcontext.gregs[REG_RIP] = (greg_t)forged_arrival;
 	*frame_pkru(&copy) = 0;
-	asm volatile("movq %0, %%rsp\n\tmovl %1, %%eax\n\tsyscall\n\tud2"
-		     : : "r"(&copy), "i"(SYS_rt_sigreturn) : "memory");
-	__builtin_unreachable();
+	forged_sigreturn(&copy);
 }
 
 static void forged(void)

@@ -198,8 +198,10 @@ static void make_domain(void)
 	REQUIRE(epk_device_alloc(&dev, 1, &id) == 0);
 	page = epk_device_map(&dev, id, 4096);
 	REQUIRE(page != MAP_FAILED);
-	hold();
-	*page = SECRET;
+	/* Not registered, it may lose the CPU, and with it the key. */
+	do
+		hold();
+	while (EPK_TRY(*page = SECRET));
 	epk_device_enter(&dev, 0);
 }
 

@@ -277,9 +277,10 @@ struct epk_resume {
 #define EPK_IOC_ALLOC		_IOWR('E', 0xe1, struct epk_domains)
 #define EPK_IOC_FREE		_IOW('E', 0xe2, struct epk_domains)
 /*
- * Registers the calling thread, so that its EPT and the context's keys that it has
- * open survive a context switch; a thread that is not registered comes back in EPT 0
- * with none.  The argument is 0 or EPK_THREAD_SIGNALS, which a thread can add later.
+ * Registers the calling thread, so that its EPT and the context's keys that it opens
+ * from then on survive a context switch; a thread that is not registered comes back in EPT 0
+ * with none.  What it has open is closed.  The argument is 0 or EPK_THREAD_SIGNALS, which a
+ * thread can add later, and keeps what it has open then.
  */
 #define EPK_IOC_THREAD		_IO('E', 0xe3)
 #define EPK_IOC_STATS		_IOR('E', 0xe4, struct epk_stats)
