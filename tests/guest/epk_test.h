@@ -313,6 +313,27 @@ static inline struct epk_stats epk_device_stats(struct epk_device *dev)
 	return stats;
 }
 
+/* Where there is one EPT alone, there may be no such instruction. */
+static inline void epk_device_goto(struct epk_device *dev, uint32_t ept)
+{
+	if (dev->identity->ept != ept)
+		epk_vmfunc(ept);
+}
+
+static inline bool epk_device_is_alone(const struct epk_device *dev)
+{
+	return dev->init.nr_epts == 1;
+}
+
+/* Fill EPT 0, and EPT 1 where there is one, with all keys: how many domains that makes. */
+static inline int epk_device_fill(struct epk_device *dev, int ids[30])
+{
+	int num = epk_device_is_alone(dev) ? 15 : 30;
+
+	REQUIRE(epk_device_alloc(dev, num, ids) == 0);
+	return num;
+}
+
 /* Hold exactly one domain, or with id 0 none, in EPT 0. */
 static inline void epk_device_enter(struct epk_device *dev, int id)
 {
@@ -322,11 +343,7 @@ static inline void epk_device_enter(struct epk_device *dev, int id)
 		entry = epk_device_entry(dev, id);
 	epk_wrpkru(EPK_PKRU_DENY_ALL);
 	/* An evicted domain cannot be entered. */
-	if (!entry.pkey)
-		entry.ept = 0;
-	/* Where there is one EPT, there may be no such instruction. */
-	if (dev->identity->ept != entry.ept)
-		epk_vmfunc(entry.ept);
+	epk_device_goto(dev, entry.pkey ? entry.ept : 0);
 	if (entry.pkey)
 		epk_wrpkru(EPK_PKRU_ALLOW(entry.pkey));
 }

@@ -14,11 +14,11 @@
 #include <sys/wait.h>
 
 #define STACK_BYTES	65536
-#define X32		0x40000000
 
 static int ids[30];
-/* In (EPT 0, key k) and (EPT 1, key k). */
+/* In (EPT 0, key k) and (EPT 1, key k); where there is one EPT, of another key. */
 static int low_id, high_id;
+static uint32_t high_ept;
 static volatile uint64_t *low, *high;
 static uint32_t held;
 
@@ -36,185 +36,56 @@ static void holds_nothing(int line)
 	epk_check((epk_rdpkru() & EPK_PKRU_DENY_ALL) == EPK_PKRU_DENY_ALL, __FILE__, line,
 		  "no key is open", "");
 	epk_check(EPK_TRY((void)*low) == SIGSEGV, __FILE__, line, "EPT 0's domain is closed", "");
-	epk_vmfunc(1);
-	epk_check(EPK_TRY((void)*high) == SIGSEGV, __FILE__, line, "EPT 1's domain is closed", "");
+	epk_device_goto(&dev, high_ept);
+	epk_check(EPK_TRY((void)*high) == SIGSEGV, __FILE__, line, "the other domain is closed", "");
 	epk_device_enter(&dev, 0);
 }
 
 static void holds_high(int line)
 {
-	epk_check(dev.identity->ept == 1 && epk_rdpkru() == held, __FILE__, line,
+	epk_check(dev.identity->ept == high_ept && epk_rdpkru() == held, __FILE__, line,
 		  "holds what it held", "");
 	epk_check(EPK_TRY((void)*high) == 0, __FILE__, line, "reads its domain", "");
 	epk_device_enter(&dev, 0);
 }
 
-/* The XSAVE area of a frame. */
-static unsigned int xsave_bytes(void)
-{
-	unsigned int a, b, c, d;
-
-	__cpuid_count(0xd, 0, a, b, c, d);
-	return b;
-}
-
-/*
- * Forged frames of the 32-bit ABIs are read at addresses below 4 GiB, and return there: to code
- * that takes the thread's FS back, which these ABIs load, and jumps to where the test goes on.
- */
-#define LOW_FRAME	((char *)0x20000000)
-#define LOW_FP		(LOW_FRAME + 4096)
-#define LOW_CODE	(LOW_FRAME + 3 * 4096)
-#define LOW_STACK	(LOW_FRAME + 16 * 4096)
-#define FREGS_BYTES	112
-
+/* Where frames are forged, and where they go on. */
+static char *forgery;
 static sigjmp_buf forged_env;
+static volatile enum forge_abi forged_abi;
 
 static void forged_arrival(void)
 {
 	siglongjmp(forged_env, 1);
 }
 
-/* struct sigcontext_32 of <asm/sigcontext.h> */
-struct sigcontext_ia32 {
-	uint16_t gs, gsh, fs, fsh, es, esh, ds, dsh;
-	uint32_t di, si, bp, sp, bx, dx, cx, ax, trapno, err, ip;
-	uint16_t cs, csh;
-	uint32_t flags, sp_at_signal;
-	uint16_t ss, ssh;
-	uint32_t fpstate, oldmask, cr2;
-};
-
-static void low_make(void)
+static void forges(ucontext_t *uc)
 {
-	REQUIRE(mmap(LOW_FRAME, 17 * 4096, PROT_READ | PROT_WRITE | PROT_EXEC,
-		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == LOW_FRAME);
-}
-
-static void low_code(void)
-{
-	/* arch_prctl(ARCH_SET_FS, ...), then the jump */
-	unsigned char code[] = {
-		0x48, 0xbe, 0, 0, 0, 0, 0, 0, 0, 0, 0xbf, 0x02, 0x10, 0, 0, 0xb8, 158, 0, 0, 0,
-		0x0f, 0x05, 0x48, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xe0,
-	};
-	uintptr_t fs, to = (uintptr_t)forged_arrival;
-
-	asm("movq %%fs:0, %0" : "=r"(fs));
-	memcpy(code + 2, &fs, sizeof(fs));
-	memcpy(code + 24, &to, sizeof(to));
-	memcpy(LOW_CODE, code, sizeof(code));
-}
-
-/* The registers of the interrupted code, with every key open, and the rest of our choice. */
-static void ia32_fill(struct sigcontext_ia32 *sc, ucontext_t *uc)
-{
-	memcpy(LOW_FP + FREGS_BYTES, uc->uc_mcontext.fpregs, xsave_bytes() + 4);
-	*(uint32_t *)(LOW_FP + FREGS_BYTES + pkru_offset()) = 0;
-	low_code();
-	memset(sc, 0, sizeof(*sc));
-	sc->ip = (uintptr_t)LOW_CODE;
-	sc->sp = (uintptr_t)LOW_STACK - 8;
-	sc->cs = 0x33;
-	sc->ss = sc->ds = sc->es = 0x2b;
-	sc->flags = 0x202;
-	sc->fpstate = (uintptr_t)LOW_FP;
-}
-
-static void return_by_int80(char *sp, long nr)
-{
-	asm volatile("movq %0, %%rsp\n\tint $0x80\n\tud2" : : "r"(sp), "a"(nr) : "memory");
-	__builtin_unreachable();
-}
-
-/* struct sigframe_ia32: the return address, the number, then the context */
-static void by_ia32(ucontext_t *uc)
-{
-	memset(LOW_FRAME, 0, 4096);
-	ia32_fill((void *)(LOW_FRAME + 8), uc);
-	return_by_int80(LOW_FRAME + 8, 119);
-}
-
-/* struct rt_sigframe_ia32: three words more, siginfo of 128 bytes; uc_mcontext behind 20. */
-static void by_ia32_rt(ucontext_t *uc)
-{
-	memset(LOW_FRAME, 0, 4096);
-	ia32_fill((void *)(LOW_FRAME + 16 + 128 + 20), uc);
-	/* uc_stack.ss_flags: SS_DISABLE */
-	*(uint32_t *)(LOW_FRAME + 16 + 128 + 12) = 2;
-	return_by_int80(LOW_FRAME + 4, 173);
-}
-
-static void forge_64(ucontext_t *copy, ucontext_t *uc)
-{
-	*copy = *uc;
-	copy->uc_mcontext.gregs[REG_RSP] = (greg_t)(LOW_STACK - 8);
-	copy->uc_mcontext.gregs[REG_RIP] = (greg_t)forged_arrival;
-	*frame_pkru(copy) = 0;
-}
-
-static void by_rt(ucontext_t *uc)
-{
-	static ucontext_t copy;
-
-	forge_64(&copy, uc);
-	forged_sigreturn(&copy);
-}
-
-/* As the 64-bit ABI's, but uc_link and uc_stack have 4 bytes for each 8. */
-static void by_x32(ucontext_t *uc)
-{
-	static char frame[8192] __attribute__((aligned(64)));
-	static ucontext_t copy;
-
-	forge_64(&copy, uc);
-	memset(frame, 0, sizeof(frame));
-	/* uc_flags, uc_link, then ss_sp, ss_flags, ss_size */
-	memcpy(frame, &copy.uc_flags, 4);
-	*(uint32_t *)(frame + 12) = 2;
-	memcpy(frame + 24, &copy.uc_mcontext, sizeof(copy.uc_mcontext));
-	asm volatile("movq %0, %%rsp\n\tsyscall\n\tud2"
-		     : : "r"(frame), "a"(X32 | 513) : "memory");
-	__builtin_unreachable();
-}
-
-static const struct {
-	const char *name;
-	void (*returns)(ucontext_t *uc);
-	bool optional;
-} abis[] = {
-	{ "64-bit rt_sigreturn", by_rt, false },
-	{ "ia32 sigreturn", by_ia32, false },
-	{ "ia32 rt_sigreturn", by_ia32_rt, false },
-	{ "x32 rt_sigreturn", by_x32, true },
-};
-
-/* A kernel may have no x32, or have it switched off. */
-static bool has_x32(void)
-{
-	return syscall(X32 | SYS_getpid) == getpid();
+	forge_return(forged_abi, forgery, uc, 0, forged_arrival);
 }
 
 static void forged(bool registered)
 {
 	volatile unsigned int i;
 
-	for (i = 0; i < sizeof(abis) / sizeof(*abis); i++) {
-		if (abis[i].optional && !has_x32()) {
-			printf("no %s here\n", abis[i].name);
+	in_handler = forges;
+	for (i = 0; i < NR_FORGE_ABIS; i++) {
+		if (!forge_can(i)) {
+			printf("no %s here\n", forge_names[i]);
 			continue;
 		}
 		/* What is held when the frame is forged is no matter. */
-		in_handler = abis[i].returns;
+		forged_abi = i;
 		if (!sigsetjmp(forged_env, 1)) {
 			epk_device_enter(&dev, i % 2 ? high_id : 0);
 			raise(SIGUSR1);
 			CHECK(!"a forged frame returns to where it says");
 		}
 		/* One that is not registered loses its EPT with the CPU. */
-		epk_check(dev.identity->ept == 0 || !registered, __FILE__, __LINE__, abis[i].name, ": in EPT 0");
+		epk_check(dev.identity->ept == 0 || !registered, __FILE__, __LINE__, forge_names[i],
+			  ": in EPT 0");
 		epk_check((epk_rdpkru() & EPK_PKRU_DENY_ALL) == EPK_PKRU_DENY_ALL, __FILE__,
-			  __LINE__, abis[i].name, ": no key");
+			  __LINE__, forge_names[i], ": no key");
 		holds_nothing(__LINE__);
 	}
 }
@@ -313,12 +184,12 @@ static void dies_of_frame(int hold)
 	if (!pid) {
 		/* A child has domains of its own, at the same places. */
 		struct epk_device own;
-		int mine[16];
+		int mine[30];
 		char *mem;
 
 		epk_failures = 0;
 		epk_device_open(&own);
-		REQUIRE(epk_device_alloc(&own, 16, mine) == 0);
+		epk_device_fill(&own, mine);
 		REQUIRE(ioctl(own.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS) == 0);
 		mem = epk_device_map(&own, mine[0], STACK_BYTES);
 		REQUIRE(mem != MAP_FAILED);
@@ -353,7 +224,8 @@ static void frame_in_domain(void)
 	/* Nothing held; another key of EPT 0; the same key of EPT 1. */
 	dies_of_frame(0);
 	dies_of_frame(1);
-	dies_of_frame(15);
+	if (!epk_device_is_alone(&dev))
+		dies_of_frame(15);
 }
 
 /* A handler whose stack disarms itself and lies above all others, and one inside it. */
@@ -366,7 +238,7 @@ static void nest(ucontext_t *uc)
 		return;
 	epk_device_enter(&dev, high_id);
 	raise(SIGUSR1);
-	if (dev.identity->ept == 1 && epk_rdpkru() == held)
+	if (dev.identity->ept == high_ept && epk_rdpkru() == held)
 		good++;
 }
 
@@ -400,7 +272,7 @@ static void on_other_stack(void)
 	in_handler = NULL;
 	epk_device_enter(&dev, high_id);
 	raise(SIGUSR1);
-	good = dev.identity->ept == 1 && epk_rdpkru() == held;
+	good = dev.identity->ept == high_ept && epk_rdpkru() == held;
 	epk_device_enter(&dev, 0);
 }
 
@@ -501,17 +373,20 @@ int main(void)
 	pthread_t thread;
 
 	epk_device_open(&dev);
-	REQUIRE(epk_device_alloc(&dev, 30, ids) == 0);
+	high_id = ids[epk_device_fill(&dev, ids) / 2];
 	low_id = ids[0];
-	high_id = ids[15];
-	REQUIRE(epk_device_entry(&dev, low_id).pkey == epk_device_entry(&dev, high_id).pkey);
-	REQUIRE(epk_device_entry(&dev, low_id).ept == 0 && epk_device_entry(&dev, high_id).ept == 1);
+	high_ept = epk_device_entry(&dev, high_id).ept;
+	if (!epk_device_is_alone(&dev)) {
+		REQUIRE(epk_device_entry(&dev, low_id).pkey ==
+			epk_device_entry(&dev, high_id).pkey);
+		REQUIRE(!epk_device_entry(&dev, low_id).ept && high_ept == 1);
+	}
 	low = epk_device_map(&dev, low_id, 4096);
 	high = epk_device_map(&dev, high_id, 4096);
 	REQUIRE(low != MAP_FAILED && high != MAP_FAILED);
 	held = EPK_PKRU_ALLOW(epk_device_entry(&dev, high_id).pkey);
 	handle(SIGUSR1, 0);
-	low_make();
+	forgery = forge_make(0x20000000);
 
 	CHECK_EQ(pthread_create(&thread, NULL, not_registered, NULL), 0);
 	pthread_join(thread, NULL);

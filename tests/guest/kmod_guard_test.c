@@ -57,7 +57,7 @@ static void forge_all(int sig, siginfo_t *info, void *context)
 	copy.uc_mcontext.gregs[REG_RSP] = (greg_t)(stack + sizeof(stack) - 8);
 	copy.uc_mcontext.gregs[REG_RIP] = (greg_t)arrival;
 	*frame_pkru(&copy) = 0;
-	forged_sigreturn(&copy);
+	forge_by_syscall(&copy, SYS_rt_sigreturn);
 }
 
 static void raise_to(void (*handler)(int sig, siginfo_t *info, void *context))
@@ -319,7 +319,7 @@ static void stand(int sig, siginfo_t *info, void *context)
 	(void)info;
 	frame.uc = *(ucontext_t *)context;
 	in_sigreturn = 1;
-	forged_sigreturn(absent + 8);
+	forge_by_syscall(absent + 8, SYS_rt_sigreturn);
 }
 
 static void *stands(void *unused)

@@ -198,7 +198,7 @@ static void forged_return(ucontext_t *uc)
 	copy.uc_mcontext.gregs[REG_RSP] = (greg_t)(forged_stack + sizeof(forged_stack) - 8);
 	copy.uc_mcontext.gregs[REG_RIP] = (greg_t)forged_arrival;
 	*frame_pkru(&copy) = 0;
-	forged_sigreturn(&copy);
+	forge_by_syscall(&copy, SYS_rt_sigreturn);
 }
 
 static void forged(void)

@@ -1,15 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * For tests of signals: a handler that notes what it finds, and where PKRU is in its frame.
+ * For tests of signals: a handler that notes what it finds.
  */
 #ifndef SIGNAL_TEST_H
 #define SIGNAL_TEST_H
 
-#include "epk_test.h"
-
-#include <cpuid.h>
-#include <sys/syscall.h>
-#include <ucontext.h>
+#include "forge.h"
 
 static struct epk_device dev;
 
@@ -33,28 +29,6 @@ static inline void handle(int sig, int flags)
 	struct sigaction sa = { .sa_sigaction = handler, .sa_flags = SA_SIGINFO | flags };
 
 	CHECK_EQ(sigaction(sig, &sa, NULL), 0);
-}
-
-/* In an XSAVE area. */
-static inline unsigned int pkru_offset(void)
-{
-	unsigned int size, offset, c, d;
-
-	__cpuid_count(0xd, 9, size, offset, c, d);
-	return offset;
-}
-
-static inline uint32_t *frame_pkru(ucontext_t *uc)
-{
-	return (uint32_t *)((char *)uc->uc_mcontext.fpregs + pkru_offset());
-}
-
-/* A sigreturn from where no signal has put a frame. */
-static inline void forged_sigreturn(void *frame)
-{
-	asm volatile("movq %0, %%rsp\n\tmovl %1, %%eax\n\tsyscall\n\tud2"
-		     : : "r"(frame), "i"(SYS_rt_sigreturn) : "memory");
-	__builtin_unreachable();
 }
 
 #endif /* SIGNAL_TEST_H */

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 # mutate.sh: on the emulated host: see that each defect that mutations.list has for the module
 # makes the test fail that is named there, and that without it the test passes.  A
-# defect may take the guest with it: that is noticed, and another guest goes on behind it.
+# defect may take the guest with it, or its only CPU: that is noticed, and another guest goes on
+# behind it.
 . /epk/config
 export OPENSSL_ia32cap=:~0x80000
 here=/epk/kmod-mutations
@@ -11,10 +12,27 @@ next=1
 count=$(cat $here/count)
 failed=0
 
+# End a guest of which nothing has been heard for longer than a test may take.
+watch() {
+	quiet=0
+	before=
+	while [ $quiet -lt 8 ]; do
+		sleep 2
+		now=$(stat -c %s $log)
+		if [ "$now" = "$before" ]; then quiet=$((quiet + 1)); else quiet=0; fi
+		before=$now
+	done
+	killall -KILL qemu-system-x86_64
+}
+
 while :; do
+	: >$log
+	watch &
+	watcher=$!
 	sh /epk/microvm.sh --kernel /epk/kernel --initrd /epk/guest.cpio --cpus "$CPUS" \
 		--append "$GUEST_ARGS loglevel=7 printk.devkmsg=on mutations=$next" --cpu host,-adx --machine acpi=off \
 		--serial "file:$log" -- -bios /epk/qboot.rom
+	kill $watcher 2>/dev/null
 	tr -d '\r' <$log | grep -o 'mutations: .*' | sed 's/^mutations: //' >/tmp/lines
 	while read -r number test rc defect; do
 		case $number in
