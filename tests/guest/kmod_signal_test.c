@@ -13,16 +13,21 @@
 #define ALTSTACK_BYTES	65536
 
 static int ids[30], inner_id;
+/* Of EPT 1, and where there is one EPT, just another one. */
+static int far_id;
+static uint32_t far_ept;
+/* A third one, or the same; and where a domain goes to be out of the way. */
+static uint32_t third_ept = 2, away = 20;
 static volatile uint32_t *secret, *inner;
-static uint32_t held;		/* PKRU with the key of ids[15] open */
+static uint32_t held;		/* PKRU with the key of far_id open */
 
-/* Interrupt code that holds ids[15] in EPT 1, and say whether it still does. */
+/* Interrupt code that holds far_id, and say whether it still does. */
 static void interrupt(void (*inside)(ucontext_t *uc))
 {
 	int before = handled;
 
 	in_handler = inside;
-	epk_device_enter(&dev, ids[15]);
+	epk_device_enter(&dev, far_id);
 	raise(SIGUSR1);
 	CHECK_EQ(handled, before + 1);
 	CHECK_EQ(handler_pkru & EPK_PKRU_DENY_ALL, EPK_PKRU_DENY_ALL);
@@ -30,7 +35,7 @@ static void interrupt(void (*inside)(ucontext_t *uc))
 
 static void still_held(int line)
 {
-	epk_check(dev.identity->ept == 1, __FILE__, line, "in its EPT", "");
+	epk_check(dev.identity->ept == far_ept, __FILE__, line, "in its EPT", "");
 	epk_check(epk_rdpkru() == held, __FILE__, line, "with its keys", "");
 	epk_check(EPK_TRY((void)*secret) == 0, __FILE__, line, "reads its domain", "");
 	epk_device_enter(&dev, 0);
@@ -39,9 +44,9 @@ static void still_held(int line)
 static void nothing(ucontext_t *uc)
 {
 	(void)uc;
-	/* EPT 1 is one VMFUNC away; the key is closed there. */
+	/* Its EPT is one VMFUNC away; the key is closed there. */
 	CHECK_EQ(EPK_TRY((void)*secret), SIGSEGV);
-	epk_vmfunc(1);
+	epk_device_goto(&dev, far_ept);
 	CHECK_EQ(EPK_TRY((void)*secret), SIGSEGV);
 	CHECK_EQ(epk_try_code, SEGV_PKUERR);
 }
@@ -78,7 +83,7 @@ static void unregistered(void)
 static void in_its_ept(void)
 {
 	interrupt(NULL);
-	CHECK_EQ(handler_ept, 1);
+	CHECK_EQ(handler_ept, far_ept);
 	still_held(__LINE__);
 	interrupt(other_domain);
 	still_held(__LINE__);
@@ -106,7 +111,7 @@ static void exact(void)
 
 static void resume(ucontext_t *uc)
 {
-	struct epk_resume arg = { .ept = 2, .pkru = EPK_PKRU_ALLOW(5) };
+	struct epk_resume arg = { .ept = third_ept, .pkru = EPK_PKRU_ALLOW(5) };
 
 	(void)uc;
 	CHECK_EQ(ioctl(dev.fd, EPK_IOC_RESUME, &arg), 0);
@@ -117,7 +122,7 @@ static void resume(ucontext_t *uc)
 static void resumed(void)
 {
 	interrupt(resume);
-	CHECK_EQ(dev.identity->ept, 2);
+	CHECK_EQ(dev.identity->ept, third_ept);
 	CHECK_EQ(epk_rdpkru(), EPK_PKRU_ALLOW(5));
 	epk_device_enter(&dev, 0);
 }
@@ -129,7 +134,7 @@ static void no_handler(void)
 
 	sigemptyset(&urgent);
 	sigaddset(&urgent, SIGURG);
-	epk_device_enter(&dev, ids[15]);
+	epk_device_enter(&dev, far_id);
 	/* Only a signal that was blocked is delivered to be ignored. */
 	pthread_sigmask(SIG_BLOCK, &urgent, NULL);
 	raise(SIGURG);
@@ -140,9 +145,9 @@ static void no_handler(void)
 /* The domain goes while the handler runs, and another comes in its place. */
 static void replace(ucontext_t *uc)
 {
-	struct epk_entry was = epk_device_entry(&dev, ids[15]);
+	struct epk_entry was = epk_device_entry(&dev, far_id);
 	struct epk_move list[2] = {
-		{ .id = ids[15], .ept = 20 },
+		{ .id = far_id, .ept = away },
 		{ .id = inner_id, .ept = was.ept, .pkey = was.pkey },
 	};
 
@@ -153,7 +158,7 @@ static void replace(ucontext_t *uc)
 /* What the handler asks for after that is of the domain that came. */
 static void replace_and_resume(ucontext_t *uc)
 {
-	struct epk_entry place = epk_device_entry(&dev, ids[15]);
+	struct epk_entry place = epk_device_entry(&dev, far_id);
 	struct epk_resume arg = { .ept = place.ept, .pkru = EPK_PKRU_ALLOW(place.pkey) };
 
 	replace(uc);
@@ -162,10 +167,10 @@ static void replace_and_resume(ucontext_t *uc)
 
 static void replaced(void)
 {
-	struct epk_entry was = epk_device_entry(&dev, ids[15]);
+	struct epk_entry was = epk_device_entry(&dev, far_id);
 	struct epk_move list[2] = {
-		{ .id = inner_id, .ept = 2 },
-		{ .id = ids[15], .ept = was.ept, .pkey = was.pkey },
+		{ .id = inner_id, .ept = third_ept },
+		{ .id = far_id, .ept = was.ept, .pkey = was.pkey },
 	};
 
 	interrupt(replace);
@@ -254,7 +259,7 @@ static void jumps_inside(void)
 {
 	handle(SIGUSR1, SA_NODEFER);
 	in_handler = jump_inside;
-	epk_device_enter(&dev, ids[15]);
+	epk_device_enter(&dev, far_id);
 	raise(SIGUSR1);
 	still_held(__LINE__);
 	handle(SIGUSR1, 0);
@@ -268,9 +273,9 @@ static void nest(ucontext_t *uc)
 	(void)uc;
 	if (!--depth)
 		return;
-	epk_device_enter(&dev, ids[15]);
+	epk_device_enter(&dev, far_id);
 	raise(SIGUSR1);
-	if (dev.identity->ept == 1 && epk_rdpkru() == held)
+	if (dev.identity->ept == far_ept && epk_rdpkru() == held)
 		good++;
 	if (dev.identity->ept == 0 && !(~epk_rdpkru() & EPK_PKRU_DENY_ALL))
 		empty++;
@@ -281,14 +286,14 @@ static void nested(void)
 	depth = 10;
 	handle(SIGUSR1, SA_NODEFER);
 	in_handler = nest;
-	epk_device_enter(&dev, ids[15]);
+	epk_device_enter(&dev, far_id);
 	raise(SIGUSR1);
 	still_held(__LINE__);
 	CHECK_EQ(good, 9);
 
 	/* More than are remembered: the outermost get nothing back. */
 	depth = 20, good = 0;
-	epk_device_enter(&dev, ids[15]);
+	epk_device_enter(&dev, far_id);
 	raise(SIGUSR1);
 	CHECK_EQ(good, 16);
 	CHECK_EQ(empty, 3);
@@ -324,7 +329,7 @@ static void *on_low_stack(void *unused)
 	handle(SIGUSR1, SA_NODEFER | SA_ONSTACK);
 	depth = 3, good = 0;
 	in_handler = nest;
-	epk_device_enter(&dev, ids[15]);
+	epk_device_enter(&dev, far_id);
 	raise(SIGUSR1);
 	still_held(__LINE__);
 	CHECK_EQ(good, 2);
@@ -397,15 +402,20 @@ static void gone(void)
 
 int main(void)
 {
-	struct epk_resume arg = { .ept = 2 };
+	struct epk_resume arg = { 0 };
 
 	epk_device_open(&dev);
-	REQUIRE(epk_device_alloc(&dev, 30, ids) == 0);
+	far_id = ids[epk_device_fill(&dev, ids) / 2];
+	far_ept = epk_device_entry(&dev, far_id).ept;
 	REQUIRE(epk_device_alloc(&dev, 1, &inner_id) == 0);
-	CHECK_EQ(epk_device_move(&dev, inner_id, 2), 0);
-	secret = epk_device_map(&dev, ids[15], 4096);
+	if (epk_device_is_alone(&dev))
+		third_ept = 0, away = EPK_EPT_NONE;
+	else
+		REQUIRE(far_ept == 1);
+	CHECK_EQ(epk_device_move(&dev, inner_id, third_ept), 0);
+	secret = epk_device_map(&dev, far_id, 4096);
 	inner = epk_device_map(&dev, inner_id, 4096);
-	held = EPK_PKRU_ALLOW(dev.table[EPK_ID_INDEX(ids[15])].pkey);
+	held = EPK_PKRU_ALLOW(dev.table[EPK_ID_INDEX(far_id)].pkey);
 	handle(SIGUSR1, 0);
 
 	unregistered();
@@ -425,6 +435,7 @@ int main(void)
 	nested();
 	altstack();
 	low_stack();
-	gone();
+	if (!epk_device_is_alone(&dev))
+		gone();
 	return epk_test_result();
 }
