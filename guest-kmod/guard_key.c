@@ -96,9 +96,11 @@ static long guarded_pkey_free(struct epk_hook *hook, const struct pt_regs *regs,
 {
 	struct freeing freeing;
 	long ret = 0;
+	int killed;
 
 	epk_hook_enter();
-	if (wait_event_killable(settled, (ret = freeing_begin(&freeing, pkey)) != -EAGAIN))
+	killed = wait_event_killable(settled, (ret = freeing_begin(&freeing, pkey)) != -EAGAIN);
+	if (killed)
 		ret = -EINTR;
 	if (!ret) {
 		ret = epk_hook_original(hook, syscall_fn)(regs);

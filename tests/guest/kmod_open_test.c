@@ -11,7 +11,6 @@
 #include <sys/wait.h>
 #include <ucontext.h>
 
-#define TRACING		"/sys/kernel/debug/tracing/"
 #define SECRET		0x5ec0ffee
 #define PATTERN		0x0bd1a4
 
@@ -308,81 +307,6 @@ static void failing_init(void)
 	close(fd);
 }
 
-/* What a probe of root's sees of a thread's own memory while it holds a domain. */
-static bool probe_sees(const char *file, const char *event, void (*trigger)(void))
-{
-	static char trace[1 << 16];
-	int fd;
-
-	if (!put(file, event)) {
-		printf("cannot write %s to %s: %s\n", event, file, strerror(errno));
-		return false;
-	}
-	put(TRACING "trace", "\n");
-	CHECK(put(TRACING "events/epk/leak/enable", "1"));
-	epk_device_enter(&dev, ids[0]);
-	trigger();
-	epk_device_enter(&dev, 0);
-	CHECK(put(TRACING "events/epk/leak/enable", "0"));
-	put(TRACING "tracing_on", "0");
-	memset(trace, 0, sizeof(trace));
-	fd = open(TRACING "trace", O_RDONLY);
-	while (read(fd, trace, sizeof(trace) - 1) > 0) {
-		char *found = strstr(trace, "leak: (");
-
-		if (found) {
-			printf("%.*s\n", (int)strcspn(found, "\n"), found);
-			break;
-		}
-		memset(trace, 0, sizeof(trace));
-	}
-	close(fd);
-	put(TRACING "tracing_on", "1");
-	put(file, "-:epk/leak");
-	return strstr(trace, "v=0x5ec0ffee");
-}
-
-static void by_getpriority(void)
-{
-	syscall(SYS_getpriority, secret, 0);
-}
-
-static __attribute__((noinline)) void probed(volatile uint32_t *p)
-{
-	asm volatile("nop" : : "D"(p) : "memory");
-}
-
-static void by_call(void)
-{
-	probed(secret);
-}
-
-static void probes(void)
-{
-	char event[200], path[128];
-	ssize_t len;
-
-	if (access(TRACING "kprobe_events", W_OK)) {
-		puts("no events of probes in this kernel");
-		return;
-	}
-	/* struct pt_regs has the system call's first argument at 112. */
-	snprintf(event, sizeof(event), "p:epk/leak __x64_sys_getpriority v=+u0(+112(%%di)):x32");
-	CHECK(!probe_sees(TRACING "kprobe_events", event, by_getpriority));
-	put(TRACING "set_ftrace_filter", "__x64_sys_getpriority copy_from_user_nofault");
-	CHECK(put(TRACING "current_tracer", "function"));
-	CHECK(!probe_sees(TRACING "kprobe_events", event, by_getpriority));
-	CHECK(put(TRACING "current_tracer", "nop"));
-	put(TRACING "set_ftrace_filter", "\n");
-
-	len = readlink("/proc/self/exe", path, sizeof(path) - 1);
-	REQUIRE(len > 0);
-	path[len] = 0;
-	snprintf(event, sizeof(event), "p:epk/leak %s:0x%lx v=+0(%%di):x32", path,
-		 (unsigned long)probed - 0x400000);
-	CHECK(!probe_sees(TRACING "uprobe_events", event, by_call));
-}
-
 /* What is dead lies where new memory comes, and counts until that is there. */
 static void refill(void)
 {
@@ -410,7 +334,6 @@ static const struct {
 	{ "file-race", file_race, false },
 	{ "failing-init", failing_init, true },
 	{ "refill", refill, false },
-	{ "probes", probes, false },
 };
 
 int main(int argc, char **argv)
