@@ -334,6 +334,15 @@ static inline int epk_device_fill(struct epk_device *dev, int ids[30])
 	return num;
 }
 
+/* A domain that is not in EPT 0; where there is no other EPT, one more than a domain there. */
+static inline int epk_device_alloc_far(struct epk_device *dev)
+{
+	int ids[30], num = epk_device_fill(dev, ids);
+
+	REQUIRE(epk_device_is_alone(dev) || epk_device_entry(dev, ids[num / 2]).ept == 1);
+	return ids[num / 2];
+}
+
 /* Hold exactly one domain, or with id 0 none, in EPT 0. */
 static inline void epk_device_enter(struct epk_device *dev, int id)
 {

@@ -23,7 +23,7 @@ static struct epk_device dev;
 
 /* The page under attack, its key, and what the last attack got of it. */
 static volatile uint64_t *target;
-static int target_pkey;
+static int target_pkey, target_id;
 static uint64_t loot;
 static bool on_domain;
 
@@ -90,10 +90,10 @@ static bool by_pkey_free(void)
 	pkey = pkey_alloc(0, 0);
 	CHECK_EQ(pkey, target_pkey);
 	if (on_domain)
-		epk_vmfunc(1);
+		epk_device_goto(&dev, epk_device_entry(&dev, target_id).ept);
 	loot = *target;
 	if (on_domain)
-		epk_vmfunc(0);
+		epk_device_goto(&dev, 0);
 	epk_wrpkru(pkru);
 	return true;
 }
@@ -481,16 +481,16 @@ static void other_process(int id)
 	if (!pid) {
 		struct epk_device own;
 		volatile uint64_t *p;
-		int own_ids[16];
+		int own_id;
 
 		epk_failures = 0;
 		epk_device_open(&own);
-		REQUIRE(epk_device_alloc(&own, 16, own_ids) == 0);
-		p = epk_device_map(&own, own_ids[15], 4096);
+		own_id = epk_device_alloc_far(&own);
+		p = epk_device_map(&own, own_id, 4096);
 		/* Or it loses its key with the CPU. */
 		REQUIRE(ioctl(own.fd, EPK_IOC_THREAD, 0) == 0);
-		epk_device_enter(&own, own_ids[15]);
-		CHECK_EQ(own.identity->ept, 1);
+		epk_device_enter(&own, own_id);
+		CHECK_EQ(own.identity->ept, epk_device_entry(&dev, id).ept);
 		CHECK_EQ(*p, 0);
 		*p = 7;
 		_exit(epk_failures != 0);
@@ -547,17 +547,15 @@ static void debug_access(void)
 
 static int domain_with_secret(uint64_t value)
 {
-	static int ids[16];
-
 	epk_device_open(&dev);
-	REQUIRE(epk_device_alloc(&dev, 16, ids) == 0);
-	target = epk_device_map(&dev, ids[15], 4096);
+	target_id = epk_device_alloc_far(&dev);
+	target = epk_device_map(&dev, target_id, 4096);
 	REQUIRE(target != MAP_FAILED);
 	REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
-	epk_device_enter(&dev, ids[15]);
+	epk_device_enter(&dev, target_id);
 	*target = value;
 	epk_device_enter(&dev, 0);
-	return ids[15];
+	return target_id;
 }
 
 /* Dumps core with a word in memory that stands nowhere else. */

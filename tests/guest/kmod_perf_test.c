@@ -89,13 +89,12 @@ static void both(uint64_t what, const char *name, int id, uint64_t *domain)
 int main(void)
 {
 	uint64_t *domain;
-	int ids[16];
-	unsigned int i;
+	int ids[30], num, i;
 
 	epk_device_open(&dev);
 	REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS) == 0);
-	REQUIRE(epk_device_alloc(&dev, 16, ids) == 0);
-	for (i = 0; i < 16; i += 15) {
+	num = epk_device_fill(&dev, ids);
+	for (i = 0; i < num; i += num / 2) {
 		domain = epk_device_map(&dev, ids[i], STACK_BYTES);
 		REQUIRE(domain != MAP_FAILED);
 		epk_device_enter(&dev, ids[i]);
