@@ -252,6 +252,7 @@ static int context_prepare(struct epk_context *ctx, u32 generation)
 
 	if (ret)
 		return ret;
+	epk_dawdle();
 	if (!pkeys_allocated(ctx->mm, ctx->pkeys))
 		return -EINVAL;
 	mutex_lock(&ctx->lock);
@@ -276,6 +277,7 @@ static void context_close(struct epk_context *ctx)
 			deny |= epk_pkru_deny(pkey);
 	}
 	WRITE_ONCE(ctx->pkru_deny, deny);
+	epk_dawdle();
 	if (atomic_read(&ctx->mm->mm_users) > 1) {
 		/* Not mm_cpumask(), as in epk_revoke(). */
 		on_each_cpu_mask(&ctx->cpus, close_cpu, ctx, true);

@@ -103,6 +103,7 @@ static long guarded_pkey_free(struct epk_hook *hook, const struct pt_regs *regs,
 	if (killed)
 		ret = -EINTR;
 	if (!ret) {
+		epk_dawdle();
 		ret = epk_hook_original(hook, syscall_fn)(regs);
 		freeing_end(&freeing);
 	}

@@ -222,6 +222,7 @@ static vm_fault_t domain_fault(struct vm_fault *vmf)
 
 	if (page_get(vmf->vma, vmf->address & PAGE_MASK, &alias))
 		return VM_FAULT_SIGBUS;
+	epk_dawdle();
 	if (region->huge && epk_huge_map(vmf->vma, vmf->address, vmf->pmd, alias))
 		atomic_long_inc(&region->ctx->huge_faults);
 	else if (epk_vma_insert_pfn(vmf->vma, vmf->address, alias, region_prot(vmf->vma)))

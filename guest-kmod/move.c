@@ -226,6 +226,7 @@ static void movers_go(struct epk_context *ctx, unsigned int num, const struct mo
 			continue;
 		/* So that nobody opens its old key after the revocation. */
 		epk_table_hide(ctx, movers[n].domain);
+		epk_dawdle();
 		epk_domain_zap(ctx, movers[n].domain);
 	}
 	if (ctx->revoke_due) {
@@ -236,6 +237,7 @@ static void movers_go(struct epk_context *ctx, unsigned int num, const struct mo
 				epk_place_vacate(ctx, movers[n].old_ept, movers[n].old_pkey);
 		}
 	}
+	epk_dawdle();
 	for (n = 0; n < num; n++) {
 		if (movers[n].domain && apart)
 			epk_domain_map(ctx, movers[n].domain);

@@ -72,10 +72,12 @@ void epk_revoke(struct epk_context *ctx)
 	}
 	ctx->revoke_due = false;
 
+	epk_dawdle();
 	/* Pairs with the acquire in thread_meet_revocations(). */
 	smp_store_release(&ctx->epoch, epoch);
 	/* Pairs with the barrier in epk_context_note_cpu(). */
 	smp_mb();
+	epk_dawdle();
 	/*
 	 * Not mm_cpumask(): a CPU that is about to switch to a thread of this context has
 	 * perhaps looked at the epoch already, but not changed its page tables yet.
