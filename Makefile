@@ -20,6 +20,7 @@ help:
 ##   check-mutations defects put into KVM and into the module, each of which has to make a test fail
 ##   check-kernels   a core of the guest's tests on Debian's own kernels; the wide guest; suspend
 ##   check-guest     the emulated tests: TESTS="name name" CPUS="1 2" choose
+##   check-alone     those that need one EPT, in QEMU's own emulation: less than a minute
 ##   build           library, tests, guest module, NGINX case
 ##   kernel          the test kernel; prints where it is
 ##   packages        what Debian packages the rest needs
@@ -43,6 +44,9 @@ check: packages
 
 check-guest: packages
 	@$(RUN) --emulated $(RUN_CPUS) $(TESTS)
+
+check-alone: packages
+	@$(RUN) --alone $(RUN_CPUS) $(TESTS)
 
 # The host's debug kernel has KVM's tests and an ordinary guest; then the guest has one.
 check-debug: packages
@@ -102,4 +106,4 @@ clean:
 	$(MAKE) -C tests/kvm clean
 	$(MAKE) -C tests/testbed clean
 
-.PHONY: help packages kernel build check check-debug check-guest check-kernels check-unit check-hygiene check-selftests demo bench bench-guest bench-kvm bench-lib deb check-deb install clean
+.PHONY: help packages kernel build check check-alone check-debug check-guest check-kernels check-unit check-hygiene check-selftests demo bench bench-guest bench-kvm bench-lib deb check-deb install clean

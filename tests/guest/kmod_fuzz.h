@@ -126,9 +126,12 @@ static inline void count_add(unsigned long *what)
 	__atomic_fetch_add(what, 1, __ATOMIC_RELAXED);
 }
 
+/* Of the process that opened the device; another may share its memory. */
+static pid_t opener;
+
 static inline uint64_t stamp_of(int id)
 {
-	return STAMP_MAGIC ^ (uint64_t)getpid() << 32 ^ (uint32_t)id;
+	return STAMP_MAGIC ^ (uint64_t)opener << 32 ^ (uint32_t)id;
 }
 
 static inline char *some_page(struct dice *dice)

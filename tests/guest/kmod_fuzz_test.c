@@ -50,9 +50,15 @@ static void one_op(struct thread *t)
 
 static __attribute__((noinline)) void die(struct thread *t)
 {
+	sigset_t own;
+
 	switch (t->death) {
 	case EXECUTES:
 		count_add(&counts->executed);
+		/* The program would die of one that is on its way. */
+		sigemptyset(&own);
+		sigaddset(&own, SIGUSR1);
+		pthread_sigmask(SIG_BLOCK, &own, NULL);
 		execl("/proc/self/exe", "kmod_fuzz_test", "fresh", NULL);
 		_exit(3);
 	case EXITS:
@@ -118,6 +124,7 @@ static void prepare(struct process *p)
 	uint64_t page[PAGE / 8];
 	unsigned int i;
 
+	opener = getpid();
 	epk_device_open(&p->dev);
 	p->memfd = memfd_create("fuzz", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	REQUIRE(p->memfd >= 0);

@@ -18,6 +18,7 @@ static int far_id;
 static uint32_t far_ept;
 /* A third one, or the same; and where a domain goes to be out of the way. */
 static uint32_t third_ept = 2, away = 20;
+static uint8_t inner_pkey;
 static volatile uint32_t *secret, *inner;
 static uint32_t held;		/* PKRU with the key of far_id open */
 
@@ -169,7 +170,7 @@ static void replaced(void)
 {
 	struct epk_entry was = epk_device_entry(&dev, far_id);
 	struct epk_move list[2] = {
-		{ .id = inner_id, .ept = third_ept },
+		{ .id = inner_id, .ept = third_ept, .pkey = inner_pkey },
 		{ .id = far_id, .ept = was.ept, .pkey = was.pkey },
 	};
 
@@ -413,6 +414,7 @@ int main(void)
 	else
 		REQUIRE(far_ept == 1);
 	CHECK_EQ(epk_device_move(&dev, inner_id, third_ept), 0);
+	inner_pkey = epk_device_entry(&dev, inner_id).pkey;
 	secret = epk_device_map(&dev, far_id, 4096);
 	inner = epk_device_map(&dev, inner_id, 4096);
 	held = EPK_PKRU_ALLOW(dev.table[EPK_ID_INDEX(far_id)].pkey);
