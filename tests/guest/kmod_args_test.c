@@ -247,6 +247,22 @@ static void free_arguments(int live)
 	FAILS(ioctl(dev.fd, EPK_IOC_FREE, &arg), ENOENT);
 }
 
+/* What comes at the index of a domain that is gone has another ID. */
+static void generations(void)
+{
+	unsigned int left = dev.init.max_domains;
+	int first, id;
+
+	REQUIRE(epk_device_alloc(&dev, 1, &first) == 0);
+	REQUIRE(epk_device_free(&dev, 1, &first) == 0);
+	do {
+		REQUIRE(epk_device_alloc(&dev, 1, &id) == 0);
+		REQUIRE(epk_device_free(&dev, 1, &id) == 0);
+	} while (EPK_ID_INDEX(id) != EPK_ID_INDEX(first) && left--);
+	CHECK_EQ(EPK_ID_INDEX(id), EPK_ID_INDEX(first));
+	CHECK(id != first);
+}
+
 static void populate_arguments(void)
 {
 	struct epk_range arg = { 1ull << 63, 4096 };
@@ -475,6 +491,7 @@ int main(void)
 	free_arguments(id);
 	move_arguments(id);
 	mmap_arguments(id);
+	generations();
 	populate_arguments();
 	FAILS(ioctl(dev.fd, EPK_IOC_THREAD, 2), EINVAL);
 	FAILS(ioctl(dev.fd, EPK_IOC_STATS, NULL), EFAULT);

@@ -129,6 +129,27 @@ static __attribute__((noinline)) void raise_deeper(void)
 	asm volatile("" : : "r"(room) : "memory");
 }
 
+/* A frame like the handler's own, with the same stack to go on with, but elsewhere. */
+static void returns_from_copy(ucontext_t *uc)
+{
+	static ucontext_t copy;
+
+	copy = *uc;
+	copy.uc_mcontext.gregs[REG_RIP] = (greg_t)forged_arrival;
+	forge_by_syscall(&copy, SYS_rt_sigreturn);
+}
+
+static void copied(void)
+{
+	in_handler = returns_from_copy;
+	if (!sigsetjmp(forged_env, 1)) {
+		epk_device_enter(&dev, high_id);
+		raise(SIGUSR1);
+		CHECK(!"the frame returns to where it says");
+	}
+	holds_nothing(__LINE__);
+}
+
 static void given_up(void)
 {
 	handle(SIGUSR1, SA_NODEFER);
@@ -392,6 +413,7 @@ int main(void)
 	pthread_join(thread, NULL);
 	REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS) == 0);
 	forged(true);
+	copied();
 	given_up();
 	unwritable();
 	frame_in_domain();
