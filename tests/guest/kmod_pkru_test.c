@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
  * PKRU that the kernel reads, changes and writes in a system call, while another thread has
- * a key of it revoked; and what a thread has when it becomes one that holds domains.
+ * a key of it revoked; and what a thread has when it comes back to a CPU, and when it becomes
+ * one that holds domains.
  */
 #include "epk_test.h"
 
@@ -19,6 +20,15 @@ static volatile bool stop;
 static bool is_open(void)
 {
 	return !(epk_rdpkru() & 1u << 2 * KEY);
+}
+
+/* Without a record, what it opened is closed when it has been away from its CPU. */
+static void *goes_away(void *unused)
+{
+	epk_wrpkru(0);
+	usleep(20000);
+	CHECK(!is_open());
+	return unused;
 }
 
 /* A key is opened by hand, perhaps long before; others may have had it revoked just now. */
@@ -116,6 +126,8 @@ int main(void)
 	for (pkey = KEY + 1; pkey < 16; pkey++)
 		CHECK_EQ(pkey_free(pkey), 0);
 	alloc_there(&id);
+	REQUIRE(!pthread_create(&thread, NULL, goes_away, NULL));
+	pthread_join(thread, NULL);
 	REQUIRE(!pthread_create(&thread, NULL, registers, NULL));
 	pthread_join(thread, NULL);
 	CHECK_EQ(epk_device_free(&dev, 1, &id), 0);

@@ -273,15 +273,6 @@ static void *after_signal(void *unused)
 	return unused;
 }
 
-/* What it opened is closed when it has been away from its CPU. */
-static void *goes_away(void *unused)
-{
-	epk_wrpkru(0);
-	usleep(20000);
-	CHECK_EQ(epk_rdpkru() & EPK_PKRU_DENY_ALL, EPK_PKRU_DENY_ALL);
-	return unused;
-}
-
 /* A process that had a context once outlives the module: nothing of it is left there. */
 static void reload(void)
 {
@@ -331,8 +322,6 @@ int main(void)
 	opener_run(&older);
 	opener_run(&younger);
 	CHECK_EQ(pthread_create(&thread, NULL, after_signal, NULL), 0);
-	pthread_join(thread, NULL);
-	CHECK_EQ(pthread_create(&thread, NULL, goes_away, NULL), 0);
 	pthread_join(thread, NULL);
 	REQUIRE(epk_device_alloc(&dev, 2, ids) == 0);
 	CHECK_EQ(pthread_create(&thread, NULL, moves_itself, ids), 0);
