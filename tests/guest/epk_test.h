@@ -313,16 +313,16 @@ static inline struct epk_stats epk_device_stats(struct epk_device *dev)
 	return stats;
 }
 
-/* Where there is one EPT alone, there may be no such instruction. */
-static inline void epk_device_goto(struct epk_device *dev, uint32_t ept)
-{
-	if (dev->identity->ept != ept)
-		epk_vmfunc(ept);
-}
-
 static inline bool epk_device_is_alone(const struct epk_device *dev)
 {
 	return dev->init.nr_epts == 1;
+}
+
+/* Where there is one EPT, there may be no such instruction. */
+static inline void epk_device_goto(struct epk_device *dev, uint32_t ept)
+{
+	if (!epk_device_is_alone(dev))
+		epk_vmfunc(ept);
 }
 
 /* Fill EPT 0 and EPT 1; where there is one EPT, all but one key.  How many domains that makes. */
