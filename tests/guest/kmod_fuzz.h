@@ -84,6 +84,8 @@ struct counts {
 	/* CPUs that went and came back, and whether one is away. */
 	unsigned long offlined, offline;
 	unsigned long reloads, executed, exited;
+	/* Bochs lets the kernel read what a key denies. */
+	bool kernel_has_keys;
 };
 
 /* One process, its context and what its threads share. */

@@ -236,7 +236,7 @@ static int op_debug(struct thread *t)
  * What the kernel copies for a thread that holds nothing, and what it has others copy, is
  * never domain memory.  Ordinary memory in its place is zero.
  */
-enum copier { BY_PIPE, BY_SPLICE, BY_VECTOR, BY_MEM, BY_URING, BY_POLLING_URING, NR_COPIERS };
+enum copier { BY_SPLICE, BY_MEM, BY_PIPE, BY_VECTOR, BY_URING, BY_POLLING_URING, NR_COPIERS };
 
 static int copy_by(struct thread *t, enum copier copier, int pipe_fds[2], char *page)
 {
@@ -277,7 +277,9 @@ static int copy_by(struct thread *t, enum copier copier, int pipe_fds[2], char *
 
 static int op_copy(struct thread *t)
 {
-	enum copier copier = below(&t->dice, one_in(&t->dice, 8) ? NR_COPIERS : BY_URING);
+	enum copier last = !counts->kernel_has_keys ? BY_PIPE :
+			   one_in(&t->dice, 8) ? NR_COPIERS : BY_URING;
+	enum copier copier = below(&t->dice, last);
 	char *page = some_page(&t->dice);
 	uint64_t words[2] = { 0 };
 	int fds[2], ret;
