@@ -279,6 +279,7 @@ static inline void touch(struct thread *t, char *page, bool write)
 	bool quiet = begun == __atomic_load_n(&p->ended, __ATOMIC_SEQ_CST);
 	uint32_t ept = p->dev.identity->ept, pkru = epk_rdpkru();
 	uint64_t words[2] = { 0 };
+	bool here;
 	int sig;
 
 	if (write && t->holds) {
@@ -295,12 +296,13 @@ static inline void touch(struct thread *t, char *page, bool write)
 	recheck(t);
 	if (sig || !words[0] || (words[0] ^ stamp_of(0)) >> 32)
 		return;
-	/* Nothing moved meanwhile, and this thread was in one EPT all the time. */
+	here = is_here(t, (uint32_t)words[0], ept, pkru);
+	/* Nothing moved until it was looked up, and this thread was in one EPT all the time. */
 	quiet &= __atomic_load_n(&p->begun, __ATOMIC_SEQ_CST) == begun;
 	if (!quiet || p->dev.identity->ept != ept)
 		return;
 	count_add(&counts->judged);
-	if (!is_here(t, (uint32_t)words[0], ept, pkru))
+	if (!here)
 		fail("a word of a domain elsewhere", words[0], page);
 }
 
