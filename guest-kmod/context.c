@@ -191,6 +191,8 @@ struct epk_context *epk_context_create(void)
 	ctx->user = user;
 	ctx->epts = epk_user_epts(epk_host.nr_epts);
 	mutex_init(&ctx->lock);
+	raw_spin_lock_init(&ctx->threads_lock);
+	INIT_LIST_HEAD(&ctx->threads);
 	ctx->mm = current->mm;
 	mmgrab(ctx->mm);
 	ctx->pid = task_tgid_nr(current);

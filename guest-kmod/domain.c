@@ -23,12 +23,12 @@ static_assert(KVM_EPK_MAX_EPTS * (EPK_NR_PKEYS - 1) < INDEX_ROUND_MIN);
 int epk_domains_init(struct epk_context *ctx, u32 generation)
 {
 	ctx->generation = generation;
-	ctx->revoked = kvcalloc(epk_host.nr_epts, sizeof(*ctx->revoked), GFP_KERNEL_ACCOUNT);
-	if (!ctx->revoked)
+	ctx->place_ids = kvcalloc(epk_host.nr_epts, sizeof(*ctx->place_ids), GFP_KERNEL_ACCOUNT);
+	if (!ctx->place_ids)
 		return -ENOMEM;
 	if (epk_table_init(ctx)) {
-		kvfree(ctx->revoked);
-		ctx->revoked = NULL;
+		kvfree(ctx->place_ids);
+		ctx->place_ids = NULL;
 		return -ENOMEM;
 	}
 
@@ -47,8 +47,8 @@ void epk_domains_cancel(struct epk_context *ctx)
 {
 	mutex_lock(&ctx->lock);
 	epk_table_exit(ctx);
-	kvfree(ctx->revoked);
-	ctx->revoked = NULL;
+	kvfree(ctx->place_ids);
+	ctx->place_ids = NULL;
 	bitmap_zero(ctx->indices, EPK_TABLE_ENTRIES);
 	epk_place_exit(ctx);
 	mutex_unlock(&ctx->lock);
@@ -70,7 +70,23 @@ struct epk_domain *epk_domain_at(struct epk_context *ctx, u32 index)
 }
 
 /**
- * epk_domain_find() - find a live domain by its whole ID
+ * epk_domain_peek() - find a live domain by its whole ID
+ * @ctx: the context, locked by who waits for the caller
+ * @id: the ID, or 0
+ *
+ * Return: the domain or NULL.
+ */
+struct epk_domain *epk_domain_peek(struct epk_context *ctx, int id)
+{
+	u32 index = EPK_ID_INDEX(id);
+	struct epk_chunk *chunk = ctx->chunks[index / EPK_CHUNK_ENTRIES];
+	struct epk_domain *domain = chunk ? chunk->domains[index % EPK_CHUNK_ENTRIES] : NULL;
+
+	return domain && domain->id == id ? domain : NULL;
+}
+
+/**
+ * epk_domain_find() - the same for who has the context locked
  * @ctx: the context, locked
  * @id: the ID
  *
@@ -78,9 +94,8 @@ struct epk_domain *epk_domain_at(struct epk_context *ctx, u32 index)
  */
 struct epk_domain *epk_domain_find(struct epk_context *ctx, int id)
 {
-	struct epk_domain *domain = epk_domain_at(ctx, EPK_ID_INDEX(id));
-
-	return domain && domain->id == id ? domain : NULL;
+	lockdep_assert_held(&ctx->lock);
+	return epk_domain_peek(ctx, id);
 }
 
 /*
@@ -125,9 +140,15 @@ static struct epk_domain *domain_create(struct epk_context *ctx, unsigned int ep
 	chunk->domains[slot] = domain;
 	ctx->nr_domains++;
 	atomic_long_inc(&epk_counters.domains);
+	return domain;
+}
+
+/* Rights to it can be had from now on; to its place nobody has one. */
+static void domain_show(struct epk_context *ctx, const struct epk_domain *domain)
+{
+	epk_place_show(ctx, domain);
 	epk_table_write(ctx, domain);
 	trace_epk_place(domain->id, domain->ept, domain->pkey);
-	return domain;
 }
 
 static void domain_destroy(struct epk_context *ctx, struct epk_domain *domain)
@@ -138,13 +159,18 @@ static void domain_destroy(struct epk_context *ctx, struct epk_domain *domain)
 
 	trace_epk_free(domain->id);
 	epk_table_clear(ctx, index);
-	if (domain->pkey)
+	if (domain->pkey) {
+		WRITE_ONCE(ctx->place_ids[domain->ept][domain->pkey], 0);
 		epk_place_put(ctx, domain->ept, domain->pkey);
+	}
 	ctx->chunks[index / EPK_CHUNK_ENTRIES]->domains[index % EPK_CHUNK_ENTRIES] = NULL;
 	__clear_bit(index, ctx->indices);
 	ctx->nr_domains--;
 	atomic_long_dec(&epk_counters.domains);
 	epk_user_sub_domains(ctx->user, 1);
+	/* Who still holds one of this index that is gone must not hold those that come. */
+	if (domain->id >> EPK_ID_INDEX_BITS == EPK_GENERATION_MAX)
+		epk_revoke(ctx);
 	kfree(domain);
 }
 
@@ -258,7 +284,7 @@ int epk_domains_alloc(struct epk_context *ctx, unsigned int num, u32 flags, int 
 {
 	u32 hint = flags >> 16 ? (flags >> 16) - 1 : EPK_EPT_NONE;
 	DECLARE_BITMAP(fresh, KVM_EPK_MAX_EPTS);
-	unsigned int done = 0;
+	unsigned int done = 0, i;
 	int ret;
 
 	if (flags & 0xffff & ~(EPK_ALLOC_SPILL | EPK_ALLOC_HIDDEN))
@@ -282,6 +308,8 @@ int epk_domains_alloc(struct epk_context *ctx, unsigned int num, u32 flags, int 
 	}
 	if (ctx->revoke_due)
 		epk_revoke(ctx);
+	for (i = 0; !ret && i < num; i++)
+		domain_show(ctx, epk_domain_find(ctx, ids[i]));
 	mutex_unlock(&ctx->lock);
 	return ret;
 }
@@ -354,5 +382,5 @@ void epk_domains_exit(struct epk_context *ctx)
 		epk_epts_put(ctx, ctx->held);
 	}
 	epk_table_exit(ctx);
-	kvfree(ctx->revoked);
+	kvfree(ctx->place_ids);
 }

@@ -3,7 +3,8 @@
  * Extended Protection Keys, guest module: what its files share.
  *
  * Lock order: mmap_lock, epk_context.lock, the EPT mutex in ept.c.  User
- * memory is never touched under one of the last two.
+ * memory is never touched under one of the last two.  epk_context.threads_lock is
+ * taken with interrupts off, under a run queue's lock as well; nothing is taken under it.
  */
 #ifndef EPK_KMOD_H
 #define EPK_KMOD_H
@@ -21,6 +22,7 @@
 #include <linux/sched.h>
 #include <linux/seq_file.h>
 #include <linux/smp.h>
+#include <linux/spinlock.h>
 #include <linux/types.h>
 #include <linux/uidgid.h>
 #include <linux/xarray.h>
@@ -115,6 +117,7 @@ struct epk_user {
  * @pkey: the protection key of its pages, 0 if it is evicted
  * @chosen: set while a call checks its list, to find an ID given twice
  * @hidden: the table does not show its ID
+ * @arrives: it has a new place, and who holds it has no key there yet
  */
 struct epk_domain {
 	struct list_head regions;
@@ -123,6 +126,7 @@ struct epk_domain {
 	u8 pkey;
 	bool chosen;
 	bool hidden;
+	bool arrives;
 };
 
 /**
@@ -167,12 +171,18 @@ enum epk_state { EPK_NEW, EPK_STARTING, EPK_READY };
  * @used: for each EPT, the keys that carry a domain there
  * @vacated: for each EPT, the keys that threads may have open since the domain
  *	before was there
+ * @vacated_epts: the EPTs in which there are such
+ * @place_ids: for each EPT and key, what an open key there is a right to: a domain's ID, or 0.
+ *	It changes under @lock, and is read with interrupts off
+ * @leaving: for each EPT, the keys whose places are being taken away; likewise
  * @by_free: for each number of keys not in @used, the EPTs that have so many
  * @revoke_due: a key in @vacated has been given to a domain
- * @epoch: counts revocations; written under @lock
- * @revoked: for each EPT and key, the last epoch in which it was revoked
+ * @batch: counts revocations; written under @lock
+ * @arrive_due: some thread holds a domain that arrives
+ * @threads_lock: protects the next, and the records of those that do not run
+ * @threads: registered threads
  * @cpus: CPUs that may run a thread of @mm in user mode; each sets its own bit before it
- *	looks at @epoch, and clears it when it is asked and runs none
+ *	looks at @batch, and clears it when it is asked and runs none
  * @prepared: the region of a mmap() that was checked before it replaces something; under
  *	the mmap lock, held for writing
  * @held: EPTs that this context keeps in existence
@@ -205,10 +215,15 @@ struct epk_context {
 	unsigned int next_index;
 	u16 used[KVM_EPK_MAX_EPTS];
 	u16 vacated[KVM_EPK_MAX_EPTS];
+	DECLARE_BITMAP(vacated_epts, KVM_EPK_MAX_EPTS);
+	int (*place_ids)[EPK_NR_PKEYS];
+	u16 leaving[KVM_EPK_MAX_EPTS];
 	DECLARE_BITMAP(by_free[EPK_NR_PKEYS], KVM_EPK_MAX_EPTS);
 	bool revoke_due;
-	u64 epoch;
-	u64 (*revoked)[EPK_NR_PKEYS];
+	u64 batch;
+	bool arrive_due;
+	raw_spinlock_t threads_lock;
+	struct list_head threads;
 	struct cpumask cpus;
 	struct epk_region *prepared;
 	DECLARE_BITMAP(held, KVM_EPK_MAX_EPTS);
@@ -231,43 +246,68 @@ struct epk_context {
  * @frame: where its handler has its frame, by which the return is recognised
  * @sp: its stack pointer
  * @ept: its EPT
- * @pkru: its PKRU
- * @seen: the last epoch that the thread had seen
+ * @base: where its rights begin in the record
  */
 struct epk_interrupted {
 	unsigned long frame;
 	unsigned long sp;
 	u32 ept;
-	u32 pkru;
-	u64 seen;
+	u32 base;
+};
+
+/* Rights in a record.  Far more than are held at a time; what finds no room is lost. */
+#define EPK_RIGHTS		384
+
+/**
+ * struct epk_right - a right to a domain, wherever that is
+ * @id: the domain's ID
+ * @read_only: not to write
+ */
+struct epk_right {
+	u32 id : 31;
+	u32 read_only : 1;
 };
 
 /**
  * struct epk_thread - the record of a registered thread
  * @notifier: in the thread's list, which is where the record is found
+ * @node: in the context's list
+ * @task: the thread
  * @file: what it was registered with, referenced
  * @ctx: the file's context
  * @ept: the EPT in which it was switched out; 0 while it runs
- * @seen: the last epoch of @ctx whose revocations it has met
+ * @seen: the last of @ctx's batches that it has met
  * @undone: keys that were revoked while it ran a virtual CPU; KVM opens them again
  * @signals: it has EPK_THREAD_SIGNALS
+ * @follows: what it holds goes where the domain goes
  * @arrives: @arriving counts: a signal is about to be handled
+ * @stashed: all its rights are in the record; PKRU means nothing
  * @arriving: what it interrupts
  * @nr_interrupted: of @interrupted, those in use, the innermost last
  * @interrupted: what the signals interrupted whose handlers have not returned
+ * @base: where the rights of the code begin that runs; below are those of what is interrupted
+ * @nr_rights: of @rights, those in use
+ * @rights: what is held and not open in PKRU
  */
 struct epk_thread {
 	struct preempt_notifier notifier;
+	struct list_head node;
+	struct task_struct *task;
 	struct file *file;
 	struct epk_context *ctx;
 	u32 ept;
 	u64 seen;
 	u32 undone;
 	bool signals;
+	bool follows;
 	bool arrives;
+	bool stashed;
 	struct epk_interrupted arriving;
 	unsigned int nr_interrupted;
 	struct epk_interrupted interrupted[EPK_SIGNALS];
+	unsigned int base;
+	unsigned int nr_rights;
+	struct epk_right rights[EPK_RIGHTS];
 };
 
 /* host.c */
@@ -317,15 +357,27 @@ void epk_place_take_key(struct epk_context *ctx, unsigned int ept, u8 pkey);
 void epk_place_vacate(struct epk_context *ctx, unsigned int ept, u8 pkey);
 void epk_place_put(struct epk_context *ctx, unsigned int ept, u8 pkey);
 void epk_place_take_back(struct epk_context *ctx, unsigned int ept, u8 pkey);
+void epk_place_show(struct epk_context *ctx, const struct epk_domain *domain);
 
 /* revoke.c */
 void epk_revoke(struct epk_context *ctx);
-u32 epk_revoked_keys(struct epk_context *ctx, u32 pkru, u32 ept, u64 seen);
+void epk_revoke_waiting(struct epk_thread *thread);
+
+/* record.c */
+u32 epk_record_stash(struct epk_thread *thread, u32 pkru, u32 ept);
+u32 epk_record_lend(struct epk_thread *thread, u32 pkru, u32 ept);
+u32 epk_record_unstash(struct epk_thread *thread, u32 pkru, u32 ept);
+u32 epk_record_meet(struct epk_thread *thread, u32 pkru, u32 ept, bool later);
+void epk_record_interrupt(struct epk_thread *thread, struct epk_interrupted *from);
+void epk_record_resume(struct epk_thread *thread, unsigned int level);
+void epk_record_forget(struct epk_thread *thread, unsigned int level);
+void epk_record_replace(struct epk_thread *thread, unsigned int level, u32 pkru, u32 ept);
 
 /* table.c */
 int epk_table_init(struct epk_context *ctx);
 void epk_table_exit(struct epk_context *ctx);
 struct epk_chunk *epk_chunk_get(struct epk_context *ctx, u32 index);
+struct epk_entry epk_table_read(const struct epk_context *ctx, u32 index);
 void epk_table_write(struct epk_context *ctx, const struct epk_domain *domain);
 void epk_table_hide(struct epk_context *ctx, const struct epk_domain *domain);
 void epk_table_clear(struct epk_context *ctx, u32 index);
@@ -342,6 +394,7 @@ int epk_domains_alloc(struct epk_context *ctx, unsigned int num, u32 flags, int 
 int epk_domains_free(struct epk_context *ctx, unsigned int num, const int *ids);
 struct epk_domain *epk_domain_at(struct epk_context *ctx, u32 index);
 struct epk_domain *epk_domain_find(struct epk_context *ctx, int id);
+struct epk_domain *epk_domain_peek(struct epk_context *ctx, int id);
 int epk_domains_hold_ept(struct epk_context *ctx, unsigned int ept, unsigned long *fresh);
 void epk_domains_drop_epts(struct epk_context *ctx, const unsigned long *fresh);
 
@@ -454,7 +507,7 @@ static inline void epk_context_note_cpu(struct epk_context *ctx)
 	if (likely(cpumask_test_cpu(cpu, &ctx->cpus)))
 		return;
 	cpumask_set_cpu(cpu, &ctx->cpus);
-	/* Pairs with the barrier in epk_revoke(): it sees this CPU, or this CPU its epoch. */
+	/* Pairs with the barrier in epk_revoke(): it sees this CPU, or this CPU its batch. */
 	smp_mb__after_atomic();
 }
 

@@ -201,23 +201,47 @@ static int guarded_set_access(struct task_struct *task, int pkey, unsigned long 
 	return ret;
 }
 
+/* @target does not run; its record may meet a batch all the same. */
+static void target_stash(struct task_struct *target, bool away)
+{
+	struct thread_struct *saved = &target->thread;
+	struct epk_thread *thread;
+	unsigned long flags;
+
+	preempt_disable();
+	thread = epk_thread_find(target);
+	if (thread) {
+		raw_spin_lock_irqsave(&thread->ctx->threads_lock, flags);
+		if (away)
+			saved->pkru = epk_record_stash(thread, saved->pkru, thread->ept);
+		else
+			saved->pkru = epk_record_unstash(thread, saved->pkru |
+							 thread->ctx->pkru_deny, thread->ept);
+		raw_spin_unlock_irqrestore(&thread->ctx->threads_lock, flags);
+	} else {
+		saved->pkru |= epk_context_pkru_deny(target->mm);
+	}
+	preempt_enable();
+}
+
 /*
  * PTRACE_SETREGSET writes PKRU with all other state.  What @target has of its context's
- * keys stays as it is: it does not run, and loses what is revoked when it does.
+ * keys stays as it is.
  */
 static int guarded_xstate(struct task_struct *target, const struct user_regset *regset,
 			  unsigned int pos, unsigned int count, const void *kbuf,
 			  const void __user *ubuf)
 {
-	u32 mask, pkru;
+	bool guarded = epk_context_exists(target->mm);
 	int ret;
 
 	epk_hook_enter();
-	mask = epk_context_pkru_deny(target->mm) * 3;
-	pkru = target->thread.pkru & mask;
+	if (guarded)
+		target_stash(target, true);
 	ret = epk_hook_original(&key_hooks[XSTATE], typeof(&guarded_xstate))(target, regset, pos,
 									     count, kbuf, ubuf);
-	target->thread.pkru = (target->thread.pkru & ~mask) | pkru;
+	if (guarded)
+		target_stash(target, false);
 	epk_hook_leave();
 	return ret;
 }

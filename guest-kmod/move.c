@@ -3,14 +3,18 @@
  * Moving domains: to another (EPT, pkey), out of any, and back into one.
  *
  * All of it happens with the mmap lock held for writing.  First the new places are
- * chosen; until then everything can be undone.  As a rule nobody has a right to a
+ * chosen; until then everything can be undone.  From then on the table shows the domains as
+ * evicted, so that nobody opens an old place.  As a rule nobody has a right to a
  * new place, once keys that threads may still have open there are closed.  So the
- * PTEs are overwritten, TLBs flushed, and then the table shows the new places.
+ * PTEs are overwritten, TLBs flushed, rights to the old places taken away, and
+ * then the table shows the new places.
  *
  * If a domain gets the place that another leaves in the same call, its new PTEs
  * must not meet rights to the other, nor rights to it the other's old PTEs.  Then
- * the table shows all as evicted and their pages leave the page tables first;
- * accesses fault, and wait for the lock.
+ * their pages leave the page tables first; accesses fault, and wait for the lock.
+ *
+ * What a thread holds goes along, see revoke.c: rights to a domain that leaves become rights by
+ * its ID, and keys again where it arrives.
  */
 #include <linux/mmu_notifier.h>
 #include <linux/sched.h>
@@ -213,39 +217,71 @@ static bool mover_go(struct epk_context *ctx, const struct mover *mover)
 	return false;
 }
 
+static void movers_hide(struct epk_context *ctx, unsigned int num, const struct mover *movers,
+			bool zap)
+{
+	unsigned int n;
+
+	for (n = 0; n < num; n++) {
+		if (!movers[n].domain)
+			continue;
+		movers[n].domain->arrives = movers[n].domain->pkey;
+		epk_table_hide(ctx, movers[n].domain);
+		epk_dawdle();
+		if (zap)
+			epk_domain_zap(ctx, movers[n].domain);
+	}
+}
+
+static void movers_map(struct epk_context *ctx, unsigned int num, const struct mover *movers,
+		       bool apart)
+{
+	bool flush = false;
+	unsigned int n;
+
+	for (n = 0; n < num; n++) {
+		if (!movers[n].domain)
+			continue;
+		epk_place_show(ctx, movers[n].domain);
+		if (apart)
+			epk_domain_map(ctx, movers[n].domain);
+		else
+			flush |= mover_go(ctx, &movers[n]);
+	}
+	if (flush)
+		epk_flush(ctx->mm);
+}
+
 /* Nothing fails any more. */
 static void movers_go(struct epk_context *ctx, unsigned int num, const struct mover *movers)
 {
 	/* Other page tables that follow this one's only hear of what is zapped. */
 	bool apart = movers_meet(ctx, num, movers) || mm_has_notifiers(ctx->mm);
-	bool flush = false;
+	bool first = apart || ctx->revoke_due;
 	unsigned int n;
 
-	for (n = 0; apart && n < num; n++) {
-		if (!movers[n].domain)
-			continue;
-		/* So that nobody opens its old key after the revocation. */
-		epk_table_hide(ctx, movers[n].domain);
-		epk_dawdle();
-		epk_domain_zap(ctx, movers[n].domain);
-	}
-	if (ctx->revoke_due) {
+	movers_hide(ctx, num, movers, apart);
+	/* Somebody may have a key of a new place open. */
+	if (first)
 		epk_revoke(ctx);
-		/* The table still shows these: whoever begins now holds an old place. */
-		for (n = 0; !apart && n < num; n++) {
-			if (movers[n].domain && movers[n].old_pkey)
-				epk_place_vacate(ctx, movers[n].old_ept, movers[n].old_pkey);
-		}
-	}
 	epk_dawdle();
+	movers_map(ctx, num, movers, apart);
+	/* Who holds one has to have it before a gate can open it a second time. */
+	if (!first || ctx->arrive_due)
+		epk_revoke(ctx);
 	for (n = 0; n < num; n++) {
-		if (movers[n].domain && apart)
-			epk_domain_map(ctx, movers[n].domain);
-		else if (movers[n].domain)
-			flush |= mover_go(ctx, &movers[n]);
+		if (movers[n].domain)
+			movers[n].domain->arrives = false;
 	}
-	if (flush)
-		epk_flush(ctx->mm);
+}
+
+static bool movers_exist(unsigned int num, const struct mover *movers)
+{
+	while (num--) {
+		if (movers[num].domain)
+			return true;
+	}
+	return false;
 }
 
 /* Where each is now. */
@@ -299,7 +335,8 @@ int epk_domains_move(struct epk_context *ctx, unsigned int num, struct epk_move 
 			epk_domains_drop_epts(ctx, fresh);
 	}
 	if (!ret) {
-		movers_go(ctx, num, movers);
+		if (movers_exist(num, movers))
+			movers_go(ctx, num, movers);
 		movers_show(ctx, num, moves, movers);
 	}
 	mutex_unlock(&ctx->lock);

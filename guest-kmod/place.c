@@ -148,6 +148,7 @@ void epk_place_vacate(struct epk_context *ctx, unsigned int ept, u8 pkey)
 {
 	lockdep_assert_held(&ctx->lock);
 	ctx->vacated[ept] |= BIT(pkey);
+	__set_bit(ept, ctx->vacated_epts);
 }
 
 /**
@@ -179,4 +180,16 @@ void epk_place_take_back(struct epk_context *ctx, unsigned int ept, u8 pkey)
 {
 	ctx->vacated[ept] &= ~BIT(pkey);
 	epk_place_take_key(ctx, ept, pkey);
+}
+
+/**
+ * epk_place_show() - have an open key at its place be a right to a domain
+ * @ctx: the context, locked
+ * @domain: the domain; nobody has a key of its place open but who has a right to it
+ */
+void epk_place_show(struct epk_context *ctx, const struct epk_domain *domain)
+{
+	lockdep_assert_held(&ctx->lock);
+	if (domain->pkey)
+		WRITE_ONCE(ctx->place_ids[domain->ept][domain->pkey], domain->id);
 }

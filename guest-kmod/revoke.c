@@ -1,46 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Revocation: a thread that had a domain's key open when the domain was freed
- * or moved must not reach the next domain that gets the same place.
+ * Revocation: a right to a place must not outlive its domain's being there.
  *
- * A key means another domain in each EPT, so it is closed only in the threads
- * that are in the EPT in question: at once, by an interrupt, in those that run;
- * when it is next switched in, in a registered thread that does not, which is
- * why each place remembers the epoch of its last revocation and each thread the
- * last epoch that it has seen.  A thread that is not registered loses its EPT
- * with the CPU, and is no holder of domains.
+ * Of a thread only its PKRU is about places.  When places are taken away, each registered
+ * thread that has a key of one open gets the same right by the domain's ID in its record
+ * instead (record.c), or loses it; once, and before the places are given to others.  That is
+ * a batch.  Threads that run do it in an interrupt.  Who does not run is met by a walk along
+ * the context's list, or does it when it is switched in, whichever comes first:
+ * threads_lock says which.  After the interrupts nobody is half switched out, as the
+ * context switch has interrupts off from the probe to its end.  A thread that is not
+ * registered loses its EPT with the CPU, and is no holder of domains.
+ *
+ * No batch passes a thread by, so one number says whether it has met the last.
  */
 #include <linux/smp.h>
 
 #include "epk.h"
-#include "trace.h"
-
-/**
- * epk_revoked_keys() - which keys of a thread are to be closed
- * @ctx: the context of the thread's address space
- * @pkru: the thread's PKRU
- * @ept: its EPT
- * @seen: the last epoch whose revocations it has met
- *
- * Context: the thread does not run in user mode until its PKRU has them.
- * Return: the access-disable bits of those keys.
- */
-u32 epk_revoked_keys(struct epk_context *ctx, u32 pkru, u32 ept, u64 seen)
-{
-	unsigned int pkey;
-	u32 deny = 0;
-
-	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++) {
-		if (!(pkru & epk_pkru_deny(pkey)) &&
-		    READ_ONCE(ctx->revoked[ept][pkey]) > seen)
-			deny |= epk_pkru_deny(pkey);
-	}
-	if (deny) {
-		epk_table_count_revocation(ctx);
-		trace_epk_revoke(ept, deny);
-	}
-	return deny;
-}
 
 static void revoke_cpu(void *ctx)
 {
@@ -48,39 +23,102 @@ static void revoke_cpu(void *ctx)
 }
 
 /**
- * epk_revoke() - make all vacated places of a context fit for new domains
- * @ctx: the context, locked; no page is mapped at any vacated place, except at those
- *	which the caller vacates anew
+ * epk_revoke_waiting() - let a thread meet the batch that does not run
+ * @thread: its record
  *
- * Context: process.
+ * Context: interrupts off; no thread of its context runs user code on this CPU until it
+ * has, if it is about to be switched in.
+ */
+void epk_revoke_waiting(struct epk_thread *thread)
+{
+	struct epk_context *ctx = thread->ctx;
+	struct thread_struct *saved = &thread->task->thread;
+
+	raw_spin_lock(&ctx->threads_lock);
+	if (thread->seen != ctx->batch) {
+		saved->pkru = epk_record_meet(thread, saved->pkru, thread->ept, false);
+		epk_dawdle();
+		/* Last: who sees it at the switch does not take the lock. */
+		smp_store_release(&thread->seen, ctx->batch);
+	}
+	raw_spin_unlock(&ctx->threads_lock);
+}
+
+/* Threads at a time that the lock is held for. */
+#define WALK_STEP	64
+
+/* All that do not run. */
+static void walk(struct epk_context *ctx)
+{
+	struct epk_thread *thread;
+	LIST_HEAD(todo);
+	unsigned int n;
+
+	raw_spin_lock_irq(&ctx->threads_lock);
+	list_splice_init(&ctx->threads, &todo);
+	while (!list_empty(&todo)) {
+		for (n = 0; n < WALK_STEP && !list_empty(&todo); n++) {
+			thread = list_first_entry(&todo, struct epk_thread, node);
+			list_move_tail(&thread->node, &ctx->threads);
+			if (thread->seen == ctx->batch)
+				continue;
+			thread->task->thread.pkru = epk_record_meet(thread,
+								    thread->task->thread.pkru,
+								    thread->ept, false);
+			smp_store_release(&thread->seen, ctx->batch);
+		}
+		raw_spin_unlock_irq(&ctx->threads_lock);
+		cond_resched();
+		raw_spin_lock_irq(&ctx->threads_lock);
+	}
+	raw_spin_unlock_irq(&ctx->threads_lock);
+}
+
+/* Nobody has a right to these places any more. */
+static void places_clear(struct epk_context *ctx)
+{
+	unsigned int ept, pkey;
+
+	for_each_set_bit(ept, ctx->vacated_epts, KVM_EPK_MAX_EPTS) {
+		for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++) {
+			if (ctx->vacated[ept] & BIT(pkey))
+				WRITE_ONCE(ctx->place_ids[ept][pkey], 0);
+		}
+		ctx->vacated[ept] = 0;
+		/* Who sees that none leaves sees that nothing is there: see key_in(). */
+		smp_store_release(&ctx->leaving[ept], 0);
+	}
+	bitmap_zero(ctx->vacated_epts, KVM_EPK_MAX_EPTS);
+	ctx->revoke_due = false;
+}
+
+/**
+ * epk_revoke() - make all vacated places of a context fit for new domains
+ * @ctx: the context, locked; the table shows no domain at any of these places
+ *
+ * Context: process, interrupts on.
  */
 void epk_revoke(struct epk_context *ctx)
 {
-	u64 epoch = ctx->epoch + 1;
-	unsigned int ept, pkey;
+	unsigned int ept;
 
 	lockdep_assert_held(&ctx->lock);
+	lockdep_assert_irqs_enabled();
 
-	for (ept = 0; ept < epk_host.nr_epts; ept++) {
-		if (!ctx->vacated[ept])
-			continue;
-		for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++) {
-			if (ctx->vacated[ept] & BIT(pkey))
-				WRITE_ONCE(ctx->revoked[ept][pkey], epoch);
-		}
-		ctx->vacated[ept] = 0;
-	}
-	ctx->revoke_due = false;
-
+	for_each_set_bit(ept, ctx->vacated_epts, KVM_EPK_MAX_EPTS)
+		WRITE_ONCE(ctx->leaving[ept], ctx->vacated[ept]);
+	ctx->arrive_due = false;
 	epk_dawdle();
-	/* Pairs with the acquire in thread_meet_revocations(). */
-	smp_store_release(&ctx->epoch, epoch);
+	/* Pairs with the acquire in epk_thread_switch(). */
+	smp_store_release(&ctx->batch, ctx->batch + 1);
 	/* Pairs with the barrier in epk_context_note_cpu(). */
 	smp_mb();
 	epk_dawdle();
 	/*
 	 * Not mm_cpumask(): a CPU that is about to switch to a thread of this context has
-	 * perhaps looked at the epoch already, but not changed its page tables yet.
+	 * perhaps looked at the number already, but not changed its page tables yet.
 	 */
 	on_each_cpu_mask(&ctx->cpus, revoke_cpu, ctx, true);
+	walk(ctx);
+	places_clear(ctx);
 }

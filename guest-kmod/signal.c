@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Signals: what one interrupts is remembered in the kernel when its handler gets a
- * frame, and given back when the handler returns, so that neither the handler nor who
+ * Signals: what one interrupts goes into the record when its handler gets a
+ * frame, and comes back when the handler returns, so that neither the handler nor who
  * writes to its frame can change what the interrupted code holds.
  *
  * A return is recognised by where the frame is, which the code that returns says by
@@ -23,28 +23,18 @@
 #include "guard.h"
 #include "hook.h"
 
-/* Both bits of each of the context's keys. */
-static u32 keys_mask(const struct epk_context *ctx)
+/* All rights of current are in the record from now on, and it has no key. */
+static void rights_stash(struct epk_thread *thread)
 {
-	return ctx->pkru_deny * 3;
+	write_pkru(epk_record_stash(thread, read_pkru(), epk_current_ept()));
 }
 
-static void keys_close(const struct epk_context *ctx)
+/* Have of the context's keys what the record says, of domains in this EPT. */
+static void rights_unstash(struct epk_thread *thread)
 {
-	write_pkru(read_pkru() | ctx->pkru_deny);
-}
+	u32 pkru = read_pkru() | thread->ctx->pkru_deny;
 
-/* Have of the context's keys what was interrupted.  In another EPT they mean others. */
-static void keys_restore(struct epk_thread *thread, const struct epk_interrupted *from)
-{
-	u32 mask = keys_mask(thread->ctx);
-	u32 pkru = (read_pkru() & ~mask) | (from->pkru & mask);
-
-	if (epk_current_ept() != from->ept) {
-		keys_close(thread->ctx);
-		return;
-	}
-	write_pkru(pkru | epk_revoked_keys(thread->ctx, pkru, epk_current_ept(), from->seen));
+	write_pkru(epk_record_unstash(thread, pkru, epk_current_ept()));
 }
 
 /**
@@ -55,10 +45,13 @@ static void keys_restore(struct epk_thread *thread, const struct epk_interrupted
  */
 void epk_signal_deliver(struct epk_thread *thread)
 {
-	thread->arriving = (struct epk_interrupted) {
-		.ept = epk_current_ept(), .pkru = read_pkru(), .seen = thread->seen,
-	};
+	unsigned long flags;
+
+	local_irq_save(flags);
+	thread->arriving = (struct epk_interrupted) { .ept = epk_current_ept() };
 	thread->arrives = true;
+	rights_stash(thread);
+	local_irq_restore(flags);
 }
 
 /* Make room for one more. */
@@ -73,23 +66,21 @@ static void interrupted_drop(struct epk_thread *thread, unsigned long frame)
 			break;
 		}
 	}
-	thread->nr_interrupted--;
-	memmove(thread->interrupted + gone, thread->interrupted + gone + 1,
-		(thread->nr_interrupted - gone) * sizeof(*thread->interrupted));
+	epk_record_forget(thread, gone);
 }
 
 static void interrupted_push(struct epk_thread *thread, unsigned long frame)
 {
-	unsigned int n, kept = 0;
+	unsigned int n;
 
-	for (n = 0; n < thread->nr_interrupted; n++) {
-		if (thread->interrupted[n].frame != frame)
-			thread->interrupted[kept++] = thread->interrupted[n];
+	for (n = thread->nr_interrupted; n--; ) {
+		if (thread->interrupted[n].frame == frame)
+			epk_record_forget(thread, n);
 	}
-	thread->nr_interrupted = kept;
-	if (kept == EPK_SIGNALS)
+	if (thread->nr_interrupted == EPK_SIGNALS)
 		interrupted_drop(thread, frame);
 	thread->arriving.frame = frame;
+	epk_record_interrupt(thread, &thread->arriving);
 	thread->interrupted[thread->nr_interrupted++] = thread->arriving;
 }
 
@@ -100,12 +91,12 @@ static void signal_start(struct epk_thread *thread, bool failed)
 		return;
 	thread->arrives = false;
 	if (failed) {
-		keys_restore(thread, &thread->arriving);
+		rights_unstash(thread);
 		return;
 	}
 	interrupted_push(thread, task_pt_regs(current)->sp);
 	/* Before the EPT changes, and whatever the kernel starts handlers with. */
-	keys_close(thread->ctx);
+	rights_unstash(thread);
 	if (thread->signals && epk_current_ept())
 		epk_vmfunc(0);
 }
@@ -119,25 +110,23 @@ static bool goes_on(const struct epk_interrupted *from)
 static void signal_return(struct epk_thread *thread, unsigned long frame)
 {
 	unsigned int n = thread->nr_interrupted;
-	struct epk_interrupted from;
+	u32 ept = 0;
 
-	keys_close(thread->ctx);
 	while (n && thread->interrupted[n - 1].frame != frame)
 		n--;
-	if (!n || !goes_on(&thread->interrupted[n - 1])) {
+	if (n && goes_on(&thread->interrupted[n - 1])) {
+		/* What is above it was in a handler that this return has left behind. */
+		ept = thread->interrupted[n - 1].ept;
+		epk_record_resume(thread, n - 1);
+	} else {
 		thread->nr_interrupted = 0;
-		if (epk_current_ept())
-			epk_vmfunc(0);
-		return;
+		thread->nr_rights = 0;
+		thread->base = 0;
 	}
-
-	/* What is above it was in a handler that this return has left behind. */
-	from = thread->interrupted[n - 1];
-	thread->nr_interrupted = n - 1;
-	if (epk_current_ept() == from.ept || epk_vmfunc(from.ept))
-		keys_restore(thread, &from);
-	else
+	write_pkru(read_pkru() | thread->ctx->pkru_deny);
+	if (epk_current_ept() != ept && !epk_vmfunc(ept))
 		epk_vmfunc(0);
+	rights_unstash(thread);
 }
 
 /**
@@ -149,8 +138,8 @@ static void signal_return(struct epk_thread *thread, unsigned long frame)
  */
 int epk_signal_resume(const struct epk_context *ctx, const struct epk_resume *resume)
 {
-	struct epk_interrupted *top;
 	struct epk_thread *thread;
+	unsigned int top;
 	int ret = -ENOENT;
 
 	if (resume->ept >= epk_host.nr_epts)
@@ -159,10 +148,9 @@ int epk_signal_resume(const struct epk_context *ctx, const struct epk_resume *re
 	local_irq_disable();
 	thread = epk_thread_find(current);
 	if (thread && thread->ctx == ctx && thread->nr_interrupted) {
-		top = &thread->interrupted[thread->nr_interrupted - 1];
-		top->ept = resume->ept;
-		top->pkru = resume->pkru;
-		top->seen = thread->seen;
+		top = thread->nr_interrupted - 1;
+		thread->interrupted[top].ept = resume->ept;
+		epk_record_replace(thread, top, resume->pkru, resume->ept);
 		ret = 0;
 	}
 	local_irq_enable();
@@ -186,7 +174,7 @@ static void notrace before_frame(struct epk_hook *hook, struct ftrace_regs *freg
 		write_pkru(read_pkru() | epk_context_pkru_deny(current->mm));
 	} else if (thread->arrives) {
 		thread->arriving.sp = task_pt_regs(current)->sp;
-		keys_restore(thread, &thread->arriving);
+		write_pkru(epk_record_lend(thread, read_pkru(), epk_current_ept()));
 	}
 	local_irq_restore(flags);
 }
@@ -271,6 +259,12 @@ static long guarded_sigreturn(enum sigreturn which, const struct pt_regs *regs,
 	long ret;
 
 	epk_hook_enter();
+	local_irq_disable();
+	thread = epk_thread_find(current);
+	/* The handler's, which reads its frame with them; then they are lost. */
+	if (thread)
+		thread->stashed = true;
+	local_irq_enable();
 	ret = epk_hook_original(&sigreturn_hooks[which], sigreturn_fn)(regs);
 	local_irq_disable();
 	thread = epk_thread_find(current);

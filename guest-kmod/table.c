@@ -50,8 +50,30 @@ struct epk_chunk *epk_chunk_get(struct epk_context *ctx, u32 index)
 		return NULL;
 	}
 	memset16(chunk->generations, ctx->generation, EPK_CHUNK_ENTRIES);
-	*slot = chunk;
+	/* Pairs with epk_table_read(). */
+	smp_store_release(slot, chunk);
 	return chunk;
+}
+
+/**
+ * epk_table_read() - what the table shows
+ * @ctx: a context that is ready
+ * @index: the entry, below EPK_TABLE_ENTRIES
+ *
+ * Context: any.
+ * Return: the entry; of what has never been used, an empty one.
+ */
+struct epk_entry epk_table_read(const struct epk_context *ctx, u32 index)
+{
+	const struct epk_chunk *chunk = smp_load_acquire(&ctx->chunks[index / EPK_CHUNK_ENTRIES]);
+	union {
+		u64 word;
+		struct epk_entry entry;
+	} u = { .word = 0 };
+
+	if (chunk)
+		u.word = READ_ONCE(*(const u64 *)&chunk->table[index % EPK_CHUNK_ENTRIES]);
+	return u.entry;
 }
 
 static int shown_id(const struct epk_domain *domain)

@@ -92,20 +92,6 @@ static bool runs_vcpu(struct task_struct *task)
 	return false;
 }
 
-/* Which keys of a thread in @ept are to be closed, from the last time on. */
-static u32 thread_meet_revocations(struct epk_thread *thread, u32 pkru, u32 ept)
-{
-	/* Pairs with the release in epk_revoke(). */
-	u64 epoch = smp_load_acquire(&thread->ctx->epoch);
-	u32 deny;
-
-	if (likely(thread->seen == epoch))
-		return 0;
-	deny = epk_revoked_keys(thread->ctx, pkru, ept, thread->seen);
-	thread->seen = epoch;
-	return deny;
-}
-
 /* If not, this CPU is not asked again until it switches to one. */
 static bool runs_thread_of(struct epk_context *ctx)
 {
@@ -115,30 +101,47 @@ static bool runs_thread_of(struct epk_context *ctx)
 	return false;
 }
 
+/* The access-disable bits of keys. */
+static u32 places_deny(u16 keys)
+{
+	u32 deny = 0;
+
+	for (; keys; keys &= keys - 1)
+		deny |= epk_pkru_deny(__ffs(keys));
+	return deny;
+}
+
 /**
- * epk_thread_revoke() - close the keys of current that @ctx has revoked
+ * epk_thread_revoke() - let current meet a batch of @ctx
  * @ctx: a context, in the middle of epk_revoke()
  *
  * Context: interrupts off.
  */
 void epk_thread_revoke(struct epk_context *ctx)
 {
-	u32 ept = epk_current_ept(), pkru = read_pkru(), deny;
+	u32 ept = epk_current_ept(), pkru = read_pkru(), now;
 	struct epk_thread *thread;
+	bool later;
 
 	lockdep_assert_irqs_disabled();
 
 	if (!runs_thread_of(ctx))
 		return;
 	thread = epk_thread_find(current);
-	if (thread)
-		deny = thread_meet_revocations(thread, pkru, ept);
-	if (thread && deny && runs_vcpu(current))
-		thread->undone |= deny;
-	if (!thread)
-		deny = epk_revoked_keys(ctx, pkru, ept, READ_ONCE(ctx->epoch) - 1);
-	if (deny)
-		write_pkru(pkru | deny);
+	if (!thread) {
+		write_pkru(pkru | places_deny(ctx->leaving[ept]));
+		return;
+	}
+	raw_spin_lock(&ctx->threads_lock);
+	if (thread->seen != ctx->batch) {
+		later = runs_vcpu(current);
+		now = epk_record_meet(thread, pkru, ept, later);
+		if (later)
+			thread->undone |= now & ~pkru;
+		write_pkru(now);
+		smp_store_release(&thread->seen, ctx->batch);
+	}
+	raw_spin_unlock(&ctx->threads_lock);
 }
 
 /**
@@ -178,11 +181,13 @@ void epk_thread_switch(const struct kvm_epk_identity *identity, bool preempt,
 	}
 	thread = epk_thread_find(next);
 	if (thread) {
+		epk_context_note_cpu(thread->ctx);
+		/* Its PKRU is loaded after this.  Pairs with the releases in revoke.c. */
+		if (unlikely(smp_load_acquire(&thread->seen) !=
+			     smp_load_acquire(&thread->ctx->batch)))
+			epk_revoke_waiting(thread);
 		target = thread->ept;
 		thread->ept = 0;
-		epk_context_note_cpu(thread->ctx);
-		/* Loaded from there after this. */
-		next->thread.pkru |= thread_meet_revocations(thread, next->thread.pkru, target);
 	} else {
 		/* See mark.c. */
 		next->thread.pkru |= epk_context_enter(next->mm);
@@ -204,8 +209,12 @@ static void thread_drop(void)
 		epk_vmfunc(0);
 	local_irq_disable();
 	thread = epk_thread_find(current);
-	if (thread)
+	if (thread) {
 		hlist_del(&thread->notifier.link);
+		raw_spin_lock(&thread->ctx->threads_lock);
+		list_del(&thread->node);
+		raw_spin_unlock(&thread->ctx->threads_lock);
+	}
 	epk_unmark(current);
 	local_irq_enable();
 	preempt_enable();
@@ -301,8 +310,12 @@ int epk_thread_register(struct file *file, bool signals)
 		thread->signals = signals;
 		thread->file = get_file(file);
 		thread->ctx = file->private_data;
-		thread->seen = READ_ONCE(thread->ctx->epoch);
+		thread->task = current;
 		write_pkru(read_pkru() | thread->ctx->pkru_deny);
+		raw_spin_lock(&thread->ctx->threads_lock);
+		thread->seen = thread->ctx->batch;
+		list_add_tail(&thread->node, &thread->ctx->threads);
+		raw_spin_unlock(&thread->ctx->threads_lock);
 		hlist_add_head(&thread->notifier.link, &current->preempt_notifiers);
 	} else if (signals) {
 		old->signals = true;

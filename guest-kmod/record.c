@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The record of a thread: what it holds and has not open in its PKRU, by the domains' IDs.
+ *
+ * rights[base..nr_rights) is for the code that runs, what is below for the code that signals
+ * interrupted.  PKRU is about places, those of the EPT that the thread is in;
+ * epk_context.place_ids says what each is a right to.  Nothing of the code that runs is in
+ * the record that has its place in that EPT: what arrives there goes into PKRU.
+ *
+ * While a thread is "stashed", its PKRU is not its own: the kernel is about to load it, from a
+ * signal frame for example.  Then nothing is concluded from it.
+ *
+ * A record is its thread's own, with interrupts off; of a thread that does not run it is
+ * whose who has threads_lock.
+ */
+#include <linux/string.h>
+
+#include "epk.h"
+#include "trace.h"
+
+/* The keys whose access @deny denies, one after the other; @deny is 0 afterwards. */
+#define for_each_key(pkey, deny)						\
+	for (; (deny) && ((pkey) = __ffs(deny) / 2, true); (deny) &= (deny) - 1)
+
+static void right_add(struct epk_thread *thread, int id, bool read_only)
+{
+	if (thread->nr_rights < EPK_RIGHTS)
+		thread->rights[thread->nr_rights++] = (struct epk_right) {
+			.id = id, .read_only = read_only,
+		};
+}
+
+static void right_drop(struct epk_thread *thread, unsigned int n)
+{
+	thread->rights[n] = thread->rights[--thread->nr_rights];
+}
+
+/* Open keys of @pkru become rights by ID, those that are in @keys. */
+static u32 stash(struct epk_thread *thread, u32 pkru, u32 ept, u32 keys)
+{
+	u32 open = ~pkru & thread->ctx->pkru_deny;
+	unsigned int pkey;
+	int id;
+
+	for_each_key(pkey, open) {
+		if (!(keys & BIT(pkey)))
+			continue;
+		id = READ_ONCE(thread->ctx->place_ids[ept][pkey]);
+		if (id)
+			right_add(thread, id, pkru >> (2 * pkey + 1) & 1);
+		pkru |= epk_pkru_deny(pkey);
+	}
+	return pkru;
+}
+
+/* By which key a domain is in an EPT; 0 if it is not there, or about to leave. */
+static unsigned int key_in(const struct epk_context *ctx, int id, u32 ept)
+{
+	/* Before the IDs: see places_clear(). */
+	u16 leaving = smp_load_acquire(&ctx->leaving[ept]);
+	struct epk_entry entry = epk_table_read(ctx, EPK_ID_INDEX(id));
+	const int *row = ctx->place_ids[ept];
+	unsigned int pkey;
+
+	if (!id)
+		return 0;
+	if (entry.id == id && entry.pkey)
+		return entry.ept == ept && READ_ONCE(row[entry.pkey]) == id &&
+		       !(leaving & BIT(entry.pkey)) ? entry.pkey : 0;
+	/* Evicted, hidden, or on its way, perhaps from here to here. */
+	for (pkey = EPK_NR_PKEYS - 1; pkey; pkey--) {
+		if (READ_ONCE(row[pkey]) == id && !(leaving & BIT(pkey)))
+			break;
+	}
+	return pkey;
+}
+
+/* Rights to what is in an EPT become open keys. */
+static u32 open_keys(struct epk_thread *thread, u32 pkru, u32 ept, bool drop)
+{
+	unsigned int n = thread->base, pkey;
+
+	while (n < thread->nr_rights) {
+		pkey = key_in(thread->ctx, thread->rights[n].id, ept);
+		if (pkey) {
+			pkru &= ~(3u << 2 * pkey);
+			if (thread->rights[n].read_only)
+				pkru |= 2u << 2 * pkey;
+		}
+		if (pkey && drop)
+			right_drop(thread, n);
+		else
+			n++;
+	}
+	return pkru;
+}
+
+static u32 unstash(struct epk_thread *thread, u32 pkru, u32 ept)
+{
+	return open_keys(thread, pkru, ept, true);
+}
+
+/*
+ * Closed is access-disable alone; with write-disable it is marked, as are all closed keys or
+ * none: the record holds something.
+ */
+static u32 mark(const struct epk_thread *thread, u32 pkru)
+{
+	u32 closed = (pkru & thread->ctx->pkru_deny) << 1;
+
+	if (!thread->follows)
+		return pkru;
+	return thread->nr_rights > thread->base ? pkru | closed : pkru & ~closed;
+}
+
+/**
+ * epk_record_stash() - take all rights of a thread out of its PKRU
+ * @thread: its record
+ * @pkru: its PKRU
+ * @ept: its EPT
+ *
+ * Return: PKRU without them.
+ */
+u32 epk_record_stash(struct epk_thread *thread, u32 pkru, u32 ept)
+{
+	if (!thread->stashed)
+		pkru = stash(thread, pkru, ept, ~0u);
+	thread->stashed = true;
+	return pkru | thread->ctx->pkru_deny;
+}
+
+/**
+ * epk_record_lend() - what a stashed thread would have open
+ * @thread: its record, stashed
+ * @pkru: any PKRU
+ * @ept: its EPT
+ *
+ * For what the kernel does in its name.
+ *
+ * Return: PKRU, which means nothing all the same.
+ */
+u32 epk_record_lend(struct epk_thread *thread, u32 pkru, u32 ept)
+{
+	return open_keys(thread, pkru | thread->ctx->pkru_deny, ept, false);
+}
+
+/**
+ * epk_record_unstash() - the other way, as far as they are in an EPT
+ * @thread: its record
+ * @pkru: a PKRU without rights
+ * @ept: the EPT that the thread is in now
+ *
+ * Return: PKRU with them.
+ */
+u32 epk_record_unstash(struct epk_thread *thread, u32 pkru, u32 ept)
+{
+	thread->stashed = false;
+	pkru = unstash(thread, pkru, ept);
+	if (!thread->follows)
+		thread->nr_rights = thread->base;
+	return mark(thread, pkru);
+}
+
+/* Domains that are gone, and whose IDs come again some day; domains that arrive. */
+static void look_through(struct epk_thread *thread)
+{
+	const struct epk_domain *domain;
+	unsigned int n = 0;
+
+	while (n < thread->nr_rights) {
+		domain = epk_domain_peek(thread->ctx, thread->rights[n].id);
+		if (domain && domain->arrives && n >= thread->base)
+			thread->ctx->arrive_due = true;
+		if (!domain && n >= thread->base) {
+			right_drop(thread, n);
+			continue;
+		}
+		if (!domain)
+			thread->rights[n].id = 0;
+		n++;
+	}
+}
+
+/**
+ * epk_record_meet() - a thread meets a batch
+ * @thread: its record
+ * @pkru: its PKRU
+ * @ept: its EPT
+ * @later: nothing can be opened now
+ *
+ * Context: threads_lock.  The context is locked by who waits for this.
+ * Return: what PKRU has to be.
+ */
+u32 epk_record_meet(struct epk_thread *thread, u32 pkru, u32 ept, bool later)
+{
+	struct epk_context *ctx = thread->ctx;
+	u16 leaving = ctx->leaving[ept];
+	u32 was = pkru, open = ~pkru & ctx->pkru_deny;
+	unsigned int pkey;
+
+	if (thread->follows && !thread->stashed)
+		pkru = stash(thread, pkru, ept, leaving);
+	for_each_key(pkey, open) {
+		if (leaving & BIT(pkey))
+			pkru |= epk_pkru_deny(pkey);
+	}
+	if (pkru != was) {
+		epk_table_count_revocation(ctx);
+		trace_epk_revoke(ept, pkru & ~was);
+	}
+	look_through(thread);
+	if (thread->follows && !thread->stashed && !later)
+		pkru = mark(thread, unstash(thread, pkru, ept));
+	return pkru;
+}
+
+/**
+ * epk_record_interrupt() - what is held becomes what an interrupted level holds
+ * @thread: the record of current, stashed
+ * @from: the level
+ */
+void epk_record_interrupt(struct epk_thread *thread, struct epk_interrupted *from)
+{
+	from->base = thread->base;
+	thread->base = thread->nr_rights;
+	thread->stashed = false;
+}
+
+/* Behind the rights of an interrupted level. */
+static unsigned int level_end(const struct epk_thread *thread, unsigned int level)
+{
+	return level + 1 < thread->nr_interrupted ? thread->interrupted[level + 1].base :
+						    thread->base;
+}
+
+/**
+ * epk_record_resume() - an interrupted level goes on; what those above it hold is lost
+ * @thread: the record of current, stashed
+ * @level: of its interrupted levels
+ */
+void epk_record_resume(struct epk_thread *thread, unsigned int level)
+{
+	thread->nr_rights = level_end(thread, level);
+	thread->base = thread->interrupted[level].base;
+	thread->nr_interrupted = level;
+}
+
+/**
+ * epk_record_forget() - an interrupted level will not go on
+ * @thread: the record of current
+ * @level: of its interrupted levels
+ */
+void epk_record_forget(struct epk_thread *thread, unsigned int level)
+{
+	unsigned int start = thread->interrupted[level].base, end = level_end(thread, level), n;
+
+	memmove(thread->rights + start, thread->rights + end,
+		(thread->nr_rights - end) * sizeof(*thread->rights));
+	for (n = level + 1; n < thread->nr_interrupted; n++) {
+		thread->interrupted[n - 1] = thread->interrupted[n];
+		thread->interrupted[n - 1].base -= end - start;
+	}
+	thread->nr_interrupted--;
+	thread->base -= end - start;
+	thread->nr_rights -= end - start;
+}
+
+/**
+ * epk_record_replace() - have an interrupted level hold something else
+ * @thread: the record of current
+ * @level: of its interrupted levels
+ * @pkru: what is open
+ * @ept: in this EPT
+ */
+void epk_record_replace(struct epk_thread *thread, unsigned int level, u32 pkru, u32 ept)
+{
+	struct epk_right *rights = thread->rights + thread->interrupted[level].base;
+	unsigned int room = level_end(thread, level) - thread->interrupted[level].base, pkey;
+	u32 open = ~pkru & thread->ctx->pkru_deny;
+	unsigned int more = hweight32(open), n;
+
+	if (more > room) {
+		more -= room;
+		if (thread->nr_rights + more > EPK_RIGHTS)
+			return;
+		memmove(rights + room + more, rights + room,
+			(thread->rights + thread->nr_rights - rights - room) * sizeof(*rights));
+		memset(rights + room, 0, more * sizeof(*rights));
+		for (n = level + 1; n < thread->nr_interrupted; n++)
+			thread->interrupted[n].base += more;
+		thread->base += more;
+		thread->nr_rights += more;
+		room += more;
+	}
+	memset(rights, 0, room * sizeof(*rights));
+	for_each_key(pkey, open)
+		*rights++ = (struct epk_right) {
+			.id = READ_ONCE(thread->ctx->place_ids[ept][pkey]),
+			.read_only = pkru >> (2 * pkey + 1) & 1,
+		};
+}
