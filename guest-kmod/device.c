@@ -63,7 +63,9 @@ static long ioc_thread(struct file *file, void __user *arg)
 {
 	unsigned long flags = (unsigned long)arg;
 
-	return flags & ~EPK_THREAD_SIGNALS ? -EINVAL : epk_thread_register(file, flags);
+	if (flags & ~(EPK_THREAD_SIGNALS | EPK_THREAD_FOLLOWS) || flags == EPK_THREAD_FOLLOWS)
+		return -EINVAL;
+	return epk_thread_register(file, flags);
 }
 
 static int domains_get(struct epk_domains *req, void __user *arg)
@@ -201,6 +203,34 @@ static long ioc_resume(struct file *file, void __user *arg)
 	return epk_signal_resume(file->private_data, &resume);
 }
 
+static long ioc_gates(struct file *file, void __user *arg)
+{
+	struct epk_gate gates[EPK_GATES_MAX];
+	struct epk_gates req;
+
+	if (copy_from_user(&req, arg, sizeof(req)))
+		return -EFAULT;
+	if (!req.num || req.num > EPK_GATES_MAX || req.rsvd)
+		return -EINVAL;
+	if (copy_from_user(gates, u64_to_user_ptr(req.gates), req.num * sizeof(*gates)))
+		return -EFAULT;
+	return epk_gates_set(file->private_data, req.num, gates);
+}
+
+static long ioc_begin(struct file *file, void __user *arg)
+{
+	unsigned long word = (unsigned long)arg;
+
+	return epk_rights_begin(file->private_data, (int)word, word >> 32);
+}
+
+static long ioc_end(struct file *file, void __user *arg)
+{
+	unsigned long word = (unsigned long)arg;
+
+	return word == (int)word ? epk_rights_end(file->private_data, word) : -EINVAL;
+}
+
 /* What the host does not count reads as 0. */
 static u64 host_count(enum kvm_epk_query what)
 {
@@ -260,6 +290,9 @@ static const struct call {
 	{ EPK_IOC_POPULATE, AFTER, ioc_populate },
 	{ EPK_IOC_FILE, AFTER, ioc_file },
 	{ EPK_IOC_UNMAP, AFTER, ioc_unmap },
+	{ EPK_IOC_GATES, AFTER, ioc_gates },
+	{ EPK_IOC_BEGIN, AFTER, ioc_begin },
+	{ EPK_IOC_END, AFTER, ioc_end },
 };
 
 static long epk_ioctl(struct file *file, unsigned int cmd, unsigned long arg)

@@ -118,6 +118,7 @@ struct epk_user {
  * @chosen: set while a call checks its list, to find an ID given twice
  * @hidden: the table does not show its ID
  * @arrives: it has a new place, and who holds it has no key there yet
+ * @asked: the last batch in which threads were asked and one held it
  */
 struct epk_domain {
 	struct list_head regions;
@@ -127,6 +128,7 @@ struct epk_domain {
 	bool chosen;
 	bool hidden;
 	bool arrives;
+	u64 asked;
 };
 
 /**
@@ -179,6 +181,11 @@ enum epk_state { EPK_NEW, EPK_STARTING, EPK_READY };
  * @revoke_due: a key in @vacated has been given to a domain
  * @batch: counts revocations; written under @lock
  * @arrive_due: some thread holds a domain that arrives
+ * @asking: threads say in this batch what they hold
+ * @asked_open: for each EPT, the keys that some have open
+ * @hand: where the search for a domain that makes room goes on
+ * @nr_gates: of @gates, those in use; set once, last
+ * @gates: see struct epk_gate
  * @threads_lock: protects the next, and the records of those that do not run
  * @threads: registered threads
  * @cpus: CPUs that may run a thread of @mm in user mode; each sets its own bit before it
@@ -222,6 +229,11 @@ struct epk_context {
 	bool revoke_due;
 	u64 batch;
 	bool arrive_due;
+	bool asking;
+	u16 asked_open[KVM_EPK_MAX_EPTS];
+	unsigned int hand;
+	unsigned int nr_gates;
+	struct epk_gate gates[EPK_GATES_MAX];
 	raw_spinlock_t threads_lock;
 	struct list_head threads;
 	struct cpumask cpus;
@@ -269,6 +281,22 @@ struct epk_right {
 };
 
 /**
+ * struct epk_faults - the last accesses of a thread that were resolved
+ * @ip: where the last one came from
+ * @addr: where it went
+ * @same: how many had this @ip and @addr, one after the other
+ * @ids: domains that were accessed, the last first
+ * @returns: how many went to one that was among the last, one after the other
+ */
+struct epk_faults {
+	unsigned long ip;
+	unsigned long addr;
+	unsigned int same;
+	int ids[4];
+	unsigned int returns;
+};
+
+/**
  * struct epk_thread - the record of a registered thread
  * @notifier: in the thread's list, which is where the record is found
  * @node: in the context's list
@@ -288,6 +316,7 @@ struct epk_right {
  * @base: where the rights of the code begin that runs; below are those of what is interrupted
  * @nr_rights: of @rights, those in use
  * @rights: what is held and not open in PKRU
+ * @faults: the last accesses that were resolved
  */
 struct epk_thread {
 	struct preempt_notifier notifier;
@@ -308,6 +337,7 @@ struct epk_thread {
 	unsigned int base;
 	unsigned int nr_rights;
 	struct epk_right rights[EPK_RIGHTS];
+	struct epk_faults faults;
 };
 
 /* host.c */
@@ -368,10 +398,27 @@ u32 epk_record_stash(struct epk_thread *thread, u32 pkru, u32 ept);
 u32 epk_record_lend(struct epk_thread *thread, u32 pkru, u32 ept);
 u32 epk_record_unstash(struct epk_thread *thread, u32 pkru, u32 ept);
 u32 epk_record_meet(struct epk_thread *thread, u32 pkru, u32 ept, bool later);
+u32 epk_record_settle(struct epk_thread *thread, u32 pkru, u32 ept);
+unsigned int epk_record_open_key(const struct epk_thread *thread, int id);
+int epk_record_find(const struct epk_thread *thread, int id);
+bool epk_record_allows(const struct epk_thread *thread, unsigned int n, bool write);
+void epk_record_drop(struct epk_thread *thread, unsigned int n);
 void epk_record_interrupt(struct epk_thread *thread, struct epk_interrupted *from);
 void epk_record_resume(struct epk_thread *thread, unsigned int level);
 void epk_record_forget(struct epk_thread *thread, unsigned int level);
 void epk_record_replace(struct epk_thread *thread, unsigned int level, u32 pkru, u32 ept);
+
+/* gates.c */
+int epk_gates_set(struct epk_context *ctx, unsigned int num, const struct epk_gate *gates);
+void epk_gates_restart(const struct epk_context *ctx, struct pt_regs *regs);
+
+/* rights.c */
+int epk_rights_begin(struct epk_context *ctx, int id, int prot);
+int epk_rights_end(struct epk_context *ctx, int id);
+bool epk_rights_reach(struct epk_thread *thread, int id, u32 ept, u8 pkey, bool write);
+
+/* admit.c */
+int epk_admit(struct epk_context *ctx, int id, u32 ept);
 
 /* table.c */
 int epk_table_init(struct epk_context *ctx);
@@ -440,7 +487,7 @@ bool epk_file_is_device(const struct file *file);
 /* thread.c */
 int epk_threads_init(void);
 void epk_threads_exit(void);
-int epk_thread_register(struct file *file, bool signals);
+int epk_thread_register(struct file *file, unsigned long flags);
 struct epk_thread *epk_thread_find(struct task_struct *task);
 void epk_thread_switch(const struct kvm_epk_identity *identity, bool preempt,
 		       struct task_struct *prev, struct task_struct *next);

@@ -22,6 +22,9 @@ int epk_guard_signal_init(void);
 int epk_guard_memory_init(void);
 int epk_unmap(struct mm_struct *mm, u64 addr, u64 len);
 
+/* guard_fault.c */
+int epk_guard_fault_init(void);
+
 /* guard_trace.c */
 int epk_guard_trace_init(void);
 

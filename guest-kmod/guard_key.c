@@ -158,6 +158,9 @@ static void notrace before_vcpu_put(struct epk_hook *hook, struct ftrace_regs *f
 	if (thread)
 		thread->undone = 0;
 	write_pkru(read_pkru() | deny);
+	/* What came meanwhile. */
+	if (thread)
+		write_pkru(epk_record_settle(thread, read_pkru(), epk_current_ept()));
 	local_irq_restore(flags);
 }
 

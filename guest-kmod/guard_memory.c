@@ -140,21 +140,41 @@ static void notrace before_mmap_region(struct epk_hook *hook, struct ftrace_regs
 		epk_hook_divert(fregs, guarded_mmap_region);
 }
 
-/* The mmap lock is held, and not kept by who calls for another process. */
+/* Interrupts off. */
+static notrace bool may_fault(const struct vm_area_struct *vma, bool write)
+{
+	const struct epk_region *region = vma->vm_private_data;
+	struct epk_thread *thread = epk_thread_find(current);
+
+	/* By the EPT that the thread is in; its keys are looked at by the original. */
+	if (READ_ONCE(region->ept) == epk_current_ept())
+		return true;
+	return thread && thread->follows && thread->ctx == region->ctx &&
+	       region->ept != EPK_EPT_NONE &&
+	       epk_rights_reach(thread, region->id, region->ept, vma_pkey((void *)vma), write);
+}
+
+/*
+ * fixup_user_fault(mm, address, flags, ...): the mmap lock is held, and not kept by who calls for
+ * another process.
+ */
 static void notrace before_user_fault(struct epk_hook *hook, struct ftrace_regs *fregs)
 {
 	const struct pt_regs *args = epk_hook_regs(fregs);
 	struct mm_struct *mm = (struct mm_struct *)args->di;
-	const struct epk_region *region;
 	struct vm_area_struct *vma;
+	unsigned long flags;
+	bool may;
 
 	if (!epk_context_exists(mm))
 		return;
 	vma = find_vma(mm, args->si);
 	if (!vma || vma->vm_start > args->si || !vma_has_region(vma))
 		return;
-	region = vma->vm_private_data;
-	if (mm != current->mm || READ_ONCE(region->ept) != epk_current_ept())
+	local_irq_save(flags);
+	may = mm == current->mm && may_fault(vma, args->dx & FAULT_FLAG_WRITE);
+	local_irq_restore(flags);
+	if (!may)
 		epk_hook_return(fregs, -EFAULT);
 }
 

@@ -13,7 +13,10 @@
  * A record is its thread's own, with interrupts off; of a thread that does not run it is
  * whose who has threads_lock.
  */
+#include <linux/sched/task_stack.h>
 #include <linux/string.h>
+
+#include <asm/pkru.h>
 
 #include "epk.h"
 #include "trace.h"
@@ -24,6 +27,9 @@
 
 static void right_add(struct epk_thread *thread, int id, bool read_only)
 {
+	/* Of code that will hardly go on. */
+	while (thread->nr_rights == EPK_RIGHTS && thread->nr_interrupted)
+		epk_record_forget(thread, 0);
 	if (thread->nr_rights < EPK_RIGHTS)
 		thread->rights[thread->nr_rights++] = (struct epk_right) {
 			.id = id, .read_only = read_only,
@@ -114,6 +120,80 @@ static u32 mark(const struct epk_thread *thread, u32 pkru)
 }
 
 /**
+ * epk_record_settle() - have PKRU and record agree
+ * @thread: its record
+ * @pkru: its PKRU
+ * @ept: its EPT
+ *
+ * Return: what PKRU has to be.
+ */
+u32 epk_record_settle(struct epk_thread *thread, u32 pkru, u32 ept)
+{
+	if (!thread->follows || thread->stashed)
+		return pkru;
+	return mark(thread, unstash(thread, pkru, ept));
+}
+
+/**
+ * epk_record_open_key() - by which key current has a domain open in its PKRU
+ * @thread: the record of current
+ * @id: the domain
+ *
+ * Return: the key, 0 if it has not.
+ */
+unsigned int epk_record_open_key(const struct epk_thread *thread, int id)
+{
+	const int *row = thread->ctx->place_ids[epk_current_ept()];
+	u32 open = ~read_pkru() & thread->ctx->pkru_deny;
+	unsigned int pkey;
+
+	for_each_key(pkey, open) {
+		if (READ_ONCE(row[pkey]) == id)
+			return pkey;
+	}
+	return 0;
+}
+
+/**
+ * epk_record_find() - find what the code that runs holds by the record
+ * @thread: the record of current
+ * @id: the domain
+ *
+ * Return: where it is, or -ENOENT.
+ */
+int epk_record_find(const struct epk_thread *thread, int id)
+{
+	unsigned int n;
+
+	for (n = thread->nr_rights; n-- > thread->base; ) {
+		if (thread->rights[n].id == id)
+			return n;
+	}
+	return -ENOENT;
+}
+
+/**
+ * epk_record_allows() - is a right enough for an access
+ * @thread: the record of current
+ * @n: where it is
+ * @write: to write, else to read
+ */
+bool epk_record_allows(const struct epk_thread *thread, unsigned int n, bool write)
+{
+	return !write || !thread->rights[n].read_only;
+}
+
+/**
+ * epk_record_drop() - forget a right
+ * @thread: the record of current
+ * @n: where it is
+ */
+void epk_record_drop(struct epk_thread *thread, unsigned int n)
+{
+	right_drop(thread, n);
+}
+
+/**
  * epk_record_stash() - take all rights of a thread out of its PKRU
  * @thread: its record
  * @pkru: its PKRU
@@ -164,11 +244,13 @@ u32 epk_record_unstash(struct epk_thread *thread, u32 pkru, u32 ept)
 /* Domains that are gone, and whose IDs come again some day; domains that arrive. */
 static void look_through(struct epk_thread *thread)
 {
-	const struct epk_domain *domain;
+	struct epk_domain *domain;
 	unsigned int n = 0;
 
 	while (n < thread->nr_rights) {
 		domain = epk_domain_peek(thread->ctx, thread->rights[n].id);
+		if (domain && thread->ctx->asking)
+			domain->asked = thread->ctx->batch;
 		if (domain && domain->arrives && n >= thread->base)
 			thread->ctx->arrive_due = true;
 		if (!domain && n >= thread->base) {
@@ -198,9 +280,13 @@ u32 epk_record_meet(struct epk_thread *thread, u32 pkru, u32 ept, bool later)
 	u32 was = pkru, open = ~pkru & ctx->pkru_deny;
 	unsigned int pkey;
 
-	if (thread->follows && !thread->stashed)
+	if (thread->follows && !thread->stashed) {
 		pkru = stash(thread, pkru, ept, leaving);
+		epk_gates_restart(ctx, task_pt_regs(thread->task));
+	}
 	for_each_key(pkey, open) {
+		if (ctx->asking)
+			ctx->asked_open[ept] |= BIT(pkey);
 		if (leaving & BIT(pkey))
 			pkru |= epk_pkru_deny(pkey);
 	}
@@ -209,9 +295,7 @@ u32 epk_record_meet(struct epk_thread *thread, u32 pkru, u32 ept, bool later)
 		trace_epk_revoke(ept, pkru & ~was);
 	}
 	look_through(thread);
-	if (thread->follows && !thread->stashed && !later)
-		pkru = mark(thread, unstash(thread, pkru, ept));
-	return pkru;
+	return later ? pkru : epk_record_settle(thread, pkru, ept);
 }
 
 /**

@@ -32,6 +32,7 @@ void epk_region_join(struct epk_region *region, struct epk_domain *domain,
 {
 	lockdep_assert_held(&region->ctx->lock);
 
+	region->id = domain->id;
 	region->ept = domain->ept;
 	list_add(&region->node, &domain->regions);
 	/* VM_IO too: without it MADV_DOFORK would take VM_DONTCOPY away. */

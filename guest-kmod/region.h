@@ -24,6 +24,7 @@
  * @start: first address; VMAs do not move, see vma_in_place()
  * @end: the address behind it
  * @pgoff: page offset of @start, in the device's numbers or in the file
+ * @id: the domain
  * @ept: the domain's EPT or EPK_EPT_NONE; changes under the mmap lock, held for
  *	writing
  * @dead: the domain was freed; changes likewise
@@ -38,6 +39,7 @@ struct epk_region {
 	unsigned long start;
 	unsigned long end;
 	pgoff_t pgoff;
+	int id;
 	u16 ept;
 	bool dead;
 	bool huge;

@@ -50,6 +50,8 @@ void epk_signal_deliver(struct epk_thread *thread)
 	local_irq_save(flags);
 	thread->arriving = (struct epk_interrupted) { .ept = epk_current_ept() };
 	thread->arrives = true;
+	if (thread->follows)
+		epk_gates_restart(thread->ctx, task_pt_regs(current));
 	rights_stash(thread);
 	local_irq_restore(flags);
 }

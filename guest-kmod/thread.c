@@ -285,7 +285,7 @@ static void probe_find(struct tracepoint *tp, void *data)
 /**
  * epk_thread_register() - let the EPT of current survive context switches
  * @file: an open /dev/epk of current's address space
- * @signals: see EPK_THREAD_SIGNALS
+ * @flags: EPK_THREAD_SIGNALS, EPK_THREAD_FOLLOWS
  *
  * Registering twice is fine.  A thread becomes a holder of domains with all keys closed: one
  * that it opened before may be in the middle of being revoked, or have been while the
@@ -293,7 +293,7 @@ static void probe_find(struct tracepoint *tp, void *data)
  *
  * Return: 0, -ENOMEM.
  */
-int epk_thread_register(struct file *file, bool signals)
+int epk_thread_register(struct file *file, unsigned long flags)
 {
 	struct epk_thread *thread, *old;
 
@@ -307,7 +307,8 @@ int epk_thread_register(struct file *file, bool signals)
 	local_irq_disable();
 	old = epk_thread_find(current);
 	if (!old) {
-		thread->signals = signals;
+		thread->signals = flags & EPK_THREAD_SIGNALS;
+		thread->follows = flags & EPK_THREAD_FOLLOWS;
 		thread->file = get_file(file);
 		thread->ctx = file->private_data;
 		thread->task = current;
@@ -317,8 +318,9 @@ int epk_thread_register(struct file *file, bool signals)
 		list_add_tail(&thread->node, &thread->ctx->threads);
 		raw_spin_unlock(&thread->ctx->threads_lock);
 		hlist_add_head(&thread->notifier.link, &current->preempt_notifiers);
-	} else if (signals) {
-		old->signals = true;
+	} else {
+		old->signals |= flags & EPK_THREAD_SIGNALS;
+		old->follows |= flags & EPK_THREAD_FOLLOWS;
 	}
 	local_irq_enable();
 	preempt_enable();

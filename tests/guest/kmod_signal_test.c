@@ -112,9 +112,10 @@ static void exact(void)
 
 static void resume(ucontext_t *uc)
 {
-	struct epk_resume arg = { .ept = third_ept, .pkru = EPK_PKRU_ALLOW(5) };
+	struct epk_resume arg = { .ept = third_ept };
 
 	(void)uc;
+	arg.pkru = EPK_PKRU_ALLOW(epk_device_entry(&dev, inner_id).pkey);
 	CHECK_EQ(ioctl(dev.fd, EPK_IOC_RESUME, &arg), 0);
 	arg.ept = dev.init.nr_epts;
 	CHECK(ioctl(dev.fd, EPK_IOC_RESUME, &arg) == -1 && errno == EINVAL);
@@ -124,7 +125,7 @@ static void resumed(void)
 {
 	interrupt(resume);
 	CHECK_EQ(dev.identity->ept, third_ept);
-	CHECK_EQ(epk_rdpkru(), EPK_PKRU_ALLOW(5));
+	CHECK_EQ(epk_rdpkru(), EPK_PKRU_ALLOW(epk_device_entry(&dev, inner_id).pkey));
 	epk_device_enter(&dev, 0);
 }
 

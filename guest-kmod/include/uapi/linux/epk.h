@@ -135,10 +135,10 @@ struct epk_move {
  * the array: two can change places, one can make room for another.  All or none.
  * An access by another thread sees the old place or the new one or waits; it
  * never reaches another domain's pages, nor these pages by another domain's key.
- * Where domains change places, the table shows them as evicted for a moment.
- * Afterwards a right to an old place is worth nothing: the key is closed, at the
- * latest before another domain gets the place.  An access to an evicted domain
- * raises SIGSEGV with SEGV_MAPERR.
+ * The table shows them as evicted for a moment.  Afterwards keys of old places are
+ * closed, at the latest before another domain gets the place; a thread with
+ * EPK_THREAD_FOLLOWS holds what it held all the same.  In others an access to an
+ * evicted domain raises SIGSEGV with SEGV_MAPERR.
  *
  * Errors: ENOENT no such domain; EINVAL one stands twice, a wrong index or key,
  * a field that must be zero; ENOSPC no key is free there, or the window has no
@@ -259,6 +259,69 @@ struct epk_stats {
  */
 #define EPK_THREAD_SIGNALS	1ul
 
+/*
+ * With EPK_THREAD_FOLLOWS as well, a thread holds domains wherever they are.  What it began
+ * with EPK_IOC_BEGIN, or by opening a key, it holds until EPK_IOC_END or until it closes
+ * the key: in any number of EPTs, and while domains move, are evicted and come back.  In the EPT
+ * in which the thread is, its PKRU says so, elsewhere a record that the module keeps.  An access
+ * to what is in the record takes the thread to the domain's EPT, or brings the domain
+ * here, and raises no signal; system calls that read or write it, too.
+ *
+ * In such a thread a key of the context is closed by its access-disable bit alone.  While the
+ * record holds something for the code that runs, all closed keys have the write-disable
+ * bit as well: who opens a domain in another EPT, or ends what is not open in this one, has to
+ * ask the module then, and if no key is closed.
+ */
+#define EPK_THREAD_FOLLOWS	2ul
+
+/*
+ * Arguments of EPK_IOC_BEGIN: a domain, and PROT_READ, perhaps with PROT_WRITE.  The thread is in
+ * the domain's EPT afterwards and has its key open, whatever else it holds.  What was held to
+ * be read only can be written to now; then the answer is 1.
+ *
+ * Errors: ENOENT no such domain; EALREADY it is held, with all that is asked for; EINVAL;
+ * ENXIO the thread has no EPK_THREAD_FOLLOWS with this open; EMFILE it holds EPK_HELD_MAX;
+ * ENOSPC, ENOMEM the domain is evicted, and cannot have a place; EINTR a fatal signal.
+ */
+#define EPK_BEGIN(id, prot)	((__u32)(id) | (__u64)(prot) << 32)
+
+/* Domains that a thread can hold at a time; a signal handler counts anew. */
+#define EPK_HELD_MAX		64
+
+/**
+ * struct epk_gate - code that must not be left with what it has read
+ * @start: its first byte
+ * @end: behind its last
+ * @restart: where it starts
+ *
+ * Code that opens a key reads from the domain table where the domain is, and sets PKRU.  If
+ * domains move in between, or a signal is handled, a thread that is found from @start to before
+ * @end goes on at @restart.  So nothing follows the instruction that sets PKRU, and no
+ * key is opened by what the table said before.
+ */
+struct epk_gate {
+	__u64 start;
+	__u64 end;
+	__u64 restart;
+};
+
+/**
+ * struct epk_gates - argument of EPK_IOC_GATES
+ * @num: in: elements of @gates, 1 to EPK_GATES_MAX
+ * @rsvd: in: zero
+ * @gates: pointer to struct epk_gate
+ *
+ * Once for each open.  Errors: EBUSY there are gates; EINVAL a wrong number, or a gate is not
+ * in memory that can be executed and not written to; EFAULT; EINTR a fatal signal.
+ */
+struct epk_gates {
+	__u32 num;
+	__u32 rsvd;
+	__u64 gates;
+};
+
+#define EPK_GATES_MAX		16
+
 /**
  * struct epk_resume - argument of EPK_IOC_RESUME, in a signal handler
  * @ept: the EPT in which the interrupted code goes on
@@ -279,8 +342,8 @@ struct epk_resume {
 /*
  * Registers the calling thread, so that its EPT and the context's keys that it opens
  * from then on survive a context switch; a thread that is not registered comes back in EPT 0
- * with none.  What it has open is closed.  The argument is 0 or EPK_THREAD_SIGNALS, which a
- * thread can add later, and keeps what it has open then.
+ * with none.  What it has open is closed.  The argument is 0, EPK_THREAD_SIGNALS, perhaps with
+ * EPK_THREAD_FOLLOWS; a thread can add them later, and keeps what it has open then.
  */
 #define EPK_IOC_THREAD		_IO('E', 0xe3)
 #define EPK_IOC_STATS		_IOR('E', 0xe4, struct epk_stats)
@@ -295,6 +358,11 @@ struct epk_resume {
  * pages; EPERM something else lies there; and those of munmap().
  */
 #define EPK_IOC_UNMAP		_IOW('E', 0xe9, struct epk_range)
+#define EPK_IOC_GATES		_IOW('E', 0xea, struct epk_gates)
+/* The argument is EPK_BEGIN(). */
+#define EPK_IOC_BEGIN		_IO('E', 0xeb)
+/* The argument is a domain's ID.  Errors: EACCES the thread does not hold it; ENXIO as above. */
+#define EPK_IOC_END		_IO('E', 0xec)
 
 /*
  * Offsets for mmap(MAP_SHARED) of the device.  The table and the identity

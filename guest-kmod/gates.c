@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Gates: code of the process that reads from the table where a domain is, and opens its key.
+ * The kernel restarts it, as it does restartable sequences, where what it has read may be old.
+ */
+#include <linux/mm.h>
+#include <linux/ptrace.h>
+#include <linux/string.h>
+
+#include "epk.h"
+
+/* Not one byte of it is the program's to change.  The mmap lock is held. */
+static bool is_text(struct mm_struct *mm, u64 start, u64 end)
+{
+	struct vm_area_struct *vma;
+
+	if (start >= end || end > TASK_SIZE)
+		return false;
+	for (; start < end; start = vma->vm_end) {
+		vma = find_vma(mm, start);
+		if (!vma || vma->vm_start > start ||
+		    (vma->vm_flags & (VM_EXEC | VM_WRITE)) != VM_EXEC)
+			return false;
+	}
+	return true;
+}
+
+static int gates_check(struct mm_struct *mm, unsigned int num, const struct epk_gate *gates)
+{
+	unsigned int n;
+	int ret = 0;
+
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
+	for (n = 0; n < num && !ret; n++) {
+		if (!is_text(mm, gates[n].start, gates[n].end) ||
+		    !is_text(mm, gates[n].restart, gates[n].restart + 1))
+			ret = -EINVAL;
+	}
+	mmap_read_unlock(mm);
+	return ret;
+}
+
+/**
+ * epk_gates_set() - say where the gates of a process are
+ * @ctx: the context of current->mm
+ * @num: how many, 1 to EPK_GATES_MAX
+ * @gates: the gates
+ *
+ * Return: see struct epk_gates.
+ */
+int epk_gates_set(struct epk_context *ctx, unsigned int num, const struct epk_gate *gates)
+{
+	int ret = gates_check(ctx->mm, num, gates);
+
+	if (ret)
+		return ret;
+	mutex_lock(&ctx->lock);
+	if (ctx->nr_gates) {
+		ret = -EBUSY;
+	} else {
+		memcpy(ctx->gates, gates, num * sizeof(*gates));
+		/* Pairs with epk_gates_restart(). */
+		smp_store_release(&ctx->nr_gates, num);
+	}
+	mutex_unlock(&ctx->lock);
+	return ret;
+}
+
+/**
+ * epk_gates_restart() - what a thread has read may be old by now
+ * @ctx: its context
+ * @regs: its registers in user mode, to which it returns
+ */
+void epk_gates_restart(const struct epk_context *ctx, struct pt_regs *regs)
+{
+	unsigned int n, num = smp_load_acquire(&ctx->nr_gates);
+
+	for (n = 0; n < num; n++) {
+		if (regs->ip >= ctx->gates[n].start && regs->ip < ctx->gates[n].end) {
+			regs->ip = ctx->gates[n].restart;
+			return;
+		}
+	}
+}

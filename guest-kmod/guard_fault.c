@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Accesses that the CPU refuses although the thread holds the domain: it is in another EPT than
+ * that, or the domain is nowhere.  Here the kernel has found that there is no fault to handle,
+ * holds no lock any more and is about to send a signal, or to let a copy of its own fail.
+ * Instead the thread goes where the domain is, or the domain comes, and the access is tried
+ * again.
+ */
+#include <linux/mm.h>
+#include <linux/ptrace.h>
+#include <linux/sched.h>
+#include <linux/sched/signal.h>
+#include <linux/uaccess.h>
+
+#include <asm/trap_pf.h>
+
+#include "epk.h"
+#include "guard.h"
+#include "hook.h"
+#include "region.h"
+
+/* One access that is refused so often in a row is refused for another reason. */
+#define SAME_MOST	1000
+/* After so many of them in a row others are let run, who may be in the way. */
+#define SAME_PATIENT	16
+/* After how many returns to a domain it comes where the others are. */
+#define RETURNS_MOST	5
+
+/* What is accessed. */
+struct access {
+	unsigned long ip;
+	unsigned long addr;
+	bool write;
+};
+
+static bool was_among(const struct epk_faults *faults, int id)
+{
+	unsigned int n;
+
+	for (n = 0; n < ARRAY_SIZE(faults->ids); n++) {
+		if (faults->ids[n] == id)
+			return true;
+	}
+	return false;
+}
+
+/* Do its accesses go to and fro, or does one instruction want two domains? */
+static bool wants_both(struct epk_faults *faults, const struct access *access, int id)
+{
+	bool again = was_among(faults, id);
+	bool both = again && access->ip == faults->ip && id != faults->ids[0];
+
+	faults->same = access->ip == faults->ip && access->addr == faults->addr ?
+		       faults->same + 1 : 0;
+	faults->ip = access->ip;
+	faults->addr = access->addr;
+	faults->returns = again && id != faults->ids[0] ? faults->returns + 1 : 0;
+	if (id != faults->ids[0]) {
+		memmove(faults->ids + 1, faults->ids, sizeof(faults->ids) - sizeof(faults->ids[0]));
+		faults->ids[0] = id;
+	}
+	if (!both && faults->returns < RETURNS_MOST)
+		return false;
+	faults->returns = 0;
+	return true;
+}
+
+enum answer { REFUSED, REACHED, BRING_IN, BRING_HERE };
+
+/* Interrupts are off, and the mmap lock is held. */
+static enum answer look(const struct vm_area_struct *vma, const struct access *access, int *id,
+			u32 *here)
+{
+	const struct epk_region *region = vma->vm_private_data;
+	struct epk_thread *thread = epk_thread_find(current);
+	int n;
+
+	if (!thread || !thread->follows || thread->ctx != region->ctx || region->dead)
+		return REFUSED;
+	*id = region->id;
+	*here = epk_current_ept();
+	n = epk_record_find(thread, region->id);
+	if (region->ept == EPK_EPT_NONE)
+		return n >= 0 && !thread->stashed ? BRING_IN : REFUSED;
+	if (n >= 0 && region->ept != *here && epk_record_allows(thread, n, access->write) &&
+	    wants_both(&thread->faults, access, region->id))
+		return BRING_HERE;
+	if (thread->faults.same > SAME_MOST)
+		return REFUSED;
+	return epk_rights_reach(thread, region->id, region->ept, vma_pkey((void *)vma),
+				access->write) ? REACHED : REFUSED;
+}
+
+/* The access is tried again if this returns true. */
+static bool resolve(const struct access *access)
+{
+	struct mm_struct *mm = current->mm;
+	enum answer answer = REFUSED;
+	struct vm_area_struct *vma;
+	struct epk_context *ctx = NULL;
+	u32 here = 0;
+	int id = 0;
+
+	if (mmap_read_lock_killable(mm))
+		return false;
+	vma = find_vma(mm, access->addr);
+	if (vma && vma->vm_start <= access->addr && vma_has_region(vma)) {
+		ctx = ((struct epk_region *)vma->vm_private_data)->ctx;
+		local_irq_disable();
+		answer = look(vma, access, &id, &here);
+		local_irq_enable();
+	}
+	mmap_read_unlock(mm);
+
+	/* The context is that of current's record, and stays. */
+	if (answer == BRING_IN)
+		return !epk_admit(ctx, id, EPK_EPT_ANY);
+	if (answer == BRING_HERE) {
+		epk_admit(ctx, id, here);
+		/* If it cannot come, the next access goes there. */
+		return true;
+	}
+	return answer == REACHED;
+}
+
+typedef void (*bad_area_fn)(struct pt_regs *regs, unsigned long error_code, unsigned long addr,
+			    u32 pkey, int si_code);
+
+static void guarded_bad_area(struct pt_regs *regs, unsigned long error_code, unsigned long addr,
+			     u32 pkey, int si_code);
+
+/* Not for what interrupts or NMIs do in its name. */
+static void notrace before_bad_area(struct epk_hook *hook, struct ftrace_regs *fregs)
+{
+	struct pt_regs *regs = (struct pt_regs *)epk_hook_regs(fregs)->di;
+
+	if (!current->mm || !epk_context_exists(current->mm) || in_nmi())
+		return;
+	if (user_mode(regs) || regs->flags & X86_EFLAGS_IF)
+		epk_hook_divert(fregs, guarded_bad_area);
+}
+
+static struct epk_hook fault_hooks[] = {
+	{ .symbol = "__bad_area_nosemaphore", .before = before_bad_area },
+};
+
+static void guarded_bad_area(struct pt_regs *regs, unsigned long error_code, unsigned long addr,
+			     u32 pkey, int si_code)
+{
+	struct access access = {
+		.ip = regs->ip, .addr = addr, .write = error_code & X86_PF_WRITE,
+	};
+	bool may_sleep = !(pagefault_disabled() || in_atomic() || irqs_disabled());
+	bool done = false;
+
+	epk_hook_enter();
+	if (may_sleep && addr < TASK_SIZE && !(error_code & X86_PF_INSTR) &&
+	    (si_code == SEGV_PKUERR || si_code == SEGV_MAPERR))
+		done = resolve(&access);
+	if (!done)
+		epk_hook_original(&fault_hooks[0], bad_area_fn)(regs, error_code, addr, pkey,
+								si_code);
+	epk_hook_leave();
+}
+
+int __init epk_guard_fault_init(void)
+{
+	return epk_hooks_add(fault_hooks, ARRAY_SIZE(fault_hooks));
+}

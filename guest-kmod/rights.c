@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Beginning and ending domains for threads that hold domains in any EPT, where the process
+ * cannot do it by itself.  A thread goes to the EPT of the domain that it begins, or accesses;
+ * what it has open in the one that it leaves goes into its record, and what its record has for
+ * the other becomes open there.
+ */
+#include <linux/mman.h>
+#include <linux/sched.h>
+
+#include <asm/pkru.h>
+
+#include "epk.h"
+
+/* Rounds in which others can take a domain's place away again. */
+#define ADMIT_TRIES	64
+
+static bool allows(u32 pkru, unsigned int pkey, bool write)
+{
+	return !(pkru & (write ? 3u : 1u) << 2 * pkey);
+}
+
+/* Go to an EPT with all that is held there.  No key is open in between. */
+static int go(struct epk_thread *thread, u32 ept)
+{
+	u32 from = epk_current_ept();
+
+	if (ept == from) {
+		write_pkru(epk_record_settle(thread, read_pkru(), ept));
+		return 0;
+	}
+	write_pkru(epk_record_stash(thread, read_pkru(), from));
+	if (!epk_vmfunc(ept)) {
+		write_pkru(epk_record_unstash(thread, read_pkru(), from));
+		return -EIO;
+	}
+	write_pkru(epk_record_unstash(thread, read_pkru(), ept));
+	return 0;
+}
+
+static unsigned int nr_held(const struct epk_thread *thread)
+{
+	return thread->nr_rights - thread->base +
+	       hweight32(~read_pkru() & thread->ctx->pkru_deny);
+}
+
+/* What current holds of a domain: PROT_READ, perhaps with PROT_WRITE; 0. */
+static int held_prot(const struct epk_thread *thread, int id)
+{
+	unsigned int pkey = epk_record_open_key(thread, id);
+	int n;
+
+	if (pkey)
+		return allows(read_pkru(), pkey, true) ? PROT_READ | PROT_WRITE : PROT_READ;
+	n = epk_record_find(thread, id);
+	if (n < 0)
+		return 0;
+	return epk_record_allows(thread, n, true) ? PROT_READ | PROT_WRITE : PROT_READ;
+}
+
+/* Interrupts are off.  -EAGAIN if it has no place, or is on its way to one. */
+static int begin(struct epk_context *ctx, int id, int prot)
+{
+	struct epk_thread *thread = epk_thread_find(current);
+	struct epk_entry entry = epk_table_read(ctx, EPK_ID_INDEX(id));
+	int held, ret;
+	u32 pkru;
+
+	if (!thread || thread->ctx != ctx || !thread->follows)
+		return -ENXIO;
+	if (entry.id != id)
+		return -ENOENT;
+	held = held_prot(thread, id);
+	if (held && !(prot & ~held))
+		return -EALREADY;
+	if (!held && nr_held(thread) >= EPK_HELD_MAX)
+		return -EMFILE;
+	if (!entry.pkey)
+		return -EAGAIN;
+	ret = go(thread, entry.ept);
+	/* A batch that takes the place away waits for this CPU. */
+	if (!ret && READ_ONCE(ctx->place_ids[entry.ept][entry.pkey]) != id)
+		ret = -EAGAIN;
+	if (ret)
+		return ret;
+	pkru = read_pkru() & ~(3u << 2 * entry.pkey);
+	write_pkru(prot & PROT_WRITE ? pkru : pkru | 2u << 2 * entry.pkey);
+	return held ? 1 : 0;
+}
+
+/**
+ * epk_rights_begin() - let current hold a domain
+ * @ctx: the context of current->mm
+ * @id: the domain
+ * @prot: PROT_READ, perhaps with PROT_WRITE
+ *
+ * Return: see EPK_BEGIN(); -EIO if its EPT is gone.
+ */
+int epk_rights_begin(struct epk_context *ctx, int id, int prot)
+{
+	int ret, tries;
+
+	if (prot & PROT_WRITE)
+		prot |= PROT_READ;
+	if (id <= 0)
+		return -ENOENT;
+	if (prot != PROT_READ && prot != (PROT_READ | PROT_WRITE))
+		return -EINVAL;
+	for (tries = 0; tries < ADMIT_TRIES; tries++) {
+		local_irq_disable();
+		ret = begin(ctx, id, prot);
+		local_irq_enable();
+		if (ret != -EAGAIN)
+			return ret;
+		ret = epk_admit(ctx, id, EPK_EPT_ANY);
+		if (ret)
+			return ret;
+	}
+	return -ENOSPC;
+}
+
+/* Interrupts are off. */
+static int end(struct epk_context *ctx, int id)
+{
+	struct epk_thread *thread = epk_thread_find(current);
+	unsigned int pkey;
+	int n;
+
+	if (!thread || thread->ctx != ctx || !thread->follows)
+		return -ENXIO;
+	pkey = epk_record_open_key(thread, id);
+	n = epk_record_find(thread, id);
+	if (id <= 0 || (!pkey && n < 0))
+		return -EACCES;
+	if (n >= 0)
+		epk_record_drop(thread, n);
+	if (pkey)
+		write_pkru(read_pkru() | epk_pkru_deny(pkey));
+	write_pkru(epk_record_settle(thread, read_pkru(), epk_current_ept()));
+	return 0;
+}
+
+/**
+ * epk_rights_end() - let current hold a domain no longer
+ * @ctx: the context of current->mm
+ * @id: the domain
+ *
+ * Return: 0, -EACCES, -ENXIO.
+ */
+int epk_rights_end(struct epk_context *ctx, int id)
+{
+	int ret;
+
+	local_irq_disable();
+	ret = end(ctx, id);
+	local_irq_enable();
+	return ret;
+}
+
+/**
+ * epk_rights_reach() - make an access of current possible that it has a right to
+ * @thread: the record of current
+ * @id: the domain
+ * @ept: where it is, and cannot leave as long as
+ * @pkey: the mmap lock is held
+ * @write: to write, else to read
+ *
+ * Context: interrupts off.
+ * Return: true if it is possible now.
+ */
+bool epk_rights_reach(struct epk_thread *thread, int id, u32 ept, u8 pkey, bool write)
+{
+	int n;
+
+	/* In the middle of a signal PKRU is only lent. */
+	if (thread->stashed) {
+		if (ept == epk_current_ept())
+			write_pkru(epk_record_lend(thread, read_pkru(), ept));
+		return ept == epk_current_ept() && allows(read_pkru(), pkey, write);
+	}
+	if (ept == epk_current_ept() && allows(read_pkru(), pkey, write))
+		return true;
+	n = epk_record_find(thread, id);
+	return n >= 0 && epk_record_allows(thread, n, write) && !go(thread, ept);
+}

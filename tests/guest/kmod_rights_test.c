@@ -1,0 +1,470 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Threads with EPK_THREAD_FOLLOWS: what they hold in any EPT, and while domains move, they reach
+ * without a signal, themselves and by system calls; and nothing else.
+ */
+#include "epk_test.h"
+
+#include <pthread.h>
+#include <sys/uio.h>
+
+#define NR_DOMAINS	40
+#define PAGE		4096ul
+
+static struct epk_device dev;
+static int ids[NR_DOMAINS];
+static uint64_t *pages[NR_DOMAINS];
+
+static int begin_prot(int id, int prot)
+{
+	int ret = ioctl(dev.fd, EPK_IOC_BEGIN, EPK_BEGIN(id, prot));
+
+	return ret < 0 ? -errno : ret;
+}
+
+static int begin(int id)
+{
+	return begin_prot(id, PROT_READ | PROT_WRITE);
+}
+
+static int end(int id)
+{
+	return ioctl(dev.fd, EPK_IOC_END, (long)id) ? -errno : 0;
+}
+
+static int follow(void)
+{
+	return ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS | EPK_THREAD_FOLLOWS);
+}
+
+/* The signal, or 0.  Unlike with EPK_TRY() keys stay as they are; after a signal all is lost. */
+static __attribute__((noinline)) int touch(volatile uint64_t *word, int write)
+{
+	int sig = sigsetjmp(epk_try_env, 1);
+
+	epk_trying = 1;
+	if (!sig && write)
+		*word += 1;
+	else if (!sig)
+		(void)*word;
+	epk_trying = 0;
+	return sig;
+}
+
+static uint32_t closed_bits(void)
+{
+	uint32_t pkru = epk_rdpkru(), closed = pkru & EPK_PKRU_DENY_ALL;
+
+	return closed & pkru >> 1;
+}
+
+/* Nothing is held: no key open, none marked. */
+static void holds_nothing(int line)
+{
+	if (epk_rdpkru() != EPK_PKRU_DENY_ALL)
+		epk_check(false, __FILE__, line, "holds nothing", "");
+}
+
+static void end_all(void)
+{
+	int i;
+
+	for (i = 0; i < NR_DOMAINS; i++)
+		end(ids[i]);
+	holds_nothing(__LINE__);
+}
+
+/* Two that are not in one EPT; where there is one, one of them has no place. */
+static int *apart(void)
+{
+	static int two[2];
+	unsigned int i;
+
+	for (i = 1; i < NR_DOMAINS; i++) {
+		struct epk_entry a = epk_device_entry(&dev, ids[0]);
+		struct epk_entry b = epk_device_entry(&dev, ids[i]);
+
+		if (a.ept != b.ept)
+			break;
+	}
+	REQUIRE(i < NR_DOMAINS);
+	two[0] = 0;
+	two[1] = i;
+	return two;
+}
+
+static void answers(void)
+{
+	int *two = apart(), i;
+
+	CHECK_EQ(begin(0), -ENOENT);
+	CHECK_EQ(begin(-1), -ENOENT);
+	CHECK_EQ(begin(0x7fffffff), -ENOENT);
+	CHECK_EQ(begin(ids[0] + (1 << EPK_ID_INDEX_BITS)), -ENOENT);
+	CHECK_EQ(begin_prot(ids[0], 0), -EINVAL);
+	CHECK_EQ(begin_prot(ids[0], PROT_EXEC), -EINVAL);
+	CHECK_EQ(begin_prot(ids[0], 8), -EINVAL);
+	CHECK(ioctl(dev.fd, EPK_IOC_END, 1ul << 32 | (unsigned int)ids[0]) == -1 &&
+	      errno == EINVAL);
+	for (i = 0; i < 2; i++) {
+		int id = ids[two[i]];
+
+		CHECK_EQ(end(id), -EACCES);
+		CHECK_EQ(begin_prot(id, PROT_READ), 0);
+		CHECK_EQ(begin_prot(id, PROT_READ), -EALREADY);
+		CHECK_EQ(begin(id), 1);
+		CHECK_EQ(begin(id), -EALREADY);
+		CHECK_EQ(begin_prot(id, PROT_READ), -EALREADY);
+		CHECK_EQ(begin_prot(id, PROT_WRITE), -EALREADY);
+		CHECK_EQ(end(id), 0);
+		CHECK_EQ(end(id), -EACCES);
+		holds_nothing(__LINE__);
+		CHECK_EQ(begin_prot(id, PROT_WRITE), 0);
+		CHECK_EQ(touch(pages[two[i]], 1), 0);
+		CHECK_EQ(end(id), 0);
+	}
+}
+
+/* The same of one that is held in another EPT. */
+static void answers_far(void)
+{
+	int *two = apart(), x = ids[two[0]], y = ids[two[1]];
+
+	CHECK_EQ(begin_prot(x, PROT_READ), 0);
+	CHECK_EQ(begin(y), 0);
+	CHECK_EQ(begin_prot(x, PROT_READ), -EALREADY);
+	CHECK_EQ(begin(x), 1);
+	CHECK_EQ(touch(pages[two[0]], 1), 0);
+	CHECK_EQ(end(y), 0);
+	CHECK_EQ(end(y), -EACCES);
+	CHECK_EQ(end(x), 0);
+	holds_nothing(__LINE__);
+}
+
+static void reaches(void)
+{
+	int *two = apart(), x = two[0], y = two[1], i;
+
+	CHECK_EQ(begin(ids[x]), 0);
+	CHECK_EQ(closed_bits(), 0);
+	CHECK_EQ(begin(ids[y]), 0);
+	for (i = 0; i < 20; i++) {
+		CHECK_EQ(touch(pages[x], 1), 0);
+		CHECK_EQ(touch(pages[y], 1), 0);
+	}
+	CHECK_EQ(end(ids[x]), 0);
+	CHECK_EQ(touch(pages[y], 1), 0);
+	CHECK_EQ(touch(pages[x], 0), SIGSEGV);
+	CHECK_EQ(epk_try_code, SEGV_PKUERR);
+	/* A handler that does not return takes all with it. */
+	CHECK_EQ(end(ids[y]), -EACCES);
+	holds_nothing(__LINE__);
+}
+
+/* Until they are together the closed keys say that there is more. */
+static void marks(void)
+{
+	int *two = apart(), x = two[0], y = two[1];
+	uint32_t pkru;
+
+	CHECK_EQ(begin(ids[x]), 0);
+	CHECK_EQ(begin(ids[y]), 0);
+	if (epk_device_entry(&dev, ids[x]).ept != dev.identity->ept) {
+		pkru = epk_rdpkru();
+		CHECK_EQ(closed_bits(), pkru & EPK_PKRU_DENY_ALL);
+		CHECK_EQ(pkru & EPK_PKRU_DENY_ALL,
+			 EPK_PKRU_ALLOW(epk_device_entry(&dev, ids[y]).pkey));
+	}
+	CHECK_EQ(end(ids[x]), 0);
+	CHECK_EQ(closed_bits(), 0);
+	CHECK_EQ(end(ids[y]), 0);
+}
+
+static void only_reads(void)
+{
+	int *two = apart(), x = two[0], y = two[1];
+
+	CHECK_EQ(begin_prot(ids[x], PROT_READ), 0);
+	CHECK_EQ(begin(ids[y]), 0);
+	CHECK_EQ(touch(pages[x], 0), 0);
+	CHECK_EQ(touch(pages[y], 1), 0);
+	CHECK_EQ(touch(pages[x], 1), SIGSEGV);
+	CHECK_EQ(epk_try_code, SEGV_PKUERR);
+	end_all();
+}
+
+/* One system call on memory of as many EPTs as there are, and of domains without a place. */
+static void system_calls(void)
+{
+	struct iovec iov[3];
+	int pipes[2], i, n;
+
+	REQUIRE(pipe(pipes) == 0);
+	for (i = 0; i < 3; i++) {
+		n = i * (NR_DOMAINS - 1) / 2;
+		CHECK_EQ(begin(ids[n]), 0);
+		CHECK_EQ(touch(&pages[n][1], 1), 0);
+		iov[i] = (struct iovec) { &pages[n][1], 8 };
+	}
+	for (n = 0; n < 6; n++) {
+		CHECK_EQ(writev(pipes[1], iov, 3), 24);
+		CHECK_EQ(readv(pipes[0], iov, 3), 24);
+		CHECK_EQ(write(pipes[1], iov[n % 3].iov_base, 8), 8);
+		CHECK_EQ(read(pipes[0], iov[(n + 1) % 3].iov_base, 8), 8);
+	}
+	for (i = 0; i < 3; i++)
+		CHECK_EQ(end(ids[i * (NR_DOMAINS - 1) / 2]), 0);
+	holds_nothing(__LINE__);
+	CHECK(write(pipes[1], iov[0].iov_base, 8) == -1 && errno == EFAULT);
+	close(pipes[0]);
+	close(pipes[1]);
+}
+
+/* One instruction that wants two domains. */
+static void both_at_once(void)
+{
+	int *two = apart(), x = two[0], y = two[1];
+	void *to = pages[x], *from = pages[y];
+	unsigned long n = 64;
+
+	CHECK_EQ(begin(ids[y]), 0);
+	memset(from, 0x5a, 64);
+	CHECK_EQ(begin(ids[x]), 0);
+	memset(to, 0, 64);
+	asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
+	CHECK(!memcmp(pages[x], pages[y], 64));
+	CHECK_EQ(epk_device_entry(&dev, ids[x]).ept, epk_device_entry(&dev, ids[y]).ept);
+	CHECK_EQ(end(ids[x]), 0);
+	CHECK_EQ(end(ids[y]), 0);
+	holds_nothing(__LINE__);
+}
+
+/* Two that are used together lie together before long, and nothing happens from then on. */
+static void comes_together(void)
+{
+	int *two = apart(), x = two[0], y = two[1], i;
+	unsigned long moves;
+
+	CHECK_EQ(begin(ids[x]), 0);
+	CHECK_EQ(begin(ids[y]), 0);
+	for (i = 0; i < 4; i++) {
+		CHECK_EQ(touch(pages[x], 1), 0);
+		CHECK_EQ(touch(pages[y], 1), 0);
+	}
+	CHECK_EQ(epk_device_entry(&dev, ids[x]).ept, epk_device_entry(&dev, ids[y]).ept);
+	moves = epk_device_stats(&dev).moves;
+	for (i = 0; i < 50; i++) {
+		CHECK_EQ(touch(pages[x], 1), 0);
+		CHECK_EQ(touch(pages[y], 1), 0);
+	}
+	CHECK_EQ(epk_device_stats(&dev).moves, moves);
+	CHECK_EQ(end(ids[x]), 0);
+	CHECK_EQ(end(ids[y]), 0);
+}
+
+static void *mover(void *arg)
+{
+	int id = *(int *)arg, i;
+
+	for (i = 0; i < 200; i++) {
+		switch (i % 3) {
+		case 0:
+			epk_device_move(&dev, id, EPK_EPT_NONE);
+			break;
+		case 1:
+			epk_device_move(&dev, id, i % dev.init.nr_epts);
+			break;
+		default: {
+			struct epk_move list[2] = {
+				{ .id = ids[20], .ept = EPK_EPT_NONE },
+				{ .id = id, .ept = i % 3 % dev.init.nr_epts },
+			};
+
+			epk_device_moves(&dev, 2, list);
+		}
+		}
+	}
+	return NULL;
+}
+
+/* What moves all the time is held all the time. */
+static void holds_what_moves(bool with_another)
+{
+	int *two = apart(), x = two[0], y = two[1], i, id = ids[x];
+	volatile uint64_t *word = pages[x];
+	pthread_t thread;
+	uint64_t seen;
+
+	if (with_another)
+		CHECK_EQ(begin(ids[y]), 0);
+	CHECK_EQ(begin(id), 0);
+	*word = 0;
+	REQUIRE(!pthread_create(&thread, NULL, mover, &id));
+	for (i = 0; i < 3000; i++) {
+		seen = *word;
+		if (seen != (uint64_t)i)
+			break;
+		*word = i + 1;
+		if (with_another)
+			pages[y][0]++;
+		if (i % 16 == 0)
+			sched_yield();
+	}
+	CHECK_EQ(i, 3000);
+	pthread_join(thread, NULL);
+	CHECK_EQ(begin(id), -EALREADY);
+	CHECK_EQ(end(id), 0);
+	if (with_another)
+		CHECK_EQ(end(ids[y]), 0);
+	holds_nothing(__LINE__);
+	CHECK_EQ(touch(pages[x], 0), SIGSEGV);
+	holds_nothing(__LINE__);
+}
+
+/* Who holds it when it is freed holds nothing, nor what comes in its place. */
+static void freed(void)
+{
+	int *two = apart(), y = two[1], id, next;
+	struct epk_domains arg = { .num = 1, .flags = EPK_ALLOC_SPILL, .ids = (uintptr_t)&id };
+	struct epk_entry place;
+	uint64_t *page;
+
+	REQUIRE(ioctl(dev.fd, EPK_IOC_ALLOC, &arg) == 0);
+	page = epk_device_map(&dev, id, PAGE);
+	REQUIRE(page != MAP_FAILED);
+	CHECK_EQ(begin(id), 0);
+	place = epk_device_entry(&dev, id);
+	CHECK_EQ(begin(ids[y]), 0);
+	CHECK_EQ(epk_device_unmap(&dev, page, PAGE), 0);
+	CHECK_EQ(epk_device_free(&dev, 1, &id), 0);
+	arg.flags = EPK_ALLOC_AT(place.ept);
+	arg.ids = (uintptr_t)&next;
+	REQUIRE(ioctl(dev.fd, EPK_IOC_ALLOC, &arg) == 0);
+	page = epk_device_map(&dev, next, PAGE);
+	CHECK_EQ(begin(id), -ENOENT);
+	CHECK_EQ(touch(page, 0), SIGSEGV);
+	end_all();
+	epk_device_unmap(&dev, page, PAGE);
+	CHECK_EQ(epk_device_free(&dev, 1, &next), 0);
+}
+
+static volatile int in_handler, handler_held;
+static int handler_x, handler_y;
+
+static void handler(int sig)
+{
+	(void)sig;
+	in_handler++;
+	handler_held = epk_rdpkru() != EPK_PKRU_DENY_ALL || dev.identity->ept;
+	CHECK_EQ(end(ids[handler_x]), -EACCES);
+	CHECK_EQ(begin(ids[handler_x]), 0);
+	CHECK_EQ(begin(ids[handler_y]), 0);
+	pages[handler_x][0]++;
+	pages[handler_y][0]++;
+	if (in_handler == 1)
+		raise(SIGUSR1);
+	/* These are left open. */
+}
+
+static void signals(void)
+{
+	struct sigaction action = { .sa_handler = handler, .sa_flags = SA_NODEFER };
+	int *two = apart(), x = two[0], y = two[1];
+
+	handler_x = x;
+	handler_y = y;
+	REQUIRE(!sigaction(SIGUSR1, &action, NULL));
+	CHECK_EQ(begin(ids[x]), 0);
+	CHECK_EQ(begin_prot(ids[y], PROT_READ), 0);
+	in_handler = 0;
+	raise(SIGUSR1);
+	CHECK_EQ(in_handler, 2);
+	CHECK_EQ(handler_held, 0);
+	CHECK_EQ(begin(ids[x]), -EALREADY);
+	CHECK_EQ(touch(pages[x], 1), 0);
+	CHECK_EQ(touch(pages[y], 0), 0);
+	CHECK_EQ(begin_prot(ids[y], PROT_READ), -EALREADY);
+	CHECK_EQ(touch(pages[y], 1), SIGSEGV);
+	end_all();
+}
+
+static void *newborn(void *arg)
+{
+	(void)arg;
+	CHECK_EQ(epk_rdpkru() & EPK_PKRU_DENY_ALL, EPK_PKRU_DENY_ALL);
+	CHECK_EQ(begin(ids[0]), -ENXIO);
+	CHECK_EQ(end(ids[0]), -ENXIO);
+	CHECK(ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_FOLLOWS) == -1 && errno == EINVAL);
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS), 0);
+	CHECK_EQ(begin(ids[0]), -ENXIO);
+	CHECK_EQ(follow(), 0);
+	CHECK_EQ(begin(ids[0]), 0);
+	CHECK_EQ(touch(pages[0], 0), 0);
+	return NULL;
+}
+
+static void threads(void)
+{
+	int *two = apart();
+	pthread_t thread;
+
+	CHECK_EQ(begin(ids[two[0]]), 0);
+	CHECK_EQ(begin(ids[two[1]]), 0);
+	REQUIRE(!pthread_create(&thread, NULL, newborn, NULL));
+	pthread_join(thread, NULL);
+	end_all();
+}
+
+static void as_many_as_may_be(void)
+{
+	int more[EPK_HELD_MAX], i;
+	struct epk_domains arg = {
+		.num = EPK_HELD_MAX, .flags = EPK_ALLOC_SPILL, .ids = (uintptr_t)more,
+	};
+
+	REQUIRE(ioctl(dev.fd, EPK_IOC_ALLOC, &arg) == 0);
+	for (i = 0; i < EPK_HELD_MAX; i++)
+		CHECK_EQ(begin(more[i]), 0);
+	CHECK_EQ(begin(ids[0]), -EMFILE);
+	CHECK_EQ(begin(more[0]), -EALREADY);
+	CHECK_EQ(end(more[5]), 0);
+	CHECK_EQ(begin(ids[0]), 0);
+	CHECK_EQ(touch(pages[0], 1), 0);
+	CHECK_EQ(end(ids[0]), 0);
+	for (i = 0; i < EPK_HELD_MAX; i++)
+		CHECK_EQ(end(more[i]), i == 5 ? -EACCES : 0);
+	holds_nothing(__LINE__);
+	CHECK_EQ(epk_device_free(&dev, EPK_HELD_MAX, more), 0);
+}
+
+int main(void)
+{
+	struct epk_domains arg = {
+		.num = NR_DOMAINS, .flags = EPK_ALLOC_SPILL, .ids = (uintptr_t)ids,
+	};
+	int i;
+
+	epk_device_open(&dev);
+	REQUIRE(ioctl(dev.fd, EPK_IOC_ALLOC, &arg) == 0);
+	for (i = 0; i < NR_DOMAINS; i++) {
+		pages[i] = epk_device_map(&dev, ids[i], PAGE);
+		REQUIRE(pages[i] != MAP_FAILED);
+	}
+	REQUIRE(follow() == 0);
+#define RUN(what)	do { puts(#what); fflush(stdout); what; } while (0)
+	RUN(answers());
+	RUN(answers_far());
+	RUN(reaches());
+	RUN(marks());
+	RUN(only_reads());
+	RUN(system_calls());
+	RUN(both_at_once());
+	RUN(comes_together());
+	RUN(holds_what_moves(false));
+	RUN(holds_what_moves(true));
+	RUN(freed());
+	RUN(signals());
+	RUN(threads());
+	RUN(as_many_as_may_be());
+	return epk_test_result();
+}
