@@ -621,10 +621,9 @@ static void statistics(void)
 	snprintf(line, sizeof(line), "epk_place: id=%d ept=3 pkey=", id);
 	CHECK(file_has(TRACING "/trace", line));
 
-	/* Back to a place whose key this thread has opened since. */
-	epk_vmfunc(place.ept);
-	epk_wrpkru(EPK_PKRU_ALLOW(place.pkey));
+	/* Away from where this thread has its key open. */
 	move = (struct epk_move) { .id = id, .ept = place.ept, .pkey = place.pkey };
+	place = epk_device_entry(&dev, id);
 	CHECK_EQ(epk_device_moves(&dev, 1, &move), 0);
 	CHECK_EQ(epk_device_stats(&dev).revocations, stats.revocations + 1);
 	snprintf(line, sizeof(line), "epk_revoke: ept=%u pkru=%#x", place.ept,

@@ -367,43 +367,6 @@ static void revoked(int how, bool move, unsigned int ept)
 	close(pipes[1]);
 }
 
-/*
- * One domain moves to a place that needs a revocation, and a thread begins it at its
- * old place after that and before the table shows the new one: as here, right after
- * the call.  The next domain at the old place is not the thread's.
- */
-static void begun_meanwhile(void)
-{
-	struct epk_move place;
-	struct epk_entry left, old;
-	volatile uint32_t *a, *b, *c;
-	int ids[3];
-
-	a = make(&ids[0], 10);
-	b = make(&ids[1], 20);
-	c = make(&ids[2], 30);
-	CHECK_EQ(epk_device_move(&dev, ids[0], 8), 0);
-	CHECK_EQ(epk_device_move(&dev, ids[1], 9), 0);
-	old = epk_device_entry(&dev, ids[0]);
-	left = epk_device_entry(&dev, ids[1]);
-	CHECK_EQ(epk_device_move(&dev, ids[1], 10), 0);
-	place = (struct epk_move) { .id = ids[0], .ept = left.ept, .pkey = left.pkey };
-	CHECK_EQ(epk_device_moves(&dev, 1, &place), 0);
-
-	epk_vmfunc(old.ept);
-	epk_wrpkru(EPK_PKRU_ALLOW(old.pkey));
-	place = (struct epk_move) { .id = ids[2], .ept = old.ept, .pkey = old.pkey };
-	CHECK_EQ(epk_device_moves(&dev, 1, &place), 0);
-	CHECK_EQ(epk_rdpkru() & 1u << 2 * old.pkey, 1u << 2 * old.pkey);
-	CHECK_EQ(EPK_TRY((void)*c), SIGSEGV);
-	epk_device_enter(&dev, 0);
-
-	check_holds(ids[2], c, 30);
-	unmake(ids[0], a);
-	unmake(ids[1], b);
-	unmake(ids[2], c);
-}
-
 /* The same key in another EPT is another right, and stays. */
 static void not_revoked(void)
 {
@@ -557,7 +520,6 @@ int main(void)
 		revoked(how, false, 0);
 	}
 	not_revoked();
-	begun_meanwhile();
 	race();
 	allocation();
 	stats = epk_device_stats(&dev);

@@ -415,6 +415,154 @@ static void threads(void)
 	end_all();
 }
 
+/*
+ * A gate that dawdles: it reads an entry, waits as long as it is told to, and opens the key of the
+ * place that it has read, where that is.  void slow_gate(const volatile void *entry)
+ */
+asm(
+"	.text\n"
+"	.balign	64\n"
+"slow_gate:\n"
+"	mov	(%rdi), %r8\n"
+"1:	mov	gate_entered(%rip), %eax\n"
+"	inc	%eax\n"
+"	mov	%eax, gate_entered(%rip)\n"
+"2:	pause\n"
+"	cmpl	$0, gate_waits(%rip)\n"
+"	jne	2b\n"
+"	mov	%r8, %rcx\n"
+"	shr	$48, %rcx\n"
+"	and	$0xff, %ecx\n"
+"	jz	3f\n"
+"	add	%ecx, %ecx\n"
+"	mov	$3, %r9d\n"
+"	shl	%cl, %r9d\n"
+"	not	%r9d\n"
+"	xor	%ecx, %ecx\n"
+"	rdpkru\n"
+"	and	%r9d, %eax\n"
+"	wrpkru\n"
+"slow_gate_end:\n"
+"3:	ret\n"
+);
+extern const char slow_gate[], slow_gate_end[];
+__attribute__((used)) volatile int gate_entered, gate_waits;
+
+static void wrong_gates(void)
+{
+	static struct epk_gate gate;
+	struct epk_gates arg = { .num = 1, .gates = (uintptr_t)&gate };
+	uintptr_t start = (uintptr_t)slow_gate, data = (uintptr_t)&gate;
+	const struct epk_gate wrong[] = {
+		{ start, start, start }, { start + 1, start, start }, { data, data + 8, start },
+		{ start, start + 8, data }, { start, start + 8, 0 }, { 0, 8, start },
+		{ start, ~0ull, start }, { 1ull << 63, (1ull << 63) + 8, start },
+	};
+	unsigned int i;
+
+	for (i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
+		gate = wrong[i];
+		CHECK(ioctl(dev.fd, EPK_IOC_GATES, &arg) == -1 && errno == EINVAL);
+	}
+	gate = (struct epk_gate) { start, (uintptr_t)slow_gate_end, start };
+	arg.num = 0;
+	CHECK(ioctl(dev.fd, EPK_IOC_GATES, &arg) == -1 && errno == EINVAL);
+	arg.num = EPK_GATES_MAX + 1;
+	CHECK(ioctl(dev.fd, EPK_IOC_GATES, &arg) == -1 && errno == EINVAL);
+	arg.num = 1;
+	arg.rsvd = 1;
+	CHECK(ioctl(dev.fd, EPK_IOC_GATES, &arg) == -1 && errno == EINVAL);
+	arg.rsvd = 0;
+	arg.gates = 8;
+	CHECK(ioctl(dev.fd, EPK_IOC_GATES, &arg) == -1 && errno == EFAULT);
+	arg.gates = (uintptr_t)&gate;
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_GATES, &arg), 0);
+	CHECK(ioctl(dev.fd, EPK_IOC_GATES, &arg) == -1 && errno == EBUSY);
+}
+
+static volatile int gate_done;
+
+static void *in_gate(void *arg)
+{
+	int i = *(int *)arg;
+
+	CHECK_EQ(follow(), 0);
+	epk_device_goto(&dev, epk_device_entry(&dev, ids[i]).ept);
+	((void (*)(const volatile void *))slow_gate)(&dev.table[EPK_ID_INDEX(ids[i])]);
+	gate_done = 1;
+	while (gate_done == 1)
+		;
+	gate_done = epk_rdpkru() == EPK_PKRU_DENY_ALL ? 3 : 4;
+	return NULL;
+}
+
+static void handle_nothing(int sig)
+{
+	(void)sig;
+}
+
+/* @meet: what makes the gate start again. */
+static void gate(int x, void (*meet)(pthread_t thread, int id), bool opens)
+{
+	pthread_t thread;
+	int entered;
+
+	gate_entered = gate_done = 0;
+	gate_waits = 1;
+	REQUIRE(!pthread_create(&thread, NULL, in_gate, &x));
+	while (!gate_entered)
+		sched_yield();
+	entered = gate_entered;
+	meet(thread, ids[x]);
+	while (gate_entered == entered && !gate_done)
+		sched_yield();
+	CHECK_EQ(gate_entered, entered + 1);
+	gate_waits = 0;
+	while (gate_done != 1)
+		sched_yield();
+	gate_done = 2;
+	pthread_join(thread, NULL);
+	CHECK_EQ(gate_done, opens ? 4 : 3);
+}
+
+static void by_signal(pthread_t thread, int id)
+{
+	(void)id;
+	pthread_kill(thread, SIGUSR2);
+}
+
+static void by_eviction(pthread_t thread, int id)
+{
+	(void)thread;
+	CHECK_EQ(epk_device_move(&dev, id, EPK_EPT_NONE), 0);
+}
+
+static void by_free_place(pthread_t thread, int id)
+{
+	struct epk_entry entry = epk_device_entry(&dev, id);
+	struct epk_move move = { .id = id, .ept = entry.ept };
+
+	(void)thread;
+	CHECK_EQ(epk_device_move(&dev, id, EPK_EPT_NONE), 0);
+	CHECK_EQ(epk_device_moves(&dev, 1, &move), 0);
+}
+
+/* What a gate has read is not what it opens, if a domain has moved since. */
+static void gates(void)
+{
+	struct sigaction action = { .sa_handler = handle_nothing };
+	struct epk_move move = { .id = ids[1], .ept = EPK_EPT_ANY };
+
+	REQUIRE(!sigaction(SIGUSR2, &action, NULL));
+	epk_device_move(&dev, ids[NR_DOMAINS - 1], EPK_EPT_NONE);
+	epk_device_moves(&dev, 1, &move);
+	REQUIRE(epk_device_entry(&dev, ids[1]).pkey);
+	gate(1, by_signal, true);
+	gate(1, by_eviction, false);
+	epk_device_moves(&dev, 1, &move);
+	gate(1, by_free_place, true);
+}
+
 static void as_many_as_may_be(void)
 {
 	int more[EPK_HELD_MAX], i;
@@ -466,5 +614,7 @@ int main(void)
 	RUN(signals());
 	RUN(threads());
 	RUN(as_many_as_may_be());
+	RUN(wrong_gates());
+	RUN(gates());
 	return epk_test_result();
 }
