@@ -71,11 +71,25 @@ u32 epk_context_pkru_deny(const struct mm_struct *mm)
 }
 
 /**
+ * epk_context_pkru_closed() - what PKRU is in a thread that is not registered
+ * @mm: the thread's address space, or NULL
+ *
+ * Marked, so that it asks the module before it opens anything.
+ *
+ * Context: any.
+ * Return: both bits of all keys that carry domains in @mm.
+ */
+u32 epk_context_pkru_closed(const struct mm_struct *mm)
+{
+	return epk_context_pkru_deny(mm) * 3;
+}
+
+/**
  * epk_context_enter() - the same, for a thread that this CPU is about to run
  * @mm: the thread's address space, or NULL
  *
  * Context: interrupts off, until the thread runs.
- * Return: as epk_context_pkru_deny().
+ * Return: as epk_context_pkru_closed().
  */
 u32 epk_context_enter(const struct mm_struct *mm)
 {
@@ -92,7 +106,7 @@ u32 epk_context_enter(const struct mm_struct *mm)
 		deny = READ_ONCE(ctx->pkru_deny);
 	}
 	rcu_read_unlock();
-	return deny;
+	return deny * 3;
 }
 
 /**

@@ -221,7 +221,7 @@ static long ioc_begin(struct file *file, void __user *arg)
 {
 	unsigned long word = (unsigned long)arg;
 
-	return epk_rights_begin(file->private_data, (int)word, word >> 32);
+	return epk_rights_begin(file, (int)word, word >> 32);
 }
 
 static long ioc_end(struct file *file, void __user *arg)
@@ -229,6 +229,30 @@ static long ioc_end(struct file *file, void __user *arg)
 	unsigned long word = (unsigned long)arg;
 
 	return word == (int)word ? epk_rights_end(file->private_data, word) : -EINVAL;
+}
+
+static long ioc_held(struct file *file, void __user *arg)
+{
+	struct epk_grant *list;
+	struct epk_grants req;
+	unsigned int nr;
+	long ret = 0;
+
+	if (copy_from_user(&req, arg, sizeof(req)))
+		return -EFAULT;
+	if (req.rsvd)
+		return -EINVAL;
+	list = kcalloc(EPK_RIGHTS + EPK_NR_PKEYS, sizeof(*list), GFP_KERNEL_ACCOUNT);
+	if (!list)
+		return -ENOMEM;
+	nr = epk_rights_list(file->private_data, list, EPK_RIGHTS + EPK_NR_PKEYS);
+	if (copy_to_user(u64_to_user_ptr(req.list), list, min(nr, req.num) * sizeof(*list)))
+		ret = -EFAULT;
+	req.num = nr;
+	if (!ret && copy_to_user(arg, &req, sizeof(req)))
+		ret = -EFAULT;
+	kfree(list);
+	return ret;
 }
 
 /* What the host does not count reads as 0. */
@@ -293,6 +317,7 @@ static const struct call {
 	{ EPK_IOC_GATES, AFTER, ioc_gates },
 	{ EPK_IOC_BEGIN, AFTER, ioc_begin },
 	{ EPK_IOC_END, AFTER, ioc_end },
+	{ EPK_IOC_HELD, AFTER, ioc_held },
 };
 
 static long epk_ioctl(struct file *file, unsigned int cmd, unsigned long arg)

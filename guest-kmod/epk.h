@@ -117,7 +117,7 @@ struct epk_user {
  * @pkey: the protection key of its pages, 0 if it is evicted
  * @chosen: set while a call checks its list, to find an ID given twice
  * @hidden: the table does not show its ID
- * @arrives: it has a new place, and who holds it has no key there yet
+ * @moves: it is on its way, and who holds it has no key of its new place yet
  * @asked: the last batch in which threads were asked and one held it
  */
 struct epk_domain {
@@ -127,7 +127,7 @@ struct epk_domain {
 	u8 pkey;
 	bool chosen;
 	bool hidden;
-	bool arrives;
+	bool moves;
 	u64 asked;
 };
 
@@ -413,8 +413,9 @@ int epk_gates_set(struct epk_context *ctx, unsigned int num, const struct epk_ga
 void epk_gates_restart(const struct epk_context *ctx, struct pt_regs *regs);
 
 /* rights.c */
-int epk_rights_begin(struct epk_context *ctx, int id, int prot);
+int epk_rights_begin(struct file *file, int id, int prot);
 int epk_rights_end(struct epk_context *ctx, int id);
+unsigned int epk_rights_list(struct epk_context *ctx, struct epk_grant *list, unsigned int max);
 bool epk_rights_reach(struct epk_thread *thread, int id, u32 ept, u8 pkey, bool write);
 
 /* admit.c */
@@ -475,6 +476,7 @@ void epk_context_destroy(struct epk_context *ctx);
 int epk_context_start(struct epk_context *ctx, u32 pkeys, u32 generation);
 bool epk_context_exists(const struct mm_struct *mm);
 u32 epk_context_pkru_deny(const struct mm_struct *mm);
+u32 epk_context_pkru_closed(const struct mm_struct *mm);
 u32 epk_context_enter(const struct mm_struct *mm);
 u32 epk_context_pkeys(const struct mm_struct *mm, bool *starting);
 void epk_contexts_show(struct seq_file *m);

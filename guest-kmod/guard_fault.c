@@ -65,7 +65,8 @@ static bool wants_both(struct epk_faults *faults, const struct access *access, i
 	return true;
 }
 
-enum answer { REFUSED, REACHED, BRING_IN, BRING_HERE };
+/* NOWHERE: refused, and the domain has no place. */
+enum answer { REFUSED, NOWHERE, REACHED, BRING_IN, BRING_HERE };
 
 /* Interrupts are off, and the mmap lock is held. */
 static enum answer look(const struct vm_area_struct *vma, const struct access *access, int *id,
@@ -75,13 +76,15 @@ static enum answer look(const struct vm_area_struct *vma, const struct access *a
 	struct epk_thread *thread = epk_thread_find(current);
 	int n;
 
-	if (!thread || !thread->follows || thread->ctx != region->ctx || region->dead)
+	if (region->dead)
 		return REFUSED;
+	if (!thread || !thread->follows || thread->ctx != region->ctx)
+		return region->ept == EPK_EPT_NONE ? NOWHERE : REFUSED;
 	*id = region->id;
 	*here = epk_current_ept();
 	n = epk_record_find(thread, region->id);
 	if (region->ept == EPK_EPT_NONE)
-		return n >= 0 && !thread->stashed ? BRING_IN : REFUSED;
+		return n >= 0 && !thread->stashed ? BRING_IN : NOWHERE;
 	if (n >= 0 && region->ept != *here && epk_record_allows(thread, n, access->write) &&
 	    wants_both(&thread->faults, access, region->id))
 		return BRING_HERE;
@@ -91,8 +94,8 @@ static enum answer look(const struct vm_area_struct *vma, const struct access *a
 				access->write) ? REACHED : REFUSED;
 }
 
-/* The access is tried again if this returns true. */
-static bool resolve(const struct access *access)
+/* REACHED: the access is to be tried again; or why not. */
+static enum answer resolve(const struct access *access)
 {
 	struct mm_struct *mm = current->mm;
 	enum answer answer = REFUSED;
@@ -102,7 +105,7 @@ static bool resolve(const struct access *access)
 	int id = 0;
 
 	if (mmap_read_lock_killable(mm))
-		return false;
+		return REFUSED;
 	vma = find_vma(mm, access->addr);
 	if (vma && vma->vm_start <= access->addr && vma_has_region(vma)) {
 		ctx = ((struct epk_region *)vma->vm_private_data)->ctx;
@@ -114,13 +117,24 @@ static bool resolve(const struct access *access)
 
 	/* The context is that of current's record, and stays. */
 	if (answer == BRING_IN)
-		return !epk_admit(ctx, id, EPK_EPT_ANY);
+		return epk_admit(ctx, id, EPK_EPT_ANY) ? NOWHERE : REACHED;
 	if (answer == BRING_HERE) {
 		epk_admit(ctx, id, here);
 		/* If it cannot come, the next access goes there. */
-		return true;
+		return REACHED;
 	}
-	return answer == REACHED;
+	return answer;
+}
+
+static void gates_restart(struct pt_regs *regs)
+{
+	struct epk_thread *thread;
+
+	local_irq_disable();
+	thread = epk_thread_find(current);
+	if (thread)
+		epk_gates_restart(thread->ctx, regs);
+	local_irq_enable();
 }
 
 typedef void (*bad_area_fn)(struct pt_regs *regs, unsigned long error_code, unsigned long addr,
@@ -151,13 +165,19 @@ static void guarded_bad_area(struct pt_regs *regs, unsigned long error_code, uns
 		.ip = regs->ip, .addr = addr, .write = error_code & X86_PF_WRITE,
 	};
 	bool may_sleep = !(pagefault_disabled() || in_atomic() || irqs_disabled());
-	bool done = false;
+	enum answer answer = REFUSED;
 
 	epk_hook_enter();
 	if (may_sleep && addr < TASK_SIZE && !(error_code & X86_PF_INSTR) &&
 	    (si_code == SEGV_PKUERR || si_code == SEGV_MAPERR))
-		done = resolve(&access);
-	if (!done)
+		answer = resolve(&access);
+	/* It is elsewhere now. */
+	if (answer == REACHED && user_mode(regs))
+		gates_restart(regs);
+	/* One kind of violation, wherever the domain is. */
+	if (answer == NOWHERE)
+		si_code = SEGV_PKUERR;
+	if (answer != REACHED)
 		epk_hook_original(&fault_hooks[0], bad_area_fn)(regs, error_code, addr, pkey,
 								si_code);
 	epk_hook_leave();

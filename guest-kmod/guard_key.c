@@ -154,7 +154,7 @@ static void notrace before_vcpu_put(struct epk_hook *hook, struct ftrace_regs *f
 		return;
 	local_irq_save(flags);
 	thread = epk_thread_find(current);
-	deny = thread ? thread->undone : epk_context_pkru_deny(current->mm);
+	deny = thread ? thread->undone : epk_context_pkru_closed(current->mm);
 	if (thread)
 		thread->undone = 0;
 	write_pkru(read_pkru() | deny);
@@ -222,7 +222,7 @@ static void target_stash(struct task_struct *target, bool away)
 							 thread->ctx->pkru_deny, thread->ept);
 		raw_spin_unlock_irqrestore(&thread->ctx->threads_lock, flags);
 	} else {
-		saved->pkru |= epk_context_pkru_deny(target->mm);
+		saved->pkru |= epk_context_pkru_closed(target->mm);
 	}
 	preempt_enable();
 }

@@ -225,7 +225,7 @@ static void movers_hide(struct epk_context *ctx, unsigned int num, const struct 
 	for (n = 0; n < num; n++) {
 		if (!movers[n].domain)
 			continue;
-		movers[n].domain->arrives = movers[n].domain->pkey;
+		movers[n].domain->moves = true;
 		epk_table_hide(ctx, movers[n].domain);
 		epk_dawdle();
 		if (zap)
@@ -271,7 +271,7 @@ static void movers_go(struct epk_context *ctx, unsigned int num, const struct mo
 		epk_revoke(ctx);
 	for (n = 0; n < num; n++) {
 		if (movers[n].domain)
-			movers[n].domain->arrives = false;
+			movers[n].domain->moves = false;
 	}
 }
 

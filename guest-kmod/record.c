@@ -241,7 +241,10 @@ u32 epk_record_unstash(struct epk_thread *thread, u32 pkru, u32 ept)
 	return mark(thread, pkru);
 }
 
-/* Domains that are gone, and whose IDs come again some day; domains that arrive. */
+/*
+ * Domains that are gone, and whose IDs come again some day; domains that move, which who does
+ * not follow loses.
+ */
 static void look_through(struct epk_thread *thread)
 {
 	struct epk_domain *domain;
@@ -251,8 +254,10 @@ static void look_through(struct epk_thread *thread)
 		domain = epk_domain_peek(thread->ctx, thread->rights[n].id);
 		if (domain && thread->ctx->asking)
 			domain->asked = thread->ctx->batch;
-		if (domain && domain->arrives && n >= thread->base)
+		if (domain && domain->moves && domain->pkey && n >= thread->base)
 			thread->ctx->arrive_due = true;
+		if (domain && domain->moves && !thread->follows)
+			domain = NULL;
 		if (!domain && n >= thread->base) {
 			right_drop(thread, n);
 			continue;

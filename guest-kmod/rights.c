@@ -5,6 +5,7 @@
  * what it has open in the one that it leaves goes into its record, and what its record has for
  * the other becomes open there.
  */
+#include <linux/fs.h>
 #include <linux/mman.h>
 #include <linux/sched.h>
 
@@ -66,7 +67,9 @@ static int begin(struct epk_context *ctx, int id, int prot)
 	int held, ret;
 	u32 pkru;
 
-	if (!thread || thread->ctx != ctx || !thread->follows)
+	if (!thread || !thread->follows)
+		return -ESRCH;
+	if (thread->ctx != ctx)
 		return -ENXIO;
 	if (entry.id != id)
 		return -ENOENT;
@@ -90,14 +93,15 @@ static int begin(struct epk_context *ctx, int id, int prot)
 
 /**
  * epk_rights_begin() - let current hold a domain
- * @ctx: the context of current->mm
+ * @file: an open /dev/epk of current's address space, ready
  * @id: the domain
  * @prot: PROT_READ, perhaps with PROT_WRITE
  *
  * Return: see EPK_BEGIN(); -EIO if its EPT is gone.
  */
-int epk_rights_begin(struct epk_context *ctx, int id, int prot)
+int epk_rights_begin(struct file *file, int id, int prot)
 {
+	struct epk_context *ctx = file->private_data;
 	int ret, tries;
 
 	if (prot & PROT_WRITE)
@@ -110,9 +114,12 @@ int epk_rights_begin(struct epk_context *ctx, int id, int prot)
 		local_irq_disable();
 		ret = begin(ctx, id, prot);
 		local_irq_enable();
-		if (ret != -EAGAIN)
+		if (ret == -ESRCH)
+			ret = epk_thread_register(file, EPK_THREAD_SIGNALS | EPK_THREAD_FOLLOWS);
+		else if (ret == -EAGAIN)
+			ret = epk_admit(ctx, id, EPK_EPT_ANY);
+		else
 			return ret;
-		ret = epk_admit(ctx, id, EPK_EPT_ANY);
 		if (ret)
 			return ret;
 	}
@@ -126,7 +133,9 @@ static int end(struct epk_context *ctx, int id)
 	unsigned int pkey;
 	int n;
 
-	if (!thread || thread->ctx != ctx || !thread->follows)
+	if (!thread || !thread->follows)
+		return -EACCES;
+	if (thread->ctx != ctx)
 		return -ENXIO;
 	pkey = epk_record_open_key(thread, id);
 	n = epk_record_find(thread, id);
@@ -155,6 +164,39 @@ int epk_rights_end(struct epk_context *ctx, int id)
 	ret = end(ctx, id);
 	local_irq_enable();
 	return ret;
+}
+
+/**
+ * epk_rights_list() - what current holds
+ * @ctx: the context of current->mm
+ * @list: room
+ * @max: for so many
+ *
+ * Return: how many it holds.
+ */
+unsigned int epk_rights_list(struct epk_context *ctx, struct epk_grant *list, unsigned int max)
+{
+	const struct epk_thread *thread;
+	unsigned int n, nr = 0, pkey;
+	int id;
+
+	local_irq_disable();
+	thread = epk_thread_find(current);
+	if (!thread || thread->ctx != ctx || !thread->follows)
+		goto out;
+	for (n = thread->base; n < thread->nr_rights; n++) {
+		id = thread->rights[n].id;
+		if (epk_table_read(ctx, EPK_ID_INDEX(id)).id == id && nr++ < max)
+			list[nr - 1] = (struct epk_grant) { id, held_prot(thread, id) };
+	}
+	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++) {
+		id = READ_ONCE(ctx->place_ids[epk_current_ept()][pkey]);
+		if (id && ctx->pkeys & BIT(pkey) && allows(read_pkru(), pkey, false) && nr++ < max)
+			list[nr - 1] = (struct epk_grant) { id, held_prot(thread, id) };
+	}
+out:
+	local_irq_enable();
+	return nr;
 }
 
 /**

@@ -173,7 +173,7 @@ static void notrace before_frame(struct epk_hook *hook, struct ftrace_regs *freg
 	local_irq_save(flags);
 	thread = epk_thread_find(current);
 	if (!thread) {
-		write_pkru(read_pkru() | epk_context_pkru_deny(current->mm));
+		write_pkru(read_pkru() | epk_context_pkru_closed(current->mm));
 	} else if (thread->arrives) {
 		thread->arriving.sp = task_pt_regs(current)->sp;
 		write_pkru(epk_record_lend(thread, read_pkru(), epk_current_ept()));
@@ -192,7 +192,7 @@ static void notrace before_handler(struct epk_hook *hook, struct ftrace_regs *fr
 	local_irq_save(flags);
 	thread = epk_thread_find(current);
 	if (!thread)
-		write_pkru(read_pkru() | epk_context_pkru_deny(current->mm));
+		write_pkru(read_pkru() | epk_context_pkru_closed(current->mm));
 	else
 		signal_start(thread, (int)epk_hook_regs(fregs)->di);
 	local_irq_restore(flags);
@@ -273,7 +273,7 @@ static long guarded_sigreturn(enum sigreturn which, const struct pt_regs *regs,
 	if (thread)
 		signal_return(thread, frame);
 	else
-		write_pkru(read_pkru() | epk_context_pkru_deny(current->mm));
+		write_pkru(read_pkru() | epk_context_pkru_closed(current->mm));
 	local_irq_enable();
 	epk_hook_leave();
 	return ret;

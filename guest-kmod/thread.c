@@ -155,7 +155,7 @@ void epk_thread_close(struct epk_context *ctx)
 	lockdep_assert_irqs_disabled();
 
 	if (runs_thread_of(ctx))
-		write_pkru(read_pkru() | ctx->pkru_deny);
+		write_pkru(read_pkru() | ctx->pkru_deny * 3);
 }
 
 /**
@@ -312,7 +312,8 @@ int epk_thread_register(struct file *file, unsigned long flags)
 		thread->file = get_file(file);
 		thread->ctx = file->private_data;
 		thread->task = current;
-		write_pkru(read_pkru() | thread->ctx->pkru_deny);
+		/* Not marked any more. */
+		write_pkru((read_pkru() & ~(thread->ctx->pkru_deny * 3)) | thread->ctx->pkru_deny);
 		raw_spin_lock(&thread->ctx->threads_lock);
 		thread->seen = thread->ctx->batch;
 		list_add_tail(&thread->node, &thread->ctx->threads);
@@ -320,7 +321,10 @@ int epk_thread_register(struct file *file, unsigned long flags)
 		hlist_add_head(&thread->notifier.link, &current->preempt_notifiers);
 	} else {
 		old->signals |= flags & EPK_THREAD_SIGNALS;
-		old->follows |= flags & EPK_THREAD_FOLLOWS;
+		if (flags & EPK_THREAD_FOLLOWS) {
+			old->follows = true;
+			write_pkru(epk_record_settle(old, read_pkru(), epk_current_ept()));
+		}
 	}
 	local_irq_enable();
 	preempt_enable();

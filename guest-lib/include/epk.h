@@ -228,7 +228,7 @@ int epk_alloc_beside(int num, int dom_ids[], int beside);
 int epk_begin_write(int dom_id);
 int epk_begin_read(int dom_id);
 
-/* In epk_options.flags: install no handler of SIGSEGV; see epk_handle_fault(). */
+/* In epk_options.flags: without effect, as no handler of SIGSEGV is installed any more. */
 #define EPK_NO_SIGNAL_HANDLER	1u
 
 /**
@@ -290,19 +290,15 @@ unsigned int epk_version(void);
 const char *epk_backend(void);
 
 /**
- * epk_handle_fault() - let an access to a domain of another EPT go on
+ * epk_handle_fault() - for programs that called it when accesses needed a signal handler
  * @signo: what a handler of SIGSEGV that was installed with SA_SIGINFO
  * @info: is called with,
  * @context: all three
  *
- * The library's own handler does this, and calls the program's if the fault is
- * none of the library's.  For programs that install their own while they hold
- * domains of several EPTs, or that asked for EPK_NO_SIGNAL_HANDLER.
+ * The kernel module sees to accesses to domains that the thread holds, wherever these are.  A
+ * signal is the program's own affair.
  *
- * To be called in a handler of SIGSEGV alone.
- *
- * Return: 1: return from the handler, the access works now; 0: the thread does
- * not hold what is at that address, or it is no domain.
+ * Return: 0.
  */
 int epk_handle_fault(int signo, siginfo_t *info, void *context);
 

@@ -6,8 +6,6 @@
 #include "pkru.h"
 #include "thread.h"
 
-struct epk_fault;
-
 /**
  * struct epk_backend - how domains are made and kept
  * @name: what EPK_BACKEND calls it
@@ -22,12 +20,15 @@ struct epk_fault;
  *	thread's list now, if the thread has it; may be NULL.  False: it has not, or
  *	in a signal handler, not at the moment
  * @begin: notes the right to @held, which is on the thread's list already
+ * @widen: what was held as @old, to be read only, can be written to; if @begin does not do it
  * @end: forgets the right to slot @slot, and takes it off the list
  * @settle: the list is as it should be: gives the thread the rights to that.
  *	@alone: it is one domain at most, which the gates go on with
- * @fault: makes an access work that was refused although the thread holds the
- *	domain, and returns 1; 0 if the fault is none of the library's.  In a
- *	signal handler.  May be NULL
+ * @take: the thread is to hold a domain, as domain_begin() is asked; for backends that do
+ *	without the list.  They have none of the six calls above, but
+ * @drop: it is not to hold it any longer, as domain_end() is asked
+ * @held: fills in up to @max of what the thread holds; how many it holds
+ * @held_prot: what it holds of a live domain, 0 if nothing
  * @counts: fills in what the library does not know itself; may be NULL
  * @forget: in a forked child: lets go of what belongs to the parent; may be NULL
  *
@@ -45,9 +46,13 @@ struct epk_backend {
 	void (*thread_stop)(struct epk_thread *t);
 	bool (*adopt)(struct epk_thread *t, const struct epk_held *held);
 	int (*begin)(struct epk_thread *t, struct epk_held *held);
+	int (*widen)(const struct epk_held *old);
 	int (*end)(struct epk_thread *t, unsigned int slot);
 	int (*settle)(struct epk_thread *t, bool alone);
-	int (*fault)(struct epk_thread *t, int id, const struct epk_fault *fault);
+	int (*take)(int id, int prot);
+	int (*drop)(int id);
+	int (*held)(struct epk_held *list, int max);
+	int (*held_prot)(int id);
 	int (*counts)(struct epk_counts *counts);
 	void (*forget)(const struct epk_state *old);
 };
@@ -75,6 +80,7 @@ int epk_module_free(int num, const int *ids);
 int epk_module_mmap(struct epk_mapping *map, void *addr, int flags);
 int epk_module_munmap(void *addr, size_t len);
 int epk_module_enrol(struct epk_thread *t);
+int epk_module_gates(const struct epk_state *state);
 int epk_module_counts(struct epk_counts *counts);
 
 /* anon.c: their memory. */
@@ -87,5 +93,6 @@ void epk_pkeys_inherit(uint32_t pkeys);
 uint32_t epk_pkeys_take(void);
 void epk_pkeys_give(uint32_t pkeys);
 void epk_pkeys_state(struct epk_state *state, uint32_t pkeys);
+bool epk_gates_run(void);
 
 #endif /* EPK_BACKEND_H */

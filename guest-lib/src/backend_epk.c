@@ -2,192 +2,33 @@
 /*
  * Domains of the kernel module: (EPT, pkey) pairs.
  *
- * rights.c has how a thread gets a right, place.c how a domain comes elsewhere, and
- * here is which of the two an access to a domain in another EPT needs.
+ * What a thread holds is in its PKRU and in the record that the module keeps of it.  The gates
+ * open and close keys of the EPT that the thread is in; here is what the module has to be asked
+ * for.  Where domains are, and which of them have a place, is the module's affair.
  */
 #define _GNU_SOURCE
-#include <linux/membarrier.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "backend.h"
-#include "fault.h"
 #include "pkru.h"
-#include "place.h"
-#include "rights.h"
-#include "vault.h"
-
-/* Where @id is: if it is nowhere, it gets a place, near @ept if that is easy. */
-static int find_place(int id, uint32_t ept, struct epk_entry *entry)
-{
-	int saved_errno = errno;
-	int err = 0;
-
-	*entry = epk_entry_load(EPK_ID_INDEX(id));
-	if (entry->id == id && !entry->pkey) {
-		err = -pthread_mutex_lock(&epk_lock);
-		if (!err) {
-			err = epk_place_admit(id, ept);
-			pthread_mutex_unlock(&epk_lock);
-		}
-		*entry = epk_entry_load(EPK_ID_INDEX(id));
-	}
-	errno = saved_errno;
-	if (entry->id != id)
-		return -ENOENT;
-	return entry->pkey ? 0 : err ? err : -EAGAIN;
-}
-
-static int epk_begin(struct epk_thread *t, struct epk_held *held)
-{
-	int err, id = held->id, prot = held->prot;
-	struct epk_entry entry;
-
-	err = find_place(id, t->nr > 1 ? t->ept : EPK_EPT_ANY, &entry);
-	if (err)
-		return err;
-	t->stuck = 0;
-	if (t->nr > 1 && entry.ept != t->ept)
-		epk_fault_arm();
-	rights_note(t, id, prot);
-	return 0;
-}
-
-/* What the interrupted code goes on with: in @ept, with all that @t holds there. */
-static int resume(struct epk_thread *t, uint32_t ept, const struct epk_fault *fault)
-{
-	uint32_t pkru = rights_open_held(t, ept, *fault->pkru);
-
-	t->ept = ept;
-	if (t->kernel_resumes) {
-		struct epk_resume arg = { .ept = ept, .pkru = pkru };
-
-		t->switches++;
-		return ioctl(epk_now.fd, EPK_IOC_RESUME, &arg) ? -errno : 0;
-	}
-	rights_change_ept(t, ept);
-	*fault->pkru = pkru;
-	return 0;
-}
-
-/* The EPT that has most of what @t holds; of several such the first. */
-static uint32_t main_ept(const struct epk_thread *t)
-{
-	unsigned int held = epk_held_nr(t), i, j, nr, most = 0;
-	uint32_t best = t->ept;
-
-	for (i = 0; i < held; i++) {
-		for (j = 0, nr = 0; j < held; j++)
-			nr += t->held[j].ept == t->held[i].ept;
-		if (nr > most || (nr == most && t->held[i].ept < best)) {
-			most = nr;
-			best = t->held[i].ept;
-		}
-	}
-	return best;
-}
-
-/*
- * A first access goes to the domain's EPT.  If the same instruction wanted another
- * domain just now, it may need both at once; if accesses keep going to and fro,
- * they will go on so.  Then the domain moves to where most of the others are.
- */
-static void consider_move(struct epk_thread *t, int id, const struct epk_fault *fault,
-			  struct epk_entry *entry)
-{
-	bool both = fault->rip == t->last_rip && id != t->last_id;
-	bool move = both || t->repeats > 2;
-	uint32_t ept = main_ept(t);
-
-	if (move && (both || entry->ept != ept) && !pthread_mutex_lock(&epk_lock)) {
-		int err = epk_place_beside(id, ept, both ? t->last_id : 0);
-
-		/* Another thread may need this one where it is: bring the other here. */
-		if (both && err)
-			err = epk_place_beside(t->last_id, entry->ept, id);
-		if (!err)
-			t->repeats = 0;
-		pthread_mutex_unlock(&epk_lock);
-		*entry = epk_entry_load(EPK_ID_INDEX(id));
-	} else {
-		t->repeats++;
-	}
-	t->last_rip = fault->rip;
-	t->last_id = id;
-}
-
-/* Did a domain that @t opened get another place since? */
-static bool lost_one(const struct epk_thread *t)
-{
-	struct epk_entry entry;
-	unsigned int i, nr = epk_held_nr(t);
-
-	for (i = 0; i < nr; i++)
-		if (epk_entry_find(t->held[i].id, &entry) &&
-		    (entry.ept != t->held[i].ept || entry.pkey != t->held[i].pkey))
-			return true;
-	return false;
-}
-
-/*
- * An instruction that needs more than one EPT takes a few rounds, and other threads
- * can undo what a round did: then wait for them, 1 ms a round, and give up at last.
- */
-#define STUCK_WAIT	64
-#define STUCK		1000
-
-static void wait_a_little(void)
-{
-	const struct timespec pause = { .tv_nsec = 1000000 };
-
-	nanosleep(&pause, NULL);
-}
-
-static int epk_fault(struct epk_thread *t, int id, const struct epk_fault *fault)
-{
-	uint32_t ept = epk_current_ept();
-	int saved_errno = errno;
-	struct epk_entry entry;
-	int err = -EACCES, prot;
-
-	/* A signal handler has no domain open, and gets none of what it interrupted. */
-	if (!(~*fault->pkru & epk_now.access) && !lost_one(t))
-		return 0;
-	t->stuck = fault->state == t->last_state ? t->stuck + 1 : 0;
-	t->last_state = fault->state;
-	if (t->stuck > STUCK_WAIT)
-		wait_a_little();
-	prot = vault_prot(vault_open(t), id);
-	vault_close();
-	if (prot & (fault->write ? PROT_WRITE : PROT_READ) && t->stuck <= STUCK)
-		err = find_place(id, t->ept, &entry);
-	if (!err) {
-		consider_move(t, id, fault, &entry);
-		err = entry.id == id && entry.pkey ? resume(t, entry.ept, fault) : -EAGAIN;
-	}
-	/* The program's handler, and what it returns to, find the EPT as it was. */
-	if (err)
-		rights_change_ept(t, ept);
-	errno = saved_errno;
-	return !err;
-}
 
 static int epk_init_backend(struct epk_state *state)
 {
 	uint32_t pkeys = 0;
 	int err;
 
-	err = epk_membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
-	if (err)
-		return -ENODEV;
 	err = epk_module_open(state, &pkeys);
 	if (err)
 		return err;
 	epk_pkeys_state(state, pkeys);
-	err = vault_init(state);
+	if (!epk_gates_run())
+		return 0;
+	err = epk_module_gates(state);
 	if (err)
 		epk_module_close(state, pkeys);
+	else
+		state->index_mask = EPK_INDICES - 1;
 	return err;
 }
 
@@ -201,26 +42,92 @@ static int epk_alloc(int num, int *ids, int beside)
 	return epk_module_alloc(num, ids, flags);
 }
 
-static int epk_thread_enrol(struct epk_thread *t)
+/* Widened, or begun: it is held. */
+static int epk_take(int id, int prot)
 {
-	int err;
+	int saved_errno = errno, err;
 
-	rights_close_all();
-	err = epk_module_enrol(t);
-	return err ? err : vault_claim(t);
+	err = ioctl(epk_now.fd, EPK_IOC_BEGIN, EPK_BEGIN(id, prot)) < 0 ? -errno : 0;
+	errno = saved_errno;
+	if (!err)
+		epk_word.follows = 1;
+	return err;
 }
 
+static int epk_drop(int id)
+{
+	int saved_errno = errno, err;
+
+	err = ioctl(epk_now.fd, EPK_IOC_END, (long)id) ? -errno : 0;
+	errno = saved_errno;
+	return err;
+}
+
+static int grants(struct epk_grant *list, int max)
+{
+	struct epk_grants arg = { .num = max, .list = (uintptr_t)list };
+	int saved_errno = errno, err;
+
+	err = ioctl(epk_now.fd, EPK_IOC_HELD, &arg) ? -errno : (int)arg.num;
+	errno = saved_errno;
+	return err;
+}
+
+/* Room for what one level of a thread can hold, and its keys. */
+#define MOST	(EPK_HELD_MAX + EPK_NR_PKEYS)
+
+static int epk_list_held(struct epk_held *list, int max)
+{
+	struct epk_grant all[MOST];
+	int i, nr = grants(all, MOST);
+
+	for (i = 0; i < nr && i < max && i < MOST; i++)
+		list[i] = (struct epk_held) { .id = all[i].id, .prot = all[i].prot };
+	return nr;
+}
+
+static int pkru_prot(uint32_t pkru, unsigned int pkey)
+{
+	if (pkru & PKRU_AD(pkey))
+		return 0;
+	return pkru & PKRU_WD(pkey) ? PROT_READ : PROT_READ | PROT_WRITE;
+}
+
+/* Of a domain in the thread's EPT PKRU says it all, unless one of them changed meanwhile. */
+static int epk_prot_held(int id)
+{
+	struct epk_entry entry, again;
+	struct epk_held list[MOST];
+	int i, nr, prot;
+
+	if (epk_entry_find(id, &entry) && entry.pkey && entry.ept == epk_current_ept()) {
+		prot = pkru_prot(rdpkru(), entry.pkey);
+		if (epk_entry_find(id, &again) && again.ept == entry.ept &&
+		    again.pkey == entry.pkey && epk_current_ept() == entry.ept)
+			return prot;
+	}
+	nr = epk_list_held(list, MOST);
+	for (i = 0; i < nr && i < MOST; i++)
+		if (list[i].id == id)
+			return list[i].prot;
+	return 0;
+}
+
+/* It registers when it begins its first domain. */
 static void epk_thread_stop(struct epk_thread *t)
 {
-	rights_close_all();
-	vault_release(t);
+	struct epk_held list[MOST];
+	int i, nr = epk_list_held(list, MOST);
+
+	(void)t;
+	for (i = 0; i < nr && i < MOST; i++)
+		epk_drop(list[i].id);
 }
 
-/* The module's memory is not inherited, the vault included. */
+/* The module's memory is not inherited. */
 static void epk_forget(const struct epk_state *old)
 {
 	close(old->fd);
-	vault_forget(old);
 	epk_pkeys_inherit(old->pkeys);
 }
 
@@ -231,13 +138,11 @@ const struct epk_backend epk_backend_epk = {
 	.free = epk_module_free,
 	.mmap = epk_module_mmap,
 	.munmap = epk_module_munmap,
-	.thread_start = epk_thread_enrol,
 	.thread_stop = epk_thread_stop,
-	.begin = epk_begin,
-	.end = rights_end,
-	.adopt = rights_adopt,
-	.settle = rights_settle,
-	.fault = epk_fault,
+	.take = epk_take,
+	.drop = epk_drop,
+	.held = epk_list_held,
+	.held_prot = epk_prot_held,
 	.counts = epk_module_counts,
 	.forget = epk_forget,
 };

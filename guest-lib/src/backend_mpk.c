@@ -172,11 +172,13 @@ static int mpk_init(struct epk_state *state)
 	if (err)
 		goto give_pkeys;
 	epk_pkeys_state(state, pkeys);
+	/* They know of no other key in PKRU but key 0. */
+	state->gates = state->access == EPK_PKRU_ACCESS && epk_gates_run();
 	state->vault_pkey = 31 - __builtin_clz(pkeys);
 	err = soft_table_init(state);
 	if (err)
 		goto give_pkeys;
-	err = vault_init_pkey(state);
+	err = vault_init(state);
 	if (err)
 		goto exit_table;
 	last_key = 0;

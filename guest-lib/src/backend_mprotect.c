@@ -62,6 +62,21 @@ static int mprotect_begin(struct epk_thread *t, struct epk_held *held)
 	return err;
 }
 
+static int mprotect_widen(const struct epk_held *old)
+{
+	int saved_errno = errno, err;
+
+	err = -pthread_mutex_lock(&epk_lock);
+	if (err)
+		return err;
+	err = count(old->id, PROT_READ | PROT_WRITE, 1);
+	if (!err)
+		count(old->id, old->prot, -1);
+	pthread_mutex_unlock(&epk_lock);
+	errno = saved_errno;
+	return err;
+}
+
 static int mprotect_end(struct epk_thread *t, unsigned int slot)
 {
 	struct epk_held held = t->held[slot];
@@ -118,6 +133,7 @@ const struct epk_backend epk_backend_mprotect = {
 	.munmap = epk_anon_munmap,
 	.thread_stop = mprotect_thread_stop,
 	.begin = mprotect_begin,
+	.widen = mprotect_widen,
 	.end = mprotect_end,
 	.settle = mprotect_settle,
 };

@@ -108,18 +108,19 @@ int epk_call(int dom_id, long (*fn)(void *arg), void *arg, long *result)
 {
 	int saved_errno = errno, err;
 	long ignored;
-	bool held;
+	int held;
 
 	if (!fn)
 		return epk_explain("epk_call", dom_id, -EINVAL);
-	err = domain_begin(dom_id, PROT_READ | PROT_WRITE);
-	held = err == -EALREADY;
-	if (held && !(epk_held_prot(dom_id) & PROT_WRITE))
-		err = -EACCES;
-	if (err && err != -EALREADY)
+	held = epk_held_prot(dom_id);
+	if (held <= 0)
+		err = domain_begin(dom_id, PROT_READ | PROT_WRITE);
+	else
+		err = held & PROT_WRITE ? 0 : -EACCES;
+	if (err)
 		return epk_explain("epk_call", dom_id, err);
 	err = call(dom_id, fn, arg, result ? result : &ignored);
-	if (!held)
+	if (held <= 0)
 		domain_end(dom_id);
 	errno = saved_errno;
 	return epk_explain("epk_call", dom_id, err);

@@ -67,8 +67,24 @@ int epk_alloc_beside(int num, int dom_ids[], int beside)
 	return alloc("epk_alloc_beside", num, dom_ids, beside);
 }
 
+/*
+ * Where the kernel keeps who holds what, it takes a domain that is freed from all others.  @own is
+ * what the caller holds then.
+ */
+static bool is_held(int id, const struct epk_held *own, int nr)
+{
+	if (!epk_now.ops->held)
+		return epk_threads_hold(id);
+	while (nr--)
+		if (own[nr].id == id)
+			return true;
+	return false;
+}
+
 static int check_free(int num, const int *ids)
 {
+	struct epk_held own[2 * EPK_MAX_HELD];
+	int nr = epk_now.ops && epk_now.ops->held ? epk_now.ops->held(own, 2 * EPK_MAX_HELD) : 0;
 	struct epk_entry entry;
 	int i, err = 0, marked;
 
@@ -83,7 +99,7 @@ static int check_free(int num, const int *ids)
 			err = -EINVAL;
 			break;
 		}
-		if (epk_threads_hold(ids[marked])) {
+		if (is_held(ids[marked], own, nr)) {
 			err = -EBUSY;
 			break;
 		}
@@ -255,14 +271,27 @@ static __attribute__((noinline)) int first_begin(void)
 	return err;
 }
 
+/* What was held to be read only can be written to. */
+static int widen(struct epk_thread *t, struct epk_held *held, int prot)
+{
+	struct epk_held old = *held;
+	int err;
+
+	held->prot = prot;
+	err = epk_now.ops->widen ? epk_now.ops->widen(&old) : epk_now.ops->begin(t, held);
+	if (err)
+		held->prot = old.prot;
+	return err;
+}
+
 /* The list is open.  What goes wrong changes neither list nor rights. */
 static int begin(struct epk_thread *t, int id, int prot)
 {
+	int err, slot = epk_held_find(t, id);
 	struct epk_held *held;
-	int err;
 
-	if (epk_held_find(t, id) >= 0)
-		return -EALREADY;
+	if (slot >= 0)
+		return prot & ~t->held[slot].prot ? widen(t, &t->held[slot], prot) : -EALREADY;
 	if (t->nr >= EPK_MAX_HELD)
 		return -EMFILE;
 	held = epk_held_push(t, (struct epk_held){ .id = id, .prot = prot });
@@ -281,6 +310,11 @@ static int end_slow(int id)
 	if (!t || id <= 0) {
 		err = epk_lookup(id, &entry);
 		return err ? err : -EACCES;
+	}
+	if (epk_now.ops->drop) {
+		err = epk_now.ops->drop(id);
+		settled = err ? epk_lookup(id, &entry) : 0;
+		return settled ? settled : err;
 	}
 	epk_list_open(t);
 	slot = epk_held_find(t, id);
@@ -313,6 +347,8 @@ static int begin_slow(int id, int prot)
 		if (err)
 			return err;
 	}
+	if (epk_now.ops->take)
+		return epk_now.ops->take(id, prot);
 	t = epk_self;
 	epk_list_open(t);
 	err = begin(t, id, prot);

@@ -1,119 +1,158 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The gates: every WRPKRU and VMFUNC of the library.
+ * The gates of backend "epk": domain_begin() and domain_end().
  *
- * domain_begin() of a thread that holds nothing, and domain_end() of the only
- * domain that it holds, run here; all else goes on in C.  What is opened rests
- * on the domain table and the identity page, which the process cannot write,
- * and on the ID that was asked for; memory of the thread decides only whether
- * to go on in C.
+ * A right is a bit of PKRU, or an entry of the record that the module keeps of the thread; see
+ * EPK_THREAD_FOLLOWS in <linux/epk.h>.  Nothing in memory that the process can write says what a
+ * thread holds.  What is opened rests on the domain table and the identity page, which the
+ * process cannot write, and on the ID that was asked for.
  *
- * After each WRPKRU comes a check that rests on no register from before it: a
+ * Here are: any domain in the EPT that the thread is in, whatever else it holds; and
+ * one in another EPT if it has no key open and no closed key is marked, which says that
+ * it holds nothing.  All else is asked of the module, or of another backend.
+ *
+ * The module restarts a gate that is interrupted before its WRPKRU, or whose domain moves: see
+ * epk_gate_list.  So what was read from the table is true when the key opens.
+ *
+ * After a WRPKRU with a constant comes a check that rests on no register from before it: a
  * jump to the instruction with a PKRU of one's own leaves at most one domain
- * open, which is what a call of domain_begin() gives.  A jump to VMFUNC meets
- * the same WRPKRU, which closes all but one, or a look at PKRU.
+ * open, which is what a call of domain_begin() gives.  A jump to VMFUNC meets the same WRPKRU.
+ * Where other keys stay open, the value is compared with what was noted on the stack: who can write
+ * there and jump to the WRPKRU can have any keys of the EPT, as who calls domain_begin() for each can.
  *
  * VMFUNC leaf 0 is EPTP switching, Intel SDM volume 3C, 26.5.6.3.  An index
  * without an EPT, or a CPU without VMFUNC, raises SIGILL.
  *
- * Needs BMI1 and BMI2, which all CPUs with protection keys have; init.c looks.
+ * Needs BMI1 and BMI2, which all CPUs with protection keys have; init.c looks.  Where they cannot
+ * be used, the table has no entry: see epk_gate_none.
+ *
+ * Registers: edi id, esi its index, r8 its entry and then its pkey, r9 its EPT, r10 the table, eax
+ * PKRU, ecx and edx 0 for it.  An entry without a place has an EPT that no thread is in.
  */
 #include "gate.h"
-
-#define SLOT_FREE	0
-#define INDEX_MASK	0x1ffff
-#define PKEY_FIELD	0x830		/* BEXTR: 8 bits from bit 48 */
-
-	.section .rodata
-	.balign	4
-access:	.long	EPK_PKRU_ACCESS
 
 	.text
 	.globl	epk_gates_start, epk_gates_end
 	.hidden	epk_gates_start, epk_gates_end
 epk_gates_start:
 
-/*
- * Registers: edi id, esi its index, r8 its entry, r9 the thread's word, r10 the
- * table, r11 the pkey.
- *
- * The thread's word takes the entry before the EPT changes, so that a signal
- * handler that begins and ends domains comes back to this EPT.
- *
- * A word that is not free makes the compare of the IDs fail, or else their
- * indices were equal and the entry free: then the last look finds it so.
- * EPK_WORD_LIST has no pkey, for an ID of -1.
- *
- * No ID has index 0, and at that index is either 1, which is no such ID, or an
- * entry without a key.
- *
- * The entry is looked at again at the end: if the domain was freed or moved in
- * between, its key there may be another's.  So is the address of the table: who
- * takes that away and has all threads see it, finds the word of each thread that
- * comes past this point (thread.c).
- */
+.macro find id, other
+	mov	\id, %esi
+	and	epk_state_page+EPK_STATE_INDEX_MASK(%rip), %esi
+	mov	epk_state_page+EPK_STATE_GATE_TABLE(%rip), %r10
+	mov	(%r10,%rsi,8), %r8
+	cmp	\id, %r8d
+	jne	\other
+	rorx	$32, %r8, %r9
+	cmp	-EPK_GATE_IDENTITY(%r10), %r9w
+.endm
+
+/* At most one key of the library is open, and the answer is 0. */
+.macro check_one
+	andn	epk_state_page+EPK_STATE_ACCESS(%rip), %eax, %eax
+	blsr	%eax, %eax
+	jnz	.Lforged
+	ret
+.endm
+
+/* For a value that is not a constant: what a jump to WRPKRU finds on the stack is hardly this. */
+#define SALT	0x2b992ddf
+
+.macro note_pkru
+	lea	SALT(%rax), %r9d
+	mov	%r9d, -8(%rsp)
+.endm
+
+.macro check_pkru
+	lea	SALT(%rax), %eax
+	sub	-8(%rsp), %eax
+	jne	.Lforged
+	ret
+.endm
+
 .macro begin name, rights, prot
 	.globl	\name
 	.type	\name, @function
 	.balign	64
 \name:
 	.cfi_startproc
-	mov	%edi, %esi
-	and	$INDEX_MASK, %esi
+	find	%edi, .Lslow_\name
+	jne	.Lother_\name
+	shr	$48, %r8
+	xor	%ecx, %ecx
+	rdpkru
+	cmp	$EPK_PKRU_ACCESS, %eax
+	jne	.Lnested_\name
+	mov	\rights-EPK_GATE_BEFORE(%r10,%r8,4), %eax
+	wrpkru
+.Lopen1_\name:
+	check_one
+
+.Lnested_\name:
+	test	%eax, EPK_GATE_AD-EPK_GATE_BEFORE(%r10,%r8,4)
+	jz	.Lslow_\name			/* open already */
 	mov	epk_word@gottpoff(%rip), %r9
-	mov	epk_state_page(%rip), %r10
-	mov	(%r10,%rsi,8), %r8
-	xor	%fs:(%r9), %r8
-	cmp	%edi, %r8d
-	jne	.Lslow\@
-	mov	$PKEY_FIELD, %ecx
-	bextr	%rcx, %r8, %r11
-	jz	.Lslow\@			/* evicted */
-	mov	%r8, %fs:(%r9)
+	cmpl	$0, %fs:EPK_WORD_FOLLOWS(%r9)
+	je	.Lslow_\name			/* what it opens would be lost */
+	and	EPK_GATE_MASK-EPK_GATE_BEFORE(%r10,%r8,4), %eax
 	.if \prot == 1
-	movb	$1, %fs:7(%r9)
+	or	EPK_GATE_WD-EPK_GATE_BEFORE(%r10,%r8,4), %eax
 	.endif
-	rorx	$32, %r8, %rcx
-	cmp	-EPK_GATE_IDENTITY(%r10), %cx
-	je	.Lhere\@
-	movzx	%cx, %ecx
+	note_pkru
+	wrpkru
+.Lopen2_\name:
+	check_pkru
+
+.Lother_\name:
+	shr	$48, %r8
+	jz	.Lslow_\name			/* evicted, or on its way */
+	xor	%ecx, %ecx
+	rdpkru
+	cmp	$EPK_PKRU_ACCESS, %eax
+	jne	.Lmasked_\name
+	movzx	%r9w, %ecx
 	xor	%eax, %eax
 	vmfunc
-	incq	%fs:8(%r9)
-.Lhere\@:
-	mov	\rights-EPK_GATE_BEFORE(%r10,%r11,4), %eax
+	mov	epk_word@gottpoff(%rip), %rcx
+	incq	%fs:EPK_WORD_SWITCHES(%rcx)
+	mov	\rights-EPK_GATE_BEFORE(%r10,%r8,4), %eax
 	xor	%ecx, %ecx
-	xor	%edx, %edx
 	wrpkru
-	andn	access(%rip), %eax, %eax
-	blsr	%eax, %eax
-	jnz	.Lbad\@
-	mov	epk_state_page(%rip), %r10
-	cmp	(%r10,%rsi,8), %r8
-	jne	.Lbad\@
-	ret
-.Lbad\@:
-	mov	$EPK_PKRU_CLOSED, %eax
+.Lopen3_\name:
+	check_one
+
+/* The same beside keys of the program's. */
+.Lmasked_\name:
+	andn	epk_state_page+EPK_STATE_ACCESS(%rip), %eax, %r11d
+	jnz	.Lslow_\name			/* something is open */
+	test	%eax, epk_state_page+EPK_STATE_MARK(%rip)
+	jnz	.Lslow_\name			/* marked */
+	mov	%eax, %r11d
+	movzx	%r9w, %ecx
+	xor	%eax, %eax
+	vmfunc
+	mov	epk_word@gottpoff(%rip), %rcx
+	incq	%fs:EPK_WORD_SWITCHES(%rcx)
+	mov	%r11d, %eax
+	and	EPK_GATE_MASK-EPK_GATE_BEFORE(%r10,%r8,4), %eax
+	.if \prot == 1
+	or	EPK_GATE_WD-EPK_GATE_BEFORE(%r10,%r8,4), %eax
+	.endif
 	xor	%ecx, %ecx
-	xor	%edx, %edx
 	wrpkru
-	cmp	$EPK_PKRU_CLOSED, %eax
-	jne	.Lbad\@
-	mov	epk_word@gottpoff(%rip), %r9
-	movq	$SLOT_FREE, %fs:(%r9)
-.Lslow\@:
+.Lopen4_\name:
+	check_one
+
+.Lslow_\name:
 	mov	$\prot, %esi
-	jmp	epk_begin_slow
+	jmp	*epk_state_page+EPK_STATE_BEGIN(%rip)
 	.cfi_endproc
 	.size	\name, . - \name
 .endm
 
-	begin	epk_begin_write, EPK_GATE_RW, 3
-	begin	epk_begin_read, EPK_GATE_RO, 1
-
 	.globl	domain_begin
 	.type	domain_begin, @function
-	.balign	16
+	.balign	64
 domain_begin:
 	.cfi_startproc
 	cmp	$3, %esi
@@ -122,82 +161,97 @@ domain_begin:
 	je	epk_begin_read
 	cmp	$2, %esi
 	je	epk_begin_write
-	jmp	epk_begin_slow
+	jmp	*epk_state_page+EPK_STATE_BEGIN(%rip)
 	.cfi_endproc
 	.size	domain_begin, . - domain_begin
 
-/* A word that is free or a list must not pass for ID 0 or -1. */
+	begin	epk_begin_write, EPK_GATE_RW, 3
+	begin	epk_begin_read, EPK_GATE_RO, 1
+
 	.globl	domain_end
 	.type	domain_end, @function
 	.balign	64
 domain_end:
 	.cfi_startproc
-	mov	epk_word@gottpoff(%rip), %r9
-	cmp	%edi, %fs:(%r9)
-	jne	epk_end_slow
-	test	%edi, %edi
-	jle	epk_end_slow
-	mov	$EPK_PKRU_CLOSED, %eax
+	find	%edi, .Lend_slow
+	jne	.Lend_slow
+	shr	$48, %r8
 	xor	%ecx, %ecx
-	xor	%edx, %edx
+	rdpkru
+	cmp	EPK_GATE_RW-EPK_GATE_BEFORE(%r10,%r8,4), %eax
+	jne	.Lend_nested
+	mov	$EPK_PKRU_ACCESS, %eax
 	wrpkru
-	sub	$EPK_PKRU_CLOSED, %eax
+.Lclosed1:
+	sub	$EPK_PKRU_ACCESS, %eax
 	jne	.Lforged
-	mov	%rax, %fs:(%r9)
 	ret
+
+/* Something else is open, or marked: if a closed key is, all are, and this one is to be. */
+.Lend_nested:
+	test	%eax, EPK_GATE_AD-EPK_GATE_BEFORE(%r10,%r8,4)
+	jnz	.Lend_slow			/* not open here */
+	lea	(%rax,%rax), %r11d
+	and	%eax, %r11d			/* of each closed key the other bit */
+	test	%r11d, epk_state_page+EPK_STATE_MARK(%rip)
+	jz	.Lend_unmarked
+	or	EPK_GATE_BITS-EPK_GATE_BEFORE(%r10,%r8,4), %eax
+	note_pkru
+	wrpkru
+.Lclosed2:
+	check_pkru
+
+.Lend_unmarked:
+	test	%eax, epk_state_page+EPK_STATE_ACCESS(%rip)
+	jz	.Lend_slow			/* no closed key to look at */
+	/* If it was open for reading, it is marked now: who asks is told otherwise. */
+	or	EPK_GATE_AD-EPK_GATE_BEFORE(%r10,%r8,4), %eax
+	note_pkru
+	wrpkru
+.Lclosed3:
+	check_pkru
+
+.Lend_slow:
+	jmp	*epk_state_page+EPK_STATE_END(%rip)
+
 .Lforged:
-	mov	$EPK_PKRU_CLOSED, %eax
+	mov	epk_state_page+EPK_STATE_CLOSED(%rip), %eax
+	or	$EPK_PKRU_ACCESS, %eax
 	xor	%ecx, %ecx
 	xor	%edx, %edx
 	wrpkru
-	cmp	$EPK_PKRU_CLOSED, %eax
-	jne	.Lforged
+	andn	epk_state_page+EPK_STATE_ACCESS(%rip), %eax, %eax
+	jnz	.Lforged
 	ud2
 	.cfi_endproc
 	.size	domain_end, . - domain_end
 
-/*
- * void epk_pkru_set(uint32_t pkru).  At most one key of the library open needs
- * no further look.
- */
-	.globl	epk_pkru_set
-	.hidden	epk_pkru_set
-	.type	epk_pkru_set, @function
-	.balign	16
-epk_pkru_set:
-	.cfi_startproc
-	mov	%edi, %eax
-	xor	%ecx, %ecx
-	xor	%edx, %edx
-	wrpkru
-	not	%eax
-	and	epk_state_page+8(%rip), %eax
-	lea	-1(%rax), %edx
-	test	%edx, %eax
-	jnz	epk_pkru_verify
-	ret
-	.cfi_endproc
-	.size	epk_pkru_set, . - epk_pkru_set
-
-/* void epk_ept_enter(uint32_t ept).  Every key of the library has to be closed. */
-	.globl	epk_ept_enter
-	.hidden	epk_ept_enter
-	.type	epk_ept_enter, @function
-	.balign	16
-epk_ept_enter:
-	.cfi_startproc
-	mov	%edi, %ecx
-	xor	%eax, %eax
-	vmfunc
-	xor	%ecx, %ecx
-	rdpkru
-	not	%eax
-	and	epk_state_page+8(%rip), %eax
-	jnz	.Lforged
-	ret
-	.cfi_endproc
-	.size	epk_ept_enter, . - epk_ept_enter
-
 epk_gates_end:
+
+/* Whatever is asked for, there is no such domain: before the library is ready, and elsewhere. */
+	.section .rodata
+	.balign	16
+	.globl	epk_gate_none
+	.hidden	epk_gate_none
+	.zero	EPK_GATE_BEFORE
+epk_gate_none:
+	.quad	0xffff80000000
+
+/* struct epk_gate[]: from the look at the table to the WRPKRU. */
+	.section .data.rel.ro, "aw"
+	.balign	8
+	.globl	epk_gate_list, epk_gate_list_end
+	.hidden	epk_gate_list, epk_gate_list_end
+epk_gate_list:
+	.irp	name, epk_begin_write, epk_begin_read
+	.quad	\name, .Lopen1_\name, \name
+	.quad	.Lnested_\name, .Lopen2_\name, \name
+	.quad	.Lother_\name, .Lopen3_\name, \name
+	.quad	.Lmasked_\name, .Lopen4_\name, \name
+	.endr
+	.quad	domain_end, .Lclosed1, domain_end
+	.quad	.Lend_nested, .Lclosed2, domain_end
+	.quad	.Lend_unmarked, .Lclosed3, domain_end
+epk_gate_list_end:
 
 	.section .note.GNU-stack, "", @progbits

@@ -5,11 +5,13 @@
 #include <sys/mman.h>
 
 #include "backend.h"
-#include "fault.h"
 #include "registry.h"
 
 union epk_state_page epk_state_page __attribute__((aligned(EPK_PAGE_SIZE))) = {
-	.state = { .gate_table = epk_no_table, .table = epk_no_table, .fd = -1 },
+	.state = {
+		.gate_table = epk_gate_none, .begin = epk_begin_slow, .end = epk_end_slow,
+		.word_table = epk_no_table, .table = epk_no_table, .fd = -1,
+	},
 };
 
 /* In the order of preference; those behind "none" have to be asked for. */
@@ -37,27 +39,33 @@ void epk_state_write(const struct epk_state *new_state)
 {
 	if (state_protect(PROT_READ | PROT_WRITE))
 		abort();
-	epk_now.gate_table = new_state->gates ? new_state->table : epk_no_table;
+	/* No index is beyond the end of what the gates look at. */
+	if (!new_state->index_mask)
+		__atomic_store_n(&epk_now.index_mask, 0, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&epk_now.gate_table,
+			 new_state->index_mask ? new_state->table : epk_gate_none, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&epk_now.index_mask, new_state->index_mask, __ATOMIC_SEQ_CST);
+	epk_now.begin = new_state->gates ? epk_word_begin : epk_begin_slow;
+	epk_now.end = new_state->gates ? epk_word_end : epk_end_slow;
+	epk_now.word_table = new_state->gates ? new_state->table : epk_no_table;
 	epk_now.table = new_state->table;
 	epk_now.access = new_state->access;
 	epk_now.closed = new_state->closed;
+	epk_now.mark = new_state->mark;
 	epk_now.pkeys = new_state->pkeys;
 	epk_now.gates = new_state->gates;
 	epk_now.debug = new_state->debug;
-	epk_now.handle_faults = new_state->handle_faults;
 	epk_now.rdfsbase = new_state->rdfsbase;
 	epk_now.fd = new_state->fd;
 	epk_now.soft = new_state->soft;
 	epk_now.vaults = new_state->vaults;
-	epk_now.vault_id = new_state->vault_id;
-	epk_now.vault_ept = new_state->vault_ept;
 	epk_now.vault_pkey = new_state->vault_pkey;
 	__atomic_store_n(&epk_now.ops, new_state->ops, __ATOMIC_RELEASE);
 	if (state_protect(PROT_READ))
 		abort();
 }
 
-static int start(const struct epk_backend *backend, unsigned int flags)
+static int start(const struct epk_backend *backend)
 {
 	struct epk_state state = { .ops = backend, .fd = -1 };
 	int err;
@@ -74,10 +82,7 @@ static int start(const struct epk_backend *backend, unsigned int flags)
 	if (err)
 		goto release_region;
 	state.debug = epk_now.debug;
-	state.handle_faults = backend->fault && !(flags & EPK_NO_SIGNAL_HANDLER);
 	epk_state_write(&state);
-	if (state.handle_faults)
-		epk_fault_setup();
 	return 0;
 
 release_region:
@@ -87,23 +92,23 @@ exit_registry:
 	return err;
 }
 
-static int start_named(const char *name, unsigned int flags)
+static int start_named(const char *name)
 {
 	size_t i;
 
 	for (i = 0; i < NR_BACKENDS; i++)
 		if (!strcmp(name, backends[i]->name))
-			return start(backends[i], flags);
+			return start(backends[i]);
 	return -EINVAL;
 }
 
-static int start_any(unsigned int flags)
+static int start_any(void)
 {
 	int err = -ENODEV;
 	size_t i;
 
 	for (i = 0; i < NR_BACKENDS && err; i++)
-		err = start(backends[i], flags);
+		err = start(backends[i]);
 	return err;
 }
 
@@ -132,8 +137,8 @@ static int choose(const struct epk_options *options)
 	if (!backend)
 		backend = secure_getenv("EPK_BACKEND");
 	if (backend && *backend)
-		return start_named(backend, options->flags);
-	return start_any(options->flags);
+		return start_named(backend);
+	return start_any();
 }
 
 /* Under epk_lock, with which no thread may end: open() is where one that is cancelled does. */

@@ -124,12 +124,25 @@ static int nr_held(const struct epk_thread *t)
 	return t->word->held == EPK_WORD_LIST ? (int)epk_held_nr(t) : t->word->held != EPK_WORD_FREE;
 }
 
+static int list_held(int dom_ids[], int max)
+{
+	struct epk_held list[2 * EPK_MAX_HELD];
+	int i, nr = epk_ops()->held(list, 2 * EPK_MAX_HELD);
+
+	for (i = 0; i < nr && i < max && i < 2 * EPK_MAX_HELD; i++)
+		dom_ids[i] = list[i].id;
+	return nr;
+}
+
 int epk_held(int dom_ids[], int max)
 {
+	const struct epk_backend *ops = epk_ops();
 	int i, nr = nr_held(epk_self);
 
 	if (max < 0 || (max && !dom_ids))
 		return -EINVAL;
+	if (ops && ops->held)
+		return list_held(dom_ids, max);
 	for (i = 0; i < nr && i < max; i++)
 		dom_ids[i] = held_at(epk_self, i).id;
 	return nr;
@@ -143,8 +156,18 @@ int epk_held_prot(int dom_id)
 	err = epk_lookup(dom_id, &entry);
 	if (err)
 		return err;
+	if (epk_now.ops->held_prot)
+		return epk_now.ops->held_prot(dom_id);
 	for (i = 0; i < nr; i++)
 		if (held_at(epk_self, i).id == dom_id)
 			return held_at(epk_self, i).prot;
+	return 0;
+}
+
+int epk_handle_fault(int signo, siginfo_t *info, void *context)
+{
+	(void)signo;
+	(void)info;
+	(void)context;
 	return 0;
 }

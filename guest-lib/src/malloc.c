@@ -14,11 +14,11 @@
 /* Holds @id for writing.  1: the thread did so already. */
 static int hold(int id)
 {
-	int err = domain_begin(id, PROT_READ | PROT_WRITE);
+	int held = epk_held_prot(id);
 
-	if (err != -EALREADY)
-		return err;
-	return epk_held_prot(id) & PROT_WRITE ? 1 : -EACCES;
+	if (held > 0)
+		return held & PROT_WRITE ? 1 : -EACCES;
+	return domain_begin(id, PROT_READ | PROT_WRITE);
 }
 
 static void unhold(int id, int held)

@@ -72,15 +72,19 @@ close_fd:
 	return err;
 }
 
+/* Has it restart the gates. */
+int epk_module_gates(const struct epk_state *state)
+{
+	struct epk_gates arg = {
+		.num = epk_gate_list_end - epk_gate_list, .gates = (uintptr_t)epk_gate_list,
+	};
+
+	return ioctl(state->fd, EPK_IOC_GATES, &arg) ? -errno : 0;
+}
+
 /* The module keeps the keys as long as anything of the context is open or mapped. */
 void epk_module_close(struct epk_state *state, uint32_t pkeys)
 {
-	struct epk_domains vault = { .num = 1, .ids = (uintptr_t)&state->vault_id };
-
-	/* While there is a domain the table stays. */
-	if (state->vault_id)
-		ioctl(state->fd, EPK_IOC_FREE, &vault);
-	state->vault_id = 0;
 	epk_region_clear(state->table);
 	close(state->fd);
 	state->fd = -1;

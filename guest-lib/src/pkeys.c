@@ -43,14 +43,14 @@ void epk_pkeys_give(uint32_t pkeys)
 }
 
 /* BMI1 and BMI2. */
-static bool gates_run(void)
+bool epk_gates_run(void)
 {
 	unsigned int eax, ebx, ecx, edx;
 
 	return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && ebx & 1u << 3 && ebx & 1u << 8;
 }
 
-/* Notes @pkeys.  The gates know of no other key in PKRU but key 0. */
+/* Notes @pkeys. */
 void epk_pkeys_state(struct epk_state *state, uint32_t pkeys)
 {
 	int pkey;
@@ -61,6 +61,6 @@ void epk_pkeys_state(struct epk_state *state, uint32_t pkeys)
 			continue;
 		state->access |= PKRU_AD(pkey);
 		state->closed |= PKRU_BITS(pkey);
+		state->mark |= PKRU_WD(pkey);
 	}
-	state->gates = state->access == EPK_PKRU_ACCESS && gates_run();
 }

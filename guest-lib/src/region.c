@@ -19,11 +19,17 @@ static void fill_gates(uint32_t *values)
 {
 	unsigned int pkey;
 
-	for (pkey = 0; pkey < EPK_PAGE_SIZE / sizeof(*values); pkey++)
-		values[pkey] = EPK_PKRU_CLOSED;
-	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++) {
-		values[EPK_GATE_RW / 4 + pkey] &= ~PKRU_BITS(pkey);
-		values[EPK_GATE_RO / 4 + pkey] &= ~PKRU_AD(pkey);
+	for (pkey = 0; pkey < EPK_NR_PKEYS; pkey++) {
+		uint32_t bits = pkey ? PKRU_BITS(pkey) : 0, ad = pkey ? PKRU_AD(pkey) : 0;
+
+		values[EPK_GATE_RW / 4 + pkey] = EPK_PKRU_ACCESS & ~bits;
+		values[EPK_GATE_RO / 4 + pkey] = (EPK_PKRU_ACCESS & ~bits) | (bits & ~ad);
+		values[EPK_GATE_WORD_RW / 4 + pkey] = EPK_PKRU_CLOSED & ~bits;
+		values[EPK_GATE_WORD_RO / 4 + pkey] = EPK_PKRU_CLOSED & ~ad;
+		values[EPK_GATE_AD / 4 + pkey] = ad;
+		values[EPK_GATE_WD / 4 + pkey] = bits & ~ad;
+		values[EPK_GATE_BITS / 4 + pkey] = bits;
+		values[EPK_GATE_MASK / 4 + pkey] = ~bits;
 	}
 }
 

@@ -27,45 +27,59 @@ struct soft_table;
 
 /**
  * struct epk_state - set by init, constant until a fork
- * @gate_table: @table for the gates; an empty one if they cannot be used.  gate.S
- *	has the offset
- * @access: the PKRU bits that deny access to all of @pkeys.  gate.S has the offset
+ * @gate_table: @table for the gates of "epk", else one with no domain.  The gates know the
+ *	offsets of this and the next
+ * @access: the PKRU bits that deny access to all of @pkeys
+ * @index_mask: with which the gates find an entry of @gate_table
+ * @begin: what domain_begin() and
+ * @end: domain_end() go on with
+ * @word_table: @table for the gates of "mpk", likewise
+ * @closed: @access, and the bits that deny writing
+ * @mark: those alone
  * @table: the domain table, an entry for each index; the kernel module's under
  *	"epk".  Never NULL.  gate.h says what lies before it
- * @closed: those, and the ones that deny writing
  * @pkeys: bit k set: pkey k is the library's
  * @ops: the backend; NULL while the library is not initialised
- * @gates: threads that hold one domain at a time can use the gates
+ * @gates: threads that hold one domain at a time can use the gates of "mpk"
  * @debug: errors are explained on stderr
- * @handle_faults: the library keeps a handler of SIGSEGV
  * @rdfsbase: user mode may read the FS base
  * @fd: /dev/epk, or -1
  * @soft: where the table is written, if it is the library's own
- * @vaults: where threads keep what they hold, under "epk" and "mpk"
- * @vault_id: that domain, under "epk",
- * @vault_ept: and its place,
- * @vault_pkey: which never changes; under "mpk" the key for this and the table
+ * @vaults: where threads keep what they hold, under "mpk"
+ * @vault_pkey: the key for this and the table
  */
 struct epk_state {
 	const struct epk_entry *gate_table;
 	uint32_t access;
+	uint32_t index_mask;
+	int (*begin)(int id, int prot);
+	int (*end)(int id);
+	const struct epk_entry *word_table;
 	uint32_t closed;
+	uint32_t mark;
 	const struct epk_entry *table;
 	uint32_t pkeys;
 	const struct epk_backend *ops;
 	bool gates;
 	bool debug;
-	bool handle_faults;
 	bool rdfsbase;
 	int fd;
 	struct soft_table *soft;
 	void *vaults;
-	int vault_id;
-	uint16_t vault_ept;
 	uint8_t vault_pkey;
 };
-_Static_assert(offsetof(struct epk_state, gate_table) == 0, "as in gate.S");
-_Static_assert(offsetof(struct epk_state, access) == 8, "as in gate.S");
+#define EPK_STATE_AT(member, offset) \
+	_Static_assert(offsetof(struct epk_state, member) == (offset), "as in gate.h")
+EPK_STATE_AT(gate_table, EPK_STATE_GATE_TABLE);
+EPK_STATE_AT(access, EPK_STATE_ACCESS);
+EPK_STATE_AT(index_mask, EPK_STATE_INDEX_MASK);
+EPK_STATE_AT(begin, EPK_STATE_BEGIN);
+EPK_STATE_AT(end, EPK_STATE_END);
+EPK_STATE_AT(word_table, EPK_STATE_WORD_TABLE);
+_Static_assert(offsetof(struct epk_word, switches) == EPK_WORD_SWITCHES &&
+	       offsetof(struct epk_word, follows) == EPK_WORD_FOLLOWS, "as in gate.h");
+EPK_STATE_AT(closed, EPK_STATE_CLOSED);
+EPK_STATE_AT(mark, EPK_STATE_MARK);
 
 union epk_state_page {
 	struct epk_state state;
@@ -95,6 +109,7 @@ void epk_state_write(const struct epk_state *new_state);
 #define EPK_INDICES		(1u << EPK_ID_INDEX_BITS)
 #define EPK_TABLE_ROOM		(EPK_INDICES * sizeof(struct epk_entry))
 
+extern const struct epk_entry epk_gate_none[];
 extern const struct epk_entry epk_no_table[];
 const struct epk_entry *epk_region_reserve(void);
 void epk_region_clear(const struct epk_entry *table);

@@ -23,26 +23,6 @@ static pthread_key_t thread_key;
 static bool have_key;
 static struct epk_thread *threads;
 static uint64_t past_switches;
-static bool moving;
-
-/*
- * A domain that moves is lost to a thread that holds it by its word alone, which
- * nothing vouches for.  So once domains move, and there are several threads, the
- * gates find no table any more.  After the barrier in all threads, each that holds
- * a domain by its word has its word written, or looks at the table's address
- * again before it returns; and each that is about to hand its list over to the word
- * has its list written.  Who moves a domain looks at both after this.
- */
-static void review_gates(void)
-{
-	struct epk_state state = epk_now;
-
-	if (!moving || !state.gates || !threads || !threads->next)
-		return;
-	state.gates = false;
-	epk_state_write(&state);
-	epk_membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED);
-}
 
 static void thread_exit(void *arg)
 {
@@ -106,7 +86,6 @@ int epk_thread_start(void)
 	if (threads)
 		threads->link = &t->next;
 	threads = t;
-	review_gates();
 	pthread_mutex_unlock(&epk_lock);
 	epk_self = t;
 	return 0;
@@ -217,11 +196,10 @@ int epk_list_close(struct epk_thread *t)
 }
 
 /*
- * Does @t hold @id, by its word alone or soon so if @word?  What the thread moves
- * between its list and its word meanwhile is found at the one or the other, or
- * while it passes from word to list, or counted.
+ * What the thread moves between its list and its word meanwhile is found at the one or the other,
+ * or while it passes from word to list, or counted.
  */
-static bool holds(const struct epk_thread *t, int id, bool word)
+static bool holds(const struct epk_thread *t, int id)
 {
 	unsigned int changes;
 	uint64_t held;
@@ -230,14 +208,10 @@ static bool holds(const struct epk_thread *t, int id, bool word)
 	do {
 		changes = __atomic_load_n(&t->changes, __ATOMIC_ACQUIRE);
 		found = epk_held_find(t, id) >= 0;
-		if (word)
-			found &= (__atomic_load_n(&t->busy, __ATOMIC_ACQUIRE) &&
-				  __atomic_load_n(&t->nr, __ATOMIC_ACQUIRE) == 1) ||
-				 __atomic_load_n(&t->unnoted, __ATOMIC_ACQUIRE) == id;
 		held = __atomic_load_n(&t->word->held, __ATOMIC_ACQUIRE);
 		found |= held != EPK_WORD_LIST && (int)held == id;
 		found |= __atomic_load_n(&t->passing, __ATOMIC_ACQUIRE) == id;
-		found |= !word && epk_held_find(t, id) >= 0;
+		found |= epk_held_find(t, id) >= 0;
 	} while (!found && changes != __atomic_load_n(&t->changes, __ATOMIC_ACQUIRE));
 	return found;
 }
@@ -248,27 +222,9 @@ bool epk_threads_hold(int id)
 	const struct epk_thread *t;
 
 	for (t = threads; t; t = t->next)
-		if (holds(t, id, false))
+		if (holds(t, id))
 			return true;
 	return false;
-}
-
-/* Under epk_lock.  Does another thread hold @id so that it must not move? */
-bool epk_threads_word(int id)
-{
-	const struct epk_thread *t;
-
-	for (t = threads; t; t = t->next)
-		if (t != epk_self && holds(t, id, true))
-			return true;
-	return false;
-}
-
-/* Under epk_lock.  Before domains move. */
-void epk_threads_moving(void)
-{
-	moving = true;
-	review_gates();
 }
 
 /* Under epk_lock. */
@@ -293,7 +249,6 @@ void epk_threads_forget(void)
 		free(t);
 	}
 	past_switches = 0;
-	moving = false;
 	epk_self = NULL;
 	epk_word = (struct epk_word){ .held = EPK_WORD_LIST };
 	pthread_setspecific(thread_key, NULL);

@@ -47,11 +47,6 @@ struct epk_held {
  * @nested: a signal handler is at work with the list, which
  * @nested_nr: had so many elements before; what it interrupted was
  * @nested_ept: in this EPT
- * @last_rip: the instruction of the last access that epk_handle_fault() saw to
- * @last_id: the domain that it was about
- * @last_state: what the registers were
- * @repeats: such accesses since the last move
- * @stuck: how many of them in a row had the same registers
  * @alternate: memory of the stack that its signal handlers got from the library
  * @switches: VMFUNCs outside of the gates
  * @next: next in the list of all
@@ -71,11 +66,6 @@ struct epk_thread {
 	bool nested;
 	unsigned int nested_nr;
 	uint32_t nested_ept;
-	uintptr_t last_rip;
-	int last_id;
-	uint64_t last_state;
-	unsigned int repeats;
-	unsigned int stuck;
 	void *alternate;
 	uint64_t switches;
 	struct epk_thread *next;
@@ -89,8 +79,6 @@ int epk_membarrier(int cmd);
 int epk_thread_setup(void);
 int epk_thread_start(void);
 bool epk_threads_hold(int id);
-bool epk_threads_word(int id);
-void epk_threads_moving(void);
 uint64_t epk_threads_switches(void);
 void epk_threads_forget(void);
 void epk_list_open(struct epk_thread *t);

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -12,13 +11,9 @@
 #include "pkru.h"
 #include "vault.h"
 
-/* The most threads at a time.  Memory is mapped for a chunk of them at a time. */
-#define CHUNK_BYTES	65536ul
-#define VAULT_BYTES	(256 * CHUNK_BYTES)
+/* The most threads at a time. */
+#define VAULT_BYTES	(256 * 65536ul)
 #define VAULTS		((uint32_t)(VAULT_BYTES / sizeof(struct epk_vault)))
-
-/* How much of the vault's address space has memory.  Under epk_lock. */
-static size_t mapped_bytes;
 
 #ifndef HWCAP2_FSGSBASE
 #define HWCAP2_FSGSBASE	2
@@ -41,51 +36,8 @@ static uint64_t fs_base(void)
 	return base;
 }
 
-static int map_chunk(char *vaults, int fd, int id)
-{
-	void *got = mmap(vaults + mapped_bytes, CHUNK_BYTES, PROT_READ | PROT_WRITE,
-			 MAP_SHARED | MAP_FIXED, fd, EPK_MMAP_DOMAIN(id));
-
-	if (got == MAP_FAILED)
-		return -errno;
-	mapped_bytes += CHUNK_BYTES;
-	return 0;
-}
-
-/*
- * The table does not show the domain's ID, so no gate and no call finds it.  On
- * error the caller closes the context, and with it goes the domain.
- */
+/* Memory with the key state->vault_pkey.  A child finds it empty. */
 int vault_init(struct epk_state *state)
-{
-	int id = 0, err;
-	struct epk_domains arg = { .num = 1, .flags = EPK_ALLOC_HIDDEN, .ids = (uintptr_t)&id };
-	struct epk_entry entry;
-	void *room;
-
-	if (ioctl(state->fd, EPK_IOC_ALLOC, &arg))
-		return -errno;
-	state->vault_id = id;
-	room = mmap(NULL, VAULT_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-		    -1, 0);
-	if (room == MAP_FAILED)
-		return -ENOMEM;
-	mapped_bytes = 0;
-	err = map_chunk(room, state->fd, id);
-	if (err) {
-		munmap(room, VAULT_BYTES);
-		return err;
-	}
-	entry = state->table[EPK_ID_INDEX(id)];
-	state->vaults = room;
-	state->vault_ept = entry.ept;
-	state->vault_pkey = entry.pkey;
-	state->rdfsbase = has_rdfsbase();
-	return 0;
-}
-
-/* Under "mpk": memory with the key state->vault_pkey. */
-int vault_init_pkey(struct epk_state *state)
 {
 	void *room = mmap(NULL, VAULT_BYTES, PROT_NONE,
 			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -98,39 +50,21 @@ int vault_init_pkey(struct epk_state *state)
 		munmap(room, VAULT_BYTES);
 		return -ENOMEM;
 	}
-	mapped_bytes = VAULT_BYTES;
 	state->vaults = room;
 	state->rdfsbase = has_rdfsbase();
 	return 0;
 }
 
-/* In a forked child.  Where the module's memory was, something else may be by now. */
+/* In a forked child. */
 void vault_forget(const struct epk_state *old)
 {
-	size_t gone = old->vault_id ? mapped_bytes : 0;
-
-	munmap((char *)old->vaults + gone, VAULT_BYTES - gone);
-}
-
-/* Memory for more threads, if @index has none. */
-static int grow(uint32_t index)
-{
-	int err = 0;
-
-	pthread_mutex_lock(&epk_lock);
-	while (!err && (index + 1) * sizeof(struct epk_vault) > mapped_bytes)
-		err = map_chunk(epk_now.vaults, epk_now.fd, epk_now.vault_id);
-	pthread_mutex_unlock(&epk_lock);
-	return err;
+	munmap(old->vaults, VAULT_BYTES);
 }
 
 static struct epk_vault *open_vault(uint32_t index)
 {
 	uint32_t pkru = rdpkru() | epk_now.closed;
 
-	epk_pkru_set(pkru);
-	if (epk_current_ept() != epk_now.vault_ept)
-		epk_ept_enter(epk_now.vault_ept);
 	epk_pkru_set(pkru_open(pkru, epk_now.vault_pkey, PROT_READ | PROT_WRITE));
 	/* Never out of the vault's memory, whatever the thread's record says. */
 	return (struct epk_vault *)epk_now.vaults + index % VAULTS;
@@ -164,12 +98,8 @@ int vault_claim(struct epk_thread *t)
 	uint64_t owner = fs_base(), none;
 	struct epk_vault *vault;
 	uint32_t index;
-	int err;
 
 	for (index = 0; index < VAULTS; index++) {
-		err = grow(index);
-		if (err)
-			return err;
 		vault = open_vault(index);
 		none = 0;
 		/* Its own may be left from a thread that ended without a word. */

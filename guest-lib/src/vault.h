@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a thread holds while it holds several domains, in a domain of the
- * library's own, or under "mpk" in memory with a key of its own: memory that the
- * rest of the process cannot write.  A right that
+ * What a thread holds while it holds several domains, under "mpk": in memory with a key of its
+ * own, which the rest of the process cannot write.  A right that
  * no call of domain_begin() asked for at this moment is given by this alone.
  *
- * Between vault_open() and vault_close() the thread is in the vault's EPT with
- * the vault's key open and no other; afterwards, in that EPT with none.
+ * Between vault_open() and vault_close() the thread has the vault's key open and no other;
+ * afterwards none.
  */
 #ifndef EPK_VAULT_H
 #define EPK_VAULT_H
@@ -36,7 +35,6 @@ struct epk_vault {
 } __attribute__((aligned(64)));
 
 int vault_init(struct epk_state *state);
-int vault_init_pkey(struct epk_state *state);
 void vault_forget(const struct epk_state *old);
 int vault_claim(struct epk_thread *t);
 void vault_release(struct epk_thread *t);

@@ -167,7 +167,7 @@ static void places(void)
 	strcpy(p, "moved");
 	CHECK(file_has(fd, 0, "moved"));
 	CHECK_EQ(epk_device_move(&dev, id, EPK_EPT_NONE), 0);
-	CHECK_FAULT(TOUCH(p), SIGSEGV, SEGV_MAPERR);
+	CHECK_FAULT(TOUCH(p), SIGSEGV, SEGV_PKUERR);
 	CHECK_EQ(pwrite(fd, "meanwhile", 10, 0), 10);
 	CHECK_EQ(epk_device_move(&dev, id, EPK_EPT_ANY), 0);
 	epk_device_enter(&dev, id);

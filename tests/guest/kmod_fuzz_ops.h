@@ -334,7 +334,7 @@ static int op_thread(struct thread *t)
 	unsigned long arg = t->signals;
 
 	if (!t->registered || one_in(&t->dice, 4))
-		arg |= odd(&t->dice) | 2;
+		arg |= odd(&t->dice) | 4;
 	return ioctl(t->process->dev.fd, EPK_IOC_THREAD, arg);
 }
 

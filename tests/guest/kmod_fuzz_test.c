@@ -202,7 +202,7 @@ static int fresh(void)
 	struct epk_device dev;
 
 	epk_device_open(&dev);
-	return dev.identity->ept || epk_rdpkru() != EPK_PKRU_DENY_ALL;
+	return dev.identity->ept || epk_rdpkru() != 3 * EPK_PKRU_DENY_ALL;
 }
 
 /* @killed is the child, if it will be. */

@@ -218,7 +218,7 @@ static void moves(void)
 	check_holds(0, NR - 1, 3000);
 	CHECK_EQ(epk_device_move(&dev, id, EPK_EPT_NONE), 0);
 	CHECK_EQ(EPK_TRY((void)WORD(1)), SIGSEGV);
-	CHECK_EQ(epk_try_code, SEGV_MAPERR);
+	CHECK_EQ(epk_try_code, SEGV_PKUERR);
 	CHECK_EQ(epk_device_move(&dev, id, 9), 0);
 	epk_device_enter(&dev, id);
 	check_holds(0, NR - 1, 3000);

@@ -174,10 +174,10 @@ static void evict(void)
 	CHECK_EQ(now.epts, before.epts);
 
 	CHECK_EQ(EPK_TRY((void)*p), SIGSEGV);
-	CHECK_EQ(epk_try_code, SEGV_MAPERR);
+	CHECK_EQ(epk_try_code, SEGV_PKUERR);
 	epk_wrpkru(0);
 	CHECK_EQ(EPK_TRY(p[1024] = 1), SIGSEGV);
-	CHECK_EQ(epk_try_code, SEGV_MAPERR);
+	CHECK_EQ(epk_try_code, SEGV_PKUERR);
 	/* Mapping more of it works all the same. */
 	q = epk_device_map(&dev, id, 2 * 4096);
 	REQUIRE(q != MAP_FAILED);

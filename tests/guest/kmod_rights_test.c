@@ -74,6 +74,31 @@ static void end_all(void)
 	holds_nothing(__LINE__);
 }
 
+/* What is held, by the module's own list. */
+static void list(int x, int x_prot, int y, int y_prot)
+{
+	struct epk_grant held[4] = { { 0 } };
+	struct epk_grants arg = { .num = 4, .list = (uintptr_t)held };
+	unsigned int i, prots[2] = { 0 };
+
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_HELD, &arg), 0);
+	CHECK_EQ(arg.num, !!x_prot + !!y_prot);
+	for (i = 0; i < arg.num && i < 4; i++) {
+		if (held[i].id == x)
+			prots[0] = held[i].prot;
+		if (held[i].id == y)
+			prots[1] = held[i].prot;
+	}
+	CHECK_EQ(prots[0], x_prot);
+	CHECK_EQ(prots[1], y_prot);
+	/* Room for fewer. */
+	arg.num = 1;
+	held[1].id = 77;
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_HELD, &arg), 0);
+	CHECK_EQ(arg.num, !!x_prot + !!y_prot);
+	CHECK(held[1].id == 77);
+}
+
 /* Two that are not in one EPT; where there is one, one of them has no place. */
 static int *apart(void)
 {
@@ -130,8 +155,11 @@ static void answers_far(void)
 {
 	int *two = apart(), x = ids[two[0]], y = ids[two[1]];
 
+	list(x, 0, y, 0);
 	CHECK_EQ(begin_prot(x, PROT_READ), 0);
+	list(x, PROT_READ, y, 0);
 	CHECK_EQ(begin(y), 0);
+	list(x, PROT_READ, y, PROT_READ | PROT_WRITE);
 	CHECK_EQ(begin_prot(x, PROT_READ), -EALREADY);
 	CHECK_EQ(begin(x), 1);
 	CHECK_EQ(touch(pages[two[0]], 1), 0);
@@ -215,7 +243,9 @@ static void system_calls(void)
 	for (i = 0; i < 3; i++)
 		CHECK_EQ(end(ids[i * (NR_DOMAINS - 1) / 2]), 0);
 	holds_nothing(__LINE__);
-	CHECK(write(pipes[1], iov[0].iov_base, 8) == -1 && errno == EFAULT);
+	/* The other emulator has its kernel read what a key denies. */
+	if (epk_device_is_alone(&dev))
+		CHECK(write(pipes[1], iov[0].iov_base, 8) == -1 && errno == EFAULT);
 	close(pipes[0]);
 	close(pipes[1]);
 }
@@ -390,15 +420,16 @@ static void signals(void)
 
 static void *newborn(void *arg)
 {
-	(void)arg;
-	CHECK_EQ(epk_rdpkru() & EPK_PKRU_DENY_ALL, EPK_PKRU_DENY_ALL);
-	CHECK_EQ(begin(ids[0]), -ENXIO);
-	CHECK_EQ(end(ids[0]), -ENXIO);
+	/* Marked, so that it asks. */
+	CHECK_EQ(epk_rdpkru() & EPK_PKRU_DENY_ALL * 3, EPK_PKRU_DENY_ALL * 3);
+	CHECK_EQ(end(ids[0]), -EACCES);
 	CHECK(ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_FOLLOWS) == -1 && errno == EINVAL);
-	CHECK_EQ(ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS), 0);
-	CHECK_EQ(begin(ids[0]), -ENXIO);
-	CHECK_EQ(follow(), 0);
+	if (arg)
+		CHECK_EQ(ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS), 0);
+	CHECK_EQ(end(ids[0]), -EACCES);
 	CHECK_EQ(begin(ids[0]), 0);
+	CHECK_EQ(begin(ids[1]), 0);
+	CHECK_EQ(end(ids[1]), 0);
 	CHECK_EQ(touch(pages[0], 0), 0);
 	return NULL;
 }
@@ -411,6 +442,8 @@ static void threads(void)
 	CHECK_EQ(begin(ids[two[0]]), 0);
 	CHECK_EQ(begin(ids[two[1]]), 0);
 	REQUIRE(!pthread_create(&thread, NULL, newborn, NULL));
+	pthread_join(thread, NULL);
+	REQUIRE(!pthread_create(&thread, NULL, newborn, ids));
 	pthread_join(thread, NULL);
 	end_all();
 }

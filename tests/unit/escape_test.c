@@ -57,7 +57,7 @@ static void end_all(const int *held, int nr)
 	int i;
 
 	for (i = 0; i < nr; i++)
-		assert_int_equal(domain_end(ids[held[i]]), 0);
+		assert_int_equal(domain_end(ids[held[i]]), backend_forgets() ? -EACCES : 0);
 	assert_int_equal(epk_held(NULL, 0), 0);
 	for (i = 0; i < NR && backend_is_private(); i++)
 		assert_false(try_read(mem[i], &ignored));
@@ -96,7 +96,8 @@ static void next_begins_another(void **state)
 	hold_and_escape(several, 3);
 	assert_int_equal(domain_begin(ids[7], RW), 0);
 	*mem[7] = 7;
-	assert_int_equal(domain_begin(ids[4], RW), -EALREADY);
+	if (!backend_forgets())
+		assert_int_equal(domain_begin(ids[4], RW), -EALREADY);
 	assert_int_equal(domain_end(ids[7]), 0);
 	end_all(several, 3);
 }
@@ -108,7 +109,7 @@ static void again_and_again(void **state)
 	(void)state;
 	for (i = 0; i < 50; i++) {
 		hold_and_escape(one, 1);
-		assert_int_equal(domain_end(ids[4]), 0);
+		assert_int_equal(domain_end(ids[4]), backend_forgets() ? -EACCES : 0);
 	}
 	end_all(NULL, 0);
 }

@@ -268,7 +268,7 @@ static void no_room_for_the_vault(void)
 	unsigned long pages = 0;
 	FILE *statm;
 
-	if (!backend_is("epk") && !backend_is("mpk"))
+	if (!backend_is("mpk"))
 		return;
 	statm = fopen("/proc/self/statm", "re");
 	EXPECT(statm && fscanf(statm, "%lu", &pages) == 1);

@@ -1,208 +1,164 @@
 // SPDX-License-Identifier: MIT
 /*
- * A thread begins or ends a domain while another is about to move one: the first
- * goes step by step through the call, and after each step in turn the second looks
- * whether the domain can be moved.  If so, it moves it when the call has returned,
- * or at once.  The first must not lose what it holds.
+ * Threads begin, use and end domains while another moves these: from EPT to EPT, out of all, one
+ * for the other.  Nobody loses what it holds, holds what it has ended, or reaches anything else.
  */
 #define _GNU_SOURCE
 #include <sched.h>
-#include <signal.h>
 #include <sys/ioctl.h>
 
 #include "unit.h"
 
-#include "thread.h"
+#include "state.h"
 
-#define TRAP_FLAG	0x100
+#define NR		24
+#define ROUNDS		1500
 
-static int ids[32], dom, other, wanted_step, step, looked, movable;
-static char *mem, ignored;
-static void (*call)(void);
-static bool at_once;
+static int ids[NR];
+static volatile uint64_t *mem[NR];
+static int stop;
+static unsigned int seed = 1;
+static char ignored;
 
-static void pass_on(int *flag)
+static unsigned int dice(unsigned int sides)
 {
-	__atomic_store_n(flag, 1, __ATOMIC_RELEASE);
+	seed = seed * 1103515245 + 12345;
+	return (seed >> 16) % sides;
 }
 
-static void wait_for(int *flag)
-{
-	while (!__atomic_load_n(flag, __ATOMIC_ACQUIRE))
-		sched_yield();
-}
-
-static int reached, moved, returned;
-
-/* As place.c does: under the lock, first the announcement, then the look. */
+/* What cannot be moved there stays. */
 static void *mover(void *arg)
 {
-	struct epk_move move = { .id = dom, .ept = EPK_EPT_NONE };
-	struct epk_moves moves = { .num = 1, .moves = (uintptr_t)&move };
+	unsigned int epts;
+	int ept = 0;
 
 	(void)arg;
-	/* A thread that the library knows. */
-	EXPECT(!domain_begin(ids[31], RW) && !domain_end(ids[31]));
-	pass_on(&looked);
-	wait_for(&reached);
-	/* The first thread has it: then nobody moves anything now. */
-	if (pthread_mutex_trylock(&epk_lock)) {
-		pass_on(&moved);
-		return NULL;
+	/* As many as there are, if fewer. */
+	EXPECT(!epk_domain_place(ids[NR - 1], &ept, NULL) || ept <= 0);
+	epts = ept > 0 ? 3 : 1;
+	while (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE)) {
+		struct epk_move list[2] = {
+			{ .id = ids[dice(NR)], .ept = dice(2) ? EPK_EPT_NONE : dice(epts) },
+			{ .id = ids[dice(NR)], .ept = dice(2) ? EPK_EPT_ANY : dice(epts) },
+		};
+		struct epk_moves arg = { .num = 1 + dice(2), .moves = (uintptr_t)list };
+
+		ioctl(epk_now.fd, EPK_IOC_MOVE, &arg);
+		if (!dice(8))
+			sched_yield();
 	}
-	epk_threads_moving();
-	/* What nobody holds can go; what is held by a list comes back by a fault. */
-	movable = !epk_threads_word(dom);
-	if (movable && at_once)
-		EXPECT(!ioctl(epk_now.fd, EPK_IOC_MOVE, &moves));
-	pass_on(&moved);
-	wait_for(&returned);
-	if (movable && !at_once)
-		EXPECT(!ioctl(epk_now.fd, EPK_IOC_MOVE, &moves));
-	pthread_mutex_unlock(&epk_lock);
 	return NULL;
 }
 
-/* Not into a system call: the emulator would go on there. */
-static void on_step(int signo, siginfo_t *info, void *context)
+static void set_up(pthread_t *thread)
 {
-	ucontext_t *uc = context;
+	int i;
 
-	(void)signo;
-	(void)info;
-	if (!memcmp((void *)uc->uc_mcontext.gregs[REG_RIP], "\x0f\x05", 2))
-		uc->uc_mcontext.gregs[REG_EFL] &= ~TRAP_FLAG;
-	if (step++ != wanted_step)
-		return;
-	uc->uc_mcontext.gregs[REG_EFL] &= ~TRAP_FLAG;
-	pass_on(&reached);
-	wait_for(&moved);
-}
-
-static __attribute__((noinline)) void single_step(void (*what)(void))
-{
-	asm volatile("sub $128, %%rsp\n\t"
-		     "pushfq\n\t"
-		     "orq $0x100, (%%rsp)\n\t"
-		     "popfq\n\t"
-		     "call *%[what]\n\t"
-		     "pushfq\n\t"
-		     "andq $~0x100, (%%rsp)\n\t"
-		     "popfq\n\t"
-		     "add $128, %%rsp"
-		     : [what] "+b"(what) : : "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10",
-		       "r11", "memory", "cc");
-}
-
-static void begin_one(void)
-{
-	EXPECT(!domain_begin(dom, RW));
-}
-
-static void begin_second(void)
-{
-	EXPECT(!domain_begin(other, RW));
-}
-
-static void end_second(void)
-{
-	EXPECT(!domain_end(other));
-}
-
-/* In a child, since the gates are taken away once. */
-static void one_round(void)
-{
-	struct sigaction action = { .sa_sigaction = on_step, .sa_flags = SA_SIGINFO };
-	pthread_t thread;
-
-	EXPECT(!alloc_domains(32, ids));
-	dom = ids[0];
-	other = ids[1];	/* beside it: no call needs the lock */
-	mem = domain_mmap(dom, NULL, PAGE, RW, 0);
-	EXPECT(mem != MAP_FAILED);
-	EXPECT(!domain_begin(dom, RW));
-	*mem = 42;
-	EXPECT(!domain_end(dom));
-	EXPECT(!pthread_create(&thread, NULL, mover, NULL));
-	wait_for(&looked);
-	if (call != begin_one)
-		EXPECT(!domain_begin(dom, RW));
-	if (call == end_second)
-		EXPECT(!domain_begin(other, RW));
-
-	EXPECT(!sigaction(SIGTRAP, &action, NULL));
-	single_step(call);
-	/* Past the last step? */
-	if (step <= wanted_step)
-		_exit(2);
-	pass_on(&returned);
-	pthread_join(thread, NULL);
-	EXPECT(*(volatile char *)mem == 42);
-	EXPECT(try_write(mem, 43));
-	if (call == begin_second)
-		EXPECT(!domain_end(other));
-	EXPECT(!domain_end(dom));
-	EXPECT(!try_read(mem, &ignored));
-	_exit(0);
-}
-
-/* Where the list is opened: after every fourth step; where it is closed and between: */
-#define FINE_STEPS	120
-#define STRIDE		127
-
-/* @steps: it has so many at the least. */
-static void try_steps(void (*what)(void), int fine, int steps)
-{
-	int status;
-
-	call = what;
-	for (wanted_step = 0;; wanted_step += wanted_step < FINE_STEPS ? fine : STRIDE) {
-		status = status_of_child(one_round);
-		if (WIFEXITED(status) && WEXITSTATUS(status) == 2)
-			break;
-		if (status)
-			print_message("step %d\n", wanted_step);
-		assert_int_equal(status, 0);
+	EXPECT(!alloc_domains(NR, ids));
+	for (i = 0; i < NR; i++) {
+		mem[i] = domain_mmap(ids[i], NULL, PAGE, RW, 0);
+		EXPECT(mem[i] != MAP_FAILED);
 	}
-	assert_true(wanted_step >= steps);
+	EXPECT(!pthread_create(thread, NULL, mover, NULL));
 }
 
-static void begins_at_the_first_move(void **state)
+static void finish(pthread_t thread)
 {
-	(void)state;
-	try_steps(begin_one, 1, 20);
+	int i;
+
+	__atomic_store_n(&stop, 1, __ATOMIC_RELEASE);
+	EXPECT(!pthread_join(thread, NULL));
+	EXPECT(!epk_held(NULL, 0));
+	for (i = 0; i < NR; i++)
+		EXPECT(!try_read((char *)mem[i], &ignored));
 }
 
-static void begins_a_second_at_the_first_move(void **state)
+static void one_at_a_time(void)
 {
-	(void)state;
-	try_steps(begin_second, 4, 200);
+	uint64_t sums[NR] = { 0 };
+	pthread_t thread;
+	int i, round;
+
+	set_up(&thread);
+	for (round = 0; round < ROUNDS; round++) {
+		i = round % NR;
+		EXPECT(!domain_begin(ids[i], RW));
+		EXPECT(*mem[i] == sums[i]);
+		*mem[i] = sums[i] = round;
+		EXPECT(*mem[i] == sums[i]);
+		EXPECT(!domain_end(ids[i]));
+		EXPECT(domain_end(ids[i]) == -EACCES);
+		if (round % 64 == 0) {
+			EXPECT(!try_read((char *)mem[i], &ignored));
+			sched_yield();
+		}
+	}
+	finish(thread);
 }
 
-static void ends_the_second_at_the_first_move(void **state)
+/* Two, three, and all of them, ended in another order than begun. */
+static void several(void)
 {
-	(void)state;
-	try_steps(end_second, 4, 200);
+	pthread_t thread;
+	int i, n, round;
+
+	set_up(&thread);
+	for (round = 0; round < ROUNDS / 10; round++) {
+		n = round % 10 ? 2 + round % 3 : NR;
+		for (i = 0; i < n; i++) {
+			EXPECT(!domain_begin(ids[(round + i) % NR], RW));
+			*mem[(round + i) % NR] = round + i;
+		}
+		for (i = 0; i < n; i++) {
+			EXPECT(domain_begin(ids[(round + i) % NR], RW) == -EALREADY);
+			EXPECT(*mem[(round + i) % NR] == (uint64_t)round + i);
+		}
+		EXPECT(epk_held(NULL, 0) == n);
+		for (i = 0; i < n; i++)
+			EXPECT(!domain_end(ids[(round + (i * 5 + 1) % n) % NR]) ||
+			       !domain_end(ids[(round + i) % NR]));
+		for (i = 0; i < n; i++)
+			domain_end(ids[(round + i) % NR]);
+		EXPECT(!epk_held(NULL, 0));
+	}
+	finish(thread);
 }
 
-static void begins_a_second_while_it_moves(void **state)
+/* What is held to be read only stays so. */
+static void only_reads(void)
 {
-	(void)state;
-	at_once = true;
-	try_steps(begin_second, 2, 200);
-	at_once = false;
+	pthread_t thread;
+	int round;
+
+	set_up(&thread);
+	for (round = 0; round < ROUNDS / 10; round++) {
+		EXPECT(!domain_begin(ids[0], PROT_READ));
+		EXPECT(!domain_begin(ids[1], RW));
+		EXPECT(!*mem[0]);
+		*mem[1] = round;
+		EXPECT(epk_held_prot(ids[0]) == PROT_READ && epk_held_prot(ids[1]) == RW);
+		EXPECT(!domain_end(ids[1]));
+		EXPECT(!*mem[0]);
+		if (round % 16 == 0)
+			EXPECT(!try_write((char *)mem[0], 1));
+		EXPECT(!domain_end(ids[0]));
+	}
+	finish(thread);
 }
+
+IN_CHILD(one_at_a_time)
+IN_CHILD(several)
+IN_CHILD(only_reads)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(begins_at_the_first_move),
-		cmocka_unit_test(begins_a_second_at_the_first_move),
-		cmocka_unit_test(ends_the_second_at_the_first_move),
-		cmocka_unit_test(begins_a_second_while_it_moves),
+		cmocka_unit_test(in_child_one_at_a_time),
+		cmocka_unit_test(in_child_several),
+		cmocka_unit_test(in_child_only_reads),
 	};
 
-	skip_if(!backend_is("epk"), "moves no domains");
+	skip_if(!backend_is("epk"), "has no module that moves domains");
 	need_backend();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -116,7 +116,7 @@ static void failed_begin_changes_nothing(void **state)
 {
 	(void)state;
 	assert_int_equal(domain_begin(ids[0], PROT_READ), 0);
-	assert_int_equal(domain_begin(ids[0], RW), -EALREADY);
+	assert_int_equal(domain_begin(ids[0], PROT_READ), -EALREADY);
 	assert_int_equal(domain_begin(INT32_MAX, RW), -ENOENT);
 	assert_int_equal(domain_begin(ids[1], PROT_EXEC), -EINVAL);
 	assert_int_equal(domain_end(ids[1]), -EACCES);
@@ -139,7 +139,7 @@ static void nested_across_epts(void **state)
 	int a = 0, b = NR - 1, c = 1;
 
 	(void)state;
-	if (backend_is("epk"))
+	if (backend_is("epk") && !backend_is_alone())
 		assert_int_not_equal(place(a), place(b));
 	assert_int_equal(domain_begin(ids[a], RW), 0);
 	assert_int_equal(domain_begin(ids[b], PROT_READ), 0);

@@ -81,14 +81,15 @@ static void hold_two(void)
 
 static const struct counted all[] = {
 	{ "alloc_domains of 15", alloc_group, 1, 1 },
-	{ "free_domains of 15", free_group, 1, 1 },
+	/* And one to see whether the caller holds any. */
+	{ "free_domains of 15", free_group, 2, 1 },
 	{ "alloc_domains of 1000", alloc_batch, 1, 1 },
-	{ "free_domains of 1000", free_batch, 1, 1 },
+	{ "free_domains of 1000", free_batch, 2, 1 },
 	/* A mapping takes one, a few where no module does it, and the library's own care. */
 	{ "15 domains with memory", alloc_mapped, 1 + 6 * GROUP, 1 + GROUP },
 	{ "begin and end", begin_and_end, 0, 0 },
 	{ "the same beside another", hold_two, 0, 0 },
-	{ "free_domains of 15 with memory", free_group, 1 + 3 * GROUP, 1 + GROUP },
+	{ "free_domains of 15 with memory", free_group, 2 + 3 * GROUP, 1 + GROUP },
 };
 
 #define NR	(sizeof(all) / sizeof(all[0]))

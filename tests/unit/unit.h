@@ -76,6 +76,25 @@ static inline bool backend_holds_several(void)
 	return !backend_is("vmfunc");
 }
 
+/* What a handler that does not return leaves behind is held no more; else it is still to be ended. */
+static inline bool backend_forgets(void)
+{
+	return backend_is("epk");
+}
+
+/* The module has one EPT: on a host that offers none. */
+static inline bool backend_is_alone(void)
+{
+	int ids[16], ept = 0;
+
+	if (!backend_is("epk"))
+		return false;
+	assert_int_equal(alloc_domains(16, ids), 0);
+	assert_int_equal(epk_domain_place(ids[15], &ept, NULL), 0);
+	assert_int_equal(free_domains(16, ids), 0);
+	return ept < 0;
+}
+
 /* The si_code of an access to a domain that is not held. */
 static inline int refused_code(void)
 {

@@ -137,8 +137,8 @@ struct epk_move {
  * never reaches another domain's pages, nor these pages by another domain's key.
  * The table shows them as evicted for a moment.  Afterwards keys of old places are
  * closed, at the latest before another domain gets the place; a thread with
- * EPK_THREAD_FOLLOWS holds what it held all the same.  In others an access to an
- * evicted domain raises SIGSEGV with SEGV_MAPERR.
+ * EPK_THREAD_FOLLOWS holds what it held all the same.  An access to an evicted domain that
+ * is not held raises SIGSEGV with SEGV_PKUERR, as to any other.
  *
  * Errors: ENOENT no such domain; EINVAL one stands twice, a wrong index or key,
  * a field that must be zero; ENOSPC no key is free there, or the window has no
@@ -270,23 +270,48 @@ struct epk_stats {
  * In such a thread a key of the context is closed by its access-disable bit alone.  While the
  * record holds something for the code that runs, all closed keys have the write-disable
  * bit as well: who opens a domain in another EPT, or ends what is not open in this one, has to
- * ask the module then, and if no key is closed.
+ * ask the module then, and if no key is closed.  So are they in a thread that is not registered.
  */
 #define EPK_THREAD_FOLLOWS	2ul
 
 /*
  * Arguments of EPK_IOC_BEGIN: a domain, and PROT_READ, perhaps with PROT_WRITE.  The thread is in
  * the domain's EPT afterwards and has its key open, whatever else it holds.  What was held to
- * be read only can be written to now; then the answer is 1.
+ * be read only can be written to now; then the answer is 1.  A thread that is not registered with
+ * EPK_THREAD_FOLLOWS is so then.
  *
  * Errors: ENOENT no such domain; EALREADY it is held, with all that is asked for; EINVAL;
- * ENXIO the thread has no EPK_THREAD_FOLLOWS with this open; EMFILE it holds EPK_HELD_MAX;
+ * ENXIO the thread is registered with another open; EMFILE it holds EPK_HELD_MAX;
  * ENOSPC, ENOMEM the domain is evicted, and cannot have a place; EINTR a fatal signal.
  */
 #define EPK_BEGIN(id, prot)	((__u32)(id) | (__u64)(prot) << 32)
 
 /* Domains that a thread can hold at a time; a signal handler counts anew. */
 #define EPK_HELD_MAX		64
+
+/**
+ * struct epk_grant - a domain that a thread holds
+ * @id: the domain
+ * @prot: PROT_READ, perhaps with PROT_WRITE
+ */
+struct epk_grant {
+	__s32 id;
+	__u32 prot;
+};
+
+/**
+ * struct epk_grants - argument of EPK_IOC_HELD
+ * @num: in: elements of @list; out: how many domains the thread holds, perhaps more
+ * @rsvd: in: zero
+ * @list: pointer to struct epk_grant, filled as far as it goes, in no order
+ *
+ * Errors: EINVAL, EFAULT, ENOMEM.
+ */
+struct epk_grants {
+	__u32 num;
+	__u32 rsvd;
+	__u64 list;
+};
 
 /**
  * struct epk_gate - code that must not be left with what it has read
@@ -363,6 +388,7 @@ struct epk_resume {
 #define EPK_IOC_BEGIN		_IO('E', 0xeb)
 /* The argument is a domain's ID.  Errors: EACCES the thread does not hold it; ENXIO as above. */
 #define EPK_IOC_END		_IO('E', 0xec)
+#define EPK_IOC_HELD		_IOWR('E', 0xed, struct epk_grants)
 
 /*
  * Offsets for mmap(MAP_SHARED) of the device.  The table and the identity
