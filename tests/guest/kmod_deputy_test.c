@@ -384,6 +384,12 @@ static int copied(enum epk_raw_who who, volatile uint64_t *at, bool write, uint6
 	return ret;
 }
 
+/* Whether threads that the kernel makes have all keys open from their first moment on. */
+static void keys_of_kthreads(bool open)
+{
+	REQUIRE(put("/sys/kernel/debug/x86/init_pkru", open ? "0" : "0x55555554"));
+}
+
 /*
  * A thread of the kernel holds nothing, whoever it works for; a softirq has what the thread has
  * that it interrupts.
@@ -421,6 +427,8 @@ static void kernel_work(void)
 
 int main(void)
 {
+	static volatile uint64_t ordinary = SECRET;
+
 	epk_try_init();
 	raw = open(EPK_RAW_DEVICE, O_RDWR | O_CLOEXEC);
 	REQUIRE(raw >= 0);
@@ -429,6 +437,10 @@ int main(void)
 	attack(" on a plain key");
 	CHECK_EQ(pkey_free(pkey), 0);
 
+	/* One that is there before there are domains. */
+	keys_of_kthreads(true);
+	CHECK(!copied(EPK_RAW_KEEPER, &ordinary, false, &loot) && loot == SECRET);
+	keys_of_kthreads(false);
 	epk_device_open(&dev);
 	REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
 	id = epk_device_alloc_far(&dev);
@@ -436,6 +448,9 @@ int main(void)
 	attack(" on a domain");
 	sending();
 	kernel_work();
+	keys_of_kthreads(true);
+	kernel_work();
+	keys_of_kthreads(false);
 	page_frames();
 	CHECK_EQ(epk_device_stats(&dev).pages, 0);
 	return epk_test_result();

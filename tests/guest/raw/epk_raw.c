@@ -12,7 +12,9 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/preempt.h>
+#include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
+#include <linux/slab.h>
 #include <linux/suspend.h>
 #include <linux/uaccess.h>
 #include <linux/workqueue.h>
@@ -117,14 +119,75 @@ static void copy_work(struct work_struct *work)
 	copy_with_mm(container_of(work, struct copy, work));
 }
 
+/* A kernel thread as vhost has one, from its first use to the end of the open file. */
+struct keeper {
+	struct kthread_worker *worker;
+	struct mm_struct *mm;
+};
+
+struct keeper_work {
+	struct kthread_work work;
+	struct keeper *keeper;
+	struct copy *copy;
+};
+
+static void keeper_come(struct kthread_work *work)
+{
+	kthread_use_mm(container_of(work, struct keeper_work, work)->keeper->mm);
+}
+
+static void keeper_go(struct kthread_work *work)
+{
+	kthread_unuse_mm(container_of(work, struct keeper_work, work)->keeper->mm);
+}
+
+static void keeper_copy(struct kthread_work *work)
+{
+	copy_word(container_of(work, struct keeper_work, work)->copy);
+}
+
+static void keeper_run(struct keeper *keeper, kthread_work_func_t func, struct copy *copy)
+{
+	struct keeper_work work = { .keeper = keeper, .copy = copy };
+
+	kthread_init_work(&work.work, func);
+	kthread_queue_work(keeper->worker, &work.work);
+	kthread_flush_work(&work.work);
+}
+
+static int keeper_start(struct keeper *keeper)
+{
+	struct kthread_worker *worker;
+
+	if (keeper->worker)
+		return 0;
+	worker = kthread_create_worker_on_cpu(raw_smp_processor_id(), 0, "epk_raw");
+	if (IS_ERR(worker))
+		return PTR_ERR(worker);
+	keeper->worker = worker;
+	keeper->mm = get_task_mm(current);
+	keeper_run(keeper, keeper_come, NULL);
+	return 0;
+}
+
+static void keeper_stop(struct keeper *keeper)
+{
+	if (!keeper->worker)
+		return;
+	keeper_run(keeper, keeper_go, NULL);
+	kthread_destroy_worker(keeper->worker);
+	mmput(keeper->mm);
+}
+
 static void copy_softirq(struct tasklet_struct *tasklet)
 {
 	copy_word(container_of(tasklet, struct copy, tasklet));
 }
 
-static int copy_start(struct copy *copy)
+static int copy_start(struct keeper *keeper, struct copy *copy)
 {
 	struct task_struct *task;
+	int ret;
 
 	switch (copy->req.who) {
 	case EPK_RAW_KTHREAD:
@@ -151,12 +214,17 @@ static int copy_start(struct copy *copy)
 		local_bh_enable();
 		tasklet_kill(&copy->tasklet);
 		return 0;
+	case EPK_RAW_KEEPER:
+		ret = keeper_start(keeper);
+		if (!ret)
+			keeper_run(keeper, keeper_copy, copy);
+		return ret;
 	default:
 		return -EINVAL;
 	}
 }
 
-static long raw_copy(void __user *uarg)
+static long raw_copy(struct keeper *keeper, void __user *uarg)
 {
 	struct copy *copy = kzalloc(sizeof(*copy), GFP_KERNEL);
 	long ret = -EFAULT;
@@ -167,7 +235,7 @@ static long raw_copy(void __user *uarg)
 		goto out;
 	copy->mm = current->mm;
 	init_completion(&copy->done);
-	ret = copy_start(copy);
+	ret = copy_start(keeper, copy);
 	if (!ret && (copy->left || copy_to_user(uarg, &copy->req, sizeof(copy->req))))
 		ret = -EFAULT;
 out:
@@ -328,7 +396,7 @@ static long raw_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	case EPK_RAW_SLEEPS:
 		return raw_sleeps();
 	case EPK_RAW_COPY:
-		return raw_copy(uarg);
+		return raw_copy(file->private_data, uarg);
 	case EPK_RAW_FOLLOW:
 		return raw_follow(uarg);
 	case EPK_RAW_VCPU:
@@ -338,8 +406,23 @@ static long raw_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	}
 }
 
+static int raw_open(struct inode *inode, struct file *file)
+{
+	file->private_data = kzalloc(sizeof(struct keeper), GFP_KERNEL);
+	return file->private_data ? 0 : -ENOMEM;
+}
+
+static int raw_release(struct inode *inode, struct file *file)
+{
+	keeper_stop(file->private_data);
+	kfree(file->private_data);
+	return 0;
+}
+
 static const struct file_operations raw_fops = {
 	.owner = THIS_MODULE,
+	.open = raw_open,
+	.release = raw_release,
 	.unlocked_ioctl = raw_ioctl,
 };
 

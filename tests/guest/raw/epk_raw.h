@@ -32,14 +32,17 @@ struct epk_raw_entry {
 };
 
 /* Who copies a word on behalf of the caller. */
-enum epk_raw_who { EPK_RAW_KTHREAD, EPK_RAW_WORK, EPK_RAW_SOFTIRQ, EPK_RAW_NR_WHO };
+enum epk_raw_who {
+	EPK_RAW_KTHREAD, EPK_RAW_WORK, EPK_RAW_SOFTIRQ, EPK_RAW_KEEPER, EPK_RAW_NR_WHO
+};
 
 /**
  * struct epk_raw_copy - have the kernel read or write a word of the caller's memory
  * @addr: where
  * @value: the word
  * @who: enum epk_raw_who: a kernel thread or a work item that uses the caller's address
- *	space, both on the caller's CPU, or a softirq that interrupts the caller
+ *	space, both on the caller's CPU, a softirq that interrupts the caller, or a kernel thread
+ *	that does so from the first time on that it is named, until the device is closed
  * @write: write it
  */
 struct epk_raw_copy {
