@@ -425,6 +425,41 @@ static void kernel_work(void)
 	target_drop();
 }
 
+static bool looked(enum epk_raw_how how, const volatile uint64_t *at, uint64_t *value)
+{
+	struct epk_raw_look req = { .addr = (uintptr_t)at, .how = how };
+	bool ok = !ioctl(raw, EPK_RAW_LOOK, &req);
+
+	*value = req.value;
+	return ok;
+}
+
+/* A thread that holds a domain is in the middle of its work when somebody looks on. */
+static void onlookers(void)
+{
+	static uint64_t ordinary[2];
+	enum epk_raw_how how;
+	uint64_t value;
+
+	target_make();
+	hold();
+	target[0] = ordinary[0] = SECRET;
+	target[1] = ordinary[1] = CHOSEN;
+	leave();
+	for (how = 0; how < EPK_RAW_NR_HOW; how++) {
+		CHECK(looked(how, ordinary, &value));
+		CHECK_EQ(value, how == EPK_RAW_LENGTH ? 5 : how == EPK_RAW_STACK ? CHOSEN : SECRET);
+		hold();
+		CHECK(!looked(how, target, &value) && errno == EFAULT);
+		CHECK_EQ(value, 0);
+		/* Where a key is open, what is the domain's cannot be told from the rest. */
+		CHECK(!looked(how, ordinary, &value));
+		leave();
+	}
+	CHECK_EQ(content(), SECRET);
+	target_drop();
+}
+
 int main(void)
 {
 	static volatile uint64_t ordinary = SECRET;
@@ -452,6 +487,7 @@ int main(void)
 	kernel_work();
 	keys_of_kthreads(false);
 	page_frames();
+	onlookers();
 	CHECK_EQ(epk_device_stats(&dev).pages, 0);
 	return epk_test_result();
 }

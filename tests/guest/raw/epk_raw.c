@@ -6,6 +6,7 @@
  */
 #include <linux/fs.h>
 #include <linux/interrupt.h>
+#include <linux/kprobes.h>
 #include <linux/kthread.h>
 #include <linux/kvm_para.h>
 #include <linux/miscdevice.h>
@@ -15,6 +16,7 @@
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
+#include <linux/stacktrace.h>
 #include <linux/suspend.h>
 #include <linux/uaccess.h>
 #include <linux/workqueue.h>
@@ -243,6 +245,82 @@ out:
 	return ret;
 }
 
+/* What no module may call has an address all the same. */
+static void *function(const char *name)
+{
+	struct kprobe probe = { .symbol_name = name, .flags = KPROBE_FLAG_DISABLED };
+	void *addr;
+
+	if (register_kprobe(&probe))
+		return NULL;
+	addr = probe.addr;
+	unregister_kprobe(&probe);
+	return addr;
+}
+
+struct walk {
+	unsigned int steps;
+	u64 value;
+};
+
+/* Of two steps the first is where the thread itself is. */
+static bool walk_step(void *walk, unsigned long addr)
+{
+	((struct walk *)walk)->value = addr;
+	return ++((struct walk *)walk)->steps < 2;
+}
+
+static long look_stack(struct epk_raw_look *req)
+{
+	void (*walk_user)(stack_trace_consume_fn consume, void *cookie,
+			  const struct pt_regs *regs) = function("arch_stack_walk_user");
+	struct pt_regs regs = { .bp = req->addr, .sp = req->addr };
+	struct walk walk = {};
+
+	if (!walk_user)
+		return -ENOENT;
+	walk_user(walk_step, &walk, &regs);
+	req->value = walk.value;
+	return walk.steps == 2 ? 0 : -EFAULT;
+}
+
+static long look(struct epk_raw_look *req)
+{
+	const void __user *addr = u64_to_user_ptr(req->addr);
+	long (*string)(char *to, const void __user *from, long count);
+	long (*length)(const void __user *from, long count);
+	long ret;
+
+	switch (req->how) {
+	case EPK_RAW_WORD:
+		return copy_from_user_nofault(&req->value, addr, sizeof(req->value));
+	case EPK_RAW_STRING:
+		string = function("strncpy_from_user_nofault");
+		ret = string ? string((char *)&req->value, addr, sizeof(req->value)) : -ENOENT;
+		return min(ret, 0L);
+	case EPK_RAW_LENGTH:
+		length = function("strnlen_user_nofault");
+		req->value = length ? length(addr, 100) : 0;
+		return req->value ? 0 : -EFAULT;
+	case EPK_RAW_STACK:
+		return look_stack(req);
+	default:
+		return -EINVAL;
+	}
+}
+
+static long raw_look(void __user *uarg)
+{
+	struct epk_raw_look req;
+	long ret;
+
+	if (copy_from_user(&req, uarg, sizeof(req)))
+		return -EFAULT;
+	req.value = 0;
+	ret = look(&req);
+	return ret ?: copy_to_user(uarg, &req, sizeof(req)) ? -EFAULT : 0;
+}
+
 #ifdef CONFIG_SUSPEND
 
 static int sleeps;
@@ -397,6 +475,8 @@ static long raw_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return raw_sleeps();
 	case EPK_RAW_COPY:
 		return raw_copy(file->private_data, uarg);
+	case EPK_RAW_LOOK:
+		return raw_look(uarg);
 	case EPK_RAW_FOLLOW:
 		return raw_follow(uarg);
 	case EPK_RAW_VCPU:

@@ -52,6 +52,29 @@ struct epk_raw_copy {
 	__u32 write;
 };
 
+/* By what the kernel reads memory of whom it interrupts; what it has of it then. */
+enum epk_raw_how {
+	EPK_RAW_WORD,		/* copy_from_user_nofault(): the word */
+	EPK_RAW_STRING,		/* strncpy_from_user_nofault(): its first seven bytes */
+	EPK_RAW_LENGTH,		/* strnlen_user_nofault(): how long a string it is */
+	EPK_RAW_STACK,		/* arch_stack_walk_user(): the word behind, a return address */
+	EPK_RAW_NR_HOW
+};
+
+/**
+ * struct epk_raw_look - have the kernel look at memory, as tracers and BPF programs have it
+ * @addr: where, in memory of the caller
+ * @value: out: what it says
+ * @how: enum epk_raw_how
+ * @rsvd: not looked at
+ */
+struct epk_raw_look {
+	__u64 addr;
+	__u64 value;
+	__u32 how;
+	__u32 rsvd;
+};
+
 /**
  * struct epk_raw_follow - ask the kernel for the page frame behind an address, as KVM does for
  * a memslot and VFIO for DMA
@@ -81,5 +104,8 @@ struct epk_raw_vcpu {
 #define EPK_RAW_COPY	_IOWR('E', 0xf3, struct epk_raw_copy)
 #define EPK_RAW_FOLLOW	_IOWR('E', 0xf4, struct epk_raw_follow)
 #define EPK_RAW_VCPU	_IOW('E', 0xf5, struct epk_raw_vcpu)
+
+/* EFAULT if it sees nothing. */
+#define EPK_RAW_LOOK	_IOWR('E', 0xf6, struct epk_raw_look)
 
 #endif /* EPK_RAW_H */
