@@ -43,6 +43,7 @@ include/linux/xarray.h@void xas_split_alloc\(struct xa_state \*, void \*entry, u
 include/linux/mmu_notifier.h@bool \(\*invalidate\)\(struct mmu_interval_notifier \*interval_sub, const struct mmu_notifier_range \*range, unsigned long cur_seq\)@how a file takes its pages back (file_page.c)
 arch/x86/include/asm/mmu.h@atomic64_t tlb_gen@how CPUs know which of their translations are old (remap.c)
 arch/x86/include/asm/pkeys.h@extern int arch_set_user_pkey_access\(struct task_struct \*tsk, int pkey, unsigned long init_val\);@how a key's bits in PKRU are changed (guard_key.c)
+include/linux/kthread.h@void kthread_use_mm\(struct mm_struct \*mm\);@how a thread of the kernel comes to the memory of a process (guard_key.c)
 arch/x86/include/asm/pkru.h@static inline void write_pkru\(u32 pkru\)@who keeps PKRU (signal.c, thread.c)
 arch/x86/include/asm/pgtable_types.h@#define _PAGE_BIT_PKEY_BIT0 59@where a PTE has its key (remap.c)
 EOF

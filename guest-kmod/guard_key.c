@@ -2,10 +2,12 @@
 /*
  * Guards on keys and rights: pkey_free() of a key that carries domains, after which
  * pkey_alloc() would hand it to anybody; PKRU as a debugger sets it, as KVM in this guest
- * gives it back to a thread that has run a virtual CPU, and as pkey_alloc() and execute-only
- * memory change it for another key.
+ * gives it back to a thread that has run a virtual CPU, as pkey_alloc() and execute-only
+ * memory change it for another key, and as a thread of the kernel has it that comes to use the
+ * memory of a process.
  */
 #include <linux/hashtable.h>
+#include <linux/kthread.h>
 #include <linux/ptrace.h>
 #include <linux/regset.h>
 #include <linux/sched.h>
@@ -135,6 +137,13 @@ static void notrace before_set_access(struct epk_hook *hook, struct ftrace_regs 
 	epk_hook_divert(fregs, guarded_set_access);
 }
 
+static void guarded_use_mm(struct mm_struct *mm);
+
+static void notrace before_use_mm(struct epk_hook *hook, struct ftrace_regs *fregs)
+{
+	epk_hook_divert(fregs, guarded_use_mm);
+}
+
 static void notrace before_xstate(struct epk_hook *hook, struct ftrace_regs *fregs)
 {
 	epk_hook_divert(fregs, guarded_xstate);
@@ -164,12 +173,13 @@ static void notrace before_vcpu_put(struct epk_hook *hook, struct ftrace_regs *f
 	local_irq_restore(flags);
 }
 
-enum guard { VCPU_PUT, FREE_64, SET_ACCESS, XSTATE, FREE_32 };
+enum guard { VCPU_PUT, FREE_64, SET_ACCESS, USE_MM, XSTATE, FREE_32 };
 
 static struct epk_hook key_hooks[] = {
 	[VCPU_PUT] = { .symbol = "preempt_notifier_unregister", .before = before_vcpu_put },
 	[FREE_64] = { .symbol = "__x64_sys_pkey_free", .before = before_pkey_free_64 },
 	[SET_ACCESS] = { .symbol = "arch_set_user_pkey_access", .before = before_set_access },
+	[USE_MM] = { .symbol = "kthread_use_mm", .before = before_use_mm },
 	[XSTATE] = { .symbol = "xstateregs_set", .before = before_xstate },
 #ifdef CONFIG_IA32_EMULATION
 	[FREE_32] = { .symbol = "__ia32_sys_pkey_free", .before = before_pkey_free_32 },
@@ -225,6 +235,27 @@ static void target_stash(struct task_struct *target, bool away)
 		saved->pkru |= epk_context_pkru_closed(target->mm);
 	}
 	preempt_enable();
+}
+
+/*
+ * A thread of the kernel comes to a process by no switch and no birth, and has the keys that
+ * programs start with: all, where root says so.  The original has a full barrier behind the
+ * store to current->mm, so epk_mark_all() sees it, or this here the context.
+ */
+static void guarded_use_mm(struct mm_struct *mm)
+{
+	u32 deny;
+
+	epk_hook_enter();
+	epk_hook_original(&key_hooks[USE_MM], typeof(&guarded_use_mm))(mm);
+	local_irq_disable();
+	deny = epk_context_enter(mm);
+	/* They stay closed, so only who comes before EPK_IOC_INIT is through has to lose them. */
+	if (!deny && epk_context_exists(mm))
+		epk_mark(current);
+	write_pkru(read_pkru() | deny);
+	local_irq_enable();
+	epk_hook_leave();
 }
 
 /*

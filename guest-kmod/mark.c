@@ -9,7 +9,8 @@
  * So that all other threads pay nothing for it, these have a mark: one node, the
  * same for all, at the end of their lists of preempt notifiers, where the probe of
  * each context switch sees that there is something to do.  The threads that a
- * process has get it when a context of it comes into use, later ones at birth.
+ * process has get it when a context of it comes into use, later ones at birth.  Threads of
+ * the kernel that use its memory then count among them.
  */
 #include <linux/preempt.h>
 #include <linux/sched.h>
@@ -107,7 +108,7 @@ int epk_mark_all(struct mm_struct *mm)
 
 	rcu_read_lock();
 	for_each_process_thread(process, task) {
-		if (task != current && READ_ONCE(task->mm) == mm && !(task->flags & PF_KTHREAD))
+		if (task != current && READ_ONCE(task->mm) == mm)
 			done &= mark_other(task);
 	}
 	rcu_read_unlock();

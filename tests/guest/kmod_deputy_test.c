@@ -384,6 +384,12 @@ static int copied(enum epk_raw_who who, volatile uint64_t *at, bool write, uint6
 	return ret;
 }
 
+/* Whether threads that the kernel makes have all keys open from their first moment on. */
+static void keys_of_kthreads(bool open)
+{
+	REQUIRE(put("/sys/kernel/debug/x86/init_pkru", open ? "0" : "0x55555554"));
+}
+
 /*
  * A thread of the kernel holds nothing, whoever it works for; a softirq has what the thread has
  * that it interrupts.
@@ -419,8 +425,45 @@ static void kernel_work(void)
 	target_drop();
 }
 
+static bool looked(enum epk_raw_how how, const volatile uint64_t *at, uint64_t *value)
+{
+	struct epk_raw_look req = { .addr = (uintptr_t)at, .how = how };
+	bool ok = !ioctl(raw, EPK_RAW_LOOK, &req);
+
+	*value = req.value;
+	return ok;
+}
+
+/* A thread that holds a domain is in the middle of its work when somebody looks on. */
+static void onlookers(void)
+{
+	static uint64_t ordinary[2];
+	enum epk_raw_how how;
+	uint64_t value;
+
+	target_make();
+	hold();
+	target[0] = ordinary[0] = SECRET;
+	target[1] = ordinary[1] = CHOSEN;
+	leave();
+	for (how = 0; how < EPK_RAW_NR_HOW; how++) {
+		CHECK(looked(how, ordinary, &value));
+		CHECK_EQ(value, how == EPK_RAW_LENGTH ? 5 : how == EPK_RAW_STACK ? CHOSEN : SECRET);
+		hold();
+		CHECK(!looked(how, target, &value) && errno == EFAULT);
+		CHECK_EQ(value, 0);
+		/* Where a key is open, what is the domain's cannot be told from the rest. */
+		CHECK(!looked(how, ordinary, &value));
+		leave();
+	}
+	CHECK_EQ(content(), SECRET);
+	target_drop();
+}
+
 int main(void)
 {
+	static volatile uint64_t ordinary = SECRET;
+
 	epk_try_init();
 	raw = open(EPK_RAW_DEVICE, O_RDWR | O_CLOEXEC);
 	REQUIRE(raw >= 0);
@@ -429,6 +472,10 @@ int main(void)
 	attack(" on a plain key");
 	CHECK_EQ(pkey_free(pkey), 0);
 
+	/* One that is there before there are domains. */
+	keys_of_kthreads(true);
+	CHECK(!copied(EPK_RAW_KEEPER, &ordinary, false, &loot) && loot == SECRET);
+	keys_of_kthreads(false);
 	epk_device_open(&dev);
 	REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
 	id = epk_device_alloc_far(&dev);
@@ -436,7 +483,11 @@ int main(void)
 	attack(" on a domain");
 	sending();
 	kernel_work();
+	keys_of_kthreads(true);
+	kernel_work();
+	keys_of_kthreads(false);
 	page_frames();
+	onlookers();
 	CHECK_EQ(epk_device_stats(&dev).pages, 0);
 	return epk_test_result();
 }

@@ -12,7 +12,10 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
+#include "raw/epk_raw.h"
+
 #define SECRET		0x5ec0ffee
+#define STARTS		5
 #define ORDINARY	0x0bd1a4
 #define SELF		"/proc/self/exe"
 
@@ -45,6 +48,12 @@ static const int expected[NR_CALLS][NR_STATES] = {
 	[MMAP_TABLE]    = { ENXIO,  ENXIO,  0,      EPERM },
 	[MMAP_IDENTITY] = { ENXIO,  ENXIO,  0,      EPERM },
 	[MMAP_DOMAIN]   = { ENXIO,  ENXIO,  0,      EPERM },
+};
+
+/* On a ready open that has no domain yet. */
+static const int expected_empty[NR_CALLS] = {
+	[INIT] = EBUSY, [FREE] = ENOENT, [MOVE] = ENOENT, [RESUME] = ENOENT, [POPULATE] = EINVAL,
+	[FILE_] = ENOENT, [UNMAP] = EPERM, [UNKNOWN] = ENOTTY, [MMAP_DOMAIN] = ENOENT,
 };
 
 /* What a cell of that table plays with. */
@@ -85,7 +94,10 @@ static int call_init(int fd)
 {
 	struct epk_init init = { .version = EPK_ABI_VERSION, .pkeys = 0xfffe };
 
-	return ioctl(fd, EPK_IOC_INIT, &init);
+	if (ioctl(fd, EPK_IOC_INIT, &init))
+		return -1;
+	dev.init = init;
+	return 0;
 }
 
 static int call_file(int fd)
@@ -111,7 +123,7 @@ static int make(enum call call, int fd)
 {
 	struct epk_domains domains = { .num = 1, .ids = (uintptr_t)&(int){ id } };
 	struct epk_range range = { .addr = (uintptr_t)page, .len = 4096 };
-	struct epk_move move = { .id = id, .ept = 3 };
+	struct epk_move move = { .id = id, .ept = epk_device_is_alone(&dev) ? EPK_EPT_ANY : 3 };
 	struct epk_moves moves = { .num = 1, .moves = (uintptr_t)&move };
 	struct epk_resume resume = { .ept = 0, .pkru = EPK_PKRU_DENY_ALL };
 	struct epk_stats stats;
@@ -343,6 +355,122 @@ static void cell_thread(enum call call)
 	works();
 }
 
+/* Makes a call over and over, until it is another state's to answer. */
+struct maker {
+	enum call call;
+	int fd, before, after, other;
+	volatile bool stop;
+	pthread_barrier_t barrier;
+};
+
+static void *by_maker(void *arg)
+{
+	struct maker *maker = arg;
+
+	pthread_barrier_wait(&maker->barrier);
+	do
+		maker->other = make(maker->call, maker->fd);
+	while (maker->other == maker->before && maker->before != maker->after && !maker->stop);
+	disturb();
+	return NULL;
+}
+
+static void maker_start(struct maker *maker, pthread_t *thread)
+{
+	pthread_barrier_init(&maker->barrier, NULL, 2);
+	CELL(pthread_create(thread, NULL, by_maker, maker) == 0);
+	pthread_barrier_wait(&maker->barrier);
+}
+
+/* With two threads it takes a while. */
+static void cell_starting(enum call call)
+{
+	struct maker maker = {
+		.call = call, .fd = open_new(), .before = expected[call][NEW],
+		.after = expected_empty[call],
+	};
+	pthread_t thread;
+	int ret;
+
+	no_domain();
+	/* One of the two. */
+	if (call == INIT)
+		maker.before = maker.after;
+	maker_start(&maker, &thread);
+	ret = call_init(maker.fd) ? errno : 0;
+	pthread_join(thread, NULL);
+	CELL(call == INIT ? (ret ?: EBUSY) == EBUSY && ret + maker.other == EBUSY : !ret);
+	CELL(call == INIT || maker.other == maker.after);
+	goes_on(maker.fd, true);
+}
+
+/* While a thread runs a virtual CPU, no start comes to its end. */
+static void *by_vcpu(void *flags)
+{
+	struct epk_raw_vcpu vcpu = { .flags = (uintptr_t)flags };
+	int raw = open(EPK_RAW_DEVICE, O_RDWR);
+
+	REQUIRE(raw >= 0);
+	CELL(ioctl(raw, EPK_RAW_VCPU, &vcpu) == 0);
+	close(raw);
+	return NULL;
+}
+
+/* Each start gets further than to what makes an open ready, and is undone. */
+static void cell_undone(enum call call)
+{
+	static volatile uint32_t flags[2];
+	struct maker maker = { .call = call, .fd = open_new(), .before = expected[call][NEW] };
+	pthread_t vcpu, thread;
+	int i;
+
+	no_domain();
+	if (call == INIT)
+		maker.before = EBUSY;
+	/* Nothing but what a new open answers ends it here. */
+	maker.after = -1;
+	CELL(pthread_create(&vcpu, NULL, by_vcpu, (void *)flags) == 0);
+	while (!flags[0])
+		usleep(100);
+	maker_start(&maker, &thread);
+	for (i = 0; i < STARTS; i++)
+		CELL(call_init(maker.fd) == -1 && errno == EBUSY);
+	maker.stop = true;
+	pthread_join(thread, NULL);
+	CELL(maker.other == maker.before);
+	flags[1] = 1;
+	pthread_join(vcpu, NULL);
+	goes_on(maker.fd, false);
+}
+
+/* Its mappings go on, and who holds the domain still does. */
+static void cell_closing(enum call call)
+{
+	struct maker maker = { .call = call, .before = expected[call][READY], .after = EBADF };
+	volatile uint32_t value = 0;
+	pthread_t thread;
+
+	open_ready();
+	CELL(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
+	/* These change what the next one answers. */
+	if (call == ALLOC || call == FREE || call >= MMAP_TABLE)
+		maker.after = maker.before;
+	/* Its memfd may have that number by then. */
+	if (call == FILE_)
+		maker.after = ENOTTY;
+	maker.fd = dev.fd;
+	hold();
+	maker_start(&maker, &thread);
+	close(dev.fd);
+	pthread_join(thread, NULL);
+	disturb();
+	CELL(maker.other == maker.after || maker.other == EBADF);
+	if (call != FREE && call != UNMAP)
+		CELL(EPK_TRY(value = *page) == 0 && value == SECRET);
+	epk_device_enter(&dev, 0);
+	CELL(EPK_TRY(value = *page) != 0);
+}
+
 /* In a child, what was the parent's; the parent finds it as it was. */
 static pid_t fork_call(enum call call, int fd)
 {
@@ -525,6 +653,9 @@ static const struct {
 	{ "on a ready open", cell_ready },
 	{ "on a ready open, its domain held", cell_held },
 	{ "on a ready open, by another thread", cell_thread },
+	{ "on an open that is started meanwhile", cell_starting },
+	{ "on an open whose start is undone meanwhile", cell_undone },
+	{ "on a ready open that is closed meanwhile", cell_closing },
 	{ "on a new open, by a forked child", cell_fork_new },
 	{ "on a ready open, by a forked child", cell_fork_ready },
 	{ "on its parent's, by a child that has one", cell_fork_both },

@@ -6,13 +6,17 @@
  */
 #include <linux/fs.h>
 #include <linux/interrupt.h>
+#include <linux/kprobes.h>
 #include <linux/kthread.h>
 #include <linux/kvm_para.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/preempt.h>
+#include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <linux/stacktrace.h>
 #include <linux/suspend.h>
 #include <linux/uaccess.h>
 #include <linux/workqueue.h>
@@ -117,14 +121,75 @@ static void copy_work(struct work_struct *work)
 	copy_with_mm(container_of(work, struct copy, work));
 }
 
+/* A kernel thread as vhost has one, from its first use to the end of the open file. */
+struct keeper {
+	struct kthread_worker *worker;
+	struct mm_struct *mm;
+};
+
+struct keeper_work {
+	struct kthread_work work;
+	struct keeper *keeper;
+	struct copy *copy;
+};
+
+static void keeper_come(struct kthread_work *work)
+{
+	kthread_use_mm(container_of(work, struct keeper_work, work)->keeper->mm);
+}
+
+static void keeper_go(struct kthread_work *work)
+{
+	kthread_unuse_mm(container_of(work, struct keeper_work, work)->keeper->mm);
+}
+
+static void keeper_copy(struct kthread_work *work)
+{
+	copy_word(container_of(work, struct keeper_work, work)->copy);
+}
+
+static void keeper_run(struct keeper *keeper, kthread_work_func_t func, struct copy *copy)
+{
+	struct keeper_work work = { .keeper = keeper, .copy = copy };
+
+	kthread_init_work(&work.work, func);
+	kthread_queue_work(keeper->worker, &work.work);
+	kthread_flush_work(&work.work);
+}
+
+static int keeper_start(struct keeper *keeper)
+{
+	struct kthread_worker *worker;
+
+	if (keeper->worker)
+		return 0;
+	worker = kthread_create_worker_on_cpu(raw_smp_processor_id(), 0, "epk_raw");
+	if (IS_ERR(worker))
+		return PTR_ERR(worker);
+	keeper->worker = worker;
+	keeper->mm = get_task_mm(current);
+	keeper_run(keeper, keeper_come, NULL);
+	return 0;
+}
+
+static void keeper_stop(struct keeper *keeper)
+{
+	if (!keeper->worker)
+		return;
+	keeper_run(keeper, keeper_go, NULL);
+	kthread_destroy_worker(keeper->worker);
+	mmput(keeper->mm);
+}
+
 static void copy_softirq(struct tasklet_struct *tasklet)
 {
 	copy_word(container_of(tasklet, struct copy, tasklet));
 }
 
-static int copy_start(struct copy *copy)
+static int copy_start(struct keeper *keeper, struct copy *copy)
 {
 	struct task_struct *task;
+	int ret;
 
 	switch (copy->req.who) {
 	case EPK_RAW_KTHREAD:
@@ -151,12 +216,17 @@ static int copy_start(struct copy *copy)
 		local_bh_enable();
 		tasklet_kill(&copy->tasklet);
 		return 0;
+	case EPK_RAW_KEEPER:
+		ret = keeper_start(keeper);
+		if (!ret)
+			keeper_run(keeper, keeper_copy, copy);
+		return ret;
 	default:
 		return -EINVAL;
 	}
 }
 
-static long raw_copy(void __user *uarg)
+static long raw_copy(struct keeper *keeper, void __user *uarg)
 {
 	struct copy *copy = kzalloc(sizeof(*copy), GFP_KERNEL);
 	long ret = -EFAULT;
@@ -167,12 +237,88 @@ static long raw_copy(void __user *uarg)
 		goto out;
 	copy->mm = current->mm;
 	init_completion(&copy->done);
-	ret = copy_start(copy);
+	ret = copy_start(keeper, copy);
 	if (!ret && (copy->left || copy_to_user(uarg, &copy->req, sizeof(copy->req))))
 		ret = -EFAULT;
 out:
 	kfree(copy);
 	return ret;
+}
+
+/* What no module may call has an address all the same. */
+static void *function(const char *name)
+{
+	struct kprobe probe = { .symbol_name = name, .flags = KPROBE_FLAG_DISABLED };
+	void *addr;
+
+	if (register_kprobe(&probe))
+		return NULL;
+	addr = probe.addr;
+	unregister_kprobe(&probe);
+	return addr;
+}
+
+struct walk {
+	unsigned int steps;
+	u64 value;
+};
+
+/* Of two steps the first is where the thread itself is. */
+static bool walk_step(void *walk, unsigned long addr)
+{
+	((struct walk *)walk)->value = addr;
+	return ++((struct walk *)walk)->steps < 2;
+}
+
+static long look_stack(struct epk_raw_look *req)
+{
+	void (*walk_user)(stack_trace_consume_fn consume, void *cookie,
+			  const struct pt_regs *regs) = function("arch_stack_walk_user");
+	struct pt_regs regs = { .bp = req->addr, .sp = req->addr };
+	struct walk walk = {};
+
+	if (!walk_user)
+		return -ENOENT;
+	walk_user(walk_step, &walk, &regs);
+	req->value = walk.value;
+	return walk.steps == 2 ? 0 : -EFAULT;
+}
+
+static long look(struct epk_raw_look *req)
+{
+	const void __user *addr = u64_to_user_ptr(req->addr);
+	long (*string)(char *to, const void __user *from, long count);
+	long (*length)(const void __user *from, long count);
+	long ret;
+
+	switch (req->how) {
+	case EPK_RAW_WORD:
+		return copy_from_user_nofault(&req->value, addr, sizeof(req->value));
+	case EPK_RAW_STRING:
+		string = function("strncpy_from_user_nofault");
+		ret = string ? string((char *)&req->value, addr, sizeof(req->value)) : -ENOENT;
+		return min(ret, 0L);
+	case EPK_RAW_LENGTH:
+		length = function("strnlen_user_nofault");
+		req->value = length ? length(addr, 100) : 0;
+		return req->value ? 0 : -EFAULT;
+	case EPK_RAW_STACK:
+		return look_stack(req);
+	default:
+		return -EINVAL;
+	}
+}
+
+static long raw_look(void __user *uarg)
+{
+	struct epk_raw_look req;
+	long ret;
+
+	if (copy_from_user(&req, uarg, sizeof(req)))
+		return -EFAULT;
+	req.value = 0;
+	ret = look(&req);
+	return ret ?: copy_to_user(uarg, &req, sizeof(req)) ? -EFAULT : 0;
 }
 
 #ifdef CONFIG_SUSPEND
@@ -328,7 +474,9 @@ static long raw_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	case EPK_RAW_SLEEPS:
 		return raw_sleeps();
 	case EPK_RAW_COPY:
-		return raw_copy(uarg);
+		return raw_copy(file->private_data, uarg);
+	case EPK_RAW_LOOK:
+		return raw_look(uarg);
 	case EPK_RAW_FOLLOW:
 		return raw_follow(uarg);
 	case EPK_RAW_VCPU:
@@ -338,8 +486,23 @@ static long raw_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	}
 }
 
+static int raw_open(struct inode *inode, struct file *file)
+{
+	file->private_data = kzalloc(sizeof(struct keeper), GFP_KERNEL);
+	return file->private_data ? 0 : -ENOMEM;
+}
+
+static int raw_release(struct inode *inode, struct file *file)
+{
+	keeper_stop(file->private_data);
+	kfree(file->private_data);
+	return 0;
+}
+
 static const struct file_operations raw_fops = {
 	.owner = THIS_MODULE,
+	.open = raw_open,
+	.release = raw_release,
 	.unlocked_ioctl = raw_ioctl,
 };
 

@@ -32,14 +32,17 @@ struct epk_raw_entry {
 };
 
 /* Who copies a word on behalf of the caller. */
-enum epk_raw_who { EPK_RAW_KTHREAD, EPK_RAW_WORK, EPK_RAW_SOFTIRQ, EPK_RAW_NR_WHO };
+enum epk_raw_who {
+	EPK_RAW_KTHREAD, EPK_RAW_WORK, EPK_RAW_SOFTIRQ, EPK_RAW_KEEPER, EPK_RAW_NR_WHO
+};
 
 /**
  * struct epk_raw_copy - have the kernel read or write a word of the caller's memory
  * @addr: where
  * @value: the word
  * @who: enum epk_raw_who: a kernel thread or a work item that uses the caller's address
- *	space, both on the caller's CPU, or a softirq that interrupts the caller
+ *	space, both on the caller's CPU, a softirq that interrupts the caller, or a kernel thread
+ *	that does so from the first time on that it is named, until the device is closed
  * @write: write it
  */
 struct epk_raw_copy {
@@ -47,6 +50,29 @@ struct epk_raw_copy {
 	__u64 value;
 	__u32 who;
 	__u32 write;
+};
+
+/* By what the kernel reads memory of whom it interrupts; what it has of it then. */
+enum epk_raw_how {
+	EPK_RAW_WORD,		/* copy_from_user_nofault(): the word */
+	EPK_RAW_STRING,		/* strncpy_from_user_nofault(): its first seven bytes */
+	EPK_RAW_LENGTH,		/* strnlen_user_nofault(): how long a string it is */
+	EPK_RAW_STACK,		/* arch_stack_walk_user(): the word behind, a return address */
+	EPK_RAW_NR_HOW
+};
+
+/**
+ * struct epk_raw_look - have the kernel look at memory, as tracers and BPF programs have it
+ * @addr: where, in memory of the caller
+ * @value: out: what it says
+ * @how: enum epk_raw_how
+ * @rsvd: not looked at
+ */
+struct epk_raw_look {
+	__u64 addr;
+	__u64 value;
+	__u32 how;
+	__u32 rsvd;
 };
 
 /**
@@ -78,5 +104,8 @@ struct epk_raw_vcpu {
 #define EPK_RAW_COPY	_IOWR('E', 0xf3, struct epk_raw_copy)
 #define EPK_RAW_FOLLOW	_IOWR('E', 0xf4, struct epk_raw_follow)
 #define EPK_RAW_VCPU	_IOW('E', 0xf5, struct epk_raw_vcpu)
+
+/* EFAULT if it sees nothing. */
+#define EPK_RAW_LOOK	_IOWR('E', 0xf6, struct epk_raw_look)
 
 #endif /* EPK_RAW_H */
