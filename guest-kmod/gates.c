@@ -74,6 +74,7 @@ int epk_gates_set(struct epk_context *ctx, unsigned int num, const struct epk_ga
  */
 void epk_gates_restart(const struct epk_context *ctx, struct pt_regs *regs)
 {
+	/* Pairs with epk_gates_set(). */
 	unsigned int n, num = smp_load_acquire(&ctx->nr_gates);
 
 	for (n = 0; n < num; n++) {

@@ -164,7 +164,7 @@ static void guarded_bad_area(struct pt_regs *regs, unsigned long error_code, uns
 	struct access access = {
 		.ip = regs->ip, .addr = addr, .write = error_code & X86_PF_WRITE,
 	};
-	bool may_sleep = !(pagefault_disabled() || in_atomic() || irqs_disabled());
+	bool may_sleep = !(faulthandler_disabled() || irqs_disabled());
 	enum answer answer = REFUSED;
 
 	epk_hook_enter();

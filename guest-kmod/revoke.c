@@ -51,6 +51,7 @@ void epk_revoke_waiting(struct epk_thread *thread)
 static void walk(struct epk_context *ctx)
 {
 	struct epk_thread *thread;
+	struct thread_struct *saved;
 	LIST_HEAD(todo);
 	unsigned int n;
 
@@ -62,9 +63,9 @@ static void walk(struct epk_context *ctx)
 			list_move_tail(&thread->node, &ctx->threads);
 			if (thread->seen == ctx->batch)
 				continue;
-			thread->task->thread.pkru = epk_record_meet(thread,
-								    thread->task->thread.pkru,
-								    thread->ept, false);
+			saved = &thread->task->thread;
+			saved->pkru = epk_record_meet(thread, saved->pkru, thread->ept, false);
+			/* Last, as above. */
 			smp_store_release(&thread->seen, ctx->batch);
 		}
 		raw_spin_unlock_irq(&ctx->threads_lock);

@@ -65,12 +65,14 @@ struct epk_chunk *epk_chunk_get(struct epk_context *ctx, u32 index)
  */
 struct epk_entry epk_table_read(const struct epk_context *ctx, u32 index)
 {
-	const struct epk_chunk *chunk = smp_load_acquire(&ctx->chunks[index / EPK_CHUNK_ENTRIES]);
+	const struct epk_chunk *chunk;
 	union {
 		u64 word;
 		struct epk_entry entry;
 	} u = { .word = 0 };
 
+	/* Pairs with epk_chunk_get(). */
+	chunk = smp_load_acquire(&ctx->chunks[index / EPK_CHUNK_ENTRIES]);
 	if (chunk)
 		u.word = READ_ONCE(*(const u64 *)&chunk->table[index % EPK_CHUNK_ENTRIES]);
 	return u.entry;

@@ -139,6 +139,7 @@ void epk_thread_revoke(struct epk_context *ctx)
 		if (later)
 			thread->undone |= now & ~pkru;
 		write_pkru(now);
+		/* As in revoke.c. */
 		smp_store_release(&thread->seen, ctx->batch);
 	}
 	raw_spin_unlock(&ctx->threads_lock);
@@ -172,6 +173,7 @@ void epk_thread_switch(const struct kvm_epk_identity *identity, bool preempt,
 {
 	u32 ept = READ_ONCE(identity->ept), target = 0;
 	struct epk_thread *thread;
+	u64 seen, batch;
 
 	if (ept) {
 		this_cpu_inc(epk_rescues);
@@ -183,8 +185,10 @@ void epk_thread_switch(const struct kvm_epk_identity *identity, bool preempt,
 	if (thread) {
 		epk_context_note_cpu(thread->ctx);
 		/* Its PKRU is loaded after this.  Pairs with the releases in revoke.c. */
-		if (unlikely(smp_load_acquire(&thread->seen) !=
-			     smp_load_acquire(&thread->ctx->batch)))
+		seen = smp_load_acquire(&thread->seen);
+		/* And with that in epk_revoke(). */
+		batch = smp_load_acquire(&thread->ctx->batch);
+		if (unlikely(seen != batch))
 			epk_revoke_waiting(thread);
 		target = thread->ept;
 		thread->ept = 0;

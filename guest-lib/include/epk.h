@@ -72,7 +72,8 @@ int alloc_domains(int num, int dom_ids[]);
  *	one ID stands twice in @dom_ids;
  * -ENOENT: an ID was never allocated, or is freed already;
  * -EPERM: an ID was inherited by fork and belongs to the parent;
- * -EBUSY: a thread holds one of the domains;
+ * -EBUSY: the calling thread holds one of the domains; under backends other than "epk",
+ *	any thread;
  * -ENOMEM: the kernel could not unmap: no domain is freed, but some memory may be gone.
  */
 int free_domains(int num, int dom_ids[]);
@@ -159,10 +160,12 @@ int domain_munmap(void *addr, size_t len);
  * @prot: PROT_READ, or PROT_READ with PROT_WRITE.  PROT_WRITE alone means both
  *
  * The right is the calling thread's alone.  A thread that holds domains of
- * several EPTs can access them in any order, even in one instruction: an access
- * to one that lies in another EPT than the thread is in raises a SIGSEGV that the
- * library handles, by a change of EPT, or by moving the domain if that happens
- * again and again.  A system call does not: it fails with EFAULT.
+ * several EPTs can access them in any order, even in one instruction, and so can its
+ * system calls: where an access goes to another EPT than the thread is in, the kernel
+ * module takes the thread there, or has the domain come if that happens again and again.
+ * No signal is raised.
+ *
+ * What is held to be read only becomes writable by a call that asks for that.
  *
  * Thread-safe.  Under the backend "epk" async-signal-safe, except for the
  * first call of a thread; under "mpk" not.
@@ -171,14 +174,14 @@ int domain_munmap(void *addr, size_t len);
  * -EINVAL: @dom_id is not positive, or @prot is none of the above;
  * -ENOENT: never allocated, or freed;
  * -EPERM: inherited by fork, belongs to the parent;
- * -EALREADY: the thread holds the domain already; what it holds stays as it is;
+ * -EALREADY: the thread holds the domain already, with all that is asked for;
  * -EMFILE: the thread holds EPK_MAX_HELD domains;
- * -EAGAIN: threads hold as many domains as there are places for (backend "mpk":
- *	keys);
+ * -EAGAIN: threads hold as many domains as there are keys (backend "mpk");
  * -ENOSPC: the domain has no place, and no EPT can show the RAM that its memory lies in
  *	(guests with more RAM than a window has slots);
+ * -EINTR: a fatal signal (backend "epk");
  * -EDEADLK: in a signal handler that interrupted a call of the library: the domain
- *	has no place, and what gives it one was interrupted;
+ *	has no key, and what gives it one was interrupted (backend "mpk");
  * -ENOMEM: no memory for a thread's first call, or (backend "mpk") to split a
  *	mapping;
  * -EIO: the EPT did not stay the one that was chosen; no right is left open.
@@ -189,8 +192,7 @@ int domain_begin(int dom_id, int prot);
  * domain_end() - give up the access permission of a domain
  * @dom_id: the domain
  *
- * If the thread still holds domains of another EPT, it goes back to the EPT of
- * the one that it began last.
+ * The thread stays in the EPT that it is in.
  *
  * Thread-safe.  Async-signal-safe as domain_begin() is.
  *
