@@ -15,7 +15,7 @@
 #include "raw/epk_raw.h"
 
 #define SECRET		0x5ec0ffee
-#define STARTS		5
+#define STARTS		2
 #define ORDINARY	0x0bd1a4
 #define SELF		"/proc/self/exe"
 
@@ -689,16 +689,42 @@ static void run_cell(unsigned int state, enum call call)
 	CELL(status == 0);
 }
 
+/* Which takes minutes in an emulator that counts instructions. */
+static bool races(unsigned int state)
+{
+	void (*cell)(enum call call) = states[state].cell;
+
+	return cell == cell_starting || cell == cell_undone || cell == cell_closing;
+}
+
+static bool module_is_alone(void)
+{
+	int status;
+	pid_t pid;
+
+	pid = fork();
+	if (!pid) {
+		epk_device_open(&dev);
+		_exit(epk_device_is_alone(&dev));
+	}
+	REQUIRE(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
 int main(int argc, char **argv)
 {
 	unsigned int state;
 	enum call call;
+	bool alone;
 
 	if (argc == 4 && !strcmp(argv[1], "executed"))
 		return executed(argv);
 	if (access(EPK_DEVICE, F_OK))
 		EPK_SKIP("no " EPK_DEVICE);
+	alone = module_is_alone();
 	for (state = 0; state < sizeof(states) / sizeof(*states); state++) {
+		if (races(state) && !alone)
+			continue;
 		for (call = 0; call < NR_CALLS; call++)
 			run_cell(state, call);
 	}
