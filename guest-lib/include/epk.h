@@ -175,7 +175,7 @@ int domain_munmap(void *addr, size_t len);
  * -ENOENT: never allocated, or freed;
  * -EPERM: inherited by fork, belongs to the parent;
  * -EALREADY: the thread holds the domain already, with all that is asked for;
- * -EMFILE: the thread holds EPK_MAX_HELD domains;
+ * -EMFILE: the thread holds EPK_MAX_HELD domains (under "epk" perhaps some more of one EPT);
  * -EAGAIN: threads hold as many domains as there are keys (backend "mpk");
  * -ENOSPC: the domain has no place, and no EPT can show the RAM that its memory lies in
  *	(guests with more RAM than a window has slots);

@@ -124,14 +124,17 @@ static void held_by_another(void **state)
 
 static void held_limit(void **state)
 {
-	int ids[EPK_MAX_HELD + 1], i, limit, error;
+	int ids[EPK_MAX_HELD + 16], i, least, limit, error;
 
 	(void)state;
-	limit = backend_is("mpk") ? MPK_PLACES : EPK_MAX_HELD;
+	least = backend_is("mpk") ? MPK_PLACES : EPK_MAX_HELD;
 	error = backend_is("mpk") ? -EAGAIN : -EMFILE;
-	assert_int_equal(alloc_domains(EPK_MAX_HELD + 1, ids), 0);
-	for (i = 0; i < limit; i++)
-		assert_int_equal(domain_begin(ids[i], RW), 0);
+	assert_int_equal(alloc_domains(EPK_MAX_HELD + 16, ids), 0);
+	for (limit = 0; limit < EPK_MAX_HELD + 15; limit++)
+		if (domain_begin(ids[limit], RW))
+			break;
+	/* Those in the EPT that it is in are not counted as they are begun. */
+	assert_in_range(limit, least, least + (backend_is("epk") ? 14 : 0));
 	assert_int_equal(domain_begin(ids[limit], RW), error);
 	assert_int_equal(domain_end(ids[limit]), -EACCES);
 	/* From the middle outwards: any order is right. */
@@ -139,7 +142,7 @@ static void held_limit(void **state)
 		assert_int_equal(domain_end(ids[(i + limit / 2) % limit]), 0);
 	assert_int_equal(domain_begin(ids[limit], RW), 0);
 	assert_int_equal(domain_end(ids[limit]), 0);
-	assert_int_equal(free_domains(EPK_MAX_HELD + 1, ids), 0);
+	assert_int_equal(free_domains(EPK_MAX_HELD + 16, ids), 0);
 }
 
 /* Many threads, each with domains of its own, while others allocate and free. */
