@@ -371,6 +371,6 @@ int epk_context_start(struct epk_context *ctx, u32 pkeys, u32 generation)
 		/* Pairs with epk_context_is_ready(). */
 		smp_store_release(&ctx->state, EPK_READY);
 	}
-	epk_guard_key_decided();
+	epk_guard_key_decided(ctx->mm);
 	return ret;
 }

@@ -13,7 +13,7 @@ struct mm_struct;
 /* guard_key.c */
 int epk_guard_key_init(void);
 int epk_guard_key_settle(struct mm_struct *mm);
-void epk_guard_key_decided(void);
+void epk_guard_key_decided(struct mm_struct *mm);
 
 /* guard_signal.c */
 int epk_guard_signal_init(void);

@@ -12,7 +12,7 @@
 #include <linux/regset.h>
 #include <linux/sched.h>
 #include <linux/spinlock.h>
-#include <linux/wait.h>
+#include <linux/wait_bit.h>
 
 #include <asm/pkru.h>
 
@@ -33,8 +33,6 @@ struct freeing {
 /* By address space, so that who has many threads here does not hold others up. */
 static DEFINE_HASHTABLE(freeings, 8);
 static DEFINE_SPINLOCK(freeing_lock);
-/* Some pkey_free() has ended, or some EPK_IOC_INIT. */
-static DECLARE_WAIT_QUEUE_HEAD(settled);
 
 /* -EPERM for a key that is a context's, -EAGAIN while EPK_IOC_INIT may make it one. */
 static int freeing_begin(struct freeing *freeing, u32 pkey)
@@ -57,7 +55,7 @@ static void freeing_end(struct freeing *freeing)
 	spin_lock(&freeing_lock);
 	hash_del(&freeing->node);
 	spin_unlock(&freeing_lock);
-	wake_up_all(&settled);
+	epk_guard_key_decided(freeing->mm);
 }
 
 static bool is_freeing(struct mm_struct *mm)
@@ -80,15 +78,18 @@ static bool is_freeing(struct mm_struct *mm)
  */
 int epk_guard_key_settle(struct mm_struct *mm)
 {
-	return wait_event_killable(settled, !is_freeing(mm)) ? -EINTR : 0;
+	return wait_var_event_killable(mm, !is_freeing(mm)) ? -EINTR : 0;
 }
 
 /**
- * epk_guard_key_decided() - each pkey_free() that waits may see whose the keys are
+ * epk_guard_key_decided() - who waits for others' use of keys may look again
+ * @mm: in this address space; waiters of others stay asleep, but for the few by the same hash
  */
-void epk_guard_key_decided(void)
+void epk_guard_key_decided(struct mm_struct *mm)
 {
-	wake_up_all(&settled);
+	/* Before wake_up_var() looks whether somebody waits. */
+	smp_mb();
+	wake_up_var(mm);
 }
 
 typedef long (*syscall_fn)(const struct pt_regs *regs);
@@ -101,7 +102,8 @@ static long guarded_pkey_free(struct epk_hook *hook, const struct pt_regs *regs,
 	int killed;
 
 	epk_hook_enter();
-	killed = wait_event_killable(settled, (ret = freeing_begin(&freeing, pkey)) != -EAGAIN);
+	killed = wait_var_event_killable(current->mm,
+					 (ret = freeing_begin(&freeing, pkey)) != -EAGAIN);
 	if (killed)
 		ret = -EINTR;
 	if (!ret) {

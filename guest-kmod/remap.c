@@ -107,6 +107,7 @@ bool epk_domain_fits(struct epk_domain *domain, unsigned int ept)
 
 			if (epk_ept_alias(ept, page_to_pfn(page), &alias))
 				return false;
+			cond_resched();
 		}
 	}
 	return true;
@@ -171,7 +172,7 @@ int epk_region_map(struct vm_area_struct *vma, unsigned long start, unsigned lon
 	return ret;
 }
 
-/* The pages of a VMA, a run of neighbours at a time. */
+/* The pages of a VMA, a run of neighbours at a time, which is no longer than a page table. */
 static void vma_map(struct vm_area_struct *vma)
 {
 	struct epk_region *region = vma->vm_private_data;
@@ -179,8 +180,10 @@ static void vma_map(struct vm_area_struct *vma)
 	void *entry;
 
 	xa_for_each_range(&region->pages, index, entry, vma_first_page(vma), last) {
-		for (end = index + 1; end <= last && xa_load(&region->pages, end); end++)
-			;
+		for (end = index + 1; end <= last && end % PTRS_PER_PTE; end++) {
+			if (!xa_load(&region->pages, end))
+				break;
+		}
 		/* What fails for want of memory is mapped when it is touched. */
 		epk_region_map(vma, region->start + (index << PAGE_SHIFT),
 			       region->start + (end << PAGE_SHIFT));
@@ -253,6 +256,7 @@ static void vma_rewrite(struct vm_area_struct *vma)
 
 	for (addr = vma->vm_start; addr < vma->vm_end; addr = next) {
 		pmd = walk_pmd(rewrite.mm, addr, vma->vm_end, &next);
+		cond_resched();
 		if (!pmd || (rewrite.region->huge && epk_huge_rewrite(vma, pmd, addr)))
 			continue;
 		walk_ptes(rewrite.mm, pmd, addr, next, pte_rewrite, &rewrite);
