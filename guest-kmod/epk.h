@@ -410,7 +410,7 @@ void epk_record_replace(struct epk_thread *thread, unsigned int level, u32 pkru,
 
 /* gates.c */
 int epk_gates_set(struct epk_context *ctx, unsigned int num, const struct epk_gate *gates);
-void epk_gates_restart(const struct epk_context *ctx, struct pt_regs *regs);
+void epk_gates_restart(const struct epk_context *ctx, struct task_struct *task);
 
 /* rights.c */
 int epk_rights_begin(struct file *file, int id, int prot);

@@ -126,14 +126,14 @@ static enum answer resolve(const struct access *access)
 	return answer;
 }
 
-static void gates_restart(struct pt_regs *regs)
+static void gates_restart(void)
 {
 	struct epk_thread *thread;
 
 	local_irq_disable();
 	thread = epk_thread_find(current);
 	if (thread)
-		epk_gates_restart(thread->ctx, regs);
+		epk_gates_restart(thread->ctx, current);
 	local_irq_enable();
 }
 
@@ -173,7 +173,7 @@ static void guarded_bad_area(struct pt_regs *regs, unsigned long error_code, uns
 		answer = resolve(&access);
 	/* It is elsewhere now. */
 	if (answer == REACHED && user_mode(regs))
-		gates_restart(regs);
+		gates_restart();
 	/* One kind of violation, wherever the domain is. */
 	if (answer == NOWHERE)
 		si_code = SEGV_PKUERR;

@@ -13,7 +13,6 @@
  * A record is its thread's own, with interrupts off; of a thread that does not run it is
  * whose who has threads_lock.
  */
-#include <linux/sched/task_stack.h>
 #include <linux/string.h>
 
 #include <asm/pkru.h>
@@ -285,10 +284,11 @@ u32 epk_record_meet(struct epk_thread *thread, u32 pkru, u32 ept, bool later)
 	u32 was = pkru, open = ~pkru & ctx->pkru_deny;
 	unsigned int pkey;
 
-	if (thread->follows && !thread->stashed) {
+	/* A debugger may have it stashed in the middle of a gate. */
+	if (thread->follows)
+		epk_gates_restart(ctx, thread->task);
+	if (thread->follows && !thread->stashed)
 		pkru = stash(thread, pkru, ept, leaving);
-		epk_gates_restart(ctx, task_pt_regs(thread->task));
-	}
 	for_each_key(pkey, open) {
 		if (ctx->asking)
 			ctx->asked_open[ept] |= BIT(pkey);
