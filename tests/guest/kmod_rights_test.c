@@ -664,6 +664,25 @@ static void executed(void)
 	}
 }
 
+/* The same access goes to another EPT each time. */
+static void again_and_again(void)
+{
+	int *two = apart(), x = two[0], y = two[1], i, sig = 0;
+
+	if (!epk_device_is_alone(&dev))
+		CHECK_EQ(epk_device_move(&dev, ids[y], FAR_EPT), 0);
+	CHECK_EQ(begin(ids[x]), 0);
+	for (i = 0; i < 1100 && !sig; i++) {
+		REQUIRE(begin(ids[y]) == 0);
+		REQUIRE(touch(pages[y], 1) == 0);
+		REQUIRE(end(ids[y]) == 0);
+		sig = touch(pages[x], 1);
+	}
+	CHECK_EQ(sig, 0);
+	CHECK_EQ(i, 1100);
+	end_all();
+}
+
 static void as_many_as_may_be(void)
 {
 	int more[EPK_HELD_MAX], i;
@@ -716,6 +735,7 @@ int main(int argc, char **argv)
 	RUN(freed());
 	RUN(signals());
 	RUN(threads());
+	RUN(again_and_again());
 	RUN(as_many_as_may_be());
 	RUN(wrong_gates());
 	RUN(gates());
