@@ -26,6 +26,13 @@
 
 static void right_add(struct epk_thread *thread, int id, bool read_only)
 {
+	int held = epk_record_find(thread, id);
+
+	/* Begun again while its place was taken away, perhaps: it ends by one END. */
+	if (held >= 0) {
+		thread->rights[held].read_only &= read_only;
+		return;
+	}
 	/* Of code that will hardly go on. */
 	while (thread->nr_rights == EPK_RIGHTS && thread->nr_interrupted)
 		epk_record_forget(thread, 0);
