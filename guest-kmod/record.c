@@ -288,8 +288,15 @@ u32 epk_record_meet(struct epk_thread *thread, u32 pkru, u32 ept, bool later)
 {
 	struct epk_context *ctx = thread->ctx;
 	u16 leaving = ctx->leaving[ept];
-	u32 was = pkru, open = ~pkru & ctx->pkru_deny;
 	unsigned int pkey;
+	u32 was, open;
+
+	/* What KVM has opened again is a right to nothing.  Away from the CPU it cannot. */
+	pkru |= thread->undone;
+	if (!later)
+		thread->undone = 0;
+	was = pkru;
+	open = ~pkru & ctx->pkru_deny;
 
 	/* A debugger may have it stashed in the middle of a gate. */
 	if (thread->follows)
