@@ -282,18 +282,22 @@ struct epk_right {
 
 /**
  * struct epk_faults - the last accesses of a thread that were resolved
- * @ip: where the last one came from
- * @addr: where it went
- * @same: how many had this @ip and @addr, one after the other
- * @ids: domains that were accessed, the last first
+ * @ip: where the last one came from that went to another EPT
+ * @ids: domains that were accessed so, the last first
  * @returns: how many went to one that was among the last, one after the other
+ * @same_ip: where the last one came from that had nothing in its way
+ * @addr: where it went
+ * @seen: the last batch that the thread had met then
+ * @same: how many had all of these, one after the other
  */
 struct epk_faults {
 	unsigned long ip;
-	unsigned long addr;
-	unsigned int same;
 	int ids[4];
 	unsigned int returns;
+	unsigned long same_ip;
+	unsigned long addr;
+	u64 seen;
+	unsigned int same;
 };
 
 /**
@@ -410,7 +414,7 @@ void epk_record_replace(struct epk_thread *thread, unsigned int level, u32 pkru,
 
 /* gates.c */
 int epk_gates_set(struct epk_context *ctx, unsigned int num, const struct epk_gate *gates);
-void epk_gates_restart(const struct epk_context *ctx, struct pt_regs *regs);
+void epk_gates_restart(const struct epk_context *ctx, struct task_struct *task);
 
 /* rights.c */
 int epk_rights_begin(struct file *file, int id, int prot);
@@ -493,6 +497,7 @@ int epk_thread_register(struct file *file, unsigned long flags);
 struct epk_thread *epk_thread_find(struct task_struct *task);
 void epk_thread_switch(const struct kvm_epk_identity *identity, bool preempt,
 		       struct task_struct *prev, struct task_struct *next);
+bool epk_thread_runs_vcpu(struct task_struct *task);
 void epk_thread_revoke(struct epk_context *ctx);
 void epk_thread_close(struct epk_context *ctx);
 unsigned long epk_thread_rescues(void);

@@ -5,6 +5,7 @@
  */
 #include <linux/mm.h>
 #include <linux/ptrace.h>
+#include <linux/sched/task_stack.h>
 #include <linux/string.h>
 
 #include "epk.h"
@@ -70,13 +71,19 @@ int epk_gates_set(struct epk_context *ctx, unsigned int num, const struct epk_ga
 /**
  * epk_gates_restart() - what a thread has read may be old by now
  * @ctx: its context
- * @regs: its registers in user mode, to which it returns
+ * @task: current, or a thread that cannot come to run before this is through
+ *
+ * Who is executing a program has the registers of that already, which start where @ctx must have
+ * no say, and a record until a little later.
  */
-void epk_gates_restart(const struct epk_context *ctx, struct pt_regs *regs)
+void epk_gates_restart(const struct epk_context *ctx, struct task_struct *task)
 {
 	/* Pairs with epk_gates_set(). */
 	unsigned int n, num = smp_load_acquire(&ctx->nr_gates);
+	struct pt_regs *regs = task_pt_regs(task);
 
+	if (READ_ONCE(task->mm) != ctx->mm)
+		return;
 	for (n = 0; n < num; n++) {
 		if (regs->ip >= ctx->gates[n].start && regs->ip < ctx->gates[n].end) {
 			regs->ip = ctx->gates[n].restart;

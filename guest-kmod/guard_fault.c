@@ -12,6 +12,7 @@
 #include <linux/sched/signal.h>
 #include <linux/uaccess.h>
 
+#include <asm/pkru.h>
 #include <asm/trap_pf.h>
 
 #include "epk.h"
@@ -19,10 +20,8 @@
 #include "hook.h"
 #include "region.h"
 
-/* One access that is refused so often in a row is refused for another reason. */
+/* One access that is refused so often in a row, with nothing in its way, never succeeds. */
 #define SAME_MOST	1000
-/* After so many of them in a row others are let run, who may be in the way. */
-#define SAME_PATIENT	16
 /* After how many returns to a domain it comes where the others are. */
 #define RETURNS_MOST	5
 
@@ -50,10 +49,7 @@ static bool wants_both(struct epk_faults *faults, const struct access *access, i
 	bool again = was_among(faults, id);
 	bool both = again && access->ip == faults->ip && id != faults->ids[0];
 
-	faults->same = access->ip == faults->ip && access->addr == faults->addr ?
-		       faults->same + 1 : 0;
 	faults->ip = access->ip;
-	faults->addr = access->addr;
 	faults->returns = again && id != faults->ids[0] ? faults->returns + 1 : 0;
 	if (id != faults->ids[0]) {
 		memmove(faults->ids + 1, faults->ids, sizeof(faults->ids) - sizeof(faults->ids[0]));
@@ -65,6 +61,19 @@ static bool wants_both(struct epk_faults *faults, const struct access *access, i
 	return true;
 }
 
+/* Has nothing happened to the thread since it was refused this for no reason, again and again? */
+static bool is_hopeless(struct epk_thread *thread, const struct access *access)
+{
+	struct epk_faults *faults = &thread->faults;
+
+	faults->same = access->ip == faults->same_ip && access->addr == faults->addr &&
+		       thread->seen == faults->seen ? faults->same + 1 : 0;
+	faults->same_ip = access->ip;
+	faults->addr = access->addr;
+	faults->seen = thread->seen;
+	return faults->same > SAME_MOST;
+}
+
 /* NOWHERE: refused, and the domain has no place. */
 enum answer { REFUSED, NOWHERE, REACHED, BRING_IN, BRING_HERE };
 
@@ -74,6 +83,7 @@ static enum answer look(const struct vm_area_struct *vma, const struct access *a
 {
 	const struct epk_region *region = vma->vm_private_data;
 	struct epk_thread *thread = epk_thread_find(current);
+	u32 pkru = read_pkru();
 	int n;
 
 	if (region->dead)
@@ -88,10 +98,12 @@ static enum answer look(const struct vm_area_struct *vma, const struct access *a
 	if (n >= 0 && region->ept != *here && epk_record_allows(thread, n, access->write) &&
 	    wants_both(&thread->faults, access, region->id))
 		return BRING_HERE;
-	if (thread->faults.same > SAME_MOST)
+	if (!epk_rights_reach(thread, region->id, region->ept, vma_pkey((void *)vma),
+			      access->write))
 		return REFUSED;
-	return epk_rights_reach(thread, region->id, region->ept, vma_pkey((void *)vma),
-				access->write) ? REACHED : REFUSED;
+	if (region->ept == *here && read_pkru() == pkru && is_hopeless(thread, access))
+		return REFUSED;
+	return REACHED;
 }
 
 /* REACHED: the access is to be tried again; or why not. */
@@ -126,14 +138,14 @@ static enum answer resolve(const struct access *access)
 	return answer;
 }
 
-static void gates_restart(struct pt_regs *regs)
+static void gates_restart(void)
 {
 	struct epk_thread *thread;
 
 	local_irq_disable();
 	thread = epk_thread_find(current);
 	if (thread)
-		epk_gates_restart(thread->ctx, regs);
+		epk_gates_restart(thread->ctx, current);
 	local_irq_enable();
 }
 
@@ -165,15 +177,17 @@ static void guarded_bad_area(struct pt_regs *regs, unsigned long error_code, uns
 		.ip = regs->ip, .addr = addr, .write = error_code & X86_PF_WRITE,
 	};
 	bool may_sleep = !(faulthandler_disabled() || irqs_disabled());
+	/* In user mode it ends anyway. */
+	bool dies = !user_mode(regs) && fatal_signal_pending(current);
 	enum answer answer = REFUSED;
 
 	epk_hook_enter();
-	if (may_sleep && addr < TASK_SIZE && !(error_code & X86_PF_INSTR) &&
+	if (may_sleep && !dies && addr < TASK_SIZE && !(error_code & X86_PF_INSTR) &&
 	    (si_code == SEGV_PKUERR || si_code == SEGV_MAPERR))
 		answer = resolve(&access);
 	/* It is elsewhere now. */
 	if (answer == REACHED && user_mode(regs))
-		gates_restart(regs);
+		gates_restart();
 	/* One kind of violation, wherever the domain is. */
 	if (answer == NOWHERE)
 		si_code = SEGV_PKUERR;

@@ -13,7 +13,6 @@
  * A record is its thread's own, with interrupts off; of a thread that does not run it is
  * whose who has threads_lock.
  */
-#include <linux/sched/task_stack.h>
 #include <linux/string.h>
 
 #include <asm/pkru.h>
@@ -27,6 +26,13 @@
 
 static void right_add(struct epk_thread *thread, int id, bool read_only)
 {
+	int held = epk_record_find(thread, id);
+
+	/* Begun again while its place was taken away, perhaps: it ends by one END. */
+	if (held >= 0) {
+		thread->rights[held].read_only &= read_only;
+		return;
+	}
 	/* Of code that will hardly go on. */
 	while (thread->nr_rights == EPK_RIGHTS && thread->nr_interrupted)
 		epk_record_forget(thread, 0);
@@ -282,13 +288,21 @@ u32 epk_record_meet(struct epk_thread *thread, u32 pkru, u32 ept, bool later)
 {
 	struct epk_context *ctx = thread->ctx;
 	u16 leaving = ctx->leaving[ept];
-	u32 was = pkru, open = ~pkru & ctx->pkru_deny;
 	unsigned int pkey;
+	u32 was, open;
 
-	if (thread->follows && !thread->stashed) {
+	/* What KVM has opened again is a right to nothing.  Away from the CPU it cannot. */
+	pkru |= thread->undone;
+	if (!later)
+		thread->undone = 0;
+	was = pkru;
+	open = ~pkru & ctx->pkru_deny;
+
+	/* A debugger may have it stashed in the middle of a gate. */
+	if (thread->follows)
+		epk_gates_restart(ctx, thread->task);
+	if (thread->follows && !thread->stashed)
 		pkru = stash(thread, pkru, ept, leaving);
-		epk_gates_restart(ctx, task_pt_regs(thread->task));
-	}
 	for_each_key(pkey, open) {
 		if (ctx->asking)
 			ctx->asked_open[ept] |= BIT(pkey);

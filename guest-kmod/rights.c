@@ -222,6 +222,9 @@ bool epk_rights_reach(struct epk_thread *thread, int id, u32 ept, u8 pkey, bool 
 	}
 	if (ept == epk_current_ept() && allows(read_pkru(), pkey, write))
 		return true;
+	/* In another EPT the PKRU that KVM gives back is a right to other domains. */
+	if (epk_thread_runs_vcpu(current))
+		return false;
 	n = epk_record_find(thread, id);
 	return n >= 0 && epk_record_allows(thread, n, write) && !go(thread, ept);
 }

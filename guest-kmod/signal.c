@@ -51,7 +51,7 @@ void epk_signal_deliver(struct epk_thread *thread)
 	thread->arriving = (struct epk_interrupted) { .ept = epk_current_ept() };
 	thread->arrives = true;
 	if (thread->follows)
-		epk_gates_restart(thread->ctx, task_pt_regs(current));
+		epk_gates_restart(thread->ctx, current);
 	rights_stash(thread);
 	local_irq_restore(flags);
 }

@@ -80,8 +80,15 @@ struct epk_thread *epk_thread_find(struct task_struct *task)
 	return NULL;
 }
 
-/* KVM's notifier is in the list of a thread as long as that has a virtual CPU loaded. */
-static bool runs_vcpu(struct task_struct *task)
+/**
+ * epk_thread_runs_vcpu() - has a thread a virtual CPU loaded
+ * @task: current
+ *
+ * KVM's notifier is in its list so long, and KVM sets its PKRU to what that was before.
+ *
+ * Context: preemption disabled.
+ */
+bool epk_thread_runs_vcpu(struct task_struct *task)
 {
 	struct preempt_notifier *notifier;
 
@@ -134,7 +141,7 @@ void epk_thread_revoke(struct epk_context *ctx)
 	}
 	raw_spin_lock(&ctx->threads_lock);
 	if (thread->seen != ctx->batch) {
-		later = runs_vcpu(current);
+		later = epk_thread_runs_vcpu(current);
 		now = epk_record_meet(thread, pkru, ept, later);
 		if (later)
 			thread->undone |= now & ~pkru;
@@ -239,6 +246,8 @@ static void probe_exit(void *data, struct task_struct *task)
 static void probe_exec(void *data, struct task_struct *task, pid_t old_pid,
 		       struct linux_binprm *bprm)
 {
+	/* Batches meet it still, and its registers are the new program's. */
+	epk_dawdle();
 	thread_drop();
 }
 

@@ -73,8 +73,8 @@ static int grants(struct epk_grant *list, int max)
 	return err;
 }
 
-/* Room for what one level of a thread can hold, and its keys. */
-#define MOST	(EPK_HELD_MAX + EPK_NR_PKEYS)
+/* The gates do not count what they open: room for more than EPK_HELD_MAX. */
+#define MOST	(2 * EPK_HELD_MAX)
 
 static int epk_list_held(struct epk_held *list, int max)
 {

@@ -88,6 +88,12 @@ static int check_free(int num, const int *ids)
 	struct epk_entry entry;
 	int i, err = 0, marked;
 
+	if (nr < 0)
+		return nr;
+	/* The gates do not count: the thread can hold more than it can begin otherwise. */
+	if (nr > 2 * EPK_MAX_HELD)
+		nr = 2 * EPK_MAX_HELD;
+
 	for (marked = 0; marked < num; marked++) {
 		struct epk_domain *dom;
 

@@ -6,7 +6,10 @@
 #include "epk_test.h"
 
 #include <pthread.h>
+#include <sched.h>
+#include <sys/prctl.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 
 #define NR_DOMAINS	40
 #define PAGE		4096ul
@@ -604,6 +607,90 @@ static void gates(void)
 	gate(1, by_free_place, OPEN | CLOSED);
 }
 
+/* Where no program begins, unless somebody sends it there. */
+__asm__(".text\n"
+	"led_astray:\n"
+	"	mov	$60, %eax\n"
+	"	mov	$7, %edi\n"
+	"	syscall\n"
+	"	ud2\n");
+extern const char led_astray[], _start[];
+
+/* Another process of this address space, whose threads meet one batch after the other. */
+static volatile int moving_on;
+
+static int moves_on(void *arg)
+{
+	pid_t parent = *(pid_t *)arg;
+
+	while (getppid() == parent) {
+		epk_device_move(&dev, ids[0], EPK_EPT_NONE);
+		epk_device_move(&dev, ids[0], EPK_EPT_ANY);
+		moving_on = 1;
+	}
+	_exit(0);
+}
+
+/* A program is executed by a thread whose gate is where that begins. */
+static void executes(void)
+{
+	static char stack[65536] __attribute__((aligned(16)));
+	struct epk_gate gate = {
+		(uintptr_t)_start, (uintptr_t)_start + 1, (uintptr_t)led_astray,
+	};
+	struct epk_gates arg = { .num = 1, .gates = (uintptr_t)&gate };
+	pid_t self = getpid();
+
+	epk_device_open(&dev);
+	if (epk_device_alloc(&dev, 1, ids) || ioctl(dev.fd, EPK_IOC_GATES, &arg) || follow() ||
+	    clone(moves_on, stack + sizeof(stack), CLONE_VM, &self) < 0)
+		_exit(2);
+	while (!moving_on)
+		sched_yield();
+	execl("/proc/self/exe", "kmod_rights_test", "executed", NULL);
+	_exit(3);
+}
+
+/* What a program that is executed starts with is its own. */
+static void executed(void)
+{
+	struct timespec since;
+	int i, status;
+
+	/* What moves on comes here. */
+	REQUIRE(!prctl(PR_SET_CHILD_SUBREAPER, 1));
+	clock_gettime(CLOCK_MONOTONIC, &since);
+	for (i = 0; race_goes_on(i, 40, &since); i++) {
+		pid_t pid = fork();
+
+		if (!pid)
+			executes();
+		REQUIRE(waitpid(pid, &status, 0) == pid);
+		CHECK_EQ(status, 0);
+		while (waitpid(-1, NULL, __WALL) > 0)
+			;
+	}
+}
+
+/* The same access goes to another EPT each time. */
+static void again_and_again(void)
+{
+	int *two = apart(), x = two[0], y = two[1], i, sig = 0;
+
+	if (!epk_device_is_alone(&dev))
+		CHECK_EQ(epk_device_move(&dev, ids[y], FAR_EPT), 0);
+	CHECK_EQ(begin(ids[x]), 0);
+	for (i = 0; i < 1100 && !sig; i++) {
+		REQUIRE(begin(ids[y]) == 0);
+		REQUIRE(touch(pages[y], 1) == 0);
+		REQUIRE(end(ids[y]) == 0);
+		sig = touch(pages[x], 1);
+	}
+	CHECK_EQ(sig, 0);
+	CHECK_EQ(i, 1100);
+	end_all();
+}
+
 static void as_many_as_may_be(void)
 {
 	int more[EPK_HELD_MAX], i;
@@ -626,13 +713,15 @@ static void as_many_as_may_be(void)
 	CHECK_EQ(epk_device_free(&dev, EPK_HELD_MAX, more), 0);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	struct epk_domains arg = {
 		.num = NR_DOMAINS, .flags = EPK_ALLOC_SPILL, .ids = (uintptr_t)ids,
 	};
 	int i;
 
+	if (argc > 1 && !strcmp(argv[1], "executed"))
+		return 0;
 	epk_device_open(&dev);
 	REQUIRE(ioctl(dev.fd, EPK_IOC_ALLOC, &arg) == 0);
 	for (i = 0; i < NR_DOMAINS; i++) {
@@ -654,8 +743,10 @@ int main(void)
 	RUN(freed());
 	RUN(signals());
 	RUN(threads());
+	RUN(again_and_again());
 	RUN(as_many_as_may_be());
 	RUN(wrong_gates());
 	RUN(gates());
+	RUN(executed());
 	return epk_test_result();
 }

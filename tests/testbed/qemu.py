@@ -12,7 +12,8 @@ class Qemu(Machine):
         # It must not outlive a run that is killed.
         self.process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-machine", "q35",
-             "-accel", "tcg", "-cpu", "max", "-m", "1024", "-smp", str(cpus),
+             # The firmware's table, which the test kernel goes by, has one CPU for each socket.
+             "-accel", "tcg", "-cpu", "max", "-m", "1024", "-smp", f"{cpus},sockets={cpus}",
              "-kernel", kernel, "-initrd", work / "guest.cpio",
              "-append", f"console=ttyS0 {append}", "-display", "none", "-net", "none",
              "-no-reboot", "-serial", f"file:{work}/guest.log",
