@@ -186,8 +186,7 @@ class Run(threading.Thread):
         memory, epts = GUEST_MACHINE[flavour]
         (epk / "config").write_text(f"CPUS={self.cpus}\nGUEST_ARGS='{self.guest_args()}'\n"
                                     f"GUEST_FLAVOUR={flavour}\nGUEST_MEMORY={memory}\n"
-                                    f"GUEST_EPTS={epts}\nGUEST_OUT={self.guest_out()}\n"
-                                    f"CPUS={self.cpus}\n")
+                                    f"GUEST_EPTS={epts}\nGUEST_OUT={self.guest_out()}\n")
         with open(epk / f"tests.{level}", "w") as out:
             for test in self.level(level):
                 program, *args = test.command.split()
