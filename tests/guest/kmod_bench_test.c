@@ -72,8 +72,8 @@ static void *partner(void *arg)
 	return arg;
 }
 
-/* Instructions for SWITCHES switches. */
-static long switching(unsigned int ept, unsigned int other_ept)
+/* Instructions for YIELDS switches between two threads. */
+static long switching_once(unsigned int ept, unsigned int other_ept)
 {
 	uint64_t least = UINT64_MAX, start, took;
 	pthread_t thread;
@@ -104,6 +104,19 @@ static long switching(unsigned int ept, unsigned int other_ept)
 	partner_stop = 1;
 	pthread_join(thread, NULL);
 	set_policy(SCHED_OTHER);
+	return least;
+}
+
+/* Now and then a thread has something of the kernel's to do all the time that it lives. */
+static long switching(unsigned int ept, unsigned int other_ept)
+{
+	long least = LONG_MAX, took;
+	int i;
+
+	for (i = 0; i < 3; i++) {
+		took = switching_once(ept, other_ept);
+		least = took < least ? took : least;
+	}
 	return least;
 }
 
