@@ -315,6 +315,7 @@ struct epk_faults {
  * @arrives: @arriving counts: a signal is about to be handled
  * @stashed: all its rights are in the record; PKRU means nothing
  * @arriving: what it interrupts
+ * @arriving_pkru: PKRU then, without rights
  * @nr_interrupted: of @interrupted, those in use, the innermost last
  * @interrupted: what the signals interrupted whose handlers have not returned
  * @base: where the rights of the code begin that runs; below are those of what is interrupted
@@ -336,6 +337,7 @@ struct epk_thread {
 	bool arrives;
 	bool stashed;
 	struct epk_interrupted arriving;
+	u32 arriving_pkru;
 	unsigned int nr_interrupted;
 	struct epk_interrupted interrupted[EPK_SIGNALS];
 	unsigned int base;

@@ -53,6 +53,7 @@ void epk_signal_deliver(struct epk_thread *thread)
 	if (thread->follows)
 		epk_gates_restart(thread->ctx, current);
 	rights_stash(thread);
+	thread->arriving_pkru = read_pkru();
 	local_irq_restore(flags);
 }
 
@@ -167,6 +168,7 @@ static void notrace before_frame(struct epk_hook *hook, struct ftrace_regs *freg
 {
 	struct epk_thread *thread;
 	unsigned long flags;
+	u32 pkru, mask;
 
 	if (!epk_context_exists(current->mm))
 		return;
@@ -176,7 +178,12 @@ static void notrace before_frame(struct epk_hook *hook, struct ftrace_regs *freg
 		write_pkru(read_pkru() | epk_context_pkru_closed(current->mm));
 	} else if (thread->arrives) {
 		thread->arriving.sp = task_pt_regs(current)->sp;
-		write_pkru(epk_record_lend(thread, read_pkru(), epk_current_ept()));
+		mask = thread->ctx->pkru_deny * 3;
+		pkru = (read_pkru() & ~mask) | (thread->arriving_pkru & mask);
+		pkru = epk_record_lend(thread, pkru, epk_current_ept());
+		write_pkru(pkru);
+		/* What Linux 6.12 puts into the frame, for the program to see; no argument before. */
+		epk_hook_regs(fregs)->cx = pkru;
 	}
 	local_irq_restore(flags);
 }
