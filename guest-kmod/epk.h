@@ -412,7 +412,7 @@ void epk_record_drop(struct epk_thread *thread, unsigned int n);
 void epk_record_interrupt(struct epk_thread *thread, struct epk_interrupted *from);
 void epk_record_resume(struct epk_thread *thread, unsigned int level);
 void epk_record_forget(struct epk_thread *thread, unsigned int level);
-void epk_record_replace(struct epk_thread *thread, unsigned int level, u32 pkru, u32 ept);
+int epk_record_replace(struct epk_thread *thread, unsigned int level, u32 pkru, u32 ept);
 
 /* gates.c */
 int epk_gates_set(struct epk_context *ctx, unsigned int num, const struct epk_gate *gates);

@@ -374,8 +374,10 @@ void epk_record_forget(struct epk_thread *thread, unsigned int level)
  * @level: of its interrupted levels
  * @pkru: what is open
  * @ept: in this EPT
+ *
+ * Return: 0, -EMFILE if the record has no room for that; then nothing has changed.
  */
-void epk_record_replace(struct epk_thread *thread, unsigned int level, u32 pkru, u32 ept)
+int epk_record_replace(struct epk_thread *thread, unsigned int level, u32 pkru, u32 ept)
 {
 	struct epk_right *rights = thread->rights + thread->interrupted[level].base;
 	unsigned int room = level_end(thread, level) - thread->interrupted[level].base, pkey;
@@ -385,7 +387,7 @@ void epk_record_replace(struct epk_thread *thread, unsigned int level, u32 pkru,
 	if (more > room) {
 		more -= room;
 		if (thread->nr_rights + more > EPK_RIGHTS)
-			return;
+			return -EMFILE;
 		memmove(rights + room + more, rights + room,
 			(thread->rights + thread->nr_rights - rights - room) * sizeof(*rights));
 		memset(rights + room, 0, more * sizeof(*rights));
@@ -401,4 +403,5 @@ void epk_record_replace(struct epk_thread *thread, unsigned int level, u32 pkru,
 			.id = READ_ONCE(thread->ctx->place_ids[ept][pkey]),
 			.read_only = pkru >> (2 * pkey + 1) & 1,
 		};
+	return 0;
 }

@@ -137,7 +137,7 @@ static void signal_return(struct epk_thread *thread, unsigned long frame)
  * @ctx: the context, which has to be that of current's record
  * @resume: what it is to go on with
  *
- * Return: 0, -ENOENT, -EINVAL.
+ * Return: 0, -ENOENT, -EINVAL, -EMFILE.
  */
 int epk_signal_resume(const struct epk_context *ctx, const struct epk_resume *resume)
 {
@@ -152,9 +152,9 @@ int epk_signal_resume(const struct epk_context *ctx, const struct epk_resume *re
 	thread = epk_thread_find(current);
 	if (thread && thread->ctx == ctx && thread->nr_interrupted) {
 		top = thread->nr_interrupted - 1;
-		thread->interrupted[top].ept = resume->ept;
-		epk_record_replace(thread, top, resume->pkru, resume->ept);
-		ret = 0;
+		ret = epk_record_replace(thread, top, resume->pkru, resume->ept);
+		if (!ret)
+			thread->interrupted[top].ept = resume->ept;
 	}
 	local_irq_enable();
 	return ret;

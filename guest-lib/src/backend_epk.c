@@ -73,6 +73,8 @@ static int grants(struct epk_grant *list, int max)
 	return err;
 }
 
+_Static_assert(EPK_HELD_MAX == EPK_MAX_HELD, "the module's limit is the library's");
+
 /* The gates do not count what they open: room for more than EPK_HELD_MAX. */
 #define MOST	(2 * EPK_HELD_MAX)
 

@@ -23,7 +23,7 @@
  * VMFUNC leaf 0 is EPTP switching, Intel SDM volume 3C, 26.5.6.3.  An index
  * without an EPT, or a CPU without VMFUNC, raises SIGILL.
  *
- * Needs BMI1 and BMI2, which all CPUs with protection keys have; init.c looks.  Where they cannot
+ * Needs BMI1 and BMI2, which all CPUs with protection keys have; epk_gates_run() looks.  Where they cannot
  * be used, the table has no entry: see epk_gate_none.
  *
  * Registers: edi id, esi its index, r8 its entry and then its pkey, r9 its EPT, r10 the table, eax

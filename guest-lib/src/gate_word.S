@@ -12,7 +12,7 @@
  * jump to the instruction with a PKRU of one's own leaves at most one domain
  * open, which is what a call of domain_begin() gives.  VMFUNC is followed by a look at PKRU.
  *
- * Needs BMI1 and BMI2, which all CPUs with protection keys have; init.c looks.
+ * Needs BMI1 and BMI2, which all CPUs with protection keys have; epk_gates_run() looks.
  */
 #include "gate.h"
 

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* What a thread may do, by its PKRU and its EPT. */
+/* What a thread may do, by its PKRU. */
 #ifndef EPK_RIGHTS_H
 #define EPK_RIGHTS_H
 
 #include "thread.h"
 
 void rights_close_all(void);
-void rights_change_ept(struct epk_thread *t, uint32_t ept);
-uint32_t rights_open_held(struct epk_thread *t, uint32_t ept, uint32_t pkru);
+uint32_t rights_open_held(struct epk_thread *t, uint32_t pkru);
 void rights_note(struct epk_thread *t, int id, int prot);
 bool rights_adopt(struct epk_thread *t, const struct epk_held *held);
 int rights_end(struct epk_thread *t, unsigned int slot);

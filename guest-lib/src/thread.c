@@ -126,7 +126,6 @@ void epk_list_open(struct epk_thread *t)
 		struct epk_held held;
 	} u;
 	bool outermost = !t->busy++ && !in_handler(t);
-	uint32_t ept = epk_current_ept();
 	int passing, id = t->unnoted;
 	uint64_t word;
 
@@ -139,7 +138,6 @@ void epk_list_open(struct epk_thread *t)
 		u.word = __atomic_exchange_n(&t->word->held, EPK_WORD_LIST, __ATOMIC_SEQ_CST);
 		if (u.word != EPK_WORD_LIST && u.word != EPK_WORD_FREE) {
 			u.held.prot = u.word & EPK_WORD_READ ? PROT_READ : PROT_READ | PROT_WRITE;
-			t->ept = u.held.ept;
 			epk_held_push(t, u.held);
 			id = u.held.id;
 		}
@@ -152,7 +150,6 @@ void epk_list_open(struct epk_thread *t)
 	__atomic_store_n(&t->passing, passing, __ATOMIC_RELAXED);
 	if (!outermost && !t->nested) {
 		t->nested_nr = t->nr;
-		t->nested_ept = ept;
 		t->nested = true;
 	}
 }

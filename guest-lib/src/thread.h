@@ -41,12 +41,10 @@ struct epk_held {
  * @unnoted: a signal handler moved this one likewise, and nothing notes the right
  *	but the PKRU of what it interrupted; or 0
  * @changes: how often it has moved one the other way
- * @ept: the EPT in which the list has put it last
  * @vault: the index of its part of the vault
  * @kernel_resumes: the module remembers what a signal interrupts
  * @nested: a signal handler is at work with the list, which
- * @nested_nr: had so many elements before; what it interrupted was
- * @nested_ept: in this EPT
+ * @nested_nr: had so many elements before
  * @alternate: memory of the stack that its signal handlers got from the library
  * @switches: VMFUNCs outside of the gates
  * @next: next in the list of all
@@ -60,12 +58,10 @@ struct epk_thread {
 	int passing;
 	int unnoted;
 	unsigned int changes;
-	uint32_t ept;
 	uint32_t vault;
 	bool kernel_resumes;
 	bool nested;
 	unsigned int nested_nr;
-	uint32_t nested_ept;
 	void *alternate;
 	uint64_t switches;
 	struct epk_thread *next;

@@ -141,15 +141,14 @@ static void forge_long_list(void)
 	struct epk_thread *forged;
 	struct epk_vault *vault;
 	const char *right;
-	int ept, prot;
 	char *room;
+	int prot;
 
 	set_up();
 	EXPECT(!domain_begin(ids[0], RW));
 	EXPECT(!domain_begin(ids[NR - 1], PROT_READ));
 	vault = (struct epk_vault *)epk_now.vaults + epk_self->vault;
 	right = (const char *)&vault->rights[1];
-	EXPECT(!epk_domain_place(ids[NR - 1], &ept, NULL));
 	room = mmap((char *)epk_now.vaults - (1ul << 30), 2 * PAGE, RW,
 		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 	EXPECT(room != MAP_FAILED);
@@ -157,7 +156,7 @@ static void forge_long_list(void)
 	forged = (struct epk_thread *)(room + (uintptr_t)right % sizeof(long));
 	memcpy(forged, epk_self, sizeof(*forged));
 	forged->nr = (right - (char *)forged->held) / sizeof(forged->held[0]) + 1;
-	rights_open_held(forged, ept, UINT32_MAX);
+	rights_open_held(forged, UINT32_MAX);
 	prot = vault_prot(vault_open(epk_self), ids[NR - 1]);
 	vault_close();
 	EXPECT(prot == PROT_READ);

@@ -286,7 +286,10 @@ struct epk_stats {
  */
 #define EPK_BEGIN(id, prot)	((__u32)(id) | (__u64)(prot) << 32)
 
-/* Domains that a thread can hold at a time; a signal handler counts anew. */
+/*
+ * Domains that a thread can hold at a time and begin another by EPK_IOC_BEGIN; a signal handler
+ * counts anew.  Keys that the thread opens by itself count when it calls.
+ */
 #define EPK_HELD_MAX		64
 
 /**
@@ -354,7 +357,8 @@ struct epk_gates {
  *
  * Changes what sigreturn gives to the code that the innermost signal
  * interrupted.  ENOENT if the thread is not registered with this open, or has got
- * no frame for a handler that has not returned; EINVAL for a wrong EPT.
+ * no frame for a handler that has not returned; EINVAL for a wrong EPT; EMFILE if signals have
+ * interrupted code that holds hundreds of domains.
  */
 struct epk_resume {
 	__u32 ept;
