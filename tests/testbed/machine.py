@@ -36,3 +36,7 @@ class Machine:
     def panics(self):
         """What the emulator itself gave up on."""
         return []
+
+    def standing(self):
+        """Where its CPUs stand, of a machine that hangs."""
+        return []

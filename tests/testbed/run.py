@@ -74,10 +74,6 @@ FLAVOUR_SLOWNESS = {"normal": 1, "debug": 5, "stock": 2, "cloud": 2, "backports"
 # On QEMU's emulation.
 ALONE_SLOWNESS = 5
 
-FIRST_SECONDS = 300     # real seconds from power-on to the first test
-BOOT_SECONDS = 400      # real seconds between two tests, the guest's boot included
-WALL_PER_SECOND = 60    # real seconds that one emulated second may take
-
 # An emulator takes a whole CPU, whatever number of them it emulates.
 MACHINES = threading.BoundedSemaphore(max(2, os.cpu_count() or 1))
 
@@ -112,6 +108,9 @@ class Run(threading.Thread):
     """The tests of one number of CPUs on one emulated machine."""
 
     LEVELS = ("host", "guest")
+    FIRST_SECONDS = 300     # real seconds from power-on to the first test
+    BOOT_SECONDS = 400      # real seconds between two tests, the guest's boot included
+    WALL_PER_SECOND = 60    # real seconds that one emulated second may take
 
     def __init__(self, cpus, tests, kernels, keep, show):
         super().__init__()
@@ -245,14 +244,15 @@ class Run(threading.Thread):
 
     def run_machine(self):
         """Run until the end of all tests; else say what went wrong."""
-        self.deadline = time.monotonic() + FIRST_SECONDS * self.slowness("host")
+        self.deadline = time.monotonic() + self.FIRST_SECONDS * self.slowness("host")
         machine = self.machine()
         try:
             while not self.read_ports(machine):
                 if not machine.running():
                     return "" if self.read_ports(machine) else "the emulator ended by itself"
                 if time.monotonic() > self.deadline:
-                    return "hang: " + (self.current.get("name") or "no test running")
+                    why = "hang: " + (self.current.get("name") or "no test running")
+                    return "\n        ".join([why] + machine.standing())
                 time.sleep(0.2)
             return ""
         finally:
@@ -284,7 +284,7 @@ class Run(threading.Thread):
         if begin:
             test = next((t for t in self.tests if t.name == begin[1]), None)
             self.current = {"name": begin[1], "test": test, "since": now, "output": []}
-            self.deadline = now + 60 + (WALL_PER_SECOND * test.timeout *
+            self.deadline = now + 60 + (self.WALL_PER_SECOND * test.timeout *
                                         self.slowness(test.level) if test else 60)
             if test and test.level == "guest" and not self.first:
                 self.first = now - self.start_time
@@ -304,7 +304,7 @@ class Run(threading.Thread):
         report(result, self.say)
         result.name += self.mark
         self.current = {}
-        self.deadline = now + BOOT_SECONDS * self.slowness("guest")
+        self.deadline = now + self.BOOT_SECONDS * self.slowness("guest")
 
     def clean_up(self):
         if self.trouble:
@@ -333,6 +333,9 @@ class AloneRun(Run):
     """Tests of a guest, on a machine that has protection keys and no EPK."""
 
     LEVELS = ("guest",)
+    # Its seconds are real ones.
+    FIRST_SECONDS = BOOT_SECONDS = 60
+    WALL_PER_SECOND = 2
 
     def __init__(self, *args):
         super().__init__(*args)
@@ -340,11 +343,9 @@ class AloneRun(Run):
         self.mark += "@alone"
 
     def machine(self):
-        return Qemu(self.work, self.cpus, self.kernels["guest"].path / "bzImage",
-                    self.guest_args())
+        return Qemu(self.work, self.cpus, self.kernels["guest"].path, self.guest_args())
 
     def slowness(self, level):
-        """Its seconds are real ones."""
         return ALONE_SLOWNESS * FLAVOUR_SLOWNESS[self.kernels["guest"].flavour]
 
     def guest_out(self):
