@@ -37,6 +37,10 @@ class Machine:
         """What the emulator itself gave up on."""
         return []
 
+    def stuck(self):
+        """Whether it hangs by a known fault of the emulator's own."""
+        return False
+
     def standing(self):
         """Where its CPUs stand, of a machine that hangs."""
         return []

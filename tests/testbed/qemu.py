@@ -11,6 +11,7 @@ from machine import Machine
 
 HERE = pathlib.Path(__file__).resolve().parent
 STACK_WORDS = 128
+SAMPLES = 10     # of where a CPU stands
 
 
 class Qemu(Machine):
@@ -49,7 +50,23 @@ class Qemu(Machine):
             lines += ["  " + name for name in map(lambda w: self._name(symbols, w), words) if name]
         return lines
 
-    def _ask(self, command):
+    def stuck(self):
+        """QEMU before 8.1 can go on with a breakpoint that the kernel, patching itself on another
+        CPU, has taken away: the CPU then hits it for ever, and its kernel finds none."""
+        symbols = self._symbols()
+        seen = {"handler": 0, "gone": 0}
+        for cpu in list(range(self.cpus)) * SAMPLES:
+            registers = self._ask(f"cpu {cpu}\ninfo registers\n", 0.1)
+            at = re.search(r"RIP=([0-9a-f]{16})", registers)
+            if not at or "CPL=0" not in registers:
+                continue
+            if "int3" in (self._name(symbols, at[1]) or ""):
+                seen["handler"] += 1
+            elif not re.search(r": 0xcc", self._ask(f"x /1xb 0x{at[1]}\n", 0.1)):
+                seen["gone"] += 1
+        return all(seen.values())
+
+    def _ask(self, command, seconds=1):
         """What QEMU's monitor answers."""
         log = self.work / "qemu.log"
         start = log.stat().st_size
@@ -58,7 +75,7 @@ class Qemu(Machine):
             self.process.stdin.flush()
         except OSError as error:
             return str(error)
-        time.sleep(1)
+        time.sleep(seconds)
         return log.read_text(errors="replace")[start:]
 
     def _symbols(self):

@@ -74,6 +74,8 @@ FLAVOUR_SLOWNESS = {"normal": 1, "debug": 5, "stock": 2, "cloud": 2, "backports"
 # On QEMU's emulation.
 ALONE_SLOWNESS = 5
 
+SILENT_SECONDS = 20     # after which an emulator may be stuck
+
 # An emulator takes a whole CPU, whatever number of them it emulates.
 MACHINES = threading.BoundedSemaphore(max(2, os.cpu_count() or 1))
 
@@ -102,6 +104,10 @@ class Kernel:
     def output(script, *args):
         return subprocess.run([HERE / script, *args], check=True, text=True,
                               stdout=subprocess.PIPE, stdin=subprocess.DEVNULL).stdout.strip()
+
+
+class Stuck(Exception):
+    """The emulator is, by a fault of its own, and says nothing about what was tested."""
 
 
 class Run(threading.Thread):
@@ -237,19 +243,34 @@ class Run(threading.Thread):
     def emulate(self):
         self.start_time = time.monotonic()
         self.first = None
-        self.say(f"power on: {len(self.tests)} tests, logs in {self.work}")
-        why = self.run_machine()
-        if why:
-            self.trouble.append(why)
+        for last in (False, False, True):
+            self.say(f"power on: {len(self.tests)} tests, logs in {self.work}")
+            try:
+                why = self.run_machine()
+            except Stuck as stuck:
+                why = str(stuck)
+                if not last:
+                    self.say(f"once more: {why}")
+                    self.results.clear()
+                    continue
+            if why:
+                self.trouble.append(why)
+            break
 
     def run_machine(self):
         """Run until the end of all tests; else say what went wrong."""
         self.deadline = time.monotonic() + self.FIRST_SECONDS * self.slowness("host")
         machine = self.machine()
+        self.silent = time.monotonic()
         try:
             while not self.read_ports(machine):
                 if not machine.running():
                     return "" if self.read_ports(machine) else "the emulator ended by itself"
+                if time.monotonic() > self.silent + SILENT_SECONDS:
+                    self.silent = time.monotonic()
+                    if machine.stuck():
+                        raise Stuck("\n        ".join(["QEMU is stuck in a breakpoint that is gone"]
+                                                      + machine.standing()))
                 if time.monotonic() > self.deadline:
                     why = "hang: " + (self.current.get("name") or "no test running")
                     return "\n        ".join([why] + machine.standing())
@@ -270,6 +291,7 @@ class Run(threading.Thread):
                     ended = True
         for port in ("host.out", "guest.out"):
             for line in machine.new_lines(port):
+                self.silent = time.monotonic()
                 self.test_line(line)
                 if port == f"{self.LEVELS[0]}.out" and line.startswith("EPK-RUN end"):
                     ended = True
