@@ -6,7 +6,8 @@
  * which domain, which address.  A thread that holds one domain, and has seen in
  * the table that it does, may try any address: what it can read is that domain's
  * or zero.  With keys that it opened by hand it may reach more, but at a moment in
- * which no call is under way only domains that are where it is.
+ * which no call is under way only domains that are where it is.  A thread with
+ * EPK_THREAD_FOLLOWS holds what it has begun until it ends that, wherever it goes.
  */
 #ifndef KMOD_FUZZ_H
 #define KMOD_FUZZ_H
@@ -77,7 +78,7 @@ static inline uint64_t odd(struct dice *dice)
 /* In memory that all processes share. */
 struct counts {
 	unsigned long ops, done[64], refused[64];
-	unsigned long reads, zeros, writes, faults, judged, signals, killed;
+	unsigned long reads, zeros, writes, faults, judged, signals, killed, followed;
 	unsigned long failures;
 	/* Signals after which all was as before; frames that were forged, in each ABI. */
 	unsigned long restored, forged[4];
@@ -99,18 +100,32 @@ struct process {
 	volatile pid_t targets[NR_THREADS];
 	/* All threads. */
 	volatile pid_t tids[NR_THREADS];
-	/* Calls that change where anything is: begun, and ended. */
+	/* Calls and faults that change where anything is: begun, and ended. */
 	unsigned long begun, ended;
+	/* Debuggers so far, each of which may have taken a thread's rights away. */
+	unsigned long debuggers;
 };
 
 enum death { KILLED, EXECUTES, EXITS, NR_DEATHS };
+
+/* That a thread with EPK_THREAD_FOLLOWS begins at a time; by hand it may open more. */
+#define NR_RIGHTS	6
+#define NR_GRANTS	512
 
 /* One thread. @holds is the domain that it has seen to be at @place, where it is. */
 struct thread {
 	struct process *process;
 	struct dice dice;
 	int number;
-	bool registered, signals;
+	bool registered, signals, follows;
+	/*
+	 * What it has begun, if it follows.  With keys that it opened by hand it may hold others
+	 * as well, and may have lost some after frames that were forged.
+	 */
+	struct epk_grant rights[NR_RIGHTS];
+	unsigned int nr_rights;
+	bool by_hand, may_lose;
+	unsigned long debuggers;
 	/* After how many operations it ends the process, and how; -1 if it does not. */
 	int dies_after;
 	enum death death;
@@ -191,11 +206,104 @@ static inline uint32_t open_keys(void)
 	return ~epk_rdpkru() & EPK_PKRU_DENY_ALL;
 }
 
+static inline void change_begins(struct process *p)
+{
+	__atomic_fetch_add(&p->begun, 1, __ATOMIC_SEQ_CST);
+}
+
+static inline void change_ends(struct process *p)
+{
+	__atomic_fetch_add(&p->ended, 1, __ATOMIC_SEQ_CST);
+}
+
+/* What the module says that a thread holds that follows. */
+static inline unsigned int ask(struct thread *t, struct epk_grant *list)
+{
+	struct epk_grants arg = { .num = NR_GRANTS, .list = (uintptr_t)list };
+
+	if (ioctl(t->process->dev.fd, EPK_IOC_HELD, &arg) || arg.num > NR_GRANTS) {
+		fail("what is held", errno, NULL);
+		return 0;
+	}
+	return arg.num;
+}
+
+static inline struct epk_grant *grant_of(struct epk_grant *list, unsigned int num, int id)
+{
+	unsigned int i;
+
+	for (i = 0; i < num && list[i].id != id; i++)
+		;
+	return i < num ? &list[i] : NULL;
+}
+
 /* Hold nothing, in EPT 0. */
 static inline void leave(struct thread *t)
 {
+	struct epk_grant list[NR_GRANTS];
+	unsigned int i, num;
+
 	t->holds = 0;
+	if (t->follows) {
+		num = ask(t, list);
+		for (i = 0; i < num; i++)
+			ioctl(t->process->dev.fd, EPK_IOC_END, list[i].id);
+		if (ask(t, list))
+			fail("it is held after its end", list[0].id, NULL);
+		t->nr_rights = 0;
+		t->by_hand = t->may_lose = false;
+		t->debuggers = __atomic_load_n(&t->process->debuggers, __ATOMIC_SEQ_CST);
+	}
 	epk_device_enter(&t->process->dev, 0);
+}
+
+/* Does the module say the same as this program, about a thread that follows? */
+static inline void recheck_rights(struct thread *t)
+{
+	struct process *p = t->process;
+	struct epk_grant list[NR_GRANTS], *grant;
+	unsigned int i, num = ask(t, list);
+	const struct epk_grant *right;
+
+	for (i = 0; i < num; i++) {
+		grant = grant_of(t->rights, t->nr_rights, list[i].id);
+		if (!t->by_hand && (!grant || list[i].prot & ~grant->prot))
+			fail("more is held than was begun", list[i].id, NULL);
+	}
+	if (t->may_lose || t->debuggers != __atomic_load_n(&p->debuggers, __ATOMIC_SEQ_CST))
+		return;
+	for (right = t->rights; right < t->rights + t->nr_rights; right++) {
+		grant = grant_of(list, num, right->id);
+		/* It was not freed: no ID comes twice. */
+		if ((!grant || right->prot & ~grant->prot) &&
+		    epk_device_entry(&p->dev, right->id).id == right->id)
+			fail("less is held than was begun", right->id, NULL);
+	}
+}
+
+/* 0 if it holds the domain now. */
+static inline int begin(struct thread *t, int id, int prot)
+{
+	struct epk_grant *right = grant_of(t->rights, t->nr_rights, id);
+	struct process *p = t->process;
+	int ret;
+
+	if (!right && t->nr_rights == NR_RIGHTS)
+		return 1;
+	change_begins(p);
+	ret = ioctl(p->dev.fd, EPK_IOC_BEGIN, EPK_BEGIN(id, prot));
+	change_ends(p);
+	if (ret < 0) {
+		if (errno == EALREADY && !t->by_hand && (!right || prot & ~right->prot))
+			fail("it was never begun", id, NULL);
+		return 1;
+	}
+	if (right) {
+		right->prot |= prot;
+		return 0;
+	}
+	t->rights[t->nr_rights++] = (struct epk_grant){ id, prot };
+	return 0;
 }
 
 /*
@@ -206,7 +314,9 @@ static inline void recheck(struct thread *t)
 {
 	struct epk_entry now;
 
-	if (!t->holds)
+	if (t->follows)
+		recheck_rights(t);
+	if (!t->holds || t->follows)
 		return;
 	if (open_keys() & ~(3u << 2 * t->place.pkey))
 		fail("a key that was not opened", open_keys(), NULL);
@@ -221,6 +331,11 @@ static inline void hold(struct thread *t, int id)
 	struct epk_entry entry = epk_device_entry(&t->process->dev, id);
 
 	leave(t);
+	if (t->follows) {
+		if (!begin(t, id, PROT_READ | (one_in(&t->dice, 4) ? 0 : PROT_WRITE)))
+			t->holds = id;
+		return;
+	}
 	if (!id || entry.id != id || !entry.pkey)
 		return;
 	if (t->process->dev.identity->ept != entry.ept && try_vmfunc(0, entry.ept))
@@ -267,8 +382,47 @@ static inline void judge(struct thread *t, uint64_t value, uint64_t where, char 
 	count_add(&counts->reads);
 	if ((value ^ stamp_of(0)) >> 32)
 		fail("no word of this process", value, page);
-	else if (t->holds && value != stamp_of(t->holds))
+	else if (t->follows && !t->by_hand && !grant_of(t->rights, t->nr_rights, (uint32_t)value))
+		fail("a word of a domain that was not begun", value, page);
+	else if (!t->follows && t->holds && value != stamp_of(t->holds))
 		fail("a word of a domain that is not held", value, page);
+}
+
+/* touch(), of a thread that follows.  It may move domains. */
+static inline void touch_following(struct thread *t, char *page, bool write)
+{
+	struct epk_grant before[NR_GRANTS], after[NR_GRANTS];
+	unsigned int nr_before = 0, nr_after;
+	struct process *p = t->process;
+	uint64_t words[2] = { 0 };
+	unsigned long begun;
+	bool quiet;
+	int sig;
+
+	write = write && t->nr_rights == 1 && !t->by_hand;
+	if (t->by_hand)
+		nr_before = ask(t, before);
+	quiet = __atomic_load_n(&p->ended, __ATOMIC_SEQ_CST) ==
+		(begun = __atomic_load_n(&p->begun, __ATOMIC_SEQ_CST));
+	change_begins(p);
+	sig = write ? try_write(page, stamp_of(t->rights[0].id)) : try_read(page, words);
+	change_ends(p);
+	if (write && !sig && !(t->rights[0].prot & PROT_WRITE))
+		fail("a write to what is held to be read", t->rights[0].id, page);
+	count_add(sig ? &counts->faults : write ? &counts->writes : &counts->followed);
+	if (sig || write)
+		return;
+	judge(t, words[0], words[1], page);
+	if (!t->by_hand || !words[0] || (words[0] ^ stamp_of(0)) >> 32)
+		return;
+	nr_after = ask(t, after);
+	quiet &= __atomic_load_n(&p->begun, __ATOMIC_SEQ_CST) == begun + 1;
+	if (!quiet)
+		return;
+	count_add(&counts->judged);
+	if (!grant_of(before, nr_before, (uint32_t)words[0]) &&
+	    !grant_of(after, nr_after, (uint32_t)words[0]))
+		fail("a word of what is not held", words[0], page);
 }
 
 /* Read a page with what the thread has, whatever it is; or write, if that is known. */
@@ -282,6 +436,10 @@ static inline void touch(struct thread *t, char *page, bool write)
 	bool here;
 	int sig;
 
+	if (t->follows) {
+		touch_following(t, page, write);
+		return;
+	}
 	if (write && t->holds) {
 		sig = try_write(page, stamp_of(t->holds));
 		count_add(sig ? &counts->faults : &counts->writes);

@@ -331,7 +331,7 @@ static int op_signal(struct thread *t)
 /* Again, or with flags that do not exist; who is not registered stays so. */
 static int op_thread(struct thread *t)
 {
-	unsigned long arg = t->signals;
+	unsigned long arg = t->signals ? EPK_THREAD_SIGNALS : 0;
 
 	if (!t->registered || one_in(&t->dice, 4))
 		arg |= odd(&t->dice) | 4;
@@ -365,6 +365,7 @@ static int op_rogue(struct thread *t)
 	int sig;
 
 	leave(t);
+	t->by_hand = true;
 	if (one_in(&t->dice, 8))
 		ept = odd(&t->dice);
 	sig = 0;
@@ -393,6 +394,30 @@ static int op_hold(struct thread *t)
 			sched_yield();
 	}
 	return !t->holds;
+}
+
+/* Another domain as well, or one of them no longer, or to be written to as well. */
+static int op_begin(struct thread *t)
+{
+	unsigned int i = below(&t->dice, NR_RIGHTS);
+	char *page = some_page(&t->dice);
+	int ret;
+
+	if (!t->follows || t->by_hand)
+		return 1;
+	t->holds = 0;
+	if (i < t->nr_rights && one_in(&t->dice, 2)) {
+		ret = ioctl(t->process->dev.fd, EPK_IOC_END, t->rights[i].id);
+		t->rights[i] = t->rights[--t->nr_rights];
+	} else {
+		ret = begin(t, i < t->nr_rights ? t->rights[i].id : some_id(t),
+			    one_in(&t->dice, 2) ? PROT_READ : PROT_READ | PROT_WRITE);
+	}
+	for (i = below(&t->dice, 8); i; i--) {
+		touch(t, page, one_in(&t->dice, 2));
+		page = some_page(&t->dice);
+	}
+	return ret;
 }
 
 /* What a thread reads of its own memory as another process would is never domain memory. */
@@ -442,10 +467,11 @@ static const struct {
 	{ "advise", op_advise, 8, true }, { "fork", op_fork, 1, false },
 	{ "signal", op_signal, 8, false }, { "thread", op_thread, 2, false },
 	{ "create", op_create, 2, false }, { "rogue", op_rogue, 25, false },
-	{ "hold", op_hold, 60, false }, { "read-by-kernel", op_read_by_kernel, 3, false },
+	{ "hold", op_hold, 60, false }, { "begin", op_begin, 60, false },
+	{ "read-by-kernel", op_read_by_kernel, 3, false },
 	{ "odd-call", op_odd_call, 6, false }, { "frame", op_frame, 12, false },
 	{ "debug", op_debug, 1, false }, { "copy", op_copy, 4, false },
-	{ "futex", op_futex, 5, false }, { "uffd", op_uffd, 2, false },
+	{ "futex", op_futex, 5, true }, { "uffd", op_uffd, 2, false },
 	{ "pass", op_pass, 1, false }, { "dup", op_dup, 2, false },
 	{ "share", op_share, 1, false }, { "offline", op_offline, 1, false },
 	{ "unload", op_unload, 1, false },

@@ -66,7 +66,20 @@ static __attribute__((noinline)) void interrupt(struct thread *t)
 		returned = true;
 	}
 	depth = level;
-	if (returned && t->registered) {
+	if (t->follows) {
+		t->nr_rights = 0;
+		if (returned) {
+			memcpy(t->rights, (const void *)before.rights, sizeof(t->rights));
+			t->nr_rights = before.nr_rights;
+			t->by_hand = before.by_hand || asked[level];
+		} else {
+			t->by_hand = jumped[level];
+		}
+	}
+	if (t->follows && (returned || jumped[level])) {
+		if (returned)
+			count_add(&counts->restored);
+	} else if (returned && t->registered) {
 		if (open_keys() & ~keys & ~asked[level])
 			fail("a return opens keys", open_keys(), (void *)(uintptr_t)keys);
 		if (!asked[level] && open_keys() && identity->ept != ept)
@@ -81,8 +94,14 @@ static __attribute__((noinline)) void interrupt(struct thread *t)
 	}
 	t->holds = before.holds;
 	t->place = before.place;
-	if (!returned || asked[level])
+	/* What goes on around it may have lost something, too. */
+	t->may_lose |= before.may_lose || !returned || asked[level];
+	if (t->follows)
+		recheck_rights(t);
+	if (!returned || asked[level]) {
 		leave(t);
+		t->may_lose = depth;
+	}
 	recheck(t);
 }
 
@@ -132,6 +151,9 @@ static void signal_handler(int sig, siginfo_t *info, void *context)
 	if (t->signals && t->process->dev.identity->ept)
 		fail("a handler is in an EPT", t->process->dev.identity->ept, NULL);
 	t->holds = 0;
+	t->nr_rights = 0;
+	t->by_hand = false;
+	recheck(t);
 	if (depth < MAX_DEPTH && one_in(&t->dice, 3)) {
 		hold(t, some_id(t));
 		depth++;
@@ -220,6 +242,7 @@ static int op_debug(struct thread *t)
 	if (!target)
 		return 1;
 	leave(t);
+	__atomic_fetch_add(&t->process->debuggers, 1, __ATOMIC_SEQ_CST);
 	pid = fork();
 	if (!pid)
 		be_debugger(t, target);
@@ -423,7 +446,7 @@ static bool has_its_own(struct thread *t)
 	if (words == MAP_FAILED)
 		return true;
 	t->process = &child;
-	t->registered = false;
+	t->registered = t->follows = false;
 	hold(t, id);
 	if (t->holds && EPK_TRY(words[0] |= 0) == 0 && words[0])
 		return false;
@@ -486,6 +509,7 @@ static int be_other(void *arg)
 
 	if (open_keys() || t->process->dev.identity->ept)
 		return 1;
+	t->follows = false;
 	t->registered = one_in(&t->dice, 2);
 	if (t->registered && ioctl(t->process->dev.fd, EPK_IOC_THREAD, 0))
 		return 2;

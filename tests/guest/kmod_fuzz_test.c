@@ -38,10 +38,10 @@ static void one_op(struct thread *t)
 		n -= ops[i].weight;
 
 	if (ops[i].changes)
-		__atomic_fetch_add(&p->begun, 1, __ATOMIC_SEQ_CST);
+		change_begins(p);
 	ret = ops[i].run(t);
 	if (ops[i].changes)
-		__atomic_fetch_add(&p->ended, 1, __ATOMIC_SEQ_CST);
+		change_ends(p);
 	/* What it held may have moved away. */
 	recheck(t);
 	count_add(ret ? &counts->refused[i] : &counts->done[i]);
@@ -72,7 +72,7 @@ static __attribute__((noinline)) void die(struct thread *t)
 static void *worker(void *arg)
 {
 	struct thread *t = arg;
-	int i, kind = below(&t->dice, 4);
+	int i, kind = below(&t->dice, 6);
 
 	me = t;
 	t->low = forge_make(LOW + t->number * 16 * FORGE_BYTES);
@@ -80,11 +80,13 @@ static void *worker(void *arg)
 	/* Some are not registered, some without signals; those get only their own. */
 	t->registered = kind > 0;
 	t->signals = kind > 1;
+	t->follows = kind > 3;
 	if (t->signals)
 		t->process->targets[t->number] = syscall(SYS_gettid);
 	if (t->registered)
 		CHECK_EQ(ioctl(t->process->dev.fd, EPK_IOC_THREAD,
-			       t->signals ? EPK_THREAD_SIGNALS : 0), 0);
+			       (t->signals ? EPK_THREAD_SIGNALS : 0) |
+			       (t->follows ? EPK_THREAD_FOLLOWS : 0)), 0);
 	for (i = 0; i < thread_ops; i++) {
 		one_op(t);
 		if (i == t->dies_after)
@@ -326,9 +328,9 @@ static void report(void)
 		if (counts->ops > 50000)
 			epk_check(counts->done[i], __FILE__, __LINE__, ops[i].name, " was done");
 	}
-	printf("; reads %lu, of zero %lu, judged %lu; writes %lu; faults %lu; signals %lu; killed %lu\n",
-	       counts->reads, counts->zeros, counts->judged, counts->writes, counts->faults,
-	       counts->signals, counts->killed);
+	printf("; reads %lu, of zero %lu, judged %lu; writes %lu; followed %lu; faults %lu; signals %lu; killed %lu\n",
+	       counts->reads, counts->zeros, counts->judged, counts->writes, counts->followed,
+	       counts->faults, counts->signals, counts->killed);
 	printf("signals after which all was as before %lu; forged frames", counts->restored);
 	for (i = 0; i < NR_FORGE_ABIS; i++) {
 		printf(", %s %lu", forge_names[i], counts->forged[i]);
@@ -338,7 +340,7 @@ static void report(void)
 	printf("; CPUs taken away %lu, module loaded anew %lu, programs executed %lu, exits %lu\n",
 	       counts->offlined, counts->reloads, counts->executed, counts->exited);
 	CHECK(counts->restored);
-	CHECK(counts->reads && counts->judged && counts->writes && counts->signals);
+	CHECK(counts->reads && counts->followed && counts->judged && counts->writes && counts->signals);
 	CHECK_EQ(counts->failures, 0);
 }
 
