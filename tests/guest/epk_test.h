@@ -176,19 +176,27 @@ static inline void epk_try_init(void)
 	sigaction(SIGILL, &sa, NULL);
 }
 
-#define EPK_TRY(statement)							\
+/* Leaves PKRU and EPT as they are then. */
+#define EPK_TRY_ONLY(...)							\
 	({									\
-		uint32_t pkru_ = epk_rdpkru();					\
 		int sig_ = sigsetjmp(epk_try_env, 1);				\
 										\
 		epk_try_code = sig_ ? epk_try_code : 0;				\
 		epk_trying = 1;							\
 		if (!sig_) {							\
-			statement;						\
+			__VA_ARGS__;						\
 		}								\
 		epk_trying = 0;							\
-		epk_wrpkru(pkru_);						\
 		sig_;								\
+	})
+
+#define EPK_TRY(...)							\
+	({									\
+		uint32_t pkru_ = epk_rdpkru();					\
+		int tried_ = EPK_TRY_ONLY(__VA_ARGS__);				\
+										\
+		epk_wrpkru(pkru_);						\
+		tried_;								\
 	})
 
 /* An open /dev/epk with all its keys, and its two pages mapped. */

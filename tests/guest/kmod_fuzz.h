@@ -187,6 +187,20 @@ static __attribute__((noinline)) int try_write(char *page, uint64_t value)
 	return EPK_TRY(to[0] = value; to[1] = (uintptr_t)page);
 }
 
+static __attribute__((noinline)) int follow_read(char *page, uint64_t *words)
+{
+	volatile uint64_t *from = (void *)page;
+
+	return EPK_TRY_ONLY(words[0] = from[0]; words[1] = from[1]);
+}
+
+static __attribute__((noinline)) int follow_write(char *page, uint64_t value)
+{
+	volatile uint64_t *to = (void *)page;
+
+	return EPK_TRY_ONLY(to[0] = value; to[1] = (uintptr_t)page);
+}
+
 static __attribute__((noinline)) int try_vmfunc(uint32_t leaf, uint32_t ept)
 {
 	return EPK_TRY(epk_vmfunc_leaf(leaf, ept));
@@ -405,8 +419,14 @@ static inline void touch_following(struct thread *t, char *page, bool write)
 	quiet = __atomic_load_n(&p->ended, __ATOMIC_SEQ_CST) ==
 		(begun = __atomic_load_n(&p->begun, __ATOMIC_SEQ_CST));
 	change_begins(p);
-	sig = write ? try_write(page, stamp_of(t->rights[0].id)) : try_read(page, words);
+	sig = write ? follow_write(page, stamp_of(t->rights[0].id)) : follow_read(page, words);
 	change_ends(p);
+	/* The handler was left by a jump. */
+	if (sig) {
+		t->nr_rights = 0;
+		t->by_hand = false;
+		recheck_rights(t);
+	}
 	if (write && !sig && !(t->rights[0].prot & PROT_WRITE))
 		fail("a write to what is held to be read", t->rights[0].id, page);
 	count_add(sig ? &counts->faults : write ? &counts->writes : &counts->followed);
