@@ -354,6 +354,43 @@ static void holds_what_moves(bool with_another)
 	holds_nothing(__LINE__);
 }
 
+/* A key that is opened by hand where a domain was is no right to that domain. */
+static void vacated(void)
+{
+	int x = apart()[0];
+	struct epk_entry place;
+
+	CHECK_EQ(begin(ids[x]), 0);
+	CHECK_EQ(end(ids[x]), 0);
+	place = epk_device_entry(&dev, ids[x]);
+	CHECK_EQ(epk_device_move(&dev, ids[x], EPK_EPT_NONE), 0);
+	epk_device_enter(&dev, place.ept);
+	epk_wrpkru(epk_rdpkru() & ~(3u << 2 * place.pkey));
+	list(ids[x], 0, 0, 0);
+	CHECK_EQ(touch(pages[x], 0), SIGSEGV);
+	holds_nothing(__LINE__);
+	CHECK_EQ(begin(ids[x]), 0);
+	CHECK_EQ(end(ids[x]), 0);
+}
+
+/* Who moves what it holds has it still, and not what comes in its place. */
+static void moves_itself(void)
+{
+	int *two = apart(), x = two[0], y = two[1];
+	struct epk_move list_of[2];
+	struct epk_entry place;
+
+	CHECK_EQ(begin(ids[x]), 0);
+	place = epk_device_entry(&dev, ids[x]);
+	list_of[0] = (struct epk_move) { .id = ids[x], .ept = EPK_EPT_NONE };
+	list_of[1] = (struct epk_move) { .id = ids[y], .ept = place.ept, .pkey = place.pkey };
+	CHECK_EQ(epk_device_moves(&dev, 2, list_of), 0);
+	list(ids[x], PROT_READ | PROT_WRITE, ids[y], 0);
+	CHECK_EQ(touch(pages[x], 1), 0);
+	CHECK_EQ(touch(pages[y], 0), SIGSEGV);
+	holds_nothing(__LINE__);
+}
+
 /* Who holds it when it is freed holds nothing, nor what comes in its place. */
 static void freed(void)
 {
@@ -740,6 +777,8 @@ int main(int argc, char **argv)
 	RUN(comes_together());
 	RUN(holds_what_moves(false));
 	RUN(holds_what_moves(true));
+	RUN(vacated());
+	RUN(moves_itself());
 	RUN(freed());
 	RUN(signals());
 	RUN(threads());
