@@ -15,20 +15,17 @@
  * @mmap: maps memory into a live domain
  * @munmap: unmaps a range of domain memory
  * @thread_start: gets the calling thread ready for its first begin; may be NULL
- * @thread_stop: drops whatever the calling thread holds
- * @adopt: notes the right to @held, which the gates gave and which is on the
- *	thread's list now, if the thread has it; may be NULL.  False: it has not, or
- *	in a signal handler, not at the moment
- * @begin: notes the right to @held, which is on the thread's list already
+ * @thread_stop: drops whatever the calling thread holds; may be NULL
+ * @begin: notes the right to @held, which is on the thread's list already; may be NULL
  * @widen: what was held as @old, to be read only, can be written to; if @begin does not do it
  * @end: forgets the right to slot @slot, and takes it off the list
- * @settle: the list is as it should be: gives the thread the rights to that.
- *	@alone: it is one domain at most, which the gates go on with
+ * @settle: the list is as it should be: gives the thread the rights to that; may be NULL
  * @take: the thread is to hold a domain, as domain_begin() is asked; for backends that do
- *	without the list.  They have none of the six calls above, but
+ *	without the list.  They have none of the four calls above, but
  * @drop: it is not to hold it any longer, as domain_end() is asked
  * @held: fills in up to @max of what the thread holds; how many it holds
  * @held_prot: what it holds of a live domain, 0 if nothing
+ * @pinned: the domain cannot be freed, since somebody holds it; may be NULL
  * @counts: fills in what the library does not know itself; may be NULL
  * @forget: in a forked child: lets go of what belongs to the parent; may be NULL
  *
@@ -44,15 +41,15 @@ struct epk_backend {
 	int (*munmap)(void *addr, size_t len);
 	int (*thread_start)(struct epk_thread *t);
 	void (*thread_stop)(struct epk_thread *t);
-	bool (*adopt)(struct epk_thread *t, const struct epk_held *held);
 	int (*begin)(struct epk_thread *t, struct epk_held *held);
 	int (*widen)(const struct epk_held *old);
 	int (*end)(struct epk_thread *t, unsigned int slot);
-	int (*settle)(struct epk_thread *t, bool alone);
+	int (*settle)(struct epk_thread *t);
 	int (*take)(int id, int prot);
 	int (*drop)(int id);
 	int (*held)(struct epk_held *list, int max);
 	int (*held_prot)(int id);
+	bool (*pinned)(int id);
 	int (*counts)(struct epk_counts *counts);
 	void (*forget)(const struct epk_state *old);
 };
@@ -79,7 +76,7 @@ int epk_module_alloc(int num, int *ids, uint32_t flags);
 int epk_module_free(int num, const int *ids);
 int epk_module_mmap(struct epk_mapping *map, void *addr, int flags);
 int epk_module_munmap(void *addr, size_t len);
-int epk_module_enrol(struct epk_thread *t);
+int epk_module_enrol(void);
 int epk_module_gates(const struct epk_state *state);
 int epk_module_counts(struct epk_counts *counts);
 

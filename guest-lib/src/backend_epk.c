@@ -88,13 +88,6 @@ static int epk_list_held(struct epk_held *list, int max)
 	return nr;
 }
 
-static int pkru_prot(uint32_t pkru, unsigned int pkey)
-{
-	if (pkru & PKRU_AD(pkey))
-		return 0;
-	return pkru & PKRU_WD(pkey) ? PROT_READ : PROT_READ | PROT_WRITE;
-}
-
 /* Of a domain in the thread's EPT PKRU says it all, unless one of them changed meanwhile. */
 static int epk_prot_held(int id)
 {

@@ -5,27 +5,25 @@
  * holds gives up its own, in the order in which they got them: its memory
  * becomes PROT_NONE under key 0.
  *
- * A thread that begins a domain writes down that it holds it, then looks whether
- * the domain has its key still.  Who takes a key away clears the entry, then
- * looks whether a thread holds the domain.  membarrier(2) in between stands for
- * the barrier that the first would need each time.  Everything else happens under
- * epk_lock.
+ * What a thread holds, its PKRU says.  Nobody else can read that, so each thread counts the keys
+ * that it opens, "pins" them, in memory; see gate_pin.S.  A signal handler starts with all keys
+ * closed and with the pins of what it interrupted, to which that comes back.
  *
- * One key is the vault's: it keeps the rights of threads that hold several domains,
- * the domain table, and which domain has which key, from writes by all else.
+ * Everything but a begin or an end in the gates happens under epk_lock.  One key keeps the
+ * domain table, and which domain has which key, from writes by all else.
  */
 #define _GNU_SOURCE
 #include <linux/membarrier.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "backend.h"
 #include "pkru.h"
 #include "registry.h"
-#include "rights.h"
-#include "vault.h"
 
-/* The key that was given out last. */
+/* The key that was given out last, and all that ever were. */
 static unsigned int last_key;
+static uint32_t given;
 
 static int protect(const struct epk_mapping *map, unsigned int pkey)
 {
@@ -55,18 +53,18 @@ take_back:
 	return err;
 }
 
-/* Takes @pkey from the domain @id, if there is one.  -EBUSY: a thread holds that. */
+/* Takes @pkey from the domain @id, if there is one.  -EBUSY: a thread has the key open. */
 static int evict(unsigned int pkey, int id)
 {
 	int err;
 
+	if (epk_threads_pin(pkey))
+		return -EBUSY;
 	if (!id)
 		return 0;
-	if (epk_threads_hold(id))
-		return -EBUSY;
 	soft_table_set_pkey(id, 0);
 	err = epk_membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED);
-	if (!err && epk_threads_hold(id))
+	if (!err && epk_threads_pin(pkey))
 		err = -EBUSY;
 	if (!err)
 		err = protect_all(id, pkey, 0);
@@ -80,14 +78,20 @@ static int evict(unsigned int pkey, int id)
 /* Makes a key free and returns it, or an error. */
 static int take_key(void)
 {
-	uint32_t pkeys = epk_now.pkeys & ~(1u << epk_now.vault_pkey);
+	uint32_t pkeys = epk_now.pkeys & ~(1u << epk_now.table_pkey);
 	unsigned int tries, pkey;
 	int owners[EPK_NR_PKEYS];
 	int err;
 
+	if (pkeys & ~given)
+		return __builtin_ctz(pkeys & ~given);
+	/* Of a domain that was freed, the last begin may be under way. */
+	err = epk_membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED);
+	if (err)
+		return err;
 	soft_table_owners(owners);
 	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++)
-		if (pkeys & 1u << pkey && !owners[pkey])
+		if (pkeys & 1u << pkey && !owners[pkey] && !epk_threads_pin(pkey))
 			return pkey;
 	pkey = last_key;
 	for (tries = 0; tries < EPK_NR_PKEYS; tries++) {
@@ -118,45 +122,136 @@ static int assign(int id)
 		return err;
 	soft_table_set_owner(pkey, id);
 	last_key = pkey;
+	given |= 1u << pkey;
 	soft_table_set_pkey(id, pkey);
 	return pkey;
 }
 
-/* @held is on the list: once the domain has a key, it keeps it. */
-static int mpk_begin(struct epk_thread *t, struct epk_held *held)
+static int open_prot(unsigned int pkey)
 {
-	int saved_errno = errno;
-	struct epk_entry entry;
-	int pkey;
+	return pkru_prot(rdpkru(), pkey);
+}
 
-	epk_barrier();
-	entry = epk_entry_load(EPK_ID_INDEX(held->id));
-	pkey = entry.pkey;
-	if (entry.id != held->id || !pkey) {
-		pkey = -pthread_mutex_lock(&epk_lock);
-		if (!pkey) {
-			pkey = assign(held->id);
-			pthread_mutex_unlock(&epk_lock);
-		}
-		errno = saved_errno;
-		if (pkey < 0)
-			return pkey;
+/* Rights to what was freed while it was begun: nothing is there any more. */
+static void close_strays(void)
+{
+	int owners[EPK_NR_PKEYS], pkey;
+
+	soft_table_owners(owners);
+	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++) {
+		if (!(epk_now.pkeys & 1u << pkey) || owners[pkey] || !open_prot(pkey))
+			continue;
+		epk_pkru_set(pkru_close(rdpkru(), pkey));
+		epk_word.pins[pkey]--;
 	}
-	held->pkey = pkey;
-	rights_note(t, held->id, held->prot);
+}
+
+/* Under epk_lock, without which a key that is pinned changes hands for nobody. */
+static int begin(int id, int prot)
+{
+	int held, pkey;
+
+	epk_word.follows = 1;
+	close_strays();
+	pkey = assign(id);
+	if (pkey < 0)
+		return pkey;
+	held = open_prot(pkey);
+	if (held && !(prot & ~held))
+		return -EALREADY;
+	if (!held)
+		epk_word.pins[pkey]++;
+	epk_barrier();
+	epk_pkru_set(pkru_open(rdpkru(), pkey, prot));
 	return 0;
+}
+
+static int mpk_take(int id, int prot)
+{
+	int saved_errno = errno, err;
+
+	err = -pthread_mutex_lock(&epk_lock);
+	if (!err) {
+		err = begin(id, prot);
+		pthread_mutex_unlock(&epk_lock);
+	}
+	errno = saved_errno;
+	return err;
+}
+
+/*
+ * A pin without an open key is of what a signal interrupted, or was held when a handler was left by
+ * siglongjmp(): then this is how its key becomes free.
+ */
+static int mpk_drop(int id)
+{
+	struct epk_entry entry;
+	uint32_t *pins;
+
+	if (!epk_entry_find(id, &entry) || !entry.pkey)
+		return -EACCES;
+	pins = &epk_word.pins[entry.pkey];
+	if (!*pins && !open_prot(entry.pkey))
+		return -EACCES;
+	/* Whatever the thread has counted. */
+	epk_pkru_set(pkru_close(rdpkru(), entry.pkey));
+	epk_barrier();
+	if (*pins)
+		--*pins;
+	return 0;
+}
+
+static int mpk_held(struct epk_held *list, int max)
+{
+	int owners[EPK_NR_PKEYS], pkey, prot, nr = 0;
+
+	if (!epk_word.follows)
+		return 0;
+	soft_table_owners(owners);
+	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++) {
+		prot = owners[pkey] ? open_prot(pkey) : 0;
+		if (prot && nr++ < max)
+			list[nr - 1] = (struct epk_held) { .id = owners[pkey], .prot = prot };
+	}
+	return nr;
+}
+
+static int mpk_held_prot(int id)
+{
+	struct epk_entry entry;
+
+	if (!epk_word.follows || !epk_entry_find(id, &entry) || !entry.pkey)
+		return 0;
+	return open_prot(entry.pkey);
+}
+
+static void close_all(void)
+{
+	epk_pkru_set(rdpkru() | epk_now.closed);
 }
 
 static int mpk_thread_start(struct epk_thread *t)
 {
-	rights_close_all();
-	return vault_claim(t);
+	(void)t;
+	/* What a new thread has open is its creator's. */
+	close_all();
+	return 0;
 }
 
 static void mpk_thread_stop(struct epk_thread *t)
 {
-	rights_close_all();
-	vault_release(t);
+	epk_word.follows = 0;
+	close_all();
+	epk_barrier();
+	memset(t->word->pins, 0, sizeof(t->word->pins));
+}
+
+/* A thread holds it, or code that a signal has interrupted does. */
+static bool mpk_pinned(int id)
+{
+	struct epk_entry entry;
+
+	return epk_entry_find(id, &entry) && entry.pkey && epk_threads_pin(entry.pkey);
 }
 
 static int mpk_init(struct epk_state *state)
@@ -167,25 +262,20 @@ static int mpk_init(struct epk_state *state)
 	if (!epk_pkeys_usable() || epk_membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED))
 		return -ENODEV;
 	pkeys = epk_pkeys_take();
-	/* One for the vault, one for domains. */
+	/* One for the table, one for domains. */
 	err = pkeys & (pkeys - 1) ? 0 : -ENOSPC;
 	if (err)
 		goto give_pkeys;
 	epk_pkeys_state(state, pkeys);
-	/* They know of no other key in PKRU but key 0. */
-	state->gates = state->access == EPK_PKRU_ACCESS && epk_gates_run();
-	state->vault_pkey = 31 - __builtin_clz(pkeys);
+	state->gates = epk_gates_run();
+	state->table_pkey = 31 - __builtin_clz(pkeys);
 	err = soft_table_init(state);
 	if (err)
 		goto give_pkeys;
-	err = vault_init(state);
-	if (err)
-		goto exit_table;
 	last_key = 0;
+	given = 0;
 	return 0;
 
-exit_table:
-	soft_table_exit(state);
 give_pkeys:
 	epk_pkeys_give(pkeys);
 	return err;
@@ -215,7 +305,6 @@ static int mpk_mmap(struct epk_mapping *map, void *addr, int flags)
 static void mpk_forget(const struct epk_state *old)
 {
 	epk_pkeys_inherit(old->pkeys);
-	vault_forget(old);
 }
 
 const struct epk_backend epk_backend_mpk = {
@@ -227,9 +316,10 @@ const struct epk_backend epk_backend_mpk = {
 	.munmap = epk_anon_munmap,
 	.thread_start = mpk_thread_start,
 	.thread_stop = mpk_thread_stop,
-	.begin = mpk_begin,
-	.adopt = rights_adopt,
-	.end = rights_end,
-	.settle = rights_settle,
+	.take = mpk_take,
+	.drop = mpk_drop,
+	.held = mpk_held,
+	.held_prot = mpk_held_prot,
+	.pinned = mpk_pinned,
 	.forget = mpk_forget,
 };

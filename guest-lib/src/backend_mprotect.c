@@ -92,13 +92,6 @@ static int mprotect_end(struct epk_thread *t, unsigned int slot)
 	return err;
 }
 
-static int mprotect_settle(struct epk_thread *t, bool alone)
-{
-	(void)t;
-	(void)alone;
-	return 0;
-}
-
 static void mprotect_thread_stop(struct epk_thread *t)
 {
 	while (t->nr)
@@ -135,5 +128,4 @@ const struct epk_backend epk_backend_mprotect = {
 	.begin = mprotect_begin,
 	.widen = mprotect_widen,
 	.end = mprotect_end,
-	.settle = mprotect_settle,
 };

@@ -14,28 +14,9 @@ static int none_mmap(struct epk_mapping *map, void *addr, int flags)
 	return 0;
 }
 
-static void none_thread_stop(struct epk_thread *t)
-{
-	(void)t;
-}
-
-static int none_begin(struct epk_thread *t, struct epk_held *held)
-{
-	(void)t;
-	(void)held;
-	return 0;
-}
-
 static int none_end(struct epk_thread *t, unsigned int slot)
 {
 	epk_held_remove(t, slot);
-	return 0;
-}
-
-static int none_settle(struct epk_thread *t, bool alone)
-{
-	(void)t;
-	(void)alone;
 	return 0;
 }
 
@@ -46,8 +27,5 @@ const struct epk_backend epk_backend_none = {
 	.free = soft_table_free,
 	.mmap = none_mmap,
 	.munmap = epk_anon_munmap,
-	.thread_stop = none_thread_stop,
-	.begin = none_begin,
 	.end = none_end,
-	.settle = none_settle,
 };

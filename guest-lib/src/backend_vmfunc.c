@@ -12,13 +12,12 @@
 #include "backend.h"
 #include "pkru.h"
 
-static int vmfunc_settle(struct epk_thread *t, bool alone)
+static int vmfunc_settle(struct epk_thread *t)
 {
 	int slot, pkey = __builtin_ctz(epk_now.pkeys), prot = PROT_READ | PROT_WRITE;
 	struct epk_entry entry;
 	uint32_t ept = 0;
 
-	(void)alone;
 	for (slot = (int)epk_held_nr(t) - 1; slot >= 0; slot--)
 		if (epk_entry_find(t->held[slot].id, &entry)) {
 			ept = entry.ept;
@@ -72,22 +71,15 @@ static int vmfunc_thread_start(struct epk_thread *t)
 {
 	int pkey = __builtin_ctz(epk_now.pkeys);
 
+	(void)t;
 	epk_pkru_set(pkru_open(rdpkru(), pkey, PROT_READ | PROT_WRITE));
-	return epk_module_enrol(t);
+	return epk_module_enrol();
 }
 
 static void vmfunc_thread_stop(struct epk_thread *t)
 {
 	t->nr = 0;
-	vmfunc_settle(t, false);
-}
-
-static int vmfunc_begin(struct epk_thread *t, struct epk_held *held)
-{
-	struct epk_entry entry;
-
-	(void)t;
-	return epk_entry_find(held->id, &entry) ? 0 : -ENOENT;
+	vmfunc_settle(t);
 }
 
 static int vmfunc_end(struct epk_thread *t, unsigned int slot)
@@ -111,7 +103,6 @@ const struct epk_backend epk_backend_vmfunc = {
 	.munmap = epk_module_munmap,
 	.thread_start = vmfunc_thread_start,
 	.thread_stop = vmfunc_thread_stop,
-	.begin = vmfunc_begin,
 	.end = vmfunc_end,
 	.settle = vmfunc_settle,
 	.counts = epk_module_counts,

@@ -75,6 +75,8 @@ static bool is_held(int id, const struct epk_held *own, int nr)
 {
 	if (!epk_now.ops->held)
 		return epk_threads_hold(id);
+	if (epk_now.ops->pinned && epk_now.ops->pinned(id))
+		return true;
 	while (nr--)
 		if (own[nr].id == id)
 			return true;
@@ -278,33 +280,38 @@ static __attribute__((noinline)) int first_begin(void)
 }
 
 /* What was held to be read only can be written to. */
-static int widen(struct epk_thread *t, struct epk_held *held, int prot)
+static int widen(struct epk_held *held, int prot)
 {
 	struct epk_held old = *held;
 	int err;
 
 	held->prot = prot;
-	err = epk_now.ops->widen ? epk_now.ops->widen(&old) : epk_now.ops->begin(t, held);
+	err = epk_now.ops->widen ? epk_now.ops->widen(&old) : 0;
 	if (err)
 		held->prot = old.prot;
 	return err;
 }
 
-/* The list is open.  What goes wrong changes neither list nor rights. */
+/* What goes wrong changes neither list nor rights. */
 static int begin(struct epk_thread *t, int id, int prot)
 {
 	int err, slot = epk_held_find(t, id);
 	struct epk_held *held;
 
 	if (slot >= 0)
-		return prot & ~t->held[slot].prot ? widen(t, &t->held[slot], prot) : -EALREADY;
+		return prot & ~t->held[slot].prot ? widen(&t->held[slot], prot) : -EALREADY;
 	if (t->nr >= EPK_MAX_HELD)
 		return -EMFILE;
 	held = epk_held_push(t, (struct epk_held){ .id = id, .prot = prot });
-	err = epk_now.ops->begin(t, held);
+	err = epk_now.ops->begin ? epk_now.ops->begin(t, held) : 0;
 	if (err)
 		epk_held_remove(t, held - t->held);
 	return err;
+}
+
+static int settle(struct epk_thread *t)
+{
+	return epk_now.ops->settle ? epk_now.ops->settle(t) : 0;
 }
 
 static int end_slow(int id)
@@ -313,16 +320,16 @@ static int end_slow(int id)
 	struct epk_entry entry;
 	int slot, settled, err = 0;
 
-	if (!t || id <= 0) {
-		err = epk_lookup(id, &entry);
-		return err ? err : -EACCES;
-	}
-	if (epk_now.ops->drop) {
+	/* Whatever the thread's memory says: what is open is closed. */
+	if (id > 0 && epk_now.ops && epk_now.ops->drop) {
 		err = epk_now.ops->drop(id);
 		settled = err ? epk_lookup(id, &entry) : 0;
 		return settled ? settled : err;
 	}
-	epk_list_open(t);
+	if (!t || id <= 0) {
+		err = epk_lookup(id, &entry);
+		return err ? err : -EACCES;
+	}
 	slot = epk_held_find(t, id);
 	if (slot >= 0) {
 		err = epk_now.ops->end(t, slot);
@@ -331,7 +338,7 @@ static int end_slow(int id)
 		if (!err)
 			err = -EACCES;
 	}
-	settled = epk_list_close(t);
+	settled = settle(t);
 	return err ? err : settled;
 }
 
@@ -356,9 +363,8 @@ static int begin_slow(int id, int prot)
 	if (epk_now.ops->take)
 		return epk_now.ops->take(id, prot);
 	t = epk_self;
-	epk_list_open(t);
 	err = begin(t, id, prot);
-	settled = epk_list_close(t);
+	settled = settle(t);
 	if (err || !settled)
 		return err;
 	/* No right without the EPT that it belongs to. */
@@ -374,26 +380,4 @@ int epk_begin_slow(int id, int prot)
 int epk_end_slow(int id)
 {
 	return epk_explain("domain_end", id, end_slow(id));
-}
-
-/*
- * More than one key of the library is open: each has to be one that the thread
- * opened, or somebody jumped to WRPKRU.
- */
-void epk_pkru_verify(void)
-{
-	static const char message[] = "libepk: PKRU was set to what no domain_begin() asked for\n";
-	uint32_t open = ~rdpkru() & epk_now.access, ept = epk_current_ept();
-	const struct epk_thread *t = epk_self;
-	unsigned int i, nr = t ? epk_held_nr(t) : 0;
-
-	for (i = 0; i < nr; i++)
-		if (t->held[i].ept == ept)
-			open &= ~PKRU_AD(t->held[i].pkey);
-	if (!open)
-		return;
-	epk_pkru_set(rdpkru() | epk_now.closed);
-	if (write(STDERR_FILENO, message, sizeof(message) - 1) < 0)
-		abort();
-	abort();
 }

@@ -30,6 +30,7 @@
  * PKRU, ecx and edx 0 for it.  An entry without a place has an EPT that no thread is in.
  */
 #include "gate.h"
+#include "gate_check.h"
 
 	.text
 	.globl	epk_gates_start, epk_gates_end
@@ -52,21 +53,6 @@ epk_gates_start:
 	andn	epk_state_page+EPK_STATE_ACCESS(%rip), %eax, %eax
 	blsr	%eax, %eax
 	jnz	.Lforged
-	ret
-.endm
-
-/* For a value that is not a constant: what a jump to WRPKRU finds on the stack is hardly this. */
-#define SALT	0x2b992ddf
-
-.macro note_pkru
-	lea	SALT(%rax), %r9d
-	mov	%r9d, -8(%rsp)
-.endm
-
-.macro check_pkru
-	lea	SALT(%rax), %eax
-	sub	-8(%rsp), %eax
-	jne	.Lforged
 	ret
 .endm
 
@@ -102,6 +88,7 @@ epk_gates_start:
 	wrpkru
 .Lopen2_\name:
 	check_pkru
+	ret
 
 .Lother_\name:
 	shr	$48, %r8
@@ -200,6 +187,7 @@ domain_end:
 	wrpkru
 .Lclosed2:
 	check_pkru
+	ret
 
 .Lend_unmarked:
 	test	%eax, epk_state_page+EPK_STATE_ACCESS(%rip)
@@ -210,19 +198,12 @@ domain_end:
 	wrpkru
 .Lclosed3:
 	check_pkru
+	ret
 
 .Lend_slow:
 	jmp	*epk_state_page+EPK_STATE_END(%rip)
 
-.Lforged:
-	mov	epk_state_page+EPK_STATE_CLOSED(%rip), %eax
-	or	$EPK_PKRU_ACCESS, %eax
-	xor	%ecx, %ecx
-	xor	%edx, %edx
-	wrpkru
-	andn	epk_state_page+EPK_STATE_ACCESS(%rip), %eax, %eax
-	jnz	.Lforged
-	ud2
+	forged
 	.cfi_endproc
 	.size	domain_end, . - domain_end
 

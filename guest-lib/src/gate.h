@@ -15,27 +15,22 @@
 #define EPK_GATE_IDENTITY	4096
 #define EPK_GATE_BEFORE		8192
 
-/* All closed but one key, for writing and for reading; as EPK_PKRU_ACCESS, and as EPK_PKRU_CLOSED. */
+/* All closed but one key, for writing and for reading. */
 #define EPK_GATE_RW		0
 #define EPK_GATE_RO		64
-#define EPK_GATE_WORD_RW	128
-#define EPK_GATE_WORD_RO	192
 /* Access-disable and write-disable of a key, both, and all but these. */
 #define EPK_GATE_AD		256
 #define EPK_GATE_WD		320
 #define EPK_GATE_BITS		384
 #define EPK_GATE_MASK		448
 
-/*
- * Keys 1 to 15: no access, as the module has it; neither access nor writing, as "mpk" has it
- * in processes that use no key of their own.
- */
+/* Keys 1 to 15: no access, as the module has it; "mpk" denies writing to what is closed as well. */
 #define EPK_PKRU_ACCESS		0x55555554
-#define EPK_PKRU_CLOSED		0xfffffffc
 
 /* Offsets in struct epk_word. */
-#define EPK_WORD_SWITCHES	8
-#define EPK_WORD_FOLLOWS	16
+#define EPK_WORD_SWITCHES	0
+#define EPK_WORD_FOLLOWS	8
+#define EPK_WORD_PINS		12
 
 /* Offsets in struct epk_state. */
 #define EPK_STATE_GATE_TABLE	0
@@ -43,7 +38,7 @@
 #define EPK_STATE_INDEX_MASK	12
 #define EPK_STATE_BEGIN		16
 #define EPK_STATE_END		24
-#define EPK_STATE_WORD_TABLE	32
+#define EPK_STATE_PIN_TABLE	32
 #define EPK_STATE_CLOSED	40
 #define EPK_STATE_MARK		44
 
@@ -53,39 +48,33 @@
 
 /**
  * struct epk_word - what the gates keep of one thread
- * @held: what it holds, under "mpk": EPK_WORD_FREE; or the table entry of the only domain that the thread
- *	holds, with EPK_WORD_READ where it may only read; or EPK_WORD_LIST: the
- *	thread's list in struct epk_thread counts, or the thread has none yet
  * @switches: VMFUNCs that the gates executed
- * @follows: under "epk": the module knows the thread, so that what it opens is not lost
+ * @follows: the module, or under "mpk" the library, knows the thread, so that what it opens is not
+ *	lost
+ * @pins: under "mpk": how often the thread, signal handlers included, has opened each key
  *
  * The process can write it.  The gates grant nothing by it.
  */
 struct epk_word {
-	uint64_t held;
 	uint64_t switches;
 	uint32_t follows;
+	uint32_t pins[16];
 };
-
-#define EPK_WORD_FREE		0ull
-#define EPK_WORD_LIST		0xffffffffull
-#define EPK_WORD_READ		(1ull << 56)
 
 extern __thread struct epk_word epk_word __attribute__((tls_model("initial-exec")));
 
-/* Sets PKRU.  A value that opens more keys than the thread holds ends the process. */
+/* Sets PKRU.  A value that opens more than one key of the library ends the process. */
 void epk_pkru_set(uint32_t pkru);
 
 /* Changes the EPT, with every key of the library closed. */
 void epk_ept_enter(uint32_t ept);
 
 /* What domain_begin() and domain_end() go on with: epk_state.begin and .end. */
-int epk_word_begin(int id, int prot);
-int epk_word_end(int id);
+int epk_pin_begin(int id, int prot);
+int epk_pin_end(int id);
 /* domain.c: what the gates cannot do; called by them alone. */
 int epk_begin_slow(int id, int prot);
 int epk_end_slow(int id);
-void epk_pkru_verify(void);
 
 /* The gates that the module restarts. */
 struct epk_gate;

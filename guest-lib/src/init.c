@@ -10,7 +10,7 @@
 union epk_state_page epk_state_page __attribute__((aligned(EPK_PAGE_SIZE))) = {
 	.state = {
 		.gate_table = epk_gate_none, .begin = epk_begin_slow, .end = epk_end_slow,
-		.word_table = epk_no_table, .table = epk_no_table, .fd = -1,
+		.pin_table = epk_no_table, .table = epk_no_table, .fd = -1,
 	},
 };
 
@@ -45,9 +45,9 @@ void epk_state_write(const struct epk_state *new_state)
 	__atomic_store_n(&epk_now.gate_table,
 			 new_state->index_mask ? new_state->table : epk_gate_none, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&epk_now.index_mask, new_state->index_mask, __ATOMIC_SEQ_CST);
-	epk_now.begin = new_state->gates ? epk_word_begin : epk_begin_slow;
-	epk_now.end = new_state->gates ? epk_word_end : epk_end_slow;
-	epk_now.word_table = new_state->gates ? new_state->table : epk_no_table;
+	epk_now.begin = new_state->gates ? epk_pin_begin : epk_begin_slow;
+	epk_now.end = new_state->gates ? epk_pin_end : epk_end_slow;
+	epk_now.pin_table = new_state->gates ? new_state->table : epk_no_table;
 	epk_now.table = new_state->table;
 	epk_now.access = new_state->access;
 	epk_now.closed = new_state->closed;
@@ -55,11 +55,9 @@ void epk_state_write(const struct epk_state *new_state)
 	epk_now.pkeys = new_state->pkeys;
 	epk_now.gates = new_state->gates;
 	epk_now.debug = new_state->debug;
-	epk_now.rdfsbase = new_state->rdfsbase;
 	epk_now.fd = new_state->fd;
 	epk_now.soft = new_state->soft;
-	epk_now.vaults = new_state->vaults;
-	epk_now.vault_pkey = new_state->vault_pkey;
+	epk_now.table_pkey = new_state->table_pkey;
 	__atomic_store_n(&epk_now.ops, new_state->ops, __ATOMIC_RELEASE);
 	if (state_protect(PROT_READ))
 		abort();

@@ -103,27 +103,6 @@ int epk_domain_at(const void *addr)
 	return id;
 }
 
-/* The list or the word as they are: a look changes nothing. */
-static struct epk_held held_at(const struct epk_thread *t, unsigned int slot)
-{
-	union {
-		uint64_t word;
-		struct epk_held held;
-	} u = { .word = t->word->held };
-
-	if (u.word == EPK_WORD_LIST)
-		return t->held[slot];
-	u.held.prot = u.word & EPK_WORD_READ ? PROT_READ : PROT_READ | PROT_WRITE;
-	return u.held;
-}
-
-static int nr_held(const struct epk_thread *t)
-{
-	if (!t)
-		return 0;
-	return t->word->held == EPK_WORD_LIST ? (int)epk_held_nr(t) : t->word->held != EPK_WORD_FREE;
-}
-
 static int list_held(int dom_ids[], int max)
 {
 	struct epk_held list[2 * EPK_MAX_HELD];
@@ -137,20 +116,20 @@ static int list_held(int dom_ids[], int max)
 int epk_held(int dom_ids[], int max)
 {
 	const struct epk_backend *ops = epk_ops();
-	int i, nr = nr_held(epk_self);
+	int i, nr = epk_self ? (int)epk_held_nr(epk_self) : 0;
 
 	if (max < 0 || (max && !dom_ids))
 		return -EINVAL;
 	if (ops && ops->held)
 		return list_held(dom_ids, max);
 	for (i = 0; i < nr && i < max; i++)
-		dom_ids[i] = held_at(epk_self, i).id;
+		dom_ids[i] = epk_self->held[i].id;
 	return nr;
 }
 
 int epk_held_prot(int dom_id)
 {
-	int i, err, nr = nr_held(epk_self);
+	int i, err, nr = epk_self ? (int)epk_held_nr(epk_self) : 0;
 	struct epk_entry entry;
 
 	err = epk_lookup(dom_id, &entry);
@@ -159,8 +138,8 @@ int epk_held_prot(int dom_id)
 	if (epk_now.ops->held_prot)
 		return epk_now.ops->held_prot(dom_id);
 	for (i = 0; i < nr; i++)
-		if (held_at(epk_self, i).id == dom_id)
-			return held_at(epk_self, i).prot;
+		if (epk_self->held[i].id == dom_id)
+			return epk_self->held[i].prot;
 	return 0;
 }
 

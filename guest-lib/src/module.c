@@ -154,9 +154,8 @@ int epk_module_munmap(void *addr, size_t len)
 }
 
 /* Has the calling thread's EPT survive context switches and signals. */
-int epk_module_enrol(struct epk_thread *t)
+int epk_module_enrol(void)
 {
-	t->kernel_resumes = true;
 	return ioctl(epk_now.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS) ? -errno : 0;
 }
 

@@ -24,8 +24,6 @@ static void fill_gates(uint32_t *values)
 
 		values[EPK_GATE_RW / 4 + pkey] = EPK_PKRU_ACCESS & ~bits;
 		values[EPK_GATE_RO / 4 + pkey] = (EPK_PKRU_ACCESS & ~bits) | (bits & ~ad);
-		values[EPK_GATE_WORD_RW / 4 + pkey] = EPK_PKRU_CLOSED & ~bits;
-		values[EPK_GATE_WORD_RO / 4 + pkey] = EPK_PKRU_CLOSED & ~ad;
 		values[EPK_GATE_AD / 4 + pkey] = ad;
 		values[EPK_GATE_WD / 4 + pkey] = bits & ~ad;
 		values[EPK_GATE_BITS / 4 + pkey] = bits;

@@ -4,7 +4,7 @@
  * kept by the library in memory of the process, with EPT 0 throughout.
  *
  * Everybody reads it at one address; it is written at another, under "mpk" only with
- * the key state.vault_pkey.  All that decides which entry is whose lies with it.
+ * the key state.table_pkey.  All that decides which entry is whose lies with it.
  */
 #define _GNU_SOURCE
 #include <sys/mman.h>
@@ -39,20 +39,19 @@ static uint32_t unseal(void)
 {
 	uint32_t pkru;
 
-	if (!epk_now.vault_pkey)
+	if (!epk_now.table_pkey)
 		return 0;
 	pkru = rdpkru();
 	/* What a new thread has open is its creator's. */
-	if (!epk_self)
+	if (!epk_word.follows)
 		pkru |= epk_now.closed;
-	epk_pkru_set(pkru_open(pkru | epk_now.closed, epk_now.vault_pkey,
-			       PROT_READ | PROT_WRITE));
+	epk_pkru_set(pkru_open(pkru, epk_now.table_pkey, PROT_READ | PROT_WRITE));
 	return pkru;
 }
 
 static void seal(uint32_t pkru)
 {
-	if (epk_now.vault_pkey)
+	if (epk_now.table_pkey)
 		epk_pkru_set(pkru);
 }
 
@@ -70,7 +69,7 @@ static void entry_store(uint32_t index, struct epk_entry entry)
 /* A child has nothing of it but what it can read. */
 int soft_table_init(struct epk_state *state)
 {
-	int pkey = state->vault_pkey ? state->vault_pkey : -1;
+	int pkey = state->table_pkey ? state->table_pkey : -1;
 	struct soft_table *soft;
 
 	soft = mmap(NULL, sizeof(*soft), PROT_READ, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

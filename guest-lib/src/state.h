@@ -33,20 +33,18 @@ struct soft_table;
  * @index_mask: with which the gates find an entry of @gate_table
  * @begin: what domain_begin() and
  * @end: domain_end() go on with
- * @word_table: @table for the gates of "mpk", likewise
+ * @pin_table: @table for the gates of "mpk", likewise
  * @closed: @access, and the bits that deny writing
  * @mark: those alone
  * @table: the domain table, an entry for each index; the kernel module's under
  *	"epk".  Never NULL.  gate.h says what lies before it
  * @pkeys: bit k set: pkey k is the library's
  * @ops: the backend; NULL while the library is not initialised
- * @gates: threads that hold one domain at a time can use the gates of "mpk"
+ * @gates: threads can use the gates of "mpk"
  * @debug: errors are explained on stderr
- * @rdfsbase: user mode may read the FS base
  * @fd: /dev/epk, or -1
  * @soft: where the table is written, if it is the library's own
- * @vaults: where threads keep what they hold, under "mpk"
- * @vault_pkey: the key for this and the table
+ * @table_pkey: its key there, or 0
  */
 struct epk_state {
 	const struct epk_entry *gate_table;
@@ -54,7 +52,7 @@ struct epk_state {
 	uint32_t index_mask;
 	int (*begin)(int id, int prot);
 	int (*end)(int id);
-	const struct epk_entry *word_table;
+	const struct epk_entry *pin_table;
 	uint32_t closed;
 	uint32_t mark;
 	const struct epk_entry *table;
@@ -62,11 +60,9 @@ struct epk_state {
 	const struct epk_backend *ops;
 	bool gates;
 	bool debug;
-	bool rdfsbase;
 	int fd;
 	struct soft_table *soft;
-	void *vaults;
-	uint8_t vault_pkey;
+	uint8_t table_pkey;
 };
 #define EPK_STATE_AT(member, offset) \
 	_Static_assert(offsetof(struct epk_state, member) == (offset), "as in gate.h")
@@ -75,9 +71,10 @@ EPK_STATE_AT(access, EPK_STATE_ACCESS);
 EPK_STATE_AT(index_mask, EPK_STATE_INDEX_MASK);
 EPK_STATE_AT(begin, EPK_STATE_BEGIN);
 EPK_STATE_AT(end, EPK_STATE_END);
-EPK_STATE_AT(word_table, EPK_STATE_WORD_TABLE);
+EPK_STATE_AT(pin_table, EPK_STATE_PIN_TABLE);
 _Static_assert(offsetof(struct epk_word, switches) == EPK_WORD_SWITCHES &&
-	       offsetof(struct epk_word, follows) == EPK_WORD_FOLLOWS, "as in gate.h");
+	       offsetof(struct epk_word, follows) == EPK_WORD_FOLLOWS &&
+	       offsetof(struct epk_word, pins) == EPK_WORD_PINS, "as in gate.h");
 EPK_STATE_AT(closed, EPK_STATE_CLOSED);
 EPK_STATE_AT(mark, EPK_STATE_MARK);
 

@@ -10,9 +10,7 @@
 #include "pkru.h"
 
 __thread struct epk_thread *epk_self __attribute__((tls_model("initial-exec")));
-__thread struct epk_word epk_word __attribute__((tls_model("initial-exec"))) = {
-	.held = EPK_WORD_LIST,
-};
+__thread struct epk_word epk_word __attribute__((tls_model("initial-exec")));
 
 int epk_membarrier(int cmd)
 {
@@ -29,10 +27,10 @@ static void thread_exit(void *arg)
 	const stack_t none = { .ss_flags = SS_DISABLE };
 	struct epk_thread *t = arg;
 
-	epk_list_open(t);
 	epk_self = NULL;
 	epk_barrier();
-	epk_ops()->thread_stop(t);
+	if (epk_ops()->thread_stop)
+		epk_ops()->thread_stop(t);
 	pthread_mutex_lock(&epk_lock);
 	*t->link = t->next;
 	if (t->next)
@@ -95,131 +93,24 @@ free_thread:
 	return err;
 }
 
-/*
- * Does a signal handler ask?  The kernel closes every key for it.  Where the module
- * sees to it that the interrupted code gets its EPT back, nothing depends on it.
- */
-static bool in_handler(const struct epk_thread *t)
-{
-	return !t->kernel_resumes && t->nr && epk_now.access && t->word->held == EPK_WORD_LIST &&
-	       !(~rdpkru() & epk_now.access);
-}
-
-/* Notes the right to a domain that came from the word to the list. */
-static void adopt(struct epk_thread *t, int id)
-{
-	int slot = epk_held_find(t, id);
-
-	t->unnoted = id;
-	if (slot < 0 || !epk_now.ops->adopt || epk_now.ops->adopt(t, &t->held[slot]))
-		t->unnoted = 0;
-}
-
-/*
- * Moves what the word holds to the list, for a call that needs the list.  Every
- * thread gets here first, if only to get a list.
- */
-void epk_list_open(struct epk_thread *t)
-{
-	union {
-		uint64_t word;
-		struct epk_held held;
-	} u;
-	bool outermost = !t->busy++ && !in_handler(t);
-	int passing, id = t->unnoted;
-	uint64_t word;
-
-	epk_barrier();
-	passing = t->passing;
-	word = __atomic_load_n(&t->word->held, __ATOMIC_RELAXED);
-	if (word != EPK_WORD_LIST) {
-		__atomic_store_n(&t->passing, (int)word, __ATOMIC_RELAXED);
-		/* In one step, so that a signal handler does not move it as well. */
-		u.word = __atomic_exchange_n(&t->word->held, EPK_WORD_LIST, __ATOMIC_SEQ_CST);
-		if (u.word != EPK_WORD_LIST && u.word != EPK_WORD_FREE) {
-			u.held.prot = u.word & EPK_WORD_READ ? PROT_READ : PROT_READ | PROT_WRITE;
-			epk_held_push(t, u.held);
-			id = u.held.id;
-		}
-	}
-	/* Perhaps a handler has moved it, or did so in an earlier call. */
-	id = id ? id : t->unnoted;
-	if (id)
-		adopt(t, id);
-	epk_barrier();
-	__atomic_store_n(&t->passing, passing, __ATOMIC_RELAXED);
-	if (!outermost && !t->nested) {
-		t->nested_nr = t->nr;
-		t->nested = true;
-	}
-}
-
-/*
- * Gives the thread its rights, and moves the list back to the word if the gates
- * can go on with it.  A signal handler leaves it there if what it interrupted has
- * it there: its rights are noted elsewhere.  0, or the backend's error.
- */
-int epk_list_close(struct epk_thread *t)
-{
-	bool alone = t->busy == 1 && t->nr <= 1 && epk_now.gates && !t->nested;
-	union {
-		struct epk_held held;
-		uint64_t word;
-	} u = { .word = EPK_WORD_FREE };
-	unsigned int one = 1;
-	int err;
-
-	err = epk_now.ops->settle(t, alone);
-	if (alone) {
-		if (t->nr) {
-			u.held = t->held[0];
-			u.held.prot = 0;
-			if (!(t->held[0].prot & PROT_WRITE))
-				u.word |= EPK_WORD_READ;
-		}
-		t->unnoted = 0;
-		__atomic_store_n(&t->changes, t->changes + 1, __ATOMIC_RELAXED);
-		epk_barrier();
-		__atomic_store_n(&t->word->held, u.word, __ATOMIC_RELAXED);
-		epk_barrier();
-		/* A signal handler may have moved the word to the list again: twice there. */
-		if (!__atomic_compare_exchange_n(&t->nr, &one, 0, false, __ATOMIC_RELAXED,
-						 __ATOMIC_RELAXED) && one > 1)
-			epk_held_remove(t, 0);
-	}
-	epk_barrier();
-	t->busy--;
-	return err;
-}
-
-/*
- * What the thread moves between its list and its word meanwhile is found at the one or the other,
- * or while it passes from word to list, or counted.
- */
-static bool holds(const struct epk_thread *t, int id)
-{
-	unsigned int changes;
-	uint64_t held;
-	bool found;
-
-	do {
-		changes = __atomic_load_n(&t->changes, __ATOMIC_ACQUIRE);
-		found = epk_held_find(t, id) >= 0;
-		held = __atomic_load_n(&t->word->held, __ATOMIC_ACQUIRE);
-		found |= held != EPK_WORD_LIST && (int)held == id;
-		found |= __atomic_load_n(&t->passing, __ATOMIC_ACQUIRE) == id;
-		found |= epk_held_find(t, id) >= 0;
-	} while (!found && changes != __atomic_load_n(&t->changes, __ATOMIC_ACQUIRE));
-	return found;
-}
-
 /* Under epk_lock.  A begin at the same time in another thread may be missed. */
 bool epk_threads_hold(int id)
 {
 	const struct epk_thread *t;
 
 	for (t = threads; t; t = t->next)
-		if (holds(t, id))
+		if (epk_held_find(t, id) >= 0)
+			return true;
+	return false;
+}
+
+/* Under epk_lock. */
+bool epk_threads_pin(unsigned int pkey)
+{
+	const struct epk_thread *t;
+
+	for (t = threads; t; t = t->next)
+		if (__atomic_load_n(&t->word->pins[pkey], __ATOMIC_RELAXED))
 			return true;
 	return false;
 }
@@ -247,6 +138,6 @@ void epk_threads_forget(void)
 	}
 	past_switches = 0;
 	epk_self = NULL;
-	epk_word = (struct epk_word){ .held = EPK_WORD_LIST };
+	epk_word = (struct epk_word){ 0 };
 	pthread_setspecific(thread_key, NULL);
 }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What one thread holds.  While it is one domain that the gates began, the
- * thread's word says so; else its list does, and the word is EPK_WORD_LIST.
+ * A thread; and the list of what it holds, under the backends that know by nothing else.
  *
  * Only the thread itself changes these, and a signal handler that begins and
  * ends domains in between leaves them as they were: a slot is empty before it is
@@ -16,35 +15,18 @@
 /**
  * struct epk_held - a domain that the thread holds
  * @id: the domain, or 0 while the slot is being filled
- * @ept: the EPT and
- * @pkey: the pkey by which the thread last opened it; good for dropping the right,
- *	not for granting
  * @prot: PROT_READ, perhaps with PROT_WRITE
- *
- * As a number it is the thread's word of the same domain, but for @prot.
  */
 struct epk_held {
 	int id;
-	uint16_t ept;
-	uint8_t pkey;
-	uint8_t prot;
+	int prot;
 };
 
 /**
  * struct epk_thread - a thread that began a domain
  * @nr: elements of @held
- * @busy: calls of the library that work on the list now: more than one where a
- *	signal handler interrupted one
  * @held: what it holds
  * @word: its word
- * @passing: the domain that the thread moves from its word to its list, or 0
- * @unnoted: a signal handler moved this one likewise, and nothing notes the right
- *	but the PKRU of what it interrupted; or 0
- * @changes: how often it has moved one the other way
- * @vault: the index of its part of the vault
- * @kernel_resumes: the module remembers what a signal interrupts
- * @nested: a signal handler is at work with the list, which
- * @nested_nr: had so many elements before
  * @alternate: memory of the stack that its signal handlers got from the library
  * @switches: VMFUNCs outside of the gates
  * @next: next in the list of all
@@ -52,16 +34,8 @@ struct epk_held {
  */
 struct epk_thread {
 	unsigned int nr;
-	unsigned int busy;
 	struct epk_held held[EPK_MAX_HELD];
 	struct epk_word *word;
-	int passing;
-	int unnoted;
-	unsigned int changes;
-	uint32_t vault;
-	bool kernel_resumes;
-	bool nested;
-	unsigned int nested_nr;
 	void *alternate;
 	uint64_t switches;
 	struct epk_thread *next;
@@ -75,10 +49,9 @@ int epk_membarrier(int cmd);
 int epk_thread_setup(void);
 int epk_thread_start(void);
 bool epk_threads_hold(int id);
+bool epk_threads_pin(unsigned int pkey);
 uint64_t epk_threads_switches(void);
 void epk_threads_forget(void);
-void epk_list_open(struct epk_thread *t);
-int epk_list_close(struct epk_thread *t);
 
 static inline void epk_barrier(void)
 {
@@ -112,8 +85,6 @@ static inline struct epk_held *epk_held_push(struct epk_thread *t, struct epk_he
 	epk_barrier();
 	__atomic_store_n(&t->nr, t->nr + 1, __ATOMIC_RELAXED);
 	epk_barrier();
-	held->ept = new_held.ept;
-	held->pkey = new_held.pkey;
 	held->prot = new_held.prot;
 	epk_barrier();
 	__atomic_store_n(&held->id, new_held.id, __ATOMIC_RELAXED);

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 /* More domains than keys. */
 #define _GNU_SOURCE
+#include <signal.h>
+#include <ucontext.h>
+
 #include "unit.h"
 
 #define NR	40
@@ -206,9 +209,157 @@ static void threads_share_keys(void **state)
 	run_threads(sweep, starts, 3);
 }
 
+/* The same without faults: as fast as it goes, and each holds what it began until it ends it. */
+static void *cycle(void *arg)
+{
+	long wrong = 0, seed = (long)arg;
+	int i, round, look;
+
+	for (round = 0; round < 500; round++) {
+		seed = seed * 1103515245 + 12345;
+		i = (seed >> 16 & 0x7fff) % NR;
+		if (domain_begin(ids[i], RW)) {
+			wrong++;
+			continue;
+		}
+		for (look = 0; look < 20; look++)
+			wrong += *(volatile char *)mem[i] != i + 1;
+		*(volatile char *)(mem[i] + PAGE) = i;
+		wrong += domain_end(ids[i]) != 0;
+	}
+	return (void *)wrong;
+}
+
+static void threads_take_keys(void **state)
+{
+	void *const seeds[] = { (void *)1, (void *)2, (void *)3, (void *)4 };
+
+	(void)state;
+	run_threads(cycle, seeds, 4);
+}
+
+static int handled;
+
+static void use_all_keys(int sig)
+{
+	int i;
+
+	(void)sig;
+	handled = 1;
+	if (free_domains(1, &ids[0]) != -EBUSY)
+		handled = -1;
+	/* It is another right than that of the code that goes on. */
+	if (domain_begin(ids[0], PROT_READ) || epk_held_prot(ids[0]) != PROT_READ ||
+	    domain_end(ids[0]) || epk_held_prot(ids[0]))
+		handled = -2;
+	for (i = 1; i < NR; i++)
+		if (domain_begin(ids[i], RW) || domain_end(ids[i]))
+			handled = -3;
+}
+
+/* What a signal interrupts keeps its keys, whatever its handler does. */
+static void handler_takes_keys(void **state)
+{
+	(void)state;
+	signal(SIGUSR1, use_all_keys);
+	assert_int_equal(domain_begin(ids[0], RW), 0);
+	raise(SIGUSR1);
+	assert_int_equal(handled, 1);
+	assert_true(key_of(0));
+	assert_int_equal(epk_held_prot(ids[0]), RW);
+	assert_int_equal(*mem[0], 1);
+	assert_int_equal(domain_end(ids[0]), 0);
+	assert_int_equal(domain_end(ids[0]), -EACCES);
+	signal(SIGUSR1, SIG_DFL);
+}
+
+extern const char epk_gates_start[], epk_gates_end[];
+extern const char epk_pin_gates_start[], epk_pin_gates_end[];
+
+#define TRAP_FLAG	0x100
+
+static int steps, chosen;
+static bool in_gate;
+
+static bool is_gate(const char *ip)
+{
+	return (ip >= epk_gates_start && ip < epk_gates_end) ||
+	       (ip >= epk_pin_gates_start && ip < epk_pin_gates_end);
+}
+
+/* All keys go round.  Behind the gates are system calls, with which Bochs's steps do not go well. */
+static void step(int sig, siginfo_t *info, void *context)
+{
+	greg_t *gregs = ((ucontext_t *)context)->uc_mcontext.gregs;
+	bool before = in_gate;
+	int i;
+
+	(void)sig;
+	(void)info;
+	in_gate = is_gate((const char *)gregs[REG_RIP]);
+	if (before && !in_gate)
+		gregs[REG_EFL] &= ~TRAP_FLAG;
+	if (!in_gate || ++steps != chosen)
+		return;
+	for (i = 1; i < NR; i++)
+		if (!domain_begin(ids[i], RW))
+			domain_end(ids[i]);
+}
+
+/* The trap flag; no signal comes behind the instruction that clears it. */
+static void set_trap(bool on)
+{
+	if (on)
+		asm volatile("pushfq\n\torl $0x100, (%%rsp)\n\tpopfq" : : : "memory", "cc");
+	else
+		asm volatile("pushfq\n\tandl $~0x100, (%%rsp)\n\tpopfq" : : : "memory", "cc");
+}
+
+/* Between two instructions of a begin and an end keys go elsewhere: between any two, in turn. */
+static void keys_go_at_each_step(void **state)
+{
+	struct sigaction sa = { .sa_sigaction = step, .sa_flags = SA_SIGINFO };
+	int began, ended, held, prot, i;
+	bool mine;
+
+	(void)state;
+	assert_int_equal(sigaction(SIGTRAP, &sa, NULL), 0);
+	for (chosen = 1, steps = 1; chosen <= steps; chosen++) {
+		touch(0);
+		steps = 0;
+		set_trap(true);
+		began = domain_begin(ids[0], RW);
+		set_trap(false);
+		held = epk_held(NULL, 0);
+		prot = epk_held_prot(ids[0]);
+		mine = !began && *(volatile char *)mem[0] == 1;
+		set_trap(true);
+		ended = domain_end(ids[0]);
+		set_trap(false);
+		assert_int_equal(began, 0);
+		assert_int_equal(held, 1);
+		assert_int_equal(prot, RW);
+		assert_true(mine);
+		assert_int_equal(ended, 0);
+		assert_int_equal(epk_held(NULL, 0), 0);
+		for (i = 0; i < NR; i++)
+			assert_false(try_read(mem[i], &ignored));
+	}
+	signal(SIGTRAP, SIG_DFL);
+	assert_true(chosen > 40);
+	/* Every key is free again. */
+	for (i = 0; i < KEYS; i++)
+		assert_int_equal(domain_begin(ids[i], RW), 0);
+	for (i = 0; i < KEYS; i++)
+		assert_int_equal(domain_end(ids[i]), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(keys_go_at_each_step),
+		cmocka_unit_test(threads_take_keys),
+		cmocka_unit_test(handler_takes_keys),
 		cmocka_unit_test(evict_all_round),
 		cmocka_unit_test(evict_in_turn),
 		cmocka_unit_test(never_evict_held),

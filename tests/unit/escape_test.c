@@ -75,6 +75,9 @@ static void one_is_held(void **state)
 {
 	(void)state;
 	hold_and_escape(one, 1);
+	/* Nobody can tell it from a handler, whose interrupted code has it. */
+	if (backend_is("mpk"))
+		assert_int_equal(free_domains(1, &ids[one[0]]), -EBUSY);
 	end_all(one, 1);
 }
 
@@ -96,7 +99,7 @@ static void next_begins_another(void **state)
 	hold_and_escape(several, 3);
 	assert_int_equal(domain_begin(ids[7], RW), 0);
 	*mem[7] = 7;
-	if (!backend_forgets())
+	if (!backend_forgets() && !backend_is("mpk"))
 		assert_int_equal(domain_begin(ids[4], RW), -EALREADY);
 	assert_int_equal(domain_end(ids[7]), 0);
 	end_all(several, 3);

@@ -15,7 +15,7 @@ static void map_early(void)
 {
 	char *const where[] = {
 		(char *)epk_now.table, (char *)epk_now.table - EPK_GATE_IDENTITY,
-		epk_now.vaults, (char *)epk_now.soft,
+		(char *)epk_now.soft,
 	};
 	unsigned int i;
 

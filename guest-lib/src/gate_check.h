@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * For the gates: what follows a WRPKRU whose value is not a constant.  It is compared with what was
+ * noted on the stack before; a jump to the WRPKRU hardly finds this there.
+ */
+#ifndef EPK_GATE_CHECK_H
+#define EPK_GATE_CHECK_H
+
+#define SALT	0x2b992ddf
+
+.macro note_pkru
+	lea	SALT(%rax), %r9d
+	mov	%r9d, -8(%rsp)
+.endm
+
+/* EAX is 0 afterwards. */
+.macro check_pkru
+	lea	SALT(%rax), %eax
+	sub	-8(%rsp), %eax
+	jne	.Lforged
+.endm
+
+/* Somebody jumped to a WRPKRU: no key stays open. */
+.macro forged
+.Lforged:
+	mov	epk_state_page+EPK_STATE_CLOSED(%rip), %eax
+	or	$EPK_PKRU_ACCESS, %eax
+	xor	%ecx, %ecx
+	xor	%edx, %edx
+	wrpkru
+	andn	epk_state_page+EPK_STATE_ACCESS(%rip), %eax, %eax
+	jnz	.Lforged
+	ud2
+.endm
+
+#endif /* EPK_GATE_CHECK_H */
