@@ -391,6 +391,90 @@ static void moves_itself(void)
 	holds_nothing(__LINE__);
 }
 
+/* Another in the EPT of a domain that has a place. */
+static int beside(int x)
+{
+	int i;
+
+	for (i = 0; i < NR_DOMAINS; i++) {
+		struct epk_entry other = epk_device_entry(&dev, ids[i]);
+
+		if (i != x && other.pkey && other.ept == epk_device_entry(&dev, ids[x]).ept)
+			break;
+	}
+	REQUIRE(i < NR_DOMAINS);
+	return i;
+}
+
+/*
+ * What is held and comes to where the thread is, is open at once: a gate is not to open it a
+ * second time.  It comes to where nothing was, and in another's place.
+ */
+static void comes_back(bool in_its_place)
+{
+	struct epk_move list_of[2];
+	struct epk_entry place;
+	int x = apart()[0], y;
+
+	CHECK_EQ(begin(ids[x]), 0);
+	place = epk_device_entry(&dev, ids[x]);
+	y = beside(x);
+	CHECK_EQ(epk_device_move(&dev, ids[x], EPK_EPT_NONE), 0);
+	CHECK(!(~epk_rdpkru() & EPK_PKRU_DENY_ALL));
+	if (in_its_place)
+		place = epk_device_entry(&dev, ids[y]);
+	list_of[0] = (struct epk_move) { .id = ids[x], .ept = place.ept, .pkey = place.pkey };
+	list_of[1] = (struct epk_move) { .id = ids[y], .ept = EPK_EPT_NONE };
+	CHECK_EQ(epk_device_moves(&dev, in_its_place ? 2 : 1, list_of), 0);
+	CHECK_EQ(~epk_rdpkru() & EPK_PKRU_DENY_ALL, 1u << 2 * place.pkey);
+	CHECK_EQ(end(ids[x]), 0);
+	holds_nothing(__LINE__);
+}
+
+static int changes_keys[2];
+
+static void change_keys(int sig)
+{
+	struct epk_entry x = epk_device_entry(&dev, ids[changes_keys[0]]);
+	struct epk_entry y = epk_device_entry(&dev, ids[changes_keys[1]]);
+	struct epk_move list_of[2] = {
+		{ .id = x.id, .ept = y.ept, .pkey = y.pkey },
+		{ .id = y.id, .ept = x.ept, .pkey = x.pkey },
+	};
+
+	(void)sig;
+	CHECK_EQ(epk_device_moves(&dev, 2, list_of), 0);
+}
+
+/* A thread that does not follow loses what moves while it handles a signal. */
+static void *does_not_follow(void *unused)
+{
+	struct epk_entry x = epk_device_entry(&dev, ids[changes_keys[0]]);
+
+	(void)unused;
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS), 0);
+	epk_device_enter(&dev, x.ept);
+	epk_wrpkru(epk_rdpkru() & ~(3u << 2 * x.pkey));
+	CHECK_EQ(touch(pages[changes_keys[0]], 1), 0);
+	raise(SIGUSR2);
+	CHECK(!(~epk_rdpkru() & EPK_PKRU_DENY_ALL));
+	CHECK_EQ(touch(pages[changes_keys[0]], 0), SIGSEGV);
+	return NULL;
+}
+
+static void loses_what_moves(void)
+{
+	struct sigaction sa = { .sa_handler = change_keys };
+	pthread_t thread;
+
+	CHECK_EQ(begin(ids[0]), 0);
+	CHECK_EQ(end(ids[0]), 0);
+	changes_keys[1] = beside(0);
+	REQUIRE(!sigaction(SIGUSR2, &sa, NULL));
+	REQUIRE(!pthread_create(&thread, NULL, does_not_follow, NULL));
+	pthread_join(thread, NULL);
+}
+
 /* Who holds it when it is freed holds nothing, nor what comes in its place. */
 static void freed(void)
 {
@@ -779,6 +863,9 @@ int main(int argc, char **argv)
 	RUN(holds_what_moves(true));
 	RUN(vacated());
 	RUN(moves_itself());
+	RUN(comes_back(false));
+	RUN(comes_back(true));
+	RUN(loses_what_moves());
 	RUN(freed());
 	RUN(signals());
 	RUN(threads());
