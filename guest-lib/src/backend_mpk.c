@@ -132,18 +132,54 @@ static int open_prot(unsigned int pkey)
 	return pkru_prot(rdpkru(), pkey);
 }
 
-/* Rights to what was freed while it was begun: nothing is there any more. */
+/* The key of @id, or 0: also while another thread's evict() looks whether it can take it. */
+static unsigned int key_of(int id)
+{
+	int owners[EPK_NR_PKEYS], pkey;
+	struct epk_entry entry;
+
+	if (!epk_entry_find(id, &entry))
+		return 0;
+	if (entry.pkey)
+		return entry.pkey;
+	soft_table_owners(owners);
+	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++)
+		if (owners[pkey] == id)
+			return pkey;
+	return 0;
+}
+
+/* Rights to what was freed while it was begun, and those that no begin of this thread's stands for. */
 static void close_strays(void)
 {
 	int owners[EPK_NR_PKEYS], pkey;
 
 	soft_table_owners(owners);
 	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++) {
-		if (!(epk_now.pkeys & 1u << pkey) || owners[pkey] || !open_prot(pkey))
+		if (!(epk_now.pkeys & 1u << pkey) || !open_prot(pkey) ||
+		    (owners[pkey] && epk_word.pins[pkey]))
 			continue;
 		epk_pkru_set(pkru_close(rdpkru(), pkey));
-		epk_word.pins[pkey]--;
+		if (epk_word.pins[pkey])
+			epk_word.pins[pkey]--;
 	}
+}
+
+/* What the thread has open and pinned needs no lock.  1: it has not. */
+static int widen(int id, int prot)
+{
+	struct epk_entry entry;
+	int held;
+
+	if (!epk_entry_find(id, &entry) || !entry.pkey || !epk_word.pins[entry.pkey])
+		return 1;
+	held = open_prot(entry.pkey);
+	if (!held)
+		return 1;
+	if (!(prot & ~held))
+		return -EALREADY;
+	epk_pkru_set(pkru_open(rdpkru(), entry.pkey, prot));
+	return 0;
 }
 
 /* Under epk_lock, without which a key that is pinned changes hands for nobody. */
@@ -170,6 +206,9 @@ static int mpk_take(int id, int prot)
 {
 	int saved_errno = errno, err;
 
+	err = widen(id, prot);
+	if (err <= 0)
+		return err;
 	err = -pthread_mutex_lock(&epk_lock);
 	if (!err) {
 		err = begin(id, prot);
@@ -185,17 +224,17 @@ static int mpk_take(int id, int prot)
  */
 static int mpk_drop(int id)
 {
-	struct epk_entry entry;
-	uint32_t *pins;
+	unsigned int pkey = key_of(id);
+	uint32_t *pins = &epk_word.pins[pkey];
 
-	if (!epk_entry_find(id, &entry) || !entry.pkey)
-		return -EACCES;
-	pins = &epk_word.pins[entry.pkey];
-	if (!*pins && !open_prot(entry.pkey))
+	if (!pkey || (!*pins && !open_prot(pkey)))
 		return -EACCES;
 	/* Whatever the thread has counted. */
-	epk_pkru_set(pkru_close(rdpkru(), entry.pkey));
+	epk_pkru_set(pkru_close(rdpkru(), pkey));
 	epk_barrier();
+	/* It was its creator's. */
+	if (!epk_word.follows)
+		return -EACCES;
 	if (*pins)
 		--*pins;
 	return 0;
@@ -209,7 +248,7 @@ static int mpk_held(struct epk_held *list, int max)
 		return 0;
 	soft_table_owners(owners);
 	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++) {
-		prot = owners[pkey] ? open_prot(pkey) : 0;
+		prot = owners[pkey] && epk_word.pins[pkey] ? open_prot(pkey) : 0;
 		if (prot && nr++ < max)
 			list[nr - 1] = (struct epk_held) { .id = owners[pkey], .prot = prot };
 	}
@@ -218,11 +257,9 @@ static int mpk_held(struct epk_held *list, int max)
 
 static int mpk_held_prot(int id)
 {
-	struct epk_entry entry;
+	unsigned int pkey = epk_word.follows ? key_of(id) : 0;
 
-	if (!epk_word.follows || !epk_entry_find(id, &entry) || !entry.pkey)
-		return 0;
-	return open_prot(entry.pkey);
+	return pkey && epk_word.pins[pkey] ? open_prot(pkey) : 0;
 }
 
 static void close_all(void)

@@ -116,8 +116,7 @@ epk_pin_end:
 	.size	epk_pin_end, . - epk_pin_end
 
 /*
- * void epk_pkru_set(uint32_t pkru).  It opens one key of the library at most, as domain_begin()
- * does: who jumps here gets no more.
+ * void epk_pkru_set(uint32_t pkru).  It opens one key of the library at most with each call.
  */
 	.globl	epk_pkru_set
 	.hidden	epk_pkru_set

@@ -3,123 +3,13 @@
  * Threads with EPK_THREAD_FOLLOWS: what they hold in any EPT, and while domains move, they reach
  * without a signal, themselves and by system calls; and nothing else.
  */
-#include "epk_test.h"
+#include "rights_test.h"
 
 #include <pthread.h>
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
-
-#define NR_DOMAINS	40
-#define PAGE		4096ul
-
-static struct epk_device dev;
-static int ids[NR_DOMAINS];
-static uint64_t *pages[NR_DOMAINS];
-
-static int begin_prot(int id, int prot)
-{
-	int ret = ioctl(dev.fd, EPK_IOC_BEGIN, EPK_BEGIN(id, prot));
-
-	return ret < 0 ? -errno : ret;
-}
-
-static int begin(int id)
-{
-	return begin_prot(id, PROT_READ | PROT_WRITE);
-}
-
-static int end(int id)
-{
-	return ioctl(dev.fd, EPK_IOC_END, (long)id) ? -errno : 0;
-}
-
-static int follow(void)
-{
-	return ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS | EPK_THREAD_FOLLOWS);
-}
-
-/* The signal, or 0.  Unlike with EPK_TRY() keys stay as they are; after a signal all is lost. */
-static __attribute__((noinline)) int touch(volatile uint64_t *word, int write)
-{
-	int sig = sigsetjmp(epk_try_env, 1);
-
-	epk_trying = 1;
-	if (!sig && write)
-		*word += 1;
-	else if (!sig)
-		(void)*word;
-	epk_trying = 0;
-	return sig;
-}
-
-static uint32_t closed_bits(void)
-{
-	uint32_t pkru = epk_rdpkru(), closed = pkru & EPK_PKRU_DENY_ALL;
-
-	return closed & pkru >> 1;
-}
-
-/* Nothing is held: no key open, none marked. */
-static void holds_nothing(int line)
-{
-	if (epk_rdpkru() != EPK_PKRU_DENY_ALL)
-		epk_check(false, __FILE__, line, "holds nothing", "");
-}
-
-static void end_all(void)
-{
-	int i;
-
-	for (i = 0; i < NR_DOMAINS; i++)
-		end(ids[i]);
-	holds_nothing(__LINE__);
-}
-
-/* What is held, by the module's own list. */
-static void list(int x, int x_prot, int y, int y_prot)
-{
-	struct epk_grant held[4] = { { 0 } };
-	struct epk_grants arg = { .num = 4, .list = (uintptr_t)held };
-	unsigned int i, prots[2] = { 0 };
-
-	CHECK_EQ(ioctl(dev.fd, EPK_IOC_HELD, &arg), 0);
-	CHECK_EQ(arg.num, !!x_prot + !!y_prot);
-	for (i = 0; i < arg.num && i < 4; i++) {
-		if (held[i].id == x)
-			prots[0] = held[i].prot;
-		if (held[i].id == y)
-			prots[1] = held[i].prot;
-	}
-	CHECK_EQ(prots[0], x_prot);
-	CHECK_EQ(prots[1], y_prot);
-	/* Room for fewer. */
-	arg.num = 1;
-	held[1].id = 77;
-	CHECK_EQ(ioctl(dev.fd, EPK_IOC_HELD, &arg), 0);
-	CHECK_EQ(arg.num, !!x_prot + !!y_prot);
-	CHECK(held[1].id == 77);
-}
-
-/* Two that are not in one EPT; where there is one, one of them has no place. */
-static int *apart(void)
-{
-	static int two[2];
-	unsigned int i;
-
-	for (i = 1; i < NR_DOMAINS; i++) {
-		struct epk_entry a = epk_device_entry(&dev, ids[0]);
-		struct epk_entry b = epk_device_entry(&dev, ids[i]);
-
-		if (a.ept != b.ept)
-			break;
-	}
-	REQUIRE(i < NR_DOMAINS);
-	two[0] = 0;
-	two[1] = i;
-	return two;
-}
 
 static void answers(void)
 {
