@@ -200,7 +200,8 @@ int domain_begin(int dom_id, int prot);
  * -EINVAL: @dom_id is not positive;
  * -ENOENT: never allocated, or freed;
  * -EPERM: inherited by fork, belongs to the parent;
- * -EACCES: the calling thread does not hold it;
+ * -EACCES: the calling thread does not hold it; under "mpk" a signal handler that ends what
+ *	the interrupted code holds is not told so, and must not do it;
  * -EIO: the domain is given up, but going back failed; no right is left open.
  */
 int domain_end(int dom_id);
@@ -376,8 +377,7 @@ int epk_domain_at(const void *addr);
 
 /**
  * epk_held() - which domains the calling thread holds
- * @dom_ids: room for @max IDs, the one that it began first first; may be NULL if
- *	@max is 0
+ * @dom_ids: room for @max IDs, in no order; may be NULL if @max is 0
  * @max: at most so many are stored
  *
  * Thread-safe; async-signal-safe.

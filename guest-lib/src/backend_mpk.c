@@ -165,38 +165,24 @@ static void close_strays(void)
 	}
 }
 
-/* What the thread has open and pinned needs no lock.  1: it has not. */
-static int widen(int id, int prot)
+static int mpk_held_prot(int id)
 {
-	struct epk_entry entry;
-	int held;
+	unsigned int pkey = epk_word.follows ? key_of(id) : 0;
 
-	if (!epk_entry_find(id, &entry) || !entry.pkey || !epk_word.pins[entry.pkey])
-		return 1;
-	held = open_prot(entry.pkey);
-	if (!held)
-		return 1;
-	if (!(prot & ~held))
-		return -EALREADY;
-	epk_pkru_set(pkru_open(rdpkru(), entry.pkey, prot));
-	return 0;
+	return pkey && epk_word.pins[pkey] ? open_prot(pkey) : 0;
 }
 
 /* Under epk_lock, without which a key that is pinned changes hands for nobody. */
 static int begin(int id, int prot)
 {
-	int held, pkey;
+	int pkey;
 
 	epk_word.follows = 1;
 	close_strays();
 	pkey = assign(id);
 	if (pkey < 0)
 		return pkey;
-	held = open_prot(pkey);
-	if (held && !(prot & ~held))
-		return -EALREADY;
-	if (!held)
-		epk_word.pins[pkey]++;
+	epk_word.pins[pkey]++;
 	epk_barrier();
 	epk_pkru_set(pkru_open(rdpkru(), pkey, prot));
 	return 0;
@@ -204,11 +190,15 @@ static int begin(int id, int prot)
 
 static int mpk_take(int id, int prot)
 {
-	int saved_errno = errno, err;
+	int saved_errno = errno, held = mpk_held_prot(id), err;
 
-	err = widen(id, prot);
-	if (err <= 0)
-		return err;
+	/* What is open and pinned needs no lock. */
+	if (held && !(prot & ~held))
+		return -EALREADY;
+	if (held) {
+		epk_pkru_set(pkru_open(rdpkru(), key_of(id), prot));
+		return 0;
+	}
 	err = -pthread_mutex_lock(&epk_lock);
 	if (!err) {
 		err = begin(id, prot);
@@ -255,13 +245,6 @@ static int mpk_held(struct epk_held *list, int max)
 	return nr;
 }
 
-static int mpk_held_prot(int id)
-{
-	unsigned int pkey = epk_word.follows ? key_of(id) : 0;
-
-	return pkey && epk_word.pins[pkey] ? open_prot(pkey) : 0;
-}
-
 static void close_all(void)
 {
 	epk_pkru_set(rdpkru() | epk_now.closed);
@@ -304,7 +287,7 @@ static int mpk_init(struct epk_state *state)
 	if (err)
 		goto give_pkeys;
 	epk_pkeys_state(state, pkeys);
-	state->gates = epk_gates_run();
+	state->gates = true;
 	state->table_pkey = 31 - __builtin_clz(pkeys);
 	err = soft_table_init(state);
 	if (err)

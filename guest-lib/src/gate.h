@@ -19,10 +19,10 @@
 #define EPK_GATE_RW		0
 #define EPK_GATE_RO		64
 /* Access-disable and write-disable of a key, both, and all but these. */
-#define EPK_GATE_AD		256
-#define EPK_GATE_WD		320
-#define EPK_GATE_BITS		384
-#define EPK_GATE_MASK		448
+#define EPK_GATE_AD		128
+#define EPK_GATE_WD		192
+#define EPK_GATE_BITS		256
+#define EPK_GATE_MASK		320
 
 /* Keys 1 to 15: no access, as the module has it; "mpk" denies writing to what is closed as well. */
 #define EPK_PKRU_ACCESS		0x55555554

@@ -28,7 +28,8 @@
 	xor	%ecx, %ecx
 	xor	%edx, %edx
 	wrpkru
-	andn	epk_state_page+EPK_STATE_ACCESS(%rip), %eax, %eax
+	not	%eax
+	and	epk_state_page+EPK_STATE_ACCESS(%rip), %eax
 	jnz	.Lforged
 	ud2
 .endm

@@ -10,8 +10,8 @@
  * The entry is looked at again after the key is pinned: who takes the key away clears the entry,
  * has all threads see that by membarrier(2), and then looks for pins.
  *
- * Needs BMI1, which all CPUs with protection keys have; epk_gates_run() looks.  What it cannot
- * do goes on in C: the thread's first domain, a domain without a key, one that is open already.
+ * What they cannot do goes on in C: the thread's first domain, a domain without a key, one that is
+ * open already.
  *
  * Registers: edi id, esi its index, r8 its entry, r9 the thread's word, r10 the table, r11 the pkey,
  * eax PKRU, ecx and edx 0 for it.
@@ -126,9 +126,12 @@ epk_pkru_set:
 	.cfi_startproc
 	xor	%ecx, %ecx
 	rdpkru
-	andn	%eax, %edi, %eax
+	mov	%edi, %r8d
+	not	%r8d
+	and	%r8d, %eax
 	and	epk_state_page+EPK_STATE_ACCESS(%rip), %eax
-	blsr	%eax, %eax
+	lea	-1(%rax), %r8d
+	test	%r8d, %eax
 	jnz	.Lforged
 	mov	%edi, %eax
 	note_pkru

@@ -40,7 +40,7 @@ struct soft_table;
  *	"epk".  Never NULL.  gate.h says what lies before it
  * @pkeys: bit k set: pkey k is the library's
  * @ops: the backend; NULL while the library is not initialised
- * @gates: threads can use the gates of "mpk"
+ * @gates: threads use the gates of "mpk"
  * @debug: errors are explained on stderr
  * @fd: /dev/epk, or -1
  * @soft: where the table is written, if it is the library's own

@@ -173,20 +173,6 @@ static inline int some_id(struct thread *t)
 }
 
 /* What may fault, apart: siglongjmp() spoils local variables.  Each gives the signal or 0. */
-static __attribute__((noinline)) int try_read(char *page, uint64_t *words)
-{
-	volatile uint64_t *from = (void *)page;
-
-	return EPK_TRY(words[0] = from[0]; words[1] = from[1]);
-}
-
-static __attribute__((noinline)) int try_write(char *page, uint64_t value)
-{
-	volatile uint64_t *to = (void *)page;
-
-	return EPK_TRY(to[0] = value; to[1] = (uintptr_t)page);
-}
-
 static __attribute__((noinline)) int follow_read(char *page, uint64_t *words)
 {
 	volatile uint64_t *from = (void *)page;
@@ -199,6 +185,25 @@ static __attribute__((noinline)) int follow_write(char *page, uint64_t value)
 	volatile uint64_t *to = (void *)page;
 
 	return EPK_TRY_ONLY(to[0] = value; to[1] = (uintptr_t)page);
+}
+
+/* The same with PKRU as it was. */
+static int try_read(char *page, uint64_t *words)
+{
+	uint32_t pkru = epk_rdpkru();
+	int sig = follow_read(page, words);
+
+	epk_wrpkru(pkru);
+	return sig;
+}
+
+static int try_write(char *page, uint64_t value)
+{
+	uint32_t pkru = epk_rdpkru();
+	int sig = follow_write(page, value);
+
+	epk_wrpkru(pkru);
+	return sig;
 }
 
 static __attribute__((noinline)) int try_vmfunc(uint32_t leaf, uint32_t ept)

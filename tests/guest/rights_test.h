@@ -34,18 +34,10 @@ static int follow(void)
 	return ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS | EPK_THREAD_FOLLOWS);
 }
 
-/* The signal, or 0.  Unlike with EPK_TRY() keys stay as they are; after a signal all is lost. */
+/* The signal, or 0.  After a signal all is lost. */
 static __attribute__((noinline)) int touch(volatile uint64_t *word, int write)
 {
-	int sig = sigsetjmp(epk_try_env, 1);
-
-	epk_trying = 1;
-	if (!sig && write)
-		*word += 1;
-	else if (!sig)
-		(void)*word;
-	epk_trying = 0;
-	return sig;
+	return EPK_TRY_ONLY(if (write) *word += 1; else (void)*word);
 }
 
 static uint32_t closed_bits(void)

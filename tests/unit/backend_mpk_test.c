@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <ucontext.h>
 
+#include "backend.h"
 #include "unit.h"
 
 #define NR	40
@@ -354,9 +355,93 @@ static void keys_go_at_each_step(void **state)
 		assert_int_equal(domain_end(ids[i]), 0);
 }
 
+/*
+ * Who takes a key away clears the domain's entry, and puts it back if a thread has the key: what
+ * is held meanwhile is held, and can be ended and widened.
+ */
+static void held_while_looked_at(void **state)
+{
+	int pkey;
+
+	(void)state;
+	assert_int_equal(domain_begin(ids[0], PROT_READ), 0);
+	pkey = key_of(0);
+	soft_table_set_pkey(ids[0], 0);
+	assert_int_equal(epk_held_prot(ids[0]), PROT_READ);
+	assert_int_equal(domain_begin(ids[0], PROT_READ), -EALREADY);
+	assert_int_equal(domain_begin(ids[0], RW), 0);
+	assert_int_equal(domain_end(ids[0]), 0);
+	soft_table_set_pkey(ids[0], pkey);
+	assert_int_equal(epk_held_prot(ids[0]), 0);
+	assert_int_equal(domain_end(ids[0]), -EACCES);
+	assert_false(try_read(mem[0], &ignored));
+}
+
+/* As a handler finds it that has interrupted a call of the library. */
+static void held_beside_the_lock(void **state)
+{
+	(void)state;
+	touch(0);
+	assert_int_equal(pthread_mutex_lock(&epk_lock), 0);
+	assert_int_equal(domain_begin(ids[0], PROT_READ), 0);
+	assert_int_equal(domain_begin(ids[0], PROT_READ), -EALREADY);
+	assert_int_equal(domain_begin(ids[0], RW), 0);
+	assert_int_equal(domain_end(ids[0]), 0);
+	pthread_mutex_unlock(&epk_lock);
+}
+
+/* What a new thread has of its creator's, it does not hold, and an end closes it all the same. */
+static void *end_inherited(void *unused)
+{
+	(void)unused;
+	if (epk_held_prot(ids[0]) || epk_held(NULL, 0) || domain_end(ids[0]) != -EACCES)
+		return (void *)1;
+	return (void *)(long)try_read(mem[0], &ignored);
+}
+
+static void begin_and_end_another(int sig)
+{
+	(void)sig;
+	handled = domain_begin(ids[1], RW) || domain_end(ids[1]) ? -1 : 1;
+}
+
+/* Its first begin is in a handler: what it had comes back behind that. */
+static void *begin_in_handler(void *unused)
+{
+	(void)unused;
+	signal(SIGUSR1, begin_and_end_another);
+	raise(SIGUSR1);
+	if (handled != 1 || epk_held_prot(ids[0]) || epk_held(NULL, 0))
+		return (void *)1;
+	if (domain_begin(ids[0], RW) || *mem[0] != 1 || domain_end(ids[0]))
+		return (void *)2;
+	return (void *)(long)try_read(mem[0], &ignored);
+}
+
+static void inherited(void **state)
+{
+	void *const unused[] = { NULL };
+	int i;
+
+	(void)state;
+	assert_int_equal(domain_begin(ids[0], RW), 0);
+	run_threads(end_inherited, unused, 1);
+	run_threads(begin_in_handler, unused, 1);
+	signal(SIGUSR1, SIG_DFL);
+	assert_int_equal(domain_end(ids[0]), 0);
+	/* No key was lost. */
+	for (i = 0; i < KEYS; i++)
+		assert_int_equal(domain_begin(ids[i], RW), 0);
+	for (i = 0; i < KEYS; i++)
+		assert_int_equal(domain_end(ids[i]), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(held_while_looked_at),
+		cmocka_unit_test(held_beside_the_lock),
+		cmocka_unit_test(inherited),
 		cmocka_unit_test(keys_go_at_each_step),
 		cmocka_unit_test(threads_take_keys),
 		cmocka_unit_test(handler_takes_keys),

@@ -90,7 +90,7 @@ static void several_are_held(void **state)
 	end_all(several, 3);
 }
 
-/* The next call is a begin: then what is held is accessible again, or ended first. */
+/* The next call is a begin. */
 static void next_begins_another(void **state)
 {
 	(void)state;
@@ -117,6 +117,22 @@ static void again_and_again(void **state)
 	end_all(NULL, 0);
 }
 
+/* It is begun anew each time: under "mpk" each begin wants its end. */
+static void begun_anew(void **state)
+{
+	int i;
+
+	(void)state;
+	if (!backend_is("mpk"))
+		skip();
+	for (i = 0; i < 3; i++)
+		hold_and_escape(one, 1);
+	for (i = 0; i < 3; i++)
+		assert_int_equal(domain_end(ids[4]), 0);
+	end_all(NULL, 0);
+	assert_int_equal(domain_end(ids[4]), -EACCES);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -124,6 +140,7 @@ int main(void)
 		cmocka_unit_test(several_are_held),
 		cmocka_unit_test(next_begins_another),
 		cmocka_unit_test(again_and_again),
+		cmocka_unit_test(begun_anew),
 	};
 
 	need_backend();
