@@ -264,10 +264,21 @@ static inline int epk_device_moves(struct epk_device *dev, unsigned int num,
 	return ioctl(dev->fd, EPK_IOC_MOVE, &arg) ? -errno : 0;
 }
 
+static inline bool epk_device_is_alone(const struct epk_device *dev)
+{
+	return dev->init.nr_epts == 1;
+}
+
+/* An EPT that every host has; where there is one, that. */
+static inline unsigned int epk_device_ept(const struct epk_device *dev, unsigned int ept)
+{
+	return epk_device_is_alone(dev) && ept < KVM_EPK_MAX_EPTS ? 0 : ept;
+}
+
 /* Move one domain, with any key; EPK_EPT_NONE evicts it. */
 static inline int epk_device_move(struct epk_device *dev, int id, unsigned int ept)
 {
-	struct epk_move move = { .id = id, .ept = ept };
+	struct epk_move move = { .id = id, .ept = epk_device_ept(dev, ept) };
 
 	return epk_device_moves(dev, 1, &move);
 }
@@ -319,11 +330,6 @@ static inline struct epk_stats epk_device_stats(struct epk_device *dev)
 
 	CHECK(ioctl(dev->fd, EPK_IOC_STATS, &stats) == 0);
 	return stats;
-}
-
-static inline bool epk_device_is_alone(const struct epk_device *dev)
-{
-	return dev->init.nr_epts == 1;
 }
 
 /* Where there is one EPT, there may be no such instruction. */

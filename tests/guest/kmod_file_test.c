@@ -161,9 +161,10 @@ static void places(void)
 	epk_device_enter(&dev, id);
 	memset(p, 'x', BYTES);
 	CHECK_EQ(epk_device_move(&dev, id, 7), 0);
-	CHECK_FAULT(TOUCH(p), SIGSEGV, SEGV_PKUERR);
+	if (!epk_device_is_alone(&dev))
+		CHECK_FAULT(TOUCH(p), SIGSEGV, SEGV_PKUERR);
 	epk_device_enter(&dev, id);
-	CHECK(dev.identity->ept == 7 && p[5 * 4096] == 'x');
+	CHECK(dev.identity->ept == epk_device_ept(&dev, 7) && p[5 * 4096] == 'x');
 	strcpy(p, "moved");
 	CHECK(file_has(fd, 0, "moved"));
 	CHECK_EQ(epk_device_move(&dev, id, EPK_EPT_NONE), 0);
@@ -192,7 +193,8 @@ static void places(void)
 	CHECK(p[2 * 4096] == 'z');
 	epk_device_enter(&dev, id);
 	CHECK(p[3 * 4096] == 'x');
-	CHECK_EQ(epk_device_stats(&dev).pages, 1);
+	/* Those that were touched since. */
+	CHECK_EQ(epk_device_stats(&dev).pages, epk_device_is_alone(&dev) ? 3 : 1);
 	CHECK_EQ(epk_device_free(&dev, 1, &id), 0);
 	CHECK_FAULT(TOUCH(p + 3 * 4096), SIGBUS, BUS_ADRERR);
 	CHECK_EQ(epk_device_stats(&dev).pages, 0);
