@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: MIT
+/*
+ * A handler's return that sleeps where PKRU is the frame's already, and the module has not
+ * given anything back: what the frame has open there is nobody's.
+ */
+#include "epk_test.h"
+
+#include <linux/userfaultfd.h>
+#include <pthread.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+
+#define PAGE		4096ul
+#define STACK_BYTES	(16 * PAGE)
+/* Levels that hold as many domains each as may be: then no record has room for more. */
+#define FULL_LEVELS	6
+
+static struct epk_device dev;
+static int first, more[EPK_HELD_MAX - 1];
+
+/* The alternate stack, and the page in it where the state of the FPU begins; the frame is before. */
+static char *stack, *state;
+static size_t above;
+static int uffd;
+static volatile int stood, level, returned;
+
+static void begin(int id)
+{
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_BEGIN, EPK_BEGIN(id, PROT_READ | PROT_WRITE)), 0);
+}
+
+static unsigned int nr_held(void)
+{
+	struct epk_grants arg = { .num = 0 };
+
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_HELD, &arg), 0);
+	return arg.num;
+}
+
+static void hold_all(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < EPK_HELD_MAX - 1; i++)
+		begin(more[i]);
+	/* Last, so that it is open where handlers begin, too. */
+	begin(first);
+	CHECK_EQ(epk_device_entry(&dev, first).ept, 0);
+	CHECK_EQ(nr_held(), EPK_HELD_MAX);
+}
+
+static void use_stack(size_t bytes)
+{
+	stack_t alternate = { .ss_sp = stack, .ss_size = bytes };
+
+	REQUIRE(!sigaltstack(&alternate, NULL));
+}
+
+/* How much there is above the beginning of the FPU's state. */
+static void measure(int sig, siginfo_t *info, void *context)
+{
+	(void)sig;
+	(void)info;
+	above = stack + STACK_BYTES - (char *)((ucontext_t *)context)->uc_mcontext.fpregs;
+}
+
+static char state_copy[2 * PAGE], frame_copy[PAGE];
+
+/* Its state is not there when it returns. */
+static void innermost(int sig, siginfo_t *info, void *context)
+{
+	ucontext_t *uc = context;
+
+	(void)sig;
+	(void)info;
+	CHECK((char *)uc->uc_mcontext.fpregs == state);
+	CHECK((char *)uc >= state - PAGE && (char *)&uc->uc_sigmask + 8 <= state);
+	CHECK_EQ(nr_held(), 0);
+	memcpy(state_copy, state, sizeof(state_copy));
+	CHECK_EQ(madvise(state, sizeof(state_copy), MADV_DONTNEED), 0);
+}
+
+static void fill(const char *page, const void *bytes)
+{
+	struct uffdio_copy copy = {
+		.dst = (uintptr_t)page, .src = (uintptr_t)bytes, .len = PAGE,
+	};
+
+	CHECK_EQ(ioctl(uffd, UFFDIO_COPY, &copy), 0);
+}
+
+/*
+ * While the return sleeps for the state, the frame goes as well, whose last part is read when
+ * PKRU is loaded.
+ */
+static void *fills(void *unused)
+{
+	struct uffd_msg message;
+	char *page;
+
+	while (!stood) {
+		REQUIRE(read(uffd, &message, sizeof(message)) == sizeof(message));
+		page = (char *)(message.arg.pagefault.address & ~(PAGE - 1));
+		if (page == state) {
+			memcpy(frame_copy, state - PAGE, PAGE);
+			CHECK_EQ(madvise(state - PAGE, PAGE, MADV_DONTNEED), 0);
+			fill(state + PAGE, state_copy + PAGE);
+			fill(state, state_copy);
+		} else {
+			CHECK(page == state - PAGE);
+			CHECK_EQ(epk_device_move(&dev, first, EPK_EPT_NONE), 0);
+			stood = 1;
+			fill(page, frame_copy);
+		}
+	}
+	return unused;
+}
+
+/* Holds as much as may be, and has it still when the handlers above have returned. */
+static void outer(int sig)
+{
+	(void)sig;
+	hold_all();
+	if (++level < FULL_LEVELS)
+		raise(SIGUSR1);
+	else
+		raise(SIGUSR2);
+	CHECK_EQ(nr_held(), EPK_HELD_MAX);
+	returned++;
+}
+
+static void stands(void)
+{
+	struct sigaction inner = { .sa_sigaction = measure, .sa_flags = SA_SIGINFO | SA_ONSTACK };
+	struct sigaction middle = { .sa_handler = outer, .sa_flags = SA_NODEFER };
+	struct uffdio_register range = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+	struct uffdio_api api = { .api = UFFD_API };
+	pthread_t filler;
+
+	stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	REQUIRE(stack != MAP_FAILED);
+	use_stack(STACK_BYTES);
+	REQUIRE(!sigaction(SIGUSR2, &inner, NULL));
+	raise(SIGUSR2);
+	state = stack + STACK_BYTES - 2 * PAGE;
+	REQUIRE(above && above <= 2 * PAGE);
+	use_stack(state + above - stack);
+	/* All of it is there but what is taken away. */
+	memset(stack, 1, STACK_BYTES);
+
+	uffd = syscall(SYS_userfaultfd, O_CLOEXEC);
+	if (uffd < 0)
+		EPK_SKIP("no userfaultfd");
+	REQUIRE(ioctl(uffd, UFFDIO_API, &api) == 0);
+	range.range.start = (uintptr_t)state - PAGE;
+	range.range.len = 3 * PAGE;
+	REQUIRE(ioctl(uffd, UFFDIO_REGISTER, &range) == 0);
+	inner.sa_sigaction = innermost;
+	REQUIRE(!sigaction(SIGUSR2, &inner, NULL) && !sigaction(SIGUSR1, &middle, NULL));
+
+	REQUIRE(!pthread_create(&filler, NULL, fills, NULL));
+	outer(0);
+	CHECK(stood);
+	pthread_join(filler, NULL);
+	CHECK_EQ(returned, FULL_LEVELS);
+}
+
+int main(void)
+{
+	struct epk_domains arg = {
+		.num = EPK_HELD_MAX - 1, .flags = EPK_ALLOC_SPILL, .ids = (uintptr_t)more,
+	};
+
+	epk_device_open(&dev);
+	REQUIRE(epk_device_alloc(&dev, 1, &first) == 0);
+	REQUIRE(ioctl(dev.fd, EPK_IOC_ALLOC, &arg) == 0);
+	REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS | EPK_THREAD_FOLLOWS) == 0);
+	stands();
+	return epk_test_result();
+}
