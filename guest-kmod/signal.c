@@ -205,6 +205,19 @@ static void notrace before_handler(struct epk_hook *hook, struct ftrace_regs *fr
 	local_irq_restore(flags);
 }
 
+/*
+ * What is left to read of a frame whose PKRU is loaded.  It opens nothing to the kernel either: by
+ * now, another page can be where the frame was.
+ */
+static void notrace before_altstack(struct epk_hook *hook, struct ftrace_regs *fregs)
+{
+	unsigned long flags;
+
+	local_irq_save(flags);
+	write_pkru(read_pkru() | epk_context_pkru_deny(current->mm));
+	local_irq_restore(flags);
+}
+
 /* Where the stack pointer is above a frame whose handler returns, in each ABI. */
 enum sigreturn { RT_64, RT_X32, RT_IA32, OLD_IA32 };
 
@@ -256,9 +269,13 @@ static struct epk_hook sigreturn_hooks[] = {
 static struct epk_hook frame_hooks[] = {
 	{ .symbol = "copy_fpstate_to_sigframe", .before = before_frame },
 	{ .symbol = "signal_setup_done", .before = before_handler },
+	{ .symbol = "restore_altstack", .before = before_altstack },
+#ifdef CONFIG_COMPAT
+	{ .symbol = "compat_restore_altstack", .before = before_altstack },
+#endif
 };
 
-/* The original takes all registers from the frame, PKRU too; user mode is next. */
+/* The original takes all registers from the frame, PKRU too; but for altstack, user mode is next. */
 static long guarded_sigreturn(enum sigreturn which, const struct pt_regs *regs,
 			      unsigned int above)
 {

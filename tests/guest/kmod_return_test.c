@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: MIT
 /*
  * A handler's return that sleeps where PKRU is the frame's already, and the module has not
- * given anything back: what the frame has open there is nobody's.
+ * given anything back: what the frame has open there is nobody's, and opens nothing to the kernel.
  */
 #include "epk_test.h"
 
+#include "forge.h"
+
 #include <linux/userfaultfd.h>
 #include <pthread.h>
-#include <sys/syscall.h>
-#include <ucontext.h>
 
 #define PAGE		4096ul
+#define SECRET		0x5ec4e7000ul
 #define STACK_BYTES	(16 * PAGE)
 /* Levels that hold as many domains each as may be: then no record has room for more. */
 #define FULL_LEVELS	6
@@ -65,6 +66,10 @@ static void measure(int sig, siginfo_t *info, void *context)
 }
 
 static char state_copy[2 * PAGE], frame_copy[PAGE];
+static ucontext_t *frame;
+
+/* The frame opens all keys. */
+static bool forges;
 
 /* Its state is not there when it returns. */
 static void innermost(int sig, siginfo_t *info, void *context)
@@ -76,7 +81,10 @@ static void innermost(int sig, siginfo_t *info, void *context)
 	CHECK((char *)uc->uc_mcontext.fpregs == state);
 	CHECK((char *)uc >= state - PAGE && (char *)&uc->uc_sigmask + 8 <= state);
 	CHECK_EQ(nr_held(), 0);
+	if (forges)
+		*frame_pkru(uc) = 0;
 	memcpy(state_copy, state, sizeof(state_copy));
+	frame = uc;
 	CHECK_EQ(madvise(state, sizeof(state_copy), MADV_DONTNEED), 0);
 }
 
@@ -113,6 +121,30 @@ static void *fills(void *unused)
 			fill(page, frame_copy);
 		}
 	}
+	return unused;
+}
+
+/* What is read of the frame last is not its page any more, but that of a domain. */
+static void *replaces(void *unused)
+{
+	struct uffdio_range all = { .start = (uintptr_t)state - PAGE, .len = PAGE };
+	struct uffd_msg message;
+	ucontext_t *secret;
+
+	REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS | EPK_THREAD_FOLLOWS) == 0);
+	REQUIRE(read(uffd, &message, sizeof(message)) == sizeof(message));
+	CHECK_EQ(madvise(state - PAGE, PAGE, MADV_DONTNEED), 0);
+	fill(state + PAGE, state_copy + PAGE);
+	fill(state, state_copy);
+	REQUIRE(read(uffd, &message, sizeof(message)) == sizeof(message));
+	REQUIRE(mmap(state - PAGE, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, dev.fd,
+		     EPK_MMAP_DOMAIN(first)) == state - PAGE);
+	begin(first);
+	CHECK_EQ(epk_device_entry(&dev, first).ept, 0);
+	secret = frame;
+	secret->uc_stack = (stack_t) { .ss_sp = (void *)SECRET, .ss_size = STACK_BYTES };
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_END, (long)first), 0);
+	CHECK_EQ(ioctl(uffd, UFFDIO_WAKE, &all), 0);
 	return unused;
 }
 
@@ -165,6 +197,24 @@ static void stands(void)
 	CHECK_EQ(returned, FULL_LEVELS);
 }
 
+static void leaks(void)
+{
+	stack_t now;
+	pthread_t replacer;
+	int i;
+
+	for (i = 0; i < EPK_HELD_MAX - 1; i++)
+		ioctl(dev.fd, EPK_IOC_END, (long)more[i]);
+	ioctl(dev.fd, EPK_IOC_END, (long)first);
+	CHECK_EQ(nr_held(), 0);
+	forges = true;
+	REQUIRE(!pthread_create(&replacer, NULL, replaces, NULL));
+	CHECK_EQ(EPK_TRY_ONLY(raise(SIGUSR2)), SIGSEGV);
+	pthread_join(replacer, NULL);
+	CHECK(!sigaltstack(NULL, &now) && now.ss_sp != (void *)SECRET);
+	CHECK_EQ(epk_rdpkru(), EPK_PKRU_DENY_ALL);
+}
+
 int main(void)
 {
 	struct epk_domains arg = {
@@ -176,5 +226,6 @@ int main(void)
 	REQUIRE(ioctl(dev.fd, EPK_IOC_ALLOC, &arg) == 0);
 	REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS | EPK_THREAD_FOLLOWS) == 0);
 	stands();
+	leaks();
 	return epk_test_result();
 }
