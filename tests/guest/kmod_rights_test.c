@@ -53,6 +53,8 @@ static void answers_far(void)
 	list(x, PROT_READ, y, 0);
 	CHECK_EQ(begin(y), 0);
 	list(x, PROT_READ, y, PROT_READ | PROT_WRITE);
+	CHECK_EQ(epk_device_move(&dev, x, EPK_EPT_NONE), 0);
+	list(x, PROT_READ, y, PROT_READ | PROT_WRITE);
 	CHECK_EQ(begin_prot(x, PROT_READ), -EALREADY);
 	CHECK_EQ(begin(x), 1);
 	CHECK_EQ(touch(pages[two[0]], 1), 0);
@@ -90,6 +92,8 @@ static void marks(void)
 
 	CHECK_EQ(begin(ids[x]), 0);
 	CHECK_EQ(begin(ids[y]), 0);
+	if (epk_device_is_alone(&dev))
+		CHECK_EQ(epk_device_move(&dev, ids[x], EPK_EPT_NONE), 0);
 	if (epk_device_entry(&dev, ids[x]).ept != dev.identity->ept) {
 		pkru = epk_rdpkru();
 		CHECK_EQ(closed_bits(), pkru & EPK_PKRU_DENY_ALL);
