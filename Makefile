@@ -68,7 +68,7 @@ check-selftests: packages
 	@$(RUN) --emulated --show selftests-all selftests-two selftests-broken
 
 check-mutations: packages
-	@$(RUN) --emulated --show kvm-mutations kmod-mutations
+	@$(RUN) --show kvm-mutations kmod-mutations
 
 demo: packages
 	@$(RUN) --emulated --cpus 1 --show nginx

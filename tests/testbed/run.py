@@ -229,9 +229,9 @@ class Run(threading.Thread):
                                 self.kernels["host"].path], check=True,
                                stdin=subprocess.DEVNULL)
         if any("kmod-mutations" in test.needs for test in self.tests):
-            subprocess.run([TOP / "tests/guest/mutations/files.sh", self.work / "host",
-                            self.work / "guest", self.kernels["guest"].path], check=True,
-                           stdin=subprocess.DEVNULL)
+            subprocess.run([TOP / "tests/guest/mutations/files.sh", "epts", self.work / "guest",
+                            self.kernels["guest"].path, self.work / "host/epk/kmod-mutations"],
+                           check=True, stdin=subprocess.DEVNULL)
         shutil.copy2(TOP / "tests/kvm/omit/epk_omit.ko", self.work / "host" / "epk")
         shutil.copy2(HERE / "build" / "epts.so", self.work / "host" / "epk")
         shutil.copy2(HERE / "init" / "refused", self.work / "host" / "epk")
@@ -401,7 +401,7 @@ def main():
     kernels, results = [build(args.kernel, guest) for guest in guests], []
     if not args.emulated and not args.alone:
         results += run_native([test for test in choose(tests, args, guests[0])
-                               if test.level == "native"])
+                               if test.level == "native"], args.show)
     if not args.native:
         results += run_machines(tests, args, kernels, args.cpus or (1, 2))
     sys.exit(summary(results, time.monotonic() - started))
@@ -456,7 +456,7 @@ def is_named(test, name):
     return test.name == name or test.name.startswith(name + "-")
 
 
-def run_native(tests):
+def run_native(tests, show):
     """Tests that need no emulator, one after the other."""
     skips, results = testlist.read_skips(), []
     for test in tests:
@@ -464,9 +464,10 @@ def run_native(tests):
         start = time.monotonic()
         try:
             done = subprocess.run(test.command.split(), cwd=TOP, stdin=subprocess.DEVNULL,
-                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                                  errors="replace", timeout=test.timeout)
-            rc, output = done.returncode, done.stdout.splitlines()
+                                  stdout=None if show else subprocess.PIPE,
+                                  stderr=subprocess.STDOUT, text=True, errors="replace",
+                                  timeout=test.timeout)
+            rc, output = done.returncode, (done.stdout or "").splitlines()
         except subprocess.TimeoutExpired as error:
             rc, output = -1, [(error.stdout or b"").decode(errors="replace"),
                               f"still running after {test.timeout} s"]

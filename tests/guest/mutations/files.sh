@@ -1,23 +1,26 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# files.sh HOST-ROOT GUEST-ROOT KERNEL: put what mutate.sh and guest.sh need into the images.
+# files.sh LEVEL GUEST-ROOT KERNEL FOLDER: put what guest.sh needs into the guest's image, and
+# into FOLDER what mutate.sh needs, for the defects of a LEVEL: alone or epts.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../../testbed/lib.sh"
-host=$1/epk/kmod-mutations
-guest=$2/epk/mutations
-kernel=$3
-work=$EPK_CACHE/kmod-mutations/$(content_key "$TOP" --)
+level=$1 guest=$2 kernel=$3 folder=$4
+work=$EPK_CACHE/kmod-mutations/$(content_key "$TOP" "$kernel" --)
 log=$EPK_CACHE/log/kmod-mutations.log
 
-mkdir -p "$host" "$guest" "${work%/*}"
-cp "$here/mutate.sh" "$host"
-cp "$here/guest.sh" "$guest"
-"$here/mutate.py" "$TOP/guest-kmod" "$work" >"$guest/list"
-make -C "$work" KDIR="$(readlink -f "$kernel/tree")" all >"$log" 2>&1 ||
+mkdir -p "$guest/epk/mutations" "$guest/epk/bin" "$folder" "${work%/*}"
+"$here/mutate.py" "$TOP/guest-kmod" "$work" >"$folder/all"
+make -j"$(nproc)" -C "$work" KDIR="$(readlink -f "$kernel/tree")" all >"$log" 2>&1 ||
 	{ tail -n 30 "$log" >&2; die "mutations: the module with the defects does not build"; }
-cp "$work/epk.ko" "$guest"
-awk '{ print $2 }' "$guest/list" | sort -u | while read -r test; do
-	cp -u "$TOP/tests/guest/build/$(echo "$test" | tr - _)_test" "$2/epk/bin"
-done
-wc -l <"$guest/list" >"$host/count"
+awk -v level="$level" '$2 == level' "$folder/all" | cut -d ' ' -f 1,3- >"$folder/list"
+rm "$folder/all"
+cp "$here/mutate.sh" "$folder"
+cp "$here/boot-$level.sh" "$folder/boot"
+cp "$here/guest.sh" "$folder/list" "$work/epk.ko" "$guest/epk/mutations"
+awk '{ print $2 }' "$folder/list" | sort -u | while read -r test; do
+	read -r program arguments < <(list_lines "$TOP/tests/tests.list" |
+		awk -v test="$test" '$1 == test' | cut -f 6-)
+	cp -u "$TOP/tests/guest/build/$program" "$guest/epk/bin"
+	echo "$test $program $arguments"
+done >"$guest/epk/mutations/tests"

@@ -2,14 +2,17 @@
 # SPDX-License-Identifier: MIT
 """mutate.py FROM TO: copy the module's sources and put each defect of mutations.list into the copy.
 
-Each takes effect when /sys/module/epk/parameters/mutation has its number.
+Each takes effect when /sys/module/epk/parameters/mutation has its number.  Prints a line for each:
+number, the level that shows it (alone or epts), test, what is wrong.
 """
 
 import pathlib
-import shutil
 import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parents[1] / "testbed"))
+import testlist     # noqa: E402
+
 LIST = HERE / "mutations.list"
 
 
@@ -19,7 +22,12 @@ class ListError(Exception):
 
 class Mutation:
     def __init__(self, number, file, test, defect):
-        self.number, self.file, self.test, self.defect = number, file, test, defect
+        self.number, self.file, self.defect = number, file, defect
+        *needs, name = test.split(":")
+        self.test = next((test for test in testlist.read_tests() if test.name == name), None)
+        if not self.test or needs not in ([], ["epts"]):
+            raise ListError(f"defect {number}: no such test: {test}")
+        self.level = "alone" if "alone" in self.test.needs and not needs else "epts"
         # Pairs: lines that stand there, lines that take their place.
         self.changes = []
 
@@ -48,9 +56,16 @@ def read_list(path=LIST):
     return mutations
 
 
-def apply(folder, mutation):
-    path = folder / mutation.file
-    text = path.read_text()
+def read_sources(folder):
+    """What the module is built of: texts by their paths."""
+    paths = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and
+             (path.suffix in (".c", ".h", ".sh", ".conf") or path.name in ("Kbuild", "Makefile"))]
+    return {str(path): (folder / path).read_text() for path in paths
+            if not path.name.endswith(".mod.c")}
+
+
+def apply(texts, mutation):
+    text = texts[mutation.file]
     for lines, new_lines in mutation.changes:
         old, new = "\n".join(lines), "\n".join(new_lines)
         if text.count(old) != 1:
@@ -58,29 +73,32 @@ def apply(folder, mutation):
                             f"defect {mutation.number}:\n{old}")
         text = text.replace(old, new.replace("DEFECT",
                                              f"unlikely(epk_mutation == {mutation.number})"))
-    path.write_text(text)
+    texts[mutation.file] = text
 
 
 def main():
     if len(sys.argv) != 3 or sys.argv[1].startswith("-"):
         sys.exit(__doc__)
     source, target = map(pathlib.Path, sys.argv[1:])
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.o", "*.ko", "*.mod*", ".*"))
+    texts = read_sources(source)
     mutations = read_list()
     for mutation in mutations:
-        apply(target, mutation)
-    header = target / "compat.h"
-    header.write_text(header.read_text() + "\nextern unsigned int epk_mutation;\n")
-    main_c = target / "main.c"
-    main_c.write_text(main_c.read_text() + "\nunsigned int epk_mutation;\n"
-                      "module_param_named(mutation, epk_mutation, uint, 0600);\n")
+        apply(texts, mutation)
+    texts["compat.h"] += "\nextern unsigned int epk_mutation;\n"
+    texts["main.c"] += ("\nunsigned int epk_mutation;\n"
+                        "module_param_named(mutation, epk_mutation, uint, 0600);\n")
+    for name, text in texts.items():
+        path = target / name
+        # What is as it was need not be built again.
+        if not path.exists() or path.read_text() != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
     for mutation in mutations:
-        print(mutation.number, mutation.test, mutation.defect)
+        print(mutation.number, mutation.level, mutation.test.name, mutation.defect)
 
 
 if __name__ == "__main__":
     try:
         main()
-    except ListError as error:
+    except (ListError, testlist.ListError) as error:
         sys.exit(str(error))
