@@ -32,6 +32,9 @@
 #define EPK_WORD_FOLLOWS	8
 #define EPK_WORD_PINS		12
 
+/* The bits of an ID that are its index, as EPK_ID_INDEX() of <linux/epk.h> has them. */
+#define EPK_GATE_INDEX_MASK	0x1ffff
+
 /* Offsets in struct epk_state. */
 #define EPK_STATE_GATE_TABLE	0
 #define EPK_STATE_ACCESS	8

@@ -19,8 +19,6 @@
 #include "gate.h"
 #include "gate_check.h"
 
-#define INDEX_MASK	0x1ffff
-
 	.text
 	.globl	epk_pin_gates_start, epk_pin_gates_end
 	.hidden	epk_pin_gates_start, epk_pin_gates_end
@@ -32,7 +30,7 @@ epk_pin_gates_start:
  */
 .macro find other
 	mov	%edi, %esi
-	and	$INDEX_MASK, %esi
+	and	$EPK_GATE_INDEX_MASK, %esi
 	mov	epk_state_page+EPK_STATE_PIN_TABLE(%rip), %r10
 	mov	(%r10,%rsi,8), %r8
 	cmp	%edi, %r8d

@@ -105,6 +105,7 @@ void epk_state_write(const struct epk_state *new_state);
 /* region.c: the domain table and what belongs beside it */
 #define EPK_INDICES		(1u << EPK_ID_INDEX_BITS)
 #define EPK_TABLE_ROOM		(EPK_INDICES * sizeof(struct epk_entry))
+_Static_assert(EPK_GATE_INDEX_MASK == EPK_INDICES - 1, "as in gate.h");
 
 extern const struct epk_entry epk_gate_none[];
 extern const struct epk_entry epk_no_table[];
