@@ -14,7 +14,6 @@
  */
 #define _GNU_SOURCE
 #include <linux/membarrier.h>
-#include <string.h>
 #include <sys/mman.h>
 
 #include "backend.h"
@@ -157,11 +156,11 @@ static void close_strays(void)
 	soft_table_owners(owners);
 	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++) {
 		if (!(epk_now.pkeys & 1u << pkey) || !open_prot(pkey) ||
-		    (owners[pkey] && epk_word.pins[pkey]))
+		    (owners[pkey] && epk_own_slot()->pins[pkey]))
 			continue;
 		epk_pkru_set(pkru_close(rdpkru(), pkey));
-		if (epk_word.pins[pkey])
-			epk_word.pins[pkey]--;
+		if (epk_own_slot()->pins[pkey])
+			epk_own_slot()->pins[pkey]--;
 	}
 }
 
@@ -169,7 +168,7 @@ static int mpk_held_prot(int id)
 {
 	unsigned int pkey = epk_word.follows ? key_of(id) : 0;
 
-	return pkey && epk_word.pins[pkey] ? open_prot(pkey) : 0;
+	return pkey && epk_own_slot()->pins[pkey] ? open_prot(pkey) : 0;
 }
 
 /* Under epk_lock, without which a key that is pinned changes hands for nobody. */
@@ -182,7 +181,7 @@ static int begin(int id, int prot)
 	pkey = assign(id);
 	if (pkey < 0)
 		return pkey;
-	epk_word.pins[pkey]++;
+	epk_own_slot()->pins[pkey]++;
 	epk_barrier();
 	epk_pkru_set(pkru_open(rdpkru(), pkey, prot));
 	return 0;
@@ -215,9 +214,8 @@ static int mpk_take(int id, int prot)
 static int mpk_drop(int id)
 {
 	unsigned int pkey = key_of(id);
-	uint32_t *pins = &epk_word.pins[pkey];
 
-	if (!pkey || (!*pins && !open_prot(pkey)))
+	if (!pkey || (!epk_own_slot()->pins[pkey] && !open_prot(pkey)))
 		return -EACCES;
 	/* Whatever the thread has counted. */
 	epk_pkru_set(pkru_close(rdpkru(), pkey));
@@ -225,8 +223,8 @@ static int mpk_drop(int id)
 	/* It was its creator's. */
 	if (!epk_word.follows)
 		return -EACCES;
-	if (*pins)
-		--*pins;
+	if (epk_own_slot()->pins[pkey])
+		epk_own_slot()->pins[pkey]--;
 	return 0;
 }
 
@@ -238,7 +236,7 @@ static int mpk_held(struct epk_held *list, int max)
 		return 0;
 	soft_table_owners(owners);
 	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++) {
-		prot = owners[pkey] && epk_word.pins[pkey] ? open_prot(pkey) : 0;
+		prot = owners[pkey] && epk_own_slot()->pins[pkey] ? open_prot(pkey) : 0;
 		if (prot && nr++ < max)
 			list[nr - 1] = (struct epk_held) { .id = owners[pkey], .prot = prot };
 	}
@@ -260,10 +258,8 @@ static int mpk_thread_start(struct epk_thread *t)
 
 static void mpk_thread_stop(struct epk_thread *t)
 {
-	epk_word.follows = 0;
+	(void)t;
 	close_all();
-	epk_barrier();
-	memset(t->word->pins, 0, sizeof(t->word->pins));
 }
 
 /* A thread holds it, or code that a signal has interrupted does. */
