@@ -148,6 +148,16 @@ static unsigned int key_of(int id)
 	return 0;
 }
 
+/* None is taken away that a handler has taken away, by a fork. */
+static void unpin(unsigned int pkey)
+{
+	uint32_t *pins = &epk_own_slot()->pins[pkey], nr = *pins;
+
+	while (nr && !__atomic_compare_exchange_n(pins, &nr, nr - 1, false, __ATOMIC_RELAXED,
+						  __ATOMIC_RELAXED))
+		;
+}
+
 /* Rights to what was freed while it was begun, and those that no begin of this thread's stands for. */
 static void close_strays(void)
 {
@@ -159,8 +169,7 @@ static void close_strays(void)
 		    (owners[pkey] && epk_own_slot()->pins[pkey]))
 			continue;
 		epk_pkru_set(pkru_close(rdpkru(), pkey));
-		if (epk_own_slot()->pins[pkey])
-			epk_own_slot()->pins[pkey]--;
+		unpin(pkey);
 	}
 }
 
@@ -223,8 +232,7 @@ static int mpk_drop(int id)
 	/* It was its creator's. */
 	if (!epk_word.follows)
 		return -EACCES;
-	if (epk_own_slot()->pins[pkey])
-		epk_own_slot()->pins[pkey]--;
+	unpin(pkey);
 	return 0;
 }
 
@@ -290,6 +298,8 @@ static int mpk_init(struct epk_state *state)
 		goto give_pkeys;
 	last_key = 0;
 	given = 0;
+	/* In a forked child, what the parent had open. */
+	epk_pkru_set(rdpkru() | state->closed);
 	return 0;
 
 give_pkeys:

@@ -13,6 +13,9 @@
  * What they cannot do goes on in C: the thread's first domain, a domain without a key, one that is
  * open already.
  *
+ * A handler may fork in the middle of a gate.  The child comes back to it with all its pins gone and
+ * the same table, empty: so no more pins are taken away than there are.
+ *
  * Registers: edi id, esi its index, r8 its entry, r9 the thread's word and then its slot, r10 the
  * table, r11 the pkey, eax PKRU, ecx and edx 0 for it.
  */
@@ -52,6 +55,18 @@ epk_pin_gates_start:
 	add	.Lslots(%rip), %r9
 .endm
 
+/* One pin less.  EAX and ECX are lost. */
+.macro unpin
+	mov	EPK_SLOT_PINS(%r9,%r11,4), %eax
+.Lagain\@:
+	test	%eax, %eax
+	jz	.Lnone\@
+	lea	-1(%rax), %ecx
+	cmpxchg	%ecx, EPK_SLOT_PINS(%r9,%r11,4)
+	jne	.Lagain\@
+.Lnone\@:
+.endm
+
 .macro begin name, prot
 	.type	\name, @function
 	.balign	64
@@ -74,7 +89,7 @@ epk_pin_gates_start:
 	check_pkru
 	ret
 .Lgone\@:
-	decl	EPK_SLOT_PINS(%r9,%r11,4)
+	unpin
 .Lslow\@:
 	mov	$\prot, %esi
 	jmp	epk_begin_slow
@@ -118,7 +133,8 @@ epk_pin_end:
 	note_pkru
 	wrpkru
 	check_pkru
-	decl	EPK_SLOT_PINS(%r9,%r11,4)
+	unpin
+	xor	%eax, %eax
 	ret
 	.cfi_endproc
 	.size	epk_pin_end, . - epk_pin_end

@@ -6,6 +6,7 @@
 
 #include "backend.h"
 #include "unit.h"
+#include "step.h"
 
 #define NR	40
 #define KEYS	MPK_PLACES
@@ -274,46 +275,20 @@ static void handler_takes_keys(void **state)
 	signal(SIGUSR1, SIG_DFL);
 }
 
-extern const char epk_gates_start[], epk_gates_end[];
-extern const char epk_pin_gates_start[], epk_pin_gates_end[];
-
-#define TRAP_FLAG	0x100
-
 static int steps, chosen;
-static bool in_gate;
 
-static bool is_gate(const char *ip)
-{
-	return (ip >= epk_gates_start && ip < epk_gates_end) ||
-	       (ip >= epk_pin_gates_start && ip < epk_pin_gates_end);
-}
-
-/* All keys go round.  Behind the gates are system calls, with which Bochs's steps do not go well. */
+/* All keys go round. */
 static void step(int sig, siginfo_t *info, void *context)
 {
-	greg_t *gregs = ((ucontext_t *)context)->uc_mcontext.gregs;
-	bool before = in_gate;
 	int i;
 
 	(void)sig;
 	(void)info;
-	in_gate = is_gate((const char *)gregs[REG_RIP]);
-	if (before && !in_gate)
-		gregs[REG_EFL] &= ~TRAP_FLAG;
-	if (!in_gate || ++steps != chosen)
+	if (!step_in_gate(context) || ++steps != chosen)
 		return;
 	for (i = 1; i < NR; i++)
 		if (!domain_begin(ids[i], RW))
 			domain_end(ids[i]);
-}
-
-/* The trap flag; no signal comes behind the instruction that clears it. */
-static void set_trap(bool on)
-{
-	if (on)
-		asm volatile("pushfq\n\torl $0x100, (%%rsp)\n\tpopfq" : : : "memory", "cc");
-	else
-		asm volatile("pushfq\n\tandl $~0x100, (%%rsp)\n\tpopfq" : : : "memory", "cc");
 }
 
 /* Between two instructions of a begin and an end keys go elsewhere: between any two, in turn. */
