@@ -73,7 +73,7 @@ int alloc_domains(int num, int dom_ids[]);
  * -ENOENT: an ID was never allocated, or is freed already;
  * -EPERM: an ID was inherited by fork and belongs to the parent;
  * -EBUSY: the calling thread holds one of the domains; under backends other than "epk",
- *	any thread;
+ *	any thread ("mpk" waits some 50 ms for another one to end it);
  * -ENOMEM: the kernel could not unmap: no domain is freed, but some memory may be gone.
  */
 int free_domains(int num, int dom_ids[]);
@@ -177,7 +177,8 @@ int domain_munmap(void *addr, size_t len);
  *	has begun nothing yet;
  * -EALREADY: the thread holds the domain already, with all that is asked for;
  * -EMFILE: the thread holds EPK_MAX_HELD domains (under "epk" perhaps some more of one EPT);
- * -EAGAIN: threads hold as many domains as there are keys (backend "mpk");
+ * -EAGAIN: threads hold as many domains as there are keys (backend "mpk", after some 50 ms
+ *	unless the caller holds them all);
  * -ENOSPC: the domain has no place, and no EPT can show the RAM that its memory lies in
  *	(guests with more RAM than a window has slots);
  * -EINTR: a fatal signal (backend "epk");

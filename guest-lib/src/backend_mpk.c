@@ -196,9 +196,22 @@ static int begin(int id, int prot)
 	return 0;
 }
 
+/* No other thread's pin is in the way. */
+static bool holds_all(void)
+{
+	uint32_t pkeys = epk_now.pkeys & ~(1u << epk_now.table_pkey);
+	unsigned int pkey;
+
+	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++)
+		if (pkeys & 1u << pkey && !epk_own_slot()->pins[pkey])
+			return false;
+	return true;
+}
+
 static int mpk_take(int id, int prot)
 {
 	int saved_errno = errno, held = mpk_held_prot(id), err;
+	unsigned int tries = 0;
 
 	/* What is open and pinned needs no lock. */
 	if (held && !(prot & ~held))
@@ -207,11 +220,13 @@ static int mpk_take(int id, int prot)
 		epk_pkru_set(pkru_open(rdpkru(), key_of(id), prot));
 		return 0;
 	}
-	err = -pthread_mutex_lock(&epk_lock);
-	if (!err) {
+	do {
+		err = -pthread_mutex_lock(&epk_lock);
+		if (err)
+			break;
 		err = begin(id, prot);
 		pthread_mutex_unlock(&epk_lock);
-	}
+	} while (err == -EAGAIN && !holds_all() && epk_wait_for_pins(tries++));
 	errno = saved_errno;
 	return err;
 }
@@ -271,11 +286,13 @@ static void mpk_thread_stop(struct epk_thread *t)
 }
 
 /* A thread holds it, or code that a signal has interrupted does. */
-static bool mpk_pinned(int id)
+static int mpk_pinned(int id)
 {
 	struct epk_entry entry;
 
-	return epk_entry_find(id, &entry) && entry.pkey && epk_threads_pin(entry.pkey);
+	if (!epk_entry_find(id, &entry) || !entry.pkey || !epk_threads_pin(entry.pkey))
+		return 0;
+	return epk_own_slot()->pins[entry.pkey] ? -EBUSY : -EAGAIN;
 }
 
 static int mpk_init(struct epk_state *state)

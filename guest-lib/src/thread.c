@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 #define _GNU_SOURCE
 #include <linux/membarrier.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "backend.h"
@@ -225,6 +227,25 @@ bool epk_threads_pin(unsigned int pkey)
 		if (__atomic_load_n(&t->slot->pins[pkey], __ATOMIC_RELAXED) && !is_gone(t))
 			return true;
 	return false;
+}
+
+/*
+ * A gate pins a key before it sees that the key is no longer the domain's, and takes the pin back
+ * at once, unless its thread is preempted or interrupted there.  So what is pinned by others may be
+ * so for a moment only.  Without epk_lock; false after about 50 ms.
+ */
+bool epk_wait_for_pins(unsigned int tries)
+{
+	const struct timespec pause = { .tv_nsec = 1000000 };
+
+	if (tries >= 60)
+		return false;
+	if (tries < 10)
+		sched_yield();
+	else
+		/* Not by the C library's call, in which threads can be cancelled. */
+		syscall(SYS_nanosleep, &pause, NULL);
+	return true;
 }
 
 /* Under epk_lock. */

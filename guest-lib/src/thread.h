@@ -54,6 +54,7 @@ int epk_thread_setup(void);
 int epk_thread_start(void);
 bool epk_threads_hold(int id);
 bool epk_threads_pin(unsigned int pkey);
+bool epk_wait_for_pins(unsigned int tries);
 uint64_t epk_threads_switches(void);
 void epk_threads_forget(void);
 void epk_threads_process(void);
