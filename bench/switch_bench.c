@@ -34,7 +34,7 @@
 #define OTHER_LIMIT	49
 #define HELD_LIMIT	60
 /* Where no module knows what is held, it is counted: alone and beside what is held. */
-#define PINS_LIMIT	70
+#define PINS_LIMIT	81
 /* By how much thousands of domains may change it. */
 #define MANY_PERCENT	2
 /* Allocation takes the kernel's allocators as it finds them. */

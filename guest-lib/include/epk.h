@@ -73,7 +73,7 @@ int alloc_domains(int num, int dom_ids[]);
  * -ENOENT: an ID was never allocated, or is freed already;
  * -EPERM: an ID was inherited by fork and belongs to the parent;
  * -EBUSY: the calling thread holds one of the domains; under backends other than "epk",
- *	any thread;
+ *	any thread ("mpk" waits some 50 ms for another one to end it);
  * -ENOMEM: the kernel could not unmap: no domain is freed, but some memory may be gone.
  */
 int free_domains(int num, int dom_ids[]);
@@ -173,17 +173,20 @@ int domain_munmap(void *addr, size_t len);
  * Return: 0, or
  * -EINVAL: @dom_id is not positive, or @prot is none of the above;
  * -ENOENT: never allocated, or freed;
- * -EPERM: inherited by fork, belongs to the parent;
+ * -EPERM: inherited by fork, belongs to the parent; or in a child of vfork(2), whose parent
+ *	has begun nothing yet;
  * -EALREADY: the thread holds the domain already, with all that is asked for;
  * -EMFILE: the thread holds EPK_MAX_HELD domains (under "epk" perhaps some more of one EPT);
- * -EAGAIN: threads hold as many domains as there are keys (backend "mpk");
+ * -EAGAIN: threads hold as many domains as there are keys (backend "mpk", after some 50 ms
+ *	unless the caller holds them all);
  * -ENOSPC: the domain has no place, and no EPT can show the RAM that its memory lies in
  *	(guests with more RAM than a window has slots);
  * -EINTR: a fatal signal (backend "epk");
- * -EDEADLK: in a signal handler that interrupted a call of the library: the domain
- *	has no key, and what gives it one was interrupted (backend "mpk");
- * -ENOMEM: no memory for a thread's first call, or (backend "mpk") to split a
- *	mapping;
+ * -EDEADLK: in a signal handler that interrupted a call of the library: it is the thread's
+ *	first call; or the domain has no key, and what gives it one was interrupted
+ *	(backend "mpk");
+ * -ENOMEM: no memory for a thread's first call, 32,767 threads have made theirs, or (backend
+ *	"mpk") no memory to split a mapping;
  * -EIO: the EPT did not stay the one that was chosen; no right is left open.
  */
 int domain_begin(int dom_id, int prot);

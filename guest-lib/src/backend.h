@@ -25,7 +25,8 @@
  * @drop: it is not to hold it any longer, as domain_end() is asked
  * @held: fills in up to @max of what the thread holds; how many it holds
  * @held_prot: what it holds of a live domain, 0 if nothing
- * @pinned: the domain cannot be freed, since somebody holds it; may be NULL
+ * @pinned: -EBUSY: the domain cannot be freed, since the caller holds it; -EAGAIN: since another
+ *	thread does, or has it pinned for a moment; may be NULL
  * @counts: fills in what the library does not know itself; may be NULL
  * @forget: in a forked child: lets go of what belongs to the parent; may be NULL
  *
@@ -49,7 +50,7 @@ struct epk_backend {
 	int (*drop)(int id);
 	int (*held)(struct epk_held *list, int max);
 	int (*held_prot)(int id);
-	bool (*pinned)(int id);
+	int (*pinned)(int id);
 	int (*counts)(struct epk_counts *counts);
 	void (*forget)(const struct epk_state *old);
 };

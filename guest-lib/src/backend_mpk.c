@@ -14,7 +14,6 @@
  */
 #define _GNU_SOURCE
 #include <linux/membarrier.h>
-#include <string.h>
 #include <sys/mman.h>
 
 #include "backend.h"
@@ -149,6 +148,16 @@ static unsigned int key_of(int id)
 	return 0;
 }
 
+/* None is taken away that a handler has taken away, by a fork. */
+static void unpin(unsigned int pkey)
+{
+	uint32_t *pins = &epk_own_slot()->pins[pkey], nr = *pins;
+
+	while (nr && !__atomic_compare_exchange_n(pins, &nr, nr - 1, false, __ATOMIC_RELAXED,
+						  __ATOMIC_RELAXED))
+		;
+}
+
 /* Rights to what was freed while it was begun, and those that no begin of this thread's stands for. */
 static void close_strays(void)
 {
@@ -157,11 +166,10 @@ static void close_strays(void)
 	soft_table_owners(owners);
 	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++) {
 		if (!(epk_now.pkeys & 1u << pkey) || !open_prot(pkey) ||
-		    (owners[pkey] && epk_word.pins[pkey]))
+		    (owners[pkey] && epk_own_slot()->pins[pkey]))
 			continue;
 		epk_pkru_set(pkru_close(rdpkru(), pkey));
-		if (epk_word.pins[pkey])
-			epk_word.pins[pkey]--;
+		unpin(pkey);
 	}
 }
 
@@ -169,7 +177,7 @@ static int mpk_held_prot(int id)
 {
 	unsigned int pkey = epk_word.follows ? key_of(id) : 0;
 
-	return pkey && epk_word.pins[pkey] ? open_prot(pkey) : 0;
+	return pkey && epk_own_slot()->pins[pkey] ? open_prot(pkey) : 0;
 }
 
 /* Under epk_lock, without which a key that is pinned changes hands for nobody. */
@@ -182,15 +190,28 @@ static int begin(int id, int prot)
 	pkey = assign(id);
 	if (pkey < 0)
 		return pkey;
-	epk_word.pins[pkey]++;
+	epk_own_slot()->pins[pkey]++;
 	epk_barrier();
 	epk_pkru_set(pkru_open(rdpkru(), pkey, prot));
 	return 0;
 }
 
+/* No other thread's pin is in the way. */
+static bool holds_all(void)
+{
+	uint32_t pkeys = epk_now.pkeys & ~(1u << epk_now.table_pkey);
+	unsigned int pkey;
+
+	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++)
+		if (pkeys & 1u << pkey && !epk_own_slot()->pins[pkey])
+			return false;
+	return true;
+}
+
 static int mpk_take(int id, int prot)
 {
 	int saved_errno = errno, held = mpk_held_prot(id), err;
+	unsigned int tries = 0;
 
 	/* What is open and pinned needs no lock. */
 	if (held && !(prot & ~held))
@@ -199,11 +220,13 @@ static int mpk_take(int id, int prot)
 		epk_pkru_set(pkru_open(rdpkru(), key_of(id), prot));
 		return 0;
 	}
-	err = -pthread_mutex_lock(&epk_lock);
-	if (!err) {
+	do {
+		err = -pthread_mutex_lock(&epk_lock);
+		if (err)
+			break;
 		err = begin(id, prot);
 		pthread_mutex_unlock(&epk_lock);
-	}
+	} while (err == -EAGAIN && !holds_all() && epk_wait_for_pins(tries++));
 	errno = saved_errno;
 	return err;
 }
@@ -215,9 +238,8 @@ static int mpk_take(int id, int prot)
 static int mpk_drop(int id)
 {
 	unsigned int pkey = key_of(id);
-	uint32_t *pins = &epk_word.pins[pkey];
 
-	if (!pkey || (!*pins && !open_prot(pkey)))
+	if (!pkey || (!epk_own_slot()->pins[pkey] && !open_prot(pkey)))
 		return -EACCES;
 	/* Whatever the thread has counted. */
 	epk_pkru_set(pkru_close(rdpkru(), pkey));
@@ -225,8 +247,7 @@ static int mpk_drop(int id)
 	/* It was its creator's. */
 	if (!epk_word.follows)
 		return -EACCES;
-	if (*pins)
-		--*pins;
+	unpin(pkey);
 	return 0;
 }
 
@@ -238,7 +259,7 @@ static int mpk_held(struct epk_held *list, int max)
 		return 0;
 	soft_table_owners(owners);
 	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++) {
-		prot = owners[pkey] && epk_word.pins[pkey] ? open_prot(pkey) : 0;
+		prot = owners[pkey] && epk_own_slot()->pins[pkey] ? open_prot(pkey) : 0;
 		if (prot && nr++ < max)
 			list[nr - 1] = (struct epk_held) { .id = owners[pkey], .prot = prot };
 	}
@@ -260,18 +281,18 @@ static int mpk_thread_start(struct epk_thread *t)
 
 static void mpk_thread_stop(struct epk_thread *t)
 {
-	epk_word.follows = 0;
+	(void)t;
 	close_all();
-	epk_barrier();
-	memset(t->word->pins, 0, sizeof(t->word->pins));
 }
 
 /* A thread holds it, or code that a signal has interrupted does. */
-static bool mpk_pinned(int id)
+static int mpk_pinned(int id)
 {
 	struct epk_entry entry;
 
-	return epk_entry_find(id, &entry) && entry.pkey && epk_threads_pin(entry.pkey);
+	if (!epk_entry_find(id, &entry) || !entry.pkey || !epk_threads_pin(entry.pkey))
+		return 0;
+	return epk_own_slot()->pins[entry.pkey] ? -EBUSY : -EAGAIN;
 }
 
 static int mpk_init(struct epk_state *state)
@@ -294,6 +315,8 @@ static int mpk_init(struct epk_state *state)
 		goto give_pkeys;
 	last_key = 0;
 	given = 0;
+	/* In a forked child, what the parent had open. */
+	epk_pkru_set(rdpkru() | state->closed);
 	return 0;
 
 give_pkeys:

@@ -71,18 +71,22 @@ int epk_alloc_beside(int num, int dom_ids[], int beside)
  * Where the kernel keeps who holds what, it takes a domain that is freed from all others.  @own is
  * what the caller holds then.
  */
-static bool is_held(int id, const struct epk_held *own, int nr)
+static int check_held(int id, const struct epk_held *own, int nr)
 {
+	int err;
+
 	if (!epk_now.ops->held)
-		return epk_threads_hold(id);
-	if (epk_now.ops->pinned && epk_now.ops->pinned(id))
-		return true;
+		return epk_threads_hold(id) ? -EBUSY : 0;
+	err = epk_now.ops->pinned ? epk_now.ops->pinned(id) : 0;
+	if (err)
+		return err;
 	while (nr--)
 		if (own[nr].id == id)
-			return true;
-	return false;
+			return -EBUSY;
+	return 0;
 }
 
+/* -EAGAIN: another thread holds one, or seems to. */
 static int check_free(int num, const int *ids)
 {
 	struct epk_held own[2 * EPK_MAX_HELD];
@@ -107,10 +111,9 @@ static int check_free(int num, const int *ids)
 			err = -EINVAL;
 			break;
 		}
-		if (is_held(ids[marked], own, nr)) {
-			err = -EBUSY;
+		err = check_held(ids[marked], own, nr);
+		if (err)
 			break;
-		}
 		dom->marked = true;
 	}
 	for (i = 0; i < marked; i++)
@@ -121,12 +124,19 @@ static int check_free(int num, const int *ids)
 int free_domains(int num, int dom_ids[])
 {
 	int saved_errno = errno;
+	unsigned int tries = 0;
 	int i, err;
 
 	if (num <= 0 || !dom_ids)
 		return epk_explain("free_domains", num, -EINVAL);
 	pthread_mutex_lock(&epk_lock);
-	err = check_free(num, dom_ids);
+	while ((err = check_free(num, dom_ids)) == -EAGAIN) {
+		pthread_mutex_unlock(&epk_lock);
+		err = epk_wait_for_pins(tries++) ? 0 : -EBUSY;
+		pthread_mutex_lock(&epk_lock);
+		if (err)
+			break;
+	}
 	for (i = 0; i < num && !err; i++)
 		err = epk_mapping_unmap_domain(dom_ids[i], epk_ops()->munmap);
 	if (!err)

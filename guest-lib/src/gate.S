@@ -101,7 +101,8 @@ epk_gates_start:
 	xor	%eax, %eax
 	vmfunc
 	mov	epk_word@gottpoff(%rip), %rcx
-	incq	%fs:EPK_WORD_SWITCHES(%rcx)
+	mov	%fs:EPK_WORD_SWITCHES(%rcx), %rcx
+	incq	(%rcx)
 	mov	\rights-EPK_GATE_BEFORE(%r10,%r8,4), %eax
 	xor	%ecx, %ecx
 	wrpkru
@@ -119,7 +120,8 @@ epk_gates_start:
 	xor	%eax, %eax
 	vmfunc
 	mov	epk_word@gottpoff(%rip), %rcx
-	incq	%fs:EPK_WORD_SWITCHES(%rcx)
+	mov	%fs:EPK_WORD_SWITCHES(%rcx), %rcx
+	incq	(%rcx)
 	mov	%r11d, %eax
 	and	EPK_GATE_MASK-EPK_GATE_BEFORE(%r10,%r8,4), %eax
 	.if \prot == 1

@@ -27,10 +27,16 @@
 /* Keys 1 to 15: no access, as the module has it; "mpk" denies writing to what is closed as well. */
 #define EPK_PKRU_ACCESS		0x55555554
 
-/* Offsets in struct epk_word. */
+/* Offsets in struct epk_word and in struct epk_slot, of which there are so many. */
 #define EPK_WORD_SWITCHES	0
 #define EPK_WORD_FOLLOWS	8
-#define EPK_WORD_PINS		12
+#define EPK_WORD_SLOT		12
+#define EPK_SLOT_PINS		0
+#define EPK_SLOT_BYTES		128
+#define EPK_SLOTS		32768
+
+/* The bits of an ID that are its index, as EPK_ID_INDEX() of <linux/epk.h> has them. */
+#define EPK_GATE_INDEX_MASK	0x1ffff
 
 /* Offsets in struct epk_state. */
 #define EPK_STATE_GATE_TABLE	0
@@ -47,18 +53,36 @@
 #include <stdint.h>
 
 /**
- * struct epk_word - what the gates keep of one thread
+ * struct epk_slot - what all threads may read of one
+ * @pins: under "mpk": how often the thread, signal handlers included, has opened each key
+ * @tid: whose it is, or 0
  * @switches: VMFUNCs that the gates executed
+ *
+ * It outlives the thread, whose own memory does not.  The process can write it.
+ */
+struct epk_slot {
+	uint32_t pins[16];
+	uint32_t tid;
+	uint64_t switches;
+} __attribute__((aligned(EPK_SLOT_BYTES)));
+
+/* The first is of threads that have none, and stays empty. */
+extern struct epk_slot epk_slots[EPK_SLOTS];
+
+/**
+ * struct epk_word - what the gates keep of one thread
+ * @switches: that of its slot; written while no key is open
  * @follows: the module, or under "mpk" the library, knows the thread, so that what it opens is not
  *	lost
- * @pins: under "mpk": how often the thread, signal handlers included, has opened each key
+ * @slot: where its slot is in @epk_slots, in bytes
  *
- * The process can write it.  The gates grant nothing by it.
+ * The process can write it.  The gates grant nothing by it, and write to no other place than the
+ * slots while something is open.
  */
 struct epk_word {
-	uint64_t switches;
+	uint64_t *switches;
 	uint32_t follows;
-	uint32_t pins[16];
+	uint32_t slot;
 };
 
 extern __thread struct epk_word epk_word __attribute__((tls_model("initial-exec")));

@@ -8,9 +8,10 @@
 
 #define SALT	0x2b992ddf
 
+/* R8 is lost. */
 .macro note_pkru
-	lea	SALT(%rax), %r9d
-	mov	%r9d, -8(%rsp)
+	lea	SALT(%rax), %r8d
+	mov	%r8d, -8(%rsp)
 .endm
 
 /* EAX is 0 afterwards. */

@@ -13,13 +13,16 @@
  * What they cannot do goes on in C: the thread's first domain, a domain without a key, one that is
  * open already.
  *
- * Registers: edi id, esi its index, r8 its entry, r9 the thread's word, r10 the table, r11 the pkey,
- * eax PKRU, ecx and edx 0 for it.
+ * A handler may fork in the middle of a gate.  The child comes back to it with all its pins gone and
+ * the same table, empty: so no more pins are taken away than there are.
+ *
+ * Registers: edi id, esi its index, r8 its entry, r9 the thread's word and then its slot, r10 the
+ * table, r11 the pkey, eax PKRU, ecx and edx 0 for it.
  */
 #include "gate.h"
 #include "gate_check.h"
 
-#define INDEX_MASK	0x1ffff
+#define SLOT_MASK	((EPK_SLOTS - 1) * EPK_SLOT_BYTES)
 
 	.text
 	.globl	epk_pin_gates_start, epk_pin_gates_end
@@ -32,7 +35,7 @@ epk_pin_gates_start:
  */
 .macro find other
 	mov	%edi, %esi
-	and	$INDEX_MASK, %esi
+	and	$EPK_GATE_INDEX_MASK, %esi
 	mov	epk_state_page+EPK_STATE_PIN_TABLE(%rip), %r10
 	mov	(%r10,%rsi,8), %r8
 	cmp	%edi, %r8d
@@ -45,6 +48,25 @@ epk_pin_gates_start:
 	test	%eax, EPK_GATE_AD-EPK_GATE_BEFORE(%r10,%r11,4)
 .endm
 
+/* Whatever the thread's memory says, it is a slot. */
+.macro slot
+	mov	%fs:EPK_WORD_SLOT(%r9), %r9d
+	and	$SLOT_MASK, %r9d
+	add	.Lslots(%rip), %r9
+.endm
+
+/* One pin less.  EAX and ECX are lost. */
+.macro unpin
+	mov	EPK_SLOT_PINS(%r9,%r11,4), %eax
+.Lagain\@:
+	test	%eax, %eax
+	jz	.Lnone\@
+	lea	-1(%rax), %ecx
+	cmpxchg	%ecx, EPK_SLOT_PINS(%r9,%r11,4)
+	jne	.Lagain\@
+.Lnone\@:
+.endm
+
 .macro begin name, prot
 	.type	\name, @function
 	.balign	64
@@ -54,7 +76,8 @@ epk_pin_gates_start:
 	jz	.Lslow\@			/* open already, or no key */
 	cmpl	$0, %fs:EPK_WORD_FOLLOWS(%r9)
 	je	.Lslow\@			/* nobody would see the pin */
-	incl	%fs:EPK_WORD_PINS(%r9,%r11,4)
+	slot
+	incl	EPK_SLOT_PINS(%r9,%r11,4)
 	cmp	(%r10,%rsi,8), %r8
 	jne	.Lgone\@
 	and	EPK_GATE_MASK-EPK_GATE_BEFORE(%r10,%r11,4), %eax
@@ -66,7 +89,7 @@ epk_pin_gates_start:
 	check_pkru
 	ret
 .Lgone\@:
-	decl	%fs:EPK_WORD_PINS(%r9,%r11,4)
+	unpin
 .Lslow\@:
 	mov	$\prot, %esi
 	jmp	epk_begin_slow
@@ -103,14 +126,15 @@ epk_pin_end:
 	.cfi_startproc
 	find	epk_end_slow
 	jnz	epk_end_slow			/* closed */
-	cmpl	$0, %fs:EPK_WORD_PINS(%r9,%r11,4)
+	slot
+	cmpl	$0, EPK_SLOT_PINS(%r9,%r11,4)
 	je	epk_end_slow			/* not begun */
 	or	EPK_GATE_BITS-EPK_GATE_BEFORE(%r10,%r11,4), %eax
 	note_pkru
 	wrpkru
 	check_pkru
-	mov	epk_word@gottpoff(%rip), %r9
-	decl	%fs:EPK_WORD_PINS(%r9,%r11,4)
+	unpin
+	xor	%eax, %eax
 	ret
 	.cfi_endproc
 	.size	epk_pin_end, . - epk_pin_end
@@ -162,5 +186,10 @@ epk_ept_enter:
 	.size	epk_ept_enter, . - epk_ept_enter
 
 epk_pin_gates_end:
+
+	.section .data.rel.ro, "aw"
+	.balign	8
+.Lslots:
+	.quad	epk_slots
 
 	.section .note.GNU-stack, "", @progbits

@@ -31,12 +31,21 @@ static void fill_gates(uint32_t *values)
 	}
 }
 
+/* A parent's, if it was no module's. */
+static const struct epk_entry *inherited;
+
 /* NULL without address space. */
 const struct epk_entry *epk_region_reserve(void)
 {
-	char *region = mmap(NULL, REGION_BYTES, PROT_READ,
-			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	const struct epk_entry *table = inherited;
+	char *region;
 
+	if (table) {
+		inherited = NULL;
+		return table;
+	}
+	region = mmap(NULL, REGION_BYTES, PROT_READ,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (region == MAP_FAILED)
 		return NULL;
 	if (mprotect(region, EPK_PAGE_SIZE, PROT_READ | PROT_WRITE))
@@ -58,10 +67,18 @@ void epk_region_clear(const struct epk_entry *table)
 	     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 }
 
-/* In a forked child.  Where the module's pages were, something else may be by now. */
+/*
+ * In a forked child.  Where the module's pages were, something else may be by now; and the module
+ * has who is in a gate start again.  Without it, one that a handler interrupted and forked in goes on
+ * and finds an empty table, that of the child's own domains later.
+ */
 void epk_region_forget(const struct epk_state *old)
 {
-	if (old->fd < 0)
+	if (old->fd < 0 &&
+	    mmap((void *)old->table, EPK_TABLE_ROOM, PROT_READ,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != MAP_FAILED)
+		inherited = old->table;
+	else if (old->fd < 0)
 		epk_region_release(old->table);
 	else
 		munmap((char *)old->table - EPK_GATE_BEFORE, EPK_GATE_BEFORE - EPK_GATE_IDENTITY);

@@ -74,7 +74,9 @@ EPK_STATE_AT(end, EPK_STATE_END);
 EPK_STATE_AT(pin_table, EPK_STATE_PIN_TABLE);
 _Static_assert(offsetof(struct epk_word, switches) == EPK_WORD_SWITCHES &&
 	       offsetof(struct epk_word, follows) == EPK_WORD_FOLLOWS &&
-	       offsetof(struct epk_word, pins) == EPK_WORD_PINS, "as in gate.h");
+	       offsetof(struct epk_word, slot) == EPK_WORD_SLOT &&
+	       offsetof(struct epk_slot, pins) == EPK_SLOT_PINS &&
+	       sizeof(struct epk_slot) == EPK_SLOT_BYTES, "as in gate.h");
 EPK_STATE_AT(closed, EPK_STATE_CLOSED);
 EPK_STATE_AT(mark, EPK_STATE_MARK);
 
@@ -105,6 +107,7 @@ void epk_state_write(const struct epk_state *new_state);
 /* region.c: the domain table and what belongs beside it */
 #define EPK_INDICES		(1u << EPK_ID_INDEX_BITS)
 #define EPK_TABLE_ROOM		(EPK_INDICES * sizeof(struct epk_entry))
+_Static_assert(EPK_GATE_INDEX_MASK == EPK_INDICES - 1, "as in gate.h");
 
 extern const struct epk_entry epk_gate_none[];
 extern const struct epk_entry epk_no_table[];

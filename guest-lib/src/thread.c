@@ -1,16 +1,22 @@
 // SPDX-License-Identifier: MIT
 #define _GNU_SOURCE
 #include <linux/membarrier.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "backend.h"
 #include "pkru.h"
 
+struct epk_slot epk_slots[EPK_SLOTS];
 __thread struct epk_thread *epk_self __attribute__((tls_model("initial-exec")));
-__thread struct epk_word epk_word __attribute__((tls_model("initial-exec")));
+__thread struct epk_word epk_word __attribute__((tls_model("initial-exec"))) = {
+	.switches = &epk_slots[0].switches,
+};
 
 int epk_membarrier(int cmd)
 {
@@ -21,27 +27,110 @@ static pthread_key_t thread_key;
 static bool have_key;
 static struct epk_thread *threads;
 static uint64_t past_switches;
+/* No slot from here on was ever used. */
+static unsigned int slots_used = 1;
+/* The process whose threads these are: a child of vfork(2) runs in its memory. */
+static pid_t process;
+
+/* Under epk_lock. */
+static void unlink_thread(struct epk_thread *t)
+{
+	*t->link = t->next;
+	if (t->next)
+		t->next->link = t->link;
+	past_switches += t->switches + t->slot->switches;
+	memset(t->slot, 0, sizeof(*t->slot));
+}
+
+/*
+ * Under epk_lock.  Has the thread ended without thread_exit()?  It did not come to that if it
+ * began a domain in the last of PTHREAD_DESTRUCTOR_ITERATIONS.
+ */
+static bool is_gone(const struct epk_thread *t)
+{
+	int saved_errno = errno;
+	bool gone = t != epk_self && syscall(SYS_tgkill, process, t->tid, 0) && errno == ESRCH;
+
+	errno = saved_errno;
+	return gone;
+}
+
+/* Under epk_lock: all that are gone; of @tid there can be no other. */
+static void purge(pid_t tid)
+{
+	struct epk_thread *t, *next;
+
+	for (t = threads; t; t = next) {
+		next = t->next;
+		if (tid ? t->tid != tid : !is_gone(t))
+			continue;
+		unlink_thread(t);
+		free(t->alternate);
+		free(t);
+	}
+}
+
+static struct epk_slot *find_slot(void)
+{
+	unsigned int i;
+
+	for (i = 1; i < EPK_SLOTS; i++)
+		if (!epk_slots[i].tid)
+			break;
+	if (i == EPK_SLOTS)
+		return NULL;
+	if (i >= slots_used)
+		slots_used = i + 1;
+	return &epk_slots[i];
+}
+
+/* Under epk_lock.  NULL if too many threads have one. */
+static struct epk_slot *take_slot(pid_t tid)
+{
+	struct epk_slot *slot = find_slot();
+
+	if (!slot) {
+		purge(0);
+		slot = find_slot();
+	}
+	if (slot)
+		*slot = (struct epk_slot){ .tid = tid };
+	return slot;
+}
+
+static void forget_slot(void)
+{
+	epk_word.follows = 0;
+	epk_word.switches = &epk_slots[0].switches;
+	epk_word.slot = 0;
+}
 
 static void thread_exit(void *arg)
 {
 	const stack_t none = { .ss_flags = SS_DISABLE };
 	struct epk_thread *t = arg;
+	sigset_t old;
 
+	epk_signals_block(&old);
 	epk_self = NULL;
-	epk_barrier();
+	forget_slot();
 	if (epk_ops()->thread_stop)
 		epk_ops()->thread_stop(t);
 	pthread_mutex_lock(&epk_lock);
-	*t->link = t->next;
-	if (t->next)
-		t->next->link = t->link;
-	past_switches += t->switches + t->word->switches;
+	unlink_thread(t);
 	pthread_mutex_unlock(&epk_lock);
 	if (t->alternate) {
 		sigaltstack(&none, NULL);
 		free(t->alternate);
 	}
 	free(t);
+	epk_signals_restore(&old);
+}
+
+/* First of all, and in a forked child. */
+void epk_threads_process(void)
+{
+	process = getpid();
 }
 
 int epk_thread_setup(void)
@@ -52,6 +141,7 @@ int epk_thread_setup(void)
 		return 0;
 	err = pthread_key_create(&thread_key, thread_exit);
 	have_key = !err;
+	epk_threads_process();
 	return -err;
 }
 
@@ -62,34 +152,58 @@ __attribute__((destructor)) static void thread_unload(void)
 		pthread_key_delete(thread_key);
 }
 
-/* Gets the calling thread ready for its first domain. */
-int epk_thread_start(void)
+/* Under epk_lock. */
+static int start(struct epk_thread *t)
 {
 	const struct epk_backend *ops = epk_ops();
-	struct epk_thread *t = calloc(1, sizeof(*t));
 	int err;
 
-	if (!t)
+	purge(t->tid);
+	t->slot = take_slot(t->tid);
+	if (!t->slot)
 		return -ENOMEM;
-	t->word = &epk_word;
 	err = ops->thread_start ? ops->thread_start(t) : 0;
-	if (err)
-		goto free_thread;
-	err = -pthread_setspecific(thread_key, t);
-	if (err)
-		goto free_thread;
-	pthread_mutex_lock(&epk_lock);
+	if (!err)
+		err = -pthread_setspecific(thread_key, t);
+	if (err) {
+		t->slot->tid = 0;
+		return err;
+	}
 	t->next = threads;
 	t->link = &threads;
 	if (threads)
 		threads->link = &t->next;
 	threads = t;
-	pthread_mutex_unlock(&epk_lock);
+	epk_word.switches = &t->slot->switches;
+	epk_word.slot = (t->slot - epk_slots) * EPK_SLOT_BYTES;
 	epk_self = t;
 	return 0;
+}
 
-free_thread:
-	free(t);
+/*
+ * Gets the calling thread ready for its first domain.  -EDEADLK: in a handler that interrupted a
+ * call of the library, perhaps this one.
+ */
+int epk_thread_start(void)
+{
+	struct epk_thread *t;
+	int err;
+
+	if (getpid() != process)
+		return -EPERM;
+	err = -pthread_mutex_lock(&epk_lock);
+	if (err)
+		return err;
+	t = calloc(1, sizeof(*t));
+	if (t) {
+		t->tid = gettid();
+		err = start(t);
+		if (err)
+			free(t);
+	} else {
+		err = -ENOMEM;
+	}
+	pthread_mutex_unlock(&epk_lock);
 	return err;
 }
 
@@ -99,7 +213,7 @@ bool epk_threads_hold(int id)
 	const struct epk_thread *t;
 
 	for (t = threads; t; t = t->next)
-		if (epk_held_find(t, id) >= 0)
+		if (epk_held_find(t, id) >= 0 && !is_gone(t))
 			return true;
 	return false;
 }
@@ -110,9 +224,28 @@ bool epk_threads_pin(unsigned int pkey)
 	const struct epk_thread *t;
 
 	for (t = threads; t; t = t->next)
-		if (__atomic_load_n(&t->word->pins[pkey], __ATOMIC_RELAXED))
+		if (__atomic_load_n(&t->slot->pins[pkey], __ATOMIC_RELAXED) && !is_gone(t))
 			return true;
 	return false;
+}
+
+/*
+ * A gate pins a key before it sees that the key is no longer the domain's, and takes the pin back
+ * at once, unless its thread is preempted or interrupted there.  So what is pinned by others may be
+ * so for a moment only.  Without epk_lock; false after about 50 ms.
+ */
+bool epk_wait_for_pins(unsigned int tries)
+{
+	const struct timespec pause = { .tv_nsec = 1000000 };
+
+	if (tries >= 60)
+		return false;
+	if (tries < 10)
+		sched_yield();
+	else
+		/* Not by the C library's call, in which threads can be cancelled. */
+		syscall(SYS_nanosleep, &pause, NULL);
+	return true;
 }
 
 /* Under epk_lock. */
@@ -123,7 +256,7 @@ uint64_t epk_threads_switches(void)
 
 	for (t = threads; t; t = t->next)
 		sum += __atomic_load_n(&t->switches, __ATOMIC_RELAXED) +
-		       __atomic_load_n(&t->word->switches, __ATOMIC_RELAXED);
+		       __atomic_load_n(&t->slot->switches, __ATOMIC_RELAXED);
 	return sum;
 }
 
@@ -138,6 +271,8 @@ void epk_threads_forget(void)
 	}
 	past_switches = 0;
 	epk_self = NULL;
-	epk_word = (struct epk_word){ 0 };
+	forget_slot();
+	/* A gate that was interrupted goes on with its own. */
+	memset(epk_slots, 0, slots_used * sizeof(*epk_slots));
 	pthread_setspecific(thread_key, NULL);
 }

@@ -9,6 +9,8 @@
 #ifndef EPK_THREAD_H
 #define EPK_THREAD_H
 
+#include <sys/types.h>
+
 #include "epk.h"
 #include "state.h"
 
@@ -26,7 +28,8 @@ struct epk_held {
  * struct epk_thread - a thread that began a domain
  * @nr: elements of @held
  * @held: what it holds
- * @word: its word
+ * @slot: its slot
+ * @tid: its thread ID
  * @alternate: memory of the stack that its signal handlers got from the library
  * @switches: VMFUNCs outside of the gates
  * @next: next in the list of all
@@ -35,7 +38,8 @@ struct epk_held {
 struct epk_thread {
 	unsigned int nr;
 	struct epk_held held[EPK_MAX_HELD];
-	struct epk_word *word;
+	struct epk_slot *slot;
+	pid_t tid;
 	void *alternate;
 	uint64_t switches;
 	struct epk_thread *next;
@@ -50,12 +54,20 @@ int epk_thread_setup(void);
 int epk_thread_start(void);
 bool epk_threads_hold(int id);
 bool epk_threads_pin(unsigned int pkey);
+bool epk_wait_for_pins(unsigned int tries);
 uint64_t epk_threads_switches(void);
 void epk_threads_forget(void);
+void epk_threads_process(void);
 
 static inline void epk_barrier(void)
 {
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+/* The calling thread's.  Until its first domain_begin() that of nobody. */
+static inline struct epk_slot *epk_own_slot(void)
+{
+	return &epk_slots[epk_word.slot / EPK_SLOT_BYTES % EPK_SLOTS];
 }
 
 /* A forged @nr must not have the library read, or write, beyond the list. */

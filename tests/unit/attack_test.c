@@ -49,6 +49,7 @@ static void set_up(void)
 static void forge_word(void)
 {
 	static const uint32_t counts[] = { 0, 1, UINT32_MAX };
+	struct epk_slot *slot;
 	int err, i, pkey;
 	unsigned int n;
 
@@ -56,10 +57,12 @@ static void forge_word(void)
 	if (!backend_is("mpk"))
 		return;
 	set_up();
+	slot = (struct epk_slot *)((char *)epk_slots + epk_word.slot);
+	EXPECT(slot->tid == (uint32_t)gettid());
 	for (n = 0; n < sizeof(counts) / sizeof(*counts); n++) {
 		for (i = 1; i < NR; i++) {
 			for (pkey = 0; pkey < 16; pkey++)
-				epk_word.pins[pkey] = counts[n];
+				slot->pins[pkey] = counts[n];
 			epk_word.follows = i % 2;
 			expect_closed(-1);
 			err = domain_begin(ids[i], PROT_READ);

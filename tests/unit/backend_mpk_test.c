@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT
 /* More domains than keys. */
 #define _GNU_SOURCE
+#include <semaphore.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <ucontext.h>
 
 #include "backend.h"
 #include "unit.h"
+#include "step.h"
 
 #define NR	40
 #define KEYS	MPK_PLACES
@@ -103,20 +106,97 @@ static void never_evict_held(void **state)
 	assert_int_equal(domain_end(ids[0]), 0);
 }
 
+static long sleeps(void)
+{
+	struct rusage usage;
+
+	assert_int_equal(getrusage(RUSAGE_THREAD, &usage), 0);
+	return usage.ru_nvcsw;
+}
+
+/* There is nobody to wait for. */
 static void begin_all_keys_held(void **state)
 {
+	long before;
 	int i;
 
 	(void)state;
 	for (i = 0; i < KEYS; i++)
 		assert_int_equal(domain_begin(ids[i], RW), 0);
+	before = sleeps();
 	for (i = 0; i < ERROR_REPEATS; i++)
 		assert_int_equal(domain_begin(ids[KEYS], RW), -EAGAIN);
+	for (i = 0; i < ERROR_REPEATS; i++)
+		assert_int_equal(free_domains(1, &ids[0]), -EBUSY);
+	assert_in_range(sleeps() - before, 0, ERROR_REPEATS / 2);
 	assert_int_equal(domain_end(ids[3]), 0);
 	assert_int_equal(domain_begin(ids[KEYS], RW), 0);
 	assert_false(key_of(3));
 	for (i = 0; i <= KEYS; i++)
 		assert_int_equal(domain_end(ids[i]), i == 3 ? -EACCES : 0);
+}
+
+/* What a gate does that finds the domain's key gone once it has pinned it, at length. */
+static sem_t want_pin, pinned;
+static int passing_key;
+
+static void *pass_by(void *unused)
+{
+	struct epk_slot *slot;
+
+	if (domain_begin(ids[0], RW) || domain_end(ids[0]))
+		return (void *)1;
+	slot = epk_own_slot();
+	while (!sem_wait(&want_pin) && passing_key) {
+		__atomic_fetch_add(&slot->pins[passing_key], 1, __ATOMIC_RELAXED);
+		sem_post(&pinned);
+		usleep(2000);
+		__atomic_fetch_sub(&slot->pins[passing_key], 1, __ATOMIC_RELAXED);
+	}
+	return unused;
+}
+
+static void pass(int pkey)
+{
+	passing_key = pkey;
+	sem_post(&want_pin);
+	if (pkey)
+		sem_wait(&pinned);
+}
+
+/* Nobody holds anything that is in the way. */
+static void pins_that_pass(void **state)
+{
+	int id, i, round;
+	pthread_t thread;
+	void *wrong;
+
+	(void)state;
+	sem_init(&want_pin, 0, 0);
+	sem_init(&pinned, 0, 0);
+	assert_int_equal(pthread_create(&thread, NULL, pass_by, NULL), 0);
+	for (round = 0; round < 5; round++) {
+		id = new_domain();
+		assert_int_equal(domain_begin(id, RW), 0);
+		assert_int_equal(domain_end(id), 0);
+		assert_int_equal(epk_domain_place(id, NULL, &i), 0);
+		pass(i);
+		assert_int_equal(free_domains(1, &id), 0);
+	}
+	for (round = 0; round < 5; round++) {
+		for (i = 1; i < KEYS; i++)
+			assert_int_equal(domain_begin(ids[i], RW), 0);
+		touch(0);
+		assert_true(key_of(0));
+		pass(key_of(0));
+		assert_int_equal(domain_begin(ids[KEYS], RW), 0);
+		assert_false(key_of(0));
+		for (i = 1; i <= KEYS; i++)
+			assert_int_equal(domain_end(ids[i]), 0);
+	}
+	pass(0);
+	pthread_join(thread, &wrong);
+	assert_null(wrong);
 }
 
 static void free_returns_key(void **state)
@@ -274,46 +354,20 @@ static void handler_takes_keys(void **state)
 	signal(SIGUSR1, SIG_DFL);
 }
 
-extern const char epk_gates_start[], epk_gates_end[];
-extern const char epk_pin_gates_start[], epk_pin_gates_end[];
-
-#define TRAP_FLAG	0x100
-
 static int steps, chosen;
-static bool in_gate;
 
-static bool is_gate(const char *ip)
-{
-	return (ip >= epk_gates_start && ip < epk_gates_end) ||
-	       (ip >= epk_pin_gates_start && ip < epk_pin_gates_end);
-}
-
-/* All keys go round.  Behind the gates are system calls, with which Bochs's steps do not go well. */
+/* All keys go round. */
 static void step(int sig, siginfo_t *info, void *context)
 {
-	greg_t *gregs = ((ucontext_t *)context)->uc_mcontext.gregs;
-	bool before = in_gate;
 	int i;
 
 	(void)sig;
 	(void)info;
-	in_gate = is_gate((const char *)gregs[REG_RIP]);
-	if (before && !in_gate)
-		gregs[REG_EFL] &= ~TRAP_FLAG;
-	if (!in_gate || ++steps != chosen)
+	if (!step_in_gate(context) || ++steps != chosen)
 		return;
 	for (i = 1; i < NR; i++)
 		if (!domain_begin(ids[i], RW))
 			domain_end(ids[i]);
-}
-
-/* The trap flag; no signal comes behind the instruction that clears it. */
-static void set_trap(bool on)
-{
-	if (on)
-		asm volatile("pushfq\n\torl $0x100, (%%rsp)\n\tpopfq" : : : "memory", "cc");
-	else
-		asm volatile("pushfq\n\tandl $~0x100, (%%rsp)\n\tpopfq" : : : "memory", "cc");
 }
 
 /* Between two instructions of a begin and an end keys go elsewhere: between any two, in turn. */
@@ -449,6 +503,7 @@ int main(void)
 		cmocka_unit_test(evict_in_turn),
 		cmocka_unit_test(never_evict_held),
 		cmocka_unit_test(begin_all_keys_held),
+		cmocka_unit_test(pins_that_pass),
 		cmocka_unit_test(free_returns_key),
 		cmocka_unit_test(mmap_without_and_with_key),
 		cmocka_unit_test(threads_share_keys),

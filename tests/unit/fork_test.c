@@ -149,6 +149,78 @@ static void fork_with_the_lock(void **state)
 	assert_int_equal(mem[0], 7);
 }
 
+static volatile int vfork_began, vfork_held, vfork_ended;
+static volatile bool vfork_read_held, vfork_read_last;
+
+/* It has the parent's memory, what the thread keeps for itself included, and is another task. */
+static void after_vfork(void **state)
+{
+	char *other = new_pages(ids[1], 1);
+	int id, status, i, many[16];
+	pid_t pid;
+
+	(void)state;
+	id = ids[1];
+	pid = vfork();
+	if (!pid) {
+		vfork_read_held = try_read(mem, &ignored);
+		vfork_began = domain_begin(id, RW);
+		usleep(20000);
+		vfork_held = epk_held_prot(id);
+		vfork_read_last = try_read(other, &ignored);
+		vfork_ended = domain_end(id);
+		_exit(0);
+	}
+	assert_true(pid > 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	/* Under "epk" it is no thread that the module knows, and loses all with the CPU. */
+	assert_int_equal(vfork_began, 0);
+	assert_int_equal(vfork_held, backend_is("epk") ? 0 : RW);
+	assert_int_equal(vfork_ended, backend_is("epk") ? -EACCES : 0);
+	assert_int_equal(vfork_read_last, vfork_held != 0 || !backend_protects());
+	assert_int_equal(vfork_read_held, !backend_is("epk"));
+	assert_int_equal(epk_held(NULL, 0), 1);
+	assert_int_equal(epk_held_prot(ids[0]), RW);
+	assert_int_equal(mem[0], 7);
+	assert_int_equal(epk_held_prot(id), 0);
+	if (backend_is_private())
+		assert_false(try_read(other, &ignored));
+	if (backend_is("mpk") || backend_is("epk")) {
+		assert_int_equal(alloc_domains(MPK_PLACES - 1, many), 0);
+		for (i = 0; i < MPK_PLACES - 1; i++)
+			assert_int_equal(domain_begin(many[i], RW), 0);
+		for (i = 0; i < MPK_PLACES - 1; i++)
+			assert_int_equal(domain_end(many[i]), 0);
+		assert_int_equal(free_domains(MPK_PLACES - 1, many), 0);
+	}
+	assert_int_equal(domain_munmap(other, PAGE), 0);
+}
+
+/* Of a thread that has begun nothing yet: there is nothing of it to share. */
+static void *vfork_first(void *unused)
+{
+	pid_t pid;
+	int status;
+
+	pid = vfork();
+	if (!pid) {
+		vfork_began = domain_begin(ids[1], RW);
+		_exit(0);
+	}
+	if (waitpid(pid, &status, 0) != pid || status || vfork_began != -EPERM)
+		return (void *)1;
+	return domain_begin(ids[1], RW) || domain_end(ids[1]) ? (void *)2 : unused;
+}
+
+static void first_begin_after_vfork(void **state)
+{
+	void *const unused[] = { NULL };
+
+	(void)state;
+	run_threads(vfork_first, unused, 1);
+}
+
 /* The parent forks while it holds a domain, and goes on as if nothing was. */
 static int set_up(void **state)
 {
@@ -173,6 +245,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CHILD_CASES(ENTRY)
 		cmocka_unit_test(fork_with_the_lock),
+		cmocka_unit_test(after_vfork),
+		cmocka_unit_test(first_begin_after_vfork),
 	};
 
 	need_backend();

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <time.h>
 
+#include "backend.h"
 #include "unit.h"
 
 static void *begin_and_exit(void *arg)
@@ -29,6 +30,83 @@ static void exit_while_holding(void **state)
 	}
 	assert_int_equal(domain_end(ids[0]), -EACCES);
 	assert_int_equal(free_domains(2, ids), 0);
+}
+
+/* In a handler that interrupted a call of the library: the lock stays that call's. */
+static void *begin_under_the_lock(void *arg)
+{
+	int *id = arg;
+
+	if (pthread_mutex_lock(&epk_lock))
+		return (void *)1;
+	if (domain_begin(*id, RW) != -EDEADLK || epk_held(NULL, 0))
+		return (void *)2;
+	if (pthread_mutex_lock(&epk_lock) != EDEADLK || pthread_mutex_unlock(&epk_lock))
+		return (void *)3;
+	return domain_begin(*id, RW) || domain_end(*id) ? (void *)4 : NULL;
+}
+
+static void first_begin_under_the_lock(void **state)
+{
+	int id = new_domain();
+	void *const args[] = { &id };
+
+	(void)state;
+	run_threads(begin_under_the_lock, args, 1);
+	free_domain(id);
+}
+
+/* A destructor of the program's begins a domain, until there are no more rounds. */
+static pthread_key_t late_key;
+static int late_id, late_rounds, late_wrong;
+
+static void begin_late(void *again)
+{
+	int err = domain_begin(late_id, RW);
+
+	late_rounds++;
+	/* The module sees to it that the thread loses it, and nobody else has to. */
+	if (err && !(err == -EALREADY && backend_is("epk")))
+		late_wrong++;
+	pthread_setspecific(late_key, again);
+}
+
+static void *end_late(void *unused)
+{
+	if (domain_begin(late_id, RW) || domain_end(late_id))
+		return (void *)1;
+	pthread_setspecific(late_key, &late_id);
+	return unused;
+}
+
+/* What is a thread's own goes with it, and no other looks there for what it held. */
+static void begin_in_destructor(void **state)
+{
+	size_t len = 64 * PAGE;
+	pthread_attr_t attr;
+	pthread_t thread;
+	void *wrong, *stack;
+
+	(void)state;
+	late_id = new_domain();
+	late_rounds = late_wrong = 0;
+	/* Behind the library's own in each round. */
+	assert_int_equal(pthread_key_create(&late_key, begin_late), 0);
+	stack = mmap(NULL, len, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_ptr_not_equal(stack, MAP_FAILED);
+	pthread_attr_init(&attr);
+	assert_int_equal(pthread_attr_setstack(&attr, stack, len), 0);
+	assert_int_equal(pthread_create(&thread, &attr, end_late, NULL), 0);
+	assert_int_equal(pthread_join(thread, &wrong), 0);
+	pthread_attr_destroy(&attr);
+	munmap(stack, len);
+	pthread_key_delete(late_key);
+	assert_null(wrong);
+	assert_in_range(late_rounds, 4, 8);
+	assert_int_equal(late_wrong, 0);
+	assert_int_equal(domain_begin(late_id, RW), 0);
+	assert_int_equal(domain_end(late_id), 0);
+	free_domain(late_id);
 }
 
 /* Two threads in step: each side of the barrier is one step. */
@@ -321,6 +399,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(exit_while_holding),
+		cmocka_unit_test(first_begin_under_the_lock),
+		cmocka_unit_test(begin_in_destructor),
 		cmocka_unit_test(held_by_another),
 		cmocka_unit_test(freed_by_another),
 		cmocka_unit_test(held_limit),

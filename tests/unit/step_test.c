@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: MIT
+/* A handler forks between any two instructions of the gates, and the child goes on. */
+#define _GNU_SOURCE
+#include <signal.h>
+#include <sys/ptrace.h>
+#include <sys/user.h>
+#include <ucontext.h>
+
+#include "unit.h"
+#include "step.h"
+
+/* So many that can be held at a time. */
+#define KEYS	(backend_is("mpk") ? MPK_PLACES : 15)
+
+static int ids[2];
+static char *mem, ignored;
+static pid_t pid;
+static bool beside, anew_in_handler;
+
+/* As many keys as the parent had, each for one domain. */
+static void use_all_keys(void)
+{
+	int own[16], i, j;
+	char *own_mem[16];
+
+	EXPECT(!alloc_domains(KEYS, own));
+	for (i = 0; i < KEYS; i++) {
+		own_mem[i] = domain_mmap(own[i], NULL, PAGE, RW, 0);
+		EXPECT(own_mem[i] != MAP_FAILED);
+	}
+	for (i = 0; i < KEYS; i++) {
+		EXPECT(!domain_begin(own[i], RW));
+		own_mem[i][0] = i;
+		for (j = i + 1; j < KEYS; j++)
+			EXPECT(!try_read(own_mem[j], &ignored));
+	}
+	for (i = 0; i < KEYS; i++) {
+		EXPECT(!domain_end(own[i]));
+		EXPECT(!try_read(own_mem[i], &ignored));
+	}
+	EXPECT(!free_domains(KEYS, own));
+	EXPECT(!epk_held(NULL, 0));
+}
+
+static void fork_here(int sig)
+{
+	(void)sig;
+	pid = fork();
+	if (pid)
+		return;
+	signal(SIGSEGV, SIG_DFL);
+	EXPECT(domain_begin(ids[0], RW) == -EPERM);
+	EXPECT(domain_end(ids[0]) == -EPERM);
+	if (anew_in_handler)
+		use_all_keys();
+}
+
+/* Before and behind the calls; no system call, with which Bochs's steps do not go well. */
+static inline void mark(void)
+{
+	asm volatile("int3" : : : "memory");
+}
+
+/* What comes of the two calls, here and in a child that is born in one of them. */
+static void begin_and_end(void)
+{
+	int began, ended, status;
+
+	pid = -1;
+	mark();
+	began = domain_begin(ids[0], RW);
+	if (pid)
+		EXPECT(!began && *(volatile char *)mem == 7);
+	ended = domain_end(ids[0]);
+	if (pid) {
+		mark();
+	} else {
+		EXPECT(!began || began == -EPERM);
+		EXPECT(!ended || ended == -EPERM);
+		EXPECT(!epk_held(NULL, 0));
+		EXPECT(domain_begin(ids[0], RW) == -EPERM);
+		EXPECT(domain_end(ids[0]) == -EPERM);
+		use_all_keys();
+		_exit(0);
+	}
+	EXPECT(!ended && !try_read(mem, &ignored));
+	EXPECT(pid < 0 || (waitpid(pid, &status, 0) == pid && !status));
+}
+
+/* Who is stepped through: as long as there is a step to fork at. */
+static void stepped(void)
+{
+	signal(SIGSEGV, SIG_DFL);
+	signal(SIGUSR1, fork_here);
+	EXPECT(!alloc_domains(2, ids));
+	mem = domain_mmap(ids[0], NULL, PAGE, RW, 0);
+	EXPECT(mem != MAP_FAILED);
+	EXPECT(!domain_begin(ids[0], RW));
+	*mem = 7;
+	EXPECT(!domain_end(ids[0]));
+	if (beside)
+		EXPECT(!domain_begin(ids[1], RW));
+	EXPECT(!ptrace(PTRACE_TRACEME, 0, 0, 0));
+	do
+		begin_and_end();
+	while (pid > 0);
+	_exit(0);
+}
+
+/* Waits until @child ends or traps: the status.  Other signals are its own affair. */
+static int wait_for(pid_t child)
+{
+	int status, sig;
+
+	for (;;) {
+		assert_int_equal(waitpid(child, &status, 0), child);
+		sig = WSTOPSIG(status);
+		if (!WIFSTOPPED(status) || sig == SIGTRAP)
+			return status;
+		assert_int_equal(ptrace(PTRACE_CONT, child, 0, sig), 0);
+	}
+}
+
+/* Waits for a trap: is it a mark? */
+static bool marked(pid_t child)
+{
+	int status = wait_for(child);
+	siginfo_t info;
+
+	assert_true(WIFSTOPPED(status));
+	assert_int_equal(ptrace(PTRACE_GETSIGINFO, child, 0, &info), 0);
+	return info.si_code == SI_KERNEL;
+}
+
+/* One round: a signal at the @chosen-th instruction in the gates.  How many there were until then. */
+static int step_to(pid_t child, int chosen)
+{
+	int steps = 0;
+
+	assert_true(marked(child));
+	while (steps < chosen) {
+		assert_int_equal(ptrace(PTRACE_SINGLESTEP, child, 0, 0), 0);
+		if (marked(child))
+			break;
+		steps += is_gate((const char *)ptrace(PTRACE_PEEKUSER, child,
+						      offsetof(struct user, regs.rip), 0));
+	}
+	if (steps == chosen) {
+		assert_int_equal(ptrace(PTRACE_CONT, child, 0, SIGUSR1), 0);
+		assert_true(marked(child));
+	}
+	assert_int_equal(ptrace(PTRACE_CONT, child, 0, 0), 0);
+	return steps;
+}
+
+/* Not by the trap flag: the module has a gate start again that a signal interrupts. */
+static void fork_at_each_step(void)
+{
+	int chosen = 0;
+	pid_t child;
+
+	fflush(NULL);
+	child = fork();
+	if (!child)
+		stepped();
+	do
+		chosen++;
+	while (step_to(child, chosen) == chosen);
+	assert_int_equal(wait_for(child), 0);
+	print_message("%d instructions\n", chosen - 1);
+	assert_true(chosen > 20);
+}
+
+static void fork_and_go_on(void **state)
+{
+	(void)state;
+	beside = anew_in_handler = false;
+	fork_at_each_step();
+}
+
+static void fork_and_start_anew(void **state)
+{
+	(void)state;
+	beside = false;
+	anew_in_handler = true;
+	fork_at_each_step();
+}
+
+/* Beside a domain that is held, which the gates of "epk" have another way for. */
+static void fork_beside(void **state)
+{
+	(void)state;
+	beside = true;
+	anew_in_handler = false;
+	fork_at_each_step();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(fork_and_go_on),
+		cmocka_unit_test(fork_beside),
+		cmocka_unit_test(fork_and_start_anew),
+	};
+
+	need_backend();
+	skip_if(!backend_is("mpk") && !backend_is("epk"), "has no gates");
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
