@@ -255,6 +255,15 @@ static long ioc_held(struct file *file, void __user *arg)
 	return ret;
 }
 
+static long ioc_note(struct file *file, void __user *arg)
+{
+	struct epk_note note;
+
+	if (copy_from_user(&note, arg, sizeof(note)))
+		return -EFAULT;
+	return note.rsvd ? -EINVAL : epk_note_set(file->private_data, note.id, note.addr);
+}
+
 /* What the host does not count reads as 0. */
 static u64 host_count(enum kvm_epk_query what)
 {
@@ -318,6 +327,7 @@ static const struct call {
 	{ EPK_IOC_BEGIN, AFTER, ioc_begin },
 	{ EPK_IOC_END, AFTER, ioc_end },
 	{ EPK_IOC_HELD, AFTER, ioc_held },
+	{ EPK_IOC_NOTE, AFTER, ioc_note },
 };
 
 static long epk_ioctl(struct file *file, unsigned int cmd, unsigned long arg)

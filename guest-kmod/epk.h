@@ -134,11 +134,13 @@ struct epk_domain {
 /**
  * struct epk_chunk - a page of the domain table
  * @table: the page, which the process can map
+ * @notes: another, with the notes of the same domains; NULL if none of it has been used
  * @domains: the domain of each entry, or NULL
  * @generations: the last generation given out for each entry
  */
 struct epk_chunk {
 	struct epk_entry *table;
+	u64 *notes;
 	struct epk_domain *domains[EPK_CHUNK_ENTRIES];
 	u16 generations[EPK_CHUNK_ENTRIES];
 };
@@ -439,6 +441,12 @@ void epk_table_count_revocation(struct epk_context *ctx);
 void epk_table_mmap(struct vm_area_struct *vma);
 void epk_identity_mmap(struct vm_area_struct *vma);
 bool epk_vma_is_view(const struct vm_area_struct *vma);
+
+/* note.c */
+int epk_note_set(struct epk_context *ctx, int id, u64 addr);
+void epk_note_clear(struct epk_context *ctx, u32 index);
+
+extern const struct vm_operations_struct epk_notes_vm_ops;
 
 /* domain.c */
 int epk_domains_init(struct epk_context *ctx, u32 generation);

@@ -18,7 +18,7 @@
 #include <linux/types.h>
 
 #define EPK_DEVICE		"/dev/epk"
-#define EPK_ABI_VERSION		2
+#define EPK_ABI_VERSION		3
 
 /*
  * A domain ID is a positive int: an index into the domain table in the low
@@ -351,6 +351,25 @@ struct epk_gates {
 #define EPK_GATES_MAX		16
 
 /**
+ * struct epk_note - argument of EPK_IOC_NOTE
+ * @id: the domain
+ * @rsvd: zero
+ * @addr: a page of the domain's memory, not of a file's
+ *
+ * Writes the address into the table of notes, where it stays as long as the domain lives: once for
+ * each domain.  When the domain is freed it is 0 before anybody can get that index again.  It
+ * stays, too, if that page is unmapped by EPK_IOC_UNMAP, so who unmaps it must not go by it.
+ *
+ * Errors: ENOENT no such domain; EBUSY it has a note; EINVAL @rsvd, or no such page; ENOMEM;
+ * EINTR a fatal signal.
+ */
+struct epk_note {
+	__s32 id;
+	__u32 rsvd;
+	__u64 addr;
+};
+
+/**
  * struct epk_resume - argument of EPK_IOC_RESUME, in a signal handler
  * @ept: the EPT in which the interrupted code goes on
  * @pkru: of the context's keys, what it has open there
@@ -381,9 +400,9 @@ struct epk_resume {
 #define EPK_IOC_POPULATE	_IOW('E', 0xe7, struct epk_range)
 #define EPK_IOC_FILE		_IOWR('E', 0xe8, struct epk_file)
 /*
- * Unmaps domain memory, the table or the identity page.  munmap(), mmap() with MAP_FIXED,
+ * Unmaps domain memory, the tables or the identity page.  munmap(), mmap() with MAP_FIXED,
  * mremap(), brk(), shmat() and remap_file_pages() fail with EPERM where the memory of
- * a live domain lies, and, while there is a domain, the other two.  Errors: EINVAL not whole
+ * a live domain lies, and, while there is a domain, the others.  Errors: EINVAL not whole
  * pages; EPERM something else lies there; and those of munmap().
  */
 #define EPK_IOC_UNMAP		_IOW('E', 0xe9, struct epk_range)
@@ -393,14 +412,17 @@ struct epk_resume {
 /* The argument is a domain's ID.  Errors: EACCES the thread does not hold it; ENXIO as above. */
 #define EPK_IOC_END		_IO('E', 0xec)
 #define EPK_IOC_HELD		_IOWR('E', 0xed, struct epk_grants)
+#define EPK_IOC_NOTE		_IOW('E', 0xee, struct epk_note)
 
 /*
- * Offsets for mmap(MAP_SHARED) of the device.  The table and the identity
- * page (struct kvm_epk_identity in <asm/kvm_epk.h>) map with PROT_READ only.
+ * Offsets for mmap(MAP_SHARED) of the device.  The domain table, the table of notes, which has one
+ * __u64 for each entry of that and is as large, and the identity page (struct kvm_epk_identity in
+ * <asm/kvm_epk.h>) map with PROT_READ only.
  * Domain memory takes PROT_READ and PROT_WRITE; its pages are zero at first.
  */
 #define EPK_MMAP_TABLE		0ull
 #define EPK_MMAP_IDENTITY	(1ull << 32)
+#define EPK_MMAP_NOTES		(2ull << 32)
 #define EPK_MMAP_DOMAIN(id)	(1ull << 60 | (__u64)EPK_ID_INDEX(id) << 40)
 
 #endif /* _UAPI_LINUX_EPK_H */
