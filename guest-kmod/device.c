@@ -221,7 +221,19 @@ static long ioc_begin(struct file *file, void __user *arg)
 {
 	unsigned long word = (unsigned long)arg;
 
-	return epk_rights_begin(file, (int)word, word >> 32);
+	return epk_rights_begin(file, (int)word, word >> 32, false);
+}
+
+static long ioc_call(struct file *file, void __user *arg)
+{
+	unsigned long word = (unsigned long)arg;
+
+	return epk_rights_begin(file, (int)word, word >> 32, true);
+}
+
+static long ioc_return(struct file *file, void __user *arg)
+{
+	return arg ? -EINVAL : epk_rights_return(file->private_data);
 }
 
 static long ioc_end(struct file *file, void __user *arg)
@@ -328,6 +340,8 @@ static const struct call {
 	{ EPK_IOC_END, AFTER, ioc_end },
 	{ EPK_IOC_HELD, AFTER, ioc_held },
 	{ EPK_IOC_NOTE, AFTER, ioc_note },
+	{ EPK_IOC_CALL, AFTER, ioc_call },
+	{ EPK_IOC_RETURN, AFTER, ioc_return },
 };
 
 static long epk_ioctl(struct file *file, unsigned int cmd, unsigned long arg)

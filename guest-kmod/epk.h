@@ -256,21 +256,25 @@ struct epk_context {
 #define EPK_SIGNALS		16
 
 /**
- * struct epk_interrupted - what a signal interrupted
- * @frame: where its handler has its frame, by which the return is recognised
- * @sp: its stack pointer
- * @ept: its EPT
+ * struct epk_interrupted - what a signal interrupted, or what waits for a call to return
+ * @frame: where the signal's handler has its frame, by which its return is recognised
+ * @sp: its stack pointer, by which a call's is
  * @base: where its rights begin in the record
+ * @ept: its EPT
+ * @call: it is a call's
  */
 struct epk_interrupted {
 	unsigned long frame;
 	unsigned long sp;
-	u32 ept;
 	u32 base;
+	u16 ept;
+	bool call;
 };
 
 /* Rights in a record.  Far more than are held at a time; what finds no room is lost. */
 #define EPK_RIGHTS		384
+/* As many as code can hold, with what it opens by itself, so that a call leaves room for all. */
+#define EPK_RIGHTS_SPARE	(EPK_HELD_MAX + EPK_NR_PKEYS)
 
 /**
  * struct epk_right - a right to a domain, wherever that is
@@ -319,7 +323,8 @@ struct epk_faults {
  * @arriving: what it interrupts
  * @arriving_pkru: PKRU then, without rights
  * @nr_interrupted: of @interrupted, those in use, the innermost last
- * @interrupted: what the signals interrupted whose handlers have not returned
+ * @interrupted: what the signals interrupted whose handlers have not returned, and what the calls
+ *	have put aside that have not
  * @base: where the rights of the code begin that runs; below are those of what is interrupted
  * @nr_rights: of @rights, those in use
  * @rights: what is held and not open in PKRU
@@ -341,7 +346,7 @@ struct epk_thread {
 	struct epk_interrupted arriving;
 	u32 arriving_pkru;
 	unsigned int nr_interrupted;
-	struct epk_interrupted interrupted[EPK_SIGNALS];
+	struct epk_interrupted interrupted[EPK_SIGNALS + EPK_CALLS_MAX];
 	unsigned int base;
 	unsigned int nr_rights;
 	struct epk_right rights[EPK_RIGHTS];
@@ -411,7 +416,10 @@ unsigned int epk_record_open_key(const struct epk_thread *thread, int id);
 int epk_record_find(const struct epk_thread *thread, int id);
 bool epk_record_allows(const struct epk_thread *thread, unsigned int n, bool write);
 void epk_record_drop(struct epk_thread *thread, unsigned int n);
-void epk_record_interrupt(struct epk_thread *thread, struct epk_interrupted *from);
+void epk_record_interrupt(struct epk_thread *thread, const struct epk_interrupted *from);
+bool epk_record_may_call(const struct epk_thread *thread, u32 pkru, unsigned long sp);
+void epk_record_call(struct epk_thread *thread, u32 ept, unsigned long sp);
+int epk_record_find_call(const struct epk_thread *thread, unsigned long sp);
 void epk_record_resume(struct epk_thread *thread, unsigned int level);
 void epk_record_forget(struct epk_thread *thread, unsigned int level);
 int epk_record_replace(struct epk_thread *thread, unsigned int level, u32 pkru, u32 ept);
@@ -421,7 +429,9 @@ int epk_gates_set(struct epk_context *ctx, unsigned int num, const struct epk_ga
 void epk_gates_restart(const struct epk_context *ctx, struct task_struct *task);
 
 /* rights.c */
-int epk_rights_begin(struct file *file, int id, int prot);
+int epk_rights_begin(struct file *file, int id, int prot, bool call);
+int epk_rights_return(struct epk_context *ctx);
+void epk_rights_resume(struct epk_thread *thread, int level);
 int epk_rights_end(struct epk_context *ctx, int id);
 unsigned int epk_rights_list(struct epk_context *ctx, struct epk_grant *list, unsigned int max);
 bool epk_rights_reach(struct epk_thread *thread, int id, u32 ept, u8 pkey, bool write);

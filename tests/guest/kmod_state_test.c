@@ -21,12 +21,12 @@
 
 enum call {
 	INIT, ALLOC, FREE, THREAD, STATS, MOVE, RESUME, POPULATE, FILE_, UNMAP, NOTE,
-	UNKNOWN, MMAP_TABLE, MMAP_NOTES, MMAP_IDENTITY, MMAP_DOMAIN, NR_CALLS,
+	CALL, RETURN, UNKNOWN, MMAP_TABLE, MMAP_NOTES, MMAP_IDENTITY, MMAP_DOMAIN, NR_CALLS,
 };
 
 static const char *const names[NR_CALLS] = {
 	"INIT", "ALLOC", "FREE", "THREAD", "STATS", "MOVE", "RESUME", "POPULATE", "FILE", "UNMAP",
-	"NOTE", "an unknown call", "mmap of the table", "mmap of the notes",
+	"NOTE", "CALL", "RETURN", "an unknown call", "mmap of the table", "mmap of the notes",
 	"mmap of the identity page", "mmap of a domain",
 };
 
@@ -46,6 +46,8 @@ static const int expected[NR_CALLS][NR_STATES] = {
 	[FILE_]         = { ENXIO,  ENXIO,  0,      EPERM },
 	[UNMAP]         = { ENXIO,  ENXIO,  0,      EPERM },
 	[NOTE]          = { ENXIO,  ENXIO,  0,      EPERM },
+	[CALL]          = { ENXIO,  ENXIO,  0,      EPERM },
+	[RETURN]        = { ENXIO,  ENXIO,  EACCES, EPERM },
 	[UNKNOWN]       = { ENOTTY, ENOTTY, ENOTTY, EPERM },
 	[MMAP_TABLE]    = { ENXIO,  ENXIO,  0,      EPERM },
 	[MMAP_NOTES]    = { ENXIO,  ENXIO,  0,      EPERM },
@@ -56,7 +58,8 @@ static const int expected[NR_CALLS][NR_STATES] = {
 /* On a ready open that has no domain yet. */
 static const int expected_empty[NR_CALLS] = {
 	[INIT] = EBUSY, [FREE] = ENOENT, [MOVE] = ENOENT, [RESUME] = ENOENT, [POPULATE] = EINVAL,
-	[FILE_] = ENOENT, [UNMAP] = EPERM, [NOTE] = ENOENT, [UNKNOWN] = ENOTTY, [MMAP_DOMAIN] = ENOENT,
+	[FILE_] = ENOENT, [UNMAP] = EPERM, [NOTE] = ENOENT, [CALL] = ENOENT,
+	[RETURN] = EACCES, [UNKNOWN] = ENOTTY, [MMAP_DOMAIN] = ENOENT,
 };
 
 /* What a cell of that table plays with. */
@@ -167,6 +170,12 @@ static int make(enum call call, int fd)
 		break;
 	case NOTE:
 		ret = ioctl(fd, EPK_IOC_NOTE, &note);
+		break;
+	case CALL:
+		ret = ioctl(fd, EPK_IOC_CALL, EPK_BEGIN(id, PROT_READ));
+		break;
+	case RETURN:
+		ret = ioctl(fd, EPK_IOC_RETURN, 0);
 		break;
 	case UNKNOWN:
 		ret = ioctl(fd, _IO('E', 0xfe), 0);

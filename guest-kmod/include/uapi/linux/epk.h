@@ -287,8 +287,29 @@ struct epk_stats {
 #define EPK_BEGIN(id, prot)	((__u32)(id) | (__u64)(prot) << 32)
 
 /*
+ * EPK_IOC_CALL and EPK_IOC_RETURN, for code that runs in the name of one domain alone and knows
+ * nothing of its caller's.  All that the thread holds is put aside by a call, as by a signal; then
+ * it holds the one domain of EPK_BEGIN(), the argument, as by EPK_IOC_BEGIN.  A return, whose
+ * argument is 0, gives up what is held, and what was put aside is held again, in the EPT in which
+ * it was; less what was freed meanwhile.
+ *
+ * Which call it returns from says the stack pointer: of all calls that were made with the one that
+ * the thread has now, the last.  So who returns goes on on the stack of who called, with what lies
+ * there.  Calls and signals inside of that one are forgotten.  If there is no such call, the answer
+ * is EACCES; the thread is in EPT 0 and holds nothing, and all that its calls and signals have put
+ * aside is forgotten.  A call is forgotten, too, when the handler of a signal returns that came
+ * before it, and when the same stack pointer makes another.  What sigreturn gives no EPK_IOC_RETURN
+ * does, nor the other way round.
+ *
+ * Errors of EPK_IOC_CALL, which leave all as it was: those of EPK_IOC_BEGIN but EALREADY; EMFILE
+ * EPK_CALLS_MAX calls have not returned, or together they have put hundreds of domains aside.
+ * Of EPK_IOC_RETURN: EACCES; EINVAL, ENXIO, where nothing has changed.
+ */
+#define EPK_CALLS_MAX		64
+
+/*
  * Domains that a thread can hold at a time and begin another by EPK_IOC_BEGIN; a signal handler
- * counts anew.  Keys that the thread opens by itself count when it calls.
+ * and what is called count anew.  Keys that the thread opens by itself count when it calls.
  */
 #define EPK_HELD_MAX		64
 
@@ -376,7 +397,7 @@ struct epk_note {
  *
  * Changes what sigreturn gives to the code that the innermost signal
  * interrupted.  ENOENT if the thread is not registered with this open, or has got
- * no frame for a handler that has not returned; EINVAL for a wrong EPT; EMFILE if signals have
+ * no frame for a handler that has not returned, or has made a call since then; EINVAL for a wrong EPT; EMFILE if signals have
  * interrupted code that holds hundreds of domains.
  */
 struct epk_resume {
@@ -413,6 +434,8 @@ struct epk_resume {
 #define EPK_IOC_END		_IO('E', 0xec)
 #define EPK_IOC_HELD		_IOWR('E', 0xed, struct epk_grants)
 #define EPK_IOC_NOTE		_IOW('E', 0xee, struct epk_note)
+#define EPK_IOC_CALL		_IO('E', 0xef)
+#define EPK_IOC_RETURN		_IO('E', 0xf0)
 
 /*
  * Offsets for mmap(MAP_SHARED) of the device.  The domain table, the table of notes, which has one
