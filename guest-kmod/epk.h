@@ -320,6 +320,7 @@ struct epk_faults {
  * @follows: what it holds goes where the domain goes
  * @arrives: @arriving counts: a signal is about to be handled
  * @stashed: all its rights are in the record; PKRU means nothing
+ * @stack: the stack pointer whose rights these are, as long as it is stashed
  * @arriving: what it interrupts
  * @arriving_pkru: PKRU then, without rights
  * @nr_interrupted: of @interrupted, those in use, the innermost last
@@ -343,6 +344,7 @@ struct epk_thread {
 	bool follows;
 	bool arrives;
 	bool stashed;
+	unsigned long stack;
 	struct epk_interrupted arriving;
 	u32 arriving_pkru;
 	unsigned int nr_interrupted;
@@ -417,6 +419,8 @@ int epk_record_find(const struct epk_thread *thread, int id);
 bool epk_record_allows(const struct epk_thread *thread, unsigned int n, bool write);
 void epk_record_drop(struct epk_thread *thread, unsigned int n);
 void epk_record_interrupt(struct epk_thread *thread, const struct epk_interrupted *from);
+const struct epk_interrupted *epk_record_handled(const struct epk_thread *thread);
+void epk_record_inherit(struct epk_thread *thread, int id);
 bool epk_record_may_call(const struct epk_thread *thread, u32 pkru, unsigned long sp);
 void epk_record_call(struct epk_thread *thread, u32 ept, unsigned long sp);
 int epk_record_find_call(const struct epk_thread *thread, unsigned long sp);
@@ -434,6 +438,7 @@ int epk_rights_return(struct epk_context *ctx);
 void epk_rights_resume(struct epk_thread *thread, int level);
 int epk_rights_end(struct epk_context *ctx, int id);
 unsigned int epk_rights_list(struct epk_context *ctx, struct epk_grant *list, unsigned int max);
+bool epk_rights_hold(const struct epk_thread *thread, int id, bool write);
 bool epk_rights_reach(struct epk_thread *thread, int id, u32 ept, u8 pkey, bool write);
 
 /* admit.c */

@@ -5,11 +5,16 @@
  * holds no lock any more and is about to send a signal, or to let a copy of its own fail.
  * Instead the thread goes where the domain is, or the domain comes, and the access is tried
  * again.
+ *
+ * A handler whose frame the kernel has written to a domain, because the interrupted code has its
+ * stack there, holds that domain when it first wants it, be it its own first push, the frame of the
+ * next signal, or its return.
  */
 #include <linux/mm.h>
 #include <linux/ptrace.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
+#include <linux/sched/task_stack.h>
 #include <linux/uaccess.h>
 
 #include <asm/pkru.h>
@@ -77,6 +82,30 @@ static bool is_hopeless(struct epk_thread *thread, const struct access *access)
 /* NOWHERE: refused, and the domain has no place. */
 enum answer { REFUSED, NOWHERE, REACHED, BRING_IN, BRING_HERE };
 
+static bool lies_in(int id, unsigned long addr)
+{
+	struct vm_area_struct *vma = find_vma(current->mm, addr);
+	const struct epk_region *region;
+
+	if (!vma || vma->vm_start > addr || !vma_has_region(vma))
+		return false;
+	region = vma->vm_private_data;
+	return region->id == id && !region->dead;
+}
+
+/* What is wanted may be the stack of the handler that runs: not only its frame has to lie there. */
+static void inherit(struct epk_thread *thread, int id, bool write)
+{
+	unsigned long sp = thread->stashed ? thread->stack : task_pt_regs(current)->sp;
+	const struct epk_interrupted *from = epk_record_handled(thread);
+
+	if (!from || epk_rights_hold(thread, id, write) || !lies_in(id, from->frame) ||
+	    !lies_in(id, sp))
+		return;
+	epk_record_inherit(thread, id);
+	write_pkru(epk_record_settle(thread, read_pkru(), epk_current_ept()));
+}
+
 /* Interrupts are off, and the mmap lock is held. */
 static enum answer look(const struct vm_area_struct *vma, const struct access *access, int *id,
 			u32 *here)
@@ -92,9 +121,10 @@ static enum answer look(const struct vm_area_struct *vma, const struct access *a
 		return region->ept == EPK_EPT_NONE ? NOWHERE : REFUSED;
 	*id = region->id;
 	*here = epk_current_ept();
+	inherit(thread, region->id, access->write);
 	n = epk_record_find(thread, region->id);
 	if (region->ept == EPK_EPT_NONE)
-		return n >= 0 && !thread->stashed ? BRING_IN : NOWHERE;
+		return n >= 0 ? BRING_IN : NOWHERE;
 	if (n >= 0 && region->ept != *here && epk_record_allows(thread, n, access->write) &&
 	    wants_both(&thread->faults, access, region->id))
 		return BRING_HERE;

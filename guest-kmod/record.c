@@ -345,6 +345,36 @@ void epk_record_interrupt(struct epk_thread *thread, const struct epk_interrupte
 }
 
 /**
+ * epk_record_handled() - what was interrupted by the signal whose handler runs
+ * @thread: the record of current
+ *
+ * Return: the level, or NULL in other code, what a handler has called among it.
+ */
+const struct epk_interrupted *epk_record_handled(const struct epk_thread *thread)
+{
+	const struct epk_interrupted *top = thread->interrupted + thread->nr_interrupted - 1;
+
+	return thread->nr_interrupted && !top->call ? top : NULL;
+}
+
+/**
+ * epk_record_inherit() - let a handler hold what is held by the code that it interrupts
+ * @thread: the record of current, which runs the handler
+ * @id: the domain; nothing happens if that code does not hold it
+ */
+void epk_record_inherit(struct epk_thread *thread, int id)
+{
+	unsigned int n;
+
+	for (n = epk_record_handled(thread)->base; n < thread->base; n++) {
+		if (thread->rights[n].id == id) {
+			right_add(thread, id, thread->rights[n].read_only);
+			return;
+		}
+	}
+}
+
+/**
  * epk_record_may_call() - is there room for what a call puts aside
  * @thread: the record of current
  * @pkru: its PKRU

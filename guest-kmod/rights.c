@@ -270,6 +270,38 @@ out:
 }
 
 /**
+ * epk_rights_hold() - does current hold enough for an access
+ * @thread: its record
+ * @id: the domain
+ * @write: to write, else to read
+ *
+ * Context: interrupts off.
+ */
+bool epk_rights_hold(const struct epk_thread *thread, int id, bool write)
+{
+	int n;
+
+	if (!thread->stashed)
+		return held_prot(thread, id) & (write ? PROT_WRITE : PROT_READ);
+	n = epk_record_find(thread, id);
+	return n >= 0 && epk_record_allows(thread, n, write);
+}
+
+/* In the middle of a signal PKRU is only lent, and the EPT is nobody's. */
+static bool lend(struct epk_thread *thread, int id, u32 ept)
+{
+	if (ept != epk_current_ept()) {
+		if (epk_record_find(thread, id) < 0)
+			return false;
+		write_pkru(read_pkru() | thread->ctx->pkru_deny);
+		if (!epk_vmfunc(ept))
+			return false;
+	}
+	write_pkru(epk_record_lend(thread, read_pkru(), ept));
+	return true;
+}
+
+/**
  * epk_rights_reach() - make an access of current possible that it has a right to
  * @thread: the record of current
  * @id: the domain
@@ -284,12 +316,8 @@ bool epk_rights_reach(struct epk_thread *thread, int id, u32 ept, u8 pkey, bool 
 {
 	int n;
 
-	/* In the middle of a signal PKRU is only lent. */
-	if (thread->stashed) {
-		if (ept == epk_current_ept())
-			write_pkru(epk_record_lend(thread, read_pkru(), ept));
-		return ept == epk_current_ept() && allows(read_pkru(), pkey, write);
-	}
+	if (thread->stashed)
+		return lend(thread, id, ept) && allows(read_pkru(), pkey, write);
 	if (ept == epk_current_ept() && allows(read_pkru(), pkey, write))
 		return true;
 	/* In another EPT the PKRU that KVM gives back is a right to other domains. */

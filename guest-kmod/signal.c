@@ -50,6 +50,7 @@ void epk_signal_deliver(struct epk_thread *thread)
 	local_irq_save(flags);
 	thread->arriving = (struct epk_interrupted) { .ept = epk_current_ept() };
 	thread->arrives = true;
+	thread->stack = task_pt_regs(current)->sp;
 	if (thread->follows)
 		epk_gates_restart(thread->ctx, current);
 	rights_stash(thread);
@@ -268,8 +269,11 @@ static long guarded_sigreturn(enum sigreturn which, const struct pt_regs *regs,
 	local_irq_disable();
 	thread = epk_thread_find(current);
 	/* The handler's, which reads its frame with them; then they are lost. */
-	if (thread)
-		thread->stashed = true;
+	if (thread) {
+		thread->stack = frame;
+		rights_stash(thread);
+		write_pkru(epk_record_lend(thread, read_pkru(), epk_current_ept()));
+	}
 	local_irq_enable();
 	ret = epk_hook_original(&sigreturn_hooks[which], sigreturn_fn)(regs);
 	local_irq_disable();

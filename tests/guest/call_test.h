@@ -39,6 +39,52 @@ static inline int call_return(void *sp)
 	return ioctl_at(sp, EPK_IOC_RETURN, 0);
 }
 
+/* Run something on another stack. */
+static inline void run_on(void *sp, void (*what)(void))
+{
+	register void (*func)(void) asm("r13") = what;
+	register void *saved asm("r12") = sp;
+
+	asm volatile("xchg	%%rsp, %%r12\n\t"
+		     "call	*%%r13\n\t"
+		     "mov	%%r12, %%rsp"
+		     : "+r"(saved), "+r"(func)
+		     : : "rax", "rcx", "rdx", "rbx", "rsi", "rdi", "r8", "r9", "r10", "r11", "r14",
+		       "r15", "cc", "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5",
+		       "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14",
+		       "xmm15");
+}
+
+/* A system call, or if @touch is set, a load from there, by code that leaves its stack alone. */
+struct step {
+	long nr, args[4], ret;
+	const volatile void *touch;
+};
+
+static inline void run_steps(struct step *steps, long num)
+{
+	register long count asm("r12") = num;
+
+	asm volatile("1:	mov	48(%%rbx), %%r9\n\t"
+		     "mov	0(%%rbx), %%rax\n\t"
+		     "mov	8(%%rbx), %%rdi\n\t"
+		     "mov	16(%%rbx), %%rsi\n\t"
+		     "mov	24(%%rbx), %%rdx\n\t"
+		     "mov	32(%%rbx), %%r10\n\t"
+		     "test	%%r9, %%r9\n\t"
+		     "jz	2f\n\t"
+		     "mov	(%%r9), %%rax\n\t"
+		     "jmp	3f\n\t"
+		     "2:	syscall\n\t"
+		     "3:	mov	%%rax, 40(%%rbx)\n\t"
+		     "add	$56, %%rbx\n\t"
+		     "dec	%%r12\n\t"
+		     "jnz	1b"
+		     : "+b"(steps), "+r"(count)
+		     : : "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "cc",
+		       "memory");
+}
+
 static inline void make_domains(void)
 {
 	struct epk_domains arg = {
