@@ -358,6 +358,17 @@ const struct epk_interrupted *epk_record_handled(const struct epk_thread *thread
 }
 
 /**
+ * epk_record_add() - have the code that runs hold a domain, too
+ * @thread: the record of current
+ * @id: the domain
+ * @read_only: not to write
+ */
+void epk_record_add(struct epk_thread *thread, int id, bool read_only)
+{
+	right_add(thread, id, read_only);
+}
+
+/**
  * epk_record_inherit() - let a handler hold what is held by the code that it interrupts
  * @thread: the record of current, which runs the handler
  * @id: the domain; nothing happens if that code does not hold it
