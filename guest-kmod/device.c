@@ -221,7 +221,19 @@ static long ioc_begin(struct file *file, void __user *arg)
 {
 	unsigned long word = (unsigned long)arg;
 
-	return epk_rights_begin(file, (int)word, word >> 32);
+	return epk_rights_begin(file, (int)word, word >> 32, false);
+}
+
+static long ioc_call(struct file *file, void __user *arg)
+{
+	unsigned long word = (unsigned long)arg;
+
+	return epk_rights_begin(file, (int)word, word >> 32, true);
+}
+
+static long ioc_return(struct file *file, void __user *arg)
+{
+	return arg ? -EINVAL : epk_rights_return(file->private_data);
 }
 
 static long ioc_end(struct file *file, void __user *arg)
@@ -253,6 +265,15 @@ static long ioc_held(struct file *file, void __user *arg)
 		ret = -EFAULT;
 	kfree(list);
 	return ret;
+}
+
+static long ioc_note(struct file *file, void __user *arg)
+{
+	struct epk_note note;
+
+	if (copy_from_user(&note, arg, sizeof(note)))
+		return -EFAULT;
+	return note.rsvd ? -EINVAL : epk_note_set(file->private_data, note.id, note.addr);
 }
 
 /* What the host does not count reads as 0. */
@@ -318,6 +339,9 @@ static const struct call {
 	{ EPK_IOC_BEGIN, AFTER, ioc_begin },
 	{ EPK_IOC_END, AFTER, ioc_end },
 	{ EPK_IOC_HELD, AFTER, ioc_held },
+	{ EPK_IOC_NOTE, AFTER, ioc_note },
+	{ EPK_IOC_CALL, AFTER, ioc_call },
+	{ EPK_IOC_RETURN, AFTER, ioc_return },
 };
 
 static long epk_ioctl(struct file *file, unsigned int cmd, unsigned long arg)

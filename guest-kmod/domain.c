@@ -163,6 +163,7 @@ static void domain_destroy(struct epk_context *ctx, struct epk_domain *domain)
 		WRITE_ONCE(ctx->place_ids[domain->ept][domain->pkey], 0);
 		epk_place_put(ctx, domain->ept, domain->pkey);
 	}
+	epk_note_clear(ctx, index);
 	ctx->chunks[index / EPK_CHUNK_ENTRIES]->domains[index % EPK_CHUNK_ENTRIES] = NULL;
 	__clear_bit(index, ctx->indices);
 	ctx->nr_domains--;

@@ -134,11 +134,13 @@ struct epk_domain {
 /**
  * struct epk_chunk - a page of the domain table
  * @table: the page, which the process can map
+ * @notes: another, with the notes of the same domains; NULL if none of it has been used
  * @domains: the domain of each entry, or NULL
  * @generations: the last generation given out for each entry
  */
 struct epk_chunk {
 	struct epk_entry *table;
+	u64 *notes;
 	struct epk_domain *domains[EPK_CHUNK_ENTRIES];
 	u16 generations[EPK_CHUNK_ENTRIES];
 };
@@ -186,8 +188,9 @@ enum epk_state { EPK_NEW, EPK_STARTING, EPK_READY };
  * @hand: where the search for a domain that makes room goes on
  * @nr_gates: of @gates, those in use; set once, last
  * @gates: see struct epk_gate
- * @threads_lock: protects the next, and the records of those that do not run
+ * @threads_lock: protects the next two, and the records of those that do not run
  * @threads: registered threads
+ * @lenders: of these, those that wait for a child of vfork()
  * @cpus: CPUs that may run a thread of @mm in user mode; each sets its own bit before it
  *	looks at @batch, and clears it when it is asked and runs none
  * @prepared: the region of a mmap() that was checked before it replaces something; under
@@ -236,6 +239,7 @@ struct epk_context {
 	struct epk_gate gates[EPK_GATES_MAX];
 	raw_spinlock_t threads_lock;
 	struct list_head threads;
+	struct list_head lenders;
 	struct cpumask cpus;
 	struct epk_region *prepared;
 	DECLARE_BITMAP(held, KVM_EPK_MAX_EPTS);
@@ -254,21 +258,25 @@ struct epk_context {
 #define EPK_SIGNALS		16
 
 /**
- * struct epk_interrupted - what a signal interrupted
- * @frame: where its handler has its frame, by which the return is recognised
- * @sp: its stack pointer
- * @ept: its EPT
+ * struct epk_interrupted - what a signal interrupted, or what waits for a call to return
+ * @frame: where the signal's handler has its frame, by which its return is recognised
+ * @sp: its stack pointer, by which a call's is
  * @base: where its rights begin in the record
+ * @ept: its EPT
+ * @call: it is a call's
  */
 struct epk_interrupted {
 	unsigned long frame;
 	unsigned long sp;
-	u32 ept;
 	u32 base;
+	u16 ept;
+	bool call;
 };
 
 /* Rights in a record.  Far more than are held at a time; what finds no room is lost. */
 #define EPK_RIGHTS		384
+/* As many as code can hold, with what it opens by itself, so that a call leaves room for all. */
+#define EPK_RIGHTS_SPARE	(EPK_HELD_MAX + EPK_NR_PKEYS)
 
 /**
  * struct epk_right - a right to a domain, wherever that is
@@ -304,6 +312,7 @@ struct epk_faults {
  * struct epk_thread - the record of a registered thread
  * @notifier: in the thread's list, which is where the record is found
  * @node: in the context's list
+ * @lends: in that of those that wait for a child of vfork()
  * @task: the thread
  * @file: what it was registered with, referenced
  * @ctx: the file's context
@@ -314,10 +323,12 @@ struct epk_faults {
  * @follows: what it holds goes where the domain goes
  * @arrives: @arriving counts: a signal is about to be handled
  * @stashed: all its rights are in the record; PKRU means nothing
+ * @stack: the stack pointer whose rights these are, as long as it is stashed
  * @arriving: what it interrupts
  * @arriving_pkru: PKRU then, without rights
  * @nr_interrupted: of @interrupted, those in use, the innermost last
- * @interrupted: what the signals interrupted whose handlers have not returned
+ * @interrupted: what the signals interrupted whose handlers have not returned, and what the calls
+ *	have put aside that have not
  * @base: where the rights of the code begin that runs; below are those of what is interrupted
  * @nr_rights: of @rights, those in use
  * @rights: what is held and not open in PKRU
@@ -326,6 +337,7 @@ struct epk_faults {
 struct epk_thread {
 	struct preempt_notifier notifier;
 	struct list_head node;
+	struct list_head lends;
 	struct task_struct *task;
 	struct file *file;
 	struct epk_context *ctx;
@@ -336,10 +348,11 @@ struct epk_thread {
 	bool follows;
 	bool arrives;
 	bool stashed;
+	unsigned long stack;
 	struct epk_interrupted arriving;
 	u32 arriving_pkru;
 	unsigned int nr_interrupted;
-	struct epk_interrupted interrupted[EPK_SIGNALS];
+	struct epk_interrupted interrupted[EPK_SIGNALS + EPK_CALLS_MAX];
 	unsigned int base;
 	unsigned int nr_rights;
 	struct epk_right rights[EPK_RIGHTS];
@@ -409,7 +422,13 @@ unsigned int epk_record_open_key(const struct epk_thread *thread, int id);
 int epk_record_find(const struct epk_thread *thread, int id);
 bool epk_record_allows(const struct epk_thread *thread, unsigned int n, bool write);
 void epk_record_drop(struct epk_thread *thread, unsigned int n);
-void epk_record_interrupt(struct epk_thread *thread, struct epk_interrupted *from);
+void epk_record_interrupt(struct epk_thread *thread, const struct epk_interrupted *from);
+const struct epk_interrupted *epk_record_handled(const struct epk_thread *thread);
+void epk_record_add(struct epk_thread *thread, int id, bool read_only);
+void epk_record_inherit(struct epk_thread *thread, int id);
+bool epk_record_may_call(const struct epk_thread *thread, u32 pkru, unsigned long sp);
+void epk_record_call(struct epk_thread *thread, u32 ept, unsigned long sp);
+int epk_record_find_call(const struct epk_thread *thread, unsigned long sp);
 void epk_record_resume(struct epk_thread *thread, unsigned int level);
 void epk_record_forget(struct epk_thread *thread, unsigned int level);
 int epk_record_replace(struct epk_thread *thread, unsigned int level, u32 pkru, u32 ept);
@@ -419,10 +438,16 @@ int epk_gates_set(struct epk_context *ctx, unsigned int num, const struct epk_ga
 void epk_gates_restart(const struct epk_context *ctx, struct task_struct *task);
 
 /* rights.c */
-int epk_rights_begin(struct file *file, int id, int prot);
+int epk_rights_begin(struct file *file, int id, int prot, bool call);
+int epk_rights_return(struct epk_context *ctx);
+void epk_rights_resume(struct epk_thread *thread, int level);
 int epk_rights_end(struct epk_context *ctx, int id);
 unsigned int epk_rights_list(struct epk_context *ctx, struct epk_grant *list, unsigned int max);
+bool epk_rights_hold(const struct epk_thread *thread, int id, bool write);
 bool epk_rights_reach(struct epk_thread *thread, int id, u32 ept, u8 pkey, bool write);
+
+/* vfork.c */
+bool epk_vfork_lends(struct epk_context *ctx, int id, bool *read_only, struct file **file);
 
 /* admit.c */
 int epk_admit(struct epk_context *ctx, int id, u32 ept);
@@ -439,6 +464,12 @@ void epk_table_count_revocation(struct epk_context *ctx);
 void epk_table_mmap(struct vm_area_struct *vma);
 void epk_identity_mmap(struct vm_area_struct *vma);
 bool epk_vma_is_view(const struct vm_area_struct *vma);
+
+/* note.c */
+int epk_note_set(struct epk_context *ctx, int id, u64 addr);
+void epk_note_clear(struct epk_context *ctx, u32 index);
+
+extern const struct vm_operations_struct epk_notes_vm_ops;
 
 /* domain.c */
 int epk_domains_init(struct epk_context *ctx, u32 generation);

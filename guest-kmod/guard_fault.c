@@ -5,11 +5,18 @@
  * holds no lock any more and is about to send a signal, or to let a copy of its own fail.
  * Instead the thread goes where the domain is, or the domain comes, and the access is tried
  * again.
+ *
+ * A handler whose frame the kernel has written to a domain, because the interrupted code has its
+ * stack there, holds that domain when it first wants it, be it its own first push, the frame of the
+ * next signal, or its return.  So does the child of vfork() with what its parent holds.
  */
+#include <linux/file.h>
+#include <linux/fs.h>
 #include <linux/mm.h>
 #include <linux/ptrace.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
+#include <linux/sched/task_stack.h>
 #include <linux/uaccess.h>
 
 #include <asm/pkru.h>
@@ -74,27 +81,70 @@ static bool is_hopeless(struct epk_thread *thread, const struct access *access)
 	return faults->same > SAME_MOST;
 }
 
-/* NOWHERE: refused, and the domain has no place. */
-enum answer { REFUSED, NOWHERE, REACHED, BRING_IN, BRING_HERE };
+/* NOWHERE: refused, and the domain has no place.  REGISTER: then it is tried again. */
+enum answer { REFUSED, NOWHERE, REACHED, BRING_IN, BRING_HERE, REGISTER };
+
+static bool lies_in(int id, unsigned long addr)
+{
+	struct vm_area_struct *vma = find_vma(current->mm, addr);
+	const struct epk_region *region;
+
+	if (!vma || vma->vm_start > addr || !vma_has_region(vma))
+		return false;
+	region = vma->vm_private_data;
+	return region->id == id && !region->dead;
+}
+
+/* What is wanted may be the stack of the handler that runs: not only its frame has to lie there. */
+static void inherit(struct epk_thread *thread, int id)
+{
+	unsigned long sp = thread->stashed ? thread->stack : task_pt_regs(current)->sp;
+	const struct epk_interrupted *from = epk_record_handled(thread);
+
+	if (!from || !lies_in(id, from->frame))
+		return;
+	if (!lies_in(id, sp))
+		return;
+	epk_record_inherit(thread, id);
+	write_pkru(epk_record_settle(thread, read_pkru(), epk_current_ept()));
+}
+
+/* What the thread holds that waits for current; not in its handlers, nor in what it calls. */
+static void borrow(struct epk_thread *thread, int id)
+{
+	bool read_only;
+
+	if (thread->nr_interrupted || !epk_vfork_lends(thread->ctx, id, &read_only, NULL))
+		return;
+	epk_record_add(thread, id, read_only);
+	write_pkru(epk_record_settle(thread, read_pkru(), epk_current_ept()));
+}
 
 /* Interrupts are off, and the mmap lock is held. */
 static enum answer look(const struct vm_area_struct *vma, const struct access *access, int *id,
-			u32 *here)
+			u32 *here, struct file **file)
 {
 	const struct epk_region *region = vma->vm_private_data;
 	struct epk_thread *thread = epk_thread_find(current);
 	u32 pkru = read_pkru();
+	bool read_only;
 	int n;
 
 	if (region->dead)
 		return REFUSED;
+	if (!thread && epk_vfork_lends(region->ctx, region->id, &read_only, file))
+		return REGISTER;
 	if (!thread || !thread->follows || thread->ctx != region->ctx)
 		return region->ept == EPK_EPT_NONE ? NOWHERE : REFUSED;
 	*id = region->id;
 	*here = epk_current_ept();
+	if (!epk_rights_hold(thread, region->id, access->write)) {
+		inherit(thread, region->id);
+		borrow(thread, region->id);
+	}
 	n = epk_record_find(thread, region->id);
 	if (region->ept == EPK_EPT_NONE)
-		return n >= 0 && !thread->stashed ? BRING_IN : NOWHERE;
+		return n >= 0 ? BRING_IN : NOWHERE;
 	if (n >= 0 && region->ept != *here && epk_record_allows(thread, n, access->write) &&
 	    wants_both(&thread->faults, access, region->id))
 		return BRING_HERE;
@@ -113,6 +163,7 @@ static enum answer resolve(const struct access *access)
 	enum answer answer = REFUSED;
 	struct vm_area_struct *vma;
 	struct epk_context *ctx = NULL;
+	struct file *file = NULL;
 	u32 here = 0;
 	int id = 0;
 
@@ -122,7 +173,7 @@ static enum answer resolve(const struct access *access)
 	if (vma && vma->vm_start <= access->addr && vma_has_region(vma)) {
 		ctx = ((struct epk_region *)vma->vm_private_data)->ctx;
 		local_irq_disable();
-		answer = look(vma, access, &id, &here);
+		answer = look(vma, access, &id, &here, &file);
 		local_irq_enable();
 	}
 	mmap_read_unlock(mm);
@@ -134,6 +185,12 @@ static enum answer resolve(const struct access *access)
 		epk_admit(ctx, id, here);
 		/* If it cannot come, the next access goes there. */
 		return REACHED;
+	}
+	if (answer == REGISTER) {
+		/* Then the access is refused once more, and what is lent found. */
+		answer = epk_thread_register(file, EPK_THREAD_SIGNALS | EPK_THREAD_FOLLOWS) ?
+			 REFUSED : REACHED;
+		fput(file);
 	}
 	return answer;
 }

@@ -341,7 +341,7 @@ static int view_check(unsigned long pgoff, unsigned long pages, unsigned long fl
 {
 	unsigned long want;
 
-	if (pgoff == EPK_MMAP_TABLE >> PAGE_SHIFT)
+	if (pgoff == EPK_MMAP_TABLE >> PAGE_SHIFT || pgoff == EPK_MMAP_NOTES >> PAGE_SHIFT)
 		want = EPK_CHUNKS;
 	else if (pgoff == EPK_MMAP_IDENTITY >> PAGE_SHIFT)
 		want = 1;
@@ -423,6 +423,8 @@ static void view_mmap(struct vm_area_struct *vma)
 {
 	if (vma->vm_pgoff == EPK_MMAP_TABLE >> PAGE_SHIFT)
 		epk_table_mmap(vma);
+	else if (vma->vm_pgoff == EPK_MMAP_NOTES >> PAGE_SHIFT)
+		vma->vm_ops = &epk_notes_vm_ops;
 	else
 		epk_identity_mmap(vma);
 	epk_vm_flags_set(vma, VM_IO | VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP);

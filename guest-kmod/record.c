@@ -3,7 +3,7 @@
  * The record of a thread: what it holds and has not open in its PKRU, by the domains' IDs.
  *
  * rights[base..nr_rights) is for the code that runs, what is below for the code that signals
- * interrupted.  PKRU is about places, those of the EPT that the thread is in;
+ * interrupted, and for who waits for a call to return.  PKRU is about places, those of the EPT that the thread is in;
  * epk_context.place_ids says what each is a right to.  Nothing of the code that runs is in
  * the record that has its place in that EPT: what arrives there goes into PKRU.
  *
@@ -24,6 +24,20 @@
 #define for_each_key(pkey, deny)						\
 	for (; (deny) && ((pkey) = __ffs(deny) / 2, true); (deny) &= (deny) - 1)
 
+/* What was interrupted first will hardly go on.  What waits for a call has its room. */
+static bool forget_signal(struct epk_thread *thread)
+{
+	unsigned int n;
+
+	for (n = 0; n < thread->nr_interrupted; n++) {
+		if (thread->interrupted[n].call)
+			continue;
+		epk_record_forget(thread, n);
+		return true;
+	}
+	return false;
+}
+
 static void right_add(struct epk_thread *thread, int id, bool read_only)
 {
 	int held = epk_record_find(thread, id);
@@ -33,9 +47,8 @@ static void right_add(struct epk_thread *thread, int id, bool read_only)
 		thread->rights[held].read_only &= read_only;
 		return;
 	}
-	/* Of code that will hardly go on. */
-	while (thread->nr_rights == EPK_RIGHTS && thread->nr_interrupted)
-		epk_record_forget(thread, 0);
+	while (thread->nr_rights == EPK_RIGHTS && forget_signal(thread))
+		;
 	if (thread->nr_rights < EPK_RIGHTS)
 		thread->rights[thread->nr_rights++] = (struct epk_right) {
 			.id = id, .read_only = read_only,
@@ -319,14 +332,108 @@ u32 epk_record_meet(struct epk_thread *thread, u32 pkru, u32 ept, bool later)
 
 /**
  * epk_record_interrupt() - what is held becomes what an interrupted level holds
- * @thread: the record of current, stashed
- * @from: the level
+ * @thread: the record of current, stashed, with room for it
+ * @from: the level, but for @base
  */
-void epk_record_interrupt(struct epk_thread *thread, struct epk_interrupted *from)
+void epk_record_interrupt(struct epk_thread *thread, const struct epk_interrupted *from)
 {
-	from->base = thread->base;
+	struct epk_interrupted *top = &thread->interrupted[thread->nr_interrupted++];
+
+	*top = *from;
+	top->base = thread->base;
 	thread->base = thread->nr_rights;
-	thread->stashed = false;
+}
+
+/**
+ * epk_record_handled() - what was interrupted by the signal whose handler runs
+ * @thread: the record of current
+ *
+ * Return: the level, or NULL in other code, what a handler has called among it.
+ */
+const struct epk_interrupted *epk_record_handled(const struct epk_thread *thread)
+{
+	const struct epk_interrupted *top = thread->interrupted + thread->nr_interrupted - 1;
+
+	return thread->nr_interrupted && !top->call ? top : NULL;
+}
+
+/**
+ * epk_record_add() - have the code that runs hold a domain, too
+ * @thread: the record of current
+ * @id: the domain
+ * @read_only: not to write
+ */
+void epk_record_add(struct epk_thread *thread, int id, bool read_only)
+{
+	right_add(thread, id, read_only);
+}
+
+/**
+ * epk_record_inherit() - let a handler hold what is held by the code that it interrupts
+ * @thread: the record of current, which runs the handler
+ * @id: the domain; nothing happens if that code does not hold it
+ */
+void epk_record_inherit(struct epk_thread *thread, int id)
+{
+	unsigned int n;
+
+	for (n = epk_record_handled(thread)->base; n < thread->base; n++) {
+		if (thread->rights[n].id == id) {
+			right_add(thread, id, thread->rights[n].read_only);
+			return;
+		}
+	}
+}
+
+/**
+ * epk_record_may_call() - is there room for what a call puts aside
+ * @thread: the record of current
+ * @pkru: its PKRU
+ * @sp: its stack pointer
+ */
+bool epk_record_may_call(const struct epk_thread *thread, u32 pkru, unsigned long sp)
+{
+	unsigned int rights = thread->nr_rights + hweight32(~pkru & thread->ctx->pkru_deny);
+	unsigned int n, calls = 0;
+
+	for (n = 0; n < thread->nr_interrupted; n++)
+		calls += thread->interrupted[n].call && thread->interrupted[n].sp != sp;
+	return calls < EPK_CALLS_MAX && rights + EPK_RIGHTS_SPARE <= EPK_RIGHTS;
+}
+
+/**
+ * epk_record_call() - put aside what is held until a call returns
+ * @thread: the record of current, stashed; it may call
+ * @ept: its EPT
+ * @sp: its stack pointer
+ */
+void epk_record_call(struct epk_thread *thread, u32 ept, unsigned long sp)
+{
+	const struct epk_interrupted from = { .sp = sp, .ept = ept, .call = true };
+	int n;
+
+	/* One that was made here was left by a jump: its frame is being written over. */
+	while ((n = epk_record_find_call(thread, sp)) >= 0)
+		epk_record_forget(thread, n);
+	epk_record_interrupt(thread, &from);
+}
+
+/**
+ * epk_record_find_call() - find the last call that was made with a stack pointer
+ * @thread: the record of current
+ * @sp: the stack pointer
+ *
+ * Return: its level, or -ENOENT.
+ */
+int epk_record_find_call(const struct epk_thread *thread, unsigned long sp)
+{
+	int n;
+
+	for (n = thread->nr_interrupted - 1; n >= 0; n--) {
+		if (thread->interrupted[n].call && thread->interrupted[n].sp == sp)
+			return n;
+	}
+	return -ENOENT;
 }
 
 /* Behind the rights of an interrupted level. */

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Beginning and ending domains for threads that hold domains in any EPT, where the process
+ * Beginning and ending domains, and calls, for threads that hold domains in any EPT, where the process
  * cannot do it by itself.  A thread goes to the EPT of the domain that it begins, or accesses;
  * what it has open in the one that it leaves goes into its record, and what its record has for
  * the other becomes open there.
  */
 #include <linux/fs.h>
 #include <linux/mman.h>
+#include <linux/ptrace.h>
 #include <linux/sched.h>
+#include <linux/sched/task_stack.h>
 
 #include <asm/pkru.h>
 
@@ -59,9 +61,26 @@ static int held_prot(const struct epk_thread *thread, int id)
 	return epk_record_allows(thread, n, true) ? PROT_READ | PROT_WRITE : PROT_READ;
 }
 
-/* Interrupts are off.  -EAGAIN if it has no place, or is on its way to one. */
-static int begin(struct epk_context *ctx, int id, int prot)
+/* All that is held is put aside, and what is in a place is held alone. */
+static int call(struct epk_thread *thread, const struct epk_entry *entry, unsigned long sp)
 {
+	u32 from = epk_current_ept();
+
+	write_pkru(epk_record_stash(thread, read_pkru(), from));
+	epk_record_call(thread, from, sp);
+	if (entry->ept != from && !epk_vmfunc(entry->ept)) {
+		epk_record_resume(thread, thread->nr_interrupted - 1);
+		write_pkru(epk_record_unstash(thread, read_pkru(), from));
+		return -EIO;
+	}
+	write_pkru(epk_record_unstash(thread, read_pkru(), entry->ept));
+	return 0;
+}
+
+/* Interrupts are off.  -EAGAIN if it has no place, or is on its way to one. */
+static int begin(struct epk_context *ctx, int id, int prot, bool calls)
+{
+	unsigned long sp = task_pt_regs(current)->sp;
 	struct epk_thread *thread = epk_thread_find(current);
 	struct epk_entry entry = epk_table_read(ctx, EPK_ID_INDEX(id));
 	int held, ret;
@@ -73,17 +92,16 @@ static int begin(struct epk_context *ctx, int id, int prot)
 		return -ENXIO;
 	if (entry.id != id)
 		return -ENOENT;
-	held = held_prot(thread, id);
+	held = calls ? 0 : held_prot(thread, id);
 	if (held && !(prot & ~held))
 		return -EALREADY;
-	if (!held && nr_held(thread) >= EPK_HELD_MAX)
+	if (calls ? !epk_record_may_call(thread, read_pkru(), sp) :
+		    !held && nr_held(thread) >= EPK_HELD_MAX)
 		return -EMFILE;
-	if (!entry.pkey)
-		return -EAGAIN;
-	ret = go(thread, entry.ept);
 	/* A batch that takes the place away waits for this CPU. */
-	if (!ret && READ_ONCE(ctx->place_ids[entry.ept][entry.pkey]) != id)
-		ret = -EAGAIN;
+	if (!entry.pkey || READ_ONCE(ctx->place_ids[entry.ept][entry.pkey]) != id)
+		return -EAGAIN;
+	ret = calls ? call(thread, &entry, sp) : go(thread, entry.ept);
 	if (ret)
 		return ret;
 	pkru = read_pkru() & ~(3u << 2 * entry.pkey);
@@ -96,10 +114,11 @@ static int begin(struct epk_context *ctx, int id, int prot)
  * @file: an open /dev/epk of current's address space, ready
  * @id: the domain
  * @prot: PROT_READ, perhaps with PROT_WRITE
+ * @call: hold that alone, until epk_rights_return()
  *
- * Return: see EPK_BEGIN(); -EIO if its EPT is gone.
+ * Return: see EPK_BEGIN(), EPK_CALLS_MAX; -EIO if its EPT is gone.
  */
-int epk_rights_begin(struct file *file, int id, int prot)
+int epk_rights_begin(struct file *file, int id, int prot, bool call)
 {
 	struct epk_context *ctx = file->private_data;
 	int ret, tries;
@@ -112,7 +131,7 @@ int epk_rights_begin(struct file *file, int id, int prot)
 		return -EINVAL;
 	for (tries = 0; tries < ADMIT_TRIES; tries++) {
 		local_irq_disable();
-		ret = begin(ctx, id, prot);
+		ret = begin(ctx, id, prot, call);
 		local_irq_enable();
 		if (ret == -ESRCH)
 			ret = epk_thread_register(file, EPK_THREAD_SIGNALS | EPK_THREAD_FOLLOWS);
@@ -167,6 +186,57 @@ int epk_rights_end(struct epk_context *ctx, int id)
 }
 
 /**
+ * epk_rights_resume() - what was put aside is held again, and nothing of what is held now
+ * @thread: the record of current
+ * @level: what was put aside, or negative: then nothing is, neither now nor later
+ *
+ * Context: interrupts off.
+ */
+void epk_rights_resume(struct epk_thread *thread, int level)
+{
+	u32 ept = 0;
+
+	thread->stashed = true;
+	if (level >= 0) {
+		ept = thread->interrupted[level].ept;
+		epk_record_resume(thread, level);
+	} else {
+		thread->nr_interrupted = 0;
+		thread->nr_rights = 0;
+		thread->base = 0;
+	}
+	write_pkru(read_pkru() | thread->ctx->pkru_deny);
+	if (epk_current_ept() != ept && !epk_vmfunc(ept))
+		epk_vmfunc(0);
+	write_pkru(epk_record_unstash(thread, read_pkru(), epk_current_ept()));
+}
+
+/**
+ * epk_rights_return() - let current hold what it held before a call
+ * @ctx: the context of current->mm
+ *
+ * Return: 0, -EACCES, -ENXIO.
+ */
+int epk_rights_return(struct epk_context *ctx)
+{
+	struct epk_thread *thread;
+	int level = -EACCES;
+
+	local_irq_disable();
+	thread = epk_thread_find(current);
+	if (thread && thread->ctx != ctx) {
+		local_irq_enable();
+		return -ENXIO;
+	}
+	if (thread) {
+		level = epk_record_find_call(thread, task_pt_regs(current)->sp);
+		epk_rights_resume(thread, level);
+	}
+	local_irq_enable();
+	return level < 0 ? -EACCES : 0;
+}
+
+/**
  * epk_rights_list() - what current holds
  * @ctx: the context of current->mm
  * @list: room
@@ -200,6 +270,38 @@ out:
 }
 
 /**
+ * epk_rights_hold() - does current hold enough for an access
+ * @thread: its record
+ * @id: the domain
+ * @write: to write, else to read
+ *
+ * Context: interrupts off.
+ */
+bool epk_rights_hold(const struct epk_thread *thread, int id, bool write)
+{
+	int n;
+
+	if (!thread->stashed)
+		return held_prot(thread, id) & (write ? PROT_WRITE : PROT_READ);
+	n = epk_record_find(thread, id);
+	return n >= 0 && epk_record_allows(thread, n, write);
+}
+
+/* In the middle of a signal PKRU is only lent, and the EPT is nobody's. */
+static bool lend(struct epk_thread *thread, int id, u32 ept)
+{
+	if (ept != epk_current_ept()) {
+		if (epk_record_find(thread, id) < 0)
+			return false;
+		write_pkru(read_pkru() | thread->ctx->pkru_deny);
+		if (!epk_vmfunc(ept))
+			return false;
+	}
+	write_pkru(epk_record_lend(thread, read_pkru(), ept));
+	return true;
+}
+
+/**
  * epk_rights_reach() - make an access of current possible that it has a right to
  * @thread: the record of current
  * @id: the domain
@@ -214,12 +316,8 @@ bool epk_rights_reach(struct epk_thread *thread, int id, u32 ept, u8 pkey, bool 
 {
 	int n;
 
-	/* In the middle of a signal PKRU is only lent. */
-	if (thread->stashed) {
-		if (ept == epk_current_ept())
-			write_pkru(epk_record_lend(thread, read_pkru(), ept));
-		return ept == epk_current_ept() && allows(read_pkru(), pkey, write);
-	}
+	if (thread->stashed)
+		return lend(thread, id, ept) && allows(read_pkru(), pkey, write);
 	if (ept == epk_current_ept() && allows(read_pkru(), pkey, write))
 		return true;
 	/* In another EPT the PKRU that KVM gives back is a right to other domains. */

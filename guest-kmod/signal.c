@@ -50,6 +50,7 @@ void epk_signal_deliver(struct epk_thread *thread)
 	local_irq_save(flags);
 	thread->arriving = (struct epk_interrupted) { .ept = epk_current_ept() };
 	thread->arrives = true;
+	thread->stack = task_pt_regs(current)->sp;
 	if (thread->follows)
 		epk_gates_restart(thread->ctx, current);
 	rights_stash(thread);
@@ -57,19 +58,22 @@ void epk_signal_deliver(struct epk_thread *thread)
 	local_irq_restore(flags);
 }
 
-/* Make room for one more. */
+/* Make room for one more, if that is wanted.  Calls have room of their own. */
 static void interrupted_drop(struct epk_thread *thread, unsigned long frame)
 {
-	unsigned int n, gone = 0;
+	unsigned int n, signals = 0, first = 0, gone = ~0u;
 
-	/* Of handlers that have not returned, those that look as if they never will go first. */
-	for (n = 0; n < EPK_SIGNALS; n++) {
-		if (thread->interrupted[n].frame < frame) {
+	for (n = thread->nr_interrupted; n--; ) {
+		if (thread->interrupted[n].call)
+			continue;
+		signals++;
+		first = n;
+		if (thread->interrupted[n].frame < frame)
 			gone = n;
-			break;
-		}
 	}
-	epk_record_forget(thread, gone);
+	/* Of handlers that have not returned, those that look as if they never will go first. */
+	if (signals == EPK_SIGNALS)
+		epk_record_forget(thread, gone == ~0u ? first : gone);
 }
 
 static void interrupted_push(struct epk_thread *thread, unsigned long frame)
@@ -77,14 +81,12 @@ static void interrupted_push(struct epk_thread *thread, unsigned long frame)
 	unsigned int n;
 
 	for (n = thread->nr_interrupted; n--; ) {
-		if (thread->interrupted[n].frame == frame)
+		if (!thread->interrupted[n].call && thread->interrupted[n].frame == frame)
 			epk_record_forget(thread, n);
 	}
-	if (thread->nr_interrupted == EPK_SIGNALS)
-		interrupted_drop(thread, frame);
+	interrupted_drop(thread, frame);
 	thread->arriving.frame = frame;
 	epk_record_interrupt(thread, &thread->arriving);
-	thread->interrupted[thread->nr_interrupted++] = thread->arriving;
 }
 
 /* The handler has its frame, or could not have it: then nothing has changed. */
@@ -110,26 +112,21 @@ static bool goes_on(const struct epk_interrupted *from)
 	return task_pt_regs(current)->sp == from->sp;
 }
 
+static bool has_frame(const struct epk_interrupted *from, unsigned long frame)
+{
+	return !from->call && from->frame == frame;
+}
+
 static void signal_return(struct epk_thread *thread, unsigned long frame)
 {
-	unsigned int n = thread->nr_interrupted;
-	u32 ept = 0;
+	int n = thread->nr_interrupted - 1;
 
-	while (n && thread->interrupted[n - 1].frame != frame)
+	while (n >= 0 && !has_frame(&thread->interrupted[n], frame))
 		n--;
-	if (n && goes_on(&thread->interrupted[n - 1])) {
-		/* What is above it was in a handler that this return has left behind. */
-		ept = thread->interrupted[n - 1].ept;
-		epk_record_resume(thread, n - 1);
-	} else {
-		thread->nr_interrupted = 0;
-		thread->nr_rights = 0;
-		thread->base = 0;
-	}
-	write_pkru(read_pkru() | thread->ctx->pkru_deny);
-	if (epk_current_ept() != ept && !epk_vmfunc(ept))
-		epk_vmfunc(0);
-	rights_unstash(thread);
+	if (n >= 0 && !goes_on(&thread->interrupted[n]))
+		n = -1;
+	/* What is above it was in a handler that this return has left behind. */
+	epk_rights_resume(thread, n);
 }
 
 /**
@@ -150,7 +147,8 @@ int epk_signal_resume(const struct epk_context *ctx, const struct epk_resume *re
 
 	local_irq_disable();
 	thread = epk_thread_find(current);
-	if (thread && thread->ctx == ctx && thread->nr_interrupted) {
+	if (thread && thread->ctx == ctx && thread->nr_interrupted &&
+	    !thread->interrupted[thread->nr_interrupted - 1].call) {
 		top = thread->nr_interrupted - 1;
 		ret = epk_record_replace(thread, top, resume->pkru, resume->ept);
 		if (!ret)
@@ -288,8 +286,11 @@ static long guarded_sigreturn(enum sigreturn which, const struct pt_regs *regs,
 	local_irq_disable();
 	thread = epk_thread_find(current);
 	/* The handler's, which reads its frame with them; then they are lost. */
-	if (thread)
-		thread->stashed = true;
+	if (thread) {
+		thread->stack = frame;
+		rights_stash(thread);
+		write_pkru(epk_record_lend(thread, read_pkru(), epk_current_ept()));
+	}
 	local_irq_enable();
 	ret = epk_hook_original(&sigreturn_hooks[which], sigreturn_fn)(regs);
 	local_irq_disable();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The two read-only things that a process can map: its domain table, and the
- * identity page.  The table is made a page at a time, when an entry of it is
+ * Read-only things that a process can map: its domain table, and the
+ * identity page; a third is in note.c.  The table is made a page at a time, when an entry of it is
  * used or looked at.
  */
 #include <linux/fs.h>
@@ -161,6 +161,7 @@ void epk_table_exit(struct epk_context *ctx)
 		if (!ctx->chunks[i])
 			continue;
 		free_page((unsigned long)ctx->chunks[i]->table);
+		free_page((unsigned long)ctx->chunks[i]->notes);
 		kfree(ctx->chunks[i]);
 		ctx->chunks[i] = NULL;
 	}
@@ -220,10 +221,11 @@ void epk_identity_mmap(struct vm_area_struct *vma)
 }
 
 /**
- * epk_vma_is_view() - does it show the table or the identity page
+ * epk_vma_is_view() - does it show a table or the identity page
  * @vma: any VMA
  */
 bool epk_vma_is_view(const struct vm_area_struct *vma)
 {
-	return vma->vm_ops == &table_vm_ops || vma->vm_ops == &identity_vm_ops;
+	return vma->vm_ops == &table_vm_ops || vma->vm_ops == &identity_vm_ops ||
+	       vma->vm_ops == &epk_notes_vm_ops;
 }

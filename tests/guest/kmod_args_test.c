@@ -498,7 +498,7 @@ int main(void)
 	populate_arguments();
 	FAILS(ioctl(dev.fd, EPK_IOC_THREAD, 2), EINVAL);
 	FAILS(ioctl(dev.fd, EPK_IOC_STATS, NULL), EFAULT);
-	FAILS(ioctl(dev.fd, _IO('E', 0xef), NULL), ENOTTY);
+	FAILS(ioctl(dev.fd, _IO('E', 0xfe), NULL), ENOTTY);
 	FAILS(ioctl(dev.fd, 0, NULL), ENOTTY);
 	CHECK_EQ(ioctl_32(dev.fd, EPK_IOC_THREAD, 0), -ENOTTY);
 	read_only_pages();

@@ -20,13 +20,14 @@
 #define SELF		"/proc/self/exe"
 
 enum call {
-	INIT, ALLOC, FREE, THREAD, STATS, MOVE, RESUME, POPULATE, FILE_, UNMAP, UNKNOWN,
-	MMAP_TABLE, MMAP_IDENTITY, MMAP_DOMAIN, NR_CALLS,
+	INIT, ALLOC, FREE, THREAD, STATS, MOVE, RESUME, POPULATE, FILE_, UNMAP, NOTE,
+	CALL, RETURN, UNKNOWN, MMAP_TABLE, MMAP_NOTES, MMAP_IDENTITY, MMAP_DOMAIN, NR_CALLS,
 };
 
 static const char *const names[NR_CALLS] = {
 	"INIT", "ALLOC", "FREE", "THREAD", "STATS", "MOVE", "RESUME", "POPULATE", "FILE", "UNMAP",
-	"an unknown call", "mmap of the table", "mmap of the identity page", "mmap of a domain",
+	"NOTE", "CALL", "RETURN", "an unknown call", "mmap of the table", "mmap of the notes",
+	"mmap of the identity page", "mmap of a domain",
 };
 
 /* What the open is to who calls. */
@@ -44,8 +45,12 @@ static const int expected[NR_CALLS][NR_STATES] = {
 	[POPULATE]      = { ENXIO,  ENXIO,  0,      EPERM },
 	[FILE_]         = { ENXIO,  ENXIO,  0,      EPERM },
 	[UNMAP]         = { ENXIO,  ENXIO,  0,      EPERM },
+	[NOTE]          = { ENXIO,  ENXIO,  0,      EPERM },
+	[CALL]          = { ENXIO,  ENXIO,  0,      EPERM },
+	[RETURN]        = { ENXIO,  ENXIO,  EACCES, EPERM },
 	[UNKNOWN]       = { ENOTTY, ENOTTY, ENOTTY, EPERM },
 	[MMAP_TABLE]    = { ENXIO,  ENXIO,  0,      EPERM },
+	[MMAP_NOTES]    = { ENXIO,  ENXIO,  0,      EPERM },
 	[MMAP_IDENTITY] = { ENXIO,  ENXIO,  0,      EPERM },
 	[MMAP_DOMAIN]   = { ENXIO,  ENXIO,  0,      EPERM },
 };
@@ -53,7 +58,8 @@ static const int expected[NR_CALLS][NR_STATES] = {
 /* On a ready open that has no domain yet. */
 static const int expected_empty[NR_CALLS] = {
 	[INIT] = EBUSY, [FREE] = ENOENT, [MOVE] = ENOENT, [RESUME] = ENOENT, [POPULATE] = EINVAL,
-	[FILE_] = ENOENT, [UNMAP] = EPERM, [UNKNOWN] = ENOTTY, [MMAP_DOMAIN] = ENOENT,
+	[FILE_] = ENOENT, [UNMAP] = EPERM, [NOTE] = ENOENT, [CALL] = ENOENT,
+	[RETURN] = EACCES, [UNKNOWN] = ENOTTY, [MMAP_DOMAIN] = ENOENT,
 };
 
 /* What a cell of that table plays with. */
@@ -126,6 +132,7 @@ static int make(enum call call, int fd)
 	struct epk_move move = { .id = id, .ept = epk_device_is_alone(&dev) ? EPK_EPT_ANY : 3 };
 	struct epk_moves moves = { .num = 1, .moves = (uintptr_t)&move };
 	struct epk_resume resume = { .ept = 0, .pkru = EPK_PKRU_DENY_ALL };
+	struct epk_note note = { .id = id, .addr = (uintptr_t)page };
 	struct epk_stats stats;
 	int ret = -1;
 
@@ -161,12 +168,25 @@ static int make(enum call call, int fd)
 	case UNMAP:
 		ret = ioctl(fd, EPK_IOC_UNMAP, &range);
 		break;
+	case NOTE:
+		ret = ioctl(fd, EPK_IOC_NOTE, &note);
+		break;
+	case CALL:
+		ret = ioctl(fd, EPK_IOC_CALL, EPK_BEGIN(id, PROT_READ));
+		break;
+	case RETURN:
+		ret = ioctl(fd, EPK_IOC_RETURN, 0);
+		break;
 	case UNKNOWN:
-		ret = ioctl(fd, _IO('E', 0xef), 0);
+		ret = ioctl(fd, _IO('E', 0xfe), 0);
 		break;
 	case MMAP_TABLE:
 		ret = call_mmap(fd, (1ul << EPK_ID_INDEX_BITS) * sizeof(struct epk_entry), PROT_READ,
 				EPK_MMAP_TABLE);
+		break;
+	case MMAP_NOTES:
+		ret = call_mmap(fd, (1ul << EPK_ID_INDEX_BITS) * sizeof(uint64_t), PROT_READ,
+				EPK_MMAP_NOTES);
 		break;
 	case MMAP_IDENTITY:
 		ret = call_mmap(fd, 4096, PROT_READ, EPK_MMAP_IDENTITY);
@@ -453,7 +473,7 @@ static void cell_closing(enum call call)
 	open_ready();
 	CELL(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
 	/* These change what the next one answers. */
-	if (call == ALLOC || call == FREE || call >= MMAP_TABLE)
+	if (call == ALLOC || call == FREE || call == NOTE || call >= MMAP_TABLE)
 		maker.after = maker.before;
 	/* Its memfd may have that number by then. */
 	if (call == FILE_)

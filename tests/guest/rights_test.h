@@ -12,35 +12,35 @@ static struct epk_device dev;
 static int ids[NR_DOMAINS];
 static uint64_t *pages[NR_DOMAINS];
 
-static int begin_prot(int id, int prot)
+static inline int begin_prot(int id, int prot)
 {
 	int ret = ioctl(dev.fd, EPK_IOC_BEGIN, EPK_BEGIN(id, prot));
 
 	return ret < 0 ? -errno : ret;
 }
 
-static int begin(int id)
+static inline int begin(int id)
 {
 	return begin_prot(id, PROT_READ | PROT_WRITE);
 }
 
-static int end(int id)
+static inline int end(int id)
 {
 	return ioctl(dev.fd, EPK_IOC_END, (long)id) ? -errno : 0;
 }
 
-static int follow(void)
+static inline int follow(void)
 {
 	return ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS | EPK_THREAD_FOLLOWS);
 }
 
 /* The signal, or 0.  After a signal all is lost. */
-static __attribute__((noinline)) int touch(volatile uint64_t *word, int write)
+static __attribute__((noinline, unused)) int touch(volatile uint64_t *word, int write)
 {
 	return EPK_TRY_ONLY(if (write) *word += 1; else (void)*word);
 }
 
-static uint32_t closed_bits(void)
+static inline uint32_t closed_bits(void)
 {
 	uint32_t pkru = epk_rdpkru(), closed = pkru & EPK_PKRU_DENY_ALL;
 
@@ -48,13 +48,13 @@ static uint32_t closed_bits(void)
 }
 
 /* Nothing is held: no key open, none marked. */
-static void holds_nothing(int line)
+static inline void holds_nothing(int line)
 {
 	if (epk_rdpkru() != EPK_PKRU_DENY_ALL)
 		epk_check(false, __FILE__, line, "holds nothing", "");
 }
 
-static void end_all(void)
+static inline void end_all(void)
 {
 	int i;
 
@@ -64,7 +64,7 @@ static void end_all(void)
 }
 
 /* What is held, by the module's own list. */
-static void list(int x, int x_prot, int y, int y_prot)
+static inline void list(int x, int x_prot, int y, int y_prot)
 {
 	struct epk_grant held[4] = { { 0 } };
 	struct epk_grants arg = { .num = 4, .list = (uintptr_t)held };
@@ -89,7 +89,7 @@ static void list(int x, int x_prot, int y, int y_prot)
 }
 
 /* Two that are not in one EPT; where there is one, one of them has no place. */
-static int *apart(void)
+static inline int *apart(void)
 {
 	static int two[2];
 	unsigned int i;

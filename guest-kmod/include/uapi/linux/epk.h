@@ -18,7 +18,7 @@
 #include <linux/types.h>
 
 #define EPK_DEVICE		"/dev/epk"
-#define EPK_ABI_VERSION		2
+#define EPK_ABI_VERSION		3
 
 /*
  * A domain ID is a positive int: an index into the domain table in the low
@@ -254,7 +254,7 @@ struct epk_stats {
  * after it.
  *
  * With EPK_THREAD_SIGNALS the handler starts in EPT 0, else in the one that was interrupted.
- * A handler that is left by siglongjmp() leaves the thread there with no key: the
+ * A handler that is left by siglongjmp() leaves the thread there with what it holds itself: the
  * program opens what it wants from there.
  */
 #define EPK_THREAD_SIGNALS	1ul
@@ -266,6 +266,14 @@ struct epk_stats {
  * in which the thread is, its PKRU says so, elsewhere a record that the module keeps.  An access
  * to what is in the record takes the thread to the domain's EPT, or brings the domain
  * here, and raises no signal; system calls that read or write it, too.
+ *
+ * If a signal interrupts such a thread on a stack that lies in a domain which it holds, and the
+ * handler's frame lies there, too, the handler holds that one domain, as the interrupted code does,
+ * from when it first accesses it with the stack pointer there.
+ *
+ * The child of vfork(), or of clone() with CLONE_VM and CLONE_VFORK alone, may access what the
+ * thread holds that waits for it: it is registered by the first such access, and holds what it has
+ * accessed.  Its signal handlers and what it calls (below) have nothing of it.
  *
  * In such a thread a key of the context is closed by its access-disable bit alone.  While the
  * record holds something for the code that runs, all closed keys have the write-disable
@@ -287,8 +295,29 @@ struct epk_stats {
 #define EPK_BEGIN(id, prot)	((__u32)(id) | (__u64)(prot) << 32)
 
 /*
+ * EPK_IOC_CALL and EPK_IOC_RETURN, for code that runs in the name of one domain alone and knows
+ * nothing of its caller's.  All that the thread holds is put aside by a call, as by a signal; then
+ * it holds the one domain of EPK_BEGIN(), the argument, as by EPK_IOC_BEGIN.  A return, whose
+ * argument is 0, gives up what is held, and what was put aside is held again, in the EPT in which
+ * it was; less what was freed meanwhile.
+ *
+ * Which call it returns from says the stack pointer: of all calls that were made with the one that
+ * the thread has now, the last.  So who returns goes on on the stack of who called, with what lies
+ * there.  Calls and signals inside of that one are forgotten.  If there is no such call, the answer
+ * is EACCES; the thread is in EPT 0 and holds nothing, and all that its calls and signals have put
+ * aside is forgotten.  A call is forgotten, too, when the handler of a signal returns that came
+ * before it, and when the same stack pointer makes another.  What sigreturn gives no EPK_IOC_RETURN
+ * does, nor the other way round.
+ *
+ * Errors of EPK_IOC_CALL, which leave all as it was: those of EPK_IOC_BEGIN but EALREADY; EMFILE
+ * EPK_CALLS_MAX calls have not returned, or together they have put hundreds of domains aside.
+ * Of EPK_IOC_RETURN: EACCES; EINVAL, ENXIO, where nothing has changed.
+ */
+#define EPK_CALLS_MAX		64
+
+/*
  * Domains that a thread can hold at a time and begin another by EPK_IOC_BEGIN; a signal handler
- * counts anew.  Keys that the thread opens by itself count when it calls.
+ * and what is called count anew.  Keys that the thread opens by itself count when it calls.
  */
 #define EPK_HELD_MAX		64
 
@@ -351,13 +380,32 @@ struct epk_gates {
 #define EPK_GATES_MAX		16
 
 /**
+ * struct epk_note - argument of EPK_IOC_NOTE
+ * @id: the domain
+ * @rsvd: zero
+ * @addr: a page of the domain's memory, not of a file's
+ *
+ * Writes the address into the table of notes, where it stays as long as the domain lives: once for
+ * each domain.  When the domain is freed it is 0 before anybody can get that index again.  It
+ * stays, too, if that page is unmapped by EPK_IOC_UNMAP, so who unmaps it must not go by it.
+ *
+ * Errors: ENOENT no such domain; EBUSY it has a note; EINVAL @rsvd, or no such page; ENOMEM;
+ * EINTR a fatal signal.
+ */
+struct epk_note {
+	__s32 id;
+	__u32 rsvd;
+	__u64 addr;
+};
+
+/**
  * struct epk_resume - argument of EPK_IOC_RESUME, in a signal handler
  * @ept: the EPT in which the interrupted code goes on
  * @pkru: of the context's keys, what it has open there
  *
  * Changes what sigreturn gives to the code that the innermost signal
  * interrupted.  ENOENT if the thread is not registered with this open, or has got
- * no frame for a handler that has not returned; EINVAL for a wrong EPT; EMFILE if signals have
+ * no frame for a handler that has not returned, or has made a call since then; EINVAL for a wrong EPT; EMFILE if signals have
  * interrupted code that holds hundreds of domains.
  */
 struct epk_resume {
@@ -381,9 +429,9 @@ struct epk_resume {
 #define EPK_IOC_POPULATE	_IOW('E', 0xe7, struct epk_range)
 #define EPK_IOC_FILE		_IOWR('E', 0xe8, struct epk_file)
 /*
- * Unmaps domain memory, the table or the identity page.  munmap(), mmap() with MAP_FIXED,
+ * Unmaps domain memory, the tables or the identity page.  munmap(), mmap() with MAP_FIXED,
  * mremap(), brk(), shmat() and remap_file_pages() fail with EPERM where the memory of
- * a live domain lies, and, while there is a domain, the other two.  Errors: EINVAL not whole
+ * a live domain lies, and, while there is a domain, the others.  Errors: EINVAL not whole
  * pages; EPERM something else lies there; and those of munmap().
  */
 #define EPK_IOC_UNMAP		_IOW('E', 0xe9, struct epk_range)
@@ -393,14 +441,19 @@ struct epk_resume {
 /* The argument is a domain's ID.  Errors: EACCES the thread does not hold it; ENXIO as above. */
 #define EPK_IOC_END		_IO('E', 0xec)
 #define EPK_IOC_HELD		_IOWR('E', 0xed, struct epk_grants)
+#define EPK_IOC_NOTE		_IOW('E', 0xee, struct epk_note)
+#define EPK_IOC_CALL		_IO('E', 0xef)
+#define EPK_IOC_RETURN		_IO('E', 0xf0)
 
 /*
- * Offsets for mmap(MAP_SHARED) of the device.  The table and the identity
- * page (struct kvm_epk_identity in <asm/kvm_epk.h>) map with PROT_READ only.
+ * Offsets for mmap(MAP_SHARED) of the device.  The domain table, the table of notes, which has one
+ * __u64 for each entry of that and is as large, and the identity page (struct kvm_epk_identity in
+ * <asm/kvm_epk.h>) map with PROT_READ only.
  * Domain memory takes PROT_READ and PROT_WRITE; its pages are zero at first.
  */
 #define EPK_MMAP_TABLE		0ull
 #define EPK_MMAP_IDENTITY	(1ull << 32)
+#define EPK_MMAP_NOTES		(2ull << 32)
 #define EPK_MMAP_DOMAIN(id)	(1ull << 60 | (__u64)EPK_ID_INDEX(id) << 40)
 
 #endif /* _UAPI_LINUX_EPK_H */
