@@ -302,10 +302,10 @@ struct epk_stats {
  * it was; less what was freed meanwhile.
  *
  * Which call it returns from says the stack pointer: of all calls that were made with the one that
- * the thread has now, the last.  So who returns goes on on the stack of who called, with what lies
- * there.  Calls and signals inside of that one are forgotten.  If there is no such call, the answer
- * is EACCES; the thread is in EPT 0 and holds nothing, and all that its calls and signals have put
- * aside is forgotten.  A call is forgotten, too, when the handler of a signal returns that came
+ * the thread has now, the last.  So who returns continues where the stack of who called says, with
+ * what lies there.  Calls and signals inside of that one are forgotten.  If there is no such call,
+ * the answer is EACCES; the thread is in EPT 0 and holds nothing, and all that its calls and signals
+ * have put aside is forgotten.  A call is forgotten, too, when the handler of a signal returns that came
  * before it, and when the same stack pointer makes another.  What sigreturn gives no EPK_IOC_RETURN
  * does, nor the other way round.
  *
