@@ -12,7 +12,7 @@
 #include "region.h"
 
 /* As many to a page as entries of the domain table. */
-static_assert(EPK_CHUNK_ENTRIES == PAGE_SIZE / sizeof(u64));
+static_assert(PAGE_SIZE / sizeof(u64) == EPK_CHUNK_ENTRIES);
 
 /* The page that has the note of @index; NULL without memory. */
 static u64 *notes_get(struct epk_context *ctx, u32 index)

@@ -3,12 +3,13 @@
  * The record of a thread: what it holds and has not open in its PKRU, by the domains' IDs.
  *
  * rights[base..nr_rights) is for the code that runs, what is below for the code that signals
- * interrupted, and for who waits for a call to return.  PKRU is about places, those of the EPT that the thread is in;
- * epk_context.place_ids says what each is a right to.  Nothing of the code that runs is in
- * the record that has its place in that EPT: what arrives there goes into PKRU.
+ * interrupted, and for who waits for a call to return.  PKRU is about places, those of the EPT
+ * that the thread is in; epk_context.place_ids says what each is a right to.  Nothing of the code
+ * that runs is in the record that has its place in that EPT: what arrives there goes into PKRU.
  *
  * While a thread is "stashed", its PKRU is not its own: the kernel is about to load it, from a
- * signal frame for example.  Then nothing is concluded from it.
+ * signal frame for example, or the thread waits for a child of vfork().  Then nothing is concluded
+ * from it.
  *
  * A record is its thread's own, with interrupts off; of a thread that does not run it is
  * whose who has threads_lock.

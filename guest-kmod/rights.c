@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Beginning and ending domains, and calls, for threads that hold domains in any EPT, where the process
- * cannot do it by itself.  A thread goes to the EPT of the domain that it begins, or accesses;
+ * Beginning and ending domains, and calls, for threads that hold domains in any EPT, where the
+ * process cannot do it by itself.  A thread goes to the EPT of the domain that it begins, or accesses;
  * what it has open in the one that it leaves goes into its record, and what its record has for
  * the other becomes open there.
  */

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The child of vfork(), and of what posix_spawn() makes of it, is another process that runs in
- * the memory of its parent, which waits: with its parent's arguments, and often on its stack.  So it
- * may access what the thread holds that waits for it, and gets it when it first wants it.
+ * The child of vfork(), and of what posix_spawn() makes of it, is another process that runs in the
+ * memory of its parent, which waits: with its parent's arguments, and often on its stack.  So it may
+ * access what the thread holds that waits for it, and gets it when it first wants it.
  *
  * While the thread waits, all that it holds is in its record, by the domains' IDs.
  */
@@ -71,7 +71,7 @@ static void lend_end(struct epk_thread *thread)
 	local_irq_enable();
 }
 
-/* The original waits until the child has executed a program, or is gone, or this thread is killed. */
+/* The original waits until the child executes a program, or is gone, or this thread is killed. */
 static pid_t guarded_clone(struct kernel_clone_args *args)
 {
 	struct epk_thread *thread;

@@ -22,20 +22,6 @@ static void *sp(int n)
 
 static int x, y, z;		/* two apart, and one to be called */
 
-/* By an access of the kernel's: a signal would change what is held. */
-static bool reaches(int i)
-{
-	static int pipes[2];
-	char c;
-
-	if (!pipes[1])
-		REQUIRE(pipe(pipes) == 0);
-	if (write(pipes[1], pages[i], 1) != 1)
-		return false;
-	REQUIRE(read(pipes[0], &c, 1) == 1);
-	return true;
-}
-
 static void hold_two(void)
 {
 	int *two;

@@ -80,8 +80,8 @@ struct counts {
 	unsigned long ops, done[64], refused[64];
 	unsigned long reads, zeros, writes, faults, judged, signals, killed, followed;
 	unsigned long failures;
-	/* Signals after which all was as before; frames that were forged, in each ABI. */
-	unsigned long restored, forged[4];
+	/* Signals after which all was as before, and calls; frames that were forged, in each ABI. */
+	unsigned long restored, returned, forged[4];
 	/* CPUs that went and came back, and whether one is away. */
 	unsigned long offlined, offline;
 	unsigned long reloads, executed, exited;

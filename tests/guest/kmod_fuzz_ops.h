@@ -470,6 +470,7 @@ static const struct {
 	{ "hold", op_hold, 60, false }, { "begin", op_begin, 60, false },
 	{ "read-by-kernel", op_read_by_kernel, 3, false },
 	{ "odd-call", op_odd_call, 6, false }, { "frame", op_frame, 12, false },
+	{ "call", op_call, 20, false },
 	{ "debug", op_debug, 1, false }, { "copy", op_copy, 4, false },
 	{ "futex", op_futex, 5, true }, { "uffd", op_uffd, 2, false },
 	{ "pass", op_pass, 1, false }, { "dup", op_dup, 2, false },

@@ -44,6 +44,8 @@ static __thread sigjmp_buf arrivals[MAX_DEPTH + 1];
 static __thread uint32_t asked[MAX_DEPTH + 1];
 /* It jumped, from where it was. */
 static __thread bool jumped[MAX_DEPTH + 1];
+/* A frame was forged, after which no call returns. */
+static __thread bool forgotten;
 
 static void arrival(void)
 {
@@ -118,9 +120,11 @@ static void end_handler(struct thread *t, ucontext_t *uc)
 		if (!forge_can(abi))
 			return;
 		count_add(&counts->forged[abi]);
+		forgotten = true;
 		forge_return(abi, t->low, uc, 0, arrival);
 	case CHANGES_STACK:
 		*frame_pkru(uc) = 0;
+		forgotten = true;
 		forge_code(t->low, arrival);
 		uc->uc_mcontext.gregs[REG_RSP] = (greg_t)FORGE_STACK(t->low);
 		uc->uc_mcontext.gregs[REG_RIP] = (greg_t)FORGE_CODE(t->low);
@@ -179,6 +183,60 @@ static int op_frame(struct thread *t)
 	alt.ss_flags = SS_DISABLE;
 	sigaltstack(&alt, NULL);
 	return 0;
+}
+
+/* What is called holds one domain, and its caller afterwards what it held; not in a handler. */
+static __attribute__((noinline)) int call_something(struct thread *t, unsigned int level)
+{
+	int prot = one_in(&t->dice, 3) ? PROT_READ : PROT_READ | PROT_WRITE, id = some_id(t);
+	const struct thread before = *t;
+	volatile unsigned int i;
+
+	change_begins(t->process);
+	i = ioctl(t->process->dev.fd, EPK_IOC_CALL, EPK_BEGIN(id, prot)) != 0;
+	change_ends(t->process);
+	if (i) {
+		recheck(t);
+		return 1;
+	}
+	t->holds = 0;
+	t->rights[0] = (struct epk_grant){ id, prot };
+	t->nr_rights = 1;
+	t->may_lose = false;
+	recheck(t);
+	for (i = below(&t->dice, 6); i; i--) {
+		if (one_in(&t->dice, 2))
+			begin(t, some_id(t), PROT_READ);
+		touch(t, some_page(&t->dice), one_in(&t->dice, 2));
+	}
+	if (level < 3 && one_in(&t->dice, 2))
+		call_something(t, level + 1);
+	if (one_in(&t->dice, 3))
+		interrupt(t);
+	memcpy(t->rights, before.rights, sizeof(t->rights));
+	t->nr_rights = before.nr_rights;
+	t->by_hand = false;
+	t->may_lose = before.may_lose;
+	if (ioctl(t->process->dev.fd, EPK_IOC_RETURN, 0)) {
+		if (errno != EACCES || !forgotten)
+			fail("a call does not return", errno, NULL);
+		t->nr_rights = 0;
+	} else if (forgotten) {
+		fail("a call returns after a frame was forged", level, NULL);
+	} else {
+		count_add(&counts->returned);
+	}
+	recheck(t);
+	return 0;
+}
+
+static int op_call(struct thread *t)
+{
+	if (!t->follows || t->by_hand)
+		return 1;
+	t->holds = 0;
+	forgotten = false;
+	return call_something(t, 0);
 }
 
 /*

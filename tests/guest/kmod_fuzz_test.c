@@ -331,7 +331,8 @@ static void report(void)
 	printf("; reads %lu, of zero %lu, judged %lu; writes %lu; followed %lu; faults %lu; signals %lu; killed %lu\n",
 	       counts->reads, counts->zeros, counts->judged, counts->writes, counts->followed,
 	       counts->faults, counts->signals, counts->killed);
-	printf("signals after which all was as before %lu; forged frames", counts->restored);
+	printf("signals after which all was as before %lu, calls %lu; forged frames",
+	       counts->restored, counts->returned);
 	for (i = 0; i < NR_FORGE_ABIS; i++) {
 		printf(", %s %lu", forge_names[i], counts->forged[i]);
 		epk_check(counts->forged[i] || !forge_can(i) || counts->ops < 2000, __FILE__,
@@ -340,6 +341,7 @@ static void report(void)
 	printf("; CPUs taken away %lu, module loaded anew %lu, programs executed %lu, exits %lu\n",
 	       counts->offlined, counts->reloads, counts->executed, counts->exited);
 	CHECK(counts->restored);
+	CHECK(counts->returned || counts->ops < 50000);
 	CHECK(counts->reads && counts->followed && counts->judged && counts->writes && counts->signals);
 	CHECK_EQ(counts->failures, 0);
 }

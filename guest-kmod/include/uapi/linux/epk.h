@@ -302,12 +302,12 @@ struct epk_stats {
  * it was; less what was freed meanwhile.
  *
  * Which call it returns from says the stack pointer: of all calls that were made with the one that
- * the thread has now, the last.  So who returns goes on on the stack of who called, with what lies
- * there.  Calls and signals inside of that one are forgotten.  If there is no such call, the answer
- * is EACCES; the thread is in EPT 0 and holds nothing, and all that its calls and signals have put
- * aside is forgotten.  A call is forgotten, too, when the handler of a signal returns that came
- * before it, and when the same stack pointer makes another.  What sigreturn gives no EPK_IOC_RETURN
- * does, nor the other way round.
+ * the thread has now, the last.  So who returns continues where the stack of who called says, with
+ * what lies there.  Calls and signals inside of that one are forgotten.  If there is no such call,
+ * the answer is EACCES; the thread is in EPT 0 and holds nothing, and all that its calls and
+ * signals have put aside is forgotten.  A call is forgotten, too, when the handler of a signal
+ * returns that came before it, and when the same stack pointer makes another.  What sigreturn gives
+ * no EPK_IOC_RETURN does, nor the other way round.
  *
  * Errors of EPK_IOC_CALL, which leave all as it was: those of EPK_IOC_BEGIN but EALREADY; EMFILE
  * EPK_CALLS_MAX calls have not returned, or together they have put hundreds of domains aside.
@@ -405,8 +405,8 @@ struct epk_note {
  *
  * Changes what sigreturn gives to the code that the innermost signal
  * interrupted.  ENOENT if the thread is not registered with this open, or has got
- * no frame for a handler that has not returned, or has made a call since then; EINVAL for a wrong EPT; EMFILE if signals have
- * interrupted code that holds hundreds of domains.
+ * no frame for a handler that has not returned, or has made a call since then; EINVAL for a wrong
+ * EPT; EMFILE if signals have interrupted code that holds hundreds of domains.
  */
 struct epk_resume {
 	__u32 ept;
