@@ -20,7 +20,7 @@ help:
 ##   check-mutations defects put into KVM and into the module, each of which has to make a test fail
 ##   check-kernels   a core of the guest's tests on Debian's own kernels; the wide guest; suspend
 ##   check-guest     the emulated tests: TESTS="name name" CPUS="1 2" choose
-##   check-alone     those that need one EPT, in QEMU's own emulation: less than a minute
+##   check-alone     those that need one EPT, in QEMU's own emulation: a few minutes
 ##   build           library, tests, guest module, NGINX case
 ##   kernel          the test kernel; prints where it is
 ##   packages        what Debian packages the rest needs

@@ -115,6 +115,9 @@ static void other_keys(void)
 		list[0].id = move.id;
 		list[0].ept = list[1].ept = epk_device_ept(&dev, 77);
 		CHECK_EQ(epk_device_moves(&own, 2, list), -EBUSY);
+		/* Both are where they were. */
+		list[1].ept = 0, list[1].pkey = 14;
+		CHECK_EQ(epk_device_moves(&own, 1, &list[1]), -EBUSY);
 		/* Nor does the EPT exist that the first of them would have been in. */
 		if (!epk_device_is_alone(&dev))
 			CHECK_EQ(EPK_TRY(epk_vmfunc(77)), SIGILL);

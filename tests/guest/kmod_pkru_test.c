@@ -10,7 +10,7 @@
 #include <sys/prctl.h>
 
 #define KEY		1
-#define EPT		1
+#define EPT		epk_device_ept(&dev, 1)
 #define ROUNDS		3000
 
 static struct epk_device dev;
@@ -34,7 +34,7 @@ static void *goes_away(void *unused)
 /* A key is opened by hand, perhaps long before; others may have had it revoked just now. */
 static void *registers(void *unused)
 {
-	epk_vmfunc(EPT);
+	epk_device_goto(&dev, EPT);
 	epk_wrpkru(0);
 	CHECK(is_open());
 	CHECK_EQ(ioctl(dev.fd, EPK_IOC_THREAD, 0), 0);
@@ -56,7 +56,7 @@ static void *holds(void *unused)
 
 	CHECK_EQ(ioctl(dev.fd, EPK_IOC_THREAD, 0), 0);
 	for (round = 1; !stop; round++) {
-		epk_vmfunc(EPT);
+		epk_device_goto(&dev, EPT);
 		epk_wrpkru(EPK_PKRU_ALLOW(KEY));
 		held = round;
 		while (given != round && !stop) {

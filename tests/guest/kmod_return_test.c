@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * A handler's return that sleeps where PKRU is the frame's already, and the module has not
- * given anything back: what the frame has open there is nobody's, and opens nothing to the kernel.
+ * A handler's return that sleeps while the kernel reads its frame: what the handler holds then is
+ * nobody's any more, and what the frame opens opens nothing to the kernel.
  */
 #include "epk_test.h"
 
@@ -23,7 +23,7 @@ static int first, more[EPK_HELD_MAX - 1];
 static char *stack, *state;
 static size_t above;
 static int uffd;
-static volatile int stood, level, returned;
+static volatile int level, returned;
 
 static void begin(int id)
 {
@@ -65,7 +65,7 @@ static void measure(int sig, siginfo_t *info, void *context)
 	above = stack + STACK_BYTES - (char *)((ucontext_t *)context)->uc_mcontext.fpregs;
 }
 
-static char state_copy[2 * PAGE], frame_copy[PAGE];
+static char state_copy[2 * PAGE];
 static ucontext_t *frame;
 
 /* The frame opens all keys. */
@@ -83,6 +83,8 @@ static void innermost(int sig, siginfo_t *info, void *context)
 	CHECK_EQ(nr_held(), 0);
 	if (forges)
 		*frame_pkru(uc) = 0;
+	else
+		begin(first);
 	memcpy(state_copy, state, sizeof(state_copy));
 	frame = uc;
 	CHECK_EQ(madvise(state, sizeof(state_copy), MADV_DONTNEED), 0);
@@ -97,46 +99,39 @@ static void fill(const char *page, const void *bytes)
 	CHECK_EQ(ioctl(uffd, UFFDIO_COPY, &copy), 0);
 }
 
-/*
- * While the return sleeps for the state, the frame goes as well, whose last part is read when
- * PKRU is loaded.
- */
-static void *fills(void *unused)
+static void wait_for(const char *page)
 {
 	struct uffd_msg message;
-	char *page;
 
-	while (!stood) {
-		REQUIRE(read(uffd, &message, sizeof(message)) == sizeof(message));
-		page = (char *)(message.arg.pagefault.address & ~(PAGE - 1));
-		if (page == state) {
-			memcpy(frame_copy, state - PAGE, PAGE);
-			CHECK_EQ(madvise(state - PAGE, PAGE, MADV_DONTNEED), 0);
-			fill(state + PAGE, state_copy + PAGE);
-			fill(state, state_copy);
-		} else {
-			CHECK(page == state - PAGE);
-			CHECK_EQ(epk_device_move(&dev, first, EPK_EPT_NONE), 0);
-			stood = 1;
-			fill(page, frame_copy);
-		}
-	}
+	REQUIRE(read(uffd, &message, sizeof(message)) == sizeof(message));
+	REQUIRE((message.arg.pagefault.address & ~(PAGE - 1)) == (uintptr_t)page);
+}
+
+/* The place goes of what the handler holds. */
+static void *evicts(void *unused)
+{
+	wait_for(state);
+	CHECK_EQ(epk_device_move(&dev, first, EPK_EPT_NONE), 0);
+	fill(state + PAGE, state_copy + PAGE);
+	fill(state, state_copy);
 	return unused;
 }
 
-/* What is read of the frame last is not its page any more, but that of a domain. */
+/*
+ * The frame goes as well, whose end is read when PKRU is loaded; and where that is there is a
+ * domain's page by then.
+ */
 static void *replaces(void *unused)
 {
 	struct uffdio_range all = { .start = (uintptr_t)state - PAGE, .len = PAGE };
-	struct uffd_msg message;
 	ucontext_t *secret;
 
 	REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS | EPK_THREAD_FOLLOWS) == 0);
-	REQUIRE(read(uffd, &message, sizeof(message)) == sizeof(message));
+	wait_for(state);
 	CHECK_EQ(madvise(state - PAGE, PAGE, MADV_DONTNEED), 0);
 	fill(state + PAGE, state_copy + PAGE);
 	fill(state, state_copy);
-	REQUIRE(read(uffd, &message, sizeof(message)) == sizeof(message));
+	wait_for(state - PAGE);
 	REQUIRE(mmap(state - PAGE, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, dev.fd,
 		     EPK_MMAP_DOMAIN(first)) == state - PAGE);
 	begin(first);
@@ -167,7 +162,7 @@ static void stands(void)
 	struct sigaction middle = { .sa_handler = outer, .sa_flags = SA_NODEFER };
 	struct uffdio_register range = { .mode = UFFDIO_REGISTER_MODE_MISSING };
 	struct uffdio_api api = { .api = UFFD_API };
-	pthread_t filler;
+	pthread_t evicter;
 
 	stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	REQUIRE(stack != MAP_FAILED);
@@ -190,10 +185,9 @@ static void stands(void)
 	inner.sa_sigaction = innermost;
 	REQUIRE(!sigaction(SIGUSR2, &inner, NULL) && !sigaction(SIGUSR1, &middle, NULL));
 
-	REQUIRE(!pthread_create(&filler, NULL, fills, NULL));
+	REQUIRE(!pthread_create(&evicter, NULL, evicts, NULL));
 	outer(0);
-	CHECK(stood);
-	pthread_join(filler, NULL);
+	pthread_join(evicter, NULL);
 	CHECK_EQ(returned, FULL_LEVELS);
 }
 
@@ -201,12 +195,11 @@ static void leaks(void)
 {
 	stack_t now;
 	pthread_t replacer;
-	int i;
 
-	for (i = 0; i < EPK_HELD_MAX - 1; i++)
-		ioctl(dev.fd, EPK_IOC_END, (long)more[i]);
-	ioctl(dev.fd, EPK_IOC_END, (long)first);
+	CHECK_EQ(epk_device_free(&dev, EPK_HELD_MAX - 1, more), 0);
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_END, (long)first), 0);
 	CHECK_EQ(nr_held(), 0);
+	CHECK_EQ(epk_device_move(&dev, first, 0), 0);
 	forges = true;
 	REQUIRE(!pthread_create(&replacer, NULL, replaces, NULL));
 	CHECK_EQ(EPK_TRY_ONLY(raise(SIGUSR2)), SIGSEGV);

@@ -272,11 +272,50 @@ static void query(void)
 	close(fd);
 }
 
+static long resident(void)
+{
+	FILE *f = fopen("/proc/self/statm", "r");
+	long size, pages = -1;
+
+	REQUIRE(f && fscanf(f, "%ld %ld", &size, &pages) == 2);
+	fclose(f);
+	return pages;
+}
+
+/* How much there is, the process is told to have.  Later kernels keep a part of the sum by CPU. */
+static void counted(void)
+{
+	const long nr = 2048;
+	int status = -1;
+	pid_t pid = fork();
+
+	if (!pid) {
+		struct epk_device own;
+		long before;
+		int own_id;
+		char *q;
+
+		epk_failures = 0;
+		epk_device_open(&own);
+		REQUIRE(epk_device_alloc(&own, 1, &own_id) == 0);
+		q = epk_device_map(&own, own_id, nr * 4096);
+		REQUIRE(q != MAP_FAILED);
+		before = resident();
+		CHECK_EQ(epk_device_populate(&own, q, nr * 4096), 0);
+		CHECK(labs(resident() - before - nr) < 200);
+		CHECK_EQ(epk_device_unmap(&own, q, nr * 4096), 0);
+		CHECK(labs(resident() - before) < 200);
+		_exit(epk_failures != 0);
+	}
+	CHECK(waitpid(pid, &status, 0) == pid);
+	CHECK_EQ(status, 0);
+}
+
 int main(void)
 {
 	static void (*const walkers[])(void) = {
 		smaps, tables, pagemap, pagemap_scan, clear_refs, mincores, advise, move, merge,
-		dump, query,
+		dump, query, counted,
 	};
 	unsigned int i;
 
