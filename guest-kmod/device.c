@@ -228,12 +228,19 @@ static long ioc_call(struct file *file, void __user *arg)
 {
 	unsigned long word = (unsigned long)arg;
 
+	if (!word)
+		return epk_rights_call_nothing(file->private_data);
 	return epk_rights_begin(file, (int)word, word >> 32, true);
 }
 
 static long ioc_return(struct file *file, void __user *arg)
 {
-	return arg ? -EINVAL : epk_rights_return(file->private_data);
+	unsigned long how = (unsigned long)arg;
+
+	if (how > EPK_RETURN_NOTHING)
+		return -EINVAL;
+	return how ? epk_rights_forget_call(file->private_data) :
+		     epk_rights_return(file->private_data);
 }
 
 static long ioc_end(struct file *file, void __user *arg)

@@ -115,7 +115,7 @@ static u32 index_find(struct epk_context *ctx)
 }
 
 /* @ept may be EPK_EPT_NONE. */
-static struct epk_domain *domain_create(struct epk_context *ctx, unsigned int ept, bool hidden)
+static struct epk_domain *domain_create(struct epk_context *ctx, unsigned int ept)
 {
 	u32 index = index_find(ctx), slot = index % EPK_CHUNK_ENTRIES;
 	struct epk_chunk *chunk = epk_chunk_get(ctx, index);
@@ -134,7 +134,6 @@ static struct epk_domain *domain_create(struct epk_context *ctx, unsigned int ep
 
 	INIT_LIST_HEAD(&domain->regions);
 	domain->id = (int)index | chunk->generations[slot] << EPK_ID_INDEX_BITS;
-	domain->hidden = hidden;
 	domain->ept = ept;
 	domain->pkey = ept == EPK_EPT_NONE ? 0 : epk_place_take(ctx, ept);
 	chunk->domains[slot] = domain;
@@ -249,7 +248,7 @@ static int domains_create(struct epk_context *ctx, unsigned int num, u32 flags, 
 		if (ept != EPK_EPT_NONE)
 			n = min(n, epk_place_free(ctx, ept));
 		for (; n; n--) {
-			domain = domain_create(ctx, ept, flags & EPK_ALLOC_HIDDEN);
+			domain = domain_create(ctx, ept);
 			if (!domain)
 				return -ENOMEM;
 			ids[(*done)++] = domain->id;
@@ -274,7 +273,7 @@ static int alloc_check(struct epk_context *ctx, unsigned int num, u32 flags)
  * epk_domains_alloc() - make domains, in one EPT where they fit
  * @ctx: the context
  * @num: how many, at least 1
- * @flags: see EPK_ALLOC_SPILL, EPK_ALLOC_HIDDEN, EPK_ALLOC_AT()
+ * @flags: see EPK_ALLOC_SPILL, EPK_ALLOC_AT()
  * @ids: their IDs, @num of them
  *
  * All or none.
@@ -288,7 +287,7 @@ int epk_domains_alloc(struct epk_context *ctx, unsigned int num, u32 flags, int 
 	unsigned int done = 0, i;
 	int ret;
 
-	if (flags & 0xffff & ~(EPK_ALLOC_SPILL | EPK_ALLOC_HIDDEN))
+	if (flags & 0xffff & ~EPK_ALLOC_SPILL)
 		return -EINVAL;
 	if (hint != EPK_EPT_NONE && hint >= ctx->epts)
 		return -EINVAL;

@@ -116,7 +116,6 @@ struct epk_user {
  * @ept: the EPT whose window its pages are mapped through, or EPK_EPT_NONE
  * @pkey: the protection key of its pages, 0 if it is evicted
  * @chosen: set while a call checks its list, to find an ID given twice
- * @hidden: the table does not show its ID
  * @moves: it is on its way, and who holds it has no key of its new place yet
  * @asked: the last batch in which threads were asked and one held it
  */
@@ -126,7 +125,6 @@ struct epk_domain {
 	u16 ept;
 	u8 pkey;
 	bool chosen;
-	bool hidden;
 	bool moves;
 	u64 asked;
 };
@@ -413,6 +411,7 @@ void epk_revoke(struct epk_context *ctx);
 void epk_revoke_waiting(struct epk_thread *thread);
 
 /* record.c */
+bool epk_record_has_room(const struct epk_thread *thread, u32 pkru);
 u32 epk_record_stash(struct epk_thread *thread, u32 pkru, u32 ept);
 u32 epk_record_lend(struct epk_thread *thread, u32 pkru, u32 ept);
 u32 epk_record_unstash(struct epk_thread *thread, u32 pkru, u32 ept);
@@ -428,6 +427,7 @@ void epk_record_add(struct epk_thread *thread, int id, bool read_only);
 void epk_record_inherit(struct epk_thread *thread, int id);
 bool epk_record_may_call(const struct epk_thread *thread, u32 pkru, unsigned long sp);
 void epk_record_call(struct epk_thread *thread, u32 ept, unsigned long sp);
+int epk_record_last_call(const struct epk_thread *thread);
 int epk_record_find_call(const struct epk_thread *thread, unsigned long sp);
 void epk_record_resume(struct epk_thread *thread, unsigned int level);
 void epk_record_forget(struct epk_thread *thread, unsigned int level);
@@ -440,6 +440,8 @@ void epk_gates_restart(const struct epk_context *ctx, struct task_struct *task);
 /* rights.c */
 int epk_rights_begin(struct file *file, int id, int prot, bool call);
 int epk_rights_return(struct epk_context *ctx);
+int epk_rights_call_nothing(struct epk_context *ctx);
+int epk_rights_forget_call(struct epk_context *ctx);
 void epk_rights_resume(struct epk_thread *thread, int level);
 int epk_rights_end(struct epk_context *ctx, int id);
 unsigned int epk_rights_list(struct epk_context *ctx, struct epk_grant *list, unsigned int max);

@@ -93,7 +93,7 @@ static unsigned int key_in(const struct epk_context *ctx, int id, u32 ept)
 	if (entry.id == id && entry.pkey)
 		return entry.ept == ept && READ_ONCE(row[entry.pkey]) == id &&
 		       !(leaving & BIT(entry.pkey)) ? entry.pkey : 0;
-	/* Evicted, hidden, or on its way, perhaps from here to here. */
+	/* Evicted, or on its way, perhaps from here to here. */
 	for (pkey = EPK_NR_PKEYS - 1; pkey; pkey--) {
 		if (READ_ONCE(row[pkey]) == id && !(leaving & BIT(pkey)))
 			break;
@@ -211,6 +211,16 @@ bool epk_record_allows(const struct epk_thread *thread, unsigned int n, bool wri
 void epk_record_drop(struct epk_thread *thread, unsigned int n)
 {
 	right_drop(thread, n);
+}
+
+/**
+ * epk_record_has_room() - is there room for what a thread has open, so that nobody loses any right
+ * @thread: its record
+ * @pkru: its PKRU
+ */
+bool epk_record_has_room(const struct epk_thread *thread, u32 pkru)
+{
+	return thread->nr_rights + hweight32(~pkru & thread->ctx->pkru_deny) <= EPK_RIGHTS;
 }
 
 /**
@@ -435,6 +445,23 @@ int epk_record_find_call(const struct epk_thread *thread, unsigned long sp)
 			return n;
 	}
 	return -ENOENT;
+}
+
+/**
+ * epk_record_last_call() - find the last call that has not returned
+ * @thread: the record of current
+ *
+ * Return: its level, or -EACCES.
+ */
+int epk_record_last_call(const struct epk_thread *thread)
+{
+	int n = thread->nr_interrupted;
+
+	while (n-- > 0) {
+		if (thread->interrupted[n].call)
+			return n;
+	}
+	return -EACCES;
 }
 
 /* Behind the rights of an interrupted level. */

@@ -61,19 +61,19 @@ static int held_prot(const struct epk_thread *thread, int id)
 	return epk_record_allows(thread, n, true) ? PROT_READ | PROT_WRITE : PROT_READ;
 }
 
-/* All that is held is put aside, and what is in a place is held alone. */
-static int call(struct epk_thread *thread, const struct epk_entry *entry, unsigned long sp)
+/* All that is held is put aside, and what is in an EPT can be held alone. */
+static int call(struct epk_thread *thread, u32 ept, unsigned long sp)
 {
 	u32 from = epk_current_ept();
 
 	write_pkru(epk_record_stash(thread, read_pkru(), from));
 	epk_record_call(thread, from, sp);
-	if (entry->ept != from && !epk_vmfunc(entry->ept)) {
+	if (ept != from && !epk_vmfunc(ept)) {
 		epk_record_resume(thread, thread->nr_interrupted - 1);
 		write_pkru(epk_record_unstash(thread, read_pkru(), from));
 		return -EIO;
 	}
-	write_pkru(epk_record_unstash(thread, read_pkru(), entry->ept));
+	write_pkru(epk_record_unstash(thread, read_pkru(), ept));
 	return 0;
 }
 
@@ -101,7 +101,7 @@ static int begin(struct epk_context *ctx, int id, int prot, bool calls)
 	/* A batch that takes the place away waits for this CPU. */
 	if (!entry.pkey || READ_ONCE(ctx->place_ids[entry.ept][entry.pkey]) != id)
 		return -EAGAIN;
-	ret = calls ? call(thread, &entry, sp) : go(thread, entry.ept);
+	ret = calls ? call(thread, entry.ept, sp) : go(thread, entry.ept);
 	if (ret)
 		return ret;
 	pkru = read_pkru() & ~(3u << 2 * entry.pkey);
@@ -143,6 +143,32 @@ int epk_rights_begin(struct file *file, int id, int prot, bool call)
 			return ret;
 	}
 	return -ENOSPC;
+}
+
+/**
+ * epk_rights_call_nothing() - let current hold nothing until epk_rights_return()
+ * @ctx: the context of current->mm
+ *
+ * Return: 0; see EPK_CALLS_MAX.
+ */
+int epk_rights_call_nothing(struct epk_context *ctx)
+{
+	unsigned long sp = task_pt_regs(current)->sp;
+	struct epk_thread *thread;
+	int ret;
+
+	local_irq_disable();
+	thread = epk_thread_find(current);
+	if (!thread || !thread->follows)
+		ret = -ESRCH;
+	else if (thread->ctx != ctx)
+		ret = -ENXIO;
+	else if (!epk_record_may_call(thread, read_pkru(), sp))
+		ret = -EMFILE;
+	else
+		ret = call(thread, epk_current_ept(), sp);
+	local_irq_enable();
+	return ret;
 }
 
 /* Interrupts are off. */
@@ -234,6 +260,34 @@ int epk_rights_return(struct epk_context *ctx)
 	}
 	local_irq_enable();
 	return level < 0 ? -EACCES : 0;
+}
+
+/**
+ * epk_rights_forget_call() - let current hold nothing, and the last call not return
+ * @ctx: the context of current->mm
+ *
+ * Return: 0, -EACCES, -ENXIO, where nothing has changed.
+ */
+int epk_rights_forget_call(struct epk_context *ctx)
+{
+	struct epk_thread *thread;
+	int level = -EACCES;
+
+	local_irq_disable();
+	thread = epk_thread_find(current);
+	if (thread && thread->ctx != ctx)
+		level = -ENXIO;
+	else if (thread)
+		level = epk_record_last_call(thread);
+	if (level >= 0) {
+		epk_rights_resume(thread, level);
+		epk_record_stash(thread, read_pkru(), epk_current_ept());
+		thread->nr_rights = thread->base;
+		write_pkru(epk_record_unstash(thread, read_pkru() | thread->ctx->pkru_deny,
+					      epk_current_ept()));
+	}
+	local_irq_enable();
+	return min(level, 0);
 }
 
 /**

@@ -273,6 +273,19 @@ static struct epk_hook frame_hooks[] = {
 #endif
 };
 
+/* The handler's, which reads its frame with them; then they are lost. */
+static void rights_lend(struct epk_thread *thread, unsigned long frame)
+{
+	thread->stack = frame;
+	/* They are not worth those of what was interrupted: they stay open, unless their places go. */
+	if (!epk_record_has_room(thread, read_pkru())) {
+		thread->stashed = true;
+		return;
+	}
+	rights_stash(thread);
+	write_pkru(epk_record_lend(thread, read_pkru(), epk_current_ept()));
+}
+
 /* The original takes all registers from the frame, PKRU too; but for altstack, user mode is next. */
 static long guarded_sigreturn(enum sigreturn which, const struct pt_regs *regs,
 			      unsigned int above)
@@ -285,12 +298,8 @@ static long guarded_sigreturn(enum sigreturn which, const struct pt_regs *regs,
 	epk_hook_enter();
 	local_irq_disable();
 	thread = epk_thread_find(current);
-	/* The handler's, which reads its frame with them; then they are lost. */
-	if (thread) {
-		thread->stack = frame;
-		rights_stash(thread);
-		write_pkru(epk_record_lend(thread, read_pkru(), epk_current_ept()));
-	}
+	if (thread)
+		rights_lend(thread, frame);
 	local_irq_enable();
 	ret = epk_hook_original(&sigreturn_hooks[which], sigreturn_fn)(regs);
 	local_irq_disable();

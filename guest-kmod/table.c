@@ -78,11 +78,6 @@ struct epk_entry epk_table_read(const struct epk_context *ctx, u32 index)
 	return u.entry;
 }
 
-static int shown_id(const struct epk_domain *domain)
-{
-	return domain->hidden ? 0 : domain->id;
-}
-
 /**
  * epk_table_write() - show where a domain is
  * @ctx: the context, locked
@@ -92,7 +87,7 @@ void epk_table_write(struct epk_context *ctx, const struct epk_domain *domain)
 {
 	lockdep_assert_held(&ctx->lock);
 	entry_write(ctx, EPK_ID_INDEX(domain->id), (struct epk_entry) {
-		.id = shown_id(domain), .ept = domain->ept, .pkey = domain->pkey,
+		.id = domain->id, .ept = domain->ept, .pkey = domain->pkey,
 	});
 }
 
@@ -105,7 +100,7 @@ void epk_table_hide(struct epk_context *ctx, const struct epk_domain *domain)
 {
 	lockdep_assert_held(&ctx->lock);
 	entry_write(ctx, EPK_ID_INDEX(domain->id), (struct epk_entry) {
-		.id = shown_id(domain), .ept = EPK_EPT_NONE,
+		.id = domain->id, .ept = EPK_EPT_NONE,
 	});
 }
 

@@ -160,22 +160,6 @@ static void alloc_arguments(void)
 	FAILS(ioctl(dev.fd, EPK_IOC_ALLOC, &arg), ENOSPC);
 }
 
-/* A place without a name. */
-static void hidden_domain(void)
-{
-	int id = 0;
-	struct epk_domains arg = {
-		.num = 1, .flags = EPK_ALLOC_HIDDEN, .ids = (uintptr_t)&id,
-	};
-
-	CHECK_EQ(ioctl(dev.fd, EPK_IOC_ALLOC, &arg), 0);
-	CHECK(id > 0);
-	CHECK_EQ(epk_device_entry(&dev, id).id, 0);
-	CHECK(epk_device_entry(&dev, id).pkey);
-	CHECK_EQ(epk_device_free(&dev, 1, &id), 0);
-	CHECK_EQ(epk_device_entry(&dev, id).pkey, 0);
-}
-
 static void move_arguments(int live)
 {
 	unsigned int ept = epk_device_ept(&dev, 3);
@@ -493,7 +477,6 @@ int main(void)
 	init_without_key();
 	other_keys();
 	alloc_arguments();
-	hidden_domain();
 	free_arguments(id);
 	move_arguments(id);
 	mmap_arguments(id);

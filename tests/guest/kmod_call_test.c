@@ -73,7 +73,9 @@ static void answers(void)
 	CHECK_EQ(call(sp(0), ids[z] + (1 << EPK_ID_INDEX_BITS)), -ENOENT);
 	CHECK_EQ(call_prot(sp(0), ids[z], 0), -EINVAL);
 	CHECK_EQ(call_prot(sp(0), ids[z], PROT_EXEC), -EINVAL);
-	CHECK_EQ(ioctl_at(sp(0), EPK_IOC_RETURN, 1), -EINVAL);
+	CHECK_EQ(ioctl_at(sp(0), EPK_IOC_RETURN, 2), -EINVAL);
+	/* There is no call to be left. */
+	CHECK_EQ(ioctl_at(sp(0), EPK_IOC_RETURN, EPK_RETURN_NOTHING), -EACCES);
 	CHECK_EQ(epk_rdpkru(), pkru);
 	CHECK_EQ(dev.identity->ept, ept);
 	holds_two(__LINE__);
@@ -82,6 +84,58 @@ static void answers(void)
 	holds_nothing(__LINE__);
 	CHECK_EQ(dev.identity->ept, 0);
 	CHECK(!reaches(x) && !reaches(y) && !reaches(z));
+}
+
+/* Nothing is held, whatever was; what the call does counts for nothing afterwards. */
+static void calls_nothing(void)
+{
+	uint32_t pkru, ept;
+
+	hold_two();
+	pkru = epk_rdpkru(), ept = dev.identity->ept;
+	CHECK_EQ(ioctl_at(sp(0), EPK_IOC_CALL, 0), 0);
+	holds_nothing(__LINE__);
+	CHECK_EQ(dev.identity->ept, ept);
+	CHECK(!reaches(x) && !reaches(y) && !reaches(z));
+	CHECK_EQ(begin(ids[z]), 0);
+	CHECK_EQ(ioctl_at(sp(1), EPK_IOC_CALL, 0), 0);
+	holds_nothing(__LINE__);
+	CHECK_EQ(call_return(sp(1)), 0);
+	holds_z(__LINE__);
+	CHECK_EQ(call_return(sp(0)), 0);
+	if (!epk_device_is_alone(&dev)) {
+		CHECK_EQ(epk_rdpkru(), pkru);
+		CHECK_EQ(dev.identity->ept, ept);
+	}
+	holds_two(__LINE__);
+	end_two();
+}
+
+/* By a jump: the last call alone is gone. */
+static void is_left(void)
+{
+	int i;
+
+	hold_two();
+	CHECK_EQ(call(sp(0), ids[z]), 0);
+	CHECK_EQ(call(sp(1), ids[x]), 0);
+	CHECK_EQ(begin(ids[y]), 0);
+	CHECK_EQ(ioctl_at(sp(3), EPK_IOC_RETURN, EPK_RETURN_NOTHING), 0);
+	holds_nothing(__LINE__);
+	CHECK(!reaches(x) && !reaches(y) && !reaches(z));
+	CHECK_EQ(begin(ids[x]), 0);
+	CHECK_EQ(call_return(sp(0)), 0);
+	holds_two(__LINE__);
+	/* More often than there is room for. */
+	for (i = 0; i < 3 * EPK_CALLS_MAX; i++) {
+		CHECK_EQ(call(sp(i % 70), ids[z]), 0);
+		CHECK_EQ(ioctl_at(sp(0), EPK_IOC_RETURN, EPK_RETURN_NOTHING), 0);
+		holds_nothing(__LINE__);
+		CHECK_EQ(begin(ids[x]), 0);
+	}
+	CHECK_EQ(ioctl_at(sp(0), EPK_IOC_RETURN, EPK_RETURN_NOTHING), -EACCES);
+	CHECK_EQ(end(ids[x]), 0);
+	holds_nothing(__LINE__);
 }
 
 static void returns(void)
@@ -604,6 +658,8 @@ int main(void)
 	REQUIRE(follow() == 0);
 #define RUN(what)	do { puts(#what); fflush(stdout); what; } while (0)
 	RUN(answers());
+	RUN(calls_nothing());
+	RUN(is_left());
 	RUN(returns());
 	RUN(refused());
 	RUN(by_stack_pointer());

@@ -30,8 +30,6 @@ static int op_alloc(struct thread *t)
 		arg.flags = EPK_ALLOC_AT(below(&t->dice, 6));
 	if (one_in(&t->dice, 8))
 		arg.flags |= EPK_ALLOC_SPILL;
-	if (one_in(&t->dice, 8))
-		arg.flags |= EPK_ALLOC_HIDDEN;
 	if (one_in(&t->dice, 30))
 		arg.flags = odd(&t->dice);
 	if (one_in(&t->dice, 60) && arg.ids != (uintptr_t)ids)

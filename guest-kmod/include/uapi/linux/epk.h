@@ -84,8 +84,7 @@ struct epk_init {
 /**
  * struct epk_domains - argument of EPK_IOC_ALLOC and EPK_IOC_FREE
  * @num: in: number of IDs, at least 1
- * @flags: in: EPK_ALLOC_SPILL, EPK_ALLOC_HIDDEN or EPK_ALLOC_AT() for EPK_IOC_ALLOC,
- *	else zero
+ * @flags: in: EPK_ALLOC_SPILL or EPK_ALLOC_AT() for EPK_IOC_ALLOC, else zero
  * @ids: pointer to @num IDs of type __s32; out for EPK_IOC_ALLOC, in for
  *	EPK_IOC_FREE.  All or none
  *
@@ -101,8 +100,6 @@ struct epk_domains {
 
 /* What finds no place is made evicted; without this, it is -ENOSPC. */
 #define EPK_ALLOC_SPILL		1u
-/* The table shows the place with ID 0, for who opens only what has its ID there. */
-#define EPK_ALLOC_HIDDEN	2u
 /* Fill this EPT first, so that the new domains lie beside those in it. */
 #define EPK_ALLOC_AT(ept)	(((__u32)(ept) + 1) << 16)
 
@@ -309,6 +306,11 @@ struct epk_stats {
  * returns that came before it, and when the same stack pointer makes another.  What sigreturn gives
  * no EPK_IOC_RETURN does, nor the other way round.
  *
+ * With an argument of 0 a call leaves the thread with nothing at all; ESRCH if it is not registered with
+ * EPK_THREAD_FOLLOWS, since it holds nothing then.  EPK_RETURN_NOTHING as the argument of a return is
+ * for who leaves a call by a jump: the last call, wherever it was made, is forgotten with all that
+ * it had put aside, and the thread holds nothing.
+ *
  * Errors of EPK_IOC_CALL, which leave all as it was: those of EPK_IOC_BEGIN but EALREADY; EMFILE
  * EPK_CALLS_MAX calls have not returned, or together they have put hundreds of domains aside.
  * Of EPK_IOC_RETURN: EACCES; EINVAL, ENXIO, where nothing has changed.
@@ -444,6 +446,7 @@ struct epk_resume {
 #define EPK_IOC_NOTE		_IOW('E', 0xee, struct epk_note)
 #define EPK_IOC_CALL		_IO('E', 0xef)
 #define EPK_IOC_RETURN		_IO('E', 0xf0)
+#define EPK_RETURN_NOTHING	1ul
 
 /*
  * Offsets for mmap(MAP_SHARED) of the device.  The domain table, the table of notes, which has one
