@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 """bind.py LIBRARY: another language uses the library, by its symbols alone.
 
-Each inline of epk.h has real symbols behind it: EPK_WITH() is domain_begin() and
-domain_end(), and what the compiler makes of domain_begin() has names too.
+Each inline of epk.h has real symbols behind it: EPK_WITH() is epk_scope_enter() and
+epk_scope_leave(), and what the compiler makes of domain_begin() has names too.
 """
 
 import ctypes

@@ -374,7 +374,8 @@ int epk_domain_place(int dom_id, int *ept, int *pkey);
  *
  * Thread-safe; not async-signal-safe.
  *
- * Return: the domain's ID, or 0 if it is no domain's memory.
+ * Return: the domain's ID, 0 if it is no domain's memory, or, of a thread that holds something, an
+ * error of putting that aside: -EMFILE, -ENOMEM.
  */
 int epk_domain_at(const void *addr);
 
@@ -445,81 +446,94 @@ void *epk_realloc(int dom_id, void *ptr, size_t size);
 int epk_free(int dom_id, void *ptr);
 
 /**
- * epk_call() - run a function inside a domain
- * @dom_id: the domain; if the thread does not hold it, it is held for the call
+ * epk_call() - run a function with one domain alone
+ * @dom_id: the domain, which is held for writing meanwhile
  * @fn: the function
  * @arg: its argument
  * @result: what it returned; may be NULL
  *
- * @fn runs on a stack of 128 KiB that lies in the domain, so that what it leaves
- * there cannot be read afterwards.  Registers that it may leave something in are
- * cleared before the domain is given up.
+ * Whatever else the thread holds, @fn has @dom_id only, and what it begins itself.  It may use
+ * the whole library, epk_call() too, fork, and be interrupted by signals.
  *
- * @fn must return: it must not longjmp() out or end the thread.  A signal handler
- * that can run meanwhile has to be installed with SA_ONSTACK; a thread that
- * has no alternate stack gets one.  The kernel stores the registers there, so block
- * signals if that must not be.
+ * @fn runs on a stack of 128 KiB that the thread has for this, in ordinary memory; one that is
+ * called by another such function goes on where that is.  Afterwards the stack is wiped, and what
+ * @fn may have left in registers is.
  *
- * Thread-safe; not async-signal-safe.
+ * @fn may be left by a return, a C++ exception and the end of the thread, pthread_cancel()
+ * included: then the thread holds what it held before the call, and @dom_id no more, unless it
+ * did before.  If @fn is left by longjmp() or siglongjmp(), the thread holds nothing at all, and
+ * what is in use of the stack is wiped after the next call (with a libc that has no cleanup
+ * for frames that are left, such as musl, @dom_id stays held: end it).
+ *
+ * Thread-safe; not async-signal-safe under "mpk" and "mprotect".
  *
  * Return: 0, or
  * -EINVAL: @dom_id is not positive, or @fn is NULL;
  * -EACCES: the thread holds the domain for reading only;
- * -ENOENT, -EPERM, -EMFILE, -EAGAIN, -ENOSPC, -EIO: as for domain_begin();
- * -ENOMEM: no memory for a stack.
+ * -EMFILE: calls and signals have put aside what the thread held too often;
+ * -ENOENT, -EPERM, -EAGAIN, -ENOSPC: as for domain_begin();
+ * -ENOMEM: no memory for a stack;
+ * -EIO: @fn has run, but what was held before could not be given back: nothing is held.
  */
 int epk_call(int dom_id, long (*fn)(void *arg), void *arg, long *result);
 
 /**
  * struct epk_scope - what EPK_WITH() keeps on the stack
  * @dom_id: the domain
- * @error: what domain_begin() returned
+ * @error: why it is not held, or 0
  * @done: the body has run
+ * @before: what the thread held of it before
  */
 struct epk_scope {
 	int dom_id;
 	int error;
 	int done;
+	int before;
 };
 
-static inline struct epk_scope epk_scope_begin(int dom_id, int prot)
-{
-	struct epk_scope scope = { dom_id, domain_begin(dom_id, prot), 0 };
-
-	return scope;
-}
-
-static inline void epk_scope_end(struct epk_scope *scope)
-{
-	if (!scope->error)
-		domain_end(scope->dom_id);
-}
+/**
+ * epk_scope_enter() - begin what EPK_WITH() holds
+ * epk_scope_leave() - end it
+ * @scope: on the stack; @scope->dom_id says which domain
+ * @prot: as for domain_begin()
+ *
+ * For EPK_WITH() alone.
+ *
+ * Return: @scope.
+ */
+struct epk_scope *epk_scope_enter(struct epk_scope *scope, int prot);
+void epk_scope_leave(struct epk_scope *scope);
 
 /**
  * EPK_WITH() - hold a domain for the statement that follows
  * @dom_id: the domain
  * @prot: as for domain_begin()
  *
- * The domain is given up however the statement is left, but for longjmp() and
- * the end of the thread: at its end, by return, break, goto or a C++ exception.
- * It does not run at all if domain_begin() fails; EPK_WITH_ERROR() stores why.
+ * Afterwards the thread holds of the domain what it did before, nothing or something, however
+ * the statement is left: at its end, by return, break, goto or a C++ exception; by the end of
+ * the thread in any case.  So one may stand in another for the same domain.  Only longjmp() leaves
+ * it held: what is to be left so is called by epk_call().
+ * The statement does not run at all if domain_begin() fails; EPK_WITH_ERROR() stores why.
  */
-#define EPK_WITH(dom_id, prot)	EPK_WITH_SCOPE_(dom_id, prot, epk_scope_)
-#define EPK_WITH_SCOPE_(dom_id, prot, scope)					\
-	for (struct epk_scope scope __attribute__((__cleanup__(epk_scope_end))) =	\
-		     epk_scope_begin(dom_id, prot);				\
-	     !scope.error && !scope.done; scope.done = 1)
+#define EPK_WITH(dom_id, prot)							\
+	for (struct epk_scope epk_scope_ __attribute__((__cleanup__(epk_scope_leave))) =	\
+		     { (dom_id), -1, 0, -1 },				\
+		     *epk_in_ = epk_scope_enter(&epk_scope_, (prot));		\
+	     !epk_in_->error && !epk_in_->done; epk_in_->done = 1)
 
 /**
  * EPK_WITH_ERROR() - EPK_WITH() that tells what domain_begin() returned
  * @error: an int variable
  * @dom_id: the domain
  * @prot: as for domain_begin()
+ *
+ * That the thread holds the domain already is no error.
  */
 #define EPK_WITH_ERROR(error_, dom_id, prot)					\
-	for (struct epk_scope epk_scope_ __attribute__((__cleanup__(epk_scope_end))) =	\
-		     epk_scope_begin(dom_id, prot);				\
-	     ((error_) = epk_scope_.error) == 0 && !epk_scope_.done; epk_scope_.done = 1)
+	for (struct epk_scope epk_scope_ __attribute__((__cleanup__(epk_scope_leave))) =	\
+		     { (dom_id), -1, 0, -1 },				\
+		     *epk_in_ = epk_scope_enter(&epk_scope_, (prot));		\
+	     ((error_) = epk_in_->error) == 0 && !epk_in_->done; epk_in_->done = 1)
 
 /**
  * epk_for_each_mapping() - visit all live mappings of all domains

@@ -14,6 +14,7 @@
  * @free: frees live, unheld, unmapped domains; all or none
  * @mmap: maps memory into a live domain
  * @munmap: unmaps a range of domain memory
+ * @note: sets a live domain's note, which is 0 until then, to memory of it; -EBUSY if it has one
  * @thread_start: gets the calling thread ready for its first begin; may be NULL
  * @thread_stop: drops whatever the calling thread holds; may be NULL
  * @begin: notes the right to @held, which is on the thread's list already; may be NULL
@@ -25,6 +26,11 @@
  * @drop: it is not to hold it any longer, as domain_end() is asked
  * @held: fills in up to @max of what the thread holds; how many it holds
  * @held_prot: what it holds of a live domain, 0 if nothing
+ * @in_module: the module puts rights aside; see aside.h
+ * @put_aside: puts all rights of the thread aside until it has this stack pointer again, and holds
+ *	the domain alone, or nothing for 0; for backends that do without the list
+ * @forget_aside: forgets what the thread put aside last
+ * @take_back: gives up what is held, and gives back what was put aside under this stack pointer
  * @pinned: -EBUSY: the domain cannot be freed, since the caller holds it; -EAGAIN: since another
  *	thread does, or has it pinned for a moment; may be NULL
  * @counts: fills in what the library does not know itself; may be NULL
@@ -40,6 +46,7 @@ struct epk_backend {
 	int (*free)(int num, const int *ids);
 	int (*mmap)(struct epk_mapping *map, void *addr, int flags);
 	int (*munmap)(void *addr, size_t len);
+	int (*note)(int id, uint64_t addr);
 	int (*thread_start)(struct epk_thread *t);
 	void (*thread_stop)(struct epk_thread *t);
 	int (*begin)(struct epk_thread *t, struct epk_held *held);
@@ -51,6 +58,10 @@ struct epk_backend {
 	int (*held)(struct epk_held *list, int max);
 	int (*held_prot)(int id);
 	int (*pinned)(int id);
+	bool in_module;
+	int (*put_aside)(int id, uintptr_t sp);
+	int (*take_back)(uintptr_t sp);
+	void (*forget_aside)(void);
 	int (*counts)(struct epk_counts *counts);
 	void (*forget)(const struct epk_state *old);
 };
@@ -66,6 +77,10 @@ int soft_table_init(struct epk_state *state);
 void soft_table_exit(const struct epk_state *state);
 int soft_table_alloc(int num, int *ids, int beside);
 int soft_table_free(int num, const int *ids);
+int soft_table_note(int id, uint64_t addr);
+int soft_table_push(uintptr_t sp, uint32_t pkru, const uint32_t pins[EPK_NR_PKEYS]);
+int soft_table_pop(uintptr_t sp, uint32_t *pkru, uint32_t pins[EPK_NR_PKEYS]);
+bool soft_table_aside(unsigned int pkey);
 void soft_table_set_pkey(int id, uint8_t pkey);
 void soft_table_owners(int owners[EPK_NR_PKEYS]);
 void soft_table_set_owner(unsigned int pkey, int id);
@@ -77,6 +92,7 @@ int epk_module_alloc(int num, int *ids, uint32_t flags);
 int epk_module_free(int num, const int *ids);
 int epk_module_mmap(struct epk_mapping *map, void *addr, int flags);
 int epk_module_munmap(void *addr, size_t len);
+int epk_module_note(int id, uint64_t addr);
 int epk_module_enrol(void);
 int epk_module_gates(const struct epk_state *state);
 int epk_module_counts(struct epk_counts *counts);
@@ -92,5 +108,6 @@ uint32_t epk_pkeys_take(void);
 void epk_pkeys_give(uint32_t pkeys);
 void epk_pkeys_state(struct epk_state *state, uint32_t pkeys);
 bool epk_gates_run(void);
+uint32_t epk_xfeatures(void);
 
 #endif /* EPK_BACKEND_H */

@@ -22,6 +22,7 @@ static int epk_init_backend(struct epk_state *state)
 	if (err)
 		return err;
 	epk_pkeys_state(state, pkeys);
+	state->nothing = state->access;
 	if (!epk_gates_run())
 		return 0;
 	err = epk_module_gates(state);
@@ -128,11 +129,13 @@ static void epk_forget(const struct epk_state *old)
 
 const struct epk_backend epk_backend_epk = {
 	.name = "epk",
+	.in_module = true,
 	.init = epk_init_backend,
 	.alloc = epk_alloc,
 	.free = epk_module_free,
 	.mmap = epk_module_mmap,
 	.munmap = epk_module_munmap,
+	.note = epk_module_note,
 	.thread_stop = epk_thread_stop,
 	.take = epk_take,
 	.drop = epk_drop,

@@ -14,6 +14,7 @@
  */
 #define _GNU_SOURCE
 #include <linux/membarrier.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "backend.h"
@@ -52,18 +53,24 @@ take_back:
 	return err;
 }
 
+/* Some thread has it open, or will have again. */
+static bool is_pinned(unsigned int pkey)
+{
+	return epk_threads_pin(pkey) || soft_table_aside(pkey);
+}
+
 /* Takes @pkey from the domain @id, if there is one.  -EBUSY: a thread has the key open. */
 static int evict(unsigned int pkey, int id)
 {
 	int err;
 
-	if (epk_threads_pin(pkey))
+	if (is_pinned(pkey))
 		return -EBUSY;
 	if (!id)
 		return 0;
 	soft_table_set_pkey(id, 0);
 	err = epk_membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED);
-	if (!err && epk_threads_pin(pkey))
+	if (!err && is_pinned(pkey))
 		err = -EBUSY;
 	if (!err)
 		err = protect_all(id, pkey, 0);
@@ -90,7 +97,7 @@ static int take_key(void)
 		return err;
 	soft_table_owners(owners);
 	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++)
-		if (pkeys & 1u << pkey && !owners[pkey] && !epk_threads_pin(pkey))
+		if (pkeys & 1u << pkey && !owners[pkey] && !is_pinned(pkey))
 			return pkey;
 	pkey = last_key;
 	for (tries = 0; tries < EPK_NR_PKEYS; tries++) {
@@ -279,10 +286,97 @@ static int mpk_thread_start(struct epk_thread *t)
 	return 0;
 }
 
+static int locked(int (*act)(int id, uintptr_t sp), int id, uintptr_t sp)
+{
+	int err = -pthread_mutex_lock(&epk_lock);
+
+	if (err)
+		return err;
+	err = act(id, sp);
+	pthread_mutex_unlock(&epk_lock);
+	return err;
+}
+
+/* With no @sp what it put aside last, with one that it never had all. */
+static int forget(int id, uintptr_t sp)
+{
+	uint32_t pkru, pins[EPK_NR_PKEYS];
+
+	(void)id;
+	soft_table_pop(sp, &pkru, pins);
+	return 0;
+}
+
 static void mpk_thread_stop(struct epk_thread *t)
 {
 	(void)t;
 	close_all();
+	locked(forget, 0, 1);
+}
+
+/* One key after the other, as they were begun. */
+static void open_as(uint32_t pkru)
+{
+	unsigned int pkey;
+
+	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++)
+		if (epk_now.pkeys & 1u << pkey && pkru_prot(pkru, pkey))
+			epk_pkru_set(pkru_open(rdpkru(), pkey, pkru_prot(pkru, pkey)));
+}
+
+static int take_back(uintptr_t sp)
+{
+	uint32_t pkru, pins[EPK_NR_PKEYS] = { 0 };
+	int err;
+
+	close_all();
+	epk_barrier();
+	err = soft_table_pop(sp, &pkru, pins);
+	memcpy(epk_own_slot()->pins, pins, sizeof(pins));
+	epk_barrier();
+	if (!err)
+		open_as(pkru);
+	return err;
+}
+
+static int put_aside(int id, uintptr_t sp)
+{
+	int err;
+
+	close_strays();
+	err = soft_table_push(sp, rdpkru(), epk_own_slot()->pins);
+	if (err)
+		return err;
+	close_all();
+	epk_barrier();
+	memset(epk_own_slot()->pins, 0, sizeof(epk_own_slot()->pins));
+	err = id ? begin(id, PROT_READ | PROT_WRITE) : 0;
+	if (err)
+		take_back(sp);
+	return err;
+}
+
+static int mpk_put_aside(int id, uintptr_t sp)
+{
+	int err = epk_self ? 0 : epk_thread_start();
+
+	return err ? err : locked(put_aside, id, sp);
+}
+
+static int take_back_locked(int id, uintptr_t sp)
+{
+	(void)id;
+	return take_back(sp);
+}
+
+static void mpk_forget_aside(void)
+{
+	locked(forget, 0, 0);
+}
+
+static int mpk_take_back(uintptr_t sp)
+{
+	return locked(take_back_locked, 0, sp);
 }
 
 /* A thread holds it, or code that a signal has interrupted does. */
@@ -290,9 +384,15 @@ static int mpk_pinned(int id)
 {
 	struct epk_entry entry;
 
-	if (!epk_entry_find(id, &entry) || !entry.pkey || !epk_threads_pin(entry.pkey))
+	int err = 0;
+
+	if (!epk_entry_find(id, &entry) || !entry.pkey)
 		return 0;
-	return epk_own_slot()->pins[entry.pkey] ? -EBUSY : -EAGAIN;
+	if (epk_own_slot()->pins[entry.pkey] || soft_table_aside(entry.pkey))
+		err = -EBUSY;
+	else if (epk_threads_pin(entry.pkey))
+		err = -EAGAIN;
+	return err;
 }
 
 static int mpk_init(struct epk_state *state)
@@ -308,6 +408,7 @@ static int mpk_init(struct epk_state *state)
 	if (err)
 		goto give_pkeys;
 	epk_pkeys_state(state, pkeys);
+	state->nothing = state->closed;
 	state->gates = true;
 	state->table_pkey = 31 - __builtin_clz(pkeys);
 	err = soft_table_init(state);
@@ -357,6 +458,7 @@ const struct epk_backend epk_backend_mpk = {
 	.free = soft_table_free,
 	.mmap = mpk_mmap,
 	.munmap = epk_anon_munmap,
+	.note = soft_table_note,
 	.thread_start = mpk_thread_start,
 	.thread_stop = mpk_thread_stop,
 	.take = mpk_take,
@@ -364,5 +466,8 @@ const struct epk_backend epk_backend_mpk = {
 	.held = mpk_held,
 	.held_prot = mpk_held_prot,
 	.pinned = mpk_pinned,
+	.put_aside = mpk_put_aside,
+	.take_back = mpk_take_back,
+	.forget_aside = mpk_forget_aside,
 	.forget = mpk_forget,
 };

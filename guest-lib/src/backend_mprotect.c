@@ -124,6 +124,7 @@ const struct epk_backend epk_backend_mprotect = {
 	.free = soft_table_free,
 	.mmap = mprotect_mmap,
 	.munmap = epk_anon_munmap,
+	.note = soft_table_note,
 	.thread_stop = mprotect_thread_stop,
 	.begin = mprotect_begin,
 	.widen = mprotect_widen,

@@ -27,5 +27,6 @@ const struct epk_backend epk_backend_none = {
 	.free = soft_table_free,
 	.mmap = none_mmap,
 	.munmap = epk_anon_munmap,
+	.note = soft_table_note,
 	.end = none_end,
 };

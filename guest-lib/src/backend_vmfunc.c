@@ -101,6 +101,7 @@ const struct epk_backend epk_backend_vmfunc = {
 	.free = epk_module_free,
 	.mmap = epk_module_mmap,
 	.munmap = epk_module_munmap,
+	.note = epk_module_note,
 	.thread_start = vmfunc_thread_start,
 	.thread_stop = vmfunc_thread_stop,
 	.end = vmfunc_end,

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * long epk_call_on_stack(long (*fn)(void *), void *arg, void *top, unsigned int wide)
+ * long epk_call_on_stack(long (*fn)(void *), void *arg, void *top)
  *
- * Runs fn(arg) on the stack that ends at top, and comes back with nothing of it
- * in a register but the result: what fn may change by the calling convention is
- * cleared.  What it must not change, it has restored itself.  wide: bit 0 the CPU
- * has AVX, bit 1 it has AVX-512.
+ * Runs fn(arg) on the stack that ends at top, and comes back with nothing of it in a register but
+ * the result: what fn may change by the calling convention is cleared.  What it must not change,
+ * it has restored itself.
+ *
+ * XGETBV with ECX 1 says which parts of the registers are not as they are at first, which is
+ * all zero.  Intel SDM volume 1, 13.6.
  */
+#include "gate.h"
+
 	.text
 	.globl	epk_call_on_stack
 	.hidden	epk_call_on_stack
@@ -23,31 +27,48 @@ epk_call_on_stack:
 	.cfi_offset %rbx, -24
 	sub	$8, %rsp
 	fnstcw	(%rsp)
-	mov	%ecx, %ebx
+	stmxcsr	4(%rsp)
 	mov	%rdi, %rax
 	mov	%rsi, %rdi
 	mov	%rdx, %rsp
 	call	*%rax
-	lea	-16(%rbp), %rsp		/* below rbx: the control word */
-	fninit
-	fldcw	(%rsp)
-	test	$1, %bl
+	lea	-16(%rbp), %rsp		/* below rbx: the control words */
+	mov	%rax, %rbx
+	mov	epk_state_page+EPK_STATE_XFEATURES(%rip), %edi
+	mov	%edi, %eax
+	test	$EPK_XINUSE, %edi
+	jz	.Lwhatever
+	mov	$1, %ecx
+	xgetbv
+	and	%edi, %eax
+.Lwhatever:
+	test	$EPK_X87, %al
 	jz	.Lsse
+	fninit
+	.irp	n, 0,1,2,3,4,5,6,7
+	pxor	%mm\n, %mm\n
+	.endr
+	emms
+.Lsse:
+	test	$EPK_AVX, %dil
+	jz	.Lno_avx
 	vzeroall
-	test	$2, %bl
-	jz	.Lclear
+	test	$EPK_ZMM_HIGH, %al
+	jz	.Lmasks
 	.irp	n, 16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
 	vpxord	%zmm\n, %zmm\n, %zmm\n
 	.endr
+.Lmasks:
+	test	$EPK_OPMASK, %al
+	jz	.Lcontrol
 	.irp	n, 0,1,2,3,4,5,6,7
 	kxorw	%k\n, %k\n, %k\n
 	.endr
-	jmp	.Lclear
-.Lsse:
-	.irp	n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
-	pxor	%xmm\n, %xmm\n
-	.endr
+.Lcontrol:
+	fldcw	(%rsp)
+	ldmxcsr	4(%rsp)
 .Lclear:
+	mov	%rbx, %rax
 	xor	%ecx, %ecx
 	xor	%edx, %edx
 	xor	%esi, %esi
@@ -61,7 +82,43 @@ epk_call_on_stack:
 	pop	%rbp
 	.cfi_def_cfa %rsp, 8
 	ret
+.Lno_avx:
+	.irp	n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
+	pxor	%xmm\n, %xmm\n
+	.endr
+	jmp	.Lcontrol
 	.cfi_endproc
 	.size	epk_call_on_stack, . - epk_call_on_stack
+
+/* void epk_wipe(void *low, void *high): zeroes what lies between; both are multiples of 256. */
+	.globl	epk_wipe
+	.hidden	epk_wipe
+	.type	epk_wipe, @function
+	.balign	16
+epk_wipe:
+	.cfi_startproc
+	pxor	%xmm0, %xmm0
+	testb	$EPK_AVX, epk_state_page+EPK_STATE_XFEATURES(%rip)
+	jnz	.Lwipe_avx
+.Lwipe:
+	.irp	n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
+	movaps	%xmm0, 16*\n(%rdi)
+	.endr
+	add	$256, %rdi
+	cmp	%rsi, %rdi
+	jb	.Lwipe
+	ret
+.Lwipe_avx:
+	vpxor	%xmm0, %xmm0, %xmm0
+.Lwipe_more:
+	.irp	n, 0,1,2,3,4,5,6,7
+	vmovdqa	%ymm0, 32*\n(%rdi)
+	.endr
+	add	$256, %rdi
+	cmp	%rsi, %rdi
+	jb	.Lwipe_more
+	ret
+	.cfi_endproc
+	.size	epk_wipe, . - epk_wipe
 
 	.section .note.GNU-stack, "", @progbits

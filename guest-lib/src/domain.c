@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "aside.h"
 #include "backend.h"
 #include "pkru.h"
 #include "registry.h"
@@ -17,40 +18,43 @@
 /* Up to so many IDs, allocation needs no memory of its own. */
 #define NR_COPIED	1024
 
-/* Under epk_lock.  The backend's own copy: the caller's array changes on success only. */
-static int alloc_locked(int num, int dom_ids[], int beside)
+/* Under epk_lock. */
+static int alloc_locked(int num, int *ids, int beside)
 {
-	static int few[NR_COPIED];
-	int *ids = num <= NR_COPIED ? few : malloc(num * sizeof(*ids));
 	struct epk_entry entry;
 	int err;
 
-	if (!ids)
-		return -ENOMEM;
 	err = epk_ensure_init();
 	if (!err && beside)
 		err = epk_lookup(beside, &entry);
 	if (!err)
 		err = epk_ops()->alloc(num, ids, beside);
-	if (!err) {
+	if (!err)
 		epk_registry_add(num, ids);
-		memcpy(dom_ids, ids, num * sizeof(*ids));
-	}
-	if (ids != few)
-		free(ids);
 	return err;
 }
 
+/* The caller's array changes on success only. */
 static int alloc(const char *call, int num, int dom_ids[], int beside)
 {
+	int few[NR_COPIED], *ids = few;
 	int saved_errno = errno;
+	struct epk_aside aside;
 	int err;
 
 	if (num <= 0 || !dom_ids)
 		return epk_explain(call, num, -EINVAL);
-	pthread_mutex_lock(&epk_lock);
-	err = alloc_locked(num, dom_ids, beside);
-	pthread_mutex_unlock(&epk_lock);
+	if (num > NR_COPIED)
+		ids = malloc(num * sizeof(*ids));
+	err = ids ? epk_notes_lock(&aside) : -ENOMEM;
+	if (!err) {
+		err = alloc_locked(num, ids, beside);
+		epk_notes_unlock(&aside);
+	}
+	if (!err)
+		memcpy(dom_ids, ids, num * sizeof(*ids));
+	if (ids != few)
+		free(ids);
 	errno = saved_errno;
 	return epk_explain(call, num, err);
 }
@@ -87,18 +91,10 @@ static int check_held(int id, const struct epk_held *own, int nr)
 }
 
 /* -EAGAIN: another thread holds one, or seems to. */
-static int check_free(int num, const int *ids)
+static int check_free(int num, const int *ids, const struct epk_held *own, int nr)
 {
-	struct epk_held own[2 * EPK_MAX_HELD];
-	int nr = epk_now.ops && epk_now.ops->held ? epk_now.ops->held(own, 2 * EPK_MAX_HELD) : 0;
 	struct epk_entry entry;
 	int i, err = 0, marked;
-
-	if (nr < 0)
-		return nr;
-	/* The gates do not count: the thread can hold more than it can begin otherwise. */
-	if (nr > 2 * EPK_MAX_HELD)
-		nr = 2 * EPK_MAX_HELD;
 
 	for (marked = 0; marked < num; marked++) {
 		struct epk_domain *dom;
@@ -121,29 +117,59 @@ static int check_free(int num, const int *ids)
 	return err;
 }
 
+/* Under epk_lock. */
+static int free_locked(int num, const int *ids, const struct epk_held *own, int nr)
+{
+	int i, err = check_free(num, ids, own, nr);
+
+	for (i = 0; i < num && !err; i++)
+		err = epk_mapping_unmap_domain(ids[i], epk_ops()->munmap);
+	if (!err)
+		err = epk_ops()->free(num, ids);
+	if (!err)
+		epk_registry_remove(num, ids);
+	return err;
+}
+
+static int free_all(int num, const int *ids)
+{
+	const struct epk_backend *ops = epk_ops();
+	struct epk_held own[2 * EPK_MAX_HELD];
+	unsigned int tries = 0;
+	struct epk_aside aside;
+	int err, nr;
+
+	nr = ops && ops->held ? ops->held(own, 2 * EPK_MAX_HELD) : 0;
+	if (nr < 0)
+		return nr;
+	/* The gates do not count: the thread can hold more than it can begin otherwise. */
+	if (nr > 2 * EPK_MAX_HELD)
+		nr = 2 * EPK_MAX_HELD;
+	do {
+		err = epk_notes_lock(&aside);
+		if (err)
+			return err;
+		err = free_locked(num, ids, own, nr);
+		epk_notes_unlock(&aside);
+	} while (err == -EAGAIN && epk_wait_for_pins(tries++));
+	return err == -EAGAIN ? -EBUSY : err;
+}
+
 int free_domains(int num, int dom_ids[])
 {
+	int few[NR_COPIED], *ids = few, err = -ENOMEM;
 	int saved_errno = errno;
-	unsigned int tries = 0;
-	int i, err;
 
 	if (num <= 0 || !dom_ids)
 		return epk_explain("free_domains", num, -EINVAL);
-	pthread_mutex_lock(&epk_lock);
-	while ((err = check_free(num, dom_ids)) == -EAGAIN) {
-		pthread_mutex_unlock(&epk_lock);
-		err = epk_wait_for_pins(tries++) ? 0 : -EBUSY;
-		pthread_mutex_lock(&epk_lock);
-		if (err)
-			break;
+	if (num > NR_COPIED)
+		ids = malloc(num * sizeof(*ids));
+	if (ids) {
+		memcpy(ids, dom_ids, num * sizeof(*ids));
+		err = free_all(num, ids);
 	}
-	for (i = 0; i < num && !err; i++)
-		err = epk_mapping_unmap_domain(dom_ids[i], epk_ops()->munmap);
-	if (!err)
-		err = epk_ops()->free(num, dom_ids);
-	if (!err)
-		epk_registry_remove(num, dom_ids);
-	pthread_mutex_unlock(&epk_lock);
+	if (ids != few)
+		free(ids);
 	errno = saved_errno;
 	return epk_explain("free_domains", num == 1 ? dom_ids[0] : num, err);
 }
@@ -172,47 +198,43 @@ static int check_mmap(void *addr, size_t *len, int *prot, int flags)
 	return page_len(len);
 }
 
-static int map_locked(struct epk_mapping *map, void *addr, int flags)
+static int map_locked(const struct epk_mapping *what, void *addr, int flags, void **got)
 {
+	struct epk_mapping *map;
 	struct epk_entry entry;
 	int err;
 
-	err = epk_lookup(map->id, &entry);
+	err = epk_lookup(what->id, &entry);
 	if (err)
 		return err;
+	map = epk_mapping_new(what);
+	if (!map)
+		return -ENOMEM;
 	err = epk_ops()->mmap(map, addr, flags);
-	if (err)
+	if (err) {
+		epk_mapping_cancel(map);
 		return err;
-	err = epk_mapping_insert(map);
-	if (err)
-		epk_ops()->munmap((void *)map->start, map->end - map->start);
-	return err;
+	}
+	epk_mapping_insert(map);
+	*got = (void *)map->start;
+	return 0;
 }
 
-/* Of @map: what is to be mapped, the length in @end. */
+/* Of @what: what is to be mapped, the length in @end. */
 static void *map_memory(const char *call, const struct epk_mapping *what, void *addr, int flags)
 {
-	struct epk_mapping *map = malloc(sizeof(*map));
 	int saved_errno = errno;
-	int err = -ENOMEM;
-	void *got;
+	struct epk_aside aside;
+	void *got = NULL;
+	int err;
 
-	if (!map)
-		goto fail;
-	*map = *what;
-	pthread_mutex_lock(&epk_lock);
-	err = map_locked(map, addr, flags);
-	got = (void *)map->start;
-	pthread_mutex_unlock(&epk_lock);
-	if (err)
-		goto fail;
-	errno = saved_errno;
-	return got;
-
-fail:
-	free(map);
-	errno = -epk_explain(call, what->id, err);
-	return MAP_FAILED;
+	err = epk_notes_lock(&aside);
+	if (!err) {
+		err = map_locked(what, addr, flags, &got);
+		epk_notes_unlock(&aside);
+	}
+	errno = err ? -epk_explain(call, what->id, err) : saved_errno;
+	return err ? MAP_FAILED : got;
 }
 
 void *domain_mmap(int dom_id, void *addr, size_t len, int prot, int flags)
@@ -265,6 +287,7 @@ int domain_munmap(void *addr, size_t len)
 {
 	uintptr_t start = (uintptr_t)addr;
 	int saved_errno = errno;
+	struct epk_aside aside;
 	int err;
 
 	err = start % EPK_PAGE_SIZE ? -EINVAL : page_len(&len);
@@ -272,9 +295,11 @@ int domain_munmap(void *addr, size_t len)
 		err = -EOVERFLOW;
 	if (err)
 		return epk_explain("domain_munmap", (long)addr, err);
-	pthread_mutex_lock(&epk_lock);
-	err = epk_ops() ? epk_mapping_unmap(start, start + len, epk_ops()->munmap) : -EINVAL;
-	pthread_mutex_unlock(&epk_lock);
+	err = epk_notes_lock(&aside);
+	if (!err) {
+		err = epk_ops() ? epk_mapping_unmap(start, start + len, epk_ops()->munmap) : -EINVAL;
+		epk_notes_unlock(&aside);
+	}
 	errno = saved_errno;
 	return epk_explain("domain_munmap", (long)addr, err);
 }

@@ -40,7 +40,6 @@ static void child(void)
 		epk_mapping_forget();
 		epk_registry_inherit();
 	}
-	epk_threads_process();
 	/* Its owner has another thread ID now. */
 	epk_lock_init();
 	nested = 0;

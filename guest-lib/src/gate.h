@@ -47,6 +47,14 @@
 #define EPK_STATE_PIN_TABLE	32
 #define EPK_STATE_CLOSED	40
 #define EPK_STATE_MARK		44
+#define EPK_STATE_XFEATURES	52
+
+/* Bits of XCR0, and that XGETBV can tell which of them are in use. */
+#define EPK_X87			0x01
+#define EPK_AVX			0x04
+#define EPK_OPMASK		0x20
+#define EPK_ZMM_HIGH		0x80
+#define EPK_XINUSE		0x100
 
 #ifndef __ASSEMBLER__
 

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 /*
- * A heap in each domain.  All that it knows lies in the domain's own memory, so
- * that only who may write the domain can change it.
+ * A heap in each domain.  All that it knows, its lock too, lies in the domain's own memory, so
+ * that only who may write the domain can change it; where it lies is in the domain's note.
  *
  * Chunks of memory are cut into blocks.  Each has its own length and that of the
  * block before it in front (boundary tags; Knuth, The Art of Computer Programming,
  * volume 1, 2.5), so that free neighbours become one.  Free blocks hang in lists by
- * length, four for each power of two, and the first that fits is taken.
+ * length, four for each power of two; one of the first list is taken in which all
+ * are long enough (good fit; Masmano et al., TLSF, ECRTS 2004), so that no list is searched.
+ * What has not been used of the last chunk is cut from its front, and not touched before.
  */
 #define _GNU_SOURCE
 #include <string.h>
@@ -14,14 +16,17 @@
 
 #include "backend.h"
 #include "heap.h"
-#include "registry.h"
 
 #define ALIGN		16ul
 #define IN_USE		1ul
 #define CHUNK		(256ul * 1024)
 #define MIN_BLOCK	(2 * sizeof(struct block))
-#define NR_BINS		(4 * 48)
+#define MIN_LOG		5
+#define NR_BINS		(4 * 43)
+#define NR_WORDS	((NR_BINS + 63) / 64)
 #define MAX_SIZE	(1ul << 46)
+/* Each new chunk is half as large as all before it: these are more than the address space. */
+#define NR_CHUNKS	48
 
 /**
  * struct block - what lies before the bytes that the program gets
@@ -36,16 +41,36 @@ struct block {
 	struct block *next;
 	struct block *prev;
 };
+_Static_assert(MIN_BLOCK >= 1ul << MIN_LOG, "the first list has the smallest blocks");
 
 #define HEADER		offsetof(struct block, next)
+
+struct chunk {
+	char *start;
+	size_t bytes;
+};
 
 /**
  * struct heap - at the start of a domain's first chunk
  * @lock: of all the heap
+ * @top: from here on the last chunk is not in use
+ * @end: to here; there is room for one more header
+ * @last: length of the block before @top, which is in use; 0 if there is none
+ * @total: bytes of all chunks
+ * @nr_chunks: of @chunks, those in use
+ * @chunks: the memory
+ * @filled: bit n of it says that @bins[n] is not empty
  * @bins: free blocks
  */
 struct heap {
 	pthread_mutex_t lock;
+	char *top;
+	char *end;
+	size_t last;
+	size_t total;
+	unsigned int nr_chunks;
+	struct chunk chunks[NR_CHUNKS];
+	uint64_t filled[NR_WORDS];
 	struct block *bins[NR_BINS];
 };
 
@@ -65,161 +90,73 @@ static unsigned int bin_of(size_t length)
 {
 	unsigned int log = 63 - __builtin_clzl(length);
 
-	return (log - 4) * 4 + ((length >> (log - 2)) & 3);
+	return (log - MIN_LOG) * 4 + ((length >> (log - 2)) & 3);
+}
+
+/* The first list in which all are at least so long. */
+static unsigned int bin_from(size_t length)
+{
+	unsigned int log = 63 - __builtin_clzl(length);
+
+	return bin_of(length + (1ul << (log - 2)) - 1);
 }
 
 static void bin_add(struct heap *heap, struct block *block)
 {
-	struct block **bin = &heap->bins[bin_of(block->length)];
+	unsigned int n = bin_of(block->length);
+	struct block **bin = &heap->bins[n];
 
 	block->prev = NULL;
 	block->next = *bin;
 	if (*bin)
 		(*bin)->prev = block;
 	*bin = block;
+	heap->filled[n / 64] |= 1ul << n % 64;
 }
 
 static void bin_remove(struct heap *heap, struct block *block)
 {
+	unsigned int n = bin_of(block->length);
+
 	if (block->prev)
 		block->prev->next = block->next;
 	else
-		heap->bins[bin_of(block->length)] = block->next;
+		heap->bins[n] = block->next;
 	if (block->next)
 		block->next->prev = block->prev;
+	if (!heap->bins[n])
+		heap->filled[n / 64] &= ~(1ul << n % 64);
 }
 
-/* Makes @block @length long, and a free one of the rest.  What is behind it is in use. */
-static void trim(struct heap *heap, struct block *block, size_t length)
-{
-	size_t rest = length_of(block) - length;
-	struct block *second;
-
-	if (rest < MIN_BLOCK)
-		return;
-	block->length = length | (block->length & IN_USE);
-	second = after(block);
-	second->before = length;
-	second->length = rest;
-	after(second)->before = rest;
-	bin_add(heap, second);
-}
-
-/* One free block from @start to @end, and a header in use that ends the chunk. */
-static struct block *chunk_format(char *start, char *end)
-{
-	struct block *block = (struct block *)start, *last;
-
-	block->before = 0;
-	block->length = end - start - HEADER;
-	last = after(block);
-	last->before = block->length;
-	last->length = HEADER | IN_USE;
-	return block;
-}
-
-static struct block *chunk_get(int id, size_t need)
-{
-	size_t bytes = need + 2 * HEADER + HEAP_BYTES;
-	char *chunk;
-
-	bytes = (bytes + CHUNK - 1) & ~(CHUNK - 1);
-	chunk = domain_mmap(id, NULL, bytes, PROT_READ | PROT_WRITE, 0);
-	if (chunk == MAP_FAILED)
-		return NULL;
-	return chunk_format(chunk, chunk + bytes);
-}
-
+/* Takes a free block out of its list, or NULL. */
 static struct block *find_fit(struct heap *heap, size_t length)
 {
-	struct block *block;
-	unsigned int bin;
+	unsigned int n = bin_from(length), word = n / 64;
+	struct block *block = heap->bins[bin_of(length)];
+	uint64_t bits;
 
-	for (bin = bin_of(length); bin < NR_BINS; bin++)
-		for (block = heap->bins[bin]; block; block = block->next)
-			if (block->length >= length)
-				return block;
-	return NULL;
-}
-
-void *epk_heap_alloc(struct heap *heap, int id, size_t align, size_t size)
-{
-	size_t length, gap;
-	struct block *block, *second;
-
-	length = (size + HEADER + ALIGN - 1) & ~(ALIGN - 1);
-	if (length < MIN_BLOCK)
-		length = MIN_BLOCK;
-	gap = align > ALIGN ? align + MIN_BLOCK : 0;
-	block = find_fit(heap, length + gap);
-	if (block) {
-		bin_remove(heap, block);
-	} else {
-		block = chunk_get(id, length + gap);
-		if (!block)
+	/* Of its own list the first, which was given back last, may do. */
+	if (!block || block->length < length) {
+		if (n >= NR_BINS)
 			return NULL;
+		bits = heap->filled[word] & ~0ul << n % 64;
+		while (!bits && ++word < NR_WORDS)
+			bits = heap->filled[word];
+		if (!bits)
+			return NULL;
+		block = heap->bins[word * 64 + __builtin_ctzl(bits)];
 	}
-	/* Leave a free block in front that reaches up to the aligned one. */
-	if (gap && ((uintptr_t)block + HEADER) % align) {
-		uintptr_t at = ((uintptr_t)block + HEADER + MIN_BLOCK + align - 1) & -align;
-
-		second = (struct block *)(at - HEADER);
-		second->before = (char *)second - (char *)block;
-		second->length = block->length - second->before;
-		after(second)->before = second->length;
-		block->length = second->before;
-		bin_add(heap, block);
-		block = second;
-	}
-	block->length |= IN_USE;
-	trim(heap, block, length);
-	return (char *)block + HEADER;
-}
-
-static bool is_memory_of(int id, const void *start, size_t length)
-{
-	bool covers;
-
-	pthread_mutex_lock(&epk_lock);
-	covers = epk_mapping_covers(id, (uintptr_t)start, (uintptr_t)start + length);
-	pthread_mutex_unlock(&epk_lock);
-	return covers;
-}
-
-/*
- * The block of @ptr, or NULL if it is none, or free already.  @ptr may be anything:
- * look at nothing that is not the domain's.
- */
-static struct block *block_of(int id, void *ptr)
-{
-	struct block *block = (struct block *)((char *)ptr - HEADER);
-
-	if ((uintptr_t)ptr % ALIGN || !is_memory_of(id, block, MIN_BLOCK) ||
-	    !(block->length & IN_USE) || length_of(block) < MIN_BLOCK ||
-	    length_of(block) > MAX_SIZE || length_of(block) % ALIGN ||
-	    !is_memory_of(id, block, length_of(block) + HEADER) ||
-	    after(block)->before != length_of(block))
-		return NULL;
+	bin_remove(heap, block);
 	return block;
 }
 
-/* How long the allocation @ptr is, or 0 if it is none. */
-size_t epk_heap_size(int id, void *ptr)
+/* @block, which has been in use, is free, and one with its neighbours. */
+static void release(struct heap *heap, struct block *block)
 {
-	struct block *block = block_of(id, ptr);
+	struct block *other = after(block);
 
-	return block ? length_of(block) - HEADER : 0;
-}
-
-int epk_heap_free(struct heap *heap, int id, void *ptr)
-{
-	struct block *block = block_of(id, ptr), *other;
-
-	if (!block)
-		return -EINVAL;
-	block->length &= ~IN_USE;
-	other = after(block);
-	if (!(other->length & IN_USE)) {
+	block->length = length_of(block);
+	if ((char *)other != heap->top && !(other->length & IN_USE)) {
 		bin_remove(heap, other);
 		block->length += other->length;
 	}
@@ -231,11 +168,199 @@ int epk_heap_free(struct heap *heap, int id, void *ptr)
 			block = other;
 		}
 	}
+	if ((char *)after(block) == heap->top) {
+		heap->top = (char *)block;
+		heap->last = block->before;
+		return;
+	}
 	after(block)->before = block->length;
 	bin_add(heap, block);
+}
+
+/* Says how long the block in front of @next is. */
+static void set_before(struct heap *heap, struct block *next, size_t length)
+{
+	if ((char *)next == heap->top)
+		heap->last = length;
+	else
+		next->before = length;
+}
+
+/* Makes @block, in use, two, the first @length long. */
+static struct block *split(struct heap *heap, struct block *block, size_t length)
+{
+	struct block *second = (struct block *)((char *)block + length);
+
+	second->before = length;
+	second->length = (length_of(block) - length) | IN_USE;
+	set_before(heap, after(second), length_of(second));
+	block->length = length | IN_USE;
+	return second;
+}
+
+/* The last chunk gets no more: what is left of it is a free block, and ends with a header in use. */
+static void retire(struct heap *heap)
+{
+	struct block *rest = (struct block *)heap->top, *last = rest;
+	size_t length = heap->end - heap->top;
+
+	if (length >= MIN_BLOCK)
+		last = (struct block *)heap->end;
+	last->before = heap->last;
+	last->length = HEADER | IN_USE;
+	heap->top = NULL;
+	if (last == rest)
+		return;
+	rest->before = heap->last;
+	rest->length = length | IN_USE;
+	last->before = length;
+	release(heap, rest);
+}
+
+static void chunk_use(struct heap *heap, char *chunk, size_t bytes, size_t skip)
+{
+	heap->chunks[heap->nr_chunks++] = (struct chunk) { .start = chunk, .bytes = bytes };
+	heap->total += bytes;
+	heap->top = chunk + skip;
+	heap->end = chunk + bytes - HEADER;
+	heap->last = 0;
+}
+
+static int grow(struct heap *heap, int id, size_t need)
+{
+	size_t bytes = need + HEADER;
+	char *chunk;
+
+	if (heap->nr_chunks == NR_CHUNKS)
+		return -ENOMEM;
+	if (bytes < heap->total / 2)
+		bytes = heap->total / 2;
+	bytes = (bytes + CHUNK - 1) & ~(CHUNK - 1);
+	chunk = domain_mmap(id, NULL, bytes, PROT_READ | PROT_WRITE, 0);
+	if (chunk == MAP_FAILED)
+		return -errno;
+	retire(heap);
+	chunk_use(heap, chunk, bytes, 0);
 	return 0;
 }
 
+/* A new block in use, or NULL with errno set. */
+static struct block *cut(struct heap *heap, int id, size_t length)
+{
+	struct block *block;
+	int err;
+
+	if ((size_t)(heap->end - heap->top) < length) {
+		err = grow(heap, id, length);
+		if (err) {
+			errno = -err;
+			return NULL;
+		}
+	}
+	block = (struct block *)heap->top;
+	block->before = heap->last;
+	block->length = length | IN_USE;
+	heap->top += length;
+	heap->last = length;
+	return block;
+}
+
+/* How long the free block is that lies in front of an aligned one. */
+static size_t gap_before(const struct block *block, size_t align)
+{
+	uintptr_t start = (uintptr_t)block + HEADER;
+
+	if (align <= ALIGN || !(start % align))
+		return 0;
+	return ((start + MIN_BLOCK + align - 1) & -align) - start;
+}
+
+void *epk_heap_alloc(struct heap *heap, int id, size_t align, size_t size)
+{
+	size_t length, all, gap;
+	struct block *block;
+
+	length = (size + HEADER + ALIGN - 1) & ~(ALIGN - 1);
+	if (length < MIN_BLOCK)
+		length = MIN_BLOCK;
+	all = length + (align > ALIGN ? align + MIN_BLOCK : 0);
+	block = find_fit(heap, all);
+	if (block)
+		block->length |= IN_USE;
+	else
+		block = cut(heap, id, all);
+	if (!block)
+		return NULL;
+	gap = gap_before(block, align);
+	if (gap) {
+		struct block *second = split(heap, block, gap);
+
+		release(heap, block);
+		block = second;
+	}
+	if (length_of(block) - length >= MIN_BLOCK)
+		release(heap, split(heap, block, length));
+	return (char *)block + HEADER;
+}
+
+static const struct chunk *chunk_of(const struct heap *heap, uintptr_t addr)
+{
+	unsigned int n = heap->nr_chunks;
+
+	while (n--) {
+		if (addr - (uintptr_t)heap->chunks[n].start < heap->chunks[n].bytes)
+			return &heap->chunks[n];
+	}
+	return NULL;
+}
+
+/*
+ * The block of @ptr, or NULL if it is none, or free already.  @ptr may be anything:
+ * look at nothing that is not the heap's.
+ */
+static struct block *block_of(const struct heap *heap, void *ptr)
+{
+	uintptr_t addr = (uintptr_t)ptr - HEADER, end;
+	struct block *block = (struct block *)addr;
+	const struct chunk *chunk;
+	size_t length;
+
+	chunk = addr % ALIGN ? NULL : chunk_of(heap, addr);
+	if (!chunk || (addr >= (uintptr_t)heap && addr < (uintptr_t)heap + HEAP_BYTES))
+		return NULL;
+	end = (uintptr_t)chunk->start + chunk->bytes - HEADER;
+	if (chunk == &heap->chunks[heap->nr_chunks - 1])
+		end = (uintptr_t)heap->top;
+	if (addr + MIN_BLOCK > end)
+		return NULL;
+	length = length_of(block);
+	if (!(block->length & IN_USE) || length < MIN_BLOCK || length % ALIGN ||
+	    length > end - addr)
+		return NULL;
+	if ((char *)after(block) == heap->top)
+		return heap->last == length ? block : NULL;
+	return after(block)->before == length ? block : NULL;
+}
+
+/* How long the allocation @ptr is, or 0 if it is none. */
+size_t epk_heap_size(const struct heap *heap, void *ptr)
+{
+	const struct block *block = block_of(heap, ptr);
+
+	return block ? length_of(block) - HEADER : 0;
+}
+
+int epk_heap_free(struct heap *heap, void *ptr)
+{
+	struct block *block = block_of(heap, ptr);
+
+	if (!block)
+		return -EINVAL;
+	release(heap, block);
+	return 0;
+}
+
+/* NULL with errno set.  It is the domain's when the domain's note says so. */
 struct heap *epk_heap_make(int id)
 {
 	char *chunk = domain_mmap(id, NULL, CHUNK, PROT_READ | PROT_WRITE, 0);
@@ -244,8 +369,13 @@ struct heap *epk_heap_make(int id)
 	if (chunk == MAP_FAILED)
 		return NULL;
 	pthread_mutex_init(&heap->lock, NULL);
-	bin_add(heap, chunk_format(chunk + HEAP_BYTES, chunk + CHUNK));
+	chunk_use(heap, chunk, CHUNK, HEAP_BYTES);
 	return heap;
+}
+
+void epk_heap_unmake(struct heap *heap)
+{
+	domain_munmap(heap, CHUNK);
 }
 
 void epk_heap_lock(struct heap *heap)

@@ -8,10 +8,11 @@
 struct heap;
 
 struct heap *epk_heap_make(int id);
+void epk_heap_unmake(struct heap *heap);
 void epk_heap_lock(struct heap *heap);
 void epk_heap_unlock(struct heap *heap);
 void *epk_heap_alloc(struct heap *heap, int id, size_t align, size_t size);
-int epk_heap_free(struct heap *heap, int id, void *ptr);
-size_t epk_heap_size(int id, void *ptr);
+int epk_heap_free(struct heap *heap, void *ptr);
+size_t epk_heap_size(const struct heap *heap, void *ptr);
 
 #endif /* EPK_HEAP_H */

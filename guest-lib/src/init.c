@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "backend.h"
 #include "registry.h"
@@ -52,10 +53,13 @@ void epk_state_write(const struct epk_state *new_state)
 	epk_now.access = new_state->access;
 	epk_now.closed = new_state->closed;
 	epk_now.mark = new_state->mark;
+	epk_now.nothing = new_state->nothing;
+	epk_now.xfeatures = new_state->xfeatures;
 	epk_now.pkeys = new_state->pkeys;
 	epk_now.gates = new_state->gates;
 	epk_now.debug = new_state->debug;
 	epk_now.fd = new_state->fd;
+	epk_now.pid = new_state->pid;
 	epk_now.soft = new_state->soft;
 	epk_now.table_pkey = new_state->table_pkey;
 	__atomic_store_n(&epk_now.ops, new_state->ops, __ATOMIC_RELEASE);
@@ -65,7 +69,9 @@ void epk_state_write(const struct epk_state *new_state)
 
 static int start(const struct epk_backend *backend)
 {
-	struct epk_state state = { .ops = backend, .fd = -1 };
+	struct epk_state state = {
+		.ops = backend, .fd = -1, .pid = getpid(), .xfeatures = epk_xfeatures(),
+	};
 	int err;
 
 	err = epk_registry_init(EPK_INDICES);

@@ -3,27 +3,40 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "aside.h"
 #include "backend.h"
 #include "registry.h"
 
+/* Under epk_lock. */
+static int counts_locked(struct epk_counts *counts)
+{
+	const struct epk_backend *ops = epk_ops();
+	int err = 0;
+
+	if (!ops)
+		return 0;
+	if (ops->counts)
+		err = ops->counts(counts);
+	counts->domains = epk_registry_live();
+	counts->ept_switches = epk_threads_switches();
+	return err;
+}
+
 int epk_counts(struct epk_counts *counts)
 {
-	const struct epk_backend *ops;
+	struct epk_counts now = { 0 };
 	int saved_errno = errno;
-	int err = 0;
+	struct epk_aside aside;
+	int err;
 
 	if (!counts)
 		return -EINVAL;
-	memset(counts, 0, sizeof(*counts));
-	pthread_mutex_lock(&epk_lock);
-	ops = epk_ops();
-	if (ops) {
-		if (ops->counts)
-			err = ops->counts(counts);
-		counts->domains = epk_registry_live();
-		counts->ept_switches = epk_threads_switches();
+	err = epk_notes_lock(&aside);
+	if (!err) {
+		err = counts_locked(&now);
+		epk_notes_unlock(&aside);
+		*counts = now;
 	}
-	pthread_mutex_unlock(&epk_lock);
 	errno = saved_errno;
 	return err;
 }
@@ -67,17 +80,20 @@ int epk_for_each_mapping(int (*visit)(int dom_id, void *addr, size_t len, void *
 			 void *arg)
 {
 	struct epk_mapping *maps = NULL;
-	bool ready;
+	struct epk_aside aside;
 	size_t nr, i;
-	int err = 0;
+	bool ready;
+	int err;
 
 	if (!visit)
 		return -EINVAL;
-	pthread_mutex_lock(&epk_lock);
+	err = epk_notes_lock(&aside);
+	if (err)
+		return err;
 	ready = epk_ops();
 	if (ready)
 		maps = snapshot(&nr);
-	pthread_mutex_unlock(&epk_lock);
+	epk_notes_unlock(&aside);
 	if (!ready)
 		return 0;
 	if (!maps)
@@ -95,11 +111,14 @@ unsigned int epk_version(void)
 
 int epk_domain_at(const void *addr)
 {
+	struct epk_aside aside;
 	int id;
 
-	pthread_mutex_lock(&epk_lock);
-	id = epk_mapping_at((uintptr_t)addr);
-	pthread_mutex_unlock(&epk_lock);
+	id = epk_notes_lock(&aside);
+	if (!id) {
+		id = epk_mapping_at((uintptr_t)addr);
+		epk_notes_unlock(&aside);
+	}
 	return id;
 }
 

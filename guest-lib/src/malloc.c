@@ -6,7 +6,6 @@
 
 #include "backend.h"
 #include "heap.h"
-#include "registry.h"
 
 #define MAX_SIZE	(1ul << 46)
 #define MAX_ALIGN	(1ul << 30)
@@ -27,32 +26,30 @@ static void unhold(int id, int held)
 		domain_end(id);
 }
 
-/*
- * The heap of @id, which the thread holds, or @made, perhaps NULL, if it has none yet.
- * Its address is looked up: wherever a forged one points, it is memory of the domain.
- */
-static struct heap *heap_find(int id, struct heap *made)
+/* The heap of @id, which the thread holds, or NULL if it has none yet. */
+static struct heap *heap_find(int id)
 {
-	struct epk_domain *dom;
-
-	pthread_mutex_lock(&epk_lock);
-	dom = epk_registry_at(EPK_ID_INDEX(id));
-	if (!dom->heap || epk_mapping_at((uintptr_t)dom->heap) != id)
-		dom->heap = made;
-	made = dom->heap;
-	pthread_mutex_unlock(&epk_lock);
-	return made;
+	return (struct heap *)epk_note(id);
 }
 
-/* If another thread is quicker, the heap that this one makes stays unused. */
 static struct heap *heap_of(int id)
 {
-	struct heap *heap = heap_find(id, NULL);
+	struct heap *heap = heap_find(id);
+	int err;
 
 	if (heap)
 		return heap;
 	heap = epk_heap_make(id);
-	return heap ? heap_find(id, heap) : NULL;
+	if (!heap)
+		return NULL;
+	err = epk_ops()->note(id, (uintptr_t)heap);
+	if (err) {
+		/* Another thread is quicker, or has freed the domain. */
+		epk_heap_unmake(heap);
+		heap = err == -EBUSY ? heap_find(id) : NULL;
+		errno = -err;
+	}
+	return heap;
 }
 
 static void *allocate(int id, size_t align, size_t size)
@@ -128,15 +125,29 @@ int epk_free(int dom_id, void *ptr)
 	held = hold(dom_id);
 	if (held < 0)
 		return epk_explain("epk_free", dom_id, held);
-	heap = heap_find(dom_id, NULL);
+	heap = heap_find(dom_id);
 	if (heap) {
 		epk_heap_lock(heap);
-		err = epk_heap_free(heap, dom_id, ptr);
+		err = epk_heap_free(heap, ptr);
 		epk_heap_unlock(heap);
 	}
 	unhold(dom_id, held);
 	errno = saved_errno;
 	return epk_explain("epk_free", dom_id, err);
+}
+
+/* How long the allocation @ptr is, or 0 if it is none. */
+static size_t size_of(int id, void *ptr)
+{
+	struct heap *heap = heap_find(id);
+	size_t size;
+
+	if (!heap)
+		return 0;
+	epk_heap_lock(heap);
+	size = epk_heap_size(heap, ptr);
+	epk_heap_unlock(heap);
+	return size;
 }
 
 void *epk_realloc(int dom_id, void *ptr, size_t size)
@@ -152,7 +163,7 @@ void *epk_realloc(int dom_id, void *ptr, size_t size)
 		errno = -held;
 		return NULL;
 	}
-	old = epk_heap_size(dom_id, ptr);
+	old = size_of(dom_id, ptr);
 	got = old ? ptr : NULL;
 	if (!old)
 		errno = EINVAL;

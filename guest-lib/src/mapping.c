@@ -1,37 +1,35 @@
 // SPDX-License-Identifier: MIT
 /*
- * A balanced tree by address (tsearch(3)) finds the mapping of a byte; a list
- * per domain finds the mappings of a domain.  A fault in a signal handler may look
- * for one whatever was interrupted, so changes are made with signals blocked.
+ * A balanced tree by address finds the mapping of a byte; a list per domain finds the mappings of
+ * a domain.
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <search.h>
-#include <stdlib.h>
 #include <sys/mman.h>
 
 #include "mapping.h"
+#include "pool.h"
 #include "registry.h"
 #include "state.h"
 
-static void *root;
-
 /* Mappings do not overlap, so that those that do count as equal. */
-static int compare(const void *a, const void *b)
+static int compare(const struct epk_mapping *left, const struct epk_mapping *right)
 {
-	const struct epk_mapping *left = a, *right = b;
-
 	if (left->end <= right->start)
 		return -1;
 	return left->start >= right->end;
 }
 
+static RB_HEAD(epk_mappings, epk_mapping) root;
+RB_GENERATE_INTERNAL(epk_mappings, epk_mapping, node, compare, static __attribute__((unused)))
+
+static struct epk_pool pool = { .size = sizeof(struct epk_mapping) };
+
 static struct epk_mapping *find(uintptr_t addr)
 {
 	struct epk_mapping key = { .start = addr, .end = addr + 1 };
-	struct epk_mapping **node = tfind(&key, &root, compare);
 
-	return node ? *node : NULL;
+	return RB_FIND(epk_mappings, &root, &key);
 }
 
 /* The domain at @addr, or 0. */
@@ -42,47 +40,41 @@ int epk_mapping_at(uintptr_t addr)
 	return map ? map->id : 0;
 }
 
-/* Does @id have one mapping for all that? */
-bool epk_mapping_covers(int id, uintptr_t start, uintptr_t end)
+/* A copy of @what, to be inserted or cancelled; NULL without memory. */
+struct epk_mapping *epk_mapping_new(const struct epk_mapping *what)
 {
-	struct epk_mapping *map = find(start);
+	struct epk_mapping *map = epk_pool_get(&pool);
 
-	return map && map->id == id && end <= map->end && start < end;
+	if (map)
+		*map = *what;
+	return map;
 }
 
-static int insert(struct epk_mapping *map)
+void epk_mapping_cancel(struct epk_mapping *map)
+{
+	epk_pool_put(&pool, map);
+}
+
+void epk_mapping_insert(struct epk_mapping *map)
 {
 	struct epk_domain *dom = epk_registry_at(EPK_ID_INDEX(map->id));
 
-	if (!tsearch(map, &root, compare))
-		return -ENOMEM;
+	RB_INSERT(epk_mappings, &root, map);
 	map->next = dom->mappings;
 	map->link = &dom->mappings;
 	if (map->next)
 		map->next->link = &map->next;
 	dom->mappings = map;
-	return 0;
-}
-
-int epk_mapping_insert(struct epk_mapping *map)
-{
-	sigset_t old;
-	int err;
-
-	epk_signals_block(&old);
-	err = insert(map);
-	epk_signals_restore(&old);
-	return err;
 }
 
 /* Frees @map. */
 static void delete(struct epk_mapping *map)
 {
-	tdelete(map, &root, compare);
+	RB_REMOVE(epk_mappings, &root, map);
 	*map->link = map->next;
 	if (map->next)
 		map->next->link = map->link;
-	free(map);
+	epk_mapping_cancel(map);
 }
 
 /* Makes @at a border between mappings.  1: it was none before. */
@@ -92,17 +84,12 @@ static int split(uintptr_t at)
 
 	if (!left || left->start == at)
 		return 0;
-	right = malloc(sizeof(*right));
+	right = epk_mapping_new(left);
 	if (!right)
 		return -ENOMEM;
-	*right = *left;
 	right->start = at;
 	left->end = at;
-	if (insert(right)) {
-		left->end = right->end;
-		free(right);
-		return -ENOMEM;
-	}
+	epk_mapping_insert(right);
 	return 1;
 }
 
@@ -127,7 +114,7 @@ static bool covered(uintptr_t start, uintptr_t end)
 	return true;
 }
 
-static int unmap_range(uintptr_t start, uintptr_t end, int (*unmap)(void *addr, size_t len))
+int epk_mapping_unmap(uintptr_t start, uintptr_t end, int (*unmap)(void *addr, size_t len))
 {
 	int first, last, err;
 
@@ -161,55 +148,25 @@ join_first:
 	return err;
 }
 
-int epk_mapping_unmap(uintptr_t start, uintptr_t end, int (*unmap)(void *addr, size_t len))
-{
-	sigset_t old;
-	int err;
-
-	epk_signals_block(&old);
-	err = unmap_range(start, end, unmap);
-	epk_signals_restore(&old);
-	return err;
-}
-
 int epk_mapping_unmap_domain(int id, int (*unmap)(void *addr, size_t len))
 {
 	struct epk_domain *dom = epk_registry_at(EPK_ID_INDEX(id));
 	struct epk_mapping *map;
-	sigset_t old;
 	int err = 0;
 
-	if (!dom->mappings)
-		return 0;
-	epk_signals_block(&old);
 	while (!err && (map = dom->mappings)) {
 		err = unmap((void *)map->start, map->end - map->start);
 		if (!err)
 			delete(map);
 	}
-	epk_signals_restore(&old);
-	return err;
-}
-
-/* Whoever holds the domain, nobody can access the first @len bytes of the mapping at @start. */
-int epk_mapping_forbid(uintptr_t start, size_t len)
-{
-	sigset_t old;
-	int err;
-
-	epk_signals_block(&old);
-	err = split(start + len);
-	if (err >= 0) {
-		find(start)->prot = PROT_NONE;
-		err = mprotect((void *)start, len, PROT_NONE) ? -errno : 0;
-	}
-	epk_signals_restore(&old);
 	return err;
 }
 
 /* In a forked child, which has none of the memory. */
 void epk_mapping_forget(void)
 {
-	tdestroy(root, free);
-	root = NULL;
+	struct epk_mapping *map;
+
+	while ((map = RB_ROOT(&root)))
+		delete(map);
 }

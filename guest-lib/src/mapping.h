@@ -3,6 +3,7 @@
 #ifndef EPK_MAPPING_H
 #define EPK_MAPPING_H
 
+#include <bsd/sys/tree.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -15,6 +16,7 @@
  * @prot: the most that a holder can do with it
  * @fd: while it is mapped: the file that it shows, or -1 for none
  * @offset: likewise: where in the file
+ * @node: in the tree of all
  * @next: next mapping of the same domain
  * @link: what points to this one in the domain's list
  */
@@ -25,15 +27,16 @@ struct epk_mapping {
 	int prot;
 	int fd;
 	uint64_t offset;
+	RB_ENTRY(epk_mapping) node;
 	struct epk_mapping *next;
 	struct epk_mapping **link;
 };
 
 int epk_mapping_at(uintptr_t addr);
-bool epk_mapping_covers(int id, uintptr_t start, uintptr_t end);
-int epk_mapping_insert(struct epk_mapping *map);
+struct epk_mapping *epk_mapping_new(const struct epk_mapping *what);
+void epk_mapping_cancel(struct epk_mapping *map);
+void epk_mapping_insert(struct epk_mapping *map);
 int epk_mapping_unmap(uintptr_t start, uintptr_t end, int (*unmap)(void *addr, size_t len));
-int epk_mapping_forbid(uintptr_t start, size_t len);
 int epk_mapping_unmap_domain(int id, int (*unmap)(void *addr, size_t len));
 void epk_mapping_forget(void);
 

@@ -33,6 +33,10 @@ static int set_up(struct epk_state *state, int fd, uint32_t pkeys)
 	err = map_over(fd, state->table, init.table_bytes, EPK_MMAP_TABLE);
 	if (err)
 		return err;
+	err = map_over(fd, (const char *)state->table + EPK_TABLE_ROOM, init.table_bytes,
+		       EPK_MMAP_NOTES);
+	if (err)
+		return err;
 	return map_over(fd, (const char *)state->table - EPK_GATE_IDENTITY, EPK_PAGE_SIZE,
 			EPK_MMAP_IDENTITY);
 }
@@ -151,6 +155,13 @@ int epk_module_munmap(void *addr, size_t len)
 	struct epk_range range = { .addr = (uintptr_t)addr, .len = len };
 
 	return ioctl(epk_now.fd, EPK_IOC_UNMAP, &range) ? -errno : 0;
+}
+
+int epk_module_note(int id, uint64_t addr)
+{
+	struct epk_note arg = { .id = id, .addr = addr };
+
+	return ioctl(epk_now.fd, EPK_IOC_NOTE, &arg) ? -errno : 0;
 }
 
 /* Has the calling thread's EPT survive context switches and signals. */

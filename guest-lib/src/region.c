@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * One region of address space holds the domain table and, in the two pages
- * before it, the identity page and the gates' PKRU values: gate.S then needs one
- * address.  It is reserved read-only; a backend maps its own things over it.
+ * One region of address space holds the domain table, in the two pages before it
+ * the identity page and the gates' PKRU values, and behind it the domains' notes: gate.S then
+ * needs one address.  It is reserved read-only; a backend maps its own things over it.
  */
 #define _GNU_SOURCE
 #include <sys/mman.h>
@@ -10,7 +10,7 @@
 #include "pkru.h"
 #include "state.h"
 
-#define REGION_BYTES	(EPK_GATE_BEFORE + EPK_TABLE_ROOM)
+#define REGION_BYTES	(EPK_GATE_BEFORE + EPK_TABLE_ROOM + EPK_NOTES_ROOM)
 
 /* No domain at any index: what the gates see before the library is ready. */
 const struct epk_entry epk_no_table[EPK_INDICES] __attribute__((section(".bss.epk_no_table")));

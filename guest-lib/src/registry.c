@@ -64,8 +64,6 @@ void epk_registry_add(int num, const int *ids)
 		index = EPK_ID_INDEX(ids[i]);
 		own->domains[index].id = ids[i];
 		own->domains[index].last_id = ids[i];
-		own->domains[index].heap = NULL;
-		own->domains[index].stacks = NULL;
 		if (index >= own->high)
 			own->high = index + 1;
 	}

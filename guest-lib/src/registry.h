@@ -19,8 +19,6 @@ struct epk_mapping;
  * @writers: that may write it, under "mprotect"
  * @marked: scratch for finding an ID that is given twice
  * @mappings: its memory
- * @stacks: where epk_call() has stacks that are not in use, in that memory
- * @heap: where epk_malloc() has its heap, in that memory
  */
 struct epk_domain {
 	int id;
@@ -29,8 +27,6 @@ struct epk_domain {
 	unsigned int writers;
 	bool marked;
 	struct epk_mapping *mappings;
-	void *heap;
-	void *stacks;
 };
 
 int epk_registry_init(uint32_t max_domains);

@@ -7,7 +7,9 @@
  * the key state.table_pkey.  All that decides which entry is whose lies with it.
  */
 #define _GNU_SOURCE
+#include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "backend.h"
 #include "registry.h"
@@ -15,10 +17,32 @@
 /* As with the module, index 0 is no domain's. */
 #define SOFT_MAX_DOMAINS	(EPK_INDICES - 1)
 
+/* Of all threads. */
+#define SOFT_LEVELS		1024
+
+/**
+ * struct soft_level - rights that a thread has put aside
+ * @sp: its stack pointer, which is no other thread's; 0 while this is free
+ * @pkru: the rights
+ * @pins: how often it has begun each
+ * @tid: the thread
+ * @seq: which of a thread's came first
+ */
+struct soft_level {
+	uintptr_t sp;
+	uint32_t pkru;
+	uint32_t pins[EPK_NR_PKEYS];
+	int tid;
+	uint64_t seq;
+};
+
 /**
  * struct soft_table - the table, and what goes with it
  * @entries: the table
+ * @notes: by index: the domain's note
  * @owners: the domain that has each key, or 0
+ * @levels: rights that threads have put aside
+ * @seq: counts them
  * @used: no index beyond this one was ever used
  * @live: live domains
  * @first_free: a free index that was used before, or 0
@@ -26,13 +50,17 @@
  */
 struct soft_table {
 	struct epk_entry entries[EPK_INDICES];
+	uint64_t notes[EPK_INDICES];
 	int owners[EPK_NR_PKEYS];
+	struct soft_level levels[SOFT_LEVELS];
+	uint64_t seq;
 	uint32_t used;
 	uint32_t live;
 	uint32_t first_free;
 	uint32_t next_free[EPK_INDICES];
 };
-_Static_assert(offsetof(struct soft_table, entries) == 0, "it is mapped from its start");
+_Static_assert(offsetof(struct soft_table, entries) == 0 &&
+	       offsetof(struct soft_table, notes) == EPK_TABLE_ROOM, "it is mapped from its start");
 
 /* Lets the calling thread write the table; returns what seal() wants back. */
 static uint32_t unseal(void)
@@ -76,7 +104,7 @@ int soft_table_init(struct epk_state *state)
 	if (soft == MAP_FAILED)
 		return -ENOMEM;
 	/* Of length 0, so that it stays where it is as well. */
-	if (mremap(soft, 0, EPK_TABLE_ROOM, MREMAP_MAYMOVE | MREMAP_FIXED,
+	if (mremap(soft, 0, EPK_TABLE_ROOM + EPK_NOTES_ROOM, MREMAP_MAYMOVE | MREMAP_FIXED,
 		   (void *)state->table) == MAP_FAILED ||
 	    pkey_mprotect(soft, sizeof(*soft), PROT_READ | PROT_WRITE, pkey) ||
 	    madvise(soft, sizeof(*soft), MADV_DONTFORK)) {
@@ -138,12 +166,26 @@ int soft_table_free(int num, const int *ids)
 		index = EPK_ID_INDEX(ids[i]);
 		soft->owners[soft->entries[index].pkey] = 0;
 		entry_store(index, (struct epk_entry){ 0 });
+		soft->notes[index] = 0;
 		soft->next_free[index] = soft->first_free;
 		soft->first_free = index;
 	}
 	soft->live -= num;
 	seal(pkru);
 	return 0;
+}
+
+int soft_table_note(int id, uint64_t addr)
+{
+	uint64_t *note = &epk_now.soft->notes[EPK_ID_INDEX(id)];
+	uint32_t pkru = unseal();
+	uint64_t none = 0;
+	bool set;
+
+	set = __atomic_compare_exchange_n(note, &none, addr, false, __ATOMIC_ACQ_REL,
+					  __ATOMIC_ACQUIRE);
+	seal(pkru);
+	return set ? 0 : -EBUSY;
 }
 
 void soft_table_set_pkey(int id, uint8_t pkey)
@@ -170,4 +212,64 @@ void soft_table_set_owner(unsigned int pkey, int id)
 
 	epk_now.soft->owners[pkey] = id;
 	seal(pkru);
+}
+
+/* Under epk_lock, as the next.  What a thread that is gone has left under its stack pointer goes. */
+int soft_table_push(uintptr_t sp, uint32_t pkru, const uint32_t pins[EPK_NR_PKEYS])
+{
+	struct soft_table *soft = epk_now.soft;
+	struct soft_level *level, *found = NULL;
+	uint32_t mine = unseal();
+
+	for (level = soft->levels; level < soft->levels + SOFT_LEVELS; level++)
+		if (level->sp == sp || (!level->sp && !found))
+			found = level;
+	if (found) {
+		*found = (struct soft_level) {
+			.sp = sp, .pkru = pkru, .tid = gettid(), .seq = ++soft->seq,
+		};
+		memcpy(found->pins, pins, sizeof(found->pins));
+	}
+	seal(mine);
+	return found ? 0 : -EMFILE;
+}
+
+/*
+ * What the thread has put aside since is forgotten; all of it, if there is none under @sp.  For an
+ * @sp of 0 what it put aside last.
+ */
+int soft_table_pop(uintptr_t sp, uint32_t *pkru, uint32_t pins[EPK_NR_PKEYS])
+{
+	struct soft_table *soft = epk_now.soft;
+	struct soft_level *level;
+	uint32_t mine = unseal();
+	int tid = gettid();
+	uint64_t seq = 0;
+
+	for (level = soft->levels; level < soft->levels + SOFT_LEVELS; level++) {
+		if (level->sp && level->tid == tid && (level->sp == sp || (!sp && level->seq > seq))) {
+			seq = level->seq;
+			*pkru = level->pkru;
+			memcpy(pins, level->pins, sizeof(level->pins));
+		}
+	}
+	for (level = soft->levels; level < soft->levels + SOFT_LEVELS; level++)
+		if (level->tid == tid && level->seq >= seq)
+			level->sp = 0;
+	seal(mine);
+	return seq ? 0 : -EACCES;
+}
+
+/* Somebody has put aside what has this key. */
+bool soft_table_aside(unsigned int pkey)
+{
+	struct soft_table *soft = epk_now.soft;
+	uint32_t mine = unseal();
+	bool found = false;
+	int n;
+
+	for (n = 0; n < SOFT_LEVELS && !found; n++)
+		found = soft->levels[n].sp && soft->levels[n].pins[pkey];
+	seal(mine);
+	return found;
 }

@@ -36,6 +36,8 @@ struct soft_table;
  * @pin_table: @table for the gates of "mpk", likewise
  * @closed: @access, and the bits that deny writing
  * @mark: those alone
+ * @nothing: which of @closed are set in a thread that holds nothing
+ * @xfeatures: registers that there are, EPK_X87 and so on
  * @table: the domain table, an entry for each index; the kernel module's under
  *	"epk".  Never NULL.  gate.h says what lies before it
  * @pkeys: bit k set: pkey k is the library's
@@ -43,6 +45,7 @@ struct soft_table;
  * @gates: threads use the gates of "mpk"
  * @debug: errors are explained on stderr
  * @fd: /dev/epk, or -1
+ * @pid: the process whose threads use it
  * @soft: where the table is written, if it is the library's own
  * @table_pkey: its key there, or 0
  */
@@ -55,12 +58,15 @@ struct epk_state {
 	const struct epk_entry *pin_table;
 	uint32_t closed;
 	uint32_t mark;
+	uint32_t nothing;
+	uint32_t xfeatures;
 	const struct epk_entry *table;
 	uint32_t pkeys;
 	const struct epk_backend *ops;
 	bool gates;
 	bool debug;
 	int fd;
+	int pid;
 	struct soft_table *soft;
 	uint8_t table_pkey;
 };
@@ -79,6 +85,7 @@ _Static_assert(offsetof(struct epk_word, switches) == EPK_WORD_SWITCHES &&
 	       sizeof(struct epk_slot) == EPK_SLOT_BYTES, "as in gate.h");
 EPK_STATE_AT(closed, EPK_STATE_CLOSED);
 EPK_STATE_AT(mark, EPK_STATE_MARK);
+EPK_STATE_AT(xfeatures, EPK_STATE_XFEATURES);
 
 union epk_state_page {
 	struct epk_state state;
@@ -107,6 +114,8 @@ void epk_state_write(const struct epk_state *new_state);
 /* region.c: the domain table and what belongs beside it */
 #define EPK_INDICES		(1u << EPK_ID_INDEX_BITS)
 #define EPK_TABLE_ROOM		(EPK_INDICES * sizeof(struct epk_entry))
+/* Behind it, for each index the domain's note. */
+#define EPK_NOTES_ROOM		(EPK_INDICES * sizeof(uint64_t))
 _Static_assert(EPK_GATE_INDEX_MASK == EPK_INDICES - 1, "as in gate.h");
 
 extern const struct epk_entry epk_gate_none[];
@@ -136,6 +145,17 @@ static inline struct epk_entry epk_entry_load(uint32_t index)
 	u.raw = __atomic_load_n((const epk_raw_entry *)&epk_now.table[index],
 				__ATOMIC_ACQUIRE);
 	return u.entry;
+}
+
+/*
+ * Of a domain that the thread holds: where its heap lies, or 0.  Nobody can write it but who has
+ * seen to it that it is memory of the domain, once in the domain's life.
+ */
+static inline uint64_t epk_note(int id)
+{
+	const char *notes = (const char *)epk_now.table + EPK_TABLE_ROOM;
+
+	return __atomic_load_n((const uint64_t *)notes + EPK_ID_INDEX(id), __ATOMIC_ACQUIRE);
 }
 
 /* In which EPT the thread is: 0 unless the backend knows of several. */

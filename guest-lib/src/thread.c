@@ -2,7 +2,6 @@
 #define _GNU_SOURCE
 #include <linux/membarrier.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -10,7 +9,9 @@
 #include <unistd.h>
 
 #include "backend.h"
+#include "call.h"
 #include "pkru.h"
+#include "pool.h"
 
 struct epk_slot epk_slots[EPK_SLOTS];
 __thread struct epk_thread *epk_self __attribute__((tls_model("initial-exec")));
@@ -26,11 +27,10 @@ int epk_membarrier(int cmd)
 static pthread_key_t thread_key;
 static bool have_key;
 static struct epk_thread *threads;
+static struct epk_pool pool = { .size = sizeof(struct epk_thread) };
 static uint64_t past_switches;
 /* No slot from here on was ever used. */
 static unsigned int slots_used = 1;
-/* The process whose threads these are: a child of vfork(2) runs in its memory. */
-static pid_t process;
 
 /* Under epk_lock. */
 static void unlink_thread(struct epk_thread *t)
@@ -49,7 +49,7 @@ static void unlink_thread(struct epk_thread *t)
 static bool is_gone(const struct epk_thread *t)
 {
 	int saved_errno = errno;
-	bool gone = t != epk_self && syscall(SYS_tgkill, process, t->tid, 0) && errno == ESRCH;
+	bool gone = t != epk_self && syscall(SYS_tgkill, epk_now.pid, t->tid, 0) && errno == ESRCH;
 
 	errno = saved_errno;
 	return gone;
@@ -65,8 +65,7 @@ static void purge(pid_t tid)
 		if (tid ? t->tid != tid : !is_gone(t))
 			continue;
 		unlink_thread(t);
-		free(t->alternate);
-		free(t);
+		epk_pool_put(&pool, t);
 	}
 }
 
@@ -107,7 +106,6 @@ static void forget_slot(void)
 
 static void thread_exit(void *arg)
 {
-	const stack_t none = { .ss_flags = SS_DISABLE };
 	struct epk_thread *t = arg;
 	sigset_t old;
 
@@ -118,19 +116,10 @@ static void thread_exit(void *arg)
 		epk_ops()->thread_stop(t);
 	pthread_mutex_lock(&epk_lock);
 	unlink_thread(t);
+	epk_pool_put(&pool, t);
 	pthread_mutex_unlock(&epk_lock);
-	if (t->alternate) {
-		sigaltstack(&none, NULL);
-		free(t->alternate);
-	}
-	free(t);
+	epk_call_stack_free();
 	epk_signals_restore(&old);
-}
-
-/* First of all, and in a forked child. */
-void epk_threads_process(void)
-{
-	process = getpid();
 }
 
 int epk_thread_setup(void)
@@ -141,7 +130,6 @@ int epk_thread_setup(void)
 		return 0;
 	err = pthread_key_create(&thread_key, thread_exit);
 	have_key = !err;
-	epk_threads_process();
 	return -err;
 }
 
@@ -189,17 +177,18 @@ int epk_thread_start(void)
 	struct epk_thread *t;
 	int err;
 
-	if (getpid() != process)
+	/* A child of vfork(2) runs in its parent's memory. */
+	if (getpid() != epk_now.pid)
 		return -EPERM;
 	err = -pthread_mutex_lock(&epk_lock);
 	if (err)
 		return err;
-	t = calloc(1, sizeof(*t));
+	t = epk_pool_get(&pool);
 	if (t) {
 		t->tid = gettid();
 		err = start(t);
 		if (err)
-			free(t);
+			epk_pool_put(&pool, t);
 	} else {
 		err = -ENOMEM;
 	}
@@ -267,7 +256,7 @@ void epk_threads_forget(void)
 
 	while ((t = threads)) {
 		threads = t->next;
-		free(t);
+		epk_pool_put(&pool, t);
 	}
 	past_switches = 0;
 	epk_self = NULL;

@@ -30,7 +30,6 @@ struct epk_held {
  * @held: what it holds
  * @slot: its slot
  * @tid: its thread ID
- * @alternate: memory of the stack that its signal handlers got from the library
  * @switches: VMFUNCs outside of the gates
  * @next: next in the list of all
  * @link: what points to this one
@@ -40,7 +39,6 @@ struct epk_thread {
 	struct epk_held held[EPK_MAX_HELD];
 	struct epk_slot *slot;
 	pid_t tid;
-	void *alternate;
 	uint64_t switches;
 	struct epk_thread *next;
 	struct epk_thread **link;
@@ -57,7 +55,6 @@ bool epk_threads_pin(unsigned int pkey);
 bool epk_wait_for_pins(unsigned int tries);
 uint64_t epk_threads_switches(void);
 void epk_threads_forget(void);
-void epk_threads_process(void);
 
 static inline void epk_barrier(void)
 {

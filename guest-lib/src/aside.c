@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "aside.h"
+
+/* Ends all that the thread holds. */
+void epk_let_go(void)
+{
+	struct epk_held list[2 * EPK_MAX_HELD];
+	const struct epk_backend *ops = epk_ops();
+	int i, nr = ops && ops->held ? ops->held(list, 2 * EPK_MAX_HELD) : 0;
+
+	for (i = 0; i < nr && i < 2 * EPK_MAX_HELD; i++)
+		domain_end(list[i].id);
+	while (epk_self && epk_held_nr(epk_self))
+		if (domain_end(epk_self->held[epk_held_nr(epk_self) - 1].id))
+			break;
+}
+
+int epk_list_aside(struct epk_aside *aside, int id)
+{
+	struct epk_thread *t = epk_self;
+	int err = 0;
+
+	aside->nr = t ? epk_held_nr(t) : 0;
+	if (aside->nr)
+		memcpy(aside->held, t->held, aside->nr * sizeof(aside->held[0]));
+	epk_let_go();
+	if (id)
+		err = domain_begin(id, PROT_READ | PROT_WRITE);
+	if (err)
+		epk_list_back(aside);
+	return err;
+}
+
+void epk_list_back(struct epk_aside *aside)
+{
+	unsigned int i;
+
+	epk_let_go();
+	for (i = 0; i < aside->nr; i++)
+		domain_begin(aside->held[i].id, aside->held[i].prot);
+}
+
+/* Nobody will take it back. */
+void epk_forget_aside(struct epk_aside *aside)
+{
+	const struct epk_backend *ops = epk_ops();
+
+	if (!aside->aside || !ops)
+		return;
+	aside->aside = false;
+	if (ops->in_module)
+		ioctl(epk_now.fd, EPK_IOC_RETURN, EPK_RETURN_NOTHING);
+	else if (ops->forget_aside)
+		ops->forget_aside();
+}

@@ -1,0 +1,710 @@
+// SPDX-License-Identifier: MIT
+/* epk_call(): a function runs with one domain alone, and may be left in any way. */
+#define _GNU_SOURCE
+#include <semaphore.h>
+#include <signal.h>
+#include <spawn.h>
+
+#include "unit.h"
+
+#define STACK_BYTES	(128ul * 1024)
+
+extern char **environ;
+
+static int ids[3];
+static char *mem[3];
+
+static void set_up(void)
+{
+	fill_domains(3, ids, mem, 1);
+}
+
+static void tear_down(void)
+{
+	assert_int_equal(epk_held(NULL, 0), 0);
+	free_all_domains(3, ids);
+}
+
+/* Only what is held can be accessed. */
+static bool can_read(int n)
+{
+	char byte;
+
+	return try_read(mem[n], &byte);
+}
+
+static void check_reach(bool first, bool second, bool third)
+{
+	if (!backend_is_private())
+		return;
+	/* "vmfunc" shows what was begun last. */
+	if (backend_holds_several())
+		assert_int_equal(can_read(0), first);
+	assert_int_equal(can_read(1), second);
+	if (backend_holds_several())
+		assert_int_equal(can_read(2), third);
+}
+
+static long look(void *arg)
+{
+	int held[3] = { 0 };
+
+	assert_int_equal(epk_held(held, 3), 1);
+	assert_int_equal(held[0], ids[1]);
+	assert_int_equal(epk_held_prot(ids[1]), RW);
+	check_reach(false, true, false);
+	mem[1][1]++;
+	return (long)arg + 1;
+}
+
+static void one_domain_alone(void **state)
+{
+	long result = 0;
+	int before;
+
+	(void)state;
+	set_up();
+	assert_int_equal(epk_call(ids[1], look, (void *)41, &result), 0);
+	assert_int_equal(result, 42);
+	check_reach(false, false, false);
+	assert_int_equal(epk_call(ids[1], look, NULL, NULL), 0);
+
+	/* Others are held, it too, it for reading. */
+	for (before = 1; before < 8; before++) {
+		if (before & 1)
+			assert_int_equal(domain_begin(ids[0], PROT_READ), 0);
+		if (before & 4)
+			assert_int_equal(domain_begin(ids[2], RW), 0);
+		if (before & 2)
+			assert_int_equal(domain_begin(ids[1], RW), 0);
+		assert_int_equal(epk_call(ids[1], look, NULL, NULL), 0);
+		assert_int_equal(epk_held_prot(ids[0]), before & 1 ? PROT_READ : 0);
+		assert_int_equal(epk_held_prot(ids[1]), before & 2 ? RW : 0);
+		assert_int_equal(epk_held_prot(ids[2]), before & 4 ? RW : 0);
+		if (backend_holds_several())
+			check_reach(before & 1, before & 2, before & 4);
+		epk_held(NULL, 0);
+		if (before & 1)
+			assert_int_equal(domain_end(ids[0]), 0);
+		if (before & 2)
+			assert_int_equal(domain_end(ids[1]), 0);
+		if (before & 4)
+			assert_int_equal(domain_end(ids[2]), 0);
+	}
+	assert_int_equal(domain_begin(ids[1], PROT_READ), 0);
+	assert_int_equal(epk_call(ids[1], look, NULL, NULL), -EACCES);
+	assert_int_equal(epk_held_prot(ids[1]), PROT_READ);
+	assert_int_equal(domain_end(ids[1]), 0);
+	tear_down();
+}
+
+static void errors(void **state)
+{
+	int id = new_domain();
+
+	(void)state;
+	set_up();
+	assert_int_equal(domain_begin(ids[0], RW), 0);
+	assert_int_equal(epk_call(id, NULL, NULL, NULL), -EINVAL);
+	assert_int_equal(epk_call(0, look, NULL, NULL), -EINVAL);
+	assert_int_equal(epk_call(-5, look, NULL, NULL), -EINVAL);
+	free_domain(id);
+	assert_int_equal(epk_call(id, look, NULL, NULL), -ENOENT);
+	assert_int_equal(epk_held_prot(ids[0]), RW);
+	assert_int_equal(epk_held(NULL, 0), 1);
+	check_reach(true, false, false);
+	assert_int_equal(domain_end(ids[0]), 0);
+	assert_int_equal(epk_call(id, look, NULL, NULL), -ENOENT);
+	tear_down();
+}
+
+static long inner(void *arg)
+{
+	int depth = (int)(long)arg;
+
+	assert_int_equal(epk_held(NULL, 0), 1);
+	assert_int_equal(epk_held_prot(ids[depth % 3]), RW);
+	mem[depth % 3][2]++;
+	if (depth)
+		assert_int_equal(epk_call(ids[(depth - 1) % 3], inner, (void *)(long)(depth - 1),
+					  NULL), 0);
+	assert_int_equal(epk_held_prot(ids[depth % 3]), RW);
+	mem[depth % 3][2]--;
+	return 0;
+}
+
+/* The whole library, in the function. */
+static long use_library(void *arg)
+{
+	char *more, *pages;
+
+	(void)arg;
+	more = epk_malloc(ids[1], 100);
+	assert_non_null(more);
+	more[99] = 1;
+	assert_int_equal(epk_free(ids[1], more), 0);
+	more = epk_malloc(ids[2], 100);
+	assert_non_null(more);
+	assert_int_equal(epk_free(ids[2], more), 0);
+	pages = new_pages(ids[1], 2);
+	pages[PAGE] = 1;
+	assert_int_equal(domain_munmap(pages, 2 * PAGE), 0);
+	assert_int_equal(domain_begin(ids[0], PROT_READ), 0);
+	assert_int_equal(mem[0][0], 1);
+	assert_int_equal(domain_end(ids[0]), 0);
+	EPK_WITH(ids[2], RW)
+		mem[2][3] = 3;
+	assert_int_equal(epk_call(ids[0], inner, (void *)60L, NULL), 0);
+	assert_int_equal(free_domains(1, &ids[1]), -EBUSY);
+	/* What it begins and does not end. */
+	assert_int_equal(domain_begin(ids[2], RW), 0);
+	return mem[1][0];
+}
+
+static void the_library_inside(void **state)
+{
+	long result;
+
+	(void)state;
+	set_up();
+	assert_int_equal(epk_call(ids[1], use_library, NULL, &result), 0);
+	assert_int_equal(epk_held(NULL, 0), 0);
+	check_reach(false, false, false);
+	assert_int_equal(domain_begin(ids[0], RW), 0);
+	assert_int_equal(epk_call(ids[1], use_library, NULL, &result), 0);
+	assert_int_equal(epk_held(NULL, 0), 1);
+	if (backend_holds_several())
+		check_reach(true, false, false);
+	assert_int_equal(domain_end(ids[0]), 0);
+	tear_down();
+}
+
+static long give_up(void *arg)
+{
+	(void)arg;
+	assert_int_equal(domain_end(ids[1]), 0);
+	check_reach(false, false, false);
+	return 7;
+}
+
+static void it_ends_its_domain(void **state)
+{
+	long result = 0;
+
+	(void)state;
+	set_up();
+	assert_int_equal(epk_call(ids[1], give_up, NULL, &result), 0);
+	assert_int_equal(result, 7);
+	check_reach(false, false, false);
+	assert_int_equal(domain_begin(ids[1], RW), 0);
+	assert_int_equal(epk_call(ids[1], give_up, NULL, &result), 0);
+	assert_int_equal(epk_held_prot(ids[1]), RW);
+	check_reach(false, true, false);
+	assert_int_equal(domain_end(ids[1]), 0);
+	tear_down();
+}
+
+static jmp_buf jump_buf;
+static sigjmp_buf sigjump_buf;
+
+static long jump_out(void *arg)
+{
+	mem[1][1]++;
+	if (arg)
+		siglongjmp(sigjump_buf, 1);
+	longjmp(jump_buf, 1);
+}
+
+static long jump_far(void *arg)
+{
+	epk_call(ids[1], jump_out, arg, NULL);
+	return 1;
+}
+
+static long jump_about(void *arg)
+{
+	volatile int jumps = 0;
+
+	(void)arg;
+	setjmp(jump_buf);
+	if (++jumps < 10)
+		longjmp(jump_buf, 1);
+	return jumps + mem[1][0];
+}
+
+/* Nothing is held afterwards, whatever was before, and all can be held anew. */
+static void left_by_longjmp(void **state)
+{
+	volatile int round;
+	long result;
+
+	(void)state;
+	set_up();
+	/* More often than rights can be put aside. */
+	for (round = 0; round < 1200; round++) {
+		if (round & 1)
+			assert_int_equal(domain_begin(ids[0], RW), 0);
+		if (round & 2 ? !sigsetjmp(sigjump_buf, 1) : !setjmp(jump_buf))
+			epk_call(round & 4 ? ids[2] : ids[1], round & 4 ? jump_far : jump_out,
+				 (void *)(long)(round & 2), NULL);
+		assert_int_equal(epk_held(NULL, 0), 0);
+		check_reach(false, false, false);
+		if (round % 100 == 0) {
+			assert_int_equal(epk_call(ids[1], look, NULL, NULL), 0);
+			check_reach(false, false, false);
+		}
+	}
+	assert_int_equal(epk_call(ids[1], jump_about, NULL, &result), 0);
+	assert_int_equal(result, 10 + 2);
+	check_reach(false, false, false);
+	tear_down();
+}
+
+static long exit_thread(void *arg)
+{
+	mem[1][1]++;
+	pthread_exit(arg);
+}
+
+static pthread_key_t key;
+static int reached;
+
+/* A destructor runs after the thread's function has been left. */
+static void destructor(void *arg)
+{
+	(void)arg;
+	reached = backend_is_private() && can_read(1);
+	if (epk_held(NULL, 0))
+		reached++;
+}
+
+static void *thread_that_exits(void *arg)
+{
+	pthread_setspecific(key, &key);
+	if (arg && domain_begin(ids[0], RW))
+		return arg;
+	epk_call(ids[1], exit_thread, NULL, NULL);
+	return (void *)1;
+}
+
+static void left_by_thread_exit(void **state)
+{
+	pthread_t thread;
+	void *got;
+	int held;
+
+	(void)state;
+	set_up();
+	assert_int_equal(pthread_key_create(&key, destructor), 0);
+	for (held = 0; held < 2; held++) {
+		reached = -1;
+		assert_int_equal(pthread_create(&thread, NULL, thread_that_exits,
+						held ? &held : NULL), 0);
+		assert_int_equal(pthread_join(thread, &got), 0);
+		assert_null(got);
+		if (!held)
+			assert_int_equal(reached, 0);
+	}
+	pthread_key_delete(key);
+	tear_down();
+}
+
+static sem_t inside;
+static int cleaned;
+
+static void clean(void *arg)
+{
+	(void)arg;
+	cleaned = mem[1][0];
+}
+
+static long wait_for_ever(void *arg)
+{
+	pthread_cleanup_push(clean, NULL);
+	sem_post(&inside);
+	if (arg)
+		pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
+	for (;;)
+		if (!arg)
+			pause();
+	pthread_cleanup_pop(0);
+	return 0;
+}
+
+static void *thread_that_waits(void *arg)
+{
+	epk_call(ids[1], wait_for_ever, arg, NULL);
+	return (void *)1;
+}
+
+static void left_by_cancellation(void **state)
+{
+	pthread_t thread;
+	void *got;
+	int i;
+
+	(void)state;
+	set_up();
+	assert_int_equal(sem_init(&inside, 0, 0), 0);
+	for (i = 0; i < 4; i++) {
+		cleaned = 0;
+		assert_int_equal(pthread_create(&thread, NULL, thread_that_waits, NULL), 0);
+		sem_wait(&inside);
+		assert_int_equal(pthread_cancel(thread), 0);
+		assert_int_equal(pthread_join(thread, &got), 0);
+		assert_ptr_equal(got, PTHREAD_CANCELED);
+		assert_int_equal(cleaned, 2);
+	}
+	tear_down();
+}
+
+static volatile sig_atomic_t handled;
+static volatile bool handler_reads;
+
+static void handler(int signo)
+{
+	(void)signo;
+	handler_reads = can_read(1);
+	handled++;
+}
+
+static long raise_signals(void *arg)
+{
+	int i;
+
+	(void)arg;
+	for (i = 0; i < 10; i++) {
+		raise(SIGUSR1);
+		mem[1][1]++;
+	}
+	return epk_held_prot(ids[1]);
+}
+
+/* Whatever stack it runs on, a handler has nothing, and comes back to what was held. */
+static void interrupted(void **state)
+{
+	static char stack[65536];
+	const stack_t alternate = { .ss_sp = stack, .ss_size = sizeof(stack) };
+	const stack_t none = { .ss_flags = SS_DISABLE };
+	struct sigaction act = { .sa_handler = handler }, old;
+	long result;
+	int on;
+
+	(void)state;
+	set_up();
+	for (on = 0; on < 2; on++) {
+		handled = 0;
+		act.sa_flags = on ? SA_ONSTACK : 0;
+		assert_int_equal(sigaction(SIGUSR1, &act, &old), 0);
+		assert_int_equal(sigaltstack(on ? &alternate : &none, NULL), 0);
+		assert_int_equal(epk_call(ids[1], raise_signals, NULL, &result), 0);
+		assert_int_equal(result, RW);
+		assert_int_equal(handled, 10);
+		if (backend_is_private())
+			assert_false(handler_reads);
+		check_reach(false, false, false);
+		assert_int_equal(sigaction(SIGUSR1, &old, NULL), 0);
+	}
+	assert_int_equal(sigaltstack(&none, NULL), 0);
+	tear_down();
+}
+
+static int status_of(pid_t pid)
+{
+	int status = -1;
+
+	assert_true(pid > 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return status;
+}
+
+static long make_children(void *arg)
+{
+	char *const args[] = { "/bin/true", NULL };
+	pid_t pid;
+	int own;
+
+	(void)arg;
+	pid = fork();
+	if (!pid) {
+		/* It has none of the domains, and makes its own. */
+		if (domain_begin(ids[1], RW) != -EPERM || alloc_domains(1, &own) ||
+		    epk_held(NULL, 0))
+			_exit(1);
+		return -1;
+	}
+	assert_int_equal(status_of(pid), 0);
+	pid = vfork();
+	if (!pid) {
+		execv(args[0], args);
+		_exit(127);
+	}
+	assert_int_equal(status_of(pid), 0);
+	assert_int_equal(posix_spawn(&pid, args[0], NULL, NULL, args, environ), 0);
+	assert_int_equal(status_of(pid), 0);
+	assert_int_equal(system("true"), 0);
+	mem[1][1]++;
+	return epk_held_prot(ids[1]);
+}
+
+static void children(void **state)
+{
+	long result = 0;
+	int held, err;
+
+	(void)state;
+	set_up();
+	for (held = 0; held < 2; held++) {
+		if (held)
+			assert_int_equal(domain_begin(ids[0], RW), 0);
+		err = epk_call(ids[1], make_children, NULL, &result);
+		if (result < 0)
+			_exit(err && !held);
+		assert_int_equal(err, 0);
+		assert_int_equal(result, RW);
+		if (held)
+			assert_int_equal(domain_end(ids[0]), 0);
+		check_reach(false, false, false);
+	}
+	tear_down();
+}
+
+#define SECRET	0x5ec2e7a11d0u
+
+/* Written from one end of a stack of @bytes to the other. */
+static __attribute__((noinline)) long leave_secrets(void *arg)
+{
+	size_t i, nr = (size_t)arg / sizeof(uint64_t);
+	volatile uint64_t secrets[nr];
+
+	for (i = 0; i < nr; i++)
+		secrets[i] = (SECRET << 16) + i;
+	return secrets[nr - 1] - secrets[0];
+}
+
+/* Of memory that can be read and written and is no domain's. */
+static size_t count_secrets(void)
+{
+	FILE *maps = fopen("/proc/self/maps", "r");
+	unsigned long start, end;
+	size_t found = 0;
+	char line[512];
+
+	assert_non_null(maps);
+	while (fgets(line, sizeof(line), maps)) {
+		if (!strstr(line, " rw-p") || sscanf(line, "%lx-%lx", &start, &end) != 2 ||
+		    epk_domain_at((void *)start))
+			continue;
+		for (; start < end; start += sizeof(uint64_t))
+			found += *(volatile uint64_t *)start >> 16 == SECRET;
+	}
+	fclose(maps);
+	return found;
+}
+
+static void nothing_stays_on_the_stack(void **state)
+{
+	const size_t depths[] = { 16, 2000, 5000, 20000, 120000 };
+	long result;
+	int i, held;
+
+	(void)state;
+	set_up();
+	/* What is looked for is found. */
+	assert_int_equal(leave_secrets((void *)64), 7);
+	assert_int_not_equal(count_secrets(), 0);
+	for (held = 0; held < 2; held++) {
+		for (i = 0; i < 5; i++) {
+			explicit_bzero(alloca(4096), 4096);
+			if (held)
+				assert_int_equal(domain_begin(ids[0], RW), 0);
+			assert_int_equal(epk_call(ids[1], leave_secrets, (void *)depths[i],
+						  &result), 0);
+			if (held)
+				assert_int_equal(domain_end(ids[0]), 0);
+			assert_int_equal(result, depths[i] / 8 - 1);
+			assert_int_equal(count_secrets(), 0);
+		}
+	}
+	tear_down();
+}
+
+static char *stack_of(void *arg)
+{
+	char *byte = __builtin_frame_address(0);
+
+	*(char **)arg = byte;
+	return byte;
+}
+
+static long note_stack(void *arg)
+{
+	return (long)stack_of(arg);
+}
+
+static __attribute__((noinline)) long run_over(void *arg)
+{
+	char deep[STACK_BYTES + 2 * PAGE];
+
+	memset(deep, 1, sizeof(deep));
+	asm volatile("" : : "r"(deep), "r"(arg) : "memory");
+	return 0;
+}
+
+/* On a stack of its own, that has an end. */
+static void on_a_stack_of_its_own(void **state)
+{
+	char *first, *second, here, *at;
+	long pages;
+
+	(void)state;
+	set_up();
+	assert_int_equal(epk_call(ids[1], note_stack, &first, NULL), 0);
+	assert_int_equal(epk_call(ids[2], note_stack, &second, NULL), 0);
+	assert_ptr_equal(first, second);
+	assert_true((size_t)labs(first - &here) > STACK_BYTES);
+	assert_int_equal(epk_domain_at(first), 0);
+	at = (char *)((uintptr_t)first & -PAGE);
+	for (pages = 0; pages < 64 && try_read(at, &here); pages++)
+		at -= PAGE;
+	assert_int_equal(pages, STACK_BYTES / PAGE);
+	tear_down();
+}
+
+static volatile uint64_t words[8];
+
+static long use_registers(void *arg)
+{
+	(void)arg;
+	asm volatile("mov $0x5ec4e75ec4e7, %%rax\n\t"
+		     "movq %%rax, %%xmm5\n\t"
+		     "movq %%rax, %%xmm12\n\t"
+		     "mov %%rax, %%r10\n\t"
+		     "mov %%rax, %%rsi\n\t"
+		     "movq %%rax, %%mm3\n\t"
+		     : : : "rax", "xmm5", "xmm12", "r10", "rsi", "mm3", "st");
+	if (__builtin_cpu_supports("avx512f"))
+		asm volatile("vpbroadcastq %%rax, %%zmm20\n\tkmovw %%eax, %%k3"
+			     : : "a" (0x5ec4e75ec4e7ul) : "memory");
+	return 42;
+}
+
+static void nothing_stays_in_registers(void **state)
+{
+	uint64_t low, high, r10, rsi, mm3 = 1, zmm[8] = { 0 }, k3 = 0;
+	unsigned short control = 0, wanted = 0x27f;
+	unsigned int mxcsr = 0, rounding = 0x1f80 | 0x2000;
+	long result;
+	int i;
+
+	(void)state;
+	set_up();
+	for (i = 0; i < 3; i++) {
+		asm volatile("fldcw %0\n\tldmxcsr %1" : : "m"(wanted), "m"(rounding));
+		assert_int_equal(epk_call(ids[1], use_registers, NULL, &result), 0);
+		asm volatile("mov %%r10, %0\n\tmov %%rsi, %1" : "=r"(r10), "=r"(rsi));
+		asm volatile("movq %%xmm5, %0\n\tmovq %%xmm12, %1" : "=r"(low), "=r"(high));
+		asm volatile("fnstcw %0\n\tstmxcsr %1" : "=m"(control), "=m"(mxcsr));
+		asm volatile("movq %%mm3, %0\n\temms" : "=r"(mm3) : : "st");
+		if (__builtin_cpu_supports("avx512f"))
+			asm volatile("vmovdqu64 %%zmm20, %0\n\tkmovw %%k3, %k1"
+				     : "=m"(zmm), "=r"(k3));
+		asm volatile("fninit");
+		assert_int_equal(low, 0);
+		assert_int_equal(high, 0);
+		assert_int_not_equal(r10, 0x5ec4e75ec4e7);
+		assert_int_not_equal(rsi, 0x5ec4e75ec4e7);
+		assert_int_equal(mm3, 0);
+		assert_int_equal(zmm[0], 0);
+		assert_int_equal(k3, 0);
+		assert_int_equal(control, wanted);
+		assert_int_equal(mxcsr & ~0x3fu, rounding);
+		assert_int_equal(result, 42);
+	}
+	mxcsr = 0x1f80;
+	asm volatile("ldmxcsr %0" : : "m"(mxcsr));
+	tear_down();
+}
+
+static long call_from_handler(void *arg)
+{
+	(void)arg;
+	mem[2][1]++;
+	return 0;
+}
+
+static void calling_handler(int signo)
+{
+	(void)signo;
+	handled += epk_call(ids[2], call_from_handler, NULL, NULL) == 0;
+}
+
+/* What it interrupted has its stack still; not for "mpk", where a handler cannot begin much. */
+static void called_in_a_handler(void **state)
+{
+	static char stack[65536];
+	const stack_t alternate = { .ss_sp = stack, .ss_size = sizeof(stack) };
+	const stack_t none = { .ss_flags = SS_DISABLE };
+	struct sigaction act = { .sa_handler = calling_handler }, old;
+	long result;
+	int on;
+
+	(void)state;
+	set_up();
+	assert_int_equal(domain_begin(ids[2], RW), 0);
+	assert_int_equal(domain_end(ids[2]), 0);
+	for (on = 0; on < 2; on++) {
+		handled = 0;
+		act.sa_flags = on ? SA_ONSTACK : 0;
+		assert_int_equal(sigaltstack(on ? &alternate : &none, NULL), 0);
+		assert_int_equal(sigaction(SIGUSR1, &act, &old), 0);
+		assert_int_equal(epk_call(ids[1], raise_signals, NULL, &result), 0);
+		assert_int_equal(result, RW);
+		assert_int_equal(handled, 10);
+		assert_int_equal(sigaction(SIGUSR1, &old, NULL), 0);
+	}
+	assert_int_equal(sigaltstack(&none, NULL), 0);
+	tear_down();
+}
+
+static void the_stack_ends(void **state)
+{
+	int status;
+
+	(void)state;
+	set_up();
+	fflush(NULL);
+	status = fork();
+	if (!status) {
+		signal(SIGSEGV, SIG_DFL);
+		assert_int_equal(alloc_domains(1, ids), 0);
+		epk_call(ids[0], run_over, NULL, NULL);
+		_exit(0);
+	}
+	status = status_of(status);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+	tear_down();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(one_domain_alone),
+		cmocka_unit_test(errors),
+		cmocka_unit_test(the_library_inside),
+		cmocka_unit_test(it_ends_its_domain),
+		cmocka_unit_test(left_by_longjmp),
+		cmocka_unit_test(left_by_thread_exit),
+		cmocka_unit_test(left_by_cancellation),
+		cmocka_unit_test(interrupted),
+		cmocka_unit_test(called_in_a_handler),
+		cmocka_unit_test(children),
+		cmocka_unit_test(nothing_stays_on_the_stack),
+		cmocka_unit_test(nothing_stays_in_registers),
+		cmocka_unit_test(on_a_stack_of_its_own),
+		cmocka_unit_test(the_stack_ends),
+	};
+
+	need_backend();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
