@@ -436,7 +436,8 @@ def run_machines(tests, args, kernels, cpu_counts):
     for pair, cpus in itertools.product(kernels, cpu_counts):
         chosen = choose(tests, args, pair["guest"].flavour)
         mine = [test for test in chosen if cpus in test.cpus]
-        alone = [test for test in mine if "alone" in test.needs]
+        alone = [test for test in mine if {"alone", "lone"} & set(test.needs)]
+        mine = [test for test in mine if "lone" not in test.needs]
         if alone and (pair["guest"].path / "bzImage").exists():
             runs.append(AloneRun(cpus, alone, pair, args.keep, args.show and args.names))
         if mine and not args.alone:

@@ -42,7 +42,7 @@ def read_tests(path=TESTS):
             raise ListError(f"{where}: bad timeout {timeout}")
         needs = set() if needs == "-" else set(needs.split(","))
         if needs - {"epk", "raw", "nginx", "selftests", "mutations", "named", "debug", "wide",
-                    "guest", "guest-debug", "fast", "kmod-mutations", "alone"}:
+                    "guest", "guest-debug", "fast", "kmod-mutations", "alone", "lone"}:
             raise ListError(f"{where}: unknown need {needs}")
         if any(test.name == name for test in tests):
             raise ListError(f"{where}: {name} stands there twice")
