@@ -124,6 +124,27 @@ static void inner_no_call(int i)
 	no_pair(inner);
 }
 
+static long empty(void *arg)
+{
+	return (long)arg;
+}
+
+static void call_one(int i)
+{
+	(void)i;
+	if (epk_call(ids[0], empty, NULL, NULL))
+		abort();
+}
+
+static void malloc_and_free(int i)
+{
+	void *mem = epk_malloc(ids[0], 64);
+
+	(void)i;
+	if (!mem || epk_free(ids[0], mem))
+		abort();
+}
+
 static void glibc_no_call(int i)
 {
 	(void)i;
@@ -243,8 +264,11 @@ static struct costs rows(void)
 	if (epts[0] != epts[1])
 		costs.away = row("the same, one held in another EPT", inner_pair, inner_no_call,
 				 NO_CALLS);
+	row("epk_call, one held", call_one, nothing, 0);
 	if (domain_end(beside))
 		abort();
+	row("epk_call", call_one, nothing, 0);
+	row("epk_malloc + epk_free", malloc_and_free, nothing, 0);
 	costs.one = row("alloc_domains + free_domains, of 1", alloc_one, nothing, 0);
 	costs.group = row("alloc_domains + free_domains, of 15", alloc_group, nothing, 0);
 	return costs;
