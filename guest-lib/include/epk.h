@@ -459,6 +459,8 @@ int epk_free(int dom_id, void *ptr);
  * called by another such function goes on where that is.  Afterwards the stack is wiped, and what
  * @fn may have left in registers is.
  *
+ * A thread that is cancelled may run its cleanup handlers in a signal handler, where it holds nothing.
+ *
  * @fn may be left by a return, a C++ exception and the end of the thread, pthread_cancel()
  * included: then the thread holds what it held before the call, and @dom_id no more, unless it
  * did before.  If @fn is left by longjmp() or siglongjmp(), the thread holds nothing at all, and

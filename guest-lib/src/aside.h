@@ -94,7 +94,7 @@ static inline __attribute__((always_inline)) int epk_take_back(struct epk_aside 
 
 /*
  * The lock, and nothing is held where the library's notes could have it read, or write, what is:
- * anybody can write them.
+ * anybody can write them.  -EDEADLK in a handler that interrupted its owner.
  */
 static inline __attribute__((always_inline)) int epk_notes_lock(struct epk_aside *aside)
 {
@@ -108,8 +108,11 @@ static inline __attribute__((always_inline)) int epk_notes_lock(struct epk_aside
 		if (err == -ESRCH)
 			err = 0;
 	}
-	if (!err)
-		pthread_mutex_lock(&epk_lock);
+	if (!err) {
+		err = -pthread_mutex_lock(&epk_lock);
+		if (err)
+			epk_take_back(aside);
+	}
 	errno = saved_errno;
 	return err;
 }

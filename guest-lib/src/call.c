@@ -83,10 +83,6 @@ void epk_call_stack_free(void)
 /* The first of a thread, or one for a handler on another stack that has interrupted a function. */
 static __attribute__((noinline)) int stack_new(struct call *call)
 {
-	int err = epk_self ? 0 : epk_thread_start();
-
-	if (err)
-		return err;
 	call->low = stack_map();
 	if (!call->low)
 		return -ENOMEM;
@@ -188,24 +184,41 @@ static __attribute__((noinline)) int may_write(int id)
 	return held && !(held & PROT_WRITE) ? -EACCES : 0;
 }
 
+/* So that the thread gives back its stack at its end. */
+static __attribute__((noinline)) int first_call(int id)
+{
+	struct epk_entry entry;
+	int err = epk_lookup(id, &entry);
+
+	return err ? err : epk_thread_start();
+}
+
+static inline __attribute__((always_inline)) int hold(struct call *call)
+{
+	int err;
+
+	call->aside.aside = false;
+	if (!epk_self) {
+		err = first_call(call->id);
+		if (err)
+			return err;
+	}
+	if (epk_holds_nothing())
+		return domain_begin(call->id, PROT_READ | PROT_WRITE);
+	err = may_write(call->id);
+	return err ? err : epk_put_aside(&call->aside, call->id);
+}
+
 static inline __attribute__((always_inline)) int enter(struct call *call)
 {
-	int err = stack_get(call);
+	int err = hold(call);
 
 	if (err)
 		return err;
-	call->aside.aside = false;
-	if (epk_holds_nothing()) {
-		err = domain_begin(call->id, PROT_READ | PROT_WRITE);
-	} else {
-		err = may_write(call->id);
-		if (!err)
-			err = epk_put_aside(&call->aside, call->id);
-	}
+	err = stack_get(call);
 	if (err) {
-		users = call->before;
-		if (call->own)
-			stack_unmap(call->low);
+		give_up(call);
+		epk_take_back(&call->aside);
 		return err;
 	}
 	_pthread_cleanup_push(&call->cleanup, jumped, call);

@@ -13,13 +13,11 @@ static int begin(struct epk_scope *scope, int prot)
 	int held = epk_held_prot(scope->dom_id), err;
 
 	scope->before = AS_BEFORE;
-	if (held < 0)
-		return held;
-	if (prot && !(prot & ~held))
+	if (held > 0 && prot && !(prot & ~held))
 		return 0;
 	err = domain_begin(scope->dom_id, prot);
 	if (!err)
-		scope->before = held;
+		scope->before = held > 0 ? held : 0;
 	return err;
 }
 

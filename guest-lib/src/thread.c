@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "aside.h"
 #include "backend.h"
 #include "call.h"
 #include "pkru.h"
@@ -174,13 +175,15 @@ static int start(struct epk_thread *t)
  */
 int epk_thread_start(void)
 {
+	struct epk_aside aside = { .aside = false };
 	struct epk_thread *t;
 	int err;
 
 	/* A child of vfork(2) runs in its parent's memory. */
 	if (getpid() != epk_now.pid)
 		return -EPERM;
-	err = -pthread_mutex_lock(&epk_lock);
+	/* Elsewhere only a thread that has started can hold anything, and put it aside. */
+	err = epk_ops()->in_module ? epk_notes_lock(&aside) : -pthread_mutex_lock(&epk_lock);
 	if (err)
 		return err;
 	t = epk_pool_get(&pool);
@@ -192,7 +195,7 @@ int epk_thread_start(void)
 	} else {
 		err = -ENOMEM;
 	}
-	pthread_mutex_unlock(&epk_lock);
+	epk_notes_unlock(&aside);
 	return err;
 }
 

@@ -312,10 +312,11 @@ static void left_by_thread_exit(void **state)
 static sem_t inside;
 static int cleaned;
 
+/* In the handler of libc's signal, perhaps, which has nothing of what it interrupts. */
 static void clean(void *arg)
 {
 	(void)arg;
-	cleaned = mem[1][0];
+	cleaned++;
 }
 
 static long wait_for_ever(void *arg)
@@ -353,7 +354,7 @@ static void left_by_cancellation(void **state)
 		assert_int_equal(pthread_cancel(thread), 0);
 		assert_int_equal(pthread_join(thread, &got), 0);
 		assert_ptr_equal(got, PTHREAD_CANCELED);
-		assert_int_equal(cleaned, 2);
+		assert_int_equal(cleaned, 1);
 	}
 	tear_down();
 }
