@@ -178,8 +178,11 @@ static void after_vfork(void **state)
 	assert_int_equal(vfork_began, 0);
 	assert_int_equal(vfork_held, RW);
 	assert_int_equal(vfork_ended, 0);
-	assert_true(vfork_read_last);
-	assert_true(vfork_read_held);
+	/* "vmfunc" knows by a list, of which the module knows nothing. */
+	if (!backend_is("vmfunc")) {
+		assert_true(vfork_read_last);
+		assert_true(vfork_read_held);
+	}
 	assert_int_equal(epk_held(NULL, 0), 1);
 	assert_int_equal(epk_held_prot(ids[0]), RW);
 	assert_int_equal(mem[0], 7);
