@@ -207,7 +207,6 @@ struct epk_context *epk_context_create(void)
 	mutex_init(&ctx->lock);
 	raw_spin_lock_init(&ctx->threads_lock);
 	INIT_LIST_HEAD(&ctx->threads);
-	INIT_LIST_HEAD(&ctx->lenders);
 	ctx->mm = current->mm;
 	mmgrab(ctx->mm);
 	ctx->pid = task_tgid_nr(current);

@@ -186,9 +186,8 @@ enum epk_state { EPK_NEW, EPK_STARTING, EPK_READY };
  * @hand: where the search for a domain that makes room goes on
  * @nr_gates: of @gates, those in use; set once, last
  * @gates: see struct epk_gate
- * @threads_lock: protects the next two, and the records of those that do not run
+ * @threads_lock: protects the next, and the records of those that do not run
  * @threads: registered threads
- * @lenders: of these, those that wait for a child of vfork()
  * @cpus: CPUs that may run a thread of @mm in user mode; each sets its own bit before it
  *	looks at @batch, and clears it when it is asked and runs none
  * @prepared: the region of a mmap() that was checked before it replaces something; under
@@ -237,7 +236,6 @@ struct epk_context {
 	struct epk_gate gates[EPK_GATES_MAX];
 	raw_spinlock_t threads_lock;
 	struct list_head threads;
-	struct list_head lenders;
 	struct cpumask cpus;
 	struct epk_region *prepared;
 	DECLARE_BITMAP(held, KVM_EPK_MAX_EPTS);
@@ -310,7 +308,6 @@ struct epk_faults {
  * struct epk_thread - the record of a registered thread
  * @notifier: in the thread's list, which is where the record is found
  * @node: in the context's list
- * @lends: in that of those that wait for a child of vfork()
  * @task: the thread
  * @file: what it was registered with, referenced
  * @ctx: the file's context
@@ -335,7 +332,6 @@ struct epk_faults {
 struct epk_thread {
 	struct preempt_notifier notifier;
 	struct list_head node;
-	struct list_head lends;
 	struct task_struct *task;
 	struct file *file;
 	struct epk_context *ctx;
@@ -423,7 +419,6 @@ bool epk_record_allows(const struct epk_thread *thread, unsigned int n, bool wri
 void epk_record_drop(struct epk_thread *thread, unsigned int n);
 void epk_record_interrupt(struct epk_thread *thread, const struct epk_interrupted *from);
 const struct epk_interrupted *epk_record_handled(const struct epk_thread *thread);
-void epk_record_add(struct epk_thread *thread, int id, bool read_only);
 void epk_record_inherit(struct epk_thread *thread, int id);
 bool epk_record_may_call(const struct epk_thread *thread, u32 pkru, unsigned long sp);
 void epk_record_call(struct epk_thread *thread, u32 ept, unsigned long sp);
@@ -447,9 +442,6 @@ int epk_rights_end(struct epk_context *ctx, int id);
 unsigned int epk_rights_list(struct epk_context *ctx, struct epk_grant *list, unsigned int max);
 bool epk_rights_hold(const struct epk_thread *thread, int id, bool write);
 bool epk_rights_reach(struct epk_thread *thread, int id, u32 ept, u8 pkey, bool write);
-
-/* vfork.c */
-bool epk_vfork_lends(struct epk_context *ctx, int id, bool *read_only, struct file **file);
 
 /* admit.c */
 int epk_admit(struct epk_context *ctx, int id, u32 ept);

@@ -25,9 +25,6 @@ int epk_unmap(struct mm_struct *mm, u64 addr, u64 len);
 /* guard_fault.c */
 int epk_guard_fault_init(void);
 
-/* vfork.c */
-int epk_guard_vfork_init(void);
-
 /* guard_trace.c */
 int epk_guard_trace_init(void);
 

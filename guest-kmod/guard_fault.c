@@ -8,10 +8,8 @@
  *
  * A handler whose frame the kernel has written to a domain, because the interrupted code has its
  * stack there, holds that domain when it first wants it, be it its own first push, the frame of the
- * next signal, or its return.  So does the child of vfork() with what its parent holds.
+ * next signal, or its return.
  */
-#include <linux/file.h>
-#include <linux/fs.h>
 #include <linux/mm.h>
 #include <linux/ptrace.h>
 #include <linux/sched.h>
@@ -81,8 +79,8 @@ static bool is_hopeless(struct epk_thread *thread, const struct access *access)
 	return faults->same > SAME_MOST;
 }
 
-/* NOWHERE: refused, and the domain has no place.  REGISTER: then it is tried again. */
-enum answer { REFUSED, NOWHERE, REACHED, BRING_IN, BRING_HERE, REGISTER };
+/* NOWHERE: refused, and the domain has no place. */
+enum answer { REFUSED, NOWHERE, REACHED, BRING_IN, BRING_HERE };
 
 static bool lies_in(int id, unsigned long addr)
 {
@@ -96,12 +94,12 @@ static bool lies_in(int id, unsigned long addr)
 }
 
 /* What is wanted may be the stack of the handler that runs: not only its frame has to lie there. */
-static void inherit(struct epk_thread *thread, int id)
+static void inherit(struct epk_thread *thread, int id, bool write)
 {
 	unsigned long sp = thread->stashed ? thread->stack : task_pt_regs(current)->sp;
 	const struct epk_interrupted *from = epk_record_handled(thread);
 
-	if (!from || !lies_in(id, from->frame))
+	if (!from || epk_rights_hold(thread, id, write) || !lies_in(id, from->frame))
 		return;
 	if (!lies_in(id, sp))
 		return;
@@ -109,39 +107,22 @@ static void inherit(struct epk_thread *thread, int id)
 	write_pkru(epk_record_settle(thread, read_pkru(), epk_current_ept()));
 }
 
-/* What the thread holds that waits for current; not in its handlers, nor in what it calls. */
-static void borrow(struct epk_thread *thread, int id)
-{
-	bool read_only;
-
-	if (thread->nr_interrupted || !epk_vfork_lends(thread->ctx, id, &read_only, NULL))
-		return;
-	epk_record_add(thread, id, read_only);
-	write_pkru(epk_record_settle(thread, read_pkru(), epk_current_ept()));
-}
-
 /* Interrupts are off, and the mmap lock is held. */
 static enum answer look(const struct vm_area_struct *vma, const struct access *access, int *id,
-			u32 *here, struct file **file)
+			u32 *here)
 {
 	const struct epk_region *region = vma->vm_private_data;
 	struct epk_thread *thread = epk_thread_find(current);
 	u32 pkru = read_pkru();
-	bool read_only;
 	int n;
 
 	if (region->dead)
 		return REFUSED;
-	if (!thread && epk_vfork_lends(region->ctx, region->id, &read_only, file))
-		return REGISTER;
 	if (!thread || !thread->follows || thread->ctx != region->ctx)
 		return region->ept == EPK_EPT_NONE ? NOWHERE : REFUSED;
 	*id = region->id;
 	*here = epk_current_ept();
-	if (!epk_rights_hold(thread, region->id, access->write)) {
-		inherit(thread, region->id);
-		borrow(thread, region->id);
-	}
+	inherit(thread, region->id, access->write);
 	n = epk_record_find(thread, region->id);
 	if (region->ept == EPK_EPT_NONE)
 		return n >= 0 ? BRING_IN : NOWHERE;
@@ -163,7 +144,6 @@ static enum answer resolve(const struct access *access)
 	enum answer answer = REFUSED;
 	struct vm_area_struct *vma;
 	struct epk_context *ctx = NULL;
-	struct file *file = NULL;
 	u32 here = 0;
 	int id = 0;
 
@@ -173,7 +153,7 @@ static enum answer resolve(const struct access *access)
 	if (vma && vma->vm_start <= access->addr && vma_has_region(vma)) {
 		ctx = ((struct epk_region *)vma->vm_private_data)->ctx;
 		local_irq_disable();
-		answer = look(vma, access, &id, &here, &file);
+		answer = look(vma, access, &id, &here);
 		local_irq_enable();
 	}
 	mmap_read_unlock(mm);
@@ -185,12 +165,6 @@ static enum answer resolve(const struct access *access)
 		epk_admit(ctx, id, here);
 		/* If it cannot come, the next access goes there. */
 		return REACHED;
-	}
-	if (answer == REGISTER) {
-		/* Then the access is refused once more, and what is lent found. */
-		answer = epk_thread_register(file, EPK_THREAD_SIGNALS | EPK_THREAD_FOLLOWS) ?
-			 REFUSED : REACHED;
-		fput(file);
 	}
 	return answer;
 }

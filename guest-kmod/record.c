@@ -8,8 +8,7 @@
  * that runs is in the record that has its place in that EPT: what arrives there goes into PKRU.
  *
  * While a thread is "stashed", its PKRU is not its own: the kernel is about to load it, from a
- * signal frame for example, or the thread waits for a child of vfork().  Then nothing is concluded
- * from it.
+ * signal frame for example.  Then nothing is concluded from it.
  *
  * A record is its thread's own, with interrupts off; of a thread that does not run it is
  * whose who has threads_lock.
@@ -366,17 +365,6 @@ const struct epk_interrupted *epk_record_handled(const struct epk_thread *thread
 	const struct epk_interrupted *top = thread->interrupted + thread->nr_interrupted - 1;
 
 	return thread->nr_interrupted && !top->call ? top : NULL;
-}
-
-/**
- * epk_record_add() - have the code that runs hold a domain, too
- * @thread: the record of current
- * @id: the domain
- * @read_only: not to write
- */
-void epk_record_add(struct epk_thread *thread, int id, bool read_only)
-{
-	right_add(thread, id, read_only);
 }
 
 /**

@@ -251,7 +251,7 @@ struct epk_stats {
  * after it.
  *
  * With EPK_THREAD_SIGNALS the handler starts in EPT 0, else in the one that was interrupted.
- * A handler that is left by siglongjmp() leaves the thread there with what it holds itself: the
+ * A handler that is left by siglongjmp() leaves the thread there with no key: the
  * program opens what it wants from there.
  */
 #define EPK_THREAD_SIGNALS	1ul
@@ -263,14 +263,6 @@ struct epk_stats {
  * in which the thread is, its PKRU says so, elsewhere a record that the module keeps.  An access
  * to what is in the record takes the thread to the domain's EPT, or brings the domain
  * here, and raises no signal; system calls that read or write it, too.
- *
- * If a signal interrupts such a thread on a stack that lies in a domain which it holds, and the
- * handler's frame lies there, too, the handler holds that one domain, as the interrupted code does,
- * from when it first accesses it with the stack pointer there.
- *
- * The child of vfork(), or of clone() with CLONE_VM and CLONE_VFORK alone, may access what the
- * thread holds that waits for it: it is registered by the first such access, and holds what it has
- * accessed.  Its signal handlers and what it calls (below) have nothing of it.
  *
  * In such a thread a key of the context is closed by its access-disable bit alone.  While the
  * record holds something for the code that runs, all closed keys have the write-disable
