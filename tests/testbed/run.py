@@ -74,7 +74,7 @@ FLAVOUR_SLOWNESS = {"normal": 1, "debug": 5, "stock": 2, "cloud": 2, "backports"
 # On QEMU's emulation.
 ALONE_SLOWNESS = 5
 
-SILENT_SECONDS = 20     # after which an emulator may be stuck
+SILENT_SECONDS = 45     # after which an emulator may be stuck; kmod-state says nothing for 20 on a busy machine
 
 # An emulator takes a whole CPU, whatever number of them it emulates.
 MACHINES = threading.BoundedSemaphore(max(2, os.cpu_count() or 1))
