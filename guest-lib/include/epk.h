@@ -463,9 +463,10 @@ int epk_free(int dom_id, void *ptr);
  *
  * @fn may be left by a return, a C++ exception and the end of the thread, pthread_cancel()
  * included: then the thread holds what it held before the call, and @dom_id no more, unless it
- * did before.  If @fn is left by longjmp() or siglongjmp(), the thread holds nothing at all, and
- * what is in use of the stack is wiped after the next call (with a libc that has no cleanup
- * for frames that are left, such as musl, @dom_id stays held: end it).
+ * did before.  If @fn is left by longjmp() or siglongjmp(), with glibc, and the call was made on the
+ * thread's own stack, the thread holds nothing at all, and what is in use of the stack is wiped after
+ * the next call.  Do not jump out of a call that was made on another stack.  Registers are cleared
+ * after a return only.
  *
  * Thread-safe; not async-signal-safe under "mpk" and "mprotect".
  *
