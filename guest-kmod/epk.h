@@ -455,15 +455,15 @@ void epk_table_write(struct epk_context *ctx, const struct epk_domain *domain);
 void epk_table_hide(struct epk_context *ctx, const struct epk_domain *domain);
 void epk_table_clear(struct epk_context *ctx, u32 index);
 void epk_table_count_revocation(struct epk_context *ctx);
+u64 *epk_notes_get(struct epk_context *ctx, u32 index);
+void epk_note_clear(struct epk_context *ctx, u32 index);
 void epk_table_mmap(struct vm_area_struct *vma);
+void epk_notes_mmap(struct vm_area_struct *vma);
 void epk_identity_mmap(struct vm_area_struct *vma);
 bool epk_vma_is_view(const struct vm_area_struct *vma);
 
 /* note.c */
 int epk_note_set(struct epk_context *ctx, int id, u64 addr);
-void epk_note_clear(struct epk_context *ctx, u32 index);
-
-extern const struct vm_operations_struct epk_notes_vm_ops;
 
 /* domain.c */
 int epk_domains_init(struct epk_context *ctx, u32 generation);

@@ -424,7 +424,7 @@ static void view_mmap(struct vm_area_struct *vma)
 	if (vma->vm_pgoff == EPK_MMAP_TABLE >> PAGE_SHIFT)
 		epk_table_mmap(vma);
 	else if (vma->vm_pgoff == EPK_MMAP_NOTES >> PAGE_SHIFT)
-		vma->vm_ops = &epk_notes_vm_ops;
+		epk_notes_mmap(vma);
 	else
 		epk_identity_mmap(vma);
 	epk_vm_flags_set(vma, VM_IO | VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP);

@@ -6,23 +6,9 @@
  */
 #include <linux/mm.h>
 #include <linux/sched.h>
-#include <linux/slab.h>
 
 #include "epk.h"
 #include "region.h"
-
-/* As many to a page as entries of the domain table. */
-static_assert(PAGE_SIZE / sizeof(u64) == EPK_CHUNK_ENTRIES);
-
-/* The page that has the note of @index; NULL without memory. */
-static u64 *notes_get(struct epk_context *ctx, u32 index)
-{
-	struct epk_chunk *chunk = epk_chunk_get(ctx, index);
-
-	if (chunk && !chunk->notes)
-		chunk->notes = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	return chunk ? chunk->notes : NULL;
-}
 
 /* The mmap lock is held, so it stays that. */
 static bool is_own_page(struct epk_context *ctx, int id, unsigned long addr)
@@ -45,7 +31,7 @@ static int note_write(struct epk_context *ctx, int id, unsigned long addr)
 		return -ENOENT;
 	if (!is_own_page(ctx, id, addr))
 		return -EINVAL;
-	notes = notes_get(ctx, EPK_ID_INDEX(id));
+	notes = epk_notes_get(ctx, EPK_ID_INDEX(id));
 	if (!notes)
 		return -ENOMEM;
 	if (notes[slot])
@@ -76,38 +62,3 @@ int epk_note_set(struct epk_context *ctx, int id, u64 addr)
 	mmap_read_unlock(ctx->mm);
 	return ret;
 }
-
-/**
- * epk_note_clear() - a domain goes, and its note with it
- * @ctx: the context, locked
- * @index: the domain's, which no other has yet
- */
-void epk_note_clear(struct epk_context *ctx, u32 index)
-{
-	struct epk_chunk *chunk = ctx->chunks[index / EPK_CHUNK_ENTRIES];
-
-	lockdep_assert_held(&ctx->lock);
-	if (chunk->notes)
-		WRITE_ONCE(chunk->notes[index % EPK_CHUNK_ENTRIES], 0);
-}
-
-static vm_fault_t notes_fault(struct vm_fault *vmf)
-{
-	struct epk_context *ctx = vmf->vma->vm_file->private_data;
-	u64 *notes;
-
-	mutex_lock(&ctx->lock);
-	notes = notes_get(ctx, (vmf->pgoff - (EPK_MMAP_NOTES >> PAGE_SHIFT)) * EPK_CHUNK_ENTRIES);
-	mutex_unlock(&ctx->lock);
-	if (!notes)
-		return VM_FAULT_OOM;
-
-	vmf->page = virt_to_page(notes);
-	get_page(vmf->page);
-	return 0;
-}
-
-const struct vm_operations_struct epk_notes_vm_ops = {
-	.fault = notes_fault,
-	.mremap = epk_vma_mremap,
-};

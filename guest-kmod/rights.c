@@ -67,12 +67,11 @@ static int call(struct epk_thread *thread, u32 ept, unsigned long sp)
 	u32 from = epk_current_ept();
 
 	write_pkru(epk_record_stash(thread, read_pkru(), from));
-	epk_record_call(thread, from, sp);
 	if (ept != from && !epk_vmfunc(ept)) {
-		epk_record_resume(thread, thread->nr_interrupted - 1);
 		write_pkru(epk_record_unstash(thread, read_pkru(), from));
 		return -EIO;
 	}
+	epk_record_call(thread, from, sp);
 	write_pkru(epk_record_unstash(thread, read_pkru(), ept));
 	return 0;
 }
@@ -257,6 +256,10 @@ int epk_rights_return(struct epk_context *ctx)
 	if (thread) {
 		level = epk_record_find_call(thread, task_pt_regs(current)->sp);
 		epk_rights_resume(thread, level);
+	} else {
+		write_pkru(read_pkru() | epk_context_pkru_closed(current->mm));
+		if (epk_current_ept())
+			epk_vmfunc(0);
 	}
 	local_irq_enable();
 	return level < 0 ? -EACCES : 0;

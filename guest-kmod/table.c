@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Read-only things that a process can map: its domain table, and the
- * identity page; a third is in note.c.  The table is made a page at a time, when an entry of it is
- * used or looked at.
+ * The read-only things that a process can map: its domain table, the table of its domains' notes,
+ * and the identity page.  The tables are made a page at a time, when an entry of them is used or
+ * looked at.
  */
 #include <linux/fs.h>
 #include <linux/sched.h>
@@ -12,6 +12,8 @@
 #include "epk.h"
 
 static_assert(sizeof(struct epk_entry) == sizeof(u64));
+/* As many notes to a page as entries. */
+static_assert(PAGE_SIZE / sizeof(u64) == EPK_CHUNK_ENTRIES);
 
 /* One store, so that a reader sees the old entry or the new one. */
 static void entry_write(struct epk_context *ctx, u32 index, struct epk_entry entry)
@@ -129,6 +131,36 @@ void epk_table_count_revocation(struct epk_context *ctx)
 }
 
 /**
+ * epk_notes_get() - the page that has a note
+ * @ctx: the context, locked
+ * @index: the domain's, below EPK_TABLE_ENTRIES
+ *
+ * Return: the page, made if there was none; NULL without memory.
+ */
+u64 *epk_notes_get(struct epk_context *ctx, u32 index)
+{
+	struct epk_chunk *chunk = epk_chunk_get(ctx, index);
+
+	if (chunk && !chunk->notes)
+		chunk->notes = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	return chunk ? chunk->notes : NULL;
+}
+
+/**
+ * epk_note_clear() - a domain goes, and its note with it
+ * @ctx: the context, locked
+ * @index: the domain's, which no other has yet
+ */
+void epk_note_clear(struct epk_context *ctx, u32 index)
+{
+	struct epk_chunk *chunk = ctx->chunks[index / EPK_CHUNK_ENTRIES];
+
+	lockdep_assert_held(&ctx->lock);
+	if (chunk->notes)
+		WRITE_ONCE(chunk->notes[index % EPK_CHUNK_ENTRIES], 0);
+}
+
+/**
  * epk_table_init() - make the first page of the table
  * @ctx: the context, locked
  *
@@ -192,6 +224,37 @@ void epk_table_mmap(struct vm_area_struct *vma)
 	vma->vm_ops = &table_vm_ops;
 }
 
+static vm_fault_t notes_fault(struct vm_fault *vmf)
+{
+	struct epk_context *ctx = vmf->vma->vm_file->private_data;
+	u64 *notes;
+
+	mutex_lock(&ctx->lock);
+	notes = epk_notes_get(ctx, (vmf->pgoff - (EPK_MMAP_NOTES >> PAGE_SHIFT)) *
+				   EPK_CHUNK_ENTRIES);
+	mutex_unlock(&ctx->lock);
+	if (!notes)
+		return VM_FAULT_OOM;
+
+	vmf->page = virt_to_page(notes);
+	get_page(vmf->page);
+	return 0;
+}
+
+static const struct vm_operations_struct notes_vm_ops = {
+	.fault = notes_fault,
+	.mremap = epk_vma_mremap,
+};
+
+/**
+ * epk_notes_mmap() - let a process read the notes of its domains
+ * @vma: the new VMA; epk_mmap() does the rest
+ */
+void epk_notes_mmap(struct vm_area_struct *vma)
+{
+	vma->vm_ops = &notes_vm_ops;
+}
+
 static vm_fault_t identity_fault(struct vm_fault *vmf)
 {
 	if (epk_vma_insert_pfn(vmf->vma, vmf->address, epk_host.identity_pfn,
@@ -222,5 +285,5 @@ void epk_identity_mmap(struct vm_area_struct *vma)
 bool epk_vma_is_view(const struct vm_area_struct *vma)
 {
 	return vma->vm_ops == &table_vm_ops || vma->vm_ops == &identity_vm_ops ||
-	       vma->vm_ops == &epk_notes_vm_ops;
+	       vma->vm_ops == &notes_vm_ops;
 }

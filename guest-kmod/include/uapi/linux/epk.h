@@ -298,10 +298,10 @@ struct epk_stats {
  * returns that came before it, and when the same stack pointer makes another.  What sigreturn gives
  * no EPK_IOC_RETURN does, nor the other way round.
  *
- * With an argument of 0 a call leaves the thread with nothing at all; ESRCH if it is not registered with
- * EPK_THREAD_FOLLOWS, since it holds nothing then.  EPK_RETURN_NOTHING as the argument of a return is
- * for who leaves a call by a jump: the last call, wherever it was made, is forgotten with all that
- * it had put aside, and the thread holds nothing.
+ * With an argument of 0 a call leaves the thread with nothing at all; ESRCH if it is not registered
+ * with EPK_THREAD_FOLLOWS, since it holds nothing then.  EPK_RETURN_NOTHING as the argument of a
+ * return is for who leaves a call by a jump: the last call, wherever it was made, is forgotten with
+ * all that it had put aside, and the thread holds nothing.
  *
  * Errors of EPK_IOC_CALL, which leave all as it was: those of EPK_IOC_BEGIN but EALREADY; EMFILE
  * EPK_CALLS_MAX calls have not returned, or together they have put hundreds of domains aside.
