@@ -465,8 +465,7 @@ int epk_free(int dom_id, void *ptr);
  * included: then the thread holds what it held before the call, and @dom_id no more, unless it
  * did before.  If @fn is left by longjmp() or siglongjmp(), with glibc, and the call was made on the
  * thread's own stack, the thread holds nothing at all, and what is in use of the stack is wiped after
- * the next call.  Do not jump out of a call that was made on another stack.  Registers are cleared
- * after a return only.
+ * the next call.  On another stack, a coroutine's for example, @dom_id stays held: end it.
  *
  * Thread-safe; not async-signal-safe under "mpk" and "mprotect".
  *

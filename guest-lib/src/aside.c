@@ -56,3 +56,18 @@ void epk_forget_aside(struct epk_aside *aside)
 	else if (ops->forget_aside)
 		ops->forget_aside();
 }
+
+/* epk_thread_start() of a thread that may hold something all the same, by the gates alone. */
+int epk_thread_ready(void)
+{
+	struct epk_aside aside = { .aside = false };
+	int err = 0;
+
+	/* Elsewhere only a thread that has started can hold anything, and put it aside. */
+	if (epk_ops()->in_module)
+		err = epk_hold_nothing(&aside);
+	if (!err)
+		err = epk_thread_start();
+	epk_take_back(&aside);
+	return err;
+}

@@ -30,6 +30,7 @@ int epk_list_aside(struct epk_aside *aside, int id);
 void epk_list_back(struct epk_aside *aside);
 void epk_let_go(void);
 void epk_forget_aside(struct epk_aside *aside);
+int epk_thread_ready(void);
 
 static inline __attribute__((always_inline)) uintptr_t epk_sp(void)
 {
@@ -92,22 +93,28 @@ static inline __attribute__((always_inline)) int epk_take_back(struct epk_aside 
 	return 0;
 }
 
+/* Holds nothing until epk_take_back(), for backends where what is held is in PKRU. */
+static inline __attribute__((always_inline)) int epk_hold_nothing(struct epk_aside *aside)
+{
+	const struct epk_backend *ops = epk_ops();
+	int err;
+
+	aside->aside = false;
+	if (!ops || !(ops->in_module || ops->put_aside) || epk_holds_nothing())
+		return 0;
+	err = epk_put_aside(aside, 0);
+	/* The module has never heard of the thread. */
+	return err == -ESRCH ? 0 : err;
+}
+
 /*
  * The lock, and nothing is held where the library's notes could have it read, or write, what is:
  * anybody can write them.  -EDEADLK in a handler that interrupted its owner.
  */
 static inline __attribute__((always_inline)) int epk_notes_lock(struct epk_aside *aside)
 {
-	const struct epk_backend *ops = epk_ops();
-	int saved_errno = errno, err = 0;
+	int saved_errno = errno, err = epk_hold_nothing(aside);
 
-	aside->aside = false;
-	if (ops && (ops->in_module || ops->put_aside) && !epk_holds_nothing()) {
-		err = epk_put_aside(aside, 0);
-		/* The module has never heard of the thread. */
-		if (err == -ESRCH)
-			err = 0;
-	}
 	if (!err) {
 		err = -pthread_mutex_lock(&epk_lock);
 		if (err)

@@ -4,130 +4,93 @@
  * functions, which is wiped afterwards.  That is ordinary memory, which signal handlers,
  * cancellation and children can use, whatever they hold.
  *
- * However the function is left, what was held before is held afterwards, and the domain is not: by
- * a return, an exception and the end of the thread as the frames are unwound; by longjmp(), where
- * libc calls what is registered with it for frames that are left, nothing is.
+ * By a return, an exception and the end of the thread what was held before is held afterwards, and
+ * the domain is not.  By longjmp() nothing is: libc calls what is registered with it for frames
+ * that are left.  It tells that by addresses, so only frames are registered that lie on the
+ * thread's own stack, above these stacks, or on one of them.
  */
 #define _GNU_SOURCE
-#include <stdlib.h>
-#include <sys/mman.h>
-
 #include "aside.h"
-#include "call.h"
 #include "cleanup.h"
+#include "stack.h"
 
-#define STACK_BYTES	(128ul * 1024)
-/* Below it nothing is. */
-#define GUARD_BYTES	(64ul * 1024)
-/* Of a stack, so much is wiped by stores; what is below goes back to the system. */
-#define SHALLOW		4096ul
-
+/* call_stack.S */
 long epk_call_on_stack(long (*fn)(void *), void *arg, void *top);
-void epk_wipe(void *low, void *high);
-
-/* Where the calling thread has its stack for such functions: its lowest byte. */
-static __thread char *stack;
-/* Functions are on it. */
-static __thread unsigned int users;
+void epk_registers_clear(void);
 
 /**
  * struct call - a call of epk_call()
  * @id: the domain
- * @inside: it is held, or was when the function started
+ * @inside: the function has not returned
+ * @own: the stack is for this call alone
+ * @registered: @cleanup is
  * @low: the stack that is used, from here
  * @top: to here
- * @own: it is for this call alone
- * @before: what @users was
+ * @before: how many functions were on the thread's stack
  * @aside: what was held before, if that was anything
  * @cleanup: libc's
  */
 struct call {
 	int id;
 	bool inside;
+	bool own;
+	bool registered;
 	char *low;
 	char *top;
-	bool own;
 	unsigned int before;
 	struct epk_aside aside;
 	struct epk_cleanup cleanup;
 };
 
-static char *stack_map(void)
-{
-	char *low = mmap(NULL, GUARD_BYTES + STACK_BYTES, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	if (low == MAP_FAILED)
-		return NULL;
-	if (mprotect(low, GUARD_BYTES, PROT_NONE)) {
-		munmap(low, GUARD_BYTES + STACK_BYTES);
-		return NULL;
-	}
-	return low + GUARD_BYTES;
-}
-
-static void stack_unmap(char *low)
-{
-	munmap(low - GUARD_BYTES, GUARD_BYTES + STACK_BYTES);
-}
-
-/* At the end of a thread. */
-void epk_call_stack_free(void)
-{
-	if (stack)
-		stack_unmap(stack);
-	stack = NULL;
-	users = 0;
-}
-
 /* The first of a thread, or one for a handler on another stack that has interrupted a function. */
 static __attribute__((noinline)) int stack_new(struct call *call)
 {
-	call->low = stack_map();
+	call->low = epk_stack_map();
 	if (!call->low)
 		return -ENOMEM;
-	call->top = call->low + STACK_BYTES;
-	call->own = stack;
-	if (!stack)
-		stack = call->low;
+	call->top = call->low + EPK_STACK_BYTES;
+	call->own = epk_self->stack;
+	if (!epk_self->stack)
+		epk_self->stack = call->low;
 	return 0;
 }
 
 /* A function that calls goes on where it is. */
 static inline int stack_get(struct call *call)
 {
+	struct epk_thread *t = epk_self;
 	uintptr_t sp = epk_sp();
 	int err = 0;
 
-	call->before = users;
+	call->before = t->on_stack;
 	call->own = false;
-	call->low = stack;
-	if (stack && sp - (uintptr_t)stack <= STACK_BYTES)
+	call->low = t->stack;
+	if (t->stack && sp - (uintptr_t)t->stack <= EPK_STACK_BYTES)
 		call->top = (char *)((sp - 512) & ~255ul);
-	else if (stack && !users)
-		call->top = stack + STACK_BYTES;
+	else if (t->stack && !t->on_stack)
+		call->top = t->stack + EPK_STACK_BYTES;
 	else
 		err = stack_new(call);
 	if (!err)
-		users = call->before + 1;
+		t->on_stack = call->before + 1;
 	return err;
+}
+
+/* A forked child has no threads that the library knows. */
+static inline void stack_leave(const struct call *call)
+{
+	if (epk_self)
+		epk_self->on_stack = call->before;
 }
 
 /* Nothing of a domain stays. */
 static void stack_put(struct call *call)
 {
-	char *shallow = (char *)((uintptr_t)(call->top - SHALLOW) & ~(EPK_PAGE_SIZE - 1));
-
-	users = call->before;
-	if (call->own) {
-		stack_unmap(call->low);
-		return;
-	}
-	if (shallow < call->low)
-		shallow = call->low;
-	epk_wipe(shallow, call->top);
-	if (shallow > call->low)
-		madvise(call->low, shallow - call->low, MADV_DONTNEED);
+	stack_leave(call);
+	if (call->own)
+		epk_stack_unmap(call->low);
+	else
+		epk_stack_wipe(call->low, call->top);
 }
 
 /* Whoever has changed what is on the stack meanwhile: nothing stays open. */
@@ -149,19 +112,20 @@ static void jumped(void *arg)
 	if (!call->inside)
 		return;
 	call->inside = false;
+	epk_registers_clear();
 	give_up(call);
 	epk_forget_aside(&call->aside);
-	users = call->before;
+	stack_leave(call);
 }
 
+/* What the frame says is no reason to leave any of it out. */
 static inline __attribute__((always_inline)) int leave(struct call *call)
 {
-	int saved_errno = errno, err = 0;
+	int saved_errno = errno, err;
 
-	if (!call->inside)
-		return 0;
 	call->inside = false;
-	_pthread_cleanup_pop(&call->cleanup, 0);
+	if (call->registered)
+		_pthread_cleanup_pop(&call->cleanup, 0);
 	give_up(call);
 	stack_put(call);
 	err = epk_take_back(&call->aside);
@@ -171,6 +135,9 @@ static inline __attribute__((always_inline)) int leave(struct call *call)
 
 static inline __attribute__((always_inline)) void unwound(struct call *call)
 {
+	if (!call->inside)
+		return;
+	epk_registers_clear();
 	leave(call);
 }
 
@@ -190,7 +157,7 @@ static __attribute__((noinline)) int first_call(int id)
 	struct epk_entry entry;
 	int err = epk_lookup(id, &entry);
 
-	return err ? err : epk_thread_start();
+	return err ? err : epk_thread_ready();
 }
 
 static inline __attribute__((always_inline)) int hold(struct call *call)
@@ -209,6 +176,18 @@ static inline __attribute__((always_inline)) int hold(struct call *call)
 	return err ? err : epk_put_aside(&call->aside, call->id);
 }
 
+/* Can libc tell when the frame is left? */
+static inline bool can_register(const struct call *call)
+{
+	uintptr_t frame = (uintptr_t)&call->cleanup, low = (uintptr_t)call->low;
+	const struct epk_thread *t = epk_self;
+
+	if (low > t->own_high)
+		return false;
+	return (frame >= t->own_low && frame < t->own_high) ||
+	       (!call->own && frame - low < EPK_STACK_BYTES);
+}
+
 static inline __attribute__((always_inline)) int enter(struct call *call)
 {
 	int err = hold(call);
@@ -221,7 +200,9 @@ static inline __attribute__((always_inline)) int enter(struct call *call)
 		epk_take_back(&call->aside);
 		return err;
 	}
-	_pthread_cleanup_push(&call->cleanup, jumped, call);
+	call->registered = can_register(call);
+	if (call->registered)
+		_pthread_cleanup_push(&call->cleanup, jumped, call);
 	call->inside = true;
 	return 0;
 }

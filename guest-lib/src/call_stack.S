@@ -34,40 +34,9 @@ epk_call_on_stack:
 	call	*%rax
 	lea	-16(%rbp), %rsp		/* below rbx: the control words */
 	mov	%rax, %rbx
-	mov	epk_state_page+EPK_STATE_XFEATURES(%rip), %edi
-	mov	%edi, %eax
-	test	$EPK_XINUSE, %edi
-	jz	.Lwhatever
-	mov	$1, %ecx
-	xgetbv
-	and	%edi, %eax
-.Lwhatever:
-	test	$EPK_X87, %al
-	jz	.Lsse
-	fninit
-	.irp	n, 0,1,2,3,4,5,6,7
-	pxor	%mm\n, %mm\n
-	.endr
-	emms
-.Lsse:
-	test	$EPK_AVX, %dil
-	jz	.Lno_avx
-	vzeroall
-	test	$EPK_ZMM_HIGH, %al
-	jz	.Lmasks
-	.irp	n, 16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
-	vpxord	%zmm\n, %zmm\n, %zmm\n
-	.endr
-.Lmasks:
-	test	$EPK_OPMASK, %al
-	jz	.Lcontrol
-	.irp	n, 0,1,2,3,4,5,6,7
-	kxorw	%k\n, %k\n, %k\n
-	.endr
-.Lcontrol:
+	call	epk_registers_clear
 	fldcw	(%rsp)
 	ldmxcsr	4(%rsp)
-.Lclear:
 	mov	%rbx, %rax
 	xor	%ecx, %ecx
 	xor	%edx, %edx
@@ -82,13 +51,60 @@ epk_call_on_stack:
 	pop	%rbp
 	.cfi_def_cfa %rsp, 8
 	ret
+	.cfi_endproc
+	.size	epk_call_on_stack, . - epk_call_on_stack
+
+/*
+ * void epk_registers_clear(void): what others may have left in registers for vectors, masks and
+ * floating point is gone; the control words stay.
+ */
+	.globl	epk_registers_clear
+	.hidden	epk_registers_clear
+	.type	epk_registers_clear, @function
+	.balign	16
+epk_registers_clear:
+	.cfi_startproc
+	mov	epk_state_page+EPK_STATE_XFEATURES(%rip), %edi
+	mov	%edi, %eax
+	test	$EPK_XINUSE, %edi
+	jz	.Lwhatever
+	mov	$1, %ecx
+	xgetbv
+	and	%edi, %eax
+.Lwhatever:
+	test	$EPK_X87, %al
+	jz	.Lsse
+	fnstcw	-8(%rsp)
+	fninit
+	.irp	n, 0,1,2,3,4,5,6,7
+	pxor	%mm\n, %mm\n
+	.endr
+	emms
+	fldcw	-8(%rsp)
+.Lsse:
+	test	$EPK_AVX, %dil
+	jz	.Lno_avx
+	vzeroall
+	test	$EPK_ZMM_HIGH, %al
+	jz	.Lmasks
+	.irp	n, 16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
+	vpxord	%zmm\n, %zmm\n, %zmm\n
+	.endr
+.Lmasks:
+	test	$EPK_OPMASK, %al
+	jz	.Lcleared
+	.irp	n, 0,1,2,3,4,5,6,7
+	kxorw	%k\n, %k\n, %k\n
+	.endr
+.Lcleared:
+	ret
 .Lno_avx:
 	.irp	n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
 	pxor	%xmm\n, %xmm\n
 	.endr
-	jmp	.Lcontrol
+	ret
 	.cfi_endproc
-	.size	epk_call_on_stack, . - epk_call_on_stack
+	.size	epk_registers_clear, . - epk_registers_clear
 
 /* void epk_wipe(void *low, void *high): zeroes what lies between; both are multiples of 256. */
 	.globl	epk_wipe

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What libc calls for a frame that is left by the end of the thread, or, in glibc, by longjmp().  It is
- * what pthread_cleanup_push() was made of once, and part of its ABI; musl has it with a word less.
+ * what pthread_cleanup_push() was made of once, and part of its ABI.
  */
 #ifndef EPK_CLEANUP_H
 #define EPK_CLEANUP_H

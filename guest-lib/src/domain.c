@@ -308,7 +308,7 @@ int domain_munmap(void *addr, size_t len)
 static __attribute__((noinline)) int first_begin(void)
 {
 	int saved_errno = errno;
-	int err = epk_thread_start();
+	int err = epk_thread_ready();
 
 	errno = saved_errno;
 	return err;

@@ -19,14 +19,15 @@
 
 #define ALIGN		16ul
 #define IN_USE		1ul
-#define CHUNK		(256ul * 1024)
+/* The first chunk is a page; up to this, each is as large as all before it, then half as large. */
+#define DOUBLED		(256ul * 1024)
 #define MIN_BLOCK	(2 * sizeof(struct block))
 #define MIN_LOG		5
 #define NR_BINS		(4 * 43)
 #define NR_WORDS	((NR_BINS + 63) / 64)
 #define MAX_SIZE	(1ul << 46)
-/* Each new chunk is half as large as all before it: these are more than the address space. */
-#define NR_CHUNKS	48
+/* Enough for MAX_SIZE. */
+#define NR_CHUNKS	60
 
 /**
  * struct block - what lies before the bytes that the program gets
@@ -75,6 +76,7 @@ struct heap {
 };
 
 #define HEAP_BYTES	((sizeof(struct heap) + ALIGN - 1) & ~(ALIGN - 1))
+_Static_assert(HEAP_BYTES + 1024 < EPK_PAGE_SIZE, "the first page has room for small allocations");
 
 static size_t length_of(const struct block *block)
 {
@@ -228,15 +230,24 @@ static void chunk_use(struct heap *heap, char *chunk, size_t bytes, size_t skip)
 
 static int grow(struct heap *heap, int id, size_t need)
 {
-	size_t bytes = need + HEADER;
-	char *chunk;
+	size_t least = (need + HEADER + EPK_PAGE_SIZE - 1) & ~(EPK_PAGE_SIZE - 1), bytes;
+	char *chunk = MAP_FAILED;
 
 	if (heap->nr_chunks == NR_CHUNKS)
 		return -ENOMEM;
-	if (bytes < heap->total / 2)
-		bytes = heap->total / 2;
-	bytes = (bytes + CHUNK - 1) & ~(CHUNK - 1);
-	chunk = domain_mmap(id, NULL, bytes, PROT_READ | PROT_WRITE, 0);
+	bytes = heap->total < DOUBLED ? heap->total : heap->total / 2;
+	bytes &= ~(EPK_PAGE_SIZE - 1);
+	/* Where limits are near, less will do. */
+	while (bytes > least) {
+		chunk = domain_mmap(id, NULL, bytes, PROT_READ | PROT_WRITE, 0);
+		if (chunk != MAP_FAILED)
+			break;
+		bytes = bytes / 2 & ~(EPK_PAGE_SIZE - 1);
+	}
+	if (chunk == MAP_FAILED) {
+		bytes = least;
+		chunk = domain_mmap(id, NULL, bytes, PROT_READ | PROT_WRITE, 0);
+	}
 	if (chunk == MAP_FAILED)
 		return -errno;
 	retire(heap);
@@ -363,19 +374,19 @@ int epk_heap_free(struct heap *heap, void *ptr)
 /* NULL with errno set.  It is the domain's when the domain's note says so. */
 struct heap *epk_heap_make(int id)
 {
-	char *chunk = domain_mmap(id, NULL, CHUNK, PROT_READ | PROT_WRITE, 0);
+	char *chunk = domain_mmap(id, NULL, EPK_PAGE_SIZE, PROT_READ | PROT_WRITE, 0);
 	struct heap *heap = (struct heap *)chunk;
 
 	if (chunk == MAP_FAILED)
 		return NULL;
 	pthread_mutex_init(&heap->lock, NULL);
-	chunk_use(heap, chunk, CHUNK, HEAP_BYTES);
+	chunk_use(heap, chunk, EPK_PAGE_SIZE, HEAP_BYTES);
 	return heap;
 }
 
 void epk_heap_unmake(struct heap *heap)
 {
-	domain_munmap(heap, CHUNK);
+	domain_munmap(heap, EPK_PAGE_SIZE);
 }
 
 void epk_heap_lock(struct heap *heap)

@@ -75,7 +75,7 @@ void epk_region_clear(const struct epk_entry *table)
 void epk_region_forget(const struct epk_state *old)
 {
 	if (old->fd < 0 &&
-	    mmap((void *)old->table, EPK_TABLE_ROOM, PROT_READ,
+	    mmap((void *)old->table, EPK_TABLE_ROOM + EPK_NOTES_ROOM, PROT_READ,
 		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != MAP_FAILED)
 		inherited = old->table;
 	else if (old->fd < 0)

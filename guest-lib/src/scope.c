@@ -31,7 +31,7 @@ void epk_scope_leave(struct epk_scope *scope)
 {
 	if (scope->before == AS_BEFORE)
 		return;
-	domain_end(scope->dom_id);
-	if (scope->before)
-		domain_begin(scope->dom_id, scope->before);
+	/* Whatever the frame says, no more is held than before this. */
+	if (!domain_end(scope->dom_id) && scope->before)
+		domain_begin(scope->dom_id, PROT_READ);
 }

@@ -8,11 +8,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "aside.h"
 #include "backend.h"
-#include "call.h"
 #include "pkru.h"
 #include "pool.h"
+#include "stack.h"
 
 struct epk_slot epk_slots[EPK_SLOTS];
 __thread struct epk_thread *epk_self __attribute__((tls_model("initial-exec")));
@@ -116,10 +115,11 @@ static void thread_exit(void *arg)
 	if (epk_ops()->thread_stop)
 		epk_ops()->thread_stop(t);
 	pthread_mutex_lock(&epk_lock);
+	if (t->stack)
+		epk_stack_unmap(t->stack);
 	unlink_thread(t);
 	epk_pool_put(&pool, t);
 	pthread_mutex_unlock(&epk_lock);
-	epk_call_stack_free();
 	epk_signals_restore(&old);
 }
 
@@ -139,6 +139,22 @@ __attribute__((destructor)) static void thread_unload(void)
 {
 	if (have_key)
 		pthread_key_delete(thread_key);
+}
+
+/* Where the thread's stack lies, if that can be found out. */
+static void find_stack(struct epk_thread *t)
+{
+	pthread_attr_t attr;
+	size_t bytes;
+	void *low;
+
+	if (pthread_getattr_np(pthread_self(), &attr))
+		return;
+	if (!pthread_attr_getstack(&attr, &low, &bytes)) {
+		t->own_low = (uintptr_t)low;
+		t->own_high = t->own_low + bytes;
+	}
+	pthread_attr_destroy(&attr);
 }
 
 /* Under epk_lock. */
@@ -175,15 +191,13 @@ static int start(struct epk_thread *t)
  */
 int epk_thread_start(void)
 {
-	struct epk_aside aside = { .aside = false };
 	struct epk_thread *t;
 	int err;
 
 	/* A child of vfork(2) runs in its parent's memory. */
 	if (getpid() != epk_now.pid)
 		return -EPERM;
-	/* Elsewhere only a thread that has started can hold anything, and put it aside. */
-	err = epk_ops()->in_module ? epk_notes_lock(&aside) : -pthread_mutex_lock(&epk_lock);
+	err = -pthread_mutex_lock(&epk_lock);
 	if (err)
 		return err;
 	t = epk_pool_get(&pool);
@@ -195,7 +209,10 @@ int epk_thread_start(void)
 	} else {
 		err = -ENOMEM;
 	}
-	epk_notes_unlock(&aside);
+	pthread_mutex_unlock(&epk_lock);
+	/* By malloc(), among other things. */
+	if (!err)
+		find_stack(epk_self);
 	return err;
 }
 

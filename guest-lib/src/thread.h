@@ -30,6 +30,10 @@ struct epk_held {
  * @held: what it holds
  * @slot: its slot
  * @tid: its thread ID
+ * @stack: its stack for functions that epk_call() runs, or NULL
+ * @on_stack: how many such functions have not returned
+ * @own_low: its own stack, from here
+ * @own_high: to here; both 0 if that is not known
  * @switches: VMFUNCs outside of the gates
  * @next: next in the list of all
  * @link: what points to this one
@@ -39,6 +43,10 @@ struct epk_thread {
 	struct epk_held held[EPK_MAX_HELD];
 	struct epk_slot *slot;
 	pid_t tid;
+	char *stack;
+	unsigned int on_stack;
+	uintptr_t own_low;
+	uintptr_t own_high;
 	uint64_t switches;
 	struct epk_thread *next;
 	struct epk_thread **link;

@@ -5,57 +5,11 @@
 #include <signal.h>
 #include <spawn.h>
 
-#include "unit.h"
+#include "call_unit.h"
 
 #define STACK_BYTES	(128ul * 1024)
 
 extern char **environ;
-
-static int ids[3];
-static char *mem[3];
-
-static void set_up(void)
-{
-	fill_domains(3, ids, mem, 1);
-}
-
-static void tear_down(void)
-{
-	assert_int_equal(epk_held(NULL, 0), 0);
-	free_all_domains(3, ids);
-}
-
-/* Only what is held can be accessed. */
-static bool can_read(int n)
-{
-	char byte;
-
-	return try_read(mem[n], &byte);
-}
-
-static void check_reach(bool first, bool second, bool third)
-{
-	if (!backend_is_private())
-		return;
-	/* "vmfunc" shows what was begun last. */
-	if (backend_holds_several())
-		assert_int_equal(can_read(0), first);
-	assert_int_equal(can_read(1), second);
-	if (backend_holds_several())
-		assert_int_equal(can_read(2), third);
-}
-
-static long look(void *arg)
-{
-	int held[3] = { 0 };
-
-	assert_int_equal(epk_held(held, 3), 1);
-	assert_int_equal(held[0], ids[1]);
-	assert_int_equal(epk_held_prot(ids[1]), RW);
-	check_reach(false, true, false);
-	mem[1][1]++;
-	return (long)arg + 1;
-}
 
 static void one_domain_alone(void **state)
 {
@@ -202,17 +156,6 @@ static void it_ends_its_domain(void **state)
 	check_reach(false, true, false);
 	assert_int_equal(domain_end(ids[1]), 0);
 	tear_down();
-}
-
-static jmp_buf jump_buf;
-static sigjmp_buf sigjump_buf;
-
-static long jump_out(void *arg)
-{
-	mem[1][1]++;
-	if (arg)
-		siglongjmp(sigjump_buf, 1);
-	longjmp(jump_buf, 1);
 }
 
 static long jump_far(void *arg)

@@ -22,6 +22,7 @@
 #include <semaphore.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/personality.h>
 #include <time.h>
 
 #include "unit.h"
@@ -357,6 +358,16 @@ static void print_findings(void)
 		       shared->findings[i].what);
 }
 
+/* All workers find the same addresses: MAP_32BIT takes a random one each time, otherwise. */
+static void without_random_addresses(char **argv)
+{
+	int now = personality(0xffffffff);
+
+	if (now & ADDR_NO_RANDOMIZE || personality(now | ADDR_NO_RANDOMIZE) < 0)
+		return;
+	execv("/proc/self/exe", argv);
+}
+
 int main(int argc, char **argv)
 {
 	unsigned int i, live = 0;
@@ -365,6 +376,7 @@ int main(int argc, char **argv)
 	double start;
 
 	/* So that printing allocates nothing, and all workers find the same heap. */
+	without_random_addresses(argv);
 	setvbuf(stdout, buffer, _IOLBF, sizeof(buffer));
 	if (argc > 2)
 		percent = strtoul(argv[2], NULL, 0);

@@ -13,8 +13,8 @@ epk | mpk | vmfunc | mprotect | none) ;;
 	;;
 esac
 failed=0 skipped=0 ran=0
-for source in *_test.c; do
-	program=build/${source%.c}
+for source in *_test.c *_test.cc; do
+	program=build/${source%.c*}
 	out=$("$program" "$backend" 2>&1)
 	rc=$?
 	printf '%s\n' "$out"
