@@ -25,11 +25,16 @@ skeleton() {
 }
 
 copy_with_libraries() {
-	local root=$1 file
+	local root=$1 file to
 	shift
 	for file in $(libraries_of "$@"); do
-		mkdir -p "$root${file%/*}"
-		cp -L "$file" "$root$file"
+		# The project's own are where the project is, which the machine may have something else at.
+		case $file in
+		/lib*|/usr/*) to=$file ;;
+		*) to=/lib/x86_64-linux-gnu/${file##*/} ;;
+		esac
+		mkdir -p "$root${to%/*}"
+		cp -L "$file" "$root$to"
 	done
 }
 
