@@ -22,8 +22,11 @@
 #define LOW		0x20000000ul
 
 struct counts *counts;
-/* What each thread of a process does before the next process takes its place. */
-static int thread_ops;
+/*
+ * What each thread of a process does before the next process takes its place.  In one that lives
+ * longer each operation takes longer, since there is more to look through.
+ */
+#define THREAD_OPS	400
 
 static void one_op(struct thread *t)
 {
@@ -90,7 +93,7 @@ static void *worker(void *arg)
 		CHECK_EQ(ioctl(t->process->dev.fd, EPK_IOC_THREAD,
 			       (t->signals ? EPK_THREAD_SIGNALS : 0) |
 			       (t->follows ? EPK_THREAD_FOLLOWS : 0)), 0);
-	for (i = 0; i < thread_ops; i++) {
+	for (i = 0; i < THREAD_OPS; i++) {
 		one_op(t);
 		if (i == t->dies_after)
 			die(t);
@@ -191,7 +194,7 @@ static void one_process(uint64_t seed, int death)
 		threads[i] = (struct thread) { .process = &process, .number = i };
 		threads[i].dice.state = roll(&dice);
 		threads[i].death = death;
-		threads[i].dies_after = i == dying ? (int)below(&dice, thread_ops) : -1;
+		threads[i].dies_after = i == dying ? (int)below(&dice, THREAD_OPS) : -1;
 	}
 	for (i = 0; i < nr_threads; i++)
 		REQUIRE(!pthread_create(&ids[i], NULL, worker, &threads[i]));
@@ -364,7 +367,6 @@ int main(int argc, char **argv)
 	if (!dice.state)
 		REQUIRE(getrandom(&dice.state, 4, 0) == 4);
 	printf("seed %lu\n", dice.state);
-	thread_ops = operations < 40000 ? 400 : operations < 200000 ? operations / 100 : 2000;
 	counts = mmap(NULL, sizeof(*counts), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
 		      -1, 0);
 	REQUIRE(counts != MAP_FAILED);
