@@ -32,6 +32,7 @@
 /* The most that a pair may take: alone, in another EPT with its VMFUNC, and beside what is held. */
 #define PAIR_LIMIT	43
 #define OTHER_LIMIT	49
+#define CALL_LIMIT	250
 #define HELD_LIMIT	60
 /* Where no module knows what is held, it is counted: alone and beside what is held. */
 #define PINS_LIMIT	81
@@ -136,6 +137,21 @@ static void call_one(int i)
 		abort();
 }
 
+static long deeper(void *arg)
+{
+	volatile char stack[3000];
+
+	stack[0] = 1;
+	return stack[0] + (long)arg;
+}
+
+static void call_deeper(int i)
+{
+	(void)i;
+	if (epk_call(ids[0], deeper, NULL, NULL))
+		abort();
+}
+
 static void malloc_and_free(int i)
 {
 	void *mem = epk_malloc(ids[0], 64);
@@ -232,6 +248,7 @@ static bool within(double value, double of, double percent)
  * @other: of another EPT each time; all 0 if there is only one EPT
  * @beside: begin and end while another of the same EPT is held
  * @away: likewise, that lies in another EPT; all 0 if there is only one EPT
+ * @call: a call of an empty function
  * @one: an allocation and freeing of one domain
  * @group: of as many as an EPT has keys for
  */
@@ -240,6 +257,7 @@ struct costs {
 	struct cost other;
 	struct cost beside;
 	struct cost away;
+	struct cost call;
 	struct cost one;
 	struct cost group;
 };
@@ -267,7 +285,8 @@ static struct costs rows(void)
 	row("epk_call, one held", call_one, nothing, 0);
 	if (domain_end(beside))
 		abort();
-	row("epk_call", call_one, nothing, 0);
+	costs.call = row("epk_call", call_one, nothing, 0);
+	row("epk_call, with 3 KiB of stack", call_deeper, nothing, 0);
 	row("epk_malloc + epk_free", malloc_and_free, nothing, 0);
 	costs.one = row("alloc_domains + free_domains, of 1", alloc_one, nothing, 0);
 	costs.group = row("alloc_domains + free_domains, of 15", alloc_group, nothing, 0);
@@ -311,6 +330,8 @@ static void check(const struct costs *few, const struct costs *many)
 		      "the pair takes too many beside what is held");
 		return;
 	}
+	limit(few->call.count <= CALL_LIMIT && many->call.count <= CALL_LIMIT,
+	      "epk_call takes too many instructions");
 	limit(is_short(few) && is_short(many), "the pair takes too many beside what is held");
 	limit(few->other.count <= OTHER_LIMIT,
 	      "the pair in another EPT takes too many instructions");

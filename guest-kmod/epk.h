@@ -462,6 +462,9 @@ void epk_notes_mmap(struct vm_area_struct *vma);
 void epk_identity_mmap(struct vm_area_struct *vma);
 bool epk_vma_is_view(const struct vm_area_struct *vma);
 
+/* stack.c */
+int epk_stack_mmap(struct vm_area_struct *vma);
+
 /* note.c */
 int epk_note_set(struct epk_context *ctx, int id, u64 addr);
 

@@ -330,6 +330,18 @@ static bool is_domain(unsigned long pgoff)
 	return pgoff >> DOMAIN_TAG_SHIFT == DOMAIN_TAG;
 }
 
+static bool is_stack(unsigned long pgoff)
+{
+	return pgoff == EPK_MMAP_STACK >> PAGE_SHIFT;
+}
+
+static int stack_check(unsigned long pages, unsigned long flags)
+{
+	if (flags & VM_SHARED || pages > EPK_STACK_BYTES_MAX >> PAGE_SHIFT)
+		return -EINVAL;
+	return flags & VM_EXEC ? -EACCES : 0;
+}
+
 static int domain_check(unsigned long pgoff, unsigned long pages, unsigned long flags)
 {
 	if (pgoff & REGION_PAGE_MASK || pages > REGION_PAGES)
@@ -362,6 +374,8 @@ static int mmap_check(const struct file *file, const struct mm_struct *mm, unsig
 		return -EPERM;
 	if (!epk_context_is_ready(ctx))
 		return -ENXIO;
+	if (is_stack(pgoff))
+		return stack_check(pages, flags);
 	if (!(flags & VM_SHARED))
 		return -EINVAL;
 	return is_domain(pgoff) ? domain_check(pgoff, pages, flags) :
@@ -440,7 +454,7 @@ static void view_mmap(struct vm_area_struct *vma)
  * to the file is all that keeps it.
  *
  * Return: 0, -EPERM from another address space, -ENXIO before EPK_IOC_INIT,
- * -EINVAL for an unknown offset, a wrong length or a private mapping, -EACCES for
+ * -EINVAL for an unknown offset, a wrong length, or if it has to be shared or private, -EACCES for
  * a protection that the offset does not take, -ENOENT if there is no such
  * domain, -ENOMEM beyond RLIMIT_MEMLOCK.
  */
@@ -452,6 +466,8 @@ int epk_mmap(struct file *file, struct vm_area_struct *vma)
 		return ret;
 	if (is_domain(vma->vm_pgoff))
 		return domain_mmap(file->private_data, vma);
+	if (is_stack(vma->vm_pgoff))
+		return epk_stack_mmap(vma);
 	view_mmap(vma);
 	return 0;
 }

@@ -22,6 +22,8 @@ void epk_registers_clear(void);
  * struct call - a call of epk_call()
  * @id: the domain
  * @inside: the function has not returned
+ * @plain: the caller held nothing and is on its own stack, the thread's stack is used for the first
+ *	time at the moment, and @cleanup is registered
  * @own: the stack is for this call alone
  * @registered: @cleanup is
  * @low: the stack that is used, from here
@@ -33,6 +35,7 @@ void epk_registers_clear(void);
 struct call {
 	int id;
 	bool inside;
+	bool plain;
 	bool own;
 	bool registered;
 	char *low;
@@ -43,59 +46,100 @@ struct call {
 };
 
 /* The first of a thread, or one for a handler on another stack that has interrupted a function. */
-static __attribute__((noinline)) int stack_new(struct call *call)
+static int stack_new(struct call *call)
 {
+	struct epk_thread *t = epk_self;
+
 	call->low = epk_stack_map();
 	if (!call->low)
 		return -ENOMEM;
-	call->top = call->low + EPK_STACK_BYTES;
-	call->own = epk_self->stack;
-	if (!epk_self->stack)
-		epk_self->stack = call->low;
+	call->top = epk_stack_top(call->low);
+	call->own = t->stack.low;
+	if (!call->own) {
+		epk_stack_init(&t->stack, call->low);
+		/* Then libc cannot tell. */
+		if ((uintptr_t)call->low > t->own_low)
+			t->own_bytes = 0;
+	}
 	return 0;
 }
 
-/* A function that calls goes on where it is. */
-static inline int stack_get(struct call *call)
+/* Can libc tell when the frame is left? */
+static bool can_register(const struct call *call)
+{
+	const struct epk_thread *t = epk_self;
+	uintptr_t frame = (uintptr_t)&call->cleanup;
+
+	if (!t->own_bytes || (uintptr_t)call->low > t->own_low)
+		return false;
+	return frame - t->own_low < t->own_bytes ||
+	       (!call->own && frame - (uintptr_t)call->low < EPK_STACK_BYTES);
+}
+
+/* The caller is on another stack than its own, or the thread has none for functions. */
+static __attribute__((noinline)) int stack_get_elsewhere(struct call *call, uintptr_t sp)
 {
 	struct epk_thread *t = epk_self;
-	uintptr_t sp = epk_sp();
-	int err = 0;
+	int saved_errno = errno, err = 0;
 
-	call->before = t->on_stack;
-	call->own = false;
-	call->low = t->stack;
-	if (t->stack && sp - (uintptr_t)t->stack <= EPK_STACK_BYTES)
-		call->top = (char *)((sp - 512) & ~255ul);
-	else if (t->stack && !t->on_stack)
-		call->top = t->stack + EPK_STACK_BYTES;
+	call->plain = false;
+	if (call->low && sp - (uintptr_t)call->low <= EPK_STACK_BYTES)
+		call->top = (char *)((sp - 512) & ~(EPK_STACK_STEP - 1));
+	else if (call->low && !call->before)
+		call->top = epk_stack_top(call->low);
 	else
 		err = stack_new(call);
-	if (!err)
+	if (!err) {
 		t->on_stack = call->before + 1;
+		call->registered = can_register(call);
+	}
+	errno = saved_errno;
 	return err;
 }
 
+/* A function that calls goes on where it is. */
+static inline __attribute__((always_inline)) int stack_get(struct call *call)
+{
+	struct epk_thread *t = epk_self;
+
+	call->before = t->on_stack;
+	call->own = false;
+	call->low = t->stack.low;
+	if (unlikely(!call->low || call->before ||
+		     (uintptr_t)&call->cleanup - t->own_low >= t->own_bytes))
+		return stack_get_elsewhere(call, epk_sp());
+	call->top = epk_stack_top(call->low);
+	call->registered = true;
+	call->plain = !call->aside.aside;
+	t->on_stack = 1;
+	return 0;
+}
+
 /* A forked child has no threads that the library knows. */
-static inline void stack_leave(const struct call *call)
+static inline void stack_leave(unsigned int before)
 {
 	if (epk_self)
-		epk_self->on_stack = call->before;
+		epk_self->on_stack = before;
 }
 
 /* Nothing of a domain stays. */
-static void stack_put(struct call *call)
+static inline __attribute__((always_inline)) void stack_put(struct call *call, unsigned int before,
+							    bool own)
 {
-	stack_leave(call);
-	if (call->own)
+	struct epk_thread *t = epk_self;
+
+	stack_leave(before);
+	if (own)
 		epk_stack_unmap(call->low);
 	else
-		epk_stack_wipe(call->low, call->top);
+		epk_stack_wipe(t ? &t->stack : NULL, call->low, call->top);
 }
 
 /* Whoever has changed what is on the stack meanwhile: nothing stays open. */
 static inline void give_up(const struct call *call)
 {
+	if (likely(!epk_now.close()))
+		return;
 	domain_end(call->id);
 	if (!epk_holds_nothing())
 		epk_let_go();
@@ -115,19 +159,26 @@ static void jumped(void *arg)
 	epk_registers_clear();
 	give_up(call);
 	epk_forget_aside(&call->aside);
-	stack_leave(call);
+	stack_leave(call->before);
 }
 
 /* What the frame says is no reason to leave any of it out. */
 static inline __attribute__((always_inline)) int leave(struct call *call)
 {
-	int saved_errno = errno, err;
+	int saved_errno, err;
 
 	call->inside = false;
+	if (likely(call->plain)) {
+		_pthread_cleanup_pop(&call->cleanup, 0);
+		give_up(call);
+		stack_put(call, 0, false);
+		return 0;
+	}
 	if (call->registered)
 		_pthread_cleanup_pop(&call->cleanup, 0);
 	give_up(call);
-	stack_put(call);
+	stack_put(call, call->before, call->own);
+	saved_errno = errno;
 	err = epk_take_back(&call->aside);
 	errno = saved_errno;
 	return err ? -EIO : 0;
@@ -155,37 +206,32 @@ static __attribute__((noinline)) int may_write(int id)
 static __attribute__((noinline)) int first_call(int id)
 {
 	struct epk_entry entry;
-	int err = epk_lookup(id, &entry);
+	int saved_errno = errno, err = epk_lookup(id, &entry);
 
-	return err ? err : epk_thread_ready();
+	if (!err)
+		err = epk_thread_ready();
+	errno = saved_errno;
+	return err;
 }
 
 static inline __attribute__((always_inline)) int hold(struct call *call)
 {
-	int err;
+	int saved_errno, err;
 
 	call->aside.aside = false;
-	if (!epk_self) {
+	if (unlikely(!epk_self)) {
 		err = first_call(call->id);
 		if (err)
 			return err;
 	}
-	if (epk_holds_nothing())
+	if (likely(epk_holds_nothing()))
 		return domain_begin(call->id, PROT_READ | PROT_WRITE);
+	saved_errno = errno;
 	err = may_write(call->id);
-	return err ? err : epk_put_aside(&call->aside, call->id);
-}
-
-/* Can libc tell when the frame is left? */
-static inline bool can_register(const struct call *call)
-{
-	uintptr_t frame = (uintptr_t)&call->cleanup, low = (uintptr_t)call->low;
-	const struct epk_thread *t = epk_self;
-
-	if (low > t->own_high)
-		return false;
-	return (frame >= t->own_low && frame < t->own_high) ||
-	       (!call->own && frame - low < EPK_STACK_BYTES);
+	if (!err)
+		err = epk_put_aside(&call->aside, call->id);
+	errno = saved_errno;
+	return err;
 }
 
 static inline __attribute__((always_inline)) int enter(struct call *call)
@@ -195,13 +241,12 @@ static inline __attribute__((always_inline)) int enter(struct call *call)
 	if (err)
 		return err;
 	err = stack_get(call);
-	if (err) {
+	if (unlikely(err)) {
 		give_up(call);
 		epk_take_back(&call->aside);
 		return err;
 	}
-	call->registered = can_register(call);
-	if (call->registered)
+	if (likely(call->registered))
 		_pthread_cleanup_push(&call->cleanup, jumped, call);
 	call->inside = true;
 	return 0;
@@ -210,18 +255,17 @@ static inline __attribute__((always_inline)) int enter(struct call *call)
 int epk_call(int dom_id, long (*fn)(void *arg), void *arg, long *result)
 {
 	struct call call __attribute__((cleanup(unwound)));
-	int saved_errno = errno, err;
 	long value;
+	int err;
 
 	call.id = dom_id;
 	call.inside = false;
 	err = fn ? enter(&call) : -EINVAL;
-	if (!err) {
+	if (likely(!err)) {
 		value = epk_call_on_stack(fn, arg, call.top);
 		err = leave(&call);
 		if (result)
 			*result = value;
 	}
-	errno = saved_errno;
-	return epk_explain("epk_call", dom_id, err);
+	return likely(!err) ? 0 : epk_explain("epk_call", dom_id, err);
 }

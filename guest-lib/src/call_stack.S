@@ -11,6 +11,55 @@
  */
 #include "gate.h"
 
+/*
+ * What others may have left in registers for vectors, masks and floating point is gone; the control
+ * words stay.  EAX, ECX, EDX and EDI are lost.
+ */
+.macro registers_clear
+	mov	epk_state_page+EPK_STATE_XFEATURES(%rip), %edi
+	mov	%edi, %eax
+	test	$EPK_XINUSE, %edi
+	jnz	.Lask\@
+	xor	%ecx, %ecx
+	xor	%edx, %edx
+	jmp	.Lwhatever\@
+.Lask\@:
+	mov	$1, %ecx
+	xgetbv
+	and	%edi, %eax
+.Lwhatever\@:
+	test	$EPK_X87, %al
+	jz	.Lsse\@
+	fnstcw	-8(%rsp)
+	fninit
+	.irp	n, 0,1,2,3,4,5,6,7
+	pxor	%mm\n, %mm\n
+	.endr
+	emms
+	fldcw	-8(%rsp)
+.Lsse\@:
+	test	$EPK_AVX, %dil
+	jz	.Lno_avx\@
+	vzeroall
+	test	$EPK_ZMM_HIGH, %al
+	jz	.Lmasks\@
+	.irp	n, 16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
+	vpxord	%zmm\n, %zmm\n, %zmm\n
+	.endr
+.Lmasks\@:
+	test	$EPK_OPMASK, %al
+	jz	.Lcleared\@
+	.irp	n, 0,1,2,3,4,5,6,7
+	kxorw	%k\n, %k\n, %k\n
+	.endr
+	jmp	.Lcleared\@
+.Lno_avx\@:
+	.irp	n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
+	pxor	%xmm\n, %xmm\n
+	.endr
+.Lcleared\@:
+.endm
+
 	.text
 	.globl	epk_call_on_stack
 	.hidden	epk_call_on_stack
@@ -34,14 +83,11 @@ epk_call_on_stack:
 	call	*%rax
 	lea	-16(%rbp), %rsp		/* below rbx: the control words */
 	mov	%rax, %rbx
-	call	epk_registers_clear
+	registers_clear			/* and all that it uses */
 	fldcw	(%rsp)
 	ldmxcsr	4(%rsp)
 	mov	%rbx, %rax
-	xor	%ecx, %ecx
-	xor	%edx, %edx
 	xor	%esi, %esi
-	xor	%edi, %edi
 	xor	%r8d, %r8d
 	xor	%r9d, %r9d
 	xor	%r10d, %r10d
@@ -54,59 +100,18 @@ epk_call_on_stack:
 	.cfi_endproc
 	.size	epk_call_on_stack, . - epk_call_on_stack
 
-/*
- * void epk_registers_clear(void): what others may have left in registers for vectors, masks and
- * floating point is gone; the control words stay.
- */
 	.globl	epk_registers_clear
 	.hidden	epk_registers_clear
 	.type	epk_registers_clear, @function
 	.balign	16
 epk_registers_clear:
 	.cfi_startproc
-	mov	epk_state_page+EPK_STATE_XFEATURES(%rip), %edi
-	mov	%edi, %eax
-	test	$EPK_XINUSE, %edi
-	jz	.Lwhatever
-	mov	$1, %ecx
-	xgetbv
-	and	%edi, %eax
-.Lwhatever:
-	test	$EPK_X87, %al
-	jz	.Lsse
-	fnstcw	-8(%rsp)
-	fninit
-	.irp	n, 0,1,2,3,4,5,6,7
-	pxor	%mm\n, %mm\n
-	.endr
-	emms
-	fldcw	-8(%rsp)
-.Lsse:
-	test	$EPK_AVX, %dil
-	jz	.Lno_avx
-	vzeroall
-	test	$EPK_ZMM_HIGH, %al
-	jz	.Lmasks
-	.irp	n, 16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
-	vpxord	%zmm\n, %zmm\n, %zmm\n
-	.endr
-.Lmasks:
-	test	$EPK_OPMASK, %al
-	jz	.Lcleared
-	.irp	n, 0,1,2,3,4,5,6,7
-	kxorw	%k\n, %k\n, %k\n
-	.endr
-.Lcleared:
-	ret
-.Lno_avx:
-	.irp	n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
-	pxor	%xmm\n, %xmm\n
-	.endr
+	registers_clear
 	ret
 	.cfi_endproc
 	.size	epk_registers_clear, . - epk_registers_clear
 
-/* void epk_wipe(void *low, void *high): zeroes what lies between; both are multiples of 256. */
+/* void epk_wipe(void *low, void *high): zeroes what lies between; both are multiples of 512. */
 	.globl	epk_wipe
 	.hidden	epk_wipe
 	.type	epk_wipe, @function
@@ -119,18 +124,19 @@ epk_wipe:
 .Lwipe:
 	.irp	n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
 	movaps	%xmm0, 16*\n(%rdi)
+	movaps	%xmm0, 16*\n+256(%rdi)
 	.endr
-	add	$256, %rdi
+	add	$512, %rdi
 	cmp	%rsi, %rdi
 	jb	.Lwipe
 	ret
 .Lwipe_avx:
 	vpxor	%xmm0, %xmm0, %xmm0
 .Lwipe_more:
-	.irp	n, 0,1,2,3,4,5,6,7
+	.irp	n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
 	vmovdqa	%ymm0, 32*\n(%rdi)
 	.endr
-	add	$256, %rdi
+	add	$512, %rdi
 	cmp	%rsi, %rdi
 	jb	.Lwipe_more
 	ret

@@ -204,10 +204,49 @@ domain_end:
 
 .Lend_slow:
 	jmp	*epk_state_page+EPK_STATE_END(%rip)
+	.cfi_endproc
+	.size	domain_end, . - domain_end
+
+/* int epk_close(void) */
+	.globl	epk_close
+	.hidden	epk_close
+	.type	epk_close, @function
+	.balign	16
+epk_close:
+	.cfi_startproc
+	xor	%ecx, %ecx
+	rdpkru
+	lea	(%rax,%rax), %r11d
+	and	%eax, %r11d			/* of each closed key the other bit */
+	test	%r11d, epk_state_page+EPK_STATE_MARK(%rip)
+	jnz	epk_close_unknown
+	test	%eax, epk_state_page+EPK_STATE_ACCESS(%rip)
+	jz	epk_close_unknown		/* no closed key to look at */
+	mov	epk_state_page+EPK_STATE_CLOSED(%rip), %r11d
+	andn	%eax, %r11d, %eax
+	or	epk_state_page+EPK_STATE_NOTHING(%rip), %eax
+	wrpkru
+.Lclosed4:
+	not	%eax
+	and	epk_state_page+EPK_STATE_ACCESS(%rip), %eax
+	jnz	.Lforged
+	ret
 
 	forged
 	.cfi_endproc
-	.size	domain_end, . - domain_end
+	.size	epk_close, . - epk_close
+
+/* int epk_close_unknown(void) */
+	.globl	epk_close_unknown
+	.hidden	epk_close_unknown
+	.type	epk_close_unknown, @function
+	.balign	16
+epk_close_unknown:
+	.cfi_startproc
+	mov	$-1, %eax
+	ret
+	.cfi_endproc
+	.size	epk_close_unknown, . - epk_close_unknown
 
 epk_gates_end:
 
@@ -235,6 +274,7 @@ epk_gate_list:
 	.quad	domain_end, .Lclosed1, domain_end
 	.quad	.Lend_nested, .Lclosed2, domain_end
 	.quad	.Lend_unmarked, .Lclosed3, domain_end
+	.quad	epk_close, .Lclosed4, epk_close
 epk_gate_list_end:
 
 	.section .note.GNU-stack, "", @progbits

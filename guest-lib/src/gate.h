@@ -47,6 +47,7 @@
 #define EPK_STATE_PIN_TABLE	32
 #define EPK_STATE_CLOSED	40
 #define EPK_STATE_MARK		44
+#define EPK_STATE_NOTHING	48
 #define EPK_STATE_XFEATURES	52
 
 /* Bits of XCR0, and that XGETBV can tell which of them are in use. */
@@ -107,6 +108,13 @@ int epk_pin_end(int id);
 /* domain.c: what the gates cannot do; called by them alone. */
 int epk_begin_slow(int id, int prot);
 int epk_end_slow(int id);
+
+/*
+ * epk_state.close: closes all that the thread holds.  Not 0, and nothing has changed, if the thread
+ * may hold more than its PKRU says.
+ */
+int epk_close(void);
+int epk_close_unknown(void);
 
 /* The gates that the module restarts. */
 struct epk_gate;

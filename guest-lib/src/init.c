@@ -10,7 +10,7 @@
 
 union epk_state_page epk_state_page __attribute__((aligned(EPK_PAGE_SIZE))) = {
 	.state = {
-		.gate_table = epk_gate_none, .begin = epk_begin_slow, .end = epk_end_slow,
+		.gate_table = epk_gate_none, .close = epk_close_unknown, .begin = epk_begin_slow, .end = epk_end_slow,
 		.pin_table = epk_no_table, .table = epk_no_table, .fd = -1,
 	},
 };
@@ -48,6 +48,7 @@ void epk_state_write(const struct epk_state *new_state)
 	__atomic_store_n(&epk_now.index_mask, new_state->index_mask, __ATOMIC_SEQ_CST);
 	epk_now.begin = new_state->gates ? epk_pin_begin : epk_begin_slow;
 	epk_now.end = new_state->gates ? epk_pin_end : epk_end_slow;
+	epk_now.close = new_state->index_mask ? epk_close : epk_close_unknown;
 	epk_now.pin_table = new_state->gates ? new_state->table : epk_no_table;
 	epk_now.table = new_state->table;
 	epk_now.access = new_state->access;

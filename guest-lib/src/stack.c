@@ -1,47 +1,60 @@
 // SPDX-License-Identifier: MIT
 #define _GNU_SOURCE
 #include <stddef.h>
-#include <stdint.h>
 #include <sys/mman.h>
 
+#include "backend.h"
 #include "stack.h"
-#include "state.h"
 
 #define GUARD_BYTES	(64ul * 1024)
-/* So much is wiped by stores; what is below goes back to the system. */
-#define SHALLOW		4096ul
+/* What functions may come to use again and again, and when they are found not to. */
+#define WARM_MOST	4
+#define CALM_MOST	64
 
-/* call_stack.S */
-void epk_wipe(void *low, void *high);
+/* From Linux 5.18 on. */
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED	24
+#endif
 
 /* Where the address sanitizer is: what frames have left behind is no mistake of the next. */
 void __asan_unpoison_memory_region(const volatile void *start, size_t bytes) __attribute__((weak));
 
+/* Where nobody counts. */
+static const uint64_t uncounted;
+#define NEVER	UINT64_MAX
+
 static char *map(int flags)
 {
-	char *low = mmap(NULL, GUARD_BYTES + EPK_STACK_BYTES, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags, -1, 0);
+	bool counted = epk_ops()->in_module;
+	char *guard;
 
-	return low == MAP_FAILED ? NULL : low;
+	guard = mmap(NULL, GUARD_BYTES + EPK_STACK_BYTES, PROT_READ,
+		     MAP_PRIVATE | MAP_NORESERVE | flags | (counted ? 0 : MAP_ANONYMOUS),
+		     counted ? epk_now.fd : -1, counted ? EPK_MMAP_STACK : 0);
+	return guard == MAP_FAILED ? NULL : guard;
 }
 
 /*
  * Its lowest byte, or NULL.  Below 2 GiB where there is room: libc tells by addresses which frames
  * a longjmp() leaves, and takes it for an error to go to a lower stack.
+ *
+ * Before it is the guard, and in the first page of that what the module counts.
  */
 char *epk_stack_map(void)
 {
-	char *low = map(MAP_32BIT);
+	char *guard = map(MAP_32BIT);
 
-	if (!low)
-		low = map(0);
-	if (!low)
+	if (!guard)
+		guard = map(0);
+	if (!guard)
 		return NULL;
-	if (mprotect(low, GUARD_BYTES, PROT_NONE)) {
-		munmap(low, GUARD_BYTES + EPK_STACK_BYTES);
+	/* What was ever writable may be a copy of the count. */
+	if (mprotect(guard + EPK_PAGE_SIZE, GUARD_BYTES - EPK_PAGE_SIZE, PROT_NONE) ||
+	    mprotect(guard + GUARD_BYTES, EPK_STACK_BYTES, PROT_READ | PROT_WRITE)) {
+		munmap(guard, GUARD_BYTES + EPK_STACK_BYTES);
 		return NULL;
 	}
-	return low + GUARD_BYTES;
+	return guard + GUARD_BYTES;
 }
 
 void epk_stack_unmap(char *low)
@@ -49,16 +62,61 @@ void epk_stack_unmap(char *low)
 	munmap(low - GUARD_BYTES, GUARD_BYTES + EPK_STACK_BYTES);
 }
 
-/* Nothing stays of what was on it below @top, a multiple of 256. */
-void epk_stack_wipe(char *low, char *top)
+static void give_back(char *low, char *high)
 {
-	char *shallow = (char *)((uintptr_t)(top - SHALLOW) & ~(EPK_PAGE_SIZE - 1));
+	if (low < high && madvise(low, high - low, MADV_DONTNEED) &&
+	    madvise(low, high - low, MADV_DONTNEED_LOCKED))
+		epk_wipe(low, high);
+}
 
-	if (shallow < low)
-		shallow = low;
+void epk_stack_init(struct epk_stack *stack, char *low)
+{
+	*stack = (struct epk_stack){ .low = low, .touched = &uncounted, .quick = NEVER };
+	if (!epk_ops()->in_module || __asan_unpoison_memory_region)
+		return;
+	stack->touched = (const volatile uint64_t *)(low - GUARD_BYTES);
+	*(volatile char *)epk_stack_hot(low, 0) = 0;
+	/* Where mlockall() has had it come at once. */
+	give_back(low, epk_stack_hot(low, 0));
+	stack->wiped = *stack->touched;
+	stack->quick = stack->wiped;
+}
+
+/* The whole of it was in use.  Does more or less of it belong to the hot part from now on? */
+static bool adapt(struct epk_stack *stack)
+{
+	if (*stack->touched != stack->wiped) {
+		stack->warm += stack->warm < WARM_MOST;
+		stack->calm = 0;
+		return true;
+	}
+	if (++stack->calm < CALM_MOST)
+		return false;
+	stack->warm = 0;
+	stack->calm = 0;
+	return true;
+}
+
+void epk_stack_wipe_all(struct epk_stack *stack, char *low, char *top)
+{
+	bool counted = stack && stack->touched != &uncounted;
+	bool whole = top == epk_stack_top(low), touched = true;
+	int saved_errno = errno;
+	char *hot;
+
 	if (__asan_unpoison_memory_region)
 		__asan_unpoison_memory_region(low, top - low);
-	epk_wipe(shallow, top);
-	if (shallow > low)
-		madvise(low, shallow - low, MADV_DONTNEED);
+	if (counted)
+		touched = whole ? adapt(stack) : *stack->touched != stack->wiped;
+	hot = epk_stack_hot(low, counted ? stack->warm : 0);
+	if (hot >= top)
+		hot = (char *)((uintptr_t)(top - 1) & ~(EPK_PAGE_SIZE - 1));
+	epk_wipe(hot, top);
+	if (touched)
+		give_back(low, hot);
+	if (counted && whole) {
+		stack->wiped = *stack->touched;
+		stack->quick = stack->warm ? NEVER : stack->wiped;
+	}
+	errno = saved_errno;
 }

@@ -1,12 +1,69 @@
 /* SPDX-License-Identifier: MIT */
-/* Stacks for functions that epk_call() runs: ordinary memory with nothing below it. */
+/*
+ * Stacks for functions that epk_call() runs: ordinary memory, of which nothing stays from one
+ * function to the next.  Most use little of it.  The rest is given back to the system only if it
+ * was touched, which the module tells where there is one.
+ */
 #ifndef EPK_STACK_H
 #define EPK_STACK_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "state.h"
+
 #define EPK_STACK_BYTES		(128ul * 1024)
+/* So much is wiped after each function.  It begins with a page. */
+#define EPK_STACK_HOT		1024ul
+#define EPK_STACK_STEP		512ul
+
+/**
+ * struct epk_stack - the stack of a thread
+ * @low: its lowest byte, or NULL
+ * @touched: where it is counted how many of its pages have been touched so far, or a zero
+ * @wiped: what that was when nothing was in use below the hot part
+ * @quick: the same, as long as the hot part is the first page's alone; else what it will never be
+ * @warm: how many pages below belong to the hot part, too, since functions have used them
+ * @calm: how many functions since then have used no more
+ */
+struct epk_stack {
+	char *low;
+	const volatile uint64_t *touched;
+	uint64_t wiped;
+	uint64_t quick;
+	unsigned int warm;
+	unsigned int calm;
+};
+
+/* Where functions start. */
+static inline char *epk_stack_top(char *low)
+{
+	return low + EPK_STACK_BYTES - 4096 + EPK_STACK_HOT;
+}
+
+static inline char *epk_stack_hot(char *low, unsigned int warm)
+{
+	return low + EPK_STACK_BYTES - 4096 * (warm + 1ul);
+}
+
+/* call_stack.S */
+void epk_wipe(void *low, void *high);
 
 char *epk_stack_map(void);
 void epk_stack_unmap(char *low);
-void epk_stack_wipe(char *low, char *top);
+void epk_stack_init(struct epk_stack *stack, char *low);
+void epk_stack_wipe_all(struct epk_stack *stack, char *low, char *top);
+
+/*
+ * Nothing stays of what was on it below @top, a multiple of EPK_STACK_STEP.  @stack is NULL in a forked child,
+ * which has what its parent had.
+ */
+static inline void epk_stack_wipe(struct epk_stack *stack, char *low, char *top)
+{
+	if (likely(stack && *stack->touched == stack->quick))
+		epk_wipe(epk_stack_hot(low, 0), top);
+	else
+		epk_stack_wipe_all(stack, low, top);
+}
 
 #endif /* EPK_STACK_H */

@@ -37,6 +37,7 @@ struct soft_table;
  * @closed: @access, and the bits that deny writing
  * @mark: those alone
  * @nothing: which of @closed are set in a thread that holds nothing
+ * @close: with which epk_call() ends what is held
  * @xfeatures: registers that there are, EPK_X87 and so on
  * @table: the domain table, an entry for each index; the kernel module's under
  *	"epk".  Never NULL.  gate.h says what lies before it
@@ -60,6 +61,7 @@ struct epk_state {
 	uint32_t mark;
 	uint32_t nothing;
 	uint32_t xfeatures;
+	int (*close)(void);
 	const struct epk_entry *table;
 	uint32_t pkeys;
 	const struct epk_backend *ops;
@@ -85,6 +87,7 @@ _Static_assert(offsetof(struct epk_word, switches) == EPK_WORD_SWITCHES &&
 	       sizeof(struct epk_slot) == EPK_SLOT_BYTES, "as in gate.h");
 EPK_STATE_AT(closed, EPK_STATE_CLOSED);
 EPK_STATE_AT(mark, EPK_STATE_MARK);
+EPK_STATE_AT(nothing, EPK_STATE_NOTHING);
 EPK_STATE_AT(xfeatures, EPK_STATE_XFEATURES);
 
 union epk_state_page {

@@ -115,8 +115,8 @@ static void thread_exit(void *arg)
 	if (epk_ops()->thread_stop)
 		epk_ops()->thread_stop(t);
 	pthread_mutex_lock(&epk_lock);
-	if (t->stack)
-		epk_stack_unmap(t->stack);
+	if (t->stack.low)
+		epk_stack_unmap(t->stack.low);
 	unlink_thread(t);
 	epk_pool_put(&pool, t);
 	pthread_mutex_unlock(&epk_lock);
@@ -152,7 +152,7 @@ static void find_stack(struct epk_thread *t)
 		return;
 	if (!pthread_attr_getstack(&attr, &low, &bytes)) {
 		t->own_low = (uintptr_t)low;
-		t->own_high = t->own_low + bytes;
+		t->own_bytes = bytes;
 	}
 	pthread_attr_destroy(&attr);
 }

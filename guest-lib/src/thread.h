@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 #include "epk.h"
+#include "stack.h"
 #include "state.h"
 
 /**
@@ -30,10 +31,10 @@ struct epk_held {
  * @held: what it holds
  * @slot: its slot
  * @tid: its thread ID
- * @stack: its stack for functions that epk_call() runs, or NULL
+ * @stack: its stack for functions that epk_call() runs, if it has one
  * @on_stack: how many such functions have not returned
  * @own_low: its own stack, from here
- * @own_high: to here; both 0 if that is not known
+ * @own_bytes: so long; 0 if that is not known, or lies below @stack
  * @switches: VMFUNCs outside of the gates
  * @next: next in the list of all
  * @link: what points to this one
@@ -43,10 +44,10 @@ struct epk_thread {
 	struct epk_held held[EPK_MAX_HELD];
 	struct epk_slot *slot;
 	pid_t tid;
-	char *stack;
+	struct epk_stack stack;
 	unsigned int on_stack;
 	uintptr_t own_low;
-	uintptr_t own_high;
+	size_t own_bytes;
 	uint64_t switches;
 	struct epk_thread *next;
 	struct epk_thread **link;

@@ -21,13 +21,14 @@
 
 enum call {
 	INIT, ALLOC, FREE, THREAD, STATS, MOVE, RESUME, POPULATE, FILE_, UNMAP, NOTE,
-	CALL, RETURN, UNKNOWN, MMAP_TABLE, MMAP_NOTES, MMAP_IDENTITY, MMAP_DOMAIN, NR_CALLS,
+	CALL, RETURN, UNKNOWN, MMAP_TABLE, MMAP_NOTES, MMAP_IDENTITY, MMAP_DOMAIN,
+	MMAP_STACK, NR_CALLS,
 };
 
 static const char *const names[NR_CALLS] = {
 	"INIT", "ALLOC", "FREE", "THREAD", "STATS", "MOVE", "RESUME", "POPULATE", "FILE", "UNMAP",
 	"NOTE", "CALL", "RETURN", "an unknown call", "mmap of the table", "mmap of the notes",
-	"mmap of the identity page", "mmap of a domain",
+	"mmap of the identity page", "mmap of a domain", "mmap of a stack",
 };
 
 /* What the open is to who calls. */
@@ -53,6 +54,7 @@ static const int expected[NR_CALLS][NR_STATES] = {
 	[MMAP_NOTES]    = { ENXIO,  ENXIO,  0,      EPERM },
 	[MMAP_IDENTITY] = { ENXIO,  ENXIO,  0,      EPERM },
 	[MMAP_DOMAIN]   = { ENXIO,  ENXIO,  0,      EPERM },
+	[MMAP_STACK]    = { ENXIO,  ENXIO,  0,      EPERM },
 };
 
 /* On a ready open that has no domain yet. */
@@ -193,6 +195,10 @@ static int make(enum call call, int fd)
 		break;
 	case MMAP_DOMAIN:
 		ret = call_mmap(fd, 4096, PROT_READ | PROT_WRITE, EPK_MMAP_DOMAIN(id));
+		break;
+	case MMAP_STACK:
+		ret = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, EPK_MMAP_STACK) ==
+		      MAP_FAILED ? -1 : 0;
 		break;
 	case NR_CALLS:
 		break;

@@ -18,7 +18,7 @@
 #include <linux/types.h>
 
 #define EPK_DEVICE		"/dev/epk"
-#define EPK_ABI_VERSION		3
+#define EPK_ABI_VERSION		4
 
 /*
  * A domain ID is a positive int: an index into the domain table in the low
@@ -441,14 +441,22 @@ struct epk_resume {
 #define EPK_RETURN_NOTHING	1ul
 
 /*
- * Offsets for mmap(MAP_SHARED) of the device.  The domain table, the table of notes, which has one
+ * Offsets for mmap() of the device, with MAP_SHARED but for EPK_MMAP_STACK.  The domain table, the table of notes, which has one
  * __u64 for each entry of that and is as large, and the identity page (struct kvm_epk_identity in
  * <asm/kvm_epk.h>) map with PROT_READ only.
  * Domain memory takes PROT_READ and PROT_WRITE; its pages are zero at first.
+ *
+ * With MAP_PRIVATE, EPK_MMAP_STACK gives memory that is no domain's, and ordinary but for its first
+ * page: a __u64 there, followed by nothing, counts how many pages have come to the rest by a touch,
+ * each after it was mapped, or given back by madvise(MADV_DONTNEED).  In a forked child, which
+ * inherits it, both count.  Who has not seen it change knows that no more of the memory is in use
+ * than before.  Who writes to the first page has a copy, in which nothing changes any more.
  */
 #define EPK_MMAP_TABLE		0ull
 #define EPK_MMAP_IDENTITY	(1ull << 32)
 #define EPK_MMAP_NOTES		(2ull << 32)
+#define EPK_MMAP_STACK		(3ull << 32)
+#define EPK_STACK_BYTES_MAX	(1ull << 30)
 #define EPK_MMAP_DOMAIN(id)	(1ull << 60 | (__u64)EPK_ID_INDEX(id) << 40)
 
 #endif /* _UAPI_LINUX_EPK_H */

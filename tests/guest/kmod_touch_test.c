@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Memory for stacks, in which the module counts the pages that come by a touch: the process's own
+ * memory in everything else, and no tie between a forked child and its parent's open of the device.
+ */
+#include "epk_test.h"
+
+#include <sys/wait.h>
+
+#define PAGE	4096ul
+#define PAGES	16ul
+#define STATS	"/sys/kernel/debug/epk/stats"
+
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED	24
+#endif
+
+static struct epk_device dev;
+
+static char *map_with(int prot, int flags, unsigned long pages)
+{
+	return mmap(NULL, pages * PAGE, prot, flags, dev.fd, EPK_MMAP_STACK);
+}
+
+static char *map_stack(void)
+{
+	char *stack = map_with(PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, PAGES);
+
+	REQUIRE(stack != MAP_FAILED);
+	return stack;
+}
+
+static unsigned long touched(const char *stack)
+{
+	return *(const volatile uint64_t *)stack;
+}
+
+static void refused(void)
+{
+	CHECK(map_with(PROT_READ, MAP_SHARED, PAGES) == MAP_FAILED && errno == EINVAL);
+	CHECK(map_with(PROT_READ | PROT_EXEC, MAP_PRIVATE, PAGES) == MAP_FAILED && errno == EACCES);
+	CHECK(map_with(PROT_READ, MAP_PRIVATE | MAP_NORESERVE, (1ul << 30) / PAGE + 1) ==
+	      MAP_FAILED && errno == EINVAL);
+	CHECK(mmap(NULL, PAGES * PAGE, PROT_READ, MAP_PRIVATE, dev.fd, EPK_MMAP_STACK + PAGE) ==
+	      MAP_FAILED && errno == EINVAL);
+}
+
+static void counts(void)
+{
+	volatile char *stack = map_stack(), *other = map_stack();
+	unsigned long i;
+	int zero;
+
+	CHECK_EQ(touched((char *)stack), 0);
+	CHECK_EQ(stack[3 * PAGE], 0);
+	CHECK_EQ(touched((char *)stack), 1);
+	/* Read before, and now the process's own. */
+	stack[3 * PAGE] = 1;
+	stack[3 * PAGE + 1] = 1;
+	CHECK_EQ(touched((char *)stack), 1);
+	stack[5 * PAGE] = 1;
+	CHECK_EQ(touched((char *)stack), 2);
+	/* By the kernel. */
+	zero = open("/dev/zero", O_RDONLY);
+	REQUIRE(zero >= 0);
+	CHECK_EQ(read(zero, (char *)stack + 7 * PAGE - 8, 16), 16);
+	CHECK_EQ(touched((char *)stack), 4);
+	close(zero);
+	/* Given back, and zero again. */
+	CHECK_EQ(madvise((char *)stack + PAGE, (PAGES - 1) * PAGE, MADV_DONTNEED), 0);
+	CHECK_EQ(touched((char *)stack), 4);
+	CHECK_EQ(stack[3 * PAGE], 0);
+	CHECK_EQ(stack[5 * PAGE], 0);
+	CHECK_EQ(touched((char *)stack), 6);
+	for (i = 1; i < PAGES; i++)
+		stack[i * PAGE] = 1;
+	CHECK_EQ(touched((char *)stack), 6 + PAGES - 3);
+	/* Of the other nothing. */
+	CHECK_EQ(touched((char *)other), 0);
+	munmap((char *)stack, PAGES * PAGE);
+	munmap((char *)other, PAGES * PAGE);
+}
+
+/* Locked memory may have all its pages at once, and can be given back all the same. */
+static void locked(void)
+{
+	volatile char *stack;
+	unsigned long before;
+
+	CHECK_EQ(mlockall(MCL_FUTURE), 0);
+	stack = map_with(PROT_READ, MAP_PRIVATE | MAP_NORESERVE, PAGES);
+	REQUIRE(stack != MAP_FAILED);
+	CHECK_EQ(mprotect((char *)stack + PAGE, (PAGES - 1) * PAGE, PROT_READ | PROT_WRITE), 0);
+	CHECK_EQ(mlock((char *)stack, PAGES * PAGE), 0);
+	before = touched((char *)stack);
+	CHECK_EQ(before, PAGES - 1);
+	stack[PAGE] = 1;
+	CHECK_EQ(touched((char *)stack), before);
+	CHECK(!madvise((char *)stack + PAGE, PAGE, MADV_DONTNEED) ||
+	      !madvise((char *)stack + PAGE, PAGE, MADV_DONTNEED_LOCKED));
+	CHECK_EQ(stack[PAGE], 0);
+	CHECK_EQ(touched((char *)stack), before + 1);
+	munmap((char *)stack, PAGES * PAGE);
+	munlockall();
+}
+
+/* It can be cut, and protected, and not run, nor go elsewhere. */
+static void stays(void)
+{
+	volatile char *memory = map_stack();
+	char *stack = (char *)memory;
+
+	CHECK_EQ(mprotect(stack, PAGE, PROT_READ), 0);
+	CHECK_EQ(mprotect(stack + 4 * PAGE, PAGE, PROT_NONE), 0);
+	memory[5 * PAGE] = 1;
+	CHECK_EQ(touched(stack), 1);
+	CHECK(mprotect(stack + PAGE, PAGE, PROT_EXEC) == -1 && errno == EACCES);
+	CHECK(mremap(stack + 5 * PAGE, PAGE, 2 * PAGE, MREMAP_MAYMOVE) == MAP_FAILED);
+	CHECK(mremap(stack + 5 * PAGE, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
+		     stack + 9 * PAGE) == MAP_FAILED);
+	CHECK_EQ(memory[5 * PAGE], 1);
+	/* Who writes to the count has one of its own. */
+	CHECK_EQ(mprotect(stack, PAGE, PROT_READ | PROT_WRITE), 0);
+	*(volatile uint64_t *)stack = 7;
+	memory[6 * PAGE] = 1;
+	CHECK_EQ(touched(stack), 7);
+	munmap(stack, PAGES * PAGE);
+}
+
+static long contexts(void)
+{
+	FILE *f = fopen(STATS, "r");
+	char word[32];
+	long value, found = -1;
+
+	REQUIRE(f);
+	while (fscanf(f, "%31s %ld", word, &value) == 2)
+		if (!strcmp(word, "contexts"))
+			found = value;
+	fclose(f);
+	REQUIRE(found >= 0);
+	return found;
+}
+
+static void put_byte(int fd, char c)
+{
+	REQUIRE(write(fd, &c, 1) == 1);
+}
+
+static char get_byte(int fd)
+{
+	char c = -1;
+
+	REQUIRE(read(fd, &c, 1) == 1);
+	return c;
+}
+
+static int there[2], back[2];
+
+/* It has the memory, and goes on when its parent is no more. */
+static void child(volatile char *stack)
+{
+	close(dev.fd);
+	CHECK_EQ(stack[2 * PAGE], 2);
+	stack[2 * PAGE] = 3;
+	stack[3 * PAGE] = 3;
+	put_byte(back[1], 0);
+	get_byte(there[0]);
+	CHECK_EQ(stack[2 * PAGE], 3);
+	CHECK_EQ(stack[4 * PAGE], 0);
+	CHECK_EQ(touched((char *)stack), 3);
+	put_byte(back[1], epk_failures != 0);
+	_exit(0);
+}
+
+static void parent(void)
+{
+	volatile char *stack;
+	pid_t pid;
+
+	epk_device_open(&dev);
+	stack = map_stack();
+	stack[2 * PAGE] = 2;
+	pid = fork();
+	REQUIRE(pid >= 0);
+	if (!pid)
+		child(stack);
+	get_byte(back[0]);
+	/* What it did there is its own, but the count of it. */
+	CHECK_EQ(stack[2 * PAGE], 2);
+	CHECK_EQ(touched((char *)stack), 2);
+	_exit(epk_failures != 0);
+}
+
+static void forked(void)
+{
+	long before = contexts();
+	int status;
+	pid_t pid;
+
+	REQUIRE(!pipe(there) && !pipe(back));
+	pid = fork();
+	REQUIRE(pid >= 0);
+	if (!pid)
+		parent();
+	CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+	/* The open went, although the child has the memory. */
+	CHECK_EQ(contexts(), before);
+	put_byte(there[1], 0);
+	CHECK_EQ(get_byte(back[0]), 0);
+}
+
+int main(void)
+{
+	forked();
+	epk_device_open(&dev);
+	refused();
+	counts();
+	locked();
+	stays();
+	return epk_test_result();
+}
