@@ -10,6 +10,8 @@
 /* What functions may come to use again and again, and when they are found not to. */
 #define WARM_MOST	4
 #define CALM_MOST	64
+/* What is taken for that where nobody counts. */
+#define WARM_UNCOUNTED	1
 
 /* From Linux 5.18 on. */
 #ifndef MADV_DONTNEED_LOCKED
@@ -108,7 +110,7 @@ void epk_stack_wipe_all(struct epk_stack *stack, char *low, char *top)
 		__asan_unpoison_memory_region(low, top - low);
 	if (counted)
 		touched = whole ? adapt(stack) : *stack->touched != stack->wiped;
-	hot = epk_stack_hot(low, counted ? stack->warm : 0);
+	hot = epk_stack_hot(low, counted ? stack->warm : WARM_UNCOUNTED);
 	if (hot >= top)
 		hot = (char *)((uintptr_t)(top - 1) & ~(EPK_PAGE_SIZE - 1));
 	epk_wipe(hot, top);
