@@ -128,6 +128,23 @@ static long ioc_free(struct file *file, void __user *arg)
 	return ret;
 }
 
+/* One domain, wherever it can be or in an EPT, whoever has to make room. */
+static int move_admit(struct epk_context *ctx, struct epk_move *move)
+{
+	struct epk_entry entry;
+	int ret;
+
+	if (move->ept == EPK_EPT_NONE || move->pkey || move->rsvd)
+		return -EINVAL;
+	ret = epk_admit(ctx, move->id, move->ept);
+	if (ret)
+		return ret;
+	entry = epk_table_read(ctx, EPK_ID_INDEX(move->id));
+	move->ept = entry.ept;
+	move->pkey = entry.pkey;
+	return 0;
+}
+
 static long ioc_move(struct file *file, void __user *arg)
 {
 	struct epk_context *ctx = file->private_data;
@@ -139,7 +156,9 @@ static long ioc_move(struct file *file, void __user *arg)
 
 	if (copy_from_user(&req, arg, sizeof(req)))
 		return -EFAULT;
-	if (!req.num || req.num > EPK_MOVES_MAX || req.flags)
+	if (!req.num || req.num > EPK_MOVES_MAX || req.flags & ~EPK_MOVES_ADMIT)
+		return -EINVAL;
+	if (req.flags && req.num > 1)
 		return -EINVAL;
 
 	list = u64_to_user_ptr(req.moves);
@@ -152,7 +171,7 @@ static long ioc_move(struct file *file, void __user *arg)
 		ret = -EFAULT;
 		goto out;
 	}
-	ret = epk_domains_move(ctx, req.num, moves);
+	ret = req.flags ? move_admit(ctx, moves) : epk_domains_move(ctx, req.num, moves);
 	if (!ret && copy_to_user(list, moves, size))
 		ret = -EFAULT;
 out:
@@ -280,7 +299,10 @@ static long ioc_note(struct file *file, void __user *arg)
 
 	if (copy_from_user(&note, arg, sizeof(note)))
 		return -EFAULT;
-	return note.rsvd ? -EINVAL : epk_note_set(file->private_data, note.id, note.addr);
+	if (note.flags & ~EPK_NOTE_PRIVATE)
+		return -EINVAL;
+	return epk_note_set(file->private_data, note.id, note.addr,
+			    note.flags & EPK_NOTE_PRIVATE);
 }
 
 /* What the host does not count reads as 0. */

@@ -163,6 +163,7 @@ static void domain_destroy(struct epk_context *ctx, struct epk_domain *domain)
 		epk_place_put(ctx, domain->ept, domain->pkey);
 	}
 	epk_note_clear(ctx, index);
+	WRITE_ONCE(ctx->nr_private, ctx->nr_private - domain->private);
 	ctx->chunks[index / EPK_CHUNK_ENTRIES]->domains[index % EPK_CHUNK_ENTRIES] = NULL;
 	__clear_bit(index, ctx->indices);
 	ctx->nr_domains--;
@@ -314,6 +315,30 @@ int epk_domains_alloc(struct epk_context *ctx, unsigned int num, u32 flags, int 
 	return ret;
 }
 
+/* Nobody runs on a stack in one of these with any right, before something else lies there. */
+static void privates_end(struct epk_context *ctx, unsigned int num, const int *ids)
+{
+	struct epk_domain *domain;
+	bool ending = false;
+
+	while (num--) {
+		domain = epk_domain_find(ctx, ids[num]);
+		if (!domain->private)
+			continue;
+		ending = true;
+		domain->leaves = true;
+		epk_table_hide(ctx, domain);
+		if (domain->pkey)
+			epk_place_vacate(ctx, domain->ept, domain->pkey);
+	}
+	if (!ending)
+		return;
+	epk_dawdle();
+	ctx->ending = true;
+	epk_revoke(ctx);
+	ctx->ending = false;
+}
+
 /**
  * epk_domains_free() - free domains
  * @ctx: the context of current->mm
@@ -351,6 +376,8 @@ int epk_domains_free(struct epk_context *ctx, unsigned int num, const int *ids)
 		goto out;
 	}
 
+	if (ctx->nr_private)
+		privates_end(ctx, num, ids);
 	for (i = 0; i < num; i++) {
 		domain = epk_domain_find(ctx, ids[i]);
 		epk_domain_unmap(ctx, domain);

@@ -117,6 +117,8 @@ struct epk_user {
  * @pkey: the protection key of its pages, 0 if it is evicted
  * @chosen: set while a call checks its list, to find an ID given twice
  * @moves: it is on its way, and who holds it has no key of its new place yet
+ * @private: see EPK_NOTE_PRIVATE
+ * @leaves: in this batch, who has a right to it loses it
  * @asked: the last batch in which threads were asked and one held it
  */
 struct epk_domain {
@@ -126,6 +128,8 @@ struct epk_domain {
 	u8 pkey;
 	bool chosen;
 	bool moves;
+	bool private;
+	bool leaves;
 	u64 asked;
 };
 
@@ -181,6 +185,7 @@ enum epk_state { EPK_NEW, EPK_STARTING, EPK_READY };
  * @revoke_due: a key in @vacated has been given to a domain
  * @batch: counts revocations; written under @lock
  * @arrive_due: some thread holds a domain that arrives
+ * @ending: private domains end in this batch: code that has a right to one loses all that it has
  * @asking: threads say in this batch what they hold
  * @asked_open: for each EPT, the keys that some have open
  * @hand: where the search for a domain that makes room goes on
@@ -194,6 +199,7 @@ enum epk_state { EPK_NEW, EPK_STARTING, EPK_READY };
  *	the mmap lock, held for writing
  * @held: EPTs that this context keeps in existence
  * @nr_domains: live domains
+ * @nr_private: of those, the private ones; it grows under the mmap lock
  * @nr_placed: of those, the ones that have a place
  * @nr_epts: EPTs that carry at least one
  * @pages: pages of domain memory
@@ -229,6 +235,7 @@ struct epk_context {
 	bool revoke_due;
 	u64 batch;
 	bool arrive_due;
+	bool ending;
 	bool asking;
 	u16 asked_open[KVM_EPK_MAX_EPTS];
 	unsigned int hand;
@@ -240,6 +247,7 @@ struct epk_context {
 	struct epk_region *prepared;
 	DECLARE_BITMAP(held, KVM_EPK_MAX_EPTS);
 	unsigned int nr_domains;
+	unsigned int nr_private;
 	unsigned int nr_placed;
 	unsigned int nr_epts;
 	atomic_long_t pages;
@@ -415,6 +423,7 @@ u32 epk_record_meet(struct epk_thread *thread, u32 pkru, u32 ept, bool later);
 u32 epk_record_settle(struct epk_thread *thread, u32 pkru, u32 ept);
 unsigned int epk_record_open_key(const struct epk_thread *thread, int id);
 int epk_record_find(const struct epk_thread *thread, int id);
+void epk_record_add(struct epk_thread *thread, int id);
 bool epk_record_allows(const struct epk_thread *thread, unsigned int n, bool write);
 void epk_record_drop(struct epk_thread *thread, unsigned int n);
 void epk_record_interrupt(struct epk_thread *thread, const struct epk_interrupted *from);
@@ -441,6 +450,7 @@ void epk_rights_resume(struct epk_thread *thread, int level);
 int epk_rights_end(struct epk_context *ctx, int id);
 unsigned int epk_rights_list(struct epk_context *ctx, struct epk_grant *list, unsigned int max);
 bool epk_rights_hold(const struct epk_thread *thread, int id, bool write);
+bool epk_rights_may_shape(const struct epk_context *ctx, int id);
 bool epk_rights_reach(struct epk_thread *thread, int id, u32 ept, u8 pkey, bool write);
 
 /* admit.c */
@@ -451,6 +461,7 @@ int epk_table_init(struct epk_context *ctx);
 void epk_table_exit(struct epk_context *ctx);
 struct epk_chunk *epk_chunk_get(struct epk_context *ctx, u32 index);
 struct epk_entry epk_table_read(const struct epk_context *ctx, u32 index);
+bool epk_table_is_private(const struct epk_context *ctx, int id);
 void epk_table_write(struct epk_context *ctx, const struct epk_domain *domain);
 void epk_table_hide(struct epk_context *ctx, const struct epk_domain *domain);
 void epk_table_clear(struct epk_context *ctx, u32 index);
@@ -466,7 +477,7 @@ bool epk_vma_is_view(const struct vm_area_struct *vma);
 int epk_stack_mmap(struct vm_area_struct *vma);
 
 /* note.c */
-int epk_note_set(struct epk_context *ctx, int id, u64 addr);
+int epk_note_set(struct epk_context *ctx, int id, u64 addr, bool private);
 
 /* domain.c */
 int epk_domains_init(struct epk_context *ctx, u32 generation);

@@ -84,12 +84,12 @@ static int region_make(struct epk_context *ctx, int id, struct vm_area_struct *v
 
 	mutex_lock(&ctx->lock);
 	domain = epk_domain_find(ctx, id);
-	if (domain)
+	ret = epk_region_may_join(ctx, domain);
+	if (!ret)
 		epk_region_join(region, domain, vma);
 	mutex_unlock(&ctx->lock);
-	if (!domain) {
+	if (ret) {
 		mmu_interval_notifier_remove(&file->notifier);
-		ret = -ENOENT;
 		goto free;
 	}
 	return 0;
@@ -133,21 +133,21 @@ static const struct file_operations backing_fops;
  *
  * The mmap lock is held for writing, so the answer holds until the mapping is made.
  *
- * Return: 0, -ENOENT.
+ * Return: 0, -ENOENT, -EPERM.
  */
 int epk_file_prepare(const struct file *file)
 {
 	const struct epk_backing *backing = file->private_data;
 	struct epk_context *ctx;
-	bool exists;
+	int ret;
 
 	if (file->f_op != &backing_fops)
 		return 0;
 	ctx = backing->dev->private_data;
 	mutex_lock(&ctx->lock);
-	exists = epk_domain_find(ctx, backing->id);
+	ret = epk_region_may_join(ctx, epk_domain_find(ctx, backing->id));
 	mutex_unlock(&ctx->lock);
-	return exists ? 0 : -ENOENT;
+	return ret;
 }
 
 /* For msync(): the error of a failed write-back is told once, as for the caller's file. */

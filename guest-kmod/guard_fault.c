@@ -84,13 +84,7 @@ enum answer { REFUSED, NOWHERE, REACHED, BRING_IN, BRING_HERE };
 
 static bool lies_in(int id, unsigned long addr)
 {
-	struct vm_area_struct *vma = find_vma(current->mm, addr);
-	const struct epk_region *region;
-
-	if (!vma || vma->vm_start > addr || !vma_has_region(vma))
-		return false;
-	region = vma->vm_private_data;
-	return region->id == id && !region->dead;
+	return epk_region_id_at(current->mm, addr) == id;
 }
 
 /* What is wanted may be the stack of the handler that runs: not only its frame has to lie there. */

@@ -91,6 +91,20 @@ static bool is_kept(const struct vm_area_struct *vma)
 	return READ_ONCE(ctx->nr_domains);
 }
 
+/* Who asks by EPK_IOC_UNMAP; not for where a private domain lies, nor for what says that. */
+static bool is_owned(const struct vm_area_struct *vma)
+{
+	const struct epk_region *region = vma->vm_private_data;
+	const struct epk_context *ctx;
+
+	if (vma_has_region(vma))
+		return region->dead || epk_rights_may_shape(region->ctx, region->id);
+	if (!epk_vma_is_view(vma))
+		return false;
+	ctx = vma->vm_file->private_data;
+	return !READ_ONCE(ctx->nr_private);
+}
+
 /* The mmap lock is held for writing. */
 static notrace bool may_unmap(struct mm_struct *mm, unsigned long start, unsigned long end)
 {
@@ -102,7 +116,7 @@ static notrace bool may_unmap(struct mm_struct *mm, unsigned long start, unsigne
 		vma = find_vma(mm, addr);
 		if (!vma || vma->vm_start >= end)
 			return true;
-		if (owner ? !epk_vma_is_view(vma) && !vma_has_region(vma) : is_kept(vma))
+		if (owner ? !is_owned(vma) : is_kept(vma))
 			return false;
 	}
 	return true;

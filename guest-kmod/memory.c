@@ -410,6 +410,7 @@ static int domain_mmap(struct epk_context *ctx, struct vm_area_struct *vma)
 {
 	struct epk_region *region = ctx->prepared;
 	struct epk_domain *domain;
+	int ret;
 
 	ctx->prepared = NULL;
 	if (!region)
@@ -421,12 +422,13 @@ static int domain_mmap(struct epk_context *ctx, struct vm_area_struct *vma)
 
 	mutex_lock(&ctx->lock);
 	domain = domain_of(ctx, vma->vm_pgoff);
-	if (domain)
+	ret = epk_region_may_join(ctx, domain);
+	if (!ret)
 		epk_region_join(region, domain, vma);
 	mutex_unlock(&ctx->lock);
-	if (!domain) {
+	if (ret) {
 		region_discard(ctx, region, vma_pages(vma));
-		return -ENOENT;
+		return ret;
 	}
 
 	vma->vm_ops = &epk_domain_vm_ops;
@@ -456,7 +458,7 @@ static void view_mmap(struct vm_area_struct *vma)
  * Return: 0, -EPERM from another address space, -ENXIO before EPK_IOC_INIT,
  * -EINVAL for an unknown offset, a wrong length, or if it has to be shared or private, -EACCES for
  * a protection that the offset does not take, -ENOENT if there is no such
- * domain, -ENOMEM beyond RLIMIT_MEMLOCK.
+ * domain, -EPERM if it is private and not held, -ENOMEM beyond RLIMIT_MEMLOCK.
  */
 int epk_mmap(struct file *file, struct vm_area_struct *vma)
 {
@@ -507,15 +509,14 @@ int epk_mmap_prepare(struct file *file, unsigned long addr, unsigned long len,
 	struct epk_context *ctx = file->private_data;
 	int ret = mmap_check(file, current->mm, len >> PAGE_SHIFT, flags, pgoff);
 	struct epk_region *region;
-	bool exists;
 
 	if (ret || !is_domain(pgoff))
 		return ret;
 	mutex_lock(&ctx->lock);
-	exists = domain_of(ctx, pgoff);
+	ret = epk_region_may_join(ctx, domain_of(ctx, pgoff));
 	mutex_unlock(&ctx->lock);
-	if (!exists)
-		return -ENOENT;
+	if (ret)
+		return ret;
 	region = region_create(ctx, len >> PAGE_SHIFT,
 			       pages_accounted(ctx->mm, addr, addr + len));
 	if (IS_ERR(region))

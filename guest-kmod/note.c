@@ -3,6 +3,8 @@
  * Notes: where the page lies of each domain that says what its memory is used for, in a table that
  * only the module writes.  What a process keeps in such a page is as safe as the domain; that it is
  * this page, and no forged one, is what the note is for.
+ *
+ * A private domain's note is also the only place where the process finds its key.
  */
 #include <linux/mm.h>
 #include <linux/sched.h>
@@ -22,13 +24,35 @@ static bool is_own_page(struct epk_context *ctx, int id, unsigned long addr)
 	return region->id == id && !region->dead && vma_in_place(vma);
 }
 
-static int note_write(struct epk_context *ctx, int id, unsigned long addr)
+/*
+ * Who begins it from now on finds that it is private, or is through before the batch; and what was
+ * begun before, in a record or by a gate that has read the table, ends with the batch.
+ */
+static void make_private(struct epk_context *ctx, struct epk_domain *domain)
 {
+	domain->private = true;
+	WRITE_ONCE(ctx->nr_private, ctx->nr_private + 1);
+	epk_table_hide(ctx, domain);
+	epk_dawdle();
+	domain->leaves = true;
+	if (domain->pkey)
+		epk_place_vacate(ctx, domain->ept, domain->pkey);
+	epk_revoke(ctx);
+	domain->leaves = false;
+	epk_place_show(ctx, domain);
+	epk_table_write(ctx, domain);
+}
+
+static int note_write(struct epk_context *ctx, int id, unsigned long addr, bool private)
+{
+	struct epk_domain *domain = epk_domain_find(ctx, id);
 	u32 slot = EPK_ID_INDEX(id) % EPK_CHUNK_ENTRIES;
 	u64 *notes;
 
-	if (!epk_domain_find(ctx, id))
+	if (!domain)
 		return -ENOENT;
+	if (!epk_rights_may_shape(ctx, id))
+		return -EPERM;
 	if (!is_own_page(ctx, id, addr))
 		return -EINVAL;
 	notes = epk_notes_get(ctx, EPK_ID_INDEX(id));
@@ -37,6 +61,8 @@ static int note_write(struct epk_context *ctx, int id, unsigned long addr)
 	if (notes[slot])
 		return -EBUSY;
 	WRITE_ONCE(notes[slot], addr);
+	if (private)
+		make_private(ctx, domain);
 	return 0;
 }
 
@@ -45,10 +71,11 @@ static int note_write(struct epk_context *ctx, int id, unsigned long addr)
  * @ctx: the context of current->mm
  * @id: the domain
  * @addr: the page
+ * @private: it becomes private
  *
  * Return: see struct epk_note.
  */
-int epk_note_set(struct epk_context *ctx, int id, u64 addr)
+int epk_note_set(struct epk_context *ctx, int id, u64 addr, bool private)
 {
 	int ret;
 
@@ -57,7 +84,7 @@ int epk_note_set(struct epk_context *ctx, int id, u64 addr)
 	if (mmap_read_lock_killable(ctx->mm))
 		return -EINTR;
 	mutex_lock(&ctx->lock);
-	ret = note_write(ctx, id, addr);
+	ret = note_write(ctx, id, addr, private);
 	mutex_unlock(&ctx->lock);
 	mmap_read_unlock(ctx->mm);
 	return ret;

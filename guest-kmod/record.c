@@ -60,6 +60,13 @@ static void right_drop(struct epk_thread *thread, unsigned int n)
 	thread->rights[n] = thread->rights[--thread->nr_rights];
 }
 
+/* Behind the rights of an interrupted level. */
+static unsigned int level_end(const struct epk_thread *thread, unsigned int level)
+{
+	return level + 1 < thread->nr_interrupted ? thread->interrupted[level + 1].base :
+						    thread->base;
+}
+
 /* Open keys of @pkru become rights by ID, those that are in @keys. */
 static u32 stash(struct epk_thread *thread, u32 pkru, u32 ept, u32 keys)
 {
@@ -192,6 +199,16 @@ int epk_record_find(const struct epk_thread *thread, int id)
 }
 
 /**
+ * epk_record_add() - let the code that runs hold a domain, to write
+ * @thread: the record of current, stashed, with room for it
+ * @id: the domain
+ */
+void epk_record_add(struct epk_thread *thread, int id)
+{
+	right_add(thread, id, false);
+}
+
+/**
  * epk_record_allows() - is a right enough for an access
  * @thread: the record of current
  * @n: where it is
@@ -270,6 +287,48 @@ u32 epk_record_unstash(struct epk_thread *thread, u32 pkru, u32 ept)
 	return mark(thread, pkru);
 }
 
+static bool right_leaves(struct epk_context *ctx, int id)
+{
+	const struct epk_domain *domain = epk_domain_peek(ctx, id);
+
+	return domain && domain->leaves;
+}
+
+/* Is one of these rights to what ends? */
+static bool have_ending(struct epk_thread *thread, unsigned int start, unsigned int end)
+{
+	while (start < end) {
+		if (right_leaves(thread->ctx, thread->rights[start++].id))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Private domains end, and with them the stacks of code that holds one: whatever else it holds
+ * would be held by who writes a stack there.
+ */
+static u32 levels_end(struct epk_thread *thread, u32 pkru, u32 ept)
+{
+	struct epk_context *ctx = thread->ctx;
+	u32 open = ~pkru & ctx->pkru_deny;
+	bool ending = have_ending(thread, thread->base, thread->nr_rights);
+	unsigned int n, pkey, start, end;
+
+	for (n = 0; n < thread->nr_interrupted; n++) {
+		start = thread->interrupted[n].base;
+		end = level_end(thread, n);
+		if (have_ending(thread, start, end))
+			memset(thread->rights + start, 0, (end - start) * sizeof(*thread->rights));
+	}
+	for_each_key(pkey, open)
+		ending |= right_leaves(ctx, ctx->place_ids[ept][pkey]);
+	if (!ending)
+		return pkru;
+	thread->nr_rights = thread->base;
+	return pkru | ctx->pkru_deny;
+}
+
 /*
  * Domains that are gone, and whose IDs come again some day; domains that move, which who does
  * not follow loses.
@@ -286,6 +345,8 @@ static void look_through(struct epk_thread *thread)
 		if (domain && domain->moves && domain->pkey && n >= thread->base)
 			thread->ctx->arrive_due = true;
 		if (domain && domain->moves && !thread->follows)
+			domain = NULL;
+		if (domain && domain->leaves)
 			domain = NULL;
 		if (!domain && n >= thread->base) {
 			right_drop(thread, n);
@@ -319,6 +380,8 @@ u32 epk_record_meet(struct epk_thread *thread, u32 pkru, u32 ept, bool later)
 	if (!later)
 		thread->undone = 0;
 	was = pkru;
+	if (ctx->ending)
+		pkru = levels_end(thread, pkru, ept);
 	open = ~pkru & ctx->pkru_deny;
 
 	/* A debugger may have it stashed in the middle of a gate. */
@@ -452,13 +515,6 @@ int epk_record_last_call(const struct epk_thread *thread)
 	return -EACCES;
 }
 
-/* Behind the rights of an interrupted level. */
-static unsigned int level_end(const struct epk_thread *thread, unsigned int level)
-{
-	return level + 1 < thread->nr_interrupted ? thread->interrupted[level + 1].base :
-						    thread->base;
-}
-
 /**
  * epk_record_resume() - an interrupted level goes on; what those above it hold is lost
  * @thread: the record of current, stashed
@@ -491,6 +547,15 @@ void epk_record_forget(struct epk_thread *thread, unsigned int level)
 	thread->nr_rights -= end - start;
 }
 
+static bool has_right(const struct epk_right *rights, unsigned int num, int id)
+{
+	while (num--) {
+		if (rights[num].id == id)
+			return true;
+	}
+	return false;
+}
+
 /**
  * epk_record_replace() - have an interrupted level hold something else
  * @thread: the record of current
@@ -498,15 +563,22 @@ void epk_record_forget(struct epk_thread *thread, unsigned int level)
  * @pkru: what is open
  * @ept: in this EPT
  *
- * Return: 0, -EMFILE if the record has no room for that; then nothing has changed.
+ * Return: 0, -EMFILE if the record has no room for that, -EPERM for a private domain that the level
+ * does not hold; then nothing has changed.
  */
 int epk_record_replace(struct epk_thread *thread, unsigned int level, u32 pkru, u32 ept)
 {
 	struct epk_right *rights = thread->rights + thread->interrupted[level].base;
 	unsigned int room = level_end(thread, level) - thread->interrupted[level].base, pkey;
-	u32 open = ~pkru & thread->ctx->pkru_deny;
+	u32 open = ~pkru & thread->ctx->pkru_deny, keys = open;
 	unsigned int more = hweight32(open), n;
+	int id;
 
+	for_each_key(pkey, keys) {
+		id = READ_ONCE(thread->ctx->place_ids[ept][pkey]);
+		if (epk_table_is_private(thread->ctx, id) && !has_right(rights, room, id))
+			return -EPERM;
+	}
 	if (more > room) {
 		more -= room;
 		if (thread->nr_rights + more > EPK_RIGHTS)

@@ -22,6 +22,39 @@ void epk_region_init(struct epk_region *region, struct epk_context *ctx,
 }
 
 /**
+ * epk_region_id_at() - which domain has an address
+ * @mm: the address space, locked
+ * @addr: the address
+ *
+ * Return: the domain's ID, or 0.
+ */
+int epk_region_id_at(struct mm_struct *mm, unsigned long addr)
+{
+	struct vm_area_struct *vma = find_vma(mm, addr);
+	const struct epk_region *region;
+
+	if (!vma || vma->vm_start > addr || !vma_has_region(vma))
+		return 0;
+	region = vma->vm_private_data;
+	return region->dead ? 0 : region->id;
+}
+
+/**
+ * epk_region_may_join() - may current map more memory of a domain
+ * @ctx: the context of current->mm, locked
+ * @domain: one of its domains, or NULL
+ *
+ * Return: 0, -ENOENT, -EPERM.
+ */
+int epk_region_may_join(struct epk_context *ctx, const struct epk_domain *domain)
+{
+	lockdep_assert_held(&ctx->lock);
+	if (!domain)
+		return -ENOENT;
+	return epk_rights_may_shape(ctx, domain->id) ? 0 : -EPERM;
+}
+
+/**
  * epk_region_join() - make a mapping one of a domain
  * @region: its region
  * @domain: the domain, its context locked
@@ -68,8 +101,12 @@ void epk_region_open(struct vm_area_struct *vma)
 int epk_region_mprotect(struct vm_area_struct *vma, unsigned long start, unsigned long end,
 			unsigned long newflags)
 {
+	const struct epk_region *region = vma->vm_private_data;
+
 	if ((newflags ^ vma->vm_flags) & ARCH_VM_PKEY_FLAGS)
 		return -EACCES;
+	if (!region->dead && !epk_rights_may_shape(region->ctx, region->id))
+		return -EPERM;
 	if (!(newflags & VM_ACCESS_FLAGS))
 		zap_vma_ptes(vma, start, end - start);
 	return 0;

@@ -139,6 +139,8 @@ void epk_region_join(struct epk_region *region, struct epk_domain *domain,
 		     struct vm_area_struct *vma);
 void epk_region_leave(struct epk_region *region);
 void epk_region_open(struct vm_area_struct *vma);
+int epk_region_id_at(struct mm_struct *mm, unsigned long addr);
+int epk_region_may_join(struct epk_context *ctx, const struct epk_domain *domain);
 int epk_region_mprotect(struct vm_area_struct *vma, unsigned long start, unsigned long end,
 			unsigned long newflags);
 

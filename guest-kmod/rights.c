@@ -14,6 +14,7 @@
 #include <asm/pkru.h>
 
 #include "epk.h"
+#include "region.h"
 
 /* Rounds in which others can take a domain's place away again. */
 #define ADMIT_TRIES	64
@@ -61,8 +62,8 @@ static int held_prot(const struct epk_thread *thread, int id)
 	return epk_record_allows(thread, n, true) ? PROT_READ | PROT_WRITE : PROT_READ;
 }
 
-/* All that is held is put aside, and what is in an EPT can be held alone. */
-static int call(struct epk_thread *thread, u32 ept, unsigned long sp)
+/* All that is held is put aside but @kept, and what is in an EPT can be held alone. */
+static int call(struct epk_thread *thread, u32 ept, unsigned long sp, int kept)
 {
 	u32 from = epk_current_ept();
 
@@ -72,6 +73,8 @@ static int call(struct epk_thread *thread, u32 ept, unsigned long sp)
 		return -EIO;
 	}
 	epk_record_call(thread, from, sp);
+	if (kept)
+		epk_record_add(thread, kept);
 	write_pkru(epk_record_unstash(thread, read_pkru(), ept));
 	return 0;
 }
@@ -91,6 +94,8 @@ static int begin(struct epk_context *ctx, int id, int prot, bool calls)
 		return -ENXIO;
 	if (entry.id != id)
 		return -ENOENT;
+	if (epk_table_is_private(ctx, id))
+		return -EPERM;
 	held = calls ? 0 : held_prot(thread, id);
 	if (held && !(prot & ~held))
 		return -EALREADY;
@@ -100,12 +105,26 @@ static int begin(struct epk_context *ctx, int id, int prot, bool calls)
 	/* A batch that takes the place away waits for this CPU. */
 	if (!entry.pkey || READ_ONCE(ctx->place_ids[entry.ept][entry.pkey]) != id)
 		return -EAGAIN;
-	ret = calls ? call(thread, entry.ept, sp) : go(thread, entry.ept);
+	ret = calls ? call(thread, entry.ept, sp, 0) : go(thread, entry.ept);
 	if (ret)
 		return ret;
 	pkru = read_pkru() & ~(3u << 2 * entry.pkey);
 	write_pkru(prot & PROT_WRITE ? pkru : pkru | 2u << 2 * entry.pkey);
 	return held ? 1 : 0;
+}
+
+/* The private domain in which current has its stack and which it holds, or 0; or -EINTR. */
+static int private_stack(struct epk_context *ctx)
+{
+	int id;
+
+	if (!READ_ONCE(ctx->nr_private))
+		return 0;
+	if (mmap_read_lock_killable(ctx->mm))
+		return -EINTR;
+	id = epk_region_id_at(ctx->mm, task_pt_regs(current)->sp);
+	mmap_read_unlock(ctx->mm);
+	return epk_table_is_private(ctx, id) && epk_rights_may_shape(ctx, id) ? id : 0;
 }
 
 /**
@@ -128,6 +147,10 @@ int epk_rights_begin(struct file *file, int id, int prot, bool call)
 		return -ENOENT;
 	if (prot != PROT_READ && prot != (PROT_READ | PROT_WRITE))
 		return -EINVAL;
+	/* The caller's stack would be out of reach. */
+	ret = call ? private_stack(ctx) : 0;
+	if (ret)
+		return ret < 0 ? ret : -EPERM;
 	for (tries = 0; tries < ADMIT_TRIES; tries++) {
 		local_irq_disable();
 		ret = begin(ctx, id, prot, call);
@@ -148,16 +171,23 @@ int epk_rights_begin(struct file *file, int id, int prot, bool call)
  * epk_rights_call_nothing() - let current hold nothing until epk_rights_return()
  * @ctx: the context of current->mm
  *
+ * But a private domain in which it has its stack.
+ *
  * Return: 0; see EPK_CALLS_MAX.
  */
 int epk_rights_call_nothing(struct epk_context *ctx)
 {
 	unsigned long sp = task_pt_regs(current)->sp;
 	struct epk_thread *thread;
-	int ret;
+	int ret, kept = private_stack(ctx);
 
+	if (kept < 0)
+		return kept;
 	local_irq_disable();
 	thread = epk_thread_find(current);
+	/* It may have lost it just now. */
+	if (kept && !epk_rights_hold(thread, kept, true))
+		kept = 0;
 	if (!thread || !thread->follows)
 		ret = -ESRCH;
 	else if (thread->ctx != ctx)
@@ -165,7 +195,7 @@ int epk_rights_call_nothing(struct epk_context *ctx)
 	else if (!epk_record_may_call(thread, read_pkru(), sp))
 		ret = -EMFILE;
 	else
-		ret = call(thread, epk_current_ept(), sp);
+		ret = call(thread, epk_current_ept(), sp, kept);
 	local_irq_enable();
 	return ret;
 }
@@ -342,6 +372,26 @@ bool epk_rights_hold(const struct epk_thread *thread, int id, bool write)
 		return held_prot(thread, id) & (write ? PROT_WRITE : PROT_READ);
 	n = epk_record_find(thread, id);
 	return n >= 0 && epk_record_allows(thread, n, write);
+}
+
+/**
+ * epk_rights_may_shape() - may current change what memory a domain has
+ * @ctx: the context of current->mm
+ * @id: the domain
+ */
+bool epk_rights_may_shape(const struct epk_context *ctx, int id)
+{
+	const struct epk_thread *thread;
+	unsigned long flags;
+	bool holds;
+
+	if (!epk_table_is_private(ctx, id))
+		return true;
+	local_irq_save(flags);
+	thread = epk_thread_find(current);
+	holds = thread && thread->ctx == ctx && epk_rights_hold(thread, id, true);
+	local_irq_restore(flags);
+	return holds;
 }
 
 /* In the middle of a signal PKRU is only lent, and the EPT is nobody's. */

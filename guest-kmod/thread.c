@@ -126,7 +126,7 @@ static u32 places_deny(u16 keys)
  */
 void epk_thread_revoke(struct epk_context *ctx)
 {
-	u32 ept = epk_current_ept(), pkru = read_pkru(), now;
+	u32 ept = epk_current_ept(), pkru = read_pkru(), deny, now;
 	struct epk_thread *thread;
 	bool later;
 
@@ -136,7 +136,11 @@ void epk_thread_revoke(struct epk_context *ctx)
 		return;
 	thread = epk_thread_find(current);
 	if (!thread) {
-		write_pkru(pkru | places_deny(ctx->leaving[ept]));
+		deny = places_deny(ctx->leaving[ept]);
+		/* As in levels_end(). */
+		if (ctx->ending && ~pkru & deny)
+			deny = ctx->pkru_deny;
+		write_pkru(pkru | deny);
 		return;
 	}
 	raw_spin_lock(&ctx->threads_lock);

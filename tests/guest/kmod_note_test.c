@@ -63,7 +63,7 @@ static void *file_of(int id)
 /* Nothing of this writes a note. */
 static void refused(void)
 {
-	struct epk_note arg = { .id = ids[0], .rsvd = 1, .addr = (uintptr_t)mem[0] };
+	struct epk_note arg = { .id = ids[0], .flags = 2, .addr = (uintptr_t)mem[0] };
 	char *plain = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	void *file = file_of(ids[0]);
 	char *dead;

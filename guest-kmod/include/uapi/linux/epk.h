@@ -125,7 +125,7 @@ struct epk_move {
 /**
  * struct epk_moves - argument of EPK_IOC_MOVE
  * @num: in: elements of @moves, 1 to EPK_MOVES_MAX; each ID once
- * @flags: in: zero
+ * @flags: in: 0 or EPK_MOVES_ADMIT
  * @moves: pointer to struct epk_move
  *
  * All domains leave their places, then each gets its new one in the order of
@@ -141,6 +141,9 @@ struct epk_move {
  * a field that must be zero; ENOSPC no key is free there, or the window has no
  * slot left for the block of RAM that a page lies in, or the user may not have the EPT;
  * EBUSY the asked for key is taken; ENOMEM; EINTR a fatal signal.
+ *
+ * With EPK_MOVES_ADMIT there is one element, without a key, and if no place is free another domain
+ * makes room, as for EPK_IOC_BEGIN: one that nobody holds, or else has open, if there is one.
  */
 struct epk_moves {
 	__u32 num;
@@ -149,6 +152,7 @@ struct epk_moves {
 };
 
 #define EPK_MOVES_MAX		1024
+#define EPK_MOVES_ADMIT		1u
 
 /**
  * struct epk_range - argument of EPK_IOC_POPULATE and EPK_IOC_UNMAP
@@ -188,7 +192,7 @@ struct epk_range {
  *
  * Errors: EBADF; EOPNOTSUPP another kind of file, or DAX; ENOENT no such domain; EINVAL
  * a wrong @prot or @flags; and those of mmap(): EACCES not open for this @prot; EPERM a
- * seal forbids it; EINVAL; EEXIST; ENOMEM; EINTR a fatal signal.
+ * seal forbids it, or see EPK_NOTE_PRIVATE; EINVAL; EEXIST; ENOMEM; EINTR a fatal signal.
  * A touch raises SIGBUS if the window has no slot left for the block of RAM that the
  * page lies in.
  */
@@ -277,8 +281,8 @@ struct epk_stats {
  * be read only can be written to now; then the answer is 1.  A thread that is not registered with
  * EPK_THREAD_FOLLOWS is so then.
  *
- * Errors: ENOENT no such domain; EALREADY it is held, with all that is asked for; EINVAL;
- * ENXIO the thread is registered with another open; EMFILE it holds EPK_HELD_MAX;
+ * Errors: ENOENT no such domain; EPERM it is private; EALREADY it is held, with all that is asked
+ * for; EINVAL; ENXIO the thread is registered with another open; EMFILE it holds EPK_HELD_MAX;
  * ENOSPC, ENOMEM the domain is evicted, and cannot have a place; EINTR a fatal signal.
  */
 #define EPK_BEGIN(id, prot)	((__u32)(id) | (__u64)(prot) << 32)
@@ -299,8 +303,10 @@ struct epk_stats {
  * no EPK_IOC_RETURN does, nor the other way round.
  *
  * With an argument of 0 a call leaves the thread with nothing at all; ESRCH if it is not registered
- * with EPK_THREAD_FOLLOWS, since it holds nothing then.  EPK_RETURN_NOTHING as the argument of a
- * return is for who leaves a call by a jump: the last call, wherever it was made, is forgotten with
+ * with EPK_THREAD_FOLLOWS, since it holds nothing then.  A thread whose stack pointer lies in a
+ * private domain that it holds to write keeps that domain then, as it goes on with its stack; another call
+ * is EPERM there, as the caller's stack would be out of reach.  EPK_RETURN_NOTHING as the argument
+ * of a return is for who leaves a call by a jump: the last call, wherever it was made, is forgotten with
  * all that it had put aside, and the thread holds nothing.
  *
  * Errors of EPK_IOC_CALL, which leave all as it was: those of EPK_IOC_BEGIN but EALREADY; EMFILE
@@ -376,21 +382,44 @@ struct epk_gates {
 /**
  * struct epk_note - argument of EPK_IOC_NOTE
  * @id: the domain
- * @rsvd: zero
+ * @flags: 0 or EPK_NOTE_PRIVATE
  * @addr: a page of the domain's memory, not of a file's
  *
  * Writes the address into the table of notes, where it stays as long as the domain lives: once for
- * each domain.  When the domain is freed it is 0 before anybody can get that index again.  It
- * stays, too, if that page is unmapped by EPK_IOC_UNMAP, so who unmaps it must not go by it.
+ * each domain.  When the domain is freed it is 0 before anybody can get that index again, and
+ * before anything else can lie at the address.  It stays if that page is unmapped by EPK_IOC_UNMAP,
+ * so who unmaps it must not go by it.
  *
- * Errors: ENOENT no such domain; EBUSY it has a note; EINVAL @rsvd, or no such page; ENOMEM;
- * EINTR a fatal signal.
+ * Errors: ENOENT no such domain; EPERM it is private, and not held to write; EBUSY it has a note;
+ * EINVAL @flags, or no such page; ENOMEM; EINTR a fatal signal.
  */
 struct epk_note {
 	__s32 id;
-	__u32 rsvd;
+	__u32 flags;
 	__u64 addr;
 };
+
+/*
+ * The domain is private from then on, for its life: nobody can begin or call it.  The domain table
+ * shows it as evicted, and its note says, beside the address, where it is, so that only code that
+ * looks there finds its key.  While it is evicted or on its way the note has pkey 0 and
+ * EPK_EPT_NONE.  Such code is a gate: see struct epk_gate.  EPK_MOVES_ADMIT brings the domain in.
+ *
+ * All threads that hold the domain hold it no longer when the call returns, what signals have
+ * interrupted and what waits for a call to return included.  If it fails, nobody has lost it.
+ *
+ * Who does not hold a private domain to write gets EPERM for each EPK_IOC_UNMAP of its
+ * memory, mmap(), EPK_IOC_FILE, EPK_IOC_NOTE and mprotect(), and from EPK_IOC_RESUME where the
+ * interrupted code does not hold it.  While there is one, EPK_IOC_UNMAP leaves the tables and the
+ * identity page where they are: EPERM.  When it is freed, all code that holds it, what is
+ * interrupted or waits included, holds nothing at all from then on, before other memory can lie
+ * where its stack was.
+ */
+#define EPK_NOTE_PRIVATE	1u
+
+#define EPK_NOTE_ADDR(note)	((__u64)(note) & 0xfffffffff000ull)
+#define EPK_NOTE_PKEY(note)	((__u32)(note) & 0xf)
+#define EPK_NOTE_EPT(note)	((__u32)((__u64)(note) >> 48))
 
 /**
  * struct epk_resume - argument of EPK_IOC_RESUME, in a signal handler
@@ -400,7 +429,8 @@ struct epk_note {
  * Changes what sigreturn gives to the code that the innermost signal
  * interrupted.  ENOENT if the thread is not registered with this open, or has got
  * no frame for a handler that has not returned, or has made a call since then; EINVAL for a wrong
- * EPT; EMFILE if signals have interrupted code that holds hundreds of domains.
+ * EPT; EPERM for a private domain that it does not hold; EMFILE if signals have interrupted code
+ * that holds hundreds of domains.
  */
 struct epk_resume {
 	__u32 ept;
@@ -426,7 +456,7 @@ struct epk_resume {
  * Unmaps domain memory, the tables or the identity page.  munmap(), mmap() with MAP_FIXED,
  * mremap(), brk(), shmat() and remap_file_pages() fail with EPERM where the memory of
  * a live domain lies, and, while there is a domain, the others.  Errors: EINVAL not whole
- * pages; EPERM something else lies there; and those of munmap().
+ * pages; EPERM something else lies there, or see EPK_NOTE_PRIVATE; and those of munmap().
  */
 #define EPK_IOC_UNMAP		_IOW('E', 0xe9, struct epk_range)
 #define EPK_IOC_GATES		_IOW('E', 0xea, struct epk_gates)
