@@ -191,6 +191,7 @@ enum epk_state { EPK_NEW, EPK_STARTING, EPK_READY };
  * @hand: where the search for a domain that makes room goes on
  * @nr_gates: of @gates, those in use; set once, last
  * @gates: see struct epk_gate
+ * @fault: see struct epk_gates; set before @nr_gates
  * @threads_lock: protects the next, and the records of those that do not run
  * @threads: registered threads
  * @cpus: CPUs that may run a thread of @mm in user mode; each sets its own bit before it
@@ -241,6 +242,7 @@ struct epk_context {
 	unsigned int hand;
 	unsigned int nr_gates;
 	struct epk_gate gates[EPK_GATES_MAX];
+	u64 fault;
 	raw_spinlock_t threads_lock;
 	struct list_head threads;
 	struct cpumask cpus;
@@ -268,6 +270,7 @@ struct epk_context {
  * @base: where its rights begin in the record
  * @ept: its EPT
  * @call: it is a call's
+ * @shared: its handler has a private domain of it
  */
 struct epk_interrupted {
 	unsigned long frame;
@@ -275,6 +278,7 @@ struct epk_interrupted {
 	u32 base;
 	u16 ept;
 	bool call;
+	bool shared;
 };
 
 /* Rights in a record.  Far more than are held at a time; what finds no room is lost. */
@@ -423,6 +427,7 @@ u32 epk_record_meet(struct epk_thread *thread, u32 pkru, u32 ept, bool later);
 u32 epk_record_settle(struct epk_thread *thread, u32 pkru, u32 ept);
 unsigned int epk_record_open_key(const struct epk_thread *thread, int id);
 int epk_record_find(const struct epk_thread *thread, int id);
+bool epk_record_has_private(const struct epk_thread *thread);
 void epk_record_add(struct epk_thread *thread, int id);
 bool epk_record_allows(const struct epk_thread *thread, unsigned int n, bool write);
 void epk_record_drop(struct epk_thread *thread, unsigned int n);
@@ -438,7 +443,9 @@ void epk_record_forget(struct epk_thread *thread, unsigned int level);
 int epk_record_replace(struct epk_thread *thread, unsigned int level, u32 pkru, u32 ept);
 
 /* gates.c */
-int epk_gates_set(struct epk_context *ctx, unsigned int num, const struct epk_gate *gates);
+int epk_gates_set(struct epk_context *ctx, unsigned int num, const struct epk_gate *gates,
+		  u64 fault);
+bool epk_gates_have(const struct epk_context *ctx, unsigned long ip);
 void epk_gates_restart(const struct epk_context *ctx, struct task_struct *task);
 
 /* rights.c */

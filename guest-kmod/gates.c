@@ -26,7 +26,8 @@ static bool is_text(struct mm_struct *mm, u64 start, u64 end)
 	return true;
 }
 
-static int gates_check(struct mm_struct *mm, unsigned int num, const struct epk_gate *gates)
+static int gates_check(struct mm_struct *mm, unsigned int num, const struct epk_gate *gates,
+		       u64 fault)
 {
 	unsigned int n;
 	int ret = 0;
@@ -38,6 +39,8 @@ static int gates_check(struct mm_struct *mm, unsigned int num, const struct epk_
 		    !is_text(mm, gates[n].restart, gates[n].restart + 1))
 			ret = -EINVAL;
 	}
+	if (fault && !is_text(mm, fault, fault + 1))
+		ret = -EINVAL;
 	mmap_read_unlock(mm);
 	return ret;
 }
@@ -47,12 +50,14 @@ static int gates_check(struct mm_struct *mm, unsigned int num, const struct epk_
  * @ctx: the context of current->mm
  * @num: how many, 1 to EPK_GATES_MAX
  * @gates: the gates
+ * @fault: where a thread goes on that faults in a private domain, or 0
  *
  * Return: see struct epk_gates.
  */
-int epk_gates_set(struct epk_context *ctx, unsigned int num, const struct epk_gate *gates)
+int epk_gates_set(struct epk_context *ctx, unsigned int num, const struct epk_gate *gates,
+		  u64 fault)
 {
-	int ret = gates_check(ctx->mm, num, gates);
+	int ret = gates_check(ctx->mm, num, gates, fault);
 
 	if (ret)
 		return ret;
@@ -61,11 +66,35 @@ int epk_gates_set(struct epk_context *ctx, unsigned int num, const struct epk_ga
 		ret = -EBUSY;
 	} else {
 		memcpy(ctx->gates, gates, num * sizeof(*gates));
-		/* Pairs with epk_gates_restart(). */
+		ctx->fault = fault;
+		/* Pairs with gate_find(). */
 		smp_store_release(&ctx->nr_gates, num);
 	}
 	mutex_unlock(&ctx->lock);
 	return ret;
+}
+
+/* The gate that an instruction is in, or NULL. */
+static const struct epk_gate *gate_find(const struct epk_context *ctx, unsigned long ip)
+{
+	/* Pairs with epk_gates_set(). */
+	unsigned int n, num = smp_load_acquire(&ctx->nr_gates);
+
+	for (n = 0; n < num; n++) {
+		if (ip >= ctx->gates[n].start && ip < ctx->gates[n].end)
+			return &ctx->gates[n];
+	}
+	return NULL;
+}
+
+/**
+ * epk_gates_have() - is an instruction in a gate, or in what leaves a domain after a fault
+ * @ctx: a context whose gates are set
+ * @ip: its address
+ */
+bool epk_gates_have(const struct epk_context *ctx, unsigned long ip)
+{
+	return gate_find(ctx, ip) || ip - ctx->fault < EPK_FAULT_BYTES;
 }
 
 /**
@@ -78,16 +107,12 @@ int epk_gates_set(struct epk_context *ctx, unsigned int num, const struct epk_ga
  */
 void epk_gates_restart(const struct epk_context *ctx, struct task_struct *task)
 {
-	/* Pairs with epk_gates_set(). */
-	unsigned int n, num = smp_load_acquire(&ctx->nr_gates);
 	struct pt_regs *regs = task_pt_regs(task);
+	const struct epk_gate *gate;
 
 	if (READ_ONCE(task->mm) != ctx->mm)
 		return;
-	for (n = 0; n < num; n++) {
-		if (regs->ip >= ctx->gates[n].start && regs->ip < ctx->gates[n].end) {
-			regs->ip = ctx->gates[n].restart;
-			return;
-		}
-	}
+	gate = gate_find(ctx, regs->ip);
+	if (gate)
+		regs->ip = gate->restart;
 }

@@ -9,6 +9,7 @@
 #include <linux/types.h>
 
 struct mm_struct;
+struct pt_regs;
 
 /* guard_key.c */
 int epk_guard_key_init(void);
@@ -24,6 +25,10 @@ int epk_unmap(struct mm_struct *mm, u64 addr, u64 len);
 
 /* guard_fault.c */
 int epk_guard_fault_init(void);
+
+/* guard_trap.c */
+int epk_guard_trap_init(void);
+bool epk_trap_leave(struct pt_regs *regs);
 
 /* guard_trace.c */
 int epk_guard_trace_init(void);

@@ -216,6 +216,8 @@ static void guarded_bad_area(struct pt_regs *regs, unsigned long error_code, uns
 	/* One kind of violation, wherever the domain is. */
 	if (answer == NOWHERE)
 		si_code = SEGV_PKUERR;
+	if (answer != REACHED && error_code & X86_PF_USER && epk_trap_leave(regs))
+		answer = REACHED;
 	if (answer != REACHED)
 		epk_hook_original(&fault_hooks[0], bad_area_fn)(regs, error_code, addr, pkey,
 								si_code);

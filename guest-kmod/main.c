@@ -76,7 +76,8 @@ MODULE_PARM_DESC(debug_access, "let ptrace and /proc/PID/mem reach domain memory
 static int __init guards_init(void)
 {
 	return epk_guard_memory_init() ?: epk_guard_signal_init() ?: epk_guard_trace_init() ?:
-	       epk_guard_key_init() ?: epk_guard_fault_init() ?: epk_hooks_arm();
+	       epk_guard_key_init() ?: epk_guard_fault_init() ?: epk_guard_trap_init() ?:
+	       epk_hooks_arm();
 }
 
 static int __init epk_init(void)

@@ -199,6 +199,27 @@ int epk_record_find(const struct epk_thread *thread, int id)
 }
 
 /**
+ * epk_record_has_private() - does the code that runs hold a private domain
+ * @thread: the record of current, not stashed
+ */
+bool epk_record_has_private(const struct epk_thread *thread)
+{
+	const int *row = thread->ctx->place_ids[epk_current_ept()];
+	u32 open = ~read_pkru() & thread->ctx->pkru_deny;
+	unsigned int pkey, n;
+
+	for_each_key(pkey, open) {
+		if (epk_table_is_private(thread->ctx, READ_ONCE(row[pkey])))
+			return true;
+	}
+	for (n = thread->base; n < thread->nr_rights; n++) {
+		if (epk_table_is_private(thread->ctx, thread->rights[n].id))
+			return true;
+	}
+	return false;
+}
+
+/**
  * epk_record_add() - let the code that runs hold a domain, to write
  * @thread: the record of current, stashed, with room for it
  * @id: the domain
@@ -432,15 +453,17 @@ const struct epk_interrupted *epk_record_handled(const struct epk_thread *thread
 
 /**
  * epk_record_inherit() - let a handler hold what is held by the code that it interrupts
- * @thread: the record of current, which runs the handler
+ * @thread: the record of current, which runs the handler: see epk_record_handled()
  * @id: the domain; nothing happens if that code does not hold it
  */
 void epk_record_inherit(struct epk_thread *thread, int id)
 {
+	struct epk_interrupted *from = &thread->interrupted[thread->nr_interrupted - 1];
 	unsigned int n;
 
-	for (n = epk_record_handled(thread)->base; n < thread->base; n++) {
+	for (n = from->base; n < thread->base; n++) {
 		if (thread->rights[n].id == id) {
+			from->shared |= epk_table_is_private(thread->ctx, id);
 			right_add(thread, id, thread->rights[n].read_only);
 			return;
 		}

@@ -134,7 +134,7 @@ static void signal_return(struct epk_thread *thread, unsigned long frame)
  * @ctx: the context, which has to be that of current's record
  * @resume: what it is to go on with
  *
- * Return: 0, -ENOENT, -EINVAL, -EMFILE.
+ * Return: 0, -ENOENT, -EINVAL, -EMFILE, -EPERM.
  */
 int epk_signal_resume(const struct epk_context *ctx, const struct epk_resume *resume)
 {
@@ -196,6 +196,8 @@ static void notrace before_handler(struct epk_hook *hook, struct ftrace_regs *fr
 		return;
 	local_irq_save(flags);
 	thread = epk_thread_find(current);
+	/* The frame has it; what is sent from now on is not for that: see guard_trap.c. */
+	current->thread.trap_nr = 0;
 	if (!thread)
 		write_pkru(read_pkru() | epk_context_pkru_closed(current->mm));
 	else

@@ -172,7 +172,7 @@ static void move_arguments(int live)
 	FAILS(ioctl(dev.fd, EPK_IOC_MOVE, &arg), EINVAL);
 	arg = good, arg.num = EPK_MOVES_MAX + 1;
 	FAILS(ioctl(dev.fd, EPK_IOC_MOVE, &arg), EINVAL);
-	arg = good, arg.flags = 1;
+	arg = good, arg.flags = 2;
 	FAILS(ioctl(dev.fd, EPK_IOC_MOVE, &arg), EINVAL);
 	arg = good, arg.moves = 0;
 	FAILS(ioctl(dev.fd, EPK_IOC_MOVE, &arg), EFAULT);

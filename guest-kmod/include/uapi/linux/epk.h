@@ -367,17 +367,31 @@ struct epk_gate {
  * @num: in: elements of @gates, 1 to EPK_GATES_MAX
  * @rsvd: in: zero
  * @gates: pointer to struct epk_gate
+ * @fault: in: where a thread goes on that faults in a private domain; 0: nowhere
  *
- * Once for each open.  Errors: EBUSY there are gates; EINVAL a wrong number, or a gate is not
- * in memory that can be executed and not written to; EFAULT; EINTR a fatal signal.
+ * A registered thread that holds a private domain gets no signal for what one of its own
+ * instructions has done: SIGSEGV and SIGBUS of a page fault, SIGILL, SIGFPE, SIGSEGV and SIGBUS of
+ * other exceptions.  It goes on at @fault, with all registers and PKRU as they were, but TF, DF and
+ * AC cleared.  But the handler of a signal that has a private domain because its stack lies there
+ * gets its signals, as long as it has not returned: its faults are not those of the code that
+ * it interrupts.
+ *
+ * A fault from @fault to before @fault + EPK_FAULT_BYTES, or in a gate, gets its signal: what
+ * leaves a private domain lies there, and nothing else does, so that it does not come to @fault
+ * again and again.  So do breakpoints and single steps, 32-bit code, and memory that is corrupt.
+ *
+ * Once for each open.  Errors: EBUSY there are gates; EINVAL a wrong number, or a gate or @fault is
+ * not in memory that can be executed and not written to; EFAULT; EINTR a fatal signal.
  */
 struct epk_gates {
 	__u32 num;
 	__u32 rsvd;
 	__u64 gates;
+	__u64 fault;
 };
 
 #define EPK_GATES_MAX		16
+#define EPK_FAULT_BYTES		256
 
 /**
  * struct epk_note - argument of EPK_IOC_NOTE
