@@ -635,11 +635,13 @@ static void run_cell(unsigned int state, enum call call)
 	CELL(status == 0);
 }
 
-/* Which takes minutes in an emulator that counts instructions. */
-static bool races(unsigned int state)
+/* Which takes minutes in an emulator that counts instructions: there, some calls of each kind race. */
+static bool takes_long(unsigned int state, enum call call)
 {
 	void (*cell)(enum call call) = states[state].cell;
 
+	if (call == INIT || call == THREAD || call == BEGIN || call == MMAP_DOMAIN)
+		return false;
 	return cell == cell_starting || cell == cell_undone || cell == cell_closing;
 }
 
@@ -669,10 +671,12 @@ int main(int argc, char **argv)
 		EPK_SKIP("no " EPK_DEVICE);
 	alone = module_is_alone();
 	for (state = 0; state < sizeof(states) / sizeof(*states); state++) {
-		if (races(state) && !alone)
-			continue;
 		for (call = 0; call < NR_CALLS; call++)
-			run_cell(state, call);
+			if (alone || !takes_long(state, call))
+				run_cell(state, call);
+		/* Who hears nothing for long takes the machine for stuck. */
+		puts(states[state].name);
+		fflush(stdout);
 	}
 	return epk_test_result();
 }
