@@ -305,6 +305,9 @@ struct epk_right {
  * @addr: where it went
  * @seen: the last batch that the thread had met then
  * @same: how many had all of these, one after the other
+ * @state: a hash of the thread's registers when a domain was last brought to it
+ * @last: that domain
+ * @brought: how often another was then, with the same registers
  */
 struct epk_faults {
 	unsigned long ip;
@@ -314,6 +317,9 @@ struct epk_faults {
 	unsigned long addr;
 	u64 seen;
 	unsigned int same;
+	u32 state;
+	int last;
+	unsigned int brought;
 };
 
 /**

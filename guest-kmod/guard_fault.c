@@ -10,6 +10,7 @@
  * stack there, holds that domain when it first wants it, be it its own first push, the frame of the
  * next signal, or its return.
  */
+#include <linux/jhash.h>
 #include <linux/mm.h>
 #include <linux/ptrace.h>
 #include <linux/sched.h>
@@ -25,14 +26,17 @@
 #include "hook.h"
 #include "region.h"
 
-/* One access that is refused so often in a row, with nothing in its way, never succeeds. */
+/*
+ * One access that is refused so often in a row, with nothing in its way, never succeeds; nor does
+ * one instruction that has been brought domains so often in turns.
+ */
 #define SAME_MOST	1000
 /* After how many returns to a domain it comes where the others are. */
 #define RETURNS_MOST	5
 
 /* What is accessed. */
 struct access {
-	unsigned long ip;
+	const struct pt_regs *regs;
 	unsigned long addr;
 	bool write;
 };
@@ -52,9 +56,9 @@ static bool was_among(const struct epk_faults *faults, int id)
 static bool wants_both(struct epk_faults *faults, const struct access *access, int id)
 {
 	bool again = was_among(faults, id);
-	bool both = again && access->ip == faults->ip && id != faults->ids[0];
+	bool both = again && access->regs->ip == faults->ip && id != faults->ids[0];
 
-	faults->ip = access->ip;
+	faults->ip = access->regs->ip;
 	faults->returns = again && id != faults->ids[0] ? faults->returns + 1 : 0;
 	if (id != faults->ids[0]) {
 		memmove(faults->ids + 1, faults->ids, sizeof(faults->ids) - sizeof(faults->ids[0]));
@@ -71,15 +75,37 @@ static bool is_hopeless(struct epk_thread *thread, const struct access *access)
 {
 	struct epk_faults *faults = &thread->faults;
 
-	faults->same = access->ip == faults->same_ip && access->addr == faults->addr &&
+	faults->same = access->regs->ip == faults->same_ip && access->addr == faults->addr &&
 		       thread->seen == faults->seen ? faults->same + 1 : 0;
-	faults->same_ip = access->ip;
+	faults->same_ip = access->regs->ip;
 	faults->addr = access->addr;
 	faults->seen = thread->seen;
 	return faults->same > SAME_MOST;
 }
 
-/* NOWHERE: refused, and the domain has no place. */
+/*
+ * Does one instruction want domains that cannot be together, and drive each other out: of one key,
+ * or of memory that one window cannot show?  Whatever gets on changes a register, but for an
+ * instruction that wants many, one after the other.
+ */
+static bool is_torn(struct epk_faults *faults, const struct access *access, int id)
+{
+	u32 state = jhash(access->regs, offsetof(struct pt_regs, orig_ax), access->regs->ip);
+
+	if (state != faults->state)
+		faults->brought = 0;
+	else if (id != faults->last)
+		faults->brought++;
+	faults->state = state;
+	faults->last = id;
+	if (faults->brought <= SAME_MOST)
+		return false;
+	/* Who handles the signal may have made room. */
+	faults->brought = 0;
+	return true;
+}
+
+/* NOWHERE: refused, and the domain has no place, or none that is of use. */
 enum answer { REFUSED, NOWHERE, REACHED, BRING_IN, BRING_HERE };
 
 static bool lies_in(int id, unsigned long addr)
@@ -119,10 +145,10 @@ static enum answer look(const struct vm_area_struct *vma, const struct access *a
 	inherit(thread, region->id, access->write);
 	n = epk_record_find(thread, region->id);
 	if (region->ept == EPK_EPT_NONE)
-		return n >= 0 ? BRING_IN : NOWHERE;
+		return n < 0 || is_torn(&thread->faults, access, region->id) ? NOWHERE : BRING_IN;
 	if (n >= 0 && region->ept != *here && epk_record_allows(thread, n, access->write) &&
 	    wants_both(&thread->faults, access, region->id))
-		return BRING_HERE;
+		return is_torn(&thread->faults, access, region->id) ? NOWHERE : BRING_HERE;
 	if (!epk_rights_reach(thread, region->id, region->ept, vma_pkey((void *)vma),
 			      access->write))
 		return REFUSED;
@@ -199,7 +225,7 @@ static void guarded_bad_area(struct pt_regs *regs, unsigned long error_code, uns
 			     u32 pkey, int si_code)
 {
 	struct access access = {
-		.ip = regs->ip, .addr = addr, .write = error_code & X86_PF_WRITE,
+		.regs = regs, .addr = addr, .write = error_code & X86_PF_WRITE,
 	};
 	bool may_sleep = !(faulthandler_disabled() || irqs_disabled());
 	/* In user mode it ends anyway. */

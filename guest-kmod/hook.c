@@ -182,7 +182,10 @@ void epk_hooks_disarm(void)
 {
 	hooks_unregister();
 	ftrace_free_filter(&hook_ops);
-	/* Who was diverted before has counted itself by now: that waits for preempted tasks. */
+	/*
+	 * Who was diverted before has counted itself by now: that waits for preempted tasks.  One that
+	 * an oops has ended in the middle stays counted, and the module with it, until a reboot.
+	 */
 	while (atomic_read(&epk_hooks_inside))
 		msleep(20);
 	/* Those may be preempted behind their last statement, or on the way back. */

@@ -269,6 +269,8 @@ struct epk_options {
  *	unknown, or @options->reserved is not zero;
  * -E2BIG: @options is from a later version and uses what this one lacks;
  * -EALREADY: the library is initialised; nothing changes;
+ * -EPERM: in a child of vfork(2), which would leave its parent without descriptors, or of another
+ *	call that makes a process and that the C library does not know;
  * -ENODEV: the machine lacks what the named backend needs;
  * -ENOSPC: the process has used up its protection keys itself (backend "mpk": all
  *	but one);

@@ -4,9 +4,14 @@
  * protection keys (fork leaves them allocated), and may initialise anew.
  */
 #define _GNU_SOURCE
+#include <unistd.h>
+
 #include "backend.h"
 #include "pkru.h"
 #include "registry.h"
+
+/* Whose memory this is.  A child of vfork() works on its parent's, with descriptors of its own. */
+static pid_t owner;
 
 /* Forks in signal handlers that interrupted this thread with the lock. */
 static unsigned int nested;
@@ -29,6 +34,7 @@ static void child(void)
 {
 	struct epk_state old = epk_now, none = { .table = epk_no_table, .fd = -1 };
 
+	owner = getpid();
 	if (old.ops) {
 		if (old.closed)
 			epk_pkru_set(rdpkru() | old.closed);
@@ -55,4 +61,16 @@ int epk_fork_setup(void)
 	err = pthread_atfork(lock, unlock, child);
 	done = !err;
 	return -err;
+}
+
+/* What fails here is tried again by who initialises. */
+__attribute__((constructor)) static void note_owner(void)
+{
+	owner = getpid();
+	epk_fork_setup();
+}
+
+int epk_fork_check(void)
+{
+	return getpid() == owner ? 0 : -EPERM;
 }

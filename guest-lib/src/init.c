@@ -127,6 +127,10 @@ static int choose(const struct epk_options *options)
 		return -EINVAL;
 	if (epk_ops())
 		return -EALREADY;
+	/* What it opens its parent would not have. */
+	err = epk_fork_check();
+	if (err)
+		return err;
 	/* The first time it splits a mapping, of which there may be too many. */
 	err = state_protect(PROT_READ);
 	if (err)

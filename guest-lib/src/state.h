@@ -130,6 +130,8 @@ void epk_region_release(const struct epk_entry *table);
 
 /* fork.c */
 int epk_fork_setup(void);
+/* 0, or -EPERM: the process is not the one that has this memory for its own. */
+int epk_fork_check(void);
 
 /* registry.c: did a parent have @id when it forked? */
 bool epk_id_inherited(int id);

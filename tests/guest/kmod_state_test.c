@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 /*
- * Which call may come when, and from whom: each call on an open of /dev/epk in each state
- * that it can be in, against one table.  What is refused has changed nothing, and
+ * Which call may come when, and from whom: each call on an open of /dev/epk, and each fault, in each
+ * state that it can be in, against one table.  What is refused has changed nothing, and
  * what a call may have left half-made shows when the thread then handles a signal, leaves
  * the CPU, and goes on with whatever it has not done yet.
  */
-#include "epk_test.h"
+#include "state_test.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -14,197 +14,8 @@
 
 #include "raw/epk_raw.h"
 
-#define SECRET		0x5ec0ffee
 #define STARTS		2
-#define ORDINARY	0x0bd1a4
 #define SELF		"/proc/self/exe"
-
-enum call {
-	INIT, ALLOC, FREE, THREAD, STATS, MOVE, RESUME, POPULATE, FILE_, UNMAP, NOTE,
-	CALL, RETURN, UNKNOWN, MMAP_TABLE, MMAP_NOTES, MMAP_IDENTITY, MMAP_DOMAIN,
-	MMAP_STACK, NR_CALLS,
-};
-
-static const char *const names[NR_CALLS] = {
-	"INIT", "ALLOC", "FREE", "THREAD", "STATS", "MOVE", "RESUME", "POPULATE", "FILE", "UNMAP",
-	"NOTE", "CALL", "RETURN", "an unknown call", "mmap of the table", "mmap of the notes",
-	"mmap of the identity page", "mmap of a domain", "mmap of a stack",
-};
-
-/* What the open is to who calls. */
-enum state { NEW, SECOND, READY, OTHERS, NR_STATES };
-
-static const int expected[NR_CALLS][NR_STATES] = {
-	/*                   NEW     SECOND  READY   OTHERS */
-	[INIT]          = { 0,      EBUSY,  EBUSY,  EPERM },
-	[ALLOC]         = { ENXIO,  ENXIO,  0,      EPERM },
-	[FREE]          = { ENXIO,  ENXIO,  0,      EPERM },
-	[THREAD]        = { ENXIO,  ENXIO,  0,      EPERM },
-	[STATS]         = { 0,      0,      0,      EPERM },
-	[MOVE]          = { ENXIO,  ENXIO,  0,      EPERM },
-	[RESUME]        = { ENXIO,  ENXIO,  ENOENT, EPERM },
-	[POPULATE]      = { ENXIO,  ENXIO,  0,      EPERM },
-	[FILE_]         = { ENXIO,  ENXIO,  0,      EPERM },
-	[UNMAP]         = { ENXIO,  ENXIO,  0,      EPERM },
-	[NOTE]          = { ENXIO,  ENXIO,  0,      EPERM },
-	[CALL]          = { ENXIO,  ENXIO,  0,      EPERM },
-	[RETURN]        = { ENXIO,  ENXIO,  EACCES, EPERM },
-	[UNKNOWN]       = { ENOTTY, ENOTTY, ENOTTY, EPERM },
-	[MMAP_TABLE]    = { ENXIO,  ENXIO,  0,      EPERM },
-	[MMAP_NOTES]    = { ENXIO,  ENXIO,  0,      EPERM },
-	[MMAP_IDENTITY] = { ENXIO,  ENXIO,  0,      EPERM },
-	[MMAP_DOMAIN]   = { ENXIO,  ENXIO,  0,      EPERM },
-	[MMAP_STACK]    = { ENXIO,  ENXIO,  0,      EPERM },
-};
-
-/* On a ready open that has no domain yet. */
-static const int expected_empty[NR_CALLS] = {
-	[INIT] = EBUSY, [FREE] = ENOENT, [MOVE] = ENOENT, [RESUME] = ENOENT, [POPULATE] = EINVAL,
-	[FILE_] = ENOENT, [UNMAP] = EPERM, [NOTE] = ENOENT, [CALL] = ENOENT,
-	[RETURN] = EACCES, [UNKNOWN] = ENOTTY, [MMAP_DOMAIN] = ENOENT,
-};
-
-/* What a cell of that table plays with. */
-static struct epk_device dev;		/* the ready one, if there is one */
-static int id;				/* its domain, or what might be its ID */
-static volatile uint32_t *page;		/* that domain's, or ordinary memory */
-static char where[80];
-
-static bool check(bool ok, int line, const char *what)
-{
-	return epk_check(ok, __FILE__, line, what, where);
-}
-
-#define CELL(condition)	check(condition, __LINE__, #condition)
-
-static volatile int handled;
-
-static void handler(int sig)
-{
-	(void)sig;
-	handled++;
-}
-
-/* A signal, and out of the CPU and back. */
-static void disturb(void)
-{
-	int before = handled;
-
-	raise(SIGUSR1);
-	CELL(handled == before + 1);
-	usleep(1);
-	sched_yield();
-	raise(SIGUSR1);
-	CELL(handled == before + 2);
-}
-
-static int call_init(int fd)
-{
-	struct epk_init init = { .version = EPK_ABI_VERSION, .pkeys = 0xfffe };
-
-	if (ioctl(fd, EPK_IOC_INIT, &init))
-		return -1;
-	dev.init = init;
-	return 0;
-}
-
-static int call_file(int fd)
-{
-	int file = memfd_create("state", 0), ret, saved;
-	struct epk_file arg = { .len = 4096, .id = id, .fd = file, .prot = PROT_READ };
-
-	CELL(file >= 0 && !ftruncate(file, 4096));
-	ret = ioctl(fd, EPK_IOC_FILE, &arg);
-	saved = errno;
-	close(file);
-	errno = saved;
-	return ret;
-}
-
-static int call_mmap(int fd, size_t len, int prot, uint64_t offset)
-{
-	return mmap(NULL, len, prot, MAP_SHARED, fd, offset) == MAP_FAILED ? -1 : 0;
-}
-
-/* Its errno, 0 if it succeeds. */
-static int make(enum call call, int fd)
-{
-	struct epk_domains domains = { .num = 1, .ids = (uintptr_t)&(int){ id } };
-	struct epk_range range = { .addr = (uintptr_t)page, .len = 4096 };
-	struct epk_move move = { .id = id, .ept = epk_device_is_alone(&dev) ? EPK_EPT_ANY : 3 };
-	struct epk_moves moves = { .num = 1, .moves = (uintptr_t)&move };
-	struct epk_resume resume = { .ept = 0, .pkru = EPK_PKRU_DENY_ALL };
-	struct epk_note note = { .id = id, .addr = (uintptr_t)page };
-	struct epk_stats stats;
-	int ret = -1;
-
-	errno = 0;
-	switch (call) {
-	case INIT:
-		ret = call_init(fd);
-		break;
-	case ALLOC:
-		ret = ioctl(fd, EPK_IOC_ALLOC, &domains);
-		break;
-	case FREE:
-		ret = ioctl(fd, EPK_IOC_FREE, &domains);
-		break;
-	case THREAD:
-		ret = ioctl(fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS);
-		break;
-	case STATS:
-		ret = ioctl(fd, EPK_IOC_STATS, &stats);
-		break;
-	case MOVE:
-		ret = ioctl(fd, EPK_IOC_MOVE, &moves);
-		break;
-	case RESUME:
-		ret = ioctl(fd, EPK_IOC_RESUME, &resume);
-		break;
-	case POPULATE:
-		ret = ioctl(fd, EPK_IOC_POPULATE, &range);
-		break;
-	case FILE_:
-		ret = call_file(fd);
-		break;
-	case UNMAP:
-		ret = ioctl(fd, EPK_IOC_UNMAP, &range);
-		break;
-	case NOTE:
-		ret = ioctl(fd, EPK_IOC_NOTE, &note);
-		break;
-	case CALL:
-		ret = ioctl(fd, EPK_IOC_CALL, EPK_BEGIN(id, PROT_READ));
-		break;
-	case RETURN:
-		ret = ioctl(fd, EPK_IOC_RETURN, 0);
-		break;
-	case UNKNOWN:
-		ret = ioctl(fd, _IO('E', 0xfe), 0);
-		break;
-	case MMAP_TABLE:
-		ret = call_mmap(fd, (1ul << EPK_ID_INDEX_BITS) * sizeof(struct epk_entry), PROT_READ,
-				EPK_MMAP_TABLE);
-		break;
-	case MMAP_NOTES:
-		ret = call_mmap(fd, (1ul << EPK_ID_INDEX_BITS) * sizeof(uint64_t), PROT_READ,
-				EPK_MMAP_NOTES);
-		break;
-	case MMAP_IDENTITY:
-		ret = call_mmap(fd, 4096, PROT_READ, EPK_MMAP_IDENTITY);
-		break;
-	case MMAP_DOMAIN:
-		ret = call_mmap(fd, 4096, PROT_READ | PROT_WRITE, EPK_MMAP_DOMAIN(id));
-		break;
-	case MMAP_STACK:
-		ret = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, EPK_MMAP_STACK) ==
-		      MAP_FAILED ? -1 : 0;
-		break;
-	case NR_CALLS:
-		break;
-	}
-	return ret ? errno : 0;
-}
 
 static void make_checked(enum call call, enum state state, int fd)
 {
@@ -221,7 +32,9 @@ static void make_checked(enum call call, enum state state, int fd)
 static void no_domain(void)
 {
 	id = 1 | 1 << EPK_ID_INDEX_BITS;
-	page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	/* Not where a parent has what faults are about. */
+	page = mmap((void *)(1ul << 44), 4096, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	REQUIRE(page != MAP_FAILED);
 	*page = ORDINARY;
 }
@@ -241,6 +54,18 @@ static void make_domain(void)
 		hold();
 	while (EPK_TRY(*page = SECRET));
 	epk_device_enter(&dev, 0);
+}
+
+static void map_untouched(void)
+{
+	char *notes = map_view(dev.fd, TABLE_BYTES, EPK_MMAP_NOTES);
+
+	REQUIRE(notes != MAP_FAILED);
+	untouched.notes = (uint32_t *)(notes + TABLE_BYTES - 4096);
+	untouched.table = (uint32_t *)((char *)dev.table + TABLE_BYTES - 4096);
+	untouched.identity = (uint32_t *)dev.identity;
+	untouched.domain = epk_device_map(&dev, id, 4096);
+	REQUIRE(untouched.domain != MAP_FAILED);
 }
 
 /* That it works at all: held through a signal and a sleep. */
@@ -265,8 +90,7 @@ static void goes_on(int fd, bool ready)
 	dev.fd = fd;
 	if (!ready)
 		CELL(call_init(fd) == 0);
-	dev.table = mmap(NULL, (1ul << EPK_ID_INDEX_BITS) * sizeof(struct epk_entry), PROT_READ,
-			 MAP_SHARED, fd, EPK_MMAP_TABLE);
+	dev.table = map_view(fd, TABLE_BYTES, EPK_MMAP_TABLE);
 	REQUIRE(dev.table != MAP_FAILED);
 	make_domain();
 	works();
@@ -286,6 +110,7 @@ static void open_ready(void)
 	epk_device_open(&dev);
 	fcntl(dev.fd, F_SETFD, 0);
 	make_domain();
+	map_untouched();
 }
 
 static void cell_new(enum call call)
@@ -332,7 +157,9 @@ static void cell_after(enum call call)
 	open_ready();
 	fd = open_new();
 	CELL(epk_device_unmap(&dev, page, 4096) == 0);
+	CELL(epk_device_unmap(&dev, untouched.domain, 4096) == 0);
 	CELL(epk_device_free(&dev, 1, &id) == 0);
+	CELL(epk_device_unmap(&dev, (char *)untouched.notes + 4096 - TABLE_BYTES, TABLE_BYTES) == 0);
 	CELL(epk_device_unmap(&dev, dev.table, dev.init.table_bytes) == 0);
 	CELL(epk_device_unmap(&dev, dev.identity, 4096) == 0);
 	close(dev.fd);
@@ -357,7 +184,7 @@ static void cell_held(enum call call)
 	open_ready();
 	CELL(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
 	hold();
-	make_checked(call, READY, dev.fd);
+	make_checked(call, HOLDS, dev.fd);
 	if (call == FREE || call == UNMAP)
 		make_domain();
 	works();
@@ -479,7 +306,8 @@ static void cell_closing(enum call call)
 	open_ready();
 	CELL(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
 	/* These change what the next one answers. */
-	if (call == ALLOC || call == FREE || call == NOTE || call >= MMAP_TABLE)
+	if (call == ALLOC || call == FREE || call == NOTE || call == GATES || call == BEGIN ||
+	    call >= MMAP_TABLE)
 		maker.after = maker.before;
 	/* Its memfd may have that number by then. */
 	if (call == FILE_)
@@ -493,6 +321,8 @@ static void cell_closing(enum call call)
 	CELL(maker.other == maker.after || maker.other == EBADF);
 	if (call != FREE && call != UNMAP)
 		CELL(EPK_TRY(value = *page) == 0 && value == SECRET);
+	if (call != FREE)
+		CELL(touch(untouched.domain) == 0);
 	epk_device_enter(&dev, 0);
 	CELL(EPK_TRY(value = *page) != 0);
 }
@@ -503,6 +333,7 @@ static pid_t fork_call(enum call call, int fd)
 	pid_t pid = fork();
 
 	if (!pid) {
+		CELL(epk_count_mappings() == 0);
 		no_domain();
 		make_checked(call, OTHERS, fd);
 		CELL(*page == ORDINARY);
@@ -550,7 +381,8 @@ static void cell_fork_both(enum call call)
 		epk_device_open(&own);
 		dev = own;
 		make_domain();
-		make_checked(call, OTHERS, parents);
+		map_untouched();
+		make_checked(call, is_fault(call) ? READY : OTHERS, parents);
 		works();
 		_exit(epk_failures != 0);
 	}
@@ -566,6 +398,7 @@ static int executed(char **argv)
 	snprintf(where, sizeof(where), ", after exec");
 	epk_try_init();
 	signal(SIGUSR1, handler);
+	CELL(epk_count_mappings() == 0);
 	no_domain();
 	make_checked(call, OTHERS, fd);
 	CELL(*page == ORDINARY);
@@ -598,6 +431,56 @@ static void cell_exec_ready(enum call call)
 	CELL(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
 	hold();
 	exec_call(call, dev.fd);
+}
+
+static void *by_executer(void *call)
+{
+	exec_call((intptr_t)call, dev.fd);
+	return NULL;
+}
+
+/* The first thread ends in the middle of it. */
+static void cell_exec_thread(enum call call)
+{
+	pthread_t thread;
+
+	open_ready();
+	CELL(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
+	hold();
+	CELL(pthread_create(&thread, NULL, by_executer, (void *)(intptr_t)call) == 0);
+	pthread_join(thread, NULL);
+}
+
+/* Another process with the same memory. */
+static void vfork_call(enum call call, enum state state, int fd)
+{
+	pid_t pid = vfork();
+
+	if (!pid) {
+		make_checked(call, state, fd);
+		_exit(0);
+	}
+	wait_for(pid);
+}
+
+static void cell_vfork_new(enum call call)
+{
+	int fd = open_new();
+
+	no_domain();
+	vfork_call(call, NEW, fd);
+	goes_on(fd, call == INIT);
+}
+
+static void cell_vfork_ready(enum call call)
+{
+	open_ready();
+	CELL(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
+	hold();
+	vfork_call(call, READY, dev.fd);
+	if (call == FREE || call == UNMAP)
+		make_domain();
+	works();
 }
 
 static void send_fd(int to, int fd)
@@ -671,6 +554,38 @@ static void cell_sent_ready(enum call call)
 	sent(call, true);
 }
 
+/* The process that opened it is gone, and its memory. */
+static void orphan(enum call call, bool ready)
+{
+	int ends[2], fd;
+	pid_t pid;
+
+	REQUIRE(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
+	pid = fork();
+	if (!pid) {
+		if (ready)
+			open_ready();
+		send_fd(ends[0], ready ? dev.fd : open_new());
+		_exit(epk_failures != 0);
+	}
+	wait_for(pid);
+	fd = receive_fd(ends[1]);
+	no_domain();
+	make_checked(call, OTHERS, fd);
+	close(fd);
+	goes_on(open_new(), false);
+}
+
+static void cell_orphan_new(enum call call)
+{
+	orphan(call, false);
+}
+
+static void cell_orphan_ready(enum call call)
+{
+	orphan(call, true);
+}
+
 static const struct {
 	const char *name;
 	void (*cell)(enum call call);
@@ -687,6 +602,11 @@ static const struct {
 	{ "on its parent's, by a child that has one", cell_fork_both },
 	{ "on a new open that was executed over", cell_exec_new },
 	{ "on a ready open that was executed over", cell_exec_ready },
+	{ "on a ready open that another thread executed over", cell_exec_thread },
+	{ "on a new open, by a child of vfork", cell_vfork_new },
+	{ "on a ready open, by a child of vfork", cell_vfork_ready },
+	{ "on a new open whose process is gone", cell_orphan_new },
+	{ "on a ready open whose process is gone", cell_orphan_ready },
 	{ "on a new open, received", cell_sent_new },
 	{ "on a ready open, received", cell_sent_ready },
 	/* Last: these are what once ended it all. */
@@ -715,11 +635,13 @@ static void run_cell(unsigned int state, enum call call)
 	CELL(status == 0);
 }
 
-/* Which takes minutes in an emulator that counts instructions. */
-static bool races(unsigned int state)
+/* Which takes minutes in an emulator that counts instructions: there, some calls of each kind race. */
+static bool takes_long(unsigned int state, enum call call)
 {
 	void (*cell)(enum call call) = states[state].cell;
 
+	if (call == INIT || call == THREAD || call == BEGIN || call == MMAP_DOMAIN)
+		return false;
 	return cell == cell_starting || cell == cell_undone || cell == cell_closing;
 }
 
@@ -749,10 +671,12 @@ int main(int argc, char **argv)
 		EPK_SKIP("no " EPK_DEVICE);
 	alone = module_is_alone();
 	for (state = 0; state < sizeof(states) / sizeof(*states); state++) {
-		if (races(state) && !alone)
-			continue;
 		for (call = 0; call < NR_CALLS; call++)
-			run_cell(state, call);
+			if (alone || !takes_long(state, call))
+				run_cell(state, call);
+		/* Who hears nothing for long takes the machine for stuck. */
+		puts(states[state].name);
+		fflush(stdout);
 	}
 	return epk_test_result();
 }

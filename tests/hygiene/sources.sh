@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # sources.sh: checks of the tree that need no build: one header in two places is
-# the same, kernel sources pass checkpatch, files stay small, licences are named.
+# the same, kernel sources pass checkpatch, files stay small, licences are named, and the
+# tests that the documents name exist.
 set -eu
 . "$(dirname "$0")/../testbed/lib.sh"
 tree=$("$TESTBED/kernel.sh")/tree/source
@@ -40,6 +41,14 @@ done < <(git ls-files '*.[ch]' '*.sh' '*.py' | xargs wc -l)
 while read -r file; do
 	head -n 3 "$file" | grep -q 'SPDX-License-Identifier: ' || fail "$file names no licence"
 done < <(git ls-files '*.[ch]' '*.sh' '*.py' '*Makefile' '*Kbuild' '*.list')
+
+# A test is named whole or by the part before one of its dashes.
+tests=$(list_lines tests/tests.list | cut -f 1)
+kinds=$(sed 's/-.*//' <<<"$tests" | sort -u | paste -sd '|')
+while read -r file name; do
+	grep -qE "^$name(-|\$)" <<<"$tests" || fail "$file names a test that is none: $name"
+done < <(git ls-files 'docs/*.md' README.md | xargs grep -oHE "\`($kinds)(-[a-z0-9]+)+\`" |
+	sed 's/:`/ /; s/`$//' | sort -u)
 
 if ! command -v mandoc >/dev/null; then
 	fail "mandoc is missing"

@@ -91,6 +91,27 @@ static void anew(void)
 	EXPECT(!free_domains(40, own));
 }
 
+static volatile int vfork_init, vfork_alloc;
+
+/* A child of vfork() that comes first leaves nothing behind. */
+static void anew_after_vfork(void)
+{
+	static int id;
+	int status;
+	pid_t pid;
+
+	pid = vfork();
+	if (!pid) {
+		vfork_init = epk_init(NULL);
+		vfork_alloc = alloc_domains(1, &id);
+		_exit(0);
+	}
+	EXPECT(waitpid(pid, &status, 0) == pid && !status);
+	EXPECT(vfork_init == -EPERM && vfork_alloc == -EPERM);
+	EXPECT(!epk_backend());
+	anew();
+}
+
 static void anew_lists_own_only(void)
 {
 	int own, nr = 0;
@@ -120,7 +141,7 @@ static void grandchild(void)
 }
 
 #define CHILD_CASES(X)								\
-	X(refused) X(leaves_others_memory) X(no_memory) X(anew)			\
+	X(refused) X(leaves_others_memory) X(no_memory) X(anew) X(anew_after_vfork)	\
 	X(anew_lists_own_only) X(grandchild)
 
 #define DEFINE(name)								\
@@ -243,6 +264,13 @@ static int tear_down(void **state)
 	return 0;
 }
 
+/* Before the library's own, which it has when it is loaded. */
+__attribute__((constructor(102))) static void handle_fork(void)
+{
+	if (pthread_atfork(NULL, NULL, map_early))
+		abort();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -253,8 +281,5 @@ int main(void)
 	};
 
 	need_backend();
-	/* Before the library's own. */
-	if (pthread_atfork(NULL, NULL, map_early))
-		return 1;
 	return cmocka_run_group_tests(tests, set_up, tear_down);
 }

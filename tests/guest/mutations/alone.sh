@@ -18,4 +18,4 @@ cp "$TOP/tests/guest/raw/epk_raw.ko" "$work/guest/epk"
 "$TESTBED/images.sh" "$work" "$kernel"
 ln -s "$kernel/bzImage" "$TESTBED/build/tsc_khz" "$work"
 # Seconds are real ones here.
-setpriv --pdeathsig KILL "$work/mutate.sh" 20
+setpriv --pdeathsig KILL "$work/mutate.sh" 40

@@ -18,7 +18,7 @@ run() {
 	echo "$1" >$switch
 	[ "$(cat $switch)" = "$1" ] || { say "no effect: $switch does not take $1"; reboot -f; }
 	# shellcheck disable=SC2086
-	{ (ulimit -t $((seconds / 3)); exec $program); echo $? >/tmp/rc; } >/tmp/out 2>&1 </dev/null &
+	{ (ulimit -t $((seconds / 2)); exec $program); echo $? >/tmp/rc; } >/tmp/out 2>&1 </dev/null &
 	child=$!
 	i=0
 	while [ ! -s /tmp/rc ] && [ $i -lt $((seconds * 10)) ]; do

@@ -187,6 +187,9 @@ struct epk_range {
  * from the file leaves the mapping: SIGBUS behind the end of the file, zeros in a hole.
  * The domain protects this mapping, not the file.
  *
+ * Where MAP_FIXED fails, what lies there stays; but, as with mmap(), not if kernel memory runs out
+ * or the file is sealed at the last moment.
+ *
  * The pages count in epk_stats while they are mapped.  They can be reclaimed, so they
  * do not count against RLIMIT_MEMLOCK.
  *

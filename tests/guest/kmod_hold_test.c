@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: MIT
+/*
+ * All that a thread holds, as EPK_IOC_HELD tells it; and what it holds and no instruction can have
+ * at once.
+ */
+#include "rights_test.h"
+
+#include <sys/wait.h>
+
+/* More than any thread holds. */
+#define ROOM		(2 * NR_DOMAINS)
+
+static int prots[NR_DOMAINS];
+
+static unsigned int held(struct epk_grant *list, unsigned int room)
+{
+	struct epk_grants arg = { .num = room, .list = (uintptr_t)list };
+
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_HELD, &arg), 0);
+	return arg.num;
+}
+
+static unsigned int how_many(void)
+{
+	unsigned int num = 0, i;
+
+	for (i = 0; i < NR_DOMAINS; i++)
+		num += !!prots[i];
+	return num;
+}
+
+/* Each that is held, once, as it is held, and no other; as many as there is room for. */
+static void lists_all(void)
+{
+	unsigned int num = how_many(), i, room;
+	struct epk_grant list[ROOM];
+	int seen[NR_DOMAINS] = { 0 };
+
+	for (room = 0; room < ROOM; room += room < num ? num - room : ROOM) {
+		memset(list, 0x77, sizeof(list));
+		CHECK_EQ(held(list, room), num);
+		CHECK_EQ(list[room].id, 0x77777777);
+	}
+	CHECK_EQ(held(list, ROOM), num);
+	CHECK_EQ(list[num].id, 0x77777777);
+	for (i = 0; i < num; i++) {
+		int n = 0;
+
+		while (n < NR_DOMAINS && ids[n] != list[i].id)
+			n++;
+		if (!CHECK(n < NR_DOMAINS))
+			continue;
+		seen[n]++;
+		CHECK_EQ(list[i].prot, prots[n]);
+	}
+	for (i = 0; i < NR_DOMAINS; i++)
+		CHECK_EQ(seen[i], !!prots[i]);
+}
+
+/* In its key, by the record, without a place, with the key opened by itself. */
+static void held_in_all_ways(void)
+{
+	struct epk_entry entry;
+	int i;
+
+	lists_all();
+	for (i = 0; i < NR_DOMAINS; i++) {
+		prots[i] = i % 3 ? PROT_READ : PROT_READ | PROT_WRITE;
+		CHECK_EQ(begin_prot(ids[i], prots[i]), 0);
+	}
+	lists_all();
+	for (i = 0; i < NR_DOMAINS; i += 5) {
+		CHECK_EQ(end(ids[i]), 0);
+		prots[i] = 0;
+	}
+	lists_all();
+	for (i = 1; i < NR_DOMAINS; i += 7)
+		CHECK_EQ(epk_device_move(&dev, ids[i], EPK_EPT_NONE), 0);
+	lists_all();
+	/* What is open is held, and what is closed is not. */
+	for (i = 0; i < NR_DOMAINS; i++) {
+		entry = epk_device_entry(&dev, ids[i]);
+		if (prots[i] && entry.pkey && entry.ept == dev.identity->ept)
+			break;
+	}
+	REQUIRE(i < NR_DOMAINS);
+	epk_wrpkru(epk_rdpkru() | 1u << 2 * entry.pkey);
+	prots[i] = 0;
+	lists_all();
+	epk_wrpkru(epk_rdpkru() & ~(3u << 2 * entry.pkey));
+	prots[i] = PROT_READ | PROT_WRITE;
+	lists_all();
+}
+
+/* Room that cannot be written, a field that must be zero: nothing is told. */
+static void wrong_lists(void)
+{
+	struct epk_grants arg = { .num = 1, .list = 8 };
+
+	CHECK(ioctl(dev.fd, EPK_IOC_HELD, &arg) == -1 && errno == EFAULT);
+	arg.num = 0;
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_HELD, &arg), 0);
+	CHECK_EQ(arg.num, how_many());
+	arg.rsvd = 1;
+	CHECK(ioctl(dev.fd, EPK_IOC_HELD, &arg) == -1 && errno == EINVAL);
+	CHECK(ioctl(dev.fd, EPK_IOC_HELD, 8) == -1 && errno == EFAULT);
+	lists_all();
+}
+
+static void in_handler(int sig)
+{
+	int saved[NR_DOMAINS];
+
+	(void)sig;
+	memcpy(saved, prots, sizeof(prots));
+	memset(prots, 0, sizeof(prots));
+	lists_all();
+	CHECK_EQ(begin_prot(ids[3], PROT_READ), 0);
+	prots[3] = PROT_READ;
+	lists_all();
+	memcpy(prots, saved, sizeof(prots));
+}
+
+/* A handler and what is called hold what they begin. */
+static void held_inside(void)
+{
+	int saved[NR_DOMAINS];
+
+	REQUIRE(signal(SIGUSR1, in_handler) != SIG_ERR);
+	raise(SIGUSR1);
+	lists_all();
+	memcpy(saved, prots, sizeof(prots));
+	memset(prots, 0, sizeof(prots));
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_CALL, EPK_BEGIN(ids[4], PROT_READ)), 0);
+	prots[4] = PROT_READ;
+	lists_all();
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_RETURN, 0), 0);
+	memcpy(prots, saved, sizeof(prots));
+	lists_all();
+}
+
+static void hold_all(void)
+{
+	struct epk_domains arg = {
+		.num = NR_DOMAINS, .flags = EPK_ALLOC_SPILL, .ids = (uintptr_t)ids,
+	};
+
+	epk_device_open(&dev);
+	REQUIRE(ioctl(dev.fd, EPK_IOC_ALLOC, &arg) == 0);
+	REQUIRE(follow() == 0);
+	held_in_all_ways();
+	wrong_lists();
+	held_inside();
+}
+
+/* Two that share the only key, however many EPTs there are: to copy takes both. */
+static void one_key(void)
+{
+	struct epk_domains arg = {
+		.num = 2, .flags = EPK_ALLOC_SPILL, .ids = (uintptr_t)ids,
+	};
+	void *to, *from;
+	int i;
+
+	epk_device_open_keys(&dev, 1u << 5);
+	REQUIRE(ioctl(dev.fd, EPK_IOC_ALLOC, &arg) == 0);
+	REQUIRE(follow() == 0);
+	for (i = 0; i < 2; i++) {
+		pages[i] = epk_device_map(&dev, ids[i], PAGE);
+		REQUIRE(pages[i] != MAP_FAILED);
+		CHECK_EQ(begin(ids[i]), 0);
+	}
+	/* One after the other. */
+	for (i = 0; i < 20; i++)
+		CHECK_EQ(touch(pages[i % 2], 1), 0);
+	for (i = 0; i < 2; i++) {
+		to = pages[0];
+		from = pages[1];
+		CHECK_EQ(EPK_TRY_ONLY(asm volatile("movsb" : "+D"(to), "+S"(from) : : "memory")),
+			 SIGSEGV);
+		CHECK_EQ(epk_try_code, SEGV_PKUERR);
+		/* Left by a jump, it holds nothing. */
+		CHECK_EQ(begin(ids[0]), 0);
+		CHECK_EQ(begin(ids[1]), 0);
+	}
+	for (i = 0; i < 20; i++)
+		CHECK_EQ(touch(pages[i % 2], 1), 0);
+}
+
+static void run(const char *name, void (*test)(void))
+{
+	int status = -1;
+	pid_t pid;
+
+	puts(name);
+	fflush(stdout);
+	pid = fork();
+	if (!pid) {
+		/* What goes round for ever ends. */
+		alarm(60);
+		test();
+		fflush(stdout);
+		_exit(epk_failures != 0);
+	}
+	CHECK(waitpid(pid, &status, 0) == pid);
+	epk_check(status == 0, __FILE__, __LINE__, name, "");
+}
+
+int main(void)
+{
+	if (access(EPK_DEVICE, F_OK))
+		EPK_SKIP("no " EPK_DEVICE);
+	run("all that is held", hold_all);
+	run("two domains of one key", one_key);
+	return epk_test_result();
+}
