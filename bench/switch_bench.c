@@ -216,7 +216,7 @@ struct cost {
 static struct cost row(const char *name, void (*what)(int), void (*nothing)(int), int more)
 {
 	double overhead = measure(nothing) - more, pairs = BATCH * BATCHES;
-	struct epk_counts before, after;
+	struct epk_counts before = { .size = sizeof(before) }, after = before;
 	struct cost cost;
 
 	measure(what);		/* warm */

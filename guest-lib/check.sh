@@ -29,6 +29,13 @@ exported=$(nm -D --defined-only "$B/libepk.so.1" | awk '$2 == "T" { print $3 }' 
 	fail "header and library differ"
 }
 
+archived=$(nm --defined-only -g "$B/libepk.a" | awk 'NF == 3 { print $3 }' | sort -u)
+[ "$declared" = "$archived" ] || {
+	echo "declared:" $declared
+	echo "archived:" $archived
+	fail "header and static library differ"
+}
+
 # WRPKRU and VMFUNC stand in the gates alone.  After WRPKRU comes a check at once;
 # after VMFUNC comes WRPKRU, or a look at PKRU, before any way out.
 objdump -d --no-show-raw-insn "$B/libepk.so.1" | awk '

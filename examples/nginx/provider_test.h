@@ -58,7 +58,7 @@ static inline EVP_CIPHER *fetch(OSSL_LIB_CTX *libctx, const char *name)
 
 static inline uint64_t live_domains(void)
 {
-	struct epk_counts counts;
+	struct epk_counts counts = { .size = sizeof(counts) };
 
 	assert_int_equal(epk_counts(&counts), 0);
 	return counts.domains;

@@ -265,9 +265,9 @@ struct epk_options {
  * Thread-safe; not async-signal-safe.
  *
  * Return: 0, or
- * -EINVAL: the backend's name is unknown, @options->size is too small, a flag is
- *	unknown, or @options->reserved is not zero;
- * -E2BIG: @options is from a later version and uses what this one lacks;
+ * -EINVAL: the backend's name is unknown, @options->size is less than its own or ends within a
+ *	member, a flag is unknown, or @options->reserved is not zero;
+ * -E2BIG: @options is from a later version and uses what this one lacks, or its size is over 4096;
  * -EALREADY: the library is initialised; nothing changes;
  * -EPERM: in a child of vfork(2), which would leave its parent without descriptors, or of another
  *	call that makes a process and that the C library does not know;
@@ -322,6 +322,7 @@ const char *epk_strerror(int error);
 
 /**
  * struct epk_counts - what the library counts for this process
+ * @size: sizeof(struct epk_counts), set by the caller, so that later versions can add counters
  * @domains: live domains
  * @epts: EPTs that hold at least one of them (0 unless the backend is "epk")
  * @pages: domain pages that are backed by memory now, 4 KiB each, where the
@@ -336,6 +337,7 @@ const char *epk_strerror(int error);
  * The vm_ members are 0 unless the backend is "epk" and the process has CAP_SYS_ADMIN.
  */
 struct epk_counts {
+	size_t size;
 	uint64_t domains;
 	uint64_t epts;
 	uint64_t pages;
@@ -349,11 +351,13 @@ struct epk_counts {
 
 /**
  * epk_counts() - read the counters
- * @counts: filled in; all zero while the library is not initialised
+ * @counts: filled in as far as @counts->size goes, which stays; all zero while the library is
+ *	not initialised, and what only a later version counts is
  *
  * Thread-safe; not async-signal-safe.
  *
- * Return: 0, -EINVAL (@counts is NULL), or an error of the kernel module.
+ * Return: 0, -EINVAL (@counts is NULL, or @counts->size is 0, over 4096 or no multiple of 8), or an
+ * error of the kernel module.
  */
 int epk_counts(struct epk_counts *counts);
 

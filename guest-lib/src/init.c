@@ -169,6 +169,14 @@ int epk_ensure_init(void)
 	return epk_ops() ? 0 : epk_init_locked(&defaults);
 }
 
+/* Of an earlier version, too; no member is there in part. */
+static bool options_end(size_t size)
+{
+	return size == offsetof(struct epk_options, backend) ||
+	       size == offsetof(struct epk_options, flags) ||
+	       size == offsetof(struct epk_options, reserved) || size >= sizeof(struct epk_options);
+}
+
 /* Reads what this version knows; what it does not know must be zero. */
 static int read_options(const struct epk_options *options, struct epk_options *known)
 {
@@ -176,8 +184,10 @@ static int read_options(const struct epk_options *options, struct epk_options *k
 	size_t size = options->size, i;
 
 	memset(known, 0, sizeof(*known));
-	if (size < sizeof(options->size))
+	if (!options_end(size))
 		return -EINVAL;
+	if (size > EPK_SIZE_MAX)
+		return -E2BIG;
 	for (i = sizeof(*known); i < size; i++)
 		if (bytes[i])
 			return -E2BIG;

@@ -22,23 +22,37 @@ static int counts_locked(struct epk_counts *counts)
 	return err;
 }
 
+/* The caller's may be shorter, or longer: then the rest is zero. */
+static void give(struct epk_counts *counts, size_t size, struct epk_counts *now)
+{
+	size_t known = size < sizeof(*now) ? size : sizeof(*now);
+
+	now->size = size;
+	memcpy(counts, now, known);
+	memset((char *)counts + known, 0, size - known);
+}
+
 int epk_counts(struct epk_counts *counts)
 {
 	struct epk_counts now = { 0 };
 	int saved_errno = errno;
 	struct epk_aside aside;
+	size_t size;
 	int err;
 
 	if (!counts)
-		return -EINVAL;
+		return epk_explain("epk_counts", 0, -EINVAL);
+	size = counts->size;
+	if (!size || size % sizeof(uint64_t) || size > EPK_SIZE_MAX)
+		return epk_explain("epk_counts", size, -EINVAL);
 	err = epk_notes_lock(&aside);
 	if (!err) {
 		err = counts_locked(&now);
 		epk_notes_unlock(&aside);
-		*counts = now;
+		give(counts, size, &now);
 	}
 	errno = saved_errno;
-	return err;
+	return epk_explain("epk_counts", size, err);
 }
 
 int epk_domain_place(int dom_id, int *ept, int *pkey)

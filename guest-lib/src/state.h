@@ -18,6 +18,8 @@
 #include "lock.h"
 
 #define EPK_PAGE_SIZE	4096ul
+/* No structure of a caller's is larger; one that says so was not filled in. */
+#define EPK_SIZE_MAX	EPK_PAGE_SIZE
 
 #define likely(x)	__builtin_expect(!!(x), 1)
 #define unlikely(x)	__builtin_expect(!!(x), 0)

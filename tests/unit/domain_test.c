@@ -296,7 +296,7 @@ static void mmap_zeroed_and_writable(void **state)
 
 static uint64_t pages_in_ram(char *mem, size_t pages)
 {
-	struct epk_counts counts;
+	struct epk_counts counts = { .size = sizeof(counts) };
 	unsigned char vec[16];
 	uint64_t nr = 0;
 	size_t i;

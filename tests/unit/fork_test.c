@@ -69,7 +69,7 @@ static void no_memory(void)
 static void anew(void)
 {
 	int own[40], ept, pkey, i, pkeys = 0;
-	struct epk_counts counts;
+	struct epk_counts counts = { .size = sizeof(counts) };
 	char *own_mem[40];
 
 	EXPECT(!alloc_domains(40, own));

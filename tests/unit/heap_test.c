@@ -200,7 +200,7 @@ static int add_bytes(int id, void *addr, size_t len, void *arg)
 /* A heap takes no more memory than what it has given out, rounded up; limits count what is mapped. */
 static void small_heaps_are_small(void **state)
 {
-	struct epk_counts before, after;
+	struct epk_counts before = { .size = sizeof(before) }, after = before;
 	size_t mapped = 0;
 	int ids[50], i;
 

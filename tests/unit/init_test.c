@@ -105,6 +105,38 @@ static void size_without_backend(void)
 	EXPECT(!strcmp(epk_backend(), unit_backend()));
 }
 
+/* No member counts that is not there, or only in part. */
+static void size_of_earlier_version(void)
+{
+	struct epk_options options = options_for("nonsense");
+	size_t size;
+
+	options.flags = options.reserved = ~0u;
+	for (size = 0; size <= sizeof(options); size++) {
+		options.size = size;
+		if (size != sizeof(options.size))
+			EXPECT(epk_init(&options) == -EINVAL && !epk_backend());
+	}
+	options.backend = unit_backend();
+	options.size = offsetof(struct epk_options, flags);
+	EXPECT(!epk_init(&options));
+	EXPECT(!strcmp(epk_backend(), unit_backend()));
+}
+
+/* What was not filled in is not read. */
+static void size_of_nothing(void)
+{
+	struct epk_options *options = mmap(NULL, 2 * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	EXPECT(options != MAP_FAILED && !munmap((char *)options + PAGE, PAGE));
+	options->size = ~0ul;
+	expect_refused(options, -E2BIG);
+	options->size = PAGE + 1;
+	EXPECT(epk_init(options) == -E2BIG);
+	options->size = PAGE;
+	EXPECT(epk_init(options) == -EALREADY);
+}
+
 static void environment_unknown(void)
 {
 	int id = 77;
@@ -189,7 +221,7 @@ static void by_first_alloc(void)
 /* Every call before initialisation is an error, or has nothing to say. */
 static void calls_before(void)
 {
-	struct epk_counts counts = { .domains = 1, .vm_exits = 1 };
+	struct epk_counts counts = { .size = sizeof(counts), .domains = 1, .vm_exits = 1 };
 	int id = 1 << 17 | 1, nr = 0;
 
 	EXPECT(free_domains(1, &id) == -ENOENT);
@@ -349,6 +381,7 @@ static void init_state_stays_open(void **state)
 	X(unknown_backend) X(size_zero) X(reserved_not_zero)			\
 	X(size_of_later_version)						\
 	X(size_of_later_version_unused) X(size_without_backend)			\
+	X(size_of_earlier_version) X(size_of_nothing)				\
 	X(environment_unknown) X(environment_chooses)				\
 	X(option_beats_environment) X(probe_finds_best) X(probe_tells_why)	\
 	X(probe_on_empty_environment) X(twice) X(by_first_alloc)		\

@@ -42,7 +42,7 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
-	struct epk_counts counts;
+	struct epk_counts counts = { .size = sizeof(counts) };
 
 	(void)state;
 	assert_int_equal(free_domains(MANY, ids), 0);
@@ -92,7 +92,7 @@ static void all_over(void **state)
 /* The IDs run out before memory does, and that is -ENOSPC. */
 static void ids_run_out(void **state)
 {
-	struct epk_counts counts;
+	struct epk_counts counts = { .size = sizeof(counts) };
 
 	(void)state;
 	assert_int_equal(alloc_domains(IDS - MANY, ids + MANY), 0);

@@ -228,7 +228,7 @@ static void counts_null(void **state)
 
 static void counts_domains(void **state)
 {
-	struct epk_counts before, after;
+	struct epk_counts before = { .size = sizeof(before) }, after = before;
 	int more[3];
 
 	(void)state;
@@ -239,6 +239,44 @@ static void counts_domains(void **state)
 	assert_int_equal(free_domains(3, more), 0);
 	assert_int_equal(epk_counts(&after), 0);
 	assert_int_equal(after.domains, before.domains);
+}
+
+/* As of an earlier version, and of a later one. */
+static void counts_of_each_size(void **state)
+{
+	uint64_t counts[sizeof(struct epk_counts) / 8 + 2];
+	const size_t nr = sizeof(counts) / 8;
+	size_t size, i;
+
+	(void)state;
+	for (size = 1; size <= nr; size++) {
+		memset(counts, 0xaa, sizeof(counts));
+		counts[0] = size * 8;
+		assert_int_equal(epk_counts((struct epk_counts *)counts), 0);
+		assert_int_equal(counts[0], size * 8);
+		if (size > 1)
+			assert_true(counts[1] >= 1 && counts[1] < 100);
+		for (i = 2; i < nr; i++)
+			assert_int_equal(counts[i] == 0xaaaaaaaaaaaaaaaa, i >= size);
+		for (i = sizeof(struct epk_counts) / 8; i < size; i++)
+			assert_int_equal(counts[i], 0);
+	}
+}
+
+static void counts_of_no_size(void **state)
+{
+	static const size_t wrong[] = { 0, 1, 7, 9, sizeof(struct epk_counts) - 1, PAGE + 8, ~0ul };
+	struct epk_counts counts;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		memset(&counts, 0xaa, sizeof(counts));
+		counts.size = wrong[i];
+		assert_int_equal(epk_counts(&counts), -EINVAL);
+		assert_int_equal(counts.size, wrong[i]);
+		assert_int_equal(counts.domains, 0xaaaaaaaaaaaaaaaa);
+	}
 }
 
 #define WITH_MEMORY(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -262,6 +300,8 @@ int main(void)
 		WITH_MEMORY(place_bad_id),
 		WITH_MEMORY(counts_null),
 		WITH_MEMORY(counts_domains),
+		WITH_MEMORY(counts_of_each_size),
+		WITH_MEMORY(counts_of_no_size),
 	};
 
 	need_backend();

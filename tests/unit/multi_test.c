@@ -63,7 +63,7 @@ static void end_few(void)
 /* Changes of the EPT and faults. */
 static uint64_t switches(void)
 {
-	struct epk_counts counts;
+	struct epk_counts counts = { .size = sizeof(counts) };
 
 	assert_int_equal(epk_counts(&counts), 0);
 	return counts.ept_switches + counts.vm_faults;

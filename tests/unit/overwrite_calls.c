@@ -280,7 +280,7 @@ static int count_visit(int id, void *addr, size_t len, void *arg)
 
 static void ask_for_books(void)
 {
-	struct epk_counts counts;
+	struct epk_counts counts = { .size = sizeof(counts) };
 	unsigned int nr = 0;
 	int ept, pkey;
 

@@ -241,7 +241,7 @@ static inline int count_free_pkeys(void)
 static inline struct unit_resources count_resources(void)
 {
 	struct unit_resources now = { 0 };
-	struct epk_counts counts;
+	struct epk_counts counts = { .size = sizeof(counts) };
 
 	assert_int_equal(epk_counts(&counts), 0);
 	now.files = count_files();

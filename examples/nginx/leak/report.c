@@ -103,7 +103,7 @@ void leak_print(const struct leak_result *r, FILE *to)
 
 bool counts_print(FILE *to)
 {
-	struct epk_counts c;
+	struct epk_counts c = { .size = sizeof(c) };
 	int err = epk_counts(&c);
 	const char *backend = epk_backend();
 
