@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # sources.sh: checks of the tree that need no build: one header in two places is
-# the same, kernel sources pass checkpatch, files stay small, licences are named, and the
-# tests that the documents name exist.
+# the same, kernel sources pass checkpatch, files stay small, licences are named, the
+# tests that the documents name exist, and the module's defects fit its sources.
 set -eu
 . "$(dirname "$0")/../testbed/lib.sh"
 tree=$("$TESTBED/kernel.sh")/tree/source
@@ -49,6 +49,11 @@ while read -r file name; do
 	grep -qE "^$name(-|\$)" <<<"$tests" || fail "$file names a test that is none: $name"
 done < <(git ls-files 'docs/*.md' README.md | xargs grep -oHE "\`($kinds)(-[a-z0-9]+)+\`" |
 	sed 's/:`/ /; s/`$//' | sort -u)
+
+mutated=$(mktemp -d)
+tests/guest/mutations/mutate.py guest-kmod "$mutated" >/dev/null ||
+	fail "a defect of the module does not fit its sources"
+rm -rf "$mutated"
 
 if ! command -v mandoc >/dev/null; then
 	fail "mandoc is missing"
