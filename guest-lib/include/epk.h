@@ -259,8 +259,8 @@ struct epk_options {
  * Optional: the first alloc_domains() does it.  Takes every protection key that
  * is free (backends "epk" and "mpk").  The environment variable EPK_BACKEND
  * counts unless @options names a backend or the program runs setuid.  With
- * neither: "epk" if /dev/epk works, else "mpk" if the CPU and the kernel have
- * protection keys, else "none".
+ * neither: "epk" if /dev/epk works, else "mpk"; "none" if the CPU or the kernel has no
+ * protection keys.
  *
  * Thread-safe; not async-signal-safe.
  *
@@ -268,7 +268,8 @@ struct epk_options {
  * -EINVAL: the backend's name is unknown, @options->size is less than its own or ends within a
  *	member, a flag is unknown, or @options->reserved is not zero;
  * -E2BIG: @options is from a later version and uses what this one lacks, or its size is over 4096;
- * -EALREADY: the library is initialised; nothing changes;
+ * -EALREADY: the library is initialised, whatever for; nothing changes;
+ * -EBUSY: another copy of the library is at work in this process (as far as /proc tells);
  * -EPERM: in a child of vfork(2), which would leave its parent without descriptors, or of another
  *	call that makes a process and that the C library does not know;
  * -ENODEV: the machine lacks what the named backend needs;

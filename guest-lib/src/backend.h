@@ -106,6 +106,7 @@ bool epk_pkeys_usable(void);
 void epk_pkeys_inherit(uint32_t pkeys);
 uint32_t epk_pkeys_take(void);
 void epk_pkeys_give(uint32_t pkeys);
+int epk_pkey_mprotect(void *addr, size_t len, int prot, int pkey);
 void epk_pkeys_state(struct epk_state *state, uint32_t pkeys);
 bool epk_gates_run(void);
 uint32_t epk_xfeatures(void);

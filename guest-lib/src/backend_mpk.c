@@ -29,7 +29,7 @@ static int protect(const struct epk_mapping *map, unsigned int pkey)
 {
 	int prot = pkey ? map->prot : PROT_NONE;
 
-	return pkey_mprotect((void *)map->start, map->end - map->start, prot, pkey) ? -errno : 0;
+	return epk_pkey_mprotect((void *)map->start, map->end - map->start, prot, pkey);
 }
 
 /* All memory of @id from key @from to key @to; key 0 is no access.  All or none. */

@@ -6,6 +6,10 @@
 #ifndef EPK_CLEANUP_H
 #define EPK_CLEANUP_H
 
+#include <pthread.h>
+
+#ifdef __GLIBC__
+
 /**
  * struct epk_cleanup - on the stack, in the frame
  * @routine: called with
@@ -22,5 +26,12 @@ struct epk_cleanup {
 
 void _pthread_cleanup_push(struct epk_cleanup *cleanup, void (*routine)(void *arg), void *arg);
 void _pthread_cleanup_pop(struct epk_cleanup *cleanup, int execute);
+
+#else
+
+/* musl declares its own.  It is not called for longjmp(). */
+#define epk_cleanup	__ptcb
+
+#endif
 
 #endif /* EPK_CLEANUP_H */

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "backend.h"
+#include "copy.h"
 #include "registry.h"
 
 union epk_state_page epk_state_page __attribute__((aligned(EPK_PAGE_SIZE))) = {
@@ -15,7 +16,6 @@ union epk_state_page epk_state_page __attribute__((aligned(EPK_PAGE_SIZE))) = {
 	},
 };
 
-/* In the order of preference; those behind "none" have to be asked for. */
 static const struct epk_backend *const backends[] = {
 	&epk_backend_epk,
 	&epk_backend_mpk,
@@ -104,69 +104,30 @@ static int start_named(const char *name)
 	for (i = 0; i < NR_BACKENDS; i++)
 		if (!strcmp(name, backends[i]->name))
 			return start(backends[i]);
-	return -EINVAL;
+	epk_remark(-EINVAL, "the backends are epk, mpk, vmfunc, mprotect and none");
+	return epk_explain_backend(name, -EINVAL);
 }
 
+/* No protection is for machines that have none to give, not for who is short of something. */
 static int start_any(void)
 {
-	int err = -ENODEV;
-	size_t i;
+	int err = start(&epk_backend_epk);
 
-	for (i = 0; i < NR_BACKENDS && err; i++)
-		err = start(backends[i]);
-	return err;
+	if (err)
+		err = start(&epk_backend_mpk);
+	if (err != -ENODEV)
+		return err;
+	epk_remark(0, "what is left is the backend none, which protects nothing");
+	return start(&epk_backend_none);
 }
 
-static int choose(const struct epk_options *options)
+static int start_wanted(const struct epk_options *options)
 {
-	const char *backend = options->backend, *debug = secure_getenv("EPK_DEBUG");
-	struct epk_state state = epk_now;
-	int err;
+	const char *backend = options->backend;
 
-	if (options->flags & ~EPK_NO_SIGNAL_HANDLER || options->reserved)
-		return -EINVAL;
-	if (epk_ops())
-		return -EALREADY;
-	/* What it opens its parent would not have. */
-	err = epk_fork_check();
-	if (err)
-		return err;
-	/* The first time it splits a mapping, of which there may be too many. */
-	err = state_protect(PROT_READ);
-	if (err)
-		return err;
-	state.debug = debug && *debug && strcmp(debug, "0");
-	epk_state_write(&state);
-	err = epk_thread_setup();
-	if (err)
-		return err;
-	err = epk_fork_setup();
-	if (err)
-		return err;
 	if (!backend)
 		backend = secure_getenv("EPK_BACKEND");
-	if (backend && *backend)
-		return start_named(backend);
-	return start_any();
-}
-
-/* Under epk_lock, with which no thread may end: open() is where one that is cancelled does. */
-int epk_init_locked(const struct epk_options *options)
-{
-	int err, cancel;
-
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
-	err = choose(options);
-	pthread_setcancelstate(cancel, NULL);
-	return err;
-}
-
-/* Under epk_lock. */
-int epk_ensure_init(void)
-{
-	static const struct epk_options defaults;
-
-	return epk_ops() ? 0 : epk_init_locked(&defaults);
+	return backend && *backend ? start_named(backend) : start_any();
 }
 
 /* Of an earlier version, too; no member is there in part. */
@@ -181,35 +142,99 @@ static bool options_end(size_t size)
 static int read_options(const struct epk_options *options, struct epk_options *known)
 {
 	const char *bytes = (const char *)options;
-	size_t size = options->size, i;
+	size_t size, i;
 
 	memset(known, 0, sizeof(*known));
+	if (!options)
+		return 0;
+	size = options->size;
 	if (!options_end(size))
-		return -EINVAL;
+		return epk_remark(-EINVAL, "epk_options.size is to be sizeof(struct epk_options)");
 	if (size > EPK_SIZE_MAX)
 		return -E2BIG;
 	for (i = sizeof(*known); i < size; i++)
 		if (bytes[i])
 			return -E2BIG;
 	memcpy(known, options, size < sizeof(*known) ? size : sizeof(*known));
+	if (known->flags & ~EPK_NO_SIGNAL_HANDLER || known->reserved)
+		return epk_remark(-EINVAL, "epk_options.reserved is not 0, or a flag is unknown");
 	return 0;
+}
+
+/* Whether errors are explained, before there is any. */
+static int read_debug(void)
+{
+	const char *debug = secure_getenv("EPK_DEBUG");
+	struct epk_state state = epk_now;
+	int err;
+
+	/* The first time it splits a mapping, of which there may be too many. */
+	err = state_protect(PROT_READ);
+	if (err)
+		return err;
+	state.debug = debug && *debug && strcmp(debug, "0");
+	epk_state_write(&state);
+	return 0;
+}
+
+static int choose(const struct epk_options *options)
+{
+	struct epk_options known;
+	void *mark;
+	int err;
+
+	if (epk_ops())
+		return epk_remark(-EALREADY, "epk_init() comes before all other calls, and once");
+	/* What it opens its parent would not have. */
+	err = epk_fork_check();
+	if (!err)
+		err = read_debug();
+	if (!err)
+		err = read_options(options, &known);
+	if (!err)
+		err = epk_thread_setup();
+	if (!err)
+		err = epk_fork_setup();
+	if (!err)
+		err = epk_copy_mark(&mark);
+	if (err)
+		return err;
+	err = start_wanted(&known);
+	if (err)
+		epk_copy_unmark(mark);
+	return err;
+}
+
+/*
+ * Under epk_lock, with which no thread may end: open() is where one that is cancelled does.  @options
+ * may be NULL.
+ */
+int epk_init_locked(const struct epk_options *options)
+{
+	int err, cancel;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+	err = choose(options);
+	pthread_setcancelstate(cancel, NULL);
+	return err;
+}
+
+/* Under epk_lock. */
+int epk_ensure_init(void)
+{
+	return epk_ops() ? 0 : epk_init_locked(NULL);
 }
 
 int epk_init(const struct epk_options *options)
 {
-	struct epk_options known = { 0 };
 	int saved_errno = errno;
-	int err = 0;
+	int err;
 
-	if (options)
-		err = read_options(options, &known);
-	if (!err) {
-		pthread_mutex_lock(&epk_lock);
-		err = epk_init_locked(&known);
-		pthread_mutex_unlock(&epk_lock);
-	}
+	pthread_mutex_lock(&epk_lock);
+	err = epk_explain("epk_init", 0, epk_init_locked(options));
+	pthread_mutex_unlock(&epk_lock);
 	errno = saved_errno;
-	return epk_explain("epk_init", 0, err);
+	return err;
 }
 
 const char *epk_backend(void)

@@ -26,8 +26,12 @@ static int set_up(struct epk_state *state, int fd, uint32_t pkeys)
 	};
 	int err;
 
-	if (ioctl(fd, EPK_IOC_INIT, &init))
-		return -errno;
+	if (ioctl(fd, EPK_IOC_INIT, &init)) {
+		err = -errno;
+		if (err == -EINVAL)
+			epk_remark(err, "the kernel module is of another version than libepk");
+		return err;
+	}
 	if (init.table_bytes > EPK_TABLE_ROOM)
 		return -ENODEV;
 	err = map_over(fd, state->table, init.table_bytes, EPK_MMAP_TABLE);
@@ -41,6 +45,19 @@ static int set_up(struct epk_state *state, int fd, uint32_t pkeys)
 			EPK_MMAP_IDENTITY);
 }
 
+static int open_device(void)
+{
+	int fd = open(EPK_DEVICE, O_RDWR | O_CLOEXEC), err = -errno;
+
+	if (fd >= 0)
+		return fd;
+	if (err == -ENOENT || err == -ENXIO)
+		return epk_remark(-ENODEV, "there is no " EPK_DEVICE ": load the kernel module, epk");
+	if (err == -EACCES)
+		epk_remark(err, "this user may not open " EPK_DEVICE ": its group may");
+	return err;
+}
+
 /*
  * Opens a context with all free pkeys, or with the first of them if *@pkeys is 1
  * on entry; *@pkeys becomes those that it has.
@@ -50,9 +67,9 @@ int epk_module_open(struct epk_state *state, uint32_t *pkeys)
 	bool one = *pkeys == 1;
 	int fd, err;
 
-	fd = open(EPK_DEVICE, O_RDWR | O_CLOEXEC);
+	fd = open_device();
 	if (fd < 0)
-		return errno == ENOENT || errno == ENXIO ? -ENODEV : -errno;
+		return fd;
 	err = epk_pkeys_usable() ? 0 : -ENODEV;
 	if (err)
 		goto close_fd;

@@ -2,9 +2,14 @@
 #define _GNU_SOURCE
 #include <cpuid.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "backend.h"
 #include "pkru.h"
+
+/* PKEY_DISABLE_ACCESS, which not every C library has, nor the calls for keys. */
+#define DISABLE_ACCESS	1ul
 
 /* Keys that the parent's library had: fork leaves them allocated. */
 static uint32_t inherited;
@@ -14,7 +19,10 @@ bool epk_pkeys_usable(void)
 {
 	unsigned int eax, ebx, ecx, edx;
 
-	return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && ecx & 1u << 4;
+	if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && ecx & 1u << 4)
+		return true;
+	epk_remark(-ENODEV, "no protection keys: \"ospke\" is not in /proc/cpuinfo");
+	return false;
 }
 
 void epk_pkeys_inherit(uint32_t pkeys)
@@ -27,9 +35,11 @@ uint32_t epk_pkeys_take(void)
 	uint32_t pkeys = inherited;
 	int pkey;
 
-	while ((pkey = pkey_alloc(0, PKEY_DISABLE_ACCESS)) > 0)
+	while ((pkey = syscall(SYS_pkey_alloc, 0, DISABLE_ACCESS)) > 0)
 		pkeys |= 1u << pkey;
 	inherited = 0;
+	if (!pkeys)
+		epk_remark(-ENOSPC, "no protection key is free: the program has allocated them all");
 	return pkeys;
 }
 
@@ -39,7 +49,16 @@ void epk_pkeys_give(uint32_t pkeys)
 
 	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++)
 		if (pkeys & 1u << pkey)
-			pkey_free(pkey);
+			syscall(SYS_pkey_free, pkey);
+}
+
+/* No @pkey: -1. */
+int epk_pkey_mprotect(void *addr, size_t len, int prot, int pkey)
+{
+	long got = pkey < 0 ? mprotect(addr, len, prot) :
+			      syscall(SYS_pkey_mprotect, addr, len, prot, pkey);
+
+	return got ? -errno : 0;
 }
 
 /* BMI1 and BMI2. */

@@ -106,7 +106,7 @@ int soft_table_init(struct epk_state *state)
 	/* Of length 0, so that it stays where it is as well. */
 	if (mremap(soft, 0, EPK_TABLE_ROOM + EPK_NOTES_ROOM, MREMAP_MAYMOVE | MREMAP_FIXED,
 		   (void *)state->table) == MAP_FAILED ||
-	    pkey_mprotect(soft, sizeof(*soft), PROT_READ | PROT_WRITE, pkey) ||
+	    epk_pkey_mprotect(soft, sizeof(*soft), PROT_READ | PROT_WRITE, pkey) ||
 	    madvise(soft, sizeof(*soft), MADV_DONTFORK)) {
 		munmap(soft, sizeof(*soft));
 		return -ENOMEM;

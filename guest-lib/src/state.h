@@ -109,6 +109,8 @@ static inline const struct epk_backend *epk_ops(void)
 int epk_explain(const char *call, long arg, int err);
 /* The same of a backend that cannot be used. */
 int epk_explain_backend(const char *name, int err);
+/* What @err does not tell. */
+int epk_remark(int err, const char *what);
 
 /* init.c */
 struct epk_options;

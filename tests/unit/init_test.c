@@ -131,10 +131,18 @@ static void size_of_nothing(void)
 	EXPECT(options != MAP_FAILED && !munmap((char *)options + PAGE, PAGE));
 	options->size = ~0ul;
 	expect_refused(options, -E2BIG);
+}
+
+static void size_of_a_page(void)
+{
+	struct epk_options *options = mmap(NULL, 2 * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	EXPECT(options != MAP_FAILED);
+	options->backend = unit_backend();
 	options->size = PAGE + 1;
 	EXPECT(epk_init(options) == -E2BIG);
 	options->size = PAGE;
-	EXPECT(epk_init(options) == -EALREADY);
+	EXPECT(!epk_init(options));
 }
 
 static void environment_unknown(void)
@@ -175,23 +183,78 @@ static void probe_finds_best(void)
 		EXPECT(strcmp(order[i], unit_backend()));
 }
 
-/* Under EPK_DEBUG each backend that is passed over says why. */
-static void probe_tells_why(void)
+/* What the library says on stderr under EPK_DEBUG=1 when it is initialised. */
+static int init_and_listen(const struct epk_options *options, char said[2048])
 {
-	char said[1024] = "";
-	int pipes[2], saved;
+	int pipes[2], saved = dup(STDERR_FILENO), err;
+	ssize_t got;
 
-	unsetenv("EPK_BACKEND");
 	setenv("EPK_DEBUG", "1", 1);
-	saved = dup(STDERR_FILENO);
 	EXPECT(saved >= 0 && !pipe(pipes));
 	EXPECT(dup2(pipes[1], STDERR_FILENO) == STDERR_FILENO);
 	close(pipes[1]);
-	epk_init(NULL);
+	err = epk_init(options);
 	EXPECT(dup2(saved, STDERR_FILENO) == STDERR_FILENO);
-	EXPECT(read(pipes[0], said, sizeof(said) - 1) >= 0);
+	close(saved);
+	got = read(pipes[0], said, 2047);
+	EXPECT(got >= 0);
+	close(pipes[0]);
+	said[got] = 0;
+	return err;
+}
+
+/* Each backend that is passed over says why, and the last one what it is worth. */
+static void probe_tells_why(void)
+{
+	char said[2048];
+	bool none;
+
+	unsetenv("EPK_BACKEND");
+	EXPECT(!init_and_listen(NULL, said));
+	none = !strcmp(epk_backend(), "none");
 	EXPECT(!strstr(said, "backend epk: E") == !strcmp(epk_backend(), "epk"));
-	EXPECT(!strstr(said, "backend mpk: E") == !!strcmp(epk_backend(), "none"));
+	EXPECT(!strstr(said, "backend mpk: E") == !none);
+	EXPECT(!strstr(said, "no protection keys") == !none);
+	EXPECT(!strstr(said, "protects nothing") == !none);
+}
+
+static void unknown_tells_names(void)
+{
+	struct epk_options options = options_for("nonsense");
+	char said[2048];
+
+	EXPECT(init_and_listen(&options, said) == -EINVAL);
+	EXPECT(strstr(said, "epk, mpk, vmfunc, mprotect and none"));
+	EXPECT(strstr(said, "backend nonsense: EINVAL") && strstr(said, "epk_init(0): EINVAL"));
+}
+
+static void options_tell_why(void)
+{
+	struct epk_options options = options_for(unit_backend());
+	char said[2048];
+
+	options.size--;
+	EXPECT(init_and_listen(&options, said) == -EINVAL && strstr(said, "epk_options.size"));
+	options.size = 2 * PAGE;
+	EXPECT(init_and_listen(&options, said) == -E2BIG && strstr(said, "E2BIG"));
+	options = options_for(unit_backend());
+	options.flags = 0x80;
+	EXPECT(init_and_listen(&options, said) == -EINVAL && strstr(said, "flag is unknown"));
+}
+
+/* Without keys that are free there is no protection: this is no reason to do without. */
+static void probe_without_keys(void)
+{
+	char said[2048];
+	bool any = false;
+
+	unsetenv("EPK_BACKEND");
+	while (pkey_alloc(0, 0) > 0)
+		any = true;
+	if (!any)
+		return;
+	EXPECT(init_and_listen(NULL, said) == -ENOSPC && !epk_backend());
+	EXPECT(strstr(said, "no protection key is free"));
 }
 
 static void probe_on_empty_environment(void)
@@ -201,10 +264,18 @@ static void probe_on_empty_environment(void)
 	EXPECT(epk_backend());
 }
 
+/* However often, and whatever for. */
 static void twice(void)
 {
-	EXPECT(!epk_init(NULL));
-	EXPECT(epk_init(NULL) == -EALREADY);
+	struct epk_options options = options_for("nonsense");
+	char said[2048];
+	int i;
+
+	EXPECT(!init_and_listen(NULL, said));
+	for (i = 0; i < 3; i++) {
+		EXPECT(init_and_listen(i ? NULL : &options, said) == -EALREADY);
+		EXPECT(strstr(said, "epk_init(0): EALREADY") && strstr(said, "once"));
+	}
 	EXPECT(!strcmp(epk_backend(), unit_backend()));
 }
 
@@ -381,9 +452,10 @@ static void init_state_stays_open(void **state)
 	X(unknown_backend) X(size_zero) X(reserved_not_zero)			\
 	X(size_of_later_version)						\
 	X(size_of_later_version_unused) X(size_without_backend)			\
-	X(size_of_earlier_version) X(size_of_nothing)				\
+	X(size_of_earlier_version) X(size_of_nothing) X(size_of_a_page)	\
 	X(environment_unknown) X(environment_chooses)				\
 	X(option_beats_environment) X(probe_finds_best) X(probe_tells_why)	\
+	X(unknown_tells_names) X(options_tell_why) X(probe_without_keys)	\
 	X(probe_on_empty_environment) X(twice) X(by_first_alloc)		\
 	X(calls_before) X(errno_untouched) X(no_pkeys_left) X(one_pkey_left)	\
 	X(some_pkeys_taken) X(no_room_for_all)				\

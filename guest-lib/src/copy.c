@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Two copies of the library in a process, one linked to the program and one to a plugin, or in
+ * two namespaces of dlmopen(3), would each take the keys that are left, and the second none.  They
+ * share no symbol.  So a mapping says that there is one: of a file of that name, with nothing in it.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "copy.h"
+#include "state.h"
+
+#define NAME	"libepk"
+/* As a line of maps ends. */
+#define LINE	"/memfd:" NAME " (deleted)\n"
+
+static void *map_mark(void)
+{
+	int fd = memfd_create(NAME, MFD_CLOEXEC);
+	void *mark;
+
+	if (fd < 0)
+		return MAP_FAILED;
+	mark = mmap(NULL, EPK_PAGE_SIZE, PROT_NONE, MAP_PRIVATE, fd, 0);
+	close(fd);
+	return mark;
+}
+
+/* How many marks there are; 0 if that cannot be found out. */
+static unsigned int count_marks(void)
+{
+	const size_t len = strlen(LINE);
+	unsigned int nr = 0, matched = 0;
+	char buffer[1024];
+	ssize_t got, i;
+	int fd;
+
+	fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	/* A slash begins LINE, and stands nowhere else in it. */
+	while ((got = read(fd, buffer, sizeof(buffer))) > 0) {
+		for (i = 0; i < got; i++) {
+			if (buffer[i] != LINE[matched])
+				matched = 0;
+			if (buffer[i] == LINE[matched])
+				matched++;
+			if (matched == len) {
+				nr++;
+				matched = 0;
+			}
+		}
+	}
+	close(fd);
+	return nr;
+}
+
+/* Of two that come at once, none may go on.  A child has none of its parent's. */
+int epk_copy_mark(void **mark)
+{
+	int err;
+
+	*mark = map_mark();
+	if (*mark == MAP_FAILED)
+		return -errno;
+	err = madvise(*mark, EPK_PAGE_SIZE, MADV_DONTFORK) ? -errno : 0;
+	if (!err && count_marks() > 1)
+		err = epk_remark(-EBUSY, "another copy of libepk is at work in this process: "
+				 "have all parts of the program use one libepk.so");
+	if (err)
+		epk_copy_unmark(*mark);
+	return err;
+}
+
+void epk_copy_unmark(void *mark)
+{
+	munmap(mark, EPK_PAGE_SIZE);
+}

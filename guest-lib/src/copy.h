@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef EPK_COPY_H
+#define EPK_COPY_H
+
+/* Says that this copy of the library is the process's.  -EBUSY: another is. */
+int epk_copy_mark(void **mark);
+void epk_copy_unmark(void *mark);
+
+#endif /* EPK_COPY_H */
