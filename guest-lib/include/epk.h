@@ -12,7 +12,6 @@
 #ifndef EPK_H
 #define EPK_H
 
-#include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/mman.h>
@@ -309,7 +308,7 @@ const char *epk_backend(void);
  *
  * Return: 0.
  */
-int epk_handle_fault(int signo, siginfo_t *info, void *context);
+int epk_handle_fault(int signo, void *info, void *context);
 
 /**
  * epk_strerror() - what an error number means when it comes from this library

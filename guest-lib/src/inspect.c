@@ -176,7 +176,7 @@ int epk_held_prot(int dom_id)
 	return 0;
 }
 
-int epk_handle_fault(int signo, siginfo_t *info, void *context)
+int epk_handle_fault(int signo, void *info, void *context)
 {
 	(void)signo;
 	(void)info;

@@ -21,15 +21,9 @@
 static __thread volatile uintptr_t try_resume;
 static __thread volatile int try_signal, try_code, try_pkey;
 
-/* Where it is set: what gets the fault first, and returns 1 if it is none. */
-static int (*try_first)(int sig, siginfo_t *info, void *context);
-
 static inline void try_handler(int sig, siginfo_t *info, void *context)
 {
 	ucontext_t *uc = context;
-
-	if (try_first && try_first(sig, info, context))
-		return;
 
 	if (!try_resume) {
 		signal(sig, SIG_DFL);

@@ -35,11 +35,6 @@
 #define MPK_PLACES	14
 #define MPK_PKEYS	0x7ffe
 
-__attribute__((constructor)) static void unit_faults(void)
-{
-	try_first = epk_handle_fault;
-}
-
 static inline const char *unit_backend(void)
 {
 	const char *name = getenv("EPK_BACKEND");
