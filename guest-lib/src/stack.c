@@ -6,7 +6,6 @@
 #include "backend.h"
 #include "stack.h"
 
-#define GUARD_BYTES	(64ul * 1024)
 /* What functions may come to use again and again, and when they are found not to. */
 #define WARM_MOST	4
 #define CALM_MOST	64
@@ -21,8 +20,6 @@
 /* Where the address sanitizer is: what frames have left behind is no mistake of the next. */
 void __asan_unpoison_memory_region(const volatile void *start, size_t bytes) __attribute__((weak));
 
-/* Where nobody counts. */
-static const uint64_t uncounted;
 #define NEVER	UINT64_MAX
 
 static char *map(int flags)
@@ -30,7 +27,7 @@ static char *map(int flags)
 	bool counted = epk_ops()->in_module;
 	char *guard;
 
-	guard = mmap(NULL, GUARD_BYTES + EPK_STACK_BYTES, PROT_READ,
+	guard = mmap(NULL, EPK_STACK_GUARD + EPK_STACK_BYTES, PROT_READ,
 		     MAP_PRIVATE | MAP_NORESERVE | flags | (counted ? 0 : MAP_ANONYMOUS),
 		     counted ? epk_now.fd : -1, counted ? EPK_MMAP_STACK : 0);
 	return guard == MAP_FAILED ? NULL : guard;
@@ -51,17 +48,17 @@ char *epk_stack_map(void)
 	if (!guard)
 		return NULL;
 	/* What was ever writable may be a copy of the count. */
-	if (mprotect(guard + EPK_PAGE_SIZE, GUARD_BYTES - EPK_PAGE_SIZE, PROT_NONE) ||
-	    mprotect(guard + GUARD_BYTES, EPK_STACK_BYTES, PROT_READ | PROT_WRITE)) {
-		munmap(guard, GUARD_BYTES + EPK_STACK_BYTES);
+	if (mprotect(guard + EPK_PAGE_SIZE, EPK_STACK_GUARD - EPK_PAGE_SIZE, PROT_NONE) ||
+	    mprotect(guard + EPK_STACK_GUARD, EPK_STACK_BYTES, PROT_READ | PROT_WRITE)) {
+		munmap(guard, EPK_STACK_GUARD + EPK_STACK_BYTES);
 		return NULL;
 	}
-	return guard + GUARD_BYTES;
+	return guard + EPK_STACK_GUARD;
 }
 
 void epk_stack_unmap(char *low)
 {
-	munmap(low - GUARD_BYTES, GUARD_BYTES + EPK_STACK_BYTES);
+	munmap(low - EPK_STACK_GUARD, EPK_STACK_GUARD + EPK_STACK_BYTES);
 }
 
 static void give_back(char *low, char *high)
@@ -73,21 +70,23 @@ static void give_back(char *low, char *high)
 
 void epk_stack_init(struct epk_stack *stack, char *low)
 {
-	*stack = (struct epk_stack){ .low = low, .touched = &uncounted, .quick = NEVER };
-	if (!epk_ops()->in_module || __asan_unpoison_memory_region)
+	*stack = (struct epk_stack){ .low = low, .quick = NEVER };
+	stack->counted = epk_ops()->in_module && !__asan_unpoison_memory_region;
+	if (!stack->counted)
 		return;
-	stack->touched = (const volatile uint64_t *)(low - GUARD_BYTES);
 	*(volatile char *)epk_stack_hot(low, 0) = 0;
 	/* Where mlockall() has had it come at once. */
 	give_back(low, epk_stack_hot(low, 0));
-	stack->wiped = *stack->touched;
+	stack->wiped = epk_stack_touched(low);
 	stack->quick = stack->wiped;
 }
 
 /* The whole of it was in use.  Does more or less of it belong to the hot part from now on? */
-static bool adapt(struct epk_stack *stack)
+static bool adapt(struct epk_stack *stack, const char *low)
 {
-	if (*stack->touched != stack->wiped) {
+	if (stack->warm > WARM_MOST)
+		stack->warm = 0;	/* nobody but a stray write does that */
+	if (epk_stack_touched(low) != stack->wiped) {
 		stack->warm += stack->warm < WARM_MOST;
 		stack->calm = 0;
 		return true;
@@ -99,9 +98,9 @@ static bool adapt(struct epk_stack *stack)
 	return true;
 }
 
-void epk_stack_wipe_all(struct epk_stack *stack, char *low, char *top)
+void epk_stack_wipe_rest(struct epk_stack *stack, char *low, char *top)
 {
-	bool counted = stack && stack->touched != &uncounted;
+	bool counted = stack && stack->counted;
 	bool whole = top == epk_stack_top(low), touched = true;
 	int saved_errno = errno;
 	char *hot;
@@ -109,7 +108,7 @@ void epk_stack_wipe_all(struct epk_stack *stack, char *low, char *top)
 	if (__asan_unpoison_memory_region)
 		__asan_unpoison_memory_region(low, top - low);
 	if (counted)
-		touched = whole ? adapt(stack) : *stack->touched != stack->wiped;
+		touched = adapt(stack, low);
 	hot = epk_stack_hot(low, counted ? stack->warm : WARM_UNCOUNTED);
 	if (hot >= top)
 		hot = (char *)((uintptr_t)(top - 1) & ~(EPK_PAGE_SIZE - 1));
@@ -117,7 +116,7 @@ void epk_stack_wipe_all(struct epk_stack *stack, char *low, char *top)
 	if (touched)
 		give_back(low, hot);
 	if (counted && whole) {
-		stack->wiped = *stack->touched;
+		stack->wiped = epk_stack_touched(low);
 		stack->quick = stack->warm ? NEVER : stack->wiped;
 	}
 	errno = saved_errno;

@@ -16,19 +16,21 @@
 /* So much is wiped after each function.  It begins with a page. */
 #define EPK_STACK_HOT		1024ul
 #define EPK_STACK_STEP		512ul
+/* Below it: what nobody can touch, but for the first page. */
+#define EPK_STACK_GUARD		(64ul * 1024)
 
 /**
  * struct epk_stack - the stack of a thread
  * @low: its lowest byte, or NULL
- * @touched: where it is counted how many of its pages have been touched so far, or a zero
- * @wiped: what that was when nothing was in use below the hot part
+ * @counted: somebody counts how many of its pages are touched
+ * @wiped: how many were when nothing was in use below the hot part
  * @quick: the same, as long as the hot part is the first page's alone; else what it will never be
  * @warm: how many pages below belong to the hot part, too, since functions have used them
  * @calm: how many functions since then have used no more
  */
 struct epk_stack {
 	char *low;
-	const volatile uint64_t *touched;
+	bool counted;
 	uint64_t wiped;
 	uint64_t quick;
 	unsigned int warm;
@@ -46,13 +48,19 @@ static inline char *epk_stack_hot(char *low, unsigned int warm)
 	return low + EPK_STACK_BYTES - 4096 * (warm + 1ul);
 }
 
+/* How many of its pages have been touched so far; 0 where nobody counts. */
+static inline uint64_t epk_stack_touched(const char *low)
+{
+	return *(const volatile uint64_t *)(low - EPK_STACK_GUARD);
+}
+
 /* call_stack.S */
 void epk_wipe(void *low, void *high);
 
 char *epk_stack_map(void);
 void epk_stack_unmap(char *low);
 void epk_stack_init(struct epk_stack *stack, char *low);
-void epk_stack_wipe_all(struct epk_stack *stack, char *low, char *top);
+void epk_stack_wipe_rest(struct epk_stack *stack, char *low, char *top);
 
 /*
  * Nothing stays of what was on it below @top, a multiple of EPK_STACK_STEP.  @stack is NULL in a forked child,
@@ -60,10 +68,12 @@ void epk_stack_wipe_all(struct epk_stack *stack, char *low, char *top);
  */
 static inline void epk_stack_wipe(struct epk_stack *stack, char *low, char *top)
 {
-	if (likely(stack && *stack->touched == stack->quick))
-		epk_wipe(epk_stack_hot(low, 0), top);
-	else
-		epk_stack_wipe_all(stack, low, top);
+	char *hot = epk_stack_hot(low, 0);
+
+	if (likely(hot < top))
+		epk_wipe(hot, top);
+	if (unlikely(!stack || epk_stack_touched(low) != stack->quick))
+		epk_stack_wipe_rest(stack, low, top);
 }
 
 #endif /* EPK_STACK_H */
