@@ -33,6 +33,8 @@
 #define PAIR_LIMIT	43
 #define OTHER_LIMIT	49
 #define CALL_LIMIT	250
+#define GATE_LIMIT	180
+#define GATES_LIMIT	270
 #define HELD_LIMIT	60
 /* Where no module knows what is held, it is counted: alone and beside what is held. */
 #define PINS_LIMIT	81
@@ -152,6 +154,47 @@ static void call_deeper(int i)
 		abort();
 }
 
+/* Components: two in one EPT, and one in another, if there is another. */
+static int components[3];
+
+static long call_next(void *arg)
+{
+	long *times = arg, result;
+
+	while (times[0]-- > 0)
+		if (epk_gate_call(components[times[1]], 0, NULL, &result))
+			abort();
+	return 0;
+}
+
+static long (*const entries[])(void *arg) = { empty, call_next };
+
+static void gate(int i)
+{
+	(void)i;
+	if (epk_gate_call(components[0], 0, NULL, NULL))
+		abort();
+}
+
+/* From within one, less the way there. */
+static long times[2] = { 0, 1 };
+
+static void gate_and_back(int i)
+{
+	(void)i;
+	times[0] = 1;
+	if (epk_gate_call(components[0], 1, times, NULL))
+		abort();
+}
+
+static void gate_alone(int i)
+{
+	(void)i;
+	times[0] = 0;
+	if (epk_gate_call(components[0], 1, times, NULL))
+		abort();
+}
+
 static void malloc_and_free(int i)
 {
 	void *mem = epk_malloc(ids[0], 64);
@@ -249,6 +292,8 @@ static bool within(double value, double of, double percent)
  * @beside: begin and end while another of the same EPT is held
  * @away: likewise, that lies in another EPT; all 0 if there is only one EPT
  * @call: a call of an empty function
+ * @gate: a call of a component
+ * @gates: a call of one component by another
  * @one: an allocation and freeing of one domain
  * @group: of as many as an EPT has keys for
  */
@@ -258,6 +303,8 @@ struct costs {
 	struct cost beside;
 	struct cost away;
 	struct cost call;
+	struct cost gate;
+	struct cost gates;
 	struct cost one;
 	struct cost group;
 };
@@ -287,6 +334,13 @@ static struct costs rows(void)
 		abort();
 	costs.call = row("epk_call", call_one, nothing, 0);
 	row("epk_call, with 3 KiB of stack", call_deeper, nothing, 0);
+	if (components[0]) {
+		costs.gate = row("epk_gate_call", gate, nothing, 0);
+		times[1] = 1;
+		costs.gates = row("the same from another component", gate_and_back, gate_alone, 0);
+		times[1] = 2;
+		row("the same to another EPT", gate_and_back, gate_alone, 0);
+	}
 	row("epk_malloc + epk_free", malloc_and_free, nothing, 0);
 	costs.one = row("alloc_domains + free_domains, of 1", alloc_one, nothing, 0);
 	costs.group = row("alloc_domains + free_domains, of 15", alloc_group, nothing, 0);
@@ -332,6 +386,9 @@ static void check(const struct costs *few, const struct costs *many)
 	}
 	limit(few->call.count <= CALL_LIMIT && many->call.count <= CALL_LIMIT,
 	      "epk_call takes too many instructions");
+	limit(few->gate.count <= GATE_LIMIT && many->gate.count <= GATE_LIMIT &&
+	      few->gates.count <= GATES_LIMIT && many->gates.count <= GATES_LIMIT,
+	      "epk_gate_call takes too many instructions");
 	limit(is_short(few) && is_short(many), "the pair takes too many beside what is held");
 	limit(few->other.count <= OTHER_LIMIT,
 	      "the pair in another EPT takes too many instructions");
@@ -345,7 +402,7 @@ static void check(const struct costs *few, const struct costs *many)
 static void set_up(const char *backend)
 {
 	struct epk_options options = { .size = sizeof(options), .backend = backend };
-	int group[GROUP], err;
+	int group[GROUP], err, i;
 
 	err = epk_init(&options);
 	if (err)
@@ -357,6 +414,17 @@ static void set_up(const char *backend)
 		fail("alloc_domains", err);
 	ids[1] = group[0];
 	beside = group[1];
+	if (strcmp(epk_backend(), "epk"))
+		return;
+	err = alloc_domains(1, &components[0]);
+	if (!err)
+		err = epk_alloc_beside(1, &components[1], components[0]);
+	if (!err)
+		err = epk_alloc_beside(1, &components[2], ids[0]);
+	for (i = 0; i < 3 && !err; i++)
+		err = epk_component_create(components[i], entries, 2, NULL);
+	if (err)
+		fail("epk_component_create", err);
 }
 
 int main(int argc, char **argv)

@@ -172,8 +172,8 @@ int domain_munmap(void *addr, size_t len);
  * Return: 0, or
  * -EINVAL: @dom_id is not positive, or @prot is none of the above;
  * -ENOENT: never allocated, or freed;
- * -EPERM: inherited by fork, belongs to the parent; or in a child of vfork(2), whose parent
- *	has begun nothing yet;
+ * -EPERM: a component; inherited by fork, belongs to the parent; or in a child of vfork(2), whose
+ *	parent has begun nothing yet;
  * -EALREADY: the thread holds the domain already, with all that is asked for;
  * -EMFILE: the thread holds EPK_MAX_HELD domains (under "epk" perhaps some more of one EPT);
  * -EAGAIN: threads hold as many domains as there are keys (backend "mpk", after some 50 ms
@@ -479,11 +479,72 @@ int epk_free(int dom_id, void *ptr);
  * -EINVAL: @dom_id is not positive, or @fn is NULL;
  * -EACCES: the thread holds the domain for reading only;
  * -EMFILE: calls and signals have put aside what the thread held too often;
- * -ENOENT, -EPERM, -EAGAIN, -ENOSPC: as for domain_begin();
+ * -ENOENT, -EPERM, -EAGAIN, -ENOSPC: as for domain_begin(); -EPERM also where it is called in a
+ *	component, whose stack the function could not return to;
  * -ENOMEM: no memory for a stack;
  * -EIO: @fn has run, but what was held before could not be given back: nothing is held.
  */
 int epk_call(int dom_id, long (*fn)(void *arg), void *arg, long *result);
+
+/**
+ * struct epk_component_options - what a component is to have
+ * @size: of this structure
+ * @stack_bytes: of the stack of each thread in it, with a guard of 4 KiB; at least 16 KiB;
+ *	0: 32 KiB
+ * @threads: that can be in it at a time, up to 1,024; 0: 16
+ * @flags: zero
+ */
+struct epk_component_options {
+	size_t size;
+	size_t stack_bytes;
+	unsigned int threads;
+	unsigned int flags;
+};
+
+/**
+ * epk_component_create() - let a domain be entered at fixed places only
+ * @dom_id: a domain without a heap; what it has mapped, it keeps
+ * @entries: functions that can be called in it by epk_gate_call(), as long as it lives
+ * @nr: how many, up to 64
+ * @options: or NULL
+ *
+ * From then on nobody can begin the domain, the creator neither: its memory is reached by its
+ * entries alone.  They run on stacks in the domain, one for each thread, and may hold other domains,
+ * allocate in their own, and call other components and themselves.  Who holds it, or waits for it,
+ * loses it.  free_domains() ends it.
+ *
+ * Its stacks and 4 KiB for each 64 threads are domain memory, and count against RLIMIT_MEMLOCK.
+ *
+ * Return: 0.
+ * Errors: EINVAL, E2BIG wrong @nr, @entries or @options; ENOENT, EPERM no such domain; EBUSY it has
+ * a heap, or is a component; EOPNOTSUPP the backend is not "epk", or the CPU lacks AES-NI, or the
+ * kernel RDFSBASE; ENOMEM; and those of domain_begin().
+ */
+int epk_component_create(int dom_id, long (*const entries[])(void *arg), unsigned int nr,
+			 const struct epk_component_options *options);
+
+/**
+ * epk_gate_call() - call into a component that does not trust its caller, nor is trusted
+ * @dom_id: the component
+ * @entry: index of the function
+ * @arg: its argument
+ * @result: what it returned; may be NULL
+ *
+ * The function holds its own domain alone.  The caller's domains, its stack, if it is a
+ * component's, and its registers are out of reach, and so are the callee's afterwards; only code of
+ * the callee can come back from the call, and only to here.  Floating point and vector registers
+ * are as at the start of a thread.
+ *
+ * A function that faults is left by -EFAULT.  One that is left by longjmp() or the end of the thread
+ * holds its place in the component until the thread ends.
+ *
+ * Return: 0.
+ * Errors: ENOENT, EPERM no such domain; EINVAL it is no component, or has no such entry; EBUSY as
+ * many threads are in it as can be; EDEADLK it is called by a signal handler that interrupted it;
+ * EFAULT it has faulted; EIO it has run, but what was held before could not be given back; EAGAIN,
+ * ENOSPC it has no place, and cannot get one; ENOMEM.
+ */
+int epk_gate_call(int dom_id, unsigned int entry, void *arg, long *result);
 
 /**
  * struct epk_scope - what EPK_WITH() keeps on the stack

@@ -120,12 +120,16 @@ static int check_free(int num, const int *ids, const struct epk_held *own, int n
 /* Under epk_lock. */
 static int free_locked(int num, const int *ids, const struct epk_held *own, int nr)
 {
+	const struct epk_backend *ops = epk_ops();
 	int i, err = check_free(num, ids, own, nr);
 
+	/* The module gives its memory back to anybody when the domain is no more. */
+	if (!err && ops->in_module)
+		err = ops->free(num, ids);
 	for (i = 0; i < num && !err; i++)
-		err = epk_mapping_unmap_domain(ids[i], epk_ops()->munmap);
-	if (!err)
-		err = epk_ops()->free(num, ids);
+		err = epk_mapping_unmap_domain(ids[i], ops->munmap, ops->in_module);
+	if (!err && !ops->in_module)
+		err = ops->free(num, ids);
 	if (!err)
 		epk_registry_remove(num, ids);
 	return err;

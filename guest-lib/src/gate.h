@@ -14,6 +14,8 @@
 
 #define EPK_GATE_IDENTITY	4096
 #define EPK_GATE_BEFORE		8192
+/* Behind the table, for each index the domain's note. */
+#define EPK_GATE_NOTES		0x100000
 
 /* All closed but one key, for writing and for reading. */
 #define EPK_GATE_RW		0
@@ -31,6 +33,9 @@
 #define EPK_WORD_SWITCHES	0
 #define EPK_WORD_FOLLOWS	8
 #define EPK_WORD_SLOT		12
+#define EPK_WORD_COMPONENT	16
+#define EPK_WORD_TRANSIT	24
+#define EPK_WORD_MOVES		32
 #define EPK_SLOT_PINS		0
 #define EPK_SLOT_BYTES		128
 #define EPK_SLOTS		32768
@@ -49,6 +54,7 @@
 #define EPK_STATE_MARK		44
 #define EPK_STATE_NOTHING	48
 #define EPK_STATE_XFEATURES	52
+#define EPK_STATE_FD		56
 
 /* Bits of XCR0, and that XGETBV can tell which of them are in use. */
 #define EPK_X87			0x01
@@ -84,6 +90,10 @@ extern struct epk_slot epk_slots[EPK_SLOTS];
  * @follows: the module, or under "mpk" the library, knows the thread, so that what it opens is not
  *	lost
  * @slot: where its slot is in @epk_slots, in bytes
+ * @component: the component that the thread is in, or 0; see component_gate.S
+ * @transit: its stack for the way from one component to another that is in use, above the next; or
+ *	NULL
+ * @moves: room for struct epk_moves, and struct epk_move
  *
  * The process can write it.  The gates grant nothing by it, and write to no other place than the
  * slots while something is open.
@@ -92,6 +102,10 @@ struct epk_word {
 	uint64_t *switches;
 	uint32_t follows;
 	uint32_t slot;
+	uint32_t component;
+	uint32_t unused;
+	char *transit;
+	uint64_t moves[3];
 };
 
 extern __thread struct epk_word epk_word __attribute__((tls_model("initial-exec")));
@@ -119,6 +133,7 @@ int epk_close_unknown(void);
 /* The gates that the module restarts. */
 struct epk_gate;
 extern const struct epk_gate epk_gate_list[], epk_gate_list_end[];
+extern const struct epk_gate epk_component_gate_list[], epk_component_gate_list_end[];
 
 #endif /* __ASSEMBLER__ */
 

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include "backend.h"
+#include "component.h"
 #include "heap.h"
 
 #define MAX_SIZE	(1ul << 46)
@@ -26,10 +27,31 @@ static void unhold(int id, int held)
 		domain_end(id);
 }
 
-/* The heap of @id, which the thread holds, or NULL if it has none yet. */
+/* Where it is said where the heap of @id lies, which the thread holds: in a component's header. */
+static struct heap **heap_place(int id)
+{
+	struct epk_component *component = (struct epk_component *)EPK_NOTE_ADDR(epk_note(id));
+
+	return epk_note_is_private(id) ? &component->heap : NULL;
+}
+
+/* NULL if it has none yet. */
 static struct heap *heap_find(int id)
 {
-	return (struct heap *)epk_note(id);
+	struct heap **place = heap_place(id);
+
+	return place ? __atomic_load_n(place, __ATOMIC_ACQUIRE) : (struct heap *)epk_note(id);
+}
+
+/* -EBUSY if another thread is quicker. */
+static int heap_set(int id, struct heap *heap)
+{
+	struct heap **place = heap_place(id), *none = NULL;
+
+	if (!place)
+		return epk_ops()->note(id, (uintptr_t)heap);
+	return __atomic_compare_exchange_n(place, &none, heap, false, __ATOMIC_ACQ_REL,
+					   __ATOMIC_ACQUIRE) ? 0 : -EBUSY;
 }
 
 static struct heap *heap_of(int id)
@@ -42,7 +64,7 @@ static struct heap *heap_of(int id)
 	heap = epk_heap_make(id);
 	if (!heap)
 		return NULL;
-	err = epk_ops()->note(id, (uintptr_t)heap);
+	err = heap_set(id, heap);
 	if (err) {
 		/* Another thread is quicker, or has freed the domain. */
 		epk_heap_unmake(heap);

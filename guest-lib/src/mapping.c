@@ -148,7 +148,8 @@ join_first:
 	return err;
 }
 
-int epk_mapping_unmap_domain(int id, int (*unmap)(void *addr, size_t len))
+/* @gone: the domain is no more, and so what cannot be unmapped is nobody's. */
+int epk_mapping_unmap_domain(int id, int (*unmap)(void *addr, size_t len), bool gone)
 {
 	struct epk_domain *dom = epk_registry_at(EPK_ID_INDEX(id));
 	struct epk_mapping *map;
@@ -156,6 +157,8 @@ int epk_mapping_unmap_domain(int id, int (*unmap)(void *addr, size_t len))
 
 	while (!err && (map = dom->mappings)) {
 		err = unmap((void *)map->start, map->end - map->start);
+		if (gone)
+			err = 0;
 		if (!err)
 			delete(map);
 	}

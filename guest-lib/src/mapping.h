@@ -37,7 +37,7 @@ struct epk_mapping *epk_mapping_new(const struct epk_mapping *what);
 void epk_mapping_cancel(struct epk_mapping *map);
 void epk_mapping_insert(struct epk_mapping *map);
 int epk_mapping_unmap(uintptr_t start, uintptr_t end, int (*unmap)(void *addr, size_t len));
-int epk_mapping_unmap_domain(int id, int (*unmap)(void *addr, size_t len));
+int epk_mapping_unmap_domain(int id, int (*unmap)(void *addr, size_t len), bool gone);
 void epk_mapping_forget(void);
 
 #endif /* EPK_MAPPING_H */

@@ -2,11 +2,13 @@
 /* What the backends "epk" and "vmfunc" ask the kernel module for. */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "backend.h"
+#include "component.h"
 #include "registry.h"
 
 /* The region below goes away with all that is mapped over it. */
@@ -96,9 +98,15 @@ close_fd:
 /* Has it restart the gates. */
 int epk_module_gates(const struct epk_state *state)
 {
+	unsigned int nr = epk_gate_list_end - epk_gate_list;
+	unsigned int more = epk_component_gate_list_end - epk_component_gate_list;
+	struct epk_gate all[EPK_GATES_MAX];
 	struct epk_gates arg = {
-		.num = epk_gate_list_end - epk_gate_list, .gates = (uintptr_t)epk_gate_list,
+		.num = nr + more, .gates = (uintptr_t)all, .fault = (uintptr_t)epk_gate_fault,
 	};
+
+	memcpy(all, epk_gate_list, nr * sizeof(*all));
+	memcpy(all + nr, epk_component_gate_list, more * sizeof(*all));
 
 	return ioctl(state->fd, EPK_IOC_GATES, &arg) ? -errno : 0;
 }

@@ -39,6 +39,7 @@ struct soft_table;
  * @closed: @access, and the bits that deny writing
  * @mark: those alone
  * @nothing: which of @closed are set in a thread that holds nothing
+ * @fd: /dev/epk, or -1
  * @close: with which epk_call() ends what is held
  * @xfeatures: registers that there are, EPK_X87 and so on
  * @table: the domain table, an entry for each index; the kernel module's under
@@ -47,7 +48,6 @@ struct soft_table;
  * @ops: the backend; NULL while the library is not initialised
  * @gates: threads use the gates of "mpk"
  * @debug: errors are explained on stderr
- * @fd: /dev/epk, or -1
  * @pid: the process whose threads use it
  * @soft: where the table is written, if it is the library's own
  * @table_pkey: its key there, or 0
@@ -63,13 +63,13 @@ struct epk_state {
 	uint32_t mark;
 	uint32_t nothing;
 	uint32_t xfeatures;
+	int fd;
 	int (*close)(void);
 	const struct epk_entry *table;
 	uint32_t pkeys;
 	const struct epk_backend *ops;
 	bool gates;
 	bool debug;
-	int fd;
 	int pid;
 	struct soft_table *soft;
 	uint8_t table_pkey;
@@ -91,6 +91,7 @@ EPK_STATE_AT(closed, EPK_STATE_CLOSED);
 EPK_STATE_AT(mark, EPK_STATE_MARK);
 EPK_STATE_AT(nothing, EPK_STATE_NOTHING);
 EPK_STATE_AT(xfeatures, EPK_STATE_XFEATURES);
+EPK_STATE_AT(fd, EPK_STATE_FD);
 
 union epk_state_page {
 	struct epk_state state;
@@ -121,6 +122,7 @@ void epk_state_write(const struct epk_state *new_state);
 /* region.c: the domain table and what belongs beside it */
 #define EPK_INDICES		(1u << EPK_ID_INDEX_BITS)
 #define EPK_TABLE_ROOM		(EPK_INDICES * sizeof(struct epk_entry))
+_Static_assert(EPK_TABLE_ROOM == EPK_GATE_NOTES, "as in gate.h");
 /* Behind it, for each index the domain's note. */
 #define EPK_NOTES_ROOM		(EPK_INDICES * sizeof(uint64_t))
 _Static_assert(EPK_GATE_INDEX_MASK == EPK_INDICES - 1, "as in gate.h");
@@ -165,6 +167,12 @@ static inline uint64_t epk_note(int id)
 	const char *notes = (const char *)epk_now.table + EPK_TABLE_ROOM;
 
 	return __atomic_load_n((const uint64_t *)notes + EPK_ID_INDEX(id), __ATOMIC_ACQUIRE);
+}
+
+/* Is it private, so that its note has its place, too?  See component.h. */
+static inline bool epk_note_is_private(int id)
+{
+	return epk_note(id) & ~EPK_NOTE_ADDR(~0ull);
 }
 
 /* In which EPT the thread is: 0 unless the backend knows of several. */

@@ -4,11 +4,13 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "backend.h"
+#include "component.h"
 #include "pkru.h"
 #include "pool.h"
 #include "stack.h"
@@ -102,6 +104,8 @@ static void forget_slot(void)
 	epk_word.follows = 0;
 	epk_word.switches = &epk_slots[0].switches;
 	epk_word.slot = 0;
+	epk_word.component = 0;
+	epk_word.transit = NULL;
 }
 
 static void thread_exit(void *arg)
@@ -110,6 +114,10 @@ static void thread_exit(void *arg)
 	sigset_t old;
 
 	epk_signals_block(&old);
+	if (t->transit) {
+		epk_ops()->thread_stop(t);
+		epk_components_release();
+	}
 	epk_self = NULL;
 	forget_slot();
 	if (epk_ops()->thread_stop)
@@ -117,6 +125,8 @@ static void thread_exit(void *arg)
 	pthread_mutex_lock(&epk_lock);
 	if (t->stack.low)
 		epk_stack_unmap(t->stack.low);
+	if (t->transit)
+		munmap(t->transit, EPK_TRANSIT_BYTES * (1 + EPK_TRANSIT_LEVELS));
 	unlink_thread(t);
 	epk_pool_put(&pool, t);
 	pthread_mutex_unlock(&epk_lock);

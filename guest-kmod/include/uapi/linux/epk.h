@@ -393,7 +393,7 @@ struct epk_gates {
 	__u64 fault;
 };
 
-#define EPK_GATES_MAX		16
+#define EPK_GATES_MAX		32
 #define EPK_FAULT_BYTES		256
 
 /**

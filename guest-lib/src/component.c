@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: MIT
+/* Components: what component_gate.S cannot do alone, and how a domain becomes one. */
+#define _GNU_SOURCE
+#include <cpuid.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+
+#include "aside.h"
+#include "component.h"
+#include "registry.h"
+
+#define STACK_BYTES	(32ul * 1024)
+#define STACK_LEAST	(16ul * 1024)
+#define STACK_MOST	(1ul << 30)
+#define THREADS		16
+#define THREADS_MOST	1024
+
+/* RDFSBASE, which the kernel has to allow. */
+#ifndef HWCAP2_FSGSBASE
+#define HWCAP2_FSGSBASE	(1 << 1)
+#endif
+
+static bool cpu_can(void)
+{
+	unsigned int eax, ebx, ecx = 0, edx;
+
+	return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && ecx & bit_AES &&
+	       getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE;
+}
+
+/**
+ * struct plan - what a component is to be
+ * @id: its domain
+ * @nr: its entries
+ * @entries: where they are
+ * @threads: that can be in it at a time, a power of two
+ * @stack_bytes: for each of them, with a guard
+ */
+struct plan {
+	int id;
+	unsigned int nr;
+	long (*const *entries)(void *arg);
+	size_t threads;
+	size_t stack_bytes;
+};
+
+static size_t header_bytes(const struct plan *plan)
+{
+	size_t bytes = EPK_COMP_SLOTS + plan->threads * EPK_COMP_SLOT_BYTES;
+
+	return (bytes + EPK_PAGE_SIZE - 1) & ~(EPK_PAGE_SIZE - 1);
+}
+
+static size_t all_bytes(const struct plan *plan)
+{
+	return header_bytes(plan) + plan->threads * plan->stack_bytes;
+}
+
+/* Each stack ends at a page that nobody can touch. */
+static int guard_stacks(const struct plan *plan, char *mem)
+{
+	char *stack = mem + header_bytes(plan);
+	size_t i;
+
+	for (i = 0; i < plan->threads; i++, stack += plan->stack_bytes)
+		if (mprotect(stack, EPK_PAGE_SIZE, PROT_NONE))
+			return -errno;
+	return 0;
+}
+
+/* The thread holds the domain alone. */
+static int fill(const struct plan *plan, struct epk_component *component)
+{
+	uint64_t top = (uintptr_t)component + header_bytes(plan);
+	size_t i;
+
+	component->nr = plan->nr;
+	component->mask = (plan->threads - 1) * EPK_COMP_SLOT_BYTES;
+	for (i = 0; i < plan->nr; i++)
+		component->entries[i] = plan->entries[i];
+	for (i = 0; i < plan->threads; i++) {
+		top += plan->stack_bytes;
+		component->slots[i].top = top;
+		/* No two of its calls have one number. */
+		component->slots[i].count = i << 48;
+	}
+	return getrandom(component->keys, sizeof(component->keys), 0) ==
+	       sizeof(component->keys) ? 0 : -EIO;
+}
+
+static int make_private(int id, const void *header)
+{
+	struct epk_note arg = {
+		.id = id, .flags = EPK_NOTE_PRIVATE, .addr = (uintptr_t)header,
+	};
+
+	return ioctl(epk_now.fd, EPK_IOC_NOTE, &arg) ? -errno : 0;
+}
+
+/* In one function, since the stack pointer has to be the same. */
+static int make(const struct plan *plan)
+{
+	char *mem = domain_mmap(plan->id, NULL, all_bytes(plan), PROT_READ | PROT_WRITE, 0);
+	struct epk_aside aside;
+	int err;
+
+	if (mem == MAP_FAILED)
+		return -errno;
+	err = guard_stacks(plan, mem);
+	if (!err)
+		err = epk_thread_ready();
+	if (!err)
+		err = epk_put_aside(&aside, plan->id);
+	if (!err) {
+		err = fill(plan, (struct epk_component *)mem);
+		epk_take_back(&aside);
+	}
+	if (!err)
+		err = make_private(plan->id, mem);
+	if (err)
+		domain_munmap(mem, all_bytes(plan));
+	return err;
+}
+
+static int read_options(const struct epk_component_options *options, struct plan *plan)
+{
+	size_t threads = 0, bytes = 0;
+
+	if (options) {
+		if (options->size < sizeof(options->size))
+			return -EINVAL;
+		if (options->size > sizeof(*options))
+			return -E2BIG;
+		if (options->size >= offsetof(struct epk_component_options, stack_bytes) + 8)
+			bytes = options->stack_bytes;
+		if (options->size >= sizeof(*options)) {
+			threads = options->threads;
+			if (options->flags)
+				return -EINVAL;
+		}
+	}
+	if (!threads)
+		threads = THREADS;
+	if (!bytes)
+		bytes = STACK_BYTES;
+	if (threads > THREADS_MOST || bytes < STACK_LEAST || bytes > STACK_MOST)
+		return -EINVAL;
+	for (plan->threads = 1; plan->threads < threads; plan->threads *= 2)
+		;
+	plan->stack_bytes = (bytes + EPK_PAGE_SIZE - 1) & ~(EPK_PAGE_SIZE - 1);
+	return 0;
+}
+
+static int create(struct plan *plan, const struct epk_component_options *options)
+{
+	struct epk_entry entry;
+	unsigned int i;
+	int err;
+
+	if (!plan->nr || plan->nr > EPK_COMP_ENTRIES_MAX || !plan->entries)
+		return -EINVAL;
+	for (i = 0; i < plan->nr; i++)
+		if (!plan->entries[i])
+			return -EINVAL;
+	err = read_options(options, plan);
+	if (err)
+		return err;
+	if (!epk_ops())
+		return -ENOENT;
+	err = epk_lookup(plan->id, &entry);
+	if (err)
+		return err;
+	if (strcmp(epk_ops()->name, "epk") || !cpu_can())
+		return -EOPNOTSUPP;
+	if (epk_note(plan->id))
+		return -EBUSY;
+	return make(plan);
+}
+
+int epk_component_create(int dom_id, long (*const entries[])(void *arg), unsigned int nr,
+			 const struct epk_component_options *options)
+{
+	struct plan plan = { .id = dom_id, .nr = nr, .entries = entries };
+	int saved_errno = errno, err = create(&plan, options);
+
+	errno = saved_errno;
+	return epk_explain("epk_component_create", dom_id, err);
+}
+
+/* On the stack of a component, if it is called there. */
+static int transit_make(void)
+{
+	size_t bytes = EPK_TRANSIT_LEVELS * EPK_TRANSIT_BYTES;
+	char *low;
+
+	if (epk_word.transit)
+		return 0;
+	low = mmap(NULL, bytes + EPK_TRANSIT_BYTES, PROT_NONE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (low == MAP_FAILED)
+		return -ENOMEM;
+	if (mprotect(low + EPK_TRANSIT_BYTES, bytes, PROT_READ | PROT_WRITE)) {
+		munmap(low, bytes + EPK_TRANSIT_BYTES);
+		return -ENOMEM;
+	}
+	epk_self->transit = low;
+	/* The last that is in use, as it were. */
+	epk_word.transit = low + 2 * EPK_TRANSIT_BYTES + bytes;
+	return 0;
+}
+
+static int admit(int id)
+{
+	struct epk_move move = { .id = id, .ept = EPK_EPT_ANY };
+	struct epk_moves moves = {
+		.num = 1, .flags = EPK_MOVES_ADMIT, .moves = (uintptr_t)&move,
+	};
+
+	return ioctl(epk_now.fd, EPK_IOC_MOVE, &moves) ? -errno : 0;
+}
+
+/* Why it could not be called, if that can be helped now. */
+static int prepare(int id)
+{
+	struct epk_entry entry;
+	int err;
+
+	if (!epk_ops())
+		return -ENOENT;
+	err = epk_lookup(id, &entry);
+	if (err)
+		return err;
+	if (!epk_ops()->in_module || !epk_note_is_private(id))
+		return -EINVAL;
+	if (!epk_self)
+		err = epk_thread_ready();
+	if (!err && !epk_word.follows) {
+		err = ioctl(epk_now.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS | EPK_THREAD_FOLLOWS) ?
+		      -errno : 0;
+		epk_word.follows = !err;
+	}
+	if (!err)
+		err = transit_make();
+	return err;
+}
+
+#define TRIES	64
+
+/*
+ * What the thread holds besides its component is put aside meanwhile.  In one function, since the
+ * stack pointer has to be the same.
+ */
+static int call_slowly(int id, unsigned int entry, void *arg, long *result)
+{
+	struct epk_aside aside = { .aside = false };
+	int err = prepare(id), tries;
+
+	if (!err)
+		err = epk_put_aside(&aside, 0);
+	for (tries = 0; !err && tries < TRIES; tries++) {
+		err = epk_gate_try(id, entry, arg, result);
+		if (err != -EAGAIN)
+			break;
+		err = admit(id);
+	}
+	if (epk_take_back(&aside) && !err)
+		err = -EIO;
+	return err;
+}
+
+int epk_gate_call_slow(int id, unsigned int entry, void *arg, long *result)
+{
+	int saved_errno = errno, err = call_slowly(id, entry, arg, result);
+
+	errno = saved_errno;
+	return epk_explain("epk_gate_call", id, err);
+}
+
+/* The thread ends; what is left of it in components is others' to use. */
+void epk_components_release(void)
+{
+	uint32_t index, high = epk_registry_high();
+
+	for (index = 1; index < high && index < EPK_INDICES; index++) {
+		int id = epk_entry_load(index).id;
+
+		if (id > 0 && epk_note_is_private(id))
+			epk_gate_release(id);
+	}
+}

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A component: a private domain, which is entered at fixed places only.  Its header, its threads'
+ * stacks and its heap lie in the domain; where the header lies, the domain's note says.
+ */
+#ifndef EPK_COMPONENT_H
+#define EPK_COMPONENT_H
+
+/* Offsets in struct epk_component, for component_gate.S. */
+#define EPK_COMP_NR		0
+#define EPK_COMP_MASK		4
+#define EPK_COMP_KEYS		16
+#define EPK_COMP_ENTRIES	192
+#define EPK_COMP_ENTRIES_MAX	64
+#define EPK_COMP_SLOTS		4096
+
+/* Offsets in struct epk_component_slot. */
+#define EPK_COMP_OWNER		0
+#define EPK_COMP_SP		8
+#define EPK_COMP_FRAME		16
+#define EPK_COMP_COUNT		24
+#define EPK_COMP_TOP		32
+#define EPK_COMP_SLOT_BYTES	64
+
+/* For signals on the way between components, and for those within their handlers. */
+#define EPK_TRANSIT_BYTES	0x10000
+#define EPK_TRANSIT_LEVELS	4
+
+#ifndef __ASSEMBLER__
+
+#include <stdint.h>
+
+struct heap;
+
+/**
+ * struct epk_component_slot - a thread in a component
+ * @owner: the FS base of the thread that uses it, with bit 0 while it is inside; 0 if none has
+ * @sp: its stack pointer while it is in another component, called from this one; else 0
+ * @frame: what to leave by, while it is inside
+ * @count: of the calls that it makes
+ * @top: where its stack begins
+ */
+struct epk_component_slot {
+	uint64_t owner;
+	uint64_t sp;
+	uint64_t frame;
+	uint64_t count;
+	uint64_t top;
+	uint64_t unused[3];
+};
+
+/**
+ * struct epk_component - at the address in the domain's note
+ * @nr: of @entries, those in use
+ * @mask: offsets of @slots lie in it
+ * @heap: the domain's heap, or NULL
+ * @keys: of AES: what tells a return from a forged one is its cipher of the call's number
+ * @entries: where it can be entered
+ * @slots: a power of two of them
+ */
+struct epk_component {
+	uint32_t nr;
+	uint32_t mask;
+	struct heap *heap;
+	uint64_t keys[22];
+	long (*entries[EPK_COMP_ENTRIES_MAX])(void *arg);
+	char unused[EPK_COMP_SLOTS - EPK_COMP_ENTRIES - 8 * EPK_COMP_ENTRIES_MAX];
+	struct epk_component_slot slots[];
+};
+
+#define EPK_COMP_AT(type, member, offset) \
+	_Static_assert(__builtin_offsetof(struct type, member) == (offset), "as above")
+EPK_COMP_AT(epk_component, nr, EPK_COMP_NR);
+EPK_COMP_AT(epk_component, mask, EPK_COMP_MASK);
+EPK_COMP_AT(epk_component, keys, EPK_COMP_KEYS);
+EPK_COMP_AT(epk_component, entries, EPK_COMP_ENTRIES);
+EPK_COMP_AT(epk_component, slots, EPK_COMP_SLOTS);
+EPK_COMP_AT(epk_component_slot, owner, EPK_COMP_OWNER);
+EPK_COMP_AT(epk_component_slot, sp, EPK_COMP_SP);
+EPK_COMP_AT(epk_component_slot, frame, EPK_COMP_FRAME);
+EPK_COMP_AT(epk_component_slot, count, EPK_COMP_COUNT);
+EPK_COMP_AT(epk_component_slot, top, EPK_COMP_TOP);
+_Static_assert(sizeof(struct epk_component_slot) == EPK_COMP_SLOT_BYTES, "as above");
+
+/* component.c: what component_gate.S cannot do alone; called by that alone. */
+int epk_gate_call_slow(int dom_id, unsigned int entry, void *arg, long *result);
+
+/* epk_gate_call(), or -EAGAIN if that is to be made possible first. */
+int epk_gate_try(int dom_id, unsigned int entry, void *arg, long *result);
+void epk_gate_release(int dom_id);
+void epk_components_release(void);
+
+/* Where the module has a thread go on that faults in a component. */
+extern const char epk_gate_fault[];
+
+#endif /* __ASSEMBLER__ */
+
+#endif /* EPK_COMPONENT_H */

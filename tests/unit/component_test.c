@@ -1,0 +1,462 @@
+// SPDX-License-Identifier: MIT
+/* Components: what is in one is reached by its entries alone. */
+#define _GNU_SOURCE
+#include <signal.h>
+#include <ucontext.h>
+
+#include "unit.h"
+
+enum { ADD, SUM, WHERE, CHAIN, BAD, HOLD, GROW, REGISTERS, TOUCH, LEAVE, WAIT,
+	NR_ENTRIES };
+
+/* Each has a page of its own. */
+#define NR	3
+static int ids[NR], plain;
+static long *own[NR];
+static char *plain_mem;
+/* Where no memory is. */
+static volatile long zero;
+static char *volatile nowhere = (char *)16;
+
+static long add(void *arg)
+{
+	own[0][0] += (long)arg;
+	return own[0][0];
+}
+
+struct sum {
+	int nr;
+	long words[4];
+};
+
+static long sum(void *arg)
+{
+	struct sum *s = arg;
+	long total = 0;
+	int i;
+
+	for (i = 0; i < s->nr; i++)
+		total += s->words[i];
+	return total;
+}
+
+static long where(void *arg)
+{
+	char here = 0;
+
+	(void)arg;
+	return epk_domain_at(&here);
+}
+
+struct chain {
+	int depth;
+	int next[8];
+	int at;
+	bool faults;
+	long seen;
+};
+
+static int number_of(int id)
+{
+	int i;
+
+	for (i = 0; i < NR && ids[i] != id; i++)
+		;
+	return i;
+}
+
+static long chain(void *arg)
+{
+	struct chain *c = arg;
+	volatile long before = c->at;
+	int me = number_of(c->next[c->at]), err;
+	long result = 0;
+
+	own[me][1]++;
+	if (c->at + 1 == c->depth) {
+		if (c->faults)
+			*(volatile int *)nowhere = 0;
+		return 1;
+	}
+	c->at++;
+	err = epk_gate_call(c->next[c->at], CHAIN, c, &result);
+	own[me][2]++;
+	if (before != --c->at)
+		return -1;
+	return (err ? err : result) + 1 - !!err;
+}
+
+static __attribute__((noinline)) long too_deep(long n)
+{
+	volatile char frame[512];
+
+	frame[n & 255] = 1;
+	return n ? too_deep(n + 1) + frame[n & 255] : 0;
+}
+
+static long bad(void *arg)
+{
+	switch ((long)arg) {
+	case 0:
+		*(volatile int *)nowhere = 1;
+		break;
+	case 1:
+		__builtin_trap();
+	case 2:
+		return 100 / (long)zero;
+	case 3:
+		((void (*)(void))(1ul << 63))();
+		break;
+	case 4:
+		*(volatile char *)own[1] = 1;
+		break;
+	default:
+		return too_deep((long)arg);
+	}
+	return 0;
+}
+
+static long hold(void *arg)
+{
+	if (domain_begin(plain, RW))
+		return -1;
+	plain_mem[0]++;
+	/* And not ended. */
+	return (long)arg;
+}
+
+static long grow(void *arg)
+{
+	char *got = epk_malloc(ids[0], (size_t)arg);
+
+	if (!got || epk_domain_at(got) != ids[0])
+		return -1;
+	memset(got, 1, (size_t)arg);
+	return epk_free(ids[0], got);
+}
+
+#define SECRET	0x5ec2e75ec2e7ul
+
+/* What is in none is not from the caller. */
+static long registers(void *arg)
+{
+	unsigned long found[24], n = 0;
+	int i;
+
+	(void)arg;
+	asm volatile("mov %%rax, (%0)\n\tmov %%rbx, 8(%0)\n\tmov %%rcx, 16(%0)\n\t"
+		     "mov %%rdx, 24(%0)\n\tmov %%rsi, 32(%0)\n\tmov %%rbp, 40(%0)\n\t"
+		     "mov %%r8, 48(%0)\n\tmov %%r9, 56(%0)\n\tmov %%r10, 64(%0)\n\t"
+		     "mov %%r11, 72(%0)\n\tmov %%r12, 80(%0)\n\tmov %%r13, 88(%0)\n\t"
+		     "mov %%r14, 96(%0)\n\tmov %%r15, 104(%0)\n\tmovq %%xmm3, 112(%0)\n\t"
+		     "movq %%xmm13, 120(%0)\n\tmovq %%mm4, 128(%0)\n\temms"
+		     : : "D"(found) : "memory");
+	for (i = 0; i < 17; i++)
+		n += found[i] == SECRET;
+	return n;
+}
+
+/* Everywhere, as far as a call may have it so. */
+static long call_with_secrets(int id, int entry)
+{
+	register long result asm("rax");
+	long value = -1;
+
+	asm volatile("push %%rbx\n\tpush %%rbp\n\tpush %%r12\n\tpush %%r13\n\tpush %%r14\n\t"
+		     "push %%r15\n\t"
+		     "mov %[secret], %%rbx\n\tmov %%rbx, %%rbp\n\tmov %%rbx, %%r12\n\t"
+		     "mov %%rbx, %%r13\n\tmov %%rbx, %%r14\n\tmov %%rbx, %%r15\n\t"
+		     "mov %%rbx, %%r8\n\tmov %%rbx, %%r9\n\tmov %%rbx, %%r10\n\t"
+		     "mov %%rbx, %%r11\n\tmov %%rbx, %%rax\n\tmovq %%rbx, %%xmm3\n\t"
+		     "movq %%rbx, %%xmm13\n\tmovq %%rbx, %%mm4\n\temms\n\t"
+		     "sub $8, %%rsp\n\tcall epk_gate_call\n\tadd $8, %%rsp\n\t"
+		     "pop %%r15\n\tpop %%r14\n\tpop %%r13\n\tpop %%r12\n\tpop %%rbp\n\tpop %%rbx"
+		     : "=a"(result)
+		     : "D"((long)id), "S"((long)entry), "d"(0l), "c"(&value), [secret] "i"(SECRET)
+		     : "r8", "r9", "r10", "r11", "memory", "xmm3", "xmm13", "cc");
+	return result ? result : value;
+}
+
+static long touch(void *arg)
+{
+	return *(volatile char *)arg & 0;
+}
+
+static long leave(void *arg)
+{
+	own[0][3]++;
+	if (arg)
+		longjmp(*(jmp_buf *)arg, 1);
+	pthread_exit(NULL);
+}
+
+static long wait_there(void *arg);
+
+static long (*const entries[])(void *arg) = {
+	add, sum, where, chain, bad, hold, grow, registers, touch,
+	leave, wait_there,
+};
+
+static void set_up(void)
+{
+	struct epk_component_options options = { .size = sizeof(options) };
+	int i;
+
+	assert_int_equal(alloc_domains(NR, ids), 0);
+	assert_int_equal(alloc_domains(1, &plain), 0);
+	plain_mem = domain_mmap(plain, NULL, PAGE, RW, 0);
+	for (i = 0; i < NR; i++) {
+		own[i] = domain_mmap(ids[i], NULL, PAGE, RW, 0);
+		assert_true(own[i] != MAP_FAILED);
+		assert_int_equal(epk_component_create(ids[i], entries, NR_ENTRIES, &options), 0);
+	}
+}
+
+static void tear_down(void)
+{
+	assert_int_equal(epk_held(NULL, 0), 0);
+	assert_int_equal(free_domains(NR, ids), 0);
+	assert_int_equal(free_domains(1, &plain), 0);
+}
+
+static long call(int n, int entry, long arg)
+{
+	long result = -77;
+	int err = epk_gate_call(ids[n], entry, (void *)arg, &result);
+
+	return err ? err : result;
+}
+
+/* Which of the components' memory, and the plain domain's, can be read from within one. */
+static long reach_from(int n)
+{
+	long mask = 0, err;
+	int i;
+
+	for (i = 0; i <= NR; i++) {
+		err = call(n, TOUCH, (long)(i < NR ? (char *)own[i] : plain_mem));
+		assert_true(!err || err == -EFAULT);
+		mask |= (long)!err << i;
+	}
+	return mask;
+}
+
+static long reach(void)
+{
+	long mask = 0;
+	char byte;
+	int i;
+
+	for (i = 0; i < NR; i++)
+		mask |= (long)try_read((char *)own[i], &byte) << i;
+	return mask | (long)try_read(plain_mem, &byte) << NR;
+}
+
+static void calls(void **state)
+{
+	struct sum s = { .nr = 4, .words = { 1, 2, 3, 4 } };
+
+	(void)state;
+	set_up();
+	assert_int_equal(call(0, ADD, 5), 5);
+	assert_int_equal(call(0, ADD, 6), 11);
+	assert_int_equal(epk_gate_call(ids[0], ADD, NULL, NULL), 0);
+	assert_int_equal(call(1, SUM, (long)&s), 10);
+	assert_int_equal(call(2, WHERE, 0), ids[2]);
+	assert_int_equal(reach_from(1), 2);
+	assert_int_equal(reach(), 0);
+	tear_down();
+}
+
+static void closed(void **state)
+{
+	(void)state;
+	set_up();
+	assert_int_equal(domain_begin(ids[0], RW), -EPERM);
+	assert_int_equal(domain_begin(ids[0] | 1 << 31, RW), -EINVAL);
+	assert_int_equal(epk_component_create(ids[0], entries, NR_ENTRIES, NULL), -EBUSY);
+	assert_int_equal(reach(), 0);
+	tear_down();
+}
+
+static void errors(void **state)
+{
+	(void)state;
+	set_up();
+	assert_int_equal(call(0, NR_ENTRIES, 0), -EINVAL);
+	assert_int_equal(call(0, -1, 0), -EINVAL);
+	assert_int_equal(epk_gate_call(plain, 0, NULL, NULL), -EINVAL);
+	assert_int_equal(epk_gate_call(0, 0, NULL, NULL), -EINVAL);
+	assert_int_equal(epk_gate_call(-1, 0, NULL, NULL), -EINVAL);
+	assert_int_equal(epk_gate_call(0x7fffffff, 0, NULL, NULL), -ENOENT);
+	tear_down();
+}
+
+static void beside_what_is_held(void **state)
+{
+	(void)state;
+	set_up();
+	assert_int_equal(domain_begin(plain, RW), 0);
+	assert_int_equal(reach_from(1), 2);
+	assert_int_equal(reach(), 1 << NR);
+	assert_int_equal(domain_end(plain), 0);
+	/* What the callee does not end, it does not leave behind. */
+	assert_int_equal(call(0, HOLD, 3), 3);
+	assert_int_equal(reach(), 0);
+	assert_int_equal(epk_held(NULL, 0), 0);
+	tear_down();
+}
+
+static void chains(void **state)
+{
+	struct chain c;
+	int i, depth, err;
+	long result;
+
+	(void)state;
+	set_up();
+	for (depth = 1; depth <= 16; depth++) {
+		c = (struct chain) { .depth = (depth + 1) / 2, .faults = depth % 2 };
+		for (i = 0; i < 8; i++)
+			c.next[i] = ids[i * i % NR];
+		result = 0;
+		err = epk_gate_call(c.next[0], CHAIN, &c, &result);
+		if (c.depth == 1 && c.faults) {
+			assert_int_equal(err, -EFAULT);
+			continue;
+		}
+		assert_int_equal(err, 0);
+		/* Who called what faulted is told. */
+		assert_int_equal(result, c.faults ? -EFAULT + c.depth - 2 : c.depth);
+	}
+	assert_int_equal(reach(), 0);
+	tear_down();
+}
+
+static void faults(void **state)
+{
+	long i;
+
+	(void)state;
+	set_up();
+	for (i = 0; i < 6; i++) {
+		assert_int_equal(call(0, BAD, i), -EFAULT);
+		assert_int_equal(reach(), 0);
+		assert_int_equal(reach_from(0), 1);
+	}
+	tear_down();
+}
+
+static void heaps(void **state)
+{
+	long size;
+
+	(void)state;
+	set_up();
+	for (size = 16; size < 1 << 20; size *= 3)
+		assert_int_equal(call(0, GROW, size), 0);
+	tear_down();
+}
+
+static void clean_registers(void **state)
+{
+	(void)state;
+	set_up();
+	assert_int_equal(call_with_secrets(ids[0], REGISTERS), 0);
+	tear_down();
+}
+
+static void *end_inside(void *arg)
+{
+	jmp_buf back;
+
+	if (arg && !setjmp(back))
+		call(0, LEAVE, (long)back);
+	call(0, LEAVE, 0);
+	return NULL;
+}
+
+static void *call_once(void *arg)
+{
+	*(long *)arg = call(0, ADD, 1);
+	return NULL;
+}
+
+/* More threads than it has places, one after the other, that never return from it. */
+static void ends_of_threads(void **state)
+{
+	pthread_t id;
+	long result;
+	int i;
+
+	(void)state;
+	set_up();
+	for (i = 0; i < 40; i++) {
+		assert_int_equal(pthread_create(&id, NULL, end_inside, (void *)(long)(i & 1)), 0);
+		assert_int_equal(pthread_join(id, NULL), 0);
+		assert_int_equal(reach(), 0);
+	}
+	assert_int_equal(pthread_create(&id, NULL, call_once, &result), 0);
+	assert_int_equal(pthread_join(id, NULL), 0);
+	assert_int_equal(result, 1);
+	assert_int_equal(call(0, ADD, 1), 2);
+	tear_down();
+}
+
+static pthread_barrier_t barrier;
+
+static long wait_there(void *arg)
+{
+	pthread_barrier_wait(&barrier);
+	pthread_barrier_wait(&barrier);
+	return (long)arg;
+}
+
+static void *stay_inside(void *arg)
+{
+	*(long *)arg = call(0, WAIT, 5);
+	return NULL;
+}
+
+/* As many threads in it as it has places, and one more. */
+static void threads(void **state)
+{
+	pthread_t id[16];
+	long result[16];
+	int i, busy = 0;
+
+	(void)state;
+	set_up();
+	pthread_barrier_init(&barrier, NULL, 16 + 1);
+	for (i = 0; i < 16; i++)
+		assert_int_equal(pthread_create(&id[i], NULL, stay_inside, &result[i]), 0);
+	pthread_barrier_wait(&barrier);
+	busy = call(0, ADD, 1) == -EBUSY;
+	pthread_barrier_wait(&barrier);
+	for (i = 0; i < 16; i++) {
+		assert_int_equal(pthread_join(id[i], NULL), 0);
+		assert_int_equal(result[i], 5);
+	}
+	assert_true(busy);
+	assert_int_equal(call(0, ADD, 1), 1);
+	tear_down();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(calls),
+		cmocka_unit_test(closed),
+		cmocka_unit_test(errors),
+		cmocka_unit_test(beside_what_is_held),
+		cmocka_unit_test(chains),
+		cmocka_unit_test(faults),
+		cmocka_unit_test(heaps),
+		cmocka_unit_test(clean_registers),
+		cmocka_unit_test(ends_of_threads),
+		cmocka_unit_test(threads),
+	};
+
+	need_backend();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
