@@ -191,14 +191,11 @@ int epk_component_create(int dom_id, long (*const entries[])(void *arg), unsigne
 	return epk_explain("epk_component_create", dom_id, err);
 }
 
-/* On the stack of a component, if it is called there. */
 static int transit_make(void)
 {
 	size_t bytes = EPK_TRANSIT_LEVELS * EPK_TRANSIT_BYTES;
 	char *low;
 
-	if (epk_word.transit)
-		return 0;
 	low = mmap(NULL, bytes + EPK_TRANSIT_BYTES, PROT_NONE,
 		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (low == MAP_FAILED)
@@ -223,29 +220,45 @@ static int admit(int id)
 	return ioctl(epk_now.fd, EPK_IOC_MOVE, &moves) ? -errno : 0;
 }
 
+static int thread_make(void)
+{
+	int err = epk_self ? 0 : epk_thread_ready();
+
+	if (!err && !epk_word.follows) {
+		err = ioctl(epk_now.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS | EPK_THREAD_FOLLOWS) ?
+		      -errno : 0;
+		epk_word.follows = !err;
+	}
+	return err ? err : transit_make();
+}
+
+/*
+ * A thread's first call.  Not from a component, which somebody has told that it is: what this
+ * writes to can be written over to lie in it.
+ */
+static int first_call(void)
+{
+	struct epk_aside aside;
+	int err = epk_hold_nothing(&aside);
+
+	if (!err)
+		err = epk_held(NULL, 0) ? -EPERM : thread_make();
+	epk_take_back(&aside);
+	return err;
+}
+
 /* Why it could not be called, if that can be helped now. */
 static int prepare(int id)
 {
 	struct epk_entry entry;
 	int err;
 
-	if (!epk_ops())
-		return -ENOENT;
 	err = epk_lookup(id, &entry);
 	if (err)
 		return err;
 	if (!epk_ops()->in_module || !epk_note_is_private(id))
 		return -EINVAL;
-	if (!epk_self)
-		err = epk_thread_ready();
-	if (!err && !epk_word.follows) {
-		err = ioctl(epk_now.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS | EPK_THREAD_FOLLOWS) ?
-		      -errno : 0;
-		epk_word.follows = !err;
-	}
-	if (!err)
-		err = transit_make();
-	return err;
+	return epk_word.transit ? 0 : first_call();
 }
 
 #define TRIES	64

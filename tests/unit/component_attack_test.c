@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: MIT
+/* Who jumps into the gates of components, or forges what a thread keeps of them. */
+#define _GNU_SOURCE
+#include <signal.h>
+#include <sys/ioctl.h>
+
+#include "unit.h"
+
+#include "state.h"
+
+extern const char epk_component_gates_start[], epk_component_gates_end[];
+
+#define NR	3
+static int ids[NR], plain;
+static long *own[NR];
+static char *plain_mem, ignored;
+
+static long touch(void *arg)
+{
+	return ++*(long *)arg;
+}
+
+/* Holds what anybody can write to, and faults. */
+static long fault_beside(void *arg)
+{
+	domain_begin(plain, RW);
+	plain_mem[0]++;
+	epk_word.component = plain;
+	return *(volatile long *)arg;
+}
+
+static long (*const entries[])(void *arg) = { touch, fault_beside };
+
+static void set_up(void)
+{
+	int i;
+
+	EXPECT(!alloc_domains(NR, ids) && !alloc_domains(1, &plain));
+	plain_mem = domain_mmap(plain, NULL, 2 * PAGE, RW, 0);
+	for (i = 0; i < NR; i++) {
+		own[i] = domain_mmap(ids[i], NULL, PAGE, RW, 0);
+		EXPECT(own[i] != MAP_FAILED);
+		EXPECT(!epk_component_create(ids[i], entries, 2, NULL));
+		EXPECT(!epk_gate_call(ids[i], 0, own[i], NULL));
+	}
+}
+
+static struct {
+	const char *addr;
+	uint64_t rax, rbx, rcx, r15;
+} jump_to;
+
+/* What suits the attacker. */
+static void jump(void)
+{
+	uint64_t frame[64] = { 0 };
+
+	asm volatile("mov %[rax], %%rax\n\tmov %[rbx], %%rbx\n\tmov %[rcx], %%rcx\n\t"
+		     "mov %[r15], %%r15\n\tmov epk_word@gottpoff(%%rip), %%r13\n\t"
+		     "mov %%fs:12(%%r13), %%r9d\n\tshr $1, %%r9d\n\t"
+		     "xor %%edx, %%edx\n\txor %%ebp, %%ebp\n\tmov $1, %%edi\n\t"
+		     "mov epk_state_page(%%rip), %%r14\n\tmov %[frame], %%r8\n\t"
+		     "xor %%r10d, %%r10d\n\tmov %[frame], %%r12\n\t"
+		     "jmp *%[addr]"
+		     : : [rax] "m"(jump_to.rax), [rbx] "m"(jump_to.rbx), [rcx] "m"(jump_to.rcx),
+			 [r15] "m"(jump_to.r15), [addr] "m"(jump_to.addr), [frame] "r"(frame + 8)
+		     : "memory");
+}
+
+static void look(void)
+{
+	int i;
+
+	for (i = 0; i < NR; i++)
+		if (try_read((char *)own[i], &ignored))
+			_exit(1);
+	_exit(0);
+}
+
+static void killed(int sig)
+{
+	(void)sig;
+	look();
+}
+
+static void jump_and_look(void)
+{
+	static char stack[1 << 16];
+	stack_t alt = { .ss_sp = stack, .ss_size = sizeof(stack) };
+	struct sigaction act = { .sa_handler = killed, .sa_flags = SA_ONSTACK | SA_RESETHAND };
+
+	set_up();
+	if (jump_to.rbx)
+		jump_to.rbx = ids[0];
+	if (jump_to.r15)
+		jump_to.r15 = ids[1];
+	sigaltstack(&alt, NULL);
+	sigaction(SIGILL, &act, NULL);
+	jump();
+	look();
+}
+
+static int jump_each(const char *bytes)
+{
+	static const uint32_t values[] = { 0, 0xaaaaaaa8, 0x55555550, 0x55555544, 0x55555514 };
+	const char *at = epk_component_gates_start;
+	int found = 0, status;
+	unsigned int i;
+
+	while ((at = memmem(at, epk_component_gates_end - at, bytes, 3))) {
+		for (i = 0; i < 4 * sizeof(values) / sizeof(*values); i++) {
+			jump_to.addr = at;
+			jump_to.rax = bytes[2] == '\xef' ? values[i / 4] : 0;
+			jump_to.rcx = 0;
+			jump_to.rbx = i & 1;
+			jump_to.r15 = i & 2;
+			status = status_of_child(jump_and_look);
+			assert_true(!status || (WIFSIGNALED(status) &&
+						(WTERMSIG(status) == SIGSEGV ||
+						 WTERMSIG(status) == SIGILL)));
+		}
+		found++;
+		at++;
+	}
+	return found;
+}
+
+static void jumps(void **state)
+{
+	(void)state;
+	assert_int_equal(jump_each("\x0f\x01\xef"), 10);
+	assert_int_equal(jump_each("\x0f\x01\xd4"), 3);
+}
+
+/* A slot of the attacker's, whose frame has the gate write where the component alone can. */
+static void forge_fault(void)
+{
+	struct epk_note note = { .flags = 0 };
+	uint64_t fs, *header, *frame;
+
+	signal(SIGILL, SIG_DFL);
+	set_up();
+	note.id = plain;
+	note.addr = (uintptr_t)plain_mem;
+	asm volatile("rdfsbase %0" : "=r"(fs));
+	EXPECT(!ioctl(epk_now.fd, EPK_IOC_NOTE, &note));
+	EXPECT(!domain_begin(plain, RW));
+	header = (uint64_t *)plain_mem;
+	frame = (uint64_t *)(plain_mem + 512);
+	((uint32_t *)header)[1] = 0;
+	header[512] = fs + 1;
+	header[513] = 0;
+	header[514] = (uintptr_t)frame;
+	/* Its first word is that of what is written over. */
+	frame[0] = (uintptr_t)own[0] - 16;
+	frame[1] = 0x5ec2e7;
+	EXPECT(!domain_end(plain));
+	/* By another thread, or a handler, but here it is simpler. */
+	epk_gate_call(ids[0], 1, (void *)16, NULL);
+}
+
+static void forged_fault(void **state)
+{
+	int status = status_of_child(forge_fault);
+
+	(void)state;
+	assert_true(WIFSIGNALED(status));
+	assert_true(WTERMSIG(status) == SIGILL);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(jumps),
+		cmocka_unit_test(forged_fault),
+	};
+
+	need_backend();
+	skip_if(!backend_is("epk"), "has no components");
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

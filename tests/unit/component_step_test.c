@@ -1,0 +1,430 @@
+// SPDX-License-Identifier: MIT
+/* A signal between any two instructions of a call from component to component. */
+#define _GNU_SOURCE
+#include <sched.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/ptrace.h>
+#include <sys/user.h>
+#include <ucontext.h>
+
+#include "unit.h"
+
+#include "state.h"
+
+extern const char epk_component_gates_start[], epk_component_gates_end[];
+
+enum { NOTHING, MOVES, EVICTS, CALLS, HOLDS, FORKS, JUMPS, STEALS };
+
+#define NR	3
+static int ids[NR], plain, what, nr_threads = 1;
+static long *own[NR];
+static char *plain_mem, ignored;
+static bool alternate;
+static sigjmp_buf back;
+static volatile pid_t pid;
+static volatile int turn, turns_taken, refused[256];
+static uintptr_t flags_seen;
+
+static long leaf(void *arg)
+{
+	own[1][0]++;
+	/* DF and AC are not for the caller. */
+	asm volatile("std\n\tpushfq\n\torl $0x40000, (%%rsp)\n\tpopfq" : : : "memory", "cc");
+	return (long)arg + 1;
+}
+
+static long middle(void *arg)
+{
+	long result = -1;
+	int err;
+
+	own[0][0]++;
+	err = epk_gate_call(ids[1], 0, arg, &result);
+	asm volatile("pushfq\n\tpop %0" : "=r"(flags_seen));
+	own[0][1]++;
+	return err ? err : result + 1;
+}
+
+static long touch(void *arg)
+{
+	return arg == own ? 0 : ++*(long *)arg;
+}
+
+static long holding(void *arg)
+{
+	long result = -1;
+	int err = domain_begin(plain, RW);
+
+	if (!err)
+		err = epk_gate_call(ids[1], 2, arg, &result);
+	plain_mem[0]++;
+	return err ? err : result;
+}
+
+static long (*const entries[])(void *arg) = { leaf, middle, touch, holding };
+
+static void set_up(void)
+{
+	struct epk_component_options options = { .size = sizeof(options), .threads = nr_threads };
+	int i;
+
+	EXPECT(!alloc_domains(NR, ids) && !alloc_domains(1, &plain));
+	plain_mem = domain_mmap(plain, NULL, PAGE, RW, 0);
+	for (i = 0; i < NR; i++) {
+		own[i] = domain_mmap(ids[i], NULL, PAGE, RW, 0);
+		EXPECT(own[i] != MAP_FAILED);
+		EXPECT(!epk_component_create(ids[i], entries, 4, &options));
+	}
+}
+
+static void tear_down(void)
+{
+	EXPECT(!free_domains(NR, ids) && !free_domains(1, &plain));
+}
+
+static void expect_closed(void)
+{
+	int i;
+
+	EXPECT(!epk_held(NULL, 0));
+	for (i = 0; i < NR; i++)
+		EXPECT(!try_read((char *)own[i], &ignored));
+	EXPECT(!try_read(plain_mem, &ignored));
+}
+
+static void move(int ept)
+{
+	int i;
+
+	for (i = 0; i < NR; i++) {
+		struct epk_move one = { .id = ids[i], .ept = ept };
+		struct epk_moves arg = { .num = 1, .moves = (uintptr_t)&one };
+
+		ioctl(epk_now.fd, EPK_IOC_MOVE, &arg);
+	}
+}
+
+static void call_all(void)
+{
+	long result;
+	int i, err;
+
+	for (i = 0; i < NR; i++) {
+		err = epk_gate_call(ids[i], 2, own[i], &result);
+		if (err)
+			refused[-err & 255]++;
+		EXPECT(!err || err == -EDEADLK || err == -EAGAIN);
+	}
+}
+
+static long in_plain(void *arg)
+{
+	*(char *)arg = 1;
+	return 0;
+}
+
+static void interrupt(int sig)
+{
+	int saved = errno;
+
+	(void)sig;
+	switch (what) {
+	case MOVES:
+		move(EPK_EPT_NONE);
+		move(EPK_EPT_ANY);
+		break;
+	case EVICTS:
+		move(EPK_EPT_NONE);
+		break;
+	case CALLS:
+		call_all();
+		if (alternate)
+			EXPECT(!epk_call(plain, in_plain, plain_mem, NULL));
+		break;
+	case HOLDS:
+		EXPECT(!domain_begin(plain, RW));
+		plain_mem[0] = 3;
+		call_all();
+		plain_mem[0] = 3;
+		EXPECT(!domain_end(plain));
+		break;
+	case FORKS:
+		pid = fork();
+		break;
+	case JUMPS:
+		siglongjmp(back, 1);
+	case STEALS:
+		__atomic_add_fetch(&turn, 1, __ATOMIC_SEQ_CST);
+		while (__atomic_load_n(&turns_taken, __ATOMIC_SEQ_CST) != turn)
+			sched_yield();
+		break;
+	}
+	errno = saved;
+}
+
+/* Two threads that use the slots of others in turns. */
+static void *thief(void *arg)
+{
+	int mine = (long)arg, now, i;
+
+	for (;;) {
+		now = __atomic_load_n(&turn, __ATOMIC_SEQ_CST);
+		if (now == turns_taken || now % 2 != mine) {
+			sched_yield();
+			continue;
+		}
+		for (i = 0; i < 2; i++)
+			epk_gate_call(ids[i], 2, own[i], NULL);
+		__atomic_store_n(&turns_taken, now, __ATOMIC_SEQ_CST);
+	}
+	return NULL;
+}
+
+static inline void mark(void)
+{
+	asm volatile("int3" : : : "memory");
+}
+
+static void one_call(void)
+{
+	volatile int err = -77;
+	int status;
+	long result = -1;
+
+	pid = -1;
+	if (!sigsetjmp(back, 1)) {
+		mark();
+		err = epk_gate_call(ids[0], 1, (void *)5, &result);
+		if (!pid) {
+			EXPECT(!err || err == -EPERM);
+			_exit(0);
+		}
+		mark();
+	} else {
+		mark();
+	}
+	/* A child that was in a component has not even its stack. */
+	if (pid > 0)
+		EXPECT(waitpid(pid, &status, 0) == pid &&
+		       (!status || (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL)));
+	if (what == STEALS)
+		EXPECT(!err || err == -EBUSY);
+	else if (what != JUMPS)
+		EXPECT(!err);
+	if (!err) {
+		EXPECT(result == 7 || (what == STEALS && result == -EBUSY));
+		EXPECT(!(flags_seen & 0x40400));
+	}
+	expect_closed();
+}
+
+static void stepped(void)
+{
+	static char stack[1 << 16];
+	stack_t alt = { .ss_sp = stack, .ss_size = sizeof(stack) };
+	struct sigaction act = {
+		.sa_handler = interrupt, .sa_flags = alternate ? SA_ONSTACK : 0,
+	};
+	pthread_t thread;
+	long i;
+
+	signal(SIGSEGV, SIG_DFL);
+	signal(SIGILL, SIG_DFL);
+	signal(SIGBUS, SIG_DFL);
+	EXPECT(!sigaltstack(&alt, NULL));
+	EXPECT(!sigaction(SIGUSR1, &act, NULL));
+	set_up();
+	EXPECT(!epk_gate_call(ids[0], 1, (void *)5, NULL));
+	for (i = 0; what == STEALS && i < 2; i++)
+		EXPECT(!pthread_create(&thread, NULL, thief, (void *)i));
+	EXPECT(!ptrace(PTRACE_TRACEME, 0, 0, 0));
+	for (;;) {
+		one_call();
+		if (what == JUMPS) {
+			tear_down();
+			set_up();
+			EXPECT(!epk_gate_call(ids[0], 1, (void *)5, NULL));
+		}
+	}
+}
+
+static int wait_for(pid_t child)
+{
+	int status, sig;
+
+	for (;;) {
+		assert_int_equal(waitpid(child, &status, 0), child);
+		sig = WSTOPSIG(status);
+		if (!WIFSTOPPED(status) || sig == SIGTRAP)
+			return status;
+		if (sig == SIGSEGV || sig == SIGILL) {
+			struct user_regs_struct regs;
+
+			ptrace(PTRACE_GETREGS, child, 0, &regs);
+			if (getenv("STEP_VERBOSE"))
+				print_message("signal %d at gates + %#llx, rsp %#llx\n", sig,
+					      regs.rip - (uintptr_t)epk_component_gates_start,
+					      regs.rsp);
+		}
+		assert_int_equal(ptrace(PTRACE_CONT, child, 0, sig), 0);
+	}
+}
+
+static bool marked(pid_t child)
+{
+	int status = wait_for(child);
+	siginfo_t info;
+
+	if (!WIFSTOPPED(status))
+		print_message("status %#x\n", status);
+	assert_true(WIFSTOPPED(status));
+	assert_int_equal(ptrace(PTRACE_GETSIGINFO, child, 0, &info), 0);
+	return info.si_code == SI_KERNEL;
+}
+
+/* The kernel takes the trap flag for the program's own behind a POPF that it has stepped over. */
+static void step_ends(pid_t child)
+{
+	size_t at = offsetof(struct user, regs.eflags);
+
+	ptrace(PTRACE_POKEUSER, child, at, ptrace(PTRACE_PEEKUSER, child, at, 0) & ~0x100ul);
+}
+
+#define STEPS	2000
+
+/* Where it comes by in the gates, from mark to mark. */
+static int record(pid_t child, unsigned long *ips)
+{
+	unsigned long ip;
+	int steps = 0;
+
+	assert_true(marked(child));
+	for (;;) {
+		assert_int_equal(ptrace(PTRACE_SINGLESTEP, child, 0, 0), 0);
+		if (marked(child))
+			break;
+		ip = ptrace(PTRACE_PEEKUSER, child, offsetof(struct user, regs.rip), 0);
+		if (ip >= (uintptr_t)epk_component_gates_start &&
+		    ip < (uintptr_t)epk_component_gates_end && steps < STEPS)
+			ips[steps++] = ip;
+	}
+	step_ends(child);
+	assert_int_equal(ptrace(PTRACE_CONT, child, 0, 0), 0);
+	return steps;
+}
+
+static void break_at(pid_t child, unsigned long ip)
+{
+	ptrace(PTRACE_POKEUSER, child, offsetof(struct user, u_debugreg[7]), 0);
+	ptrace(PTRACE_POKEUSER, child, offsetof(struct user, u_debugreg[0]), ip);
+	assert_int_equal(ptrace(PTRACE_POKEUSER, child, offsetof(struct user, u_debugreg[7]),
+				ip ? 1 : 0), 0);
+}
+
+/* One round: a signal at an instruction, when it has come by so often. */
+static void interrupt_at(pid_t child, unsigned long ip, int before)
+{
+	assert_true(marked(child));
+	break_at(child, ip);
+	do {
+		assert_int_equal(ptrace(PTRACE_CONT, child, 0, 0), 0);
+		assert_false(marked(child));
+	} while (before--);
+	break_at(child, 0);
+	assert_int_equal(ptrace(PTRACE_CONT, child, 0, SIGUSR1), 0);
+	if (!marked(child)) {
+		print_message("no mark behind %#lx\n",
+			      ip - (unsigned long)epk_component_gates_start);
+		fail();
+	}
+	assert_int_equal(ptrace(PTRACE_CONT, child, 0, 0), 0);
+}
+
+static void at_each_step(int do_what, bool on_alternate)
+{
+	static unsigned long ips[STEPS];
+	int steps, i, j, before;
+	pid_t child;
+
+	what = do_what;
+	alternate = on_alternate;
+	fflush(NULL);
+	child = fork();
+	if (!child)
+		stepped();
+	steps = record(child, ips);
+	assert_true(steps > 200 && steps < STEPS);
+	for (i = 0; i < steps; i++) {
+		for (before = j = 0; j < i; j++)
+			before += ips[j] == ips[i];
+		interrupt_at(child, ips[i], before);
+	}
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	print_message("%d instructions\n", steps);
+}
+
+#define STEPPED(name, what, alternate)		\
+	static void name(void **state)		\
+	{					\
+		(void)state;			\
+		at_each_step(what, alternate);	\
+	}
+
+STEPPED(nothing_here, NOTHING, false)
+STEPPED(nothing_elsewhere, NOTHING, true)
+STEPPED(moves_here, MOVES, false)
+STEPPED(moves_elsewhere, MOVES, true)
+STEPPED(evicts_here, EVICTS, false)
+STEPPED(evicts_elsewhere, EVICTS, true)
+STEPPED(calls_here, CALLS, false)
+STEPPED(calls_elsewhere, CALLS, true)
+STEPPED(holds_here, HOLDS, false)
+STEPPED(holds_elsewhere, HOLDS, true)
+STEPPED(forks_here, FORKS, false)
+STEPPED(forks_elsewhere, FORKS, true)
+STEPPED(jumps_elsewhere, JUMPS, true)
+STEPPED(steals_elsewhere, STEALS, true)
+
+/* What cannot be called at once in a call that could not either. */
+static void holding_both(void)
+{
+	long result = -1;
+
+	set_up();
+	EXPECT(!domain_begin(plain, RW));
+	EXPECT(!epk_gate_call(ids[0], 3, own[1], &result));
+	EXPECT(result == 1);
+	plain_mem[0]++;
+	EXPECT(!domain_end(plain));
+	expect_closed();
+	tear_down();
+}
+
+IN_CHILD(holding_both)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(in_child_holding_both),
+		cmocka_unit_test(nothing_here),
+		cmocka_unit_test(nothing_elsewhere),
+		cmocka_unit_test(moves_here),
+		cmocka_unit_test(moves_elsewhere),
+		cmocka_unit_test(evicts_here),
+		cmocka_unit_test(evicts_elsewhere),
+		cmocka_unit_test(calls_here),
+		cmocka_unit_test(calls_elsewhere),
+		cmocka_unit_test(holds_here),
+		cmocka_unit_test(holds_elsewhere),
+		cmocka_unit_test(forks_here),
+		cmocka_unit_test(forks_elsewhere),
+		cmocka_unit_test(jumps_elsewhere),
+		cmocka_unit_test(steals_elsewhere),
+	};
+
+	need_backend();
+	skip_if(!backend_is("epk"), "has no components");
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
