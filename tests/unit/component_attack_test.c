@@ -175,6 +175,7 @@ int main(void)
 		cmocka_unit_test(forged_fault),
 	};
 
+	skip_if(!backend_is("epk"), "has no components");
 	need_backend();
 	skip_if(!backend_is("epk"), "has no components");
 	return cmocka_run_group_tests(tests, NULL, NULL);

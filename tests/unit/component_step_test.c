@@ -424,6 +424,7 @@ int main(void)
 		cmocka_unit_test(steals_elsewhere),
 	};
 
+	skip_if(!backend_is("epk"), "has no components");
 	need_backend();
 	skip_if(!backend_is("epk"), "has no components");
 	return cmocka_run_group_tests(tests, NULL, NULL);

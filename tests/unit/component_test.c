@@ -457,6 +457,7 @@ int main(void)
 		cmocka_unit_test(threads),
 	};
 
+	skip_if(!backend_is("epk"), "has no components");
 	need_backend();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
