@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # check.sh: what an installed libepk looks like from outside.  B is the build folder.
 set -eu
@@ -35,6 +35,12 @@ archived=$(nm --defined-only -g "$B/libepk.a" | awk 'NF == 3 { print $3 }' | sor
 	echo "archived:" $archived
 	fail "header and static library differ"
 }
+
+# Shadow stacks are fine but for components, so that the whole is not marked; stacks are not code.
+for object in gate gate_pin call_stack call component_gate libepk; do
+	readelf -n "$B/$object.o" 2>/dev/null | sed -n 's/.*x86 feature: //p'
+done | tr '\n' ' ' | grep -qx 'SHSTK SHSTK SHSTK SHSTK ' || fail "marks for shadow stacks"
+readelf -Wl "$B/libepk.so.1" | grep -q 'GNU_STACK.* RW ' || fail "stacks are executable"
 
 # WRPKRU and VMFUNC stand in the gates alone.  After WRPKRU comes a check at once;
 # after VMFUNC comes WRPKRU, or a look at PKRU, before any way out.
@@ -91,9 +97,89 @@ sed s/short/strays/ "$stage/margin" | cmp - "$stage/found" ||
 	-a epk_gate_call -a epk_gate_release \
 	-a pin_begin_read -a pin_begin_write -a epk_pin_end -a epk_pkru_set -a epk_ept_enter \
 	"$B/libepk.so.1" || fail "epk-scan: strays in the library"
+# What it cannot parse it refuses, and says why.
+refuses() {
+	local rc=0
+	"$B/epk-scan" "$1" >"$stage/found" 2>"$stage/said" || rc=$?
+	if [ $rc != 2 ] || [ -s "$stage/found" ] || ! grep -q "$2" "$stage/said"; then
+		fail "epk-scan $1: exit status $rc: $(cat "$stage/found" "$stage/said")"
+	fi
+}
+python3 - "$B/libepk.so.1" "$stage" <<'EOT'
+import struct, sys
+good = bytearray(open(sys.argv[1], "rb").read())
+table, sections = struct.unpack_from("<QQ", good, 32)
+number, _, nr_sections = struct.unpack_from("<HHH", good, 56)
+def write(name, form, *changes, size=len(good)):
+    elf = bytearray(good)
+    for at, value in changes:
+        struct.pack_into(form, elf, at, value)
+    open(f"{sys.argv[2]}/{name}", "wb").write(elf[:size])
+load = next(at for at in range(table, table + 56 * number, 56)
+            if struct.unpack_from("<II", good, at)[1] & 1)
+section = next(at for at in range(sections, sections + 64 * nr_sections, 64)
+               if struct.unpack_from("<I", good, at + 4)[0] == 2)
+write("header", "<B", size=40)
+write("half", "<B", size=len(good) // 2)
+write("end", "<B", size=len(good) - 1)
+write("class", "<B", (4, 1))
+write("order", "<B", (5, 2))
+write("machine", "<H", (18, 183))
+write("object", "<H", (16, 1))
+write("core", "<H", (16, 4))
+write("none", "<H", (56, 0))
+write("many", "<H", (56, 0xffff))
+write("form", "<H", (54, 32))
+write("loads", "<I", *((at, 4) for at in range(table, table + 56 * number, 56)))
+write("table", "<Q", (32, len(good) - 8 & ~7))
+write("segment", "<Q", (load + 32, len(good)))
+write("beyond", "<Q", (load + 8, 1 << 63))
+write("crooked", "<Q", (load + 16, 1))
+write("larger", "<Q", (load + 40, 1))
+write("section", "<Q", (section + 32, len(good)))
+write("sections", "<Q", (40, len(good) & ~7))
+write("count", "<H", (60, 0))
+write("bare", "<Q", (40, 0), (56, number | 64 << 16))
+EOT
+cat >"$stage/wrong" <<'EOT'
+header cut off
+half cut off
+end cut off
+class x86-64
+order x86-64
+machine x86-64
+object object file
+core neither
+none no segments
+many another form
+form another form
+loads no segment
+table cut off
+segment cut off
+beyond cut off
+crooked cannot be mapped
+larger cannot be mapped
+section cut off
+sections cut off
+count another form
+strays.c not an ELF file
+empty empty
+script script
+missing No such file
+EOT
+: >"$stage/empty"
+echo '#!/bin/sh' >"$stage/script"
+while read -r file what; do
+	refuses "$stage/$file" "$what"
+done <"$stage/wrong"
+refuses "$B/libepk.a" "archive"
+refuses "$B/gate.o" "object file"
+refuses "$stage" "no regular file"
+# Without sections, but with segments.
 rc=0
-"$B/epk-scan" "$stage/strays.c" 2>/dev/null || rc=$?
-[ $rc = 2 ] || fail "epk-scan takes a source for an ELF file"
+"$B/epk-scan" "$stage/bare" >"$stage/found" || rc=$?
+{ [ $rc = 1 ] && [ -s "$stage/found" ] && ! grep -q '(' "$stage/found"; } ||
+	fail "epk-scan does not scan what has no sections"
 for wrong in -x "-p 1x" "-p" "$stage/strays.so -p 1" ""; do
 	rc=0
 	# shellcheck disable=SC2086

@@ -92,4 +92,4 @@ epk_wipe:
 	.cfi_endproc
 	.size	epk_wipe, . - epk_wipe
 
-	.section .note.GNU-stack, "", @progbits
+#include "note.h"

@@ -608,4 +608,8 @@ epk_component_gate_list:
 	.quad	.Lrelease, .Lrelease_here, .Lrelease
 epk_component_gate_list_end:
 
+/*
+ * No note for shadow stacks: after a fault in the callee the module has the thread go on here, and the
+ * returns that the callee owes are on the shadow stack still.
+ */
 	.section .note.GNU-stack, "", @progbits

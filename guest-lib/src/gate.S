@@ -277,4 +277,4 @@ epk_gate_list:
 	.quad	epk_close, .Lclosed4, epk_close
 epk_gate_list_end:
 
-	.section .note.GNU-stack, "", @progbits
+#include "note.h"

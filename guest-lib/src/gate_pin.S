@@ -192,4 +192,4 @@ epk_pin_gates_end:
 .Lslots:
 	.quad	epk_slots
 
-	.section .note.GNU-stack, "", @progbits
+#include "note.h"

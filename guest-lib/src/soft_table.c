@@ -94,19 +94,48 @@ static void entry_store(uint32_t index, struct epk_entry entry)
 			 __ATOMIC_RELEASE);
 }
 
+#define SHOWN_BYTES	(EPK_TABLE_ROOM + EPK_NOTES_ROOM)
+
+/* A length of 0, so that it stays where it is as well. */
+static struct soft_table *map_and_show(void *table)
+{
+	struct soft_table *soft = mmap(NULL, sizeof(*soft), PROT_READ, MAP_SHARED | MAP_ANONYMOUS,
+				       -1, 0);
+
+	if (soft == MAP_FAILED)
+		return NULL;
+	if (mremap(soft, 0, SHOWN_BYTES, MREMAP_MAYMOVE | MREMAP_FIXED, table) != MAP_FAILED)
+		return soft;
+	munmap(soft, sizeof(*soft));
+	return NULL;
+}
+
+/* Valgrind knows no such length.  But a file counts against RLIMIT_FSIZE, and needs a descriptor. */
+static struct soft_table *map_file_and_show(void *table)
+{
+	struct soft_table *soft = MAP_FAILED;
+	int fd = memfd_create("libepk-table", MFD_CLOEXEC);
+
+	if (fd < 0)
+		return NULL;
+	if (!ftruncate(fd, sizeof(*soft)) &&
+	    mmap(table, SHOWN_BYTES, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED)
+		soft = mmap(NULL, sizeof(*soft), PROT_READ, MAP_SHARED, fd, 0);
+	close(fd);
+	return soft == MAP_FAILED ? NULL : soft;
+}
+
 /* A child has nothing of it but what it can read. */
 int soft_table_init(struct epk_state *state)
 {
 	int pkey = state->table_pkey ? state->table_pkey : -1;
-	struct soft_table *soft;
+	struct soft_table *soft = map_and_show((void *)state->table);
 
-	soft = mmap(NULL, sizeof(*soft), PROT_READ, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (soft == MAP_FAILED)
+	if (!soft)
+		soft = map_file_and_show((void *)state->table);
+	if (!soft)
 		return -ENOMEM;
-	/* Of length 0, so that it stays where it is as well. */
-	if (mremap(soft, 0, EPK_TABLE_ROOM + EPK_NOTES_ROOM, MREMAP_MAYMOVE | MREMAP_FIXED,
-		   (void *)state->table) == MAP_FAILED ||
-	    epk_pkey_mprotect(soft, sizeof(*soft), PROT_READ | PROT_WRITE, pkey) ||
+	if (epk_pkey_mprotect(soft, sizeof(*soft), PROT_READ | PROT_WRITE, pkey) ||
 	    madvise(soft, sizeof(*soft), MADV_DONTFORK)) {
 		munmap(soft, sizeof(*soft));
 		return -ENOMEM;

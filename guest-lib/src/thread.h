@@ -92,7 +92,7 @@ static inline int epk_held_find(const struct epk_thread *t, int id)
 	int slot;
 
 	for (slot = (int)epk_held_nr(t) - 1; slot >= 0; slot--)
-		if (t->held[slot].id == id)
+		if (__atomic_load_n(&t->held[slot].id, __ATOMIC_RELAXED) == id)
 			break;
 	return slot;
 }
@@ -113,8 +113,11 @@ static inline struct epk_held *epk_held_push(struct epk_thread *t, struct epk_he
 
 static inline void epk_held_remove(struct epk_thread *t, unsigned int slot)
 {
-	for (; slot + 1 < t->nr; slot++)
-		t->held[slot] = t->held[slot + 1];
+	/* Others may look for an ID at the same time. */
+	for (; slot + 1 < t->nr; slot++) {
+		t->held[slot].prot = t->held[slot + 1].prot;
+		__atomic_store_n(&t->held[slot].id, t->held[slot + 1].id, __ATOMIC_RELAXED);
+	}
 	epk_barrier();
 	__atomic_store_n(&t->nr, slot, __ATOMIC_RELAXED);
 }

@@ -49,19 +49,18 @@ static bool is_allowed(const char *symbol)
 static void report(const char *what, const char *file, uint64_t addr, const struct image *image,
 		   uint64_t link_addr)
 {
-	const char *symbol = NULL;
-	uint64_t offset;
+	struct symbol symbol = { NULL, 0 };
 
 	if (image)
-		symbol = image_symbol(image, link_addr, &offset);
-	if (is_allowed(symbol))
+		symbol = image_symbol(image, link_addr);
+	if (is_allowed(symbol.name))
 		return;
 	found++;
 	if (quiet)
 		return;
 	printf("%s: %s at %#" PRIx64, file, what, addr);
-	if (symbol)
-		printf(" (%s+%#" PRIx64 ")", symbol, offset);
+	if (symbol.name)
+		printf(" (%s+%#" PRIx64 ")", symbol.name, symbol.offset);
 	putchar('\n');
 }
 

@@ -30,10 +30,20 @@ struct segment {
 	uint64_t addr;
 };
 
+/**
+ * struct symbol - where an address lies
+ * @name: the function, or NULL if no table tells
+ * @offset: of the address in it
+ */
+struct symbol {
+	const char *name;
+	uint64_t offset;
+};
+
 /* elf.c.  NULL or an explanation. */
 const char *image_open(struct image *image, const char *path);
 void image_close(struct image *image);
 bool image_segment(const struct image *image, unsigned int nr, struct segment *segment);
-const char *image_symbol(const struct image *image, uint64_t addr, uint64_t *offset);
+struct symbol image_symbol(const struct image *image, uint64_t addr);
 
 #endif /* EPK_SCAN_H */
