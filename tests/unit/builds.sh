@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# builds.sh [all]: the library by other compilers, languages, C libraries and tools than it is
+# builds.sh [all|PART]: the library by other compilers, languages, C libraries and tools than it is
 # tested with elsewhere; and what must not be in one process.  With "all" each compiler with each
-# level of optimisation, and the unit tests with them: an hour.
+# level of optimisation, and the unit tests with them: an hour.  A PART is a function below.
 set -eu -o pipefail
 cd "$(dirname "$0")"
 lib=$(realpath ../../guest-lib)
@@ -147,7 +147,7 @@ sanitizer() {
 	# shellcheck disable=SC2086
 	"$cc" $flags -std=c99 "${users[@]}" -o "$work/sanitized" builds/use.c "$out/libepk.a" ||
 		fail "$cc $2: no program builds"
-	use "$work/sanitized"
+	use "$work/sanitized" plain
 	echo "builds: $cc with $2: clean"
 }
 
@@ -183,19 +183,21 @@ copies() {
 	echo "builds: a second copy is refused"
 }
 
-case ${1-some} in
-some)
-	headers
+variants() {
 	variant gcc -O0
 	variant clang -O3
 	variant gcc "-O3 -flto"
 	variant clang "-O2 -flto"
+}
+
+sanitizers() {
 	sanitizer gcc address
 	sanitizer clang undefined
 	sanitizer gcc thread
-	;;
-all)
-	headers
+}
+
+every() {
+	local cc level lto kind
 	for cc in gcc clang; do
 		for level in -O0 -O1 -O2 -O3 -Os; do
 			for lto in "" " -flto"; do
@@ -207,13 +209,18 @@ all)
 			sanitizer $cc $kind
 		done
 	done
-	;;
+}
+
+case ${1-} in
+"") parts="headers variants sanitizers musl memcheck copies" ;;
+all) parts="headers every musl memcheck copies" ;;
+headers | variants | sanitizers | musl | memcheck | copies) parts=$1 ;;
 *)
-	echo "usage: builds.sh [all]" >&2
+	echo "usage: builds.sh [all|headers|variants|sanitizers|musl|memcheck|copies]" >&2
 	exit 2
 	;;
 esac
-musl
-memcheck
-copies
+for part in $parts; do
+	"$part"
+done
 echo "builds: all is well"

@@ -83,6 +83,30 @@ static void *use_all(void *arg)
 	return NULL;
 }
 
+static long end_thread(void *arg)
+{
+	pthread_exit(arg);
+}
+
+static void *call_and_end(void *arg)
+{
+	epk_call(*(int *)arg, end_thread, arg, NULL);
+	return NULL;
+}
+
+/* Whatever it holds goes with it. */
+static void end_in_call(void)
+{
+	pthread_t thread;
+	void *got;
+	int id;
+
+	NEED(!alloc_domains(1, &id));
+	NEED(!pthread_create(&thread, NULL, call_and_end, &id));
+	NEED(!pthread_join(thread, &got) && got == &id);
+	NEED(!free_domains(1, &id));
+}
+
 static void use_in_child(void)
 {
 	int id, status;
@@ -101,7 +125,8 @@ static void use_in_child(void)
 	NEED(!free_domains(1, &id));
 }
 
-int main(void)
+/* Anything as an argument: threads end in the ordinary way alone. */
+int main(int argc, char **argv)
 {
 	struct epk_counts counts = { .size = sizeof(counts) };
 	pthread_t threads[4];
@@ -113,6 +138,9 @@ int main(void)
 		NEED(!pthread_create(&threads[i], NULL, use_all, NULL));
 	for (i = 0; i < 4; i++)
 		NEED(!pthread_join(threads[i], NULL));
+	(void)argv;
+	if (argc < 2)
+		end_in_call();
 	use_in_child();
 	NEED(!epk_counts(&counts) && !counts.domains);
 	return 0;
