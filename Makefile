@@ -14,6 +14,7 @@ help:
 ##   bench-kvm       what the KVM series costs, against limits
 ##   bench-lib       what the library costs on this machine, against its baselines
 ##   check-unit      the library's unit tests, on this machine
+##   check-builds    the library by each compiler at each level, by sanitizers, valgrind, musl; long
 ##   check-hygiene   the KVM series and the sources: applies, builds, checkpatch
 ##   check-debug     fuzzers, failing allocations and the guest's tests, on debug kernels; long
 ##   check-selftests Linux's own KVM selftests with stock KVM and with the series
@@ -61,6 +62,9 @@ check-kernels: packages
 check-unit: packages
 	@$(RUN) --native unit lib
 
+check-builds: packages
+	@$(RUN) --native --show lib-builds-all
+
 check-hygiene: packages
 	@$(RUN) --native hygiene
 
@@ -106,4 +110,4 @@ clean:
 	$(MAKE) -C tests/kvm clean
 	$(MAKE) -C tests/testbed clean
 
-.PHONY: help packages kernel build check check-alone check-debug check-guest check-kernels check-unit check-hygiene check-selftests demo bench bench-guest bench-kvm bench-lib deb check-deb install clean
+.PHONY: help packages kernel build check check-alone check-debug check-guest check-kernels check-unit check-builds check-hygiene check-selftests demo bench bench-guest bench-kvm bench-lib deb check-deb install clean

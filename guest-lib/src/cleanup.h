@@ -8,8 +8,6 @@
 
 #include <pthread.h>
 
-#ifdef __GLIBC__
-
 /**
  * struct epk_cleanup - on the stack, in the frame
  * @routine: called with
@@ -24,13 +22,31 @@ struct epk_cleanup {
 	struct epk_cleanup *prev;
 };
 
+#ifdef __GLIBC__
+
 void _pthread_cleanup_push(struct epk_cleanup *cleanup, void (*routine)(void *arg), void *arg);
 void _pthread_cleanup_pop(struct epk_cleanup *cleanup, int execute);
 
 #else
 
-/* musl declares its own.  It is not called for longjmp(). */
-#define epk_cleanup	__ptcb
+/*
+ * musl calls nothing for longjmp(), and would go by a frame that is gone at the end of the thread:
+ * that is where the thread gives up what it holds.
+ */
+static inline void _pthread_cleanup_push_none(struct epk_cleanup *cleanup, void (*routine)(void *arg),
+					      void *arg)
+{
+	*cleanup = (struct epk_cleanup){ .routine = routine, .arg = arg };
+}
+
+static inline void _pthread_cleanup_pop_none(struct epk_cleanup *cleanup, int execute)
+{
+	(void)cleanup;
+	(void)execute;
+}
+
+#define _pthread_cleanup_push	_pthread_cleanup_push_none
+#define _pthread_cleanup_pop	_pthread_cleanup_pop_none
 
 #endif
 

@@ -123,7 +123,8 @@ static void thread_exit(void *arg)
 	if (epk_ops()->thread_stop)
 		epk_ops()->thread_stop(t);
 	pthread_mutex_lock(&epk_lock);
-	if (t->stack.low)
+	/* With musl, which unwinds nothing, the thread may end on it, and leaves it behind. */
+	if (t->stack.low && (uintptr_t)&old - (uintptr_t)t->stack.low >= EPK_STACK_BYTES)
 		epk_stack_unmap(t->stack.low);
 	if (t->transit)
 		munmap(t->transit, EPK_TRANSIT_BYTES * (1 + EPK_TRANSIT_LEVELS));

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: MIT
+/*
+ * What programs do with the library, in plain C, with nothing but a C library: threads with
+ * domains of their own, heaps, calls, children.  Exits with 0 if all is as it should be.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <epk.h>
+
+#define RW	(PROT_READ | PROT_WRITE)
+
+#define NEED(condition)								\
+	do {									\
+		if (!(condition)) {						\
+			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);	\
+			exit(1);						\
+		}								\
+	} while (0)
+
+static long add_up(void *arg)
+{
+	const long *numbers = arg;
+	long sum = 0;
+	int i;
+
+	for (i = 0; i < 512; i++)
+		sum += numbers[i];
+	return sum;
+}
+
+static void use_memory(int id)
+{
+	long *numbers = domain_mmap(id, NULL, 4096, RW, 0), sum = 0;
+	int i, err;
+
+	NEED(numbers != MAP_FAILED);
+	NEED(!domain_begin(id, RW));
+	for (i = 0; i < 512; i++)
+		numbers[i] = i;
+	NEED(domain_begin(id, RW) == -EALREADY);
+	NEED(epk_held(NULL, 0) == 1 && epk_held_prot(id) == RW);
+	NEED(!domain_end(id) && domain_end(id) == -EACCES);
+	NEED(!epk_call(id, add_up, numbers, &sum) && sum == 511 * 256);
+	EPK_WITH_ERROR(err, id, PROT_READ)
+		NEED(numbers[7] == 7);
+	NEED(!err && !epk_held(NULL, 0));
+	NEED(epk_domain_at(numbers) == id && !domain_munmap(numbers, 4096));
+}
+
+static void use_heap(int id)
+{
+	char *some, *more;
+
+	some = epk_malloc(id, 100);
+	NEED(some);
+	EPK_WITH(id, RW)
+		strcpy(some, "some");
+	more = epk_realloc(id, some, 10000);
+	NEED(more);
+	EPK_WITH(id, PROT_READ)
+		NEED(!strcmp(more, "some"));
+	NEED(!epk_free(id, more) && epk_free(id, more) == -EINVAL);
+}
+
+static void *use_all(void *arg)
+{
+	int ids[3], round, i;
+
+	(void)arg;
+	for (round = 0; round < 5; round++) {
+		NEED(!alloc_domains(3, ids));
+		for (i = 0; i < 3; i++)
+			use_memory(ids[i]);
+		use_heap(ids[0]);
+		NEED(!free_domains(3, ids) && domain_begin(ids[0], RW) == -ENOENT);
+	}
+	return NULL;
+}
+
+static long end_thread(void *arg)
+{
+	pthread_exit(arg);
+}
+
+static void *call_and_end(void *arg)
+{
+	epk_call(*(int *)arg, end_thread, arg, NULL);
+	return NULL;
+}
+
+/* Whatever it holds goes with it. */
+static void end_in_call(void)
+{
+	pthread_t thread;
+	void *got;
+	int id;
+
+	NEED(!alloc_domains(1, &id));
+	NEED(!pthread_create(&thread, NULL, call_and_end, &id));
+	NEED(!pthread_join(thread, &got) && got == &id);
+	NEED(!free_domains(1, &id));
+}
+
+static void use_in_child(void)
+{
+	int id, status;
+	pid_t pid;
+
+	NEED(!alloc_domains(1, &id));
+	pid = fork();
+	NEED(pid >= 0);
+	if (!pid) {
+		NEED(domain_begin(id, RW) == -EPERM);
+		use_all(NULL);
+		_exit(0);
+	}
+	NEED(waitpid(pid, &status, 0) == pid && !status);
+	use_memory(id);
+	NEED(!free_domains(1, &id));
+}
+
+/* Anything as an argument: threads end in the ordinary way alone. */
+int main(int argc, char **argv)
+{
+	struct epk_counts counts = { .size = sizeof(counts) };
+	pthread_t threads[4];
+	int i;
+
+	NEED(!epk_init(NULL) && epk_init(NULL) == -EALREADY);
+	NEED(epk_version() == (EPK_VERSION_MAJOR << 16 | EPK_VERSION_MINOR));
+	for (i = 0; i < 4; i++)
+		NEED(!pthread_create(&threads[i], NULL, use_all, NULL));
+	for (i = 0; i < 4; i++)
+		NEED(!pthread_join(threads[i], NULL));
+	(void)argv;
+	if (argc < 2)
+		end_in_call();
+	use_in_child();
+	NEED(!epk_counts(&counts) && !counts.domains);
+	return 0;
+}
