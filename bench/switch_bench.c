@@ -156,6 +156,7 @@ static void call_deeper(int i)
 
 /* Components: two in one EPT, and one in another, if there is another. */
 static int components[3];
+static bool far_away;
 
 static long call_next(void *arg)
 {
@@ -294,6 +295,7 @@ static bool within(double value, double of, double percent)
  * @call: a call of an empty function
  * @gate: a call of a component
  * @gates: a call of one component by another
+ * @far: the same, in another EPT; all 0 if there is only one EPT
  * @one: an allocation and freeing of one domain
  * @group: of as many as an EPT has keys for
  */
@@ -305,13 +307,14 @@ struct costs {
 	struct cost call;
 	struct cost gate;
 	struct cost gates;
+	struct cost far;
 	struct cost one;
 	struct cost group;
 };
 
 static struct costs rows(void)
 {
-	struct costs costs = { .other.count = 0, .away.count = 0 };
+	struct costs costs = { .other.count = 0, .away.count = 0, .far.count = 0 };
 	int epts[2];
 
 	epk_domain_place(ids[0], &epts[0], NULL);
@@ -339,7 +342,8 @@ static struct costs rows(void)
 		times[1] = 1;
 		costs.gates = row("the same from another component", gate_and_back, gate_alone, 0);
 		times[1] = 2;
-		row("the same to another EPT", gate_and_back, gate_alone, 0);
+		if (far_away)
+			costs.far = row("the same in another EPT", gate_and_back, gate_alone, 0);
 	}
 	row("epk_malloc + epk_free", malloc_and_free, nothing, 0);
 	costs.one = row("alloc_domains + free_domains, of 1", alloc_one, nothing, 0);
@@ -389,6 +393,8 @@ static void check(const struct costs *few, const struct costs *many)
 	limit(few->gate.count <= GATE_LIMIT && many->gate.count <= GATE_LIMIT &&
 	      few->gates.count <= GATES_LIMIT && many->gates.count <= GATES_LIMIT,
 	      "epk_gate_call takes too many instructions");
+	limit(!few->far.count || few->far.switches == 2,
+	      "not two changes of the EPT for each call in another");
 	limit(is_short(few) && is_short(many), "the pair takes too many beside what is held");
 	limit(few->other.count <= OTHER_LIMIT,
 	      "the pair in another EPT takes too many instructions");
@@ -402,7 +408,7 @@ static void check(const struct costs *few, const struct costs *many)
 static void set_up(const char *backend)
 {
 	struct epk_options options = { .size = sizeof(options), .backend = backend };
-	int group[GROUP], err, i;
+	int group[GROUP], epts[2] = { 0 }, err, i;
 
 	err = epk_init(&options);
 	if (err)
@@ -419,8 +425,12 @@ static void set_up(const char *backend)
 	err = alloc_domains(1, &components[0]);
 	if (!err)
 		err = epk_alloc_beside(1, &components[1], components[0]);
-	if (!err)
-		err = epk_alloc_beside(1, &components[2], ids[0]);
+	components[2] = group[2];
+	if (!err) {
+		epk_domain_place(components[0], &epts[0], NULL);
+		epk_domain_place(components[2], &epts[1], NULL);
+	}
+	far_away = epts[0] != epts[1];
 	for (i = 0; i < 3 && !err; i++)
 		err = epk_component_create(components[i], entries, 2, NULL);
 	if (err)

@@ -13,6 +13,15 @@
 #include "component.h"
 #include "registry.h"
 
+_Static_assert(EPK_IOC_CALL == EPK_IOC_CALL_NR && EPK_IOC_RETURN == EPK_IOC_RETURN_NR &&
+	       EPK_IOC_MOVE == EPK_IOC_MOVE_NR && EPK_RETURN_NOTHING == EPK_RETURNS_NOTHING &&
+	       EPK_MOVES_ADMIT_ONE == (1 | (uint64_t)EPK_MOVES_ADMIT << 32) &&
+	       EPK_MOVE_ANY == (uint64_t)EPK_EPT_ANY << 32 &&
+	       offsetof(struct epk_moves, flags) == 4 && offsetof(struct epk_moves, moves) == 8 &&
+	       offsetof(struct epk_move, ept) == 4 &&
+	       sizeof(struct epk_moves) + sizeof(struct epk_move) ==
+		       sizeof(((struct epk_word *)0)->moves), "as in component.h");
+
 #define STACK_BYTES	(32ul * 1024)
 #define STACK_LEAST	(16ul * 1024)
 #define STACK_MOST	(1ul << 30)
@@ -128,30 +137,25 @@ static int make(const struct plan *plan)
 
 static int read_options(const struct epk_component_options *options, struct plan *plan)
 {
-	size_t threads = 0, bytes = 0;
+	struct epk_component_options known = { 0 };
+	size_t size = options ? options->size : 0, threads;
+	int err;
 
-	if (options) {
-		if (options->size < sizeof(options->size))
-			return -EINVAL;
-		if (options->size > sizeof(*options))
-			return -E2BIG;
-		if (options->size >= offsetof(struct epk_component_options, stack_bytes) + 8)
-			bytes = options->stack_bytes;
-		if (options->size >= sizeof(*options)) {
-			threads = options->threads;
-			if (options->flags)
-				return -EINVAL;
-		}
-	}
-	if (!threads)
-		threads = THREADS;
-	if (!bytes)
-		bytes = STACK_BYTES;
-	if (threads > THREADS_MOST || bytes < STACK_LEAST || bytes > STACK_MOST)
+	/* No member is there in part. */
+	if (options && (!size || (size < sizeof(known) && size % sizeof(size_t))))
+		return -EINVAL;
+	err = options ? epk_options_copy(&known, sizeof(known), options, size) : 0;
+	if (err)
+		return err;
+	if (!known.stack_bytes)
+		known.stack_bytes = STACK_BYTES;
+	threads = known.threads ? known.threads : THREADS;
+	if (known.flags || threads > THREADS_MOST || known.stack_bytes < STACK_LEAST ||
+	    known.stack_bytes > STACK_MOST)
 		return -EINVAL;
 	for (plan->threads = 1; plan->threads < threads; plan->threads *= 2)
 		;
-	plan->stack_bytes = (bytes + EPK_PAGE_SIZE - 1) & ~(EPK_PAGE_SIZE - 1);
+	plan->stack_bytes = (known.stack_bytes + EPK_PAGE_SIZE - 1) & ~(EPK_PAGE_SIZE - 1);
 	return 0;
 }
 
@@ -301,7 +305,11 @@ void epk_components_release(void)
 	for (index = 1; index < high && index < EPK_INDICES; index++) {
 		int id = epk_entry_load(index).id;
 
-		if (id > 0 && epk_note_is_private(id))
-			epk_gate_release(id);
+		if (id <= 0 || !epk_note_is_private(id))
+			continue;
+		/* One that has no place cannot be looked into. */
+		if (!EPK_NOTE_PKEY(epk_note(id)))
+			admit(id);
+		epk_gate_release(id);
 	}
 }

@@ -26,6 +26,14 @@
 #define EPK_TRANSIT_BYTES	0x10000
 #define EPK_TRANSIT_LEVELS	4
 
+/* EPK_IOC_*; one struct epk_moves with EPK_MOVES_ADMIT, and what is added to an ID for any EPT. */
+#define EPK_IOC_CALL_NR		0x45ef
+#define EPK_IOC_RETURN_NR	0x45f0
+#define EPK_RETURNS_NOTHING	1
+#define EPK_IOC_MOVE_NR		0x401045e5
+#define EPK_MOVES_ADMIT_ONE	0x100000001
+#define EPK_MOVE_ANY		0xfffe00000000
+
 #ifndef __ASSEMBLER__
 
 #include <stdint.h>

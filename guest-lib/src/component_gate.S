@@ -36,13 +36,6 @@
 #define EINVAL		22
 #define EBUSY		16
 #define EDEADLK		35
-/* EPK_IOC_*; one struct epk_moves with EPK_MOVES_ADMIT, and what is added to an ID for any EPT. */
-#define EPK_IOC_CALL_NR		0x45ef
-#define EPK_IOC_RETURN_NR	0x45f0
-#define EPK_RETURNS_NOTHING	1
-#define EPK_IOC_MOVE_NR		0x401045e5
-#define EPK_MOVES_ADMIT_ONE	0x100000001
-#define EPK_MOVE_ANY		0xfffe00000000
 /* DF, AC, TF and the like are nobody's to hand over. */
 #define FLAGS		0x202
 
@@ -154,6 +147,15 @@
 	addq	$EPK_TRANSIT_BYTES, %fs:EPK_WORD_TRANSIT(%r13)
 .endm
 
+.macro saved_restored
+	pop	%r15
+	pop	%r14
+	pop	%r13
+	pop	%r12
+	pop	%rbp
+	pop	%rbx
+.endm
+
 	.text
 	.globl	epk_component_gates_start, epk_component_gates_end
 	.hidden	epk_component_gates_start, epk_component_gates_end
@@ -255,8 +257,10 @@ epk_gate_call:
 	xor	%ebp, %ebp
 	push	$FLAGS
 	popfq
-	/* Each register has been written to since the caller's frame was made. */
-	/* Who unwinds the stack from within comes to its end here. */
+	/*
+	 * Each register has been written to since the caller's frame was made.  Who unwinds the stack
+	 * from within comes to its end here.
+	 */
 	.cfi_undefined %rip
 	call	*%rax
 	mov	%rax, %rbx
@@ -309,12 +313,7 @@ epk_gate_call:
 	.cfi_restore_state
 	.cfi_remember_state
 	.cfi_def_cfa_offset 56
-	pop	%r15
-	pop	%r14
-	pop	%r13
-	pop	%r12
-	pop	%rbp
-	pop	%rbx
+	saved_restored
 	.cfi_def_cfa_offset 8
 	ret
 	.cfi_restore_state
@@ -339,12 +338,7 @@ epk_gate_call:
 	mov	F_ARG(%rsp), %rdx
 	mov	F_RESULT(%rsp), %rcx
 	add	$F_SAVED, %rsp
-	pop	%r15
-	pop	%r14
-	pop	%r13
-	pop	%r12
-	pop	%rbp
-	pop	%rbx
+	saved_restored
 	jmp	epk_gate_call_slow
 
 /* The caller holds something: it is a component that has its own domain alone, or it is slow. */

@@ -96,7 +96,7 @@ extern struct epk_slot epk_slots[EPK_SLOTS];
  * @moves: room for struct epk_moves, and struct epk_move
  *
  * The process can write it.  The gates grant nothing by it, and write to no other place than the
- * slots while something is open.
+ * slots while something is open; those of components to this, too.
  */
 struct epk_word {
 	uint64_t *switches;

@@ -11,8 +11,8 @@
 
 union epk_state_page epk_state_page __attribute__((aligned(EPK_PAGE_SIZE))) = {
 	.state = {
-		.gate_table = epk_gate_none, .close = epk_close_unknown, .begin = epk_begin_slow, .end = epk_end_slow,
-		.pin_table = epk_no_table, .table = epk_no_table, .fd = -1,
+		.gate_table = epk_gate_none, .begin = epk_begin_slow, .end = epk_end_slow,
+		.close = epk_close_unknown, .pin_table = epk_no_table, .table = epk_no_table, .fd = -1,
 	},
 };
 
@@ -138,24 +138,37 @@ static bool options_end(size_t size)
 	       size == offsetof(struct epk_options, reserved) || size >= sizeof(struct epk_options);
 }
 
-/* Reads what this version knows; what it does not know must be zero. */
+/*
+ * What this version knows of a caller's structure of @size bytes, that is @known_size large here;
+ * what it does not know must be zero.
+ */
+int epk_options_copy(void *known, size_t known_size, const void *options, size_t size)
+{
+	const char *bytes = options;
+	size_t i;
+
+	if (size > EPK_SIZE_MAX)
+		return -E2BIG;
+	for (i = known_size; i < size; i++)
+		if (bytes[i])
+			return -E2BIG;
+	memset(known, 0, known_size);
+	memcpy(known, options, size < known_size ? size : known_size);
+	return 0;
+}
+
 static int read_options(const struct epk_options *options, struct epk_options *known)
 {
-	const char *bytes = (const char *)options;
-	size_t size, i;
+	int err;
 
 	memset(known, 0, sizeof(*known));
 	if (!options)
 		return 0;
-	size = options->size;
-	if (!options_end(size))
+	if (!options_end(options->size))
 		return epk_remark(-EINVAL, "epk_options.size is to be sizeof(struct epk_options)");
-	if (size > EPK_SIZE_MAX)
-		return -E2BIG;
-	for (i = sizeof(*known); i < size; i++)
-		if (bytes[i])
-			return -E2BIG;
-	memcpy(known, options, size < sizeof(*known) ? size : sizeof(*known));
+	err = epk_options_copy(known, sizeof(*known), options, options->size);
+	if (err)
+		return err;
 	if (known->flags & ~EPK_NO_SIGNAL_HANDLER || known->reserved)
 		return epk_remark(-EINVAL, "epk_options.reserved is not 0, or a flag is unknown");
 	return 0;

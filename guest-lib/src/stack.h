@@ -63,8 +63,8 @@ void epk_stack_init(struct epk_stack *stack, char *low);
 void epk_stack_wipe_rest(struct epk_stack *stack, char *low, char *top);
 
 /*
- * Nothing stays of what was on it below @top, a multiple of EPK_STACK_STEP.  @stack is NULL in a forked child,
- * which has what its parent had.
+ * Nothing stays of what was on it below @top, a multiple of EPK_STACK_STEP.  @stack is NULL in a
+ * forked child, which has what its parent had.
  */
 static inline void epk_stack_wipe(struct epk_stack *stack, char *low, char *top)
 {

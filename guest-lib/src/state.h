@@ -39,9 +39,9 @@ struct soft_table;
  * @closed: @access, and the bits that deny writing
  * @mark: those alone
  * @nothing: which of @closed are set in a thread that holds nothing
+ * @xfeatures: registers that there are, EPK_X87 and so on
  * @fd: /dev/epk, or -1
  * @close: with which epk_call() ends what is held
- * @xfeatures: registers that there are, EPK_X87 and so on
  * @table: the domain table, an entry for each index; the kernel module's under
  *	"epk".  Never NULL.  gate.h says what lies before it
  * @pkeys: bit k set: pkey k is the library's
@@ -85,6 +85,9 @@ EPK_STATE_AT(pin_table, EPK_STATE_PIN_TABLE);
 _Static_assert(offsetof(struct epk_word, switches) == EPK_WORD_SWITCHES &&
 	       offsetof(struct epk_word, follows) == EPK_WORD_FOLLOWS &&
 	       offsetof(struct epk_word, slot) == EPK_WORD_SLOT &&
+	       offsetof(struct epk_word, component) == EPK_WORD_COMPONENT &&
+	       offsetof(struct epk_word, transit) == EPK_WORD_TRANSIT &&
+	       offsetof(struct epk_word, moves) == EPK_WORD_MOVES &&
 	       offsetof(struct epk_slot, pins) == EPK_SLOT_PINS &&
 	       sizeof(struct epk_slot) == EPK_SLOT_BYTES, "as in gate.h");
 EPK_STATE_AT(closed, EPK_STATE_CLOSED);
@@ -116,6 +119,7 @@ int epk_remark(int err, const char *what);
 /* init.c */
 struct epk_options;
 int epk_init_locked(const struct epk_options *options);
+int epk_options_copy(void *known, size_t known_size, const void *options, size_t size);
 int epk_ensure_init(void);
 void epk_state_write(const struct epk_state *new_state);
 

@@ -2,8 +2,10 @@
 /* Components: what is in one is reached by its entries alone. */
 #define _GNU_SOURCE
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <ucontext.h>
 
+#include "state.h"
 #include "unit.h"
 
 enum { ADD, SUM, WHERE, CHAIN, BAD, HOLD, GROW, REGISTERS, TOUCH, LEAVE, WAIT,
@@ -279,6 +281,54 @@ static void closed(void **state)
 	tear_down();
 }
 
+/* What is longer says nothing, or is from a later version; no member is there in part. */
+static void options(void **state)
+{
+	struct {
+		struct epk_component_options known;
+		uint64_t later[2];
+	} o = { .known.size = 0 };
+	int id = new_domain();
+	size_t size;
+
+	(void)state;
+	for (size = 0; size < sizeof(o.known); size++) {
+		o.known.size = size;
+		if (size != 8 && size != 16)
+			assert_int_equal(epk_component_create(id, entries, 1, &o.known), -EINVAL);
+	}
+	o.known.size = 5000;
+	assert_int_equal(epk_component_create(id, entries, 1, &o.known), -E2BIG);
+	o.known.size = sizeof(o);
+	o.later[1] = 1;
+	assert_int_equal(epk_component_create(id, entries, 1, &o.known), -E2BIG);
+	o.later[1] = 0;
+	o.known.flags = 1;
+	assert_int_equal(epk_component_create(id, entries, 1, &o.known), -EINVAL);
+	o.known.flags = 0;
+	o.known.threads = 1025;
+	assert_int_equal(epk_component_create(id, entries, 1, &o.known), -EINVAL);
+	o.known.threads = 3;
+	o.known.stack_bytes = 16383;
+	assert_int_equal(epk_component_create(id, entries, 1, &o.known), -EINVAL);
+	o.known.stack_bytes = 0;
+	assert_int_equal(epk_component_create(id, entries, 0, NULL), -EINVAL);
+	assert_int_equal(epk_component_create(id, entries, 65, NULL), -EINVAL);
+	assert_int_equal(epk_component_create(id, NULL, 1, NULL), -EINVAL);
+	/* None of which has changed anything. */
+	assert_int_equal(domain_begin(id, RW), 0);
+	assert_int_equal(domain_end(id), 0);
+	assert_int_equal(epk_component_create(id, entries, 1, &o.known), 0);
+	free_domain(id);
+	for (size = 8; size <= 16; size += 8) {
+		id = new_domain();
+		o.known.size = size;
+		o.known.flags = 7;
+		assert_int_equal(epk_component_create(id, entries, 1, &o.known), 0);
+		free_domain(id);
+	}
+}
+
 static void errors(void **state)
 {
 	(void)state;
@@ -366,12 +416,25 @@ static void clean_registers(void **state)
 	tear_down();
 }
 
+static int evict(int id)
+{
+	struct epk_move move = { .id = id, .ept = EPK_EPT_NONE };
+	struct epk_moves moves = { .num = 1, .moves = (uintptr_t)&move };
+
+	return ioctl(epk_now.fd, EPK_IOC_MOVE, &moves);
+}
+
 static void *end_inside(void *arg)
 {
 	jmp_buf back;
 
 	if (arg && !setjmp(back))
 		call(0, LEAVE, (long)back);
+	/* Or it has no place by then. */
+	if (arg) {
+		EXPECT(!evict(ids[0]));
+		return NULL;
+	}
 	call(0, LEAVE, 0);
 	return NULL;
 }
@@ -447,6 +510,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(calls),
 		cmocka_unit_test(closed),
+		cmocka_unit_test(options),
 		cmocka_unit_test(errors),
 		cmocka_unit_test(beside_what_is_held),
 		cmocka_unit_test(chains),
