@@ -43,12 +43,20 @@ done | tr '\n' ' ' | grep -qx 'SHSTK SHSTK SHSTK SHSTK ' || fail "marks for shad
 readelf -Wl "$B/libepk.so.1" | grep -q 'GNU_STACK.* RW ' || fail "stacks are executable"
 
 # WRPKRU and VMFUNC stand in the gates alone.  After WRPKRU comes a check at once;
-# after VMFUNC comes WRPKRU, or a look at PKRU, before any way out.
+# after VMFUNC comes WRPKRU, or a look at PKRU, before any way out.  What comes after XRSTOR finds PKRU
+# among what was asked for.
 objdump -d --no-show-raw-insn "$B/libepk.so.1" | awk '
 	function bad(what) { print where, what; wrong = 1 }
 	/^[0-9a-f]+ </ { where = $2 }
+	$2 == "xrstor" {
+		if (where !~ /<(epk_call_on_stack|epk_registers_clear|epk_gate_call)>/)
+			bad("a stray " $2)
+		count[$2]++
+	}
+	restored && ($2 != "test" || $3 != "$0x200,%eax") { bad("no check after xrstor") }
+	{ restored = $2 == "xrstor" }
 	$2 == "wrpkru" || $2 == "vmfunc" {
-		if (where !~ /<(epk_begin_(read|write)|domain_end|epk_close|pin_begin_(read|write)|epk_pin_end|epk_pkru_set|epk_ept_enter|epk_gate_call|epk_gate_release)>/)
+		if (where !~ /<(epk_begin_(read|write)|domain_end|epk_close|pin_begin_(read|write)|epk_pin_end|epk_pkru_set|epk_ept_enter|epk_gate_call|epk_gate_release|epk_call_on_stack)>/)
 			bad("a stray " $2)
 		count[$2]++
 	}
@@ -60,7 +68,7 @@ objdump -d --no-show-raw-insn "$B/libepk.so.1" | awk '
 	vmfunc && $2 ~ /^(ret|call|jmp|vmfunc)/ { bad("a way out after vmfunc") }
 	$2 ~ /^(rd|wr)pkru$/ { vmfunc = 0 }
 	$2 == "vmfunc" { vmfunc = 1 }
-	END { exit wrong || count["wrpkru"] < 6 || count["vmfunc"] < 3 }' ||
+	END { exit wrong || count["wrpkru"] < 6 || count["vmfunc"] < 3 || count["xrstor"] < 4 }' ||
 	fail "wrpkru or vmfunc is not where it should be"
 
 # epk-scan finds what is there, wherever an instruction begins, and no more.
@@ -94,7 +102,7 @@ sed s/short/strays/ "$stage/margin" | cmp - "$stage/found" ||
 	fail "epk-scan -a"
 "$B/epk-scan" "$B/libepk.so.1" -q && fail "epk-scan misses the gates"
 "$B/epk-scan" -a epk_begin_read -a epk_begin_write -a domain_end -a epk_close \
-	-a epk_gate_call -a epk_gate_release \
+	-a epk_gate_call -a epk_gate_release -a epk_call_on_stack -a epk_registers_clear \
 	-a pin_begin_read -a pin_begin_write -a epk_pin_end -a epk_pkru_set -a epk_ept_enter \
 	"$B/libepk.so.1" || fail "epk-scan: strays in the library"
 # What it cannot parse it refuses, and says why.

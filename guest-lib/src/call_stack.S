@@ -7,7 +7,10 @@
  * it has restored itself.
  */
 #include "gate.h"
+#include "gate_check.h"
 #include "registers.h"
+
+first_area
 
 	.text
 	.globl	epk_call_on_stack
@@ -32,11 +35,14 @@ epk_call_on_stack:
 	call	*%rax
 	lea	-16(%rbp), %rsp		/* below rbx: the control words */
 	mov	%rax, %rbx
-	registers_clear			/* and all that it uses */
+	registers_first	.Lno_xsave
+.Lcleared:
 	fldcw	(%rsp)
 	ldmxcsr	4(%rsp)
 	mov	%rbx, %rax
+	xor	%ecx, %ecx
 	xor	%esi, %esi
+	xor	%edi, %edi
 	xor	%r8d, %r8d
 	xor	%r9d, %r9d
 	xor	%r10d, %r10d
@@ -44,19 +50,34 @@ epk_call_on_stack:
 	add	$8, %rsp
 	pop	%rbx
 	pop	%rbp
+	.cfi_remember_state
 	.cfi_def_cfa %rsp, 8
 	ret
+	.cfi_restore_state
+.Lno_xsave:
+	fxrstor	.Lfirst(%rip)
+	jmp	.Lcleared
+	forged
 	.cfi_endproc
 	.size	epk_call_on_stack, . - epk_call_on_stack
 
+/* The control words stay. */
 	.globl	epk_registers_clear
 	.hidden	epk_registers_clear
 	.type	epk_registers_clear, @function
 	.balign	16
 epk_registers_clear:
 	.cfi_startproc
-	registers_clear
+	fnstcw	-8(%rsp)
+	stmxcsr	-4(%rsp)
+	registers_first .Lnone
+.Lfirst_again:
+	fldcw	-8(%rsp)
+	ldmxcsr	-4(%rsp)
 	ret
+.Lnone:
+	fxrstor	.Lfirst(%rip)
+	jmp	.Lfirst_again
 	.cfi_endproc
 	.size	epk_registers_clear, . - epk_registers_clear
 

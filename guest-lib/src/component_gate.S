@@ -31,6 +31,8 @@
 #include "gate_check.h"
 #include "registers.h"
 
+first_area
+
 #define EAGAIN		11
 #define EFAULT		14
 #define EINVAL		22
@@ -218,7 +220,7 @@ epk_gate_call:
 	xor	%r15d, %r15d
 	mov	%rsp, %r8
 .Lclear:
-	registers_clear
+	registers_first
 	test	%r15d, %r15d
 	jnz	.Ldepart
 
@@ -250,8 +252,6 @@ epk_gate_call:
 	movq	$0, EPK_COMP_SP(%r11)
 	cmp	EPK_COMP_NR(%r10), %ebp
 	jae	.Lno_entry
-	ldmxcsr	.Lmxcsr(%rip)
-	fldcw	.Lfcw(%rip)
 	mov	EPK_COMP_ENTRIES(%r10,%rbp,8), %rax
 	mov	%r12, %rdi
 	xor	%ebp, %ebp
@@ -273,7 +273,7 @@ epk_gate_call:
 	pop	%r9
 	pop	%r15
 	pop	%r10
-	registers_clear
+	registers_first
 	mov	%r10, EPK_COMP_SP(%r11)
 	test	%r15d, %r15d
 	jnz	.Lleave_to_component
@@ -584,10 +584,6 @@ epk_component_gates_end:
 	.balign	8
 .Laddress:
 	.quad	0xfffffffff000
-.Lmxcsr:
-	.long	0x1f80
-.Lfcw:
-	.long	0x37f
 
 /* struct epk_gate[], behind those of gate.S. */
 	.section .data.rel.ro, "aw"

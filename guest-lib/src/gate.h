@@ -56,12 +56,9 @@
 #define EPK_STATE_XFEATURES	52
 #define EPK_STATE_FD		56
 
-/* Bits of XCR0, and that XGETBV can tell which of them are in use. */
-#define EPK_X87			0x01
+/* Bits of XCR0. */
 #define EPK_AVX			0x04
-#define EPK_OPMASK		0x20
-#define EPK_ZMM_HIGH		0x80
-#define EPK_XINUSE		0x100
+#define EPK_X_PKRU		0x200
 
 #ifndef __ASSEMBLER__
 

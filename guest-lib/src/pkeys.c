@@ -84,16 +84,16 @@ void epk_pkeys_state(struct epk_state *state, uint32_t pkeys)
 	}
 }
 
-/* Which registers there are, as the kernel lets programs use them.  Intel SDM volume 1, 13.2 and 13.3. */
+/*
+ * Which registers there are, as the kernel lets programs use them; 0 without XSAVE.  Intel SDM
+ * volume 1, 13.2 and 13.3.
+ */
 uint32_t epk_xfeatures(void)
 {
 	unsigned int eax, ebx, ecx, edx, xcr0;
 
 	if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx) || !(ecx & bit_OSXSAVE))
-		return EPK_X87;
+		return 0;
 	asm volatile("xgetbv" : "=a" (xcr0), "=d" (edx) : "c" (0));
-	xcr0 &= EPK_X87 | EPK_AVX | EPK_OPMASK | EPK_ZMM_HIGH;
-	if (__get_cpuid_count(0xd, 1, &eax, &ebx, &ecx, &edx) && eax & 1u << 2)
-		xcr0 |= EPK_XINUSE;
-	return xcr0;
+	return xcr0 & ~EPK_X_PKRU;
 }

@@ -39,7 +39,7 @@ struct soft_table;
  * @closed: @access, and the bits that deny writing
  * @mark: those alone
  * @nothing: which of @closed are set in a thread that holds nothing
- * @xfeatures: registers that there are, EPK_X87 and so on
+ * @xfeatures: registers that there are, as bits of XCR0, but PKRU
  * @fd: /dev/epk, or -1
  * @close: with which epk_call() ends what is held
  * @table: the domain table, an entry for each index; the kernel module's under

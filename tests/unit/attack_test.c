@@ -15,6 +15,7 @@
 
 extern const char epk_gates_start[], epk_gates_end[];
 extern const char epk_pin_gates_start[], epk_pin_gates_end[];
+extern const char epk_call_on_stack[], epk_wipe[];
 
 static int ids[NR];
 static char *mem[NR], ignored;
@@ -194,6 +195,17 @@ static void jump_to_vmfunc(void **state)
 	}
 }
 
+/* PKRU is among what XRSTOR can load, where it does not leave out what its area leaves out. */
+static void jump_to_xrstor(void **state)
+{
+	static const uint32_t parts[] = { 0x200, 0x207, UINT32_MAX };
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(parts) / sizeof(*parts); i++)
+		assert_int_equal(jump_to(epk_call_on_stack, epk_wipe, "\x0f\xae\x2d", parts[i], 0), 2);
+}
+
 /* What rights rest on cannot be written, whoever holds what. */
 static void write_to_what_counts(void)
 {
@@ -230,6 +242,7 @@ int main(void)
 		cmocka_unit_test(in_child_write_to_what_counts),
 		cmocka_unit_test(jump_to_wrpkru),
 		cmocka_unit_test(jump_to_vmfunc),
+		cmocka_unit_test(jump_to_xrstor),
 	};
 
 	skip_if(!backend_is("epk") && !backend_is("mpk"), "has no gates");

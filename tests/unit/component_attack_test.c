@@ -60,21 +60,23 @@ static void jump(void)
 		     "mov %%fs:12(%%r13), %%r9d\n\tshr $1, %%r9d\n\t"
 		     "xor %%edx, %%edx\n\txor %%ebp, %%ebp\n\tmov $1, %%edi\n\t"
 		     "mov epk_state_page(%%rip), %%r14\n\tmov %[frame], %%r8\n\t"
-		     "xor %%r10d, %%r10d\n\tmov %[frame], %%r12\n\t"
+		     "mov $1, %%r10d\n\tmov %[slot], %%r11\n\tmov %[frame], %%r12\n\t"
 		     "jmp *%[addr]"
 		     : : [rax] "m"(jump_to.rax), [rbx] "m"(jump_to.rbx), [rcx] "m"(jump_to.rcx),
-			 [r15] "m"(jump_to.r15), [addr] "m"(jump_to.addr), [frame] "r"(frame + 8)
+			 [r15] "m"(jump_to.r15), [addr] "m"(jump_to.addr), [frame] "r"(frame + 8), [slot] "m"(own[0])
 		     : "memory");
 }
 
 static void look(void)
 {
+	long was = 0;
 	int i;
 
 	for (i = 0; i < NR; i++)
 		if (try_read((char *)own[i], &ignored))
 			_exit(1);
-	_exit(0);
+	/* Nor has the gate written there. */
+	_exit(!epk_gate_call(ids[0], 0, own[0] + 1, &was) && was != 1);
 }
 
 static void killed(int sig)
@@ -100,7 +102,7 @@ static void jump_and_look(void)
 	look();
 }
 
-static int jump_each(const char *bytes)
+static int jump_each(const char *bytes, uint32_t eax)
 {
 	static const uint32_t values[] = { 0, 0xaaaaaaa8, 0x55555550, 0x55555544, 0x55555514 };
 	const char *at = epk_component_gates_start;
@@ -110,7 +112,7 @@ static int jump_each(const char *bytes)
 	while ((at = memmem(at, epk_component_gates_end - at, bytes, 3))) {
 		for (i = 0; i < 4 * sizeof(values) / sizeof(*values); i++) {
 			jump_to.addr = at;
-			jump_to.rax = bytes[2] == '\xef' ? values[i / 4] : 0;
+			jump_to.rax = bytes[2] == '\xd4' ? 0 : values[i / 4] | eax;
 			jump_to.rcx = 0;
 			jump_to.rbx = i & 1;
 			jump_to.r15 = i & 2;
@@ -128,8 +130,10 @@ static int jump_each(const char *bytes)
 static void jumps(void **state)
 {
 	(void)state;
-	assert_int_equal(jump_each("\x0f\x01\xef"), 10);
-	assert_int_equal(jump_each("\x0f\x01\xd4"), 3);
+	assert_int_equal(jump_each("\x0f\x01\xef", 0), 10);
+	assert_int_equal(jump_each("\x0f\x01\xd4", 0), 3);
+	/* With PKRU among what is to be as at first. */
+	assert_int_equal(jump_each("\x0f\xae\x2d", 0x200), 2);
 }
 
 /* A slot of the attacker's, whose frame has the gate write where the component alone can. */
