@@ -32,6 +32,7 @@ include/trace/events/sched.h@TRACE_EVENT\(sched_switch, TP_PROTO\(bool preempt, 
 include/linux/preempt.h@struct preempt_ops \{ void \(\*sched_in\)\(struct preempt_notifier \*notifier, int cpu\)@the callbacks of a switch (thread.c)
 include/linux/signal.h@void signal_setup_done\(int failed, struct ksignal \*ksig, int stepping\);@how a handler is about to start (signal.c)
 arch/x86/include/asm/fpu/signal.h@bool copy_fpstate_to_sigframe\(void __user \*buf, void __user \*fp, int size(, u32 pkru)?\);@how PKRU gets into a frame (signal.c)
+arch/x86/include/asm/fpu/signal.h@unsigned long fpu__alloc_mathframe\(unsigned long sp, int ia32_frame, unsigned long \*buf_fx, unsigned long \*size\);@how a frame gets its place (signal.c)
 include/linux/mm.h@int fixup_user_fault\(struct mm_struct \*mm, unsigned long address, unsigned int fault_flags, bool \*unlocked\);@how futexes fault (guard_memory.c)
 include/linux/mm.h@unsigned long mmap_region\(struct file \*file, unsigned long addr, unsigned long len, vm_flags_t vm_flags, unsigned long pgoff, struct list_head \*uf\);@how memory is mapped over other memory (guard_memory.c)
 include/linux/mm.h@int (follow_pte\(struct mm_struct \*mm, unsigned long address, pte_t \*\*ptepp, spinlock_t \*\*ptlp\)|follow_pfnmap_start\(struct follow_pfnmap_args \*args\));@how page frames are taken out of page tables (guard_memory.c)

@@ -233,7 +233,7 @@ static long ioc_gates(struct file *file, void __user *arg)
 		return -EINVAL;
 	if (copy_from_user(gates, u64_to_user_ptr(req.gates), req.num * sizeof(*gates)))
 		return -EFAULT;
-	return epk_gates_set(file->private_data, req.num, gates, req.fault);
+	return epk_gates_set(file->private_data, &req, gates);
 }
 
 static long ioc_begin(struct file *file, void __user *arg)

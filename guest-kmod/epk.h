@@ -192,6 +192,7 @@ enum epk_state { EPK_NEW, EPK_STARTING, EPK_READY };
  * @nr_gates: of @gates, those in use; set once, last
  * @gates: see struct epk_gate
  * @fault: see struct epk_gates; set before @nr_gates
+ * @stack: likewise
  * @threads_lock: protects the next, and the records of those that do not run
  * @threads: registered threads
  * @cpus: CPUs that may run a thread of @mm in user mode; each sets its own bit before it
@@ -243,6 +244,7 @@ struct epk_context {
 	unsigned int nr_gates;
 	struct epk_gate gates[EPK_GATES_MAX];
 	u64 fault;
+	s64 stack;
 	raw_spinlock_t threads_lock;
 	struct list_head threads;
 	struct cpumask cpus;
@@ -270,7 +272,6 @@ struct epk_context {
  * @base: where its rights begin in the record
  * @ept: its EPT
  * @call: it is a call's
- * @shared: its handler has a private domain of it
  */
 struct epk_interrupted {
 	unsigned long frame;
@@ -278,7 +279,6 @@ struct epk_interrupted {
 	u32 base;
 	u16 ept;
 	bool call;
-	bool shared;
 };
 
 /* Rights in a record.  Far more than are held at a time; what finds no room is lost. */
@@ -449,8 +449,8 @@ void epk_record_forget(struct epk_thread *thread, unsigned int level);
 int epk_record_replace(struct epk_thread *thread, unsigned int level, u32 pkru, u32 ept);
 
 /* gates.c */
-int epk_gates_set(struct epk_context *ctx, unsigned int num, const struct epk_gate *gates,
-		  u64 fault);
+int epk_gates_set(struct epk_context *ctx, const struct epk_gates *req,
+		  const struct epk_gate *gates);
 bool epk_gates_have(const struct epk_context *ctx, unsigned long ip);
 void epk_gates_restart(const struct epk_context *ctx, struct task_struct *task);
 

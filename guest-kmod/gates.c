@@ -48,16 +48,15 @@ static int gates_check(struct mm_struct *mm, unsigned int num, const struct epk_
 /**
  * epk_gates_set() - say where the gates of a process are
  * @ctx: the context of current->mm
- * @num: how many, 1 to EPK_GATES_MAX
+ * @req: how many, 1 to EPK_GATES_MAX, and what else it says
  * @gates: the gates
- * @fault: where a thread goes on that faults in a private domain, or 0
  *
  * Return: see struct epk_gates.
  */
-int epk_gates_set(struct epk_context *ctx, unsigned int num, const struct epk_gate *gates,
-		  u64 fault)
+int epk_gates_set(struct epk_context *ctx, const struct epk_gates *req,
+		  const struct epk_gate *gates)
 {
-	int ret = gates_check(ctx->mm, num, gates, fault);
+	int ret = gates_check(ctx->mm, req->num, gates, req->fault);
 
 	if (ret)
 		return ret;
@@ -65,10 +64,11 @@ int epk_gates_set(struct epk_context *ctx, unsigned int num, const struct epk_ga
 	if (ctx->nr_gates) {
 		ret = -EBUSY;
 	} else {
-		memcpy(ctx->gates, gates, num * sizeof(*gates));
-		ctx->fault = fault;
-		/* Pairs with gate_find(). */
-		smp_store_release(&ctx->nr_gates, num);
+		memcpy(ctx->gates, gates, req->num * sizeof(*gates));
+		ctx->fault = req->fault;
+		ctx->stack = req->stack;
+		/* Pairs with gate_find(), and with whoever reads these. */
+		smp_store_release(&ctx->nr_gates, req->num);
 	}
 	mutex_unlock(&ctx->lock);
 	return ret;

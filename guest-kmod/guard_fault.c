@@ -8,7 +8,7 @@
  *
  * A handler whose frame the kernel has written to a domain, because the interrupted code has its
  * stack there, holds that domain when it first wants it, be it its own first push, the frame of the
- * next signal, or its return.
+ * next signal, or its return.  No frame is in a private domain.
  */
 #include <linux/jhash.h>
 #include <linux/mm.h>

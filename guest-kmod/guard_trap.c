@@ -19,14 +19,10 @@
 /* Interrupts are off. */
 static bool may_leave(const struct epk_thread *thread, const struct pt_regs *regs)
 {
-	const struct epk_interrupted *from;
-
 	if (!thread || thread->stashed || current->mm != thread->ctx->mm ||
 	    !user_64bit_mode((struct pt_regs *)regs))
 		return false;
-	from = epk_record_handled(thread);
-	return !(from && from->shared) && epk_record_has_private(thread) &&
-	       !epk_gates_have(thread->ctx, regs->ip);
+	return epk_record_has_private(thread) && !epk_gates_have(thread->ctx, regs->ip);
 }
 
 /* Where to.  It is set before the gates are, and once. */

@@ -107,19 +107,25 @@ static unsigned int key_in(const struct epk_context *ctx, int id, u32 ept)
 	return pkey;
 }
 
-/* Rights to what is in an EPT become open keys. */
-static u32 open_keys(struct epk_thread *thread, u32 pkru, u32 ept, bool drop)
+/*
+ * Rights to what is in an EPT become open keys, or are only lent to the kernel: then those to private
+ * domains are not among them.  No address that a program gives it may lead it into these, unless they
+ * do so themselves.
+ */
+static u32 open_keys(struct epk_thread *thread, u32 pkru, u32 ept, bool lent)
 {
 	unsigned int n = thread->base, pkey;
 
 	while (n < thread->nr_rights) {
 		pkey = key_in(thread->ctx, thread->rights[n].id, ept);
+		if (lent && epk_table_is_private(thread->ctx, thread->rights[n].id))
+			pkey = 0;
 		if (pkey) {
 			pkru &= ~(3u << 2 * pkey);
 			if (thread->rights[n].read_only)
 				pkru |= 2u << 2 * pkey;
 		}
-		if (pkey && drop)
+		if (pkey && !lent)
 			right_drop(thread, n);
 		else
 			n++;
@@ -129,7 +135,7 @@ static u32 open_keys(struct epk_thread *thread, u32 pkru, u32 ept, bool drop)
 
 static u32 unstash(struct epk_thread *thread, u32 pkru, u32 ept)
 {
-	return open_keys(thread, pkru, ept, true);
+	return open_keys(thread, pkru, ept, false);
 }
 
 /*
@@ -199,8 +205,8 @@ int epk_record_find(const struct epk_thread *thread, int id)
 }
 
 /**
- * epk_record_has_private() - does the code that runs hold a private domain
- * @thread: the record of current, not stashed
+ * epk_record_has_private() - does the code that runs, or would run now, hold a private domain
+ * @thread: the record of current
  */
 bool epk_record_has_private(const struct epk_thread *thread)
 {
@@ -288,7 +294,7 @@ u32 epk_record_stash(struct epk_thread *thread, u32 pkru, u32 ept)
  */
 u32 epk_record_lend(struct epk_thread *thread, u32 pkru, u32 ept)
 {
-	return open_keys(thread, pkru | thread->ctx->pkru_deny, ept, false);
+	return open_keys(thread, pkru | thread->ctx->pkru_deny, ept, true);
 }
 
 /**
@@ -458,12 +464,11 @@ const struct epk_interrupted *epk_record_handled(const struct epk_thread *thread
  */
 void epk_record_inherit(struct epk_thread *thread, int id)
 {
-	struct epk_interrupted *from = &thread->interrupted[thread->nr_interrupted - 1];
+	const struct epk_interrupted *from = &thread->interrupted[thread->nr_interrupted - 1];
 	unsigned int n;
 
 	for (n = from->base; n < thread->base; n++) {
 		if (thread->rights[n].id == id) {
-			from->shared |= epk_table_is_private(thread->ctx, id);
 			right_add(thread, id, thread->rights[n].read_only);
 			return;
 		}

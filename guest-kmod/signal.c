@@ -16,12 +16,15 @@
 #include <linux/sched/signal.h>
 #include <linux/sched/task_stack.h>
 #include <linux/string.h>
+#include <linux/uaccess.h>
 
+#include <asm/fsgsbase.h>
 #include <asm/pkru.h>
 
 #include "epk.h"
 #include "guard.h"
 #include "hook.h"
+#include "region.h"
 
 /* All rights of current are in the record from now on, and it has no key. */
 static void rights_stash(struct epk_thread *thread)
@@ -158,6 +161,55 @@ int epk_signal_resume(const struct epk_context *ctx, const struct epk_resume *re
 	return ret;
 }
 
+/* The context of the code that is interrupted, if that holds a private domain; it stays. */
+static const struct epk_context *holds_private(void)
+{
+	const struct epk_context *ctx = NULL;
+	struct epk_thread *thread;
+
+	local_irq_disable();
+	thread = epk_thread_find(current);
+	if (thread && thread->arrives && epk_record_has_private(thread))
+		ctx = thread->ctx;
+	local_irq_enable();
+	return ctx;
+}
+
+/*
+ * No frame is written to a private domain.  Where it goes instead is what ordinary memory says,
+ * and what it is written with are ordinary rights.
+ */
+static unsigned long frame_below(unsigned long sp)
+{
+	const struct epk_context *ctx = holds_private();
+	unsigned long stack;
+	int id;
+
+	/* Pairs with epk_gates_set(). */
+	if (!ctx || !smp_load_acquire(&ctx->nr_gates) || !ctx->stack ||
+	    !user_64bit_mode(task_pt_regs(current)) || mmap_read_lock_killable(current->mm))
+		return sp;
+	id = epk_region_id_at(current->mm, sp - 1);
+	mmap_read_unlock(current->mm);
+	if (!epk_table_is_private(ctx, id) ||
+	    get_user(stack, (unsigned long __user *)(x86_fsbase_read_cpu() + ctx->stack)))
+		return sp;
+	return stack;
+}
+
+typedef unsigned long (*mathframe_fn)(unsigned long sp, int ia32, unsigned long *buf,
+				      unsigned long *size);
+
+static unsigned long mathframe(unsigned long sp, int ia32, unsigned long *buf,
+			       unsigned long *size);
+
+/* The first that the kernel puts below the stack pointer that it has chosen. */
+static void notrace before_mathframe(struct epk_hook *hook, struct ftrace_regs *fregs)
+{
+	if (epk_context_exists(current->mm))
+		epk_hook_divert(fregs, mathframe);
+}
+
 /*
  * Linux 6.12 opens all keys to write a frame, and leaves them so if it cannot.  Nothing of
  * a domain is written that the interrupted code could not write itself.
@@ -266,7 +318,10 @@ static struct epk_hook sigreturn_hooks[] = {
 #endif
 };
 
+enum { MATHFRAME };
+
 static struct epk_hook frame_hooks[] = {
+	[MATHFRAME] = { .symbol = "fpu__alloc_mathframe", .before = before_mathframe },
 	{ .symbol = "copy_fpstate_to_sigframe", .before = before_frame },
 	{ .symbol = "signal_setup_done", .before = before_handler },
 	{ .symbol = "restore_altstack", .before = before_altstack },
@@ -274,6 +329,15 @@ static struct epk_hook frame_hooks[] = {
 	{ .symbol = "compat_restore_altstack", .before = before_altstack },
 #endif
 };
+
+static unsigned long mathframe(unsigned long sp, int ia32, unsigned long *buf,
+			       unsigned long *size)
+{
+	epk_hook_enter();
+	sp = epk_hook_original(&frame_hooks[MATHFRAME], mathframe_fn)(frame_below(sp), ia32, buf, size);
+	epk_hook_leave();
+	return sp;
+}
 
 /* The handler's, which reads its frame with them; then they are lost. */
 static void rights_lend(struct epk_thread *thread, unsigned long frame)

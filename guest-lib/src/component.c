@@ -195,25 +195,6 @@ int epk_component_create(int dom_id, long (*const entries[])(void *arg), unsigne
 	return epk_explain("epk_component_create", dom_id, err);
 }
 
-static int transit_make(void)
-{
-	size_t bytes = EPK_TRANSIT_LEVELS * EPK_TRANSIT_BYTES;
-	char *low;
-
-	low = mmap(NULL, bytes + EPK_TRANSIT_BYTES, PROT_NONE,
-		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (low == MAP_FAILED)
-		return -ENOMEM;
-	if (mprotect(low + EPK_TRANSIT_BYTES, bytes, PROT_READ | PROT_WRITE)) {
-		munmap(low, bytes + EPK_TRANSIT_BYTES);
-		return -ENOMEM;
-	}
-	epk_self->transit = low;
-	/* The last that is in use, as it were. */
-	epk_word.transit = low + 2 * EPK_TRANSIT_BYTES + bytes;
-	return 0;
-}
-
 static int admit(int id)
 {
 	struct epk_move move = { .id = id, .ept = EPK_EPT_ANY };
@@ -233,7 +214,9 @@ static int thread_make(void)
 		      -errno : 0;
 		epk_word.follows = !err;
 	}
-	return err ? err : transit_make();
+	if (!err)
+		epk_word.place = epk_word.slot / EPK_SLOT_BYTES * EPK_COMP_SLOT_BYTES;
+	return err;
 }
 
 /*
@@ -262,7 +245,7 @@ static int prepare(int id)
 		return err;
 	if (!epk_ops()->in_module || !epk_note_is_private(id))
 		return -EINVAL;
-	return epk_word.transit ? 0 : first_call();
+	return epk_word.place ? 0 : first_call();
 }
 
 #define TRIES	64

@@ -22,10 +22,6 @@
 #define EPK_COMP_TOP		32
 #define EPK_COMP_SLOT_BYTES	64
 
-/* For signals on the way between components, and for those within their handlers. */
-#define EPK_TRANSIT_BYTES	0x10000
-#define EPK_TRANSIT_LEVELS	4
-
 /* EPK_IOC_*; one struct epk_moves with EPK_MOVES_ADMIT, and what is added to an ID for any EPT. */
 #define EPK_IOC_CALL_NR		0x45ef
 #define EPK_IOC_RETURN_NR	0x45f0

@@ -16,8 +16,10 @@
  * Where a thread is in a component its slot there says, which is found by a number that anybody can
  * write, and is the thread's if it has its FS base.
  *
- * On the way from one component to another neither's stack can be used, and signals want one: there
- * are stacks for that (epk_word.transit).
+ * On the way from one component to another neither's stack can be used, and signals want one: they
+ * have their frames where the ordinary code waits, by which components were entered.  The module
+ * finds them a place there in components, too.  Who forges epk_word.outside has frames, which
+ * are written with ordinary rights, where it could write itself.
  *
  * Registers on the way: ebx the callee, ebp the entry and on the way back the error, r12 the
  * argument, rbx on the way back the value; r15d the caller, 0 if it is ordinary code, r9 the offset
@@ -43,6 +45,7 @@ first_area
 
 /* A caller's frame, from its stack pointer. */
 #define F_NUMBER	0
+#define F_OUTSIDE	0
 #define F_CONTROL	8
 #define F_COMPONENT	16
 #define F_ID		20
@@ -137,18 +140,6 @@ first_area
 	jne	\other
 .endm
 
-/* Neither component's stack can be used from here on. */
-.macro transit
-	mov	epk_word@gottpoff(%rip), %r13
-	/* First: a handler that interrupts this finds the next. */
-	subq	$EPK_TRANSIT_BYTES, %fs:EPK_WORD_TRANSIT(%r13)
-	mov	%fs:EPK_WORD_TRANSIT(%r13), %rsp
-.endm
-
-.macro transit_ends
-	addq	$EPK_TRANSIT_BYTES, %fs:EPK_WORD_TRANSIT(%r13)
-.endm
-
 .macro saved_restored
 	pop	%r15
 	pop	%r14
@@ -208,21 +199,21 @@ epk_gate_call:
 	mov	epk_word@gottpoff(%rip), %r13
 	mov	%fs:EPK_WORD_COMPONENT(%r13), %r15d
 	mov	%r15d, F_COMPONENT(%rsp)
-	cmpq	$0, %fs:EPK_WORD_TRANSIT(%r13)
-	je	.Lcannot			/* its first call */
-	mov	%fs:EPK_WORD_SLOT(%r13), %r9d
-	shr	$1, %r9d
+	mov	%fs:EPK_WORD_PLACE(%r13), %r9d
+	test	%r9d, %r9d
+	jz	.Lcannot			/* its first call */
 	xor	%ecx, %ecx
 	rdpkru
 	andn	epk_state_page+EPK_STATE_ACCESS(%rip), %eax, %r11d
 	jnz	.Lfrom_component
 	unmarked .Lcannot			/* a component, perhaps, which has just been evicted */
 	xor	%r15d, %r15d
+	mov	%fs:EPK_WORD_OUTSIDE(%r13), %r8
+	mov	%r8, F_OUTSIDE(%rsp)
 	mov	%rsp, %r8
+	mov	%rsp, %fs:EPK_WORD_OUTSIDE(%r13)
 .Lclear:
 	registers_first
-	test	%r15d, %r15d
-	jnz	.Ldepart
 
 .Lenter:
 	open	%ebx, .Lstay, .Lstay, .Lstay
@@ -239,9 +230,6 @@ epk_gate_call:
 	xor	%eax, %eax
 	mov	EPK_COMP_TOP(%r11), %rsp
 .Lon_stack:
-	test	%r15d, %r15d
-	jnz	.Larrived
-.Larrive:
 	push	%rax
 	push	%r15
 	push	%r9
@@ -291,8 +279,10 @@ epk_gate_call:
 .Lclosed:
 	andn	epk_state_page+EPK_STATE_ACCESS(%rip), %eax, %eax
 	jnz	.Lforged
-	mov	F_COMPONENT(%r8), %r15d
 	mov	epk_word@gottpoff(%rip), %r13
+	mov	F_OUTSIDE(%r8), %rcx
+	mov	%rcx, %fs:EPK_WORD_OUTSIDE(%r13)
+	mov	F_COMPONENT(%r8), %r15d
 	/* The caller has what it had. */
 .Lreturned:
 	mov	%r15d, %fs:EPK_WORD_COMPONENT(%r13)
@@ -375,15 +365,9 @@ epk_gate_call:
 	mov	%ebx, F_ID(%rsp)
 	mov	%r12, F_ARG(%rsp)
 	mov	%rsp, EPK_COMP_SP(%r11)
+	/* Its stack is not there any more soon. */
+	mov	%fs:EPK_WORD_OUTSIDE(%r13), %rsp
 	jmp	.Lclear
-
-.Ldepart:
-	transit
-	jmp	.Lenter
-
-.Larrived:
-	transit_ends
-	jmp	.Larrive
 
 /* The slot is another thread's, or this one is inside already.  RAX: its owner. */
 .Lnot_ready:
@@ -421,7 +405,8 @@ epk_gate_call:
 	jmp	.Lback
 
 .Lleave_to_component:
-	transit
+	mov	epk_word@gottpoff(%rip), %r13
+	mov	%fs:EPK_WORD_OUTSIDE(%r13), %rsp
 	test	%r10, %r10
 	jnz	.Lback
 	andq	$~1, EPK_COMP_OWNER(%r11)
@@ -442,7 +427,6 @@ epk_gate_call:
 	lock cmpxchg %rsi, EPK_COMP_SP(%r11)
 	jne	.Lforged
 	mov	%rcx, %rsp
-	transit_ends
 	jmp	.Lreturned
 
 /*
@@ -510,8 +494,7 @@ epk_gate_fault:
 	.cfi_undefined %rip
 	mov	epk_word@gottpoff(%rip), %r13
 	mov	%fs:EPK_WORD_COMPONENT(%r13), %ebx
-	mov	%fs:EPK_WORD_SLOT(%r13), %r9d
-	shr	$1, %r9d
+	mov	%fs:EPK_WORD_PLACE(%r13), %r9d
 	header	%ebx
 	mov	.Laddress(%rip), %rcx
 	andn	EPK_GATE_NOTES(%r14,%rsi,8), %rcx, %rcx
@@ -551,8 +534,7 @@ epk_gate_release:
 	.cfi_offset %r14, -24
 	mov	%edi, %r8d
 	mov	epk_word@gottpoff(%rip), %r13
-	mov	%fs:EPK_WORD_SLOT(%r13), %r9d
-	shr	$1, %r9d
+	mov	%fs:EPK_WORD_PLACE(%r13), %r9d
 .Lrelease:
 	open	%r8d, .Lreleased, .Lreleased, .Lreleased
 .Lrelease_here:

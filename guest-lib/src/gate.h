@@ -34,7 +34,8 @@
 #define EPK_WORD_FOLLOWS	8
 #define EPK_WORD_SLOT		12
 #define EPK_WORD_COMPONENT	16
-#define EPK_WORD_TRANSIT	24
+#define EPK_WORD_PLACE		20
+#define EPK_WORD_OUTSIDE	24
 #define EPK_WORD_MOVES		32
 #define EPK_SLOT_PINS		0
 #define EPK_SLOT_BYTES		128
@@ -88,8 +89,9 @@ extern struct epk_slot epk_slots[EPK_SLOTS];
  *	lost
  * @slot: where its slot is in @epk_slots, in bytes
  * @component: the component that the thread is in, or 0; see component_gate.S
- * @transit: its stack for the way from one component to another that is in use, above the next; or
- *	NULL
+ * @place: where its slot is in components, in bytes; 0 before its first call of one
+ * @outside: the stack pointer of the ordinary code that has called a component last, and waits: below
+ *	it signals have their frames while the thread is in one, or on the way
  * @moves: room for struct epk_moves, and struct epk_move
  *
  * The process can write it.  The gates grant nothing by it, and write to no other place than the
@@ -100,8 +102,8 @@ struct epk_word {
 	uint32_t follows;
 	uint32_t slot;
 	uint32_t component;
-	uint32_t unused;
-	char *transit;
+	uint32_t place;
+	char *outside;
 	uint64_t moves[3];
 };
 

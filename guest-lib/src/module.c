@@ -95,14 +95,25 @@ close_fd:
 	return err;
 }
 
+/* By the ABI's own word for it. */
+static const char *fs_base_of_thread(void)
+{
+	const char *base;
+
+	asm("mov %%fs:0, %0" : "=r" (base));
+	return base;
+}
+
 /* Has it restart the gates. */
 int epk_module_gates(const struct epk_state *state)
 {
 	unsigned int nr = epk_gate_list_end - epk_gate_list;
 	unsigned int more = epk_component_gate_list_end - epk_component_gate_list;
 	struct epk_gate all[EPK_GATES_MAX];
+	const char *fs_base = fs_base_of_thread();
 	struct epk_gates arg = {
 		.num = nr + more, .gates = (uintptr_t)all, .fault = (uintptr_t)epk_gate_fault,
+		.stack = (const char *)&epk_word.outside - fs_base,
 	};
 
 	memcpy(all, epk_gate_list, nr * sizeof(*all));

@@ -86,7 +86,8 @@ _Static_assert(offsetof(struct epk_word, switches) == EPK_WORD_SWITCHES &&
 	       offsetof(struct epk_word, follows) == EPK_WORD_FOLLOWS &&
 	       offsetof(struct epk_word, slot) == EPK_WORD_SLOT &&
 	       offsetof(struct epk_word, component) == EPK_WORD_COMPONENT &&
-	       offsetof(struct epk_word, transit) == EPK_WORD_TRANSIT &&
+	       offsetof(struct epk_word, place) == EPK_WORD_PLACE &&
+	       offsetof(struct epk_word, outside) == EPK_WORD_OUTSIDE &&
 	       offsetof(struct epk_word, moves) == EPK_WORD_MOVES &&
 	       offsetof(struct epk_slot, pins) == EPK_SLOT_PINS &&
 	       sizeof(struct epk_slot) == EPK_SLOT_BYTES, "as in gate.h");

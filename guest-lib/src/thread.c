@@ -105,7 +105,7 @@ static void forget_slot(void)
 	epk_word.switches = &epk_slots[0].switches;
 	epk_word.slot = 0;
 	epk_word.component = 0;
-	epk_word.transit = NULL;
+	epk_word.place = 0;
 }
 
 static void thread_exit(void *arg)
@@ -114,7 +114,7 @@ static void thread_exit(void *arg)
 	sigset_t old;
 
 	epk_signals_block(&old);
-	if (t->transit) {
+	if (epk_word.place) {
 		epk_ops()->thread_stop(t);
 		epk_components_release();
 	}
@@ -126,8 +126,6 @@ static void thread_exit(void *arg)
 	/* With musl, which unwinds nothing, the thread may end on it, and leaves it behind. */
 	if (t->stack.low && (uintptr_t)&old - (uintptr_t)t->stack.low >= EPK_STACK_BYTES)
 		epk_stack_unmap(t->stack.low);
-	if (t->transit)
-		munmap(t->transit, EPK_TRANSIT_BYTES * (1 + EPK_TRANSIT_LEVELS));
 	unlink_thread(t);
 	epk_pool_put(&pool, t);
 	pthread_mutex_unlock(&epk_lock);

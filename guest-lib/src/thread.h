@@ -32,7 +32,6 @@ struct epk_held {
  * @slot: its slot
  * @tid: its thread ID
  * @stack: its stack for functions that epk_call() runs, if it has one
- * @transit: its stacks for the way between components, or NULL
  * @on_stack: how many such functions have not returned
  * @own_low: its own stack, from here
  * @own_bytes: so long; 0 if that is not known, or lies below @stack
@@ -46,7 +45,6 @@ struct epk_thread {
 	struct epk_slot *slot;
 	pid_t tid;
 	struct epk_stack stack;
-	char *transit;
 	unsigned int on_stack;
 	uintptr_t own_low;
 	size_t own_bytes;

@@ -125,28 +125,130 @@ static void calls_elsewhere(void)
 	list(id, PROT_READ, x, PROT_READ | PROT_WRITE);
 }
 
-static volatile int handled;
+/* No handler has anything of what it interrupts, and none has its frame in a private domain. */
+static char outside[1 << 16] __attribute__((aligned(64)));
+static char alternate[1 << 16] __attribute__((aligned(64)));
+static volatile int handled, refused;
+
+static void is_on(const char *area, int line)
+{
+	const char *here = __builtin_frame_address(0);
+
+	epk_check(here > area && here < area + sizeof(outside), __FILE__, line, "on its stack", "");
+	list(0, 0, 0, 0);
+	holds_nothing(line);
+}
+
+static void nests(int sig)
+{
+	(void)sig;
+	handled++;
+	is_on(outside, __LINE__);
+}
 
 static void handler(int sig)
 {
 	(void)sig;
 	handled++;
-	has_stack(__LINE__);
-	CHECK_EQ(ioctl(dev.fd, EPK_IOC_CALL, 0), 0);
+	is_on(outside, __LINE__);
+	raise(SIGUSR2);
+	CHECK_EQ(begin(y), 0);
+	*mem_y = 1;
+	CHECK_EQ(epk_device_move(&dev, id, EPK_EPT_NONE), 0);
+	CHECK_EQ(call(sp(2), x), 0);
+	CHECK_EQ(call_return(sp(2)), 0);
+}
+
+static void on_alternate(int sig)
+{
+	(void)sig;
+	handled++;
+	is_on(alternate, __LINE__);
+}
+
+static void refuses(int sig)
+{
+	(void)sig;
+	refused++;
+}
+
+static void handle(int sig, void (*func)(int), int flags)
+{
+	struct sigaction action = { .sa_handler = func, .sa_flags = flags };
+
+	REQUIRE(!sigaction(sig, &action, NULL));
+}
+
+static void alternate_at(void *where)
+{
+	stack_t stack_of = { .ss_sp = where, .ss_size = sizeof(alternate) };
+
+	REQUIRE(!sigaltstack(&stack_of, NULL));
 }
 
 static void on_its_stack(void)
 {
-	struct sigaction action = { .sa_handler = handler };
 	int i;
 
-	REQUIRE(!sigaction(SIGUSR1, &action, NULL));
-	for (i = 0; i < 3; i++) {
+	handle(SIGUSR1, handler, 0);
+	handle(SIGUSR2, nests, 0);
+	private_outside = outside + sizeof(outside);
+	for (handled = i = 0; i < 3; i++) {
 		raise(SIGUSR1);
 		has_both(__LINE__);
-		CHECK_EQ(epk_device_move(&dev, id, EPK_EPT_NONE), 0);
+		if (i == 1 && !epk_device_is_alone(&dev))
+			CHECK_EQ(epk_device_move(&dev, id, FAR_EPT), 0);
 	}
-	CHECK_EQ(handled, 3);
+	CHECK_EQ(handled, 6);
+	/* One that is elsewhere already stays there. */
+	alternate_at(alternate);
+	handle(SIGUSR1, on_alternate, SA_ONSTACK);
+	raise(SIGUSR1);
+	CHECK_EQ(handled, 7);
+	has_both(__LINE__);
+}
+
+/* Where no frame may go: it is SIGSEGV, and nothing is written there. */
+static void no_frame(int flags, void *alternate_low, char *outside_top)
+{
+	/* SIGSEGV has the other stack. */
+	struct sigaction action = { .sa_handler = refuses, .sa_flags = SA_ONSTACK & ~flags }, tries;
+	int i;
+
+	handle(SIGUSR1, nests, flags);
+	memset(stack, 0x5a, sizeof(alternate));
+	handled = refused = 0;
+	REQUIRE(!sigaction(SIGSEGV, &action, &tries));
+	alternate_at(alternate_low);
+	private_outside = outside_top;
+	raise(SIGUSR1);
+	private_outside = outside + sizeof(outside);
+	alternate_at(alternate);
+	REQUIRE(!sigaction(SIGSEGV, &tries, NULL));
+	CHECK_EQ(handled, 0);
+	CHECK_EQ(refused, 1);
+	has_both(__LINE__);
+	for (i = 0; i < (int)sizeof(alternate) && stack[i] == 0x5a; i++)
+		;
+	CHECK_EQ(i, (int)sizeof(alternate));
+}
+
+/* The lower half of the domain is no stack that is in use. */
+static void nowhere(void)
+{
+	char *const said[] = {
+		stack + sizeof(alternate), stack + 8192, NULL, (char *)(1ul << 47),
+		(char *)(1ul << 63), mem_y + 4096, (char *)nests,
+	};
+	unsigned int i;
+
+	no_frame(SA_ONSTACK, stack, outside + sizeof(outside));
+	CHECK_EQ(epk_device_move(&dev, id, EPK_EPT_NONE), 0);
+	no_frame(SA_ONSTACK, stack, outside + sizeof(outside));
+	for (i = 0; i < sizeof(said) / sizeof(*said); i++)
+		no_frame(0, alternate, said[i]);
+	raise(SIGUSR1);
+	CHECK_EQ(handled, 1);
 }
 
 /* A handler that asks for what the interrupted code does not hold. */
@@ -214,12 +316,11 @@ static void by_hand(int pkey)
 
 static void *inside(void *unused)
 {
-	static char alternate[1 << 16];
-	stack_t stack_of = { .ss_sp = alternate, .ss_size = sizeof(alternate) };
 	struct sigaction action = { .sa_handler = handler_waits, .sa_flags = SA_ONSTACK };
 	struct epk_grants list_of = { .num = 0 };
 
-	REQUIRE(!sigaltstack(&stack_of, NULL) && !sigaction(SIGUSR2, &action, NULL));
+	alternate_at(alternate);
+	REQUIRE(!sigaction(SIGUSR2, &action, NULL));
 	if (what == NOT_FOLLOWING)
 		REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS) == 0);
 	if (what == NOT_REGISTERED || what == NOT_FOLLOWING) {
@@ -404,6 +505,7 @@ int main(void)
 	tear_down();
 	set_up();
 	RUN(run_on(top(), on_its_stack));
+	RUN(run_on(top(), nowhere));
 	RUN(resumed());
 	tear_down();
 	RUN(freed());

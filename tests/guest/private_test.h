@@ -60,6 +60,9 @@ static inline uint64_t note_of(int id)
 	return notes[EPK_ID_INDEX(id)];
 }
 
+/* Below this, signals have their frames where the stack lies in a private domain. */
+static __thread char *private_outside;
+
 /* Domains, one gate, and where to go on after a fault. */
 static inline void private_init(uintptr_t fault)
 {
@@ -67,7 +70,10 @@ static inline void private_init(uintptr_t fault)
 		(uintptr_t)private_gate, (uintptr_t)private_gate_end, (uintptr_t)private_gate,
 	};
 	struct epk_gates arg = { .num = 1, .gates = (uintptr_t)&gate, .fault = fault };
+	char *fs_base;
 
+	asm("mov %%fs:0, %0" : "=r" (fs_base));
+	arg.stack = (char *)&private_outside - fs_base;
 	make_domains();
 	private_alone = epk_device_is_alone(&dev);
 	notes = mmap(NULL, dev.init.table_bytes, PROT_READ, MAP_SHARED, dev.fd, EPK_MMAP_NOTES);

@@ -129,6 +129,8 @@ static void interrupt(int sig)
 	int saved = errno;
 
 	(void)sig;
+	/* Whatever it interrupts has its stack. */
+	EXPECT(!epk_held(NULL, 0));
 	switch (what) {
 	case MOVES:
 		move(EPK_EPT_NONE);

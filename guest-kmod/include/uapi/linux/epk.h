@@ -18,7 +18,7 @@
 #include <linux/types.h>
 
 #define EPK_DEVICE		"/dev/epk"
-#define EPK_ABI_VERSION		4
+#define EPK_ABI_VERSION		5
 
 /*
  * A domain ID is a positive int: an index into the domain table in the low
@@ -371,17 +371,21 @@ struct epk_gate {
  * @rsvd: in: zero
  * @gates: pointer to struct epk_gate
  * @fault: in: where a thread goes on that faults in a private domain; 0: nowhere
+ * @stack: in: how far from a thread's FS base there is a word that says where signals may have their
+ *	frames below, while the thread's stack lies in a private domain; 0: nowhere
  *
  * A registered thread that holds a private domain gets no signal for what one of its own
  * instructions has done: SIGSEGV and SIGBUS of a page fault, SIGILL, SIGFPE, SIGSEGV and SIGBUS of
  * other exceptions.  It goes on at @fault, with all registers and PKRU as they were, but TF, DF and
- * AC cleared.  But the handler of a signal that has a private domain because its stack lies there
- * gets its signals, as long as it has not returned: its faults are not those of the code that
- * it interrupts.
+ * AC cleared.
  *
  * A fault from @fault to before @fault + EPK_FAULT_BYTES, or in a gate, gets its signal: what
  * leaves a private domain lies there, and nothing else does, so that it does not come to @fault
  * again and again.  So do breakpoints and single steps, 32-bit code, and memory that is corrupt.
+ *
+ * No handler has a private domain of the code that it interrupts, nor is a frame written to one:
+ * not on the interrupted stack, nor where sigaltstack() or @stack says.  What cannot have its frame
+ * ends in SIGSEGV.
  *
  * Once for each open.  Errors: EBUSY there are gates; EINVAL a wrong number, or a gate or @fault is
  * not in memory that can be executed and not written to; EFAULT; EINTR a fatal signal.
@@ -391,6 +395,7 @@ struct epk_gates {
 	__u32 rsvd;
 	__u64 gates;
 	__u64 fault;
+	__s64 stack;
 };
 
 #define EPK_GATES_MAX		32
