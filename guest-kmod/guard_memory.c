@@ -6,7 +6,8 @@
  *   shmat(SHM_REMAP), remap_file_pages().  Only who owns the domain may, by EPK_IOC_UNMAP.
  * - A mmap() of this module's that is to replace something is checked before that goes.
  * - Who writes with page faults off, and fails, asks for the page and tries again, futexes
- *   above all.  The kernel knows keys and no EPTs: it would say yes for ever.
+ *   above all.  The kernel knows keys and no EPTs: it would say yes for ever.  For futexes
+ *   an access is made instead.
  * - Who takes page frames out of page tables finds aliases, which no key protects.
  * - mbind() looks for a struct page where there is none.
  */
@@ -17,6 +18,8 @@
 #include <linux/ptrace.h>
 #include <linux/sched.h>
 #include <linux/spinlock.h>
+
+#include <asm/futex.h>
 
 #include "epk.h"
 #include "file.h"
@@ -192,6 +195,14 @@ static void notrace before_user_fault(struct epk_hook *hook, struct ftrace_regs 
 		epk_hook_return(fregs, -EFAULT);
 }
 
+static int guarded_futex_fault(u32 __user *word);
+
+static void notrace before_futex_fault(struct epk_hook *hook, struct ftrace_regs *fregs)
+{
+	if (current->mm && epk_context_exists(current->mm))
+		epk_hook_divert(fregs, guarded_futex_fault);
+}
+
 #ifdef EPK_HAVE_FOLLOW_PFNMAP
 
 static void notrace before_follow(struct epk_hook *hook, struct ftrace_regs *fregs)
@@ -234,7 +245,7 @@ static void notrace before_test_walk(struct epk_hook *hook, struct ftrace_regs *
 
 #endif
 
-enum guard { MMAP, MUNMAP, FAULT, FOLLOW, TEST_WALK };
+enum guard { MMAP, MUNMAP, FAULT, FUTEX, FOLLOW, TEST_WALK };
 
 static struct epk_hook memory_hooks[] = {
 	[MMAP] = { .symbol = "mmap_region", .before = before_mmap_region },
@@ -244,6 +255,7 @@ static struct epk_hook memory_hooks[] = {
 	[MUNMAP] = { .symbol = "do_mas_align_munmap", .before = before_munmap },
 #endif
 	[FAULT] = { .symbol = "fixup_user_fault", .before = before_user_fault },
+	[FUTEX] = { .symbol = "fault_in_user_writeable", .before = before_futex_fault },
 #ifdef EPK_HAVE_FOLLOW_PFNMAP
 	[FOLLOW] = { .symbol = "follow_pfnmap_start", .before = before_follow },
 #else
@@ -272,6 +284,21 @@ static unsigned long guarded_mmap_region(struct file *file, unsigned long addr,
 		if (epk_file_is_device(file))
 			epk_mmap_unprepare(file, len);
 	}
+	epk_hook_leave();
+	return ret;
+}
+
+/*
+ * The original asks what would be allowed, and cannot bring a domain that has no place.  An access
+ * comes to guard_fault.c, which can, and sees what is asked for in turns.
+ */
+static int guarded_futex_fault(u32 __user *word)
+{
+	u32 value;
+	int ret;
+
+	epk_hook_enter();
+	ret = futex_atomic_cmpxchg_inatomic(&value, word, 0, 0);
 	epk_hook_leave();
 	return ret;
 }

@@ -22,8 +22,8 @@
 
 /**
  * struct stack - what is behind such a mapping and its copies in forked children
- * @count: the page with the count
- * @zero: the page that others start as
+ * @count: the page with the count, or NULL
+ * @zero: the page that others start as, or NULL
  */
 struct stack {
 	struct page *count;
@@ -39,33 +39,37 @@ static void stack_free(struct stack *stack)
 	kfree(stack);
 }
 
-static struct stack *stack_alloc(void)
+/* Not before somebody has a page in use: a mapping alone costs what any mapping costs. */
+static struct page *page_of(struct page **slot)
 {
-	struct stack *stack = kzalloc(sizeof(*stack), GFP_KERNEL_ACCOUNT);
+	struct page *page = READ_ONCE(*slot), *fresh;
 
-	if (!stack)
+	if (page)
+		return page;
+	fresh = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+	if (!fresh)
 		return NULL;
-	stack->count = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
-	stack->zero = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
-	if (stack->count && stack->zero)
-		return stack;
-	stack_free(stack);
-	return NULL;
+	page = cmpxchg(slot, NULL, fresh);
+	if (!page)
+		return fresh;
+	__free_page(fresh);
+	return page;
 }
 
 /* The first touch of a page since it was last given back; what is written then is a copy. */
 static vm_fault_t stack_fault(struct vm_fault *vmf)
 {
 	struct stack *stack = vmf->vma->vm_file->private_data;
+	struct page *count = page_of(&stack->count);
+	struct page *page = vmf->pgoff == FIRST ? count : page_of(&stack->zero);
 
-	if (vmf->pgoff == FIRST) {
-		vmf->page = stack->count;
-	} else {
-		/* Before the thread can go on: it sees that it has used the page. */
-		atomic64_inc((atomic64_t *)page_address(stack->count));
-		vmf->page = stack->zero;
-	}
-	get_page(vmf->page);
+	if (!count || !page)
+		return VM_FAULT_OOM;
+	/* Before the thread can go on: it sees that it has used the page. */
+	if (page != count)
+		atomic64_inc((atomic64_t *)page_address(count));
+	vmf->page = page;
+	get_page(page);
 	return 0;
 }
 
@@ -93,7 +97,7 @@ static const struct file_operations stack_fops = {
  */
 int epk_stack_mmap(struct vm_area_struct *vma)
 {
-	struct stack *stack = stack_alloc();
+	struct stack *stack = kzalloc(sizeof(*stack), GFP_KERNEL_ACCOUNT);
 	struct file *file;
 
 	if (!stack)

@@ -5,7 +5,10 @@
  */
 #include "rights_test.h"
 
+#include <sys/syscall.h>
 #include <sys/wait.h>
+
+#include <linux/futex.h>
 
 /* More than any thread holds. */
 #define ROOM		(2 * NR_DOMAINS)
@@ -187,6 +190,109 @@ static void one_key(void)
 		CHECK_EQ(touch(pages[i % 2], 1), 0);
 }
 
+static long futex(volatile uint32_t *word, int op, uint32_t val, volatile uint32_t *word2,
+		  uint32_t val3)
+{
+	return syscall(SYS_futex, word, op | FUTEX_PRIVATE_FLAG, val, 1ul, word2, val3);
+}
+
+static volatile uint32_t *evicted(void)
+{
+	CHECK_EQ(epk_device_move(&dev, ids[0], EPK_EPT_NONE), 0);
+	return (volatile uint32_t *)pages[0];
+}
+
+/* Held, and without a place: the kernel writes there as the program would. */
+static void futexes(void)
+{
+	struct epk_domains arg = { .num = 1, .ids = (uintptr_t)ids };
+	uint32_t own = 0;
+
+	epk_device_open(&dev);
+	REQUIRE(ioctl(dev.fd, EPK_IOC_ALLOC, &arg) == 0);
+	REQUIRE(follow() == 0);
+	pages[0] = epk_device_map(&dev, ids[0], PAGE);
+	REQUIRE(pages[0] != MAP_FAILED);
+	CHECK_EQ(begin_prot(ids[0], PROT_READ), 0);
+	CHECK(futex(evicted(), FUTEX_TRYLOCK_PI, 0, NULL, 0) == -1 && errno == EFAULT);
+	CHECK_EQ(begin(ids[0]), 1);
+	CHECK_EQ(futex(evicted(), FUTEX_TRYLOCK_PI, 0, NULL, 0), 0);
+	CHECK_EQ(*evicted(), getpid());
+	CHECK_EQ(futex(evicted(), FUTEX_UNLOCK_PI, 0, NULL, 0), 0);
+	CHECK_EQ(*evicted(), 0);
+	CHECK_EQ(futex(&own, FUTEX_WAKE_OP, 1, evicted(),
+		       FUTEX_OP(FUTEX_OP_SET, 7, FUTEX_OP_CMP_EQ, 0)), 0);
+	CHECK_EQ(*evicted(), 7);
+	CHECK_EQ(end(ids[0]), 0);
+	CHECK(futex(evicted(), FUTEX_TRYLOCK_PI, 0, NULL, 0) == -1 && errno == EFAULT);
+}
+
+static long waitv(int x, int y)
+{
+	struct futex_waitv list[2] = {
+		{ .uaddr = (uintptr_t)pages[x], .flags = FUTEX_32 | FUTEX_PRIVATE_FLAG },
+		{ .uaddr = (uintptr_t)pages[y], .flags = FUTEX_32 | FUTEX_PRIVATE_FLAG },
+	};
+	struct timespec now = { 0 };
+
+	return syscall(SYS_futex_waitv, list, 2, 0, &now, CLOCK_MONOTONIC) ? errno : 0;
+}
+
+/* Looks at both words, whether anybody waits or not. */
+static long requeue(int x, int y)
+{
+	return futex((volatile uint32_t *)pages[x], FUTEX_CMP_REQUEUE_PI, 1,
+		     (volatile uint32_t *)pages[y], 0) ? errno : 0;
+}
+
+/* A call that wants both, wherever they are, brings them together. */
+static void futexes_apart(void)
+{
+	struct epk_domains arg = {
+		.num = NR_DOMAINS, .flags = EPK_ALLOC_SPILL, .ids = (uintptr_t)ids,
+	};
+	int *two, i;
+
+	epk_device_open(&dev);
+	REQUIRE(ioctl(dev.fd, EPK_IOC_ALLOC, &arg) == 0);
+	REQUIRE(follow() == 0);
+	two = apart();
+	for (i = 0; i < 2; i++) {
+		pages[two[i]] = epk_device_map(&dev, ids[two[i]], PAGE);
+		REQUIRE(pages[two[i]] != MAP_FAILED);
+		CHECK_EQ(begin(ids[two[i]]), 0);
+	}
+	CHECK_EQ(requeue(two[0], two[1]), 0);
+	CHECK_EQ(waitv(two[0], two[1]), ETIMEDOUT);
+	CHECK_EQ(waitv(two[1], two[0]), ETIMEDOUT);
+	CHECK_EQ(requeue(two[1], two[0]), 0);
+}
+
+/* A call that wants both, of the only key, has neither. */
+static void futexes_of_one_key(void)
+{
+	struct epk_domains arg = {
+		.num = 2, .flags = EPK_ALLOC_SPILL, .ids = (uintptr_t)ids,
+	};
+	int i;
+
+	epk_device_open_keys(&dev, 1u << 5);
+	REQUIRE(ioctl(dev.fd, EPK_IOC_ALLOC, &arg) == 0);
+	REQUIRE(follow() == 0);
+	for (i = 0; i < 2; i++) {
+		pages[i] = epk_device_map(&dev, ids[i], PAGE);
+		REQUIRE(pages[i] != MAP_FAILED);
+		CHECK_EQ(begin(ids[i]), 0);
+	}
+	for (i = 0; i < 2; i++) {
+		CHECK_EQ(waitv(i, !i), EFAULT);
+		CHECK_EQ(requeue(i, !i), EFAULT);
+		CHECK_EQ(waitv(i, i), ETIMEDOUT);
+	}
+	for (i = 0; i < 20; i++)
+		CHECK_EQ(touch(pages[i % 2], 1), 0);
+}
+
 static void run(const char *name, void (*test)(void))
 {
 	int status = -1;
@@ -212,5 +318,8 @@ int main(void)
 		EPK_SKIP("no " EPK_DEVICE);
 	run("all that is held", hold_all);
 	run("two domains of one key", one_key);
+	run("futexes without a place", futexes);
+	run("futexes apart", futexes_apart);
+	run("futexes of one key", futexes_of_one_key);
 	return epk_test_result();
 }

@@ -9,6 +9,7 @@
 
 #define PAGE	4096ul
 #define PAGES	16ul
+#define MANY	4000
 #define STATS	"/sys/kernel/debug/epk/stats"
 
 #ifndef MADV_DONTNEED_LOCKED
@@ -127,6 +128,33 @@ static void stays(void)
 	munmap(stack, PAGES * PAGE);
 }
 
+static long free_kib(void)
+{
+	FILE *f = fopen("/proc/meminfo", "r");
+	char line[128];
+	long kib = -1;
+
+	REQUIRE(f);
+	while (fgets(line, sizeof(line), f))
+		sscanf(line, "MemFree: %ld", &kib);
+	fclose(f);
+	return kib;
+}
+
+/* Nobody bounds how many there are: those that are in no use have no memory that is not swapped. */
+static void costs_nothing(void)
+{
+	static char *stacks[MANY];
+	long before = free_kib();
+	unsigned int i;
+
+	for (i = 0; i < MANY; i++)
+		stacks[i] = map_stack();
+	CHECK(before - free_kib() < MANY * (long)PAGE / 1024);
+	for (i = 0; i < MANY; i++)
+		munmap(stacks[i], PAGES * PAGE);
+}
+
 static long contexts(void)
 {
 	FILE *f = fopen(STATS, "r");
@@ -218,5 +246,6 @@ int main(void)
 	counts();
 	locked();
 	stays();
+	costs_nothing();
 	return epk_test_result();
 }

@@ -18,14 +18,15 @@
 /* The faults are the first touches of a page, by the program, by write() from it, by a futex. */
 enum call {
 	INIT, ALLOC, FREE, THREAD, STATS, MOVE, RESUME, POPULATE, FILE_, UNMAP, NOTE,
-	CALL, RETURN, GATES, BEGIN, END, HELD, UNKNOWN, MMAP_TABLE, MMAP_NOTES, MMAP_IDENTITY,
+	CALL, RETURN, GATES, BEGIN, END, HELD, ADMIT, CALL_NONE, FORGET, UNKNOWN, MMAP_TABLE, MMAP_NOTES, MMAP_IDENTITY,
 	MMAP_DOMAIN, MMAP_STACK, TOUCH_TABLE, WRITE_TABLE, TOUCH_NOTES, WRITE_NOTES, TOUCH_IDENTITY,
 	WRITE_IDENTITY, TOUCH_DOMAIN, WRITE_DOMAIN, FUTEX_DOMAIN, NR_CALLS,
 };
 
 static const char *const names[NR_CALLS] = {
 	"INIT", "ALLOC", "FREE", "THREAD", "STATS", "MOVE", "RESUME", "POPULATE", "FILE", "UNMAP",
-	"NOTE", "CALL", "RETURN", "GATES", "BEGIN", "END", "HELD", "an unknown call",
+	"NOTE", "CALL", "RETURN", "GATES", "BEGIN", "END", "HELD",
+	"MOVE that makes room", "CALL of nothing", "RETURN of nothing", "an unknown call",
 	"mmap of the table", "mmap of the notes", "mmap of the identity page", "mmap of a domain",
 	"mmap of a stack",
 	"a touch of the table", "write from the table", "a touch of the notes",
@@ -60,6 +61,9 @@ static const int expected[NR_CALLS][NR_STATES] = {
 	[BEGIN]          = { ENXIO,  ENXIO,  0,      EALREADY, EPERM },
 	[END]            = { ENXIO,  ENXIO,  EACCES, EACCES,   EPERM },
 	[HELD]           = { ENXIO,  ENXIO,  0,      0,        EPERM },
+	[ADMIT]          = { ENXIO,  ENXIO,  0,      0,        EPERM },
+	[CALL_NONE]      = { ENXIO,  ENXIO,  ESRCH,  ESRCH,    EPERM },
+	[FORGET]         = { ENXIO,  ENXIO,  EACCES, EACCES,   EPERM },
 	[UNKNOWN]        = { ENOTTY, ENOTTY, ENOTTY, ENOTTY,   EPERM },
 	[MMAP_TABLE]     = { ENXIO,  ENXIO,  0,      0,        EPERM },
 	[MMAP_NOTES]     = { ENXIO,  ENXIO,  0,      0,        EPERM },
@@ -81,7 +85,8 @@ static const int expected[NR_CALLS][NR_STATES] = {
 static const int expected_empty[NR_CALLS] = {
 	[INIT] = EBUSY, [FREE] = ENOENT, [MOVE] = ENOENT, [RESUME] = ENOENT, [POPULATE] = EINVAL,
 	[FILE_] = ENOENT, [UNMAP] = EPERM, [NOTE] = ENOENT, [CALL] = ENOENT,
-	[RETURN] = EACCES, [BEGIN] = ENOENT, [END] = EACCES, [UNKNOWN] = ENOTTY,
+	[RETURN] = EACCES, [BEGIN] = ENOENT, [END] = EACCES, [ADMIT] = ENOENT, [CALL_NONE] = ESRCH,
+	[FORGET] = EACCES, [UNKNOWN] = ENOTTY,
 	[MMAP_DOMAIN] = ENOENT,
 	[TOUCH_TABLE] = EFAULT, [WRITE_TABLE] = EFAULT, [TOUCH_NOTES] = EFAULT,
 	[WRITE_NOTES] = EFAULT, [TOUCH_IDENTITY] = EFAULT, [WRITE_IDENTITY] = EFAULT,
@@ -284,7 +289,9 @@ static int call_ioctl(enum call call, int fd)
 	struct epk_domains domains = { .num = 1, .ids = (uintptr_t)&(int){ id } };
 	struct epk_range range = { .addr = (uintptr_t)page, .len = 4096 };
 	struct epk_move move = { .id = id, .ept = epk_device_is_alone(&dev) ? EPK_EPT_ANY : 3 };
-	struct epk_moves moves = { .num = 1, .moves = (uintptr_t)&move };
+	struct epk_moves moves = {
+		.num = 1, .flags = call == ADMIT ? EPK_MOVES_ADMIT : 0, .moves = (uintptr_t)&move,
+	};
 	struct epk_resume resume = { .ept = 0, .pkru = EPK_PKRU_DENY_ALL };
 	struct epk_note note = { .id = id, .addr = (uintptr_t)page };
 	struct epk_stats stats;
@@ -301,6 +308,7 @@ static int call_ioctl(enum call call, int fd)
 	case STATS:
 		return ioctl(fd, EPK_IOC_STATS, &stats);
 	case MOVE:
+	case ADMIT:
 		return ioctl(fd, EPK_IOC_MOVE, &moves);
 	case RESUME:
 		return ioctl(fd, EPK_IOC_RESUME, &resume);
@@ -316,6 +324,10 @@ static int call_ioctl(enum call call, int fd)
 		return ioctl(fd, EPK_IOC_CALL, EPK_BEGIN(id, PROT_READ));
 	case RETURN:
 		return ioctl(fd, EPK_IOC_RETURN, 0);
+	case CALL_NONE:
+		return ioctl(fd, EPK_IOC_CALL, 0);
+	case FORGET:
+		return ioctl(fd, EPK_IOC_RETURN, EPK_RETURN_NOTHING);
 	case GATES:
 		return call_gates(fd);
 	case BEGIN:

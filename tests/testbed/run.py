@@ -64,7 +64,8 @@ GUEST_MACHINE = {"normal": (512, 0), "debug": (512, 0), "stock": (3072, 256), "c
 # What runs on Debian's kernels if nothing is named; those that need the wide guest do, too.
 DEBIAN_TESTS = ("selfcheck", "kmod-args", "kmod-process", "kmod-switch", "kmod-move",
                 "kmod-signal", "kmod-frame", "kmod-rights", "kmod-pkru", "kmod-futex", "kmod-perf",
-                "kmod-attack", "kmod-deputy", "kmod-life", "kmod-huge",
+                "kmod-attack", "kmod-deputy", "kmod-life", "kmod-huge", "kmod-walkers",
+                "kmod-return", "kmod-stack", "kmod-hold", "kmod-file-memfd",
                 "lib-matrix", "unit-rights-epk", "unit-mapping-epk")
 # Debugging aids look at each page: the host has no more than it needs.
 HOST_MEMORY = {"normal": "", "debug": " mem=1200M"}
