@@ -22,7 +22,7 @@
 
 #include "hook.h"
 
-#define HOOKS_MAX	32
+#define HOOKS_MAX	48
 
 static struct epk_hook *hooks[HOOKS_MAX];
 static unsigned int nr_hooks;
