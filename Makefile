@@ -15,7 +15,7 @@ help:
 ##   bench-lib       what the library costs on this machine, against its baselines
 ##   check-unit      the library's unit tests, on this machine
 ##   check-builds    the library by each compiler at each level, by sanitizers, valgrind, musl; long
-##   check-hygiene   the KVM series and the sources: applies, builds, checkpatch
+##   check-hygiene   the KVM series and the sources: applies, builds, checkpatch, layers
 ##   check-debug     fuzzers, failing allocations and the guest's tests, on debug kernels; long
 ##   check-selftests Linux's own KVM selftests with stock KVM and with the series
 ##   check-mutations defects put into KVM and into the module, each of which has to make a test fail

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Contexts: one for each open of /dev/epk, one initialised context for each
- * address space.
+ * address space; how they begin and end.
  */
-#include <linux/hashtable.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
@@ -11,179 +10,6 @@
 #include "epk.h"
 #include "guard.h"
 #include "hook.h"
-
-/* Initialised contexts by mm, so that one mm never has two; guards look here often. */
-static DEFINE_HASHTABLE(contexts, 10);
-static DEFINE_SPINLOCK(contexts_lock);
-static atomic_t nr_contexts = ATOMIC_INIT(0);
-
-static struct epk_context *context_find(const struct mm_struct *mm)
-{
-	struct epk_context *ctx;
-
-	hash_for_each_possible_rcu(contexts, ctx, node, (unsigned long)mm,
-				   lockdep_is_held(&contexts_lock)) {
-		if (ctx->mm == mm)
-			return ctx;
-	}
-	return NULL;
-}
-
-/**
- * epk_context_exists() - has an address space a context that is, or comes, into use
- * @mm: the address space
- *
- * Context: any.
- */
-bool epk_context_exists(const struct mm_struct *mm)
-{
-	bool exists;
-
-	if (!atomic_read(&nr_contexts))
-		return false;
-	rcu_read_lock();
-	exists = context_find(mm);
-	rcu_read_unlock();
-	return exists;
-}
-
-/**
- * epk_context_pkru_deny() - what a thread must not have that is not registered
- * @mm: the thread's address space, or NULL
- *
- * Context: any.
- * Return: the access-disable bits of all keys that carry domains in @mm.
- */
-u32 epk_context_pkru_deny(const struct mm_struct *mm)
-{
-	struct epk_context *ctx;
-	u32 deny = 0;
-
-	if (!atomic_read(&nr_contexts))
-		return 0;
-
-	rcu_read_lock();
-	ctx = context_find(mm);
-	if (ctx)
-		deny = READ_ONCE(ctx->pkru_deny);
-	rcu_read_unlock();
-	return deny;
-}
-
-/**
- * epk_context_pkru_closed() - what PKRU is in a thread that is not registered
- * @mm: the thread's address space, or NULL
- *
- * Marked, so that it asks the module before it opens anything.
- *
- * Context: any.
- * Return: both bits of all keys that carry domains in @mm.
- */
-u32 epk_context_pkru_closed(const struct mm_struct *mm)
-{
-	return epk_context_pkru_deny(mm) * 3;
-}
-
-/**
- * epk_context_enter() - the same, for a thread that this CPU is about to run
- * @mm: the thread's address space, or NULL
- *
- * Context: interrupts off, until the thread runs.
- * Return: as epk_context_pkru_closed().
- */
-u32 epk_context_enter(const struct mm_struct *mm)
-{
-	struct epk_context *ctx;
-	u32 deny = 0;
-
-	if (!atomic_read(&nr_contexts))
-		return 0;
-
-	rcu_read_lock();
-	ctx = context_find(mm);
-	if (ctx) {
-		epk_context_note_cpu(ctx);
-		deny = READ_ONCE(ctx->pkru_deny);
-	}
-	rcu_read_unlock();
-	return deny * 3;
-}
-
-/**
- * epk_context_pkeys() - which keys an address space may not free
- * @mm: the address space
- * @starting: set if they may turn out not to be the context's; epk_guard_key_decided() follows
- *
- * Context: any.
- * Return: the keys that its context was given, as a bitmap.
- */
-u32 epk_context_pkeys(const struct mm_struct *mm, bool *starting)
-{
-	struct epk_context *ctx;
-	u32 pkeys = 0;
-
-	*starting = false;
-	rcu_read_lock();
-	ctx = context_find(mm);
-	if (ctx) {
-		pkeys = READ_ONCE(ctx->pkeys);
-		*starting = !READ_ONCE(ctx->pkru_deny);
-	}
-	rcu_read_unlock();
-	return pkeys;
-}
-
-/**
- * epk_contexts_show() - a line for each process that has domains
- * @m: where to
- */
-void epk_contexts_show(struct seq_file *m)
-{
-	struct epk_context *ctx;
-	int bucket;
-
-	seq_puts(m, "pid comm domains evicted epts pages mapped moves faults revocations\n");
-	rcu_read_lock();
-	hash_for_each_rcu(contexts, bucket, ctx, node) {
-		unsigned int domains = READ_ONCE(ctx->nr_domains);
-
-		if (!epk_context_is_ready(ctx))
-			continue;
-		seq_printf(m, "%d %s %u %u %u %ld %ld %ld %ld %ld\n", ctx->pid, ctx->comm, domains,
-			   domains - min(domains, READ_ONCE(ctx->nr_placed)),
-			   READ_ONCE(ctx->nr_epts), atomic_long_read(&ctx->pages),
-			   atomic_long_read(&ctx->mapped), atomic_long_read(&ctx->moves),
-			   atomic_long_read(&ctx->page_faults),
-			   atomic_long_read(&ctx->revocations));
-	}
-	rcu_read_unlock();
-}
-
-/* Reserve the place of @ctx as its mm's only initialised context. */
-static int context_publish(struct epk_context *ctx)
-{
-	int ret = 0;
-
-	spin_lock(&contexts_lock);
-	if (context_find(ctx->mm)) {
-		ret = -EBUSY;
-	} else {
-		hash_add_rcu(contexts, &ctx->node, (unsigned long)ctx->mm);
-		atomic_inc(&nr_contexts);
-	}
-	spin_unlock(&contexts_lock);
-	return ret;
-}
-
-static void context_withdraw(struct epk_context *ctx)
-{
-	spin_lock(&contexts_lock);
-	if (hash_hashed(&ctx->node)) {
-		hash_del_rcu(&ctx->node);
-		atomic_dec(&nr_contexts);
-	}
-	spin_unlock(&contexts_lock);
-}
 
 /**
  * epk_context_create() - a context for current's address space
@@ -221,7 +47,7 @@ struct epk_context *epk_context_create(void)
  */
 void epk_context_destroy(struct epk_context *ctx)
 {
-	context_withdraw(ctx);
+	epk_context_withdraw(ctx);
 	epk_domains_exit(ctx);
 	epk_user_close(ctx->user);
 	mmdrop(ctx->mm);
@@ -314,7 +140,7 @@ static int context_claim(struct epk_context *ctx, u32 pkeys)
 		goto unlock;
 	}
 	ctx->pkeys = pkeys;
-	ret = context_publish(ctx);
+	ret = epk_context_publish(ctx);
 	if (ret)
 		ctx->pkeys = 0;
 	else
@@ -329,7 +155,7 @@ unlock:
 /* As it was before context_claim(). */
 static void context_renounce(struct epk_context *ctx)
 {
-	context_withdraw(ctx);
+	epk_context_withdraw(ctx);
 	/* It may be published again. */
 	synchronize_rcu();
 	mutex_lock(&ctx->lock);

@@ -17,7 +17,7 @@
 #include <linux/uaccess.h>
 
 #include "epk.h"
-#include "guard.h"
+#include "region.h"
 
 static int epk_open(struct inode *inode, struct file *file)
 {
@@ -400,15 +400,6 @@ static const struct file_operations epk_fops = {
 	/* So that the memory of a domain that is large enough can come by 2 MiB. */
 	.get_unmapped_area = thp_get_unmapped_area,
 };
-
-/**
- * epk_file_is_device() - is it an open of the device, its private_data a context
- * @file: any file
- */
-bool epk_file_is_device(const struct file *file)
-{
-	return file->f_op == &epk_fops;
-}
 
 static struct miscdevice epk_misc = {
 	.minor = MISC_DYNAMIC_MINOR,

@@ -54,50 +54,6 @@ void epk_domains_cancel(struct epk_context *ctx)
 	mutex_unlock(&ctx->lock);
 }
 
-/**
- * epk_domain_at() - find a live domain
- * @ctx: the context, locked
- * @index: EPK_ID_INDEX() of its ID
- *
- * Return: the domain or NULL.
- */
-struct epk_domain *epk_domain_at(struct epk_context *ctx, u32 index)
-{
-	struct epk_chunk *chunk = ctx->chunks[index / EPK_CHUNK_ENTRIES];
-
-	lockdep_assert_held(&ctx->lock);
-	return chunk ? chunk->domains[index % EPK_CHUNK_ENTRIES] : NULL;
-}
-
-/**
- * epk_domain_peek() - find a live domain by its whole ID
- * @ctx: the context, locked by who waits for the caller
- * @id: the ID, or 0
- *
- * Return: the domain or NULL.
- */
-struct epk_domain *epk_domain_peek(struct epk_context *ctx, int id)
-{
-	u32 index = EPK_ID_INDEX(id);
-	struct epk_chunk *chunk = ctx->chunks[index / EPK_CHUNK_ENTRIES];
-	struct epk_domain *domain = chunk ? chunk->domains[index % EPK_CHUNK_ENTRIES] : NULL;
-
-	return domain && domain->id == id ? domain : NULL;
-}
-
-/**
- * epk_domain_find() - the same for who has the context locked
- * @ctx: the context, locked
- * @id: the ID
- *
- * Return: the domain or NULL.
- */
-struct epk_domain *epk_domain_find(struct epk_context *ctx, int id)
-{
-	lockdep_assert_held(&ctx->lock);
-	return epk_domain_peek(ctx, id);
-}
-
 /*
  * Give the index out that was free for longest, or nearly so: a stale ID then
  * meets an index that is free, not just another generation.

@@ -27,6 +27,7 @@
 #include <linux/uidgid.h>
 #include <linux/xarray.h>
 
+#include <asm/asm.h>
 #include <asm/kvm_epk.h>
 #include <linux/epk.h>
 
@@ -422,7 +423,6 @@ void epk_place_show(struct epk_context *ctx, const struct epk_domain *domain);
 
 /* revoke.c */
 void epk_revoke(struct epk_context *ctx);
-void epk_revoke_waiting(struct epk_thread *thread);
 
 /* record.c */
 bool epk_record_has_room(const struct epk_thread *thread, u32 pkru);
@@ -461,10 +461,13 @@ int epk_rights_call_nothing(struct epk_context *ctx);
 int epk_rights_forget_call(struct epk_context *ctx);
 void epk_rights_resume(struct epk_thread *thread, int level);
 int epk_rights_end(struct epk_context *ctx, int id);
+bool epk_rights_reach(struct epk_thread *thread, int id, u32 ept, u8 pkey, bool write);
+
+/* held.c */
+int epk_held_prot(const struct epk_thread *thread, int id);
 unsigned int epk_rights_list(struct epk_context *ctx, struct epk_grant *list, unsigned int max);
 bool epk_rights_hold(const struct epk_thread *thread, int id, bool write);
 bool epk_rights_may_shape(const struct epk_context *ctx, int id);
-bool epk_rights_reach(struct epk_thread *thread, int id, u32 ept, u8 pkey, bool write);
 
 /* admit.c */
 int epk_admit(struct epk_context *ctx, int id, u32 ept);
@@ -481,10 +484,18 @@ void epk_table_clear(struct epk_context *ctx, u32 index);
 void epk_table_count_revocation(struct epk_context *ctx);
 u64 *epk_notes_get(struct epk_context *ctx, u32 index);
 void epk_note_clear(struct epk_context *ctx, u32 index);
+struct epk_domain *epk_domain_at(struct epk_context *ctx, u32 index);
+struct epk_domain *epk_domain_find(struct epk_context *ctx, int id);
+struct epk_domain *epk_domain_peek(struct epk_context *ctx, int id);
+
+/* view.c */
 void epk_table_mmap(struct vm_area_struct *vma);
 void epk_notes_mmap(struct vm_area_struct *vma);
 void epk_identity_mmap(struct vm_area_struct *vma);
 bool epk_vma_is_view(const struct vm_area_struct *vma);
+int epk_vma_mremap(struct vm_area_struct *vma);
+int epk_vma_insert_pfn(struct vm_area_struct *vma, unsigned long addr, unsigned long pfn,
+		       pgprot_t prot);
 
 /* stack.c */
 int epk_stack_mmap(struct vm_area_struct *vma);
@@ -498,9 +509,6 @@ void epk_domains_cancel(struct epk_context *ctx);
 void epk_domains_exit(struct epk_context *ctx);
 int epk_domains_alloc(struct epk_context *ctx, unsigned int num, u32 flags, int *ids);
 int epk_domains_free(struct epk_context *ctx, unsigned int num, const int *ids);
-struct epk_domain *epk_domain_at(struct epk_context *ctx, u32 index);
-struct epk_domain *epk_domain_find(struct epk_context *ctx, int id);
-struct epk_domain *epk_domain_peek(struct epk_context *ctx, int id);
 int epk_domains_hold_ept(struct epk_context *ctx, unsigned int ept, unsigned long *fresh);
 void epk_domains_drop_epts(struct epk_context *ctx, const unsigned long *fresh);
 
@@ -513,17 +521,15 @@ int epk_mmap_prepare(struct file *file, unsigned long addr, unsigned long len,
 		     unsigned long flags, unsigned long pgoff);
 void epk_mmap_unprepare(struct file *file, unsigned long len);
 int epk_populate(struct mm_struct *mm, u64 addr, u64 len);
-int epk_vma_mremap(struct vm_area_struct *vma);
-int epk_vma_insert_pfn(struct vm_area_struct *vma, unsigned long addr, unsigned long pfn,
-		       pgprot_t prot);
+bool epk_file_is_device(const struct file *file);
+
+/* remap.c */
 void epk_domain_unmap(struct epk_context *ctx, struct epk_domain *domain);
 bool epk_domain_fits(struct epk_domain *domain, unsigned int ept);
 void epk_domain_zap(struct epk_context *ctx, struct epk_domain *domain);
 void epk_domain_map(struct epk_context *ctx, struct epk_domain *domain);
 void epk_domain_rewrite(struct epk_context *ctx, struct epk_domain *domain);
 void epk_flush(struct mm_struct *mm);
-
-extern bool epk_debug_access;
 
 /* file.c */
 int epk_file_map(struct file *dev, struct epk_file *req);
@@ -532,6 +538,10 @@ int epk_file_map(struct file *dev, struct epk_file *req);
 struct epk_context *epk_context_create(void);
 void epk_context_destroy(struct epk_context *ctx);
 int epk_context_start(struct epk_context *ctx, u32 pkeys, u32 generation);
+
+/* process.c */
+int epk_context_publish(struct epk_context *ctx);
+void epk_context_withdraw(struct epk_context *ctx);
 bool epk_context_exists(const struct mm_struct *mm);
 u32 epk_context_pkru_deny(const struct mm_struct *mm);
 u32 epk_context_pkru_closed(const struct mm_struct *mm);
@@ -542,20 +552,22 @@ void epk_contexts_show(struct seq_file *m);
 /* device.c */
 int epk_device_init(void);
 void epk_device_exit(void);
-bool epk_file_is_device(const struct file *file);
 
-/* thread.c */
+/* probe.c */
 int epk_threads_init(void);
 void epk_threads_exit(void);
+
+/* thread.c */
 int epk_thread_register(struct file *file, unsigned long flags);
 struct epk_thread *epk_thread_find(struct task_struct *task);
 void epk_thread_switch(const struct kvm_epk_identity *identity, bool preempt,
 		       struct task_struct *prev, struct task_struct *next);
 bool epk_thread_runs_vcpu(struct task_struct *task);
+void epk_thread_drop(void);
 void epk_thread_revoke(struct epk_context *ctx);
+void epk_revoke_waiting(struct epk_thread *thread);
 void epk_thread_close(struct epk_context *ctx);
 unsigned long epk_thread_rescues(void);
-bool epk_vmfunc(unsigned int ept);
 
 /* mark.c */
 bool epk_is_mark(const struct preempt_notifier *notifier);
@@ -592,6 +604,12 @@ static inline u32 epk_pkru_deny(unsigned int pkey)
 	return 1u << (pkey * 2);
 }
 
+/* Does PKRU allow an access by a key? */
+static inline bool epk_pkru_allows(u32 pkru, unsigned int pkey, bool write)
+{
+	return !(pkru & (write ? 3u : 1u) << 2 * pkey);
+}
+
 /**
  * epk_current_ept() - in which EPT is this CPU
  *
@@ -600,6 +618,24 @@ static inline u32 epk_pkru_deny(unsigned int pkey)
 static inline u32 epk_current_ept(void)
 {
 	return READ_ONCE(epk_host.identity->ept);
+}
+
+/**
+ * epk_vmfunc() - enter an EPT
+ * @ept: its index
+ *
+ * Context: preemption disabled.
+ * Return: false if there is no such EPT any more: #UD, and the CPU stays where
+ * it was.
+ */
+static inline bool epk_vmfunc(unsigned int ept)
+{
+	asm goto("1:	.byte 0x0f, 0x01, 0xd4\n"	/* vmfunc */
+		 _ASM_EXTABLE(1b, %l[invalid])
+		 : : "a" (0), "c" (ept) : "memory" : invalid);
+	return true;
+invalid:
+	return false;
 }
 
 /**

@@ -19,7 +19,6 @@
 
 #include "epk.h"
 #include "file.h"
-#include "guard.h"
 
 static void file_region_release(struct kref *ref)
 {
@@ -52,7 +51,7 @@ static int file_set_policy(struct vm_area_struct *vma, struct mempolicy *policy)
 #endif
 
 /* With pfn_mkwrite, PTEs start read-only, and the filesystem hears of the first write. */
-const struct vm_operations_struct epk_file_vm_ops = {
+static const struct vm_operations_struct file_vm_ops = {
 	.open = epk_region_open,
 	.close = file_close,
 	.fault = epk_file_fault,
@@ -75,6 +74,7 @@ static int region_make(struct epk_context *ctx, int id, struct vm_area_struct *v
 	if (!file)
 		return -ENOMEM;
 	epk_region_init(region, ctx, vma);
+	region->file = true;
 	file->lower = vma->vm_ops;
 	ret = mmu_interval_notifier_insert_locked(&file->notifier, ctx->mm, region->start,
 						  region->end - region->start,
@@ -121,7 +121,7 @@ static int backing_mmap(struct file *file, struct vm_area_struct *vma)
 	if (ret)
 		return ret;
 
-	vma->vm_ops = &epk_file_vm_ops;
+	vma->vm_ops = &file_vm_ops;
 	return 0;
 }
 

@@ -16,12 +16,11 @@ int epk_guard_key_init(void);
 int epk_guard_key_settle(struct mm_struct *mm);
 void epk_guard_key_decided(struct mm_struct *mm);
 
-/* guard_signal.c */
+/* signal.c */
 int epk_guard_signal_init(void);
 
 /* guard_memory.c */
 int epk_guard_memory_init(void);
-int epk_unmap(struct mm_struct *mm, u64 addr, u64 len);
 
 /* guard_fault.c */
 int epk_guard_fault_init(void);

@@ -11,13 +11,11 @@
  * - Who takes page frames out of page tables finds aliases, which no key protects.
  * - mbind() looks for a struct page where there is none.
  */
-#include <linux/hashtable.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/pagewalk.h>
 #include <linux/ptrace.h>
 #include <linux/sched.h>
-#include <linux/spinlock.h>
 
 #include <asm/futex.h>
 
@@ -26,58 +24,6 @@
 #include "guard.h"
 #include "hook.h"
 #include "region.h"
-
-/**
- * struct unmapper - a thread in EPK_IOC_UNMAP
- * @node: in unmappers
- * @task: the thread
- */
-struct unmapper {
-	struct hlist_node node;
-	struct task_struct *task;
-};
-
-/* By task, so that who has many threads here does not hold others up. */
-static DEFINE_HASHTABLE(unmappers, 8);
-static DEFINE_RAW_SPINLOCK(unmappers_lock);
-
-static bool is_unmapper(const struct task_struct *task)
-{
-	struct unmapper *unmapper;
-	unsigned long flags;
-	bool found = false;
-
-	raw_spin_lock_irqsave(&unmappers_lock, flags);
-	hash_for_each_possible(unmappers, unmapper, node, (unsigned long)task)
-		found |= unmapper->task == task;
-	raw_spin_unlock_irqrestore(&unmappers_lock, flags);
-	return found;
-}
-
-/**
- * epk_unmap() - unmap domain memory for its owner
- * @mm: that of current, and of its context
- * @addr: first byte, on a page boundary
- * @len: bytes, whole pages
- *
- * Return: 0, -EINVAL, -EPERM if something else lies there, and what munmap() says.
- */
-int epk_unmap(struct mm_struct *mm, u64 addr, u64 len)
-{
-	struct unmapper unmapper = { .task = current };
-	int ret;
-
-	if (!len || offset_in_page(addr | len) || addr + len < addr || addr + len > TASK_SIZE)
-		return -EINVAL;
-	raw_spin_lock_irq(&unmappers_lock);
-	hash_add(unmappers, &unmapper.node, (unsigned long)current);
-	raw_spin_unlock_irq(&unmappers_lock);
-	ret = vm_munmap(addr, len);
-	raw_spin_lock_irq(&unmappers_lock);
-	hash_del(&unmapper.node);
-	raw_spin_unlock_irq(&unmappers_lock);
-	return ret;
-}
 
 /* Does something lie there that domains need: their memory, what says where they are? */
 static bool is_kept(const struct vm_area_struct *vma)
@@ -111,7 +57,7 @@ static bool is_owned(const struct vm_area_struct *vma)
 /* The mmap lock is held for writing. */
 static notrace bool may_unmap(struct mm_struct *mm, unsigned long start, unsigned long end)
 {
-	bool owner = is_unmapper(current);
+	bool owner = epk_is_unmapper(current);
 	struct vm_area_struct *vma;
 	unsigned long addr;
 

@@ -12,11 +12,6 @@
 #include "guard.h"
 #include "hook.h"
 
-#define CREATE_TRACE_POINTS
-#include "trace.h"
-
-struct epk_counters epk_counters;
-
 static struct dentry *debugfs_dir;
 
 static int stats_show(struct seq_file *m, void *unused)
@@ -50,27 +45,6 @@ static int processes_show(struct seq_file *m, void *unused)
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(processes);
-
-/* For debuggers: root opens it, and the log tells. */
-bool epk_debug_access;
-
-static int debug_access_set(const char *value, const struct kernel_param *kp)
-{
-	int ret = param_set_bool(value, kp);
-
-	if (!ret)
-		pr_warn("debug_access: ptrace and /proc/PID/mem %s domain memory\n",
-			epk_debug_access ? "reach" : "do not reach");
-	return ret;
-}
-
-static const struct kernel_param_ops debug_access_ops = {
-	.flags = KERNEL_PARAM_OPS_FL_NOARG,
-	.set = debug_access_set,
-	.get = param_get_bool,
-};
-module_param_cb(debug_access, &debug_access_ops, &epk_debug_access, 0600);
-MODULE_PARM_DESC(debug_access, "let ptrace and /proc/PID/mem reach domain memory (default: no)");
 
 /* In the order of how often they are called. */
 static int __init guards_init(void)

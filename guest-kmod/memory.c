@@ -28,44 +28,6 @@
 #define DOMAIN_TAG_SHIFT	(REGION_PAGE_BITS + EPK_ID_INDEX_BITS)
 #define DOMAIN_TAG		(EPK_MMAP_DOMAIN(0) >> PAGE_SHIFT >> DOMAIN_TAG_SHIFT)
 
-struct pte_insert {
-	struct mm_struct *mm;
-	pte_t pte;
-};
-
-static int pte_insert(pte_t *pte, unsigned long addr, void *data)
-{
-	struct pte_insert *insert = data;
-
-	/* Another thread may have been here first, with the same page. */
-	if (pte_none(*pte))
-		set_pte_at(insert->mm, addr, pte, insert->pte);
-	return 0;
-}
-
-/**
- * epk_vma_insert_pfn() - map a page frame
- * @vma: a VM_PFNMAP VMA
- * @addr: address in it
- * @pfn: page frame
- * @prot: protection
- *
- * Not vmf_insert_pfn(): it asks the memtype tree, which calls everything
- * that is not RAM uncached.  Aliases are RAM, and write-back.
- *
- * Return: 0, -ENOMEM.
- */
-int epk_vma_insert_pfn(struct vm_area_struct *vma, unsigned long addr, unsigned long pfn,
-		       pgprot_t prot)
-{
-	struct pte_insert insert = {
-		.mm = vma->vm_mm,
-		.pte = pte_mkspecial(pfn_pte(pfn, prot)),
-	};
-
-	return apply_to_page_range(vma->vm_mm, addr & PAGE_MASK, PAGE_SIZE, pte_insert, &insert);
-}
-
 static unsigned long max_pages;
 module_param(max_pages, ulong, 0644);
 MODULE_PARM_DESC(max_pages, "most domain memory of the whole guest, in pages of 4 KiB (0: no limit)");
@@ -142,14 +104,6 @@ static void domain_close(struct vm_area_struct *vma)
 	unaccount(region->ctx, vma_pages(vma));
 out:
 	kref_put(&region->ref, region_release);
-}
-
-/* No VMA of this device moves: @vma is at the new place, and about to be unmapped again. */
-int epk_vma_mremap(struct vm_area_struct *vma)
-{
-	if (epk_vma_is_view(vma))
-		vma->vm_private_data = vma;
-	return -EINVAL;
 }
 
 /* A zeroed page that the EPT's window can show, from where mbind() says. */
@@ -285,6 +239,27 @@ int epk_populate(struct mm_struct *mm, u64 addr, u64 len)
 	return ret;
 }
 
+/* For debuggers: root opens it, and the log tells. */
+static bool debug_access;
+
+static int debug_access_set(const char *value, const struct kernel_param *kp)
+{
+	int ret = param_set_bool(value, kp);
+
+	if (!ret)
+		pr_warn("debug_access: ptrace and /proc/PID/mem %s domain memory\n",
+			debug_access ? "reach" : "do not reach");
+	return ret;
+}
+
+static const struct kernel_param_ops debug_access_ops = {
+	.flags = KERNEL_PARAM_OPS_FL_NOARG,
+	.set = debug_access_set,
+	.get = param_get_bool,
+};
+module_param_cb(debug_access, &debug_access_ops, &debug_access, 0600);
+MODULE_PARM_DESC(debug_access, "let ptrace and /proc/PID/mem reach domain memory (default: no)");
+
 /* The mmap lock is held, so the VMA keeps its pages. */
 static int domain_access(struct vm_area_struct *vma, unsigned long addr, void *buf, int len,
 			 int write)
@@ -293,7 +268,7 @@ static int domain_access(struct vm_area_struct *vma, unsigned long addr, void *b
 	unsigned int offset = offset_in_page(addr);
 	struct page *page;
 
-	if (!READ_ONCE(epk_debug_access) || region->dead || !vma_in_place(vma))
+	if (!READ_ONCE(debug_access) || region->dead || !vma_in_place(vma))
 		return -EIO;
 	page = region_page(region, (addr - region->start) >> PAGE_SHIFT);
 	if (!page)
@@ -472,6 +447,15 @@ int epk_mmap(struct file *file, struct vm_area_struct *vma)
 		return epk_stack_mmap(vma);
 	view_mmap(vma);
 	return 0;
+}
+
+/**
+ * epk_file_is_device() - is it an open of the device, its private_data a context
+ * @file: any file
+ */
+bool epk_file_is_device(const struct file *file)
+{
+	return file->f_op->mmap == epk_mmap;
 }
 
 /* How much of what lies there counts as domain memory. */

@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /* What mappings of a domain have in common, whatever is behind them. */
+#include <linux/hashtable.h>
+#include <linux/mm.h>
+#include <linux/sched.h>
+#include <linux/spinlock.h>
+
 #include "epk.h"
 #include "region.h"
 
@@ -110,4 +115,60 @@ int epk_region_mprotect(struct vm_area_struct *vma, unsigned long start, unsigne
 	if (!(newflags & VM_ACCESS_FLAGS))
 		zap_vma_ptes(vma, start, end - start);
 	return 0;
+}
+
+/**
+ * struct unmapper - a thread in EPK_IOC_UNMAP
+ * @node: in unmappers
+ * @task: the thread
+ */
+struct unmapper {
+	struct hlist_node node;
+	struct task_struct *task;
+};
+
+/* By task, so that who has many threads here does not hold others up. */
+static DEFINE_HASHTABLE(unmappers, 8);
+static DEFINE_RAW_SPINLOCK(unmappers_lock);
+
+/**
+ * epk_is_unmapper() - is a thread in epk_unmap()
+ * @task: the thread
+ */
+bool epk_is_unmapper(const struct task_struct *task)
+{
+	struct unmapper *unmapper;
+	unsigned long flags;
+	bool found = false;
+
+	raw_spin_lock_irqsave(&unmappers_lock, flags);
+	hash_for_each_possible(unmappers, unmapper, node, (unsigned long)task)
+		found |= unmapper->task == task;
+	raw_spin_unlock_irqrestore(&unmappers_lock, flags);
+	return found;
+}
+
+/**
+ * epk_unmap() - unmap domain memory for its owner
+ * @mm: that of current, and of its context
+ * @addr: first byte, on a page boundary
+ * @len: bytes, whole pages
+ *
+ * Return: 0, -EINVAL, -EPERM if something else lies there, and what munmap() says.
+ */
+int epk_unmap(struct mm_struct *mm, u64 addr, u64 len)
+{
+	struct unmapper unmapper = { .task = current };
+	int ret;
+
+	if (!len || offset_in_page(addr | len) || addr + len < addr || addr + len > TASK_SIZE)
+		return -EINVAL;
+	raw_spin_lock_irq(&unmappers_lock);
+	hash_add(unmappers, &unmapper.node, (unsigned long)current);
+	raw_spin_unlock_irq(&unmappers_lock);
+	ret = vm_munmap(addr, len);
+	raw_spin_lock_irq(&unmappers_lock);
+	hash_del(&unmapper.node);
+	raw_spin_unlock_irq(&unmappers_lock);
+	return ret;
 }

@@ -28,6 +28,7 @@
  * @ept: the domain's EPT or EPK_EPT_NONE; changes under the mmap lock, held for
  *	writing
  * @dead: the domain was freed; changes likewise
+ * @file: its pages are a file's, mapped with the protection that the VMA has
  * @huge: it may have memory by 2 MiB
  * @block: the one block of RAM that all its pages lie in, or one of the two below
  * @pages: page index from @start -> page, or the first of 2 MiB, see region_page()
@@ -42,6 +43,7 @@ struct epk_region {
 	int id;
 	u16 ept;
 	bool dead;
+	bool file;
 	bool huge;
 	unsigned long block;
 	struct xarray pages;
@@ -143,17 +145,19 @@ int epk_region_id_at(struct mm_struct *mm, unsigned long addr);
 int epk_region_may_join(struct epk_context *ctx, const struct epk_domain *domain);
 int epk_region_mprotect(struct vm_area_struct *vma, unsigned long start, unsigned long end,
 			unsigned long newflags);
+bool epk_is_unmapper(const struct task_struct *task);
+int epk_unmap(struct mm_struct *mm, u64 addr, u64 len);
 
 /* remap.c */
 int epk_region_map(struct vm_area_struct *vma, unsigned long start, unsigned long end);
 
+/* memory.c */
 extern const struct vm_operations_struct epk_domain_vm_ops;
-extern const struct vm_operations_struct epk_file_vm_ops;
 
-/* Does it belong to a region, whatever is behind it? */
+/* Does it belong to a region, whatever is behind it?  No others are opened like that. */
 static inline bool vma_has_region(const struct vm_area_struct *vma)
 {
-	return vma->vm_ops == &epk_domain_vm_ops || vma->vm_ops == &epk_file_vm_ops;
+	return vma->vm_ops && vma->vm_ops->open == epk_region_open;
 }
 
 /*

@@ -142,7 +142,9 @@ static int pte_remap(pte_t *pte, unsigned long addr, void *data)
 
 static pgprot_t vma_prot(const struct vm_area_struct *vma)
 {
-	return vma->vm_ops == &epk_file_vm_ops ? vma->vm_page_prot : region_prot(vma);
+	const struct epk_region *region = vma->vm_private_data;
+
+	return region->file ? vma->vm_page_prot : region_prot(vma);
 }
 
 /**

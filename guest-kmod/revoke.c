@@ -22,28 +22,6 @@ static void revoke_cpu(void *ctx)
 	epk_thread_revoke(ctx);
 }
 
-/**
- * epk_revoke_waiting() - let a thread meet the batch that does not run
- * @thread: its record
- *
- * Context: interrupts off; no thread of its context runs user code on this CPU until it
- * has, if it is about to be switched in.
- */
-void epk_revoke_waiting(struct epk_thread *thread)
-{
-	struct epk_context *ctx = thread->ctx;
-	struct thread_struct *saved = &thread->task->thread;
-
-	raw_spin_lock(&ctx->threads_lock);
-	if (thread->seen != ctx->batch) {
-		saved->pkru = epk_record_meet(thread, saved->pkru, thread->ept, false);
-		epk_dawdle();
-		/* Last: who sees it at the switch does not take the lock. */
-		smp_store_release(&thread->seen, ctx->batch);
-	}
-	raw_spin_unlock(&ctx->threads_lock);
-}
-
 /* Threads at a time that the lock is held for. */
 #define WALK_STEP	64
 
@@ -65,7 +43,7 @@ static void walk(struct epk_context *ctx)
 				continue;
 			saved = &thread->task->thread;
 			saved->pkru = epk_record_meet(thread, saved->pkru, thread->ept, false);
-			/* Last, as above. */
+			/* Last: see epk_revoke_waiting(). */
 			smp_store_release(&thread->seen, ctx->batch);
 		}
 		raw_spin_unlock_irq(&ctx->threads_lock);

@@ -19,11 +19,6 @@
 /* Rounds in which others can take a domain's place away again. */
 #define ADMIT_TRIES	64
 
-static bool allows(u32 pkru, unsigned int pkey, bool write)
-{
-	return !(pkru & (write ? 3u : 1u) << 2 * pkey);
-}
-
 /* Go to an EPT with all that is held there.  No key is open in between. */
 static int go(struct epk_thread *thread, u32 ept)
 {
@@ -46,20 +41,6 @@ static unsigned int nr_held(const struct epk_thread *thread)
 {
 	return thread->nr_rights - thread->base +
 	       hweight32(~read_pkru() & thread->ctx->pkru_deny);
-}
-
-/* What current holds of a domain: PROT_READ, perhaps with PROT_WRITE; 0. */
-static int held_prot(const struct epk_thread *thread, int id)
-{
-	unsigned int pkey = epk_record_open_key(thread, id);
-	int n;
-
-	if (pkey)
-		return allows(read_pkru(), pkey, true) ? PROT_READ | PROT_WRITE : PROT_READ;
-	n = epk_record_find(thread, id);
-	if (n < 0)
-		return 0;
-	return epk_record_allows(thread, n, true) ? PROT_READ | PROT_WRITE : PROT_READ;
 }
 
 /* All that is held is put aside but @kept, and what is in an EPT can be held alone. */
@@ -96,7 +77,7 @@ static int begin(struct epk_context *ctx, int id, int prot, bool calls)
 		return -ENOENT;
 	if (epk_table_is_private(ctx, id))
 		return -EPERM;
-	held = calls ? 0 : held_prot(thread, id);
+	held = calls ? 0 : epk_held_prot(thread, id);
 	if (held && !(prot & ~held))
 		return -EALREADY;
 	if (calls ? !epk_record_may_call(thread, read_pkru(), sp) :
@@ -323,77 +304,6 @@ int epk_rights_forget_call(struct epk_context *ctx)
 	return min(level, 0);
 }
 
-/**
- * epk_rights_list() - what current holds
- * @ctx: the context of current->mm
- * @list: room
- * @max: for so many
- *
- * Return: how many it holds.
- */
-unsigned int epk_rights_list(struct epk_context *ctx, struct epk_grant *list, unsigned int max)
-{
-	const struct epk_thread *thread;
-	unsigned int n, nr = 0, pkey;
-	int id;
-
-	local_irq_disable();
-	thread = epk_thread_find(current);
-	if (!thread || thread->ctx != ctx || !thread->follows)
-		goto out;
-	for (n = thread->base; n < thread->nr_rights; n++) {
-		id = thread->rights[n].id;
-		if (epk_table_read(ctx, EPK_ID_INDEX(id)).id == id && nr++ < max)
-			list[nr - 1] = (struct epk_grant) { id, held_prot(thread, id) };
-	}
-	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++) {
-		id = READ_ONCE(ctx->place_ids[epk_current_ept()][pkey]);
-		if (id && ctx->pkeys & BIT(pkey) && allows(read_pkru(), pkey, false) && nr++ < max)
-			list[nr - 1] = (struct epk_grant) { id, held_prot(thread, id) };
-	}
-out:
-	local_irq_enable();
-	return nr;
-}
-
-/**
- * epk_rights_hold() - does current hold enough for an access
- * @thread: its record
- * @id: the domain
- * @write: to write, else to read
- *
- * Context: interrupts off.
- */
-bool epk_rights_hold(const struct epk_thread *thread, int id, bool write)
-{
-	int n;
-
-	if (!thread->stashed)
-		return held_prot(thread, id) & (write ? PROT_WRITE : PROT_READ);
-	n = epk_record_find(thread, id);
-	return n >= 0 && epk_record_allows(thread, n, write);
-}
-
-/**
- * epk_rights_may_shape() - may current change what memory a domain has
- * @ctx: the context of current->mm
- * @id: the domain
- */
-bool epk_rights_may_shape(const struct epk_context *ctx, int id)
-{
-	const struct epk_thread *thread;
-	unsigned long flags;
-	bool holds;
-
-	if (!epk_table_is_private(ctx, id))
-		return true;
-	local_irq_save(flags);
-	thread = epk_thread_find(current);
-	holds = thread && thread->ctx == ctx && epk_rights_hold(thread, id, true);
-	local_irq_restore(flags);
-	return holds;
-}
-
 /* In the middle of a signal PKRU is only lent, and the EPT is nobody's. */
 static bool lend(struct epk_thread *thread, int id, u32 ept)
 {
@@ -424,8 +334,8 @@ bool epk_rights_reach(struct epk_thread *thread, int id, u32 ept, u8 pkey, bool 
 	int n;
 
 	if (thread->stashed)
-		return lend(thread, id, ept) && allows(read_pkru(), pkey, write);
-	if (ept == epk_current_ept() && allows(read_pkru(), pkey, write))
+		return lend(thread, id, ept) && epk_pkru_allows(read_pkru(), pkey, write);
+	if (ept == epk_current_ept() && epk_pkru_allows(read_pkru(), pkey, write))
 		return true;
 	/* In another EPT the PKRU that KVM gives back is a right to other domains. */
 	if (epk_thread_runs_vcpu(current))

@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The read-only things that a process can map: its domain table, the table of its domains' notes,
- * and the identity page.  The tables are made a page at a time, when an entry of them is used or
- * looked at.
+ * The domain table, the table of its domains' notes, and the domains behind them.  They are made a
+ * page at a time, when an entry is used or looked at.
  */
-#include <linux/fs.h>
-#include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 
@@ -141,6 +138,50 @@ static void place_write(struct epk_context *ctx, const struct epk_domain *domain
 }
 
 /**
+ * epk_domain_at() - find a live domain
+ * @ctx: the context, locked
+ * @index: EPK_ID_INDEX() of its ID
+ *
+ * Return: the domain or NULL.
+ */
+struct epk_domain *epk_domain_at(struct epk_context *ctx, u32 index)
+{
+	struct epk_chunk *chunk = ctx->chunks[index / EPK_CHUNK_ENTRIES];
+
+	lockdep_assert_held(&ctx->lock);
+	return chunk ? chunk->domains[index % EPK_CHUNK_ENTRIES] : NULL;
+}
+
+/**
+ * epk_domain_peek() - find a live domain by its whole ID
+ * @ctx: the context, locked by who waits for the caller
+ * @id: the ID, or 0
+ *
+ * Return: the domain or NULL.
+ */
+struct epk_domain *epk_domain_peek(struct epk_context *ctx, int id)
+{
+	u32 index = EPK_ID_INDEX(id);
+	struct epk_chunk *chunk = ctx->chunks[index / EPK_CHUNK_ENTRIES];
+	struct epk_domain *domain = chunk ? chunk->domains[index % EPK_CHUNK_ENTRIES] : NULL;
+
+	return domain && domain->id == id ? domain : NULL;
+}
+
+/**
+ * epk_domain_find() - the same for who has the context locked
+ * @ctx: the context, locked
+ * @id: the ID
+ *
+ * Return: the domain or NULL.
+ */
+struct epk_domain *epk_domain_find(struct epk_context *ctx, int id)
+{
+	lockdep_assert_held(&ctx->lock);
+	return epk_domain_peek(ctx, id);
+}
+
+/**
  * epk_table_write() - show where a domain is
  * @ctx: the context, locked
  * @domain: one of its domains
@@ -249,98 +290,4 @@ void epk_table_exit(struct epk_context *ctx)
 		kfree(ctx->chunks[i]);
 		ctx->chunks[i] = NULL;
 	}
-}
-
-static vm_fault_t table_fault(struct vm_fault *vmf)
-{
-	struct epk_context *ctx = vmf->vma->vm_file->private_data;
-	struct epk_chunk *chunk;
-
-	mutex_lock(&ctx->lock);
-	chunk = epk_chunk_get(ctx, vmf->pgoff * EPK_CHUNK_ENTRIES);
-	mutex_unlock(&ctx->lock);
-	if (!chunk)
-		return VM_FAULT_OOM;
-
-	vmf->page = virt_to_page(chunk->table);
-	get_page(vmf->page);
-	return 0;
-}
-
-static const struct vm_operations_struct table_vm_ops = {
-	.fault = table_fault,
-	.mremap = epk_vma_mremap,
-};
-
-/**
- * epk_table_mmap() - let a process read its domain table
- * @vma: the new VMA; epk_mmap() does the rest
- */
-void epk_table_mmap(struct vm_area_struct *vma)
-{
-	vma->vm_ops = &table_vm_ops;
-}
-
-static vm_fault_t notes_fault(struct vm_fault *vmf)
-{
-	struct epk_context *ctx = vmf->vma->vm_file->private_data;
-	u64 *notes;
-
-	mutex_lock(&ctx->lock);
-	notes = epk_notes_get(ctx, (vmf->pgoff - (EPK_MMAP_NOTES >> PAGE_SHIFT)) *
-				   EPK_CHUNK_ENTRIES);
-	mutex_unlock(&ctx->lock);
-	if (!notes)
-		return VM_FAULT_OOM;
-
-	vmf->page = virt_to_page(notes);
-	get_page(vmf->page);
-	return 0;
-}
-
-static const struct vm_operations_struct notes_vm_ops = {
-	.fault = notes_fault,
-	.mremap = epk_vma_mremap,
-};
-
-/**
- * epk_notes_mmap() - let a process read the notes of its domains
- * @vma: the new VMA; epk_mmap() does the rest
- */
-void epk_notes_mmap(struct vm_area_struct *vma)
-{
-	vma->vm_ops = &notes_vm_ops;
-}
-
-static vm_fault_t identity_fault(struct vm_fault *vmf)
-{
-	if (epk_vma_insert_pfn(vmf->vma, vmf->address, epk_host.identity_pfn,
-			       vmf->vma->vm_page_prot))
-		return VM_FAULT_OOM;
-	return VM_FAULT_NOPAGE;
-}
-
-static const struct vm_operations_struct identity_vm_ops = {
-	.fault = identity_fault,
-	.mremap = epk_vma_mremap,
-};
-
-/**
- * epk_identity_mmap() - let a process see in which EPT it is
- * @vma: the new VMA; epk_mmap() does the rest
- */
-void epk_identity_mmap(struct vm_area_struct *vma)
-{
-	epk_vm_flags_set(vma, VM_PFNMAP);
-	vma->vm_ops = &identity_vm_ops;
-}
-
-/**
- * epk_vma_is_view() - does it show a table or the identity page
- * @vma: any VMA
- */
-bool epk_vma_is_view(const struct vm_area_struct *vma)
-{
-	return vma->vm_ops == &table_vm_ops || vma->vm_ops == &identity_vm_ops ||
-	       vma->vm_ops == &notes_vm_ops;
 }

@@ -18,34 +18,13 @@
 #include <linux/fs.h>
 #include <linux/preempt.h>
 #include <linux/sched.h>
-#include <linux/sched/signal.h>
 #include <linux/slab.h>
-#include <linux/tracepoint.h>
 
-#include <asm/asm.h>
 #include <asm/pkru.h>
 
 #include "epk.h"
 
 DEFINE_PER_CPU(unsigned long, epk_rescues);
-
-/**
- * epk_vmfunc() - enter an EPT
- * @ept: its index
- *
- * Context: preemption disabled.
- * Return: false if there is no such EPT any more: #UD, and the CPU stays where
- * it was.
- */
-bool epk_vmfunc(unsigned int ept)
-{
-	asm goto("1:	.byte 0x0f, 0x01, 0xd4\n"	/* vmfunc */
-		 _ASM_EXTABLE(1b, %l[invalid])
-		 : : "a" (0), "c" (ept) : "memory" : invalid);
-	return true;
-invalid:
-	return false;
-}
 
 /* If KVM in this guest calls notifiers: there is nothing to do. */
 static void thread_sched_in(struct preempt_notifier *notifier, int cpu)
@@ -150,7 +129,29 @@ void epk_thread_revoke(struct epk_context *ctx)
 		if (later)
 			thread->undone |= now & ~pkru;
 		write_pkru(now);
-		/* As in revoke.c. */
+		/* Last: see epk_revoke_waiting(). */
+		smp_store_release(&thread->seen, ctx->batch);
+	}
+	raw_spin_unlock(&ctx->threads_lock);
+}
+
+/**
+ * epk_revoke_waiting() - let a thread meet the batch that does not run
+ * @thread: its record
+ *
+ * Context: interrupts off; no thread of its context runs user code on this CPU until it
+ * has, if it is about to be switched in.
+ */
+void epk_revoke_waiting(struct epk_thread *thread)
+{
+	struct epk_context *ctx = thread->ctx;
+	struct thread_struct *saved = &thread->task->thread;
+
+	raw_spin_lock(&ctx->threads_lock);
+	if (thread->seen != ctx->batch) {
+		saved->pkru = epk_record_meet(thread, saved->pkru, thread->ept, false);
+		epk_dawdle();
+		/* Last: who sees it at the switch does not take the lock. */
 		smp_store_release(&thread->seen, ctx->batch);
 	}
 	raw_spin_unlock(&ctx->threads_lock);
@@ -195,7 +196,7 @@ void epk_thread_switch(const struct kvm_epk_identity *identity, bool preempt,
 	thread = epk_thread_find(next);
 	if (thread) {
 		epk_context_note_cpu(thread->ctx);
-		/* Its PKRU is loaded after this.  Pairs with the releases in revoke.c. */
+		/* Its PKRU is loaded after this.  Pairs with the releases in epk_revoke_waiting() and walk(). */
 		seen = smp_load_acquire(&thread->seen);
 		/* And with that in epk_revoke(). */
 		batch = smp_load_acquire(&thread->ctx->batch);
@@ -214,8 +215,10 @@ void epk_thread_switch(const struct kvm_epk_identity *identity, bool preempt,
 	}
 }
 
-/* Current is about to be no thread of its context any more. */
-static void thread_drop(void)
+/**
+ * epk_thread_drop() - current is about to be no thread of its context any more
+ */
+void epk_thread_drop(void)
 {
 	struct epk_thread *thread;
 
@@ -240,63 +243,6 @@ static void thread_drop(void)
 		fput(thread->file);
 		kfree(thread);
 	}
-}
-
-static void probe_exit(void *data, struct task_struct *task)
-{
-	thread_drop();
-}
-
-static void probe_exec(void *data, struct task_struct *task, pid_t old_pid,
-		       struct linux_binprm *bprm)
-{
-	/* Batches meet it still, and its registers are the new program's. */
-	epk_dawdle();
-	thread_drop();
-}
-
-/*
- * A thread must not start with the rights that its creator happens to hold.
- * This event, unlike sched_process_fork, comes for io_uring's workers too; the
- * new thread does not run yet, and loses them when it does.
- */
-static void probe_newtask(void *data, struct task_struct *task, unsigned long clone_flags)
-{
-	if (task->mm && task->mm == current->mm && epk_context_exists(task->mm))
-		epk_mark(task);
-}
-
-static void probe_signal(void *data, int sig, struct kernel_siginfo *info, struct k_sigaction *ka)
-{
-	struct epk_thread *thread;
-
-	if (ka->sa.sa_handler == SIG_DFL || ka->sa.sa_handler == SIG_IGN)
-		return;
-	thread = epk_thread_find(current);
-	if (thread)
-		epk_signal_deliver(thread);
-}
-
-static struct probe {
-	const char *name;
-	void *func;
-	void *data;
-	struct tracepoint *tp;
-	bool registered;
-} probes[] = {
-	{ .name = "sched_switch", .func = epk_probe_switch },
-	{ .name = "sched_process_exit", .func = probe_exit },
-	{ .name = "sched_process_exec", .func = probe_exec },
-	{ .name = "task_newtask", .func = probe_newtask },
-	{ .name = "signal_deliver", .func = probe_signal },
-};
-
-static void probe_find(struct tracepoint *tp, void *data)
-{
-	struct probe *probe = data;
-
-	if (!strcmp(tp->name, probe->name))
-		probe->tp = tp;
 }
 
 /**
@@ -364,45 +310,4 @@ unsigned long epk_thread_rescues(void)
 	for_each_possible_cpu(cpu)
 		sum += per_cpu(epk_rescues, cpu);
 	return sum;
-}
-
-/**
- * epk_threads_init() - start to watch context switches
- *
- * Return: 0, -ENODEV if the kernel lacks one of the tracepoints.
- */
-int epk_threads_init(void)
-{
-	struct probe *probe;
-	int ret;
-
-	/* Handed over, so that the probe of each context switch need not look for it. */
-	probes[0].data = (void *)epk_host.identity;
-	for (probe = probes; probe < probes + ARRAY_SIZE(probes); probe++) {
-		for_each_kernel_tracepoint(probe_find, probe);
-		ret = probe->tp ? tracepoint_probe_register(probe->tp, probe->func, probe->data) :
-				  -ENODEV;
-		if (ret) {
-			epk_threads_exit();
-			return ret;
-		}
-		probe->registered = true;
-	}
-	return 0;
-}
-
-/**
- * epk_threads_exit() - stop watching; no thread has a record
- */
-void epk_threads_exit(void)
-{
-	struct probe *probe;
-
-	for (probe = probes; probe < probes + ARRAY_SIZE(probes); probe++) {
-		if (probe->registered)
-			tracepoint_probe_unregister(probe->tp, probe->func, probe->data);
-		probe->registered = false;
-	}
-	tracepoint_synchronize_unregister();
-	epk_marks_exit();
 }

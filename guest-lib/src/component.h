@@ -86,7 +86,7 @@ EPK_COMP_AT(epk_component_slot, count, EPK_COMP_COUNT);
 EPK_COMP_AT(epk_component_slot, top, EPK_COMP_TOP);
 _Static_assert(sizeof(struct epk_component_slot) == EPK_COMP_SLOT_BYTES, "as above");
 
-/* component.c: what component_gate.S cannot do alone; called by that alone. */
+/* component.c: what component_gate.S cannot do alone: epk_state.call_slow. */
 int epk_gate_call_slow(int dom_id, unsigned int entry, void *arg, long *result);
 
 /* epk_gate_call(), or -EAGAIN if that is to be made possible first. */

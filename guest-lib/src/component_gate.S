@@ -329,7 +329,7 @@ epk_gate_call:
 	mov	F_RESULT(%rsp), %rcx
 	add	$F_SAVED, %rsp
 	saved_restored
-	jmp	epk_gate_call_slow
+	jmp	*epk_state_page+EPK_STATE_CALL_SLOW(%rip)
 
 /* The caller holds something: it is a component that has its own domain alone, or it is slow. */
 .Lfrom_component:

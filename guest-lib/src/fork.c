@@ -32,13 +32,13 @@ static void unlock(void)
 
 static void child(void)
 {
-	struct epk_state old = epk_now, none = { .table = epk_no_table, .fd = -1 };
+	struct epk_state old = epk_now;
 
 	owner = getpid();
 	if (old.ops) {
 		if (old.closed)
 			epk_pkru_set(rdpkru() | old.closed);
-		epk_state_write(&none);
+		epk_state_clear();
 		if (old.ops->forget)
 			old.ops->forget(&old);
 		epk_region_forget(&old);

@@ -24,7 +24,7 @@
  * without an EPT, or a CPU without VMFUNC, raises SIGILL.
  *
  * Needs BMI1 and BMI2, which all CPUs with protection keys have; epk_gates_run() looks.  Where they cannot
- * be used, the table has no entry: see epk_gate_none.
+ * be used, the table has no entry: see state.c.
  *
  * Registers: edi id, esi its index, r8 its entry and then its pkey, r9 its EPT, r10 the table, eax
  * PKRU, ecx and edx 0 for it.  An entry without a place has an EPT that no thread is in.
@@ -236,28 +236,7 @@ epk_close:
 	.cfi_endproc
 	.size	epk_close, . - epk_close
 
-/* int epk_close_unknown(void) */
-	.globl	epk_close_unknown
-	.hidden	epk_close_unknown
-	.type	epk_close_unknown, @function
-	.balign	16
-epk_close_unknown:
-	.cfi_startproc
-	mov	$-1, %eax
-	ret
-	.cfi_endproc
-	.size	epk_close_unknown, . - epk_close_unknown
-
 epk_gates_end:
-
-/* Whatever is asked for, there is no such domain: before the library is ready, and elsewhere. */
-	.section .rodata
-	.balign	16
-	.globl	epk_gate_none
-	.hidden	epk_gate_none
-	.zero	EPK_GATE_BEFORE
-epk_gate_none:
-	.quad	0xffff80000000
 
 /* struct epk_gate[]: from the look at the table to the WRPKRU. */
 	.section .data.rel.ro, "aw"

@@ -56,6 +56,9 @@
 #define EPK_STATE_NOTHING	48
 #define EPK_STATE_XFEATURES	52
 #define EPK_STATE_FD		56
+#define EPK_STATE_BEGIN_SLOW	64
+#define EPK_STATE_END_SLOW	72
+#define EPK_STATE_CALL_SLOW	80
 
 /* Bits of XCR0. */
 #define EPK_AVX			0x04
@@ -118,7 +121,7 @@ void epk_ept_enter(uint32_t ept);
 /* What domain_begin() and domain_end() go on with: epk_state.begin and .end. */
 int epk_pin_begin(int id, int prot);
 int epk_pin_end(int id);
-/* domain.c: what the gates cannot do; called by them alone. */
+/* hold.c: what the gates cannot do: epk_state.begin_slow and .end_slow. */
 int epk_begin_slow(int id, int prot);
 int epk_end_slow(int id);
 

@@ -92,7 +92,7 @@ epk_pin_gates_start:
 	unpin
 .Lslow\@:
 	mov	$\prot, %esi
-	jmp	epk_begin_slow
+	jmp	*epk_state_page+EPK_STATE_BEGIN_SLOW(%rip)
 	.cfi_endproc
 	.size	\name, . - \name
 .endm
@@ -113,7 +113,7 @@ epk_pin_begin:
 	je	pin_begin_read
 	cmp	$2, %esi
 	je	pin_begin_write
-	jmp	epk_begin_slow
+	jmp	*epk_state_page+EPK_STATE_BEGIN_SLOW(%rip)
 	.cfi_endproc
 	.size	epk_pin_begin, . - epk_pin_begin
 
@@ -124,11 +124,11 @@ epk_pin_begin:
 	.balign	64
 epk_pin_end:
 	.cfi_startproc
-	find	epk_end_slow
-	jnz	epk_end_slow			/* closed */
+	find	.Lend_slow
+	jnz	.Lend_slow			/* closed */
 	slot
 	cmpl	$0, EPK_SLOT_PINS(%r9,%r11,4)
-	je	epk_end_slow			/* not begun */
+	je	.Lend_slow			/* not begun */
 	or	EPK_GATE_BITS-EPK_GATE_BEFORE(%r10,%r11,4), %eax
 	note_pkru
 	wrpkru
@@ -136,6 +136,8 @@ epk_pin_end:
 	unpin
 	xor	%eax, %eax
 	ret
+.Lend_slow:
+	jmp	*epk_state_page+EPK_STATE_END_SLOW(%rip)
 	.cfi_endproc
 	.size	epk_pin_end, . - epk_pin_end
 

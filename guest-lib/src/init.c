@@ -2,19 +2,12 @@
 #define _GNU_SOURCE
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "backend.h"
+#include "component.h"
 #include "copy.h"
 #include "registry.h"
-
-union epk_state_page epk_state_page __attribute__((aligned(EPK_PAGE_SIZE))) = {
-	.state = {
-		.gate_table = epk_gate_none, .begin = epk_begin_slow, .end = epk_end_slow,
-		.close = epk_close_unknown, .pin_table = epk_no_table, .table = epk_no_table, .fd = -1,
-	},
-};
 
 static const struct epk_backend *const backends[] = {
 	&epk_backend_epk,
@@ -26,46 +19,16 @@ static const struct epk_backend *const backends[] = {
 
 #define NR_BACKENDS	(sizeof(backends) / sizeof(backends[0]))
 
-static int state_protect(int prot)
+/* What goes on in C where a gate cannot, and which gates there are. */
+static void choose_gates(struct epk_state *state)
 {
-	return mprotect(&epk_state_page, sizeof(epk_state_page), prot) ? -ENOMEM : 0;
-}
-
-/*
- * The page is read-only but for these few lines: if it cannot be, nothing is safe any
- * more.  @ops is stored last, since epk_ops() of other threads looks at it without
- * the lock.
- */
-void epk_state_write(const struct epk_state *new_state)
-{
-	if (state_protect(PROT_READ | PROT_WRITE))
-		abort();
-	/* No index is beyond the end of what the gates look at. */
-	if (!new_state->index_mask)
-		__atomic_store_n(&epk_now.index_mask, 0, __ATOMIC_SEQ_CST);
-	__atomic_store_n(&epk_now.gate_table,
-			 new_state->index_mask ? new_state->table : epk_gate_none, __ATOMIC_SEQ_CST);
-	__atomic_store_n(&epk_now.index_mask, new_state->index_mask, __ATOMIC_SEQ_CST);
-	epk_now.begin = new_state->gates ? epk_pin_begin : epk_begin_slow;
-	epk_now.end = new_state->gates ? epk_pin_end : epk_end_slow;
-	epk_now.close = new_state->index_mask ? epk_close : epk_close_unknown;
-	epk_now.pin_table = new_state->gates ? new_state->table : epk_no_table;
-	epk_now.table = new_state->table;
-	epk_now.access = new_state->access;
-	epk_now.closed = new_state->closed;
-	epk_now.mark = new_state->mark;
-	epk_now.nothing = new_state->nothing;
-	epk_now.xfeatures = new_state->xfeatures;
-	epk_now.pkeys = new_state->pkeys;
-	epk_now.gates = new_state->gates;
-	epk_now.debug = new_state->debug;
-	epk_now.fd = new_state->fd;
-	epk_now.pid = new_state->pid;
-	epk_now.soft = new_state->soft;
-	epk_now.table_pkey = new_state->table_pkey;
-	__atomic_store_n(&epk_now.ops, new_state->ops, __ATOMIC_RELEASE);
-	if (state_protect(PROT_READ))
-		abort();
+	state->begin_slow = epk_begin_slow;
+	state->end_slow = epk_end_slow;
+	state->call_slow = epk_gate_call_slow;
+	state->release = epk_components_release;
+	state->begin = state->gates ? epk_pin_begin : epk_begin_slow;
+	state->end = state->gates ? epk_pin_end : epk_end_slow;
+	state->close = state->index_mask ? epk_close : epk_close_unknown;
 }
 
 static int start(const struct epk_backend *backend)
@@ -87,6 +50,7 @@ static int start(const struct epk_backend *backend)
 	if (err)
 		goto release_region;
 	state.debug = epk_now.debug;
+	choose_gates(&state);
 	epk_state_write(&state);
 	return 0;
 
@@ -138,25 +102,6 @@ static bool options_end(size_t size)
 	       size == offsetof(struct epk_options, reserved) || size >= sizeof(struct epk_options);
 }
 
-/*
- * What this version knows of a caller's structure of @size bytes, that is @known_size large here;
- * what it does not know must be zero.
- */
-int epk_options_copy(void *known, size_t known_size, const void *options, size_t size)
-{
-	const char *bytes = options;
-	size_t i;
-
-	if (size > EPK_SIZE_MAX)
-		return -E2BIG;
-	for (i = known_size; i < size; i++)
-		if (bytes[i])
-			return -E2BIG;
-	memset(known, 0, known_size);
-	memcpy(known, options, size < known_size ? size : known_size);
-	return 0;
-}
-
 static int read_options(const struct epk_options *options, struct epk_options *known)
 {
 	int err;
@@ -182,9 +127,10 @@ static int read_debug(void)
 	int err;
 
 	/* The first time it splits a mapping, of which there may be too many. */
-	err = state_protect(PROT_READ);
+	err = epk_state_seal();
 	if (err)
 		return err;
+	choose_gates(&state);
 	state.debug = debug && *debug && strcmp(debug, "0");
 	epk_state_write(&state);
 	return 0;

@@ -41,7 +41,11 @@ struct soft_table;
  * @nothing: which of @closed are set in a thread that holds nothing
  * @xfeatures: registers that there are, as bits of XCR0, but PKRU
  * @fd: /dev/epk, or -1
+ * @begin_slow: what cannot be done without C: a begin,
+ * @end_slow: an end,
+ * @call_slow: and a call of a component
  * @close: with which epk_call() ends what is held
+ * @release: what a thread that ends leaves components with
  * @table: the domain table, an entry for each index; the kernel module's under
  *	"epk".  Never NULL.  gate.h says what lies before it
  * @pkeys: bit k set: pkey k is the library's
@@ -64,7 +68,11 @@ struct epk_state {
 	uint32_t nothing;
 	uint32_t xfeatures;
 	int fd;
+	int (*begin_slow)(int id, int prot);
+	int (*end_slow)(int id);
+	int (*call_slow)(int id, unsigned int entry, void *arg, long *result);
 	int (*close)(void);
+	void (*release)(void);
 	const struct epk_entry *table;
 	uint32_t pkeys;
 	const struct epk_backend *ops;
@@ -96,6 +104,9 @@ EPK_STATE_AT(mark, EPK_STATE_MARK);
 EPK_STATE_AT(nothing, EPK_STATE_NOTHING);
 EPK_STATE_AT(xfeatures, EPK_STATE_XFEATURES);
 EPK_STATE_AT(fd, EPK_STATE_FD);
+EPK_STATE_AT(begin_slow, EPK_STATE_BEGIN_SLOW);
+EPK_STATE_AT(end_slow, EPK_STATE_END_SLOW);
+EPK_STATE_AT(call_slow, EPK_STATE_CALL_SLOW);
 
 union epk_state_page {
 	struct epk_state state;
@@ -104,6 +115,10 @@ union epk_state_page {
 
 extern union epk_state_page epk_state_page;
 #define epk_now (epk_state_page.state)
+
+void epk_state_write(const struct epk_state *new_state);
+void epk_state_clear(void);
+int epk_state_seal(void);
 
 static inline const struct epk_backend *epk_ops(void)
 {
@@ -120,9 +135,10 @@ int epk_remark(int err, const char *what);
 /* init.c */
 struct epk_options;
 int epk_init_locked(const struct epk_options *options);
-int epk_options_copy(void *known, size_t known_size, const void *options, size_t size);
 int epk_ensure_init(void);
-void epk_state_write(const struct epk_state *new_state);
+
+/* options.c */
+int epk_options_copy(void *known, size_t known_size, const void *options, size_t size);
 
 /* region.c: the domain table and what belongs beside it */
 #define EPK_INDICES		(1u << EPK_ID_INDEX_BITS)
@@ -132,7 +148,6 @@ _Static_assert(EPK_TABLE_ROOM == EPK_GATE_NOTES, "as in gate.h");
 #define EPK_NOTES_ROOM		(EPK_INDICES * sizeof(uint64_t))
 _Static_assert(EPK_GATE_INDEX_MASK == EPK_INDICES - 1, "as in gate.h");
 
-extern const struct epk_entry epk_gate_none[];
 extern const struct epk_entry epk_no_table[];
 const struct epk_entry *epk_region_reserve(void);
 void epk_region_clear(const struct epk_entry *table);

@@ -116,7 +116,7 @@ static void thread_exit(void *arg)
 	epk_signals_block(&old);
 	if (epk_word.place) {
 		epk_ops()->thread_stop(t);
-		epk_components_release();
+		epk_now.release();
 	}
 	epk_self = NULL;
 	forget_slot();

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: MIT
+/* The memory of domains: its arguments and the books; the rest is the backend's. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+
+#include "aside.h"
+#include "backend.h"
+
+#define PROT_RW		(PROT_READ | PROT_WRITE)
+#define MMAP_FLAGS	(MAP_ANONYMOUS | MAP_PRIVATE | MAP_SHARED | MAP_POPULATE | \
+			 MAP_FIXED_NOREPLACE)
+
+/* Rounds up to whole pages. */
+static int page_len(size_t *len)
+{
+	if (!*len)
+		return -EINVAL;
+	if (*len > SIZE_MAX - EPK_PAGE_SIZE + 1)
+		return -EOVERFLOW;
+	*len = (*len + EPK_PAGE_SIZE - 1) & ~(EPK_PAGE_SIZE - 1);
+	return 0;
+}
+
+static int check_mmap(void *addr, size_t *len, int *prot, int flags)
+{
+	if (*prot & ~PROT_RW || flags & ~MMAP_FLAGS)
+		return -EINVAL;
+	if (flags & MAP_PRIVATE && flags & MAP_SHARED)
+		return -EINVAL;
+	if (flags & MAP_FIXED_NOREPLACE && (uintptr_t)addr % EPK_PAGE_SIZE)
+		return -EINVAL;
+	if (*prot & PROT_WRITE)
+		*prot = PROT_RW;
+	return page_len(len);
+}
+
+static int map_locked(const struct epk_mapping *what, void *addr, int flags, void **got)
+{
+	struct epk_mapping *map;
+	struct epk_entry entry;
+	int err;
+
+	err = epk_lookup(what->id, &entry);
+	if (err)
+		return err;
+	map = epk_mapping_new(what);
+	if (!map)
+		return -ENOMEM;
+	err = epk_ops()->mmap(map, addr, flags);
+	if (err) {
+		epk_mapping_cancel(map);
+		return err;
+	}
+	epk_mapping_insert(map);
+	*got = (void *)map->start;
+	return 0;
+}
+
+/* Of @what: what is to be mapped, the length in @end. */
+static void *map_memory(const char *call, const struct epk_mapping *what, void *addr, int flags)
+{
+	int saved_errno = errno;
+	struct epk_aside aside;
+	void *got = NULL;
+	int err;
+
+	err = epk_notes_lock(&aside);
+	if (!err) {
+		err = map_locked(what, addr, flags, &got);
+		epk_notes_unlock(&aside);
+	}
+	errno = err ? -epk_explain(call, what->id, err) : saved_errno;
+	return err ? MAP_FAILED : got;
+}
+
+void *domain_mmap(int dom_id, void *addr, size_t len, int prot, int flags)
+{
+	int err = check_mmap(addr, &len, &prot, flags);
+	struct epk_mapping what = { .end = len, .id = dom_id, .prot = prot, .fd = -1 };
+
+	if (err) {
+		errno = -epk_explain("domain_mmap", dom_id, err);
+		return MAP_FAILED;
+	}
+	return map_memory("domain_mmap", &what, addr, flags);
+}
+
+/* What a backend that maps later, or nothing but PROT_NONE, would not find. */
+static int check_file(int fd, int prot, int flags, uint64_t offset)
+{
+	int mode = fcntl(fd, F_GETFL);
+
+	if (mode < 0)
+		return -errno;
+	if (flags & ~(MAP_SHARED | MAP_FIXED_NOREPLACE) || offset % EPK_PAGE_SIZE)
+		return -EINVAL;
+	if ((mode & O_ACCMODE) == O_WRONLY ||
+	    (prot & PROT_WRITE && (mode & O_ACCMODE) != O_RDWR))
+		return -EACCES;
+	return 0;
+}
+
+void *epk_mmap_file(int dom_id, void *addr, size_t len, int prot, int flags, int fd,
+		    uint64_t offset)
+{
+	int saved_errno = errno;
+	int err = check_mmap(addr, &len, &prot, flags);
+	struct epk_mapping what = {
+		.end = len, .id = dom_id, .prot = prot, .fd = fd, .offset = offset,
+	};
+
+	if (!err)
+		err = check_file(fd, prot, flags, offset);
+	if (err) {
+		errno = -epk_explain("epk_mmap_file", dom_id, err);
+		return MAP_FAILED;
+	}
+	errno = saved_errno;
+	return map_memory("epk_mmap_file", &what, addr, flags);
+}
+
+int domain_munmap(void *addr, size_t len)
+{
+	uintptr_t start = (uintptr_t)addr;
+	int saved_errno = errno;
+	struct epk_aside aside;
+	int err;
+
+	err = start % EPK_PAGE_SIZE ? -EINVAL : page_len(&len);
+	if (!err && start + len < start)
+		err = -EOVERFLOW;
+	if (err)
+		return epk_explain("domain_munmap", (long)addr, err);
+	err = epk_notes_lock(&aside);
+	if (!err) {
+		err = epk_ops() ? epk_mapping_unmap(start, start + len, epk_ops()->munmap) : -EINVAL;
+		epk_notes_unlock(&aside);
+	}
+	errno = saved_errno;
+	return epk_explain("domain_munmap", (long)addr, err);
+}
