@@ -8,13 +8,19 @@
  * or zero.  With keys that it opened by hand it may reach more, but at a moment in
  * which no call is under way only domains that are where it is.  A thread with
  * EPK_THREAD_FOLLOWS holds what it has begun until it ends that, wherever it goes.
+ *
+ * Nobody begins a private domain: who had begun it holds it no longer, and who holds it has come
+ * through the gate.  When it is freed all goes that was held with it.  Only who holds it changes
+ * its memory's shape, and has faults that raise no signal.
  */
 #ifndef KMOD_FUZZ_H
 #define KMOD_FUZZ_H
 
 #include "epk_test.h"
+#include "private_gate.h"
 
 #include <pthread.h>
+#include <sched.h>
 
 #define PAGE		4096ul
 #define NR_IDS		40
@@ -31,6 +37,8 @@
 #define ELSEWHERE	((char *)(1ul << 42))
 #define FILE_AREAS	((char *)(1ul << 43))
 #define NR_THREADS	3
+#define NR_SECRETS	6
+#define STACK_PAGES	9
 #define ZEROES		"/tmp/zeroes"
 
 #define STAMP_MAGIC	0x5ec0000000000000ull
@@ -85,6 +93,10 @@ struct counts {
 	/* CPUs that went and came back, and whether one is away. */
 	unsigned long offlined, offline;
 	unsigned long reloads, executed, exited;
+	/* Faults that raised no signal, and frees that took all of somebody's rights. */
+	unsigned long redirected, ended;
+	/* Pages that came to stacks. */
+	unsigned long touched;
 	/* Bochs lets the kernel read what a key denies. */
 	bool kernel_has_keys;
 };
@@ -104,6 +116,18 @@ struct process {
 	unsigned long begun, ended;
 	/* Debuggers so far, each of which may have taken a thread's rights away. */
 	unsigned long debuggers;
+	const volatile uint64_t *notes;
+	/* The last domains that became private, with @shaped then in the upper half; or 0. */
+	uint64_t secrets[NR_SECRETS];
+	/* How often somebody has unmapped memory who may hold a private domain. */
+	uint32_t shaped;
+};
+
+/* A thread's own EPK_MMAP_STACK: the first page counts.  Of the others, which are there, with what. */
+struct stack {
+	char *at;
+	uint64_t count, words[STACK_PAGES];
+	bool there[STACK_PAGES];
 };
 
 enum death { KILLED, EXECUTES, EXITS, NR_DEATHS };
@@ -124,6 +148,8 @@ struct thread {
 	 */
 	struct epk_grant rights[NR_RIGHTS];
 	unsigned int nr_rights;
+	/* Of these, by bits: private domains, by the gate; what was held with all of those. */
+	unsigned int entered, settled;
 	bool by_hand, may_lose;
 	unsigned long debuggers;
 	/* After how many operations it ends the process, and how; -1 if it does not. */
@@ -133,6 +159,7 @@ struct thread {
 	struct epk_entry place;
 	/* Where it forges frames. */
 	char *low;
+	struct stack stack;
 };
 
 extern struct counts *counts;
@@ -172,7 +199,99 @@ static inline int some_id(struct thread *t)
 	return one_in(&t->dice, 50) ? (int)odd(&t->dice) : id;
 }
 
-/* What may fault, apart: siglongjmp() spoils local variables.  Each gives the signal or 0. */
+static inline struct epk_grant *grant_of(struct epk_grant *list, unsigned int num, int id)
+{
+	unsigned int i;
+
+	for (i = 0; i < num && list[i].id != id; i++)
+		;
+	return i < num ? &list[i] : NULL;
+}
+
+/* No ID comes twice. */
+static inline bool is_gone(struct process *p, int id)
+{
+	return epk_device_entry(&p->dev, id).id != id;
+}
+
+static inline bool is_private(struct process *p, int id)
+{
+	uint64_t note = p->notes[EPK_ID_INDEX(id)];
+
+	return note != EPK_NOTE_ADDR(note) && !is_gone(p, id);
+}
+
+/* The table's entry, of a private domain with the place from its note. */
+static inline struct epk_entry place_of(struct process *p, int id)
+{
+	struct epk_entry entry = epk_device_entry(&p->dev, id);
+	uint64_t note = p->notes[EPK_ID_INDEX(id)];
+
+	if (entry.id == id && !entry.pkey && EPK_NOTE_PKEY(note)) {
+		entry.ept = EPK_NOTE_EPT(note);
+		entry.pkey = EPK_NOTE_PKEY(note);
+	}
+	return entry;
+}
+
+/* Perhaps it holds a domain, or with ID 0 any private one, or has until just now. */
+static inline bool may_hold(struct thread *t, int id)
+{
+	struct process *p = t->process;
+	unsigned int i;
+
+	if (t->by_hand || (!t->follows && t->holds && (!id || id == t->holds)))
+		return true;
+	if (id)
+		return grant_of(t->rights, t->nr_rights, id);
+	for (i = 0; i < t->nr_rights; i++) {
+		if (is_private(p, t->rights[i].id) || is_gone(p, t->rights[i].id))
+			return true;
+	}
+	return false;
+}
+
+static inline void fail(const char *what, uint64_t value, const void *addr)
+{
+	char text[96];
+
+	snprintf(text, sizeof(text), ": %#lx at %p, PKRU %#x", value, addr, epk_rdpkru());
+	epk_check(false, "fuzz", 0, what, text);
+	count_add(&counts->failures);
+}
+
+/* In place of a signal: what is held is held on. */
+#define FAULTED		1000
+
+/* Where a thread comes that faults in a private domain. */
+__attribute__((used, noreturn)) static void fuzz_faulted(void)
+{
+	count_add(&counts->redirected);
+	if (!may_hold(me, 0))
+		fail("a fault outside of private domains raises no signal", 0, NULL);
+	if (!epk_trying) {
+		fail("an unexpected fault in a private domain", 0, NULL);
+		_exit(1);
+	}
+	siglongjmp(epk_try_env, FAULTED);
+}
+
+/* Nothing else lies in its EPK_FAULT_BYTES. */
+asm(
+"	.text\n"
+"	.balign 256\n"
+"fuzz_fault:\n"
+"	cld\n"
+"	and	$-16, %rsp\n"
+"	call	fuzz_faulted\n"
+"	.balign 256\n"
+);
+extern const char fuzz_fault[];
+
+/*
+ * What may fault, apart: siglongjmp() spoils local variables.  Each gives the signal, FAULTED
+ * or 0.
+ */
 static __attribute__((noinline)) int follow_read(char *page, uint64_t *words)
 {
 	volatile uint64_t *from = (void *)page;
@@ -211,15 +330,6 @@ static __attribute__((noinline)) int try_vmfunc(uint32_t leaf, uint32_t ept)
 	return EPK_TRY(epk_vmfunc_leaf(leaf, ept));
 }
 
-static inline void fail(const char *what, uint64_t value, const void *addr)
-{
-	char text[96];
-
-	snprintf(text, sizeof(text), ": %#lx at %p, PKRU %#x", value, addr, epk_rdpkru());
-	epk_check(false, "fuzz", 0, what, text);
-	count_add(&counts->failures);
-}
-
 static inline uint32_t open_keys(void)
 {
 	return ~epk_rdpkru() & EPK_PKRU_DENY_ALL;
@@ -247,15 +357,6 @@ static inline unsigned int ask(struct thread *t, struct epk_grant *list)
 	return arg.num;
 }
 
-static inline struct epk_grant *grant_of(struct epk_grant *list, unsigned int num, int id)
-{
-	unsigned int i;
-
-	for (i = 0; i < num && list[i].id != id; i++)
-		;
-	return i < num ? &list[i] : NULL;
-}
-
 /* Hold nothing, in EPT 0. */
 static inline void leave(struct thread *t)
 {
@@ -270,11 +371,59 @@ static inline void leave(struct thread *t)
 		/* To a key that was opened by hand another may come meanwhile. */
 		if (ask(t, list) && !t->by_hand)
 			fail("it is held after its end", list[0].id, NULL);
-		t->nr_rights = 0;
-		t->by_hand = t->may_lose = false;
+		t->nr_rights = t->entered = 0;
+		t->may_lose = false;
 		t->debuggers = __atomic_load_n(&t->process->debuggers, __ATOMIC_SEQ_CST);
 	}
+	t->by_hand = false;
 	epk_device_enter(&t->process->dev, 0);
+}
+
+/* May something have been taken away from it, or does it hold more than is known? */
+static inline bool is_unsure(struct thread *t)
+{
+	return t->by_hand || t->may_lose ||
+	       t->debuggers != __atomic_load_n(&t->process->debuggers, __ATOMIC_SEQ_CST);
+}
+
+/* What is not held any more is being freed. */
+static inline bool goes(struct process *p, int id)
+{
+	int tries;
+
+	for (tries = 0; !is_gone(p, id) && tries < 10000; tries++)
+		sched_yield();
+	return is_gone(p, id);
+}
+
+/* Was a private domain freed that it has entered, and does not hold by a list? */
+static inline bool has_ended(struct thread *t, struct epk_grant *list, unsigned int num)
+{
+	unsigned int i;
+
+	for (i = 0; i < t->nr_rights; i++) {
+		if (t->entered & 1u << i && !grant_of(list, num, t->rights[i].id))
+			return goes(t->process, t->rights[i].id);
+	}
+	return false;
+}
+
+/* Then nothing is left of what it held together with that. */
+static inline void end_with(struct thread *t)
+{
+	struct epk_grant list[NR_GRANTS];
+	unsigned int i, n = 0, num = ask(t, list);
+
+	count_add(&counts->ended);
+	for (i = 0; i < t->nr_rights; i++) {
+		if (!grant_of(list, num, t->rights[i].id))
+			continue;
+		if (t->settled & 1u << i)
+			fail("it is held after a private domain's end", t->rights[i].id, NULL);
+		t->rights[n++] = t->rights[i];
+	}
+	t->nr_rights = n;
+	t->entered = t->settled = 0;
 }
 
 /* Does the module say the same as this program, about a thread that follows? */
@@ -282,23 +431,72 @@ static inline void recheck_rights(struct thread *t)
 {
 	struct process *p = t->process;
 	struct epk_grant list[NR_GRANTS], *grant;
-	unsigned int i, num = ask(t, list);
-	const struct epk_grant *right;
+	unsigned int i, num, placed = 0;
 
-	for (i = 0; i < num; i++) {
+	/* What shows its place has been private for so long that who had begun it has lost it. */
+	for (i = 0; i < t->nr_rights; i++) {
+		if (!(t->entered & 1u << i) &&
+		    EPK_NOTE_PKEY(p->notes[EPK_ID_INDEX(t->rights[i].id)]))
+			placed |= 1u << i;
+	}
+	num = ask(t, list);
+	for (i = 0; i < num && !t->by_hand; i++) {
 		grant = grant_of(t->rights, t->nr_rights, list[i].id);
-		if (!t->by_hand && (!grant || list[i].prot & ~grant->prot))
+		if (!grant || list[i].prot & ~grant->prot)
 			fail("more is held than was begun", list[i].id, NULL);
+		else if (placed & 1u << (grant - t->rights))
+			fail("what has become private is held", list[i].id, NULL);
 	}
-	if (t->may_lose || t->debuggers != __atomic_load_n(&p->debuggers, __ATOMIC_SEQ_CST))
+	if (is_unsure(t))
 		return;
-	for (right = t->rights; right < t->rights + t->nr_rights; right++) {
-		grant = grant_of(list, num, right->id);
-		/* It was not freed: no ID comes twice. */
-		if ((!grant || right->prot & ~grant->prot) &&
-		    epk_device_entry(&p->dev, right->id).id == right->id)
-			fail("less is held than was begun", right->id, NULL);
+	if (has_ended(t, list, num)) {
+		end_with(t);
+		return;
 	}
+	t->settled = (1u << t->nr_rights) - 1;
+	for (i = 0; i < t->nr_rights; i++) {
+		grant = grant_of(list, num, t->rights[i].id);
+		if (grant && !(t->rights[i].prot & ~grant->prot))
+			continue;
+		if (!is_gone(p, t->rights[i].id) &&
+		    (t->entered & 1u << i || !is_private(p, t->rights[i].id)))
+			fail("less is held than was begun", t->rights[i].id, NULL);
+	}
+}
+
+/* It holds one more, or one of them anew. */
+static inline void note_right(struct thread *t, int id, int prot, bool entered)
+{
+	struct epk_grant *right = grant_of(t->rights, t->nr_rights, id);
+	unsigned int bit;
+
+	if (!right) {
+		right = &t->rights[t->nr_rights++];
+		*right = (struct epk_grant){ id, 0 };
+	}
+	right->prot |= prot;
+	bit = 1u << (right - t->rights);
+	t->settled &= ~bit;
+	t->entered = entered ? t->entered | bit : t->entered & ~bit;
+}
+
+static inline void drop_right(struct thread *t, unsigned int i)
+{
+	unsigned int last = --t->nr_rights, bit = 1u << i;
+
+	t->rights[i] = t->rights[last];
+	t->settled = (t->settled & ~bit) | (t->settled >> last & 1) << i;
+	t->entered = (t->entered & ~bit) | (t->entered >> last & 1) << i;
+	t->entered &= (1u << last) - 1;
+}
+
+/* What signals and calls have put aside. */
+static inline void restore_rights(struct thread *t, const struct thread *before)
+{
+	memcpy(t->rights, before->rights, sizeof(t->rights));
+	t->nr_rights = before->nr_rights;
+	t->entered = before->entered;
+	t->settled = before->settled;
 }
 
 /* 0 if it holds the domain now. */
@@ -306,6 +504,7 @@ static inline int begin(struct thread *t, int id, int prot)
 {
 	struct epk_grant *right = grant_of(t->rights, t->nr_rights, id);
 	struct process *p = t->process;
+	bool private = is_private(p, id);
 	int ret;
 
 	if (!right && t->nr_rights == NR_RIGHTS)
@@ -313,16 +512,14 @@ static inline int begin(struct thread *t, int id, int prot)
 	change_begins(p);
 	ret = ioctl(p->dev.fd, EPK_IOC_BEGIN, EPK_BEGIN(id, prot));
 	change_ends(p);
+	if (private && (ret >= 0 || errno == EALREADY))
+		fail("a private domain is begun", id, NULL);
 	if (ret < 0) {
 		if (errno == EALREADY && !t->by_hand && (!right || prot & ~right->prot))
 			fail("it was never begun", id, NULL);
 		return 1;
 	}
-	if (right) {
-		right->prot |= prot;
-		return 0;
-	}
-	t->rights[t->nr_rights++] = (struct epk_grant){ id, prot };
+	note_right(t, id, prot, false);
 	return 0;
 }
 
@@ -340,7 +537,7 @@ static inline void recheck(struct thread *t)
 		return;
 	if (open_keys() & ~(3u << 2 * t->place.pkey))
 		fail("a key that was not opened", open_keys(), NULL);
-	now = epk_device_entry(&t->process->dev, t->holds);
+	now = place_of(t->process, t->holds);
 	if (now.id != t->holds || now.ept != t->place.ept || now.pkey != t->place.pkey ||
 	    t->process->dev.identity->ept != now.ept)
 		leave(t);
@@ -366,17 +563,26 @@ static inline void hold(struct thread *t, int id)
 	recheck(t);
 }
 
-/* Hold mostly the domain that a page belongs to, which is returned. */
-static inline char *hold_some(struct thread *t)
+/* A page that a domain has, probably. */
+static inline char *owned_page(struct thread *t, int *owner)
 {
 	struct process *p = t->process;
-	int owner, tries = 8;
+	int tries = 8;
 	char *page;
 
 	do {
 		page = some_page(&t->dice);
-		owner = __atomic_load_n(owner_of(p, page), __ATOMIC_RELAXED);
-	} while ((!owner || epk_device_entry(&p->dev, owner).id != owner) && --tries);
+		*owner = __atomic_load_n(owner_of(p, page), __ATOMIC_RELAXED);
+	} while ((!*owner || is_gone(p, *owner)) && --tries);
+	return page;
+}
+
+/* Hold mostly the domain that a page belongs to, which is returned. */
+static inline char *hold_some(struct thread *t)
+{
+	int owner;
+	char *page = owned_page(t, &owner);
+
 	hold(t, one_in(&t->dice, 8) ? some_id(t) : owner);
 	return page;
 }
@@ -384,7 +590,7 @@ static inline char *hold_some(struct thread *t)
 /* Is a domain where this thread is, with its key open? */
 static inline bool is_here(struct thread *t, int id, uint32_t ept, uint32_t pkru)
 {
-	struct epk_entry entry = epk_device_entry(&t->process->dev, id);
+	struct epk_entry entry = place_of(t->process, id);
 
 	return entry.id == id && entry.pkey && entry.ept == ept &&
 	       !(pkru & 1u << 2 * entry.pkey);
@@ -408,6 +614,21 @@ static inline void judge(struct thread *t, uint64_t value, uint64_t where, char 
 		fail("a word of a domain that is not held", value, page);
 }
 
+/* Is one being freed that it has entered? */
+static inline bool entered_goes(struct thread *t)
+{
+	unsigned int i, all = t->nr_rights;
+
+	for (i = 0; i < 2 * all; i++) {
+		int id = t->rights[i % all].id;
+
+		if (t->entered & 1u << i % all &&
+		    (i < all ? is_gone(t->process, id) : goes(t->process, id)))
+			return true;
+	}
+	return false;
+}
+
 /* touch(), of a thread that follows.  It may move domains. */
 static inline void touch_following(struct thread *t, char *page, bool write)
 {
@@ -427,9 +648,11 @@ static inline void touch_following(struct thread *t, char *page, bool write)
 	change_begins(p);
 	sig = write ? follow_write(page, stamp_of(t->rights[0].id)) : follow_read(page, words);
 	change_ends(p);
-	/* The handler was left by a jump. */
-	if (sig) {
-		t->nr_rights = 0;
+	if (sig && sig != FAULTED) {
+		if (t->entered && !is_unsure(t) && !entered_goes(t))
+			fail("a fault in a private domain raises a signal", sig, page);
+		/* The handler was left by a jump. */
+		t->nr_rights = t->entered = 0;
 		t->by_hand = false;
 		recheck_rights(t);
 	}

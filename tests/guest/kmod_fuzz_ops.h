@@ -7,6 +7,7 @@
 #define KMOD_FUZZ_OPS_H
 
 #include "kmod_fuzz.h"
+#include "kmod_fuzz_private.h"
 #include "kmod_fuzz_process.h"
 
 /* Now and then, memory that is not there.  Domain memory would be written to. */
@@ -28,7 +29,7 @@ static int op_alloc(struct thread *t)
 	arg.ids = (uintptr_t)spoil(t, ids);
 	if (one_in(&t->dice, 3))
 		arg.flags = EPK_ALLOC_AT(below(&t->dice, 6));
-	if (one_in(&t->dice, 8))
+	if (one_in(&t->dice, 2))
 		arg.flags |= EPK_ALLOC_SPILL;
 	if (one_in(&t->dice, 30))
 		arg.flags = odd(&t->dice);
@@ -51,6 +52,8 @@ static int op_free(struct thread *t)
 	int ids[4] = { some_id(t), some_id(t), some_id(t), some_id(t) };
 	struct epk_domains arg = { .num = 1, .ids = (uintptr_t)spoil(t, ids) };
 
+	if (one_in(&t->dice, 4))
+		ids[0] = (int)(uint32_t)some_secret(t);
 	if (one_in(&t->dice, 4))
 		arg.num += below(&t->dice, 4);
 	if (one_in(&t->dice, 40))
@@ -82,6 +85,10 @@ static int op_move(struct thread *t)
 			list[i].ept = odd(&t->dice);
 		if (one_in(&t->dice, 60))
 			list[i].rsvd = odd(&t->dice);
+	}
+	if (one_in(&t->dice, 6)) {
+		arg.flags = EPK_MOVES_ADMIT;
+		arg.num = 1;
 	}
 	if (one_in(&t->dice, 100))
 		arg.flags = odd(&t->dice);
@@ -165,7 +172,7 @@ static int op_map(struct thread *t)
 		offset = odd(&t->dice) & -PAGE;
 	/* Over other domain memory it is refused. */
 	if (!one_in(&t->dice, 8))
-		epk_device_unmap_pages(&t->process->dev, addr, length * PAGE);
+		unmap_pages(t, addr, length * PAGE);
 	if (mmap(addr, length * PAGE, prot, flags, t->process->dev.fd, offset) == MAP_FAILED)
 		return 1;
 	for (page = addr; page < addr + length * PAGE; page += page < BIG ? PAGE : BIG_BYTES)
@@ -198,7 +205,7 @@ static int op_unmap(struct thread *t)
 	if (!is_ours(&range))
 		return 1;
 	if (one_in(&t->dice, 2))
-		return call(t, EPK_IOC_UNMAP, &range);
+		return unmap(t, (char *)range.addr, range.len);
 	return munmap((void *)range.addr, range.len);
 }
 
@@ -406,7 +413,7 @@ static int op_begin(struct thread *t)
 	t->holds = 0;
 	if (i < t->nr_rights && one_in(&t->dice, 2)) {
 		ret = ioctl(t->process->dev.fd, EPK_IOC_END, t->rights[i].id);
-		t->rights[i] = t->rights[--t->nr_rights];
+		drop_right(t, i);
 	} else {
 		ret = begin(t, i < t->nr_rights ? t->rights[i].id : some_id(t),
 			    one_in(&t->dice, 2) ? PROT_READ : PROT_READ | PROT_WRITE);
@@ -437,7 +444,15 @@ static int op_odd_call(struct thread *t)
 	struct epk_init init = { .version = EPK_ABI_VERSION, .pkeys = odd(&t->dice) };
 	struct epk_stats stats;
 
-	switch (below(&t->dice, 5)) {
+	switch (below(&t->dice, 7)) {
+	case 5:
+		if (!set_gates(t->process))
+			fail("gates are set twice", 0, NULL);
+		return 1;
+	case 6:
+		if (!ioctl(t->process->dev.fd, EPK_IOC_RETURN, EPK_RETURN_NOTHING))
+			fail("what was not called returns", 0, NULL);
+		return 1;
 	case 0:
 		return call(t, EPK_IOC_RESUME, &resume);
 	case 1:
@@ -468,7 +483,9 @@ static const struct {
 	{ "hold", op_hold, 60, false }, { "begin", op_begin, 60, false },
 	{ "read-by-kernel", op_read_by_kernel, 3, false },
 	{ "odd-call", op_odd_call, 6, false }, { "frame", op_frame, 12, false },
-	{ "call", op_call, 20, false },
+	{ "call", op_call, 20, false }, { "note", op_note, 12, true },
+	{ "enter", op_enter, 50, false }, { "shape", op_shape, 6, true },
+	{ "stack", op_stack, 20, false },
 	{ "debug", op_debug, 1, false }, { "copy", op_copy, 4, false },
 	{ "futex", op_futex, 5, true }, { "uffd", op_uffd, 2, false },
 	{ "pass", op_pass, 1, false }, { "dup", op_dup, 2, false },

@@ -69,10 +69,9 @@ static __attribute__((noinline)) void interrupt(struct thread *t)
 	}
 	depth = level;
 	if (t->follows) {
-		t->nr_rights = 0;
+		t->nr_rights = t->entered = 0;
 		if (returned) {
-			memcpy(t->rights, (const void *)before.rights, sizeof(t->rights));
-			t->nr_rights = before.nr_rights;
+			restore_rights(t, (const struct thread *)&before);
 			t->by_hand = before.by_hand || asked[level];
 		} else {
 			t->by_hand = jumped[level];
@@ -155,7 +154,7 @@ static void signal_handler(int sig, siginfo_t *info, void *context)
 	if (t->signals && t->process->dev.identity->ept)
 		fail("a handler is in an EPT", t->process->dev.identity->ept, NULL);
 	t->holds = 0;
-	t->nr_rights = 0;
+	t->nr_rights = t->entered = 0;
 	t->by_hand = false;
 	recheck(t);
 	if (depth < MAX_DEPTH && one_in(&t->dice, 3)) {
@@ -185,25 +184,59 @@ static int op_frame(struct thread *t)
 	return 0;
 }
 
-/* What is called holds one domain, and its caller afterwards what it held; not in a handler. */
+/* It holds one domain from now on, or with ID 0 nothing. */
+static void is_called(struct thread *t, int id, int prot)
+{
+	t->holds = 0;
+	t->nr_rights = t->entered = 0;
+	t->may_lose = false;
+	if (id)
+		note_right(t, id, prot, false);
+	recheck(t);
+}
+
+/* The caller holds what it held, or with EPK_RETURN_NOTHING nothing. */
+static void has_returned(struct thread *t, const struct thread *before, bool nothing, bool failed)
+{
+	restore_rights(t, before);
+	t->by_hand = false;
+	t->may_lose = before->may_lose;
+	if (nothing || failed)
+		t->nr_rights = t->entered = 0;
+	if (failed && (errno != EACCES || !forgotten))
+		fail("a call does not return", errno, NULL);
+	else if (!failed && forgotten)
+		fail("a call returns after a frame was forged", nothing, NULL);
+	else if (!failed)
+		count_add(&counts->returned);
+	/* Where there is no call, that changes nothing. */
+	if (failed && nothing)
+		leave(t);
+	recheck(t);
+}
+
+/*
+ * What is called holds one domain or nothing, and its caller afterwards what it held; not in a
+ * handler.  Both calls of the module are made with one stack pointer.
+ */
 static __attribute__((noinline)) int call_something(struct thread *t, unsigned int level)
 {
-	int prot = one_in(&t->dice, 3) ? PROT_READ : PROT_READ | PROT_WRITE, id = some_id(t);
+	int prot = one_in(&t->dice, 3) ? PROT_READ : PROT_READ | PROT_WRITE;
+	int id = one_in(&t->dice, 6) ? 0 : some_id(t);
+	bool private = is_private(t->process, id), nothing = one_in(&t->dice, 6);
 	const struct thread before = *t;
 	volatile unsigned int i;
 
 	change_begins(t->process);
-	i = ioctl(t->process->dev.fd, EPK_IOC_CALL, EPK_BEGIN(id, prot)) != 0;
+	i = ioctl(t->process->dev.fd, EPK_IOC_CALL, id ? EPK_BEGIN(id, prot) : 0) != 0;
 	change_ends(t->process);
 	if (i) {
 		recheck(t);
 		return 1;
 	}
-	t->holds = 0;
-	t->rights[0] = (struct epk_grant){ id, prot };
-	t->nr_rights = 1;
-	t->may_lose = false;
-	recheck(t);
+	if (private)
+		fail("a private domain is called", id, NULL);
+	is_called(t, id, prot);
 	for (i = below(&t->dice, 6); i; i--) {
 		if (one_in(&t->dice, 2))
 			begin(t, some_id(t), PROT_READ);
@@ -213,20 +246,8 @@ static __attribute__((noinline)) int call_something(struct thread *t, unsigned i
 		call_something(t, level + 1);
 	if (one_in(&t->dice, 3))
 		interrupt(t);
-	memcpy(t->rights, before.rights, sizeof(t->rights));
-	t->nr_rights = before.nr_rights;
-	t->by_hand = false;
-	t->may_lose = before.may_lose;
-	if (ioctl(t->process->dev.fd, EPK_IOC_RETURN, 0)) {
-		if (errno != EACCES || !forgotten)
-			fail("a call does not return", errno, NULL);
-		t->nr_rights = 0;
-	} else if (forgotten) {
-		fail("a call returns after a frame was forged", level, NULL);
-	} else {
-		count_add(&counts->returned);
-	}
-	recheck(t);
+	i = ioctl(t->process->dev.fd, EPK_IOC_RETURN, nothing ? EPK_RETURN_NOTHING : 0) != 0;
+	has_returned(t, &before, nothing, i);
 	return 0;
 }
 
@@ -476,6 +497,8 @@ static bool file_is_dead(struct thread *t, int fd)
 		return false;
 	if (ioctl(fd, EPK_IOC_UNMAP, &range) != -1 || errno != EPERM)
 		return false;
+	if (mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, fd, EPK_MMAP_STACK) != MAP_FAILED)
+		return false;
 	return mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, EPK_MMAP_DOMAIN(id)) == MAP_FAILED;
 }
 
@@ -499,6 +522,10 @@ static bool has_its_own(struct thread *t)
 	child.dev.identity = mmap(NULL, 4096, PROT_READ, MAP_SHARED, child.dev.fd,
 				  EPK_MMAP_IDENTITY);
 	if (child.dev.table == MAP_FAILED || child.dev.identity == MAP_FAILED)
+		return true;
+	child.notes = mmap(NULL, child.dev.init.table_bytes, PROT_READ, MAP_SHARED, child.dev.fd,
+			   EPK_MMAP_NOTES);
+	if (child.notes == MAP_FAILED)
 		return true;
 	words = epk_device_map(&child.dev, id, PAGE);
 	if (words == MAP_FAILED)
@@ -562,7 +589,7 @@ static int op_dup(struct thread *t)
 /* Another process with the same memory, while this thread waits for it. */
 static int be_other(void *arg)
 {
-	struct thread *t = arg;
+	struct thread *t = me = arg;
 	char *page = some_page(&t->dice);
 
 	if (open_keys() || t->process->dev.identity->ept)
@@ -598,6 +625,7 @@ static int op_share(struct thread *t)
 		    &other);
 	if (pid > 0)
 		status = status_of(pid);
+	me = t;
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (pid > 0 && status)
 		fail("another process with the same memory", status, NULL);

@@ -135,6 +135,9 @@ static void prepare(struct process *p)
 
 	opener = getpid();
 	epk_device_open(&p->dev);
+	p->notes = mmap(NULL, p->dev.init.table_bytes, PROT_READ, MAP_SHARED, p->dev.fd,
+			EPK_MMAP_NOTES);
+	REQUIRE(p->notes != MAP_FAILED && !set_gates(p));
 	p->memfd = memfd_create("fuzz", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	REQUIRE(p->memfd >= 0);
 	for (i = 0; i < PAGE / 8; i++)
@@ -344,6 +347,8 @@ static void report(void)
 		epk_check(counts->forged[i] || !forge_can(i) || counts->ops < 2000, __FILE__,
 			  __LINE__, forge_names[i], " was forged");
 	}
+	printf("; faults redirected %lu, rights that ended with a private domain %lu, pages of stacks %lu",
+	       counts->redirected, counts->ended, counts->touched);
 	printf("; CPUs taken away %lu, module loaded anew %lu, programs executed %lu, exits %lu\n",
 	       counts->offlined, counts->reloads, counts->executed, counts->exited);
 	CHECK(counts->restored);

@@ -463,6 +463,37 @@ static void never_ends(void)
 	CHECK_EQ(end(id), 0);
 }
 
+/*
+ * To __USER32_CS: there what leaves the domain would be other instructions.  By a jump: of a far
+ * return, Debian's QEMU has the kernel's rights read the stack, for which the kernel oopses.
+ */
+static void runs_32_bit(long arg)
+{
+	struct {
+		uint32_t offset;
+		uint16_t segment;
+	} to = { arg, 0x23 };
+
+	asm volatile("ljmpl	*%0" : : "m"(to) : "memory");
+}
+
+static void of_32_bit(void)
+{
+	unsigned char *code = mmap(NULL, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC,
+				   MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+	volatile bool came = false;
+	int sig;
+
+	REQUIRE(code != MAP_FAILED);
+	memcpy(code, "\x0f\x0b", 2);	/* ud2 */
+	enter(id);
+	sig = EPK_TRY_ONLY(came = private_try(runs_32_bit, (long)code));
+	CHECK_EQ(sig, SIGILL);
+	CHECK(!came);
+	end(id);
+	munmap(code, PAGE);
+}
+
 /* Often, with nothing else in between. */
 static void again(void)
 {
@@ -618,6 +649,7 @@ int main(void)
 	RUN(sent());
 	RUN(handlers());
 	RUN(never_ends());
+	RUN(of_32_bit());
 	RUN(again());
 	RUN(together());
 	RUN(overflow());

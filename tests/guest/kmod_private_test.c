@@ -159,6 +159,34 @@ static void admitted(void)
 	CHECK_EQ(admit(id, &move), -ENOENT);
 }
 
+/* Room is made by what nobody holds: not by what is open, nor by what waits for a call to return. */
+static void makes_room(void)
+{
+	struct epk_entry x, y, now;
+	int i;
+
+	CHECK_EQ(epk_device_move(&dev, ids[0], EPK_EPT_ANY) & ~-ENOSPC, 0);
+	CHECK_EQ(begin(ids[1]), 0);
+	CHECK_EQ(ioctl_at(sp(2), EPK_IOC_CALL, 0), 0);
+	CHECK_EQ(begin(ids[0]), 0);
+	x = epk_device_entry(&dev, ids[0]);
+	y = epk_device_entry(&dev, ids[1]);
+	CHECK(x.pkey && y.pkey);
+	for (i = 2; i < NR_DOMAINS; i++) {
+		struct epk_move move = { .ept = i % 2 ? x.ept : y.ept };
+
+		CHECK_EQ(admit(ids[i], &move), 0);
+		now = epk_device_entry(&dev, ids[0]);
+		CHECK(now.ept == x.ept && now.pkey == x.pkey);
+		now = epk_device_entry(&dev, ids[1]);
+		CHECK(now.ept == y.ept && now.pkey == y.pkey);
+	}
+	CHECK_EQ(end(ids[0]), 0);
+	CHECK_EQ(call_return(sp(2)), 0);
+	list(ids[1], PROT_READ | PROT_WRITE, 0, 0);
+	CHECK_EQ(end(ids[1]), 0);
+}
+
 /* Another thread, which holds something, and waits. */
 static struct {
 	int id, other;
@@ -504,6 +532,7 @@ int main(void)
 	RUN(is_made());
 	RUN(moves());
 	RUN(admitted());
+	RUN(makes_room());
 	RUN(while_held(false));
 	RUN(while_held(true));
 	RUN(by_its_holder());

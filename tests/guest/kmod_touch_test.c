@@ -126,6 +126,12 @@ static void stays(void)
 	memory[6 * PAGE] = 1;
 	CHECK_EQ(touched(stack), 7);
 	munmap(stack, PAGES * PAGE);
+	/* Not even where there is room behind it. */
+	stack = map_with(PROT_READ, MAP_PRIVATE | MAP_NORESERVE, PAGES + 1);
+	REQUIRE(stack != MAP_FAILED);
+	CHECK_EQ(munmap(stack + PAGES * PAGE, PAGE), 0);
+	CHECK(mremap(stack, PAGES * PAGE, (PAGES + 1) * PAGE, 0) == MAP_FAILED);
+	munmap(stack, PAGES * PAGE);
 }
 
 static long free_kib(void)

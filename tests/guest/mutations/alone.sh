@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# alone.sh: try the defects that show where the module is alone, on machines that start within
-# seconds.
+# alone.sh [DEFECTS [TEST]]: try the defects that show where the module is alone, on machines that
+# start within seconds: all, or what a regular expression matches; by a test, if it is named,
+# whatever theirs is.
 set -eu
+export DEFECTS="${1:-}" DEFECTS_TEST="${2:-}"
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../../testbed/lib.sh"
 kernel=$("$TESTBED/kernel.sh" normal)

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # files.sh LEVEL GUEST-ROOT KERNEL FOLDER: put what guest.sh needs into the guest's image, and
-# into FOLDER what mutate.sh needs, for the defects of a LEVEL: alone or epts.
+# into FOLDER what mutate.sh needs, for the defects of a LEVEL: alone or epts.  With DEFECTS in the
+# environment only those whose line, of number, test and defect, it matches; with DEFECTS_TEST
+# by that test in place of their own.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../../testbed/lib.sh"
@@ -13,7 +15,9 @@ mkdir -p "$guest/epk/mutations" "$guest/epk/bin" "$folder" "${work%/*}"
 "$here/mutate.py" "$TOP/guest-kmod" "$work" >"$folder/all"
 make -j"$(nproc)" -C "$work" KDIR="$(readlink -f "$kernel/tree")" all >"$log" 2>&1 ||
 	{ tail -n 30 "$log" >&2; die "mutations: the module with the defects does not build"; }
-awk -v level="$level" '$2 == level' "$folder/all" | cut -d ' ' -f 1,3- >"$folder/list"
+awk -v level="$level" '$2 == level' "$folder/all" | cut -d ' ' -f 1,3- |
+	grep -E -- "${DEFECTS:-.}" |
+	sed -E "s/^([0-9]+) ([^ ]+)/\\1 ${DEFECTS_TEST:-\\2}/" >"$folder/list"
 rm "$folder/all"
 cp "$here/mutate.sh" "$folder"
 cp "$here/boot-$level.sh" "$folder/boot"
