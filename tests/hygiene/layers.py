@@ -353,9 +353,12 @@ def check(path):
 
 def main():
     """All of the lists"""
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
+        print(__doc__)
+        sys.exit(len(sys.argv) < 2)
     try:
         results = [check(pathlib.Path(path).resolve()) for path in sys.argv[1:]]
-    except Wrong as error:
+    except (Wrong, OSError) as error:
         sys.exit(f"layers: {error}")
     if not results or not all(results):
         sys.exit(1)
