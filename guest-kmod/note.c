@@ -79,7 +79,8 @@ int epk_note_set(struct epk_context *ctx, int id, u64 addr, bool private)
 {
 	int ret;
 
-	if (offset_in_page(addr) || addr >= TASK_SIZE)
+	/* With page tables of five levels TASK_SIZE is beyond what a note has room for. */
+	if (addr != EPK_NOTE_ADDR(addr) || addr >= TASK_SIZE)
 		return -EINVAL;
 	if (mmap_read_lock_killable(ctx->mm))
 		return -EINTR;

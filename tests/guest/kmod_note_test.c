@@ -61,6 +61,20 @@ static void *file_of(int id)
 }
 
 /* Nothing of this writes a note. */
+/* With page tables of five levels there are addresses that no note has room for. */
+static void too_high(void)
+{
+	void *high = mmap((void *)(1ul << 50), PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, dev.fd,
+			  EPK_MMAP_DOMAIN(ids[0]));
+
+	REQUIRE(high != MAP_FAILED);
+	if (high < (void *)(1ul << 48))
+		printf("no addresses above %p\n", high);
+	else
+		CHECK_EQ(note(ids[0], high), -EINVAL);
+	CHECK_EQ(epk_device_unmap(&dev, high, PAGE), 0);
+}
+
 static void refused(void)
 {
 	struct epk_note arg = { .id = ids[0], .flags = 2, .addr = (uintptr_t)mem[0] };
@@ -86,6 +100,7 @@ static void refused(void)
 	CHECK_EQ(note(ids[0], NULL), -EINVAL);
 	CHECK_EQ(note(ids[0], (void *)~4095ul), -EINVAL);
 	CHECK_EQ(note(ids[0], (void *)0x7fffffffe000), -EINVAL);
+	too_high();
 	CHECK_EQ(epk_device_unmap(&dev, mem[0] + PAGE, PAGE), 0);
 	CHECK_EQ(note(ids[0], mem[0] + PAGE), -EINVAL);
 	/* What is left of a domain that was freed, for itself and for another. */
