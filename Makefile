@@ -52,12 +52,13 @@ check-alone: packages
 # The host's debug kernel has KVM's tests and an ordinary guest; then the guest has one.
 check-debug: packages
 	@$(RUN) --emulated $(RUN_CPUS) --kernel debug $(or $(TESTS),debug kvm fuzz kmod hypercall)
-	@$(RUN) --emulated $(RUN_CPUS) --guest-kernel debug $(or $(TESTS),kmod hypercall lib unit guest-fuzz)
+	@$(RUN) --emulated $(RUN_CPUS) --guest-kernel debug $(or $(TESTS),kmod hypercall lib unit guest-fuzz guest-fuzz-long)
 
 # Not in "check": booting one takes 1.1 emulated seconds, ten times as long as the test kernel.
 check-kernels: packages
 	@$(RUN) --emulated --cpus 1 kmod-refused
 	@$(RUN) --emulated --cpus 1 $(addprefix --guest-kernel ,stock backports cloud) $(TESTS)
+	@$(RUN) --alone --cpus 1 --guest-kernel backports $(TESTS)
 
 check-unit: packages
 	@$(RUN) --native unit lib
@@ -72,7 +73,7 @@ check-selftests: packages
 	@$(RUN) --emulated --show selftests-all selftests-two selftests-broken
 
 check-mutations: packages
-	@$(RUN) --show kvm-mutations kmod-mutations
+	@$(RUN) --show kvm-mutations kmod-mutations-alone kmod-mutations-epts
 
 demo: packages
 	@$(RUN) --emulated --cpus 1 --show nginx

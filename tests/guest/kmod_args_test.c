@@ -253,6 +253,16 @@ static void generations(void)
 	CHECK(id != first);
 }
 
+/* Where the addresses of user mode end. */
+static uint64_t user_end(void)
+{
+	const void *hint = (void *)(1ul << 55);
+	void *high = mmap((void *)hint, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	munmap(high, 4096);
+	return (high == hint ? 1ul << 56 : 1ul << 47) - 4096;
+}
+
 static void populate_arguments(void)
 {
 	struct epk_range arg = { 1ull << 63, 4096 };
@@ -260,7 +270,7 @@ static void populate_arguments(void)
 	FAILS(ioctl(dev.fd, EPK_IOC_POPULATE, NULL), EFAULT);
 	FAILS(ioctl(dev.fd, EPK_IOC_POPULATE, &arg), EINVAL);
 	/* The last user page, and one more. */
-	arg.addr = 0x7fffffffe000, arg.len = 8192;
+	arg.addr = user_end() - 4096, arg.len = 8192;
 	FAILS(ioctl(dev.fd, EPK_IOC_POPULATE, &arg), EINVAL);
 	arg.addr = -4096ull;
 	FAILS(ioctl(dev.fd, EPK_IOC_POPULATE, &arg), EINVAL);

@@ -3,7 +3,7 @@
 # debian-kernel.sh stock|cloud|backports: Debian's own kernel for the guest, of the package that
 # belongs to the headers installed here.  It is unpacked into the cache, never installed.
 # Print the directory that holds the result:
-#   vmlinux modules/ tree
+#   vmlinux bzImage modules/ tree
 # where tree is what modules are built against and modules/ has what the tests need,
 # numbered in the order of loading.
 set -eu
@@ -70,7 +70,8 @@ build() {
 	deb=$(with_lock debs deb_unpacked "linux-image-$release" "$version")
 	rm -rf "$result.tmp" "$result"
 	mkdir -p "$result.tmp"
-	extract "$deb/boot/vmlinuz-$release" "$result.tmp/vmlinux"
+	cp "$deb/boot/vmlinuz-$release" "$result.tmp/bzImage"
+	extract "$result.tmp/bzImage" "$result.tmp/vmlinux"
 	copy_modules "$deb" "$result.tmp/modules"
 	ln -s "/usr/src/linux-headers-$release" "$result.tmp/tree"
 	touch "$result.tmp/complete"

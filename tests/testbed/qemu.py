@@ -15,7 +15,7 @@ SAMPLES = 10     # of where a CPU stands
 
 
 class Qemu(Machine):
-    """@kernel: the folder with bzImage and System.map"""
+    """@kernel: the folder with bzImage, and System.map, but of Debian's kernels"""
 
     def __init__(self, work, cpus, kernel, append):
         super().__init__(work)
@@ -80,6 +80,8 @@ class Qemu(Machine):
 
     def _symbols(self):
         """The kernel's own text, by address; it is not moved at boot."""
+        if not (self.kernel / "System.map").exists():
+            return []
         lines = [line.split() for line in (self.kernel / "System.map").read_text().splitlines()]
         found = sorted((int(address, 16), name) for address, kind, name in lines if kind in "tT")
         return found[:[name for _, name in found].index("_etext") + 1]

@@ -410,9 +410,10 @@ def main():
 
 def choose(tests, args, guest):
     """The tests that are named; else all that suit the kernels."""
-    names = args.names or (DEBIAN_TESTS if guest in DEBIAN_FLAVOURS else ())
-    chosen = [test for test in tests if any(is_named(test, name) for name in names)
-              or not names and "named" not in test.needs]
+    debian = guest in DEBIAN_FLAVOURS
+    names = args.names or (DEBIAN_TESTS if debian and not args.alone else ())
+    chosen = [test for test in tests if test.name in names or "named" not in test.needs and
+              (not names or any(is_named(test, name) for name in names))]
     # Nobody asked for these; what is named fails without its kernel.
     unasked = {"debug"} if args.kernel != "debug" else set()
     unasked.add("fast" if guest == "debug" else "guest-debug")
@@ -439,7 +440,7 @@ def run_machines(tests, args, kernels, cpu_counts):
         mine = [test for test in chosen if cpus in test.cpus]
         alone = [test for test in mine if {"alone", "lone"} & set(test.needs)]
         mine = [test for test in mine if "lone" not in test.needs]
-        if alone and (pair["guest"].path / "bzImage").exists():
+        if alone and (args.alone or pair["guest"].flavour not in DEBIAN_FLAVOURS):
             runs.append(AloneRun(cpus, alone, pair, args.keep, args.show and args.names))
         if mine and not args.alone:
             # A run that tests anything first tests the emulator; no guest without need.
