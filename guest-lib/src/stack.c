@@ -61,11 +61,14 @@ void epk_stack_unmap(char *low)
 	munmap(low - EPK_STACK_GUARD, EPK_STACK_GUARD + EPK_STACK_BYTES);
 }
 
-static void give_back(char *low, char *high)
+/* False if it has to be wiped, and stays: that somebody uses it again nobody counts. */
+static bool give_back(char *low, char *high)
 {
-	if (low < high && madvise(low, high - low, MADV_DONTNEED) &&
-	    madvise(low, high - low, MADV_DONTNEED_LOCKED))
-		epk_wipe(low, high);
+	if (low >= high || !madvise(low, high - low, MADV_DONTNEED) ||
+	    !madvise(low, high - low, MADV_DONTNEED_LOCKED))
+		return true;
+	epk_wipe(low, high);
+	return false;
 }
 
 void epk_stack_init(struct epk_stack *stack, char *low)
@@ -76,7 +79,9 @@ void epk_stack_init(struct epk_stack *stack, char *low)
 		return;
 	*(volatile char *)epk_stack_hot(low, 0) = 0;
 	/* Where mlockall() has had it come at once. */
-	give_back(low, epk_stack_hot(low, 0));
+	stack->counted = give_back(low, epk_stack_hot(low, 0));
+	if (!stack->counted)
+		return;
 	stack->wiped = epk_stack_touched(low);
 	stack->quick = stack->wiped;
 }
@@ -113,8 +118,10 @@ void epk_stack_wipe_rest(struct epk_stack *stack, char *low, char *top)
 	if (hot >= top)
 		hot = (char *)((uintptr_t)(top - 1) & ~(EPK_PAGE_SIZE - 1));
 	epk_wipe(hot, top);
-	if (touched)
-		give_back(low, hot);
+	if (touched && !give_back(low, hot) && counted) {
+		stack->counted = counted = false;
+		stack->quick = NEVER;
+	}
 	if (counted && whole) {
 		stack->wiped = epk_stack_touched(low);
 		stack->quick = stack->warm ? NEVER : stack->wiped;
