@@ -299,10 +299,9 @@ static long ioc_note(struct file *file, void __user *arg)
 
 	if (copy_from_user(&note, arg, sizeof(note)))
 		return -EFAULT;
-	if (note.flags & ~EPK_NOTE_PRIVATE)
+	if (note.flags & ~(EPK_NOTE_PRIVATE | EPK_NOTE_CONFINED) || note.flags == EPK_NOTE_CONFINED)
 		return -EINVAL;
-	return epk_note_set(file->private_data, note.id, note.addr,
-			    note.flags & EPK_NOTE_PRIVATE);
+	return epk_note_set(file->private_data, note.id, note.addr, note.flags);
 }
 
 /* What the host does not count reads as 0. */

@@ -46,6 +46,8 @@
 #define EPK_NR_PKEYS		16
 /* Key 0 is every other page's and never a domain's. */
 #define EPK_PKEYS		GENMASK(EPK_NR_PKEYS - 1, 1)
+/* Its bits of PKRU.  Who is confined may not write by it: see EPK_NOTE_CONFINED. */
+#define EPK_KEY0		3u
 
 /**
  * struct epk_host - what the host told at load, constant from then on
@@ -118,6 +120,7 @@ struct epk_user {
  * @chosen: set while a call checks its list, to find an ID given twice
  * @moves: it is on its way, and who holds it has no key of its new place yet
  * @private: see EPK_NOTE_PRIVATE
+ * @confined: see EPK_NOTE_CONFINED
  * @leaves: in this batch, who has a right to it loses it
  * @asked: the last batch in which threads were asked and one held it
  */
@@ -129,6 +132,7 @@ struct epk_domain {
 	bool chosen;
 	bool moves;
 	bool private;
+	bool confined;
 	bool leaves;
 	u64 asked;
 };
@@ -269,6 +273,8 @@ struct epk_context {
  * @sp: its stack pointer, by which a call's is
  * @base: where its rights begin in the record
  * @ept: its EPT
+ * @key0: its EPK_KEY0 of PKRU
+ * @in_gate: it is in a gate
  * @call: it is a call's
  * @shared: its handler has a private domain of it
  */
@@ -277,6 +283,8 @@ struct epk_interrupted {
 	unsigned long sp;
 	u32 base;
 	u16 ept;
+	u8 key0;
+	bool in_gate;
 	bool call;
 	bool shared;
 };
@@ -490,7 +498,7 @@ bool epk_vma_is_view(const struct vm_area_struct *vma);
 int epk_stack_mmap(struct vm_area_struct *vma);
 
 /* note.c */
-int epk_note_set(struct epk_context *ctx, int id, u64 addr, bool private);
+int epk_note_set(struct epk_context *ctx, int id, u64 addr, u32 flags);
 
 /* domain.c */
 int epk_domains_init(struct epk_context *ctx, u32 generation);

@@ -36,7 +36,7 @@ static int gates_check(struct mm_struct *mm, unsigned int num, const struct epk_
 		return -EINTR;
 	for (n = 0; n < num && !ret; n++) {
 		if (!is_text(mm, gates[n].start, gates[n].end) ||
-		    !is_text(mm, gates[n].restart, gates[n].restart + 1))
+		    (gates[n].restart && !is_text(mm, gates[n].restart, gates[n].restart + 1)))
 			ret = -EINVAL;
 	}
 	if (fault && !is_text(mm, fault, fault + 1))
@@ -113,6 +113,6 @@ void epk_gates_restart(const struct epk_context *ctx, struct task_struct *task)
 	if (READ_ONCE(task->mm) != ctx->mm)
 		return;
 	gate = gate_find(ctx, regs->ip);
-	if (gate)
+	if (gate && gate->restart)
 		regs->ip = gate->restart;
 }

@@ -494,7 +494,9 @@ bool epk_record_may_call(const struct epk_thread *thread, u32 pkru, unsigned lon
  */
 void epk_record_call(struct epk_thread *thread, u32 ept, unsigned long sp)
 {
-	const struct epk_interrupted from = { .sp = sp, .ept = ept, .call = true };
+	const struct epk_interrupted from = {
+		.sp = sp, .ept = ept, .key0 = read_pkru() & EPK_KEY0, .call = true,
+	};
 	int n;
 
 	/* One that was made here was left by a jump: its frame is being written over. */

@@ -245,21 +245,25 @@ int epk_rights_end(struct epk_context *ctx, int id)
  * @thread: the record of current
  * @level: what was put aside, or negative: then nothing is, neither now nor later
  *
+ * Key 0 becomes what it was with that, or stays as it is.
+ *
  * Context: interrupts off.
  */
 void epk_rights_resume(struct epk_thread *thread, int level)
 {
-	u32 ept = 0;
+	u32 ept = 0, key0 = read_pkru() & EPK_KEY0;
 
 	thread->stashed = true;
 	if (level >= 0) {
 		ept = thread->interrupted[level].ept;
+		key0 = thread->interrupted[level].key0;
 		epk_record_resume(thread, level);
 	} else {
 		thread->nr_interrupted = 0;
 		thread->nr_rights = 0;
 		thread->base = 0;
 	}
+	write_pkru((read_pkru() & ~EPK_KEY0) | key0);
 	write_pkru(read_pkru() | thread->ctx->pkru_deny);
 	if (epk_current_ept() != ept && !epk_vmfunc(ept))
 		epk_vmfunc(0);
@@ -305,6 +309,7 @@ int epk_rights_forget_call(struct epk_context *ctx)
 {
 	struct epk_thread *thread;
 	int level = -EACCES;
+	u32 key0;
 
 	local_irq_disable();
 	thread = epk_thread_find(current);
@@ -313,11 +318,13 @@ int epk_rights_forget_call(struct epk_context *ctx)
 	else if (thread)
 		level = epk_record_last_call(thread);
 	if (level >= 0) {
+		/* Who called may be confined, or not: it does not go on. */
+		key0 = read_pkru() & EPK_KEY0;
 		epk_rights_resume(thread, level);
 		epk_record_stash(thread, read_pkru(), epk_current_ept());
 		thread->nr_rights = thread->base;
-		write_pkru(epk_record_unstash(thread, read_pkru() | thread->ctx->pkru_deny,
-					      epk_current_ept()));
+		write_pkru(epk_record_unstash(thread, (read_pkru() & ~EPK_KEY0) | key0 |
+						      thread->ctx->pkru_deny, epk_current_ept()));
 	}
 	local_irq_enable();
 	return min(level, 0);

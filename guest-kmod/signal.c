@@ -48,7 +48,11 @@ void epk_signal_deliver(struct epk_thread *thread)
 	unsigned long flags;
 
 	local_irq_save(flags);
-	thread->arriving = (struct epk_interrupted) { .ept = epk_current_ept() };
+	thread->arriving = (struct epk_interrupted) {
+		.ept = epk_current_ept(),
+		.key0 = read_pkru() & EPK_KEY0,
+		.in_gate = epk_gates_have(thread->ctx, task_pt_regs(current)->ip),
+	};
 	thread->arrives = true;
 	thread->stack = task_pt_regs(current)->sp;
 	if (thread->follows)
@@ -96,6 +100,7 @@ static void signal_start(struct epk_thread *thread, bool failed)
 		return;
 	thread->arrives = false;
 	if (failed) {
+		write_pkru((read_pkru() & ~EPK_KEY0) | thread->arriving.key0);
 		rights_unstash(thread);
 		return;
 	}
@@ -159,8 +164,18 @@ int epk_signal_resume(const struct epk_context *ctx, const struct epk_resume *re
 }
 
 /*
+ * Does the stack of a frame belong to the thread, so that it is written there even if what is interrupted
+ * could not write to it?  But for the alternate one, it is where a stack pointer says that may be forged.
+ */
+static bool is_own_stack(const struct epk_thread *thread, unsigned long frame)
+{
+	return thread->arriving.in_gate || frame - current->sas_ss_sp < current->sas_ss_size;
+}
+
+/*
  * Linux 6.12 opens all keys to write a frame, and leaves them so if it cannot.  Nothing of
- * a domain is written that the interrupted code could not write itself.
+ * a domain is written that the interrupted code could not write itself, nor of ordinary memory by
+ * who is confined.
  */
 static void notrace before_frame(struct epk_hook *hook, struct ftrace_regs *fregs)
 {
@@ -176,9 +191,11 @@ static void notrace before_frame(struct epk_hook *hook, struct ftrace_regs *freg
 		write_pkru(read_pkru() | epk_context_pkru_closed(current->mm));
 	} else if (thread->arrives) {
 		thread->arriving.sp = task_pt_regs(current)->sp;
-		mask = thread->ctx->pkru_deny * 3;
+		mask = thread->ctx->pkru_deny * 3 | EPK_KEY0;
 		pkru = (read_pkru() & ~mask) | (thread->arriving_pkru & mask);
 		pkru = epk_record_lend(thread, pkru, epk_current_ept());
+		if (is_own_stack(thread, epk_hook_regs(fregs)->di))
+			pkru &= ~EPK_KEY0;
 		write_pkru(pkru);
 		/* What Linux 6.12 puts into the frame, for the program to see; no argument before. */
 		epk_hook_regs(fregs)->cx = pkru;
@@ -295,17 +312,22 @@ static long guarded_sigreturn(enum sigreturn which, const struct pt_regs *regs,
 	typedef long (*sigreturn_fn)(const struct pt_regs *regs);
 	unsigned long frame = current_pt_regs()->sp - above;
 	struct epk_thread *thread;
+	u32 key0;
 	long ret;
 
 	epk_hook_enter();
 	local_irq_disable();
 	thread = epk_thread_find(current);
+	key0 = read_pkru() & EPK_KEY0;
 	if (thread)
 		rights_lend(thread, frame);
 	local_irq_enable();
 	ret = epk_hook_original(&sigreturn_hooks[which], sigreturn_fn)(regs);
 	local_irq_disable();
 	thread = epk_thread_find(current);
+	/* Not what the frame says, if it is none. */
+	if (thread)
+		write_pkru((read_pkru() & ~EPK_KEY0) | key0);
 	if (thread)
 		signal_return(thread, frame);
 	else

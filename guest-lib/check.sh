@@ -48,7 +48,7 @@ objdump -d --no-show-raw-insn "$B/libepk.so.1" | awk '
 	function bad(what) { print where, what; wrong = 1 }
 	/^[0-9a-f]+ </ { where = $2 }
 	$2 == "wrpkru" || $2 == "vmfunc" {
-		if (where !~ /<(epk_begin_(read|write)|domain_end|epk_close|pin_begin_(read|write)|epk_pin_end|epk_pkru_set|epk_ept_enter|epk_gate_call|epk_gate_release)>/)
+		if (where !~ /<(epk_begin_(read|write)|domain_end|epk_close|pin_begin_(read|write)|epk_pin_end|epk_pkru_set|epk_ept_enter|epk_gate_call|epk_gate_release|confined_gate|epk_gate_release_confined)>/)
 			bad("a stray " $2)
 		count[$2]++
 	}
@@ -94,7 +94,7 @@ sed s/short/strays/ "$stage/margin" | cmp - "$stage/found" ||
 	fail "epk-scan -a"
 "$B/epk-scan" "$B/libepk.so.1" -q && fail "epk-scan misses the gates"
 "$B/epk-scan" -a epk_begin_read -a epk_begin_write -a domain_end -a epk_close \
-	-a epk_gate_call -a epk_gate_release \
+	-a epk_gate_call -a epk_gate_release -a confined_gate -a epk_gate_release_confined \
 	-a pin_begin_read -a pin_begin_write -a epk_pin_end -a epk_pkru_set -a epk_ept_enter \
 	"$B/libepk.so.1" || fail "epk-scan: strays in the library"
 # What it cannot parse it refuses, and says why.

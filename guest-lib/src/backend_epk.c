@@ -49,7 +49,7 @@ static int epk_take(int id, int prot)
 	int saved_errno = errno, err;
 
 	err = ioctl(epk_now.fd, EPK_IOC_BEGIN, EPK_BEGIN(id, prot)) < 0 ? -errno : 0;
-	errno = saved_errno;
+	epk_errno_back(saved_errno);
 	if (!err)
 		epk_word.follows = 1;
 	return err;
@@ -60,7 +60,7 @@ static int epk_drop(int id)
 	int saved_errno = errno, err;
 
 	err = ioctl(epk_now.fd, EPK_IOC_END, (long)id) ? -errno : 0;
-	errno = saved_errno;
+	epk_errno_back(saved_errno);
 	return err;
 }
 
@@ -70,7 +70,7 @@ static int grants(struct epk_grant *list, int max)
 	int saved_errno = errno, err;
 
 	err = ioctl(epk_now.fd, EPK_IOC_HELD, &arg) ? -errno : (int)arg.num;
-	errno = saved_errno;
+	epk_errno_back(saved_errno);
 	return err;
 }
 

@@ -36,6 +36,7 @@
 #define EPK_WORD_COMPONENT	16
 #define EPK_WORD_TRANSIT	24
 #define EPK_WORD_MOVES		32
+#define EPK_WORD_CONFINED	56
 #define EPK_SLOT_PINS		0
 #define EPK_SLOT_BYTES		128
 #define EPK_SLOTS		32768
@@ -94,6 +95,7 @@ extern struct epk_slot epk_slots[EPK_SLOTS];
  * @transit: its stack for the way from one component to another that is in use, above the next; or
  *	NULL
  * @moves: room for struct epk_moves, and struct epk_move
+ * @confined: the last record of a confined call, see component_confined.h; or NULL
  *
  * The process can write it.  The gates grant nothing by it, and write to no other place than the
  * slots while something is open; those of components to this, too.
@@ -106,6 +108,7 @@ struct epk_word {
 	uint32_t unused;
 	char *transit;
 	uint64_t moves[3];
+	char *confined;
 };
 
 extern __thread struct epk_word epk_word __attribute__((tls_model("initial-exec")));

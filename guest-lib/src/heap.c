@@ -59,6 +59,7 @@ struct chunk {
  * @last: length of the block before @top, which is in use; 0 if there is none
  * @total: bytes of all chunks
  * @nr_chunks: of @chunks, those in use
+ * @fixed: it has one chunk, and is a confined component's, where errno cannot be written either
  * @chunks: the memory
  * @filled: bit n of it says that @bins[n] is not empty
  * @bins: free blocks
@@ -70,6 +71,7 @@ struct heap {
 	size_t last;
 	size_t total;
 	unsigned int nr_chunks;
+	bool fixed;
 	struct chunk chunks[NR_CHUNKS];
 	uint64_t filled[NR_WORDS];
 	struct block *bins[NR_BINS];
@@ -255,13 +257,15 @@ static int grow(struct heap *heap, int id, size_t need)
 	return 0;
 }
 
-/* A new block in use, or NULL with errno set. */
+/* A new block in use, or NULL with errno set, unless it is fixed. */
 static struct block *cut(struct heap *heap, int id, size_t length)
 {
 	struct block *block;
 	int err;
 
 	if ((size_t)(heap->end - heap->top) < length) {
+		if (heap->fixed)
+			return NULL;
 		err = grow(heap, id, length);
 		if (err) {
 			errno = -err;
@@ -371,22 +375,23 @@ int epk_heap_free(struct heap *heap, void *ptr)
 	return 0;
 }
 
-/* NULL with errno set.  It is the domain's when the domain's note says so. */
-struct heap *epk_heap_make(int id)
+/* NULL with errno set.  It is the domain's when the domain's note says so.  @bytes are whole pages. */
+struct heap *epk_heap_make(int id, size_t bytes, bool fixed)
 {
-	char *chunk = domain_mmap(id, NULL, EPK_PAGE_SIZE, PROT_READ | PROT_WRITE, 0);
+	char *chunk = domain_mmap(id, NULL, bytes, PROT_READ | PROT_WRITE, 0);
 	struct heap *heap = (struct heap *)chunk;
 
 	if (chunk == MAP_FAILED)
 		return NULL;
 	pthread_mutex_init(&heap->lock, NULL);
-	chunk_use(heap, chunk, EPK_PAGE_SIZE, HEAP_BYTES);
+	heap->fixed = fixed;
+	chunk_use(heap, chunk, bytes, HEAP_BYTES);
 	return heap;
 }
 
-void epk_heap_unmake(struct heap *heap)
+void epk_heap_unmake(struct heap *heap, size_t bytes)
 {
-	domain_munmap(heap, EPK_PAGE_SIZE);
+	domain_munmap(heap, bytes);
 }
 
 void epk_heap_lock(struct heap *heap)

@@ -88,6 +88,7 @@ _Static_assert(offsetof(struct epk_word, switches) == EPK_WORD_SWITCHES &&
 	       offsetof(struct epk_word, component) == EPK_WORD_COMPONENT &&
 	       offsetof(struct epk_word, transit) == EPK_WORD_TRANSIT &&
 	       offsetof(struct epk_word, moves) == EPK_WORD_MOVES &&
+	       offsetof(struct epk_word, confined) == EPK_WORD_CONFINED &&
 	       offsetof(struct epk_slot, pins) == EPK_SLOT_PINS &&
 	       sizeof(struct epk_slot) == EPK_SLOT_BYTES, "as in gate.h");
 EPK_STATE_AT(closed, EPK_STATE_CLOSED);
@@ -103,6 +104,13 @@ union epk_state_page {
 
 extern union epk_state_page epk_state_page;
 #define epk_now (epk_state_page.state)
+
+/* A confined component has errno to read. */
+static inline void epk_errno_back(int saved)
+{
+	if (unlikely(errno != saved))
+		errno = saved;
+}
 
 static inline const struct epk_backend *epk_ops(void)
 {

@@ -106,6 +106,7 @@ static void forget_slot(void)
 	epk_word.slot = 0;
 	epk_word.component = 0;
 	epk_word.transit = NULL;
+	epk_word.confined = NULL;
 }
 
 static void thread_exit(void *arg)
@@ -127,7 +128,7 @@ static void thread_exit(void *arg)
 	if (t->stack.low && (uintptr_t)&old - (uintptr_t)t->stack.low >= EPK_STACK_BYTES)
 		epk_stack_unmap(t->stack.low);
 	if (t->transit)
-		munmap(t->transit, EPK_TRANSIT_BYTES * (1 + EPK_TRANSIT_LEVELS));
+		munmap(t->transit, EPK_TRANSIT_ROOM);
 	unlink_thread(t);
 	epk_pool_put(&pool, t);
 	pthread_mutex_unlock(&epk_lock);

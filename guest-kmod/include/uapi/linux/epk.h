@@ -352,12 +352,15 @@ struct epk_grants {
  * struct epk_gate - code that must not be left with what it has read
  * @start: its first byte
  * @end: behind its last
- * @restart: where it starts
+ * @restart: where it starts, or 0: it goes on where it is
  *
  * Code that opens a key reads from the domain table where the domain is, and sets PKRU.  If
  * domains move in between, or a signal is handled, a thread that is found from @start to before
  * @end goes on at @restart.  So nothing follows the instruction that sets PKRU, and no
  * key is opened by what the table said before.
+ *
+ * While a thread has key 0 write-disabled, the frame of a signal goes to memory of that key only if it
+ * lies on the alternate stack, or if the thread is in a gate: there its stack pointer is its own.
  */
 struct epk_gate {
 	__u64 start;
@@ -399,7 +402,7 @@ struct epk_gates {
 /**
  * struct epk_note - argument of EPK_IOC_NOTE
  * @id: the domain
- * @flags: 0 or EPK_NOTE_PRIVATE
+ * @flags: 0 or EPK_NOTE_PRIVATE, perhaps with EPK_NOTE_CONFINED
  * @addr: a page of the domain's memory, not of a file's
  *
  * Writes the address into the table of notes, where it stays as long as the domain lives: once for
@@ -434,8 +437,25 @@ struct epk_note {
  */
 #define EPK_NOTE_PRIVATE	1u
 
+/*
+ * Code that holds the domain is to have key 0 write-disabled as well, so that it can change no ordinary
+ * memory.  The note says so by EPK_NOTE_IS_CONFINED, for the domain's life, and has the domain's key at
+ * another place, so that a gate which knows nothing of it finds none.
+ *
+ * Key 0 as the thread has it is part of what a signal or a call puts aside, and comes back with that,
+ * whatever the signal's frame says; a return that gives nothing back leaves it as it is.  Handlers start
+ * with key 0 open, and what the kernel writes for restartable sequences is written.
+ *
+ * Errors of EPK_IOC_NOTE then, too: ENODEV the kernel cannot do that any more.
+ */
+#define EPK_NOTE_CONFINED	2u
+
+#define EPK_NOTE_IS_CONFINED	0x100ull
+#define EPK_NOTE_CONFINED_SHIFT	4
+
 #define EPK_NOTE_ADDR(note)	((__u64)(note) & 0xfffffffff000ull)
-#define EPK_NOTE_PKEY(note)	((__u32)(note) & 0xf)
+#define EPK_NOTE_PKEY(note) \
+	((__u32)((note) >> ((note) & EPK_NOTE_IS_CONFINED ? EPK_NOTE_CONFINED_SHIFT : 0)) & 0xf)
 #define EPK_NOTE_EPT(note)	((__u32)((__u64)(note) >> 48))
 
 /**
