@@ -248,12 +248,55 @@ static long jumps(void *arg)
 	return 0;
 }
 
+/* What it may not write to, above which it writes by what it has the kernel do. */
+#define SHARED_BYTES	(1ul << 16)
+static char *shared;
+
+extern const char store_and_end[];
+asm(".text\nstore_and_end:\n\tmovq $-1, (%r12)\n\tud2");
+
+/* Of a signal that there was none of, whose frame has all keys open. */
+static long sigreturns(void *arg)
+{
+	ucontext_t *uc = (ucontext_t *)(own[0] + 64);
+	greg_t *regs = uc->uc_mcontext.gregs;
+
+	memset(uc, 0, sizeof(*uc));
+	uc->uc_flags = 6;
+	uc->uc_stack.ss_flags = SS_DISABLE;
+	regs[REG_RIP] = (uintptr_t)store_and_end;
+	regs[REG_RSP] = (uintptr_t)arg + 1024;
+	regs[REG_R12] = (uintptr_t)arg;
+	regs[REG_EFL] = 0x202;
+	regs[REG_CSGSFS] = 0x002b000000000033;
+	asm volatile("mov %0, %%rsp\n\tmov $15, %%eax\n\tsyscall" : : "r"(uc) : "memory");
+	return 0;
+}
+
+/* Of a call, with nothing, where its caller holds something. */
+static long forgets_call(void *arg)
+{
+	register long target asm("r12") = (long)arg;
+
+	asm volatile("syscall\n\tjmp store_and_end"
+		     : : "a"(SYS_ioctl), "D"(epk_now.fd), "S"(EPK_IOC_RETURN),
+			 "d"(EPK_RETURN_NOTHING), "r"(target) : "rcx", "r11", "memory");
+	return 0;
+}
+
+/* A signal's frame goes where its stack is. */
+static long pivots(void *arg)
+{
+	asm volatile("mov %0, %%rsp\n1:\tjmp 1b" : : "r"((char *)arg + SHARED_BYTES) : "memory");
+	return 0;
+}
+
 enum { WRITES, ERRNO, PARSES, PKRU, WAITS, RUNS, ALLOCATES, MALLOCS, SMASHES, NESTS, ADDS, FORKS,
-	JUMPS, NR_ENTRIES };
+	JUMPS, SIGRETURNS, FORGETS_CALL, PIVOTS, NR_ENTRIES };
 
 static long (*const entries[])(void *arg) = {
 	writes, sets_errno, parses, pkru_there, waits_for, runs_for, allocates, mallocs, smashes,
-	nests, adds, forks, jumps,
+	nests, adds, forks, jumps, sigreturns, forgets_call, pivots,
 };
 
 static void set_up(void)
@@ -684,6 +727,48 @@ static void jumps_from_within(void **state)
 	assert_true(found > 10);
 }
 
+static int kernel_is_asked;
+
+static void nothing(int sig)
+{
+	(void)sig;
+}
+
+static void asking(void)
+{
+	int plain = new_domain();
+
+	set_up();
+	if (kernel_is_asked == PIVOTS) {
+		struct itimerval soon = { .it_value.tv_usec = 20000 };
+
+		signal(SIGALRM, nothing);
+		EXPECT(!setitimer(ITIMER_REAL, &soon, NULL));
+	}
+	EXPECT(!domain_begin(plain, RW));
+	call(0, kernel_is_asked, shared);
+	_exit(7);
+}
+
+/* The process ends, and nothing has been written. */
+static void through_the_kernel(void **state)
+{
+	size_t i;
+
+	(void)state;
+	shared = mmap(NULL, SHARED_BYTES, RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_true(shared != MAP_FAILED);
+	for (kernel_is_asked = SIGRETURNS; kernel_is_asked <= PIVOTS; kernel_is_asked++) {
+		int status = status_of_child(asking);
+
+		if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGSEGV)
+			print_message("%d: %#x\n", kernel_is_asked, status);
+		for (i = 0; i < SHARED_BYTES; i++)
+			assert_int_equal(shared[i], 0);
+		assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+	}
+}
+
 IN_CHILD(parsing)
 IN_CHILD(writing)
 IN_CHILD(heaps)
@@ -711,6 +796,7 @@ int main(void)
 		cmocka_unit_test(in_child_threads),
 		cmocka_unit_test(in_child_forking),
 		cmocka_unit_test(jumps_from_within),
+		cmocka_unit_test(through_the_kernel),
 	};
 
 	skip_if(!backend_is("epk"), "has no components");
