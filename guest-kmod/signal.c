@@ -169,7 +169,9 @@ int epk_signal_resume(const struct epk_context *ctx, const struct epk_resume *re
  */
 static bool is_own_stack(const struct epk_thread *thread, unsigned long frame)
 {
-	return thread->arriving.in_gate || frame - current->sas_ss_sp < current->sas_ss_size;
+	if (thread->arriving.in_gate)
+		return true;
+	return frame - current->sas_ss_sp < current->sas_ss_size;
 }
 
 /*

@@ -660,17 +660,8 @@ static void threads(void)
 	tear_down();
 }
 
-static void *left_inside(void *arg)
-{
-	(void)arg;
-	/* Its slot says that it is inside. */
-	call(0, SMASHES, (void *)RETURNS);
-	return NULL;
-}
-
 static void forking(void)
 {
-	pthread_t id;
 	int status;
 	long pid;
 
@@ -679,7 +670,6 @@ static void forking(void)
 	EXPECT(pid > 0);
 	EXPECT(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status));
 	EXPECT(WTERMSIG(status) == SIGSEGV);
-	EXPECT(!pthread_create(&id, NULL, left_inside, NULL) && !pthread_join(id, NULL));
 	tear_down();
 }
 
