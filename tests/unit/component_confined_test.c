@@ -223,19 +223,36 @@ static long forks(void *arg)
 	return system_call(SYS_fork, 0, 0, 0);
 }
 
+/* What it may not write to. */
+#define SHARED_BYTES	(1ul << 16)
+static char *shared;
+
+static void expect_untouched(void)
+{
+	size_t i;
+
+	for (i = 0; i < SHARED_BYTES; i++)
+		assert_int_equal(shared[i], 0);
+}
+
 struct jump {
 	const char *to;
 	uint32_t rbx, r15;
 };
 
-/* To a WRPKRU, with key 0 open beside its own. */
+/* To a WRPKRU, with key 0 open beside its own; and its stack lies where it may not write. */
 static long jumps(void *arg)
 {
 	static const uint64_t frame[128];
+	char *header = (char *)EPK_NOTE_ADDR(epk_note(ids[0])) + EPK_CONF_HEADER;
+	struct epk_component_slot *slot = (void *)(header + EPK_COMP_SLOTS);
 	const struct jump *j = arg;
-	uint32_t pkru = rdpkru() & ~WD0;
+	uint32_t pkru = rdpkru() & ~WD0, i;
 
-	asm volatile("mov %[pkru], %%eax\n\tmov %[rbx], %%ebx\n\tmov %[r15], %%r15d\n\t"
+	for (i = 0; i < 16; i++)
+		slot[i].top = (uintptr_t)shared + SHARED_BYTES / 2;
+	asm volatile("fld1\n\t"
+		     "mov %[pkru], %%eax\n\tmov %[rbx], %%ebx\n\tmov %[r15], %%r15d\n\t"
 		     "mov epk_word@gottpoff(%%rip), %%r13\n\t"
 		     "mov %%fs:12(%%r13), %%r9d\n\tshr $1, %%r9d\n\t"
 		     "xor %%ecx, %%ecx\n\txor %%edx, %%edx\n\txor %%ebp, %%ebp\n\tmov $1, %%edi\n\t"
@@ -247,10 +264,6 @@ static long jumps(void *arg)
 		     : "memory");
 	return 0;
 }
-
-/* What it may not write to, above which it writes by what it has the kernel do. */
-#define SHARED_BYTES	(1ul << 16)
-static char *shared;
 
 extern const char store_and_end[];
 asm(".text\nstore_and_end:\n\tmovq $-1, (%r12)\n\tud2");
@@ -710,6 +723,7 @@ static void jumps_from_within(void **state)
 					      (long)(at - epk_component_gates_start), n, status);
 				fail();
 			}
+			expect_untouched();
 		}
 		found++;
 		at++;
@@ -743,18 +757,13 @@ static void asking(void)
 /* The process ends, and nothing has been written. */
 static void through_the_kernel(void **state)
 {
-	size_t i;
-
 	(void)state;
-	shared = mmap(NULL, SHARED_BYTES, RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	assert_true(shared != MAP_FAILED);
 	for (kernel_is_asked = SIGRETURNS; kernel_is_asked <= PIVOTS; kernel_is_asked++) {
 		int status = status_of_child(asking);
 
 		if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGSEGV)
 			print_message("%d: %#x\n", kernel_is_asked, status);
-		for (i = 0; i < SHARED_BYTES; i++)
-			assert_int_equal(shared[i], 0);
+		expect_untouched();
 		assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
 	}
 }
@@ -791,5 +800,7 @@ int main(void)
 
 	skip_if(!backend_is("epk"), "has no components");
 	need_backend();
+	shared = mmap(NULL, SHARED_BYTES, RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_true(shared != MAP_FAILED);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
