@@ -177,15 +177,6 @@ static void gate(int i)
 		abort();
 }
 
-static int confined;
-
-static void gate_confined(int i)
-{
-	(void)i;
-	if (epk_gate_call(confined, 0, NULL, NULL))
-		abort();
-}
-
 /* From within one, less the way there. */
 static long times[2] = { 0, 1 };
 
@@ -303,7 +294,6 @@ static bool within(double value, double of, double percent)
  * @away: likewise, that lies in another EPT; all 0 if there is only one EPT
  * @call: a call of an empty function
  * @gate: a call of a component
- * @confined: the same of a confined one
  * @gates: a call of one component by another
  * @far: the same, in another EPT; all 0 if there is only one EPT
  * @one: an allocation and freeing of one domain
@@ -316,7 +306,6 @@ struct costs {
 	struct cost away;
 	struct cost call;
 	struct cost gate;
-	struct cost confined;
 	struct cost gates;
 	struct cost far;
 	struct cost one;
@@ -350,7 +339,6 @@ static struct costs rows(void)
 	row("epk_call, with 3 KiB of stack", call_deeper, nothing, 0);
 	if (components[0]) {
 		costs.gate = row("epk_gate_call", gate, nothing, 0);
-		costs.confined = row("epk_gate_call, confined", gate_confined, nothing, 0);
 		times[1] = 1;
 		costs.gates = row("the same from another component", gate_and_back, gate_alone, 0);
 		times[1] = 2;
@@ -419,7 +407,6 @@ static void check(const struct costs *few, const struct costs *many)
 
 static void set_up(const char *backend)
 {
-	struct epk_component_options confining = { .size = sizeof(confining) };
 	struct epk_options options = { .size = sizeof(options), .backend = backend };
 	int group[GROUP], epts[2] = { 0 }, err, i;
 
@@ -446,11 +433,6 @@ static void set_up(const char *backend)
 	far_away = epts[0] != epts[1];
 	for (i = 0; i < 3 && !err; i++)
 		err = epk_component_create(components[i], entries, 2, NULL);
-	confining.flags = EPK_COMPONENT_CONFINED;
-	if (!err)
-		err = alloc_domains(1, &confined);
-	if (!err)
-		err = epk_component_create(confined, entries, 2, &confining);
 	if (err)
 		fail("epk_component_create", err);
 }

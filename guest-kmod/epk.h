@@ -274,6 +274,7 @@ struct epk_context {
  * @base: where its rights begin in the record
  * @ept: its EPT
  * @key0: its EPK_KEY0 of PKRU
+ * @fs: its FS base, if that says that it is confined
  * @in_gate: it is in a gate
  * @call: it is a call's
  * @shared: its handler has a private domain of it
@@ -281,6 +282,7 @@ struct epk_context {
 struct epk_interrupted {
 	unsigned long frame;
 	unsigned long sp;
+	unsigned long fs;
 	u32 base;
 	u16 ept;
 	u8 key0;
@@ -342,6 +344,7 @@ struct epk_faults {
  * @undone: keys that were revoked while it ran a virtual CPU; KVM opens them again
  * @signals: it has EPK_THREAD_SIGNALS
  * @follows: what it holds goes where the domain goes
+ * @fs: its FS base when it was registered: that of its handlers, if they interrupt who is confined
  * @arrives: @arriving counts: a signal is about to be handled
  * @stashed: all its rights are in the record; PKRU means nothing
  * @stack: the stack pointer whose rights these are, as long as it is stashed
@@ -368,6 +371,7 @@ struct epk_thread {
 	bool follows;
 	bool arrives;
 	bool stashed;
+	unsigned long fs;
 	unsigned long stack;
 	struct epk_interrupted arriving;
 	u32 arriving_pkru;

@@ -13,8 +13,11 @@
  * A record is its thread's own, with interrupts off; of a thread that does not run it is
  * whose who has threads_lock.
  */
+#include <linux/sched.h>
 #include <linux/string.h>
 
+/* Wants struct task_struct. */
+#include <asm/fsgsbase.h>
 #include <asm/pkru.h>
 
 #include "epk.h"
@@ -496,6 +499,7 @@ void epk_record_call(struct epk_thread *thread, u32 ept, unsigned long sp)
 {
 	const struct epk_interrupted from = {
 		.sp = sp, .ept = ept, .key0 = read_pkru() & EPK_KEY0, .call = true,
+		.fs = x86_fsbase_read_cpu(),
 	};
 	int n;
 

@@ -11,6 +11,7 @@
 #include <linux/sched.h>
 #include <linux/sched/task_stack.h>
 
+#include <asm/fsgsbase.h>
 #include <asm/pkru.h>
 
 #include "epk.h"
@@ -245,7 +246,7 @@ int epk_rights_end(struct epk_context *ctx, int id)
  * @thread: the record of current
  * @level: what was put aside, or negative: then nothing is, neither now nor later
  *
- * Key 0 becomes what it was with that, or stays as it is.
+ * Key 0, and if that was write-disabled the FS base, become what they were with that, or stay as they are.
  *
  * Context: interrupts off.
  */
@@ -257,6 +258,8 @@ void epk_rights_resume(struct epk_thread *thread, int level)
 	if (level >= 0) {
 		ept = thread->interrupted[level].ept;
 		key0 = thread->interrupted[level].key0;
+		if (key0)
+			x86_fsbase_write_cpu(thread->interrupted[level].fs);
 		epk_record_resume(thread, level);
 	} else {
 		thread->nr_interrupted = 0;
@@ -308,6 +311,7 @@ int epk_rights_return(struct epk_context *ctx)
 int epk_rights_forget_call(struct epk_context *ctx)
 {
 	struct epk_thread *thread;
+	unsigned long fs;
 	int level = -EACCES;
 	u32 key0;
 
@@ -320,7 +324,9 @@ int epk_rights_forget_call(struct epk_context *ctx)
 	if (level >= 0) {
 		/* Who called may be confined, or not: it does not go on. */
 		key0 = read_pkru() & EPK_KEY0;
+		fs = x86_fsbase_read_cpu();
 		epk_rights_resume(thread, level);
+		x86_fsbase_write_cpu(fs);
 		epk_record_stash(thread, read_pkru(), epk_current_ept());
 		thread->nr_rights = thread->base;
 		write_pkru(epk_record_unstash(thread, (read_pkru() & ~EPK_KEY0) | key0 |

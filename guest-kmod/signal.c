@@ -17,6 +17,7 @@
 #include <linux/sched/task_stack.h>
 #include <linux/string.h>
 
+#include <asm/fsgsbase.h>
 #include <asm/pkru.h>
 
 #include "epk.h"
@@ -53,6 +54,10 @@ void epk_signal_deliver(struct epk_thread *thread)
 		.key0 = read_pkru() & EPK_KEY0,
 		.in_gate = epk_gates_have(thread->ctx, task_pt_regs(current)->ip),
 	};
+	if (thread->arriving.key0) {
+		thread->arriving.fs = x86_fsbase_read_cpu();
+		x86_fsbase_write_cpu(thread->fs);
+	}
 	thread->arrives = true;
 	thread->stack = task_pt_regs(current)->sp;
 	if (thread->follows)
@@ -101,6 +106,8 @@ static void signal_start(struct epk_thread *thread, bool failed)
 	thread->arrives = false;
 	if (failed) {
 		write_pkru((read_pkru() & ~EPK_KEY0) | thread->arriving.key0);
+		if (thread->arriving.key0)
+			x86_fsbase_write_cpu(thread->arriving.fs);
 		rights_unstash(thread);
 		return;
 	}

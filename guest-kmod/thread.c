@@ -23,6 +23,7 @@
 #include <linux/tracepoint.h>
 
 #include <asm/asm.h>
+#include <asm/fsgsbase.h>
 #include <asm/pkru.h>
 
 #include "epk.h"
@@ -329,6 +330,7 @@ int epk_thread_register(struct file *file, unsigned long flags)
 		thread->file = get_file(file);
 		thread->ctx = file->private_data;
 		thread->task = current;
+		thread->fs = x86_fsbase_read_cpu();
 		/* Not marked any more. */
 		write_pkru((read_pkru() & ~(thread->ctx->pkru_deny * 3)) | thread->ctx->pkru_deny);
 		raw_spin_lock(&thread->ctx->threads_lock);

@@ -504,10 +504,10 @@ struct epk_component_options {
 };
 
 /*
- * Code in it can read ordinary memory, and write to none: globals, errno and other thread-local variables,
- * the heap, the caller's stack.  An attempt is a fault, and a system call's EFAULT.  It allocates in its
- * domain what @heap_bytes leave, as a heap cannot grow from within; and other components that it calls are
- * not confined by that.  Link the program with "-z now", since symbols that are bound when they
+ * Code in it can read ordinary memory, and write to none: globals, the heap, the caller's stack.  An attempt
+ * is a fault, and a system call's EFAULT.  errno and other thread-local variables are a copy, made at each
+ * call.  It allocates in its domain what @heap_bytes leave, as a heap cannot grow from within; and other
+ * components that it calls are not confined by that.  Link the program with "-z now", since symbols that are bound when they
  * are first called are written to memory then.
  */
 #define EPK_COMPONENT_CONFINED	1u

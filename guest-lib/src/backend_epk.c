@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "backend.h"
+#include "component.h"
 #include "pkru.h"
 
 static int epk_init_backend(struct epk_state *state)
@@ -23,6 +24,7 @@ static int epk_init_backend(struct epk_state *state)
 		return err;
 	epk_pkeys_state(state, pkeys);
 	state->nothing = state->access;
+	state->tls_below = epk_tls_below();
 	if (!epk_gates_run())
 		return 0;
 	err = epk_module_gates(state);
@@ -49,7 +51,7 @@ static int epk_take(int id, int prot)
 	int saved_errno = errno, err;
 
 	err = ioctl(epk_now.fd, EPK_IOC_BEGIN, EPK_BEGIN(id, prot)) < 0 ? -errno : 0;
-	epk_errno_back(saved_errno);
+	errno = saved_errno;
 	if (!err)
 		epk_word.follows = 1;
 	return err;
@@ -60,7 +62,7 @@ static int epk_drop(int id)
 	int saved_errno = errno, err;
 
 	err = ioctl(epk_now.fd, EPK_IOC_END, (long)id) ? -errno : 0;
-	epk_errno_back(saved_errno);
+	errno = saved_errno;
 	return err;
 }
 
@@ -70,7 +72,7 @@ static int grants(struct epk_grant *list, int max)
 	int saved_errno = errno, err;
 
 	err = ioctl(epk_now.fd, EPK_IOC_HELD, &arg) ? -errno : (int)arg.num;
-	epk_errno_back(saved_errno);
+	errno = saved_errno;
 	return err;
 }
 

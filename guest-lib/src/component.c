@@ -2,6 +2,7 @@
 /* Components: what component_gate.S cannot do alone, and how a domain becomes one. */
 #define _GNU_SOURCE
 #include <cpuid.h>
+#include <link.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -43,6 +44,39 @@ static bool cpu_can(void)
 	       getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE;
 }
 
+static uintptr_t fs_base(void)
+{
+	uintptr_t fs;
+
+	/* Its first word is its own address. */
+	asm("mov %%fs:0, %0" : "=r"(fs));
+	return fs;
+}
+
+/* Larger ones are allocated elsewhere, when they are first used. */
+#define TLS_MOST	(1ul << 20)
+/* What lies so low is there in each thread. */
+#define TLS_ALIGN	64ul
+
+static int find_tls(struct dl_phdr_info *info, size_t size, void *lowest)
+{
+	uintptr_t at = (uintptr_t)info->dlpi_tls_data, *low = lowest;
+
+	if (size >= offsetof(struct dl_phdr_info, dlpi_tls_data) + sizeof(at) &&
+	    at < *low && fs_base() - at < TLS_MOST)
+		*low = at;
+	return 0;
+}
+
+/* Of all that is loaded by now. */
+uint32_t epk_tls_below(void)
+{
+	uintptr_t fs = fs_base(), lowest = (uintptr_t)&epk_word;
+
+	dl_iterate_phdr(find_tls, &lowest);
+	return fs - (lowest & -TLS_ALIGN);
+}
+
 /**
  * struct plan - what a component is to be
  * @id: its domain
@@ -50,6 +84,7 @@ static bool cpu_can(void)
  * @entries: where they are
  * @threads: that can be in it at a time, a power of two
  * @stack_bytes: for each of them, with a guard
+ * @tls_bytes: of these, for its thread-local variables: a page behind its FS base, the rest below
  * @heap_bytes: of its heap, if it cannot grow later
  * @confined: it is EPK_COMPONENT_CONFINED
  */
@@ -59,6 +94,7 @@ struct plan {
 	long (*const *entries)(void *arg);
 	size_t threads;
 	size_t stack_bytes;
+	size_t tls_bytes;
 	size_t heap_bytes;
 	bool confined;
 };
@@ -107,7 +143,8 @@ static int fill(const struct plan *plan, struct epk_component *component)
 		component->entries[i] = plan->entries[i];
 	for (i = 0; i < plan->threads; i++) {
 		top += plan->stack_bytes;
-		component->slots[i].top = top;
+		component->slots[i].top = top - plan->tls_bytes;
+		component->slots[i].tls = top - EPK_PAGE_SIZE;
 		/* No two of its calls have one number. */
 		component->slots[i].count = i << 48;
 	}
@@ -183,6 +220,11 @@ static int read_options(const struct epk_component_options *options, struct plan
 	for (plan->threads = 1; plan->threads < threads; plan->threads *= 2)
 		;
 	plan->stack_bytes = (known.stack_bytes + EPK_PAGE_SIZE - 1) & ~(EPK_PAGE_SIZE - 1);
+	plan->tls_bytes = 0;
+	if (plan->confined)
+		plan->tls_bytes = EPK_PAGE_SIZE + ((epk_now.tls_below + EPK_PAGE_SIZE - 1) &
+						   ~(EPK_PAGE_SIZE - 1));
+	plan->stack_bytes += plan->tls_bytes;
 	plan->heap_bytes = (known.heap_bytes + EPK_PAGE_SIZE - 1) & ~(EPK_PAGE_SIZE - 1);
 	return 0;
 }
@@ -323,7 +365,7 @@ int epk_gate_call_slow(int id, unsigned int entry, void *arg, long *result)
 {
 	int saved_errno = errno, err = call_slowly(id, entry, arg, result);
 
-	epk_errno_back(saved_errno);
+	errno = saved_errno;
 	return epk_explain("epk_gate_call", id, err);
 }
 

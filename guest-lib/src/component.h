@@ -21,6 +21,7 @@
 #define EPK_COMP_COUNT		24
 #define EPK_COMP_TOP		32
 #define EPK_COMP_NUMBER		40
+#define EPK_COMP_TLS		48
 #define EPK_COMP_SLOT_BYTES	64
 
 /*
@@ -31,6 +32,7 @@
 #define EPK_CONF_TRANSIT	8
 #define EPK_CONF_CALLER		16
 #define EPK_CONF_CALLEE		20
+#define EPK_CONF_GS		24
 #define EPK_CONF_BYTES		32
 #define EPK_CONF_RECORDS	16
 #define EPK_CONF_ROOM		512
@@ -42,6 +44,9 @@
 #define EPK_TRANSIT_BYTES	0x10000
 #define EPK_TRANSIT_LEVELS	(4 + EPK_CONF_RECORDS - 1)
 #define EPK_TRANSIT_ROOM	(EPK_TRANSIT_BYTES * (1 + EPK_TRANSIT_LEVELS) + 4096)
+
+/* What is copied of a thread's block from its FS base on: what the C library keeps of it first. */
+#define EPK_TLS_ABOVE		768
 
 /* From the address in the note of a confined component to its header: a page that nobody can touch. */
 #define EPK_CONF_HEADER		4096
@@ -66,6 +71,7 @@ struct heap;
  * @transit: see epk_word.transit; the callee's own, until it returns
  * @caller: the calling component, or 0
  * @callee: the component
+ * @gs: the GS base of who called, or of what the callee has called
  *
  * In ordinary memory, which the callee cannot write to.
  */
@@ -74,7 +80,7 @@ struct epk_confined_call {
 	char *transit;
 	uint32_t caller;
 	uint32_t callee;
-	uint64_t unused;
+	uint64_t gs;
 };
 
 /**
@@ -85,6 +91,7 @@ struct epk_confined_call {
  * @count: of the calls that it makes
  * @top: where its stack begins
  * @number: in a confined one: what its caller expects back, if that is a component
+ * @tls: likewise: its FS base there
  */
 struct epk_component_slot {
 	uint64_t owner;
@@ -93,7 +100,8 @@ struct epk_component_slot {
 	uint64_t count;
 	uint64_t top;
 	uint64_t number;
-	uint64_t unused[2];
+	uint64_t tls;
+	uint64_t unused;
 };
 
 /**
@@ -128,12 +136,14 @@ EPK_COMP_AT(epk_component_slot, frame, EPK_COMP_FRAME);
 EPK_COMP_AT(epk_component_slot, count, EPK_COMP_COUNT);
 EPK_COMP_AT(epk_component_slot, top, EPK_COMP_TOP);
 EPK_COMP_AT(epk_component_slot, number, EPK_COMP_NUMBER);
+EPK_COMP_AT(epk_component_slot, tls, EPK_COMP_TLS);
 _Static_assert(sizeof(struct epk_component_slot) == EPK_COMP_SLOT_BYTES, "as above");
 
 EPK_COMP_AT(epk_confined_call, sp, EPK_CONF_SP);
 EPK_COMP_AT(epk_confined_call, transit, EPK_CONF_TRANSIT);
 EPK_COMP_AT(epk_confined_call, caller, EPK_CONF_CALLER);
 EPK_COMP_AT(epk_confined_call, callee, EPK_CONF_CALLEE);
+EPK_COMP_AT(epk_confined_call, gs, EPK_CONF_GS);
 _Static_assert(sizeof(struct epk_confined_call) == EPK_CONF_BYTES &&
 	       EPK_CONF_RECORDS * EPK_CONF_BYTES == EPK_CONF_ROOM, "as above");
 
@@ -154,6 +164,7 @@ int epk_gate_try(int dom_id, unsigned int entry, void *arg, long *result);
 void epk_gate_release(int dom_id);
 void epk_gate_release_confined(int dom_id);
 void epk_components_release(void);
+uint32_t epk_tls_below(void);
 
 /* Where the module has a thread go on that faults in a component. */
 extern const char epk_gate_fault[];

@@ -7,6 +7,8 @@
  * to its stack and to its header, it can have nothing written that it could not write itself; and the way
  * back rests on nothing of that: which component it is, who called it and the stack pointer of
  * ordinary code stand in ordinary memory (struct epk_confined_call), where they are found from the FS base.
+ * That is the GS base while such a component runs, whose own FS base is that of a copy of the thread's block
+ * in its domain, made at each call: so it has errno and other thread-local variables.
  * While a component is open nothing is read from there but by the FS base, as that could be forged to lie in it.
  *
  * The note of such a component has its key at another place, and a page before its header: the other
@@ -144,6 +146,10 @@ confined_gate:
 	mov	%r11, %fs:EPK_WORD_CONFINED(%r13)
 	mov	%r15d, EPK_CONF_CALLER(%r11)
 	mov	%ebx, EPK_CONF_CALLEE(%r11)
+	rdgsbase %rax
+	mov	%rax, EPK_CONF_GS(%r11)
+	rdfsbase %rax
+	wrgsbase %rax
 	test	%r15d, %r15d
 	jnz	.Lconfined_on_way
 	mov	%r8, EPK_CONF_SP(%r11)
@@ -165,6 +171,19 @@ confined_gate:
 	mov	EPK_COMP_TOP(%r11), %rsp
 	mov	%r8, EPK_COMP_NUMBER(%r11)
 	movq	$0, EPK_COMP_SP(%r11)
+	mov	EPK_COMP_TLS(%r11), %rdx
+	mov	epk_state_page+EPK_STATE_TLS_BELOW(%rip), %eax
+	rdfsbase %rsi
+	mov	%rdx, %rdi
+	sub	%rax, %rsi
+	sub	%rax, %rdi
+	lea	EPK_TLS_ABOVE(%rax), %ecx
+	cld
+	rep movsb
+	/* Where it finds itself, by the ABI and in the C library. */
+	mov	%rdx, (%rdx)
+	mov	%rdx, 16(%rdx)
+	wrfsbase %rdx
 	cmp	EPK_COMP_NR(%r10), %ebp
 	jae	.Lconfined_no_entry
 	ldmxcsr	.Lmxcsr(%rip)
@@ -183,6 +202,8 @@ confined_gate:
 	rdpkru
 	test	$2, %al
 	jz	.Lforged
+	rdgsbase %rcx
+	wrfsbase %rcx
 	mov	epk_word@gottpoff(%rip), %r13
 	mov	%fs:EPK_WORD_COMPONENT(%r13), %r12d
 	mov	%fs:EPK_WORD_SLOT(%r13), %r9d
@@ -202,6 +223,8 @@ confined_gate:
 .Lconfined_closed:
 	left_all
 	record	%r12d
+	mov	EPK_CONF_GS(%r11), %rax
+	wrgsbase %rax
 	mov	EPK_CONF_CALLER(%r11), %r15d
 	mov	EPK_CONF_SP(%r11), %rcx
 	mov	EPK_CONF_TRANSIT(%r11), %rsp
@@ -245,6 +268,9 @@ confined_gate:
 /* It cannot be entered as yet; nothing of it is open. */
 .Lconfined_cannot:
 	mov	epk_word@gottpoff(%rip), %r13
+	mov	%fs:EPK_WORD_CONFINED(%r13), %r11
+	mov	EPK_CONF_GS(%r11), %rax
+	wrgsbase %rax
 	subq	$EPK_CONF_BYTES, %fs:EPK_WORD_CONFINED(%r13)
 	test	%r15d, %r15d
 	jnz	.Lstay_here
@@ -258,24 +284,31 @@ confined_gate:
 	jnz	.Lback
 	jmp	.Lclose
 
-/* As .Lfrom_component, for a caller that is confined.  RCX: its note. */
+/* As .Lfrom_component, for a caller that is confined: what has been looked at is its own block. */
 .Lfrom_confined:
 	test	$2, %al
 	jz	.Lcannot			/* a handler on its stack */
+	rdfsbase %r8
+	rdgsbase %rcx
+	wrfsbase %rcx
+	mov	%fs:EPK_WORD_COMPONENT(%r13), %r15d
+	mov	%fs:EPK_WORD_SLOT(%r13), %r9d
+	shr	$1, %r9d
+	header_confined %r15d
+	mov	EPK_GATE_NOTES(%r14,%rsi,8), %rcx
 	mov	%ecx, %edi
 	shr	$4, %edi
 	and	$15, %edi
-	jz	.Lcannot
+	jz	.Lconfined_stays
 	test	%eax, EPK_GATE_AD-EPK_GATE_BEFORE(%r14,%rdi,4)
-	jnz	.Lcannot
+	jnz	.Lconfined_stays
 	shr	$48, %rcx
 	cmp	-EPK_GATE_IDENTITY(%r14), %cx
-	jne	.Lcannot
-	add	$EPK_CONF_HEADER, %r10
+	jne	.Lconfined_stays
 	slot
-	inside	.Lcannot
+	inside	.Lconfined_stays
 	cmpq	$0, EPK_COMP_SP(%r11)
-	jne	.Lcannot
+	jne	.Lconfined_stays
 	number
 	mov	%r8, F_NUMBER(%rsp)
 	mov	%ebx, F_ID(%rsp)
@@ -287,7 +320,13 @@ confined_gate:
 	leave_all .Lconfined_drop_depart
 .Lconfined_departed:
 	left_all
+	record	%r15d
+	mov	EPK_CONF_GS(%r11), %rax
+	wrgsbase %rax
 	jmp	.Ldepart
+.Lconfined_stays:
+	wrfsbase %r8
+	jmp	.Lcannot
 .Lconfined_drop_depart:
 	drop_all
 	jmp	.Lconfined_depart
@@ -301,6 +340,12 @@ confined_gate:
 	mov	EPK_CONF_TRANSIT(%r11), %rsp
 	mov	%rsp, %fs:EPK_WORD_TRANSIT(%r13)
 	mov	%r11, %fs:EPK_WORD_CONFINED(%r13)
+	rdfsbase %rcx
+	rdgsbase %rax
+	cmp	%rax, %rcx
+	je	.Lconfine_back			/* it has been here before */
+	mov	%rax, EPK_CONF_GS(%r11)
+	wrgsbase %rcx
 .Lconfine_back:
 	confine	%r15d, .Lforged, .Lbring, .Lhold_nothing
 .Lconfined_home:
@@ -318,6 +363,8 @@ confined_gate:
 	lock cmpxchg %rsi, EPK_COMP_SP(%r11)
 	jne	.Lforged
 	mov	%rcx, %rsp
+	mov	EPK_COMP_TLS(%r11), %rdx
+	wrfsbase %rdx
 	jmp	.Lreturned_confined
 	.size	confined_gate, . - confined_gate
 

@@ -527,13 +527,15 @@ epk_gate_call:
 epk_gate_fault:
 	.cfi_startproc
 	.cfi_undefined %rip
+	xor	%ecx, %ecx
+	rdpkru
+	test	$2, %al
+	jnz	.Lconfined_fault
 	mov	epk_word@gottpoff(%rip), %r13
 	mov	%fs:EPK_WORD_COMPONENT(%r13), %ebx
 	mov	%fs:EPK_WORD_SLOT(%r13), %r9d
 	shr	$1, %r9d
 	header	%ebx
-	testb	$1, EPK_GATE_NOTES+1(%r14,%rsi,8)
-	jnz	.Lconfined_fault
 	mov	.Laddress(%rip), %rcx
 	andn	EPK_GATE_NOTES(%r14,%rsi,8), %rcx, %rcx
 	jz	.Lno_way			/* that is no component, and anybody's */

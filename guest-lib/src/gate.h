@@ -56,6 +56,7 @@
 #define EPK_STATE_NOTHING	48
 #define EPK_STATE_XFEATURES	52
 #define EPK_STATE_FD		56
+#define EPK_STATE_TLS_BELOW	60
 
 /* Bits of XCR0, and that XGETBV can tell which of them are in use. */
 #define EPK_X87			0x01

@@ -59,7 +59,7 @@ struct chunk {
  * @last: length of the block before @top, which is in use; 0 if there is none
  * @total: bytes of all chunks
  * @nr_chunks: of @chunks, those in use
- * @fixed: it has one chunk, and is a confined component's, where errno cannot be written either
+ * @fixed: it gets no more: a confined component's, where domain_mmap() would be a fault
  * @chunks: the memory
  * @filled: bit n of it says that @bins[n] is not empty
  * @bins: free blocks
@@ -235,7 +235,7 @@ static int grow(struct heap *heap, int id, size_t need)
 	size_t least = (need + HEADER + EPK_PAGE_SIZE - 1) & ~(EPK_PAGE_SIZE - 1), bytes;
 	char *chunk = MAP_FAILED;
 
-	if (heap->nr_chunks == NR_CHUNKS)
+	if (heap->fixed || heap->nr_chunks == NR_CHUNKS)
 		return -ENOMEM;
 	bytes = heap->total < DOUBLED ? heap->total : heap->total / 2;
 	bytes &= ~(EPK_PAGE_SIZE - 1);
@@ -257,15 +257,13 @@ static int grow(struct heap *heap, int id, size_t need)
 	return 0;
 }
 
-/* A new block in use, or NULL with errno set, unless it is fixed. */
+/* A new block in use, or NULL with errno set. */
 static struct block *cut(struct heap *heap, int id, size_t length)
 {
 	struct block *block;
 	int err;
 
 	if ((size_t)(heap->end - heap->top) < length) {
-		if (heap->fixed)
-			return NULL;
 		err = grow(heap, id, length);
 		if (err) {
 			errno = -err;

@@ -60,6 +60,7 @@ void epk_state_write(const struct epk_state *new_state)
 	epk_now.gates = new_state->gates;
 	epk_now.debug = new_state->debug;
 	epk_now.fd = new_state->fd;
+	epk_now.tls_below = new_state->tls_below;
 	epk_now.pid = new_state->pid;
 	epk_now.soft = new_state->soft;
 	epk_now.table_pkey = new_state->table_pkey;

@@ -95,7 +95,7 @@ static void *allocate(int id, size_t align, size_t size)
 	}
 	unhold(id, held);
 	if (got)
-		epk_errno_back(saved_errno);
+		errno = saved_errno;
 	return got;
 }
 
@@ -152,7 +152,7 @@ int epk_free(int dom_id, void *ptr)
 		epk_heap_unlock(heap);
 	}
 	unhold(dom_id, held);
-	epk_errno_back(saved_errno);
+	errno = saved_errno;
 	return epk_explain("epk_free", dom_id, err);
 }
 

@@ -41,6 +41,7 @@ struct soft_table;
  * @nothing: which of @closed are set in a thread that holds nothing
  * @xfeatures: registers that there are, EPK_X87 and so on
  * @fd: /dev/epk, or -1
+ * @tls_below: bytes of thread-local variables below the FS base
  * @close: with which epk_call() ends what is held
  * @table: the domain table, an entry for each index; the kernel module's under
  *	"epk".  Never NULL.  gate.h says what lies before it
@@ -64,6 +65,7 @@ struct epk_state {
 	uint32_t nothing;
 	uint32_t xfeatures;
 	int fd;
+	uint32_t tls_below;
 	int (*close)(void);
 	const struct epk_entry *table;
 	uint32_t pkeys;
@@ -96,6 +98,7 @@ EPK_STATE_AT(mark, EPK_STATE_MARK);
 EPK_STATE_AT(nothing, EPK_STATE_NOTHING);
 EPK_STATE_AT(xfeatures, EPK_STATE_XFEATURES);
 EPK_STATE_AT(fd, EPK_STATE_FD);
+EPK_STATE_AT(tls_below, EPK_STATE_TLS_BELOW);
 
 union epk_state_page {
 	struct epk_state state;
@@ -104,13 +107,6 @@ union epk_state_page {
 
 extern union epk_state_page epk_state_page;
 #define epk_now (epk_state_page.state)
-
-/* A confined component has errno to read. */
-static inline void epk_errno_back(int saved)
-{
-	if (unlikely(errno != saved))
-		errno = saved;
-}
 
 static inline const struct epk_backend *epk_ops(void)
 {

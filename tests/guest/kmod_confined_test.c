@@ -20,7 +20,8 @@
 
 /*
  * All of it writes to no memory while key 0 is write-disabled, and gives it back as it was.
- * confined_until(flag, value): reads until *flag is as much; PKRU then.
+ * confined_until(flag, value): reads until *flag is as much, with an FS base of its own; PKRU then, or 0 if
+ * that has changed.
  * confined_calls(fd): PKRU within a call, and, in bits 2 and 3, behind it.
  * confined_returns(fd, arg): PKRU behind a return from no call, or with EPK_RETURN_NOTHING from the last.
  */
@@ -32,10 +33,18 @@ asm(
 "	.text\n"
 "confined_until:\n"
 	CONFINE
+"	rdfsbase %r10\n"
+"	lea	64(%r10), %r11\n"
+"	wrfsbase %r11\n"
 "1:	cmp	%esi, (%rdi)\n"
 "	jl	1b\n"
 	RDPKRU
 "	mov	%eax, %r8d\n"
+"	xor	%ecx, %ecx\n"
+"	rdfsbase %r9\n"
+"	cmp	%r9, %r11\n"
+"	cmovne	%ecx, %r8d\n"
+"	wrfsbase %r10\n"
 	OPEN
 "confined_until_end:\n"
 "	mov	%r8d, %eax\n"

@@ -3,11 +3,11 @@
 #define _GNU_SOURCE
 #include <cpuid.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
-#include <sys/time.h>
 #include <time.h>
 #include <ucontext.h>
 
@@ -92,10 +92,16 @@ static long writes(void *arg)
 	return 0;
 }
 
+/* Its own, and new at each call. */
 static long sets_errno(void *arg)
 {
-	errno = (long)arg;
-	return 0;
+	char *end;
+
+	if (tls_word[1] || errno != (long)arg || pthread_self() != *(pthread_t *)&tls_word[2])
+		tls_word[1] = 1;
+	errno = 0;
+	tls_word[0] = strtol("99999999999999999999999", &end, 10) == LONG_MAX && !*end;
+	return tls_word[0] && tls_word[1] ? errno : -1;
 }
 
 /* Numbers between commas; it writes as it reads. */
@@ -223,93 +229,12 @@ static long forks(void *arg)
 	return system_call(SYS_fork, 0, 0, 0);
 }
 
-/* What it may not write to. */
-#define SHARED_BYTES	(1ul << 16)
-static char *shared;
-
-static void expect_untouched(void)
-{
-	size_t i;
-
-	for (i = 0; i < SHARED_BYTES; i++)
-		assert_int_equal(shared[i], 0);
-}
-
-struct jump {
-	const char *to;
-	uint32_t rbx, r15;
-};
-
-/* To a WRPKRU, with key 0 open beside its own; and its stack lies where it may not write. */
-static long jumps(void *arg)
-{
-	static const uint64_t frame[128];
-	char *header = (char *)EPK_NOTE_ADDR(epk_note(ids[0])) + EPK_CONF_HEADER;
-	struct epk_component_slot *slot = (void *)(header + EPK_COMP_SLOTS);
-	const struct jump *j = arg;
-	uint32_t pkru = rdpkru() & ~WD0, i;
-
-	for (i = 0; i < 16; i++)
-		slot[i].top = (uintptr_t)shared + SHARED_BYTES / 2;
-	asm volatile("fld1\n\t"
-		     "mov %[pkru], %%eax\n\tmov %[rbx], %%ebx\n\tmov %[r15], %%r15d\n\t"
-		     "mov epk_word@gottpoff(%%rip), %%r13\n\t"
-		     "mov %%fs:12(%%r13), %%r9d\n\tshr $1, %%r9d\n\t"
-		     "xor %%ecx, %%ecx\n\txor %%edx, %%edx\n\txor %%ebp, %%ebp\n\tmov $1, %%edi\n\t"
-		     "mov epk_state_page(%%rip), %%r14\n\tmov %[frame], %%r8\n\t"
-		     "xor %%r10d, %%r10d\n\tmov %[frame], %%r12\n\t"
-		     "jmp *%[to]"
-		     : : [pkru] "m"(pkru), [rbx] "m"(j->rbx), [r15] "m"(j->r15), [to] "m"(j->to),
-			 [frame] "r"(frame + 64)
-		     : "memory");
-	return 0;
-}
-
-extern const char store_and_end[];
-asm(".text\nstore_and_end:\n\tmovq $-1, (%r12)\n\tud2");
-
-/* Of a signal that there was none of, whose frame has all keys open. */
-static long sigreturns(void *arg)
-{
-	ucontext_t *uc = (ucontext_t *)(own[0] + 64);
-	greg_t *regs = uc->uc_mcontext.gregs;
-
-	memset(uc, 0, sizeof(*uc));
-	uc->uc_flags = 6;
-	uc->uc_stack.ss_flags = SS_DISABLE;
-	regs[REG_RIP] = (uintptr_t)store_and_end;
-	regs[REG_RSP] = (uintptr_t)arg + 1024;
-	regs[REG_R12] = (uintptr_t)arg;
-	regs[REG_EFL] = 0x202;
-	regs[REG_CSGSFS] = 0x002b000000000033;
-	asm volatile("mov %0, %%rsp\n\tmov $15, %%eax\n\tsyscall" : : "r"(uc) : "memory");
-	return 0;
-}
-
-/* Of a call, with nothing, where its caller holds something. */
-static long forgets_call(void *arg)
-{
-	register long target asm("r12") = (long)arg;
-
-	asm volatile("syscall\n\tjmp store_and_end"
-		     : : "a"(SYS_ioctl), "D"(epk_now.fd), "S"(EPK_IOC_RETURN),
-			 "d"(EPK_RETURN_NOTHING), "r"(target) : "rcx", "r11", "memory");
-	return 0;
-}
-
-/* A signal's frame goes where its stack is. */
-static long pivots(void *arg)
-{
-	asm volatile("mov %0, %%rsp\n1:\tjmp 1b" : : "r"((char *)arg + SHARED_BYTES) : "memory");
-	return 0;
-}
-
 enum { WRITES, ERRNO, PARSES, PKRU, WAITS, RUNS, ALLOCATES, MALLOCS, SMASHES, NESTS, ADDS, FORKS,
-	JUMPS, SIGRETURNS, FORGETS_CALL, PIVOTS, NR_ENTRIES };
+	NR_ENTRIES };
 
 static long (*const entries[])(void *arg) = {
 	writes, sets_errno, parses, pkru_there, waits_for, runs_for, allocates, mallocs, smashes,
-	nests, adds, forks, jumps, sigreturns, forgets_call, pivots,
+	nests, adds, forks,
 };
 
 static void set_up(void)
@@ -425,9 +350,22 @@ static void writing(void)
 			EXPECT(call(PLAIN, WRITES, &w) == -EFAULT);
 		EXPECT(data_word[0] == before);
 	}
-	errno = 7;
-	EXPECT(call(0, ERRNO, (void *)9) == -EFAULT);
-	EXPECT(errno == 7);
+	tear_down();
+}
+
+static void thread_local_words(void)
+{
+	pthread_t self = pthread_self();
+	int i;
+
+	set_up();
+	for (i = 0; i < 3; i++) {
+		errno = 7;
+		memcpy(&tls_word[2], &self, sizeof(self));
+		EXPECT(call(0, ERRNO, (void *)7) == ERANGE);
+		EXPECT(errno == 7 && !tls_word[0] && !tls_word[1]);
+		EXPECT(pthread_self() == self);
+	}
 	tear_down();
 }
 
@@ -530,15 +468,15 @@ static void tick(int sig, siginfo_t *info, void *context)
 	ticks++;
 }
 
+static volatile bool stop;
+
 static void *other_thread(void *arg)
 {
-	pthread_t *to = arg;
+	const struct timespec pause = { .tv_nsec = 3000000 };
 
-	for (;;) {
-		struct timespec pause = { .tv_nsec = 3000000 };
-
+	while (!stop) {
 		nanosleep(&pause, NULL);
-		pthread_kill(*to, SIGUSR1);
+		pthread_kill(*(pthread_t *)arg, SIGUSR1);
 	}
 	return NULL;
 }
@@ -565,7 +503,8 @@ static void signals_on(int flags)
 		for (before = ticks; ticks < before + 3; )
 			signal_target[2]++;
 	forge = 0;
-	EXPECT(!pthread_cancel(thread) && !pthread_join(thread, NULL));
+	stop = true;
+	EXPECT(!pthread_join(thread, NULL));
 	tear_down();
 }
 
@@ -578,8 +517,6 @@ static void signals_elsewhere(void)
 {
 	signals_on(SA_ONSTACK);
 }
-
-static volatile bool stop;
 
 static void *spins(void *arg)
 {
@@ -686,90 +623,9 @@ static void forking(void)
 	tear_down();
 }
 
-extern const char epk_component_gates_start[], epk_component_gates_end[];
-static struct jump jump_now;
-
-static void jumping(void)
-{
-	struct sigaction act = { .sa_handler = SIG_DFL };
-	long result;
-
-	sigaction(SIGILL, &act, NULL);
-	set_up();
-	if (jump_now.rbx)
-		jump_now.rbx = ids[jump_now.rbx - 1];
-	if (jump_now.r15)
-		jump_now.r15 = ids[jump_now.r15 - 1];
-	result = call(0, JUMPS, &jump_now);
-	EXPECT(!(rdpkru() & PKRU_BITS(0)));
-	(void)result;
-	tear_down();
-}
-
-/* What a WRPKRU is followed by writes nothing for who has jumped to it. */
-static void jumps_from_within(void **state)
-{
-	const char *at = epk_component_gates_start;
-	int status, n, found = 0;
-
-	(void)state;
-	while ((at = memmem(at, epk_component_gates_end - at, "\x0f\x01\xef", 3))) {
-		for (n = 0; n < 16; n++) {
-			jump_now = (struct jump) { .to = at, .rbx = n & 3, .r15 = n >> 2 };
-			status = status_of_child(jumping);
-			if (status && !(WIFSIGNALED(status) && (WTERMSIG(status) == SIGSEGV ||
-								 WTERMSIG(status) == SIGILL))) {
-				print_message("gates + %#lx, %d: %#x\n",
-					      (long)(at - epk_component_gates_start), n, status);
-				fail();
-			}
-			expect_untouched();
-		}
-		found++;
-		at++;
-	}
-	assert_true(found > 10);
-}
-
-static int kernel_is_asked;
-
-static void nothing(int sig)
-{
-	(void)sig;
-}
-
-static void asking(void)
-{
-	int plain = new_domain();
-
-	set_up();
-	if (kernel_is_asked == PIVOTS) {
-		struct itimerval soon = { .it_value.tv_usec = 20000 };
-
-		signal(SIGALRM, nothing);
-		EXPECT(!setitimer(ITIMER_REAL, &soon, NULL));
-	}
-	EXPECT(!domain_begin(plain, RW));
-	call(0, kernel_is_asked, shared);
-	_exit(7);
-}
-
-/* The process ends, and nothing has been written. */
-static void through_the_kernel(void **state)
-{
-	(void)state;
-	for (kernel_is_asked = SIGRETURNS; kernel_is_asked <= PIVOTS; kernel_is_asked++) {
-		int status = status_of_child(asking);
-
-		if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGSEGV)
-			print_message("%d: %#x\n", kernel_is_asked, status);
-		expect_untouched();
-		assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
-	}
-}
-
 IN_CHILD(parsing)
 IN_CHILD(writing)
+IN_CHILD(thread_local_words)
 IN_CHILD(heaps)
 IN_CHILD(smashing)
 IN_CHILD(nesting)
@@ -785,6 +641,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(in_child_parsing),
 		cmocka_unit_test(in_child_writing),
+		cmocka_unit_test(in_child_thread_local_words),
 		cmocka_unit_test(in_child_heaps),
 		cmocka_unit_test(in_child_smashing),
 		cmocka_unit_test(in_child_nesting),
@@ -794,13 +651,9 @@ int main(void)
 		cmocka_unit_test(in_child_moving),
 		cmocka_unit_test(in_child_threads),
 		cmocka_unit_test(in_child_forking),
-		cmocka_unit_test(jumps_from_within),
-		cmocka_unit_test(through_the_kernel),
 	};
 
 	skip_if(!backend_is("epk"), "has no components");
 	need_backend();
-	shared = mmap(NULL, SHARED_BYTES, RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	assert_true(shared != MAP_FAILED);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
