@@ -275,7 +275,7 @@ struct epk_context {
  * @ept: its EPT
  * @key0: its EPK_KEY0 of PKRU
  * @fs: its FS base, if that says that it is confined
- * @in_gate: it is in a gate
+ * @own_stack: it is where its stack pointer is to be trusted
  * @call: it is a call's
  * @shared: its handler has a private domain of it
  */
@@ -286,7 +286,7 @@ struct epk_interrupted {
 	u32 base;
 	u16 ept;
 	u8 key0;
-	bool in_gate;
+	bool own_stack;
 	bool call;
 	bool shared;
 };
@@ -464,6 +464,7 @@ int epk_record_replace(struct epk_thread *thread, unsigned int level, u32 pkru, 
 int epk_gates_set(struct epk_context *ctx, unsigned int num, const struct epk_gate *gates,
 		  u64 fault);
 bool epk_gates_have(const struct epk_context *ctx, unsigned long ip);
+bool epk_gates_own_stack(const struct epk_context *ctx, unsigned long ip);
 void epk_gates_restart(const struct epk_context *ctx, struct task_struct *task);
 
 /* rights.c */

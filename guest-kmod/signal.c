@@ -52,7 +52,7 @@ void epk_signal_deliver(struct epk_thread *thread)
 	thread->arriving = (struct epk_interrupted) {
 		.ept = epk_current_ept(),
 		.key0 = read_pkru() & EPK_KEY0,
-		.in_gate = epk_gates_have(thread->ctx, task_pt_regs(current)->ip),
+		.own_stack = epk_gates_own_stack(thread->ctx, task_pt_regs(current)->ip),
 	};
 	if (thread->arriving.key0) {
 		thread->arriving.fs = x86_fsbase_read_cpu();
@@ -176,7 +176,7 @@ int epk_signal_resume(const struct epk_context *ctx, const struct epk_resume *re
  */
 static bool is_own_stack(const struct epk_thread *thread, unsigned long frame)
 {
-	if (thread->arriving.in_gate)
+	if (thread->arriving.own_stack)
 		return true;
 	return frame - current->sas_ss_sp < current->sas_ss_size;
 }

@@ -16,7 +16,7 @@
  * WRPKRU that opens meets a check of key 0.
  *
  * From the WRPKRU to the change of stacks, and on the way back, the stack pointer is in memory that
- * cannot be written to.  The kernel writes signals' frames there all the same: all of this is a gate.
+ * cannot be written to.  The kernel writes signals' frames there all the same, if it is told by a gate.
  *
  * It is entered once by a thread: while it waits it cannot be called.
  */
@@ -169,6 +169,7 @@ confined_gate:
 	jne	.Lconfined_not_ready
 .Lconfined_idle:
 	mov	EPK_COMP_TOP(%r11), %rsp
+.Lconfined_on_stack:
 	mov	%r8, EPK_COMP_NUMBER(%r11)
 	movq	$0, EPK_COMP_SP(%r11)
 	mov	EPK_COMP_TLS(%r11), %rdx
@@ -216,7 +217,6 @@ confined_gate:
 	movq	$0, EPK_COMP_SP(%r11)
 	rdfsbase %rcx
 	mov	%rcx, EPK_COMP_OWNER(%r11)
-.Lconfined_out:
 	mov	%fs:EPK_WORD_TRANSIT(%r13), %rsp
 .Lconfined_close:
 	leave_all .Lconfined_drop
@@ -257,13 +257,8 @@ confined_gate:
 	mov	$-EDEADLK, %ebp
 .Lconfined_refuse:
 	mov	%ebx, %r12d
-	jmp	.Lconfined_out
-.Lconfined_no_entry:
-	mov	$-EINVAL, %ebp
-	jmp	.Lconfined_leave
-.Lconfined_fault:
-	mov	$-EFAULT, %ebp
-	jmp	.Lconfined_leave
+	mov	%fs:EPK_WORD_TRANSIT(%r13), %rsp
+	jmp	.Lconfined_close
 
 /* It cannot be entered as yet; nothing of it is open. */
 .Lconfined_cannot:
@@ -283,6 +278,14 @@ confined_gate:
 	test	%r15d, %r15d
 	jnz	.Lback
 	jmp	.Lclose
+.Lconfined_full_end:
+
+.Lconfined_no_entry:
+	mov	$-EINVAL, %ebp
+	jmp	.Lconfined_leave
+.Lconfined_fault:
+	mov	$-EFAULT, %ebp
+	jmp	.Lconfined_leave
 
 /* As .Lfrom_component, for a caller that is confined: what has been looked at is its own block. */
 .Lfrom_confined:
@@ -324,12 +327,13 @@ confined_gate:
 	mov	EPK_CONF_GS(%r11), %rax
 	wrgsbase %rax
 	jmp	.Ldepart
-.Lconfined_stays:
-	wrfsbase %r8
-	jmp	.Lcannot
 .Lconfined_drop_depart:
 	drop_all
 	jmp	.Lconfined_depart
+.Lconfined_depart_end:
+.Lconfined_stays:
+	wrfsbase %r8
+	jmp	.Lcannot
 
 /* As .Lback, to a caller that is confined. */
 .Lconfined_back:
@@ -363,6 +367,7 @@ confined_gate:
 	lock cmpxchg %rsi, EPK_COMP_SP(%r11)
 	jne	.Lforged
 	mov	%rcx, %rsp
+.Lconfined_home_end:
 	mov	EPK_COMP_TLS(%r11), %rdx
 	wrfsbase %rdx
 	jmp	.Lreturned_confined
@@ -397,9 +402,12 @@ epk_gate_release_confined:
 	ret
 	.cfi_endproc
 	.size	epk_gate_release_confined, . - epk_gate_release_confined
-confined_gates_end:
+.Lconfined_release_end:
 
-/* Those that are to be restarted come first. */
+/*
+ * Those that are restarted; and where the stack pointer is that of ordinary code, or for the way, and no
+ * word of the component.
+ */
 .macro confined_gates
 	.quad	.Lconfined_ahead, .Lconfined_ready, .Lconfined_ahead
 	.quad	.Lconfine, .Lconfined, .Lconfine
@@ -408,5 +416,10 @@ confined_gates_end:
 	.quad	.Lconfined_back, .Lconfined_backing, .Lconfined_back
 	.quad	.Lconfine_back, .Lconfined_home, .Lconfine_back
 	.quad	.Lconfine_release, .Lconfined_release, .Lconfine_release
-	.quad	confined_gate, confined_gates_end, 0
+	.quad	.Lconfined_leave, .Lconfined_close, .Lconfined_leave
+	.quad	.Lconfined_enter, .Lconfined_on_stack, 0
+	.quad	.Lconfined_close, .Lconfined_full_end, 0
+	.quad	.Lconfined_depart, .Lconfined_depart_end, 0
+	.quad	.Lconfined_back, .Lconfined_home_end, 0
+	.quad	epk_gate_release_confined, .Lconfined_release_end, 0
 .endm

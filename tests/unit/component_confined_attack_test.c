@@ -99,9 +99,22 @@ static long pivots(void *arg)
 	return 0;
 }
 
-enum { JUMPS, SIGRETURNS, FORGETS_CALL, PIVOTS, NR_ENTRIES };
+/* The gate wants a stack on the way out, and faults. */
+static long forges_top(void *arg)
+{
+	char *header = (char *)EPK_NOTE_ADDR(epk_note(ids[0])) + EPK_CONF_HEADER;
+	struct epk_component_slot *slot = (void *)(header + EPK_COMP_SLOTS);
+	int i;
 
-static long (*const entries[])(void *arg) = { jumps, sigreturns, forgets_call, pivots };
+	for (i = 0; i < 16; i++)
+		slot[i].top = (uintptr_t)arg + SHARED_BYTES;
+	asm volatile("fld1");
+	return 0;
+}
+
+enum { JUMPS, SIGRETURNS, FORGETS_CALL, PIVOTS, TOP, NR_ENTRIES };
+
+static long (*const entries[])(void *arg) = { jumps, sigreturns, forgets_call, pivots, forges_top };
 
 static void set_up(void)
 {
@@ -186,6 +199,8 @@ static void asking(void)
 		signal(SIGALRM, nothing);
 		EXPECT(!setitimer(ITIMER_REAL, &soon, NULL));
 	}
+	if (kernel_is_asked == TOP)
+		signal(SIGSEGV, nothing);
 	EXPECT(!domain_begin(plain, RW));
 	epk_gate_call(ids[0], kernel_is_asked, shared, NULL);
 	_exit(7);
@@ -195,7 +210,7 @@ static void asking(void)
 static void through_the_kernel(void **state)
 {
 	(void)state;
-	for (kernel_is_asked = SIGRETURNS; kernel_is_asked <= PIVOTS; kernel_is_asked++) {
+	for (kernel_is_asked = SIGRETURNS; kernel_is_asked <= TOP; kernel_is_asked++) {
 		int status = status_of_child(asking);
 
 		if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGSEGV)

@@ -352,7 +352,7 @@ struct epk_grants {
  * struct epk_gate - code that must not be left with what it has read
  * @start: its first byte
  * @end: behind its last
- * @restart: where it starts, or 0: it goes on where it is
+ * @restart: where it starts; 0: it goes on where it is, and its stack pointer is to be trusted
  *
  * Code that opens a key reads from the domain table where the domain is, and sets PKRU.  If
  * domains move in between, or a signal is handled, a thread that is found from @start to before
@@ -360,7 +360,7 @@ struct epk_grants {
  * key is opened by what the table said before.
  *
  * While a thread has key 0 write-disabled, the frame of a signal goes to memory of that key only if it
- * lies on the alternate stack, or if the thread is in a gate: there its stack pointer is its own.
+ * lies on the alternate stack, or if the thread is in a gate with 0.  Gates of that kind may lie over others.
  */
 struct epk_gate {
 	__u64 start;
