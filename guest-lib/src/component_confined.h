@@ -216,8 +216,10 @@ confined_gate:
 	mov	EPK_COMP_NUMBER(%r11), %r8
 	movq	$0, EPK_COMP_SP(%r11)
 	rdfsbase %rcx
-	mov	%rcx, EPK_COMP_OWNER(%r11)
 	mov	%fs:EPK_WORD_TRANSIT(%r13), %rsp
+.Lconfined_off_stack:
+	/* From here on the slot may be a handler's. */
+	mov	%rcx, EPK_COMP_OWNER(%r11)
 .Lconfined_close:
 	leave_all .Lconfined_drop
 .Lconfined_closed:
@@ -416,9 +418,9 @@ epk_gate_release_confined:
 	.quad	.Lconfined_back, .Lconfined_backing, .Lconfined_back
 	.quad	.Lconfine_back, .Lconfined_home, .Lconfine_back
 	.quad	.Lconfine_release, .Lconfined_release, .Lconfine_release
-	.quad	.Lconfined_leave, .Lconfined_close, .Lconfined_leave
+	.quad	.Lconfined_leave, .Lconfined_off_stack, .Lconfined_leave
 	.quad	.Lconfined_enter, .Lconfined_on_stack, 0
-	.quad	.Lconfined_close, .Lconfined_full_end, 0
+	.quad	.Lconfined_off_stack, .Lconfined_full_end, 0
 	.quad	.Lconfined_depart, .Lconfined_depart_end, 0
 	.quad	.Lconfined_back, .Lconfined_home_end, 0
 	.quad	epk_gate_release_confined, .Lconfined_release_end, 0

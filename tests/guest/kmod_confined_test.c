@@ -91,12 +91,22 @@ extern uint32_t confined_calls(int fd);
 extern uint32_t confined_returns(int fd, unsigned long arg);
 
 static volatile int ticks, forge;
+static uintptr_t own_fs;
+
+static uintptr_t fs_base(void)
+{
+	uintptr_t fs;
+
+	asm volatile("rdfsbase %0" : "=r"(fs));
+	return fs;
+}
 
 static void tick(int sig, siginfo_t *info, void *context)
 {
 	(void)sig;
 	(void)info;
 	CHECK_EQ(epk_rdpkru() & KEY0, 0);
+	CHECK_EQ(fs_base() - own_fs, 0);
 	if (forge == 1)
 		*frame_pkru(context) &= ~KEY0;
 	if (forge == 2)
@@ -222,6 +232,7 @@ static void switches(void)
 int main(void)
 {
 #define RUN(what)	do { puts(#what); fflush(stdout); what; } while (0)
+	own_fs = fs_base();
 	private_init(0);
 	RUN(notes_say_it());
 	RUN(signals());
