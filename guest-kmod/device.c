@@ -17,6 +17,7 @@
 #include <linux/uaccess.h>
 
 #include "epk.h"
+#include "guard.h"
 #include "region.h"
 
 static int epk_open(struct inode *inode, struct file *file)
@@ -296,13 +297,14 @@ static long ioc_held(struct file *file, void __user *arg)
 static long ioc_note(struct file *file, void __user *arg)
 {
 	struct epk_note note;
+	int ret;
 
 	if (copy_from_user(&note, arg, sizeof(note)))
 		return -EFAULT;
-	if (note.flags & ~EPK_NOTE_PRIVATE)
+	if (note.flags & ~(EPK_NOTE_PRIVATE | EPK_NOTE_CONFINED) || note.flags == EPK_NOTE_CONFINED)
 		return -EINVAL;
-	return epk_note_set(file->private_data, note.id, note.addr,
-			    note.flags & EPK_NOTE_PRIVATE);
+	ret = note.flags & EPK_NOTE_CONFINED ? epk_guard_confined_arm() : 0;
+	return ret ?: epk_note_set(file->private_data, note.id, note.addr, note.flags);
 }
 
 /* What the host does not count reads as 0. */

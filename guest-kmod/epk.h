@@ -47,6 +47,8 @@
 #define EPK_NR_PKEYS		16
 /* Key 0 is every other page's and never a domain's. */
 #define EPK_PKEYS		GENMASK(EPK_NR_PKEYS - 1, 1)
+/* Its bits of PKRU.  Who is confined may not write by it: see EPK_NOTE_CONFINED. */
+#define EPK_KEY0		3u
 
 /**
  * struct epk_host - what the host told at load, constant from then on
@@ -119,6 +121,7 @@ struct epk_user {
  * @chosen: set while a call checks its list, to find an ID given twice
  * @moves: it is on its way, and who holds it has no key of its new place yet
  * @private: see EPK_NOTE_PRIVATE
+ * @confined: see EPK_NOTE_CONFINED
  * @leaves: in this batch, who has a right to it loses it
  * @asked: the last batch in which threads were asked and one held it
  */
@@ -130,6 +133,7 @@ struct epk_domain {
 	bool chosen;
 	bool moves;
 	bool private;
+	bool confined;
 	bool leaves;
 	u64 asked;
 };
@@ -272,13 +276,19 @@ struct epk_context {
  * @sp: its stack pointer, by which a call's is
  * @base: where its rights begin in the record
  * @ept: its EPT
+ * @key0: its EPK_KEY0 of PKRU
+ * @fs: its FS base, if that says that it is confined
+ * @own_stack: its frame goes where nobody who is confined has said
  * @call: it is a call's
  */
 struct epk_interrupted {
 	unsigned long frame;
 	unsigned long sp;
+	unsigned long fs;
 	u32 base;
 	u16 ept;
+	u8 key0;
+	bool own_stack;
 	bool call;
 };
 
@@ -335,6 +345,7 @@ struct epk_faults {
  * @undone: keys that were revoked while it ran a virtual CPU; KVM opens them again
  * @signals: it has EPK_THREAD_SIGNALS
  * @follows: what it holds goes where the domain goes
+ * @fs: its FS base when it was registered: that of its handlers, if they interrupt who is confined
  * @arrives: @arriving counts: a signal is about to be handled
  * @stashed: all its rights are in the record; PKRU means nothing
  * @stack: the stack pointer whose rights these are, as long as it is stashed
@@ -361,6 +372,7 @@ struct epk_thread {
 	bool follows;
 	bool arrives;
 	bool stashed;
+	unsigned long fs;
 	unsigned long stack;
 	struct epk_interrupted arriving;
 	u32 arriving_pkru;
@@ -452,6 +464,7 @@ int epk_record_replace(struct epk_thread *thread, unsigned int level, u32 pkru, 
 int epk_gates_set(struct epk_context *ctx, const struct epk_gates *req,
 		  const struct epk_gate *gates);
 bool epk_gates_have(const struct epk_context *ctx, unsigned long ip);
+bool epk_gates_own_stack(const struct epk_context *ctx, unsigned long ip);
 void epk_gates_restart(const struct epk_context *ctx, struct task_struct *task);
 
 /* rights.c */
@@ -501,7 +514,7 @@ int epk_vma_insert_pfn(struct vm_area_struct *vma, unsigned long addr, unsigned 
 int epk_stack_mmap(struct vm_area_struct *vma);
 
 /* note.c */
-int epk_note_set(struct epk_context *ctx, int id, u64 addr, bool private);
+int epk_note_set(struct epk_context *ctx, int id, u64 addr, u32 flags);
 
 /* domain.c */
 int epk_domains_init(struct epk_context *ctx, u32 generation);

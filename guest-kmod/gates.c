@@ -36,7 +36,7 @@ static int gates_check(struct mm_struct *mm, unsigned int num, const struct epk_
 		return -EINTR;
 	for (n = 0; n < num && !ret; n++) {
 		if (!is_text(mm, gates[n].start, gates[n].end) ||
-		    !is_text(mm, gates[n].restart, gates[n].restart + 1))
+		    (gates[n].restart && !is_text(mm, gates[n].restart, gates[n].restart + 1)))
 			ret = -EINVAL;
 	}
 	if (fault && !is_text(mm, fault, fault + 1))
@@ -74,17 +74,29 @@ int epk_gates_set(struct epk_context *ctx, const struct epk_gates *req,
 	return ret;
 }
 
-/* The gate that an instruction is in, or NULL. */
-static const struct epk_gate *gate_find(const struct epk_context *ctx, unsigned long ip)
+/* The gate of a kind that an instruction is in, or NULL. */
+static const struct epk_gate *gate_find(const struct epk_context *ctx, unsigned long ip,
+					bool restarted)
 {
 	/* Pairs with epk_gates_set(). */
 	unsigned int n, num = smp_load_acquire(&ctx->nr_gates);
 
 	for (n = 0; n < num; n++) {
-		if (ip >= ctx->gates[n].start && ip < ctx->gates[n].end)
+		if (ip >= ctx->gates[n].start && ip < ctx->gates[n].end &&
+		    !ctx->gates[n].restart != restarted)
 			return &ctx->gates[n];
 	}
 	return NULL;
+}
+
+/**
+ * epk_gates_own_stack() - is an instruction where the stack pointer is to be trusted
+ * @ctx: a context
+ * @ip: its address
+ */
+bool epk_gates_own_stack(const struct epk_context *ctx, unsigned long ip)
+{
+	return gate_find(ctx, ip, false);
 }
 
 /**
@@ -94,7 +106,8 @@ static const struct epk_gate *gate_find(const struct epk_context *ctx, unsigned 
  */
 bool epk_gates_have(const struct epk_context *ctx, unsigned long ip)
 {
-	return gate_find(ctx, ip) || ip - ctx->fault < EPK_FAULT_BYTES;
+	return gate_find(ctx, ip, true) || gate_find(ctx, ip, false) ||
+	       ip - ctx->fault < EPK_FAULT_BYTES;
 }
 
 /**
@@ -112,7 +125,7 @@ void epk_gates_restart(const struct epk_context *ctx, struct task_struct *task)
 
 	if (READ_ONCE(task->mm) != ctx->mm)
 		return;
-	gate = gate_find(ctx, regs->ip);
+	gate = gate_find(ctx, regs->ip, true);
 	if (gate)
 		regs->ip = gate->restart;
 }

@@ -29,6 +29,10 @@ int epk_guard_fault_init(void);
 int epk_guard_trap_init(void);
 bool epk_trap_leave(struct pt_regs *regs);
 
+/* guard_confined.c */
+int epk_guard_confined_init(void);
+int epk_guard_confined_arm(void);
+
 /* guard_trace.c */
 int epk_guard_trace_init(void);
 

@@ -6,7 +6,7 @@
  * change them.  Nothing else switches them off.
  *
  * They are armed before there is a device, all of them or none, and stay until the
- * module goes.
+ * module goes.  Some are on a way that each program takes all the time: these wait until they are wanted.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -151,6 +151,8 @@ int __init epk_hooks_arm(void)
 	int ret = hooks_find();
 
 	for (i = 0; !ret && i < nr_hooks; i++) {
+		if (hooks[i]->late)
+			continue;
 		ret = ftrace_set_filter_ip(&hook_ops, hooks[i]->entry, 0, 0);
 		if (ret)
 			pr_err("%s() cannot be hooked (%d): the kernel does not trace it\n",
@@ -172,6 +174,25 @@ int __init epk_hooks_arm(void)
 	}
 	if (ret)
 		ftrace_free_filter(&hook_ops);
+	return ret;
+}
+
+/**
+ * epk_hook_arm_late() - arm a hook that was left out, if it is not armed yet
+ * @hook: the hook
+ *
+ * Return: 0, or an error, and nothing has changed.
+ */
+int epk_hook_arm_late(struct epk_hook *hook)
+{
+	int ret = 0;
+
+	mutex_lock(&sign_lock);
+	if (hook->late)
+		ret = ftrace_set_filter_ip(&hook_ops, hook->entry, 0, 0);
+	if (!ret)
+		hook->late = false;
+	mutex_unlock(&sign_lock);
 	return ret;
 }
 

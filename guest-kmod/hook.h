@@ -14,16 +14,19 @@
  * @symbol: its name
  * @before: called as it is entered, not where this module calls it.  May be in any
  *	context, NMI included, and must neither sleep nor be traced: notrace
+ * @late: it is not armed with the others, and not yet
  * @entry: its first instruction
  */
 struct epk_hook {
 	const char *symbol;
 	void (*before)(struct epk_hook *hook, struct ftrace_regs *fregs);
+	bool late;
 	unsigned long entry;
 };
 
 int epk_hooks_add(struct epk_hook *hooks, unsigned int num);
 int epk_hooks_arm(void);
+int epk_hook_arm_late(struct epk_hook *hook);
 void epk_hooks_disarm(void);
 bool epk_hooks_alive(void);
 

@@ -51,7 +51,7 @@ static int __init guards_init(void)
 {
 	return epk_guard_memory_init() ?: epk_guard_signal_init() ?: epk_guard_trace_init() ?:
 	       epk_guard_key_init() ?: epk_guard_fault_init() ?: epk_guard_trap_init() ?:
-	       epk_hooks_arm();
+	       epk_guard_confined_init() ?: epk_hooks_arm();
 }
 
 static int __init epk_init(void)

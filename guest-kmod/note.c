@@ -28,9 +28,10 @@ static bool is_own_page(struct epk_context *ctx, int id, unsigned long addr)
  * Who begins it from now on finds that it is private, or is through before the batch; and what was
  * begun before, in a record or by a gate that has read the table, ends with the batch.
  */
-static void make_private(struct epk_context *ctx, struct epk_domain *domain)
+static void make_private(struct epk_context *ctx, struct epk_domain *domain, bool confined)
 {
 	domain->private = true;
+	domain->confined = confined;
 	WRITE_ONCE(ctx->nr_private, ctx->nr_private + 1);
 	epk_table_hide(ctx, domain);
 	epk_dawdle();
@@ -43,7 +44,7 @@ static void make_private(struct epk_context *ctx, struct epk_domain *domain)
 	epk_table_write(ctx, domain);
 }
 
-static int note_write(struct epk_context *ctx, int id, unsigned long addr, bool private)
+static int note_write(struct epk_context *ctx, int id, unsigned long addr, u32 flags)
 {
 	struct epk_domain *domain = epk_domain_find(ctx, id);
 	u32 slot = EPK_ID_INDEX(id) % EPK_CHUNK_ENTRIES;
@@ -61,8 +62,8 @@ static int note_write(struct epk_context *ctx, int id, unsigned long addr, bool 
 	if (notes[slot])
 		return -EBUSY;
 	WRITE_ONCE(notes[slot], addr);
-	if (private)
-		make_private(ctx, domain);
+	if (flags & EPK_NOTE_PRIVATE)
+		make_private(ctx, domain, flags & EPK_NOTE_CONFINED);
 	return 0;
 }
 
@@ -71,11 +72,11 @@ static int note_write(struct epk_context *ctx, int id, unsigned long addr, bool 
  * @ctx: the context of current->mm
  * @id: the domain
  * @addr: the page
- * @private: it becomes private
+ * @flags: EPK_NOTE_PRIVATE, EPK_NOTE_CONFINED
  *
  * Return: see struct epk_note.
  */
-int epk_note_set(struct epk_context *ctx, int id, u64 addr, bool private)
+int epk_note_set(struct epk_context *ctx, int id, u64 addr, u32 flags)
 {
 	int ret;
 
@@ -85,7 +86,7 @@ int epk_note_set(struct epk_context *ctx, int id, u64 addr, bool private)
 	if (mmap_read_lock_killable(ctx->mm))
 		return -EINTR;
 	mutex_lock(&ctx->lock);
-	ret = note_write(ctx, id, addr, private);
+	ret = note_write(ctx, id, addr, flags);
 	mutex_unlock(&ctx->lock);
 	mmap_read_unlock(ctx->mm);
 	return ret;

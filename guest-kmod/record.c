@@ -13,8 +13,11 @@
  * A record is its thread's own, with interrupts off; of a thread that does not run it is
  * whose who has threads_lock.
  */
+#include <linux/sched.h>
 #include <linux/string.h>
 
+/* Wants struct task_struct. */
+#include <asm/fsgsbase.h>
 #include <asm/pkru.h>
 
 #include "epk.h"
@@ -499,7 +502,10 @@ bool epk_record_may_call(const struct epk_thread *thread, u32 pkru, unsigned lon
  */
 void epk_record_call(struct epk_thread *thread, u32 ept, unsigned long sp)
 {
-	const struct epk_interrupted from = { .sp = sp, .ept = ept, .call = true };
+	const struct epk_interrupted from = {
+		.sp = sp, .ept = ept, .key0 = read_pkru() & EPK_KEY0, .call = true,
+		.fs = x86_fsbase_read_cpu(),
+	};
 	int n;
 
 	/* One that was made here was left by a jump: its frame is being written over. */

@@ -11,6 +11,7 @@
 #include <linux/sched.h>
 #include <linux/sched/task_stack.h>
 
+#include <asm/fsgsbase.h>
 #include <asm/pkru.h>
 
 #include "epk.h"
@@ -226,21 +227,27 @@ int epk_rights_end(struct epk_context *ctx, int id)
  * @thread: the record of current
  * @level: what was put aside, or negative: then nothing is, neither now nor later
  *
+ * Key 0, and if that was write-disabled the FS base, become what they were with that, or stay as they are.
+ *
  * Context: interrupts off.
  */
 void epk_rights_resume(struct epk_thread *thread, int level)
 {
-	u32 ept = 0;
+	u32 ept = 0, key0 = read_pkru() & EPK_KEY0;
 
 	thread->stashed = true;
 	if (level >= 0) {
 		ept = thread->interrupted[level].ept;
+		key0 = thread->interrupted[level].key0;
+		if (key0)
+			x86_fsbase_write_cpu(thread->interrupted[level].fs);
 		epk_record_resume(thread, level);
 	} else {
 		thread->nr_interrupted = 0;
 		thread->nr_rights = 0;
 		thread->base = 0;
 	}
+	write_pkru((read_pkru() & ~EPK_KEY0) | key0);
 	write_pkru(read_pkru() | thread->ctx->pkru_deny);
 	if (epk_current_ept() != ept && !epk_vmfunc(ept))
 		epk_vmfunc(0);
@@ -285,7 +292,9 @@ int epk_rights_return(struct epk_context *ctx)
 int epk_rights_forget_call(struct epk_context *ctx)
 {
 	struct epk_thread *thread;
+	unsigned long fs;
 	int level = -EACCES;
+	u32 key0;
 
 	local_irq_disable();
 	thread = epk_thread_find(current);
@@ -294,11 +303,15 @@ int epk_rights_forget_call(struct epk_context *ctx)
 	else if (thread)
 		level = epk_record_last_call(thread);
 	if (level >= 0) {
+		/* Who called may be confined, or not: it does not go on. */
+		key0 = read_pkru() & EPK_KEY0;
+		fs = x86_fsbase_read_cpu();
 		epk_rights_resume(thread, level);
+		x86_fsbase_write_cpu(fs);
 		epk_record_stash(thread, read_pkru(), epk_current_ept());
 		thread->nr_rights = thread->base;
-		write_pkru(epk_record_unstash(thread, read_pkru() | thread->ctx->pkru_deny,
-					      epk_current_ept()));
+		write_pkru(epk_record_unstash(thread, (read_pkru() & ~EPK_KEY0) | key0 |
+						      thread->ctx->pkru_deny, epk_current_ept()));
 	}
 	local_irq_enable();
 	return min(level, 0);

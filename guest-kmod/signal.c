@@ -26,6 +26,9 @@
 #include "hook.h"
 #include "region.h"
 
+/* Of the 64-bit ABI. */
+#define RED_ZONE	128
+
 /* All rights of current are in the record from now on, and it has no key. */
 static void rights_stash(struct epk_thread *thread)
 {
@@ -51,7 +54,15 @@ void epk_signal_deliver(struct epk_thread *thread)
 	unsigned long flags;
 
 	local_irq_save(flags);
-	thread->arriving = (struct epk_interrupted) { .ept = epk_current_ept() };
+	thread->arriving = (struct epk_interrupted) {
+		.ept = epk_current_ept(),
+		.key0 = read_pkru() & EPK_KEY0,
+		.own_stack = epk_gates_own_stack(thread->ctx, task_pt_regs(current)->ip),
+	};
+	if (thread->arriving.key0) {
+		thread->arriving.fs = x86_fsbase_read_cpu();
+		x86_fsbase_write_cpu(thread->fs);
+	}
 	thread->arrives = true;
 	thread->stack = task_pt_regs(current)->sp;
 	if (thread->follows)
@@ -99,6 +110,9 @@ static void signal_start(struct epk_thread *thread, bool failed)
 		return;
 	thread->arrives = false;
 	if (failed) {
+		write_pkru((read_pkru() & ~EPK_KEY0) | thread->arriving.key0);
+		if (thread->arriving.key0)
+			x86_fsbase_write_cpu(thread->arriving.fs);
 		rights_unstash(thread);
 		return;
 	}
@@ -161,40 +175,68 @@ int epk_signal_resume(const struct epk_context *ctx, const struct epk_resume *re
 	return ret;
 }
 
-/* The context of the code that is interrupted, if that holds a private domain; it stays. */
-static const struct epk_context *holds_private(void)
+/*
+ * Is no frame to go where the interrupted code has its stack pointer?  Nothing is written to a
+ * private domain, nor by who is confined, whose stack pointer may be anything.  Then its record, which stays.
+ */
+static struct epk_thread *has_no_stack(void)
 {
-	const struct epk_context *ctx = NULL;
 	struct epk_thread *thread;
 
 	local_irq_disable();
 	thread = epk_thread_find(current);
-	if (thread && thread->arrives && epk_record_has_private(thread))
-		ctx = thread->ctx;
+	if (thread && (!thread->arrives || thread->arriving.own_stack ||
+		       !(thread->arriving.key0 || epk_record_has_private(thread))))
+		thread = NULL;
 	local_irq_enable();
-	return ctx;
+	return thread;
+}
+
+/* To the alternate stack it goes only from elsewhere. */
+static bool goes_to_alternate(unsigned long sp)
+{
+	return current->sas_ss_size && sp == current->sas_ss_sp + current->sas_ss_size &&
+	       sp != task_pt_regs(current)->sp - RED_ZONE;
+}
+
+static bool lies_in_private(const struct epk_context *ctx, unsigned long addr)
+{
+	int id;
+
+	if (mmap_read_lock_killable(current->mm))
+		return false;
+	id = epk_region_id_at(current->mm, addr);
+	mmap_read_unlock(current->mm);
+	return epk_table_is_private(ctx, id);
 }
 
 /*
- * No frame is written to a private domain.  Where it goes instead is what ordinary memory says,
- * and what it is written with are ordinary rights.
+ * The ordinary code that waits says where the frame goes instead, in ordinary memory, and it is
+ * written with ordinary rights.  That code may be a handler on the alternate stack.
  */
 static unsigned long frame_below(unsigned long sp)
 {
-	const struct epk_context *ctx = holds_private();
-	unsigned long stack;
-	int id;
+	struct epk_thread *thread = has_no_stack();
+	const struct epk_context *ctx;
+	unsigned long outside = 0;
+	bool to_alternate;
 
-	/* Pairs with epk_gates_set(). */
-	if (!ctx || !smp_load_acquire(&ctx->nr_gates) || !ctx->stack ||
-	    !user_64bit_mode(task_pt_regs(current)) || mmap_read_lock_killable(current->mm))
+	if (!thread || !user_64bit_mode(task_pt_regs(current)))
 		return sp;
-	id = epk_region_id_at(current->mm, sp - 1);
-	mmap_read_unlock(current->mm);
-	if (!epk_table_is_private(ctx, id) ||
-	    get_user(stack, (unsigned long __user *)(x86_fsbase_read_cpu() + ctx->stack)))
+	ctx = thread->ctx;
+	/* Pairs with epk_gates_set().  The FS base is the thread's own by now. */
+	if (smp_load_acquire(&ctx->nr_gates) && ctx->stack &&
+	    get_user(outside, (unsigned long __user *)(x86_fsbase_read_cpu() + ctx->stack)))
+		outside = 0;
+	to_alternate = goes_to_alternate(sp);
+	if (to_alternate && outside - current->sas_ss_sp - 1 >= current->sas_ss_size)
+		outside = sp;
+	else if (!to_alternate && !thread->arriving.key0 && !lies_in_private(ctx, sp - 1))
 		return sp;
-	return stack;
+	if (!outside)
+		return sp;
+	thread->arriving.own_stack = true;
+	return outside;
 }
 
 typedef unsigned long (*mathframe_fn)(unsigned long sp, int ia32, unsigned long *buf,
@@ -212,7 +254,8 @@ static void notrace before_mathframe(struct epk_hook *hook, struct ftrace_regs *
 
 /*
  * Linux 6.12 opens all keys to write a frame, and leaves them so if it cannot.  Nothing of
- * a domain is written that the interrupted code could not write itself.
+ * a domain is written that the interrupted code could not write itself, nor of ordinary memory by
+ * who is confined.
  */
 static void notrace before_frame(struct epk_hook *hook, struct ftrace_regs *fregs)
 {
@@ -228,9 +271,11 @@ static void notrace before_frame(struct epk_hook *hook, struct ftrace_regs *freg
 		write_pkru(read_pkru() | epk_context_pkru_closed(current->mm));
 	} else if (thread->arrives) {
 		thread->arriving.sp = task_pt_regs(current)->sp;
-		mask = thread->ctx->pkru_deny * 3;
+		mask = thread->ctx->pkru_deny * 3 | EPK_KEY0;
 		pkru = (read_pkru() & ~mask) | (thread->arriving_pkru & mask);
 		pkru = epk_record_lend(thread, pkru, epk_current_ept());
+		if (thread->arriving.own_stack)
+			pkru &= ~EPK_KEY0;
 		write_pkru(pkru);
 		/* What Linux 6.12 puts into the frame, for the program to see; no argument before. */
 		epk_hook_regs(fregs)->cx = pkru;
@@ -359,17 +404,22 @@ static long guarded_sigreturn(enum sigreturn which, const struct pt_regs *regs,
 	typedef long (*sigreturn_fn)(const struct pt_regs *regs);
 	unsigned long frame = current_pt_regs()->sp - above;
 	struct epk_thread *thread;
+	u32 key0;
 	long ret;
 
 	epk_hook_enter();
 	local_irq_disable();
 	thread = epk_thread_find(current);
+	key0 = read_pkru() & EPK_KEY0;
 	if (thread)
 		rights_lend(thread, frame);
 	local_irq_enable();
 	ret = epk_hook_original(&sigreturn_hooks[which], sigreturn_fn)(regs);
 	local_irq_disable();
 	thread = epk_thread_find(current);
+	/* Not what the frame says, if it is none. */
+	if (thread)
+		write_pkru((read_pkru() & ~EPK_KEY0) | key0);
 	if (thread)
 		signal_return(thread, frame);
 	else

@@ -124,11 +124,13 @@ bool epk_table_is_private(const struct epk_context *ctx, int id)
 static void place_write(struct epk_context *ctx, const struct epk_domain *domain, u16 ept, u8 pkey)
 {
 	u32 index = EPK_ID_INDEX(domain->id);
-	u64 *note;
+	u64 *note, key = pkey;
 
 	if (domain->private) {
 		note = &ctx->chunks[index / EPK_CHUNK_ENTRIES]->notes[index % EPK_CHUNK_ENTRIES];
-		WRITE_ONCE(*note, EPK_NOTE_ADDR(*note) | pkey | (u64)ept << 48);
+		if (domain->confined)
+			key = key << EPK_NOTE_CONFINED_SHIFT | EPK_NOTE_IS_CONFINED;
+		WRITE_ONCE(*note, EPK_NOTE_ADDR(*note) | key | (u64)ept << 48);
 		ept = EPK_EPT_NONE;
 		pkey = 0;
 	}

@@ -20,6 +20,7 @@
 #include <linux/sched.h>
 #include <linux/slab.h>
 
+#include <asm/fsgsbase.h>
 #include <asm/pkru.h>
 
 #include "epk.h"
@@ -275,6 +276,7 @@ int epk_thread_register(struct file *file, unsigned long flags)
 		thread->file = get_file(file);
 		thread->ctx = file->private_data;
 		thread->task = current;
+		thread->fs = x86_fsbase_read_cpu();
 		/* Not marked any more. */
 		write_pkru((read_pkru() & ~(thread->ctx->pkru_deny * 3)) | thread->ctx->pkru_deny);
 		raw_spin_lock(&thread->ctx->threads_lock);

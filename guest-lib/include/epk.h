@@ -492,14 +492,25 @@ int epk_call(int dom_id, long (*fn)(void *arg), void *arg, long *result);
  * @stack_bytes: of the stack of each thread in it, with a guard of 4 KiB; at least 16 KiB;
  *	0: 32 KiB
  * @threads: that can be in it at a time, up to 1,024; 0: 16
- * @flags: zero
+ * @flags: EPK_COMPONENT_CONFINED or 0
+ * @heap_bytes: of a heap that it has from the start, with what that needs itself; 0: none
  */
 struct epk_component_options {
 	size_t size;
 	size_t stack_bytes;
 	unsigned int threads;
 	unsigned int flags;
+	size_t heap_bytes;
 };
+
+/*
+ * Code in it can read ordinary memory, and write to none: globals, the heap, the caller's stack.  An attempt
+ * is a fault, and a system call's EFAULT.  errno and other thread-local variables are a copy, made at each
+ * call.  It allocates in its domain what @heap_bytes leave, as a heap cannot grow from within; and other
+ * components that it calls are not confined by that.  Link the program with "-z now", since symbols that are bound when they
+ * are first called are written to memory then.
+ */
+#define EPK_COMPONENT_CONFINED	1u
 
 /**
  * epk_component_create() - let a domain be entered at fixed places only
@@ -518,7 +529,7 @@ struct epk_component_options {
  * Return: 0.
  * Errors: EINVAL, E2BIG wrong @nr, @entries or @options; ENOENT, EPERM no such domain; EBUSY it has
  * a heap, or is a component; EOPNOTSUPP the backend is not "epk", or the CPU lacks AES-NI, or the
- * kernel RDFSBASE; ENOMEM; and those of domain_begin().
+ * kernel RDFSBASE; ENODEV it cannot be confined any more; ENOMEM; and those of domain_begin().
  */
 int epk_component_create(int dom_id, long (*const entries[])(void *arg), unsigned int nr,
 			 const struct epk_component_options *options);
@@ -540,7 +551,8 @@ int epk_component_create(int dom_id, long (*const entries[])(void *arg), unsigne
  *
  * Return: 0.
  * Errors: ENOENT, EPERM no such domain; EINVAL it is no component, or has no such entry; EBUSY as
- * many threads are in it as can be; EDEADLK it is called by a signal handler that interrupted it;
+ * many threads are in it as can be; EDEADLK it is called by a signal handler that interrupted it,
+ * or is confined and waits; EMFILE the thread is in 15 confined calls, or has put too much aside;
  * EFAULT it has faulted; EIO it has run, but what was held before could not be given back; EAGAIN,
  * ENOSPC it has no place, and cannot get one; ENOMEM.
  */

@@ -12,6 +12,7 @@
 
 #include "backend.h"
 #include "pkru.h"
+#include "tls.h"
 
 static int epk_init_backend(struct epk_state *state)
 {
@@ -23,6 +24,7 @@ static int epk_init_backend(struct epk_state *state)
 		return err;
 	epk_pkeys_state(state, pkeys);
 	state->nothing = state->access;
+	state->tls_below = epk_tls_below();
 	if (!epk_gates_run())
 		return 0;
 	err = epk_module_gates(state);

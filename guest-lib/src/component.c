@@ -11,6 +11,7 @@
 
 #include "aside.h"
 #include "component.h"
+#include "heap.h"
 #include "registry.h"
 
 _Static_assert(EPK_IOC_CALL == EPK_IOC_CALL_NR && EPK_IOC_RETURN == EPK_IOC_RETURN_NR &&
@@ -25,6 +26,7 @@ _Static_assert(EPK_IOC_CALL == EPK_IOC_CALL_NR && EPK_IOC_RETURN == EPK_IOC_RETU
 #define STACK_BYTES	(32ul * 1024)
 #define STACK_LEAST	(16ul * 1024)
 #define STACK_MOST	(1ul << 30)
+#define HEAP_MOST	(1ul << 40)
 #define THREADS		16
 #define THREADS_MOST	1024
 
@@ -48,6 +50,9 @@ static bool cpu_can(void)
  * @entries: where they are
  * @threads: that can be in it at a time, a power of two
  * @stack_bytes: for each of them, with a guard
+ * @tls_bytes: of these, for its thread-local variables: a page behind its FS base, the rest below
+ * @heap_bytes: of its heap, if it cannot grow later
+ * @confined: it is EPK_COMPONENT_CONFINED
  */
 struct plan {
 	int id;
@@ -55,7 +60,16 @@ struct plan {
 	long (*const *entries)(void *arg);
 	size_t threads;
 	size_t stack_bytes;
+	size_t tls_bytes;
+	size_t heap_bytes;
+	bool confined;
 };
+
+/* What lies before the header: gates that do not confine find that instead. */
+static size_t before_header(const struct plan *plan)
+{
+	return plan->confined ? EPK_CONF_HEADER : 0;
+}
 
 static size_t header_bytes(const struct plan *plan)
 {
@@ -66,15 +80,17 @@ static size_t header_bytes(const struct plan *plan)
 
 static size_t all_bytes(const struct plan *plan)
 {
-	return header_bytes(plan) + plan->threads * plan->stack_bytes;
+	return before_header(plan) + header_bytes(plan) + plan->threads * plan->stack_bytes;
 }
 
 /* Each stack ends at a page that nobody can touch. */
 static int guard_stacks(const struct plan *plan, char *mem)
 {
-	char *stack = mem + header_bytes(plan);
+	char *stack = mem + before_header(plan) + header_bytes(plan);
 	size_t i;
 
+	if (plan->confined && mprotect(mem, before_header(plan), PROT_NONE))
+		return -errno;
 	for (i = 0; i < plan->threads; i++, stack += plan->stack_bytes)
 		if (mprotect(stack, EPK_PAGE_SIZE, PROT_NONE))
 			return -errno;
@@ -93,7 +109,8 @@ static int fill(const struct plan *plan, struct epk_component *component)
 		component->entries[i] = plan->entries[i];
 	for (i = 0; i < plan->threads; i++) {
 		top += plan->stack_bytes;
-		component->slots[i].top = top;
+		component->slots[i].top = top - plan->tls_bytes;
+		component->slots[i].tls = top - EPK_PAGE_SIZE;
 		/* No two of its calls have one number. */
 		component->slots[i].count = i << 48;
 	}
@@ -101,12 +118,14 @@ static int fill(const struct plan *plan, struct epk_component *component)
 	       sizeof(component->keys) ? 0 : -EIO;
 }
 
-static int make_private(int id, const void *header)
+static int make_private(const struct plan *plan, const void *mem)
 {
 	struct epk_note arg = {
-		.id = id, .flags = EPK_NOTE_PRIVATE, .addr = (uintptr_t)header,
+		.id = plan->id, .flags = EPK_NOTE_PRIVATE, .addr = (uintptr_t)mem,
 	};
 
+	if (plan->confined)
+		arg.flags |= EPK_NOTE_CONFINED;
 	return ioctl(epk_now.fd, EPK_IOC_NOTE, &arg) ? -errno : 0;
 }
 
@@ -114,6 +133,8 @@ static int make_private(int id, const void *header)
 static int make(const struct plan *plan)
 {
 	char *mem = domain_mmap(plan->id, NULL, all_bytes(plan), PROT_READ | PROT_WRITE, 0);
+	struct epk_component *component = (struct epk_component *)(mem + before_header(plan));
+	struct heap *heap = NULL;
 	struct epk_aside aside;
 	int err;
 
@@ -125,11 +146,18 @@ static int make(const struct plan *plan)
 	if (!err)
 		err = epk_put_aside(&aside, plan->id);
 	if (!err) {
-		err = fill(plan, (struct epk_component *)mem);
+		err = fill(plan, component);
+		if (!err && plan->heap_bytes) {
+			heap = epk_heap_make(plan->id, plan->heap_bytes, plan->confined);
+			component->heap = heap;
+			err = heap ? 0 : -errno;
+		}
 		epk_take_back(&aside);
 	}
 	if (!err)
-		err = make_private(plan->id, mem);
+		err = make_private(plan, mem);
+	if (err && heap)
+		epk_heap_unmake(heap, plan->heap_bytes);
 	if (err)
 		domain_munmap(mem, all_bytes(plan));
 	return err;
@@ -150,12 +178,20 @@ static int read_options(const struct epk_component_options *options, struct plan
 	if (!known.stack_bytes)
 		known.stack_bytes = STACK_BYTES;
 	threads = known.threads ? known.threads : THREADS;
-	if (known.flags || threads > THREADS_MOST || known.stack_bytes < STACK_LEAST ||
-	    known.stack_bytes > STACK_MOST)
+	plan->confined = known.flags & EPK_COMPONENT_CONFINED;
+	if (known.flags & ~EPK_COMPONENT_CONFINED || threads > THREADS_MOST ||
+	    known.stack_bytes < STACK_LEAST || known.stack_bytes > STACK_MOST ||
+	    known.heap_bytes > HEAP_MOST)
 		return -EINVAL;
 	for (plan->threads = 1; plan->threads < threads; plan->threads *= 2)
 		;
 	plan->stack_bytes = (known.stack_bytes + EPK_PAGE_SIZE - 1) & ~(EPK_PAGE_SIZE - 1);
+	plan->tls_bytes = 0;
+	if (plan->confined)
+		plan->tls_bytes = EPK_PAGE_SIZE + ((epk_now.tls_below + EPK_PAGE_SIZE - 1) &
+						   ~(EPK_PAGE_SIZE - 1));
+	plan->stack_bytes += plan->tls_bytes;
+	plan->heap_bytes = (known.heap_bytes + EPK_PAGE_SIZE - 1) & ~(EPK_PAGE_SIZE - 1);
 	return 0;
 }
 
@@ -195,6 +231,18 @@ int epk_component_create(int dom_id, long (*const entries[])(void *arg), unsigne
 	return epk_explain("epk_component_create", dom_id, err);
 }
 
+static int records_make(void)
+{
+	char *records = mmap(NULL, EPK_PAGE_SIZE, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (records == MAP_FAILED)
+		return -ENOMEM;
+	epk_self->records = records;
+	epk_word.confined = records;
+	return 0;
+}
+
 static int admit(int id)
 {
 	struct epk_move move = { .id = id, .ept = EPK_EPT_ANY };
@@ -214,6 +262,8 @@ static int thread_make(void)
 		      -errno : 0;
 		epk_word.follows = !err;
 	}
+	if (!err)
+		err = records_make();
 	if (!err)
 		epk_word.place = epk_word.slot / EPK_SLOT_BYTES * EPK_COMP_SLOT_BYTES;
 	return err;
@@ -293,6 +343,9 @@ void epk_components_release(void)
 		/* One that has no place cannot be looked into. */
 		if (!EPK_NOTE_PKEY(epk_note(id)))
 			admit(id);
-		epk_gate_release(id);
+		if (epk_note(id) & EPK_NOTE_IS_CONFINED)
+			epk_gate_release_confined(id);
+		else
+			epk_gate_release(id);
 	}
 }

@@ -20,7 +20,27 @@
 #define EPK_COMP_FRAME		16
 #define EPK_COMP_COUNT		24
 #define EPK_COMP_TOP		32
+#define EPK_COMP_NUMBER		40
+#define EPK_COMP_TLS		48
 #define EPK_COMP_SLOT_BYTES	64
+
+/*
+ * Offsets in a record of a confined call.  So many can be under way in a thread, less one; the room is
+ * aligned, so that the first, which is none, is known by its address.
+ */
+#define EPK_CONF_SP		0
+#define EPK_CONF_CALLER		8
+#define EPK_CONF_CALLEE		12
+#define EPK_CONF_GS		16
+#define EPK_CONF_BYTES		32
+#define EPK_CONF_RECORDS	16
+#define EPK_CONF_ROOM		512
+
+/* What is copied of a thread's block from its FS base on: what the C library keeps of it first. */
+#define EPK_TLS_ABOVE		768
+
+/* From the address in the note of a confined component to its header: a page that nobody can touch. */
+#define EPK_CONF_HEADER		4096
 
 /* EPK_IOC_*; one struct epk_moves with EPK_MOVES_ADMIT, and what is added to an ID for any EPT. */
 #define EPK_IOC_CALL_NR		0x45ef
@@ -32,9 +52,26 @@
 
 #ifndef __ASSEMBLER__
 
-#include <stdint.h>
+#include "state.h"
 
 struct heap;
+
+/**
+ * struct epk_confined_call - what the way back from a confined callee rests on
+ * @sp: the caller's stack pointer, if it is ordinary code
+ * @caller: the calling component, or 0
+ * @callee: the component
+ * @gs: the GS base of who called, or of what the callee has called
+ *
+ * In ordinary memory, which the callee cannot write to.
+ */
+struct epk_confined_call {
+	uint64_t sp;
+	uint32_t caller;
+	uint32_t callee;
+	uint64_t gs;
+	uint64_t unused;
+};
 
 /**
  * struct epk_component_slot - a thread in a component
@@ -43,6 +80,8 @@ struct heap;
  * @frame: what to leave by, while it is inside
  * @count: of the calls that it makes
  * @top: where its stack begins
+ * @number: in a confined one: what its caller expects back, if that is a component
+ * @tls: likewise: its FS base there
  */
 struct epk_component_slot {
 	uint64_t owner;
@@ -50,7 +89,9 @@ struct epk_component_slot {
 	uint64_t frame;
 	uint64_t count;
 	uint64_t top;
-	uint64_t unused[3];
+	uint64_t number;
+	uint64_t tls;
+	uint64_t unused;
 };
 
 /**
@@ -84,7 +125,25 @@ EPK_COMP_AT(epk_component_slot, sp, EPK_COMP_SP);
 EPK_COMP_AT(epk_component_slot, frame, EPK_COMP_FRAME);
 EPK_COMP_AT(epk_component_slot, count, EPK_COMP_COUNT);
 EPK_COMP_AT(epk_component_slot, top, EPK_COMP_TOP);
+EPK_COMP_AT(epk_component_slot, number, EPK_COMP_NUMBER);
+EPK_COMP_AT(epk_component_slot, tls, EPK_COMP_TLS);
 _Static_assert(sizeof(struct epk_component_slot) == EPK_COMP_SLOT_BYTES, "as above");
+
+EPK_COMP_AT(epk_confined_call, sp, EPK_CONF_SP);
+EPK_COMP_AT(epk_confined_call, caller, EPK_CONF_CALLER);
+EPK_COMP_AT(epk_confined_call, callee, EPK_CONF_CALLEE);
+EPK_COMP_AT(epk_confined_call, gs, EPK_CONF_GS);
+_Static_assert(sizeof(struct epk_confined_call) == EPK_CONF_BYTES &&
+	       EPK_CONF_RECORDS * EPK_CONF_BYTES == EPK_CONF_ROOM, "as above");
+
+/* The header of a private domain, which has one and lives. */
+static inline struct epk_component *epk_component_of(int id)
+{
+	uint64_t note = epk_note(id);
+	uint64_t off = note & EPK_NOTE_IS_CONFINED ? EPK_CONF_HEADER : 0;
+
+	return (struct epk_component *)(EPK_NOTE_ADDR(note) + off);
+}
 
 /* component.c: what component_gate.S cannot do alone: epk_state.call_slow. */
 int epk_gate_call_slow(int dom_id, unsigned int entry, void *arg, long *result);
@@ -92,6 +151,7 @@ int epk_gate_call_slow(int dom_id, unsigned int entry, void *arg, long *result);
 /* epk_gate_call(), or -EAGAIN if that is to be made possible first. */
 int epk_gate_try(int dom_id, unsigned int entry, void *arg, long *result);
 void epk_gate_release(int dom_id);
+void epk_gate_release_confined(int dom_id);
 void epk_components_release(void);
 
 /* Where the module has a thread go on that faults in a component. */

@@ -140,6 +140,28 @@ first_area
 	jne	\other
 .endm
 
+/* R8: what a callee is told, and nobody else: of the slot R11 of the header R10. */
+.macro number
+	mov	$1, %eax
+	lock xadd %rax, EPK_COMP_COUNT(%r11)
+	movq	%rax, %xmm0
+	pxor	EPK_COMP_KEYS(%r10), %xmm0
+	.irp	n, 1,2,3,4,5,6,7,8,9
+	aesenc	EPK_COMP_KEYS+16*\n(%r10), %xmm0
+	.endr
+	aesenclast EPK_COMP_KEYS+160(%r10), %xmm0
+	movq	%xmm0, %r8
+.endm
+
+/* To \other if a byte of the note of \id has one of these bits.  ESI, R14 are lost. */
+.macro if_confined bits, byte, id, other
+	mov	\id, %esi
+	and	epk_state_page+EPK_STATE_INDEX_MASK(%rip), %esi
+	mov	epk_state_page+EPK_STATE_GATE_TABLE(%rip), %r14
+	testb	\bits, EPK_GATE_NOTES+\byte(%r14,%rsi,8)
+	jnz	\other
+.endm
+
 .macro saved_restored
 	pop	%r15
 	pop	%r14
@@ -286,6 +308,7 @@ epk_gate_call:
 	/* The caller has what it had. */
 .Lreturned:
 	mov	%r15d, %fs:EPK_WORD_COMPONENT(%r13)
+.Lreturned_confined:
 	push	$FLAGS
 	popfq
 	ldmxcsr	F_CONTROL(%rsp)
@@ -310,10 +333,14 @@ epk_gate_call:
 
 /* It cannot be entered, or not so: the caller is where it was, but may have its domain closed. */
 .Lstay:
-	test	%r15d, %r15d
-	jz	.Lcannot
+	if_confined $1, 1, %ebx, .Lconfined_enter
+.Lstay_here:
 	mov	$-EAGAIN, %ebp
-	jmp	.Lback
+	test	%r15d, %r15d
+	jnz	.Lback
+	mov	epk_word@gottpoff(%rip), %r13
+	mov	F_OUTSIDE(%rsp), %rcx
+	mov	%rcx, %fs:EPK_WORD_OUTSIDE(%r13)
 .Lcannot:
 	mov	%ebx, F_ID(%rsp)
 	mov	%r12, F_ARG(%rsp)
@@ -342,7 +369,7 @@ epk_gate_call:
 	mov	EPK_GATE_NOTES(%r14,%rsi,8), %rcx
 	mov	%ecx, %edi
 	and	$15, %edi
-	jz	.Lcannot
+	jz	.Lfrom_confined
 	test	%eax, EPK_GATE_AD-EPK_GATE_BEFORE(%r14,%rdi,4)
 	jnz	.Lcannot			/* a handler has interrupted it, and holds something else */
 	shr	$48, %rcx
@@ -352,15 +379,7 @@ epk_gate_call:
 	inside	.Lcannot
 	cmpq	$0, EPK_COMP_SP(%r11)
 	jne	.Lcannot
-	mov	$1, %eax
-	lock xadd %rax, EPK_COMP_COUNT(%r11)
-	movq	%rax, %xmm0
-	pxor	EPK_COMP_KEYS(%r10), %xmm0
-	.irp	n, 1,2,3,4,5,6,7,8,9
-	aesenc	EPK_COMP_KEYS+16*\n(%r10), %xmm0
-	.endr
-	aesenclast EPK_COMP_KEYS+160(%r10), %xmm0
-	movq	%xmm0, %r8
+	number
 	mov	%r8, F_NUMBER(%rsp)
 	mov	%ebx, F_ID(%rsp)
 	mov	%r12, F_ARG(%rsp)
@@ -411,7 +430,7 @@ epk_gate_call:
 	jnz	.Lback
 	andq	$~1, EPK_COMP_OWNER(%r11)
 .Lback:
-	open	%r15d, .Lforged, .Lbring, .Lhold_nothing
+	open	%r15d, .Lforged, .Laway, .Lhold_nothing
 .Lbacked:
 	opened	%r15d
 	slot
@@ -451,7 +470,9 @@ epk_gate_call:
 	jz	.Lclose
 	jmp	.Lback
 
-/* Who waits has lost its place. */
+/* Who waits has lost its place, or has none for this gate. */
+.Laway:
+	if_confined $0xf0, 0, %r15d, .Lconfined_back
 .Lbring:
 	/* What the callee has is out of reach for who writes to the thread's memory meanwhile. */
 	xor	%ecx, %ecx
@@ -492,6 +513,10 @@ epk_gate_call:
 epk_gate_fault:
 	.cfi_startproc
 	.cfi_undefined %rip
+	xor	%ecx, %ecx
+	rdpkru
+	test	$2, %al
+	jnz	.Lconfined_fault
 	mov	epk_word@gottpoff(%rip), %r13
 	mov	%fs:EPK_WORD_COMPONENT(%r13), %ebx
 	mov	%fs:EPK_WORD_PLACE(%r13), %r9d
@@ -560,6 +585,8 @@ epk_gate_release:
 	.cfi_endproc
 	.size	epk_gate_release, . - epk_gate_release
 
+#include "component_confined.h"
+
 epk_component_gates_end:
 
 	.section .rodata
@@ -578,6 +605,7 @@ epk_component_gate_list:
 	.quad	.Lclose, .Lclosed, .Lclose
 	.quad	.Lbring, .Lbringing, .Lbring
 	.quad	.Lrelease, .Lrelease_here, .Lrelease
+	confined_gates
 epk_component_gate_list_end:
 
 /*

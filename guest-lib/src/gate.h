@@ -37,6 +37,7 @@
 #define EPK_WORD_PLACE		20
 #define EPK_WORD_OUTSIDE	24
 #define EPK_WORD_MOVES		32
+#define EPK_WORD_CONFINED	56
 #define EPK_SLOT_PINS		0
 #define EPK_SLOT_BYTES		128
 #define EPK_SLOTS		32768
@@ -56,6 +57,7 @@
 #define EPK_STATE_NOTHING	48
 #define EPK_STATE_XFEATURES	52
 #define EPK_STATE_FD		56
+#define EPK_STATE_TLS_BELOW	60
 #define EPK_STATE_BEGIN_SLOW	64
 #define EPK_STATE_END_SLOW	72
 #define EPK_STATE_CALL_SLOW	80
@@ -96,6 +98,7 @@ extern struct epk_slot epk_slots[EPK_SLOTS];
  * @outside: the stack pointer of the ordinary code that has called a component last, and waits: below
  *	it signals have their frames while the thread is in one, or on the way
  * @moves: room for struct epk_moves, and struct epk_move
+ * @confined: the last record of a confined call, see component_confined.h; or NULL
  *
  * The process can write it.  The gates grant nothing by it, and write to no other place than the
  * slots while something is open; those of components to this, too.
@@ -108,6 +111,7 @@ struct epk_word {
 	uint32_t place;
 	char *outside;
 	uint64_t moves[3];
+	char *confined;
 };
 
 extern __thread struct epk_word epk_word __attribute__((tls_model("initial-exec")));

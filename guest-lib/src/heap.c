@@ -59,6 +59,7 @@ struct chunk {
  * @last: length of the block before @top, which is in use; 0 if there is none
  * @total: bytes of all chunks
  * @nr_chunks: of @chunks, those in use
+ * @fixed: it gets no more: a confined component's, where domain_mmap() would be a fault
  * @chunks: the memory
  * @filled: bit n of it says that @bins[n] is not empty
  * @bins: free blocks
@@ -70,6 +71,7 @@ struct heap {
 	size_t last;
 	size_t total;
 	unsigned int nr_chunks;
+	bool fixed;
 	struct chunk chunks[NR_CHUNKS];
 	uint64_t filled[NR_WORDS];
 	struct block *bins[NR_BINS];
@@ -233,7 +235,7 @@ static int grow(struct heap *heap, int id, size_t need)
 	size_t least = (need + HEADER + EPK_PAGE_SIZE - 1) & ~(EPK_PAGE_SIZE - 1), bytes;
 	char *chunk = MAP_FAILED;
 
-	if (heap->nr_chunks == NR_CHUNKS)
+	if (heap->fixed || heap->nr_chunks == NR_CHUNKS)
 		return -ENOMEM;
 	bytes = heap->total < DOUBLED ? heap->total : heap->total / 2;
 	bytes &= ~(EPK_PAGE_SIZE - 1);
@@ -371,22 +373,23 @@ int epk_heap_free(struct heap *heap, void *ptr)
 	return 0;
 }
 
-/* NULL with errno set.  It is the domain's when the domain's note says so. */
-struct heap *epk_heap_make(int id)
+/* NULL with errno set.  It is the domain's when the domain's note says so.  @bytes are whole pages. */
+struct heap *epk_heap_make(int id, size_t bytes, bool fixed)
 {
-	char *chunk = domain_mmap(id, NULL, EPK_PAGE_SIZE, PROT_READ | PROT_WRITE, 0);
+	char *chunk = domain_mmap(id, NULL, bytes, PROT_READ | PROT_WRITE, 0);
 	struct heap *heap = (struct heap *)chunk;
 
 	if (chunk == MAP_FAILED)
 		return NULL;
 	pthread_mutex_init(&heap->lock, NULL);
-	chunk_use(heap, chunk, EPK_PAGE_SIZE, HEAP_BYTES);
+	heap->fixed = fixed;
+	chunk_use(heap, chunk, bytes, HEAP_BYTES);
 	return heap;
 }
 
-void epk_heap_unmake(struct heap *heap)
+void epk_heap_unmake(struct heap *heap, size_t bytes)
 {
-	domain_munmap(heap, EPK_PAGE_SIZE);
+	domain_munmap(heap, bytes);
 }
 
 void epk_heap_lock(struct heap *heap)

@@ -3,12 +3,13 @@
 #ifndef EPK_HEAP_H
 #define EPK_HEAP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct heap;
 
-struct heap *epk_heap_make(int id);
-void epk_heap_unmake(struct heap *heap);
+struct heap *epk_heap_make(int id, size_t bytes, bool fixed);
+void epk_heap_unmake(struct heap *heap, size_t bytes);
 void epk_heap_lock(struct heap *heap);
 void epk_heap_unlock(struct heap *heap);
 void *epk_heap_alloc(struct heap *heap, int id, size_t align, size_t size);

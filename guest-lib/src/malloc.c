@@ -30,9 +30,7 @@ static void unhold(int id, int held)
 /* Where it is said where the heap of @id lies, which the thread holds: in a component's header. */
 static struct heap **heap_place(int id)
 {
-	struct epk_component *component = (struct epk_component *)EPK_NOTE_ADDR(epk_note(id));
-
-	return epk_note_is_private(id) ? &component->heap : NULL;
+	return epk_note_is_private(id) ? &epk_component_of(id)->heap : NULL;
 }
 
 /* NULL if it has none yet. */
@@ -61,13 +59,13 @@ static struct heap *heap_of(int id)
 
 	if (heap)
 		return heap;
-	heap = epk_heap_make(id);
+	heap = epk_heap_make(id, EPK_PAGE_SIZE, false);
 	if (!heap)
 		return NULL;
 	err = heap_set(id, heap);
 	if (err) {
 		/* Another thread is quicker, or has freed the domain. */
-		epk_heap_unmake(heap);
+		epk_heap_unmake(heap, EPK_PAGE_SIZE);
 		heap = err == -EBUSY ? heap_find(id) : NULL;
 		errno = -err;
 	}

@@ -10,6 +10,7 @@
 #include "backend.h"
 #include "component.h"
 #include "registry.h"
+#include "tls.h"
 
 /* The region below goes away with all that is mapped over it. */
 static int map_over(int fd, const void *addr, size_t len, off_t offset)
@@ -95,25 +96,15 @@ close_fd:
 	return err;
 }
 
-/* By the ABI's own word for it. */
-static const char *fs_base_of_thread(void)
-{
-	const char *base;
-
-	asm("mov %%fs:0, %0" : "=r" (base));
-	return base;
-}
-
 /* Has it restart the gates. */
 int epk_module_gates(const struct epk_state *state)
 {
 	unsigned int nr = epk_gate_list_end - epk_gate_list;
 	unsigned int more = epk_component_gate_list_end - epk_component_gate_list;
 	struct epk_gate all[EPK_GATES_MAX];
-	const char *fs_base = fs_base_of_thread();
 	struct epk_gates arg = {
 		.num = nr + more, .gates = (uintptr_t)all, .fault = (uintptr_t)epk_gate_fault,
-		.stack = (const char *)&epk_word.outside - fs_base,
+		.stack = (uintptr_t)&epk_word.outside - epk_fs_base(),
 	};
 
 	memcpy(all, epk_gate_list, nr * sizeof(*all));

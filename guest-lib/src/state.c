@@ -97,6 +97,7 @@ void epk_state_write(const struct epk_state *new_state)
 	epk_now.mark = new_state->mark;
 	epk_now.nothing = new_state->nothing;
 	epk_now.xfeatures = new_state->xfeatures;
+	epk_now.tls_below = new_state->tls_below;
 	epk_now.pkeys = new_state->pkeys;
 	epk_now.gates = new_state->gates;
 	epk_now.debug = new_state->debug;

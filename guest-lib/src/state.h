@@ -41,6 +41,7 @@ struct soft_table;
  * @nothing: which of @closed are set in a thread that holds nothing
  * @xfeatures: registers that there are, as bits of XCR0, but PKRU
  * @fd: /dev/epk, or -1
+ * @tls_below: bytes of thread-local variables below the FS base
  * @begin_slow: what cannot be done without C: a begin,
  * @end_slow: an end,
  * @call_slow: and a call of a component
@@ -68,6 +69,7 @@ struct epk_state {
 	uint32_t nothing;
 	uint32_t xfeatures;
 	int fd;
+	uint32_t tls_below;
 	int (*begin_slow)(int id, int prot);
 	int (*end_slow)(int id);
 	int (*call_slow)(int id, unsigned int entry, void *arg, long *result);
@@ -97,6 +99,7 @@ _Static_assert(offsetof(struct epk_word, switches) == EPK_WORD_SWITCHES &&
 	       offsetof(struct epk_word, place) == EPK_WORD_PLACE &&
 	       offsetof(struct epk_word, outside) == EPK_WORD_OUTSIDE &&
 	       offsetof(struct epk_word, moves) == EPK_WORD_MOVES &&
+	       offsetof(struct epk_word, confined) == EPK_WORD_CONFINED &&
 	       offsetof(struct epk_slot, pins) == EPK_SLOT_PINS &&
 	       sizeof(struct epk_slot) == EPK_SLOT_BYTES, "as in gate.h");
 EPK_STATE_AT(closed, EPK_STATE_CLOSED);
@@ -104,6 +107,7 @@ EPK_STATE_AT(mark, EPK_STATE_MARK);
 EPK_STATE_AT(nothing, EPK_STATE_NOTHING);
 EPK_STATE_AT(xfeatures, EPK_STATE_XFEATURES);
 EPK_STATE_AT(fd, EPK_STATE_FD);
+EPK_STATE_AT(tls_below, EPK_STATE_TLS_BELOW);
 EPK_STATE_AT(begin_slow, EPK_STATE_BEGIN_SLOW);
 EPK_STATE_AT(end_slow, EPK_STATE_END_SLOW);
 EPK_STATE_AT(call_slow, EPK_STATE_CALL_SLOW);

@@ -106,6 +106,7 @@ static void forget_slot(void)
 	epk_word.slot = 0;
 	epk_word.component = 0;
 	epk_word.place = 0;
+	epk_word.confined = NULL;
 }
 
 static void thread_exit(void *arg)
@@ -126,6 +127,8 @@ static void thread_exit(void *arg)
 	/* With musl, which unwinds nothing, the thread may end on it, and leaves it behind. */
 	if (t->stack.low && (uintptr_t)&old - (uintptr_t)t->stack.low >= EPK_STACK_BYTES)
 		epk_stack_unmap(t->stack.low);
+	if (t->records)
+		munmap(t->records, EPK_PAGE_SIZE);
 	unlink_thread(t);
 	epk_pool_put(&pool, t);
 	pthread_mutex_unlock(&epk_lock);

@@ -32,6 +32,7 @@ struct epk_held {
  * @slot: its slot
  * @tid: its thread ID
  * @stack: its stack for functions that epk_call() runs, if it has one
+ * @records: of its confined calls, or NULL
  * @on_stack: how many such functions have not returned
  * @own_low: its own stack, from here
  * @own_bytes: so long; 0 if that is not known, or lies below @stack
@@ -45,6 +46,7 @@ struct epk_thread {
 	struct epk_slot *slot;
 	pid_t tid;
 	struct epk_stack stack;
+	char *records;
 	unsigned int on_stack;
 	uintptr_t own_low;
 	size_t own_bytes;

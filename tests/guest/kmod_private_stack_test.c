@@ -206,6 +206,15 @@ static void on_its_stack(void)
 	raise(SIGUSR1);
 	CHECK_EQ(handled, 7);
 	has_both(__LINE__);
+	/* There waits a handler that has called what is interrupted now. */
+	private_outside = alternate + sizeof(alternate) / 2;
+	memset(private_outside, 0x5a, sizeof(alternate) / 2);
+	raise(SIGUSR1);
+	CHECK_EQ(handled, 8);
+	for (i = 0; i < (int)sizeof(alternate) / 2 && private_outside[i] == 0x5a; i++)
+		;
+	CHECK_EQ(i, (int)sizeof(alternate) / 2);
+	private_outside = outside + sizeof(outside);
 }
 
 /* Where no frame may go: it is SIGSEGV, and nothing is written there. */

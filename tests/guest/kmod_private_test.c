@@ -43,7 +43,7 @@ static void is_made(void)
 	int id = new_domain(&mem, 4), plain = new_domain(&other, 1);
 
 	CHECK_EQ(note_flags(id, mem, 2), -EINVAL);
-	CHECK_EQ(note_flags(id, mem, EPK_NOTE_PRIVATE | 2), -EINVAL);
+	CHECK_EQ(note_flags(id, mem, EPK_NOTE_PRIVATE | 4), -EINVAL);
 	CHECK_EQ(make_private(id, other), -EINVAL);
 	CHECK_EQ(make_private(id, mem + 8), -EINVAL);
 	CHECK_EQ(note_of(id), 0);

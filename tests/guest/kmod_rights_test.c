@@ -506,7 +506,7 @@ static void wrong_gates(void)
 	uintptr_t start = (uintptr_t)slow_gate, data = (uintptr_t)&gate;
 	const struct epk_gate wrong[] = {
 		{ start, start, start }, { start + 1, start, start }, { data, data + 8, start },
-		{ start, start + 8, data }, { start, start + 8, 0 }, { 0, 8, start },
+		{ start, start + 8, data }, { start, start + 8, 1 }, { 0, 8, start },
 		{ start, ~0ull, start }, { 1ull << 63, (1ull << 63) + 8, start },
 	};
 	unsigned int i;

@@ -296,6 +296,13 @@ def find_homes(files, headers):
             if name in homes:
                 raise Wrong(f"{name} is defined in {homes[name]} and in {file.name}")
             homes[name] = file.name
+    for header in headers:
+        # Assembly, which is its one user's.
+        users = [file.name for file in files if header.name in (name for name, *_ in file.uses)]
+        for name, line in header.defines.items():
+            if len(users) != 1 or name in homes:
+                header.wrong(line, f"whose is {name}?")
+            homes[name] = users[0]
     for name, source in declared.items():
         # The system's begin with an underscore.
         if name not in homes and not name.startswith("_"):

@@ -33,6 +33,7 @@ static long (*const entries[])(void *arg) = { touch, fault_beside };
 
 static void set_up(void)
 {
+	struct epk_component_options options = { .size = sizeof(options) };
 	int i;
 
 	EXPECT(!alloc_domains(NR, ids) && !alloc_domains(1, &plain));
@@ -40,7 +41,9 @@ static void set_up(void)
 	for (i = 0; i < NR; i++) {
 		own[i] = domain_mmap(ids[i], NULL, PAGE, RW, 0);
 		EXPECT(own[i] != MAP_FAILED);
-		EXPECT(!epk_component_create(ids[i], entries, 2, NULL));
+		/* The last. */
+		options.flags = i == NR - 1 ? EPK_COMPONENT_CONFINED : 0;
+		EXPECT(!epk_component_create(ids[i], entries, 2, &options));
 		EXPECT(!epk_gate_call(ids[i], 0, own[i], NULL));
 	}
 }
@@ -93,7 +96,7 @@ static void jump_and_look(void)
 
 	set_up();
 	if (jump_to.rbx)
-		jump_to.rbx = ids[0];
+		jump_to.rbx = ids[jump_to.rbx == 1 ? 0 : NR - 1];
 	if (jump_to.r15)
 		jump_to.r15 = ids[1];
 	sigaltstack(&alt, NULL);
@@ -110,12 +113,12 @@ static int jump_each(const char *bytes, uint32_t eax)
 	unsigned int i;
 
 	while ((at = memmem(at, epk_component_gates_end - at, bytes, 3))) {
-		for (i = 0; i < 4 * sizeof(values) / sizeof(*values); i++) {
+		for (i = 0; i < 6 * sizeof(values) / sizeof(*values); i++) {
 			jump_to.addr = at;
-			jump_to.rax = bytes[2] == '\xd4' ? 0 : values[i / 4] | eax;
+			jump_to.rax = bytes[2] == '\xd4' ? 0 : values[i / 6] | eax;
 			jump_to.rcx = 0;
-			jump_to.rbx = i & 1;
-			jump_to.r15 = i & 2;
+			jump_to.rbx = i % 3;
+			jump_to.r15 = i / 3 & 1;
 			status = status_of_child(jump_and_look);
 			assert_true(!status || (WIFSIGNALED(status) &&
 						(WTERMSIG(status) == SIGSEGV ||
@@ -130,10 +133,10 @@ static int jump_each(const char *bytes, uint32_t eax)
 static void jumps(void **state)
 {
 	(void)state;
-	assert_int_equal(jump_each("\x0f\x01\xef", 0), 10);
-	assert_int_equal(jump_each("\x0f\x01\xd4", 0), 3);
+	assert_int_equal(jump_each("\x0f\x01\xef", 0), 21);
+	assert_int_equal(jump_each("\x0f\x01\xd4", 0), 6);
 	/* With PKRU among what is to be as at first. */
-	assert_int_equal(jump_each("\x0f\xae\x2d", 0x200), 2);
+	assert_int_equal(jump_each("\x0f\xae\x2d", 0x200), 4);
 }
 
 /* A slot of the attacker's, whose frame has the gate write where the component alone can. */

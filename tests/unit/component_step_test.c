@@ -10,6 +10,7 @@
 
 #include "unit.h"
 
+#include "pkru.h"
 #include "state.h"
 
 extern const char epk_component_gates_start[], epk_component_gates_end[];
@@ -25,10 +26,21 @@ static sigjmp_buf back;
 static volatile pid_t pid;
 static volatile int turn, turns_taken, refused[256];
 static uintptr_t flags_seen;
+/* Which of them are, by bits. */
+static int confined;
+
+static pthread_t stepping;
+
+static bool key0_is_right(int n)
+{
+	return (rdpkru() & PKRU_BITS(0)) == (confined >> n & 1 ? PKRU_WD(0) : 0);
+}
 
 static long leaf(void *arg)
 {
 	own[1][0]++;
+	if (!key0_is_right(1))
+		return -1;
 	/* DF and AC are not for the caller. */
 	asm volatile("std\n\tpushfq\n\torl $0x40000, (%%rsp)\n\tpopfq" : : : "memory", "cc");
 	return (long)arg + 1;
@@ -36,13 +48,20 @@ static long leaf(void *arg)
 
 static long middle(void *arg)
 {
+	uintptr_t flags;
 	long result = -1;
 	int err;
 
 	own[0][0]++;
 	err = epk_gate_call(ids[1], 0, arg, &result);
-	asm volatile("pushfq\n\tpop %0" : "=r"(flags_seen));
+	asm volatile("pushfq\n\tpop %0" : "=r"(flags));
+	if (!(confined & 1))
+		flags_seen = flags;
+	else if (flags & 0x40400)
+		return -1;
 	own[0][1]++;
+	if (!key0_is_right(0))
+		return -1;
 	return err ? err : result + 1;
 }
 
@@ -74,6 +93,7 @@ static void set_up(void)
 	for (i = 0; i < NR; i++) {
 		own[i] = domain_mmap(ids[i], NULL, PAGE, RW, 0);
 		EXPECT(own[i] != MAP_FAILED);
+		options.flags = confined >> i & 1 ? EPK_COMPONENT_CONFINED : 0;
 		EXPECT(!epk_component_create(ids[i], entries, 4, &options));
 	}
 }
@@ -131,6 +151,8 @@ static void interrupt(int sig)
 	(void)sig;
 	/* Whatever it interrupts has its stack. */
 	EXPECT(!epk_held(NULL, 0));
+	/* And has its own FS base, wherever it has interrupted. */
+	EXPECT(!(rdpkru() & PKRU_BITS(0)) && pthread_self() == stepping);
 	switch (what) {
 	case MOVES:
 		move(EPK_EPT_NONE);
@@ -236,6 +258,7 @@ static void stepped(void)
 	signal(SIGBUS, SIG_DFL);
 	EXPECT(!sigaltstack(&alt, NULL));
 	EXPECT(!sigaction(SIGUSR1, &act, NULL));
+	stepping = pthread_self();
 	set_up();
 	EXPECT(!epk_gate_call(ids[0], 1, (void *)5, NULL));
 	for (i = 0; what == STEALS && i < 2; i++)
@@ -295,7 +318,7 @@ static void step_ends(pid_t child)
 
 #define STEPS	2000
 
-/* Where it comes by in the gates, from mark to mark. */
+/* Where it comes by in the gates, from mark to mark; a REP once. */
 static int record(pid_t child, unsigned long *ips)
 {
 	unsigned long ip;
@@ -308,7 +331,8 @@ static int record(pid_t child, unsigned long *ips)
 			break;
 		ip = ptrace(PTRACE_PEEKUSER, child, offsetof(struct user, regs.rip), 0);
 		if (ip >= (uintptr_t)epk_component_gates_start &&
-		    ip < (uintptr_t)epk_component_gates_end && steps < STEPS)
+		    ip < (uintptr_t)epk_component_gates_end && steps < STEPS &&
+		    !(steps && ips[steps - 1] == ip))
 			ips[steps++] = ip;
 	}
 	step_ends(child);
@@ -374,6 +398,32 @@ static void at_each_step(int do_what, bool on_alternate)
 		at_each_step(what, alternate);	\
 	}
 
+#ifdef CONFINED
+
+#define STEPPED_CONFINED(name, which, what, alternate)	\
+	static void name(void **state)			\
+	{						\
+		(void)state;				\
+		confined = (which);			\
+		at_each_step(what, alternate);		\
+	}
+
+STEPPED_CONFINED(caller_here, 1, NOTHING, false)
+STEPPED_CONFINED(caller_elsewhere, 1, EVICTS, true)
+STEPPED_CONFINED(callee_here, 2, NOTHING, false)
+STEPPED_CONFINED(callee_elsewhere, 2, EVICTS, true)
+STEPPED_CONFINED(both_here, 3, NOTHING, false)
+STEPPED_CONFINED(both_elsewhere, 3, NOTHING, true)
+STEPPED_CONFINED(both_evicted_here, 3, EVICTS, false)
+STEPPED_CONFINED(both_evicted_elsewhere, 3, EVICTS, true)
+STEPPED_CONFINED(both_moved_elsewhere, 3, MOVES, true)
+STEPPED_CONFINED(both_called_elsewhere, 3, CALLS, true)
+STEPPED_CONFINED(both_held_elsewhere, 3, HOLDS, true)
+STEPPED_CONFINED(both_forked_elsewhere, 3, FORKS, true)
+STEPPED_CONFINED(both_stolen_elsewhere, 3, STEALS, true)
+
+#else
+
 STEPPED(nothing_here, NOTHING, false)
 STEPPED(nothing_elsewhere, NOTHING, true)
 STEPPED(moves_here, MOVES, false)
@@ -406,9 +456,26 @@ static void holding_both(void)
 
 IN_CHILD(holding_both)
 
+#endif
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+#ifdef CONFINED
+		cmocka_unit_test(caller_here),
+		cmocka_unit_test(caller_elsewhere),
+		cmocka_unit_test(callee_here),
+		cmocka_unit_test(callee_elsewhere),
+		cmocka_unit_test(both_here),
+		cmocka_unit_test(both_elsewhere),
+		cmocka_unit_test(both_evicted_here),
+		cmocka_unit_test(both_evicted_elsewhere),
+		cmocka_unit_test(both_moved_elsewhere),
+		cmocka_unit_test(both_called_elsewhere),
+		cmocka_unit_test(both_held_elsewhere),
+		cmocka_unit_test(both_forked_elsewhere),
+		cmocka_unit_test(both_stolen_elsewhere),
+#else
 		cmocka_unit_test(in_child_holding_both),
 		cmocka_unit_test(nothing_here),
 		cmocka_unit_test(nothing_elsewhere),
@@ -424,6 +491,7 @@ int main(void)
 		cmocka_unit_test(forks_elsewhere),
 		cmocka_unit_test(jumps_elsewhere),
 		cmocka_unit_test(steals_elsewhere),
+#endif
 	};
 
 	skip_if(!backend_is("epk"), "has no components");

@@ -294,7 +294,7 @@ static void options(void **state)
 	(void)state;
 	for (size = 0; size < sizeof(o.known); size++) {
 		o.known.size = size;
-		if (size != 8 && size != 16)
+		if (size != 8 && size != 16 && size != 24)
 			assert_int_equal(epk_component_create(id, entries, 1, &o.known), -EINVAL);
 	}
 	o.known.size = 5000;
@@ -303,7 +303,7 @@ static void options(void **state)
 	o.later[1] = 1;
 	assert_int_equal(epk_component_create(id, entries, 1, &o.known), -E2BIG);
 	o.later[1] = 0;
-	o.known.flags = 1;
+	o.known.flags = 2;
 	assert_int_equal(epk_component_create(id, entries, 1, &o.known), -EINVAL);
 	o.known.flags = 0;
 	o.known.threads = 1025;
@@ -324,6 +324,7 @@ static void options(void **state)
 		id = new_domain();
 		o.known.size = size;
 		o.known.flags = 7;
+		o.known.heap_bytes = -1;
 		assert_int_equal(epk_component_create(id, entries, 1, &o.known), 0);
 		free_domain(id);
 	}

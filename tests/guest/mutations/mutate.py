@@ -27,7 +27,8 @@ class Mutation:
         self.test = next((test for test in testlist.read_tests() if test.name == name), None)
         if not self.test or needs not in ([], ["epts"]):
             raise ListError(f"defect {number}: no such test: {test}")
-        self.level = "alone" if "alone" in self.test.needs and not needs else "epts"
+        self.level = ("alone" if {"alone", "lone"} & set(self.test.needs) and not needs else
+                      "epts")
         # Pairs: lines that stand there, lines that take their place.
         self.changes = []
 

@@ -352,12 +352,15 @@ struct epk_grants {
  * struct epk_gate - code that must not be left with what it has read
  * @start: its first byte
  * @end: behind its last
- * @restart: where it starts
+ * @restart: where it starts; 0: it goes on where it is, and its stack pointer is to be trusted
  *
  * Code that opens a key reads from the domain table where the domain is, and sets PKRU.  If
  * domains move in between, or a signal is handled, a thread that is found from @start to before
  * @end goes on at @restart.  So nothing follows the instruction that sets PKRU, and no
  * key is opened by what the table said before.
+ *
+ * While a thread has key 0 write-disabled, the frame of a signal goes where its stack pointer says only if
+ * it is in a gate with 0: see struct epk_gates.  Gates of that kind may lie over others.
  */
 struct epk_gate {
 	__u64 start;
@@ -372,7 +375,8 @@ struct epk_gate {
  * @gates: pointer to struct epk_gate
  * @fault: in: where a thread goes on that faults in a private domain; 0: nowhere
  * @stack: in: how far from a thread's FS base there is a word that says where signals may have their
- *	frames below, while the thread's stack lies in a private domain; 0: nowhere
+ *	frames below, while the thread's stack lies in a private domain, or it has key 0
+ *	write-disabled; 0: nowhere.  Its FS base is then that which it had when it was registered
  *
  * A registered thread that holds a private domain gets no signal for what one of its own
  * instructions has done: SIGSEGV and SIGBUS of a page fault, SIGILL, SIGFPE, SIGSEGV and SIGBUS of
@@ -404,7 +408,7 @@ struct epk_gates {
 /**
  * struct epk_note - argument of EPK_IOC_NOTE
  * @id: the domain
- * @flags: 0 or EPK_NOTE_PRIVATE
+ * @flags: 0 or EPK_NOTE_PRIVATE, perhaps with EPK_NOTE_CONFINED
  * @addr: a page of the domain's memory, not of a file's
  *
  * Writes the address into the table of notes, where it stays as long as the domain lives: once for
@@ -439,8 +443,25 @@ struct epk_note {
  */
 #define EPK_NOTE_PRIVATE	1u
 
+/*
+ * Code that holds the domain is to have key 0 write-disabled as well, so that it can change no ordinary
+ * memory.  The note says so by EPK_NOTE_IS_CONFINED, for the domain's life, and has the domain's key at
+ * another place, so that a gate which knows nothing of it finds none.
+ *
+ * Key 0 as the thread has it is part of what a signal or a call puts aside, and comes back with that,
+ * whatever the signal's frame says; a return that gives nothing back leaves it as it is.  Handlers start
+ * with key 0 open, and what the kernel writes for restartable sequences is written.
+ *
+ * Errors of EPK_IOC_NOTE then, too: ENODEV the kernel cannot do that any more.
+ */
+#define EPK_NOTE_CONFINED	2u
+
+#define EPK_NOTE_IS_CONFINED	0x100ull
+#define EPK_NOTE_CONFINED_SHIFT	4
+
 #define EPK_NOTE_ADDR(note)	((__u64)(note) & 0xfffffffff000ull)
-#define EPK_NOTE_PKEY(note)	((__u32)(note) & 0xf)
+#define EPK_NOTE_PKEY(note) \
+	((__u32)((note) >> ((note) & EPK_NOTE_IS_CONFINED ? EPK_NOTE_CONFINED_SHIFT : 0)) & 0xf)
 #define EPK_NOTE_EPT(note)	((__u32)((__u64)(note) >> 48))
 
 /**

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Key 0 write-disabled, as a confined domain wants it: signals and calls put it aside and give it back,
+ * whatever a frame says; frames are not written where the code could not; and a switch of threads is no
+ * fault.
+ */
+#include "private_test.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+
+#include "forge.h"
+
+#define KEY0	3u
+#define WD0	2u
+
+/*
+ * All of it writes to no memory while key 0 is write-disabled, and gives it back as it was.
+ * confined_until(flag, value): reads until *flag is as much, with an FS base of its own; PKRU then, or 0 if
+ * that has changed.
+ * confined_calls(fd): PKRU within a call, and, in bits 2 and 3, behind it.
+ * confined_returns(fd, arg): PKRU behind a return from no call, or with EPK_RETURN_NOTHING from the last.
+ */
+#define RDPKRU	"	xor	%ecx, %ecx\n	.byte	0x0f, 0x01, 0xee\n"
+#define WRPKRU	"	xor	%ecx, %ecx\n	xor	%edx, %edx\n	.byte	0x0f, 0x01, 0xef\n"
+#define CONFINE	RDPKRU "	or	$2, %eax\n" WRPKRU
+#define OPEN	RDPKRU "	and	$~2, %eax\n" WRPKRU
+asm(
+"	.text\n"
+"confined_until:\n"
+	CONFINE
+"	rdfsbase %r10\n"
+"	lea	64(%r10), %r11\n"
+"	wrfsbase %r11\n"
+"1:	cmp	%esi, (%rdi)\n"
+"	jl	1b\n"
+	RDPKRU
+"	mov	%eax, %r8d\n"
+"	xor	%ecx, %ecx\n"
+"	rdfsbase %r9\n"
+"	cmp	%r9, %r11\n"
+"	cmovne	%ecx, %r8d\n"
+"	wrfsbase %r10\n"
+	OPEN
+"confined_until_end:\n"
+"	mov	%r8d, %eax\n"
+"	ret\n"
+"confined_calls:\n"
+	CONFINE
+"	mov	$0x45ef, %esi\n"
+"	xor	%edx, %edx\n"
+"	mov	$16, %eax\n"
+"	syscall\n"
+"	mov	%eax, %r8d\n"
+	RDPKRU
+"	and	$3, %eax\n"
+"	or	%eax, %r8d\n"
+	OPEN
+"	mov	$0x45f0, %esi\n"
+"	xor	%edx, %edx\n"
+"	mov	$16, %eax\n"
+"	syscall\n"
+"	or	%eax, %r8d\n"
+	RDPKRU
+"	and	$3, %eax\n"
+"	shl	$2, %eax\n"
+"	or	%eax, %r8d\n"
+	OPEN
+"	mov	%r8d, %eax\n"
+"	ret\n"
+"confined_returns:\n"
+"	mov	%rsi, %r8\n"
+	CONFINE
+"	mov	$0x45f0, %esi\n"
+"	mov	%r8, %rdx\n"
+"	mov	$16, %eax\n"
+"	syscall\n"
+	RDPKRU
+"	mov	%eax, %r8d\n"
+	OPEN
+"	mov	%r8d, %eax\n"
+"	ret\n"
+);
+extern uint32_t confined_until(const volatile int *flag, int value);
+extern const char confined_until_end[];
+extern uint32_t confined_calls(int fd);
+extern uint32_t confined_returns(int fd, unsigned long arg);
+
+static volatile int ticks, forge;
+static uintptr_t own_fs;
+
+static uintptr_t fs_base(void)
+{
+	uintptr_t fs;
+
+	asm volatile("rdfsbase %0" : "=r"(fs));
+	return fs;
+}
+
+static void tick(int sig, siginfo_t *info, void *context)
+{
+	(void)sig;
+	(void)info;
+	CHECK_EQ(epk_rdpkru() & KEY0, 0);
+	CHECK_EQ(fs_base() - own_fs, 0);
+	if (forge == 1)
+		*frame_pkru(context) &= ~KEY0;
+	if (forge == 2)
+		*frame_pkru(context) |= WD0;
+	ticks++;
+}
+
+static void tick_each(long usec, int flags)
+{
+	static char stack[1 << 16];
+	stack_t alt = { .ss_sp = stack, .ss_size = sizeof(stack) };
+	struct sigaction sa = { .sa_sigaction = tick, .sa_flags = SA_SIGINFO | flags };
+	struct itimerval timer = { { 0, usec }, { 0, usec } };
+
+	REQUIRE(!sigaltstack(&alt, NULL));
+	REQUIRE(!sigaction(SIGALRM, &sa, NULL));
+	REQUIRE(!setitimer(ITIMER_REAL, &timer, NULL));
+}
+
+static void notes_say_it(void)
+{
+	char *mem;
+	int id = new_domain(&mem, 1);
+	struct epk_move move = { .ept = EPK_EPT_ANY };
+
+	CHECK_EQ(note_flags(id, mem, EPK_NOTE_CONFINED), -EINVAL);
+	CHECK_EQ(note_flags(id, mem, EPK_NOTE_PRIVATE | EPK_NOTE_CONFINED), 0);
+	CHECK_EQ(EPK_NOTE_ADDR(note_of(id)), (uintptr_t)mem);
+	/* Who knows nothing of it finds no key. */
+	CHECK_EQ(note_of(id) & 15, 0);
+	CHECK_EQ(private_gate(&notes[EPK_ID_INDEX(id)]), 0);
+	CHECK_EQ(epk_device_move(&dev, id, EPK_EPT_NONE), 0);
+	CHECK(note_of(id) & EPK_NOTE_IS_CONFINED);
+	CHECK_EQ(EPK_NOTE_PKEY(note_of(id)), 0);
+	CHECK_EQ(admit(id, &move), 0);
+	CHECK(note_of(id) & EPK_NOTE_IS_CONFINED);
+	CHECK_EQ(EPK_NOTE_PKEY(note_of(id)), move.pkey);
+	CHECK_EQ(EPK_NOTE_EPT(note_of(id)), move.ept);
+	done_with(id, mem, 1);
+}
+
+static void signals(void)
+{
+	int round, before;
+
+	tick_each(5000, SA_ONSTACK);
+	for (forge = 0; forge < 3; forge++) {
+		for (round = 0; round < 3; round++)
+			CHECK_EQ(confined_until(&ticks, ticks + 2) & KEY0, WD0);
+		/* And nobody is confined by a frame. */
+		for (before = ticks; ticks < before + 2; )
+			if (epk_rdpkru() & KEY0)
+				break;
+		CHECK_EQ(epk_rdpkru() & KEY0, 0);
+	}
+	forge = 0;
+	tick_each(0, SA_ONSTACK);
+}
+
+static void calls(void)
+{
+	CHECK_EQ(confined_calls(dev.fd), WD0 | WD0 << 2);
+	CHECK_EQ(confined_returns(dev.fd, 0) & KEY0, WD0);
+	REQUIRE(!ioctl(dev.fd, EPK_IOC_CALL, 0));
+	CHECK_EQ(confined_returns(dev.fd, EPK_RETURN_NOTHING) & KEY0, WD0);
+	CHECK_EQ(epk_rdpkru() & KEY0, 0);
+}
+
+/* A stack pointer is only to be trusted where it is said to be. */
+static void frame_of(bool own)
+{
+	struct epk_gate gates[] = {
+		{ (uintptr_t)private_gate, (uintptr_t)private_gate_end, (uintptr_t)private_gate },
+		{ (uintptr_t)confined_until, (uintptr_t)confined_until_end,
+		  own ? 0 : (uintptr_t)confined_until },
+	};
+	struct epk_gates arg = { .num = 2, .gates = (uintptr_t)gates };
+	int status = -1;
+	pid_t pid;
+
+	fflush(stdout);
+	pid = fork();
+	if (!pid) {
+		epk_failures = 0;
+		close(dev.fd);
+		make_domains();
+		REQUIRE(ioctl(dev.fd, EPK_IOC_GATES, &arg) == 0);
+		REQUIRE(follow() == 0);
+		tick_each(20000, 0);
+		CHECK_EQ(confined_until(&ticks, ticks + 2) & KEY0, WD0);
+		_exit(epk_failures != 0);
+	}
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	CHECK(own ? !status : WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+}
+
+static volatile int stop;
+
+static void *runs_too(void *unused)
+{
+	while (!stop) {
+		ticks++;
+		sched_yield();
+	}
+	return unused;
+}
+
+/* Each time the kernel writes on which CPU the thread goes on. */
+static void switches(void)
+{
+	pthread_t thread;
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(0, &one);
+	REQUIRE(!sched_setaffinity(0, sizeof(one), &one));
+	REQUIRE(!pthread_create(&thread, NULL, runs_too, NULL));
+	CHECK_EQ(confined_until(&ticks, ticks + 50) & KEY0, WD0);
+	stop = 1;
+	pthread_join(thread, NULL);
+}
+
+int main(void)
+{
+#define RUN(what)	do { puts(#what); fflush(stdout); what; } while (0)
+	own_fs = fs_base();
+	private_init(0);
+	RUN(notes_say_it());
+	RUN(signals());
+	RUN(calls());
+	RUN(frame_of(true));
+	RUN(frame_of(false));
+	RUN(switches());
+	return epk_test_result();
+}

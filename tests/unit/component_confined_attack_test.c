@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: MIT
+/* Confined components: who jumps out of one, or has the kernel write what it may not. */
+#define _GNU_SOURCE
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <ucontext.h>
+
+#include "component.h"
+#include "pkru.h"
+#include "unit.h"
+
+#define WD0	PKRU_WD(0)
+
+/* The last is not confined. */
+#define NR	3
+static int ids[NR];
+static long *own[NR];
+
+/* What it may not write to. */
+#define SHARED_BYTES	(1ul << 16)
+static char *shared;
+
+static void expect_untouched(void)
+{
+	size_t i;
+
+	for (i = 0; i < SHARED_BYTES; i++)
+		assert_int_equal(shared[i], 0);
+}
+
+struct jump {
+	const char *to;
+	uint32_t rbx, r15;
+};
+
+/* To a WRPKRU, with key 0 open beside its own; and its stack lies where it may not write. */
+static long jumps(void *arg)
+{
+	static const uint64_t frame[128];
+	char *header = (char *)EPK_NOTE_ADDR(epk_note(ids[0])) + EPK_CONF_HEADER;
+	struct epk_component_slot *slot = (void *)(header + EPK_COMP_SLOTS);
+	const struct jump *j = arg;
+	uint32_t pkru = rdpkru() & ~WD0, i;
+
+	for (i = 0; i < 16; i++)
+		slot[i].top = (uintptr_t)shared + SHARED_BYTES / 2;
+	asm volatile("fld1\n\t"
+		     "mov %[pkru], %%eax\n\tmov %[rbx], %%ebx\n\tmov %[r15], %%r15d\n\t"
+		     "mov epk_word@gottpoff(%%rip), %%r13\n\t"
+		     "mov %%fs:12(%%r13), %%r9d\n\tshr $1, %%r9d\n\t"
+		     "xor %%ecx, %%ecx\n\txor %%edx, %%edx\n\txor %%ebp, %%ebp\n\tmov $1, %%edi\n\t"
+		     "mov epk_state_page(%%rip), %%r14\n\tmov %[frame], %%r8\n\t"
+		     "xor %%r10d, %%r10d\n\tmov %[frame], %%r12\n\t"
+		     "jmp *%[to]"
+		     : : [pkru] "m"(pkru), [rbx] "m"(j->rbx), [r15] "m"(j->r15), [to] "m"(j->to),
+			 [frame] "r"(frame + 64)
+		     : "memory");
+	return 0;
+}
+
+extern const char store_and_end[];
+asm(".text\nstore_and_end:\n\tmovq $-1, (%r12)\n\tud2");
+
+/* Of a signal that there was none of, whose frame has all keys open. */
+static long sigreturns(void *arg)
+{
+	ucontext_t *uc = (ucontext_t *)(own[0] + 64);
+	greg_t *regs = uc->uc_mcontext.gregs;
+
+	memset(uc, 0, sizeof(*uc));
+	uc->uc_flags = 6;
+	uc->uc_stack.ss_flags = SS_DISABLE;
+	regs[REG_RIP] = (uintptr_t)store_and_end;
+	regs[REG_RSP] = (uintptr_t)arg + 1024;
+	regs[REG_R12] = (uintptr_t)arg;
+	regs[REG_EFL] = 0x202;
+	regs[REG_CSGSFS] = 0x002b000000000033;
+	asm volatile("mov %0, %%rsp\n\tmov $15, %%eax\n\tsyscall" : : "r"(uc) : "memory");
+	return 0;
+}
+
+/* Of a call, with nothing, where its caller holds something. */
+static long forgets_call(void *arg)
+{
+	register long target asm("r12") = (long)arg;
+
+	asm volatile("syscall\n\tjmp store_and_end"
+		     : : "a"(SYS_ioctl), "D"(epk_now.fd), "S"(EPK_IOC_RETURN),
+			 "d"(EPK_RETURN_NOTHING), "r"(target) : "rcx", "r11", "memory");
+	return 0;
+}
+
+/* A signal's frame would go where its stack is. */
+static long pivots(void *arg)
+{
+	asm volatile("mov %0, %%rsp\n1:\tjmp 1b" : : "r"((char *)arg + SHARED_BYTES) : "memory");
+	return 0;
+}
+
+/* The gate would use the stack on the way out. */
+static long forges_top(void *arg)
+{
+	char *header = (char *)EPK_NOTE_ADDR(epk_note(ids[0])) + EPK_CONF_HEADER;
+	struct epk_component_slot *slot = (void *)(header + EPK_COMP_SLOTS);
+	int i;
+
+	for (i = 0; i < 16; i++)
+		slot[i].top = (uintptr_t)arg + SHARED_BYTES;
+	asm volatile("fld1");
+	return 0;
+}
+
+enum { JUMPS, SIGRETURNS, FORGETS_CALL, PIVOTS, TOP, NR_ENTRIES };
+
+static long (*const entries[])(void *arg) = { jumps, sigreturns, forgets_call, pivots, forges_top };
+
+static void set_up(void)
+{
+	struct epk_component_options options = { .size = sizeof(options) };
+	int i;
+
+	EXPECT(!alloc_domains(NR, ids));
+	for (i = 0; i < NR; i++) {
+		own[i] = domain_mmap(ids[i], NULL, PAGE, RW, 0);
+		EXPECT(own[i] != MAP_FAILED);
+		options.flags = i == NR - 1 ? 0 : EPK_COMPONENT_CONFINED;
+		EXPECT(!epk_component_create(ids[i], entries, NR_ENTRIES, &options));
+	}
+}
+
+static void expect_closed(void)
+{
+	char byte;
+	int i;
+
+	EXPECT(!(rdpkru() & PKRU_BITS(0)) && !epk_held(NULL, 0));
+	for (i = 0; i < NR; i++)
+		EXPECT(!try_read((char *)own[i], &byte));
+}
+
+extern const char epk_component_gates_start[], epk_component_gates_end[];
+static struct jump jump_now;
+
+static void jumping(void)
+{
+	struct sigaction act = { .sa_handler = SIG_DFL };
+	sigaction(SIGILL, &act, NULL);
+	set_up();
+	if (jump_now.rbx)
+		jump_now.rbx = ids[jump_now.rbx - 1];
+	if (jump_now.r15)
+		jump_now.r15 = ids[jump_now.r15 - 1];
+	epk_gate_call(ids[0], JUMPS, &jump_now, NULL);
+	expect_closed();
+}
+
+/* What a WRPKRU is followed by writes nothing for who has jumped to it. */
+static void jumps_from_within(void **state)
+{
+	const char *at = epk_component_gates_start;
+	int status, n, found = 0;
+
+	(void)state;
+	while ((at = memmem(at, epk_component_gates_end - at, "\x0f\x01\xef", 3))) {
+		for (n = 0; n < 16; n++) {
+			jump_now = (struct jump) { .to = at, .rbx = n & 3, .r15 = n >> 2 };
+			status = status_of_child(jumping);
+			if (status && !(WIFSIGNALED(status) && (WTERMSIG(status) == SIGSEGV ||
+								 WTERMSIG(status) == SIGILL))) {
+				print_message("gates + %#lx, %d: %#x\n",
+					      (long)(at - epk_component_gates_start), n, status);
+				fail();
+			}
+			expect_untouched();
+		}
+		found++;
+		at++;
+	}
+	assert_true(found > 10);
+}
+
+static int kernel_is_asked;
+
+/* On the stack of who has called. */
+static void ends(int sig)
+{
+	char here;
+
+	(void)sig;
+	_exit(&here < shared || &here >= shared + SHARED_BYTES ? 7 : 1);
+}
+
+static void asking(void)
+{
+	int plain = new_domain();
+
+	set_up();
+	if (kernel_is_asked == PIVOTS) {
+		struct itimerval soon = { .it_value.tv_usec = 20000 };
+
+		signal(SIGALRM, ends);
+		EXPECT(!setitimer(ITIMER_REAL, &soon, NULL));
+	}
+	EXPECT(!domain_begin(plain, RW));
+	EXPECT(!epk_gate_call(ids[0], kernel_is_asked, shared, NULL));
+	EXPECT(!(rdpkru() & PKRU_BITS(0)));
+	_exit(7);
+}
+
+/* The process ends, or all is well; and nothing has been written. */
+static void through_the_kernel(void **state)
+{
+	(void)state;
+	for (kernel_is_asked = SIGRETURNS; kernel_is_asked <= TOP; kernel_is_asked++) {
+		bool goes_on = kernel_is_asked == PIVOTS || kernel_is_asked == TOP;
+		int status = status_of_child(asking);
+
+		expect_untouched();
+		assert_int_equal(status, goes_on ? 7 << 8 : SIGSEGV);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(jumps_from_within),
+		cmocka_unit_test(through_the_kernel),
+	};
+
+	skip_if(!backend_is("epk"), "has no components");
+	need_backend();
+	shared = mmap(NULL, SHARED_BYTES, RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_true(shared != MAP_FAILED);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
