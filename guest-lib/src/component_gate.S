@@ -54,19 +54,18 @@ first_area
 #define F_RESULT	40
 #define F_SAVED		48
 
-/* To \other, if more is held, or may be, than the keys that are open.  EAX: PKRU. */
+/*
+ * To \other, if more is held, or may be, than the keys that are open; or something to read only.  EAX:
+ * PKRU.
+ */
 .macro unmarked other
-	lea	(%rax,%rax), %r11d
-	and	%eax, %r11d
-	test	%r11d, epk_state_page+EPK_STATE_MARK(%rip)
+	test	%eax, epk_state_page+EPK_STATE_MARK(%rip)
 	jnz	\other
 .endm
 
-/* All closed of the library's. */
+/* All closed of the library's; what is marked stays that. */
 .macro closed
-	mov	epk_state_page+EPK_STATE_CLOSED(%rip), %r11d
-	andn	%eax, %r11d, %eax
-	or	epk_state_page+EPK_STATE_NOTHING(%rip), %eax
+	or	epk_state_page+EPK_STATE_ACCESS(%rip), %eax
 .endm
 
 /*

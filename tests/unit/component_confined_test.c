@@ -229,12 +229,17 @@ static long forks(void *arg)
 	return system_call(SYS_fork, 0, 0, 0);
 }
 
+static long unmaps(void *arg)
+{
+	return system_call(SYS_munmap, (long)arg, PAGE, 0);
+}
+
 enum { WRITES, ERRNO, PARSES, PKRU, WAITS, RUNS, ALLOCATES, MALLOCS, SMASHES, NESTS, ADDS, FORKS,
-	NR_ENTRIES };
+	UNMAPS, NR_ENTRIES };
 
 static long (*const entries[])(void *arg) = {
 	writes, sets_errno, parses, pkru_there, waits_for, runs_for, allocates, mallocs, smashes,
-	nests, adds, forks,
+	nests, adds, forks, unmaps,
 };
 
 static void set_up(void)
@@ -287,6 +292,18 @@ static void parsing(void)
 	EXPECT(call(PLAIN, PKRU, NULL) == 0);
 	EXPECT(call(0, NR_ENTRIES, NULL) == -EINVAL);
 	EXPECT(domain_begin(ids[0], RW) == -EPERM);
+	tear_down();
+}
+
+/* What is not stopped: system calls that do more than write. */
+static void unmapping(void)
+{
+	char *page = mmap(NULL, PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), byte;
+
+	set_up();
+	EXPECT(try_read(page, &byte));
+	EXPECT(call(0, UNMAPS, page) == 0);
+	EXPECT(!try_read(page, &byte));
 	tear_down();
 }
 
@@ -624,6 +641,7 @@ static void forking(void)
 }
 
 IN_CHILD(parsing)
+IN_CHILD(unmapping)
 IN_CHILD(writing)
 IN_CHILD(thread_local_words)
 IN_CHILD(heaps)
@@ -640,6 +658,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(in_child_parsing),
+		cmocka_unit_test(in_child_unmapping),
 		cmocka_unit_test(in_child_writing),
 		cmocka_unit_test(in_child_thread_local_words),
 		cmocka_unit_test(in_child_heaps),
