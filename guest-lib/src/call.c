@@ -104,7 +104,8 @@ static inline __attribute__((always_inline)) int stack_get(struct call *call)
 
 	call->before = t->on_stack;
 	call->own = false;
-	call->low = t->stack.low;
+	/* Whatever is forged: a wipe that faults halfway can be jumped out of. */
+	call->low = (char *)((uintptr_t)t->stack.low & -EPK_PAGE_SIZE);
 	if (unlikely(!call->low || call->before ||
 		     (uintptr_t)&call->cleanup - t->own_low >= t->own_bytes))
 		return stack_get_elsewhere(call, epk_sp());
