@@ -33,8 +33,8 @@
 #define PAIR_LIMIT	43
 #define OTHER_LIMIT	49
 #define CALL_LIMIT	250
-#define GATE_LIMIT	190
-#define GATES_LIMIT	285
+#define GATE_LIMIT	180
+#define GATES_LIMIT	240
 #define HELD_LIMIT	60
 /* Where no module knows what is held, it is counted: alone and beside what is held. */
 #define PINS_LIMIT	81
