@@ -56,9 +56,9 @@ check-debug: packages
 
 # Not in "check": booting one takes 1.1 emulated seconds, ten times as long as the test kernel.
 check-kernels: packages
-	@$(RUN) --emulated --cpus 1 kmod-refused
+	@$(if $(TESTS),:,$(RUN) --alone --cpus 1 --guest-kernel backports) & alone=$$!; \
+	$(RUN) --emulated --cpus 1 kmod-refused; refused=$$?; wait $$alone && exit $$refused
 	@$(RUN) --emulated --cpus 1 $(addprefix --guest-kernel ,stock backports cloud) $(TESTS)
-	@$(RUN) --alone --cpus 1 --guest-kernel backports $(TESTS)
 
 check-unit: packages
 	@$(RUN) --native unit lib

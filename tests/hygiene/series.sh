@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # series.sh: git am applies the series to the named base without fuzz, each
-# patch passes checkpatch, and each builds, with warnings as errors.
+# patch passes checkpatch, and each builds, with warnings as errors; and sparse has nothing to
+# say of the files that the series adds to KVM.
 set -eu
 . "$(dirname "$0")/../testbed/lib.sh"
 version=$(dpkg-query -W -f '${Version}' linux-source-6.1)
@@ -85,6 +86,19 @@ one() {
 	echo "series: $name applies, passes checkpatch and builds"
 }
 
+check_sparse() {
+	local files
+	files=$(git -C "$work" diff --name-only --diff-filter=A base -- 'arch/x86/kvm/*.c')
+	[ -n "$files" ] || die "series: it adds no files"
+	(cd "$out" && rm -f ${files//.c/.o})
+	# shellcheck disable=SC2086 # a list
+	make_kernel C=2 ${files//.c/.o}
+	! grep -E '(warning|error):' "$out.log" || die "series: sparse has something to say"
+	# It has run.
+	[ "$(grep -c '^  CHECK .*/epk' "$out.log")" -gt 1 ] || die "series: where is sparse?"
+	echo "series: sparse has nothing to say of" ${files//*\//}
+}
+
 run() {
 	unpack
 	base_commit
@@ -97,6 +111,7 @@ run() {
 	for patch in "${patches[@]}"; do
 		one "$patch"
 	done
+	check_sparse
 	touch "$passed"
 }
 
