@@ -472,6 +472,7 @@ int epk_rights_begin(struct file *file, int id, int prot, bool call);
 int epk_rights_return(struct epk_context *ctx);
 int epk_rights_call_nothing(struct epk_context *ctx);
 int epk_rights_forget_call(struct epk_context *ctx);
+bool epk_rights_confined(const struct epk_thread *thread, int level);
 void epk_rights_resume(struct epk_thread *thread, int level);
 int epk_rights_end(struct epk_context *ctx, int id);
 bool epk_rights_reach(struct epk_thread *thread, int id, u32 ept, u8 pkey, bool write);

@@ -7,6 +7,7 @@
 #include <sys/time.h>
 #include <ucontext.h>
 
+#include "aside.h"
 #include "component.h"
 #include "pkru.h"
 #include "unit.h"
@@ -93,6 +94,25 @@ static long forgets_call(void *arg)
 	return 0;
 }
 
+/* Where it is done by its caller; or by who has handled a signal, and called it then. */
+static uintptr_t done_at;
+
+static long returns_call(void *arg)
+{
+	register long target asm("r12") = (long)arg;
+
+	asm volatile("mov %[at], %%rsp\n\tsyscall\n\tjmp store_and_end"
+		     : : "a"(SYS_ioctl), "D"(epk_now.fd), "S"(EPK_IOC_RETURN), "d"(0), "r"(target),
+			 [at] "r"(done_at) : "rcx", "r11", "memory");
+	return 0;
+}
+
+static long returns_signal(void *arg)
+{
+	asm volatile("mov %0, %%rsp\n\tmov $15, %%eax\n\tsyscall" : : "r"(done_at) : "memory");
+	return (long)arg;
+}
+
 /* A signal's frame would go where its stack is. */
 static long pivots(void *arg)
 {
@@ -113,9 +133,11 @@ static long forges_top(void *arg)
 	return 0;
 }
 
-enum { JUMPS, SIGRETURNS, FORGETS_CALL, PIVOTS, TOP, NR_ENTRIES };
+enum { JUMPS, SIGRETURNS, FORGETS_CALL, RETURNS_CALL, RETURNS_SIGNAL, PIVOTS, TOP, NR_ENTRIES };
 
-static long (*const entries[])(void *arg) = { jumps, sigreturns, forgets_call, pivots, forges_top };
+static long (*const entries[])(void *arg) = {
+	jumps, sigreturns, forgets_call, returns_call, returns_signal, pivots, forges_top,
+};
 
 static void set_up(void)
 {
@@ -195,6 +217,26 @@ static void ends(int sig)
 	_exit(&here < shared || &here >= shared + SHARED_BYTES ? 7 : 1);
 }
 
+static void calls(int sig, siginfo_t *info, void *context)
+{
+	(void)sig;
+	(void)info;
+	done_at = (uintptr_t)context;
+	epk_gate_call(ids[0], RETURNS_SIGNAL, NULL, NULL);
+}
+
+/* Only who has not been confined may go on after it. */
+static void signalled(void)
+{
+	struct sigaction act = { .sa_sigaction = calls, .sa_flags = SA_SIGINFO };
+	register long target asm("r12") = (long)shared;
+
+	EXPECT(!sigaction(SIGUSR1, &act, NULL));
+	asm volatile("syscall\n\tjmp store_and_end"
+		     : : "a"(SYS_kill), "D"(getpid()), "S"(SIGUSR1), "r"(target)
+		     : "rcx", "r11", "memory");
+}
+
 static void asking(void)
 {
 	int plain = new_domain();
@@ -207,6 +249,12 @@ static void asking(void)
 		EXPECT(!setitimer(ITIMER_REAL, &soon, NULL));
 	}
 	EXPECT(!domain_begin(plain, RW));
+	if (kernel_is_asked == RETURNS_SIGNAL)
+		signalled();
+	if (kernel_is_asked == RETURNS_CALL) {
+		EXPECT(!epk_ioctl_here(EPK_IOC_CALL, 0));
+		done_at = epk_sp();
+	}
 	EXPECT(!epk_gate_call(ids[0], kernel_is_asked, shared, NULL));
 	EXPECT(!(rdpkru() & PKRU_BITS(0)));
 	_exit(7);
