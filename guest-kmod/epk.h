@@ -345,7 +345,7 @@ struct epk_faults {
  * @undone: keys that were revoked while it ran a virtual CPU; KVM opens them again
  * @signals: it has EPK_THREAD_SIGNALS
  * @follows: what it holds goes where the domain goes
- * @fs: its FS base when it was registered: that of its handlers, if they interrupt who is confined
+ * @fs: its FS base when it was registered last: that of its handlers, if they interrupt who is confined
  * @arrives: @arriving counts: a signal is about to be handled
  * @stashed: all its rights are in the record; PKRU means nothing
  * @stack: the stack pointer whose rights these are, as long as it is stashed
@@ -472,6 +472,7 @@ int epk_rights_begin(struct file *file, int id, int prot, bool call);
 int epk_rights_return(struct epk_context *ctx);
 int epk_rights_call_nothing(struct epk_context *ctx);
 int epk_rights_forget_call(struct epk_context *ctx);
+bool epk_rights_confined(const struct epk_thread *thread, int level);
 void epk_rights_resume(struct epk_thread *thread, int level);
 int epk_rights_end(struct epk_context *ctx, int id);
 bool epk_rights_reach(struct epk_thread *thread, int id, u32 ept, u8 pkey, bool write);

@@ -223,6 +223,21 @@ int epk_rights_end(struct epk_context *ctx, int id)
 }
 
 /**
+ * epk_rights_confined() - is current confined, and who has put something aside not
+ * @thread: the record of current
+ * @level: what was put aside
+ *
+ * Gates are not confined any more when they return.  Who is goes on as nobody else: where, it
+ * says itself.
+ *
+ * Context: interrupts off.
+ */
+bool epk_rights_confined(const struct epk_thread *thread, int level)
+{
+	return read_pkru() & EPK_KEY0 & ~thread->interrupted[level].key0;
+}
+
+/**
  * epk_rights_resume() - what was put aside is held again, and nothing of what is held now
  * @thread: the record of current
  * @level: what was put aside, or negative: then nothing is, neither now nor later
@@ -273,6 +288,8 @@ int epk_rights_return(struct epk_context *ctx)
 	}
 	if (thread) {
 		level = epk_record_find_call(thread, task_pt_regs(current)->sp);
+		if (level >= 0 && epk_rights_confined(thread, level))
+			level = -EACCES;
 		epk_rights_resume(thread, level);
 	} else {
 		write_pkru(read_pkru() | epk_context_pkru_closed(current->mm));

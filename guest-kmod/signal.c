@@ -140,7 +140,7 @@ static void signal_return(struct epk_thread *thread, unsigned long frame)
 
 	while (n >= 0 && !has_frame(&thread->interrupted[n], frame))
 		n--;
-	if (n >= 0 && !goes_on(&thread->interrupted[n]))
+	if (n >= 0 && (!goes_on(&thread->interrupted[n]) || epk_rights_confined(thread, n)))
 		n = -1;
 	/* What is above it was in a handler that this return has left behind. */
 	epk_rights_resume(thread, n);

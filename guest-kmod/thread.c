@@ -285,6 +285,9 @@ int epk_thread_register(struct file *file, unsigned long flags)
 		raw_spin_unlock(&thread->ctx->threads_lock);
 		hlist_add_head(&thread->notifier.link, &current->preempt_notifiers);
 	} else {
+		/* Whoever is confined has another. */
+		if (!(read_pkru() & EPK_KEY0))
+			old->fs = x86_fsbase_read_cpu();
 		old->signals |= flags & EPK_THREAD_SIGNALS;
 		if (flags & EPK_THREAD_FOLLOWS) {
 			old->follows = true;

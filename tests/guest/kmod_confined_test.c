@@ -24,6 +24,9 @@
  * that has changed.
  * confined_calls(fd): PKRU within a call, and, in bits 2 and 3, behind it.
  * confined_returns(fd, arg): PKRU behind a return from no call, or with EPK_RETURN_NOTHING from the last.
+ * returns_confined(fd): PKRU behind a return from a call that was made before.
+ * signalled(pid, sig): PKRU behind a signal.
+ * sigreturns_confined(context): from its handler.
  */
 #define RDPKRU	"	xor	%ecx, %ecx\n	.byte	0x0f, 0x01, 0xee\n"
 #define WRPKRU	"	xor	%ecx, %ecx\n	xor	%edx, %edx\n	.byte	0x0f, 0x01, 0xef\n"
@@ -84,11 +87,38 @@ asm(
 	OPEN
 "	mov	%r8d, %eax\n"
 "	ret\n"
+"returns_confined:\n"
+"	mov	$0x45ef, %esi\n"
+"	xor	%edx, %edx\n"
+"	mov	$16, %eax\n"
+"	syscall\n"
+	CONFINE
+"	mov	$0x45f0, %esi\n"
+"	xor	%edx, %edx\n"
+"	mov	$16, %eax\n"
+"	syscall\n"
+"	jmp	1f\n"
+"signalled:\n"
+"	mov	$62, %eax\n"
+"	syscall\n"
+"1:"	RDPKRU
+"	mov	%eax, %r8d\n"
+	OPEN
+"	mov	%r8d, %eax\n"
+"	ret\n"
+"sigreturns_confined:\n"
+	CONFINE
+"	mov	%rdi, %rsp\n"
+"	mov	$15, %eax\n"
+"	syscall\n"
 );
 extern uint32_t confined_until(const volatile int *flag, int value);
 extern const char confined_until_end[];
 extern uint32_t confined_calls(int fd);
 extern uint32_t confined_returns(int fd, unsigned long arg);
+extern uint32_t returns_confined(int fd);
+extern uint32_t signalled(pid_t pid, int sig);
+extern void sigreturns_confined(void *context) __attribute__((noreturn));
 
 static volatile int ticks, forge;
 static uintptr_t own_fs;
@@ -175,6 +205,23 @@ static void calls(void)
 	CHECK_EQ(epk_rdpkru() & KEY0, 0);
 }
 
+static void goes_back(int sig, siginfo_t *info, void *context)
+{
+	(void)sig;
+	(void)info;
+	sigreturns_confined(context);
+}
+
+/* Nobody gets rid of it by going on as who has been there before. */
+static void returns(void)
+{
+	struct sigaction sa = { .sa_sigaction = goes_back, .sa_flags = SA_SIGINFO };
+
+	CHECK_EQ(returns_confined(dev.fd) & KEY0, WD0);
+	REQUIRE(!sigaction(SIGUSR1, &sa, NULL));
+	CHECK_EQ(signalled(getpid(), SIGUSR1) & KEY0, WD0);
+}
+
 /* A stack pointer is only to be trusted where it is said to be. */
 static void frame_of(bool own)
 {
@@ -237,6 +284,7 @@ int main(void)
 	RUN(notes_say_it());
 	RUN(signals());
 	RUN(calls());
+	RUN(returns());
 	RUN(frame_of(true));
 	RUN(frame_of(false));
 	RUN(switches());

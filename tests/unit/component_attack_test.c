@@ -58,12 +58,14 @@ static void jump(void)
 {
 	uint64_t frame[64] = { 0 };
 
-	asm volatile("mov %[rax], %%rax\n\tmov %[rbx], %%rbx\n\tmov %[rcx], %%rcx\n\t"
+	/* The frame first: it may be in any register. */
+	asm volatile("mov %[frame], %%r8\n\tmov %%r8, %%r12\n\t"
+		     "mov %[rax], %%rax\n\tmov %[rbx], %%rbx\n\tmov %[rcx], %%rcx\n\t"
 		     "mov %[r15], %%r15\n\tmov epk_word@gottpoff(%%rip), %%r13\n\t"
 		     "mov %%fs:12(%%r13), %%r9d\n\tshr $1, %%r9d\n\t"
 		     "xor %%edx, %%edx\n\txor %%ebp, %%ebp\n\tmov $1, %%edi\n\t"
-		     "mov epk_state_page(%%rip), %%r14\n\tmov %[frame], %%r8\n\t"
-		     "mov $1, %%r10d\n\tmov %[slot], %%r11\n\tmov %[frame], %%r12\n\t"
+		     "mov epk_state_page(%%rip), %%r14\n\t"
+		     "mov $1, %%r10d\n\tmov %[slot], %%r11\n\t"
 		     "jmp *%[addr]"
 		     : : [rax] "m"(jump_to.rax), [rbx] "m"(jump_to.rbx), [rcx] "m"(jump_to.rcx),
 			 [r15] "m"(jump_to.r15), [addr] "m"(jump_to.addr), [frame] "r"(frame + 8), [slot] "m"(own[0])
