@@ -96,7 +96,7 @@ check_sparse() {
 	! grep -E '(warning|error):' "$out.log" || die "series: sparse has something to say"
 	# It has run.
 	[ "$(grep -c '^  CHECK .*/epk' "$out.log")" -gt 1 ] || die "series: where is sparse?"
-	echo "series: sparse has nothing to say of" ${files//*\//}
+	echo "series: sparse has nothing to say of $(wc -w <<<"$files") files"
 }
 
 run() {
