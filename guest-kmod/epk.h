@@ -196,7 +196,9 @@ enum epk_state { EPK_NEW, EPK_STARTING, EPK_READY };
  * @hand: where the search for a domain that makes room goes on
  * @nr_gates: of @gates, those in use; set once, last
  * @gates: see struct epk_gate
- * @fault: see struct epk_gates; set before @nr_gates
+ * @gates_start: no gate starts before; set before @nr_gates
+ * @gates_end: nor ends behind; likewise
+ * @fault: see struct epk_gates; likewise
  * @stack: likewise
  * @threads_lock: protects the next, and the records of those that do not run
  * @threads: registered threads
@@ -248,6 +250,8 @@ struct epk_context {
 	unsigned int hand;
 	unsigned int nr_gates;
 	struct epk_gate gates[EPK_GATES_MAX];
+	u64 gates_start;
+	u64 gates_end;
 	u64 fault;
 	s64 stack;
 	raw_spinlock_t threads_lock;

@@ -57,6 +57,7 @@ int epk_gates_set(struct epk_context *ctx, const struct epk_gates *req,
 		  const struct epk_gate *gates)
 {
 	int ret = gates_check(ctx->mm, req->num, gates, req->fault);
+	unsigned int n;
 
 	if (ret)
 		return ret;
@@ -65,6 +66,12 @@ int epk_gates_set(struct epk_context *ctx, const struct epk_gates *req,
 		ret = -EBUSY;
 	} else {
 		memcpy(ctx->gates, gates, req->num * sizeof(*gates));
+		ctx->gates_start = U64_MAX;
+		ctx->gates_end = 0;
+		for (n = 0; n < req->num; n++) {
+			ctx->gates_start = min(ctx->gates_start, gates[n].start);
+			ctx->gates_end = max(ctx->gates_end, gates[n].end);
+		}
 		ctx->fault = req->fault;
 		ctx->stack = req->stack;
 		/* Pairs with gate_find(), and with whoever reads these. */
@@ -81,6 +88,9 @@ static const struct epk_gate *gate_find(const struct epk_context *ctx, unsigned 
 	/* Pairs with epk_gates_set(). */
 	unsigned int n, num = smp_load_acquire(&ctx->nr_gates);
 
+	/* Of most code that is all there is to ask. */
+	if (!num || ip < ctx->gates_start || ip >= ctx->gates_end)
+		return NULL;
 	for (n = 0; n < num; n++) {
 		if (ip >= ctx->gates[n].start && ip < ctx->gates[n].end &&
 		    !ctx->gates[n].restart != restarted)

@@ -49,9 +49,10 @@ DEFINE_SHOW_ATTRIBUTE(processes);
 /* In the order of how often they are called. */
 static int __init guards_init(void)
 {
-	return epk_guard_memory_init() ?: epk_guard_signal_init() ?: epk_guard_trace_init() ?:
-	       epk_guard_key_init() ?: epk_guard_fault_init() ?: epk_guard_trap_init() ?:
-	       epk_guard_confined_init() ?: epk_hooks_arm();
+	/* In the order of how much it matters that they are found fast. */
+	return epk_guard_fault_init() ?: epk_guard_confined_init() ?: epk_guard_trap_init() ?:
+	       epk_guard_signal_init() ?: epk_guard_memory_init() ?: epk_guard_trace_init() ?:
+	       epk_guard_key_init() ?: epk_hooks_arm();
 }
 
 static int __init epk_init(void)

@@ -230,6 +230,140 @@ static long per_move(int id)
 	return least;
 }
 
+/* Threads that hold a domain, and sleep. */
+#define HOLDERS		16
+
+static pthread_barrier_t held, let_go;
+
+static void *holder(void *id)
+{
+	REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS | EPK_THREAD_FOLLOWS) == 0);
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_BEGIN, EPK_BEGIN(*(int *)id, PROT_READ | PROT_WRITE)), 0);
+	pthread_barrier_wait(&held);
+	pthread_barrier_wait(&let_go);
+	return NULL;
+}
+
+static void place(int id, unsigned int ept, unsigned int pkey)
+{
+	struct epk_move move = { .id = id, .ept = ept, .pkey = pkey };
+
+	CHECK_EQ(epk_device_moves(&dev, 1, &move), 0);
+}
+
+/* Instructions to move a page that so many threads hold. */
+static long per_page_move(int id, unsigned int holders)
+{
+	long least = LONG_MAX, took;
+	pthread_t threads[HOLDERS];
+	uint64_t start;
+	unsigned int i;
+	int round;
+
+	pthread_barrier_init(&held, NULL, holders + 1);
+	pthread_barrier_init(&let_go, NULL, holders + 1);
+	for (i = 0; i < holders; i++)
+		REQUIRE(!pthread_create(&threads[i], NULL, holder, &id));
+	pthread_barrier_wait(&held);
+	/* They fall asleep. */
+	usleep(1000);
+	for (round = 0; round < ROUNDS; round++) {
+		start = now();
+		place(id, 3 + round % 2, 5);
+		took = now() - start;
+		least = took < least ? took : least;
+	}
+	pthread_barrier_wait(&let_go);
+	for (i = 0; i < holders; i++)
+		pthread_join(threads[i], NULL);
+	pthread_barrier_destroy(&held);
+	pthread_barrier_destroy(&let_go);
+	return least;
+}
+
+/**
+ * struct across - two domains in two EPTs, one held while the other is used
+ * @ids: the domains
+ * @same_key: their keys are the same
+ * @access: instructions for the first access to what is held elsewhere
+ * @round: for begin, access and end of the other, and that
+ */
+struct across {
+	int ids[2];
+	bool same_key;
+	long access, round;
+};
+
+static void begin(int id)
+{
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_BEGIN, EPK_BEGIN(id, PROT_READ | PROT_WRITE)), 0);
+}
+
+static void *use_across(void *arg)
+{
+	struct across *a = arg;
+	volatile char *mem[2];
+	uint64_t start, access;
+	long took;
+	int i, round;
+
+	REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS | EPK_THREAD_FOLLOWS) == 0);
+	for (i = 0; i < 2; i++) {
+		mem[i] = epk_device_map(&dev, a->ids[i], 4096);
+		REQUIRE(mem[i] != MAP_FAILED);
+	}
+	a->access = a->round = LONG_MAX;
+	for (round = 0; round < ROUNDS; round++) {
+		place(a->ids[0], 3, 5);
+		place(a->ids[1], 4, a->same_key ? 5 : 6);
+		begin(a->ids[0]);
+		*mem[0] = 1;
+		start = now();
+		begin(a->ids[1]);
+		*mem[1] = 1;
+		/* As the library ends what is open where the thread is. */
+		epk_wrpkru(epk_rdpkru() | 3u << 2 * (a->same_key ? 5 : 6));
+		access = now();
+		*mem[0] = 1;
+		took = now() - access;
+		a->access = took < a->access ? took : a->access;
+		took = now() - start;
+		a->round = took < a->round ? took : a->round;
+		/* It has come to where the domain is. */
+		CHECK_EQ(dev.identity->ept, 3);
+		CHECK_EQ(ioctl(dev.fd, EPK_IOC_END, (long)a->ids[0]), 0);
+	}
+	for (i = 0; i < 2; i++)
+		epk_device_unmap(&dev, (void *)mem[i], 4096);
+	return NULL;
+}
+
+static void across(int x, int y)
+{
+	struct across other = { .ids = { x, y } }, same = { .ids = { x, y }, .same_key = true };
+	pthread_t thread;
+
+	REQUIRE(!pthread_create(&thread, NULL, use_across, &other) && !pthread_join(thread, NULL));
+	REQUIRE(!pthread_create(&thread, NULL, use_across, &same) && !pthread_join(thread, NULL));
+	row("access to what is held in another EPT", other.access, "", 0, 1850);
+	row("the same, by the same key", same.access, "", 0, 1850);
+	row("begin, access, end beside it, and that", other.round, "", 0, 3900);
+}
+
+static void page_moves(int id)
+{
+	char *p = epk_device_map(&dev, id, 4096);
+	long alone, with;
+
+	REQUIRE(p != MAP_FAILED);
+	CHECK_EQ(epk_device_populate(&dev, p, 4096), 0);
+	alone = per_page_move(id, 0);
+	with = per_page_move(id, HOLDERS);
+	row("move of a page", alone, "", 0, 5000);
+	row("the same, for each thread that holds it", (with - alone) / HOLDERS, "", 0, 480);
+	epk_device_unmap(&dev, p, 4096);
+}
+
 /* What libmpk does to give a key to other memory: close one range, open another. */
 static long per_two_protects(int pkey)
 {
@@ -273,7 +407,7 @@ int main(void)
 {
 	long without, fault[2], unmap[2], moved, protects;
 	cpu_set_t set;
-	int id;
+	int id, beside;
 
 	CPU_ZERO(&set);
 	CPU_SET(0, &set);
@@ -306,5 +440,8 @@ int main(void)
 	protects = per_two_protects(epk_device_entry(&dev, id).pkey);
 	row("move of 256 pages", moved, "two pkey_mprotect of 256", protects, 60000);
 	row("move of 256 pages", moved, "a third of that", protects / 3, protects / 3.);
+	page_moves(id);
+	REQUIRE(epk_device_alloc(&dev, 1, &beside) == 0);
+	across(id, beside);
 	return epk_test_result();
 }
