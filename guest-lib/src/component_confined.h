@@ -106,23 +106,6 @@
 .Lfound\@:
 .endm
 
-/* What the module has of rights of the thread's is forgotten. */
-.macro drop_all
-	mov	epk_state_page+EPK_STATE_FD(%rip), %edi
-	mov	$EPK_IOC_CALL_NR, %esi
-	xor	%edx, %edx
-	mov	$__NR_ioctl, %eax
-	syscall
-	test	%eax, %eax
-	jnz	.Lforged
-	mov	$EPK_IOC_RETURN_NR, %esi
-	mov	$EPK_RETURNS_NOTHING, %edx
-	mov	$__NR_ioctl, %eax
-	syscall
-	test	%eax, %eax
-	jnz	.Lforged
-.endm
-
 	.type	confined_gate, @function
 	.balign	64
 confined_gate:
@@ -344,19 +327,7 @@ confined_gate:
 	confine	%r15d, .Lforged, .Lbring, .Lhold_nothing
 .Lconfined_home:
 	confined %r15d
-	slot
-	inside	.Lforged
-	mov	EPK_COMP_SP(%r11), %rax
-	test	%rax, %rax
-	jz	.Lforged
-	cmp	%r8, F_NUMBER(%rax)
-	jne	.Lforged
-	/* As in .Lbacked. */
-	mov	%rax, %rcx
-	xor	%esi, %esi
-	lock cmpxchg %rsi, EPK_COMP_SP(%r11)
-	jne	.Lforged
-	mov	%rcx, %rsp
+	waiting
 .Lconfined_home_end:
 	mov	EPK_COMP_TLS(%r11), %rdx
 	wrfsbase %rdx

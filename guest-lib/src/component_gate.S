@@ -161,6 +161,40 @@ first_area
 	jnz	\other
 .endm
 
+/* RSP: where the header R10's code waits for what comes back with R8.  RAX, RCX, RSI are lost. */
+.macro waiting
+	slot
+	inside	.Lforged
+	mov	EPK_COMP_SP(%r11), %rax
+	test	%rax, %rax
+	jz	.Lforged
+	cmp	%r8, F_NUMBER(%rax)
+	jne	.Lforged
+	/* Once, and not as well by another thread that has set its FS base to this one's. */
+	mov	%rax, %rcx
+	xor	%esi, %esi
+	lock cmpxchg %rsi, EPK_COMP_SP(%r11)
+	jne	.Lforged
+	mov	%rcx, %rsp
+.endm
+
+/* What the module has of rights of the thread's is forgotten. */
+.macro drop_all
+	mov	epk_state_page+EPK_STATE_FD(%rip), %edi
+	mov	$EPK_IOC_CALL_NR, %esi
+	xor	%edx, %edx
+	mov	$__NR_ioctl, %eax
+	syscall
+	test	%eax, %eax
+	jnz	.Lforged
+	mov	$EPK_IOC_RETURN_NR, %esi
+	mov	$EPK_RETURNS_NOTHING, %edx
+	mov	$__NR_ioctl, %eax
+	syscall
+	test	%eax, %eax
+	jnz	.Lforged
+.endm
+
 .macro saved_restored
 	pop	%r15
 	pop	%r14
@@ -432,19 +466,7 @@ epk_gate_call:
 	open	%r15d, .Lforged, .Laway, .Lhold_nothing
 .Lbacked:
 	opened	%r15d
-	slot
-	inside	.Lforged
-	mov	EPK_COMP_SP(%r11), %rax
-	test	%rax, %rax
-	jz	.Lforged
-	cmp	%r8, F_NUMBER(%rax)
-	jne	.Lforged
-	/* Once, and not as well by another thread that has set its FS base to this one's. */
-	mov	%rax, %rcx
-	xor	%esi, %esi
-	lock cmpxchg %rsi, EPK_COMP_SP(%r11)
-	jne	.Lforged
-	mov	%rcx, %rsp
+	waiting
 	jmp	.Lreturned
 
 /*
@@ -452,19 +474,7 @@ epk_gate_call:
  * open, or to what it has not ended.  They are put aside, and that is forgotten.
  */
 .Lhold_nothing:
-	mov	epk_state_page+EPK_STATE_FD(%rip), %edi
-	mov	$EPK_IOC_CALL_NR, %esi
-	xor	%edx, %edx
-	mov	$__NR_ioctl, %eax
-	syscall
-	test	%eax, %eax
-	jnz	.Lforged
-	mov	$EPK_IOC_RETURN_NR, %esi
-	mov	$EPK_RETURNS_NOTHING, %edx
-	mov	$__NR_ioctl, %eax
-	syscall
-	test	%eax, %eax
-	jnz	.Lforged
+	drop_all
 	test	%r15d, %r15d
 	jz	.Lclose
 	jmp	.Lback

@@ -376,7 +376,7 @@ struct epk_gate {
  * @fault: in: where a thread goes on that faults in a private domain; 0: nowhere
  * @stack: in: how far from a thread's FS base there is a word that says where signals may have their
  *	frames below, while the thread's stack lies in a private domain, or it has key 0
- *	write-disabled; 0: nowhere.  Its FS base is then that which it had when it was registered
+ *	write-disabled; 0: nowhere.  Its FS base is then that which it had when it was registered last
  *
  * A registered thread that holds a private domain gets no signal for what one of its own
  * instructions has done: SIGSEGV and SIGBUS of a page fault, SIGILL, SIGFPE, SIGSEGV and SIGBUS of
