@@ -356,6 +356,9 @@ static const struct call {
 	enum when when;
 	long (*run)(struct file *file, void __user *arg);
 } calls[] = {
+	/* What programs wait for comes first. */
+	{ EPK_IOC_BEGIN, AFTER, ioc_begin },
+	{ EPK_IOC_END, AFTER, ioc_end },
 	{ EPK_IOC_INIT, BEFORE, ioc_init },
 	{ EPK_IOC_STATS, ALWAYS, ioc_stats },
 	{ EPK_IOC_ALLOC, AFTER, ioc_alloc },
@@ -367,8 +370,6 @@ static const struct call {
 	{ EPK_IOC_FILE, AFTER, ioc_file },
 	{ EPK_IOC_UNMAP, AFTER, ioc_unmap },
 	{ EPK_IOC_GATES, AFTER, ioc_gates },
-	{ EPK_IOC_BEGIN, AFTER, ioc_begin },
-	{ EPK_IOC_END, AFTER, ioc_end },
 	{ EPK_IOC_HELD, AFTER, ioc_held },
 	{ EPK_IOC_NOTE, AFTER, ioc_note },
 	{ EPK_IOC_CALL, AFTER, ioc_call },

@@ -312,9 +312,21 @@ struct epk_right {
 };
 
 /**
+ * struct epk_accessed - memory of a domain that a thread has accessed
+ * @id: the domain
+ * @start: the mapping, as it was then
+ * @end: and the first address behind it
+ */
+struct epk_accessed {
+	int id;
+	unsigned long start;
+	unsigned long end;
+};
+
+/**
  * struct epk_faults - the last accesses of a thread that were resolved
  * @ip: where the last one came from that went to another EPT
- * @ids: domains that were accessed so, the last first
+ * @recent: what was accessed so, the last first
  * @returns: how many went to one that was among the last, one after the other
  * @same_ip: where the last one came from that had nothing in its way
  * @addr: where it went
@@ -326,7 +338,7 @@ struct epk_right {
  */
 struct epk_faults {
 	unsigned long ip;
-	int ids[4];
+	struct epk_accessed recent[4];
 	unsigned int returns;
 	unsigned long same_ip;
 	unsigned long addr;
@@ -479,6 +491,7 @@ int epk_rights_forget_call(struct epk_context *ctx);
 bool epk_rights_confined(const struct epk_thread *thread, int level);
 void epk_rights_resume(struct epk_thread *thread, int level);
 int epk_rights_end(struct epk_context *ctx, int id);
+int epk_rights_go(struct epk_thread *thread, u32 ept);
 bool epk_rights_reach(struct epk_thread *thread, int id, u32 ept, u8 pkey, bool write);
 
 /* held.c */

@@ -45,25 +45,26 @@ static bool was_among(const struct epk_faults *faults, int id)
 {
 	unsigned int n;
 
-	for (n = 0; n < ARRAY_SIZE(faults->ids); n++) {
-		if (faults->ids[n] == id)
+	for (n = 0; n < ARRAY_SIZE(faults->recent); n++) {
+		if (faults->recent[n].id == id)
 			return true;
 	}
 	return false;
 }
 
 /* Do its accesses go to and fro, or does one instruction want two domains? */
-static bool wants_both(struct epk_faults *faults, const struct access *access, int id)
+static bool wants_both(struct epk_faults *faults, const struct access *access,
+		       const struct epk_accessed *to)
 {
-	bool again = was_among(faults, id);
-	bool both = again && access->regs->ip == faults->ip && id != faults->ids[0];
+	bool same = to->id == faults->recent[0].id, again = same || was_among(faults, to->id);
+	bool both = again && access->regs->ip == faults->ip && !same;
 
 	faults->ip = access->regs->ip;
-	faults->returns = again && id != faults->ids[0] ? faults->returns + 1 : 0;
-	if (id != faults->ids[0]) {
-		memmove(faults->ids + 1, faults->ids, sizeof(faults->ids) - sizeof(faults->ids[0]));
-		faults->ids[0] = id;
-	}
+	faults->returns = again && !same ? faults->returns + 1 : 0;
+	if (!same)
+		memmove(faults->recent + 1, faults->recent,
+			sizeof(faults->recent) - sizeof(faults->recent[0]));
+	faults->recent[0] = *to;
 	if (!both && faults->returns < RETURNS_MOST)
 		return false;
 	faults->returns = 0;
@@ -145,62 +146,128 @@ static void inherit(struct epk_thread *thread, int id, bool write)
 	write_pkru(epk_record_settle(thread, read_pkru(), epk_current_ept()));
 }
 
+/*
+ * The thread goes where the domain is, if it holds it; or the domain comes to it.  Interrupts are
+ * off, so that nobody has the domain's place before the thread has lost its right to that.
+ */
+static enum answer go_there(struct epk_thread *thread, const struct access *access,
+			    const struct epk_accessed *to, u32 ept, u8 pkey)
+{
+	int n = epk_record_find(thread, to->id);
+
+	if (n < 0 || ept == epk_current_ept() || !epk_record_allows(thread, n, access->write))
+		return epk_rights_reach(thread, to->id, ept, pkey, access->write) ? REACHED : REFUSED;
+	if (wants_both(&thread->faults, access, to))
+		return is_torn(&thread->faults, access, to->id) ? NOWHERE : BRING_HERE;
+	if (thread->stashed)
+		return epk_rights_reach(thread, to->id, ept, pkey, access->write) ? REACHED : REFUSED;
+	return epk_rights_go(thread, ept) ? REFUSED : REACHED;
+}
+
+/* What an access wants. */
+struct wanted {
+	struct epk_context *ctx;
+	int id;
+	u32 here;
+};
+
 /* Interrupts are off, and the mmap lock is held. */
-static enum answer look(const struct vm_area_struct *vma, const struct access *access, int *id,
-			u32 *here)
+static enum answer look(const struct vm_area_struct *vma, const struct access *access,
+			struct wanted *wanted)
 {
 	const struct epk_region *region = vma->vm_private_data;
+	const struct epk_accessed to = { region->id, vma->vm_start, vma->vm_end };
 	struct epk_thread *thread = epk_thread_find(current);
 	u32 pkru = read_pkru();
-	int n;
+	enum answer answer;
 
 	if (region->dead)
 		return REFUSED;
 	if (!thread || !thread->follows || thread->ctx != region->ctx)
 		return region->ept == EPK_EPT_NONE ? NOWHERE : REFUSED;
-	*id = region->id;
-	*here = epk_current_ept();
+	*wanted = (struct wanted) { region->ctx, region->id, epk_current_ept() };
 	inherit(thread, region->id, access->write);
-	n = epk_record_find(thread, region->id);
 	if (region->ept == EPK_EPT_NONE)
-		return n < 0 || is_torn(&thread->faults, access, region->id) ? NOWHERE : BRING_IN;
-	if (n >= 0 && region->ept != *here && epk_record_allows(thread, n, access->write) &&
-	    wants_both(&thread->faults, access, region->id))
-		return is_torn(&thread->faults, access, region->id) ? NOWHERE : BRING_HERE;
-	if (!epk_rights_reach(thread, region->id, region->ept, vma_pkey((void *)vma),
-			      access->write))
+		return epk_record_find(thread, region->id) < 0 ||
+		       is_torn(&thread->faults, access, region->id) ? NOWHERE : BRING_IN;
+	answer = go_there(thread, access, &to, region->ept, vma_pkey((void *)vma));
+	if (answer == REACHED && region->ept == wanted->here && read_pkru() == pkru &&
+	    is_hopeless(thread, access))
 		return REFUSED;
-	if (region->ept == *here && read_pkru() == pkru && is_hopeless(thread, access))
-		return REFUSED;
-	return REACHED;
+	return answer;
 }
 
-/* REACHED: the access is to be tried again; or why not. */
-static enum answer resolve(const struct access *access)
+static enum answer look_up(const struct access *access, struct wanted *wanted)
 {
 	struct mm_struct *mm = current->mm;
 	enum answer answer = REFUSED;
 	struct vm_area_struct *vma;
-	struct epk_context *ctx = NULL;
-	u32 here = 0;
-	int id = 0;
 
 	if (mmap_read_lock_killable(mm))
 		return REFUSED;
 	vma = find_vma(mm, access->addr);
 	if (vma && vma->vm_start <= access->addr && vma_has_region(vma)) {
-		ctx = ((struct epk_region *)vma->vm_private_data)->ctx;
 		local_irq_disable();
-		answer = look(vma, access, &id, &here);
+		answer = look(vma, access, wanted);
 		local_irq_enable();
 	}
 	mmap_read_unlock(mm);
+	return answer;
+}
+
+static const struct epk_accessed *recent_find(const struct epk_faults *faults, unsigned long addr)
+{
+	unsigned int n;
+
+	for (n = 0; n < ARRAY_SIZE(faults->recent); n++) {
+		if (addr >= faults->recent[n].start && addr < faults->recent[n].end)
+			return &faults->recent[n];
+	}
+	return NULL;
+}
+
+/*
+ * Most accesses go where one went before.  What is remembered of that may be untrue by now: then
+ * the thread goes where it could go anyway, is refused there as well, and is looked at in full.
+ * Interrupts are off.
+ */
+static enum answer go_again(const struct access *access, struct wanted *wanted)
+{
+	struct epk_thread *thread = epk_thread_find(current);
+	const struct epk_accessed *known;
+	struct epk_accessed to;
+	struct epk_entry entry;
+
+	if (!thread || !thread->follows || thread->stashed || thread->ctx->mm != current->mm)
+		return REFUSED;
+	known = recent_find(&thread->faults, access->addr);
+	if (!known)
+		return REFUSED;
+	to = *known;
+	entry = epk_table_read(thread->ctx, EPK_ID_INDEX(to.id));
+	*wanted = (struct wanted) { thread->ctx, to.id, epk_current_ept() };
+	if (entry.id != to.id || !entry.pkey || entry.ept == wanted->here)
+		return REFUSED;
+	return go_there(thread, access, &to, entry.ept, entry.pkey);
+}
+
+/* REACHED: the access is to be tried again; or why not. */
+static enum answer resolve(const struct access *access)
+{
+	struct wanted wanted = { };
+	enum answer answer;
+
+	local_irq_disable();
+	answer = go_again(access, &wanted);
+	local_irq_enable();
+	if (answer == REFUSED)
+		answer = look_up(access, &wanted);
 
 	/* The context is that of current's record, and stays. */
 	if (answer == BRING_IN)
-		return epk_admit(ctx, id, EPK_EPT_ANY) ? NOWHERE : REACHED;
+		return epk_admit(wanted.ctx, wanted.id, EPK_EPT_ANY) ? NOWHERE : REACHED;
 	if (answer == BRING_HERE) {
-		epk_admit(ctx, id, here);
+		epk_admit(wanted.ctx, wanted.id, wanted.here);
 		/* If it cannot come, the next access goes there. */
 		return REACHED;
 	}
@@ -224,12 +291,15 @@ typedef void (*bad_area_fn)(struct pt_regs *regs, unsigned long error_code, unsi
 static void guarded_bad_area(struct pt_regs *regs, unsigned long error_code, unsigned long addr,
 			     u32 pkey, int si_code);
 
-/* Not for what interrupts or NMIs do in its name. */
+/*
+ * Not for what interrupts or NMIs do in its name.  Each thread of a process with domains has a
+ * record or a mark.
+ */
 static void notrace before_bad_area(struct epk_hook *hook, struct ftrace_regs *fregs)
 {
 	struct pt_regs *regs = (struct pt_regs *)epk_hook_regs(fregs)->di;
 
-	if (!current->mm || !epk_context_exists(current->mm) || in_nmi())
+	if (!current->mm || hlist_empty(&current->preempt_notifiers) || in_nmi())
 		return;
 	if (user_mode(regs) || regs->flags & X86_EFLAGS_IF)
 		epk_hook_divert(fregs, guarded_bad_area);

@@ -110,6 +110,11 @@ static unsigned int key_in(const struct epk_context *ctx, int id, u32 ept)
 	return pkey;
 }
 
+static u32 open_key(u32 pkru, unsigned int pkey, bool read_only)
+{
+	return (pkru & ~(3u << 2 * pkey)) | (read_only ? 2u << 2 * pkey : 0);
+}
+
 /*
  * Rights to what is in an EPT become open keys, or are only lent to the kernel: then those to private
  * domains are not among them.  No address that a program gives it may lead it into these, unless they
@@ -123,11 +128,8 @@ static u32 open_keys(struct epk_thread *thread, u32 pkru, u32 ept, bool lent)
 		pkey = key_in(thread->ctx, thread->rights[n].id, ept);
 		if (lent && epk_table_is_private(thread->ctx, thread->rights[n].id))
 			pkey = 0;
-		if (pkey) {
-			pkru &= ~(3u << 2 * pkey);
-			if (thread->rights[n].read_only)
-				pkru |= 2u << 2 * pkey;
-		}
+		if (pkey)
+			pkru = open_key(pkru, pkey, thread->rights[n].read_only);
 		if (pkey && !lent)
 			right_drop(thread, n);
 		else
@@ -279,7 +281,7 @@ bool epk_record_has_room(const struct epk_thread *thread, u32 pkru)
  */
 u32 epk_record_stash(struct epk_thread *thread, u32 pkru, u32 ept)
 {
-	if (!thread->stashed)
+	if (!thread->stashed && ~pkru & thread->ctx->pkru_deny)
 		pkru = stash(thread, pkru, ept, ~0u);
 	thread->stashed = true;
 	return pkru | thread->ctx->pkru_deny;
@@ -359,25 +361,37 @@ static u32 levels_end(struct epk_thread *thread, u32 pkru, u32 ept)
 	return pkru | ctx->pkru_deny;
 }
 
+/* Has it arrived in an EPT, so that who holds it opens its key? */
+static bool is_in(const struct epk_context *ctx, const struct epk_domain *domain, u32 ept)
+{
+	return domain->pkey && domain->ept == ept && !(ctx->leaving[ept] & BIT(domain->pkey)) &&
+	       ctx->place_ids[ept][domain->pkey] == domain->id;
+}
+
 /*
  * Domains that are gone, and whose IDs come again some day; domains that move, which who does
- * not follow loses.
+ * not follow loses; those that are where the thread is, for code that can open them.
  */
-static void look_through(struct epk_thread *thread)
+static u32 look_through(struct epk_thread *thread, u32 pkru, u32 ept, bool opens)
 {
+	struct epk_context *ctx = thread->ctx;
 	struct epk_domain *domain;
 	unsigned int n = 0;
 
 	while (n < thread->nr_rights) {
-		domain = epk_domain_peek(thread->ctx, thread->rights[n].id);
-		if (domain && thread->ctx->asking)
-			domain->asked = thread->ctx->batch;
+		domain = epk_domain_peek(ctx, thread->rights[n].id);
+		if (domain && ctx->asking)
+			domain->asked = ctx->batch;
 		if (domain && domain->moves && domain->pkey && n >= thread->base)
-			thread->ctx->arrive_due = true;
+			ctx->arrive_due = true;
 		if (domain && domain->moves && !thread->follows)
 			domain = NULL;
 		if (domain && domain->leaves)
 			domain = NULL;
+		if (domain && n >= thread->base && opens && is_in(ctx, domain, ept)) {
+			pkru = open_key(pkru, domain->pkey, thread->rights[n].read_only);
+			domain = NULL;
+		}
 		if (!domain && n >= thread->base) {
 			right_drop(thread, n);
 			continue;
@@ -386,6 +400,7 @@ static void look_through(struct epk_thread *thread)
 			thread->rights[n].id = 0;
 		n++;
 	}
+	return opens ? mark(thread, pkru) : pkru;
 }
 
 /**
@@ -429,8 +444,8 @@ u32 epk_record_meet(struct epk_thread *thread, u32 pkru, u32 ept, bool later)
 		epk_table_count_revocation(ctx);
 		trace_epk_revoke(ept, pkru & ~was);
 	}
-	look_through(thread);
-	return later ? pkru : epk_record_settle(thread, pkru, ept);
+	/* As epk_record_settle() does. */
+	return look_through(thread, pkru, ept, thread->follows && !thread->stashed && !later);
 }
 
 /**

@@ -25,27 +25,38 @@ static void revoke_cpu(void *ctx)
 /* Threads at a time that the lock is held for. */
 #define WALK_STEP	64
 
-/* All that do not run. */
-static void walk(struct epk_context *ctx)
+/* The first of a list meet the batch, and go to the end of another. */
+static void walk_step(struct epk_context *ctx, struct list_head *todo)
 {
 	struct epk_thread *thread;
 	struct thread_struct *saved;
+	unsigned int n = 0;
+	LIST_HEAD(done);
+
+	list_for_each_entry(thread, todo, node) {
+		if (n++ == WALK_STEP)
+			break;
+		if (thread->seen == ctx->batch)
+			continue;
+		saved = &thread->task->thread;
+		saved->pkru = epk_record_meet(thread, saved->pkru, thread->ept, false);
+		/* Last: see epk_revoke_waiting(). */
+		smp_store_release(&thread->seen, ctx->batch);
+	}
+	/* Up to the one before. */
+	list_cut_before(&done, todo, &thread->node);
+	list_splice_tail(&done, &ctx->threads);
+}
+
+/* All that do not run. */
+static void walk(struct epk_context *ctx)
+{
 	LIST_HEAD(todo);
-	unsigned int n;
 
 	raw_spin_lock_irq(&ctx->threads_lock);
 	list_splice_init(&ctx->threads, &todo);
 	while (!list_empty(&todo)) {
-		for (n = 0; n < WALK_STEP && !list_empty(&todo); n++) {
-			thread = list_first_entry(&todo, struct epk_thread, node);
-			list_move_tail(&thread->node, &ctx->threads);
-			if (thread->seen == ctx->batch)
-				continue;
-			saved = &thread->task->thread;
-			saved->pkru = epk_record_meet(thread, saved->pkru, thread->ept, false);
-			/* Last: see epk_revoke_waiting(). */
-			smp_store_release(&thread->seen, ctx->batch);
-		}
+		walk_step(ctx, &todo);
 		raw_spin_unlock_irq(&ctx->threads_lock);
 		cond_resched();
 		raw_spin_lock_irq(&ctx->threads_lock);

@@ -349,11 +349,25 @@ static bool lend(struct epk_thread *thread, int id, u32 ept)
 }
 
 /**
+ * epk_rights_go() - have current in an EPT, with all that it holds there
+ * @thread: the record of current, not stashed
+ * @ept: the EPT
+ *
+ * Context: interrupts off.
+ * Return: 0, -EIO if it cannot go there.
+ */
+int epk_rights_go(struct epk_thread *thread, u32 ept)
+{
+	/* In another EPT the PKRU that KVM gives back is a right to other domains. */
+	return epk_thread_runs_vcpu(current) ? -EIO : go(thread, ept);
+}
+
+/**
  * epk_rights_reach() - make an access of current possible that it has a right to
  * @thread: the record of current
  * @id: the domain
- * @ept: where it is, and cannot leave as long as
- * @pkey: the mmap lock is held
+ * @ept: where it is; if it can leave, because the mmap lock is not held,
+ * @pkey: the access may be refused again
  * @write: to write, else to read
  *
  * Context: interrupts off.
@@ -367,9 +381,6 @@ bool epk_rights_reach(struct epk_thread *thread, int id, u32 ept, u8 pkey, bool 
 		return lend(thread, id, ept) && epk_pkru_allows(read_pkru(), pkey, write);
 	if (ept == epk_current_ept() && epk_pkru_allows(read_pkru(), pkey, write))
 		return true;
-	/* In another EPT the PKRU that KVM gives back is a right to other domains. */
-	if (epk_thread_runs_vcpu(current))
-		return false;
 	n = epk_record_find(thread, id);
-	return n >= 0 && epk_record_allows(thread, n, write) && !go(thread, ept);
+	return n >= 0 && epk_record_allows(thread, n, write) && !epk_rights_go(thread, ept);
 }

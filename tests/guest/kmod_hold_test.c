@@ -293,6 +293,112 @@ static void futexes_of_one_key(void)
 		CHECK_EQ(touch(pages[i % 2], 1), 0);
 }
 
+static unsigned int where(int i)
+{
+	return epk_device_entry(&dev, ids[i]).ept;
+}
+
+/* The thread holds both, has gone from one to the other, and is not where the first one is. */
+static void go_to_and_fro(void)
+{
+	int i;
+
+	CHECK_EQ(begin(ids[0]), 0);
+	CHECK_EQ(begin(ids[1]), 0);
+	for (i = 0; i < 4; i++)
+		CHECK_EQ(touch(pages[i % 2], 1), 0);
+	/* The module brings together what is used so. */
+	do {
+		CHECK_EQ(epk_device_move(&dev, ids[0], 3), 0);
+		CHECK_EQ(epk_device_move(&dev, ids[1], 4), 0);
+		CHECK_EQ(touch(pages[1], 1), 0);
+	} while (where(0) == where(1));
+}
+
+static void map_at(volatile void *addr, int id)
+{
+	/* What of the domains lies there goes by its owner's way alone. */
+	if (epk_device_unmap(&dev, addr, PAGE))
+		munmap((void *)addr, PAGE);
+	CHECK(mmap((void *)addr, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, dev.fd,
+		   EPK_MMAP_DOMAIN(id)) == addr);
+	CHECK_EQ(epk_device_populate(&dev, addr, PAGE), 0);
+}
+
+static void refused(volatile uint64_t *word, int write, int code)
+{
+	CHECK_EQ(touch(word, write), SIGSEGV);
+	CHECK_EQ(epk_try_code, code);
+}
+
+/* What lay at an address, and where, is another thing by now. */
+static void remembered(void)
+{
+	int i;
+
+	epk_device_open(&dev);
+	if (epk_device_is_alone(&dev))
+		return;
+	REQUIRE(epk_device_alloc(&dev, 3, ids) == 0);
+	REQUIRE(follow() == 0);
+	for (i = 0; i < 3; i++) {
+		CHECK_EQ(epk_device_move(&dev, ids[i], i == 1 ? 4 : 3), 0);
+		pages[i] = epk_device_map(&dev, ids[i], PAGE);
+		REQUIRE(pages[i] != MAP_FAILED);
+	}
+
+	/* It has moved. */
+	go_to_and_fro();
+	for (i = 0; i < 4; i++) {
+		CHECK_EQ(epk_device_move(&dev, ids[0], 5 + i % 2), 0);
+		CHECK_EQ(touch(pages[1], 1), 0);
+		CHECK_EQ(touch(pages[0], 1), 0);
+	}
+	CHECK_EQ(epk_device_move(&dev, ids[0], EPK_EPT_NONE), 0);
+	CHECK_EQ(touch(pages[0], 1), 0);
+	CHECK_EQ(end(ids[0]), 0);
+	CHECK_EQ(end(ids[1]), 0);
+
+	/* It is not held any more, or to be read alone. */
+	go_to_and_fro();
+	CHECK_EQ(end(ids[0]), 0);
+	refused(pages[0], 0, SEGV_PKUERR);
+	go_to_and_fro();
+	CHECK_EQ(end(ids[0]), 0);
+	CHECK_EQ(begin_prot(ids[0], PROT_READ), 0);
+	CHECK_EQ(touch(pages[1], 1), 0);
+	refused(pages[0], 1, SEGV_PKUERR);
+
+	/* Another lies there: it is not held, or is. */
+	go_to_and_fro();
+	map_at(pages[0], ids[2]);
+	refused(pages[0], 0, SEGV_PKUERR);
+	CHECK_EQ(begin(ids[2]), 0);
+	CHECK_EQ(begin(ids[1]), 0);
+	CHECK_EQ(touch(pages[0], 1), 0);
+	CHECK_EQ(touch(pages[1], 1), 0);
+	CHECK_EQ(touch(pages[0], 1), 0);
+	end_all();
+
+	/* Ordinary memory does; nothing does. */
+	map_at(pages[0], ids[0]);
+	go_to_and_fro();
+	CHECK_EQ(epk_device_unmap(&dev, pages[0], PAGE), 0);
+	CHECK(mmap(pages[0], PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
+	      pages[0]);
+	refused(pages[0], 0, SEGV_ACCERR);
+	map_at(pages[0], ids[0]);
+	go_to_and_fro();
+	CHECK_EQ(epk_device_unmap(&dev, pages[0], PAGE), 0);
+	refused(pages[0], 0, SEGV_MAPERR);
+
+	/* The domain is gone. */
+	map_at(pages[0], ids[0]);
+	go_to_and_fro();
+	CHECK_EQ(epk_device_free(&dev, 1, ids), 0);
+	CHECK(touch(pages[0], 0) != 0);
+}
+
 static void run(const char *name, void (*test)(void))
 {
 	int status = -1;
@@ -321,5 +427,6 @@ int main(void)
 	run("futexes without a place", futexes);
 	run("futexes apart", futexes_apart);
 	run("futexes of one key", futexes_of_one_key);
+	run("what was remembered", remembered);
 	return epk_test_result();
 }
