@@ -42,8 +42,10 @@ def read_tests(path=TESTS):
             raise ListError(f"{where}: bad timeout {timeout}")
         needs = set() if needs == "-" else set(needs.split(","))
         if needs - {"epk", "raw", "nginx", "selftests", "mutations", "named", "debug", "wide",
-                    "guest", "guest-debug", "fast", "kmod-mutations", "alone", "lone"}:
+                    "guest", "guest-debug", "fast", "kmod-mutations", "alone", "lone", "uni"}:
             raise ListError(f"{where}: unknown need {needs}")
+        if "uni" in needs and ("alone" not in needs or cpus != "both"):
+            raise ListError(f"{where}: uni without alone and both")
         if any(test.name == name for test in tests):
             raise ListError(f"{where}: {name} stands there twice")
         tests.append(Test(name, level, sets[cpus], int(timeout), needs, command))
