@@ -460,6 +460,7 @@ static volatile struct {
 	int stop;
 	int ready;
 	unsigned long done;
+	int crowd;
 } *shared;
 
 static char *memory;
@@ -563,21 +564,135 @@ static void a_begins(void)
 	finish(pid);
 }
 
+#define CROWD	300
+
+/* Calls that have not returned, each of them with what its caller holds, on a deeper stack. */
+static void crowd_calls(void)
+{
+	volatile char *deeper;
+	int i;
+
+	for (i = 0; i < 8; i++) {
+		deeper = alloca(64);
+		*deeper = 0;
+		REQUIRE(ioctl(dev.fd, EPK_IOC_CALL, EPK_BEGIN(two[i % 2], PROT_READ)) == 0);
+	}
+}
+
+static void *crowd_sleeps(void *arg)
+{
+	__atomic_fetch_add(&shared->crowd, 1, __ATOMIC_RELAXED);
+	pause();
+	return arg;
+}
+
+static void *crowd_holds(void *arg)
+{
+	REQUIRE(ioctl(dev.fd, EPK_IOC_BEGIN, EPK_BEGIN(two[0], PROT_READ)) == 0);
+	crowd_calls();
+	return crowd_sleeps(arg);
+}
+
+static void crowd(void *(*func)(void *arg))
+{
+	pthread_attr_t attr;
+	pthread_t thread;
+	int i;
+
+	REQUIRE(pthread_attr_init(&attr) == 0 && pthread_attr_setstacksize(&attr, 16384) == 0);
+	for (i = 0; i < CROWD; i++)
+		REQUIRE(pthread_create(&thread, &attr, func, NULL) == 0);
+	while (shared->crowd < CROWD)
+		usleep(1000);
+}
+
+static void a_is_many(void)
+{
+	crowd(crowd_holds);
+}
+
+static void a_frees_private(void)
+{
+	struct epk_note note = { .flags = EPK_NOTE_PRIVATE };
+	void *p;
+	int id;
+
+	REQUIRE(alloc(1, EPK_ALLOC_SPILL, &id) == 0);
+	p = epk_device_map(&dev, id, 4096);
+	REQUIRE(p != MAP_FAILED);
+	note.id = id;
+	note.addr = (uintptr_t)p;
+	REQUIRE(ioctl(dev.fd, EPK_IOC_NOTE, &note) == 0);
+	CHECK_EQ(epk_device_free(&dev, 1, &id), 0);
+	CHECK_EQ(epk_device_unmap(&dev, p, 4096), 0);
+}
+
+/* One more domain than it has places, all of them held. */
+static volatile char *three[3];
+
+static void a_holds_three(void)
+{
+	int i, ids[3] = { two[0], two[1] };
+
+	REQUIRE(alloc(1, EPK_ALLOC_SPILL, ids + 2) == 0);
+	for (i = 0; i < 3; i++) {
+		three[i] = epk_device_map(&dev, ids[i], 4096);
+		REQUIRE(three[i] != MAP_FAILED);
+		REQUIRE(ioctl(dev.fd, EPK_IOC_BEGIN, EPK_BEGIN(ids[i], PROT_READ | PROT_WRITE)) == 0);
+	}
+	CHECK_EQ(epk_device_stats(&dev).evicted, 1);
+}
+
+static void a_touches_three(void)
+{
+	int i;
+
+	for (i = 0; i < 3; i++)
+		*three[i] += 1;
+}
+
+/* A process that does nothing but be there while others begin. */
+static pid_t many;
+
+static void a_begins_among_many(void)
+{
+	if (!many) {
+		many = fork();
+		if (!many) {
+			crowd(crowd_sleeps);
+			for (;;)
+				pause();
+		}
+		while (shared->crowd < CROWD)
+			usleep(1000);
+	}
+	a_begins();
+}
+
 static const struct worst {
 	const char *name;
 	void (*once)(void);
 	/* Its keys; with none it opens the device by itself. */
 	uint32_t keys;
+	/* What it does first, with two domains. */
+	void (*first)(void);
+	/* How many EPTs it may have. */
+	const char *epts;
 } worst[] = {
-	{ "spins", a_spins, 0xfffe },
-	{ "allocates and frees 15 domains", a_allocates, 0xfffe },
-	{ "moves a domain", a_moves, 2 },
-	{ "lets two domains change places", a_swaps, 0xfffe },
-	{ "evicts and readmits", a_evicts, 2 },
-	{ "touches and unmaps 32 pages", a_faults, 0xfffe },
-	{ "opens and closes", a_opens, 0 },
-	{ "has EPTs made and destroyed", a_makes_epts, 0 },
-	{ "begins and ends processes", a_begins, 0 },
+	{ "spins", a_spins, .keys = 0xfffe },
+	{ "allocates and frees 15 domains", a_allocates, .keys = 0xfffe },
+	{ "moves a domain", a_moves, .keys = 2 },
+	{ "lets two domains change places", a_swaps, .keys = 0xfffe },
+	{ "evicts and readmits", a_evicts, .keys = 2 },
+	{ "touches and unmaps 32 pages", a_faults, .keys = 0xfffe },
+	{ "opens and closes", a_opens, .keys = 0 },
+	{ "has EPTs made and destroyed", a_makes_epts, .keys = 0 },
+	{ "begins and ends processes", a_begins, .keys = 0 },
+	{ "the same among many threads", a_begins_among_many, .keys = 0 },
+	{ "moves what many threads hold", a_moves, .keys = 2, .first = a_is_many },
+	{ "frees private domains, has many", a_frees_private, .keys = 0xfffe, .first = a_is_many },
+	{ "touches more than it has places", a_touches_three, .keys = 2, .first = a_holds_three,
+	  .epts = "2" },
 };
 
 static void pin(int cpu)
@@ -594,7 +709,7 @@ static pid_t start_a(const struct worst *how)
 	pid_t pid;
 	int i;
 
-	shared->stop = shared->ready = shared->done = 0;
+	shared->stop = shared->ready = shared->done = shared->crowd = 0;
 	pid = fork();
 	if (pid)
 		return pid;
@@ -612,11 +727,15 @@ static pid_t start_a(const struct worst *how)
 			memory[i * 4096] = 1;
 		epk_device_enter(&dev, 0);
 	}
+	if (how->first)
+		how->first();
 	shared->ready = 1;
 	while (!shared->stop) {
 		how->once();
 		shared->done++;
 	}
+	if (many)
+		kill(many, SIGKILL);
 	_exit(epk_failures != 0);
 }
 
@@ -680,24 +799,31 @@ static const struct {
 	{ "pair", b_pairs }, { "fault", b_faults }, { "switch", b_switches },
 };
 
-#define ROUNDS	40
+#define ROUNDS	30
 /* How many times as long B's work may take.  Interrupts for B itself differ as well. */
 #define MOST	1.1
 
-/* Microseconds of B's threads for all rounds of each work. */
+/*
+ * Microseconds of B's threads for all rounds of each work.  In between it sleeps, so that A runs on
+ * the only CPU, too; and it goes on until A has done its worst once.
+ */
 static void measure(double took[WORKS])
 {
+	unsigned long done = shared->done;
 	double start;
 	int i, w;
 
 	memset(took, 0, WORKS * sizeof(*took));
-	for (i = 0; i < ROUNDS; i++) {
+	for (i = 0; i < ROUNDS || (shared->done == done && i < 40 * ROUNDS); i++) {
+		usleep(100);
 		for (w = 0; w < WORKS; w++) {
 			start = seconds(CLOCK_PROCESS_CPUTIME_ID);
 			works[w].once();
 			took[w] += (seconds(CLOCK_PROCESS_CPUTIME_ID) - start) * 1e6;
 		}
 	}
+	for (w = 0; w < WORKS; w++)
+		took[w] *= (double)ROUNDS / i;
 }
 
 static void start_b(void)
@@ -735,7 +861,9 @@ static void slowing(void)
 	if (!b) {
 		epk_failures = 0;
 		start_b();
-		measure(took);
+		/* What comes once. */
+		for (w = 0; w < WORKS; w++)
+			works[w].once();
 		for (i = 0; i < nr; i++) {
 			REQUIRE(read(fds[0][0], &w, sizeof(w)) == sizeof(w));
 			measure(took);
@@ -744,17 +872,23 @@ static void slowing(void)
 		_exit(epk_failures != 0);
 	}
 	for (i = 0; i < nr; i++) {
-		pid_t a = start_a(&worst[i]);
 		unsigned long before;
+		pid_t a;
 
+		if (worst[i].epts)
+			parameter("max_user_epts", worst[i].epts);
+		a = start_a(&worst[i]);
 		while (!shared->ready)
 			sched_yield();
 		before = shared->done;
 		REQUIRE(write(fds[0][1], &i, sizeof(i)) == sizeof(i));
 		REQUIRE(read(fds[1][0], took, sizeof(took)) == sizeof(took));
-		printf("%-32s %6lu times:", worst[i].name, i ? shared->done - before : 0);
+		printf("%-32s %6lu times:", worst[i].name, shared->done - before);
+		CHECK(shared->done > before);
 		shared->stop = 1;
 		finish(a);
+		if (worst[i].epts)
+			parameter("max_user_epts", "0");
 		if (!i)
 			memcpy(base, took, sizeof(base));
 		for (w = 0; w < WORKS; w++) {
