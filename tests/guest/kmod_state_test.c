@@ -168,12 +168,17 @@ static void cell_after(enum call call)
 	goes_on(fd, call == INIT);
 }
 
+/* What these were to do is done. */
+static bool ends_it(enum call call)
+{
+	return call == FREE || call == UNMAP || call == NOTE_PRIVATE;
+}
+
 static void cell_ready(enum call call)
 {
 	open_ready();
 	make_checked(call, READY, dev.fd);
-	/* What FREE and UNMAP were to do is done. */
-	if (call == FREE || call == UNMAP)
+	if (ends_it(call))
 		make_domain();
 	works();
 }
@@ -185,9 +190,57 @@ static void cell_held(enum call call)
 	CELL(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
 	hold();
 	make_checked(call, HOLDS, dev.fd);
-	if (call == FREE || call == UNMAP)
+	if (ends_it(call))
 		make_domain();
 	works();
+}
+
+static void open_private(void)
+{
+	struct epk_note note = { .flags = EPK_NOTE_PRIVATE };
+
+	open_ready();
+	note.id = id;
+	note.addr = (uintptr_t)page;
+	REQUIRE(ioctl(dev.fd, EPK_IOC_NOTE, &note) == 0);
+}
+
+/* Another is held as ever. */
+static void private_works(void)
+{
+	make_domain();
+	works();
+}
+
+static void cell_private(enum call call)
+{
+	open_private();
+	make_checked(call, PRIVATE, dev.fd);
+	CELL(EPK_TRY((void)*page) != 0);
+	private_works();
+}
+
+/* As a gate holds it. */
+static void cell_mine(enum call call)
+{
+	const volatile uint64_t *notes;
+	volatile uint32_t value = 0;
+	uint64_t note;
+
+	open_private();
+	notes = map_view(dev.fd, TABLE_BYTES, EPK_MMAP_NOTES);
+	REQUIRE(notes != MAP_FAILED);
+	note = notes[EPK_ID_INDEX(id)];
+	CELL(ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS | EPK_THREAD_FOLLOWS) == 0);
+	epk_device_goto(&dev, EPK_NOTE_EPT(note));
+	epk_wrpkru(EPK_PKRU_ALLOW(EPK_NOTE_PKEY(note)));
+	CELL(EPK_TRY(value = *page) == 0 && value == SECRET);
+	make_checked(call, MINE, dev.fd);
+	if (call == FREE || call == UNMAP || call == END || call == CALL_NONE || call == RETURN)
+		CELL(EPK_TRY(value = *page) != 0);
+	else
+		CELL(EPK_TRY(value = *page) == 0 && value == SECRET);
+	private_works();
 }
 
 static void *by_thread(void *call)
@@ -203,7 +256,7 @@ static void cell_thread(enum call call)
 	open_ready();
 	CELL(pthread_create(&thread, NULL, by_thread, (void *)(intptr_t)call) == 0);
 	pthread_join(thread, NULL);
-	if (call == FREE || call == UNMAP)
+	if (ends_it(call))
 		make_domain();
 	works();
 }
@@ -306,8 +359,8 @@ static void cell_closing(enum call call)
 	open_ready();
 	CELL(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
 	/* These change what the next one answers. */
-	if (call == ALLOC || call == FREE || call == NOTE || call == GATES || call == BEGIN ||
-	    call >= MMAP_TABLE)
+	if (call == ALLOC || call == FREE || call == NOTE || call == NOTE_PRIVATE || call == GATES ||
+	    call == BEGIN || call >= MMAP_TABLE)
 		maker.after = maker.before;
 	/* Its memfd may have that number by then. */
 	if (call == FILE_)
@@ -319,9 +372,9 @@ static void cell_closing(enum call call)
 	pthread_join(thread, NULL);
 	disturb();
 	CELL(maker.other == maker.after || maker.other == EBADF);
-	if (call != FREE && call != UNMAP)
+	if (!ends_it(call))
 		CELL(EPK_TRY(value = *page) == 0 && value == SECRET);
-	if (call != FREE)
+	if (call != FREE && call != NOTE_PRIVATE)
 		CELL(touch(untouched.domain) == 0);
 	epk_device_enter(&dev, 0);
 	CELL(EPK_TRY(value = *page) != 0);
@@ -478,7 +531,7 @@ static void cell_vfork_ready(enum call call)
 	CELL(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
 	hold();
 	vfork_call(call, READY, dev.fd);
-	if (call == FREE || call == UNMAP)
+	if (ends_it(call))
 		make_domain();
 	works();
 }
@@ -593,6 +646,8 @@ static const struct {
 	{ "on a second open", cell_second },
 	{ "on a ready open", cell_ready },
 	{ "on a ready open, its domain held", cell_held },
+	{ "on a ready open, its domain private", cell_private },
+	{ "on a ready open, its private domain held", cell_mine },
 	{ "on a ready open, by another thread", cell_thread },
 	{ "on an open that is started meanwhile", cell_starting },
 	{ "on an open whose start is undone meanwhile", cell_undone },
