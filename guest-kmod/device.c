@@ -42,7 +42,8 @@ static int epk_release(struct inode *inode, struct file *file)
 static long ioc_init(struct file *file, void __user *arg)
 {
 	struct epk_context *ctx = file->private_data;
-	struct epk_init init;
+	struct epk_init init, answer;
+	int ret;
 
 	if (copy_from_user(&init, arg, sizeof(init)))
 		return -EFAULT;
@@ -51,13 +52,17 @@ static long ioc_init(struct file *file, void __user *arg)
 	if (!init.pkeys || init.pkeys & ~EPK_PKEYS)
 		return -EINVAL;
 
-	/* Nothing can fail after the context is ready but this: do it first. */
-	init.max_domains = EPK_TABLE_ENTRIES;
-	init.nr_epts = ctx->epts;
-	init.table_bytes = EPK_TABLE_BYTES;
-	if (copy_to_user(arg, &init, sizeof(init)))
+	answer = init;
+	answer.max_domains = EPK_TABLE_ENTRIES;
+	answer.nr_epts = ctx->epts;
+	answer.table_bytes = EPK_TABLE_BYTES;
+	/* Nothing fails once the context is ready: it is told first, and taken back. */
+	if (copy_to_user(arg, &init, sizeof(init)) || copy_to_user(arg, &answer, sizeof(answer)))
 		return -EFAULT;
-	return epk_context_start(ctx, init.pkeys, init.generation);
+	ret = epk_context_start(ctx, init.pkeys, init.generation);
+	if (ret && copy_to_user(arg, &init, sizeof(init)))
+		return -EFAULT;
+	return ret;
 }
 
 static long ioc_thread(struct file *file, void __user *arg)
@@ -67,6 +72,12 @@ static long ioc_thread(struct file *file, void __user *arg)
 	if (flags & ~(EPK_THREAD_SIGNALS | EPK_THREAD_FOLLOWS) || flags == EPK_THREAD_FOLLOWS)
 		return -EINVAL;
 	return epk_thread_register(file, flags);
+}
+
+/* What is to have an answer is read, and written back: if that fails, nothing has changed. */
+static bool is_unwritable(void *copy, void __user *from, size_t size)
+{
+	return copy_from_user(copy, from, size) || copy_to_user(from, copy, size);
 }
 
 static int domains_get(struct epk_domains *req, void __user *arg)
@@ -80,6 +91,9 @@ static long ioc_alloc(struct file *file, void __user *arg)
 {
 	struct epk_context *ctx = file->private_data;
 	struct epk_domains req;
+	void __user *list;
+	unsigned int i;
+	size_t size;
 	int *ids;
 	long ret;
 
@@ -89,15 +103,22 @@ static long ioc_alloc(struct file *file, void __user *arg)
 	if (req.num >= EPK_TABLE_ENTRIES)
 		return -ENOSPC;
 
-	ids = kvmalloc_array(req.num, sizeof(*ids), GFP_KERNEL_ACCOUNT);
+	list = u64_to_user_ptr(req.ids);
+	size = req.num * sizeof(*ids);
+	ids = kvmalloc(size, GFP_KERNEL_ACCOUNT);
 	if (!ids)
 		return -ENOMEM;
+	if (is_unwritable(ids, list, size)) {
+		ret = -EFAULT;
+		goto out;
+	}
 	ret = epk_domains_alloc(ctx, req.num, req.flags, ids);
 	if (ret)
 		goto out;
-	if (copy_to_user(u64_to_user_ptr(req.ids), ids, req.num * sizeof(*ids))) {
-		/* Another thread may have guessed and freed one: then none but it. */
-		epk_domains_free(ctx, req.num, ids);
+	if (copy_to_user(list, ids, size)) {
+		/* One by one: another thread may have guessed and freed some. */
+		for (i = 0; i < req.num; i++)
+			epk_domains_free(ctx, 1, ids + i);
 		ret = -EFAULT;
 	}
 out:
@@ -167,14 +188,14 @@ static long ioc_move(struct file *file, void __user *arg)
 	moves = kvmalloc(size, GFP_KERNEL_ACCOUNT);
 	if (!moves)
 		return -ENOMEM;
-	/* Copied back first, so that an array that cannot be written changes nothing. */
-	if (copy_from_user(moves, list, size) || copy_to_user(list, moves, size)) {
+	if (is_unwritable(moves, list, size)) {
 		ret = -EFAULT;
 		goto out;
 	}
 	ret = req.flags ? move_admit(ctx, moves) : epk_domains_move(ctx, req.num, moves);
+	/* They have moved, and the table says where, if the list has been taken away meanwhile. */
 	if (!ret && copy_to_user(list, moves, size))
-		ret = -EFAULT;
+		goto out;
 out:
 	kvfree(moves);
 	return ret;
@@ -203,14 +224,16 @@ static long ioc_unmap(struct file *file, void __user *arg)
 static long ioc_file(struct file *file, void __user *arg)
 {
 	struct epk_file req;
+	u64 addr;
 	long ret;
 
-	/* Copied back first: a mapping that nobody is told of would stay. */
-	if (copy_from_user(&req, arg, sizeof(req)) || copy_to_user(arg, &req, sizeof(req)))
+	if (is_unwritable(&req, arg, sizeof(req)))
 		return -EFAULT;
+	addr = req.addr;
 	ret = epk_file_map(file, &req);
-	if (!ret && copy_to_user(arg, &req, sizeof(req)))
-		ret = -EFAULT;
+	/* Where nothing has been replaced, there is a place to tell of. */
+	if (!ret && req.addr != addr && copy_to_user(arg, &req, sizeof(req)))
+		ret = epk_unmap(current->mm, req.addr, PAGE_ALIGN(req.len)) ?: -EFAULT;
 	return ret;
 }
 

@@ -136,6 +136,8 @@ static void alloc_arguments(void)
 	static int ids[8192];
 	struct epk_domains good = { .num = 2, .ids = (uintptr_t)ids }, arg;
 	unsigned int room = dev.init.nr_epts * 15 - before.domains;
+	size_t size = dev.init.max_domains * sizeof(*ids);
+	int *many;
 
 	FAILS(ioctl(dev.fd, EPK_IOC_ALLOC, NULL), EFAULT);
 	arg = good, arg.num = 0;
@@ -157,7 +159,12 @@ static void alloc_arguments(void)
 	arg = good, arg.num = 0xffffffff;
 	FAILS(ioctl(dev.fd, EPK_IOC_ALLOC, &arg), ENOSPC);
 	arg = good, arg.num = dev.init.max_domains - 1, arg.flags = EPK_ALLOC_SPILL;
+	FAILS(ioctl(dev.fd, EPK_IOC_ALLOC, &arg), EFAULT);
+	many = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	REQUIRE(many != MAP_FAILED);
+	arg.ids = (uintptr_t)many;
 	FAILS(ioctl(dev.fd, EPK_IOC_ALLOC, &arg), ENOSPC);
+	CHECK_EQ(munmap(many, size), 0);
 }
 
 static void move_arguments(int live)

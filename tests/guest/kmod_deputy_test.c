@@ -456,6 +456,9 @@ static void onlookers(void)
 		CHECK(!looked(how, ordinary, &value));
 		leave();
 	}
+	/* What is not stopped: who has a module loaded, root, has all of memory. */
+	if (epk_device_is_alone(&dev))
+		CHECK(looked(EPK_RAW_KERNEL, target, &value) && value == SECRET);
 	CHECK_EQ(content(), SECRET);
 	target_drop();
 }

@@ -7,6 +7,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <stddef.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -647,6 +648,135 @@ static void fixed_in_child(void)
 	wait_for(pid);
 }
 
+/* A start that fails has told nothing, nor has one whose answer is half out of reach. */
+static void init_tells_nothing(void)
+{
+	struct epk_init init = { .version = EPK_ABI_VERSION, .pkeys = 0xfffe, .nr_epts = 77 };
+	struct epk_init was = init, *half;
+	int fd = open_new();
+	char *pages;
+
+	CHECK_EQ(pkey_free(7), 0);
+	CHECK(ioctl(fd, EPK_IOC_INIT, &init) == -1 && errno == EINVAL);
+	CHECK(!memcmp(&init, &was, sizeof(init)));
+	CHECK_EQ(pkey_alloc(0, PKEY_DISABLE_ACCESS), 7);
+
+	pages = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	REQUIRE(pages != MAP_FAILED);
+	half = (struct epk_init *)(pages + 4096 - offsetof(struct epk_init, table_bytes));
+	*half = was;
+	CHECK_EQ(mprotect(pages + 4096, 4096, PROT_READ), 0);
+	CHECK(ioctl(fd, EPK_IOC_INIT, half) == -1 && errno == EFAULT);
+	CHECK(!memcmp(half, &was, sizeof(was)));
+	CHECK_EQ(ioctl(fd, EPK_IOC_INIT, &init), 0);
+	CHECK(init.nr_epts != 77);
+}
+
+/* A list of moves in what moves, of a thread that does not follow it. */
+static void moves_out_of_reach(void)
+{
+	struct epk_moves arg = { .num = 1 };
+	struct epk_move *list;
+
+	list = epk_device_map(&dev, id, 4096);
+	REQUIRE(list != MAP_FAILED);
+	epk_device_enter(&dev, id);
+	*list = (struct epk_move) { .id = id, .ept = EPK_EPT_NONE };
+	arg.moves = (uintptr_t)list;
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_MOVE, &arg), 0);
+	CHECK(EPK_TRY(*(volatile uint32_t *)list) == SIGSEGV);
+	CHECK_EQ(epk_device_entry(&dev, id).ept, EPK_EPT_NONE);
+	CHECK_EQ(epk_device_move(&dev, id, EPK_EPT_ANY), 0);
+	CHECK_EQ(epk_device_unmap(&dev, list, 4096), 0);
+}
+
+/* What asks for a mapping lies where it comes. */
+static void file_over_request(int file)
+{
+	unsigned int mappings = epk_count_mappings();
+	struct epk_file *request = mmap(NULL, 4096, PROT_READ | PROT_WRITE,
+					MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	REQUIRE(request != MAP_FAILED);
+	*request = (struct epk_file) {
+		.addr = (uintptr_t)request, .len = 4096, .id = id, .fd = file,
+		.prot = PROT_READ | PROT_WRITE, .flags = MAP_FIXED,
+	};
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_FILE, request), 0);
+	CHECK_EQ(epk_count_mappings(), mappings + 1);
+	CHECK_EQ(epk_device_unmap(&dev, request, 4096), 0);
+}
+
+/* The page of answers comes and goes. */
+static void *answers_come_and_go(void *page)
+{
+	while (!stop) {
+		CHECK_EQ(mprotect(page, 4096, PROT_READ), 0);
+		CHECK_EQ(mprotect(page, 4096, PROT_READ | PROT_WRITE), 0);
+	}
+	return NULL;
+}
+
+static void __attribute__((noinline)) ask_file(struct epk_file *page, int file)
+{
+	const struct epk_file request = {
+		.len = 4096, .id = id, .fd = file, .prot = PROT_READ | PROT_WRITE,
+	};
+
+	while (EPK_TRY(*(volatile struct epk_file *)page = request))
+		;
+}
+
+static void answers_race(int file)
+{
+	unsigned int mappings = epk_count_mappings(), domains = epk_device_stats(&dev).domains;
+	struct epk_domains alloc = { .num = 3 };
+	unsigned int failed[2] = { 0 }, i;
+	struct epk_file *page;
+	pthread_t thread;
+
+	page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	REQUIRE(page != MAP_FAILED);
+	alloc.ids = (uintptr_t)(page + 1);
+	stop = 0;
+	REQUIRE(!pthread_create(&thread, NULL, answers_come_and_go, page));
+	for (i = 0; i < 100; i++) {
+		ask_file(page, file);
+		if (ioctl(dev.fd, EPK_IOC_FILE, page)) {
+			CHECK_EQ(errno, EFAULT);
+			failed[0]++;
+		} else {
+			CHECK_EQ(epk_device_unmap(&dev, (void *)(uintptr_t)page->addr, 4096), 0);
+		}
+		if (ioctl(dev.fd, EPK_IOC_ALLOC, &alloc)) {
+			CHECK_EQ(errno, EFAULT);
+			failed[1]++;
+		} else {
+			CHECK_EQ(epk_device_free(&dev, 3, (int *)(page + 1)), 0);
+		}
+	}
+	stop = 1;
+	pthread_join(thread, NULL);
+	printf("no answer: %u mappings, %u allocations, of %u\n", failed[0], failed[1], i);
+	/* It may be none where one CPU does one after the other. */
+	CHECK_EQ(epk_count_mappings(), mappings);
+	CHECK_EQ(epk_device_stats(&dev).domains, domains);
+}
+
+/* What cannot be told has not been done, or is. */
+static void answers(void)
+{
+	int file = memfd_create("file", 0);
+
+	REQUIRE(file >= 0 && ftruncate(file, 4096) == 0);
+	epk_device_open(&dev);
+	REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
+	REQUIRE(epk_device_alloc(&dev, 1, &id) == 0);
+	moves_out_of_reach();
+	file_over_request(file);
+	answers_race(file);
+}
+
 int main(void)
 {
 	if (access(EPK_DEVICE, F_OK))
@@ -659,6 +789,8 @@ int main(void)
 	apart(fixed_failures);
 	apart(fixed_limits);
 	apart(fixed_in_child);
+	apart(init_tells_nothing);
+	apart(answers);
 	apart(keys_race);
 	return epk_test_result();
 }

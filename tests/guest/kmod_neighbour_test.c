@@ -1,48 +1,8 @@
 // SPDX-License-Identifier: MIT
-/*
- * Neighbours: what one user can take, see and slow down of another's.
- *
- * The last counts CPU time of one process, B, while another, A, does its worst; in the
- * emulator that counts instructions, interrupts and the hypervisor's included.  The
- * baseline is an A that does nothing but spin.
- */
-#include "epk_test.h"
+/* Neighbours: what one user can take and see of what is all users'; see kmod_slowing_test.c. */
+#include "neighbour_test.h"
 
-#include <grp.h>
-#include <pthread.h>
 #include <sched.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <time.h>
-
-#define USER		1000
-#define OTHER		1001
-#define PARAMETERS	"/sys/module/epk/parameters/"
-
-static struct epk_device dev;
-
-static void parameter(const char *name, const char *value)
-{
-	char path[96];
-
-	snprintf(path, sizeof(path), PARAMETERS "%s", name);
-	CHECK(put(path, value));
-}
-
-static void finish(pid_t pid)
-{
-	int status = -1;
-
-	REQUIRE(pid > 0);
-	CHECK_EQ(waitpid(pid, &status, 0), pid);
-	CHECK_EQ(status, 0);
-}
-
-static void become(uid_t uid)
-{
-	if (uid != getuid())
-		REQUIRE(!setgroups(0, NULL) && !setgid(uid) && !setuid(uid));
-}
 
 static void run_as(uid_t uid, void (*func)(void))
 {
@@ -55,13 +15,6 @@ static void run_as(uid_t uid, void (*func)(void))
 		_exit(epk_failures != 0);
 	}
 	finish(pid);
-}
-
-static int open_device(void)
-{
-	int fd = open(EPK_DEVICE, O_RDWR | O_CLOEXEC);
-
-	return fd < 0 ? -errno : fd;
 }
 
 static void open_one(void)
@@ -122,13 +75,6 @@ static void contexts(void)
 	parameter("max_user_contexts", "0");
 	run_as(USER, open_others);
 	parameter("max_user_contexts", "1024");
-}
-
-static int alloc(unsigned int num, uint32_t flags, int *ids)
-{
-	struct epk_domains arg = { .num = num, .flags = flags, .ids = (uintptr_t)ids };
-
-	return ioctl(dev.fd, EPK_IOC_ALLOC, &arg) ? -errno : 0;
 }
 
 static void alloc_none(void)
@@ -312,14 +258,6 @@ static void more_than_two(void)
 	CHECK_EQ(epk_device_entry(&dev, ids[45]).ept, 3);
 }
 
-static double seconds(clockid_t clock)
-{
-	struct timespec t;
-
-	clock_gettime(clock, &t);
-	return t.tv_sec + t.tv_nsec / 1e9;
-}
-
 static void make_epts(int times)
 {
 	int id;
@@ -455,344 +393,17 @@ static void statistics(void)
 	run_as(USER, counts_early);
 }
 
-/* What A does. */
-static volatile struct {
-	int stop;
-	int ready;
-	unsigned long done;
-} *shared;
-
-static char *memory;
-static int two[2], eight[8];
-
-static void a_spins(void)
+int main(void)
 {
-}
-
-static void a_allocates(void)
-{
-	int ids[15];
-
-	CHECK_EQ(alloc(15, 0, ids), 0);
-	CHECK_EQ(epk_device_free(&dev, 15, ids), 0);
-}
-
-/* Each move but the first meets the one key of an EPT vacated. */
-static void a_moves(void)
-{
-	unsigned int from = epk_device_entry(&dev, two[0]).ept;
-
-	CHECK_EQ(epk_device_move(&dev, two[0], from == 3 ? 4 : 3), 0);
-}
-
-static void a_swaps(void)
-{
-	struct epk_entry first = epk_device_entry(&dev, two[0]);
-	struct epk_entry second = epk_device_entry(&dev, two[1]);
-	struct epk_move moves[] = {
-		{ .id = two[0], .ept = second.ept, .pkey = second.pkey },
-		{ .id = two[1], .ept = first.ept, .pkey = first.pkey },
-	};
-
-	CHECK_EQ(epk_device_moves(&dev, 2, moves), 0);
-}
-
-static void a_evicts(void)
-{
-	CHECK_EQ(epk_device_move(&dev, two[0], EPK_EPT_NONE), 0);
-	CHECK_EQ(epk_device_move(&dev, two[0], EPK_EPT_ANY), 0);
-}
-
-static void a_faults(void)
-{
-	char *p = epk_device_map(&dev, two[1], 32 * 4096);
-	int i;
-
-	REQUIRE(p != MAP_FAILED);
-	epk_device_enter(&dev, two[1]);
-	for (i = 0; i < 32; i++)
-		p[i * 4096] = 1;
-	epk_device_enter(&dev, 0);
-	CHECK_EQ(epk_device_unmap(&dev, p, 32 * 4096), 0);
-}
-
-static void a_opens(void)
-{
-	int fd = open_device();
-
-	CHECK(fd >= 0);
-	close(fd);
-}
-
-static void a_makes_epts(void)
-{
-	int id;
-
-	epk_device_open(&dev);
-	CHECK_EQ(alloc(1, EPK_ALLOC_AT(77), &id), 0);
-	CHECK_EQ(epk_device_free(&dev, 1, &id), 0);
-	CHECK_EQ(munmap((void *)dev.table, dev.init.table_bytes), 0);
-	CHECK_EQ(munmap((void *)dev.identity, 4096), 0);
-	close(dev.fd);
-}
-
-/* A process of its own each time, of two threads, and an EPT that nobody else has. */
-static volatile int a_thread_stop;
-
-static void *a_thread(void *arg)
-{
-	while (!a_thread_stop)
-		sched_yield();
-	return arg;
-}
-
-static void a_begins(void)
-{
-	pid_t pid = fork();
-
-	if (!pid) {
-		pthread_t thread;
-		int id;
-
-		REQUIRE(pthread_create(&thread, NULL, a_thread, NULL) == 0);
-		epk_device_open(&dev);
-		REQUIRE(alloc(1, 0, &id) == 0);
-		REQUIRE(epk_device_move(&dev, id, 77) == 0);
-		_exit(0);
-	}
-	finish(pid);
-}
-
-static const struct worst {
-	const char *name;
-	void (*once)(void);
-	/* Its keys; with none it opens the device by itself. */
-	uint32_t keys;
-} worst[] = {
-	{ "spins", a_spins, 0xfffe },
-	{ "allocates and frees 15 domains", a_allocates, 0xfffe },
-	{ "moves a domain", a_moves, 2 },
-	{ "lets two domains change places", a_swaps, 0xfffe },
-	{ "evicts and readmits", a_evicts, 2 },
-	{ "touches and unmaps 32 pages", a_faults, 0xfffe },
-	{ "opens and closes", a_opens, 0 },
-	{ "has EPTs made and destroyed", a_makes_epts, 0 },
-	{ "begins and ends processes", a_begins, 0 },
-};
-
-static void pin(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	REQUIRE(sched_setaffinity(0, sizeof(set), &set) == 0);
-}
-
-static pid_t start_a(const struct worst *how)
-{
-	pid_t pid;
-	int i;
-
-	shared->stop = shared->ready = shared->done = 0;
-	pid = fork();
-	if (pid)
-		return pid;
-	epk_failures = 0;
-	pin(sysconf(_SC_NPROCESSORS_ONLN) - 1);
-	become(USER);
-	if (how->keys) {
-		epk_device_open_keys(&dev, how->keys);
-		REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
-		REQUIRE(alloc(2, 0, two) == 0);
-		memory = epk_device_map(&dev, two[0], 4 * 4096);
-		REQUIRE(memory != MAP_FAILED);
-		epk_device_enter(&dev, two[0]);
-		for (i = 0; i < 4; i++)
-			memory[i * 4096] = 1;
-		epk_device_enter(&dev, 0);
-	}
-	shared->ready = 1;
-	while (!shared->stop) {
-		how->once();
-		shared->done++;
-	}
-	_exit(epk_failures != 0);
-}
-
-/* What B does, which another's deeds should not be felt in. */
-static int pipes[2][2];
-
-static void *b_answers(void *arg)
-{
-	char byte;
-
-	CHECK_EQ(ioctl(dev.fd, EPK_IOC_THREAD, 0), 0);
-	epk_vmfunc(2);
-	while (read(pipes[0][0], &byte, 1) == 1 && byte)
-		REQUIRE(write(pipes[1][1], &byte, 1) == 1);
-	return arg;
-}
-
-static void b_pairs(void)
-{
-	int i;
-
-	for (i = 0; i < 500; i++) {
-		epk_device_enter(&dev, eight[i % 8]);
-		memory[(i % 8) * 4096] += 1;
-		epk_device_enter(&dev, 0);
-	}
-}
-
-static void b_faults(void)
-{
-	char *p = epk_device_map(&dev, eight[3], 32 * 4096);
-	int i;
-
-	REQUIRE(p != MAP_FAILED);
-	epk_device_enter(&dev, eight[3]);
-	for (i = 0; i < 32; i++)
-		p[i * 4096] = 1;
-	epk_device_enter(&dev, 0);
-	CHECK_EQ(epk_device_unmap(&dev, p, 32 * 4096), 0);
-}
-
-static void b_switches(void)
-{
-	char byte = 1;
-	int i;
-
-	epk_vmfunc(1);
-	for (i = 0; i < 20; i++) {
-		REQUIRE(write(pipes[0][1], &byte, 1) == 1);
-		REQUIRE(read(pipes[1][0], &byte, 1) == 1);
-	}
-	epk_vmfunc(0);
-}
-
-#define WORKS	3
-
-static const struct {
-	const char *name;
-	void (*once)(void);
-} works[WORKS] = {
-	{ "pair", b_pairs }, { "fault", b_faults }, { "switch", b_switches },
-};
-
-#define ROUNDS	40
-/* How many times as long B's work may take.  Interrupts for B itself differ as well. */
-#define MOST	1.1
-
-/* Microseconds of B's threads for all rounds of each work. */
-static void measure(double took[WORKS])
-{
-	double start;
-	int i, w;
-
-	memset(took, 0, WORKS * sizeof(*took));
-	for (i = 0; i < ROUNDS; i++) {
-		for (w = 0; w < WORKS; w++) {
-			start = seconds(CLOCK_PROCESS_CPUTIME_ID);
-			works[w].once();
-			took[w] += (seconds(CLOCK_PROCESS_CPUTIME_ID) - start) * 1e6;
-		}
-	}
-}
-
-static void start_b(void)
-{
-	static pthread_t thread;
-	char *p;
-	int i;
-
-	pin(0);
-	become(OTHER);
-	epk_device_open(&dev);
-	REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
-	REQUIRE(alloc(8, 0, eight) == 0);
-	memory = mmap(NULL, 8 * 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	for (i = 0; i < 8; i++) {
-		REQUIRE(epk_device_move(&dev, eight[i], i % 4) == 0);
-		p = mmap(memory + i * 4096, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
-			 dev.fd, EPK_MMAP_DOMAIN(eight[i]));
-		REQUIRE(p == memory + i * 4096);
-	}
-	REQUIRE(pipe(pipes[0]) == 0 && pipe(pipes[1]) == 0);
-	REQUIRE(pthread_create(&thread, NULL, b_answers, NULL) == 0);
-}
-
-static void slowing(void)
-{
-	const unsigned int nr = sizeof(worst) / sizeof(*worst);
-	double base[WORKS], took[WORKS];
-	int fds[2][2];
-	unsigned int i, w;
-	pid_t b;
-
-	REQUIRE(pipe(fds[0]) == 0 && pipe(fds[1]) == 0);
-	b = fork();
-	if (!b) {
-		epk_failures = 0;
-		start_b();
-		measure(took);
-		for (i = 0; i < nr; i++) {
-			REQUIRE(read(fds[0][0], &w, sizeof(w)) == sizeof(w));
-			measure(took);
-			REQUIRE(write(fds[1][1], took, sizeof(took)) == sizeof(took));
-		}
-		_exit(epk_failures != 0);
-	}
-	for (i = 0; i < nr; i++) {
-		pid_t a = start_a(&worst[i]);
-		unsigned long before;
-
-		while (!shared->ready)
-			sched_yield();
-		before = shared->done;
-		REQUIRE(write(fds[0][1], &i, sizeof(i)) == sizeof(i));
-		REQUIRE(read(fds[1][0], took, sizeof(took)) == sizeof(took));
-		printf("%-32s %6lu times:", worst[i].name, i ? shared->done - before : 0);
-		shared->stop = 1;
-		finish(a);
-		if (!i)
-			memcpy(base, took, sizeof(base));
-		for (w = 0; w < WORKS; w++) {
-			printf("  %s %6.0f us %4.0f%%", works[w].name, took[w],
-			       100 * took[w] / base[w]);
-			if (took[w] > base[w] * MOST) {
-				printf("!");
-				epk_failures++;
-			}
-			epk_checks++;
-		}
-		puts("");
-	}
-	finish(b);
-}
-
-static void bounds(void)
-{
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (access(EPK_DEVICE, F_OK))
+		EPK_SKIP("no " EPK_DEVICE);
+	REQUIRE(chmod(EPK_DEVICE, 0666) == 0);
 	statistics();
 	contexts();
 	domains();
 	pages();
 	epts();
-}
-
-/* bounds: what a user may take and see; slowing: what it can do to others. */
-int main(int argc, char *argv[])
-{
-	REQUIRE(argc == 2);
-	setvbuf(stdout, NULL, _IOLBF, 0);
-	shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (access(EPK_DEVICE, F_OK))
-		EPK_SKIP("no " EPK_DEVICE);
-	REQUIRE(chmod(EPK_DEVICE, 0666) == 0);
-	if (!strcmp(argv[1], "bounds"))
-		bounds();
-	else
-		slowing();
 	CHECK_EQ(chmod(EPK_DEVICE, 0600), 0);
 	return epk_test_result();
 }

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 /*
  * Samples that perf takes while a thread's stack or frame pointer lies in a domain: copies of the
- * stack and call chains go into a ring that is ordinary memory.  The same on ordinary
- * memory first, where they are found.
+ * stack and call chains go into a ring that is ordinary memory.  And build IDs, which the kernel reads
+ * from files that are mapped.  The same on ordinary memory first, where they are found.
  */
-#include "epk_test.h"
+#include "file_test.h"
+
+#include <elf.h>
 
 #include <sys/syscall.h>
 #include <time.h>
@@ -115,6 +117,98 @@ static void both(uint64_t what, const char *name, int id, uint64_t *domain)
 	munmap(plain, STACK_BYTES);
 }
 
+/* A file that has the secret where programs have their build ID. */
+static int elf_file(void)
+{
+	static const struct {
+		Elf64_Ehdr file;
+		Elf64_Phdr part;
+		Elf64_Nhdr note;
+		char name[4];
+		uint64_t id[2];
+	} elf = {
+		.file = {
+			.e_ident = ELFMAG "\2", .e_type = ET_DYN, .e_phoff = sizeof(Elf64_Ehdr),
+			.e_phnum = 1,
+		},
+		.part = { .p_type = PT_NOTE, .p_offset = sizeof(Elf64_Ehdr) + sizeof(Elf64_Phdr),
+			  .p_filesz = 36 },
+		.note = { .n_namesz = 4, .n_descsz = 16, .n_type = 3 },
+		.name = "GNU",
+		.id = { SECRET, SECRET },
+	};
+	int fd = memfd_create("elf", 0);
+
+	REQUIRE(fd >= 0 && ftruncate(fd, 4096) == 0);
+	CHECK_EQ(write(fd, &elf, sizeof(elf)), sizeof(elf));
+	return fd;
+}
+
+/* In what perf has noted by now. */
+static unsigned int count_secrets(const struct perf_event_mmap_page *ring)
+{
+	const char *data = (const char *)ring + 4096;
+	unsigned int at, found = 0;
+
+	for (at = 0; at + 8 <= ring->data_head && at < RING_PAGES * 4096 - 8; at++)
+		found += !memcmp(data + at, &(uint64_t){ SECRET }, 8);
+	return found;
+}
+
+/* PROCMAP_QUERY, from 6.11 on: does the answer have the secret; -1 if there is none. */
+static int query_build_id(const char *at)
+{
+	uint64_t build_id[4] = { 0 };
+	struct {
+		uint64_t size, flags, addr, start, end, vm_flags, page_size, offset, inode;
+		uint32_t major, minor, name_size, build_id_size;
+		uint64_t name, build_id;
+	} arg = {
+		.size = sizeof(arg), .addr = (uintptr_t)at, .build_id = (uintptr_t)build_id,
+		.build_id_size = 20,
+	};
+	int fd = open("/proc/self/maps", O_RDONLY), ret = ioctl(fd, _IOWR('f', 17, arg), &arg);
+
+	close(fd);
+	return ret ? -1 : arg.build_id_size && build_id[0] == SECRET;
+}
+
+/* Who maps a file is noted by perf, and who changes its rights; with what the file says of itself. */
+static void build_ids(void)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_SOFTWARE, .size = sizeof(attr), .config = PERF_COUNT_SW_DUMMY,
+		.mmap = 1, .mmap_data = 1, .mmap2 = 1, .build_id = 1, .exclude_kernel = 1,
+	};
+	int fd = syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0), file = elf_file(), id;
+	struct perf_event_mmap_page *ring;
+	char *plain, *domain;
+	unsigned int found;
+
+	REQUIRE(fd >= 0);
+	ring = mmap(NULL, (1 + RING_PAGES) * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	REQUIRE(ring != MAP_FAILED);
+	plain = mmap(NULL, 4096, PROT_READ, MAP_SHARED, file, 0);
+	REQUIRE(plain != MAP_FAILED);
+	found = count_secrets(ring);
+	CHECK(found);
+	CHECK(query_build_id(plain));
+
+	REQUIRE(epk_device_alloc(&dev, 1, &id) == 0);
+	domain = file_map_at(&dev, id, NULL, 4096, PROT_READ | PROT_WRITE, 0, file, 0);
+	REQUIRE(domain != MAP_FAILED);
+	epk_device_enter(&dev, id);
+	CHECK_EQ(*(Elf64_Half *)(domain + offsetof(Elf64_Ehdr, e_type)), ET_DYN);
+	epk_device_enter(&dev, 0);
+	CHECK_EQ(mprotect(domain, 4096, PROT_READ), 0);
+	CHECK_EQ(count_secrets(ring), found);
+	CHECK(query_build_id(domain) <= 0);
+	munmap(ring, (1 + RING_PAGES) * 4096);
+	close(fd);
+	CHECK_EQ(epk_device_unmap(&dev, domain, 4096), 0);
+	CHECK_EQ(epk_device_free(&dev, 1, &id), 0);
+}
+
 int main(void)
 {
 	uint64_t *domain;
@@ -122,6 +216,7 @@ int main(void)
 
 	epk_device_open(&dev);
 	REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS) == 0);
+	build_ids();
 	num = epk_device_fill(&dev, ids);
 	for (i = 0; i < num; i += num / 2) {
 		domain = epk_device_map(&dev, ids[i], STACK_BYTES);

@@ -14,7 +14,6 @@
 
 #include "raw/epk_raw.h"
 
-#define STARTS		2
 #define SELF		"/proc/self/exe"
 
 static void make_checked(enum call call, enum state state, int fd)
@@ -168,12 +167,17 @@ static void cell_after(enum call call)
 	goes_on(fd, call == INIT);
 }
 
+/* What these were to do is done. */
+static bool ends_it(enum call call)
+{
+	return call == FREE || call == UNMAP || call == NOTE_PRIVATE;
+}
+
 static void cell_ready(enum call call)
 {
 	open_ready();
 	make_checked(call, READY, dev.fd);
-	/* What FREE and UNMAP were to do is done. */
-	if (call == FREE || call == UNMAP)
+	if (ends_it(call))
 		make_domain();
 	works();
 }
@@ -185,9 +189,57 @@ static void cell_held(enum call call)
 	CELL(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
 	hold();
 	make_checked(call, HOLDS, dev.fd);
-	if (call == FREE || call == UNMAP)
+	if (ends_it(call))
 		make_domain();
 	works();
+}
+
+static void open_private(void)
+{
+	struct epk_note note = { .flags = EPK_NOTE_PRIVATE };
+
+	open_ready();
+	note.id = id;
+	note.addr = (uintptr_t)page;
+	REQUIRE(ioctl(dev.fd, EPK_IOC_NOTE, &note) == 0);
+}
+
+/* Another is held as ever. */
+static void private_works(void)
+{
+	make_domain();
+	works();
+}
+
+static void cell_private(enum call call)
+{
+	open_private();
+	make_checked(call, PRIVATE, dev.fd);
+	CELL(EPK_TRY((void)*page) != 0);
+	private_works();
+}
+
+/* As a gate holds it. */
+static void cell_mine(enum call call)
+{
+	const volatile uint64_t *notes;
+	volatile uint32_t value = 0;
+	uint64_t note;
+
+	open_private();
+	notes = map_view(dev.fd, TABLE_BYTES, EPK_MMAP_NOTES);
+	REQUIRE(notes != MAP_FAILED);
+	note = notes[EPK_ID_INDEX(id)];
+	CELL(ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS | EPK_THREAD_FOLLOWS) == 0);
+	epk_device_goto(&dev, EPK_NOTE_EPT(note));
+	epk_wrpkru(EPK_PKRU_ALLOW(EPK_NOTE_PKEY(note)));
+	CELL(EPK_TRY(value = *page) == 0 && value == SECRET);
+	make_checked(call, MINE, dev.fd);
+	if (call == FREE || call == UNMAP || call == END || call == CALL_NONE || call == RETURN)
+		CELL(EPK_TRY(value = *page) != 0);
+	else
+		CELL(EPK_TRY(value = *page) == 0 && value == SECRET);
+	private_works();
 }
 
 static void *by_thread(void *call)
@@ -203,7 +255,7 @@ static void cell_thread(enum call call)
 	open_ready();
 	CELL(pthread_create(&thread, NULL, by_thread, (void *)(intptr_t)call) == 0);
 	pthread_join(thread, NULL);
-	if (call == FREE || call == UNMAP)
+	if (ends_it(call))
 		make_domain();
 	works();
 }
@@ -269,13 +321,12 @@ static void *by_vcpu(void *flags)
 	return NULL;
 }
 
-/* Each start gets further than to what makes an open ready, and is undone. */
+/* The start gets further than to what makes an open ready, and is undone. */
 static void cell_undone(enum call call)
 {
 	static volatile uint32_t flags[2];
 	struct maker maker = { .call = call, .fd = open_new(), .before = expected[call][NEW] };
 	pthread_t vcpu, thread;
-	int i;
 
 	no_domain();
 	if (call == INIT)
@@ -286,8 +337,7 @@ static void cell_undone(enum call call)
 	while (!flags[0])
 		usleep(100);
 	maker_start(&maker, &thread);
-	for (i = 0; i < STARTS; i++)
-		CELL(call_init(maker.fd) == -1 && errno == EBUSY);
+	CELL(call_init(maker.fd) == -1 && errno == EBUSY);
 	maker.stop = true;
 	pthread_join(thread, NULL);
 	CELL(maker.other == maker.before);
@@ -306,8 +356,8 @@ static void cell_closing(enum call call)
 	open_ready();
 	CELL(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
 	/* These change what the next one answers. */
-	if (call == ALLOC || call == FREE || call == NOTE || call == GATES || call == BEGIN ||
-	    call >= MMAP_TABLE)
+	if (call == ALLOC || call == FREE || call == NOTE || call == NOTE_PRIVATE || call == GATES ||
+	    call == BEGIN || call >= MMAP_TABLE)
 		maker.after = maker.before;
 	/* Its memfd may have that number by then. */
 	if (call == FILE_)
@@ -319,9 +369,9 @@ static void cell_closing(enum call call)
 	pthread_join(thread, NULL);
 	disturb();
 	CELL(maker.other == maker.after || maker.other == EBADF);
-	if (call != FREE && call != UNMAP)
+	if (!ends_it(call))
 		CELL(EPK_TRY(value = *page) == 0 && value == SECRET);
-	if (call != FREE)
+	if (call != FREE && call != NOTE_PRIVATE)
 		CELL(touch(untouched.domain) == 0);
 	epk_device_enter(&dev, 0);
 	CELL(EPK_TRY(value = *page) != 0);
@@ -478,7 +528,7 @@ static void cell_vfork_ready(enum call call)
 	CELL(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
 	hold();
 	vfork_call(call, READY, dev.fd);
-	if (call == FREE || call == UNMAP)
+	if (ends_it(call))
 		make_domain();
 	works();
 }
@@ -589,30 +639,34 @@ static void cell_orphan_ready(enum call call)
 static const struct {
 	const char *name;
 	void (*cell)(enum call call);
+	/* Who calls is none who may: that is told before what he wants. */
+	bool others;
 } states[] = {
-	{ "on a second open", cell_second },
-	{ "on a ready open", cell_ready },
-	{ "on a ready open, its domain held", cell_held },
-	{ "on a ready open, by another thread", cell_thread },
-	{ "on an open that is started meanwhile", cell_starting },
-	{ "on an open whose start is undone meanwhile", cell_undone },
-	{ "on a ready open that is closed meanwhile", cell_closing },
-	{ "on a new open, by a forked child", cell_fork_new },
-	{ "on a ready open, by a forked child", cell_fork_ready },
-	{ "on its parent's, by a child that has one", cell_fork_both },
-	{ "on a new open that was executed over", cell_exec_new },
-	{ "on a ready open that was executed over", cell_exec_ready },
-	{ "on a ready open that another thread executed over", cell_exec_thread },
-	{ "on a new open, by a child of vfork", cell_vfork_new },
-	{ "on a ready open, by a child of vfork", cell_vfork_ready },
-	{ "on a new open whose process is gone", cell_orphan_new },
-	{ "on a ready open whose process is gone", cell_orphan_ready },
-	{ "on a new open, received", cell_sent_new },
-	{ "on a ready open, received", cell_sent_ready },
+	{ "on a second open", cell_second, false },
+	{ "on a ready open", cell_ready, false },
+	{ "on a ready open, its domain held", cell_held, false },
+	{ "on a ready open, its domain private", cell_private, false },
+	{ "on a ready open, its private domain held", cell_mine, false },
+	{ "on a ready open, by another thread", cell_thread, false },
+	{ "on an open that is started meanwhile", cell_starting, false },
+	{ "on an open whose start is undone meanwhile", cell_undone, false },
+	{ "on a ready open that is closed meanwhile", cell_closing, false },
+	{ "on a new open, by a forked child", cell_fork_new, true },
+	{ "on a ready open, by a forked child", cell_fork_ready, true },
+	{ "on its parent's, by a child that has one", cell_fork_both, true },
+	{ "on a new open that was executed over", cell_exec_new, true },
+	{ "on a ready open that was executed over", cell_exec_ready, true },
+	{ "on a ready open that another thread executed over", cell_exec_thread, true },
+	{ "on a new open, by a child of vfork", cell_vfork_new, true },
+	{ "on a ready open, by a child of vfork", cell_vfork_ready, false },
+	{ "on a new open whose process is gone", cell_orphan_new, true },
+	{ "on a ready open whose process is gone", cell_orphan_ready, true },
+	{ "on a new open, received", cell_sent_new, true },
+	{ "on a ready open, received", cell_sent_ready, true },
 	/* Last: these are what once ended it all. */
-	{ "on an open whose start failed", cell_failed },
-	{ "on a second open when the first is gone", cell_after },
-	{ "on a new open", cell_new },
+	{ "on an open whose start failed", cell_failed, false },
+	{ "on a second open when the first is gone", cell_after, false },
+	{ "on a new open", cell_new, false },
 };
 
 static void run_cell(unsigned int state, enum call call)
@@ -645,6 +699,12 @@ static bool takes_long(unsigned int state, enum call call)
 	return cell == cell_starting || cell == cell_undone || cell == cell_closing;
 }
 
+/* They differ from another in their argument only. */
+static bool is_variant(enum call call)
+{
+	return call == FOLLOW || call == NOTE_PRIVATE || call == COMPAT;
+}
+
 static bool module_is_alone(void)
 {
 	int status;
@@ -672,7 +732,8 @@ int main(int argc, char **argv)
 	alone = module_is_alone();
 	for (state = 0; state < sizeof(states) / sizeof(*states); state++) {
 		for (call = 0; call < NR_CALLS; call++)
-			if (alone || !takes_long(state, call))
+			if ((alone || !takes_long(state, call)) &&
+			    !(states[state].others && is_variant(call)))
 				run_cell(state, call);
 		/* Who hears nothing for long takes the machine for stuck. */
 		puts(states[state].name);

@@ -18,7 +18,8 @@
 /* The faults are the first touches of a page, by the program, by write() from it, by a futex. */
 enum call {
 	INIT, ALLOC, FREE, THREAD, STATS, MOVE, RESUME, POPULATE, FILE_, UNMAP, NOTE,
-	CALL, RETURN, GATES, BEGIN, END, HELD, ADMIT, CALL_NONE, FORGET, UNKNOWN, MMAP_TABLE,
+	CALL, RETURN, GATES, BEGIN, END, HELD, ADMIT, CALL_NONE, FORGET, FOLLOW, NOTE_PRIVATE,
+	COMPAT, UNKNOWN, MMAP_TABLE,
 	MMAP_NOTES, MMAP_IDENTITY, MMAP_DOMAIN, MMAP_STACK, TOUCH_TABLE, WRITE_TABLE, TOUCH_NOTES, WRITE_NOTES, TOUCH_IDENTITY,
 	WRITE_IDENTITY, TOUCH_DOMAIN, WRITE_DOMAIN, FUTEX_DOMAIN, NR_CALLS,
 };
@@ -26,7 +27,8 @@ enum call {
 static const char *const names[NR_CALLS] = {
 	"INIT", "ALLOC", "FREE", "THREAD", "STATS", "MOVE", "RESUME", "POPULATE", "FILE", "UNMAP",
 	"NOTE", "CALL", "RETURN", "GATES", "BEGIN", "END", "HELD",
-	"MOVE that makes room", "CALL of nothing", "RETURN of nothing", "an unknown call",
+	"MOVE that makes room", "CALL of nothing", "RETURN of nothing", "THREAD that follows",
+	"NOTE that makes private", "ALLOC by int 0x80", "an unknown call",
 	"mmap of the table", "mmap of the notes", "mmap of the identity page", "mmap of a domain",
 	"mmap of a stack",
 	"a touch of the table", "write from the table", "a touch of the notes",
@@ -39,46 +41,52 @@ static inline bool is_fault(enum call call)
 	return call >= TOUCH_TABLE;
 }
 
-/* What the open is to who calls; with HOLDS the thread holds the domain. */
-enum state { NEW, SECOND, READY, HOLDS, OTHERS, NR_STATES };
+/*
+ * What the open is to who calls.  With HOLDS the thread holds the domain; with PRIVATE that is
+ * private, and with MINE the thread, which follows it, holds it then.
+ */
+enum state { NEW, SECOND, READY, HOLDS, OTHERS, PRIVATE, MINE, NR_STATES };
 
 static const int expected[NR_CALLS][NR_STATES] = {
-	/*                    NEW     SECOND  READY   HOLDS     OTHERS */
-	[INIT]           = { 0,      EBUSY,  EBUSY,  EBUSY,    EPERM },
-	[ALLOC]          = { ENXIO,  ENXIO,  0,      0,        EPERM },
-	[FREE]           = { ENXIO,  ENXIO,  0,      0,        EPERM },
-	[THREAD]         = { ENXIO,  ENXIO,  0,      0,        EPERM },
-	[STATS]          = { 0,      0,      0,      0,        EPERM },
-	[MOVE]           = { ENXIO,  ENXIO,  0,      0,        EPERM },
-	[RESUME]         = { ENXIO,  ENXIO,  ENOENT, ENOENT,   EPERM },
-	[POPULATE]       = { ENXIO,  ENXIO,  0,      0,        EPERM },
-	[FILE_]          = { ENXIO,  ENXIO,  0,      0,        EPERM },
-	[UNMAP]          = { ENXIO,  ENXIO,  0,      0,        EPERM },
-	[NOTE]           = { ENXIO,  ENXIO,  0,      0,        EPERM },
-	[CALL]           = { ENXIO,  ENXIO,  0,      0,        EPERM },
-	[RETURN]         = { ENXIO,  ENXIO,  EACCES, EACCES,   EPERM },
-	[GATES]          = { ENXIO,  ENXIO,  0,      0,        EPERM },
-	[BEGIN]          = { ENXIO,  ENXIO,  0,      EALREADY, EPERM },
-	[END]            = { ENXIO,  ENXIO,  EACCES, EACCES,   EPERM },
-	[HELD]           = { ENXIO,  ENXIO,  0,      0,        EPERM },
-	[ADMIT]          = { ENXIO,  ENXIO,  0,      0,        EPERM },
-	[CALL_NONE]      = { ENXIO,  ENXIO,  ESRCH,  ESRCH,    EPERM },
-	[FORGET]         = { ENXIO,  ENXIO,  EACCES, EACCES,   EPERM },
-	[UNKNOWN]        = { ENOTTY, ENOTTY, ENOTTY, ENOTTY,   EPERM },
-	[MMAP_TABLE]     = { ENXIO,  ENXIO,  0,      0,        EPERM },
-	[MMAP_NOTES]     = { ENXIO,  ENXIO,  0,      0,        EPERM },
-	[MMAP_IDENTITY]  = { ENXIO,  ENXIO,  0,      0,        EPERM },
-	[MMAP_DOMAIN]    = { ENXIO,  ENXIO,  0,      0,        EPERM },
-	[MMAP_STACK]     = { ENXIO,  ENXIO,  0,      0,        EPERM },
-	[TOUCH_TABLE]    = { EFAULT, 0,      0,      0,        EFAULT },
-	[WRITE_TABLE]    = { EFAULT, 0,      0,      0,        EFAULT },
-	[TOUCH_NOTES]    = { EFAULT, 0,      0,      0,        EFAULT },
-	[WRITE_NOTES]    = { EFAULT, 0,      0,      0,        EFAULT },
-	[TOUCH_IDENTITY] = { EFAULT, 0,      0,      0,        EFAULT },
-	[WRITE_IDENTITY] = { EFAULT, 0,      0,      0,        EFAULT },
-	[TOUCH_DOMAIN]   = { EFAULT, EFAULT, EFAULT, 0,        EFAULT },
-	[WRITE_DOMAIN]   = { EFAULT, EFAULT, EFAULT, 0,        EFAULT },
-	[FUTEX_DOMAIN]   = { EFAULT, EFAULT, EFAULT, 0,        EFAULT },
+	/*                    NEW     SECOND  READY   HOLDS     OTHERS  PRIVATE MINE */
+	[INIT]           = { 0,      EBUSY,  EBUSY,  EBUSY,    EPERM,  EBUSY,  EBUSY },
+	[ALLOC]          = { ENXIO,  ENXIO,  0,      0,        EPERM,  0,      0 },
+	[FREE]           = { ENXIO,  ENXIO,  0,      0,        EPERM,  0,      0 },
+	[THREAD]         = { ENXIO,  ENXIO,  0,      0,        EPERM,  0,      0 },
+	[STATS]          = { 0,      0,      0,      0,        EPERM,  0,      0 },
+	[MOVE]           = { ENXIO,  ENXIO,  0,      0,        EPERM,  0,      0 },
+	[RESUME]         = { ENXIO,  ENXIO,  ENOENT, ENOENT,   EPERM,  ENOENT, ENOENT },
+	[POPULATE]       = { ENXIO,  ENXIO,  0,      0,        EPERM,  0,      0 },
+	[FILE_]          = { ENXIO,  ENXIO,  0,      0,        EPERM,  EPERM,  0 },
+	[UNMAP]          = { ENXIO,  ENXIO,  0,      0,        EPERM,  EPERM,  0 },
+	[NOTE]           = { ENXIO,  ENXIO,  0,      0,        EPERM,  EPERM,  EBUSY },
+	[CALL]           = { ENXIO,  ENXIO,  0,      0,        EPERM,  EPERM,  EPERM },
+	[RETURN]         = { ENXIO,  ENXIO,  EACCES, EACCES,   EPERM,  EACCES, EACCES },
+	[GATES]          = { ENXIO,  ENXIO,  0,      0,        EPERM,  0,      0 },
+	[BEGIN]          = { ENXIO,  ENXIO,  0,      EALREADY, EPERM,  EPERM,  EPERM },
+	[END]            = { ENXIO,  ENXIO,  EACCES, EACCES,   EPERM,  EACCES, 0 },
+	[HELD]           = { ENXIO,  ENXIO,  0,      0,        EPERM,  0,      0 },
+	[ADMIT]          = { ENXIO,  ENXIO,  0,      0,        EPERM,  0,      0 },
+	[CALL_NONE]      = { ENXIO,  ENXIO,  ESRCH,  ESRCH,    EPERM,  ESRCH,  0 },
+	[FORGET]         = { ENXIO,  ENXIO,  EACCES, EACCES,   EPERM,  EACCES, EACCES },
+	[FOLLOW]         = { ENXIO,  ENXIO,  0,      0,        EPERM,  0,      0 },
+	[NOTE_PRIVATE]   = { ENXIO,  ENXIO,  0,      0,        EPERM,  EPERM,  EBUSY },
+	[COMPAT]         = { ENOTTY, ENOTTY, ENOTTY, ENOTTY,   ENOTTY, ENOTTY, ENOTTY },
+	[UNKNOWN]        = { ENOTTY, ENOTTY, ENOTTY, ENOTTY,   EPERM,  ENOTTY, ENOTTY },
+	[MMAP_TABLE]     = { ENXIO,  ENXIO,  0,      0,        EPERM,  0,      0 },
+	[MMAP_NOTES]     = { ENXIO,  ENXIO,  0,      0,        EPERM,  0,      0 },
+	[MMAP_IDENTITY]  = { ENXIO,  ENXIO,  0,      0,        EPERM,  0,      0 },
+	[MMAP_DOMAIN]    = { ENXIO,  ENXIO,  0,      0,        EPERM,  EPERM,  0 },
+	[MMAP_STACK]     = { ENXIO,  ENXIO,  0,      0,        EPERM,  0,      0 },
+	[TOUCH_TABLE]    = { EFAULT, 0,      0,      0,        EFAULT, 0,      0 },
+	[WRITE_TABLE]    = { EFAULT, 0,      0,      0,        EFAULT, 0,      0 },
+	[TOUCH_NOTES]    = { EFAULT, 0,      0,      0,        EFAULT, 0,      0 },
+	[WRITE_NOTES]    = { EFAULT, 0,      0,      0,        EFAULT, 0,      0 },
+	[TOUCH_IDENTITY] = { EFAULT, 0,      0,      0,        EFAULT, 0,      0 },
+	[WRITE_IDENTITY] = { EFAULT, 0,      0,      0,        EFAULT, 0,      0 },
+	[TOUCH_DOMAIN]   = { EFAULT, EFAULT, EFAULT, 0,        EFAULT, EFAULT, 0 },
+	[WRITE_DOMAIN]   = { EFAULT, EFAULT, EFAULT, 0,        EFAULT, EFAULT, 0 },
+	[FUTEX_DOMAIN]   = { EFAULT, EFAULT, EFAULT, 0,        EFAULT, EFAULT, 0 },
 };
 
 /* On a ready open that has no domain yet, and nothing mapped. */
@@ -86,7 +94,7 @@ static const int expected_empty[NR_CALLS] = {
 	[INIT] = EBUSY, [FREE] = ENOENT, [MOVE] = ENOENT, [RESUME] = ENOENT, [POPULATE] = EINVAL,
 	[FILE_] = ENOENT, [UNMAP] = EPERM, [NOTE] = ENOENT, [CALL] = ENOENT,
 	[RETURN] = EACCES, [BEGIN] = ENOENT, [END] = EACCES, [ADMIT] = ENOENT, [CALL_NONE] = ESRCH,
-	[FORGET] = EACCES, [UNKNOWN] = ENOTTY,
+	[FORGET] = EACCES, [NOTE_PRIVATE] = ENOENT, [COMPAT] = ENOTTY, [UNKNOWN] = ENOTTY,
 	[MMAP_DOMAIN] = ENOENT,
 	[TOUCH_TABLE] = EFAULT, [WRITE_TABLE] = EFAULT, [TOUCH_NOTES] = EFAULT,
 	[WRITE_NOTES] = EFAULT, [TOUCH_IDENTITY] = EFAULT, [WRITE_IDENTITY] = EFAULT,
@@ -165,6 +173,23 @@ static int call_gates(int fd)
 	struct epk_gates gates = { .num = 1, .gates = (uintptr_t)&gate };
 
 	return ioctl(fd, EPK_IOC_GATES, &gates);
+}
+
+/* As a program of 32 bits does, which has a context as little as its calls have numbers. */
+static int call_compat(int fd)
+{
+	static struct epk_domains *low;
+	long ret = 54;
+
+	if (!low)
+		low = mmap(NULL, 4096, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+	CELL(low != MAP_FAILED);
+	*low = (struct epk_domains) { .num = 1, .ids = (uintptr_t)(low + 1) };
+	asm volatile("int $0x80" : "+a"(ret) : "b"(fd), "c"(EPK_IOC_ALLOC), "d"(low)
+		     : "r8", "r9", "r10", "r11", "memory");
+	errno = -ret;
+	return ret ? -1 : 0;
 }
 
 static int call_held(int fd)
@@ -336,6 +361,13 @@ static int call_ioctl(enum call call, int fd)
 		return ioctl(fd, EPK_IOC_END, (long)id);
 	case HELD:
 		return call_held(fd);
+	case FOLLOW:
+		return ioctl(fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS | EPK_THREAD_FOLLOWS);
+	case NOTE_PRIVATE:
+		note.flags = EPK_NOTE_PRIVATE;
+		return ioctl(fd, EPK_IOC_NOTE, &note);
+	case COMPAT:
+		return call_compat(fd);
 	default:
 		return ioctl(fd, _IO('E', 0xfe), 0);
 	}

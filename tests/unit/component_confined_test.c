@@ -229,17 +229,48 @@ static long forks(void *arg)
 	return system_call(SYS_fork, 0, 0, 0);
 }
 
-static long unmaps(void *arg)
+struct asked {
+	long nr, args[6];
+};
+
+static long asks(void *arg)
 {
-	return system_call(SYS_munmap, (long)arg, PAGE, 0);
+	const struct asked *asked = arg;
+	register long r10 asm("r10") = asked->args[3];
+	register long r8 asm("r8") = asked->args[4];
+	register long r9 asm("r9") = asked->args[5];
+	long result = asked->nr;
+
+	asm volatile("syscall" : "+a"(result)
+		     : "D"(asked->args[0]), "S"(asked->args[1]), "d"(asked->args[2]), "r"(r10),
+		       "r"(r8), "r"(r9) : "rcx", "r11", "memory");
+	return result;
+}
+
+/* Which key it has open beside the ordinary one. */
+static long key_there(void *arg)
+{
+	uint32_t pkru = rdpkru();
+	int key;
+
+	(void)arg;
+	for (key = 1; key < 16 && pkru & PKRU_BITS(key); key++)
+		;
+	return key;
+}
+
+static long stores(void *arg)
+{
+	*(volatile char *)arg = 42;
+	return 0;
 }
 
 enum { WRITES, ERRNO, PARSES, PKRU, WAITS, RUNS, ALLOCATES, MALLOCS, SMASHES, NESTS, ADDS, FORKS,
-	UNMAPS, NR_ENTRIES };
+	ASKS, KEY, STORES, NR_ENTRIES };
 
 static long (*const entries[])(void *arg) = {
 	writes, sets_errno, parses, pkru_there, waits_for, runs_for, allocates, mallocs, smashes,
-	nests, adds, forks, unmaps,
+	nests, adds, forks, asks, key_there, stores,
 };
 
 static void set_up(void)
@@ -295,15 +326,60 @@ static void parsing(void)
 	tear_down();
 }
 
-/* What is not stopped: system calls that do more than write. */
-static void unmapping(void)
+static char *new_page(void)
 {
-	char *page = mmap(NULL, PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), byte;
+	char *page = mmap(NULL, PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	EXPECT(page != MAP_FAILED);
+	page[0] = 1;
+	return page;
+}
+
+static void taken_over(int sig)
+{
+	ticks += sig;
+}
+
+#define ASK(...)	call(0, ASKS, &(struct asked) { __VA_ARGS__ })
+
+/* What is not stopped: system calls that do more than write as the thread itself does. */
+static void asking(void)
+{
+	static char memory[16384];
+	/* As the kernel has it. */
+	const long action[4] = { (long)taken_over };
+	struct sigaction was;
+	stack_t stack = { .ss_sp = memory, .ss_size = sizeof(memory) }, now;
+	struct iovec from = { "2", 1 }, to = { NULL, 1 };
+	char *page = new_page(), byte;
 
 	set_up();
-	EXPECT(try_read(page, &byte));
-	EXPECT(call(0, UNMAPS, page) == 0);
+	EXPECT(ASK(SYS_munmap, { (long)page, PAGE }) == 0);
 	EXPECT(!try_read(page, &byte));
+
+	page = new_page();
+	EXPECT(ASK(SYS_mmap, { (long)page, PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1 }) ==
+	       (long)page);
+	EXPECT(page[0] == 0);
+
+	page = to.iov_base = new_page();
+	EXPECT(ASK(SYS_process_vm_writev, { getpid(), (long)&from, 1, (long)&to, 1 }) == 1);
+	EXPECT(page[0] == '2');
+
+	/* It is the domain's then, as far as a key says so. */
+	page = new_page();
+	EXPECT(call(0, STORES, page) == -EFAULT);
+	EXPECT(ASK(SYS_pkey_mprotect, { (long)page, PAGE, RW, call(0, KEY, NULL) }) == 0);
+	EXPECT(call(0, STORES, page) == 0);
+	EXPECT(ASK(SYS_pkey_mprotect, { (long)page, PAGE, RW, 0 }) == 0);
+	EXPECT(page[0] == 42);
+
+	/* Where the kernel goes on. */
+	EXPECT(!sigaction(SIGWINCH, NULL, &was) && was.sa_handler == SIG_DFL);
+	EXPECT(ASK(SYS_rt_sigaction, { SIGWINCH, (long)action, 0, 8 }) == 0);
+	EXPECT(!sigaction(SIGWINCH, NULL, &was) && was.sa_handler == taken_over);
+	EXPECT(ASK(SYS_sigaltstack, { (long)&stack }) == 0);
+	EXPECT(!sigaltstack(NULL, &now) && now.ss_sp == memory);
 	tear_down();
 }
 
@@ -641,7 +717,7 @@ static void forking(void)
 }
 
 IN_CHILD(parsing)
-IN_CHILD(unmapping)
+IN_CHILD(asking)
 IN_CHILD(writing)
 IN_CHILD(thread_local_words)
 IN_CHILD(heaps)
@@ -658,7 +734,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(in_child_parsing),
-		cmocka_unit_test(in_child_unmapping),
+		cmocka_unit_test(in_child_asking),
 		cmocka_unit_test(in_child_writing),
 		cmocka_unit_test(in_child_thread_local_words),
 		cmocka_unit_test(in_child_heaps),

@@ -5,11 +5,12 @@
 #include <sys/ioctl.h>
 #include <ucontext.h>
 
+#include "registry.h"
 #include "state.h"
 #include "unit.h"
 
 enum { ADD, SUM, WHERE, CHAIN, BAD, HOLD, GROW, REGISTERS, TOUCH, LEAVE, WAIT,
-	NR_ENTRIES };
+	ALLOCATE, PEEK, NR_ENTRIES };
 
 /* Each has a page of its own. */
 #define NR	3
@@ -194,9 +195,23 @@ static long leave(void *arg)
 
 static long wait_there(void *arg);
 
+/* The library writes down what it is given. */
+static long allocate(void *arg)
+{
+	int id;
+
+	(void)arg;
+	return alloc_domains(1, &id) ? -1 : id;
+}
+
+static long peek(void *arg)
+{
+	return own[0][(long)arg];
+}
+
 static long (*const entries[])(void *arg) = {
 	add, sum, where, chain, bad, hold, grow, registers, touch,
-	leave, wait_there,
+	leave, wait_there, allocate, peek,
 };
 
 static void set_up(void)
@@ -210,6 +225,10 @@ static void set_up(void)
 	for (i = 0; i < NR; i++) {
 		own[i] = domain_mmap(ids[i], NULL, PAGE, RW, 0);
 		assert_true(own[i] != MAP_FAILED);
+		/* What is not stopped: until then it is anybody's. */
+		assert_int_equal(domain_begin(ids[i], RW), 0);
+		own[i][9] = 99;
+		assert_int_equal(domain_end(ids[i]), 0);
 		assert_int_equal(epk_component_create(ids[i], entries, NR_ENTRIES, &options), 0);
 	}
 }
@@ -265,8 +284,44 @@ static void calls(void **state)
 	assert_int_equal(epk_gate_call(ids[0], ADD, NULL, NULL), 0);
 	assert_int_equal(call(1, SUM, (long)&s), 10);
 	assert_int_equal(call(2, WHERE, 0), ids[2]);
+	assert_int_equal(call(0, PEEK, 9), 99);
 	assert_int_equal(reach_from(1), 2);
 	assert_int_equal(reach(), 0);
+	tear_down();
+}
+
+/* Where a word of the heap is, as who writes over memory finds it, too. */
+static uintptr_t *find_in_heap(uintptr_t word)
+{
+	uintptr_t *at, *end = sbrk(0);
+
+	for (at = (uintptr_t *)((uintptr_t)end - (128 << 10)); at < end; at++)
+		if (*at == word)
+			return at;
+	return NULL;
+}
+
+/* What is not stopped: a component stays open while it has the library follow forged notes. */
+static void forged_notes(void **state)
+{
+	uintptr_t *notes, was;
+	uint32_t next;
+	long id;
+
+	(void)state;
+	set_up();
+	assert_int_equal(call(0, PEEK, 8), 0);
+	was = (uintptr_t)epk_registry_at(0);
+	notes = find_in_heap(was);
+	assert_non_null(notes);
+	next = EPK_ID_INDEX(plain) + 1;
+	*notes = (uintptr_t)(own[0] + 8) - next * sizeof(struct epk_domain);
+	id = call(0, ALLOCATE, 0);
+	*notes = was;
+	assert_int_equal(EPK_ID_INDEX(id), next);
+	assert_int_equal((int)call(0, PEEK, 8), id);
+	epk_registry_add(1, (int []){ id });
+	free_domain(id);
 	tear_down();
 }
 
@@ -509,6 +564,7 @@ static void threads(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(forged_notes),
 		cmocka_unit_test(calls),
 		cmocka_unit_test(closed),
 		cmocka_unit_test(options),

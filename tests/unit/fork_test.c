@@ -1,11 +1,34 @@
 // SPDX-License-Identifier: MIT
 /* What a forked child has: none of the domains, and a fresh start if it wants. */
 #define _GNU_SOURCE
+#include <sys/syscall.h>
+
 #include "state.h"
 #include "unit.h"
 
 static int ids[3];
 static char *mem, ignored;
+
+/* How often the library's state has been open for anybody to write to. */
+static int opened;
+
+int mprotect(void *addr, size_t len, int prot)
+{
+	int ret = syscall(SYS_mprotect, addr, len, prot);
+	volatile char *byte = addr;
+
+	if (addr == &epk_state_page && prot & PROT_WRITE) {
+		byte[sizeof(epk_state_page) - 1] ^= 1;
+		byte[sizeof(epk_state_page) - 1] ^= 1;
+		opened++;
+	}
+	return ret;
+}
+
+static bool state_is_open(void)
+{
+	return !madvise(&epk_state_page, PAGE, MADV_POPULATE_WRITE);
+}
 
 /* What another library's handler maps in the child, before this one's comes. */
 static char *early[4];
@@ -159,6 +182,23 @@ static void nothing(void)
 {
 }
 
+static void opens_in_child(void)
+{
+	EXPECT(opened);
+	EXPECT(!state_is_open());
+}
+
+/* What is not stopped: a store at that moment, in epk_init() and in a child's handler of fork(). */
+static void state_is_opened(void **state)
+{
+	(void)state;
+	assert_true(opened);
+	assert_false(state_is_open());
+	opened = 0;
+	run_in_child(opens_in_child);
+	assert_int_equal(opened, 0);
+}
+
 /* As in a signal handler that interrupted a call of the library. */
 static void fork_with_the_lock(void **state)
 {
@@ -275,6 +315,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		CHILD_CASES(ENTRY)
+		cmocka_unit_test(state_is_opened),
 		cmocka_unit_test(fork_with_the_lock),
 		cmocka_unit_test(after_vfork),
 		cmocka_unit_test(first_begin_after_vfork),

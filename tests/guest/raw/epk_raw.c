@@ -284,6 +284,21 @@ static long look_stack(struct epk_raw_look *req)
 	return walk.steps == 2 ? 0 : -EFAULT;
 }
 
+/* Where memory has the address by which the page tables have it: there is one EPT. */
+static long look_by_kernel(struct epk_raw_look *req)
+{
+	struct epk_raw_entry entry = { .addr = req->addr };
+
+	mmap_read_lock(current->mm);
+	find_entry(current->mm, &entry);
+	mmap_read_unlock(current->mm);
+	if (entry.level != 1 || !(entry.entry & _PAGE_PRESENT))
+		return -EFAULT;
+	memcpy(&req->value, __va(entry.entry & PTE_PFN_MASK) + offset_in_page(req->addr),
+	       sizeof(req->value));
+	return 0;
+}
+
 static long look(struct epk_raw_look *req)
 {
 	const void __user *addr = u64_to_user_ptr(req->addr);
@@ -304,6 +319,8 @@ static long look(struct epk_raw_look *req)
 		return req->value ? 0 : -EFAULT;
 	case EPK_RAW_STACK:
 		return look_stack(req);
+	case EPK_RAW_KERNEL:
+		return look_by_kernel(req);
 	default:
 		return -EINVAL;
 	}

@@ -58,7 +58,8 @@ enum epk_raw_how {
 	EPK_RAW_STRING,		/* strncpy_from_user_nofault(): its first seven bytes */
 	EPK_RAW_LENGTH,		/* strnlen_user_nofault(): how long a string it is */
 	EPK_RAW_STACK,		/* arch_stack_walk_user(): the word behind, a return address */
-	EPK_RAW_NR_HOW
+	EPK_RAW_NR_HOW,
+	EPK_RAW_KERNEL = EPK_RAW_NR_HOW	/* by the kernel's own address of it: the word */
 };
 
 /**

@@ -135,7 +135,8 @@ struct epk_move {
  * The table shows them as evicted for a moment.  Afterwards keys of old places are
  * closed, at the latest before another domain gets the place; a thread with
  * EPK_THREAD_FOLLOWS holds what it held all the same.  An access to an evicted domain that
- * is not held raises SIGSEGV with SEGV_PKUERR, as to any other.
+ * is not held raises SIGSEGV with SEGV_PKUERR, as to any other.  If @moves cannot be written any more
+ * when all is done, the call succeeds all the same.
  *
  * Errors: ENOENT no such domain; EINVAL one stands twice, a wrong index or key,
  * a field that must be zero; ENOSPC no key is free there, or the window has no
