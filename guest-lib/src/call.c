@@ -168,11 +168,11 @@ static __attribute__((no_sanitize("address"))) void jumped(void *arg)
 	epk_forget_aside(&call->aside);
 	stack_leave(call->before);
 	if (!call->plain)
-		epk_stack_unwatch(&call->watch);
+		epk_stack_unwatch(&call->watch, false);
 }
 
 /* What the frame says is no reason to leave any of it out. */
-static inline __attribute__((always_inline)) int leave(struct call *call)
+static inline __attribute__((always_inline)) int leave(struct call *call, bool returned)
 {
 	int saved_errno, err;
 
@@ -186,7 +186,7 @@ static inline __attribute__((always_inline)) int leave(struct call *call)
 	if (call->registered)
 		_pthread_cleanup_pop(&call->cleanup, 0);
 	give_up(call);
-	epk_stack_unwatch(&call->watch);
+	epk_stack_unwatch(&call->watch, returned);
 	stack_put(call, call->before, call->own);
 	saved_errno = errno;
 	err = epk_take_back(&call->aside);
@@ -199,7 +199,7 @@ static inline __attribute__((always_inline)) void unwound(struct call *call)
 	if (!call->inside)
 		return;
 	epk_registers_clear();
-	leave(call);
+	leave(call, false);
 }
 
 /* What is held to be read is not written to by the way. */
@@ -273,7 +273,7 @@ int epk_call(int dom_id, long (*fn)(void *arg), void *arg, long *result)
 	err = fn ? enter(&call) : -EINVAL;
 	if (likely(!err)) {
 		value = epk_call_on_stack(fn, arg, call.top);
-		err = leave(&call);
+		err = leave(&call, true);
 		if (result)
 			*result = value;
 	}

@@ -78,18 +78,27 @@ void epk_stack_watch(struct epk_watch *watch, char *low)
 	if (!epk_stack_watched())
 		return;
 	watch->left = true;
+	watch->sp = __builtin_frame_address(0);
 	__sanitizer_start_switch_fiber(&watch->fake, low, EPK_STACK_BYTES);
 	__sanitizer_finish_switch_fiber(NULL, &watch->low, &watch->bytes);
 }
 
-/* It does no longer.  What it has of the sanitizer's frames ends here, so that this has none. */
-__attribute__((no_sanitize("address"))) void epk_stack_unwatch(struct epk_watch *watch)
+/*
+ * It does no longer.  Where it has not @returned, frames of both stacks are left.  What it has of the
+ * sanitizer's frames ends here, so that this has none.
+ */
+__attribute__((no_sanitize("address"))) void epk_stack_unwatch(struct epk_watch *watch, bool returned)
 {
+	const char *end;
+
 	if (!epk_stack_watched() || !watch->left)
 		return;
 	watch->left = false;
 	__sanitizer_start_switch_fiber(NULL, watch->low, watch->bytes);
 	__sanitizer_finish_switch_fiber(watch->fake, NULL, NULL);
+	end = (const char *)watch->low + watch->bytes;
+	if (!returned && watch->sp < end)
+		unpoison(watch->sp, end - watch->sp);
 }
 
 void epk_stack_unmap(char *low)

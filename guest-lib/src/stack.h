@@ -48,18 +48,20 @@ static inline char *epk_stack_top(char *low)
  * @left: it was told so
  * @low: the stack, from here
  * @bytes: so long
+ * @sp: in use from here
  * @fake: frames that it keeps elsewhere
  */
 struct epk_watch {
 	bool left;
 	const void *low;
 	size_t bytes;
+	char *sp;
 	void *fake;
 };
 
 bool epk_stack_watched(void);
 void epk_stack_watch(struct epk_watch *watch, char *low);
-void epk_stack_unwatch(struct epk_watch *watch);
+void epk_stack_unwatch(struct epk_watch *watch, bool returned);
 
 static inline char *epk_stack_hot(char *low, unsigned int warm)
 {
