@@ -29,13 +29,12 @@
 #define MOST	(512 * 15 - 16)
 #define GROUP	15
 
-/* The most that a pair may take: alone, in another EPT with its VMFUNC, and beside what is held. */
+/* The most that a pair may take: alone, in another EPT with its VMFUNC. */
 #define PAIR_LIMIT	43
 #define OTHER_LIMIT	49
 #define CALL_LIMIT	250
 #define GATE_LIMIT	180
 #define GATES_LIMIT	240
-#define HELD_LIMIT	60
 /* Where no module knows what is held, it is counted: alone and beside what is held. */
 #define PINS_LIMIT	81
 /* By how much thousands of domains may change it. */
@@ -69,28 +68,12 @@ static void bare_wrpkru(int i)
 	nothing(i);
 }
 
-/* In place of the calls that are measured: their callers have as much to do for these. */
-static __attribute__((noipa)) int no_call(int id)
-{
-	(void)id;
-	return 0;
-}
-
+/* In place of calls that are measured, as no_call(). */
 static __attribute__((noipa)) int no_call_of_two(int key, int rights)
 {
 	(void)key;
 	(void)rights;
 	return 0;
-}
-
-/* What two of them take: CALL, XOR and RET. */
-#define NO_CALLS	6
-
-/* As libepk_pair(), without the calls. */
-static inline void no_pair(int id)
-{
-	if (no_call(id) || no_call(id))
-		abort();
 }
 
 static void same(int i)

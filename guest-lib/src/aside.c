@@ -29,18 +29,21 @@ int epk_list_aside(struct epk_aside *aside, int id)
 	epk_let_go();
 	if (id)
 		err = domain_begin(id, PROT_READ | PROT_WRITE);
-	if (err)
-		epk_list_back(aside);
-	return err;
+	return err && epk_list_back(aside) ? -EIO : err;
 }
 
-void epk_list_back(struct epk_aside *aside)
+/* All of it, or nothing. */
+int epk_list_back(struct epk_aside *aside)
 {
 	unsigned int i;
+	int err = 0;
 
 	epk_let_go();
-	for (i = 0; i < aside->nr; i++)
-		domain_begin(aside->held[i].id, aside->held[i].prot);
+	for (i = 0; i < aside->nr && !err; i++)
+		err = domain_begin(aside->held[i].id, aside->held[i].prot);
+	if (err)
+		epk_let_go();
+	return err;
 }
 
 /* Nobody will take it back. */

@@ -27,7 +27,7 @@ struct epk_aside {
 
 /* aside.c */
 int epk_list_aside(struct epk_aside *aside, int id);
-void epk_list_back(struct epk_aside *aside);
+int epk_list_back(struct epk_aside *aside);
 void epk_let_go(void);
 void epk_forget_aside(struct epk_aside *aside);
 int epk_thread_ready(void);
@@ -89,8 +89,7 @@ static inline __attribute__((always_inline)) int epk_take_back(struct epk_aside 
 		return epk_ioctl_here(EPK_IOC_RETURN, 0);
 	if (ops->take_back)
 		return ops->take_back(epk_sp());
-	epk_list_back(aside);
-	return 0;
+	return epk_list_back(aside);
 }
 
 /* Holds nothing until epk_take_back(), for backends where what is held is in PKRU. */
@@ -124,6 +123,10 @@ static inline __attribute__((always_inline)) int epk_notes_lock(struct epk_aside
 	return err;
 }
 
+/*
+ * What the call was to do is done.  It was the module, or the owner of the table's key, who put aside what
+ * is given back, under this frame: should that be there no more, nothing is held, and an access says so.
+ */
 static inline __attribute__((always_inline)) void epk_notes_unlock(struct epk_aside *aside)
 {
 	int saved_errno = errno;

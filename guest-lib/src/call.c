@@ -26,6 +26,7 @@ void epk_registers_clear(void);
  *	time at the moment, and @cleanup is registered
  * @own: the stack is for this call alone
  * @registered: @cleanup is
+ * @watch: of the stack that was left, if it is not @plain
  * @low: the stack that is used, from here
  * @top: to here
  * @before: how many functions were on the thread's stack
@@ -38,6 +39,7 @@ struct call {
 	bool plain;
 	bool own;
 	bool registered;
+	struct epk_watch watch;
 	char *low;
 	char *top;
 	unsigned int before;
@@ -59,7 +61,7 @@ static int stack_new(struct call *call)
 		epk_stack_init(&t->stack, call->low);
 		/* Then libc cannot tell. */
 		if ((uintptr_t)call->low > t->own_low)
-			t->own_bytes = 0;
+			t->own_bytes = t->own_quick = 0;
 	}
 	return 0;
 }
@@ -81,9 +83,11 @@ static __attribute__((noinline)) int stack_get_elsewhere(struct call *call, uint
 {
 	struct epk_thread *t = epk_self;
 	int saved_errno = errno, err = 0;
+	bool here = call->low && sp - (uintptr_t)call->low <= EPK_STACK_BYTES;
 
 	call->plain = false;
-	if (call->low && sp - (uintptr_t)call->low <= EPK_STACK_BYTES)
+	call->watch.left = false;
+	if (here)
 		call->top = (char *)((sp - 512) & ~(EPK_STACK_STEP - 1));
 	else if (call->low && !call->before)
 		call->top = epk_stack_top(call->low);
@@ -92,6 +96,8 @@ static __attribute__((noinline)) int stack_get_elsewhere(struct call *call, uint
 	if (!err) {
 		t->on_stack = call->before + 1;
 		call->registered = can_register(call);
+		if (!here)
+			epk_stack_watch(&call->watch, call->low);
 	}
 	errno = saved_errno;
 	return err;
@@ -107,7 +113,7 @@ static inline __attribute__((always_inline)) int stack_get(struct call *call)
 	/* Whatever is forged: a wipe that faults halfway can be jumped out of. */
 	call->low = (char *)((uintptr_t)t->stack.low & -EPK_PAGE_SIZE);
 	if (unlikely(!call->low || call->before ||
-		     (uintptr_t)&call->cleanup - t->own_low >= t->own_bytes))
+		     (uintptr_t)&call->cleanup - t->own_low >= t->own_quick))
 		return stack_get_elsewhere(call, epk_sp());
 	call->top = epk_stack_top(call->low);
 	call->registered = true;
@@ -150,7 +156,7 @@ static inline void give_up(const struct call *call)
  * The frame is left by longjmp(), and this runs on the stack that is left, too: what is in use of
  * it is wiped after the next call.
  */
-static void jumped(void *arg)
+static __attribute__((no_sanitize("address"))) void jumped(void *arg)
 {
 	struct call *call = arg;
 
@@ -161,10 +167,12 @@ static void jumped(void *arg)
 	give_up(call);
 	epk_forget_aside(&call->aside);
 	stack_leave(call->before);
+	if (!call->plain)
+		epk_stack_unwatch(&call->watch, false);
 }
 
 /* What the frame says is no reason to leave any of it out. */
-static inline __attribute__((always_inline)) int leave(struct call *call)
+static inline __attribute__((always_inline)) int leave(struct call *call, bool returned)
 {
 	int saved_errno, err;
 
@@ -178,6 +186,7 @@ static inline __attribute__((always_inline)) int leave(struct call *call)
 	if (call->registered)
 		_pthread_cleanup_pop(&call->cleanup, 0);
 	give_up(call);
+	epk_stack_unwatch(&call->watch, returned);
 	stack_put(call, call->before, call->own);
 	saved_errno = errno;
 	err = epk_take_back(&call->aside);
@@ -190,7 +199,7 @@ static inline __attribute__((always_inline)) void unwound(struct call *call)
 	if (!call->inside)
 		return;
 	epk_registers_clear();
-	leave(call);
+	leave(call, false);
 }
 
 /* What is held to be read is not written to by the way. */
@@ -264,7 +273,7 @@ int epk_call(int dom_id, long (*fn)(void *arg), void *arg, long *result)
 	err = fn ? enter(&call) : -EINVAL;
 	if (likely(!err)) {
 		value = epk_call_on_stack(fn, arg, call.top);
-		err = leave(&call);
+		err = leave(&call, true);
 		if (result)
 			*result = value;
 	}

@@ -45,7 +45,7 @@ static const struct error *find(int error)
 	size_t i;
 
 	for (i = 0; i < sizeof(errors) / sizeof(errors[0]); i++)
-		if (errors[i].error == error || errors[i].error == -error)
+		if (errors[i].error == error || -errors[i].error == error)
 			return &errors[i];
 	return NULL;
 }

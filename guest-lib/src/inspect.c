@@ -136,7 +136,8 @@ int epk_domain_at(const void *addr)
 	return id;
 }
 
-static int list_held(int dom_ids[], int max)
+/* Kept apart: who asks may be on a short stack, and calls others. */
+static __attribute__((noinline)) int list_held(int dom_ids[], int max)
 {
 	struct epk_held list[2 * EPK_MAX_HELD];
 	int i, nr = epk_ops()->held(list, 2 * EPK_MAX_HELD);

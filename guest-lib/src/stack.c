@@ -17,8 +17,13 @@
 #define MADV_DONTNEED_LOCKED	24
 #endif
 
-/* Where the address sanitizer is: what frames have left behind is no mistake of the next. */
+/*
+ * Where the address sanitizer is: what frames have left behind is no mistake of the next, and it knows
+ * nothing of stacks that it is not told of.
+ */
 void __asan_unpoison_memory_region(const volatile void *start, size_t bytes) __attribute__((weak));
+void __sanitizer_start_switch_fiber(void **fake, const void *low, size_t bytes) __attribute__((weak));
+void __sanitizer_finish_switch_fiber(void *fake, const void **low, size_t *bytes) __attribute__((weak));
 
 #define NEVER	UINT64_MAX
 
@@ -56,8 +61,49 @@ char *epk_stack_map(void)
 	return guard + EPK_STACK_GUARD;
 }
 
+static void unpoison(char *low, size_t bytes)
+{
+	if (__asan_unpoison_memory_region)
+		__asan_unpoison_memory_region(low, bytes);
+}
+
+bool epk_stack_watched(void)
+{
+	return __sanitizer_start_switch_fiber && __sanitizer_finish_switch_fiber;
+}
+
+/* The next function runs on the stack from @low on. */
+void epk_stack_watch(struct epk_watch *watch, char *low)
+{
+	if (!epk_stack_watched())
+		return;
+	watch->left = true;
+	watch->sp = __builtin_frame_address(0);
+	__sanitizer_start_switch_fiber(&watch->fake, low, EPK_STACK_BYTES);
+	__sanitizer_finish_switch_fiber(NULL, &watch->low, &watch->bytes);
+}
+
+/*
+ * It does no longer.  Where it has not @returned, frames of both stacks are left.  What it has of the
+ * sanitizer's frames ends here, so that this has none.
+ */
+__attribute__((no_sanitize("address"))) void epk_stack_unwatch(struct epk_watch *watch, bool returned)
+{
+	const char *end;
+
+	if (!epk_stack_watched() || !watch->left)
+		return;
+	watch->left = false;
+	__sanitizer_start_switch_fiber(NULL, watch->low, watch->bytes);
+	__sanitizer_finish_switch_fiber(watch->fake, NULL, NULL);
+	end = (const char *)watch->low + watch->bytes;
+	if (!returned && watch->sp < end)
+		unpoison(watch->sp, end - watch->sp);
+}
+
 void epk_stack_unmap(char *low)
 {
+	unpoison(low, EPK_STACK_BYTES);
 	munmap(low - EPK_STACK_GUARD, EPK_STACK_GUARD + EPK_STACK_BYTES);
 }
 
@@ -110,8 +156,7 @@ void epk_stack_wipe_rest(struct epk_stack *stack, char *low, char *top)
 	int saved_errno = errno;
 	char *hot;
 
-	if (__asan_unpoison_memory_region)
-		__asan_unpoison_memory_region(low, top - low);
+	unpoison(low, top - low);
 	if (counted)
 		touched = adapt(stack, low);
 	hot = epk_stack_hot(low, counted ? stack->warm : WARM_UNCOUNTED);

@@ -43,6 +43,26 @@ static inline char *epk_stack_top(char *low)
 	return low + EPK_STACK_BYTES - 4096 + EPK_STACK_HOT;
 }
 
+/**
+ * struct epk_watch - what the address sanitizer had of the stack that was left for one of these
+ * @left: it was told so
+ * @low: the stack, from here
+ * @bytes: so long
+ * @sp: in use from here
+ * @fake: frames that it keeps elsewhere
+ */
+struct epk_watch {
+	bool left;
+	const void *low;
+	size_t bytes;
+	char *sp;
+	void *fake;
+};
+
+bool epk_stack_watched(void);
+void epk_stack_watch(struct epk_watch *watch, char *low);
+void epk_stack_unwatch(struct epk_watch *watch, bool returned);
+
 static inline char *epk_stack_hot(char *low, unsigned int warm)
 {
 	return low + EPK_STACK_BYTES - 4096 * (warm + 1ul);

@@ -165,6 +165,7 @@ static void find_stack(struct epk_thread *t)
 	if (!pthread_attr_getstack(&attr, &low, &bytes)) {
 		t->own_low = (uintptr_t)low;
 		t->own_bytes = bytes;
+		t->own_quick = epk_stack_watched() ? 0 : bytes;
 	}
 	pthread_attr_destroy(&attr);
 }

@@ -36,6 +36,7 @@ struct epk_held {
  * @on_stack: how many such functions have not returned
  * @own_low: its own stack, from here
  * @own_bytes: so long; 0 if that is not known, or lies below @stack
+ * @own_quick: the same, or 0 where the address sanitizer wants to know on which stack it is
  * @switches: VMFUNCs outside of the gates
  * @next: next in the list of all
  * @link: what points to this one
@@ -50,6 +51,7 @@ struct epk_thread {
 	unsigned int on_stack;
 	uintptr_t own_low;
 	size_t own_bytes;
+	size_t own_quick;
 	uint64_t switches;
 	struct epk_thread *next;
 	struct epk_thread **link;

@@ -9,13 +9,14 @@
 
 #include "unit.h"
 
+#include "stack.h"
 #include "state.h"
 
 #define NR	20
 
 extern const char epk_gates_start[], epk_gates_end[];
 extern const char epk_pin_gates_start[], epk_pin_gates_end[];
-extern const char epk_call_on_stack[], epk_wipe[];
+long epk_call_on_stack(long (*fn)(void *), void *arg, void *top);
 
 static int ids[NR];
 static char *mem[NR], ignored;
@@ -203,7 +204,8 @@ static void jump_to_xrstor(void **state)
 
 	(void)state;
 	for (i = 0; i < sizeof(parts) / sizeof(*parts); i++)
-		assert_int_equal(jump_to(epk_call_on_stack, epk_wipe, "\x0f\xae\x2d", parts[i], 0), 2);
+		assert_int_equal(jump_to((const char *)epk_call_on_stack, (const char *)epk_wipe,
+					 "\x0f\xae\x2d", parts[i], 0), 2);
 }
 
 /* What rights rest on cannot be written, whoever holds what. */

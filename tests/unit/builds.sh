@@ -8,7 +8,6 @@ cd "$(dirname "$0")"
 lib=$(realpath ../../guest-lib)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-include="-I$lib/include -I$lib/src -I$lib/../guest-kmod/include/uapi"
 
 fail() {
 	echo "builds: $*"
@@ -52,6 +51,8 @@ headers() {
 	echo "builds: the header in all languages"
 }
 
+sanitized="-O1 -g -fno-sanitize-recover=all -fsanitize="
+
 # build FOLDER CC FLAGS TARGET...
 build() {
 	local out=$1 cc=$2 flags=$3
@@ -73,45 +74,68 @@ use() {
 	done
 }
 
-# The names of the archive are the header's.
+# The names of the libraries are the header's.
 names() {
-	! nm -g --defined-only "$1" | awk 'NF == 3 { print $3 }' |
-		grep -vE '^(epk_[a-z_]+|domain_(begin|end|mmap|munmap)|alloc_domains|free_domains)$' ||
-		fail "$1 has other names than the header's"
-	[ "$(nm -g --defined-only "$1" | awk 'NF == 3' | wc -l)" = "$(grep -c ';$' "$work/names")" ] ||
-		fail "$1 has other names than libepk.map"
+	"$lib/names.sh" "$1/libepk.a" "$1/libepk.so.1" >"$work/log" 2>&1 || {
+		cat "$work/log"
+		fail "$1: other names than the header's"
+	}
 }
-sed -n '/^global:/,/^local:/p' "$lib/libepk.map" >"$work/names"
 
-# variant CC FLAGS: program and library are made by it, statically and not.
-variant() {
-	local cc=$1 flags=$2 out=$work/lib
-	rm -rf "$out"
-	build "$out" "$cc" "$flags" libepk.a libepk.so.1 libepk.so epk-scan
-	names "$out/libepk.a"
+# program OUT CC FLAGS ARGUMENT...: what programs do with the library.
+program() {
+	local out=$1 cc=$2 flags=$3
+	shift 3
 	# shellcheck disable=SC2086
-	"$cc" $flags -std=c99 "${users[@]}" -o "$work/static" builds/use.c "$out/libepk.a" &&
-		"$cc" $flags -std=c99 "${users[@]}" -o "$work/shared" builds/use.c -L"$out" -lepk \
-			-Wl,-rpath,"$out" || fail "$cc $flags: no program builds"
+	"$cc" $flags -std=c99 "${users[@]}" -o "$out" builds/use.c "$@" || fail "$cc $flags: no program builds"
+}
+
+# libraries OUT CC FLAGS STATIC...: a program with each runs; STATIC is what the static one is linked with.
+libraries() {
+	local out=$1 cc=$2 flags=$3
+	shift 3
+	build "$out" "$cc" "$flags" libepk.a libepk.so.1 libepk.so
+	names "$out"
+	program "$work/static" "$cc" "$flags" "$out/libepk.a" "$@"
+	program "$work/shared" "$cc" "$flags" -L"$out" -lepk -Wl,-rpath,"$out"
 	use "$work/static"
 	use "$work/shared"
 	echo "builds: $cc $flags: runs"
 }
 
-# The unit tests with the library that variant() has made.
+# variant CC FLAGS: program and library are made by it, statically and not.
+variant() {
+	rm -rf "$work/lib"
+	libraries "$work/lib" "$1" "$2"
+	build "$work/lib" "$1" "$2" epk-scan
+}
+
+# units CC FLAGS OUT PATTERN: the unit tests with the library in OUT, but what PATTERN names.
 units() {
-	local cc=$1 flags=$2 source program
-	build "$work/lib" "$cc" "$flags" libepk-whole.a
-	for source in *_test.c; do
-		[ $source != overwrite_test.c ] || continue
-		program=$work/${source%.c}
-		# shellcheck disable=SC2086
-		"$cc" $flags -std=gnu11 -pthread -fno-strict-aliasing $include -o "$program" "$source" \
-			"$work/lib/libepk-whole.a" -lcmocka || fail "$cc $flags: $source"
+	local cc=$1 flags=$2 out=$3 but=$4 name backend
+	local tests=() targets=()
+	for name in *_test.c *_test.cc; do
+		name=${name%_test.c*}
+		# shellcheck disable=SC2254
+		case $name in
+		overwrite | $but) ;;
+		*)
+			tests+=("$name")
+			targets+=("$work/units/${name}_test")
+			;;
+		esac
+	done
+	rm -rf "$work/units"
+	make -s -j2 CC="$cc" CXX="${cxx[$cc]}" CFLAGS="$flags" B="$work/units" LB="$out" \
+		LIBRARIES="$out/libepk.a $out/libepk-whole.a" "${targets[@]}" >"$work/log" 2>&1 || {
+		cat "$work/log"
+		fail "$cc $flags: the unit tests do not build"
+	}
+	for name in "${tests[@]}"; do
 		for backend in none mprotect; do
-			timeout 300 "$program" $backend >"$work/log" 2>&1 || [ $? = 77 ] || {
+			timeout 300 "$work/units/${name}_test" $backend >"$work/log" 2>&1 || [ $? = 77 ] || {
 				cat "$work/log"
-				fail "$cc $flags: $source with the backend $backend"
+				fail "$cc $flags: ${name}_test with the backend $backend"
 			}
 		done
 	done
@@ -120,7 +144,7 @@ units() {
 
 # The kernel's headers and libbsd's are no C library's.  gcc's own unwinder is made for glibc.
 musl() {
-	local out=$work/musl name
+	local name
 	mkdir -p "$work/kernel"
 	for name in linux asm-generic bsd x86_64-linux-gnu/asm; do
 		ln -s "/usr/include/$name" "$work/kernel/${name##*/}"
@@ -128,37 +152,28 @@ musl() {
 	echo 'int _dl_find_object(void *a, void *b) { (void)a; (void)b; return -1; }' >"$work/find.c"
 	musl-gcc -fPIC -c -o "$work/find.o" "$work/find.c"
 	export CPPFLAGS="-idirafter $work/kernel" LDFLAGS="$work/find.o"
-	build "$out" musl-gcc "-O2 -g" libepk.a libepk.so.1 libepk.so
+	libraries "$work/musl" musl-gcc "-O2 -g" -static "$work/find.o" -lgcc_eh
 	unset CPPFLAGS LDFLAGS
-	names "$out/libepk.a"
-	musl-gcc -O2 -std=c99 "${users[@]}" -static -o "$work/static" builds/use.c "$out/libepk.a" \
-		"$work/find.o" -lgcc_eh &&
-		musl-gcc -O2 -std=c99 "${users[@]}" -o "$work/shared" builds/use.c -L"$out" -lepk \
-			-Wl,-rpath,"$out" || fail "musl: no program builds"
-	use "$work/static"
-	use "$work/shared"
-	echo "builds: musl: runs"
 }
 
+# sanitizer CC KIND
 sanitizer() {
-	local cc=$1 flags="-O1 -g -fsanitize=$2 -fno-sanitize-recover=all" out=$work/sanitizer
+	local cc=$1 flags="$sanitized$2" out=$work/sanitizer
 	rm -rf "$out"
 	build "$out" "$cc" "$flags" libepk.a
-	# shellcheck disable=SC2086
-	"$cc" $flags -std=c99 "${users[@]}" -o "$work/sanitized" builds/use.c "$out/libepk.a" ||
-		fail "$cc $2: no program builds"
-	use "$work/sanitized" plain
+	program "$work/sanitized" "$cc" "$flags" "$out/libepk.a"
+	use "$work/sanitized"
 	echo "builds: $cc with $2: clean"
 }
 
 memcheck() {
+	local checked=(valgrind -q --error-exitcode=99 --max-stackframe=150000
+		--suppressions="$lib/valgrind.supp" "$work/checked")
 	build "$work/valgrind" gcc "-O2 -g" libepk.a
-	gcc -O2 -g -std=c99 "${users[@]}" -o "$work/checked" builds/use.c "$work/valgrind/libepk.a"
-	use valgrind -q --error-exitcode=99 --max-stackframe=150000 \
-		--suppressions="$lib/valgrind.supp" "$work/checked"
+	program "$work/checked" gcc "-O2 -g" "$work/valgrind/libepk.a"
+	use "${checked[@]}"
 	# By itself it finds no protection keys.
-	EPK_DEBUG=1 valgrind -q --error-exitcode=99 --max-stackframe=150000 \
-		--suppressions="$lib/valgrind.supp" "$work/checked" 2>"$work/log" ||
+	EPK_DEBUG=1 "${checked[@]}" 2>"$work/log" ||
 		fail "valgrind without a backend: $(cat "$work/log")"
 	grep -q "the backend none, which protects nothing" "$work/log" ||
 		fail "valgrind: another backend than none"
@@ -196,17 +211,23 @@ sanitizers() {
 	sanitizer gcc thread
 }
 
+declare -A cxx=([gcc]=g++ [clang]=clang++)
+# What writes over frames or looks for what was left behind; what depends on vfork(2), and on threads in
+# children: the thread sanitizer makes them forks, and has none there.
+declare -A but=([address]="frame|wipe" [undefined]="" [thread]="fork|init")
+
 every() {
 	local cc level lto kind
 	for cc in gcc clang; do
 		for level in -O0 -O1 -O2 -O3 -Os; do
 			for lto in "" " -flto"; do
 				variant $cc "$level$lto"
-				units $cc "$level$lto"
+				units $cc "$level$lto" "$work/lib" ""
 			done
 		done
 		for kind in address undefined thread; do
 			sanitizer $cc $kind
+			units $cc "$sanitized$kind" "$work/sanitizer" "${but[$kind]}"
 		done
 	done
 }

@@ -63,8 +63,14 @@ static void left_by_longjmp_on_another_stack(void **state)
 	tear_down();
 }
 
+#ifdef __clang__
+#define FRAME_POINTER
+#else
+#define FRAME_POINTER	__attribute__((optimize("no-omit-frame-pointer")))
+#endif
+
 /* Writes to the frame of who called epk_call(). */
-static __attribute__((optimize("no-omit-frame-pointer"))) long write_over(void *arg)
+static FRAME_POINTER long write_over(void *arg)
 {
 	void **frame = __builtin_frame_address(0);
 	char *at = (char *)frame[0] + 16;

@@ -223,8 +223,9 @@ static void *copy(void *arg)
 	for (i = 0; i < 300; i++) {
 		if (domain_begin(few[me], RW) || domain_begin(few[other], PROT_READ))
 			return (void *)1;
-		few_mem[me][1000 + me] = i;
-		few_mem[me][1010 + me] = few_mem[other][1000 + other];
+		__atomic_store_n(&few_mem[me][1000 + me], i, __ATOMIC_RELAXED);
+		few_mem[me][1010 + me] = __atomic_load_n(&few_mem[other][1000 + other],
+							 __ATOMIC_RELAXED);
 		if (few_mem[me][1000 + me] != (char)i)
 			return (void *)2;
 		if (domain_end(few[me]) || domain_end(few[other]))

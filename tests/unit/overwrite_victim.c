@@ -263,9 +263,10 @@ static bool look_into(int domain)
 
 static bool check(int nr_into)
 {
-	bool well = scan_all() & victim_look_at_all();
+	bool well = scan_all();
 	int i;
 
+	well &= victim_look_at_all();
 	for (i = 0; i < nr_into; i++)
 		well &= look_into(i);
 	return well;

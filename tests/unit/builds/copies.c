@@ -5,21 +5,12 @@
  */
 #include <dlfcn.h>
 #include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <epk.h>
 
-#define NEED(condition)								\
-	do {									\
-		if (!(condition)) {						\
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);	\
-			exit(1);						\
-		}								\
-	} while (0)
+#include "need.h"
 
 struct copy {
 	int (*init)(const struct epk_options *options);
@@ -49,14 +40,13 @@ static struct copy load(const char *path, Lmid_t where)
 static void try_in_child(struct copy first, struct copy second)
 {
 	pid_t pid = fork();
-	int status;
 
 	NEED(pid >= 0);
 	if (!pid) {
 		NEED(!second.init(NULL) && first.init(NULL) == -EBUSY);
 		_exit(0);
 	}
-	NEED(waitpid(pid, &status, 0) == pid && !status);
+	NEED_CHILD(pid);
 }
 
 int main(int argc, char **argv)

@@ -5,23 +5,15 @@
  */
 #include <errno.h>
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include <setjmp.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <epk.h>
 
-#define RW	(PROT_READ | PROT_WRITE)
+#include "need.h"
 
-#define NEED(condition)								\
-	do {									\
-		if (!(condition)) {						\
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);	\
-			exit(1);						\
-		}								\
-	} while (0)
+#define RW	(PROT_READ | PROT_WRITE)
 
 static long add_up(void *arg)
 {
@@ -83,6 +75,39 @@ static void *use_all(void *arg)
 	return NULL;
 }
 
+static jmp_buf before;
+
+/* Leaves used frames behind, fewer each time, where the next goes. */
+static long jump_out(void *arg)
+{
+	volatile char frame[300];
+	long deeper = (long)arg;
+
+	frame[299] = frame[0] = 1;
+	if (deeper)
+		frame[0] = jump_out((void *)(deeper - 1));
+	if (frame[299])
+		longjmp(before, 1);
+	return frame[0];
+}
+
+static void jump_out_of_calls(void)
+{
+#ifdef __GLIBC__
+	volatile long deep;
+	int id;
+
+	NEED(!alloc_domains(1, &id));
+	for (deep = 20; deep >= 0; deep--) {
+		if (!setjmp(before))
+			NEED(epk_call(id, jump_out, (void *)deep, NULL));
+		NEED(!epk_held(NULL, 0));
+	}
+	use_memory(id);
+	NEED(!free_domains(1, &id));
+#endif
+}
+
 static long end_thread(void *arg)
 {
 	pthread_exit(arg);
@@ -109,7 +134,7 @@ static void end_in_call(void)
 
 static void use_in_child(void)
 {
-	int id, status;
+	int id;
 	pid_t pid;
 
 	NEED(!alloc_domains(1, &id));
@@ -120,13 +145,12 @@ static void use_in_child(void)
 		use_all(NULL);
 		_exit(0);
 	}
-	NEED(waitpid(pid, &status, 0) == pid && !status);
+	NEED_CHILD(pid);
 	use_memory(id);
 	NEED(!free_domains(1, &id));
 }
 
-/* Anything as an argument: threads end in the ordinary way alone. */
-int main(int argc, char **argv)
+int main(void)
 {
 	struct epk_counts counts = { .size = sizeof(counts) };
 	pthread_t threads[4];
@@ -138,9 +162,8 @@ int main(int argc, char **argv)
 		NEED(!pthread_create(&threads[i], NULL, use_all, NULL));
 	for (i = 0; i < 4; i++)
 		NEED(!pthread_join(threads[i], NULL));
-	(void)argv;
-	if (argc < 2)
-		end_in_call();
+	end_in_call();
+	jump_out_of_calls();
 	use_in_child();
 	NEED(!epk_counts(&counts) && !counts.domains);
 	return 0;
