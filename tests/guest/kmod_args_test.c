@@ -260,6 +260,48 @@ static void generations(void)
 	CHECK(id != first);
 }
 
+/* In a context whose generations begin behind @generation: is a key closed as its domain is freed? */
+static bool is_closed_at_once(uint32_t generation)
+{
+	struct epk_init init = { .version = EPK_ABI_VERSION, .generation = generation };
+	pid_t pid = fork();
+	int status;
+
+	if (!pid) {
+		struct epk_device own;
+		uint32_t bits;
+		int id;
+
+		epk_failures = 0;
+		init.pkeys = epk_all_pkeys();
+		own.fd = open(EPK_DEVICE, O_RDWR);
+		REQUIRE(own.fd >= 0 && !ioctl(own.fd, EPK_IOC_INIT, &init));
+		own.init = init;
+		own.table = mmap(NULL, init.table_bytes, PROT_READ, MAP_SHARED, own.fd,
+				 EPK_MMAP_TABLE);
+		REQUIRE(own.table != MAP_FAILED);
+		REQUIRE(ioctl(own.fd, EPK_IOC_THREAD, 0) == 0);
+		REQUIRE(epk_device_alloc(&own, 1, &id) == 0);
+		CHECK_EQ(id >> EPK_ID_INDEX_BITS, generation + 1);
+		bits = 3u << 2 * epk_device_entry(&own, id).pkey;
+		epk_device_enter(&own, id);
+		CHECK_EQ(epk_rdpkru() & bits, 0);
+		CHECK_EQ(epk_device_free(&own, 1, &id), 0);
+		_exit(epk_failures ? 2 : !(epk_rdpkru() & bits));
+	}
+	CHECK(waitpid(pid, &status, 0) == pid);
+	CHECK(WIFEXITED(status) && WEXITSTATUS(status) < 2);
+	return !status;
+}
+
+/* Others can wait until the place is another's; behind the last, the same ID comes again. */
+static void last_generation(void)
+{
+	CHECK(!is_closed_at_once(0));
+	CHECK(!is_closed_at_once(EPK_GENERATION_MAX - 2));
+	CHECK(is_closed_at_once(EPK_GENERATION_MAX - 1));
+}
+
 /* Where the addresses of user mode end. */
 static uint64_t user_end(void)
 {
@@ -498,6 +540,7 @@ int main(void)
 	move_arguments(id);
 	mmap_arguments(id);
 	generations();
+	last_generation();
 	populate_arguments();
 	FAILS(ioctl(dev.fd, EPK_IOC_THREAD, 2), EINVAL);
 	FAILS(ioctl(dev.fd, EPK_IOC_STATS, NULL), EFAULT);

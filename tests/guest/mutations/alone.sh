@@ -3,21 +3,34 @@
 # alone.sh [DEFECTS [TEST]]: try the defects that show where the module is alone, on machines that
 # start within seconds: all, or what a regular expression matches; by a test, if it is named,
 # whatever theirs is.
-set -eu
+set -euo pipefail
 export DEFECTS="${1:-}" DEFECTS_TEST="${2:-}"
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../../testbed/lib.sh"
-kernel=$("$TESTBED/kernel.sh" normal)
+normal=$("$TESTBED/kernel.sh" normal)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+failed=0
+"$here/mutate.py" "$TOP/guest-kmod" "$work/sources" >"$work/all"
 
-"$TESTBED/build.sh" "$kernel" "$kernel" >/dev/null
-mkdir -p "$work/guest/epk"
-"$here/files.sh" alone "$work/guest" "$kernel" "$work"
-cp "$TESTBED/init/guest" "$work/guest/init"
-cp "$TOP/tests/guest/raw/epk_raw.ko" "$work/guest/epk"
-: >"$work/guest/epk/config"
-"$TESTBED/images.sh" "$work" "$kernel"
-ln -s "$kernel/bzImage" "$TESTBED/build/tsc_khz" "$work"
-# Seconds are real ones here.
-setpriv --pdeathsig KILL "$work/mutate.sh" 40
+# On one CPU, on two, on Debian's Linux 6.12: level LEVEL KERNEL CPUS
+level() {
+	local folder=$work/$1 kernel=$2 modules
+	awk -v level="$1" '$2 == level' "$work/all" | cut -d ' ' -f 1,3- |
+		grep -qE -- "${DEFECTS:-.}" || return 0
+	modules=$("$TESTBED/build.sh" "$kernel" "$normal")
+	mkdir -p "$folder/guest/epk"
+	"$here/files.sh" "$1" "$folder/guest" "$kernel" "$folder"
+	cp "$TESTBED/init/guest" "$folder/guest/init"
+	cp "$modules/tests/guest/raw/epk_raw.ko" "$folder/guest/epk"
+	: >"$folder/guest/epk/config"
+	"$TESTBED/images.sh" "$folder" "$kernel"
+	ln -s "$kernel/bzImage" "$TESTBED/build/tsc_khz" "$folder"
+	# Seconds are real ones here.
+	CPUS=$3 setpriv --pdeathsig KILL "$folder/mutate.sh" 40 || failed=1
+}
+
+level alone "$normal" 1
+level two "$normal" 2
+level 6.12 "$("$TESTBED/debian-kernel.sh" backports)" 1
+exit $failed

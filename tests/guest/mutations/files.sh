@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # files.sh LEVEL GUEST-ROOT KERNEL FOLDER: put what guest.sh needs into the guest's image, and
-# into FOLDER what mutate.sh needs, for the defects of a LEVEL: alone or epts.  With DEFECTS in the
+# into FOLDER what mutate.sh needs, for the defects of a LEVEL: see mutate.py.  With DEFECTS in the
 # environment only those whose line, of number, test and defect, it matches; with DEFECTS_TEST
 # by that test in place of their own.
 set -eu
@@ -20,7 +20,10 @@ awk -v level="$level" '$2 == level' "$folder/all" | cut -d ' ' -f 1,3- |
 	sed -E "s/^([0-9]+) ([^ ]+)/\\1 ${DEFECTS_TEST:-\\2}/" >"$folder/list"
 rm "$folder/all"
 cp "$here/mutate.sh" "$folder"
-cp "$here/boot-$level.sh" "$folder/boot"
+case $level in
+epts) cp "$here/boot-epts.sh" "$folder/boot" ;;
+*) cp "$here/boot-alone.sh" "$folder/boot" ;;
+esac
 cp "$here/guest.sh" "$folder/list" "$work/epk.ko" "$guest/epk/mutations"
 awk '{ print $2 }' "$folder/list" | sort -u | while read -r test; do
 	read -r program arguments < <(list_lines "$TOP/tests/tests.list" |

@@ -3,7 +3,7 @@
 """mutate.py FROM TO: copy the module's sources and put each defect of mutations.list into the copy.
 
 Each takes effect when /sys/module/epk/parameters/mutation has its number.  Prints a line for each:
-number, the level that shows it (alone or epts), test, what is wrong.
+number, the level that shows it (alone, two, 6.12 or epts), test, what is wrong.
 """
 
 import pathlib
@@ -25,10 +25,12 @@ class Mutation:
         self.number, self.file, self.defect = number, file, defect
         *needs, name = test.split(":")
         self.test = next((test for test in testlist.read_tests() if test.name == name), None)
-        if not self.test or needs not in ([], ["epts"]):
+        if not self.test or needs not in ([], ["epts"], ["two"], ["6.12"]):
             raise ListError(f"defect {number}: no such test: {test}")
-        self.level = ("alone" if {"alone", "lone"} & set(self.test.needs) and not needs else
-                      "epts")
+        alone = {"alone", "lone"} & set(self.test.needs)
+        self.level = (needs or (["alone"] if alone else ["epts"]))[0]
+        if not alone and self.level != "epts":
+            raise ListError(f"defect {number}: {name} wants several EPTs")
         # Pairs: lines that stand there, lines that take their place.
         self.changes = []
 
