@@ -17,14 +17,14 @@
 
 /* The faults are the first touches of a page, by the program, by write() from it, by a futex. */
 enum call {
-	INIT, ALLOC, FREE, THREAD, STATS, MOVE, RESUME, POPULATE, FILE_, UNMAP, NOTE,
+	INIT, ALLOC, FREE, THREAD, STATS, MOVE, POPULATE, FILE_, UNMAP, NOTE,
 	CALL, RETURN, GATES, BEGIN, END, HELD, ADMIT, CALL_NONE, FORGET, UNKNOWN, MMAP_TABLE,
 	MMAP_NOTES, MMAP_IDENTITY, MMAP_DOMAIN, MMAP_STACK, TOUCH_TABLE, WRITE_TABLE, TOUCH_NOTES, WRITE_NOTES, TOUCH_IDENTITY,
 	WRITE_IDENTITY, TOUCH_DOMAIN, WRITE_DOMAIN, FUTEX_DOMAIN, NR_CALLS,
 };
 
 static const char *const names[NR_CALLS] = {
-	"INIT", "ALLOC", "FREE", "THREAD", "STATS", "MOVE", "RESUME", "POPULATE", "FILE", "UNMAP",
+	"INIT", "ALLOC", "FREE", "THREAD", "STATS", "MOVE", "POPULATE", "FILE", "UNMAP",
 	"NOTE", "CALL", "RETURN", "GATES", "BEGIN", "END", "HELD",
 	"MOVE that makes room", "CALL of nothing", "RETURN of nothing", "an unknown call",
 	"mmap of the table", "mmap of the notes", "mmap of the identity page", "mmap of a domain",
@@ -50,7 +50,6 @@ static const int expected[NR_CALLS][NR_STATES] = {
 	[THREAD]         = { ENXIO,  ENXIO,  0,      0,        EPERM },
 	[STATS]          = { 0,      0,      0,      0,        EPERM },
 	[MOVE]           = { ENXIO,  ENXIO,  0,      0,        EPERM },
-	[RESUME]         = { ENXIO,  ENXIO,  ENOENT, ENOENT,   EPERM },
 	[POPULATE]       = { ENXIO,  ENXIO,  0,      0,        EPERM },
 	[FILE_]          = { ENXIO,  ENXIO,  0,      0,        EPERM },
 	[UNMAP]          = { ENXIO,  ENXIO,  0,      0,        EPERM },
@@ -83,7 +82,7 @@ static const int expected[NR_CALLS][NR_STATES] = {
 
 /* On a ready open that has no domain yet, and nothing mapped. */
 static const int expected_empty[NR_CALLS] = {
-	[INIT] = EBUSY, [FREE] = ENOENT, [MOVE] = ENOENT, [RESUME] = ENOENT, [POPULATE] = EINVAL,
+	[INIT] = EBUSY, [FREE] = ENOENT, [MOVE] = ENOENT, [POPULATE] = EINVAL,
 	[FILE_] = ENOENT, [UNMAP] = EPERM, [NOTE] = ENOENT, [CALL] = ENOENT,
 	[RETURN] = EACCES, [BEGIN] = ENOENT, [END] = EACCES, [ADMIT] = ENOENT, [CALL_NONE] = ESRCH,
 	[FORGET] = EACCES, [UNKNOWN] = ENOTTY,
@@ -292,7 +291,6 @@ static int call_ioctl(enum call call, int fd)
 	struct epk_moves moves = {
 		.num = 1, .flags = call == ADMIT ? EPK_MOVES_ADMIT : 0, .moves = (uintptr_t)&move,
 	};
-	struct epk_resume resume = { .ept = 0, .pkru = EPK_PKRU_DENY_ALL };
 	struct epk_note note = { .id = id, .addr = (uintptr_t)page };
 	struct epk_stats stats;
 
@@ -310,8 +308,6 @@ static int call_ioctl(enum call call, int fd)
 	case MOVE:
 	case ADMIT:
 		return ioctl(fd, EPK_IOC_MOVE, &moves);
-	case RESUME:
-		return ioctl(fd, EPK_IOC_RESUME, &resume);
 	case POPULATE:
 		return ioctl(fd, EPK_IOC_POPULATE, &range);
 	case FILE_:
