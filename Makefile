@@ -10,6 +10,7 @@ help:
 ##   demo            NGINX in an emulated guest, each session's key in a domain; the attack
 ##   check           all tests: unit tests, hygiene, emulated tests, some on Debian's kernels
 ##   bench           what a switch of domains takes, in emulated instructions
+##   bench-flat      whether it stays so with domains, threads, moves, evictions, keys of the program's
 ##   bench-guest     what the guest module costs, in emulated instructions
 ##   bench-kvm       what the KVM series costs, against limits
 ##   bench-lib       what the library costs on this machine, against its baselines
@@ -81,6 +82,10 @@ demo: packages
 bench: packages
 	@$(RUN) --emulated --cpus 1 --show bench
 
+bench-flat: packages
+	@$(RUN) --emulated --cpus 1 --show bench-flat
+	@$(RUN) --emulated --cpus 2 --show bench-flat
+
 bench-guest: packages
 	@$(RUN) --emulated --cpus 1 --show bench-guest
 
@@ -111,4 +116,4 @@ clean:
 	$(MAKE) -C tests/kvm clean
 	$(MAKE) -C tests/testbed clean
 
-.PHONY: help packages kernel build check check-alone check-debug check-guest check-kernels check-unit check-builds check-hygiene check-selftests demo bench bench-guest bench-kvm bench-lib deb check-deb install clean
+.PHONY: help packages kernel build check check-alone check-debug check-guest check-kernels check-unit check-builds check-hygiene check-selftests demo bench bench-flat bench-guest bench-kvm bench-lib deb check-deb install clean

@@ -160,8 +160,10 @@ static double run_threads(int nr, bool heap)
 	return heap ? sum / nr : most;
 }
 
-static void threads(const char *name, bool heap, int most, int percent)
+/* Under "mpk" more would take each other's keys. */
+static void threads(const char *name, bool heap, int percent)
 {
+	int most = strcmp(epk_backend(), "mpk") ? MOST_THREADS : 8;
 	double one = run_threads(1, heap);
 	char text[80];
 	int nr;
@@ -204,9 +206,7 @@ static void heaps(void)
 	char text[80];
 	size_t i;
 
-	/* Under "mpk" more threads take each other's keys. */
-	threads("epk_malloc + epk_free", true, strcmp(epk_backend(), "mpk") ? MOST_THREADS : 8,
-		HEAP_PERCENT);
+	threads("epk_malloc + epk_free", true, HEAP_PERCENT);
 	freeing(id, MANY, 1);
 	for (i = 0; i < sizeof(steps) / sizeof(*steps); i++) {
 		few = freeing(id, 100, steps[i] % 100);
@@ -305,7 +305,7 @@ static void few_and_many(void)
 	}
 	while (--nr)
 		need(!free_domains(1, &more[nr]), "free_domains");
-	threads("begin + end", false, MOST_THREADS, PAIR_PERCENT);
+	threads("begin + end", false, PAIR_PERCENT);
 	heaps();
 	moves();
 	if (strcmp(epk_backend(), "none") && strcmp(epk_backend(), "mprotect"))
@@ -330,7 +330,7 @@ static void beside_keys(void)
 	*(volatile char *)mem = 1;
 	value = pair_of(new_domain());
 	row("begin + end, beside 3 keys of the program's", value, one_pair > HELD_LIMIT ? one_pair : HELD_LIMIT, 0);
-	threads("begin + end, beside these keys", false, MOST_THREADS, PAIR_PERCENT);
+	threads("begin + end, beside these keys", false, PAIR_PERCENT);
 	need(!pkey_get(keys[0]) && pkey_get(keys[1]) == PKEY_DISABLE_ACCESS, "keys have changed");
 }
 

@@ -237,15 +237,6 @@ static long ioc_file(struct file *file, void __user *arg)
 	return ret;
 }
 
-static long ioc_resume(struct file *file, void __user *arg)
-{
-	struct epk_resume resume;
-
-	if (copy_from_user(&resume, arg, sizeof(resume)))
-		return -EFAULT;
-	return epk_signal_resume(file->private_data, &resume);
-}
-
 static long ioc_gates(struct file *file, void __user *arg)
 {
 	struct epk_gate gates[EPK_GATES_MAX];
@@ -388,7 +379,6 @@ static const struct call {
 	{ EPK_IOC_FREE, AFTER, ioc_free },
 	{ EPK_IOC_THREAD, AFTER, ioc_thread },
 	{ EPK_IOC_MOVE, AFTER, ioc_move },
-	{ EPK_IOC_RESUME, AFTER, ioc_resume },
 	{ EPK_IOC_POPULATE, AFTER, ioc_populate },
 	{ EPK_IOC_FILE, AFTER, ioc_file },
 	{ EPK_IOC_UNMAP, AFTER, ioc_unmap },

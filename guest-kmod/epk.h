@@ -474,7 +474,6 @@ int epk_record_last_call(const struct epk_thread *thread);
 int epk_record_find_call(const struct epk_thread *thread, unsigned long sp);
 void epk_record_resume(struct epk_thread *thread, unsigned int level);
 void epk_record_forget(struct epk_thread *thread, unsigned int level);
-int epk_record_replace(struct epk_thread *thread, unsigned int level, u32 pkru, u32 ept);
 
 /* gates.c */
 int epk_gates_set(struct epk_context *ctx, const struct epk_gates *req,
@@ -613,7 +612,6 @@ void epk_probe_switch(void *identity, bool preempt, struct task_struct *prev,
 
 /* signal.c */
 void epk_signal_deliver(struct epk_thread *thread);
-int epk_signal_resume(const struct epk_context *ctx, const struct epk_resume *resume);
 
 /* power.c */
 int epk_power_init(void);

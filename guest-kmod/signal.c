@@ -146,35 +146,6 @@ static void signal_return(struct epk_thread *thread, unsigned long frame)
 	epk_rights_resume(thread, n);
 }
 
-/**
- * epk_signal_resume() - change what the innermost signal interrupted
- * @ctx: the context, which has to be that of current's record
- * @resume: what it is to go on with
- *
- * Return: 0, -ENOENT, -EINVAL, -EMFILE, -EPERM.
- */
-int epk_signal_resume(const struct epk_context *ctx, const struct epk_resume *resume)
-{
-	struct epk_thread *thread;
-	unsigned int top;
-	int ret = -ENOENT;
-
-	if (resume->ept >= epk_host.nr_epts)
-		return -EINVAL;
-
-	local_irq_disable();
-	thread = epk_thread_find(current);
-	if (thread && thread->ctx == ctx && thread->nr_interrupted &&
-	    !thread->interrupted[thread->nr_interrupted - 1].call) {
-		top = thread->nr_interrupted - 1;
-		ret = epk_record_replace(thread, top, resume->pkru, resume->ept);
-		if (!ret)
-			thread->interrupted[top].ept = resume->ept;
-	}
-	local_irq_enable();
-	return ret;
-}
-
 /*
  * Is no frame to go where the interrupted code has its stack pointer?  Nothing is written to a
  * private domain, nor by who is confined, whose stack pointer may be anything.  Then its record, which stays.

@@ -204,6 +204,7 @@ int domain_begin(int dom_id, int prot);
  * -EPERM: inherited by fork, belongs to the parent;
  * -EACCES: the calling thread does not hold it; under "mpk" a signal handler that ends what
  *	the interrupted code holds is not told so, and must not do it;
+ * -ENOMEM: under "mprotect": it could not be closed, and is held still;
  * -EIO: the domain is given up, but going back failed; no right is left open.
  */
 int domain_end(int dom_id);

@@ -278,14 +278,6 @@ static void close_all(void)
 	epk_pkru_set(rdpkru() | epk_now.closed);
 }
 
-static int mpk_thread_start(struct epk_thread *t)
-{
-	(void)t;
-	/* What a new thread has open is its creator's. */
-	close_all();
-	return 0;
-}
-
 static int locked(int (*act)(int id, uintptr_t sp), int id, uintptr_t sp)
 {
 	int err = -pthread_mutex_lock(&epk_lock);
@@ -305,6 +297,15 @@ static int forget(int id, uintptr_t sp)
 	(void)id;
 	soft_table_pop(sp, &pkru, pins);
 	return 0;
+}
+
+/* Under epk_lock. */
+static int mpk_thread_start(struct epk_thread *t)
+{
+	(void)t;
+	/* What a new thread has open is its creator's, and what it has aside is of one that is gone. */
+	close_all();
+	return forget(0, 1);
 }
 
 static void mpk_thread_stop(struct epk_thread *t)

@@ -38,7 +38,7 @@ static int count(int id, int prot, int change)
 	if (wanted(dom) == before)
 		return 0;
 	err = protect_all(dom, wanted(dom));
-	if (err && change > 0) {
+	if (err) {
 		*counter -= change;
 		protect_all(dom, before);
 	}
@@ -85,8 +85,9 @@ static int mprotect_end(struct epk_thread *t, unsigned int slot)
 	err = -pthread_mutex_lock(&epk_lock);
 	if (err)
 		return err;
-	epk_held_remove(t, slot);
 	err = count(held.id, held.prot, -1);
+	if (!err)
+		epk_held_remove(t, slot);
 	pthread_mutex_unlock(&epk_lock);
 	errno = saved_errno;
 	return err;
@@ -94,8 +95,8 @@ static int mprotect_end(struct epk_thread *t, unsigned int slot)
 
 static void mprotect_thread_stop(struct epk_thread *t)
 {
-	while (t->nr)
-		mprotect_end(t, t->nr - 1);
+	while (t->nr && !mprotect_end(t, t->nr - 1))
+		;
 }
 
 static int mprotect_mmap(struct epk_mapping *map, void *addr, int flags)

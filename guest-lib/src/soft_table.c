@@ -243,16 +243,37 @@ void soft_table_set_owner(unsigned int pkey, int id)
 	seal(pkru);
 }
 
-/* Under epk_lock, as the next.  What a thread that is gone has left under its stack pointer goes. */
-int soft_table_push(uintptr_t sp, uint32_t pkru, const uint32_t pins[EPK_NR_PKEYS])
+/* The level under @sp or, if there is none, a free one. */
+static struct soft_level *find_level(struct soft_table *soft, uintptr_t sp)
 {
-	struct soft_table *soft = epk_now.soft;
 	struct soft_level *level, *found = NULL;
-	uint32_t mine = unseal();
 
 	for (level = soft->levels; level < soft->levels + SOFT_LEVELS; level++)
 		if (level->sp == sp || (!level->sp && !found))
 			found = level;
+	return found;
+}
+
+static void forget_those_gone(struct soft_table *soft)
+{
+	struct soft_level *level;
+
+	for (level = soft->levels; level < soft->levels + SOFT_LEVELS; level++)
+		if (level->sp && epk_thread_is_gone(level->tid))
+			level->sp = 0;
+}
+
+/* Under epk_lock, as the next.  What a thread that is gone has left under its stack pointer goes. */
+int soft_table_push(uintptr_t sp, uint32_t pkru, const uint32_t pins[EPK_NR_PKEYS])
+{
+	struct soft_table *soft = epk_now.soft;
+	uint32_t mine = unseal();
+	struct soft_level *found = find_level(soft, sp);
+
+	if (!found) {
+		forget_those_gone(soft);
+		found = find_level(soft, sp);
+	}
 	if (found) {
 		*found = (struct soft_level) {
 			.sp = sp, .pkru = pkru, .tid = gettid(), .seq = ++soft->seq,
@@ -298,7 +319,8 @@ bool soft_table_aside(unsigned int pkey)
 	int n;
 
 	for (n = 0; n < SOFT_LEVELS && !found; n++)
-		found = soft->levels[n].sp && soft->levels[n].pins[pkey];
+		found = soft->levels[n].sp && soft->levels[n].pins[pkey] &&
+			!epk_thread_is_gone(soft->levels[n].tid);
 	seal(mine);
 	return found;
 }

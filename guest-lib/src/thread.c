@@ -45,16 +45,22 @@ static void unlink_thread(struct epk_thread *t)
 }
 
 /*
- * Under epk_lock.  Has the thread ended without thread_exit()?  It did not come to that if it
- * began a domain in the last of PTHREAD_DESTRUCTOR_ITERATIONS.
+ * Has the thread ended without thread_exit()?  It did not come to that if it began a domain in the
+ * last of PTHREAD_DESTRUCTOR_ITERATIONS.
  */
-static bool is_gone(const struct epk_thread *t)
+bool epk_thread_is_gone(pid_t tid)
 {
 	int saved_errno = errno;
-	bool gone = t != epk_self && syscall(SYS_tgkill, epk_now.pid, t->tid, 0) && errno == ESRCH;
+	bool gone = syscall(SYS_tgkill, epk_now.pid, tid, 0) && errno == ESRCH;
 
 	errno = saved_errno;
 	return gone;
+}
+
+/* Under epk_lock. */
+static bool is_gone(const struct epk_thread *t)
+{
+	return t != epk_self && epk_thread_is_gone(t->tid);
 }
 
 /* Under epk_lock: all that are gone; of @tid there can be no other. */

@@ -63,6 +63,7 @@ extern __thread struct epk_thread *epk_self __attribute__((tls_model("initial-ex
 int epk_membarrier(int cmd);
 int epk_thread_setup(void);
 int epk_thread_start(void);
+bool epk_thread_is_gone(pid_t tid);
 bool epk_threads_hold(int id);
 bool epk_threads_pin(unsigned int pkey);
 bool epk_wait_for_pins(unsigned int tries);

@@ -355,13 +355,9 @@ static void calls(ucontext_t *uc)
 
 static void calls_only(ucontext_t *uc)
 {
-	struct epk_resume resume = { .ept = 0, .pkru = 0 };
-
 	(void)uc;
 	CHECK_EQ(begin(ids[y]), 0);
 	CHECK_EQ(call(sp(5), ids[x]), 0);
-	/* What it interrupts is not for what is called to say. */
-	CHECK(ioctl(dev.fd, EPK_IOC_RESUME, &resume) == -1 && errno == ENOENT);
 }
 
 /* The numbers by which a signal's return is known are no call's. */

@@ -440,21 +440,18 @@ static int op_read_by_kernel(struct thread *t)
 /* Arguments without sense, calls out of order. */
 static int op_odd_call(struct thread *t)
 {
-	struct epk_resume resume = { .ept = odd(&t->dice), .pkru = EPK_PKRU_DENY_ALL };
 	struct epk_init init = { .version = EPK_ABI_VERSION, .pkeys = odd(&t->dice) };
 	struct epk_stats stats;
 
-	switch (below(&t->dice, 7)) {
+	switch (below(&t->dice, 6)) {
 	case 5:
 		if (!set_gates(t->process))
 			fail("gates are set twice", 0, NULL);
 		return 1;
-	case 6:
+	case 0:
 		if (!ioctl(t->process->dev.fd, EPK_IOC_RETURN, EPK_RETURN_NOTHING))
 			fail("what was not called returns", 0, NULL);
 		return 1;
-	case 0:
-		return call(t, EPK_IOC_RESUME, &resume);
 	case 1:
 		return call(t, EPK_IOC_INIT, &init);
 	case 2:

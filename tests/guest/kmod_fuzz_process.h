@@ -32,7 +32,6 @@ enum ending {
 	FORGES_FRAME,		/* another one */
 	CHANGES_STACK,		/* in its own frame */
 	JUMPS,
-	ASKS,			/* EPK_IOC_RESUME */
 	NR_ENDINGS
 };
 
@@ -40,8 +39,8 @@ enum ending {
 
 static __thread unsigned int depth;
 static __thread sigjmp_buf arrivals[MAX_DEPTH + 1];
-/* Keys that a handler has asked for, or had open when it jumped, by depth. */
-static __thread uint32_t asked[MAX_DEPTH + 1];
+/* Keys that a handler had open when it jumped, by depth. */
+static __thread uint32_t had[MAX_DEPTH + 1];
 /* It jumped, from where it was. */
 static __thread bool jumped[MAX_DEPTH + 1];
 /* A frame was forged, after which no call returns. */
@@ -61,7 +60,7 @@ static __attribute__((noinline)) void interrupt(struct thread *t)
 	const volatile struct thread before = *t;
 	volatile bool returned = false;
 
-	asked[level] = 0;
+	had[level] = 0;
 	jumped[level] = false;
 	if (!sigsetjmp(arrivals[level], 1)) {
 		raise(SIGUSR2);
@@ -72,7 +71,7 @@ static __attribute__((noinline)) void interrupt(struct thread *t)
 		t->nr_rights = t->entered = 0;
 		if (returned) {
 			restore_rights(t, (const struct thread *)&before);
-			t->by_hand = before.by_hand || asked[level];
+			t->by_hand = before.by_hand;
 		} else {
 			t->by_hand = jumped[level];
 		}
@@ -81,14 +80,14 @@ static __attribute__((noinline)) void interrupt(struct thread *t)
 		if (returned)
 			count_add(&counts->restored);
 	} else if (returned && t->registered) {
-		if (open_keys() & ~keys & ~asked[level])
+		if (open_keys() & ~keys)
 			fail("a return opens keys", open_keys(), (void *)(uintptr_t)keys);
-		if (!asked[level] && open_keys() && identity->ept != ept)
+		if (open_keys() && identity->ept != ept)
 			fail("a return opens keys elsewhere", identity->ept, NULL);
 		if (open_keys() == keys && keys)
 			count_add(&counts->restored);
 	} else {
-		if (open_keys() & ~(jumped[level] ? asked[level] : 0))
+		if (open_keys() & ~had[level])
 			fail("keys after no return", open_keys(), NULL);
 		if (t->registered && identity->ept && !jumped[level])
 			fail("an EPT after no return", identity->ept, NULL);
@@ -96,10 +95,10 @@ static __attribute__((noinline)) void interrupt(struct thread *t)
 	t->holds = before.holds;
 	t->place = before.place;
 	/* What goes on around it may have lost something, too. */
-	t->may_lose |= before.may_lose || !returned || asked[level];
+	t->may_lose |= before.may_lose || !returned;
 	if (t->follows)
 		recheck_rights(t);
-	if (!returned || asked[level]) {
+	if (!returned) {
 		leave(t);
 		t->may_lose = depth;
 	}
@@ -108,7 +107,6 @@ static __attribute__((noinline)) void interrupt(struct thread *t)
 
 static void end_handler(struct thread *t, ucontext_t *uc)
 {
-	struct epk_resume resume = { .ept = below(&t->dice, 4), .pkru = roll(&t->dice) | 3 };
 	enum forge_abi abi = below(&t->dice, NR_FORGE_ABIS);
 
 	switch ((enum ending)below(&t->dice, NR_ENDINGS)) {
@@ -130,13 +128,8 @@ static void end_handler(struct thread *t, ucontext_t *uc)
 		return;
 	case JUMPS:
 		jumped[depth] = true;
-		asked[depth] = open_keys();
+		had[depth] = open_keys();
 		siglongjmp(arrivals[depth], 1);
-	case ASKS:
-		resume.pkru &= ~3u;
-		if (!ioctl(t->process->dev.fd, EPK_IOC_RESUME, &resume))
-			asked[depth] = ~resume.pkru & EPK_PKRU_DENY_ALL;
-		return;
 	default:
 		return;
 	}

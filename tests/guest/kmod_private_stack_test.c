@@ -260,41 +260,6 @@ static void nowhere(void)
 	CHECK_EQ(handled, 1);
 }
 
-/* A handler that asks for what the interrupted code does not hold. */
-static volatile int resume_ret;
-static volatile uint32_t resume_pkru;
-
-static void resumes(int sig)
-{
-	struct epk_resume resume = { .ept = EPK_NOTE_EPT(note_of(id)), .pkru = resume_pkru };
-
-	(void)sig;
-	resume_ret = ioctl(dev.fd, EPK_IOC_RESUME, &resume) ? -errno : 0;
-}
-
-static void resumed(void)
-{
-	struct sigaction action = { .sa_handler = resumes };
-
-	REQUIRE(!sigaction(SIGUSR1, &action, NULL));
-	CHECK_EQ(ioctl_at(sp(0), EPK_IOC_CALL, 0), 0);
-	resume_pkru = EPK_PKRU_ALLOW(EPK_NOTE_PKEY(note_of(id)));
-	raise(SIGUSR1);
-	CHECK_EQ(resume_ret, -EPERM);
-	holds_nothing(__LINE__);
-	resume_pkru = 0;
-	raise(SIGUSR1);
-	CHECK_EQ(resume_ret, -EPERM);
-	holds_nothing(__LINE__);
-	CHECK_EQ(call_return(sp(0)), 0);
-	has_both(__LINE__);
-	/* What it holds it may keep. */
-	resume_pkru = EPK_PKRU_ALLOW(EPK_NOTE_PKEY(note_of(id)));
-	raise(SIGUSR1);
-	CHECK_EQ(resume_ret, 0);
-	has_stack(__LINE__);
-}
-
 /* A thread of its own, in code that has a stack in a private domain which is freed. */
 enum { RUNS, SLEEPS, HANDLES, CALLED, IN_RECORD, NOT_REGISTERED, NOT_FOLLOWING, NR_WHAT };
 
@@ -520,7 +485,6 @@ int main(void)
 	/* The other emulator has its kernel write what a key denies. */
 	if (epk_device_is_alone(&dev))
 		RUN(run_on(top(), nowhere));
-	RUN(resumed());
 	tear_down();
 	RUN(freed());
 	RUN(freed_beside());

@@ -110,25 +110,6 @@ static void exact(void)
 	epk_device_enter(&dev, 0);
 }
 
-static void resume(ucontext_t *uc)
-{
-	struct epk_resume arg = { .ept = third_ept };
-
-	(void)uc;
-	arg.pkru = EPK_PKRU_ALLOW(epk_device_entry(&dev, inner_id).pkey);
-	CHECK_EQ(ioctl(dev.fd, EPK_IOC_RESUME, &arg), 0);
-	arg.ept = dev.init.nr_epts;
-	CHECK(ioctl(dev.fd, EPK_IOC_RESUME, &arg) == -1 && errno == EINVAL);
-}
-
-static void resumed(void)
-{
-	interrupt(resume);
-	CHECK_EQ(dev.identity->ept, third_ept);
-	CHECK_EQ(epk_rdpkru(), EPK_PKRU_ALLOW(epk_device_entry(&dev, inner_id).pkey));
-	epk_device_enter(&dev, 0);
-}
-
 /* A signal for which there is no handler changes nothing. */
 static void no_handler(void)
 {
@@ -157,16 +138,6 @@ static void replace(ucontext_t *uc)
 	CHECK_EQ(epk_device_moves(&dev, 2, list), 0);
 }
 
-/* What the handler asks for after that is of the domain that came. */
-static void replace_and_resume(ucontext_t *uc)
-{
-	struct epk_entry place = epk_device_entry(&dev, far_id);
-	struct epk_resume arg = { .ept = place.ept, .pkru = EPK_PKRU_ALLOW(place.pkey) };
-
-	replace(uc);
-	CHECK_EQ(ioctl(dev.fd, EPK_IOC_RESUME, &arg), 0);
-}
-
 static void replaced(void)
 {
 	struct epk_entry was = epk_device_entry(&dev, far_id);
@@ -180,10 +151,6 @@ static void replaced(void)
 	CHECK_EQ(EPK_TRY((void)*inner), SIGSEGV);
 	CHECK_EQ(epk_try_code, SEGV_PKUERR);
 	CHECK_EQ(epk_rdpkru() & EPK_PKRU_DENY_ALL, EPK_PKRU_DENY_ALL);
-	epk_device_enter(&dev, 0);
-	CHECK_EQ(epk_device_moves(&dev, 2, list), 0);
-	interrupt(replace_and_resume);
-	CHECK_EQ(EPK_TRY((void)*inner), 0);
 	epk_device_enter(&dev, 0);
 	CHECK_EQ(epk_device_moves(&dev, 2, list), 0);
 }
@@ -404,8 +371,6 @@ static void gone(void)
 
 int main(void)
 {
-	struct epk_resume arg = { 0 };
-
 	epk_device_open(&dev);
 	far_id = ids[epk_device_fill(&dev, ids) / 2];
 	far_ept = epk_device_entry(&dev, far_id).ept;
@@ -422,15 +387,12 @@ int main(void)
 	handle(SIGUSR1, 0);
 
 	unregistered();
-	CHECK(ioctl(dev.fd, EPK_IOC_RESUME, &arg) == -1 && errno == ENOENT);
 	REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
-	CHECK(ioctl(dev.fd, EPK_IOC_RESUME, &arg) == -1 && errno == ENOENT);
 	in_its_ept();
 	forged();
 	REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS) == 0);
 	exact();
 	no_handler();
-	resumed();
 	replaced();
 	forged();
 	jumps();

@@ -17,7 +17,7 @@
 
 /* The faults are the first touches of a page, by the program, by write() from it, by a futex. */
 enum call {
-	INIT, ALLOC, FREE, THREAD, STATS, MOVE, RESUME, POPULATE, FILE_, UNMAP, NOTE,
+	INIT, ALLOC, FREE, THREAD, STATS, MOVE, POPULATE, FILE_, UNMAP, NOTE,
 	CALL, RETURN, GATES, BEGIN, END, HELD, ADMIT, CALL_NONE, FORGET, FOLLOW, NOTE_PRIVATE,
 	COMPAT, UNKNOWN, MMAP_TABLE,
 	MMAP_NOTES, MMAP_IDENTITY, MMAP_DOMAIN, MMAP_STACK, TOUCH_TABLE, WRITE_TABLE, TOUCH_NOTES, WRITE_NOTES, TOUCH_IDENTITY,
@@ -25,7 +25,7 @@ enum call {
 };
 
 static const char *const names[NR_CALLS] = {
-	"INIT", "ALLOC", "FREE", "THREAD", "STATS", "MOVE", "RESUME", "POPULATE", "FILE", "UNMAP",
+	"INIT", "ALLOC", "FREE", "THREAD", "STATS", "MOVE", "POPULATE", "FILE", "UNMAP",
 	"NOTE", "CALL", "RETURN", "GATES", "BEGIN", "END", "HELD",
 	"MOVE that makes room", "CALL of nothing", "RETURN of nothing", "THREAD that follows",
 	"NOTE that makes private", "ALLOC by int 0x80", "an unknown call",
@@ -55,7 +55,6 @@ static const int expected[NR_CALLS][NR_STATES] = {
 	[THREAD]         = { ENXIO,  ENXIO,  0,      0,        EPERM,  0,      0 },
 	[STATS]          = { 0,      0,      0,      0,        EPERM,  0,      0 },
 	[MOVE]           = { ENXIO,  ENXIO,  0,      0,        EPERM,  0,      0 },
-	[RESUME]         = { ENXIO,  ENXIO,  ENOENT, ENOENT,   EPERM,  ENOENT, ENOENT },
 	[POPULATE]       = { ENXIO,  ENXIO,  0,      0,        EPERM,  0,      0 },
 	[FILE_]          = { ENXIO,  ENXIO,  0,      0,        EPERM,  EPERM,  0 },
 	[UNMAP]          = { ENXIO,  ENXIO,  0,      0,        EPERM,  EPERM,  0 },
@@ -91,7 +90,7 @@ static const int expected[NR_CALLS][NR_STATES] = {
 
 /* On a ready open that has no domain yet, and nothing mapped. */
 static const int expected_empty[NR_CALLS] = {
-	[INIT] = EBUSY, [FREE] = ENOENT, [MOVE] = ENOENT, [RESUME] = ENOENT, [POPULATE] = EINVAL,
+	[INIT] = EBUSY, [FREE] = ENOENT, [MOVE] = ENOENT, [POPULATE] = EINVAL,
 	[FILE_] = ENOENT, [UNMAP] = EPERM, [NOTE] = ENOENT, [CALL] = ENOENT,
 	[RETURN] = EACCES, [BEGIN] = ENOENT, [END] = EACCES, [ADMIT] = ENOENT, [CALL_NONE] = ESRCH,
 	[FORGET] = EACCES, [NOTE_PRIVATE] = ENOENT, [COMPAT] = ENOTTY, [UNKNOWN] = ENOTTY,
@@ -317,7 +316,6 @@ static int call_ioctl(enum call call, int fd)
 	struct epk_moves moves = {
 		.num = 1, .flags = call == ADMIT ? EPK_MOVES_ADMIT : 0, .moves = (uintptr_t)&move,
 	};
-	struct epk_resume resume = { .ept = 0, .pkru = EPK_PKRU_DENY_ALL };
 	struct epk_note note = { .id = id, .addr = (uintptr_t)page };
 	struct epk_stats stats;
 
@@ -335,8 +333,6 @@ static int call_ioctl(enum call call, int fd)
 	case MOVE:
 	case ADMIT:
 		return ioctl(fd, EPK_IOC_MOVE, &moves);
-	case RESUME:
-		return ioctl(fd, EPK_IOC_RESUME, &resume);
 	case POPULATE:
 		return ioctl(fd, EPK_IOC_POPULATE, &range);
 	case FILE_:

@@ -478,6 +478,13 @@ static size_t count_secrets(void)
 	return found;
 }
 
+/* What is looked for is found, if it lies below what looks for it. */
+static void find_secrets(void)
+{
+	EXPECT(leave_secrets((void *)20000) == 2499);
+	EXPECT(count_secrets());
+}
+
 static void nothing_stays_on_the_stack(void **state)
 {
 	const size_t depths[] = { 16, 2000, 5000, 20000, 120000 };
@@ -488,9 +495,7 @@ static void nothing_stays_on_the_stack(void **state)
 	if (SANITIZED)
 		skip();
 	set_up();
-	/* What is looked for is found. */
-	assert_int_equal(leave_secrets((void *)64), 7);
-	assert_int_not_equal(count_secrets(), 0);
+	run_in_child(find_secrets);
 	for (held = 0; held < 2; held++) {
 		for (i = 0; i < 5; i++) {
 			explicit_bzero(alloca(4096), 4096);
@@ -574,6 +579,9 @@ static void nothing_stays_in_registers(void **state)
 	int i;
 
 	(void)state;
+	/* What a sanitizer does comes between the call and a look. */
+	if (SANITIZED)
+		skip();
 	set_up();
 	for (i = 0; i < 3; i++) {
 		asm volatile("fldcw %0\n\tldmxcsr %1" : : "m"(wanted), "m"(rounding));

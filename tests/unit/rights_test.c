@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 /* Who can touch what, and when: on backends that protect. */
 #define _GNU_SOURCE
+#include <sys/syscall.h>
+
 #include "unit.h"
 
 #define MANY	40	/* more than there are protection keys */
@@ -49,6 +51,40 @@ static void begin_opens_and_end_closes(void **state)
 		assert_refused(mem, id);
 		assert_refused(mem + PAGE, id);
 	}
+	free_domain(id);
+}
+
+static bool mprotect_fails;
+
+/* In place of the C library's. */
+int mprotect(void *addr, size_t len, int prot)
+{
+	if (mprotect_fails) {
+		errno = ENOMEM;
+		return -1;
+	}
+	return syscall(SYS_mprotect, addr, len, prot);
+}
+
+/* What could not be closed is held still, and can be ended again. */
+static void end_that_fails(void **state)
+{
+	char *mem;
+	int id;
+
+	(void)state;
+	if (!backend_is("mprotect"))
+		skip();
+	id = new_domain();
+	mem = new_pages(id, 1);
+	assert_int_equal(domain_begin(id, RW), 0);
+	mprotect_fails = true;
+	assert_int_equal(domain_end(id), -ENOMEM);
+	mprotect_fails = false;
+	assert_int_equal(epk_held_prot(id), RW);
+	mem[0] = 1;
+	assert_int_equal(domain_end(id), 0);
+	assert_refused(mem, id);
 	free_domain(id);
 }
 
@@ -190,6 +226,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(fresh_domain_is_closed),
 		cmocka_unit_test(begin_opens_and_end_closes),
+		cmocka_unit_test(end_that_fails),
 		cmocka_unit_test(begin_read_only_refuses_writes),
 		cmocka_unit_test(one_domain_does_not_open_another),
 		cmocka_unit_test(other_thread_has_no_right),

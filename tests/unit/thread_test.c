@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* What a thread holds, and what its end means. */
 #define _GNU_SOURCE
+#include <sys/syscall.h>
 #include <time.h>
 
 #include "backend.h"
@@ -110,6 +111,54 @@ static void begin_in_destructor(void **state)
 	assert_int_equal(domain_begin(late_id, RW), 0);
 	assert_int_equal(domain_end(late_id), 0);
 	free_domain(late_id);
+}
+
+static long return_seven(void *arg)
+{
+	(void)arg;
+	return 7;
+}
+
+static long end_by_itself(void *arg)
+{
+	(void)arg;
+	syscall(SYS_exit, 0);
+	return 0;
+}
+
+static void *hold_call_and_end(void *arg)
+{
+	int *ids = arg;
+
+	if (!domain_begin(ids[0], RW))
+		epk_call(ids[1], end_by_itself, NULL, NULL);
+	return arg;
+}
+
+/* More often than rights can be put aside: neither these nor what it held is kept for the dead. */
+static void end_without_destructors(void **state)
+{
+	int ids[2], more[MPK_PLACES], i;
+	pthread_t thread;
+
+	(void)state;
+	if (!backend_is_private())
+		skip();
+	assert_int_equal(alloc_domains(2, ids), 0);
+	for (i = 0; i < 1100; i++) {
+		assert_int_equal(pthread_create(&thread, NULL, hold_call_and_end, ids), 0);
+		assert_int_equal(pthread_join(thread, NULL), 0);
+	}
+	assert_int_equal(alloc_domains(MPK_PLACES, more), 0);
+	for (i = 0; i < (backend_holds_several() ? MPK_PLACES : 1); i++)
+		assert_int_equal(domain_begin(more[i], RW), 0);
+	while (i--)
+		assert_int_equal(domain_end(more[i]), 0);
+	assert_int_equal(domain_begin(ids[0], RW), 0);
+	assert_int_equal(epk_call(ids[1], return_seven, NULL, NULL), 0);
+	assert_int_equal(domain_end(ids[0]), 0);
+	assert_int_equal(free_domains(MPK_PLACES, more), 0);
+	assert_int_equal(free_domains(2, ids), 0);
 }
 
 /* Two threads in step: each side of the barrier is one step. */
@@ -404,6 +453,7 @@ int main(void)
 		cmocka_unit_test(exit_while_holding),
 		cmocka_unit_test(first_begin_under_the_lock),
 		cmocka_unit_test(begin_in_destructor),
+		cmocka_unit_test(end_without_destructors),
 		cmocka_unit_test(held_by_another),
 		cmocka_unit_test(freed_by_another),
 		cmocka_unit_test(held_limit),

@@ -436,9 +436,8 @@ struct epk_note {
  * interrupted and what waits for a call to return included.  If it fails, nobody has lost it.
  *
  * Who does not hold a private domain to write gets EPERM for each EPK_IOC_UNMAP of its
- * memory, mmap(), EPK_IOC_FILE, EPK_IOC_NOTE and mprotect(), and from EPK_IOC_RESUME where the
- * interrupted code does not hold it.  While there is one, EPK_IOC_UNMAP leaves the tables and the
- * identity page where they are: EPERM.  When it is freed, all code that holds it, what is
+ * memory, mmap(), EPK_IOC_FILE, EPK_IOC_NOTE and mprotect().  While there is one, EPK_IOC_UNMAP
+ * leaves the tables and the identity page where they are: EPERM.  When it is freed, all code that holds it, what is
  * interrupted or waits included, holds nothing at all from then on, before other memory can lie
  * where its stack was.
  */
@@ -465,22 +464,6 @@ struct epk_note {
 	((__u32)((note) >> ((note) & EPK_NOTE_IS_CONFINED ? EPK_NOTE_CONFINED_SHIFT : 0)) & 0xf)
 #define EPK_NOTE_EPT(note)	((__u32)((__u64)(note) >> 48))
 
-/**
- * struct epk_resume - argument of EPK_IOC_RESUME, in a signal handler
- * @ept: the EPT in which the interrupted code goes on
- * @pkru: of the context's keys, what it has open there
- *
- * Changes what sigreturn gives to the code that the innermost signal
- * interrupted.  ENOENT if the thread is not registered with this open, or has got
- * no frame for a handler that has not returned, or has made a call since then; EINVAL for a wrong
- * EPT; EPERM for a private domain that it does not hold; EMFILE if signals have interrupted code
- * that holds hundreds of domains.
- */
-struct epk_resume {
-	__u32 ept;
-	__u32 pkru;
-};
-
 #define EPK_IOC_INIT		_IOWR('E', 0xe0, struct epk_init)
 #define EPK_IOC_ALLOC		_IOWR('E', 0xe1, struct epk_domains)
 #define EPK_IOC_FREE		_IOW('E', 0xe2, struct epk_domains)
@@ -493,7 +476,6 @@ struct epk_resume {
 #define EPK_IOC_THREAD		_IO('E', 0xe3)
 #define EPK_IOC_STATS		_IOR('E', 0xe4, struct epk_stats)
 #define EPK_IOC_MOVE		_IOW('E', 0xe5, struct epk_moves)
-#define EPK_IOC_RESUME		_IOW('E', 0xe6, struct epk_resume)
 #define EPK_IOC_POPULATE	_IOW('E', 0xe7, struct epk_range)
 #define EPK_IOC_FILE		_IOWR('E', 0xe8, struct epk_file)
 /*
