@@ -468,7 +468,6 @@ int epk_record_replace(struct epk_thread *thread, unsigned int level, u32 pkru, 
 int epk_gates_set(struct epk_context *ctx, const struct epk_gates *req,
 		  const struct epk_gate *gates);
 bool epk_gates_have(const struct epk_context *ctx, unsigned long ip);
-bool epk_gates_own_stack(const struct epk_context *ctx, unsigned long ip);
 void epk_gates_restart(const struct epk_context *ctx, struct task_struct *task);
 
 /* rights.c */

@@ -16,7 +16,8 @@
  * WRPKRU that opens meets a check of key 0.
  *
  * From the WRPKRU to the change of stacks, and on the way back, the stack pointer is in memory that
- * cannot be written to.  The kernel writes signals' frames there all the same, if it is told by a gate.
+ * cannot be written to.  Signals have their frames below epk_word.outside, here as in the component: so
+ * whoever jumps in here with a stack pointer of his own has nothing written there.
  *
  * It is entered once by a thread: while it waits it cannot be called.
  */
@@ -370,6 +371,8 @@ epk_gate_release_confined:
 	push	%r15
 	mov	%edi, %r8d
 	mov	epk_word@gottpoff(%rip), %r13
+	pushq	%fs:EPK_WORD_OUTSIDE(%r13)
+	mov	%rsp, %fs:EPK_WORD_OUTSIDE(%r13)
 	mov	%fs:EPK_WORD_COMPONENT(%r13), %r15
 .Lconfine_release:
 	confine	%r8d, .Lconfined_released, .Lconfined_released, .Lconfined_released
@@ -384,6 +387,8 @@ epk_gate_release_confined:
 	leave_all .Lforged
 	left_all
 .Lconfined_released:
+	mov	epk_word@gottpoff(%rip), %r13
+	pop	%fs:EPK_WORD_OUTSIDE(%r13)
 	pop	%r15
 	pop	%r14
 	pop	%r13
@@ -394,8 +399,7 @@ epk_gate_release_confined:
 .Lconfined_release_end:
 
 /*
- * Those that are restarted; and where the stack pointer is that of ordinary code, or for the way, and no
- * word of the component.
+ * Those that are restarted; and what no fault leaves by what a component has said.
  */
 .macro confined_gates
 	.quad	.Lconfined_ahead, .Lconfined_ready, .Lconfined_ahead

@@ -25,8 +25,9 @@
  * ebp then the error; r15d the caller, 0 if it is ordinary code, and above it the offset of the thread's
  * slot; r9 what the caller expects back: its number, or ordinary code's stack pointer.  r10 the
  * header, r11 the slot's offset, r13 the TLS offset of epk_word, r14 the domain table.  While the callee
- * runs: rbx its slot, r13 to r15 as before.  It has to keep these, as any function; what it makes of
- * them it could do itself, since nothing else is open until they have been used.
+ * runs: rbx its slot, r13 and r15 as before.  It has to keep these, as any function; what it makes of
+ * them it could do itself, since nothing else is open until they have been used, and of r15 the number
+ * tells.
  */
 #include <asm/unistd.h>
 
@@ -377,6 +378,7 @@ epk_gate_call:
 	andq	$~1, EPK_COMP_OWNER(%rbx)
 
 .Lback:
+	table
 	index	%r15d, %esi
 	key	%rsi, %edi, .Laway
 	xor	%ecx, %ecx
@@ -590,7 +592,7 @@ epk_gate_call:
 	test	%eax, %eax
 	jz	.Lback
 	/* fall through */
-	forged
+	forged	2
 	.cfi_endproc
 	.size	epk_gate_call, . - epk_gate_call
 

@@ -18,10 +18,10 @@ asm(".text\n"
     "xor %eax, %eax\n\tcmp %rcx, %rbx\n\tje 1f\n\tret\n1:\tud2");
 
 /* How many have it, where this comes back from one. */
-static inline long spilt(int id, unsigned int entry)
+static inline int spilt(int id, unsigned int entry)
 {
 	unsigned long found[16], n = 0, i;
-	long err;
+	int err;
 
 	asm volatile("mov %[found], %%rbx\n\txor %%ecx, %%ecx\n\tmov %%rsp, %%r12\n\t"
 		     "sub $128, %%rsp\n\tand $-16, %%rsp\n\tcall epk_gate_call\n\tmov %%r12, %%rsp\n\t"
@@ -36,7 +36,7 @@ static inline long spilt(int id, unsigned int entry)
 		     : "rbx", "rcx", "r8", "r9", "r10", "r11", "r12", "xmm3", "xmm13", "memory", "cc");
 	for (i = 0; i < 14; i++)
 		n += found[i] == SECRET;
-	return err && err != -14 ? err : (long)n;
+	return err && err != -14 ? err : (int)n;
 }
 
 #endif /* EPK_COMPONENT_REGISTERS_H */
