@@ -33,8 +33,10 @@
 #define PAIR_LIMIT	43
 #define OTHER_LIMIT	49
 #define CALL_LIMIT	250
-#define GATE_LIMIT	180
-#define GATES_LIMIT	240
+/* Of a component: by ordinary code, by another in its EPT, and in another EPT with two VMFUNC. */
+#define GATE_LIMIT	140
+#define GATES_LIMIT	180
+#define FAR_LIMIT	200
 /* Where no module knows what is held, it is counted: alone and beside what is held. */
 #define PINS_LIMIT	81
 /* By how much thousands of domains may change it. */
@@ -376,6 +378,8 @@ static void check(const struct costs *few, const struct costs *many)
 	limit(few->gate.count <= GATE_LIMIT && many->gate.count <= GATE_LIMIT &&
 	      few->gates.count <= GATES_LIMIT && many->gates.count <= GATES_LIMIT,
 	      "epk_gate_call takes too many instructions");
+	limit(few->far.count <= FAR_LIMIT && many->far.count <= FAR_LIMIT,
+	      "epk_gate_call takes too many instructions across EPTs");
 	limit(!few->far.count || few->far.switches == 2,
 	      "not two changes of the EPT for each call in another");
 	limit(is_short(few) && is_short(many), "the pair takes too many beside what is held");

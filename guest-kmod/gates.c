@@ -100,16 +100,6 @@ static const struct epk_gate *gate_find(const struct epk_context *ctx, unsigned 
 }
 
 /**
- * epk_gates_own_stack() - is an instruction where the stack pointer is to be trusted
- * @ctx: a context
- * @ip: its address
- */
-bool epk_gates_own_stack(const struct epk_context *ctx, unsigned long ip)
-{
-	return gate_find(ctx, ip, false);
-}
-
-/**
  * epk_gates_have() - is an instruction in a gate, or in what leaves a domain after a fault
  * @ctx: a context whose gates are set
  * @ip: its address

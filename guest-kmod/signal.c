@@ -57,7 +57,6 @@ void epk_signal_deliver(struct epk_thread *thread)
 	thread->arriving = (struct epk_interrupted) {
 		.ept = epk_current_ept(),
 		.key0 = read_pkru() & EPK_KEY0,
-		.own_stack = epk_gates_own_stack(thread->ctx, task_pt_regs(current)->ip),
 	};
 	if (thread->arriving.key0) {
 		thread->arriving.fs = x86_fsbase_read_cpu();
@@ -156,7 +155,7 @@ static struct epk_thread *has_no_stack(void)
 
 	local_irq_disable();
 	thread = epk_thread_find(current);
-	if (thread && (!thread->arrives || thread->arriving.own_stack ||
+	if (thread && (!thread->arrives ||
 		       !(thread->arriving.key0 || epk_record_has_private(thread))))
 		thread = NULL;
 	local_irq_enable();

@@ -8,10 +8,10 @@
 
 /* Offsets in struct epk_component, for component_gate.S. */
 #define EPK_COMP_NR		0
-#define EPK_COMP_MASK		4
 #define EPK_COMP_KEYS		16
 #define EPK_COMP_ENTRIES	192
 #define EPK_COMP_ENTRIES_MAX	64
+#define EPK_COMP_MASK		704
 #define EPK_COMP_SLOTS		4096
 
 /* Offsets in struct epk_component_slot. */
@@ -22,7 +22,9 @@
 #define EPK_COMP_TOP		32
 #define EPK_COMP_NUMBER		40
 #define EPK_COMP_TLS		48
-#define EPK_COMP_SLOT_BYTES	64
+#define EPK_COMP_CALLER		56
+#define EPK_COMP_EXPECT		64
+#define EPK_COMP_SLOT_BYTES	128
 
 /*
  * Offsets in a record of a confined call.  So many can be under way in a thread, less one; the room is
@@ -76,12 +78,14 @@ struct epk_confined_call {
 /**
  * struct epk_component_slot - a thread in a component
  * @owner: the FS base of the thread that uses it, with bit 0 while it is inside; 0 if none has
- * @sp: its stack pointer while it is in another component, called from this one; else 0
- * @frame: what to leave by, while it is inside
+ * @sp: its stack pointer while it is in another component, called from this one
+ * @frame: if it has been entered while it was: what to leave by, where the rest of this stands as it was
  * @count: of the calls that it makes
  * @top: where its stack begins
- * @number: in a confined one: what its caller expects back, if that is a component
- * @tls: likewise: its FS base there
+ * @number: what its caller expects back: a number, or ordinary code its stack pointer
+ * @tls: in a confined one: its FS base there
+ * @caller: the caller's ID, or 0, and above it the thread's epk_word.place
+ * @expect: of who is to come back to @sp the number, twice and 1 more; even while nobody is
  */
 struct epk_component_slot {
 	uint64_t owner;
@@ -91,25 +95,27 @@ struct epk_component_slot {
 	uint64_t top;
 	uint64_t number;
 	uint64_t tls;
-	uint64_t unused;
+	uint64_t caller;
+	uint64_t expect;
+	uint64_t unused[7];
 };
 
 /**
  * struct epk_component - at the address in the domain's note
  * @nr: of @entries, those in use
- * @mask: offsets of @slots lie in it
  * @heap: the domain's heap, or NULL
  * @keys: of AES: what tells a return from a forged one is its cipher of the call's number
  * @entries: where it can be entered
+ * @mask: offsets of @slots lie in it
  * @slots: a power of two of them
  */
 struct epk_component {
-	uint32_t nr;
-	uint32_t mask;
+	uint64_t nr;
 	struct heap *heap;
 	uint64_t keys[22];
 	long (*entries[EPK_COMP_ENTRIES_MAX])(void *arg);
-	char unused[EPK_COMP_SLOTS - EPK_COMP_ENTRIES - 8 * EPK_COMP_ENTRIES_MAX];
+	uint32_t mask;
+	char unused[EPK_COMP_SLOTS - EPK_COMP_MASK - 4];
 	struct epk_component_slot slots[];
 };
 
@@ -127,6 +133,8 @@ EPK_COMP_AT(epk_component_slot, count, EPK_COMP_COUNT);
 EPK_COMP_AT(epk_component_slot, top, EPK_COMP_TOP);
 EPK_COMP_AT(epk_component_slot, number, EPK_COMP_NUMBER);
 EPK_COMP_AT(epk_component_slot, tls, EPK_COMP_TLS);
+EPK_COMP_AT(epk_component_slot, caller, EPK_COMP_CALLER);
+EPK_COMP_AT(epk_component_slot, expect, EPK_COMP_EXPECT);
 _Static_assert(sizeof(struct epk_component_slot) == EPK_COMP_SLOT_BYTES, "as above");
 
 EPK_COMP_AT(epk_confined_call, sp, EPK_CONF_SP);

@@ -16,17 +16,32 @@
  * WRPKRU that opens meets a check of key 0.
  *
  * From the WRPKRU to the change of stacks, and on the way back, the stack pointer is in memory that
- * cannot be written to.  The kernel writes signals' frames there all the same, if it is told by a gate.
+ * cannot be written to.  Signals have their frames below epk_word.outside, here as in the component: so
+ * whoever jumps in here with a stack pointer of his own has nothing written there.
  *
  * It is entered once by a thread: while it waits it cannot be called.
  */
 
 #define EMFILE		24
 
-/* R10: the header of a confined component.  ESI is lost. */
+/* R10: the header of a confined component.  RSI is lost. */
 .macro header_confined id
-	header	\id
+	header	\id, %esi, %rsi
 	add	$EPK_CONF_HEADER, %r10
+.endm
+
+/* R11: the slot at offset R9 of the header R10. */
+.macro slot_confined
+	mov	EPK_COMP_MASK(%r10), %r11d
+	and	%r9d, %r11d
+	lea	EPK_COMP_SLOTS(%r10,%r11), %r11
+.endm
+
+/* In R15, above the caller, the offset of the thread's slot.  RAX is lost. */
+.macro caller_placed
+	mov	%fs:EPK_WORD_PLACE(%r13), %eax
+	shl	$32, %rax
+	or	%rax, %r15
 .endm
 
 /* To \marked, or nothing is open, and key 0 is. */
@@ -111,12 +126,21 @@
 confined_gate:
 	.cfi_startproc
 	.cfi_undefined %rip
-/* As .Lenter.  A component that calls is left first: what follows a pointer could be made to write there. */
+/*
+ * As .Lenter.  A component that calls is left first: what follows a pointer could be made to write there.
+ * From here on: ebx the callee, ebp the entry, r12 the argument, r8 what the caller expects, r9 the offset
+ * of the thread's slot, and on the way back rbx the value.
+ */
 .Lconfined_enter:
+	mov	%edi, %ebx
+	mov	%esi, %ebp
+	mov	%r8, %r12
+	mov	%r9, %r8
+	rorx	$32, %r15, %r9
 	test	%r15d, %r15d
 	jz	.Lconfined_push
 .Lconfined_ahead:
-	leave_all .Lstay_here
+	leave_all .Lconfined_stay
 .Lconfined_ready:
 	left_all
 .Lconfined_push:
@@ -140,7 +164,7 @@ confined_gate:
 	confine	%ebx, .Lconfined_cannot, .Lconfined_cannot, .Lconfined_cannot
 .Lconfined:
 	confined %ebx
-	slot
+	slot_confined
 	rdfsbase %rcx
 	lea	1(%rcx), %rsi
 	mov	%rcx, %rax
@@ -150,7 +174,7 @@ confined_gate:
 	mov	EPK_COMP_TOP(%r11), %rsp
 .Lconfined_on_stack:
 	mov	%r8, EPK_COMP_NUMBER(%r11)
-	movq	$0, EPK_COMP_SP(%r11)
+	movq	$0, EPK_COMP_EXPECT(%r11)
 	mov	EPK_COMP_TLS(%r11), %rdx
 	mov	epk_state_page+EPK_STATE_TLS_BELOW(%rip), %eax
 	rdfsbase %rsi
@@ -164,7 +188,7 @@ confined_gate:
 	mov	%rdx, (%rdx)
 	mov	%rdx, 16(%rdx)
 	wrfsbase %rdx
-	cmp	EPK_COMP_NR(%r10), %ebp
+	cmp	EPK_COMP_NR(%r10), %rbp
 	jae	.Lconfined_no_entry
 	mov	EPK_COMP_ENTRIES(%r10,%rbp,8), %rax
 	mov	%r12, %rdi
@@ -186,10 +210,11 @@ confined_gate:
 	mov	%fs:EPK_WORD_COMPONENT(%r13), %r12d
 	mov	%fs:EPK_WORD_PLACE(%r13), %r9d
 	header_confined %r12d
-	slot
+	slot_confined
 	registers_first
-	mov	EPK_COMP_NUMBER(%r11), %r8
-	movq	$0, EPK_COMP_SP(%r11)
+	mov	EPK_COMP_NUMBER(%r11), %r9
+	mov	%rbx, %r8
+	movq	$0, EPK_COMP_EXPECT(%r11)
 	rdfsbase %rcx
 	mov	%fs:EPK_WORD_OUTSIDE(%r13), %rsp
 .Lconfined_off_stack:
@@ -206,13 +231,11 @@ confined_gate:
 	mov	EPK_CONF_SP(%r11), %rcx
 	sub	$EPK_CONF_BYTES, %r11
 	mov	%r11, %fs:EPK_WORD_CONFINED(%r13)
+	caller_placed
 	test	%r15d, %r15d
 	jnz	.Lback
 	mov	%rcx, %rsp
-	mov	F_OUTSIDE(%rsp), %rcx
-	mov	%rcx, %fs:EPK_WORD_OUTSIDE(%r13)
-	mov	F_COMPONENT(%rsp), %r15d
-	jmp	.Lreturned
+	jmp	.Lreturn_outside
 
 .Lconfined_drop:
 	drop_all
@@ -232,6 +255,7 @@ confined_gate:
 .Lconfined_inside:
 	mov	$-EDEADLK, %ebp
 .Lconfined_refuse:
+	mov	%r8, %r9
 	mov	%ebx, %r12d
 	mov	%fs:EPK_WORD_OUTSIDE(%r13), %rsp
 	jmp	.Lconfined_close
@@ -243,13 +267,12 @@ confined_gate:
 	mov	EPK_CONF_GS(%r11), %rax
 	wrgsbase %rax
 	subq	$EPK_CONF_BYTES, %fs:EPK_WORD_CONFINED(%r13)
-	test	%r15d, %r15d
-	jnz	.Lstay_here
-	mov	F_COMPONENT(%rsp), %eax
-	mov	%eax, %fs:EPK_WORD_COMPONENT(%r13)
+.Lconfined_stay:
+	mov	%r8, %r9
 	jmp	.Lstay_here
 .Lconfined_full:
 	mov	$-EMFILE, %ebp
+	mov	%r8, %r9
 	test	%r15d, %r15d
 	jnz	.Lback
 	jmp	.Lclose
@@ -259,6 +282,7 @@ confined_gate:
 	mov	$-EINVAL, %ebp
 	jmp	.Lconfined_leave
 .Lconfined_fault:
+	xor	%ebx, %ebx
 	mov	$-EFAULT, %ebp
 	jmp	.Lconfined_leave
 
@@ -266,11 +290,12 @@ confined_gate:
 .Lfrom_confined:
 	test	$2, %al
 	jz	.Lcannot			/* a handler on its stack */
-	rdfsbase %r8
+	mov	%edi, %ebx
+	mov	%esi, %ebp
+	rdfsbase %r12
 	rdgsbase %rcx
 	wrfsbase %rcx
-	mov	%fs:EPK_WORD_COMPONENT(%r13), %r15d
-	mov	%fs:EPK_WORD_PLACE(%r13), %r9d
+	mov	%fs:EPK_WORD_COMPONENT(%r13), %r15
 	header_confined %r15d
 	mov	EPK_GATE_NOTES(%r14,%rsi,8), %rcx
 	mov	%ecx, %edi
@@ -283,14 +308,12 @@ confined_gate:
 	cmp	-EPK_GATE_IDENTITY(%r14), %cx
 	jne	.Lconfined_stays
 	slot
-	inside	.Lconfined_stays
-	cmpq	$0, EPK_COMP_SP(%r11)
-	jne	.Lconfined_stays
+	inside	SLOT(OWNER)
+	jnz	.Lconfined_stays
 	number
-	mov	%r8, F_NUMBER(%rsp)
-	mov	%ebx, F_ID(%rsp)
-	mov	%r12, F_ARG(%rsp)
-	mov	%rsp, EPK_COMP_SP(%r11)
+	mov	%ebx, %edi
+	wait
+	mov	%edi, %ebx
 	registers_first
 	mov	%fs:EPK_WORD_OUTSIDE(%r13), %rsp
 .Lconfined_depart:
@@ -300,13 +323,15 @@ confined_gate:
 	record	%r15d
 	mov	EPK_CONF_GS(%r11), %rax
 	wrgsbase %rax
+	mov	%ebx, %edi
+	mov	%ebp, %esi
 	jmp	.Lenter
 .Lconfined_drop_depart:
 	drop_all
 	jmp	.Lconfined_depart
 .Lconfined_depart_end:
 .Lconfined_stays:
-	wrfsbase %r8
+	wrfsbase %r12
 	jmp	.Lcannot
 
 /* As .Lback, to a caller that is confined. */
@@ -329,9 +354,9 @@ confined_gate:
 	confined %r15d
 	waiting
 .Lconfined_home_end:
-	mov	EPK_COMP_TLS(%r11), %rdx
+	mov	SLOT(TLS), %rdx
 	wrfsbase %rdx
-	jmp	.Lreturned_confined
+	jmp	.Lreturned
 	.size	confined_gate, . - confined_gate
 
 /* As epk_gate_release(). */
@@ -340,33 +365,41 @@ confined_gate:
 	.type	epk_gate_release_confined, @function
 	.balign	16
 epk_gate_release_confined:
+	push	%r12
 	push	%r13
 	push	%r14
+	push	%r15
 	mov	%edi, %r8d
 	mov	epk_word@gottpoff(%rip), %r13
-	mov	%fs:EPK_WORD_PLACE(%r13), %r9d
+	pushq	%fs:EPK_WORD_OUTSIDE(%r13)
+	mov	%rsp, %fs:EPK_WORD_OUTSIDE(%r13)
+	mov	%fs:EPK_WORD_COMPONENT(%r13), %r15
 .Lconfine_release:
 	confine	%r8d, .Lconfined_released, .Lconfined_released, .Lconfined_released
 .Lconfined_release:
 	confined %r8d
 	slot
-	inside	.Lconfined_release_close
-	movq	$0, EPK_COMP_SP(%r11)
-	andq	$~1, EPK_COMP_OWNER(%r11)
+	inside	SLOT(OWNER)
+	jnz	.Lconfined_release_close
+	movq	$0, SLOT(EXPECT)
+	andq	$~1, SLOT(OWNER)
 .Lconfined_release_close:
 	leave_all .Lforged
 	left_all
 .Lconfined_released:
+	mov	epk_word@gottpoff(%rip), %r13
+	pop	%fs:EPK_WORD_OUTSIDE(%r13)
+	pop	%r15
 	pop	%r14
 	pop	%r13
+	pop	%r12
 	ret
 	.cfi_endproc
 	.size	epk_gate_release_confined, . - epk_gate_release_confined
 .Lconfined_release_end:
 
 /*
- * Those that are restarted; and where the stack pointer is that of ordinary code, or for the way, and no
- * word of the component.
+ * Those that are restarted; and what no fault leaves by what a component has said.
  */
 .macro confined_gates
 	.quad	.Lconfined_ahead, .Lconfined_ready, .Lconfined_ahead

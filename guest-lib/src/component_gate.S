@@ -21,10 +21,13 @@
  * finds them a place there in components, too.  Who forges epk_word.outside has frames, which
  * are written with ordinary rights, where it could write itself.
  *
- * Registers on the way: ebx the callee, ebp the entry and on the way back the error, r12 the
- * argument, rbx on the way back the value; r15d the caller, 0 if it is ordinary code, r9 the offset
- * of the thread's slot, r8 what the caller expects back: its number, or ordinary code's stack
- * pointer.  r10 the header, r11 the slot, r13 the TLS offset of epk_word, r14 the domain table.
+ * Registers on the way: edi the callee, esi the entry, r8 the argument and on the way back the value,
+ * ebp then the error; r15d the caller, 0 if it is ordinary code, and above it the offset of the thread's
+ * slot; r9 what the caller expects back: its number, or ordinary code's stack pointer.  r10 the
+ * header, r11 the slot's offset, r13 the TLS offset of epk_word, r14 the domain table.  While the callee
+ * runs: rbx its slot, r13 and r15 as before.  It has to keep these, as any function; what it makes of
+ * them it could do itself, since nothing else is open until they have been used, and of r15 the number
+ * tells.
  */
 #include <asm/unistd.h>
 
@@ -43,16 +46,15 @@ first_area
 /* DF, AC, TF and the like are nobody's to hand over. */
 #define FLAGS		0x202
 
-/* A caller's frame, from its stack pointer. */
-#define F_NUMBER	0
-#define F_OUTSIDE	0
-#define F_CONTROL	8
-#define F_COMPONENT	16
-#define F_ID		20
-#define F_ENTRY		24
-#define F_ARG		32
-#define F_RESULT	40
-#define F_SAVED		48
+/* A caller's frame, from its stack pointer.  Above the entry: is it epk_gate_try()? */
+#define F_ID		0
+#define F_MXCSR		4
+#define F_ENTRY		8
+#define F_TRY		12
+#define F_CONTROL	14
+#define F_ARG		16
+#define F_RESULT	24
+#define F_SAVED		32
 
 /*
  * To \other, if more is held, or may be, than the keys that are open; or something to read only.  EAX:
@@ -68,114 +70,156 @@ first_area
 	or	epk_state_page+EPK_STATE_ACCESS(%rip), %eax
 .endm
 
-/*
- * Opens the component \id alone, wherever it is.  To \none without one, to \away if it has no
- * place, to \marked if the module has a right of the thread's in its record.  All of it is in a gate.
- */
-.macro open id, none, away, marked
-	mov	\id, %esi
-	and	epk_state_page+EPK_STATE_INDEX_MASK(%rip), %esi
+/* The index of an ID: PEXT is AND here, to another register. */
+.macro index id, to
+	pext	epk_state_page+EPK_STATE_INDEX_MASK(%rip), \id, \to
+.endm
+
+.macro table
 	mov	epk_state_page+EPK_STATE_GATE_TABLE(%rip), %r14
-	cmp	(%r14,%rsi,8), \id
-	jne	\none
-	mov	EPK_GATE_NOTES(%r14,%rsi,8), %r10
-	mov	%r10d, %edi
-	and	$15, %edi
+.endm
+
+/*
+ * The key of the component whose index is \index, and what else its note says in R10.  To \away if it has
+ * no place.
+ */
+.macro key index, key, away
+	mov	EPK_GATE_NOTES(%r14,\index,8), %r10
+	mov	%r10d, \key
+	and	$15, \key
 	jz	\away
-	xor	%ecx, %ecx
-	rdpkru
-	unmarked \marked
-	shr	$48, %r10
-	cmp	-EPK_GATE_IDENTITY(%r14), %r10w
-	je	.Lhere\@
-	closed
+.endm
+
+/* With all closed, to the EPT that R12 ends in. */
+.macro away
 	wrpkru
 	andn	epk_state_page+EPK_STATE_ACCESS(%rip), %eax, %eax
 	jnz	.Lforged
-	mov	epk_word@gottpoff(%rip), %r13
 	mov	%fs:EPK_WORD_SWITCHES(%r13), %rcx
 	incq	(%rcx)
-	mov	%r10d, %ecx
+	movzwl	%r12w, %ecx
 	xor	%eax, %eax
 	vmfunc
 	xor	%ecx, %ecx
 	rdpkru
-.Lhere\@:
+.endm
+
+/*
+ * Opens a component alone, wherever it is, by what "key" has found.  ECX is 0.  To \marked if the module
+ * has a right of the thread's in its record.  All of it is in a gate; what starts at \elsewhere has another
+ * ECX.
+ */
+.macro open key, marked, elsewhere, id
+	rdpkru
+	unmarked \marked
+	rorx	$48, %r10, %r12
 	closed
-	and	EPK_GATE_MASK-EPK_GATE_BEFORE(%r14,%rdi,4), %eax
+	cmp	-EPK_GATE_IDENTITY(%r14), %r12w
+	je	.Lhere\@
+\elsewhere:
+	away
+.Lhere\@:
+	and	EPK_GATE_MASK-EPK_GATE_BEFORE(%r14,\key,4), %eax
+	.ifnb \id
+	mov	\id, %fs:EPK_WORD_COMPONENT(%r13)
+	.endif
 	wrpkru
 .endm
 
-/* One key is open at most.  R10, R13, R14 are as they are to be from then on. */
-.macro opened id
+/* One key is open at most. */
+.macro one_open
 	andn	epk_state_page+EPK_STATE_ACCESS(%rip), %eax, %eax
 	blsr	%eax, %eax
 	jnz	.Lforged
-	header \id
-	mov	epk_word@gottpoff(%rip), %r13
 .endm
 
-/* R10: the header of a component.  ESI is lost. */
-.macro header id
-	mov	\id, %esi
-	and	epk_state_page+EPK_STATE_INDEX_MASK(%rip), %esi
-	mov	epk_state_page+EPK_STATE_GATE_TABLE(%rip), %r14
-	mov	EPK_GATE_NOTES(%r14,%rsi,8), %r10
+/* R10: the header of a component, R14 the table.  \index, of 64 bits, is lost. */
+.macro header id, index, index64
+	index	\id, \index
+	table
+	mov	EPK_GATE_NOTES(%r14,\index64,8), %r10
 	and	.Laddress(%rip), %r10
 .endm
 
-/* R11: the slot at offset R9 of the header R10. */
+/* R11: the offset of the thread's slot in the header R10. */
 .macro slot
-	mov	EPK_COMP_MASK(%r10), %r11d
-	and	%r9d, %r11d
-	lea	EPK_COMP_SLOTS(%r10,%r11), %r11
+	rorx	$32, %r15, %r11
+	and	EPK_COMP_MASK(%r10), %r11d
 .endm
 
-/* To \other unless the slot R11 is the thread's, and it is inside.  RCX is lost. */
-.macro inside other
+#define SLOT(member)	EPK_COMP_SLOTS+EPK_COMP_##member(%r10,%r11)
+
+/* To \other unless the slot whose owner is \owner is the thread's, and it is inside.  RCX: 0. */
+.macro inside owner:vararg
 	rdfsbase %rcx
+	sub	\owner, %rcx
 	inc	%rcx
-	cmp	%rcx, EPK_COMP_OWNER(%r11)
-	jne	\other
 .endm
 
-/* R8: what a callee is told, and nobody else: of the slot R11 of the header R10. */
+/* R9: what a callee is told, and nobody else: of the slot R11 of the header R10, whose code runs. */
 .macro number
-	mov	$1, %eax
-	lock xadd %rax, EPK_COMP_COUNT(%r11)
-	movq	%rax, %xmm0
+	incq	SLOT(COUNT)
+	movq	SLOT(COUNT), %xmm0
 	pxor	EPK_COMP_KEYS(%r10), %xmm0
 	.irp	n, 1,2,3,4,5,6,7,8,9
 	aesenc	EPK_COMP_KEYS+16*\n(%r10), %xmm0
 	.endr
 	aesenclast EPK_COMP_KEYS+160(%r10), %xmm0
-	movq	%xmm0, %r8
+	movq	%xmm0, %r9
 .endm
 
-/* To \other if a byte of the note of \id has one of these bits.  ESI, R14 are lost. */
+/*
+ * The code of the slot R11 of the header R10 waits for the number R9, and has its stack for who is to
+ * enter it meanwhile.  What it expects is odd while it waits, whatever the number.  RBX is lost.
+ */
+.macro wait
+	mov	%rsp, SLOT(SP)
+	lea	1(%r9,%r9), %rbx
+	mov	%rbx, SLOT(EXPECT)
+.endm
+
+/*
+ * RSP: where the header R10's code waits for what comes back with R9.  Once, and not as well by another
+ * thread that has set its FS base to this one's.  EDX is 0, so that RDX is even.  RAX, RCX are lost.
+ */
+.macro waiting
+	slot
+	inside	SLOT(OWNER)
+	jnz	.Lforged
+	lea	1(%r9,%r9), %rax
+	lock cmpxchg %rdx, SLOT(EXPECT)
+	jne	.Lforged
+	mov	SLOT(SP), %rsp
+.endm
+
+/* To \other if a byte of the note of \id has one of these bits.  RBX, R14 are lost. */
 .macro if_confined bits, byte, id, other
-	mov	\id, %esi
-	and	epk_state_page+EPK_STATE_INDEX_MASK(%rip), %esi
-	mov	epk_state_page+EPK_STATE_GATE_TABLE(%rip), %r14
-	testb	\bits, EPK_GATE_NOTES+\byte(%r14,%rsi,8)
+	index	\id, %ebx
+	table
+	testb	\bits, EPK_GATE_NOTES+\byte(%r14,%rbx,8)
 	jnz	\other
 .endm
 
-/* RSP: where the header R10's code waits for what comes back with R8.  RAX, RCX, RSI are lost. */
-.macro waiting
-	slot
-	inside	.Lforged
-	mov	EPK_COMP_SP(%r11), %rax
-	test	%rax, %rax
-	jz	.Lforged
-	cmp	%r8, F_NUMBER(%rax)
-	jne	.Lforged
-	/* Once, and not as well by another thread that has set its FS base to this one's. */
-	mov	%rax, %rcx
-	xor	%esi, %esi
-	lock cmpxchg %rsi, EPK_COMP_SP(%r11)
-	jne	.Lforged
-	mov	%rcx, %rsp
+/*
+ * Runs the entry RSI of the header R10 on RSP, and comes back with its value in R8.  Each register has
+ * been written to since the caller's frame was made.  Who unwinds the stack from within comes to its end
+ * here.  All of RSI is compared, since it may be from who has jumped to a WRPKRU.
+ */
+.macro run no_entry
+	mov	%r15, EPK_COMP_CALLER(%rbx)
+	mov	%r9, EPK_COMP_NUMBER(%rbx)
+	cmp	EPK_COMP_NR(%r10), %rsi
+	jae	\no_entry
+	mov	EPK_COMP_ENTRIES(%r10,%rsi,8), %rax
+	mov	%r8, %rdi
+	xor	%ebp, %ebp
+	push	$FLAGS
+	popfq
+	.cfi_remember_state
+	.cfi_undefined %rip
+	call	*%rax
+	.cfi_restore_state
+	mov	%rax, %r8
 .endm
 
 /* What the module has of rights of the thread's is forgotten. */
@@ -195,6 +239,30 @@ first_area
 	jnz	.Lforged
 .endm
 
+.macro saved
+	push	%rbx
+	push	%rbp
+	push	%r12
+	push	%r13
+	push	%r14
+	push	%r15
+	.cfi_def_cfa_offset 56
+	.cfi_offset %rbx, -16
+	.cfi_offset %rbp, -24
+	.cfi_offset %r12, -32
+	.cfi_offset %r13, -40
+	.cfi_offset %r14, -48
+	.cfi_offset %r15, -56
+.endm
+
+.macro asked
+	push	%rcx
+	push	%rdx
+	push	%rsi
+	push	%rdi
+	.cfi_def_cfa_offset F_SAVED + 56
+.endm
+
 .macro saved_restored
 	pop	%r15
 	pop	%r14
@@ -209,16 +277,19 @@ first_area
 	.hidden	epk_component_gates_start, epk_component_gates_end
 epk_component_gates_start:
 
-/* The same, but what cannot be called at once is -EAGAIN: F_ENTRY says it. */
+/* The same, but what cannot be called at once is -EAGAIN: F_TRY says it. */
 	.globl	epk_gate_try
 	.hidden	epk_gate_try
 	.type	epk_gate_try, @function
 	.balign	64
 epk_gate_try:
 	.cfi_startproc
+	saved
 	mov	%esi, %esi
 	bts	$32, %rsi
-	jmp	.Lcall
+	asked
+	mov	%esi, %esi
+	jmp	.Lasked
 	.cfi_endproc
 	.size	epk_gate_try, . - epk_gate_try
 
@@ -227,132 +298,107 @@ epk_gate_try:
 	.balign	64
 epk_gate_call:
 	.cfi_startproc
+	saved
 	mov	%esi, %esi
-.Lcall:
-	push	%rbx
-	push	%rbp
-	push	%r12
-	push	%r13
-	push	%r14
-	push	%r15
-	push	%rcx
-	sub	$F_RESULT, %rsp
-	.cfi_def_cfa_offset F_SAVED + 56
-	.cfi_offset %rbx, -16
-	.cfi_offset %rbp, -24
-	.cfi_offset %r12, -32
-	.cfi_offset %r13, -40
-	.cfi_offset %r14, -48
-	.cfi_offset %r15, -56
+	asked
 	.cfi_remember_state
-	mov	%rsi, F_ENTRY(%rsp)
-	stmxcsr	F_CONTROL(%rsp)
-	fnstcw	F_CONTROL+4(%rsp)
-	mov	%edi, %ebx
-	mov	%esi, %ebp
-	mov	%rdx, %r12
+.Lasked:
+	stmxcsr	F_MXCSR(%rsp)
+	fnstcw	F_CONTROL(%rsp)
+	mov	%rdx, %r8
 	mov	epk_word@gottpoff(%rip), %r13
-	mov	%fs:EPK_WORD_COMPONENT(%r13), %r15d
-	mov	%r15d, F_COMPONENT(%rsp)
-	mov	%fs:EPK_WORD_PLACE(%r13), %r9d
-	test	%r9d, %r9d
+	mov	%fs:EPK_WORD_COMPONENT(%r13), %r15
+	test	%r15d, %r15d
+	jnz	.Lfrom_component
+	test	%r15, %r15
 	jz	.Lcannot			/* its first call */
+.Lfrom_outside:
+	table
 	xor	%ecx, %ecx
 	rdpkru
 	andn	epk_state_page+EPK_STATE_ACCESS(%rip), %eax, %r11d
-	jnz	.Lfrom_component
+	jnz	.Lcannot
 	unmarked .Lcannot			/* a component, perhaps, which has just been evicted */
-	xor	%r15d, %r15d
-	mov	%fs:EPK_WORD_OUTSIDE(%r13), %r8
-	mov	%r8, F_OUTSIDE(%rsp)
-	mov	%rsp, %r8
+	pushq	%fs:EPK_WORD_OUTSIDE(%r13)
+	pushq	%fs:EPK_WORD_COMPONENT(%r13)
+	mov	%rsp, %r9
 	mov	%rsp, %fs:EPK_WORD_OUTSIDE(%r13)
-.Lclear:
-	registers_first
+	jmp	.Lclear
 
-.Lenter:
-	open	%ebx, .Lstay, .Lstay, .Lstay
-.Lentered:
-	opened	%ebx
-	mov	%ebx, %fs:EPK_WORD_COMPONENT(%r13)
-	slot
-	rdfsbase %rcx
-	lea	1(%rcx), %rsi
-	mov	%rcx, %rax
-	lock cmpxchg %rsi, EPK_COMP_OWNER(%r11)
-	jne	.Lnot_ready
-.Lidle:
-	xor	%eax, %eax
-	mov	EPK_COMP_TOP(%r11), %rsp
-.Lon_stack:
-	push	%rax
-	push	%r15
-	push	%r9
-	push	%r8
-	push	EPK_COMP_FRAME(%r11)
-	push	%r11
-	mov	%rsp, EPK_COMP_FRAME(%r11)
-	movq	$0, EPK_COMP_SP(%r11)
-	cmp	EPK_COMP_NR(%r10), %ebp
-	jae	.Lno_entry
-	mov	EPK_COMP_ENTRIES(%r10,%rbp,8), %rax
-	mov	%r12, %rdi
-	xor	%ebp, %ebp
-	push	$FLAGS
-	popfq
-	/*
-	 * Each register has been written to since the caller's frame was made.  Who unwinds the stack
-	 * from within comes to its end here.
-	 */
-	.cfi_undefined %rip
-	call	*%rax
-	mov	%rax, %rbx
-	xor	%ebp, %ebp
-	/* From its frame. */
-.Lleave:
-	pop	%r11
-	pop	EPK_COMP_FRAME(%r11)
-	pop	%r8
-	pop	%r9
-	pop	%r15
-	pop	%r10
-	registers_first
-	mov	%r10, EPK_COMP_SP(%r11)
-	test	%r15d, %r15d
-	jnz	.Lleave_to_component
-	mov	%r8, %rsp
-	test	%r10, %r10
-	jnz	.Lclose
-	andq	$~1, EPK_COMP_OWNER(%r11)
-
-.Lclose:
+/* From one, that has its own domain alone; or it is slow. */
+.Lfrom_component:
+	index	%r15d, %ebx
+	table
+	mov	EPK_GATE_NOTES(%r14,%rbx,8), %r10
+	pext	.Lkey(%rip), %r10, %r11
 	xor	%ecx, %ecx
 	rdpkru
-	unmarked .Lhold_nothing
-	closed
-	wrpkru
-.Lclosed:
-	andn	epk_state_page+EPK_STATE_ACCESS(%rip), %eax, %eax
-	jnz	.Lforged
-	mov	epk_word@gottpoff(%rip), %r13
-	mov	F_OUTSIDE(%r8), %rcx
-	mov	%rcx, %fs:EPK_WORD_OUTSIDE(%r13)
-	mov	F_COMPONENT(%r8), %r15d
+	rorx	$48, %r10, %rbx
+	cmp	-EPK_GATE_IDENTITY(%r14), %bx
+	jne	.Lfrom_elsewhere
+	cmp	EPK_GATE_ONLY-EPK_GATE_BEFORE(%r14,%r11,4), %eax
+	jne	.Lfrom_other
+.Lfrom_it:
+	and	.Laddress(%rip), %r10
+	slot
+	inside	SLOT(OWNER)
+	jnz	.Lcannot
+	number
+	wait
+	/* Its stack is not there any more soon. */
+	mov	%fs:EPK_WORD_OUTSIDE(%r13), %rsp
+.Lclear:
+	mov	epk_state_page+EPK_STATE_XFEATURES(%rip), %eax
+	first					/* RDPKRU has cleared EDX */
+
+.Lenter:
+	index	%edi, %ebx
+	cmp	(%r14,%rbx,8), %edi
+	jne	.Lstay
+	key	%rbx, %r11d, .Lstay
+	open	%r11, .Lstay, .Lenter_elsewhere, %edi
+.Lentered:
+	one_open
+	header	%edi, %ebx, %rbx
+	slot
+	lea	EPK_COMP_SLOTS(%r10,%r11), %rbx
+	rdfsbase %rax
+	lea	1(%rax), %rcx
+	lock cmpxchg %rcx, EPK_COMP_OWNER(%rbx)
+	jne	.Lnot_ready
+.Lidle:
+	mov	EPK_COMP_TOP(%rbx), %rsp
+	run	.Lno_entry
+.Lleave:
+	registers_first
+	mov	EPK_COMP_NUMBER(%rbx), %r9
+	test	%r15d, %r15d
+	jz	.Lleave_outside
+	mov	%fs:EPK_WORD_OUTSIDE(%r13), %rsp
+	andq	$~1, EPK_COMP_OWNER(%rbx)
+
+.Lback:
+	table
+	index	%r15d, %esi
+	key	%rsi, %edi, .Laway
+	xor	%ecx, %ecx
+	open	%rdi, .Lhold_nothing, .Lback_elsewhere, %r15d
+.Lbacked:
+	one_open
+	header	%r15d, %esi, %rsi
+	waiting
 	/* The caller has what it had. */
 .Lreturned:
-	mov	%r15d, %fs:EPK_WORD_COMPONENT(%r13)
-.Lreturned_confined:
 	push	$FLAGS
 	popfq
-	ldmxcsr	F_CONTROL(%rsp)
-	fldcw	F_CONTROL+4(%rsp)
-	xor	%esi, %esi
+	ldmxcsr	F_MXCSR(%rsp)
+	fldcw	F_CONTROL(%rsp)
+	mov	F_RESULT(%rsp), %rdx
 	test	%ebp, %ebp
 	jnz	.Lfailed
-	mov	F_RESULT(%rsp), %rdx
 	test	%rdx, %rdx
 	jz	.Ldone
-	mov	%rbx, (%rdx)
+	mov	%r8, (%rdx)
 .Ldone:
 	mov	%ebp, %eax
 	add	$F_SAVED, %rsp
@@ -364,110 +410,146 @@ epk_gate_call:
 	ret
 	.cfi_restore_state
 
+.Lleave_outside:
+	mov	%r9, %rsp
+	andq	$~1, EPK_COMP_OWNER(%rbx)
+.Lclose:
+	xor	%ecx, %ecx
+	rdpkru
+	unmarked .Lhold_nothing
+	closed
+	wrpkru
+.Lclosed:
+	andn	epk_state_page+EPK_STATE_ACCESS(%rip), %eax, %eax
+	jnz	.Lforged
+	mov	epk_word@gottpoff(%rip), %r13
+/* What the callee has left in a register is not for ordinary code. */
+.Lreturn_outside:
+	xor	%esi, %esi
+	xor	%edi, %edi
+	xor	%r10d, %r10d
+	xor	%r11d, %r11d
+	pop	%rcx
+	mov	%ecx, %fs:EPK_WORD_COMPONENT(%r13)
+	pop	%fs:EPK_WORD_OUTSIDE(%r13)
+	jmp	.Lreturned
+
 /* It cannot be entered, or not so: the caller is where it was, but may have its domain closed. */
 .Lstay:
-	if_confined $1, 1, %ebx, .Lconfined_enter
+	if_confined $1, 1, %edi, .Lconfined_enter
 .Lstay_here:
 	mov	$-EAGAIN, %ebp
 	test	%r15d, %r15d
 	jnz	.Lback
 	mov	epk_word@gottpoff(%rip), %r13
-	mov	F_OUTSIDE(%rsp), %rcx
-	mov	%rcx, %fs:EPK_WORD_OUTSIDE(%r13)
+	jmp	.Lreturn_outside
 .Lcannot:
-	mov	%ebx, F_ID(%rsp)
-	mov	%r12, F_ARG(%rsp)
 	mov	$-EAGAIN, %ebp
 .Lfailed:
 	cmp	$-EAGAIN, %ebp
 	jne	.Ldone
-	cmpl	$0, F_ENTRY+4(%rsp)
+	cmpw	$0, F_TRY(%rsp)
 	jne	.Ldone
 	mov	F_ID(%rsp), %edi
-	mov	F_ENTRY(%rsp), %rsi
+	mov	F_ENTRY(%rsp), %esi
 	mov	F_ARG(%rsp), %rdx
 	mov	F_RESULT(%rsp), %rcx
 	add	$F_SAVED, %rsp
 	saved_restored
 	jmp	*epk_state_page+EPK_STATE_CALL_SLOW(%rip)
 
-/* The caller holds something: it is a component that has its own domain alone, or it is slow. */
-.Lfrom_component:
-	test	%r15d, %r15d
-	jz	.Lcannot
-	blsr	%r11d, %r11d
+/* In another EPT than that component; or that has lost its place. */
+.Lfrom_elsewhere:
+	andn	epk_state_page+EPK_STATE_ACCESS(%rip), %eax, %ebx
+	jnz	.Lcannot
+/* Nothing is open, so that this is ordinary code: a handler that has interrupted the component. */
+.Lfrom_handler:
+	shr	$32, %r15
+	shl	$32, %r15
+	jnz	.Lfrom_outside
+	jmp	.Lcannot
+
+/* The program has keys of its own, or a handler holds something, or the component is confined. */
+.Lfrom_other:
+	andn	epk_state_page+EPK_STATE_ACCESS(%rip), %eax, %ebx
+	jz	.Lfrom_handler
+	blsr	%ebx, %ebx
 	jnz	.Lcannot
 	unmarked .Lcannot
-	header	%r15d
-	mov	EPK_GATE_NOTES(%r14,%rsi,8), %rcx
-	mov	%ecx, %edi
-	and	$15, %edi
+	test	%r11d, %r11d
 	jz	.Lfrom_confined
-	test	%eax, EPK_GATE_AD-EPK_GATE_BEFORE(%r14,%rdi,4)
-	jnz	.Lcannot			/* a handler has interrupted it, and holds something else */
-	shr	$48, %rcx
-	cmp	-EPK_GATE_IDENTITY(%r14), %cx
-	jne	.Lcannot
-	slot
-	inside	.Lcannot
-	cmpq	$0, EPK_COMP_SP(%r11)
-	jne	.Lcannot
-	number
-	mov	%r8, F_NUMBER(%rsp)
-	mov	%ebx, F_ID(%rsp)
-	mov	%r12, F_ARG(%rsp)
-	mov	%rsp, EPK_COMP_SP(%r11)
-	/* Its stack is not there any more soon. */
-	mov	%fs:EPK_WORD_OUTSIDE(%r13), %rsp
-	jmp	.Lclear
+	test	%eax, EPK_GATE_AD-EPK_GATE_BEFORE(%r14,%r11,4)
+	jz	.Lfrom_it
+	jmp	.Lcannot
+
+.Lenter_again:
+	xor	%ecx, %ecx
+	jmp	.Lenter
 
 /* The slot is another thread's, or this one is inside already.  RAX: its owner. */
 .Lnot_ready:
-	cmp	%rsi, %rax
+	cmp	%rcx, %rax
 	je	.Linside
 	test	$1, %al
 	jnz	.Lbusy
-	lock cmpxchg %rsi, EPK_COMP_OWNER(%r11)
+	lock cmpxchg %rcx, EPK_COMP_OWNER(%rbx)
 	je	.Lidle
 	/* Another thread was quicker. */
 .Lbusy:
 	mov	$-EBUSY, %ebp
 	jmp	.Lrefuse
 .Lno_entry:
-	xor	%ebx, %ebx
 	mov	$-EINVAL, %ebp
 	jmp	.Lleave
+/* It waits: on its stack, below that. */
 .Linside:
-	mov	EPK_COMP_SP(%r11), %rax
-	mov	%rax, %rcx
-	and	$-16, %rcx
+	mov	EPK_COMP_EXPECT(%rbx), %rax
+	test	$1, %al
 	jz	.Lruns
 	/* Not as well by another thread that has set its FS base to this one's. */
-	xor	%esi, %esi
-	lock cmpxchg %rsi, EPK_COMP_SP(%r11)
+	xor	%edx, %edx
+	lock cmpxchg %rdx, EPK_COMP_EXPECT(%rbx)
 	jne	.Lruns
+	mov	EPK_COMP_SP(%rbx), %rcx
 	mov	%rcx, %rsp
-	jmp	.Lon_stack
+	and	$-16, %rsp
+	push	%rax
+	push	%rcx
+	push	EPK_COMP_CALLER(%rbx)
+	push	EPK_COMP_NUMBER(%rbx)
+	push	EPK_COMP_FRAME(%rbx)
+	push	%rdx
+	mov	%rsp, EPK_COMP_FRAME(%rbx)
+	run	.Lno_nested_entry
+.Lleave_nested:
+	registers_first
+	mov	EPK_COMP_NUMBER(%rbx), %r9
+	pop	%rcx
+	pop	EPK_COMP_FRAME(%rbx)
+	pop	EPK_COMP_NUMBER(%rbx)
+	pop	EPK_COMP_CALLER(%rbx)
+	pop	%rcx
+	pop	%rax
+	mov	%rcx, EPK_COMP_SP(%rbx)
+	test	%r15d, %r15d
+	jz	.Lleave_nested_outside
+	mov	%fs:EPK_WORD_OUTSIDE(%r13), %rsp
+	/* From here on it waits again. */
+	mov	%rax, EPK_COMP_EXPECT(%rbx)
+	jmp	.Lback
+.Lleave_nested_outside:
+	mov	%r9, %rsp
+	mov	%rax, EPK_COMP_EXPECT(%rbx)
+	jmp	.Lclose
+.Lno_nested_entry:
+	mov	$-EINVAL, %ebp
+	jmp	.Lleave_nested
 .Lruns:
 	mov	$-EDEADLK, %ebp
 .Lrefuse:
-	xor	%ebx, %ebx
 	test	%r15d, %r15d
 	jz	.Lclose
 	jmp	.Lback
-
-.Lleave_to_component:
-	mov	epk_word@gottpoff(%rip), %r13
-	mov	%fs:EPK_WORD_OUTSIDE(%r13), %rsp
-	test	%r10, %r10
-	jnz	.Lback
-	andq	$~1, EPK_COMP_OWNER(%r11)
-.Lback:
-	open	%r15d, .Lforged, .Laway, .Lhold_nothing
-.Lbacked:
-	opened	%r15d
-	waiting
-	jmp	.Lreturned
 
 /*
  * The module's record has rights of the thread's: the callee's own, if that moved away while it was
@@ -510,7 +592,7 @@ epk_gate_call:
 	test	%eax, %eax
 	jz	.Lback
 	/* fall through */
-	forged
+	forged	2
 	.cfi_endproc
 	.size	epk_gate_call, . - epk_gate_call
 
@@ -527,24 +609,27 @@ epk_gate_fault:
 	test	$2, %al
 	jnz	.Lconfined_fault
 	mov	epk_word@gottpoff(%rip), %r13
-	mov	%fs:EPK_WORD_COMPONENT(%r13), %ebx
-	mov	%fs:EPK_WORD_PLACE(%r13), %r9d
-	header	%ebx
+	mov	%fs:EPK_WORD_COMPONENT(%r13), %r15
+	header	%r15d, %ebx, %rbx
 	mov	.Laddress(%rip), %rcx
-	andn	EPK_GATE_NOTES(%r14,%rsi,8), %rcx, %rcx
+	andn	EPK_GATE_NOTES(%r14,%rbx,8), %rcx, %rcx
 	jz	.Lno_way			/* that is no component, and anybody's */
 	slot
-	inside	.Lno_way
-	cmpq	$0, EPK_COMP_SP(%r11)
-	jne	.Lno_way			/* not by its code: it waits */
-	mov	EPK_COMP_FRAME(%r11), %rsp
-	test	%rsp, %rsp
-	jz	.Lno_way
-	/* A fault from here on, of a frame that is broken, leaves by the one before. */
-	movq	$0, EPK_COMP_FRAME(%r11)
-	xor	%ebx, %ebx
+	inside	SLOT(OWNER)
+	jnz	.Lno_way
+	lea	EPK_COMP_SLOTS(%r10,%r11), %rbx
+	testb	$1, EPK_COMP_EXPECT(%rbx)
+	jnz	.Lno_way			/* not by its code: it waits */
+	mov	EPK_COMP_CALLER(%rbx), %r15
+	xor	%r8d, %r8d
 	mov	$-EFAULT, %ebp
-	jmp	.Lleave
+	mov	EPK_COMP_FRAME(%rbx), %rcx
+	test	%rcx, %rcx
+	jz	.Lleave
+	mov	%rcx, %rsp
+	/* A fault from here on, of a frame that is broken, does without. */
+	movq	$0, EPK_COMP_FRAME(%rbx)
+	jmp	.Lleave_nested
 .Lno_way:
 	ud2
 	.cfi_endproc
@@ -560,24 +645,40 @@ epk_gate_fault:
 	.balign	16
 epk_gate_release:
 	.cfi_startproc
-	push	%r13
+	push	%rbx
 	.cfi_def_cfa_offset 16
-	.cfi_offset %r13, -16
-	push	%r14
+	.cfi_offset %rbx, -16
+	push	%r12
 	.cfi_def_cfa_offset 24
-	.cfi_offset %r14, -24
-	mov	%edi, %r8d
+	.cfi_offset %r12, -24
+	push	%r13
+	.cfi_def_cfa_offset 32
+	.cfi_offset %r13, -32
+	push	%r14
+	.cfi_def_cfa_offset 40
+	.cfi_offset %r14, -40
+	push	%r15
+	.cfi_def_cfa_offset 48
+	.cfi_offset %r15, -48
 	mov	epk_word@gottpoff(%rip), %r13
-	mov	%fs:EPK_WORD_PLACE(%r13), %r9d
+	mov	%fs:EPK_WORD_COMPONENT(%r13), %r15
+	table
 .Lrelease:
-	open	%r8d, .Lreleased, .Lreleased, .Lreleased
+	index	%edi, %ebx
+	cmp	(%r14,%rbx,8), %edi
+	jne	.Lreleased
+	key	%rbx, %r11d, .Lreleased
+	xor	%ecx, %ecx
+	open	%r11, .Lreleased, .Lrelease_elsewhere
 .Lrelease_here:
-	opened	%r8d
+	one_open
+	header	%edi, %ebx, %rbx
 	slot
-	inside	.Lrelease_close
-	movq	$0, EPK_COMP_SP(%r11)
-	movq	$0, EPK_COMP_FRAME(%r11)
-	andq	$~1, EPK_COMP_OWNER(%r11)
+	inside	SLOT(OWNER)
+	jnz	.Lrelease_close
+	movq	$0, SLOT(EXPECT)
+	movq	$0, SLOT(FRAME)
+	andq	$~1, SLOT(OWNER)
 .Lrelease_close:
 	xor	%ecx, %ecx
 	rdpkru
@@ -586,9 +687,15 @@ epk_gate_release:
 	andn	epk_state_page+EPK_STATE_ACCESS(%rip), %eax, %eax
 	jnz	.Lforged
 .Lreleased:
+	pop	%r15
+	.cfi_def_cfa_offset 40
 	pop	%r14
-	.cfi_def_cfa_offset 16
+	.cfi_def_cfa_offset 32
 	pop	%r13
+	.cfi_def_cfa_offset 24
+	pop	%r12
+	.cfi_def_cfa_offset 16
+	pop	%rbx
 	.cfi_def_cfa_offset 8
 	ret
 	.cfi_endproc
@@ -602,6 +709,8 @@ epk_component_gates_end:
 	.balign	8
 .Laddress:
 	.quad	0xfffffffff000
+.Lkey:
+	.quad	15
 
 /* struct epk_gate[], behind those of gate.S. */
 	.section .data.rel.ro, "aw"
@@ -609,7 +718,8 @@ epk_component_gates_end:
 	.globl	epk_component_gate_list, epk_component_gate_list_end
 	.hidden	epk_component_gate_list, epk_component_gate_list_end
 epk_component_gate_list:
-	.quad	.Lenter, .Lentered, .Lenter
+	.quad	.Lenter, .Lenter_elsewhere, .Lenter
+	.quad	.Lenter_elsewhere, .Lentered, .Lenter_again
 	.quad	.Lback, .Lbacked, .Lback
 	.quad	.Lclose, .Lclosed, .Lclose
 	.quad	.Lbring, .Lbringing, .Lbring

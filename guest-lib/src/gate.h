@@ -25,6 +25,8 @@
 #define EPK_GATE_WD		192
 #define EPK_GATE_BITS		256
 #define EPK_GATE_MASK		320
+/* As EPK_GATE_RW; of key 0 what no PKRU is. */
+#define EPK_GATE_ONLY		384
 
 /* Keys 1 to 15: no access, as the module has it; "mpk" denies writing to what is closed as well. */
 #define EPK_PKRU_ACCESS		0x55555554
@@ -94,7 +96,7 @@ extern struct epk_slot epk_slots[EPK_SLOTS];
  *	lost
  * @slot: where its slot is in @epk_slots, in bytes
  * @component: the component that the thread is in, or 0; see component_gate.S
- * @place: where its slot is in components, in bytes; 0 before its first call of one
+ * @place: where its slot is in components, in bytes; 0 before its first call of one; read with the former
  * @outside: the stack pointer of the ordinary code that has called a component last, and waits: below
  *	it signals have their frames while the thread is in one, or on the way
  * @moves: room for struct epk_moves, and struct epk_move

@@ -21,15 +21,22 @@
 	jne	.Lforged
 .endm
 
-/* Somebody jumped to a WRPKRU: no key stays open. */
-.macro forged
+/*
+ * Somebody jumped to a WRPKRU: no key stays open; nor, with \key0, key 0 to write, since it may have
+ * been a confined component, with a stack pointer of its choice for the frame of the signal.
+ */
+.macro forged key0=0
 .Lforged:
 	mov	epk_state_page+EPK_STATE_CLOSED(%rip), %eax
-	or	$EPK_PKRU_ACCESS, %eax
+	or	$EPK_PKRU_ACCESS + \key0, %eax
 	xor	%ecx, %ecx
 	xor	%edx, %edx
 	wrpkru
 	not	%eax
+.if \key0
+	test	$\key0, %al
+	jnz	.Lforged
+.endif
 	and	epk_state_page+EPK_STATE_ACCESS(%rip), %eax
 	jnz	.Lforged
 	ud2

@@ -28,6 +28,7 @@ static void fill_gates(uint32_t *values)
 		values[EPK_GATE_WD / 4 + pkey] = bits & ~ad;
 		values[EPK_GATE_BITS / 4 + pkey] = bits;
 		values[EPK_GATE_MASK / 4 + pkey] = ~bits;
+		values[EPK_GATE_ONLY / 4 + pkey] = pkey ? EPK_PKRU_ACCESS & ~bits : ~0u;
 	}
 }
 

@@ -9,6 +9,13 @@
 #ifndef EPK_REGISTERS_H
 #define EPK_REGISTERS_H
 
+/* For registers_first: of what EDX:EAX has bits for. */
+.macro first
+	xrstor	.Lfirst(%rip)
+	test	$EPK_X_PKRU, %eax
+	jnz	.Lforged
+.endm
+
 /*
  * Registers for vectors, masks, tiles and floating point are as they are at first, control words
  * too.  Without XSAVE, and so without keys, FXRSTOR does: that is for \other, or is left out.  EAX
@@ -21,9 +28,7 @@
 	jz	\other
 .endif
 	xor	%edx, %edx
-	xrstor	.Lfirst(%rip)
-	test	$EPK_X_PKRU, %eax
-	jnz	.Lforged
+	first
 .endm
 
 /* All as FXRSTOR reads it, and the header. */

@@ -121,6 +121,10 @@ extern uint32_t signalled(pid_t pid, int sig);
 extern void sigreturns_confined(void *context) __attribute__((noreturn));
 
 static volatile int ticks, forge;
+/* Where a word says that frames go. */
+static char below[1 << 16] __attribute__((aligned(16)));
+static uintptr_t below_end = (uintptr_t)(below + sizeof(below));
+static volatile bool has_below;
 static uintptr_t own_fs;
 
 static uintptr_t fs_base(void)
@@ -137,6 +141,8 @@ static void tick(int sig, siginfo_t *info, void *context)
 	(void)info;
 	CHECK_EQ(epk_rdpkru() & KEY0, 0);
 	CHECK_EQ(fs_base() - own_fs, 0);
+	if (has_below)
+		CHECK((char *)context >= below && (char *)context < below + sizeof(below));
 	if (forge == 1)
 		*frame_pkru(context) &= ~KEY0;
 	if (forge == 2)
@@ -222,15 +228,17 @@ static void returns(void)
 	CHECK_EQ(signalled(getpid(), SIGUSR1) & KEY0, WD0);
 }
 
-/* A stack pointer is only to be trusted where it is said to be. */
-static void frame_of(bool own)
+/* A stack pointer is not to be trusted, in no gate either: who has no word has no frame. */
+static void frame_of(bool word)
 {
 	struct epk_gate gates[] = {
 		{ (uintptr_t)private_gate, (uintptr_t)private_gate_end, (uintptr_t)private_gate },
-		{ (uintptr_t)confined_until, (uintptr_t)confined_until_end,
-		  own ? 0 : (uintptr_t)confined_until },
+		{ (uintptr_t)confined_until, (uintptr_t)confined_until_end, 0 },
 	};
-	struct epk_gates arg = { .num = 2, .gates = (uintptr_t)gates };
+	struct epk_gates arg = {
+		.num = 2, .gates = (uintptr_t)gates,
+		.stack = word ? (uintptr_t)&below_end - own_fs : 0,
+	};
 	int status = -1;
 	pid_t pid;
 
@@ -242,12 +250,14 @@ static void frame_of(bool own)
 		make_domains();
 		REQUIRE(ioctl(dev.fd, EPK_IOC_GATES, &arg) == 0);
 		REQUIRE(follow() == 0);
+		has_below = word;
 		tick_each(20000, 0);
 		CHECK_EQ(confined_until(&ticks, ticks + 2) & KEY0, WD0);
+		has_below = false;
 		_exit(epk_failures != 0);
 	}
 	CHECK_EQ(waitpid(pid, &status, 0), pid);
-	CHECK(own ? !status : WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+	CHECK(word ? !status : WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
 }
 
 static volatile int stop;

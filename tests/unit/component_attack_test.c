@@ -6,6 +6,7 @@
 
 #include "unit.h"
 
+#include "component.h"
 #include "state.h"
 
 extern const char epk_component_gates_start[], epk_component_gates_end[];
@@ -50,7 +51,7 @@ static void set_up(void)
 
 static struct {
 	const char *addr;
-	uint64_t rax, rbx, rcx, r15;
+	uint64_t rax, callee, rcx, caller, entry;
 } jump_to;
 
 /* What suits the attacker. */
@@ -59,16 +60,18 @@ static void jump(void)
 	uint64_t frame[64] = { 0 };
 
 	/* The frame first: it may be in any register. */
-	asm volatile("mov %[frame], %%r8\n\tmov %%r8, %%r12\n\t"
-		     "mov %[rax], %%rax\n\tmov %[rbx], %%rbx\n\tmov %[rcx], %%rcx\n\t"
-		     "mov %[r15], %%r15\n\tmov epk_word@gottpoff(%%rip), %%r13\n\t"
-		     "mov %%fs:12(%%r13), %%r9d\n\tshr $1, %%r9d\n\t"
-		     "xor %%edx, %%edx\n\txor %%ebp, %%ebp\n\tmov $1, %%edi\n\t"
-		     "mov epk_state_page(%%rip), %%r14\n\t"
+	asm volatile("mov %[frame], %%r9\n\tmov %%r9, %%r8\n\tmov %%r9, %%r12\n\t"
+		     "mov %[rax], %%rax\n\tmov %[rdi], %%rdi\n\tmov %[rcx], %%rcx\n\t"
+		     "mov epk_word@gottpoff(%%rip), %%r13\n\t"
+		     "mov %%fs:%c[place](%%r13), %%r15d\n\tshl $32, %%r15\n\tor %[r15], %%r15\n\t"
+		     "xor %%edx, %%edx\n\txor %%ebp, %%ebp\n\tmov %[rsi], %%rsi\n\t"
+		     "mov epk_state_page(%%rip), %%r14\n\tmov %%rdi, %%rbx\n\t"
 		     "mov $1, %%r10d\n\tmov %[slot], %%r11\n\t"
 		     "jmp *%[addr]"
-		     : : [rax] "m"(jump_to.rax), [rbx] "m"(jump_to.rbx), [rcx] "m"(jump_to.rcx),
-			 [r15] "m"(jump_to.r15), [addr] "m"(jump_to.addr), [frame] "r"(frame + 8), [slot] "m"(own[0])
+		     : : [rax] "m"(jump_to.rax), [rdi] "m"(jump_to.callee), [rcx] "m"(jump_to.rcx),
+			 [r15] "m"(jump_to.caller), [addr] "m"(jump_to.addr), [frame] "r"(frame + 8),
+			 [rsi] "m"(jump_to.entry), [slot] "m"(own[0]),
+			 [place] "i"(offsetof(struct epk_word, place))
 		     : "memory");
 }
 
@@ -97,10 +100,10 @@ static void jump_and_look(void)
 	struct sigaction act = { .sa_handler = killed, .sa_flags = SA_ONSTACK | SA_RESETHAND };
 
 	set_up();
-	if (jump_to.rbx)
-		jump_to.rbx = ids[jump_to.rbx == 1 ? 0 : NR - 1];
-	if (jump_to.r15)
-		jump_to.r15 = ids[1];
+	if (jump_to.callee)
+		jump_to.callee = ids[jump_to.callee == 1 ? 0 : NR - 1];
+	if (jump_to.caller)
+		jump_to.caller = ids[1];
 	sigaltstack(&alt, NULL);
 	sigaction(SIGILL, &act, NULL);
 	jump();
@@ -119,8 +122,8 @@ static int jump_each(const char *bytes, uint32_t eax)
 			jump_to.addr = at;
 			jump_to.rax = bytes[2] == '\xd4' ? 0 : values[i / 6] | eax;
 			jump_to.rcx = 0;
-			jump_to.rbx = i % 3;
-			jump_to.r15 = i / 3 & 1;
+			jump_to.callee = i % 3;
+			jump_to.caller = i / 3 & 1;
 			status = status_of_child(jump_and_look);
 			assert_true(!status || (WIFSIGNALED(status) &&
 						(WTERMSIG(status) == SIGSEGV ||
@@ -138,14 +141,15 @@ static void jumps(void **state)
 	assert_int_equal(jump_each("\x0f\x01\xef", 0), 21);
 	assert_int_equal(jump_each("\x0f\x01\xd4", 0), 6);
 	/* With PKRU among what is to be as at first. */
-	assert_int_equal(jump_each("\x0f\xae\x2d", 0x200), 4);
+	assert_int_equal(jump_each("\x0f\xae\x2d", 0x200), 5);
 }
 
 /* A slot of the attacker's, whose frame has the gate write where the component alone can. */
 static void forge_fault(void)
 {
 	struct epk_note note = { .flags = 0 };
-	uint64_t fs, *header, *frame;
+	struct epk_component_slot *slot;
+	uint64_t fs, *frame;
 
 	signal(SIGILL, SIG_DFL);
 	set_up();
@@ -154,15 +158,15 @@ static void forge_fault(void)
 	asm volatile("rdfsbase %0" : "=r"(fs));
 	EXPECT(!ioctl(epk_now.fd, EPK_IOC_NOTE, &note));
 	EXPECT(!domain_begin(plain, RW));
-	header = (uint64_t *)plain_mem;
 	frame = (uint64_t *)(plain_mem + 512);
-	((uint32_t *)header)[1] = 0;
-	header[512] = fs + 1;
-	header[513] = 0;
-	header[514] = (uintptr_t)frame;
-	/* Its first word is that of what is written over. */
-	frame[0] = (uintptr_t)own[0] - 16;
+	/* Its mask is 0, so that each slot is the first. */
+	slot = &((struct epk_component *)plain_mem)->slots[0];
+	slot->owner = fs + 1;
+	slot->frame = (uintptr_t)frame;
+	/* Where it waits is what is written over. */
 	frame[1] = 0x5ec2e7;
+	frame[2] = (uintptr_t)frame;
+	frame[4] = 0x5ec2e7;
 	EXPECT(!domain_end(plain));
 	/* By another thread, or a handler, but here it is simpler. */
 	epk_gate_call(ids[0], 1, (void *)16, NULL);
@@ -177,11 +181,63 @@ static void forged_fault(void **state)
 	assert_true(WTERMSIG(status) == SIGILL);
 }
 
+/*
+ * An entry beyond what the header has, where only its lower half is small: 32 GiB below there is a
+ * pointer of the attacker's.
+ */
+static void taken(void)
+{
+	_exit(try_read((char *)own[0], &ignored) ? 1 : 0);
+}
+
+static void jump_to_far_entry(void)
+{
+	static char stack[1 << 16];
+	stack_t alt = { .ss_sp = stack, .ss_size = sizeof(stack) };
+	struct sigaction act = { .sa_handler = killed, .sa_flags = SA_ONSTACK | SA_RESETHAND };
+	struct epk_component *header;
+	uint64_t note;
+	void *page;
+
+	set_up();
+	note = epk_note(ids[0]);
+	header = epk_component_of(ids[0]);
+	page = mmap((char *)header - (1ul << 35), PAGE, RW,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	EXPECT(page == (char *)header - (1ul << 35));
+	*(void (**)(void))((char *)page + EPK_COMP_ENTRIES) = taken;
+	jump_to.callee = ids[0];
+	jump_to.caller = 0;
+	jump_to.entry = -1ul << 32;
+	jump_to.rcx = 0;
+	jump_to.rax = EPK_PKRU_ACCESS & ~(3u << 2 * EPK_NOTE_PKEY(note));
+	sigaltstack(&alt, NULL);
+	sigaction(SIGILL, &act, NULL);
+	sigaction(SIGSEGV, &act, NULL);
+	jump();
+	_exit(0);
+}
+
+static void far_entry(void **state)
+{
+	const char *at = epk_component_gates_start;
+	int status;
+
+	(void)state;
+	while ((at = memmem(at, epk_component_gates_end - at, "\x0f\x01\xef", 3))) {
+		jump_to.addr = at++;
+		status = status_of_child(jump_to_far_entry);
+		assert_true(!status || (WIFSIGNALED(status) && (WTERMSIG(status) == SIGSEGV ||
+								WTERMSIG(status) == SIGILL)));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(jumps),
 		cmocka_unit_test(forged_fault),
+		cmocka_unit_test(far_entry),
 	};
 
 	skip_if(!backend_is("epk"), "has no components");

@@ -32,11 +32,11 @@ static void expect_untouched(void)
 }
 
 struct jump {
-	const char *to;
-	uint32_t rbx, r15;
+	const char *to, *stack;
+	uint32_t callee, caller;
 };
 
-/* To a WRPKRU, with key 0 open beside its own; and its stack lies where it may not write. */
+/* To a WRPKRU, with key 0 open beside its own; and its stacks lie where it may not write. */
 static long jumps(void *arg)
 {
 	static const uint64_t frame[128];
@@ -49,15 +49,20 @@ static long jumps(void *arg)
 		slot[i].top = (uintptr_t)shared + SHARED_BYTES / 2;
 	/* What is still wanted of the compiler's registers is read before they are written. */
 	asm volatile("fld1\n\tmov %c[to](%%rdi), %%r11\n\t"
-		     "mov %c[rbx](%%rdi), %%ebx\n\tmov %c[r15](%%rdi), %%r15d\n\t"
-		     "mov %%rdx, %%r8\n\tmov %%rdx, %%r12\n\t"
+		     "mov %c[stack](%%rdi), %%r10\n\t"
+		     "mov %c[caller](%%rdi), %%r12d\n\tmov %c[callee](%%rdi), %%edi\n\t"
+		     "mov %%edi, %%ebx\n\tmov %%rdx, %%r8\n\tmov %%rdx, %%r9\n\t"
 		     "mov epk_word@gottpoff(%%rip), %%r13\n\t"
-		     "mov %%fs:12(%%r13), %%r9d\n\tshr $1, %%r9d\n\t"
-		     "xor %%ecx, %%ecx\n\txor %%edx, %%edx\n\txor %%ebp, %%ebp\n\tmov $1, %%edi\n\t"
-		     "mov epk_state_page(%%rip), %%r14\n\txor %%r10d, %%r10d\n\t"
-		     "jmp *%%r11"
+		     "mov %%fs:%c[place](%%r13), %%r15d\n\tshl $32, %%r15\n\tor %%r12, %%r15\n\t"
+		     "mov %%rdx, %%r12\n\txor %%ecx, %%ecx\n\txor %%edx, %%edx\n\t"
+		     "xor %%ebp, %%ebp\n\txor %%esi, %%esi\n\t"
+		     "mov epk_state_page(%%rip), %%r14\n\t"
+		     "mov %%r10, %%rsp\n\txor %%r10d, %%r10d\n\tjmp *%%r11"
 		     : : "a"(pkru), "D"(j), "d"(frame + 64), [to] "i"(offsetof(struct jump, to)),
-			 [rbx] "i"(offsetof(struct jump, rbx)), [r15] "i"(offsetof(struct jump, r15))
+			 [callee] "i"(offsetof(struct jump, callee)),
+			 [caller] "i"(offsetof(struct jump, caller)),
+			 [place] "i"(offsetof(struct epk_word, place)),
+			 [stack] "i"(offsetof(struct jump, stack))
 		     : "memory");
 	return 0;
 }
@@ -120,6 +125,18 @@ static long pivots(void *arg)
 	return 0;
 }
 
+/* The same in the gates, where the kernel is told that the stack is theirs. */
+static volatile uintptr_t gate_at;
+
+static long steps(void *arg)
+{
+	asm volatile("xor %%ecx, %%ecx\n\txor %%edx, %%edx\n\t"
+		     "pushfq\n\torl $0x100, (%%rsp)\n\tpopfq\n\tmov %0, %%rsp\n\tjmp *%1"
+		     : : "r"((char *)arg + SHARED_BYTES), "r"(gate_at), "a"(rdpkru())
+		     : "rcx", "rdx", "memory");
+	return 0;
+}
+
 /* The gate would use the stack on the way out. */
 static long forges_top(void *arg)
 {
@@ -133,10 +150,10 @@ static long forges_top(void *arg)
 	return 0;
 }
 
-enum { JUMPS, SIGRETURNS, FORGETS_CALL, RETURNS_CALL, RETURNS_SIGNAL, PIVOTS, TOP, NR_ENTRIES };
+enum { JUMPS, SIGRETURNS, FORGETS_CALL, RETURNS_CALL, RETURNS_SIGNAL, PIVOTS, TOP, STEPS, NR_ENTRIES };
 
 static long (*const entries[])(void *arg) = {
-	jumps, sigreturns, forgets_call, returns_call, returns_signal, pivots, forges_top,
+	jumps, sigreturns, forgets_call, returns_call, returns_signal, pivots, forges_top, steps,
 };
 
 static void set_up(void)
@@ -166,15 +183,23 @@ static void expect_closed(void)
 extern const char epk_component_gates_start[], epk_component_gates_end[];
 static struct jump jump_now;
 
+/* On the stack of who has called. */
+static void ends(int sig)
+{
+	char here;
+
+	(void)sig;
+	_exit(&here < shared || &here >= shared + SHARED_BYTES ? 7 : 1);
+}
+
 static void jumping(void)
 {
-	struct sigaction act = { .sa_handler = SIG_DFL };
-	sigaction(SIGILL, &act, NULL);
+	signal(SIGILL, ends);
 	set_up();
-	if (jump_now.rbx)
-		jump_now.rbx = ids[jump_now.rbx - 1];
-	if (jump_now.r15)
-		jump_now.r15 = ids[jump_now.r15 - 1];
+	if (jump_now.callee)
+		jump_now.callee = ids[jump_now.callee - 1];
+	if (jump_now.caller)
+		jump_now.caller = ids[jump_now.caller - 1];
 	epk_gate_call(ids[0], JUMPS, &jump_now, NULL);
 	expect_closed();
 }
@@ -188,9 +213,9 @@ static void jumps_from_within(void **state)
 	(void)state;
 	while ((at = memmem(at, epk_component_gates_end - at, "\x0f\x01\xef", 3))) {
 		for (n = 0; n < 16; n++) {
-			jump_now = (struct jump) { .to = at, .rbx = n & 3, .r15 = n >> 2 };
+			jump_now = (struct jump) { .to = at, .stack = shared + SHARED_BYTES / 2, .callee = n & 3, .caller = n >> 2 };
 			status = status_of_child(jumping);
-			if (status && !(WIFSIGNALED(status) && (WTERMSIG(status) == SIGSEGV ||
+			if (status && status != 7 << 8 && !(WIFSIGNALED(status) && (WTERMSIG(status) == SIGSEGV ||
 								 WTERMSIG(status) == SIGILL))) {
 				print_message("gates + %#lx, %d: %#x\n",
 					      (long)(at - epk_component_gates_start), n, status);
@@ -207,15 +232,6 @@ static void jumps_from_within(void **state)
 }
 
 static int kernel_is_asked;
-
-/* On the stack of who has called. */
-static void ends(int sig)
-{
-	char here;
-
-	(void)sig;
-	_exit(&here < shared || &here >= shared + SHARED_BYTES ? 7 : 1);
-}
 
 static void calls(int sig, siginfo_t *info, void *context)
 {
@@ -273,11 +289,48 @@ static void through_the_kernel(void **state)
 	}
 }
 
+/* Only in the gates it ends. */
+static void stepped(int sig, siginfo_t *info, void *context)
+{
+	uintptr_t at = ((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
+
+	(void)info;
+	if (at >= (uintptr_t)epk_component_gates_start && at < (uintptr_t)epk_component_gates_end)
+		ends(sig);
+}
+
+static void stepping(void)
+{
+	struct sigaction act = { .sa_sigaction = stepped, .sa_flags = SA_SIGINFO };
+
+	signal(SIGILL, ends);
+	EXPECT(!sigaction(SIGTRAP, &act, NULL));
+	set_up();
+	EXPECT(!epk_gate_call(ids[0], STEPS, shared, NULL));
+}
+
+static void pivots_in_gates(void **state)
+{
+	const struct epk_gate *gate;
+	int found = 0;
+
+	(void)state;
+	memset(shared, 0, SHARED_BYTES);
+	for (gate = epk_component_gate_list; gate < epk_component_gate_list_end; gate++) {
+		gate_at = gate->start;
+		assert_int_equal(status_of_child(stepping), 7 << 8);
+		expect_untouched();
+		found += !gate->restart;
+	}
+	assert_true(found > 3);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(jumps_from_within),
 		cmocka_unit_test(through_the_kernel),
+		cmocka_unit_test(pivots_in_gates),
 	};
 
 	skip_if(!backend_is("epk"), "has no components");

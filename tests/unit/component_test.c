@@ -5,12 +5,13 @@
 #include <sys/ioctl.h>
 #include <ucontext.h>
 
+#include "component_registers.h"
 #include "registry.h"
 #include "state.h"
 #include "unit.h"
 
 enum { ADD, SUM, WHERE, CHAIN, BAD, HOLD, GROW, REGISTERS, TOUCH, LEAVE, WAIT,
-	ALLOCATE, PEEK, NR_ENTRIES };
+	SPILLS, SPILLS_AND_FAULTS, ASKS, ALLOCATE, PEEK, NR_ENTRIES };
 
 /* Each has a page of its own. */
 #define NR	3
@@ -138,8 +139,6 @@ static long grow(void *arg)
 	return epk_free(ids[0], got);
 }
 
-#define SECRET	0x5ec2e75ec2e7ul
-
 /* What is in none is not from the caller. */
 static long registers(void *arg)
 {
@@ -209,9 +208,15 @@ static long peek(void *arg)
 	return own[0][(long)arg];
 }
 
+/* Of another, from within this. */
+static long asks(void *arg)
+{
+	return spilt(ids[1], (long)arg);
+}
+
 static long (*const entries[])(void *arg) = {
 	add, sum, where, chain, bad, hold, grow, registers, touch,
-	leave, wait_there, allocate, peek,
+	leave, wait_there, spills, spills_and_faults, asks, allocate, peek,
 };
 
 static void set_up(void)
@@ -469,6 +474,10 @@ static void clean_registers(void **state)
 	(void)state;
 	set_up();
 	assert_int_equal(call_with_secrets(ids[0], REGISTERS), 0);
+	assert_int_equal(spilt(ids[0], SPILLS), 0);
+	assert_int_equal(spilt(ids[0], SPILLS_AND_FAULTS), 0);
+	assert_int_equal(call(0, ASKS, SPILLS), 0);
+	assert_int_equal(call(0, ASKS, SPILLS_AND_FAULTS), 0);
 	tear_down();
 }
 

@@ -353,15 +353,15 @@ struct epk_grants {
  * struct epk_gate - code that must not be left with what it has read
  * @start: its first byte
  * @end: behind its last
- * @restart: where it starts; 0: it goes on where it is, and its stack pointer is to be trusted
+ * @restart: where it starts; 0: it goes on where it is
  *
  * Code that opens a key reads from the domain table where the domain is, and sets PKRU.  If
  * domains move in between, or a signal is handled, a thread that is found from @start to before
  * @end goes on at @restart.  So nothing follows the instruction that sets PKRU, and no
  * key is opened by what the table said before.
  *
- * While a thread has key 0 write-disabled, the frame of a signal goes where its stack pointer says only if
- * it is in a gate with 0: see struct epk_gates.  Gates of that kind may lie over others.
+ * A fault in a gate is a signal: see struct epk_gates.  That is all that one with 0 is for, which may lie
+ * over others.
  */
 struct epk_gate {
 	__u64 start;
