@@ -43,7 +43,7 @@ void epk_list_back(struct epk_aside *aside)
 		domain_begin(aside->held[i].id, aside->held[i].prot);
 }
 
-/* Nobody will take it back. */
+/* Nobody will take it back, nor what was put aside since then: that frame is left, too. */
 void epk_forget_aside(struct epk_aside *aside)
 {
 	const struct epk_backend *ops = epk_ops();
@@ -51,10 +51,11 @@ void epk_forget_aside(struct epk_aside *aside)
 	if (!aside->aside || !ops)
 		return;
 	aside->aside = false;
-	if (ops->in_module)
-		ioctl(epk_now.fd, EPK_IOC_RETURN, EPK_RETURN_NOTHING);
-	else if (ops->forget_aside)
+	if (!ops->in_module && ops->forget_aside)
 		ops->forget_aside();
+	/* Whatever the frame says. */
+	if (ops->in_module && ioctl(epk_now.fd, EPK_IOC_RETURN, aside->sp))
+		ioctl(epk_now.fd, EPK_IOC_RETURN, EPK_RETURN_NOTHING);
 }
 
 /* epk_thread_start() of a thread that may hold something all the same, by the gates alone. */
