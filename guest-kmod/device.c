@@ -267,13 +267,21 @@ static long ioc_call(struct file *file, void __user *arg)
 	return epk_rights_begin(file, (int)word, word >> 32, true);
 }
 
+static long ioc_catch(struct file *file, void __user *arg)
+{
+	struct epk_catch req;
+
+	if (copy_from_user(&req, arg, sizeof(req)))
+		return -EFAULT;
+	return epk_rights_call_caught(file, &req);
+}
+
 static long ioc_return(struct file *file, void __user *arg)
 {
 	unsigned long how = (unsigned long)arg;
 
-	if (how > EPK_RETURN_NOTHING)
-		return -EINVAL;
-	return how ? epk_rights_forget_call(file->private_data) :
+	return how ? epk_rights_forget_call(file->private_data,
+					    how == EPK_RETURN_NOTHING ? 0 : how) :
 		     epk_rights_return(file->private_data);
 }
 
@@ -387,6 +395,7 @@ static const struct call {
 	{ EPK_IOC_NOTE, AFTER, ioc_note },
 	{ EPK_IOC_CALL, AFTER, ioc_call },
 	{ EPK_IOC_RETURN, AFTER, ioc_return },
+	{ EPK_IOC_CATCH, AFTER, ioc_catch },
 };
 
 static long epk_ioctl(struct file *file, unsigned int cmd, unsigned long arg)

@@ -199,6 +199,7 @@ enum epk_state { EPK_NEW, EPK_STARTING, EPK_READY };
  * @gates_start: no gate starts before; set before @nr_gates
  * @gates_end: nor ends behind; likewise
  * @fault: see struct epk_gates; likewise
+ * @caught: likewise
  * @stack: likewise
  * @threads_lock: protects the next, and the records of those that do not run
  * @threads: registered threads
@@ -253,6 +254,7 @@ struct epk_context {
 	u64 gates_start;
 	u64 gates_end;
 	u64 fault;
+	u64 caught;
 	s64 stack;
 	raw_spinlock_t threads_lock;
 	struct list_head threads;
@@ -284,16 +286,22 @@ struct epk_context {
  * @fs: its FS base, if that says that it is confined
  * @own_stack: its frame goes where nobody who is confined has said
  * @call: it is a call's
+ * @nothing: of nothing
+ * @low: the stack of what it calls begins here, if its faults are caught
+ * @top: and ends here; else 0
  */
 struct epk_interrupted {
 	unsigned long frame;
 	unsigned long sp;
 	unsigned long fs;
+	unsigned long low;
+	unsigned long top;
 	u32 base;
 	u16 ept;
 	u8 key0;
 	bool own_stack;
 	bool call;
+	bool nothing;
 };
 
 /* Rights in a record.  Far more than are held at a time; what finds no room is lost. */
@@ -470,6 +478,8 @@ const struct epk_interrupted *epk_record_handled(const struct epk_thread *thread
 void epk_record_inherit(struct epk_thread *thread, int id);
 bool epk_record_may_call(const struct epk_thread *thread, u32 pkru, unsigned long sp);
 void epk_record_call(struct epk_thread *thread, u32 ept, unsigned long sp);
+int epk_record_find_catch(const struct epk_thread *thread, unsigned long sp);
+void epk_record_catch(struct epk_thread *thread, unsigned int level);
 int epk_record_last_call(const struct epk_thread *thread);
 int epk_record_find_call(const struct epk_thread *thread, unsigned long sp);
 void epk_record_resume(struct epk_thread *thread, unsigned int level);
@@ -483,9 +493,11 @@ void epk_gates_restart(const struct epk_context *ctx, struct task_struct *task);
 
 /* rights.c */
 int epk_rights_begin(struct file *file, int id, int prot, bool call);
+int epk_rights_call_caught(struct file *file, const struct epk_catch *req);
+bool epk_rights_catch(struct epk_thread *thread, struct pt_regs *regs);
 int epk_rights_return(struct epk_context *ctx);
 int epk_rights_call_nothing(struct epk_context *ctx);
-int epk_rights_forget_call(struct epk_context *ctx);
+int epk_rights_forget_call(struct epk_context *ctx, unsigned long sp);
 bool epk_rights_confined(const struct epk_thread *thread, int level);
 void epk_rights_resume(struct epk_thread *thread, int level);
 int epk_rights_end(struct epk_context *ctx, int id);

@@ -26,20 +26,21 @@ static bool is_text(struct mm_struct *mm, u64 start, u64 end)
 	return true;
 }
 
-static int gates_check(struct mm_struct *mm, unsigned int num, const struct epk_gate *gates,
-		       u64 fault)
+static int gates_check(struct mm_struct *mm, const struct epk_gates *req,
+		       const struct epk_gate *gates)
 {
 	unsigned int n;
 	int ret = 0;
 
 	if (mmap_read_lock_killable(mm))
 		return -EINTR;
-	for (n = 0; n < num && !ret; n++) {
+	for (n = 0; n < req->num && !ret; n++) {
 		if (!is_text(mm, gates[n].start, gates[n].end) ||
 		    (gates[n].restart && !is_text(mm, gates[n].restart, gates[n].restart + 1)))
 			ret = -EINVAL;
 	}
-	if (fault && !is_text(mm, fault, fault + 1))
+	if ((req->fault && !is_text(mm, req->fault, req->fault + 1)) ||
+	    (req->caught && !is_text(mm, req->caught, req->caught + 1)))
 		ret = -EINVAL;
 	mmap_read_unlock(mm);
 	return ret;
@@ -56,7 +57,7 @@ static int gates_check(struct mm_struct *mm, unsigned int num, const struct epk_
 int epk_gates_set(struct epk_context *ctx, const struct epk_gates *req,
 		  const struct epk_gate *gates)
 {
-	int ret = gates_check(ctx->mm, req->num, gates, req->fault);
+	int ret = gates_check(ctx->mm, req, gates);
 	unsigned int n;
 
 	if (ret)
@@ -73,6 +74,7 @@ int epk_gates_set(struct epk_context *ctx, const struct epk_gates *req,
 			ctx->gates_end = max(ctx->gates_end, gates[n].end);
 		}
 		ctx->fault = req->fault;
+		ctx->caught = req->caught;
 		ctx->stack = req->stack;
 		/* Pairs with gate_find(), and with whoever reads these. */
 		smp_store_release(&ctx->nr_gates, req->num);

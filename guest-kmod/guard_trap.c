@@ -5,6 +5,8 @@
  * here from guard_fault.c; but for SIGBUS, which passes where the signals of other exceptions do.
  *
  * There is no end to it only if what leaves the domain faults: that is known by where it lies.
+ *
+ * Elsewhere it goes on where who has called it waits, if that was by EPK_IOC_CATCH.
  */
 #include <linux/ptrace.h>
 #include <linux/sched.h>
@@ -22,18 +24,27 @@ static bool may_leave(const struct epk_thread *thread, const struct pt_regs *reg
 	if (!thread || thread->stashed || current->mm != thread->ctx->mm ||
 	    !user_64bit_mode((struct pt_regs *)regs))
 		return false;
-	return epk_record_has_private(thread) && !epk_gates_have(thread->ctx, regs->ip);
+	return !epk_gates_have(thread->ctx, regs->ip);
 }
 
 /* Where to.  It is set before the gates are, and once. */
 static unsigned long fault_of(const struct epk_thread *thread)
 {
 	/* Pairs with epk_gates_set(). */
-	return thread && smp_load_acquire(&thread->ctx->nr_gates) ? thread->ctx->fault : 0;
+	return smp_load_acquire(&thread->ctx->nr_gates) ? thread->ctx->fault : 0;
+}
+
+static bool leave_private(const struct epk_thread *thread, struct pt_regs *regs)
+{
+	unsigned long to = fault_of(thread);
+
+	if (to)
+		regs->ip = to;
+	return to;
 }
 
 /**
- * epk_trap_leave() - let current leave the private domain in which it has faulted
+ * epk_trap_leave() - let current leave the private domain, or the call, in which it has faulted
  * @regs: its registers, of user mode
  *
  * Return: false if it is in none, or the process has not said where to go.
@@ -41,23 +52,23 @@ static unsigned long fault_of(const struct epk_thread *thread)
 bool epk_trap_leave(struct pt_regs *regs)
 {
 	struct epk_thread *thread;
-	unsigned long flags, to;
+	unsigned long flags;
+	bool left = false;
 
 	if (!user_mode(regs))
 		return false;
 	local_irq_save(flags);
 	thread = epk_thread_find(current);
-	to = fault_of(thread);
-	if (to && !may_leave(thread, regs))
-		to = 0;
-	if (to) {
-		regs->ip = to;
+	if (may_leave(thread, regs))
+		left = epk_record_has_private(thread) ? leave_private(thread, regs) :
+							epk_rights_catch(thread, regs);
+	if (left) {
 		regs->flags &= ~(X86_EFLAGS_TF | X86_EFLAGS_DF | X86_EFLAGS_AC);
 		/* The next signal is not for this. */
 		current->thread.trap_nr = 0;
 	}
 	local_irq_restore(flags);
-	return to;
+	return left;
 }
 
 /*

@@ -547,6 +547,60 @@ int epk_record_find_call(const struct epk_thread *thread, unsigned long sp)
 	return -ENOENT;
 }
 
+/* Does the handler run, as what has the stack of that call? */
+static bool is_handler(const struct epk_interrupted *from, const struct epk_interrupted *call,
+		       unsigned long sp)
+{
+	return from->frame >= call->low && from->frame < call->top && sp <= from->frame;
+}
+
+static bool catches(const struct epk_thread *thread, unsigned int level, unsigned long sp)
+{
+	const struct epk_interrupted *call = &thread->interrupted[level];
+	unsigned int n;
+
+	if (!call->top || sp < call->low || sp > call->top)
+		return false;
+	for (n = level + 1; n < thread->nr_interrupted; n++) {
+		if (!thread->interrupted[n].call && is_handler(&thread->interrupted[n], call, sp))
+			return false;
+	}
+	return true;
+}
+
+/**
+ * epk_record_find_catch() - find the call that a fault of the code that runs leaves
+ * @thread: the record of current
+ * @sp: the stack pointer of that code
+ *
+ * Handlers that were left by a jump stay in the record: they are told by where their frames were.
+ *
+ * Return: its level, or -ENOENT.
+ */
+int epk_record_find_catch(const struct epk_thread *thread, unsigned long sp)
+{
+	int n;
+
+	for (n = thread->nr_interrupted - 1; n >= 0 && !thread->interrupted[n].nothing; n--) {
+		if (catches(thread, n, sp))
+			return n;
+	}
+	return -ENOENT;
+}
+
+/**
+ * epk_record_catch() - a call is left, but has not returned: nothing is held
+ * @thread: the record of current, stashed
+ * @level: its level
+ */
+void epk_record_catch(struct epk_thread *thread, unsigned int level)
+{
+	thread->base = level_end(thread, level);
+	thread->nr_rights = thread->base;
+	thread->nr_interrupted = level + 1;
+	thread->interrupted[level].top = 0;
+}
+
 /**
  * epk_record_last_call() - find the last call that has not returned
  * @thread: the record of current

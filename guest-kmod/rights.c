@@ -178,8 +178,64 @@ int epk_rights_call_nothing(struct epk_context *ctx)
 		ret = -EMFILE;
 	else
 		ret = call(thread, epk_current_ept(), sp, kept);
+	if (!ret)
+		thread->interrupted[thread->nr_interrupted - 1].nothing = true;
 	local_irq_enable();
 	return ret;
+}
+
+/**
+ * epk_rights_call_caught() - let current hold a domain alone, and go on here if it faults
+ * @file: an open /dev/epk of current's address space, ready
+ * @req: the domain and a stack
+ *
+ * Return: see struct epk_catch.
+ */
+int epk_rights_call_caught(struct file *file, const struct epk_catch *req)
+{
+	const struct epk_context *ctx = file->private_data;
+	struct epk_interrupted *made;
+	struct epk_thread *thread;
+	int ret;
+
+	/* Pairs with epk_gates_set(). */
+	if (req->rsvd || !smp_load_acquire(&ctx->nr_gates) || !ctx->caught)
+		return -EINVAL;
+	ret = epk_rights_begin(file, req->id, PROT_READ | PROT_WRITE, true);
+	if (ret)
+		return ret;
+	local_irq_disable();
+	thread = epk_thread_find(current);
+	made = &thread->interrupted[thread->nr_interrupted - 1];
+	made->low = req->low;
+	made->top = req->top;
+	local_irq_enable();
+	return 0;
+}
+
+/**
+ * epk_rights_catch() - let current go on where it has called what faults
+ * @thread: the record of current
+ * @regs: its registers
+ *
+ * It has no right when it does, and cannot have written to where its stack pointer is kept.
+ *
+ * Context: interrupts off.
+ * Return: false if nobody has called it so.
+ */
+bool epk_rights_catch(struct epk_thread *thread, struct pt_regs *regs)
+{
+	int level = epk_record_find_catch(thread, regs->sp);
+
+	if (level < 0 || epk_rights_confined(thread, level))
+		return false;
+	regs->sp = thread->interrupted[level].sp;
+	regs->ip = thread->ctx->caught;
+	thread->stashed = true;
+	epk_record_catch(thread, level);
+	write_pkru(read_pkru() | thread->ctx->pkru_deny);
+	write_pkru(epk_record_unstash(thread, read_pkru(), epk_current_ept()));
+	return true;
 }
 
 /* Interrupts are off. */
@@ -301,12 +357,13 @@ int epk_rights_return(struct epk_context *ctx)
 }
 
 /**
- * epk_rights_forget_call() - let current hold nothing, and the last call not return
+ * epk_rights_forget_call() - let current hold nothing, and a call not return
  * @ctx: the context of current->mm
+ * @sp: the stack pointer that it was made with; 0: the last of all
  *
  * Return: 0, -EACCES, -ENXIO, where nothing has changed.
  */
-int epk_rights_forget_call(struct epk_context *ctx)
+int epk_rights_forget_call(struct epk_context *ctx, unsigned long sp)
 {
 	struct epk_thread *thread;
 	unsigned long fs;
@@ -318,7 +375,7 @@ int epk_rights_forget_call(struct epk_context *ctx)
 	if (thread && thread->ctx != ctx)
 		level = -ENXIO;
 	else if (thread)
-		level = epk_record_last_call(thread);
+		level = sp ? epk_record_find_call(thread, sp) : epk_record_last_call(thread);
 	if (level >= 0) {
 		/* Who called may be confined, or not: it does not go on. */
 		key0 = read_pkru() & EPK_KEY0;
@@ -331,7 +388,7 @@ int epk_rights_forget_call(struct epk_context *ctx)
 						      thread->ctx->pkru_deny, epk_current_ept()));
 	}
 	local_irq_enable();
-	return min(level, 0);
+	return level == -ENOENT ? -EACCES : min(level, 0);
 }
 
 /* In the middle of a signal PKRU is only lent, and the EPT is nobody's. */

@@ -18,8 +18,8 @@ echo '#include <epk.h>' | g++ -x c++ -std=c++11 -Wall -Wextra -Werror -fsyntax-o
 
 exported=$(./names.sh "$B/libepk.so.1" "$B/libepk.a") || fail "header and library differ"
 
-# Shadow stacks are fine but for components, so that the whole is not marked; stacks are not code.
-for object in gate gate_pin call_stack call component_gate libepk; do
+# Shadow stacks are fine but for where faults are caught, so that the whole is not marked; stacks are not code.
+for object in gate gate_pin call_stack call call_caught component_gate libepk; do
 	readelf -n "$B/$object.o" 2>/dev/null | sed -n 's/.*x86 feature: //p'
 done | tr '\n' ' ' | grep -qx 'SHSTK SHSTK SHSTK SHSTK ' || fail "marks for shadow stacks"
 readelf -Wl "$B/libepk.so.1" | grep -q 'GNU_STACK.* RW ' || fail "stacks are executable"
@@ -31,14 +31,14 @@ objdump -d --no-show-raw-insn "$B/libepk.so.1" | awk '
 	function bad(what) { print where, what; wrong = 1 }
 	/^[0-9a-f]+ </ { where = $2 }
 	$2 == "xrstor" {
-		if (where !~ /<(epk_call_on_stack|epk_registers_clear|epk_gate_call|confined_gate)>/)
+		if (where !~ /<(epk_call_on_stack|epk_call_fault|epk_registers_clear|epk_gate_call|confined_gate)>/)
 			bad("a stray " $2)
 		count[$2]++
 	}
 	restored && ($2 != "test" || $3 != "$0x200,%eax") { bad("no check after xrstor") }
 	{ restored = $2 == "xrstor" }
 	$2 == "wrpkru" || $2 == "vmfunc" {
-		if (where !~ /<(epk_begin_(read|write)|domain_end|epk_close|pin_begin_(read|write)|epk_pin_end|epk_pkru_set|epk_ept_enter|epk_gate_call|epk_gate_release|epk_call_on_stack|confined_gate|epk_gate_release_confined)>/)
+		if (where !~ /<(epk_begin_(read|write)|domain_end|epk_close|pin_begin_(read|write)|epk_pin_end|epk_pkru_set|epk_ept_enter|epk_gate_call|epk_gate_release|epk_call_on_stack|epk_call_fault|confined_gate|epk_gate_release_confined)>/)
 			bad("a stray " $2)
 		count[$2]++
 	}
@@ -84,7 +84,7 @@ sed s/short/strays/ "$stage/margin" | cmp - "$stage/found" ||
 	fail "epk-scan -a"
 "$B/epk-scan" "$B/libepk.so.1" -q && fail "epk-scan misses the gates"
 "$B/epk-scan" -a epk_begin_read -a epk_begin_write -a domain_end -a epk_close \
-	-a confined_gate -a epk_gate_release_confined -a epk_gate_call -a epk_gate_release -a epk_call_on_stack -a epk_registers_clear \
+	-a confined_gate -a epk_gate_release_confined -a epk_gate_call -a epk_gate_release -a epk_call_on_stack -a epk_call_fault -a epk_registers_clear \
 	-a pin_begin_read -a pin_begin_write -a epk_pin_end -a epk_pkru_set -a epk_ept_enter \
 	"$B/libepk.so.1" || fail "epk-scan: strays in the library"
 # What it cannot parse it refuses, and says why.

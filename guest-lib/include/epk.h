@@ -474,6 +474,9 @@ int epk_free(int dom_id, void *ptr);
  * thread's own stack, the thread holds nothing at all, and what is in use of the stack is wiped after
  * the next call.  On another stack, a coroutine's for example, @dom_id stays held: end it.
  *
+ * A fault of @fn is a signal, as of any other code: see epk_call_caught().  What is not to write to
+ * ordinary memory either is called in a component that is confined: epk_call(3) shows how.
+ *
  * Thread-safe; not async-signal-safe under "mpk" and "mprotect".
  *
  * Return: 0, or
@@ -486,6 +489,34 @@ int epk_free(int dom_id, void *ptr);
  * -EIO: @fn has run, but what was held before could not be given back: nothing is held.
  */
 int epk_call(int dom_id, long (*fn)(void *arg), void *arg, long *result);
+
+/**
+ * epk_call_caught() - epk_call() of a function that may fault
+ * @dom_id: as for epk_call()
+ * @fn: the function
+ * @arg: its argument
+ * @result: what it returned, and not written to if it faults; may be NULL
+ *
+ * As epk_call(), but for two system calls: and what an instruction of @fn does that raises SIGSEGV, SIGBUS,
+ * SIGILL or SIGFPE is no signal.  @fn is left there, and the call returns -EFAULT: the thread holds what it
+ * held before the call, the stack is wiped, registers are as they are after a return.  No handler of the program's
+ * sees it; whatever other code does, and what kill() sends, is its own affair as ever.
+ *
+ * @fn is left as by longjmp(): no destructor and no cleanup handler runs, what it has locked stays so, a heap of
+ * malloc() or of the domain among it.  What it has written to ordinary memory stays written: a component that
+ * is confined is for code that is not trusted with that, see epk_gate_call().
+ *
+ * A function that @fn calls by epk_call() is part of it.  What is not, and gets its signal as ever: a handler
+ * of a signal; code on another stack than @fn was given, a coroutine's for example; a child of fork(); what the
+ * library does to its own books.
+ *
+ * Thread-safe; not async-signal-safe.
+ *
+ * Return: as epk_call(), or
+ * -EFAULT: @fn has faulted;
+ * -EOPNOTSUPP: the backend is none that can tell, "epk" can.
+ */
+int epk_call_caught(int dom_id, long (*fn)(void *arg), void *arg, long *result);
 
 /**
  * struct epk_component_options - what a component is to have

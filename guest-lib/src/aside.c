@@ -46,7 +46,7 @@ int epk_list_back(struct epk_aside *aside)
 	return err;
 }
 
-/* Nobody will take it back. */
+/* Nobody will take it back, nor what was put aside since then: that frame is left, too. */
 void epk_forget_aside(struct epk_aside *aside)
 {
 	const struct epk_backend *ops = epk_ops();
@@ -54,10 +54,11 @@ void epk_forget_aside(struct epk_aside *aside)
 	if (!aside->aside || !ops)
 		return;
 	aside->aside = false;
-	if (ops->in_module)
-		ioctl(epk_now.fd, EPK_IOC_RETURN, EPK_RETURN_NOTHING);
-	else if (ops->forget_aside)
+	if (!ops->in_module && ops->forget_aside)
 		ops->forget_aside();
+	/* Whatever the frame says. */
+	if (ops->in_module && ioctl(epk_now.fd, EPK_IOC_RETURN, aside->sp))
+		ioctl(epk_now.fd, EPK_IOC_RETURN, EPK_RETURN_NOTHING);
 }
 
 /* epk_thread_start() of a thread that may hold something all the same, by the gates alone. */

@@ -16,11 +16,13 @@
 /**
  * struct epk_aside - what is put aside in
  * @aside: something is
+ * @sp: under this stack pointer, if the module has it
  * @nr: of @held, those in use
  * @held: the list, if it is one
  */
 struct epk_aside {
 	bool aside;
+	uintptr_t sp;
 	unsigned int nr;
 	struct epk_held held[EPK_MAX_HELD];
 };
@@ -66,6 +68,7 @@ static inline __attribute__((always_inline)) int epk_put_aside(struct epk_aside 
 	const struct epk_backend *ops = epk_ops();
 	int err;
 
+	aside->sp = epk_sp();
 	if (ops->in_module)
 		err = epk_ioctl_here(EPK_IOC_CALL,
 				     id ? EPK_BEGIN(id, PROT_READ | PROT_WRITE) : 0);

@@ -19,6 +19,19 @@ long epk_call_on_stack(long (*fn)(void *), void *arg, void *top);
 void epk_registers_clear(void);
 
 /**
+ * struct outcome - how a function was left
+ * @value: what it returned
+ * @error: or -EFAULT
+ */
+struct outcome {
+	long value;
+	long error;
+};
+
+/* call_caught.S */
+struct outcome epk_call_caught_on_stack(long (*fn)(void *), void *arg, void *top);
+
+/**
  * struct call - a call of epk_call()
  * @id: the domain
  * @inside: the function has not returned
@@ -260,6 +273,98 @@ static inline __attribute__((always_inline)) int enter(struct call *call)
 		_pthread_cleanup_push(&call->cleanup, jumped, call);
 	call->inside = true;
 	return 0;
+}
+
+/* The module has the thread go on in the function that this is inlined in. */
+static inline __attribute__((always_inline)) int put_aside_caught(struct call *call)
+{
+	const struct epk_catch arg = {
+		.id = call->id, .low = (uintptr_t)call->low - EPK_STACK_GUARD,
+		.top = (uintptr_t)call->top,
+	};
+	int err = epk_ioctl_here(EPK_IOC_CATCH, (uintptr_t)&arg);
+
+	call->aside.sp = epk_sp();
+	call->aside.aside = !err;
+	return err;
+}
+
+static __attribute__((noinline)) int may_catch(int id)
+{
+	const struct epk_backend *ops = epk_ops();
+	int err = ops && ops->in_module ? 0 : -EOPNOTSUPP;
+
+	if (!ops)
+		return -ENOENT;
+	if (!err && !epk_self)
+		err = first_call(id);
+	return err ? err : may_write(id);
+}
+
+static inline __attribute__((always_inline)) int enter_caught(struct call *call)
+{
+	int saved_errno = errno, err;
+
+	call->aside.aside = false;
+	err = may_catch(call->id);
+	if (!err)
+		err = stack_get(call);
+	call->plain = false;
+	errno = saved_errno;
+	if (err)
+		return err;
+	err = put_aside_caught(call);
+	if (err) {
+		stack_leave(call->before);
+		if (call->own)
+			epk_stack_unmap(call->low);
+		return err;
+	}
+	if (call->registered)
+		_pthread_cleanup_push(&call->cleanup, jumped, call);
+	call->inside = true;
+	return 0;
+}
+
+/*
+ * The library's books are open for good if that is where the fault was: this is how a process ends
+ * in which they are forged.
+ */
+static void end_if_locked(void)
+{
+	sigset_t old;
+	int err;
+
+	/* A handler that finds it locked here would be taken for such a fault. */
+	epk_signals_block(&old);
+	err = pthread_mutex_trylock(&epk_lock);
+	if (!err)
+		pthread_mutex_unlock(&epk_lock);
+	else if (err == EDEADLK)
+		__builtin_trap();
+	epk_signals_restore(&old);
+}
+
+int epk_call_caught(int dom_id, long (*fn)(void *arg), void *arg, long *result)
+{
+	struct call call __attribute__((cleanup(unwound)));
+	struct outcome outcome;
+	int err;
+
+	call.id = dom_id;
+	call.inside = false;
+	err = fn ? enter_caught(&call) : -EINVAL;
+	if (!err) {
+		outcome = epk_call_caught_on_stack(fn, arg, call.top);
+		err = leave(&call);
+		if (outcome.error)
+			end_if_locked();
+		if (!err)
+			err = outcome.error;
+		if (result && !outcome.error)
+			*result = outcome.value;
+	}
+	return likely(!err) ? 0 : epk_explain("epk_call_caught", dom_id, err);
 }
 
 int epk_call(int dom_id, long (*fn)(void *arg), void *arg, long *result)

@@ -10,6 +10,7 @@
 #include "backend.h"
 #include "component.h"
 #include "registry.h"
+#include "stack.h"
 #include "tls.h"
 
 /* The region below goes away with all that is mapped over it. */
@@ -104,6 +105,7 @@ int epk_module_gates(const struct epk_state *state)
 	struct epk_gate all[EPK_GATES_MAX];
 	struct epk_gates arg = {
 		.num = nr + more, .gates = (uintptr_t)all, .fault = (uintptr_t)epk_gate_fault,
+		.caught = (uintptr_t)epk_call_fault,
 		.stack = (uintptr_t)&epk_word.outside - epk_fs_base(),
 	};
 

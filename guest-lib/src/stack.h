@@ -74,6 +74,9 @@ static inline uint64_t epk_stack_touched(const char *low)
 	return *(const volatile uint64_t *)(low - EPK_STACK_GUARD);
 }
 
+/* call_caught.S: where the module has a thread go on whose epk_call_caught() has faulted. */
+extern const char epk_call_fault[];
+
 /* call_stack.S */
 void epk_wipe(void *low, void *high);
 

@@ -18,7 +18,7 @@
 /* The faults are the first touches of a page, by the program, by write() from it, by a futex. */
 enum call {
 	INIT, ALLOC, FREE, THREAD, STATS, MOVE, POPULATE, FILE_, UNMAP, NOTE,
-	CALL, RETURN, GATES, BEGIN, END, HELD, ADMIT, CALL_NONE, FORGET, FOLLOW, NOTE_PRIVATE,
+	CALL, RETURN, GATES, BEGIN, END, HELD, ADMIT, CALL_NONE, FORGET, CATCH, FOLLOW, NOTE_PRIVATE,
 	COMPAT, UNKNOWN, MMAP_TABLE,
 	MMAP_NOTES, MMAP_IDENTITY, MMAP_DOMAIN, MMAP_STACK, TOUCH_TABLE, WRITE_TABLE, TOUCH_NOTES, WRITE_NOTES, TOUCH_IDENTITY,
 	WRITE_IDENTITY, TOUCH_DOMAIN, WRITE_DOMAIN, FUTEX_DOMAIN, NR_CALLS,
@@ -27,8 +27,8 @@ enum call {
 static const char *const names[NR_CALLS] = {
 	"INIT", "ALLOC", "FREE", "THREAD", "STATS", "MOVE", "POPULATE", "FILE", "UNMAP",
 	"NOTE", "CALL", "RETURN", "GATES", "BEGIN", "END", "HELD",
-	"MOVE that makes room", "CALL of nothing", "RETURN of nothing", "THREAD that follows",
-	"NOTE that makes private", "ALLOC by int 0x80", "an unknown call",
+	"MOVE that makes room", "CALL of nothing", "RETURN of nothing", "CATCH",
+	"THREAD that follows", "NOTE that makes private", "ALLOC by int 0x80", "an unknown call",
 	"mmap of the table", "mmap of the notes", "mmap of the identity page", "mmap of a domain",
 	"mmap of a stack",
 	"a touch of the table", "write from the table", "a touch of the notes",
@@ -68,6 +68,7 @@ static const int expected[NR_CALLS][NR_STATES] = {
 	[ADMIT]          = { ENXIO,  ENXIO,  0,      0,        EPERM,  0,      0 },
 	[CALL_NONE]      = { ENXIO,  ENXIO,  ESRCH,  ESRCH,    EPERM,  ESRCH,  0 },
 	[FORGET]         = { ENXIO,  ENXIO,  EACCES, EACCES,   EPERM,  EACCES, EACCES },
+	[CATCH]          = { ENXIO,  ENXIO,  EINVAL, EINVAL,   EPERM,  EINVAL, EINVAL },
 	[FOLLOW]         = { ENXIO,  ENXIO,  0,      0,        EPERM,  0,      0 },
 	[NOTE_PRIVATE]   = { ENXIO,  ENXIO,  0,      0,        EPERM,  EPERM,  EBUSY },
 	[COMPAT]         = { ENOTTY, ENOTTY, ENOTTY, ENOTTY,   ENOTTY, ENOTTY, ENOTTY },
@@ -93,7 +94,8 @@ static const int expected_empty[NR_CALLS] = {
 	[INIT] = EBUSY, [FREE] = ENOENT, [MOVE] = ENOENT, [POPULATE] = EINVAL,
 	[FILE_] = ENOENT, [UNMAP] = EPERM, [NOTE] = ENOENT, [CALL] = ENOENT,
 	[RETURN] = EACCES, [BEGIN] = ENOENT, [END] = EACCES, [ADMIT] = ENOENT, [CALL_NONE] = ESRCH,
-	[FORGET] = EACCES, [NOTE_PRIVATE] = ENOENT, [COMPAT] = ENOTTY, [UNKNOWN] = ENOTTY,
+	[FORGET] = EACCES, [CATCH] = EINVAL, [NOTE_PRIVATE] = ENOENT, [COMPAT] = ENOTTY,
+	[UNKNOWN] = ENOTTY,
 	[MMAP_DOMAIN] = ENOENT,
 	[TOUCH_TABLE] = EFAULT, [WRITE_TABLE] = EFAULT, [TOUCH_NOTES] = EFAULT,
 	[WRITE_NOTES] = EFAULT, [TOUCH_IDENTITY] = EFAULT, [WRITE_IDENTITY] = EFAULT,
@@ -317,6 +319,7 @@ static int call_ioctl(enum call call, int fd)
 		.num = 1, .flags = call == ADMIT ? EPK_MOVES_ADMIT : 0, .moves = (uintptr_t)&move,
 	};
 	struct epk_note note = { .id = id, .addr = (uintptr_t)page };
+	struct epk_catch catching = { .id = id };
 	struct epk_stats stats;
 
 	switch (call) {
@@ -347,6 +350,8 @@ static int call_ioctl(enum call call, int fd)
 		return ioctl(fd, EPK_IOC_RETURN, 0);
 	case CALL_NONE:
 		return ioctl(fd, EPK_IOC_CALL, 0);
+	case CATCH:	/* nobody has said where it goes on */
+		return ioctl(fd, EPK_IOC_CATCH, &catching);
 	case FORGET:
 		return ioctl(fd, EPK_IOC_RETURN, EPK_RETURN_NOTHING);
 	case GATES:

@@ -68,6 +68,7 @@ static int held(void)
 
 static void call_is_left(bool beside)
 {
+	bool catches = !strcmp(epk_backend(), "epk");
 	int i, before;
 
 	if (beside)
@@ -77,7 +78,9 @@ static void call_is_left(bool beside)
 		long caught = -1;
 
 		try {
-			if (i & 1)
+			if (catches && i % 3 == 2)
+				epk_call_caught(ids[1], i & 1 ? nests : throws, &ids[2], NULL);
+			else if (i & 1)
 				epk_call(ids[1], nests, &ids[2], NULL);
 			else
 				epk_call(ids[1], throws, &ids[2], NULL);

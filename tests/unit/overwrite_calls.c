@@ -177,6 +177,24 @@ static void call_call(void)
 	call_in(OTHER);
 }
 
+static long faults(void *arg)
+{
+	return *(volatile char *)arg;
+}
+
+/* Backend "epk"; in another nothing is run. */
+static void call_call_caught(void)
+{
+	bool catches = !strcmp(epk_backend(), "epk");
+	int domain = USED;
+	long result = -1;
+
+	want(epk_call_caught(victim.ids[USED], in_domain, &domain, &result) ==
+	     (catches ? 0 : -EOPNOTSUPP));
+	want(epk_call_caught(victim.ids[OTHER], faults, (void *)16, NULL) ==
+	     (catches ? -EFAULT : -EOPNOTSUPP));
+}
+
 static void call_call_of_what_is_held(void)
 {
 	call_in(HELD);
@@ -377,6 +395,7 @@ static const struct {
 	{ "epk_malloc of what is held", call_malloc_of_what_is_held, 1 },
 	{ "epk_free, epk_realloc of what is none", call_free_wrongly, 1 },
 	{ "epk_call", call_call, 1 },
+	{ "epk_call_caught", call_call_caught, 1 },
 	{ "epk_call of what is held", call_call_of_what_is_held, 1 },
 	{ "domain_mmap, domain_munmap", map_and_unmap, 2 },
 	{ "domain_mmap without a key", map_cold, 4 },

@@ -311,13 +311,41 @@ struct epk_stats {
  * private domain that it holds to write keeps that domain then, as it goes on with its stack; another call
  * is EPERM there, as the caller's stack would be out of reach.  EPK_RETURN_NOTHING as the argument
  * of a return is for who leaves a call by a jump: the last call, wherever it was made, is forgotten with
- * all that it had put aside, and the thread holds nothing.
+ * all that it had put aside, and the thread holds nothing.  Any other argument is the stack pointer of the
+ * call, of all with that the last; those inside of it are forgotten, too.
  *
  * Errors of EPK_IOC_CALL, which leave all as it was: those of EPK_IOC_BEGIN but EALREADY; EMFILE
  * EPK_CALLS_MAX calls have not returned, or together they have put hundreds of domains aside.
  * Of EPK_IOC_RETURN: EACCES; EINVAL, ENXIO, where nothing has changed.
  */
 #define EPK_CALLS_MAX		64
+
+/**
+ * struct epk_catch - argument of EPK_IOC_CATCH
+ * @id: in: the domain
+ * @rsvd: in: zero
+ * @low: in: the first byte of the stack that what is called has, and of what lies below to guard it
+ * @top: in: behind its last
+ *
+ * EPK_IOC_CALL to write, and a fault of what is called is no signal: the thread goes on at @caught of
+ * struct epk_gates, with the stack pointer of who called, TF, DF and AC cleared and its other registers
+ * as they were.  It holds nothing.  EPK_IOC_RETURN there gives back what was put aside.  What calls and
+ * signals have put aside since then is forgotten.
+ *
+ * What counts as a fault is as in a private domain: see struct epk_gates.  The stack pointer has to be from
+ * @low to @top then: who has gone to another stack, or has left by a jump what has been called, gets a
+ * signal.  So does a handler of a signal, as long as it runs, and what a call of nothing has called;
+ * and what leaves the call: a call is left so once.  A call that catches nothing leaves it to that which has
+ * called it.
+ *
+ * Errors: those of EPK_IOC_CALL; EINVAL @rsvd is not zero, or there is no @caught; EFAULT.
+ */
+struct epk_catch {
+	__u32 id;
+	__u32 rsvd;
+	__u64 low;
+	__u64 top;
+};
 
 /*
  * Domains that a thread can hold at a time and begin another by EPK_IOC_BEGIN; a signal handler
@@ -375,6 +403,7 @@ struct epk_gate {
  * @rsvd: in: zero
  * @gates: pointer to struct epk_gate
  * @fault: in: where a thread goes on that faults in a private domain; 0: nowhere
+ * @caught: in: where a thread goes on whose EPK_IOC_CATCH is left by a fault; 0: nowhere
  * @stack: in: how far from a thread's FS base there is a word that says where signals may have their
  *	frames below, while the thread's stack lies in a private domain, or it has key 0
  *	write-disabled; 0: nowhere.  Its FS base is then that which it had when it was registered last
@@ -392,7 +421,7 @@ struct epk_gate {
  * not on the interrupted stack, nor where sigaltstack() or @stack says.  What cannot have its frame
  * ends in SIGSEGV.
  *
- * Once for each open.  Errors: EBUSY there are gates; EINVAL a wrong number, or a gate or @fault is
+ * Once for each open.  Errors: EBUSY there are gates; EINVAL a wrong number, or a gate, @fault or @caught is
  * not in memory that can be executed and not written to; EFAULT; EINTR a fatal signal.
  */
 struct epk_gates {
@@ -400,6 +429,7 @@ struct epk_gates {
 	__u32 rsvd;
 	__u64 gates;
 	__u64 fault;
+	__u64 caught;
 	__s64 stack;
 };
 
@@ -495,6 +525,7 @@ struct epk_note {
 #define EPK_IOC_CALL		_IO('E', 0xef)
 #define EPK_IOC_RETURN		_IO('E', 0xf0)
 #define EPK_RETURN_NOTHING	1ul
+#define EPK_IOC_CATCH		_IOW('E', 0xf1, struct epk_catch)
 
 /*
  * Offsets for mmap() of the device, with MAP_SHARED but for EPK_MMAP_STACK.  The domain table, the table of notes, which has one

@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: MIT
+/*
+ * EPK_IOC_CATCH: a fault of what is called has the thread go on where the process has said, with the
+ * stack pointer of who called, and holding nothing; and a signal it is wherever that is not what was called.
+ */
+#include "call_test.h"
+
+#include <pthread.h>
+#include <sys/wait.h>
+
+/*
+ * catch_try(arg, top, what): EPK_IOC_CATCH with @arg; then @what runs on the stack that ends at @top.
+ * What comes to catch_caught is noted, and returns as @what does; 1, or if @what has returned 0, or the
+ * error of the call.  catch_landing is what it comes to twice.
+ */
+asm(
+"	.text\n"
+"catch_try:\n"
+"	push	%rbx\n"
+"	push	%rbp\n"
+"	push	%r12\n"
+"	push	%r13\n"
+"	push	%r14\n"
+"	push	%r15\n"
+"	sub	$8, %rsp\n"
+"	mov	%rsi, %r12\n"
+"	mov	%rdx, %r13\n"
+"	mov	%rsp, %r14\n"
+"	mov	%rdi, %rdx\n"
+"	mov	catch_fd(%rip), %edi\n"
+"	mov	catch_cmd(%rip), %esi\n"
+"	mov	$16, %eax\n"
+"	syscall\n"
+"	test	%rax, %rax\n"
+"	jnz	1f\n"
+"	mov	%r12, %rsp\n"
+"	call	*%r13\n"
+"	mov	%r14, %rsp\n"
+"	xor	%eax, %eax\n"
+"1:	fninit\n"
+"	add	$8, %rsp\n"
+"	pop	%r15\n"
+"	pop	%r14\n"
+"	pop	%r13\n"
+"	pop	%r12\n"
+"	pop	%rbp\n"
+"	pop	%rbx\n"
+"	ret\n"
+"catch_caught:\n"
+"	cmpl	$0, catch_lands(%rip)\n"
+"	jne	2f\n"
+"3:	mov	%rsp, catch_found(%rip)\n"
+"	pushfq\n"
+"	pop	%rax\n"
+"	mov	%rax, catch_found+8(%rip)\n"
+"	xor	%ecx, %ecx\n"
+"	.byte	0x0f, 0x01, 0xee\n"	/* rdpkru */
+"	mov	%rax, catch_found+16(%rip)\n"
+"	cld\n"
+"	mov	$1, %eax\n"
+"	jmp	1b\n"
+"2:	decl	catch_lands(%rip)\n"
+"	mov	16, %rax\n"
+"	ud2\n"
+);
+extern long catch_try(const struct epk_catch *arg, void *top, void (*what)(void));
+extern const char catch_caught[];
+
+__attribute__((used)) int catch_fd;
+__attribute__((used)) unsigned int catch_cmd = EPK_IOC_CATCH;
+__attribute__((used)) volatile int catch_lands;
+__attribute__((used)) volatile uint64_t catch_found[3];
+
+enum { X, Y, Z };
+
+static char stack[1 << 16] __attribute__((aligned(16)));
+static char other[1 << 14] __attribute__((aligned(16)));
+static volatile int signals;
+static sigjmp_buf back;
+
+static void leave_signal(int sig)
+{
+	signals++;
+	siglongjmp(back, sig);
+}
+
+static void catch_signals(void)
+{
+	struct sigaction action = { .sa_handler = leave_signal, .sa_flags = SA_ONSTACK };
+
+	sigaction(SIGSEGV, &action, NULL);
+	sigaction(SIGILL, &action, NULL);
+}
+
+static struct epk_catch in_stack(int id)
+{
+	return (struct epk_catch) {
+		.id = id, .low = (uintptr_t)stack, .top = (uintptr_t)stack + sizeof(stack),
+	};
+}
+
+static void faults(void)
+{
+	asm volatile("orl $0, 16" : : : "memory", "cc");
+}
+
+static void flags(void)
+{
+	asm volatile("std\n\tpushfq\n\torl $0x40000, (%rsp)\n\tpopfq\n\tud2");
+}
+
+static void reaches_x(void)
+{
+	pages[X][0]++;
+}
+
+static void goes_elsewhere(void)
+{
+	asm volatile("mov %0, %%rsp\n\torl $0, 16" : : "r"(other + sizeof(other) / 2) : "memory");
+}
+
+static void works(void)
+{
+	pages[Z][0]++;
+}
+
+static long run(int id, void (*what)(void))
+{
+	struct epk_catch arg = in_stack(id);
+	volatile long ret = 0;
+
+	signals = 0;
+	if (!sigsetjmp(back, 1))
+		ret = catch_try(&arg, stack + sizeof(stack), what);
+	return signals ? -100 : ret;
+}
+
+static void hold(int i)
+{
+	CHECK_EQ(begin(ids[i]), 0);
+}
+
+static void drop_held(void)
+{
+	end(ids[X]);
+	end(ids[Y]);
+	end(ids[Z]);
+}
+
+static void expect_held(int line, bool x, bool z)
+{
+	struct epk_grant list[8];
+	struct epk_grants arg = { .num = 8, .list = (uintptr_t)list };
+
+	REQUIRE(!ioctl(dev.fd, EPK_IOC_HELD, &arg));
+	epk_check(arg.num == (unsigned int)(x + z), __FILE__, line, "held", "");
+}
+
+static void answers(void)
+{
+	struct epk_catch arg = in_stack(ids[Z]);
+
+	arg.rsvd = 1;
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_CATCH, &arg), -1);
+	CHECK_EQ(errno, EINVAL);
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_CATCH, 8), -1);
+	CHECK_EQ(errno, EFAULT);
+	arg.rsvd = 0;
+	arg.id = 0;
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_CATCH, &arg), -1);
+	CHECK_EQ(errno, ENOENT);
+	arg.id = ~0u;
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_CATCH, &arg), -1);
+	CHECK_EQ(errno, ENOENT);
+	expect_held(__LINE__, false, false);
+	/* That was no call. */
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_RETURN, EPK_RETURN_NOTHING), -1);
+	CHECK_EQ(errno, EACCES);
+}
+
+static void caught(void)
+{
+	void (*const what[])(void) = { faults, flags, reaches_x };
+	unsigned int i, beside;
+
+	for (i = 0; i < 6; i++) {
+		beside = i & 1;
+		if (beside)
+			hold(X);
+		CHECK_EQ(run(ids[Z], what[i / 2]), 1);
+		CHECK_EQ(catch_found[1] & 0x40500, 0);
+		expect_held(__LINE__, false, false);
+		/* The call has not returned: it does by this. */
+		CHECK_EQ(call_return((void *)(uintptr_t)catch_found[0]), 0);
+		expect_held(__LINE__, beside, false);
+		drop_held();
+	}
+	CHECK_EQ(run(ids[Z], works), 0);
+	expect_held(__LINE__, false, true);
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_RETURN, EPK_RETURN_NOTHING), 0);
+	expect_held(__LINE__, false, false);
+}
+
+/* What leaves by a fault and faults has its signal, and does not come back to it. */
+static void lands_once(void)
+{
+	hold(X);
+	catch_lands = 1000;
+	CHECK_EQ(run(ids[Z], faults), -100);
+	CHECK_EQ(catch_lands, 999);
+	catch_lands = 0;
+	/* The handler was left. */
+	expect_held(__LINE__, false, false);
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_RETURN, EPK_RETURN_NOTHING), 0);
+	drop_held();
+}
+
+static void elsewhere(void)
+{
+	struct epk_catch arg = in_stack(ids[Z]);
+
+	CHECK_EQ(run(ids[Z], goes_elsewhere), -100);
+	/* It may still go on: who has left by a jump is not it. */
+	signals = 0;
+	if (!sigsetjmp(back, 1))
+		faults();
+	CHECK_EQ(signals, 1);
+	arg.top = arg.low = 0;
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_RETURN, EPK_RETURN_NOTHING), 0);
+	signals = 0;
+	if (!sigsetjmp(back, 1))
+		catch_try(&arg, stack + sizeof(stack), faults);
+	CHECK_EQ(signals, 1);
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_RETURN, EPK_RETURN_NOTHING), 0);
+	drop_held();
+}
+
+/* A plain call in it is a part of it, and a call of nothing is not. */
+static void calls_and_faults(void)
+{
+	CHECK_EQ(call(stack + sizeof(stack) - 4096, ids[Y]), 0);
+	faults();
+}
+
+static void calls_nothing_and_faults(void)
+{
+	CHECK_EQ(ioctl_at(stack + sizeof(stack) - 4096, EPK_IOC_CALL, 0), 0);
+	faults();
+}
+
+static void inner_calls(void)
+{
+	hold(X);
+	CHECK_EQ(run(ids[Z], calls_and_faults), 1);
+	CHECK_EQ(call_return((void *)(uintptr_t)catch_found[0]), 0);
+	expect_held(__LINE__, true, false);
+	CHECK_EQ(run(ids[Z], calls_nothing_and_faults), -100);
+	/* Both are left by the jump that left the first. */
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_RETURN, stack), -1);
+	CHECK_EQ(errno, EACCES);
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_RETURN, catch_found[0]), 0);
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_RETURN, EPK_RETURN_NOTHING), -1);
+	CHECK_EQ(errno, EACCES);
+	drop_held();
+}
+
+/* A handler that interrupts it, on its stack and on another. */
+static volatile int in_handler;
+
+static void faulty_handler(int sig)
+{
+	(void)sig;
+	in_handler++;
+	faults();
+}
+
+static void raises(void)
+{
+	raise(SIGUSR1);
+}
+
+static void handlers(void)
+{
+	struct sigaction action = { .sa_handler = faulty_handler };
+	int on;
+
+	for (on = 0; on < 2; on++) {
+		in_handler = 0;
+		action.sa_flags = on ? SA_ONSTACK : 0;
+		sigaction(SIGUSR1, &action, NULL);
+		CHECK_EQ(run(ids[Z], raises), -100);
+		CHECK_EQ(in_handler, 1);
+		CHECK_EQ(ioctl(dev.fd, EPK_IOC_RETURN, EPK_RETURN_NOTHING), 0);
+	}
+	drop_held();
+}
+
+static void wrong_place(void)
+{
+	struct epk_gate gate = {
+		(uintptr_t)catch_try, (uintptr_t)catch_try + 1, (uintptr_t)catch_try,
+	};
+	const uint64_t wrong[] = { 1, (uintptr_t)&gate, ~0ull, 1ull << 63 };
+	struct epk_gates arg = { .num = 1, .gates = (uintptr_t)&gate };
+	struct epk_catch catch = in_stack(ids[Z]);
+	unsigned int i;
+
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_CATCH, &catch), -1);
+	CHECK_EQ(errno, EINVAL);
+	for (i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
+		arg.caught = wrong[i];
+		CHECK(ioctl(dev.fd, EPK_IOC_GATES, &arg) == -1 && errno == EINVAL);
+	}
+	arg.caught = (uintptr_t)catch_caught;
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_GATES, &arg), 0);
+}
+
+int main(void)
+{
+	make_domains();
+	catch_fd = dev.fd;
+	catch_signals();
+#define RUN(what)	do { puts(#what); fflush(stdout); what; } while (0)
+	RUN(wrong_place());
+	RUN(answers());
+	RUN(caught());
+	RUN(lands_once());
+	RUN(elsewhere());
+	RUN(inner_calls());
+	RUN(handlers());
+	return epk_test_result();
+}
