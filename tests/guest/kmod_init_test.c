@@ -740,7 +740,7 @@ static void answers_race(int file)
 	alloc.ids = (uintptr_t)(page + 1);
 	stop = 0;
 	REQUIRE(!pthread_create(&thread, NULL, answers_come_and_go, page));
-	for (i = 0; i < 100; i++) {
+	for (i = 0; i < 40; i++) {
 		ask_file(page, file);
 		if (ioctl(dev.fd, EPK_IOC_FILE, page)) {
 			CHECK_EQ(errno, EFAULT);

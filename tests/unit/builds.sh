@@ -157,9 +157,12 @@ musl() {
 	unset CPPFLAGS LDFLAGS
 }
 
-# sanitizer CC KIND
+# sanitizer CC KIND: of program and library, and of the program alone.
 sanitizer() {
 	local cc=$1 flags="$sanitized$2" out=$work/sanitizer
+	build "$work/plain" gcc "-O2 -g" libepk.a
+	program "$work/sanitized" "$cc" "$flags" "$work/plain/libepk.a"
+	use "$work/sanitized"
 	rm -rf "$out"
 	build "$out" "$cc" "$flags" libepk.a
 	program "$work/sanitized" "$cc" "$flags" "$out/libepk.a"
