@@ -356,7 +356,7 @@ int epk_call_caught(int dom_id, long (*fn)(void *arg), void *arg, long *result)
 	err = fn ? enter_caught(&call) : -EINVAL;
 	if (!err) {
 		outcome = epk_call_caught_on_stack(fn, arg, call.top);
-		err = leave(&call);
+		err = leave(&call, !outcome.error);
 		if (outcome.error)
 			end_if_locked();
 		if (!err)

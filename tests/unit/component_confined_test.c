@@ -716,72 +716,6 @@ static void forking(void)
 	tear_down();
 }
 
-/* As epk_call(3) has it: a confined call of any function, with a domain that its caller can read. */
-struct job {
-	int dom;
-	long (*fn)(void *arg);
-	void *arg;
-};
-
-static long run_job(void *arg)
-{
-	const struct job *job = arg;
-	int err = domain_begin(job->dom, RW);
-
-	return err ? err : job->fn(job->arg);
-}
-
-static long *found;
-
-static long finds(void *arg)
-{
-	if (epk_held_prot(ids[1]) || epk_held(NULL, 0) != 2)
-		return -1;
-	found[0] = 17;
-	if (arg)
-		*(volatile long *)arg = 1;
-	return 5;
-}
-
-static void confined_calls(void)
-{
-	long (*const entries[])(void *arg) = { run_job };
-	const struct epk_component_options options = {
-		.size = sizeof(options), .flags = EPK_COMPONENT_CONFINED,
-	};
-	int runner = new_domain(), dom = new_domain(), i;
-	struct job job = { dom, finds, NULL };
-	long result;
-
-	found = (long *)new_pages(dom, 1);
-	ids[1] = new_domain();
-	EXPECT(!epk_component_create(runner, entries, 1, &options));
-	for (i = 0; i < 8; i++) {
-		if (i & 1)
-			EXPECT(!domain_begin(ids[1], RW));
-		job.arg = i & 2 ? data_word : NULL;
-		data_word[0] = 1;
-		result = 0;
-		if (i & 2) {
-			EXPECT(epk_gate_call(runner, 0, &job, &result) == -EFAULT);
-			EXPECT(data_word[0] == 1);
-		} else {
-			EXPECT(!epk_gate_call(runner, 0, &job, &result));
-			EXPECT(result == 5);
-		}
-		EXPECT(epk_held(NULL, 0) == (i & 1));
-		if (i & 1)
-			EXPECT(!domain_end(ids[1]));
-		EXPECT(!domain_begin(dom, RW));
-		EXPECT(found[0] == 17);
-		found[0] = 0;
-		EXPECT(!domain_end(dom));
-	}
-	EXPECT(!free_domains(1, &runner));
-	EXPECT(!free_domains(1, &dom));
-}
-
-IN_CHILD(confined_calls)
 IN_CHILD(parsing)
 IN_CHILD(asking)
 IN_CHILD(writing)
@@ -799,7 +733,6 @@ IN_CHILD(forking)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(in_child_confined_calls),
 		cmocka_unit_test(in_child_parsing),
 		cmocka_unit_test(in_child_asking),
 		cmocka_unit_test(in_child_writing),
