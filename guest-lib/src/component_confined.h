@@ -308,7 +308,7 @@ confined_gate:
 	cmp	-EPK_GATE_IDENTITY(%r14), %cx
 	jne	.Lconfined_stays
 	slot
-	inside	SLOT(OWNER)
+	inside	SLOT(EPK_COMP_OWNER)
 	jnz	.Lconfined_stays
 	number
 	mov	%ebx, %edi
@@ -354,7 +354,7 @@ confined_gate:
 	confined %r15d
 	waiting
 .Lconfined_home_end:
-	mov	SLOT(TLS), %rdx
+	mov	SLOT(EPK_COMP_TLS), %rdx
 	wrfsbase %rdx
 	jmp	.Lreturned
 	.size	confined_gate, . - confined_gate
@@ -379,10 +379,10 @@ epk_gate_release_confined:
 .Lconfined_release:
 	confined %r8d
 	slot
-	inside	SLOT(OWNER)
+	inside	SLOT(EPK_COMP_OWNER)
 	jnz	.Lconfined_release_close
-	movq	$0, SLOT(EXPECT)
-	andq	$~1, SLOT(OWNER)
+	movq	$0, SLOT(EPK_COMP_EXPECT)
+	andq	$~1, SLOT(EPK_COMP_OWNER)
 .Lconfined_release_close:
 	leave_all .Lforged
 	left_all

@@ -147,7 +147,7 @@ first_area
 	and	EPK_COMP_MASK(%r10), %r11d
 .endm
 
-#define SLOT(member)	EPK_COMP_SLOTS+EPK_COMP_##member(%r10,%r11)
+#define SLOT(member)	EPK_COMP_SLOTS+member(%r10,%r11)
 
 /* To \other unless the slot whose owner is \owner is the thread's, and it is inside.  RCX: 0. */
 .macro inside owner:vararg
@@ -158,8 +158,8 @@ first_area
 
 /* R9: what a callee is told, and nobody else: of the slot R11 of the header R10, whose code runs. */
 .macro number
-	incq	SLOT(COUNT)
-	movq	SLOT(COUNT), %xmm0
+	incq	SLOT(EPK_COMP_COUNT)
+	movq	SLOT(EPK_COMP_COUNT), %xmm0
 	pxor	EPK_COMP_KEYS(%r10), %xmm0
 	.irp	n, 1,2,3,4,5,6,7,8,9
 	aesenc	EPK_COMP_KEYS+16*\n(%r10), %xmm0
@@ -173,9 +173,9 @@ first_area
  * enter it meanwhile.  What it expects is odd while it waits, whatever the number.  RBX is lost.
  */
 .macro wait
-	mov	%rsp, SLOT(SP)
+	mov	%rsp, SLOT(EPK_COMP_SP)
 	lea	1(%r9,%r9), %rbx
-	mov	%rbx, SLOT(EXPECT)
+	mov	%rbx, SLOT(EPK_COMP_EXPECT)
 .endm
 
 /*
@@ -184,12 +184,12 @@ first_area
  */
 .macro waiting
 	slot
-	inside	SLOT(OWNER)
+	inside	SLOT(EPK_COMP_OWNER)
 	jnz	.Lforged
 	lea	1(%r9,%r9), %rax
-	lock cmpxchg %rdx, SLOT(EXPECT)
+	lock cmpxchg %rdx, SLOT(EPK_COMP_EXPECT)
 	jne	.Lforged
-	mov	SLOT(SP), %rsp
+	mov	SLOT(EPK_COMP_SP), %rsp
 .endm
 
 /* To \other if a byte of the note of \id has one of these bits.  RBX, R14 are lost. */
@@ -341,7 +341,7 @@ epk_gate_call:
 .Lfrom_it:
 	and	.Laddress(%rip), %r10
 	slot
-	inside	SLOT(OWNER)
+	inside	SLOT(EPK_COMP_OWNER)
 	jnz	.Lcannot
 	number
 	wait
@@ -615,7 +615,7 @@ epk_gate_fault:
 	andn	EPK_GATE_NOTES(%r14,%rbx,8), %rcx, %rcx
 	jz	.Lno_way			/* that is no component, and anybody's */
 	slot
-	inside	SLOT(OWNER)
+	inside	SLOT(EPK_COMP_OWNER)
 	jnz	.Lno_way
 	lea	EPK_COMP_SLOTS(%r10,%r11), %rbx
 	testb	$1, EPK_COMP_EXPECT(%rbx)
@@ -674,11 +674,11 @@ epk_gate_release:
 	one_open
 	header	%edi, %ebx, %rbx
 	slot
-	inside	SLOT(OWNER)
+	inside	SLOT(EPK_COMP_OWNER)
 	jnz	.Lrelease_close
-	movq	$0, SLOT(EXPECT)
-	movq	$0, SLOT(FRAME)
-	andq	$~1, SLOT(OWNER)
+	movq	$0, SLOT(EPK_COMP_EXPECT)
+	movq	$0, SLOT(EPK_COMP_FRAME)
+	andq	$~1, SLOT(EPK_COMP_OWNER)
 .Lrelease_close:
 	xor	%ecx, %ecx
 	rdpkru
