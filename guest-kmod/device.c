@@ -170,7 +170,7 @@ static int move_admit(struct epk_context *ctx, struct epk_move *move)
 static long ioc_move(struct file *file, void __user *arg)
 {
 	struct epk_context *ctx = file->private_data;
-	struct epk_move *moves;
+	struct epk_move few[EPK_MOVES_FEW], *moves = few;
 	struct epk_moves req;
 	void __user *list;
 	size_t size;
@@ -185,7 +185,8 @@ static long ioc_move(struct file *file, void __user *arg)
 
 	list = u64_to_user_ptr(req.moves);
 	size = req.num * sizeof(*moves);
-	moves = kvmalloc(size, GFP_KERNEL_ACCOUNT);
+	if (req.num > EPK_MOVES_FEW)
+		moves = kvmalloc(size, GFP_KERNEL_ACCOUNT);
 	if (!moves)
 		return -ENOMEM;
 	if (is_unwritable(moves, list, size)) {
@@ -197,7 +198,8 @@ static long ioc_move(struct file *file, void __user *arg)
 	if (!ret && copy_to_user(list, moves, size))
 		goto out;
 out:
-	kvfree(moves);
+	if (moves != few)
+		kvfree(moves);
 	return ret;
 }
 

@@ -309,6 +309,9 @@ struct epk_interrupted {
 /* As many as code can hold, with what it opens by itself, so that a call leaves room for all. */
 #define EPK_RIGHTS_SPARE	(EPK_HELD_MAX + EPK_NR_PKEYS)
 
+/* So many domains, which is what an access moves, are moved without memory for their list. */
+#define EPK_MOVES_FEW		2
+
 /**
  * struct epk_right - a right to a domain, wherever that is
  * @id: the domain's ID

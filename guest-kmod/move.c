@@ -316,10 +316,11 @@ static void movers_show(struct epk_context *ctx, unsigned int num, struct epk_mo
 int epk_domains_move(struct epk_context *ctx, unsigned int num, struct epk_move *moves)
 {
 	DECLARE_BITMAP(fresh, KVM_EPK_MAX_EPTS);
-	struct mover *movers;
+	struct mover few[EPK_MOVES_FEW] = { }, *movers = few;
 	int ret;
 
-	movers = kvcalloc(num, sizeof(*movers), GFP_KERNEL_ACCOUNT);
+	if (num > EPK_MOVES_FEW)
+		movers = kvcalloc(num, sizeof(*movers), GFP_KERNEL_ACCOUNT);
 	if (!movers)
 		return -ENOMEM;
 	bitmap_zero(fresh, KVM_EPK_MAX_EPTS);
@@ -342,6 +343,7 @@ int epk_domains_move(struct epk_context *ctx, unsigned int num, struct epk_move 
 	mutex_unlock(&ctx->lock);
 	mmap_write_unlock(ctx->mm);
 out:
-	kvfree(movers);
+	if (movers != few)
+		kvfree(movers);
 	return ret;
 }
