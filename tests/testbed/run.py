@@ -15,6 +15,7 @@ tests/testbed/kernel.sh and debian-kernel.sh.
 """
 
 import argparse
+import concurrent.futures
 import itertools
 import os
 import pathlib
@@ -23,7 +24,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
 import testlist
@@ -78,7 +78,7 @@ ALONE_SLOWNESS = 5
 SILENT_SECONDS = 45     # after which an emulator may be stuck; kmod-state says nothing for 20 on a busy machine
 
 # An emulator takes a whole CPU, whatever number of them it emulates.
-MACHINES = threading.BoundedSemaphore(max(2, os.cpu_count() or 1))
+MACHINES = max(2, os.cpu_count() or 1)
 
 
 def say(text):
@@ -111,7 +111,7 @@ class Stuck(Exception):
     """The emulator is, by a fault of its own, and says nothing about what was tested."""
 
 
-class Run(threading.Thread):
+class Run:
     """The tests of one number of CPUs on one emulated machine."""
 
     LEVELS = ("host", "guest")
@@ -120,7 +120,6 @@ class Run(threading.Thread):
     WALL_PER_SECOND = 60    # real seconds that one emulated second may take
 
     def __init__(self, cpus, tests, kernels, keep, show):
-        super().__init__()
         self.cpus, self.tests, self.kernels, self.keep = cpus, tests, kernels, keep
         # Names of the tests whose output goes straight to the terminal.
         self.show = show or ()
@@ -140,8 +139,7 @@ class Run(threading.Thread):
         self.work = pathlib.Path(tempfile.mkdtemp(prefix=f"{self.cpus}cpu-", dir=CACHE / "run"))
         try:
             self.prepare()
-            with MACHINES:
-                self.emulate()
+            self.emulate()
         except (subprocess.CalledProcessError, OSError) as error:
             self.trouble.append(f"the run failed: {error}")
         for test in self.tests:
@@ -450,10 +448,11 @@ def run_machines(tests, args, kernels, cpu_counts):
             mine = [test for test in tests if cpus in test.cpus and
                     (test in mine or test.name in {f"selfcheck-{level}" for level in levels})]
             runs.append(Run(cpus, mine, pair, args.keep, args.show and args.names))
-    for run in runs:
-        run.start()
-    for run in runs:
-        run.join()
+    # The longest first, so that none goes on alone at the end.
+    runs.sort(key=lambda run: (isinstance(run, AloneRun), -len(run.tests)))
+    with concurrent.futures.ThreadPoolExecutor(MACHINES) as machines:
+        for _ in machines.map(lambda run: run.run(), runs):
+            pass
     return [result for run in runs for result in run.results]
 
 
