@@ -220,6 +220,7 @@ first_area
 	call	*%rax
 	.cfi_restore_state
 	mov	%rax, %r8
+	xor	%ebp, %ebp			/* no error is the callee's to tell */
 .endm
 
 /* What the module has of rights of the thread's is forgotten. */

@@ -12,6 +12,7 @@
 extern const char epk_component_gates_start[], epk_component_gates_end[];
 
 #define NR	3
+enum { TOUCH, FAULT_BESIDE, TELLS_ERROR, ASKS, NR_ENTRIES };
 static int ids[NR], plain;
 static long *own[NR];
 static char *plain_mem, ignored;
@@ -30,7 +31,21 @@ static long fault_beside(void *arg)
 	return *(volatile long *)arg;
 }
 
-static long (*const entries[])(void *arg) = { touch, fault_beside };
+/* Says that it was busy, in a register that it has to keep. */
+extern long tells_error(void *arg);
+asm(".text\ntells_error:\n\tmov $-16, %ebp\n\tmov $5, %eax\n\tret");
+
+static long asks(void *arg)
+{
+	long result = -1;
+	int err = epk_gate_call(*(int *)arg, TELLS_ERROR, NULL, &result);
+
+	return err ? err : result;
+}
+
+static long (*const entries[])(void *arg) = {
+	touch, fault_beside, tells_error, asks,
+};
 
 static void set_up(void)
 {
@@ -44,7 +59,7 @@ static void set_up(void)
 		EXPECT(own[i] != MAP_FAILED);
 		/* The last. */
 		options.flags = i == NR - 1 ? EPK_COMPONENT_CONFINED : 0;
-		EXPECT(!epk_component_create(ids[i], entries, 2, &options));
+		EXPECT(!epk_component_create(ids[i], entries, NR_ENTRIES, &options));
 		EXPECT(!epk_gate_call(ids[i], 0, own[i], NULL));
 	}
 }
@@ -169,7 +184,7 @@ static void forge_fault(void)
 	frame[4] = 0x5ec2e7;
 	EXPECT(!domain_end(plain));
 	/* By another thread, or a handler, but here it is simpler. */
-	epk_gate_call(ids[0], 1, (void *)16, NULL);
+	epk_gate_call(ids[0], FAULT_BESIDE, (void *)16, NULL);
 }
 
 static void forged_fault(void **state)
@@ -232,12 +247,31 @@ static void far_entry(void **state)
 	}
 }
 
+static void told_errors(void)
+{
+	long result;
+	int i;
+
+	set_up();
+	for (i = 0; i < NR; i++) {
+		result = -1;
+		EXPECT(!epk_gate_call(ids[i], TELLS_ERROR, NULL, &result));
+		EXPECT(result == 5);
+		result = -1;
+		EXPECT(!epk_gate_call(ids[0], ASKS, &ids[i], &result));
+		EXPECT(result == 5);
+	}
+}
+
+IN_CHILD(told_errors)
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(jumps),
 		cmocka_unit_test(forged_fault),
 		cmocka_unit_test(far_entry),
+		cmocka_unit_test(in_child_told_errors),
 	};
 
 	skip_if(!backend_is("epk"), "has no components");
