@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* Who jumps into the gates of components, or forges what a thread keeps of them. */
 #define _GNU_SOURCE
+#include <alloca.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 
@@ -12,7 +13,7 @@
 extern const char epk_component_gates_start[], epk_component_gates_end[];
 
 #define NR	3
-enum { TOUCH, FAULT_BESIDE, TELLS_ERROR, ASKS, NR_ENTRIES };
+enum { TOUCH, FAULT_BESIDE, TELLS_ERROR, ASKS, DIVES, DIVES_BACK, NR_ENTRIES };
 static int ids[NR], plain;
 static long *own[NR];
 static char *plain_mem, ignored;
@@ -43,8 +44,28 @@ static long asks(void *arg)
 	return err ? err : result;
 }
 
+/* Two that call each other until the first has no stack left. */
+static long dives_back(void *arg)
+{
+	long result = -1;
+	int err = epk_gate_call(ids[0], DIVES, arg, &result);
+
+	return err ? err : result;
+}
+
+static long dives(void *arg)
+{
+	volatile char *more = alloca(*(size_t *)arg);
+	long result = -1;
+	int err;
+
+	more[0] = 1;
+	err = epk_gate_call(ids[1], DIVES_BACK, arg, &result);
+	return err ? err : result + !more[0];
+}
+
 static long (*const entries[])(void *arg) = {
-	touch, fault_beside, tells_error, asks,
+	touch, fault_beside, tells_error, asks, dives, dives_back,
 };
 
 static void set_up(void)
@@ -265,6 +286,24 @@ static void told_errors(void)
 
 IN_CHILD(told_errors)
 
+/* However much is left when it is entered for the last time: each call comes back, and to who made it. */
+static void dived(void)
+{
+	size_t more;
+	long result;
+
+	set_up();
+	for (more = 16; more <= 1024; more += 16) {
+		result = -1;
+		EXPECT(!epk_gate_call(ids[0], DIVES, &more, &result));
+		EXPECT(result == -EFAULT);
+		EXPECT(!epk_gate_call(ids[0], TOUCH, own[0], &result));
+		EXPECT(!epk_gate_call(ids[1], TOUCH, own[1], &result));
+	}
+}
+
+IN_CHILD(dived)
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -272,6 +311,7 @@ int main(void)
 		cmocka_unit_test(forged_fault),
 		cmocka_unit_test(far_entry),
 		cmocka_unit_test(in_child_told_errors),
+		cmocka_unit_test(in_child_dived),
 	};
 
 	skip_if(!backend_is("epk"), "has no components");
