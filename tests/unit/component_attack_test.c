@@ -4,6 +4,7 @@
 #include <alloca.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <ucontext.h>
 
 #include "unit.h"
 
@@ -13,7 +14,7 @@
 extern const char epk_component_gates_start[], epk_component_gates_end[];
 
 #define NR	3
-enum { TOUCH, FAULT_BESIDE, TELLS_ERROR, ASKS, DIVES, DIVES_BACK, NR_ENTRIES };
+enum { TOUCH, FAULT_BESIDE, TELLS_ERROR, ASKS, DIVES, DIVES_BACK, ASKS_STEPPED, NR_ENTRIES };
 static int ids[NR], plain;
 static long *own[NR];
 static char *plain_mem, ignored;
@@ -64,9 +65,42 @@ static long dives(void *arg)
 	return err ? err : result + !more[0];
 }
 
+/* What a component expects of its callee, as it stands in a signal's frame. */
+uint64_t seen_number;
+uint32_t return_to;
+
+static void sees_number(int sig, siginfo_t *info, void *context)
+{
+	greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;
+
+	(void)sig;
+	(void)info;
+	if ((uint64_t)regs[REG_RIP] != epk_component_gate_list[0].start)
+		return;
+	seen_number = regs[REG_R9];
+	regs[REG_EFL] &= ~0x100l;
+}
+
+static long asks_stepped(void *arg)
+{
+	long result = -1;
+	int err;
+
+	asm volatile("pushfq\n\torl $0x100, (%%rsp)\n\tpopfq" : : : "memory", "cc");
+	err = epk_gate_call(ids[1], ASKS, arg, &result);
+	return err ? err : result;
+}
+
+/* Where TELLS_ERROR is in others.  As if it had been called by who has called its caller; RBX: its slot. */
+extern long returns_past(void *arg);
+asm(".text\nreturns_past:\n\tmov seen_number(%rip), %rax\n\tmov %rax, 40(%rbx)\n\t"
+    "shr $32, %r15\n\tshl $32, %r15\n\tmov return_to(%rip), %eax\n\tor %rax, %r15\n\t"
+    "mov $666, %eax\n\tret");
+
 static long (*const entries[])(void *arg) = {
-	touch, fault_beside, tells_error, asks, dives, dives_back,
+	touch, fault_beside, tells_error, asks, dives, dives_back, asks_stepped,
 };
+static long (*const third_entries[])(void *arg) = { touch, touch, returns_past };
 
 static void set_up(void)
 {
@@ -304,6 +338,43 @@ static void dived(void)
 
 IN_CHILD(dived)
 
+/* This is not stopped: see docs/security.md. */
+static void returned_past(void)
+{
+	struct sigaction act = { .sa_sigaction = sees_number, .sa_flags = SA_SIGINFO };
+	long result = -1;
+	int third;
+
+	set_up();
+	EXPECT(!alloc_domains(1, &third));
+	EXPECT(!epk_component_create(third, third_entries, 3, NULL));
+	return_to = ids[0];
+	EXPECT(!sigaction(SIGTRAP, &act, NULL));
+	EXPECT(!epk_gate_call(ids[0], ASKS_STEPPED, &third, &result));
+	EXPECT(result == 666);
+	/* But once: the gate ends the process. */
+	signal(SIGILL, SIG_DFL);
+	epk_gate_call(third, TELLS_ERROR, NULL, NULL);
+}
+
+static void ends(int sig)
+{
+	(void)sig;
+	_exit(1);
+}
+
+static void numbers_in_frames(void **state)
+{
+	int status;
+
+	(void)state;
+	signal(SIGILL, ends);
+	status = status_of_child(returned_past);
+	signal(SIGILL, SIG_DFL);
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(WTERMSIG(status), SIGILL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -312,6 +383,7 @@ int main(void)
 		cmocka_unit_test(far_entry),
 		cmocka_unit_test(in_child_told_errors),
 		cmocka_unit_test(in_child_dived),
+		cmocka_unit_test(numbers_in_frames),
 	};
 
 	skip_if(!backend_is("epk"), "has no components");
