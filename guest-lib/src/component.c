@@ -108,6 +108,7 @@ static int fill(const struct plan *plan, struct epk_component *component)
 	for (i = 0; i < plan->nr; i++)
 		component->entries[i] = plan->entries[i];
 	for (i = 0; i < plan->threads; i++) {
+		component->slots[i].least = top + EPK_PAGE_SIZE + EPK_COMP_NESTED;
 		top += plan->stack_bytes;
 		component->slots[i].top = top - plan->tls_bytes;
 		component->slots[i].tls = top - EPK_PAGE_SIZE;

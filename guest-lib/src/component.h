@@ -24,7 +24,10 @@
 #define EPK_COMP_TLS		48
 #define EPK_COMP_CALLER		56
 #define EPK_COMP_EXPECT		64
+#define EPK_COMP_LEAST		72
 #define EPK_COMP_SLOT_BYTES	128
+/* What the gate puts on the stack of a component that is entered while it waits. */
+#define EPK_COMP_NESTED		64
 
 /*
  * Offsets in a record of a confined call.  So many can be under way in a thread, less one; the room is
@@ -86,6 +89,7 @@ struct epk_confined_call {
  * @tls: in a confined one: its FS base there
  * @caller: the caller's ID, or 0, and above it the thread's epk_word.place
  * @expect: of who is to come back to @sp the number, twice and 1 more; even while nobody is
+ * @least: it can be entered while it waits if @sp is not below
  */
 struct epk_component_slot {
 	uint64_t owner;
@@ -97,7 +101,8 @@ struct epk_component_slot {
 	uint64_t tls;
 	uint64_t caller;
 	uint64_t expect;
-	uint64_t unused[7];
+	uint64_t least;
+	uint64_t unused[6];
 };
 
 /**
@@ -135,6 +140,7 @@ EPK_COMP_AT(epk_component_slot, number, EPK_COMP_NUMBER);
 EPK_COMP_AT(epk_component_slot, tls, EPK_COMP_TLS);
 EPK_COMP_AT(epk_component_slot, caller, EPK_COMP_CALLER);
 EPK_COMP_AT(epk_component_slot, expect, EPK_COMP_EXPECT);
+EPK_COMP_AT(epk_component_slot, least, EPK_COMP_LEAST);
 _Static_assert(sizeof(struct epk_component_slot) == EPK_COMP_SLOT_BYTES, "as above");
 
 EPK_COMP_AT(epk_confined_call, sp, EPK_CONF_SP);

@@ -220,6 +220,7 @@ first_area
 	call	*%rax
 	.cfi_restore_state
 	mov	%rax, %r8
+	xor	%ebp, %ebp			/* no error is the callee's to tell */
 .endm
 
 /* What the module has of rights of the thread's is forgotten. */
@@ -511,6 +512,9 @@ epk_gate_call:
 	lock cmpxchg %rdx, EPK_COMP_EXPECT(%rbx)
 	jne	.Lruns
 	mov	EPK_COMP_SP(%rbx), %rcx
+	/* A fault before the frame is there would leave the call that waits. */
+	cmp	EPK_COMP_LEAST(%rbx), %rcx
+	jb	.Lno_room
 	mov	%rcx, %rsp
 	and	$-16, %rsp
 	push	%rax
@@ -544,6 +548,10 @@ epk_gate_call:
 .Lno_nested_entry:
 	mov	$-EINVAL, %ebp
 	jmp	.Lleave_nested
+.Lno_room:
+	mov	%rax, EPK_COMP_EXPECT(%rbx)
+	mov	$-EFAULT, %ebp
+	jmp	.Lrefuse
 .Lruns:
 	mov	$-EDEADLK, %ebp
 .Lrefuse:

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 /* Who jumps into the gates of components, or forges what a thread keeps of them. */
 #define _GNU_SOURCE
+#include <alloca.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <ucontext.h>
 
 #include "unit.h"
 
@@ -12,6 +14,7 @@
 extern const char epk_component_gates_start[], epk_component_gates_end[];
 
 #define NR	3
+enum { TOUCH, FAULT_BESIDE, TELLS_ERROR, ASKS, DIVES, DIVES_BACK, ASKS_STEPPED, NR_ENTRIES };
 static int ids[NR], plain;
 static long *own[NR];
 static char *plain_mem, ignored;
@@ -30,7 +33,74 @@ static long fault_beside(void *arg)
 	return *(volatile long *)arg;
 }
 
-static long (*const entries[])(void *arg) = { touch, fault_beside };
+/* Says that it was busy, in a register that it has to keep. */
+extern long tells_error(void *arg);
+asm(".text\ntells_error:\n\tmov $-16, %ebp\n\tmov $5, %eax\n\tret");
+
+static long asks(void *arg)
+{
+	long result = -1;
+	int err = epk_gate_call(*(int *)arg, TELLS_ERROR, NULL, &result);
+
+	return err ? err : result;
+}
+
+/* Two that call each other until the first has no stack left. */
+static long dives_back(void *arg)
+{
+	long result = -1;
+	int err = epk_gate_call(ids[0], DIVES, arg, &result);
+
+	return err ? err : result;
+}
+
+static long dives(void *arg)
+{
+	volatile char *more = alloca(*(size_t *)arg);
+	long result = -1;
+	int err;
+
+	more[0] = 1;
+	err = epk_gate_call(ids[1], DIVES_BACK, arg, &result);
+	return err ? err : result + !more[0];
+}
+
+/* What a component expects of its callee, as it stands in a signal's frame. */
+uint64_t seen_number;
+uint32_t return_to;
+
+static void sees_number(int sig, siginfo_t *info, void *context)
+{
+	greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;
+
+	(void)sig;
+	(void)info;
+	if ((uint64_t)regs[REG_RIP] != epk_component_gate_list[0].start)
+		return;
+	seen_number = regs[REG_R9];
+	regs[REG_EFL] &= ~0x100l;
+}
+
+static long asks_stepped(void *arg)
+{
+	long result = -1;
+	int err;
+
+	asm volatile("pushfq\n\torl $0x100, (%%rsp)\n\tpopfq" : : : "memory", "cc");
+	err = epk_gate_call(ids[1], ASKS, arg, &result);
+	return err ? err : result;
+}
+
+/* Where TELLS_ERROR is in others.  As if it had been called by who has called its caller; RBX: its slot. */
+extern long returns_past(void *arg);
+asm(".text\nreturns_past:\n\tmov seen_number(%rip), %rax\n\tmov %rax, 40(%rbx)\n\t"
+    "shr $32, %r15\n\tshl $32, %r15\n\tmov return_to(%rip), %eax\n\tor %rax, %r15\n\t"
+    "mov $666, %eax\n\tret");
+
+static long (*const entries[])(void *arg) = {
+	touch, fault_beside, tells_error, asks, dives, dives_back, asks_stepped,
+};
+static long (*const third_entries[])(void *arg) = { touch, touch, returns_past };
 
 static void set_up(void)
 {
@@ -44,7 +114,7 @@ static void set_up(void)
 		EXPECT(own[i] != MAP_FAILED);
 		/* The last. */
 		options.flags = i == NR - 1 ? EPK_COMPONENT_CONFINED : 0;
-		EXPECT(!epk_component_create(ids[i], entries, 2, &options));
+		EXPECT(!epk_component_create(ids[i], entries, NR_ENTRIES, &options));
 		EXPECT(!epk_gate_call(ids[i], 0, own[i], NULL));
 	}
 }
@@ -169,7 +239,7 @@ static void forge_fault(void)
 	frame[4] = 0x5ec2e7;
 	EXPECT(!domain_end(plain));
 	/* By another thread, or a handler, but here it is simpler. */
-	epk_gate_call(ids[0], 1, (void *)16, NULL);
+	epk_gate_call(ids[0], FAULT_BESIDE, (void *)16, NULL);
 }
 
 static void forged_fault(void **state)
@@ -232,12 +302,88 @@ static void far_entry(void **state)
 	}
 }
 
+static void told_errors(void)
+{
+	long result;
+	int i;
+
+	set_up();
+	for (i = 0; i < NR; i++) {
+		result = -1;
+		EXPECT(!epk_gate_call(ids[i], TELLS_ERROR, NULL, &result));
+		EXPECT(result == 5);
+		result = -1;
+		EXPECT(!epk_gate_call(ids[0], ASKS, &ids[i], &result));
+		EXPECT(result == 5);
+	}
+}
+
+IN_CHILD(told_errors)
+
+/* However much is left when it is entered for the last time: each call comes back, and to who made it. */
+static void dived(void)
+{
+	size_t more;
+	long result;
+
+	set_up();
+	for (more = 16; more <= 1024; more += 16) {
+		result = -1;
+		EXPECT(!epk_gate_call(ids[0], DIVES, &more, &result));
+		EXPECT(result == -EFAULT);
+		EXPECT(!epk_gate_call(ids[0], TOUCH, own[0], &result));
+		EXPECT(!epk_gate_call(ids[1], TOUCH, own[1], &result));
+	}
+}
+
+IN_CHILD(dived)
+
+/* This is not stopped: see docs/security.md. */
+static void returned_past(void)
+{
+	struct sigaction act = { .sa_sigaction = sees_number, .sa_flags = SA_SIGINFO };
+	long result = -1;
+	int third;
+
+	set_up();
+	EXPECT(!alloc_domains(1, &third));
+	EXPECT(!epk_component_create(third, third_entries, 3, NULL));
+	return_to = ids[0];
+	EXPECT(!sigaction(SIGTRAP, &act, NULL));
+	EXPECT(!epk_gate_call(ids[0], ASKS_STEPPED, &third, &result));
+	EXPECT(result == 666);
+	/* But once: the gate ends the process. */
+	signal(SIGILL, SIG_DFL);
+	epk_gate_call(third, TELLS_ERROR, NULL, NULL);
+}
+
+static void ends(int sig)
+{
+	(void)sig;
+	_exit(1);
+}
+
+static void numbers_in_frames(void **state)
+{
+	int status;
+
+	(void)state;
+	signal(SIGILL, ends);
+	status = status_of_child(returned_past);
+	signal(SIGILL, SIG_DFL);
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(WTERMSIG(status), SIGILL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(jumps),
 		cmocka_unit_test(forged_fault),
 		cmocka_unit_test(far_entry),
+		cmocka_unit_test(in_child_told_errors),
+		cmocka_unit_test(in_child_dived),
+		cmocka_unit_test(numbers_in_frames),
 	};
 
 	skip_if(!backend_is("epk"), "has no components");
