@@ -590,6 +590,7 @@ bool epk_context_exists(const struct mm_struct *mm);
 u32 epk_context_pkru_deny(const struct mm_struct *mm);
 u32 epk_context_pkru_closed(const struct mm_struct *mm);
 u32 epk_context_enter(const struct mm_struct *mm);
+void epk_context_restart_gate(struct task_struct *task);
 u32 epk_context_pkeys(const struct mm_struct *mm, bool *starting);
 void epk_contexts_show(struct seq_file *m);
 

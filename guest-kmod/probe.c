@@ -42,6 +42,8 @@ static void probe_signal(void *data, int sig, struct kernel_siginfo *info, struc
 	thread = epk_thread_find(current);
 	if (thread)
 		epk_signal_deliver(thread);
+	else
+		epk_context_restart_gate(current);
 }
 
 static struct probe {

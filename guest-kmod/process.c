@@ -4,6 +4,7 @@
  * Guards ask it of every process, and so does the context switch.
  */
 #include <linux/hashtable.h>
+#include <linux/sched.h>
 #include <linux/spinlock.h>
 
 #include "epk.h"
@@ -103,6 +104,27 @@ u32 epk_context_enter(const struct mm_struct *mm)
 	}
 	rcu_read_unlock();
 	return deny * 3;
+}
+
+/**
+ * epk_context_restart_gate() - what a thread that is not registered has read may be old by now
+ * @task: current, or the thread that this CPU is about to run
+ *
+ * It is to open nothing by itself; but who writes to its memory can have it try.
+ *
+ * Context: any.
+ */
+void epk_context_restart_gate(struct task_struct *task)
+{
+	struct epk_context *ctx;
+
+	if (!atomic_read(&nr_contexts) || task->flags & PF_KTHREAD)
+		return;
+	rcu_read_lock();
+	ctx = context_find(task->mm);
+	if (ctx)
+		epk_gates_restart(ctx, task);
+	rcu_read_unlock();
 }
 
 /**

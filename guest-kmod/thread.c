@@ -121,6 +121,7 @@ void epk_thread_revoke(struct epk_context *ctx)
 		if (ctx->ending && ~pkru & deny)
 			deny = ctx->pkru_deny;
 		write_pkru(pkru | deny);
+		epk_gates_restart(ctx, current);
 		return;
 	}
 	raw_spin_lock(&ctx->threads_lock);
@@ -208,6 +209,7 @@ void epk_thread_switch(const struct kvm_epk_identity *identity, bool preempt,
 	} else {
 		/* See mark.c. */
 		next->thread.pkru |= epk_context_enter(next->mm);
+		epk_context_restart_gate(next);
 	}
 	/* If its EPT was destroyed meanwhile, it goes on in EPT 0, where its keys mean others. */
 	if (target != ept && !epk_vmfunc(target)) {
