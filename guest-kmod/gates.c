@@ -109,7 +109,7 @@ static const struct epk_gate *gate_find(const struct epk_context *ctx, unsigned 
 bool epk_gates_have(const struct epk_context *ctx, unsigned long ip)
 {
 	return gate_find(ctx, ip, true) || gate_find(ctx, ip, false) ||
-	       ip - ctx->fault < EPK_FAULT_BYTES;
+	       (ctx->fault && ip - ctx->fault < EPK_FAULT_BYTES);
 }
 
 /**

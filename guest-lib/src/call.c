@@ -91,18 +91,23 @@ static bool can_register(const struct call *call)
 	       (!call->own && frame - (uintptr_t)call->low < EPK_STACK_BYTES);
 }
 
-/* The caller is on another stack than its own, or the thread has none for functions. */
-static __attribute__((noinline)) int stack_get_elsewhere(struct call *call, uintptr_t sp)
+/*
+ * The caller is on another stack than its own, or the thread has none for functions.  Where nobody tells
+ * that a call which @catches is left, what goes on must not come to that call's stack: it is taken for
+ * what was called.
+ */
+static __attribute__((noinline)) int stack_get_elsewhere(struct call *call, uintptr_t sp, bool catches)
 {
 	struct epk_thread *t = epk_self;
 	int saved_errno = errno, err = 0;
-	bool here = call->low && sp - (uintptr_t)call->low <= EPK_STACK_BYTES;
+	bool on_it = call->low && sp - (uintptr_t)call->low <= EPK_STACK_BYTES;
+	bool here = on_it && (!catches || (EPK_JUMPS_ARE_TOLD && can_register(call)));
 
 	call->plain = false;
 	call->watch.left = false;
 	if (here)
 		call->top = (char *)((sp - 512) & ~(EPK_STACK_STEP - 1));
-	else if (call->low && !call->before)
+	else if (call->low && !call->before && !on_it)
 		call->top = epk_stack_top(call->low);
 	else
 		err = stack_new(call);
@@ -117,7 +122,7 @@ static __attribute__((noinline)) int stack_get_elsewhere(struct call *call, uint
 }
 
 /* A function that calls goes on where it is. */
-static inline __attribute__((always_inline)) int stack_get(struct call *call)
+static inline __attribute__((always_inline)) int stack_get(struct call *call, bool catches)
 {
 	struct epk_thread *t = epk_self;
 
@@ -127,7 +132,7 @@ static inline __attribute__((always_inline)) int stack_get(struct call *call)
 	call->low = (char *)((uintptr_t)t->stack.low & -EPK_PAGE_SIZE);
 	if (unlikely(!call->low || call->before ||
 		     (uintptr_t)&call->cleanup - t->own_low >= t->own_quick))
-		return stack_get_elsewhere(call, epk_sp());
+		return stack_get_elsewhere(call, epk_sp(), catches);
 	call->top = epk_stack_top(call->low);
 	call->registered = true;
 	call->plain = !call->aside.aside;
@@ -263,7 +268,7 @@ static inline __attribute__((always_inline)) int enter(struct call *call)
 
 	if (err)
 		return err;
-	err = stack_get(call);
+	err = stack_get(call, false);
 	if (unlikely(err)) {
 		give_up(call);
 		epk_take_back(&call->aside);
@@ -308,7 +313,7 @@ static inline __attribute__((always_inline)) int enter_caught(struct call *call)
 	call->aside.aside = false;
 	err = may_catch(call->id);
 	if (!err)
-		err = stack_get(call);
+		err = stack_get(call, true);
 	call->plain = false;
 	errno = saved_errno;
 	if (err)

@@ -24,10 +24,14 @@ struct epk_cleanup {
 
 #ifdef __GLIBC__
 
+#define EPK_JUMPS_ARE_TOLD	true
+
 void _pthread_cleanup_push(struct epk_cleanup *cleanup, void (*routine)(void *arg), void *arg);
 void _pthread_cleanup_pop(struct epk_cleanup *cleanup, int execute);
 
 #else
+
+#define EPK_JUMPS_ARE_TOLD	false
 
 /*
  * musl calls nothing for longjmp(), and would go by a frame that is gone at the end of the thread:

@@ -70,6 +70,7 @@ __attribute__((used)) int catch_fd;
 __attribute__((used)) unsigned int catch_cmd = EPK_IOC_CATCH;
 __attribute__((used)) volatile int catch_lands;
 __attribute__((used)) volatile uint64_t catch_found[3];
+static volatile uint64_t catch_nowhere = 16;
 
 enum { X, Y, Z };
 
@@ -107,6 +108,12 @@ static void faults(void)
 static void flags(void)
 {
 	asm volatile("std\n\tpushfq\n\torl $0x40000, (%rsp)\n\tpopfq\n\tud2");
+}
+
+/* There is no @fault whose surroundings this could be. */
+static void jumps_to_nothing(void)
+{
+	((void (*)(void))(uintptr_t)catch_nowhere)();
 }
 
 static void reaches_x(void)
@@ -180,10 +187,10 @@ static void answers(void)
 
 static void caught(void)
 {
-	void (*const what[])(void) = { faults, flags, reaches_x };
+	void (*const what[])(void) = { faults, flags, reaches_x, jumps_to_nothing };
 	unsigned int i, beside;
 
-	for (i = 0; i < 6; i++) {
+	for (i = 0; i < 8; i++) {
 		beside = i & 1;
 		if (beside)
 			hold(X);

@@ -501,6 +501,63 @@ static void left_in_a_coroutine(void **state)
 	tear_down();
 }
 
+/* Nor where the thread's stack lies below: what calls goes on over the frame that was left. */
+static sigjmp_buf from_taken;
+
+static void taken(void)
+{
+	wrong = 4;
+	siglongjmp(from_taken, 1);
+}
+
+static __attribute__((noinline)) void fill_and_fault(void)
+{
+	volatile uintptr_t frame[1024];
+	unsigned int i;
+
+	for (i = 0; i < 1024; i++)
+		frame[i] = (uintptr_t)taken;
+	nowhere += !frame[1023];
+	*(volatile int *)nowhere = 1;
+}
+
+static long left_within(void *arg)
+{
+	if (!setjmp(jump_buf))
+		epk_call_caught(ids[1], jump_out, NULL, NULL);
+	fill_and_fault();
+	return (long)arg;
+}
+
+static void *on_a_low_stack(void *arg)
+{
+	(void)arg;
+	if (!sigsetjmp(from_taken, 1) && epk_call_caught(ids[1], left_within, NULL, NULL) != -EFAULT)
+		wrong = 5;
+	return NULL;
+}
+
+static void left_within_another(void **state)
+{
+	void *low = mmap((void *)0x20000000, 1 << 18, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	(void)state;
+	set_up();
+	wrong = 0;
+	assert_ptr_not_equal(low, MAP_FAILED);
+	pthread_attr_init(&attr);
+	assert_int_equal(pthread_attr_setstack(&attr, low, 1 << 18), 0);
+	assert_int_equal(pthread_create(&thread, &attr, on_a_low_stack, NULL), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	pthread_attr_destroy(&attr);
+	munmap(low, 1 << 18);
+	assert_int_equal(wrong, 0);
+	tear_down();
+}
+
 static long make_child(void *arg)
 {
 	int status = 0;
@@ -687,6 +744,7 @@ int main(void)
 		cmocka_unit_test(a_handler_that_was_left),
 		cmocka_unit_test(left_otherwise),
 		cmocka_unit_test(left_in_a_coroutine),
+		cmocka_unit_test(left_within_another),
 		cmocka_unit_test(a_child),
 		cmocka_unit_test(components),
 		cmocka_unit_test(frames_written_over),
