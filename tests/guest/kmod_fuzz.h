@@ -21,6 +21,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <sys/wait.h>
 
 #define PAGE		4096ul
 #define NR_IDS		40
@@ -711,6 +712,18 @@ static inline void touch(struct thread *t, char *page, bool write)
 	count_add(&counts->judged);
 	if (!here)
 		fail("a word of a domain elsewhere", words[0], page);
+}
+
+/* Wait for a child; signals meanwhile are as good. */
+static inline int status_of(pid_t pid)
+{
+	int status;
+
+	while (waitpid(pid, &status, 0) != pid) {
+		if (errno != EINTR)
+			return -1;
+	}
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
 #endif /* KMOD_FUZZ_H */

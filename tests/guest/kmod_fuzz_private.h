@@ -9,7 +9,6 @@
 #include "kmod_fuzz.h"
 
 #include <sys/syscall.h>
-#include <sys/wait.h>
 
 /* All gates of the process, and where it goes on after a fault. */
 static inline int set_gates(struct process *p)
@@ -219,14 +218,16 @@ static int op_shape(struct thread *t)
 }
 
 /* What the count says has to lie between these, and nothing else is in its page. */
-static void count_stack(struct thread *t, uint64_t least, uint64_t most)
+static void count_stack(struct thread *t, const char *when, uint64_t least, uint64_t most)
 {
 	const volatile uint64_t *page = (void *)t->stack.at;
 	uint64_t count = page[0];
 	unsigned int i;
 
-	if (count < least || count > most)
-		fail("pages that came to a stack", count, (void *)least);
+	if (count < least || count > most) {
+		printf("%s: at least %lu, at most %lu\n", when, least, most);
+		fail("pages that came to a stack", count, t->stack.at);
+	}
 	for (i = 1; i < PAGE / 8; i++) {
 		if (page[i])
 			fail("something behind the count", page[i], (void *)&page[i]);
@@ -250,7 +251,7 @@ static void use_stack(struct thread *t, unsigned int i, bool write)
 	if (write)
 		stack->words[i] = *word = roll(&t->dice);
 	stack->there[i] = true;
-	count_stack(t, came, came);
+	count_stack(t, __func__, came, came);
 }
 
 /* These may have gone, and are zero then; or not. */
@@ -259,7 +260,7 @@ static void lose_stack(struct thread *t)
 	struct stack *stack = &t->stack;
 	unsigned int i;
 
-	count_stack(t, stack->count, stack->count + STACK_PAGES - 1);
+	count_stack(t, __func__, stack->count, stack->count + STACK_PAGES - 1);
 	for (i = 1; i < STACK_PAGES; i++) {
 		volatile uint64_t *word = (void *)(stack->at + i * PAGE);
 		uint64_t found = *word;
@@ -267,7 +268,7 @@ static void lose_stack(struct thread *t)
 		if (found && found != stack->words[i])
 			fail("a word of a stack that came back", found, (void *)word);
 		stack->words[i] = found;
-		count_stack(t, stack->count, stack->count + 1);
+		count_stack(t, __func__, stack->count, stack->count + 1);
 		stack->there[i] = true;
 	}
 }
@@ -279,15 +280,15 @@ static __attribute__((noreturn)) void be_heir(struct thread *t)
 	unsigned int i;
 
 	epk_failures = 0;
-	count_stack(t, stack->count, stack->count);
+	count_stack(t, __func__, stack->count, stack->count);
 	for (i = 1; i < STACK_PAGES; i++) {
 		volatile uint64_t *word = (void *)(stack->at + i * PAGE);
 
 		if (*word != stack->words[i])
 			fail("a word of the parent's stack", *word, (void *)word);
-		count_stack(t, stack->count + !stack->there[i], stack->count + 1);
+		count_stack(t, __func__, stack->count + !stack->there[i], stack->count + 1);
 		*word = ~0ul;
-		count_stack(t, stack->count, stack->count);
+		count_stack(t, __func__, stack->count, stack->count);
 	}
 	close(t->process->dev.fd);
 	_exit(epk_failures ? 0xff : stack->count & 0x7f);
@@ -308,14 +309,14 @@ static int bequeath(struct thread *t)
 	if (!pid)
 		be_heir(t);
 	if (pid > 0)
-		waitpid(pid, &status, 0);
+		status = status_of(pid);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (pid < 0)
 		return 1;
-	if (!WIFEXITED(status) || WEXITSTATUS(status) > 0x7f)
+	if (status < 0 || status > 0x7f)
 		fail("a child with a stack", status, stack->at);
-	count_stack(t, stack->count, stack->count + STACK_PAGES - 1);
-	if ((stack->count & 0x7f) != WEXITSTATUS(status))
+	count_stack(t, __func__, stack->count, stack->count + STACK_PAGES - 1);
+	if ((stack->count & 0x7f) != (unsigned int)status)
 		fail("what came to a child's stack", stack->count, stack->at);
 	recheck(t);
 	return 0;
@@ -348,7 +349,7 @@ static int misuse_stack(struct thread *t, char *from, size_t len)
 	if (mmap(NULL, EPK_STACK_BYTES_MAX + PAGE, PROT_READ, MAP_PRIVATE | MAP_NORESERVE, fd,
 		 EPK_MMAP_STACK) != MAP_FAILED)
 		fail("a stack without bounds", 0, NULL);
-	count_stack(t, t->stack.count, t->stack.count);
+	count_stack(t, __func__, t->stack.count, t->stack.count);
 	return 0;
 }
 
@@ -363,7 +364,7 @@ static int map_stack(struct thread *t)
 	if (stack->at == MAP_FAILED)
 		stack->at = NULL;
 	else
-		count_stack(t, 0, 0);
+		count_stack(t, __func__, 0, 0);
 	return !stack->at;
 }
 
@@ -394,7 +395,7 @@ static int op_stack(struct thread *t)
 			stack->there[n] = false;
 			stack->words[n] = 0;
 		}
-		count_stack(t, stack->count, stack->count);
+		count_stack(t, __func__, stack->count, stack->count);
 		return 0;
 	default:
 		use_stack(t, i, one_in(&t->dice, 2));

@@ -17,7 +17,6 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
-#include <sys/wait.h>
 
 #include "forge.h"
 #include "uring.h"
@@ -292,18 +291,6 @@ static __attribute__((noreturn)) void be_debugger(struct thread *t, pid_t target
 	}
 	ptrace(PTRACE_DETACH, target, NULL, NULL);
 	_exit(0);
-}
-
-/* Wait for a child; signals meanwhile are as good. */
-static int status_of(pid_t pid)
-{
-	int status;
-
-	while (waitpid(pid, &status, 0) != pid) {
-		if (errno != EINTR)
-			return -1;
-	}
-	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
 static int op_debug(struct thread *t)
