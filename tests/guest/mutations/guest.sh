@@ -42,7 +42,7 @@ while read -r number test defect; do
 	if [ "$rc" != 0 ]; then
 		# What an earlier defect has left does not count.
 		[ "$fresh" ] || { say "$number spoilt"; reboot -f; }
-		tail -n 5 /tmp/out | while read -r line; do say "$number : $line"; done
+		{ grep ' failed: ' /tmp/out | head -n 5; tail -n 5 /tmp/out; } | while read -r line; do say "$number : $line"; done
 		say "$number $test 0 without it, too: $rc"
 		reboot -f
 	fi
