@@ -318,8 +318,8 @@ struct epk_interrupted {
  * @read_only: not to write
  */
 struct epk_right {
-	u32 id : 31;
-	u32 read_only : 1;
+	int id;
+	bool read_only;
 };
 
 /**
@@ -471,10 +471,8 @@ u32 epk_record_unstash(struct epk_thread *thread, u32 pkru, u32 ept);
 u32 epk_record_meet(struct epk_thread *thread, u32 pkru, u32 ept, bool later);
 u32 epk_record_settle(struct epk_thread *thread, u32 pkru, u32 ept);
 unsigned int epk_record_open_key(const struct epk_thread *thread, int id);
-int epk_record_find(const struct epk_thread *thread, int id);
 bool epk_record_has_private(const struct epk_thread *thread);
 void epk_record_add(struct epk_thread *thread, int id);
-bool epk_record_allows(const struct epk_thread *thread, unsigned int n, bool write);
 void epk_record_drop(struct epk_thread *thread, unsigned int n);
 void epk_record_interrupt(struct epk_thread *thread, const struct epk_interrupted *from);
 const struct epk_interrupted *epk_record_handled(const struct epk_thread *thread);
@@ -492,7 +490,7 @@ void epk_record_forget(struct epk_thread *thread, unsigned int level);
 int epk_gates_set(struct epk_context *ctx, const struct epk_gates *req,
 		  const struct epk_gate *gates);
 bool epk_gates_have(const struct epk_context *ctx, unsigned long ip);
-void epk_gates_restart(const struct epk_context *ctx, struct task_struct *task);
+void epk_gates_go_back(const struct epk_context *ctx, struct pt_regs *regs);
 
 /* rights.c */
 int epk_rights_begin(struct file *file, int id, int prot, bool call);
@@ -520,8 +518,6 @@ int epk_admit(struct epk_context *ctx, int id, u32 ept);
 int epk_table_init(struct epk_context *ctx);
 void epk_table_exit(struct epk_context *ctx);
 struct epk_chunk *epk_chunk_get(struct epk_context *ctx, u32 index);
-struct epk_entry epk_table_read(const struct epk_context *ctx, u32 index);
-bool epk_table_is_private(const struct epk_context *ctx, int id);
 void epk_table_write(struct epk_context *ctx, const struct epk_domain *domain);
 void epk_table_hide(struct epk_context *ctx, const struct epk_domain *domain);
 void epk_table_clear(struct epk_context *ctx, u32 index);
@@ -603,11 +599,10 @@ int epk_threads_init(void);
 void epk_threads_exit(void);
 
 /* thread.c */
+extern struct preempt_ops epk_thread_ops;
 int epk_thread_register(struct file *file, unsigned long flags);
-struct epk_thread *epk_thread_find(struct task_struct *task);
 void epk_thread_switch(const struct kvm_epk_identity *identity, bool preempt,
 		       struct task_struct *prev, struct task_struct *next);
-bool epk_thread_runs_vcpu(struct task_struct *task);
 void epk_thread_drop(void);
 void epk_thread_revoke(struct epk_context *ctx);
 void epk_revoke_waiting(struct epk_thread *thread);
@@ -615,7 +610,7 @@ void epk_thread_close(struct epk_context *ctx);
 unsigned long epk_thread_rescues(void);
 
 /* mark.c */
-bool epk_is_mark(const struct preempt_notifier *notifier);
+extern struct preempt_notifier epk_mark_node;
 void epk_mark(struct task_struct *task);
 void epk_unmark(struct task_struct *task);
 int epk_mark_all(struct mm_struct *mm);
@@ -704,5 +699,7 @@ static inline bool epk_context_is_ready(const struct epk_context *ctx)
 	/* Pairs with the release in epk_context_start(). */
 	return smp_load_acquire(&ctx->state) == EPK_READY;
 }
+
+#include "lookup.h"
 
 #endif /* EPK_KMOD_H */

@@ -113,21 +113,14 @@ bool epk_gates_have(const struct epk_context *ctx, unsigned long ip)
 }
 
 /**
- * epk_gates_restart() - what a thread has read may be old by now
+ * epk_gates_go_back() - a thread that is in a gate starts it again
  * @ctx: its context
- * @task: current, or a thread that cannot come to run before this is through
- *
- * Who is executing a program has the registers of that already, which start where @ctx must have
- * no say, and a record until a little later.
+ * @regs: its registers
  */
-void epk_gates_restart(const struct epk_context *ctx, struct task_struct *task)
+void epk_gates_go_back(const struct epk_context *ctx, struct pt_regs *regs)
 {
-	struct pt_regs *regs = task_pt_regs(task);
-	const struct epk_gate *gate;
+	const struct epk_gate *gate = gate_find(ctx, regs->ip, true);
 
-	if (READ_ONCE(task->mm) != ctx->mm)
-		return;
-	gate = gate_find(ctx, regs->ip, true);
 	if (gate)
 		regs->ip = gate->restart;
 }

@@ -20,14 +20,10 @@
 int epk_held_prot(const struct epk_thread *thread, int id)
 {
 	unsigned int pkey = epk_record_open_key(thread, id);
-	int n;
 
 	if (pkey)
 		return epk_pkru_allows(read_pkru(), pkey, true) ? PROT_READ | PROT_WRITE : PROT_READ;
-	n = epk_record_find(thread, id);
-	if (n < 0)
-		return 0;
-	return epk_record_allows(thread, n, true) ? PROT_READ | PROT_WRITE : PROT_READ;
+	return epk_record_prot(thread, id);
 }
 
 /**

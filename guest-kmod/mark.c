@@ -35,7 +35,7 @@ static struct preempt_ops mark_ops = {
 };
 
 /* Being in many lists at once, it has no predecessor: nothing may look at @pprev. */
-static struct preempt_notifier mark = { .ops = &mark_ops };
+struct preempt_notifier epk_mark_node = { .ops = &mark_ops };
 static bool marked;
 
 /* Where the mark is in a thread's list, or where it would be. */
@@ -43,18 +43,9 @@ static struct hlist_node **mark_find(struct task_struct *task)
 {
 	struct hlist_node **link = &task->preempt_notifiers.first;
 
-	while (*link && *link != &mark.link)
+	while (*link && *link != &epk_mark_node.link)
 		link = &(*link)->next;
 	return link;
-}
-
-/**
- * epk_is_mark() - is it the mark
- * @notifier: any notifier
- */
-bool epk_is_mark(const struct preempt_notifier *notifier)
-{
-	return notifier == &mark;
 }
 
 /**
@@ -63,7 +54,7 @@ bool epk_is_mark(const struct preempt_notifier *notifier)
  */
 void epk_mark(struct task_struct *task)
 {
-	*mark_find(task) = &mark.link;
+	*mark_find(task) = &epk_mark_node.link;
 }
 
 /**
@@ -81,9 +72,9 @@ void epk_unmark(struct task_struct *task)
  */
 static bool mark_other(struct task_struct *task)
 {
-	struct hlist_node *first = cmpxchg(&task->preempt_notifiers.first, NULL, &mark.link);
+	struct hlist_node *first = cmpxchg(&task->preempt_notifiers.first, NULL, &epk_mark_node.link);
 
-	return !first || first == &mark.link;
+	return !first || first == &epk_mark_node.link;
 }
 
 /**

@@ -41,18 +41,24 @@ static bool forget_signal(struct epk_thread *thread)
 	return false;
 }
 
-static void right_add(struct epk_thread *thread, int id, bool read_only)
+static noinline void make_room(struct epk_thread *thread)
+{
+	while (thread->nr_rights == EPK_RIGHTS && forget_signal(thread))
+		;
+}
+
+static __always_inline void right_add(struct epk_thread *thread, int id, bool read_only)
 {
 	int held = epk_record_find(thread, id);
 
 	/* Begun again while its place was taken away, perhaps: it ends by one END. */
-	if (held >= 0) {
+	if (unlikely(held >= 0)) {
 		thread->rights[held].read_only &= read_only;
 		return;
 	}
-	while (thread->nr_rights == EPK_RIGHTS && forget_signal(thread))
-		;
-	if (thread->nr_rights < EPK_RIGHTS)
+	if (unlikely(thread->nr_rights == EPK_RIGHTS))
+		make_room(thread);
+	if (likely(thread->nr_rights < EPK_RIGHTS))
 		thread->rights[thread->nr_rights++] = (struct epk_right) {
 			.id = id, .read_only = read_only,
 		};
@@ -71,7 +77,7 @@ static unsigned int level_end(const struct epk_thread *thread, unsigned int leve
 }
 
 /* Open keys of @pkru become rights by ID, those that are in @keys. */
-static u32 stash(struct epk_thread *thread, u32 pkru, u32 ept, u32 keys)
+static noinline u32 stash(struct epk_thread *thread, u32 pkru, u32 ept, u32 keys)
 {
 	u32 open = ~pkru & thread->ctx->pkru_deny;
 	unsigned int pkey;
@@ -88,26 +94,30 @@ static u32 stash(struct epk_thread *thread, u32 pkru, u32 ept, u32 keys)
 	return pkru;
 }
 
+/* Evicted, or on its way, perhaps from here to here. */
+static noinline unsigned int key_hidden(const struct epk_context *ctx, int id, u32 ept, u16 leaving)
+{
+	const int *row = ctx->place_ids[ept];
+	unsigned int pkey;
+
+	for (pkey = EPK_NR_PKEYS - 1; id && pkey; pkey--) {
+		if (READ_ONCE(row[pkey]) == id && !(leaving & BIT(pkey)))
+			return pkey;
+	}
+	return 0;
+}
+
 /* By which key a domain is in an EPT; 0 if it is not there, or about to leave. */
-static unsigned int key_in(const struct epk_context *ctx, int id, u32 ept)
+static __always_inline unsigned int key_in(const struct epk_context *ctx, int id, u32 ept)
 {
 	/* Before the IDs: see places_clear(). */
 	u16 leaving = smp_load_acquire(&ctx->leaving[ept]);
 	struct epk_entry entry = epk_table_read(ctx, EPK_ID_INDEX(id));
-	const int *row = ctx->place_ids[ept];
-	unsigned int pkey;
 
-	if (!id)
-		return 0;
-	if (entry.id == id && entry.pkey)
-		return entry.ept == ept && READ_ONCE(row[entry.pkey]) == id &&
-		       !(leaving & BIT(entry.pkey)) ? entry.pkey : 0;
-	/* Evicted, or on its way, perhaps from here to here. */
-	for (pkey = EPK_NR_PKEYS - 1; pkey; pkey--) {
-		if (READ_ONCE(row[pkey]) == id && !(leaving & BIT(pkey)))
-			break;
-	}
-	return pkey;
+	if (unlikely(!id || entry.id != id || !entry.pkey))
+		return key_hidden(ctx, id, ept, leaving);
+	return entry.ept == ept && READ_ONCE(ctx->place_ids[ept][entry.pkey]) == id &&
+	       !(leaving & BIT(entry.pkey)) ? entry.pkey : 0;
 }
 
 static u32 open_key(u32 pkru, unsigned int pkey, bool read_only)
@@ -120,7 +130,7 @@ static u32 open_key(u32 pkru, unsigned int pkey, bool read_only)
  * domains are not among them.  No address that a program gives it may lead it into these, unless they
  * do so themselves.
  */
-static u32 open_keys(struct epk_thread *thread, u32 pkru, u32 ept, bool lent)
+static __always_inline u32 open_keys(struct epk_thread *thread, u32 pkru, u32 ept, bool lent)
 {
 	unsigned int n = thread->base, pkey;
 
@@ -138,7 +148,7 @@ static u32 open_keys(struct epk_thread *thread, u32 pkru, u32 ept, bool lent)
 	return pkru;
 }
 
-static u32 unstash(struct epk_thread *thread, u32 pkru, u32 ept)
+static __always_inline u32 unstash(struct epk_thread *thread, u32 pkru, u32 ept)
 {
 	return open_keys(thread, pkru, ept, false);
 }
@@ -192,24 +202,6 @@ unsigned int epk_record_open_key(const struct epk_thread *thread, int id)
 }
 
 /**
- * epk_record_find() - find what the code that runs holds by the record
- * @thread: the record of current
- * @id: the domain
- *
- * Return: where it is, or -ENOENT.
- */
-int epk_record_find(const struct epk_thread *thread, int id)
-{
-	unsigned int n;
-
-	for (n = thread->nr_rights; n-- > thread->base; ) {
-		if (thread->rights[n].id == id)
-			return n;
-	}
-	return -ENOENT;
-}
-
-/**
  * epk_record_has_private() - does the code that runs, or would run now, hold a private domain
  * @thread: the record of current
  */
@@ -238,17 +230,6 @@ bool epk_record_has_private(const struct epk_thread *thread)
 void epk_record_add(struct epk_thread *thread, int id)
 {
 	right_add(thread, id, false);
-}
-
-/**
- * epk_record_allows() - is a right enough for an access
- * @thread: the record of current
- * @n: where it is
- * @write: to write, else to read
- */
-bool epk_record_allows(const struct epk_thread *thread, unsigned int n, bool write)
-{
-	return !write || !thread->rights[n].read_only;
 }
 
 /**
@@ -281,10 +262,10 @@ bool epk_record_has_room(const struct epk_thread *thread, u32 pkru)
  */
 u32 epk_record_stash(struct epk_thread *thread, u32 pkru, u32 ept)
 {
-	if (!thread->stashed && ~pkru & thread->ctx->pkru_deny)
-		pkru = stash(thread, pkru, ept, ~0u);
+	bool known = thread->stashed || !(~pkru & thread->ctx->pkru_deny);
+
 	thread->stashed = true;
-	return pkru | thread->ctx->pkru_deny;
+	return known ? pkru | thread->ctx->pkru_deny : stash(thread, pkru, ept, ~0u);
 }
 
 /**

@@ -20,21 +20,25 @@
 /* Rounds in which others can take a domain's place away again. */
 #define ADMIT_TRIES	64
 
-/* Go to an EPT with all that is held there.  No key is open in between. */
-static int go(struct epk_thread *thread, u32 ept)
+/*
+ * Go to an EPT with all that is held there.  No key is open in between.  Bits of PKRU change when
+ * that is done: those of a domain that is begun.
+ */
+static __always_inline int go(struct epk_thread *thread, u32 ept, u32 allow, u32 deny)
 {
-	u32 from = epk_current_ept();
+	u32 from = epk_current_ept(), pkru = read_pkru();
 
 	if (ept == from) {
-		write_pkru(epk_record_settle(thread, read_pkru(), ept));
+		write_pkru((epk_record_settle(thread, pkru, ept) & ~allow) | deny);
 		return 0;
 	}
-	write_pkru(epk_record_stash(thread, read_pkru(), from));
+	pkru = epk_record_stash(thread, pkru, from);
+	write_pkru(pkru);
 	if (!epk_vmfunc(ept)) {
-		write_pkru(epk_record_unstash(thread, read_pkru(), from));
+		write_pkru(epk_record_unstash(thread, pkru, from));
 		return -EIO;
 	}
-	write_pkru(epk_record_unstash(thread, read_pkru(), ept));
+	write_pkru((epk_record_unstash(thread, pkru, ept) & ~allow) | deny);
 	return 0;
 }
 
@@ -45,7 +49,7 @@ static unsigned int nr_held(const struct epk_thread *thread)
 }
 
 /* All that is held is put aside but @kept, and what is in an EPT can be held alone. */
-static int call(struct epk_thread *thread, u32 ept, unsigned long sp, int kept)
+static noinline int call(struct epk_thread *thread, u32 ept, unsigned long sp, int kept)
 {
 	u32 from = epk_current_ept();
 
@@ -67,8 +71,9 @@ static int begin(struct epk_context *ctx, int id, int prot, bool calls)
 	unsigned long sp = task_pt_regs(current)->sp;
 	struct epk_thread *thread = epk_thread_find(current);
 	struct epk_entry entry = epk_table_read(ctx, EPK_ID_INDEX(id));
+	u32 deny, allow;
+	bool elsewhere;
 	int held, ret;
-	u32 pkru;
 
 	if (!thread || !thread->follows)
 		return -ESRCH;
@@ -78,7 +83,9 @@ static int begin(struct epk_context *ctx, int id, int prot, bool calls)
 		return -ENOENT;
 	if (epk_table_is_private(ctx, id))
 		return -EPERM;
-	held = calls ? 0 : epk_held_prot(thread, id);
+	/* Its key can be open only where tables show it. */
+	elsewhere = entry.pkey && entry.ept != epk_current_ept();
+	held = calls ? 0 : elsewhere ? epk_record_prot(thread, id) : epk_held_prot(thread, id);
 	if (held && !(prot & ~held))
 		return -EALREADY;
 	if (calls ? !epk_record_may_call(thread, read_pkru(), sp) :
@@ -87,12 +94,16 @@ static int begin(struct epk_context *ctx, int id, int prot, bool calls)
 	/* A batch that takes the place away waits for this CPU. */
 	if (!entry.pkey || READ_ONCE(ctx->place_ids[entry.ept][entry.pkey]) != id)
 		return -EAGAIN;
-	ret = calls ? call(thread, entry.ept, sp, 0) : go(thread, entry.ept);
-	if (ret)
-		return ret;
-	pkru = read_pkru() & ~(3u << 2 * entry.pkey);
-	write_pkru(prot & PROT_WRITE ? pkru : pkru | 2u << 2 * entry.pkey);
-	return held ? 1 : 0;
+	allow = 3u << 2 * entry.pkey;
+	deny = prot & PROT_WRITE ? 0 : 2u << 2 * entry.pkey;
+	if (!calls) {
+		ret = go(thread, entry.ept, allow, deny);
+		return ret ? ret : held != 0;
+	}
+	ret = call(thread, entry.ept, sp, 0);
+	if (!ret)
+		write_pkru((read_pkru() & ~allow) | deny);
+	return ret;
 }
 
 /* The private domain in which current has its stack and which it holds, or 0; or -EINTR. */
@@ -416,7 +427,7 @@ static bool lend(struct epk_thread *thread, int id, u32 ept)
 int epk_rights_go(struct epk_thread *thread, u32 ept)
 {
 	/* In another EPT the PKRU that KVM gives back is a right to other domains. */
-	return epk_thread_runs_vcpu(current) ? -EIO : go(thread, ept);
+	return epk_thread_runs_vcpu(current) ? -EIO : go(thread, ept, 0, 0);
 }
 
 /**

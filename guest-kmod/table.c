@@ -54,72 +54,6 @@ struct epk_chunk *epk_chunk_get(struct epk_context *ctx, u32 index)
 	return chunk;
 }
 
-/* A domain's note is written before anybody can find that it is private. */
-static u64 note_read(const struct epk_chunk *chunk, u32 index)
-{
-	/* Pairs with epk_notes_get(). */
-	const u64 *notes = smp_load_acquire(&chunk->notes);
-
-	return notes ? READ_ONCE(notes[index % EPK_CHUNK_ENTRIES]) : 0;
-}
-
-/**
- * epk_table_read() - where a domain is, as tables show it
- * @ctx: a context that is ready
- * @index: the entry, below EPK_TABLE_ENTRIES
- *
- * Two reads, for a private domain: in between the place can become another's.  Who goes by it
- * finds that in place_ids.
- *
- * Context: any.
- * Return: the entry; of what has never been used, an empty one.
- */
-struct epk_entry epk_table_read(const struct epk_context *ctx, u32 index)
-{
-	const struct epk_chunk *chunk;
-	union {
-		u64 word;
-		struct epk_entry entry;
-	} u = { .word = 0 };
-	u64 note;
-
-	/* Pairs with epk_chunk_get(). */
-	chunk = smp_load_acquire(&ctx->chunks[index / EPK_CHUNK_ENTRIES]);
-	if (!chunk)
-		return u.entry;
-	u.word = READ_ONCE(*(const u64 *)&chunk->table[index % EPK_CHUNK_ENTRIES]);
-	if (u.entry.id && u.entry.ept == EPK_EPT_NONE) {
-		note = note_read(chunk, index);
-		if (EPK_NOTE_PKEY(note)) {
-			u.entry.ept = EPK_NOTE_EPT(note);
-			u.entry.pkey = EPK_NOTE_PKEY(note);
-		}
-	}
-	return u.entry;
-}
-
-/**
- * epk_table_is_private() - is it a private domain
- * @ctx: a context that is ready
- * @id: an ID of its, or 0
- *
- * Context: any.
- */
-bool epk_table_is_private(const struct epk_context *ctx, int id)
-{
-	u32 index = EPK_ID_INDEX(id);
-	const struct epk_chunk *chunk;
-	u64 note;
-
-	/* Pairs with epk_chunk_get(). */
-	chunk = smp_load_acquire(&ctx->chunks[index / EPK_CHUNK_ENTRIES]);
-	if (!id || !chunk)
-		return false;
-	note = note_read(chunk, index);
-	return note != EPK_NOTE_ADDR(note) &&
-	       READ_ONCE(chunk->table[index % EPK_CHUNK_ENTRIES].id) == id;
-}
-
 /* Where a domain is.  Of a private one only its note says it. */
 static void place_write(struct epk_context *ctx, const struct epk_domain *domain, u16 ept, u8 pkey)
 {
@@ -241,7 +175,7 @@ u64 *epk_notes_get(struct epk_context *ctx, u32 index)
 	struct epk_chunk *chunk = epk_chunk_get(ctx, index);
 
 	if (chunk && !chunk->notes)
-		/* Pairs with note_read(). */
+		/* Pairs with epk_note_read(). */
 		smp_store_release(&chunk->notes, (u64 *)get_zeroed_page(GFP_KERNEL_ACCOUNT));
 	return chunk ? chunk->notes : NULL;
 }

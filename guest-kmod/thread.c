@@ -36,48 +36,10 @@ static void thread_sched_out(struct preempt_notifier *notifier, struct task_stru
 {
 }
 
-static struct preempt_ops thread_ops = {
+struct preempt_ops epk_thread_ops = {
 	.sched_in = thread_sched_in,
 	.sched_out = thread_sched_out,
 };
-
-/**
- * epk_thread_find() - the record of a thread
- * @task: current, or the thread that this CPU is about to switch out
- *
- * Context: preemption disabled.
- * Return: the record, or NULL if it is not registered.
- */
-struct epk_thread *epk_thread_find(struct task_struct *task)
-{
-	struct preempt_notifier *notifier;
-
-	lockdep_assert_preemption_disabled();
-	hlist_for_each_entry(notifier, &task->preempt_notifiers, link) {
-		if (notifier->ops == &thread_ops)
-			return container_of(notifier, struct epk_thread, notifier);
-	}
-	return NULL;
-}
-
-/**
- * epk_thread_runs_vcpu() - has a thread a virtual CPU loaded
- * @task: current
- *
- * KVM's notifier is in its list so long, and KVM sets its PKRU to what that was before.
- *
- * Context: preemption disabled.
- */
-bool epk_thread_runs_vcpu(struct task_struct *task)
-{
-	struct preempt_notifier *notifier;
-
-	hlist_for_each_entry(notifier, &task->preempt_notifiers, link) {
-		if (notifier->ops != &thread_ops && !epk_is_mark(notifier))
-			return true;
-	}
-	return false;
-}
 
 /* If not, this CPU is not asked again until it switches to one. */
 static bool runs_thread_of(struct epk_context *ctx)
@@ -266,7 +228,7 @@ int epk_thread_register(struct file *file, unsigned long flags)
 	thread = kzalloc(sizeof(*thread), GFP_KERNEL_ACCOUNT);
 	if (!thread)
 		return -ENOMEM;
-	preempt_notifier_init(&thread->notifier, &thread_ops);
+	preempt_notifier_init(&thread->notifier, &epk_thread_ops);
 
 	/* Against epk_thread_revoke(), which walks the same list. */
 	preempt_disable();
