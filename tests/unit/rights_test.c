@@ -54,12 +54,14 @@ static void begin_opens_and_end_closes(void **state)
 	free_domain(id);
 }
 
-static bool mprotect_fails;
+/* So often. */
+static int mprotect_fails;
 
 /* In place of the C library's. */
 int mprotect(void *addr, size_t len, int prot)
 {
-	if (mprotect_fails) {
+	if (mprotect_fails > 0) {
+		mprotect_fails--;
 		errno = ENOMEM;
 		return -1;
 	}
@@ -78,14 +80,69 @@ static void end_that_fails(void **state)
 	id = new_domain();
 	mem = new_pages(id, 1);
 	assert_int_equal(domain_begin(id, RW), 0);
-	mprotect_fails = true;
+	/* And its undoing. */
+	mprotect_fails = 2;
 	assert_int_equal(domain_end(id), -ENOMEM);
-	mprotect_fails = false;
+	assert_int_equal(mprotect_fails, 0);
 	assert_int_equal(epk_held_prot(id), RW);
 	mem[0] = 1;
 	assert_int_equal(domain_end(id), 0);
 	assert_refused(mem, id);
 	free_domain(id);
+}
+
+static int left[3];
+static char *left_mem[3];
+
+static void *leave_all(void *arg)
+{
+	int i;
+
+	for (i = 0; i < 3; i++)
+		EXPECT(!domain_begin(left[i], RW));
+	mprotect_fails = *(int *)arg;
+	return NULL;
+}
+
+static void end_thread_that_holds(int failures)
+{
+	pthread_t thread;
+	int i;
+
+	EXPECT(!alloc_domains(3, left));
+	for (i = 0; i < 3; i++) {
+		left_mem[i] = domain_mmap(left[i], NULL, PAGE, RW, 0);
+		EXPECT(left_mem[i] != MAP_FAILED);
+	}
+	EXPECT(!pthread_create(&thread, NULL, leave_all, &failures));
+	EXPECT(!pthread_join(thread, NULL));
+	for (i = 0; i < 3; i++)
+		EXPECT(!try_read(left_mem[i], &byte));
+}
+
+static void thread_ends_that_cannot_close_one(void)
+{
+	end_thread_that_holds(2);
+	EXPECT(!mprotect_fails);
+	EXPECT(!free_domains(3, left));
+}
+
+static void thread_ends_that_cannot_close_any(void)
+{
+	end_thread_that_holds(1000);
+}
+
+/* What a thread holds at its end is closed, one failure or not; or the process ends. */
+static void thread_end_that_fails(void **state)
+{
+	int status;
+
+	(void)state;
+	if (!backend_is("mprotect"))
+		skip();
+	run_in_child(thread_ends_that_cannot_close_one);
+	status = status_of_child(thread_ends_that_cannot_close_any);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGILL);
 }
 
 static void begin_read_only_refuses_writes(void **state)
@@ -227,6 +284,7 @@ int main(void)
 		cmocka_unit_test(fresh_domain_is_closed),
 		cmocka_unit_test(begin_opens_and_end_closes),
 		cmocka_unit_test(end_that_fails),
+		cmocka_unit_test(thread_end_that_fails),
 		cmocka_unit_test(begin_read_only_refuses_writes),
 		cmocka_unit_test(one_domain_does_not_open_another),
 		cmocka_unit_test(other_thread_has_no_right),
