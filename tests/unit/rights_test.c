@@ -145,6 +145,47 @@ static void thread_end_that_fails(void **state)
 	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGILL);
 }
 
+static bool ran;
+
+static long run(void *arg)
+{
+	(void)arg;
+	ran = true;
+	return 0;
+}
+
+/* Nothing is run beside what could not be closed, and what was held is held. */
+static void call_that_cannot_close(void **state)
+{
+	int ids[3], i;
+	char *mem[3];
+
+	(void)state;
+	if (!backend_is("mprotect"))
+		skip();
+	assert_int_equal(alloc_domains(3, ids), 0);
+	for (i = 0; i < 3; i++)
+		mem[i] = new_pages(ids[i], 1);
+	assert_int_equal(epk_call(ids[2], run, NULL, NULL), 0);
+	assert_int_equal(domain_begin(ids[0], RW), 0);
+	assert_int_equal(domain_begin(ids[1], PROT_READ), 0);
+	ran = false;
+	mprotect_fails = 2;
+	assert_int_equal(epk_call(ids[2], run, NULL, NULL), -ENOMEM);
+	assert_int_equal(mprotect_fails, 0);
+	assert_false(ran);
+	assert_int_equal(epk_held(NULL, 0), 2);
+	assert_true(try_write(mem[0], 1));
+	assert_true(try_read(mem[1], &byte));
+	assert_false(try_write(mem[1], 1));
+	assert_refused(mem[2], ids[2]);
+	assert_int_equal(epk_call(ids[2], run, NULL, NULL), 0);
+	assert_true(ran);
+	for (i = 0; i < 2; i++)
+		assert_int_equal(domain_end(ids[i]), 0);
+	assert_int_equal(free_domains(3, ids), 0);
+}
+
 static void begin_read_only_refuses_writes(void **state)
 {
 	int id = new_domain();
@@ -285,6 +326,7 @@ int main(void)
 		cmocka_unit_test(begin_opens_and_end_closes),
 		cmocka_unit_test(end_that_fails),
 		cmocka_unit_test(thread_end_that_fails),
+		cmocka_unit_test(call_that_cannot_close),
 		cmocka_unit_test(begin_read_only_refuses_writes),
 		cmocka_unit_test(one_domain_does_not_open_another),
 		cmocka_unit_test(other_thread_has_no_right),
