@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
 /* Who can touch what, and when: on backends that protect. */
 #define _GNU_SOURCE
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 
 #include "unit.h"
+
+#include "state.h"
 
 #define MANY	40	/* more than there are protection keys */
 
@@ -186,6 +189,45 @@ static void call_that_cannot_close(void **state)
 	assert_int_equal(free_domains(3, ids), 0);
 }
 
+static bool mmap_forgets;
+
+#if !SANITIZED
+/* In place of the C library's: what has been put aside is lost meanwhile. */
+void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
+{
+	if (mmap_forgets)
+		ioctl(epk_now.fd, EPK_IOC_RETURN, EPK_RETURN_NOTHING);
+	mmap_forgets = false;
+	return (void *)syscall(SYS_mmap, addr, len, prot, flags, fd, offset);
+}
+#endif
+
+/* A call that cannot give back what is held has done what it says; an access faults. */
+static void what_cannot_be_given_back(void **state)
+{
+	int ids[2], i;
+	char *mem[2];
+
+	(void)state;
+	if (!backend_is("epk"))
+		skip();
+	assert_int_equal(alloc_domains(2, ids), 0);
+	mem[0] = new_pages(ids[0], 1);
+	assert_int_equal(domain_begin(ids[0], RW), 0);
+	mem[0][0] = 1;
+	mmap_forgets = true;
+	mem[1] = new_pages(ids[1], 1);
+	assert_false(mmap_forgets);
+	assert_int_equal(epk_held(NULL, 0), 0);
+	for (i = 0; i < 2; i++) {
+		assert_refused(mem[i], ids[i]);
+		assert_int_equal(domain_begin(ids[i], RW), 0);
+		mem[i][0]++;
+		assert_int_equal(domain_end(ids[i]), 0);
+	}
+	assert_int_equal(free_domains(2, ids), 0);
+}
+
 static void begin_read_only_refuses_writes(void **state)
 {
 	int id = new_domain();
@@ -327,6 +369,7 @@ int main(void)
 		cmocka_unit_test(end_that_fails),
 		cmocka_unit_test(thread_end_that_fails),
 		cmocka_unit_test(call_that_cannot_close),
+		cmocka_unit_test(what_cannot_be_given_back),
 		cmocka_unit_test(begin_read_only_refuses_writes),
 		cmocka_unit_test(one_domain_does_not_open_another),
 		cmocka_unit_test(other_thread_has_no_right),
