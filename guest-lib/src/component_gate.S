@@ -25,9 +25,8 @@
  * ebp then the error; r15d the caller, 0 if it is ordinary code, and above it the offset of the thread's
  * slot; r9 what the caller expects back: its number, or ordinary code's stack pointer.  r10 the
  * header, r11 the slot's offset, r13 the TLS offset of epk_word, r14 the domain table.  While the callee
- * runs: rbx its slot, r13 and r15 as before.  It has to keep these, as any function; what it makes of
- * them it could do itself, since nothing else is open until they have been used, and of r15 the number
- * tells.
+ * runs: rbx its slot.  It has to keep that, as any function; what it makes of it it could do itself, since
+ * nothing else is open until it has been used, and of what its caller is the number tells.
  */
 #include <asm/unistd.h>
 
@@ -149,11 +148,10 @@ first_area
 
 #define SLOT(member)	EPK_COMP_SLOTS+member(%r10,%r11)
 
-/* To \other unless the slot whose owner is \owner is the thread's, and it is inside.  RCX: 0. */
-.macro inside owner:vararg
-	rdfsbase %rcx
-	sub	\owner, %rcx
-	inc	%rcx
+/* Is the slot whose owner is \owner the thread's, and is it inside?  \fs: where its FS base comes. */
+.macro inside fs, owner:vararg
+	rdfsbase \fs
+	cmp	\owner, \fs
 .endm
 
 /* R9: what a callee is told, and nobody else: of the slot R11 of the header R10, whose code runs. */
@@ -184,7 +182,7 @@ first_area
  */
 .macro waiting
 	slot
-	inside	SLOT(EPK_COMP_OWNER)
+	inside	%rcx, SLOT(EPK_COMP_OWNER)
 	jnz	.Lforged
 	lea	1(%r9,%r9), %rax
 	lock cmpxchg %rdx, SLOT(EPK_COMP_EXPECT)
@@ -352,7 +350,7 @@ epk_gate_call:
 .Lfrom_it:
 	and	.Laddress(%rip), %r10
 	slot
-	inside	SLOT(EPK_COMP_OWNER)
+	inside	%rbx, SLOT(EPK_COMP_OWNER)
 	jnz	.Lcannot
 	number
 	wait
@@ -374,8 +372,8 @@ epk_gate_call:
 	header	%edi, %ebx, %rbx
 	slot
 	lea	EPK_COMP_SLOTS(%r10,%r11), %rbx
-	rdfsbase %rax
-	lea	1(%rax), %rcx
+	rdfsbase %rcx
+	lea	1(%rcx), %rax
 	lock cmpxchg %rcx, EPK_COMP_OWNER(%rbx)
 	jne	.Lnot_ready
 .Lidle:
@@ -385,11 +383,13 @@ epk_gate_call:
 .Lleave:
 	registers_first
 	mov	EPK_COMP_NUMBER(%rbx), %r9
+	mov	EPK_COMP_CALLER(%rbx), %r15
 	test	%r15d, %r15d
 	jz	.Lleave_outside
+	mov	epk_word@gottpoff(%rip), %r13
 	mov	%fs:EPK_WORD_OUTSIDE(%r13), %rsp
 	on_outside
-	andq	$~1, EPK_COMP_OWNER(%rbx)
+	orq	$1, EPK_COMP_OWNER(%rbx)
 
 .Lback:
 	table
@@ -425,7 +425,7 @@ epk_gate_call:
 	on_callee
 	mov	%r9, %rsp
 	on_outside
-	andq	$~1, EPK_COMP_OWNER(%rbx)
+	orq	$1, EPK_COMP_OWNER(%rbx)
 .Lclose:
 	xor	%ecx, %ecx
 	rdpkru
@@ -509,7 +509,7 @@ epk_gate_call:
 	cmp	%rcx, %rax
 	je	.Linside
 	test	$1, %al
-	jnz	.Lbusy
+	jz	.Lbusy
 	lock cmpxchg %rcx, EPK_COMP_OWNER(%rbx)
 	je	.Lidle
 	/* Another thread was quicker. */
@@ -545,6 +545,7 @@ epk_gate_call:
 	mov	EPK_COMP_NUMBER(%rbx), %r9
 	pop	%rcx
 	pop	EPK_COMP_FRAME(%rbx)
+	mov	EPK_COMP_CALLER(%rbx), %r15
 	pop	EPK_COMP_NUMBER(%rbx)
 	pop	EPK_COMP_CALLER(%rbx)
 	pop	%rcx
@@ -552,6 +553,7 @@ epk_gate_call:
 	mov	%rcx, EPK_COMP_SP(%rbx)
 	test	%r15d, %r15d
 	jz	.Lleave_nested_outside
+	mov	epk_word@gottpoff(%rip), %r13
 	mov	%fs:EPK_WORD_OUTSIDE(%r13), %rsp
 	on_outside
 	/* From here on it waits again. */
@@ -646,12 +648,11 @@ epk_gate_fault:
 	andn	EPK_GATE_NOTES(%r14,%rbx,8), %rcx, %rcx
 	jz	.Lno_way			/* that is no component, and anybody's */
 	slot
-	inside	SLOT(EPK_COMP_OWNER)
+	inside	%rcx, SLOT(EPK_COMP_OWNER)
 	jnz	.Lno_way
 	lea	EPK_COMP_SLOTS(%r10,%r11), %rbx
 	testb	$1, EPK_COMP_EXPECT(%rbx)
 	jnz	.Lno_way			/* not by its code: it waits */
-	mov	EPK_COMP_CALLER(%rbx), %r15
 	xor	%r8d, %r8d
 	mov	$-EFAULT, %ebp
 	mov	EPK_COMP_FRAME(%rbx), %rcx
@@ -705,11 +706,11 @@ epk_gate_release:
 	one_open
 	header	%edi, %ebx, %rbx
 	slot
-	inside	SLOT(EPK_COMP_OWNER)
+	inside	%rcx, SLOT(EPK_COMP_OWNER)
 	jnz	.Lrelease_close
 	movq	$0, SLOT(EPK_COMP_EXPECT)
 	movq	$0, SLOT(EPK_COMP_FRAME)
-	andq	$~1, SLOT(EPK_COMP_OWNER)
+	orq	$1, SLOT(EPK_COMP_OWNER)
 .Lrelease_close:
 	xor	%ecx, %ecx
 	rdpkru

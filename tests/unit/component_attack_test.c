@@ -94,7 +94,7 @@ static long asks_stepped(void *arg)
 /* Where TELLS_ERROR is in others.  As if it had been called by who has called its caller; RBX: its slot. */
 extern long returns_past(void *arg);
 asm(".text\nreturns_past:\n\tmov seen_number(%rip), %rax\n\tmov %rax, 40(%rbx)\n\t"
-    "shr $32, %r15\n\tshl $32, %r15\n\tmov return_to(%rip), %eax\n\tor %rax, %r15\n\t"
+    "mov return_to(%rip), %eax\n\tmov %eax, 56(%rbx)\n\t"
     "mov $666, %eax\n\tret");
 
 static long (*const entries[])(void *arg) = {
@@ -231,7 +231,7 @@ static void forge_fault(void)
 	frame = (uint64_t *)(plain_mem + 512);
 	/* Its mask is 0, so that each slot is the first. */
 	slot = &((struct epk_component *)plain_mem)->slots[0];
-	slot->owner = fs + 1;
+	slot->owner = fs;
 	slot->frame = (uintptr_t)frame;
 	/* Where it waits is what is written over. */
 	frame[1] = 0x5ec2e7;

@@ -11,7 +11,7 @@
 #include "unit.h"
 
 enum { ADD, SUM, WHERE, CHAIN, BAD, HOLD, GROW, REGISTERS, TOUCH, LEAVE, WAIT,
-	SPILLS, SPILLS_AND_FAULTS, ASKS, ALLOCATE, PEEK, NR_ENTRIES };
+	SPILLS, SPILLS_AND_FAULTS, ASKS, ALLOCATE, PEEK, BREAKS, ASKS_BREAKER, NR_ENTRIES };
 
 /* Each has a page of its own. */
 #define NR	3
@@ -214,9 +214,43 @@ static long asks(void *arg)
 	return spilt(ids[1], (long)arg);
 }
 
+/**
+ * struct broken - what a callee does with a register that it has to keep
+ * @value: it is that afterwards
+ * @register_nr: as in DWARF
+ * @faults: its caller faults then
+ */
+struct broken {
+	uint64_t value;
+	long register_nr;
+	bool faults;
+};
+
+extern long breaks(void *arg);
+#define BREAK(nr, reg)	"cmpq $" #nr ", 8(%rdi)\n\tcmove (%rdi), %" #reg "\n\t"
+asm(".text\nbreaks:\n\t"
+    BREAK(3, rbx) BREAK(6, rbp) BREAK(12, r12) BREAK(13, r13) BREAK(14, r14) BREAK(15, r15)
+    "mov $7, %eax\n\tret");
+
+static long asks_breaker(void *arg)
+{
+	struct broken *b = arg;
+	long result = -1;
+	int err = epk_gate_call(ids[0], BREAKS, b, &result);
+
+	if (b->faults)
+		*(volatile int *)nowhere = 0;
+	if (err != (b->register_nr == 3 ? -EFAULT : 0) || (!err && result != 7))
+		return err;
+	/* It can call again. */
+	err = epk_gate_call(ids[2], TOUCH, b, &result);
+	return err ? err : 1;
+}
+
 static long (*const entries[])(void *arg) = {
 	add, sum, where, chain, bad, hold, grow, registers, touch,
 	leave, wait_there, spills, spills_and_faults, asks, allocate, peek,
+	breaks, asks_breaker,
 };
 
 static void set_up(void)
@@ -481,6 +515,35 @@ static void clean_registers(void **state)
 	tear_down();
 }
 
+/* Who called such a callee has what it had, or an error. */
+static void broken_registers(void **state)
+{
+	static const int nrs[] = { 3, 6, 12, 13, 14, 15 };
+	static uint64_t room[64];
+	struct broken b;
+	uint64_t fs;
+	size_t i;
+	int n;
+
+	(void)state;
+	set_up();
+	asm("rdfsbase %0" : "=r"(fs));
+	for (i = 0; i < sizeof(nrs) / sizeof(nrs[0]); i++) {
+		for (n = 0; n < 6; n++) {
+			b = (struct broken) { .register_nr = nrs[i], .faults = n & 1 };
+			/* Nowhere, and as if the thread's words were where anybody can write. */
+			b.value = n < 2 ? 1ul << 63 : n < 4 ? (uintptr_t)&room[32] - fs : 0;
+			if (nrs[i] == 3)
+				b.value = n < 2 ? 1ul << 63 : 0;
+assert_int_equal(call(1, ASKS_BREAKER, (long)&b), b.faults ? -EFAULT : 1);
+			assert_int_equal(call(0, BREAKS, (long)&b), nrs[i] == 3 ? -EFAULT : 7);
+			assert_int_equal(reach_from(0), 1);
+			assert_int_equal(reach(), 0);
+		}
+	}
+	tear_down();
+}
+
 static int evict(int id)
 {
 	struct epk_move move = { .id = id, .ept = EPK_EPT_NONE };
@@ -583,6 +646,7 @@ int main(void)
 		cmocka_unit_test(faults),
 		cmocka_unit_test(heaps),
 		cmocka_unit_test(clean_registers),
+		cmocka_unit_test(broken_registers),
 		cmocka_unit_test(ends_of_threads),
 		cmocka_unit_test(threads),
 	};
