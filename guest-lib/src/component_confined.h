@@ -213,10 +213,11 @@ confined_gate:
 	registers_first
 	mov	EPK_COMP_NUMBER(%r11), %r9
 	mov	%rbx, %r8
-	movq	$0, EPK_COMP_EXPECT(%r11)
-	rdfsbase %rcx
-	inc	%rcx
 	mov	%fs:EPK_WORD_OUTSIDE(%r13), %rsp
+	inside	%rcx, EPK_COMP_OWNER(%r11)
+	jne	.Lconfined_close		/* another's: somebody has written to epk_word.place */
+	movq	$0, EPK_COMP_EXPECT(%r11)
+	inc	%rcx
 .Lconfined_off_stack:
 	/* From here on the slot may be a handler's. */
 	mov	%rcx, EPK_COMP_OWNER(%r11)
@@ -235,6 +236,7 @@ confined_gate:
 	test	%r15d, %r15d
 	jnz	.Lback
 	mov	%rcx, %rsp
+	xor	%r9d, %r9d
 	jmp	.Lreturn_outside
 
 .Lconfined_drop:
