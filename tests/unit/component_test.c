@@ -6,6 +6,7 @@
 #include <ucontext.h>
 
 #include "component_registers.h"
+#include "faults.h"
 #include "registry.h"
 #include "state.h"
 #include "unit.h"
@@ -18,9 +19,6 @@ enum { ADD, SUM, WHERE, CHAIN, BAD, HOLD, GROW, REGISTERS, TOUCH, LEAVE, WAIT,
 static int ids[NR], plain;
 static long *own[NR];
 static char *plain_mem;
-/* Where no memory is. */
-static volatile long zero;
-static char *volatile nowhere = (char *)16;
 
 static long add(void *arg)
 {
@@ -90,34 +88,11 @@ static long chain(void *arg)
 	return (err ? err : result) + 1 - !!err;
 }
 
-static __attribute__((noinline)) long too_deep(long n)
-{
-	volatile char frame[512];
-
-	frame[n & 255] = 1;
-	return n ? too_deep(n + 1) + frame[n & 255] : 0;
-}
-
 static long bad(void *arg)
 {
-	switch ((long)arg) {
-	case 0:
-		*(volatile int *)nowhere = 1;
-		break;
-	case 1:
-		__builtin_trap();
-	case 2:
-		return 100 / (long)zero;
-	case 3:
-		((void (*)(void))(1ul << 63))();
-		break;
-	case 4:
+	if ((long)arg == 5)
 		*(volatile char *)own[1] = 1;
-		break;
-	default:
-		return too_deep((long)arg);
-	}
-	return 0;
+	return fault((long)arg);
 }
 
 static long hold(void *arg)
@@ -484,7 +459,7 @@ static void faults(void **state)
 
 	(void)state;
 	set_up();
-	for (i = 0; i < 6; i++) {
+	for (i = 0; i < 7; i++) {
 		assert_int_equal(call(0, BAD, i), -EFAULT);
 		assert_int_equal(reach(), 0);
 		assert_int_equal(reach_from(0), 1);
