@@ -519,6 +519,24 @@ assert_int_equal(call(1, ASKS_BREAKER, (long)&b), b.faults ? -EFAULT : 1);
 	tear_down();
 }
 
+/* As if its slot were elsewhere: it does not come back from that. */
+static void lose_slot(void)
+{
+	static uint64_t room[64];
+	struct broken b = { .register_nr = 3, .value = (uintptr_t)room };
+
+	set_up();
+	epk_gate_call(ids[0], BREAKS, &b, NULL);
+}
+
+static void lost_slot(void **state)
+{
+	int status = status_of_child(lose_slot);
+
+	(void)state;
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+}
+
 static int evict(int id)
 {
 	struct epk_move move = { .id = id, .ept = EPK_EPT_NONE };
@@ -622,6 +640,7 @@ int main(void)
 		cmocka_unit_test(heaps),
 		cmocka_unit_test(clean_registers),
 		cmocka_unit_test(broken_registers),
+		cmocka_unit_test(lost_slot),
 		cmocka_unit_test(ends_of_threads),
 		cmocka_unit_test(threads),
 	};
