@@ -33,6 +33,8 @@
 #define PAIR_LIMIT	43
 #define OTHER_LIMIT	49
 #define CALL_LIMIT	250
+/* Beside what is held, where no module puts that aside. */
+#define PINS_CALL_LIMIT	6000
 /* Of a component: by ordinary code, by another in its EPT, and in another EPT with two VMFUNC. */
 #define GATE_LIMIT	140
 #define GATES_LIMIT	180
@@ -278,6 +280,7 @@ static bool within(double value, double of, double percent)
  * @beside: begin and end while another of the same EPT is held
  * @away: likewise, that lies in another EPT; all 0 if there is only one EPT
  * @call: a call of an empty function
+ * @call_beside: the same while another domain is held
  * @gate: a call of a component
  * @gates: a call of one component by another
  * @far: the same, in another EPT; all 0 if there is only one EPT
@@ -290,6 +293,7 @@ struct costs {
 	struct cost beside;
 	struct cost away;
 	struct cost call;
+	struct cost call_beside;
 	struct cost gate;
 	struct cost gates;
 	struct cost far;
@@ -317,7 +321,7 @@ static struct costs rows(void)
 	if (epts[0] != epts[1])
 		costs.away = row("the same, one held in another EPT", inner_pair, inner_no_call,
 				 NO_CALLS);
-	row("epk_call, one held", call_one, nothing, 0);
+	costs.call_beside = row("epk_call, one held", call_one, nothing, 0);
 	if (domain_end(beside))
 		abort();
 	costs.call = row("epk_call", call_one, nothing, 0);
@@ -371,6 +375,8 @@ static void check(const struct costs *few, const struct costs *many)
 	if (!by_module) {
 		limit(few->beside.count <= PINS_LIMIT && many->beside.count <= PINS_LIMIT,
 		      "the pair takes too many beside what is held");
+		limit(few->call_beside.count <= PINS_CALL_LIMIT,
+		      "epk_call takes too many beside what is held");
 		return;
 	}
 	limit(few->call.count <= CALL_LIMIT && many->call.count <= CALL_LIMIT,

@@ -4,30 +4,33 @@
 
 #include "aside.h"
 
-/* Ends all that the thread holds. */
-void epk_let_go(void)
+/* Ends all that the thread holds.  Not 0: under "mprotect" something could not be closed. */
+int epk_let_go(void)
 {
 	struct epk_held list[2 * EPK_MAX_HELD];
 	const struct epk_backend *ops = epk_ops();
-	int i, nr = ops && ops->held ? ops->held(list, 2 * EPK_MAX_HELD) : 0;
+	int i, nr = ops && ops->held ? ops->held(list, 2 * EPK_MAX_HELD) : 0, err = 0, failed;
+	unsigned int slot;
 
 	for (i = 0; i < nr && i < 2 * EPK_MAX_HELD; i++)
 		domain_end(list[i].id);
-	while (epk_self && epk_held_nr(epk_self))
-		if (domain_end(epk_self->held[epk_held_nr(epk_self) - 1].id))
-			break;
+	for (slot = epk_self ? epk_held_nr(epk_self) : 0; slot--;) {
+		failed = domain_end(epk_self->held[slot].id);
+		err = failed ? failed : err;
+	}
+	return epk_self && epk_held_nr(epk_self) ? err : 0;
 }
 
 int epk_list_aside(struct epk_aside *aside, int id)
 {
 	struct epk_thread *t = epk_self;
-	int err = 0;
+	int err;
 
 	aside->nr = t ? epk_held_nr(t) : 0;
 	if (aside->nr)
 		memcpy(aside->held, t->held, aside->nr * sizeof(aside->held[0]));
-	epk_let_go();
-	if (id)
+	err = epk_let_go();
+	if (!err && id)
 		err = domain_begin(id, PROT_READ | PROT_WRITE);
 	return err && epk_list_back(aside) ? -EIO : err;
 }
@@ -35,12 +38,16 @@ int epk_list_aside(struct epk_aside *aside, int id)
 /* All of it, or nothing. */
 int epk_list_back(struct epk_aside *aside)
 {
+	int err = 0, failed = epk_let_go();
 	unsigned int i;
-	int err = 0;
 
-	epk_let_go();
-	for (i = 0; i < aside->nr && !err; i++)
+	for (i = 0; i < aside->nr && !err; i++) {
 		err = domain_begin(aside->held[i].id, aside->held[i].prot);
+		if (failed && err == -EALREADY)
+			err = 0;
+	}
+	if (!err && epk_self && epk_held_nr(epk_self) > aside->nr)
+		err = -EIO;
 	if (err)
 		epk_let_go();
 	return err;

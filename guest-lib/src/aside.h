@@ -30,7 +30,7 @@ struct epk_aside {
 /* aside.c */
 int epk_list_aside(struct epk_aside *aside, int id);
 int epk_list_back(struct epk_aside *aside);
-void epk_let_go(void);
+int epk_let_go(void);
 void epk_forget_aside(struct epk_aside *aside);
 int epk_thread_ready(void);
 

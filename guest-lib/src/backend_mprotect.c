@@ -93,10 +93,17 @@ static int mprotect_end(struct epk_thread *t, unsigned int slot)
 	return err;
 }
 
+/* What stays open here stays open for good: nobody else ends it. */
 static void mprotect_thread_stop(struct epk_thread *t)
 {
-	while (t->nr && !mprotect_end(t, t->nr - 1))
-		;
+	unsigned int slot;
+
+	for (slot = epk_held_nr(t); slot--;)
+		mprotect_end(t, slot);
+	/* For what could not be closed there may be room now. */
+	for (slot = epk_held_nr(t); slot--;)
+		if (mprotect_end(t, slot))
+			__builtin_trap();
 }
 
 static int mprotect_mmap(struct epk_mapping *map, void *addr, int flags)

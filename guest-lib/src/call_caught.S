@@ -76,13 +76,7 @@ epk_call_fault:
 	add	$32, %rsp
 	.cfi_adjust_cfa_offset -32
 	xor	%eax, %eax
-	xor	%ecx, %ecx
-	xor	%esi, %esi
-	xor	%edi, %edi
-	xor	%r8d, %r8d
-	xor	%r9d, %r9d
-	xor	%r10d, %r10d
-	xor	%r11d, %r11d
+	scratch_first
 	mov	$-EFAULT, %rdx
 	jmp	.Lleft
 	forged

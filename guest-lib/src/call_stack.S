@@ -40,13 +40,7 @@ epk_call_on_stack:
 	fldcw	(%rsp)
 	ldmxcsr	4(%rsp)
 	mov	%rbx, %rax
-	xor	%ecx, %ecx
-	xor	%esi, %esi
-	xor	%edi, %edi
-	xor	%r8d, %r8d
-	xor	%r9d, %r9d
-	xor	%r10d, %r10d
-	xor	%r11d, %r11d
+	scratch_first
 	add	$8, %rsp
 	pop	%rbx
 	pop	%rbp

@@ -112,6 +112,7 @@ static int fill(const struct plan *plan, struct epk_component *component)
 		top += plan->stack_bytes;
 		component->slots[i].top = top - plan->tls_bytes;
 		component->slots[i].tls = top - EPK_PAGE_SIZE;
+		component->slots[i].owner = 1;
 		/* No two of its calls have one number. */
 		component->slots[i].count = i << 48;
 	}

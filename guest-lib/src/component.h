@@ -80,7 +80,7 @@ struct epk_confined_call {
 
 /**
  * struct epk_component_slot - a thread in a component
- * @owner: the FS base of the thread that uses it, with bit 0 while it is inside; 0 if none has
+ * @owner: the FS base of the thread that is inside, or with bit 0 of who has used it; 1 if none has
  * @sp: its stack pointer while it is in another component, called from this one
  * @frame: if it has been entered while it was: what to leave by, where the rest of this stands as it was
  * @count: of the calls that it makes

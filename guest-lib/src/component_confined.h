@@ -165,9 +165,8 @@ confined_gate:
 .Lconfined:
 	confined %ebx
 	slot_confined
-	rdfsbase %rcx
-	lea	1(%rcx), %rsi
-	mov	%rcx, %rax
+	rdfsbase %rsi
+	lea	1(%rsi), %rax
 	lock cmpxchg %rsi, EPK_COMP_OWNER(%r11)
 	jne	.Lconfined_not_ready
 .Lconfined_idle:
@@ -214,9 +213,11 @@ confined_gate:
 	registers_first
 	mov	EPK_COMP_NUMBER(%r11), %r9
 	mov	%rbx, %r8
-	movq	$0, EPK_COMP_EXPECT(%r11)
-	rdfsbase %rcx
 	mov	%fs:EPK_WORD_OUTSIDE(%r13), %rsp
+	inside	%rcx, EPK_COMP_OWNER(%r11)
+	jne	.Lconfined_close		/* another's: somebody has written to epk_word.place */
+	movq	$0, EPK_COMP_EXPECT(%r11)
+	inc	%rcx
 .Lconfined_off_stack:
 	/* From here on the slot may be a handler's. */
 	mov	%rcx, EPK_COMP_OWNER(%r11)
@@ -235,6 +236,7 @@ confined_gate:
 	test	%r15d, %r15d
 	jnz	.Lback
 	mov	%rcx, %rsp
+	xor	%r9d, %r9d
 	jmp	.Lreturn_outside
 
 .Lconfined_drop:
@@ -246,7 +248,7 @@ confined_gate:
 	cmp	%rsi, %rax
 	je	.Lconfined_inside
 	test	$1, %al
-	jnz	.Lconfined_busy
+	jz	.Lconfined_busy
 	lock cmpxchg %rsi, EPK_COMP_OWNER(%r11)
 	je	.Lconfined_idle
 .Lconfined_busy:
@@ -308,7 +310,7 @@ confined_gate:
 	cmp	-EPK_GATE_IDENTITY(%r14), %cx
 	jne	.Lconfined_stays
 	slot
-	inside	SLOT(EPK_COMP_OWNER)
+	inside	%rcx, SLOT(EPK_COMP_OWNER)
 	jnz	.Lconfined_stays
 	number
 	mov	%ebx, %edi
@@ -379,10 +381,10 @@ epk_gate_release_confined:
 .Lconfined_release:
 	confined %r8d
 	slot
-	inside	SLOT(EPK_COMP_OWNER)
+	inside	%rcx, SLOT(EPK_COMP_OWNER)
 	jnz	.Lconfined_release_close
 	movq	$0, SLOT(EPK_COMP_EXPECT)
-	andq	$~1, SLOT(EPK_COMP_OWNER)
+	orq	$1, SLOT(EPK_COMP_OWNER)
 .Lconfined_release_close:
 	leave_all .Lforged
 	left_all

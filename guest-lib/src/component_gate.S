@@ -25,9 +25,8 @@
  * ebp then the error; r15d the caller, 0 if it is ordinary code, and above it the offset of the thread's
  * slot; r9 what the caller expects back: its number, or ordinary code's stack pointer.  r10 the
  * header, r11 the slot's offset, r13 the TLS offset of epk_word, r14 the domain table.  While the callee
- * runs: rbx its slot, r13 and r15 as before.  It has to keep these, as any function; what it makes of
- * them it could do itself, since nothing else is open until they have been used, and of r15 the number
- * tells.
+ * runs: rbx its slot.  It has to keep that, as any function; what it makes of it it could do itself, since
+ * nothing else is open until it has been used, and of what its caller is the number tells.
  */
 #include <asm/unistd.h>
 
@@ -149,11 +148,10 @@ first_area
 
 #define SLOT(member)	EPK_COMP_SLOTS+member(%r10,%r11)
 
-/* To \other unless the slot whose owner is \owner is the thread's, and it is inside.  RCX: 0. */
-.macro inside owner:vararg
-	rdfsbase %rcx
-	sub	\owner, %rcx
-	inc	%rcx
+/* Is the slot whose owner is \owner the thread's, and is it inside?  \fs: where its FS base comes. */
+.macro inside fs, owner:vararg
+	rdfsbase \fs
+	cmp	\owner, \fs
 .endm
 
 /* R9: what a callee is told, and nobody else: of the slot R11 of the header R10, whose code runs. */
@@ -184,7 +182,7 @@ first_area
  */
 .macro waiting
 	slot
-	inside	SLOT(EPK_COMP_OWNER)
+	inside	%rcx, SLOT(EPK_COMP_OWNER)
 	jnz	.Lforged
 	lea	1(%r9,%r9), %rax
 	lock cmpxchg %rdx, SLOT(EPK_COMP_EXPECT)
@@ -202,8 +200,8 @@ first_area
 
 /*
  * Runs the entry RSI of the header R10 on RSP, and comes back with its value in R8.  Each register has
- * been written to since the caller's frame was made.  Who unwinds the stack from within comes to its end
- * here.  All of RSI is compared, since it may be from who has jumped to a WRPKRU.
+ * been written to since the caller's frame was made.  All of RSI is compared, since it may be from who
+ * has jumped to a WRPKRU.
  */
 .macro run no_entry
 	mov	%r15, EPK_COMP_CALLER(%rbx)
@@ -215,10 +213,7 @@ first_area
 	xor	%ebp, %ebp
 	push	$FLAGS
 	popfq
-	.cfi_remember_state
-	.cfi_undefined %rip
 	call	*%rax
-	.cfi_restore_state
 	mov	%rax, %r8
 	xor	%ebp, %ebp			/* no error is the callee's to tell */
 .endm
@@ -241,36 +236,46 @@ first_area
 .endm
 
 .macro saved
-	push	%rbx
-	push	%rbp
-	push	%r12
-	push	%r13
-	push	%r14
-	push	%r15
-	.cfi_def_cfa_offset 56
-	.cfi_offset %rbx, -16
-	.cfi_offset %rbp, -24
-	.cfi_offset %r12, -32
-	.cfi_offset %r13, -40
-	.cfi_offset %r14, -48
-	.cfi_offset %r15, -56
+	.irp	reg, rbx,rbp,r12,r13,r14,r15
+	push	%\reg
+	.cfi_adjust_cfa_offset 8
+	.cfi_rel_offset %\reg, 0
+	.endr
 .endm
 
 .macro asked
-	push	%rcx
-	push	%rdx
-	push	%rsi
-	push	%rdi
-	.cfi_def_cfa_offset F_SAVED + 56
+	.irp	reg, rcx,rdx,rsi,rdi
+	push	%\reg
+	.cfi_adjust_cfa_offset 8
+	.endr
 .endm
 
-.macro saved_restored
-	pop	%r15
-	pop	%r14
-	pop	%r13
-	pop	%r12
-	pop	%rbp
-	pop	%rbx
+/* What "asked" and "saved" have pushed; all is pushed again at the next of the following. */
+.macro restored
+	add	$F_SAVED, %rsp
+	.cfi_adjust_cfa_offset -F_SAVED
+	.irp	reg, r15,r14,r13,r12,rbp,rbx
+	pop	%\reg
+	.cfi_adjust_cfa_offset -8
+	.cfi_restore %\reg
+	.endr
+.endm
+
+/*
+ * For who unwinds the stack, what RSP is from here on: the frame of who calls; below that of the ordinary
+ * code, and what .Lfrom_outside has pushed; or the callee's stack, where it ends.
+ */
+.macro on_asked
+	.cfi_restore_state
+	.cfi_remember_state
+.endm
+.macro on_outside
+	on_asked
+	.cfi_adjust_cfa_offset 16
+.endm
+.macro on_callee
+	on_asked
+	.cfi_undefined %rip
 .endm
 
 	.text
@@ -321,13 +326,16 @@ epk_gate_call:
 	jnz	.Lcannot
 	unmarked .Lcannot			/* a component, perhaps, which has just been evicted */
 	pushq	%fs:EPK_WORD_OUTSIDE(%r13)
+	.cfi_adjust_cfa_offset 8
 	pushq	%fs:EPK_WORD_COMPONENT(%r13)
+	.cfi_adjust_cfa_offset 8
 	mov	%rsp, %r9
 	mov	%rsp, %fs:EPK_WORD_OUTSIDE(%r13)
 	jmp	.Lclear
 
 /* From one, that has its own domain alone; or it is slow. */
 .Lfrom_component:
+	on_asked
 	index	%r15d, %ebx
 	table
 	mov	EPK_GATE_NOTES(%r14,%rbx,8), %r10
@@ -342,12 +350,13 @@ epk_gate_call:
 .Lfrom_it:
 	and	.Laddress(%rip), %r10
 	slot
-	inside	SLOT(EPK_COMP_OWNER)
+	inside	%rbx, SLOT(EPK_COMP_OWNER)
 	jnz	.Lcannot
 	number
 	wait
 	/* Its stack is not there any more soon. */
 	mov	%fs:EPK_WORD_OUTSIDE(%r13), %rsp
+	on_outside
 .Lclear:
 	mov	epk_state_page+EPK_STATE_XFEATURES(%rip), %eax
 	first					/* RDPKRU has cleared EDX */
@@ -363,20 +372,24 @@ epk_gate_call:
 	header	%edi, %ebx, %rbx
 	slot
 	lea	EPK_COMP_SLOTS(%r10,%r11), %rbx
-	rdfsbase %rax
-	lea	1(%rax), %rcx
+	rdfsbase %rcx
+	lea	1(%rcx), %rax
 	lock cmpxchg %rcx, EPK_COMP_OWNER(%rbx)
 	jne	.Lnot_ready
 .Lidle:
 	mov	EPK_COMP_TOP(%rbx), %rsp
+	on_callee
 	run	.Lno_entry
 .Lleave:
 	registers_first
 	mov	EPK_COMP_NUMBER(%rbx), %r9
+	mov	EPK_COMP_CALLER(%rbx), %r15
 	test	%r15d, %r15d
 	jz	.Lleave_outside
+	mov	epk_word@gottpoff(%rip), %r13
 	mov	%fs:EPK_WORD_OUTSIDE(%r13), %rsp
-	andq	$~1, EPK_COMP_OWNER(%rbx)
+	on_outside
+	orq	$1, EPK_COMP_OWNER(%rbx)
 
 .Lback:
 	table
@@ -388,10 +401,13 @@ epk_gate_call:
 	one_open
 	header	%r15d, %esi, %rsi
 	waiting
+	on_asked
 	/* The caller has what it had. */
 .Lreturned:
 	push	$FLAGS
+	.cfi_adjust_cfa_offset 8
 	popfq
+	.cfi_adjust_cfa_offset -8
 	ldmxcsr	F_MXCSR(%rsp)
 	fldcw	F_CONTROL(%rsp)
 	mov	F_RESULT(%rsp), %rdx
@@ -402,18 +418,14 @@ epk_gate_call:
 	mov	%r8, (%rdx)
 .Ldone:
 	mov	%ebp, %eax
-	add	$F_SAVED, %rsp
-	.cfi_restore_state
-	.cfi_remember_state
-	.cfi_def_cfa_offset 56
-	saved_restored
-	.cfi_def_cfa_offset 8
+	restored
 	ret
-	.cfi_restore_state
 
 .Lleave_outside:
+	on_callee
 	mov	%r9, %rsp
-	andq	$~1, EPK_COMP_OWNER(%rbx)
+	on_outside
+	orq	$1, EPK_COMP_OWNER(%rbx)
 .Lclose:
 	xor	%ecx, %ecx
 	rdpkru
@@ -431,12 +443,15 @@ epk_gate_call:
 	xor	%r10d, %r10d
 	xor	%r11d, %r11d
 	pop	%rcx
+	.cfi_adjust_cfa_offset -8
 	mov	%ecx, %fs:EPK_WORD_COMPONENT(%r13)
 	pop	%fs:EPK_WORD_OUTSIDE(%r13)
+	.cfi_adjust_cfa_offset -8
 	jmp	.Lreturned
 
 /* It cannot be entered, or not so: the caller is where it was, but may have its domain closed. */
 .Lstay:
+	on_outside
 	if_confined $1, 1, %edi, .Lconfined_enter
 .Lstay_here:
 	mov	$-EAGAIN, %ebp
@@ -445,6 +460,7 @@ epk_gate_call:
 	mov	epk_word@gottpoff(%rip), %r13
 	jmp	.Lreturn_outside
 .Lcannot:
+	on_asked
 	mov	$-EAGAIN, %ebp
 .Lfailed:
 	cmp	$-EAGAIN, %ebp
@@ -455,12 +471,12 @@ epk_gate_call:
 	mov	F_ENTRY(%rsp), %esi
 	mov	F_ARG(%rsp), %rdx
 	mov	F_RESULT(%rsp), %rcx
-	add	$F_SAVED, %rsp
-	saved_restored
+	restored
 	jmp	*epk_state_page+EPK_STATE_CALL_SLOW(%rip)
 
 /* In another EPT than that component; or that has lost its place. */
 .Lfrom_elsewhere:
+	on_asked
 	andn	epk_state_page+EPK_STATE_ACCESS(%rip), %eax, %ebx
 	jnz	.Lcannot
 /* Nothing is open, so that this is ordinary code: a handler that has interrupted the component. */
@@ -484,6 +500,7 @@ epk_gate_call:
 	jmp	.Lcannot
 
 .Lenter_again:
+	on_outside
 	xor	%ecx, %ecx
 	jmp	.Lenter
 
@@ -492,16 +509,13 @@ epk_gate_call:
 	cmp	%rcx, %rax
 	je	.Linside
 	test	$1, %al
-	jnz	.Lbusy
+	jz	.Lbusy
 	lock cmpxchg %rcx, EPK_COMP_OWNER(%rbx)
 	je	.Lidle
 	/* Another thread was quicker. */
 .Lbusy:
 	mov	$-EBUSY, %ebp
 	jmp	.Lrefuse
-.Lno_entry:
-	mov	$-EINVAL, %ebp
-	jmp	.Lleave
 /* It waits: on its stack, below that. */
 .Linside:
 	mov	EPK_COMP_EXPECT(%rbx), %rax
@@ -516,6 +530,7 @@ epk_gate_call:
 	cmp	EPK_COMP_LEAST(%rbx), %rcx
 	jb	.Lno_room
 	mov	%rcx, %rsp
+	on_callee
 	and	$-16, %rsp
 	push	%rax
 	push	%rcx
@@ -530,6 +545,7 @@ epk_gate_call:
 	mov	EPK_COMP_NUMBER(%rbx), %r9
 	pop	%rcx
 	pop	EPK_COMP_FRAME(%rbx)
+	mov	EPK_COMP_CALLER(%rbx), %r15
 	pop	EPK_COMP_NUMBER(%rbx)
 	pop	EPK_COMP_CALLER(%rbx)
 	pop	%rcx
@@ -537,18 +553,27 @@ epk_gate_call:
 	mov	%rcx, EPK_COMP_SP(%rbx)
 	test	%r15d, %r15d
 	jz	.Lleave_nested_outside
+	mov	epk_word@gottpoff(%rip), %r13
 	mov	%fs:EPK_WORD_OUTSIDE(%r13), %rsp
+	on_outside
 	/* From here on it waits again. */
 	mov	%rax, EPK_COMP_EXPECT(%rbx)
 	jmp	.Lback
 .Lleave_nested_outside:
+	on_callee
 	mov	%r9, %rsp
+	on_outside
 	mov	%rax, EPK_COMP_EXPECT(%rbx)
 	jmp	.Lclose
+.Lno_entry:
+	on_callee
+	mov	$-EINVAL, %ebp
+	jmp	.Lleave
 .Lno_nested_entry:
 	mov	$-EINVAL, %ebp
 	jmp	.Lleave_nested
 .Lno_room:
+	on_outside
 	mov	%rax, EPK_COMP_EXPECT(%rbx)
 	mov	$-EFAULT, %ebp
 	jmp	.Lrefuse
@@ -623,12 +648,11 @@ epk_gate_fault:
 	andn	EPK_GATE_NOTES(%r14,%rbx,8), %rcx, %rcx
 	jz	.Lno_way			/* that is no component, and anybody's */
 	slot
-	inside	SLOT(EPK_COMP_OWNER)
+	inside	%rcx, SLOT(EPK_COMP_OWNER)
 	jnz	.Lno_way
 	lea	EPK_COMP_SLOTS(%r10,%r11), %rbx
 	testb	$1, EPK_COMP_EXPECT(%rbx)
 	jnz	.Lno_way			/* not by its code: it waits */
-	mov	EPK_COMP_CALLER(%rbx), %r15
 	xor	%r8d, %r8d
 	mov	$-EFAULT, %ebp
 	mov	EPK_COMP_FRAME(%rbx), %rcx
@@ -682,11 +706,11 @@ epk_gate_release:
 	one_open
 	header	%edi, %ebx, %rbx
 	slot
-	inside	SLOT(EPK_COMP_OWNER)
+	inside	%rcx, SLOT(EPK_COMP_OWNER)
 	jnz	.Lrelease_close
 	movq	$0, SLOT(EPK_COMP_EXPECT)
 	movq	$0, SLOT(EPK_COMP_FRAME)
-	andq	$~1, SLOT(EPK_COMP_OWNER)
+	orq	$1, SLOT(EPK_COMP_OWNER)
 .Lrelease_close:
 	xor	%ecx, %ecx
 	rdpkru

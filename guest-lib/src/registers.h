@@ -31,6 +31,13 @@
 	first
 .endm
 
+/* What a function may leave in the others, but for RAX and RDX, where its value is. */
+.macro scratch_first
+	.irp	reg, ecx,esi,edi,r8d,r9d,r10d,r11d
+	xor	%\reg, %\reg
+	.endr
+.endm
+
 /* All as FXRSTOR reads it, and the header. */
 .macro first_area
 	.pushsection .rodata

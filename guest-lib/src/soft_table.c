@@ -42,6 +42,7 @@ struct soft_level {
  * @notes: by index: the domain's note
  * @owners: the domain that has each key, or 0
  * @levels: rights that threads have put aside
+ * @nr_levels: none from here on is in use
  * @seq: counts them
  * @used: no index beyond this one was ever used
  * @live: live domains
@@ -53,6 +54,7 @@ struct soft_table {
 	uint64_t notes[EPK_INDICES];
 	int owners[EPK_NR_PKEYS];
 	struct soft_level levels[SOFT_LEVELS];
+	uint32_t nr_levels;
 	uint64_t seq;
 	uint32_t used;
 	uint32_t live;
@@ -248,9 +250,11 @@ static struct soft_level *find_level(struct soft_table *soft, uintptr_t sp)
 {
 	struct soft_level *level, *found = NULL;
 
-	for (level = soft->levels; level < soft->levels + SOFT_LEVELS; level++)
+	for (level = soft->levels; level < soft->levels + soft->nr_levels; level++)
 		if (level->sp == sp || (!level->sp && !found))
 			found = level;
+	if (!found && soft->nr_levels < SOFT_LEVELS)
+		found = &soft->levels[soft->nr_levels++];
 	return found;
 }
 
@@ -258,7 +262,7 @@ static void forget_those_gone(struct soft_table *soft)
 {
 	struct soft_level *level;
 
-	for (level = soft->levels; level < soft->levels + SOFT_LEVELS; level++)
+	for (level = soft->levels; level < soft->levels + soft->nr_levels; level++)
 		if (level->sp && epk_thread_is_gone(level->tid))
 			level->sp = 0;
 }
@@ -296,16 +300,18 @@ int soft_table_pop(uintptr_t sp, uint32_t *pkru, uint32_t pins[EPK_NR_PKEYS])
 	int tid = gettid();
 	uint64_t seq = 0;
 
-	for (level = soft->levels; level < soft->levels + SOFT_LEVELS; level++) {
+	for (level = soft->levels; level < soft->levels + soft->nr_levels; level++) {
 		if (level->sp && level->tid == tid && (level->sp == sp || (!sp && level->seq > seq))) {
 			seq = level->seq;
 			*pkru = level->pkru;
 			memcpy(pins, level->pins, sizeof(level->pins));
 		}
 	}
-	for (level = soft->levels; level < soft->levels + SOFT_LEVELS; level++)
+	for (level = soft->levels; level < soft->levels + soft->nr_levels; level++)
 		if (level->tid == tid && level->seq >= seq)
 			level->sp = 0;
+	while (soft->nr_levels && !soft->levels[soft->nr_levels - 1].sp)
+		soft->nr_levels--;
 	seal(mine);
 	return seq ? 0 : -EACCES;
 }
@@ -316,9 +322,9 @@ bool soft_table_aside(unsigned int pkey)
 	struct soft_table *soft = epk_now.soft;
 	uint32_t mine = unseal();
 	bool found = false;
-	int n;
+	uint32_t n;
 
-	for (n = 0; n < SOFT_LEVELS && !found; n++)
+	for (n = 0; n < soft->nr_levels && !found; n++)
 		found = soft->levels[n].sp && soft->levels[n].pins[pkey] &&
 			!epk_thread_is_gone(soft->levels[n].tid);
 	seal(mine);

@@ -8,6 +8,7 @@
 
 #include "aside.h"
 #include "call_unit.h"
+#include "faults.h"
 
 /* look(), whose looks at other domains would be caught. */
 static long works(void *arg)
@@ -16,8 +17,6 @@ static long works(void *arg)
 	return (long)arg + 1;
 }
 
-static volatile int zero;
-static volatile uintptr_t nowhere = 16;
 static char room[65536];
 
 /* What has come to the program's own handler, which goes back to where it is told. */
@@ -48,14 +47,6 @@ static __attribute__((noinline)) int signal_of(long (*what)(void *arg), void *ar
 	return sig;
 }
 
-static __attribute__((noinline)) long too_deep(long n)
-{
-	volatile char frame[512];
-
-	frame[n & 255] = 1;
-	return n ? too_deep(n + 1) + frame[n & 255] : 0;
-}
-
 #define SECRET	0x5ec4e75ec4e7ul
 #define KINDS	11
 
@@ -69,19 +60,6 @@ static long bad(void *arg)
 		     "mov %0, %%r12\n\tmov %0, %%r13\n\tmov %0, %%r14\n\tmov %0, %%r15\n\tstd\n\tcld"
 		     : : "a"(SECRET) : "xmm5", "r10", "rbx", "r12", "r13", "r14", "r15", "st");
 	switch ((long)arg) {
-	case 0:
-		*(volatile int *)nowhere = 1;
-		break;
-	case 1:
-		__builtin_trap();
-	case 2:
-		return 100 / (long)zero;
-	case 3:
-		((void (*)(void))(1ul << 63))();
-		break;
-	case 4:
-		((void (*)(void))nowhere)();
-		break;
 	case 5:
 		return mem[0][0];
 	case 6:
@@ -99,7 +77,7 @@ static long bad(void *arg)
 		domain_end(ids[1]);
 		return mem[1][0];
 	default:
-		return too_deep((long)arg);
+		return fault((long)arg);
 	}
 	return 0;
 }
@@ -700,7 +678,7 @@ static __attribute__((optimize("no-omit-frame-pointer"))) long writes_over(void 
 
 	/* Its control words, in each of which no exception is masked. */
 	frame[-2] = (uint64_t)0x7f << 32 | 0x340;
-	return 100 / (long)zero + (long)arg;
+	return 100 / zero + (long)arg;
 }
 
 static long control_words(void *arg)

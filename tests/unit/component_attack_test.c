@@ -14,7 +14,8 @@
 extern const char epk_component_gates_start[], epk_component_gates_end[];
 
 #define NR	3
-enum { TOUCH, FAULT_BESIDE, TELLS_ERROR, ASKS, DIVES, DIVES_BACK, ASKS_STEPPED, NR_ENTRIES };
+enum { TOUCH, FAULT_BESIDE, TELLS_ERROR, ASKS, DIVES, DIVES_BACK, ASKS_STEPPED, STAYS, ASKS_STAYER,
+	NR_ENTRIES };
 static int ids[NR], plain;
 static long *own[NR];
 static char *plain_mem, ignored;
@@ -94,11 +95,29 @@ static long asks_stepped(void *arg)
 /* Where TELLS_ERROR is in others.  As if it had been called by who has called its caller; RBX: its slot. */
 extern long returns_past(void *arg);
 asm(".text\nreturns_past:\n\tmov seen_number(%rip), %rax\n\tmov %rax, 40(%rbx)\n\t"
-    "shr $32, %r15\n\tshl $32, %r15\n\tmov return_to(%rip), %eax\n\tor %rax, %r15\n\t"
+    "mov return_to(%rip), %eax\n\tmov %eax, 56(%rbx)\n\t"
     "mov $666, %eax\n\tret");
 
+static volatile bool is_inside, may_go;
+
+static long stays(void *arg)
+{
+	is_inside = true;
+	while (!may_go)
+		;
+	return (long)arg;
+}
+
+static long asks_stayer(void *arg)
+{
+	long result = -1;
+	int err = epk_gate_call(ids[1], STAYS, arg, &result);
+
+	return err ? err : result + 1;
+}
+
 static long (*const entries[])(void *arg) = {
-	touch, fault_beside, tells_error, asks, dives, dives_back, asks_stepped,
+	touch, fault_beside, tells_error, asks, dives, dives_back, asks_stepped, stays, asks_stayer,
 };
 static long (*const third_entries[])(void *arg) = { touch, touch, returns_past };
 
@@ -231,7 +250,7 @@ static void forge_fault(void)
 	frame = (uint64_t *)(plain_mem + 512);
 	/* Its mask is 0, so that each slot is the first. */
 	slot = &((struct epk_component *)plain_mem)->slots[0];
-	slot->owner = fs + 1;
+	slot->owner = fs;
 	slot->frame = (uintptr_t)frame;
 	/* Where it waits is what is written over. */
 	frame[1] = 0x5ec2e7;
@@ -375,6 +394,52 @@ static void numbers_in_frames(void **state)
 	assert_int_equal(WTERMSIG(status), SIGILL);
 }
 
+/* epk_gate_try() by who has the FS base of another thread. */
+extern int call_as(int id, unsigned int entry, void *arg, long *result, uint64_t fs);
+asm(".text\ncall_as:\n\tpush %rbx\n\trdfsbase %rbx\n\twrfsbase %r8\n\tcall epk_gate_try\n\t"
+    "wrfsbase %rbx\n\tpop %rbx\n\tret");
+
+static int stays_by;
+static uint64_t fs_inside;
+
+static void *stays_inside(void *arg)
+{
+	long result = -1;
+
+	asm("rdfsbase %0" : "=r"(fs_inside));
+	EXPECT(!epk_gate_call(ids[0], stays_by, arg, &result));
+	return (void *)result;
+}
+
+/* It has that thread's place, if that waits, for a call; and disturbs nobody. */
+static void as_another(void)
+{
+	bool waits = stays_by == ASKS_STAYER;
+	long result = -1;
+	pthread_t thread;
+	void *value;
+
+	set_up();
+	EXPECT(!pthread_create(&thread, NULL, stays_inside, (void *)5));
+	while (!is_inside)
+		;
+	EXPECT(call_as(ids[0], TOUCH, own[0], &result, fs_inside) == (waits ? 0 : -EDEADLK));
+	EXPECT(result == (waits ? 2 : -1));
+	if (waits)
+		EXPECT(call_as(ids[1], TOUCH, own[1], &result, fs_inside) == -EDEADLK);
+	EXPECT(!try_read((char *)own[0], &ignored) && !try_read((char *)own[1], &ignored));
+	may_go = true;
+	EXPECT(!pthread_join(thread, &value) && value == (void *)(waits ? 6l : 5l));
+	EXPECT(!epk_gate_call(ids[0], TOUCH, own[0], &result) && result == (waits ? 3 : 2));
+}
+
+static void another_fs_base(void **state)
+{
+	(void)state;
+	for (stays_by = STAYS; stays_by <= ASKS_STAYER; stays_by++)
+		run_in_child(as_another);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -384,6 +449,7 @@ int main(void)
 		cmocka_unit_test(in_child_told_errors),
 		cmocka_unit_test(in_child_dived),
 		cmocka_unit_test(numbers_in_frames),
+		cmocka_unit_test(another_fs_base),
 	};
 
 	skip_if(!backend_is("epk"), "has no components");

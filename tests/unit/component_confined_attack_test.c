@@ -150,10 +150,45 @@ static long forges_top(void *arg)
 	return 0;
 }
 
-enum { JUMPS, SIGRETURNS, FORGETS_CALL, RETURNS_CALL, RETURNS_SIGNAL, PIVOTS, TOP, STEPS, NR_ENTRIES };
+/* Until it is told to go; meanwhile nobody else is on its stack. */
+#define STACK_WORDS	1024
+static volatile int may_go[3];
+static int stay_in;
+static int inside[2];
+
+static long stays(void *arg)
+{
+	volatile long mine[STACK_WORDS], which = (long)arg;
+	long i, err;
+
+	for (i = 0; i < STACK_WORDS; i++)
+		mine[i] = which;
+	asm volatile("syscall" : "=a"(err) : "a"(SYS_write), "D"(inside[1]), "S"(mine), "d"(1)
+		     : "rcx", "r11", "memory");
+	while (!may_go[which])
+		;
+	for (i = 0; i < STACK_WORDS; i++)
+		if (mine[i] != which)
+			return -1;
+	return which;
+}
+
+static long scribbles(void *arg)
+{
+	volatile long mine[STACK_WORDS];
+	long i;
+
+	for (i = 0; i < STACK_WORDS; i++)
+		mine[i] = -1;
+	return mine[(long)arg];
+}
+
+enum { JUMPS, SIGRETURNS, FORGETS_CALL, RETURNS_CALL, RETURNS_SIGNAL, PIVOTS, TOP, STEPS,
+	STAYS, SCRIBBLES, NR_ENTRIES };
 
 static long (*const entries[])(void *arg) = {
 	jumps, sigreturns, forgets_call, returns_call, returns_signal, pivots, forges_top, steps,
+	stays, scribbles,
 };
 
 static void set_up(void)
@@ -325,12 +360,63 @@ static void pivots_in_gates(void **state)
 	assert_true(found > 3);
 }
 
+static struct epk_word *words[3];
+
+static void *stays_there(void *arg)
+{
+	long n = (long)arg, result = -1;
+
+	/* Its first call says where its place is. */
+	EXPECT(epk_gate_call(ids[NR - 1], SCRIBBLES, NULL, NULL) == 0);
+	words[n] = &epk_word;
+	EXPECT(!epk_gate_call(stay_in, STAYS, (void *)n, &result));
+	return (void *)result;
+}
+
+/*
+ * A thread whose place is forged while it is inside gives up no other thread's, whose stack somebody else
+ * would get.
+ */
+static void forging_places(void)
+{
+	pthread_t threads[3];
+	long result = -1, n;
+	void *value;
+	char byte;
+
+	set_up();
+	stay_in = ids[stay_in];
+	EXPECT(!pipe(inside));
+	EXPECT(!epk_gate_call(stay_in, SCRIBBLES, NULL, NULL));
+	for (n = 1; n < 3; n++) {
+		EXPECT(!pthread_create(&threads[n], NULL, stays_there, (void *)n));
+		EXPECT(read(inside[0], &byte, 1) == 1);
+	}
+	EXPECT(words[1]->place != words[2]->place && epk_word.place != words[2]->place);
+	words[1]->place = words[2]->place;
+	may_go[1] = 1;
+	EXPECT(!pthread_join(threads[1], &value) && value == (void *)1);
+	epk_word.place = words[2]->place;
+	EXPECT(epk_gate_call(stay_in, SCRIBBLES, NULL, &result) == -EBUSY);
+	may_go[2] = 1;
+	EXPECT(!pthread_join(threads[2], &value) && value == (void *)2);
+	EXPECT(!epk_gate_call(stay_in, SCRIBBLES, NULL, &result) && result == -1);
+}
+
+static void forged_places(void **state)
+{
+	(void)state;
+	for (stay_in = 0; stay_in < NR; stay_in += NR - 1)
+		run_in_child(forging_places);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(jumps_from_within),
 		cmocka_unit_test(through_the_kernel),
 		cmocka_unit_test(pivots_in_gates),
+		cmocka_unit_test(forged_places),
 	};
 
 	skip_if(!backend_is("epk"), "has no components");

@@ -7,6 +7,7 @@
 #include <sys/ptrace.h>
 #include <sys/user.h>
 #include <ucontext.h>
+#include <unwind.h>
 
 #include "unit.h"
 
@@ -15,7 +16,7 @@
 
 extern const char epk_component_gates_start[], epk_component_gates_end[];
 
-enum { NOTHING, MOVES, EVICTS, CALLS, HOLDS, FORKS, JUMPS, STEALS };
+enum { NOTHING, MOVES, EVICTS, CALLS, HOLDS, FORKS, JUMPS, STEALS, UNWINDS };
 
 #define NR	3
 static int ids[NR], plain, what, nr_threads = 1;
@@ -144,11 +145,80 @@ static long in_plain(void *arg)
 	return 0;
 }
 
-static void interrupt(int sig)
+/*
+ * epk_gate_call(), with a number in each register that a callee keeps, for who unwinds the stack to find.
+ */
+extern int call_numbered(int id, unsigned int entry, void *arg, long *result);
+extern const char behind_call[];
+uintptr_t sp_of_call;
+
+#define PUSH(reg)	"push %" #reg "\n\t.cfi_adjust_cfa_offset 8\n\t.cfi_rel_offset %" #reg ", 0\n\t"
+#define POP(reg)	"pop %" #reg "\n\t.cfi_adjust_cfa_offset -8\n\t.cfi_restore %" #reg "\n\t"
+
+asm(".text\n.type call_numbered, @function\ncall_numbered:\n\t.cfi_startproc\n\t"
+    PUSH(rbx) PUSH(rbp) PUSH(r12) PUSH(r13) PUSH(r14) PUSH(r15)
+    "sub $8, %rsp\n\t.cfi_adjust_cfa_offset 8\n\tmov %rsp, sp_of_call(%rip)\n\t"
+    "mov $1003, %ebx\n\tmov $1006, %ebp\n\tmov $1012, %r12d\n\tmov $1013, %r13d\n\t"
+    "mov $1014, %r14d\n\tmov $1015, %r15d\n\tcall epk_gate_call\nbehind_call:\n\t"
+    "add $8, %rsp\n\t.cfi_adjust_cfa_offset -8\n\t"
+    POP(r15) POP(r14) POP(r13) POP(r12) POP(rbp) POP(rbx)
+    "ret\n\t.cfi_endproc\n.size call_numbered, . - call_numbered");
+
+/* Ends it where the call is. */
+static _Unwind_Reason_Code is_call(struct _Unwind_Context *frame, void *arg)
+{
+	static const int kept[] = { 3, 6, 12, 13, 14, 15 };
+	size_t i;
+
+	if (_Unwind_GetIP(frame) != (uintptr_t)behind_call)
+		return _URC_NO_REASON;
+	EXPECT(_Unwind_GetCFA(frame) == sp_of_call);
+	for (i = 0; i < sizeof(kept) / sizeof(kept[0]); i++)
+		EXPECT(_Unwind_GetGR(frame, kept[i]) == (uintptr_t)1000 + kept[i]);
+	*(bool *)arg = true;
+	return _URC_NORMAL_STOP;
+}
+
+static sigjmp_buf unread;
+
+static void unreadable(int sig)
+{
+	(void)sig;
+	siglongjmp(unread, 1);
+}
+
+/*
+ * From ordinary memory the call of the ordinary code is found.  A stack in a component is closed here:
+ * where that calls another it is asked for, where it is entered it ends there.
+ */
+static void unwind(const greg_t *regs)
+{
+	const char *ip = (const char *)regs[REG_RIP], *sp = (const char *)regs[REG_RSP];
+	bool ordinary = try_read(sp, &ignored);
+	volatile bool found = false, faulted = false;
+
+	if (ip < epk_component_gates_start || ip >= epk_component_gates_end)
+		return;
+	signal(SIGSEGV, unreadable);
+	if (!sigsetjmp(unread, 1))
+		_Unwind_Backtrace(is_call, (void *)&found);
+	else
+		faulted = true;
+	signal(SIGSEGV, SIG_DFL);
+	if (ordinary != found)
+		fprintf(stderr, "gates + %#lx: %s\n", ip - epk_component_gates_start,
+			faulted ? "a fault" : "the caller is not found");
+	EXPECT(ordinary == found);
+	if (faulted)
+		EXPECT(epk_domain_at(sp) == ids[0]);
+}
+
+static void interrupt(int sig, siginfo_t *info, void *context)
 {
 	int saved = errno;
 
 	(void)sig;
+	(void)info;
 	/* Whatever it interrupts has its stack. */
 	EXPECT(!epk_held(NULL, 0));
 	/* And has its own FS base, wherever it has interrupted. */
@@ -182,6 +252,9 @@ static void interrupt(int sig)
 		__atomic_add_fetch(&turn, 1, __ATOMIC_SEQ_CST);
 		while (__atomic_load_n(&turns_taken, __ATOMIC_SEQ_CST) != turn)
 			sched_yield();
+		break;
+	case UNWINDS:
+		unwind(((ucontext_t *)context)->uc_mcontext.gregs);
 		break;
 	}
 	errno = saved;
@@ -219,7 +292,7 @@ static void one_call(void)
 	pid = -1;
 	if (!sigsetjmp(back, 1)) {
 		mark();
-		err = epk_gate_call(ids[0], 1, (void *)5, &result);
+		err = call_numbered(ids[0], 1, (void *)5, &result);
 		if (!pid) {
 			EXPECT(!err || err == -EPERM);
 			_exit(0);
@@ -248,7 +321,7 @@ static void stepped(void)
 	static char stack[1 << 16];
 	stack_t alt = { .ss_sp = stack, .ss_size = sizeof(stack) };
 	struct sigaction act = {
-		.sa_handler = interrupt, .sa_flags = alternate ? SA_ONSTACK : 0,
+		.sa_sigaction = interrupt, .sa_flags = SA_SIGINFO | (alternate ? SA_ONSTACK : 0),
 	};
 	pthread_t thread;
 	long i;
@@ -438,6 +511,8 @@ STEPPED(forks_here, FORKS, false)
 STEPPED(forks_elsewhere, FORKS, true)
 STEPPED(jumps_elsewhere, JUMPS, true)
 STEPPED(steals_elsewhere, STEALS, true)
+STEPPED(unwinds_here, UNWINDS, false)
+STEPPED(unwinds_elsewhere, UNWINDS, true)
 
 /* What cannot be called at once in a call that could not either. */
 static void holding_both(void)
@@ -491,6 +566,8 @@ int main(void)
 		cmocka_unit_test(forks_elsewhere),
 		cmocka_unit_test(jumps_elsewhere),
 		cmocka_unit_test(steals_elsewhere),
+		cmocka_unit_test(unwinds_here),
+		cmocka_unit_test(unwinds_elsewhere),
 #endif
 	};
 

@@ -6,21 +6,19 @@
 #include <ucontext.h>
 
 #include "component_registers.h"
+#include "faults.h"
 #include "registry.h"
 #include "state.h"
 #include "unit.h"
 
 enum { ADD, SUM, WHERE, CHAIN, BAD, HOLD, GROW, REGISTERS, TOUCH, LEAVE, WAIT,
-	SPILLS, SPILLS_AND_FAULTS, ASKS, ALLOCATE, PEEK, NR_ENTRIES };
+	SPILLS, SPILLS_AND_FAULTS, ASKS, ALLOCATE, PEEK, BREAKS, ASKS_BREAKER, NR_ENTRIES };
 
 /* Each has a page of its own. */
 #define NR	3
 static int ids[NR], plain;
 static long *own[NR];
 static char *plain_mem;
-/* Where no memory is. */
-static volatile long zero;
-static char *volatile nowhere = (char *)16;
 
 static long add(void *arg)
 {
@@ -90,34 +88,11 @@ static long chain(void *arg)
 	return (err ? err : result) + 1 - !!err;
 }
 
-static __attribute__((noinline)) long too_deep(long n)
-{
-	volatile char frame[512];
-
-	frame[n & 255] = 1;
-	return n ? too_deep(n + 1) + frame[n & 255] : 0;
-}
-
 static long bad(void *arg)
 {
-	switch ((long)arg) {
-	case 0:
-		*(volatile int *)nowhere = 1;
-		break;
-	case 1:
-		__builtin_trap();
-	case 2:
-		return 100 / (long)zero;
-	case 3:
-		((void (*)(void))(1ul << 63))();
-		break;
-	case 4:
+	if ((long)arg == 5)
 		*(volatile char *)own[1] = 1;
-		break;
-	default:
-		return too_deep((long)arg);
-	}
-	return 0;
+	return fault((long)arg);
 }
 
 static long hold(void *arg)
@@ -214,9 +189,43 @@ static long asks(void *arg)
 	return spilt(ids[1], (long)arg);
 }
 
+/**
+ * struct broken - what a callee does with a register that it has to keep
+ * @value: it is that afterwards
+ * @register_nr: as in DWARF
+ * @faults: its caller faults then
+ */
+struct broken {
+	uint64_t value;
+	long register_nr;
+	bool faults;
+};
+
+extern long breaks(void *arg);
+#define BREAK(nr, reg)	"cmpq $" #nr ", 8(%rdi)\n\tcmove (%rdi), %" #reg "\n\t"
+asm(".text\nbreaks:\n\t"
+    BREAK(3, rbx) BREAK(6, rbp) BREAK(12, r12) BREAK(13, r13) BREAK(14, r14) BREAK(15, r15)
+    "mov $7, %eax\n\tret");
+
+static long asks_breaker(void *arg)
+{
+	struct broken *b = arg;
+	long result = -1;
+	int err = epk_gate_call(ids[0], BREAKS, b, &result);
+
+	if (b->faults)
+		*(volatile int *)nowhere = 0;
+	if (err != (b->register_nr == 3 ? -EFAULT : 0) || (!err && result != 7))
+		return err;
+	/* It can call again. */
+	err = epk_gate_call(ids[2], TOUCH, b, &result);
+	return err ? err : 1;
+}
+
 static long (*const entries[])(void *arg) = {
 	add, sum, where, chain, bad, hold, grow, registers, touch,
 	leave, wait_there, spills, spills_and_faults, asks, allocate, peek,
+	breaks, asks_breaker,
 };
 
 static void set_up(void)
@@ -450,7 +459,7 @@ static void faults(void **state)
 
 	(void)state;
 	set_up();
-	for (i = 0; i < 6; i++) {
+	for (i = 0; i < 7; i++) {
 		assert_int_equal(call(0, BAD, i), -EFAULT);
 		assert_int_equal(reach(), 0);
 		assert_int_equal(reach_from(0), 1);
@@ -479,6 +488,53 @@ static void clean_registers(void **state)
 	assert_int_equal(call(0, ASKS, SPILLS), 0);
 	assert_int_equal(call(0, ASKS, SPILLS_AND_FAULTS), 0);
 	tear_down();
+}
+
+/* Who called such a callee has what it had, or an error. */
+static void broken_registers(void **state)
+{
+	static const int nrs[] = { 3, 6, 12, 13, 14, 15 };
+	static uint64_t room[64];
+	struct broken b;
+	uint64_t fs;
+	size_t i;
+	int n;
+
+	(void)state;
+	set_up();
+	asm("rdfsbase %0" : "=r"(fs));
+	for (i = 0; i < sizeof(nrs) / sizeof(nrs[0]); i++) {
+		for (n = 0; n < 6; n++) {
+			b = (struct broken) { .register_nr = nrs[i], .faults = n & 1 };
+			/* Nowhere, and as if the thread's words were where anybody can write. */
+			b.value = n < 2 ? 1ul << 63 : n < 4 ? (uintptr_t)&room[32] - fs : 0;
+			if (nrs[i] == 3)
+				b.value = n < 2 ? 1ul << 63 : 0;
+assert_int_equal(call(1, ASKS_BREAKER, (long)&b), b.faults ? -EFAULT : 1);
+			assert_int_equal(call(0, BREAKS, (long)&b), nrs[i] == 3 ? -EFAULT : 7);
+			assert_int_equal(reach_from(0), 1);
+			assert_int_equal(reach(), 0);
+		}
+	}
+	tear_down();
+}
+
+/* As if its slot were elsewhere: it does not come back from that. */
+static void lose_slot(void)
+{
+	static uint64_t room[64];
+	struct broken b = { .register_nr = 3, .value = (uintptr_t)room };
+
+	set_up();
+	epk_gate_call(ids[0], BREAKS, &b, NULL);
+}
+
+static void lost_slot(void **state)
+{
+	int status = status_of_child(lose_slot);
+
+	(void)state;
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
 }
 
 static int evict(int id)
@@ -583,6 +639,8 @@ int main(void)
 		cmocka_unit_test(faults),
 		cmocka_unit_test(heaps),
 		cmocka_unit_test(clean_registers),
+		cmocka_unit_test(broken_registers),
+		cmocka_unit_test(lost_slot),
 		cmocka_unit_test(ends_of_threads),
 		cmocka_unit_test(threads),
 	};

@@ -78,8 +78,14 @@ struct planted {
 	uint64_t door[NR_KINDS];
 };
 
+/* Under "epk", components with secrets; the second is confined.  As domains they are these. */
+#define NR_PARTS	2
+#define PART(n)		(NR_DOMAINS + 1 + (n))
+
 struct victim {
 	int ids[NR_DOMAINS];
+	int parts[NR_PARTS];
+	uint64_t *in_part[NR_PARTS];
 	uint64_t *secrets[NR_DOMAINS];
 	uint64_t *in_heap[NR_HEAPS];
 	void *stack[NR_HEAPS];
@@ -177,6 +183,19 @@ int begin(int domain, int prot);
 int end(int domain);
 void use(int domain);
 bool look_at(int domain);
+/* What is asked of a part, and another is asked by that. */
+struct asked {
+	unsigned int entry;
+	int part;
+	const struct asked *next;
+};
+
+/* Its entries. */
+enum { LOOKS, PART_FAULTS, PART_ENTRIES };
+
+bool have_parts(void);
+int make_part(int id, bool confined);
+int ask_part(const struct asked *asked);
 int domain_at(uintptr_t addr);
 void check_memory(int domain, char *mem, size_t len);
 long in_domain(void *arg);

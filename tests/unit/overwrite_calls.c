@@ -43,6 +43,9 @@ static void begin_what_has_no_key(void)
 		use(i);
 		want(!end(i));
 	}
+	want(!epk_begin_write(victim.ids[NR_HEAPS]));
+	held[NR_HEAPS] = RW;
+	want(!end(NR_HEAPS));
 	want(!epk_begin_read(victim.ids[COLD]));
 	held[COLD] = PROT_READ;
 	use(COLD);
@@ -201,6 +204,49 @@ static void call_call_of_what_is_held(void)
 	want(epk_call(victim.ids[HELD_READ], in_domain, NULL, NULL) == -EACCES);
 }
 
+/* Alone, from one by another, each way; and each way with a fault at the end.  Two are held meanwhile. */
+static void call_gates(void)
+{
+	struct asked last = { 0 }, first = { 0 };
+	int n;
+
+	if (!have_parts()) {
+		want(epk_gate_call(victim.ids[USED], 0, NULL, NULL) == -EINVAL);
+		return;
+	}
+	for (n = 0; n < 2 * NR_PARTS; n++) {
+		last = (struct asked){ .entry = n / NR_PARTS ? PART_FAULTS : LOOKS, .part = n % NR_PARTS };
+		first = (struct asked){ .entry = LOOKS, .part = !last.part, .next = &last };
+		want(ask_part(&last) == (n / NR_PARTS ? -EFAULT : 0));
+		want(!ask_part(&first));
+	}
+	want(epk_gate_call(victim.ids[USED], 0, NULL, NULL) == -EINVAL);
+	want(domain_begin(victim.parts[0], RW) == -EPERM);
+}
+
+/* Holding nothing there is no system call on the way. */
+static void call_gates_alone(void)
+{
+	want(!end(HELD));
+	want(!end(HELD_READ));
+	call_gates();
+	want(!begin(HELD, RW));
+	want(!begin(HELD_READ, PROT_READ));
+}
+
+static void a_new_component(void)
+{
+	int id = -1, n;
+
+	for (n = 0; n < NR_PARTS; n++) {
+		want(!alloc_domains(1, &id));
+		want(make_part(id, n) == (have_parts() ? 0 : -EOPNOTSUPP));
+		if (have_parts())
+			want(epk_gate_call(id, PART_FAULTS, NULL, NULL) == -EFAULT);
+		want(!free_domains(1, &id));
+	}
+}
+
 /* A domain from its birth to its end. */
 static void all_of_a_new_domain(void)
 {
@@ -302,7 +348,7 @@ static void ask_for_books(void)
 	unsigned int nr = 0;
 	int ept, pkey;
 
-	want(!epk_counts(&counts) && counts.domains == NR_DOMAINS);
+	want(!epk_counts(&counts) && counts.domains == NR_DOMAINS + (have_parts() ? NR_PARTS : 0u));
 	want(epk_domain_at(victim.secrets[USED]) == victim.ids[USED]);
 	want(epk_domain_at(victim.fake) == 0);
 	want(!epk_domain_place(victim.ids[USED], &ept, &pkey));
@@ -320,6 +366,8 @@ static void ask_for_the_rest(void)
 
 static void *in_thread(void *arg)
 {
+	const struct asked second = { .entry = LOOKS, .part = 1 };
+	const struct asked first = { .entry = LOOKS, .part = 0, .next = &second };
 	int domain = FOURTH;
 	long result;
 
@@ -327,6 +375,8 @@ static void *in_thread(void *arg)
 	want(!domain_begin(victim.ids[OTHER], PROT_READ));
 	want(!domain_end(victim.ids[OTHER]));
 	want(!epk_call(victim.ids[FOURTH], in_domain, &domain, &result));
+	if (have_parts())
+		want(!ask_part(&first));
 	victim_look_from_another();
 	return NULL;
 }
@@ -384,7 +434,7 @@ static const struct {
 	{ "planted holes", planted_holes, 1 },
 	{ "domain_begin, domain_end", begin_and_end, 1 },
 	{ "domain_begin to read, and to write", begin_to_read, 1 },
-	{ "domain_begin of domains without keys", begin_what_has_no_key, 1 },
+	{ "domain_begin, epk_begin_* without keys", begin_what_has_no_key, 1 },
 	{ "domain_begin of several", begin_nested, 1 },
 	{ "domain_end of what is held", end_what_is_held, 1 },
 	{ "EPK_WITH", with, 1 },
@@ -397,6 +447,8 @@ static const struct {
 	{ "epk_call", call_call, 1 },
 	{ "epk_call_caught", call_call_caught, 1 },
 	{ "epk_call of what is held", call_call_of_what_is_held, 1 },
+	{ "epk_gate_call", call_gates, 1 },
+	{ "epk_gate_call, nothing held", call_gates_alone, 1 },
 	{ "domain_mmap, domain_munmap", map_and_unmap, 2 },
 	{ "domain_mmap without a key", map_cold, 4 },
 	{ "epk_mmap_file", map_file, 4 },
@@ -404,6 +456,7 @@ static const struct {
 	{ "epk_counts, _domain_at, _place, _for_each", ask_for_books, 1 },
 	{ "epk_backend, _version, _strerror, _init", ask_for_the_rest, 1 },
 	{ "alloc_domains to free_domains", all_of_a_new_domain, 8 },
+	{ "epk_component_create", a_new_component, 8 },
 	{ "pthread_create", a_thread, 8 },
 	{ "fork", a_process, 32 },
 };

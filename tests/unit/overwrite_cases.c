@@ -240,11 +240,15 @@ static bool planted_case(uint64_t i)
 	return true;
 }
 
-/* Of what is not always zero, each byte with one value or more; of the rest, a part. */
+/*
+ * Of what is not always zero, each byte with one value or more; of the rest a part, or each byte with one if
+ * of the former it is all values.
+ */
 static bool single_case(uint64_t i)
 {
 	const struct word *word = &shared->words[i / (8 * NR_VALUES)];
 	unsigned int value = i % NR_VALUES;
+	bool each = percent >= (word->live ? 100 : 600);
 	bool chosen = mix(i / NR_VALUES ^ seed << 32) % NR_VALUES == value;
 	uint64_t part = percent;
 
@@ -252,7 +256,7 @@ static bool single_case(uint64_t i)
 		return false;
 	if (word->live && percent >= 100)
 		part = percent > 100 ? percent : 0;
-	if (!(word->live && percent >= 100 && chosen) &&
+	if (!(each && chosen) &&
 	    mix(i ^ seed << 32) % (word->live ? 600 : 60000) >= part)
 		return false;
 	one_byte(word, i / NR_VALUES % 8, value);

@@ -131,6 +131,87 @@ bool look_at(int domain)
 	return true;
 }
 
+bool have_parts(void)
+{
+	return !strcmp(epk_backend(), "epk");
+}
+
+static bool is_whole(int domain, const uint64_t *secrets)
+{
+	int i;
+
+	for (i = 0; i < CANARY_WORDS; i++)
+		if (secrets[i] != canary(domain, i))
+			return false;
+	return true;
+}
+
+/* In a part, which may not be able to write down what it sees: a bit for each domain that is open. */
+#define NOT_WHOLE	(1ul << 40)
+#define FAILED		(1ul << 41)
+
+static long looks(void *arg)
+{
+	const struct asked *asked = arg;
+	long seen = is_whole(PART(asked->part), victim.in_part[asked->part]) ? 0 : NOT_WHOLE, more = 0;
+	int i;
+
+	if (asked->next && epk_gate_call(victim.parts[asked->next->part], asked->next->entry,
+					 (void *)asked->next, &more) &&
+	    asked->next->entry == LOOKS)
+		seen |= FAILED;
+	for (i = 0; i < NR_DOMAINS; i++)
+		if (can_read(victim.secrets[i]))
+			seen |= 1ul << i;
+	for (i = 0; i < NR_PARTS; i++)
+		if (i != asked->part && can_read(victim.in_part[i]))
+			seen |= 1ul << PART(i);
+	return seen | more;
+}
+
+static char *volatile nowhere = (char *)16;
+
+static long part_faults(void *arg)
+{
+	(void)arg;
+	return *(volatile char *)nowhere;
+}
+
+static long (*const part_entries[PART_ENTRIES])(void *arg) = { looks, part_faults };
+
+int make_part(int id, bool confined)
+{
+	struct epk_component_options options = {
+		.size = sizeof(options), .flags = confined ? EPK_COMPONENT_CONFINED : 0,
+	};
+
+	return epk_component_create(id, part_entries, PART_ENTRIES, &options);
+}
+
+/* Whatever the caller holds, in a part nothing is open but that. */
+int ask_part(const struct asked *asked)
+{
+	long seen = 0;
+	int err = epk_gate_call(victim.parts[asked->part], asked->entry, (void *)asked, &seen), i;
+
+	if (err)
+		return err;
+	if (seen & NOT_WHOLE)
+		report(CHANGED, PART(asked->part), "a component's secret was written over");
+	for (i = 0; i < PART(NR_PARTS); i++)
+		if (seen >> i & 1)
+			report(OPEN, i, "in a component domain %d can be read", i);
+	return seen & FAILED ? -1 : 0;
+}
+
+static bool look_at_part(int n)
+{
+	if (!victim.in_part[n] || !can_read(victim.in_part[n]))
+		return true;
+	report(OPEN, PART(n), "component %d can be read", n);
+	return false;
+}
+
 /* Whatever is not held is refused. */
 bool victim_look_at_all(void)
 {
@@ -139,6 +220,8 @@ bool victim_look_at_all(void)
 
 	for (i = 0; i < NR_DOMAINS; i++)
 		closed &= look_at(i);
+	for (i = 0; i < NR_PARTS; i++)
+		closed &= look_at_part(i);
 	return closed;
 }
 
@@ -150,6 +233,8 @@ void victim_look_from_another(void)
 	for (i = 0; i < NR_DOMAINS; i++)
 		if (victim.secrets[i] && can_read(victim.secrets[i]))
 			report(OPEN, i, "another thread can read domain %d", i);
+	for (i = 0; i < NR_PARTS; i++)
+		look_at_part(i);
 }
 
 int domain_at(uintptr_t addr)
@@ -230,16 +315,6 @@ static bool scan_all(void)
 	return none;
 }
 
-static bool is_whole(int domain, const uint64_t *secrets)
-{
-	int i;
-
-	for (i = 0; i < CANARY_WORDS; i++)
-		if (secrets[i] != canary(domain, i))
-			return false;
-	return true;
-}
-
 /* What was written stands there still. */
 static bool look_into(int domain)
 {
@@ -261,6 +336,15 @@ static bool look_into(int domain)
 	return whole;
 }
 
+static bool look_into_part(int n)
+{
+	const struct asked asked = { .entry = LOOKS, .part = n };
+	int err = have_parts() ? ask_part(&asked) : 0;
+
+	want(!err);
+	return !shared->found;
+}
+
 static bool check(int nr_into)
 {
 	bool well = scan_all();
@@ -269,6 +353,8 @@ static bool check(int nr_into)
 	well &= victim_look_at_all();
 	for (i = 0; i < nr_into; i++)
 		well &= look_into(i);
+	for (i = 0; i < NR_PARTS; i++)
+		well &= look_into_part(i);
 	return well;
 }
 
@@ -322,11 +408,14 @@ bool victim_check(void)
 static int note_range(int id, void *addr, size_t len, void *arg)
 {
 	struct range *range = &victim.ranges[victim.nr_ranges];
-	int i;
+	int i, n;
 
 	(void)arg;
 	for (i = 0; i < NR_DOMAINS && victim.ids[i] != id; i++)
 		;
+	for (n = 0; n < NR_PARTS; n++)
+		if (victim.parts[n] == id)
+			i = PART(n);
 	if (victim.nr_ranges == MAX_RANGES || i == NR_DOMAINS)
 		return 1;
 	*range = (struct range) { (uintptr_t)addr, (uintptr_t)addr + len, i, 0 };
@@ -429,6 +518,21 @@ static void fill(int domain)
 	SET_UP(!end(domain));
 }
 
+static void set_up_part(int n)
+{
+	const struct asked asked = { .entry = LOOKS, .part = n };
+	int id, i;
+
+	SET_UP(!alloc_domains(1, &victim.parts[n]));
+	id = victim.parts[n];
+	victim.in_part[n] = domain_mmap(id, NULL, PAGE, RW, 0);
+	SET_UP(victim.in_part[n] != MAP_FAILED && !domain_begin(id, RW));
+	for (i = 0; i < CANARY_WORDS; i++)
+		victim.in_part[n][i] = canary(PART(n), i);
+	SET_UP(!domain_end(id) && !make_part(id, n));
+	SET_UP(!ask_part(&asked));
+}
+
 /* In each worker. */
 void victim_set_up(void)
 {
@@ -450,6 +554,8 @@ void victim_set_up(void)
 		SET_UP(!epk_call(victim.ids[i], in_domain, &i, NULL));
 		victim.stack[i] = called.stack;
 	}
+	for (i = 0; i < NR_PARTS && have_parts(); i++)
+		set_up_part(i);
 	memory_library_made(false);
 	for (i = NR_DOMAINS - 1; i >= 0; i--)
 		fill(i);

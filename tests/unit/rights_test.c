@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
 /* Who can touch what, and when: on backends that protect. */
 #define _GNU_SOURCE
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 
 #include "unit.h"
+
+#include "state.h"
 
 #define MANY	40	/* more than there are protection keys */
 
@@ -54,12 +57,14 @@ static void begin_opens_and_end_closes(void **state)
 	free_domain(id);
 }
 
-static bool mprotect_fails;
+/* So often. */
+static int mprotect_fails;
 
 /* In place of the C library's. */
 int mprotect(void *addr, size_t len, int prot)
 {
-	if (mprotect_fails) {
+	if (mprotect_fails > 0) {
+		mprotect_fails--;
 		errno = ENOMEM;
 		return -1;
 	}
@@ -78,14 +83,149 @@ static void end_that_fails(void **state)
 	id = new_domain();
 	mem = new_pages(id, 1);
 	assert_int_equal(domain_begin(id, RW), 0);
-	mprotect_fails = true;
+	/* And its undoing. */
+	mprotect_fails = 2;
 	assert_int_equal(domain_end(id), -ENOMEM);
-	mprotect_fails = false;
+	assert_int_equal(mprotect_fails, 0);
 	assert_int_equal(epk_held_prot(id), RW);
 	mem[0] = 1;
 	assert_int_equal(domain_end(id), 0);
 	assert_refused(mem, id);
 	free_domain(id);
+}
+
+static int left[3];
+static char *left_mem[3];
+
+static void *leave_all(void *arg)
+{
+	int i;
+
+	for (i = 0; i < 3; i++)
+		EXPECT(!domain_begin(left[i], RW));
+	mprotect_fails = *(int *)arg;
+	return NULL;
+}
+
+static void end_thread_that_holds(int failures)
+{
+	pthread_t thread;
+	int i;
+
+	EXPECT(!alloc_domains(3, left));
+	for (i = 0; i < 3; i++) {
+		left_mem[i] = domain_mmap(left[i], NULL, PAGE, RW, 0);
+		EXPECT(left_mem[i] != MAP_FAILED);
+	}
+	EXPECT(!pthread_create(&thread, NULL, leave_all, &failures));
+	EXPECT(!pthread_join(thread, NULL));
+	for (i = 0; i < 3; i++)
+		EXPECT(!try_read(left_mem[i], &byte));
+}
+
+static void thread_ends_that_cannot_close_one(void)
+{
+	end_thread_that_holds(2);
+	EXPECT(!mprotect_fails);
+	EXPECT(!free_domains(3, left));
+}
+
+static void thread_ends_that_cannot_close_any(void)
+{
+	end_thread_that_holds(1000);
+}
+
+/* What a thread holds at its end is closed, one failure or not; or the process ends. */
+static void thread_end_that_fails(void **state)
+{
+	int status;
+
+	(void)state;
+	if (!backend_is("mprotect"))
+		skip();
+	run_in_child(thread_ends_that_cannot_close_one);
+	status = status_of_child(thread_ends_that_cannot_close_any);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGILL);
+}
+
+static bool ran;
+
+static long run(void *arg)
+{
+	(void)arg;
+	ran = true;
+	return 0;
+}
+
+/* Nothing is run beside what could not be closed, and what was held is held. */
+static void call_that_cannot_close(void **state)
+{
+	int ids[3], i;
+	char *mem[3];
+
+	(void)state;
+	if (!backend_is("mprotect"))
+		skip();
+	assert_int_equal(alloc_domains(3, ids), 0);
+	for (i = 0; i < 3; i++)
+		mem[i] = new_pages(ids[i], 1);
+	assert_int_equal(epk_call(ids[2], run, NULL, NULL), 0);
+	assert_int_equal(domain_begin(ids[0], RW), 0);
+	assert_int_equal(domain_begin(ids[1], PROT_READ), 0);
+	ran = false;
+	mprotect_fails = 2;
+	assert_int_equal(epk_call(ids[2], run, NULL, NULL), -ENOMEM);
+	assert_int_equal(mprotect_fails, 0);
+	assert_false(ran);
+	assert_int_equal(epk_held(NULL, 0), 2);
+	assert_true(try_write(mem[0], 1));
+	assert_true(try_read(mem[1], &byte));
+	assert_false(try_write(mem[1], 1));
+	assert_refused(mem[2], ids[2]);
+	assert_int_equal(epk_call(ids[2], run, NULL, NULL), 0);
+	assert_true(ran);
+	for (i = 0; i < 2; i++)
+		assert_int_equal(domain_end(ids[i]), 0);
+	assert_int_equal(free_domains(3, ids), 0);
+}
+
+static bool mmap_forgets;
+
+#if !SANITIZED
+/* In place of the C library's: what has been put aside is lost meanwhile. */
+void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
+{
+	if (mmap_forgets)
+		ioctl(epk_now.fd, EPK_IOC_RETURN, EPK_RETURN_NOTHING);
+	mmap_forgets = false;
+	return (void *)syscall(SYS_mmap, addr, len, prot, flags, fd, offset);
+}
+#endif
+
+/* A call that cannot give back what is held has done what it says; an access faults. */
+static void what_cannot_be_given_back(void **state)
+{
+	int ids[2], i;
+	char *mem[2];
+
+	(void)state;
+	if (!backend_is("epk"))
+		skip();
+	assert_int_equal(alloc_domains(2, ids), 0);
+	mem[0] = new_pages(ids[0], 1);
+	assert_int_equal(domain_begin(ids[0], RW), 0);
+	mem[0][0] = 1;
+	mmap_forgets = true;
+	mem[1] = new_pages(ids[1], 1);
+	assert_false(mmap_forgets);
+	assert_int_equal(epk_held(NULL, 0), 0);
+	for (i = 0; i < 2; i++) {
+		assert_refused(mem[i], ids[i]);
+		assert_int_equal(domain_begin(ids[i], RW), 0);
+		mem[i][0]++;
+		assert_int_equal(domain_end(ids[i]), 0);
+	}
+	assert_int_equal(free_domains(2, ids), 0);
 }
 
 static void begin_read_only_refuses_writes(void **state)
@@ -227,6 +367,9 @@ int main(void)
 		cmocka_unit_test(fresh_domain_is_closed),
 		cmocka_unit_test(begin_opens_and_end_closes),
 		cmocka_unit_test(end_that_fails),
+		cmocka_unit_test(thread_end_that_fails),
+		cmocka_unit_test(call_that_cannot_close),
+		cmocka_unit_test(what_cannot_be_given_back),
 		cmocka_unit_test(begin_read_only_refuses_writes),
 		cmocka_unit_test(one_domain_does_not_open_another),
 		cmocka_unit_test(other_thread_has_no_right),

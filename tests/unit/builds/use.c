@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
  * What programs do with the library, in plain C, with nothing but a C library: threads with
- * domains of their own, heaps, calls, children.  Exits with 0 if all is as it should be.
+ * domains of their own, heaps, calls, components, children.  Exits with 0 if all is as it should be.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -29,6 +29,7 @@ static long add_up(void *arg)
 static void use_memory(int id)
 {
 	long *numbers = domain_mmap(id, NULL, 4096, RW, 0), sum = 0;
+	int by_module = !strcmp(epk_backend(), "epk");
 	int i, err;
 
 	NEED(numbers != MAP_FAILED);
@@ -39,10 +40,27 @@ static void use_memory(int id)
 	NEED(epk_held(NULL, 0) == 1 && epk_held_prot(id) == RW);
 	NEED(!domain_end(id) && domain_end(id) == -EACCES);
 	NEED(!epk_call(id, add_up, numbers, &sum) && sum == 511 * 256);
+	err = epk_call_caught(id, add_up, numbers, &sum);
+	NEED(err == (by_module ? 0 : -EOPNOTSUPP) && sum == 511 * 256);
+	NEED(!by_module || epk_call_caught(id, add_up, NULL, NULL) == -EFAULT);
 	EPK_WITH_ERROR(err, id, PROT_READ)
 		NEED(numbers[7] == 7);
 	NEED(!err && !epk_held(NULL, 0));
 	NEED(epk_domain_at(numbers) == id && !domain_munmap(numbers, 4096));
+}
+
+static long (*const entries[])(void *arg) = { add_up };
+
+static void use_component(int id)
+{
+	static long numbers[512] = { 1, 2, 3 };
+	int by_module = !strcmp(epk_backend(), "epk"), err;
+	long sum = 0;
+
+	err = epk_component_create(id, entries, 1, NULL);
+	NEED(err == (by_module ? 0 : -EOPNOTSUPP));
+	err = epk_gate_call(id, 0, numbers, &sum);
+	NEED(err == (by_module ? 0 : -EINVAL) && sum == (by_module ? 6 : 0));
 }
 
 static void use_heap(int id)
@@ -70,6 +88,7 @@ static void *use_all(void *arg)
 		for (i = 0; i < 3; i++)
 			use_memory(ids[i]);
 		use_heap(ids[0]);
+		use_component(ids[1]);
 		NEED(!free_domains(3, ids) && domain_begin(ids[0], RW) == -ENOENT);
 	}
 	return NULL;
