@@ -36,4 +36,7 @@ int epk_guard_confined_arm(void);
 /* guard_trace.c */
 int epk_guard_trace_init(void);
 
+/* guard_uprobe.c */
+int epk_guard_uprobe_init(void);
+
 #endif /* EPK_GUARD_H */

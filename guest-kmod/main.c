@@ -52,7 +52,7 @@ static int __init guards_init(void)
 	/* In the order of how much it matters that they are found fast. */
 	return epk_guard_fault_init() ?: epk_guard_confined_init() ?: epk_guard_trap_init() ?:
 	       epk_guard_signal_init() ?: epk_guard_memory_init() ?: epk_guard_trace_init() ?:
-	       epk_guard_key_init() ?: epk_hooks_arm();
+	       epk_guard_key_init() ?: epk_guard_uprobe_init() ?: epk_hooks_arm();
 }
 
 static int __init epk_init(void)

@@ -2,7 +2,8 @@
 /*
  * Samples that perf takes while a thread's stack or frame pointer lies in a domain: copies of the
  * stack and call chains go into a ring that is ordinary memory.  And build IDs, which the kernel reads
- * from files that are mapped.  The same on ordinary memory first, where they are found.
+ * from files that are mapped.  And what uprobes fetch, where the kernel has them.  The same on ordinary
+ * memory first, where they are found.
  */
 #include "file_test.h"
 
@@ -209,6 +210,122 @@ static void build_ids(void)
 	CHECK_EQ(epk_device_free(&dev, 1, &id), 0);
 }
 
+#define TRACING	"/sys/kernel/debug/tracing/"
+
+/* Where the probe is: an instruction that the kernel does itself, on the stack that the thread has. */
+asm(
+"	.text\n"
+"probed:\n"
+"	push	%rdi\n"
+"	pop	%rax\n"
+"	ret\n"
+);
+extern uint64_t probed(const volatile uint64_t *at);
+
+static uint64_t probed_on(char *stack, const volatile uint64_t *at)
+{
+	register char *sp asm("r12") = stack;
+	uint64_t ret;
+
+	asm volatile("xchg %%rsp, %%r12\n\tcall probed\n\tmov %%r12, %%rsp"
+		     : "=a"(ret), "+r"(sp), "+D"(at) : : "rcx", "rdx", "memory");
+	return ret;
+}
+
+static unsigned long offset_of(const void *code)
+{
+	unsigned long start, end, offset;
+	FILE *maps = fopen("/proc/self/maps", "r");
+	char line[512];
+
+	REQUIRE(maps);
+	while (fgets(line, sizeof(line), maps)) {
+		if (sscanf(line, "%lx-%lx %*s %lx", &start, &end, &offset) == 3 &&
+		    (uintptr_t)code >= start && (uintptr_t)code < end)
+			break;
+	}
+	fclose(maps);
+	return (uintptr_t)code - start + offset;
+}
+
+/* How many probes have been reached since the last look, and how many have found the secret. */
+static void fetched(unsigned int reached, unsigned int found, int line)
+{
+	unsigned int reached_now = 0, found_now = 0;
+	FILE *trace = fopen(TRACING "trace", "r");
+	char text[512];
+
+	REQUIRE(trace);
+	while (fgets(text, sizeof(text), trace)) {
+		reached_now += !!strstr(text, " word=");
+		found_now += strstr(text, "5ec0ffee00c0ffee") || strstr(text, "\"secret\"");
+	}
+	fclose(trace);
+	close(open(TRACING "trace", O_WRONLY | O_TRUNC));
+	epk_check(reached_now == reached && found_now == found, __FILE__, line, "fetched", "");
+}
+
+/* Its first word is the secret, its second a string. */
+static void probe(volatile uint64_t *at, unsigned int found, int line)
+{
+	CHECK_EQ(probed(at), (uintptr_t)at);
+	fetched(2, found, line);
+	CHECK_EQ(probed(at + 1), (uintptr_t)(at + 1));
+	fetched(2, found, line);
+}
+
+static void uprobes(void)
+{
+	static uint64_t plain[2] = { SECRET };
+	char *domain, command[200];
+	struct epk_move gone = { .ept = EPK_EPT_NONE };
+	struct epk_moves moves = { .num = 1, .moves = (uintptr_t)&gone };
+	uint64_t *words;
+	int id;
+
+	if (access(TRACING "uprobe_events", W_OK)) {
+		puts("this kernel has no uprobes");
+		return;
+	}
+	snprintf(command, sizeof(command), "p:epk/first /proc/self/exe:0x%lx word=+0(%%di):x64 text=+0(%%di):string",
+		 offset_of(probed));
+	REQUIRE(put(TRACING "uprobe_events", command));
+	snprintf(command, sizeof(command), "r:epk/last /proc/self/exe:0x%lx word=+0(%%di):x64 text=+0(%%di):string",
+		 offset_of(probed));
+	REQUIRE(put(TRACING "uprobe_events", command));
+	REQUIRE(put(TRACING "events/epk/enable", "1"));
+
+	memcpy(plain + 1, "secret", 7);
+	REQUIRE(epk_device_alloc(&dev, 1, &id) == 0);
+	gone.id = id;
+	domain = epk_device_map(&dev, id, 4096);
+	REQUIRE(domain != MAP_FAILED);
+	words = (uint64_t *)domain;
+	REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS | EPK_THREAD_FOLLOWS) == 0);
+	REQUIRE(ioctl(dev.fd, EPK_IOC_BEGIN, EPK_BEGIN(id, PROT_READ | PROT_WRITE)) == 0);
+	memcpy(domain, plain, sizeof(plain));
+
+	probe(plain, 2, __LINE__);
+	probe(words, 0, __LINE__);
+	/* It goes on as it was, with what the kernel has pushed. */
+	CHECK_EQ(words[0], SECRET);
+	CHECK_EQ(probed_on(domain + 4096, words), (uintptr_t)words);
+	fetched(2, 0, __LINE__);
+	/* Nor does the kernel bring in what is held. */
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_MOVE, &moves), 0);
+	probe(words, 0, __LINE__);
+	CHECK_EQ(epk_device_entry(&dev, id).pkey, 0);
+	CHECK_EQ(words[0], SECRET);
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_END, (long)id), 0);
+	probe(words, 0, __LINE__);
+
+	CHECK(put(TRACING "events/epk/enable", "0"));
+	CHECK(put(TRACING "uprobe_events", "-:epk/first"));
+	CHECK(put(TRACING "uprobe_events", "-:epk/last"));
+	CHECK_EQ(epk_device_unmap(&dev, domain, 4096), 0);
+	CHECK_EQ(epk_device_free(&dev, 1, &id), 0);
+}
+
 int main(void)
 {
 	uint64_t *domain;
@@ -231,5 +348,8 @@ int main(void)
 		CHECK_EQ(EPK_TRY((void)*domain), 0);
 		epk_device_enter(&dev, 0);
 	}
+	for (i = 0; i < num; i++)
+		CHECK_EQ(epk_device_free(&dev, 1, ids + i), 0);
+	uprobes();
 	return epk_test_result();
 }
