@@ -96,6 +96,8 @@ struct counts {
 	unsigned long reloads, executed, exited;
 	/* Faults that raised no signal, and frees that took all of somebody's rights. */
 	unsigned long redirected, ended;
+	/* Calls that were left by a fault. */
+	unsigned long caught;
 	/* Pages that came to stacks. */
 	unsigned long touched;
 	/* Bochs lets the kernel read what a key denies. */

@@ -7,6 +7,7 @@
 #define KMOD_FUZZ_OPS_H
 
 #include "kmod_fuzz.h"
+#include "kmod_fuzz_catch.h"
 #include "kmod_fuzz_private.h"
 #include "kmod_fuzz_process.h"
 
@@ -480,7 +481,8 @@ static const struct {
 	{ "hold", op_hold, 60, false }, { "begin", op_begin, 60, false },
 	{ "read-by-kernel", op_read_by_kernel, 3, false },
 	{ "odd-call", op_odd_call, 6, false }, { "frame", op_frame, 12, false },
-	{ "call", op_call, 20, false }, { "note", op_note, 12, true },
+	{ "call", op_call, 20, false }, { "catch", op_catch, 20, false },
+	{ "note", op_note, 12, true },
 	{ "enter", op_enter, 50, false }, { "shape", op_shape, 6, true },
 	{ "stack", op_stack, 20, false },
 	{ "debug", op_debug, 1, false }, { "copy", op_copy, 4, false },

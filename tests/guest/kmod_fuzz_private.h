@@ -10,6 +10,8 @@
 
 #include <sys/syscall.h>
 
+extern const char fuzz_caught[];
+
 /* All gates of the process, and where it goes on after a fault. */
 static inline int set_gates(struct process *p)
 {
@@ -18,6 +20,7 @@ static inline int set_gates(struct process *p)
 	};
 	struct epk_gates arg = {
 		.num = 1, .gates = (uintptr_t)&gate, .fault = (uintptr_t)fuzz_fault,
+		.caught = (uintptr_t)fuzz_caught,
 	};
 
 	private_alone = epk_device_is_alone(&p->dev);

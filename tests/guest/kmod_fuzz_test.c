@@ -347,8 +347,9 @@ static void report(void)
 		epk_check(counts->forged[i] || !forge_can(i) || counts->ops < 2000, __FILE__,
 			  __LINE__, forge_names[i], " was forged");
 	}
-	printf("; faults redirected %lu, rights that ended with a private domain %lu, pages of stacks %lu",
-	       counts->redirected, counts->ended, counts->touched);
+	printf("; faults redirected %lu, caught %lu, rights that ended with a private domain %lu",
+	       counts->redirected, counts->caught, counts->ended);
+	printf(", pages of stacks %lu", counts->touched);
 	printf("; CPUs taken away %lu, module loaded anew %lu, programs executed %lu, exits %lu\n",
 	       counts->offlined, counts->reloads, counts->executed, counts->exited);
 	CHECK(counts->restored);
