@@ -183,6 +183,7 @@ static void not_reserved(void)
 	int ids[15], id;
 
 	epk_device_open(&dev);
+	REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
 	REQUIRE(alloc(1, 0, &id) == 0);
 	CHECK_EQ(epk_device_move(&dev, id, dev.init.nr_epts), -EINVAL);
 	CHECK_EQ(alloc(15, EPK_ALLOC_AT(dev.init.nr_epts), ids), -EINVAL);
