@@ -241,14 +241,13 @@ static bool planted_case(uint64_t i)
 }
 
 /*
- * Of what is not always zero, each byte with one value or more; of the rest a part, or each byte with one if
- * of the former it is all values.
+ * Each byte with one value, and more of what is not always zero; or a part, and less of the rest.
  */
 static bool single_case(uint64_t i)
 {
 	const struct word *word = &shared->words[i / (8 * NR_VALUES)];
 	unsigned int value = i % NR_VALUES;
-	bool each = percent >= (word->live ? 100 : 600);
+	bool each = percent >= 100;
 	bool chosen = mix(i / NR_VALUES ^ seed << 32) % NR_VALUES == value;
 	uint64_t part = percent;
 

@@ -8,9 +8,9 @@
  *
  *	overwrite_test BACKEND [PERCENT [SEED]]
  *
- * With 100 %, each byte that is not always zero gets one value; with less, as many of them as that;
- * with 600, all values, and each of the other bytes gets one.  The other kinds of cases grow
- * likewise.  The same seed makes the same cases.
+ * With 100 %, each byte gets one value; with 600, each that is not always zero gets all; with less,
+ * as many of these get one as that, and few of the others.  The other kinds of cases grow likewise.
+ * The same seed makes the same cases.
  *
  * The first cases open holes that the test has itself, one of each kind: it fails unless it sees
  * them.
