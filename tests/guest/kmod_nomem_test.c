@@ -223,6 +223,9 @@ static void map_huge_touched(void)
 {
 	map_huge();
 	p[0] = p[3 * 4096] = 7;
+	/* No move makes an EPT from here on. */
+	CHECK_EQ(do_move(), 0);
+	CHECK_EQ(do_move(), 0);
 }
 
 /* Not cut, its pages are still there and go where the domain goes. */
@@ -328,7 +331,10 @@ static bool one_failure(const struct step *step, unsigned int nth, unsigned int 
 		after = epk_device_stats(&dev);
 		if (!CHECK(happened && ret == step->error && after.domains == before.domains &&
 			   after.vm_epts == before.vm_epts))
-			printf("%s: %s, allocation %u\n", step->name, strerror(ret), nth);
+			printf("%s: %s, allocation %u%s; domains %llu, were %llu; EPTs %llu, were %llu\n",
+			       step->name, strerror(ret), nth, happened ? "" : " did not fail",
+			       (unsigned long long)after.domains, (unsigned long long)before.domains,
+			       (unsigned long long)after.vm_epts, (unsigned long long)before.vm_epts);
 		/* Populating keeps what it has. */
 		CHECK(after.pages - before.pages < PAGES);
 		CHECK_EQ(step->attempt(), 0);
@@ -397,7 +403,9 @@ static void beginning(const struct step *step)
 			break;
 	}
 	printf("%s: %u allocations failed, %u attempts refused\n", step->name, nth - 1, refused);
-	CHECK(refused && nth < MAX_NTH);
+	CHECK(nth < MAX_NTH);
+	/* What INIT wants much memory for does with any pages, if there is none in one piece. */
+	CHECK(refused || step == &starting);
 }
 
 int main(void)
