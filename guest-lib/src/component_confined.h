@@ -165,8 +165,7 @@ confined_gate:
 .Lconfined:
 	confined %ebx
 	slot_confined
-	rdfsbase %rsi
-	lea	1(%rsi), %rax
+	owner	%rsi, %sil
 	lock cmpxchg %rsi, EPK_COMP_OWNER(%r11)
 	jne	.Lconfined_not_ready
 .Lconfined_idle:

@@ -154,6 +154,17 @@ first_area
 	cmp	\owner, \fs
 .endm
 
+/*
+ * RAX: what the owner of an idle slot that \fs used last is; \fs: its FS base.  Bit 0 is not the
+ * thread's: an odd one is whoever runs, or has a slot that looks idle.
+ */
+.macro owner fs, low
+	rdfsbase \fs
+	test	$1, \low
+	jnz	.Lforged
+	lea	1(\fs), %rax
+.endm
+
 /* R9: what a callee is told, and nobody else: of the slot R11 of the header R10, whose code runs. */
 .macro number
 	incq	SLOT(EPK_COMP_COUNT)
@@ -372,8 +383,7 @@ epk_gate_call:
 	header	%edi, %ebx, %rbx
 	slot
 	lea	EPK_COMP_SLOTS(%r10,%r11), %rbx
-	rdfsbase %rcx
-	lea	1(%rcx), %rax
+	owner	%rcx, %cl
 	lock cmpxchg %rcx, EPK_COMP_OWNER(%rbx)
 	jne	.Lnot_ready
 .Lidle:

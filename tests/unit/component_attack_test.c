@@ -15,7 +15,7 @@ extern const char epk_component_gates_start[], epk_component_gates_end[];
 
 #define NR	3
 enum { TOUCH, FAULT_BESIDE, TELLS_ERROR, ASKS, DIVES, DIVES_BACK, ASKS_STEPPED, STAYS, ASKS_STAYER,
-	NR_ENTRIES };
+	LOOPS, NR_ENTRIES };
 static int ids[NR], plain;
 static long *own[NR];
 static char *plain_mem, ignored;
@@ -116,8 +116,17 @@ static long asks_stayer(void *arg)
 	return err ? err : result + 1;
 }
 
+/* Tells nobody, since it may be confined. */
+static long loops(void *arg)
+{
+	while (!may_go)
+		;
+	return (long)arg;
+}
+
 static long (*const entries[])(void *arg) = {
 	touch, fault_beside, tells_error, asks, dives, dives_back, asks_stepped, stays, asks_stayer,
+	loops,
 };
 static long (*const third_entries[])(void *arg) = { touch, touch, returns_past };
 
@@ -440,6 +449,51 @@ static void another_fs_base(void **state)
 		run_in_child(as_another);
 }
 
+static struct epk_word *volatile word_inside;
+static int looped_in;
+
+static void *loops_inside(void *arg)
+{
+	(void)arg;
+	asm("rdfsbase %0" : "=r"(fs_inside));
+	EXPECT(!epk_gate_call(ids[looped_in], TOUCH, own[looped_in], NULL));
+	word_inside = &epk_word;
+	epk_gate_call(ids[looped_in], LOOPS, NULL, NULL);
+	return NULL;
+}
+
+/* One less than that of a thread which runs inside, and what the gates are to find there. */
+static void with_odd_fs_base(void)
+{
+	struct epk_word forged;
+	pthread_t thread;
+
+	signal(SIGILL, SIG_DFL);
+	set_up();
+	EXPECT(!pthread_create(&thread, NULL, loops_inside, NULL));
+	while (!word_inside || *(volatile uint32_t *)&word_inside->component != (uint32_t)ids[looped_in])
+		;
+	usleep(50000);
+	forged = epk_word;
+	forged.place = word_inside->place;
+	memcpy((char *)word_inside - 1, &forged, sizeof(forged));
+	/* Or it has been entered. */
+	EXPECT(call_as(ids[looped_in], TOUCH, own[looped_in], NULL, fs_inside - 1));
+}
+
+/* Bit 0 of a slot's owner is the gates': with that set, a thread would have the stack of who is inside. */
+static void odd_fs_base(void **state)
+{
+	int status[2];
+
+	(void)state;
+	status[0] = status_of_child(with_odd_fs_base);
+	looped_in = NR - 1;
+	status[1] = status_of_child(with_odd_fs_base);
+	assert_true(WIFSIGNALED(status[0]) && WTERMSIG(status[0]) == SIGILL);
+	assert_true(WIFSIGNALED(status[1]) && WTERMSIG(status[1]) == SIGILL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -450,6 +504,7 @@ int main(void)
 		cmocka_unit_test(in_child_dived),
 		cmocka_unit_test(numbers_in_frames),
 		cmocka_unit_test(another_fs_base),
+		cmocka_unit_test(odd_fs_base),
 	};
 
 	skip_if(!backend_is("epk"), "has no components");
