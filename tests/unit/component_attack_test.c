@@ -442,11 +442,33 @@ static void as_another(void)
 	EXPECT(!epk_gate_call(ids[0], TOUCH, own[0], &result) && result == (waits ? 3 : 2));
 }
 
+extern void release_as(int id, uint64_t fs);
+asm(".text\nrelease_as:\n\tpush %rbx\n\trdfsbase %rbx\n\twrfsbase %rsi\n\tcall epk_gate_release\n\t"
+    "wrfsbase %rbx\n\tpop %rbx\n\tret");
+
+/* This is not stopped: see docs/security.md.  It has the stack of who runs there, as if that had ended. */
+static void released_another(void)
+{
+	long result = -1;
+	pthread_t thread;
+
+	set_up();
+	EXPECT(!pthread_create(&thread, NULL, stays_inside, (void *)5));
+	while (!is_inside)
+		;
+	EXPECT(call_as(ids[0], TOUCH, own[0], &result, fs_inside) == -EDEADLK);
+	release_as(ids[0], fs_inside);
+	EXPECT(!call_as(ids[0], TOUCH, own[0], &result, fs_inside) && result == 2);
+	_exit(0);
+}
+
 static void another_fs_base(void **state)
 {
 	(void)state;
 	for (stays_by = STAYS; stays_by <= ASKS_STAYER; stays_by++)
 		run_in_child(as_another);
+	stays_by = STAYS;
+	run_in_child(released_another);
 }
 
 static struct epk_word *volatile word_inside;
