@@ -503,6 +503,47 @@ static void with_odd_fs_base(void)
 	_exit(0);
 }
 
+static uint32_t place;
+
+static void *loops_with_odd_fs_base(void *arg)
+{
+	static char block[1 << 16];
+	struct epk_word forged;
+	long result = -1;
+	uint64_t fs;
+	char *word;
+
+	(void)arg;
+	asm("rdfsbase %0" : "=r"(fs));
+	EXPECT(!epk_gate_call(ids[0], TOUCH, own[0], NULL));
+	word = block + sizeof(block) / 2 + 1 + ((uint64_t)&epk_word - fs);
+	EXPECT(word > block);
+	forged = epk_word;
+	forged.place = place;
+	memcpy(word, &forged, sizeof(forged));
+	word_inside = (struct epk_word *)word;
+	EXPECT(!call_as(ids[0], LOOPS, (void *)7, &result, (uint64_t)block + sizeof(block) / 2 + 1));
+	EXPECT(result == 7);
+	return NULL;
+}
+
+/* Its slot looks idle to nobody. */
+static void beside_odd_fs_base(void)
+{
+	pthread_t thread;
+
+	set_up();
+	place = epk_word.place;
+	EXPECT(!pthread_create(&thread, NULL, loops_with_odd_fs_base, NULL));
+	while (!word_inside || *(volatile uint32_t *)&word_inside->component != (uint32_t)ids[0])
+		;
+	usleep(50000);
+	EXPECT(epk_gate_try(ids[0], TOUCH, own[0], NULL) == -EBUSY);
+	may_go = true;
+	EXPECT(!pthread_join(thread, NULL));
+	EXPECT(!epk_gate_try(ids[0], TOUCH, own[0], NULL));
+}
+
 /* Bit 0 of a slot's owner is the gates': with that set, a thread would have the stack of who is inside. */
 static void odd_fs_base(void **state)
 {
@@ -510,6 +551,7 @@ static void odd_fs_base(void **state)
 	run_in_child(with_odd_fs_base);
 	looped_in = NR - 1;
 	run_in_child(with_odd_fs_base);
+	run_in_child(beside_odd_fs_base);
 }
 
 int main(void)
