@@ -165,8 +165,7 @@ confined_gate:
 .Lconfined:
 	confined %ebx
 	slot_confined
-	rdfsbase %rsi
-	lea	1(%rsi), %rax
+	owner	%rsi
 	lock cmpxchg %rsi, EPK_COMP_OWNER(%r11)
 	jne	.Lconfined_not_ready
 .Lconfined_idle:
@@ -356,8 +355,8 @@ confined_gate:
 	confined %r15d
 	waiting
 .Lconfined_home_end:
-	mov	SLOT(EPK_COMP_TLS), %rdx
-	wrfsbase %rdx
+	mov	SLOT(EPK_COMP_TLS), %rcx
+	wrfsbase %rcx
 	jmp	.Lreturned
 	.size	confined_gate, . - confined_gate
 

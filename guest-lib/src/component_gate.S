@@ -154,6 +154,16 @@ first_area
 	cmp	\owner, \fs
 .endm
 
+/*
+ * \fs: the owner of what the thread is inside, its FS base; RAX: of an idle slot that it has used.  Bit 0 is
+ * the gates': who has that in the FS base is no other thread inside, nor are its own slots idle.
+ */
+.macro owner fs
+	rdfsbase \fs
+	and	$-2, \fs
+	lea	1(\fs), %rax
+.endm
+
 /* R9: what a callee is told, and nobody else: of the slot R11 of the header R10, whose code runs. */
 .macro number
 	incq	SLOT(EPK_COMP_COUNT)
@@ -372,8 +382,7 @@ epk_gate_call:
 	header	%edi, %ebx, %rbx
 	slot
 	lea	EPK_COMP_SLOTS(%r10,%r11), %rbx
-	rdfsbase %rcx
-	lea	1(%rcx), %rax
+	owner	%rcx
 	lock cmpxchg %rcx, EPK_COMP_OWNER(%rbx)
 	jne	.Lnot_ready
 .Lidle:
@@ -410,14 +419,13 @@ epk_gate_call:
 	.cfi_adjust_cfa_offset -8
 	ldmxcsr	F_MXCSR(%rsp)
 	fldcw	F_CONTROL(%rsp)
+	andn	%ebp, %edx, %eax		/* EDX is 0 since the last RDPKRU */
 	mov	F_RESULT(%rsp), %rdx
-	test	%ebp, %ebp
 	jnz	.Lfailed
 	test	%rdx, %rdx
 	jz	.Ldone
 	mov	%r8, (%rdx)
 .Ldone:
-	mov	%ebp, %eax
 	restored
 	ret
 
@@ -463,7 +471,8 @@ epk_gate_call:
 	on_asked
 	mov	$-EAGAIN, %ebp
 .Lfailed:
-	cmp	$-EAGAIN, %ebp
+	mov	%ebp, %eax
+	cmp	$-EAGAIN, %eax
 	jne	.Ldone
 	cmpw	$0, F_TRY(%rsp)
 	jne	.Ldone

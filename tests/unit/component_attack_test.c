@@ -15,7 +15,7 @@ extern const char epk_component_gates_start[], epk_component_gates_end[];
 
 #define NR	3
 enum { TOUCH, FAULT_BESIDE, TELLS_ERROR, ASKS, DIVES, DIVES_BACK, ASKS_STEPPED, STAYS, ASKS_STAYER,
-	NR_ENTRIES };
+	LOOPS, NR_ENTRIES };
 static int ids[NR], plain;
 static long *own[NR];
 static char *plain_mem, ignored;
@@ -116,8 +116,17 @@ static long asks_stayer(void *arg)
 	return err ? err : result + 1;
 }
 
+/* Tells nobody, since it may be confined. */
+static long loops(void *arg)
+{
+	while (!may_go)
+		;
+	return (long)arg;
+}
+
 static long (*const entries[])(void *arg) = {
 	touch, fault_beside, tells_error, asks, dives, dives_back, asks_stepped, stays, asks_stayer,
+	loops,
 };
 static long (*const third_entries[])(void *arg) = { touch, touch, returns_past };
 
@@ -433,11 +442,116 @@ static void as_another(void)
 	EXPECT(!epk_gate_call(ids[0], TOUCH, own[0], &result) && result == (waits ? 3 : 2));
 }
 
+extern void release_as(int id, uint64_t fs);
+asm(".text\nrelease_as:\n\tpush %rbx\n\trdfsbase %rbx\n\twrfsbase %rsi\n\tcall epk_gate_release\n\t"
+    "wrfsbase %rbx\n\tpop %rbx\n\tret");
+
+/* This is not stopped: see docs/security.md.  It has the stack of who runs there, as if that had ended. */
+static void released_another(void)
+{
+	long result = -1;
+	pthread_t thread;
+
+	set_up();
+	EXPECT(!pthread_create(&thread, NULL, stays_inside, (void *)5));
+	while (!is_inside)
+		;
+	EXPECT(call_as(ids[0], TOUCH, own[0], &result, fs_inside) == -EDEADLK);
+	release_as(ids[0], fs_inside);
+	EXPECT(!call_as(ids[0], TOUCH, own[0], &result, fs_inside) && result == 2);
+	_exit(0);
+}
+
 static void another_fs_base(void **state)
 {
 	(void)state;
 	for (stays_by = STAYS; stays_by <= ASKS_STAYER; stays_by++)
 		run_in_child(as_another);
+	stays_by = STAYS;
+	run_in_child(released_another);
+}
+
+static struct epk_word *volatile word_inside;
+static int looped_in;
+
+static void *loops_inside(void *arg)
+{
+	(void)arg;
+	asm("rdfsbase %0" : "=r"(fs_inside));
+	EXPECT(!epk_gate_call(ids[looped_in], TOUCH, own[looped_in], NULL));
+	word_inside = &epk_word;
+	epk_gate_call(ids[looped_in], LOOPS, NULL, NULL);
+	return NULL;
+}
+
+/* One less than that of a thread which runs inside, and what the gates are to find there. */
+static void with_odd_fs_base(void)
+{
+	struct epk_word forged;
+	pthread_t thread;
+
+	signal(SIGILL, SIG_DFL);
+	set_up();
+	EXPECT(!pthread_create(&thread, NULL, loops_inside, NULL));
+	while (!word_inside || *(volatile uint32_t *)&word_inside->component != (uint32_t)ids[looped_in])
+		;
+	usleep(50000);
+	forged = epk_word;
+	forged.place = word_inside->place;
+	memcpy((char *)word_inside - 1, &forged, sizeof(forged));
+	EXPECT(call_as(ids[looped_in], TOUCH, own[looped_in], NULL, fs_inside - 1) == -EBUSY);
+	_exit(0);
+}
+
+static uint32_t place;
+
+static void *loops_with_odd_fs_base(void *arg)
+{
+	static char block[1 << 16];
+	struct epk_word forged;
+	long result = -1;
+	uint64_t fs;
+	char *word;
+
+	(void)arg;
+	asm("rdfsbase %0" : "=r"(fs));
+	EXPECT(!epk_gate_call(ids[0], TOUCH, own[0], NULL));
+	word = block + sizeof(block) / 2 + 1 + ((uint64_t)&epk_word - fs);
+	EXPECT(word > block);
+	forged = epk_word;
+	forged.place = place;
+	memcpy(word, &forged, sizeof(forged));
+	word_inside = (struct epk_word *)word;
+	EXPECT(!call_as(ids[0], LOOPS, (void *)7, &result, (uint64_t)block + sizeof(block) / 2 + 1));
+	EXPECT(result == 7);
+	return NULL;
+}
+
+/* Its slot looks idle to nobody. */
+static void beside_odd_fs_base(void)
+{
+	pthread_t thread;
+
+	set_up();
+	place = epk_word.place;
+	EXPECT(!pthread_create(&thread, NULL, loops_with_odd_fs_base, NULL));
+	while (!word_inside || *(volatile uint32_t *)&word_inside->component != (uint32_t)ids[0])
+		;
+	usleep(50000);
+	EXPECT(epk_gate_try(ids[0], TOUCH, own[0], NULL) == -EBUSY);
+	may_go = true;
+	EXPECT(!pthread_join(thread, NULL));
+	EXPECT(!epk_gate_try(ids[0], TOUCH, own[0], NULL));
+}
+
+/* Bit 0 of a slot's owner is the gates': with that set, a thread would have the stack of who is inside. */
+static void odd_fs_base(void **state)
+{
+	(void)state;
+	run_in_child(with_odd_fs_base);
+	looped_in = NR - 1;
+	run_in_child(with_odd_fs_base);
+	run_in_child(beside_odd_fs_base);
 }
 
 int main(void)
@@ -450,6 +564,7 @@ int main(void)
 		cmocka_unit_test(in_child_dived),
 		cmocka_unit_test(numbers_in_frames),
 		cmocka_unit_test(another_fs_base),
+		cmocka_unit_test(odd_fs_base),
 	};
 
 	skip_if(!backend_is("epk"), "has no components");

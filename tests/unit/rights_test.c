@@ -228,6 +228,48 @@ static void what_cannot_be_given_back(void **state)
 	assert_int_equal(free_domains(2, ids), 0);
 }
 
+static long close_fails(void *arg)
+{
+	mprotect_fails = *(int *)arg;
+	return 0;
+}
+
+/* What a call has held alone is held still if it could not be closed, and nothing else is. */
+static void call_that_cannot_end(void **state)
+{
+	int ids[2], most = 1000, held[2] = { 0 }, i;
+	char *mem[2];
+
+	(void)state;
+	if (!backend_is("mprotect"))
+		skip();
+	assert_int_equal(alloc_domains(2, ids), 0);
+	for (i = 0; i < 2; i++)
+		mem[i] = new_pages(ids[i], 1);
+	assert_int_equal(domain_begin(ids[0], RW), 0);
+	/* Once is not enough. */
+	i = 2;
+	assert_int_equal(epk_call(ids[1], close_fails, &i, NULL), 0);
+	assert_int_equal(mprotect_fails, 0);
+	assert_refused(mem[1], ids[1]);
+	assert_true(try_read(mem[0], &byte));
+	/* Nor is it held beside what was held before. */
+	i = 6;
+	assert_int_equal(epk_call(ids[1], close_fails, &i, NULL), -EIO);
+	assert_int_equal(mprotect_fails, 0);
+	assert_int_equal(epk_held(held, 2), 0);
+	assert_refused(mem[1], ids[1]);
+	assert_int_equal(domain_begin(ids[0], RW), 0);
+	assert_int_equal(epk_call(ids[1], close_fails, &most, NULL), -EIO);
+	mprotect_fails = 0;
+	assert_int_equal(epk_held(held, 2), 1);
+	assert_int_equal(held[0], ids[1]);
+	assert_false(try_read(mem[0], &byte));
+	assert_int_equal(domain_end(ids[1]), 0);
+	assert_refused(mem[1], ids[1]);
+	assert_int_equal(free_domains(2, ids), 0);
+}
+
 static void begin_read_only_refuses_writes(void **state)
 {
 	int id = new_domain();
@@ -369,6 +411,7 @@ int main(void)
 		cmocka_unit_test(end_that_fails),
 		cmocka_unit_test(thread_end_that_fails),
 		cmocka_unit_test(call_that_cannot_close),
+		cmocka_unit_test(call_that_cannot_end),
 		cmocka_unit_test(what_cannot_be_given_back),
 		cmocka_unit_test(begin_read_only_refuses_writes),
 		cmocka_unit_test(one_domain_does_not_open_another),
