@@ -186,9 +186,38 @@ done
 kill $sleeper
 grep -q "strays.so: vmfunc at 0x[0-9a-f]* (plain+" "$stage/found" || fail "epk-scan -p"
 
+# epk-check says on any machine what there is, and the same to programs.
+check() {
+	LD_LIBRARY_PATH=$B "$B/epk-check" "$@"
+}
+expected=0
+check >"$stage/said" || expected=$?
+[ $expected -le 1 ] || fail "epk-check: exit status $expected"
+rc=0
+check --json >"$stage/json" || rc=$?
+python3 - "$stage/said" "$stage/json" $expected $rc <<'EOF' || fail "epk-check --json says something else"
+import json, sys
+said = [line for line in open(sys.argv[1]) if not line.startswith(" ")]
+told = json.load(open(sys.argv[2]))
+facts = [f'{fact["state"]:8} {fact["fact"]:14} {fact["value"]}\n' for fact in told["facts"]]
+assert facts == said, (facts, said)
+misses = any(fact["state"] == "missing" for fact in told["facts"])
+assert told["works"] == (not misses) and sys.argv[3] == sys.argv[4] == str(int(misses))
+assert all("advice" in fact for fact in told["facts"] if fact["state"] != "ok")
+EOF
+check --help | grep -q '^usage: ' || fail "epk-check --help"
+for wrong in -x --jsom file; do
+	rc=0
+	check $wrong >"$stage/said" 2>&1 || rc=$?
+	{ [ $rc = 2 ] && grep -q '^usage: ' "$stage/said"; } || fail "epk-check $wrong: exit status $rc"
+done
+rc=0
+check >/dev/full 2>/dev/null || rc=$?
+[ $rc = 2 ] || fail "epk-check: exit status $rc where nothing can be written"
+
 # A program builds against the installed library alone, and runs.
 make -s install DESTDIR="$stage" PREFIX=/usr >/dev/null
-for page in man7/epk.7 man1/epk-scan.1 $(printf 'man3/%s.3 ' $exported EPK_WITH EPK_WITH_ERROR); do
+for page in man7/epk.7 man1/epk-check.1 man1/epk-scan.1 $(printf 'man3/%s.3 ' $exported EPK_WITH EPK_WITH_ERROR); do
 	[ -s "$stage/usr/share/man/$page" ] || fail "$page is not installed"
 done
 cat >"$stage/use.c" <<'EOF'

@@ -68,6 +68,7 @@ in_root sh -c 'cd /examples && make B=/tmp/b CFLAGS="-O2 -Werror" && EPK_BACKEND
 in_root sh -c 'epk-scan -a epk_begin_read -a epk_begin_write -a domain_end \
 	-a pin_begin_read -a pin_begin_write -a epk_pin_end -a epk_pkru_set \
 	-a epk_ept_enter /usr/lib/x86_64-linux-gnu/libepk.so.1 || [ $? = 1 ]'
+in_root sh -c 'epk-check --json || [ $? = 1 ]'
 in_root apt-get -q purge -y epk-dkms libepk-dev libepk1 epk-tools
 find "$root/lib/modules" "$root/usr" "$root/var/lib/dkms" -name '*epk*' | grep -v /share/doc/ |
 	grep . && fail "this is left behind"

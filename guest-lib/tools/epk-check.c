@@ -1,0 +1,395 @@
+// SPDX-License-Identifier: MIT
+/*
+ * epk-check: what this machine gives a program that uses domains, a line for each fact, and what to
+ * do about what is missing.  What can only be tried is tried in a child.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <grp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <epk.h>
+#include <linux/epk.h>
+
+#define NR_PKEYS	16
+/* Debian's default, in which 2,000 domains of a page have room. */
+#define MEMLOCK_USUAL	(8ul << 20)
+
+/* MISSING: something does not work without.  LESS: it works, with less than there could be. */
+enum state { OK, LESS, MISSING, NR_STATES };
+
+static const char *const state_names[NR_STATES] = { "ok", "less", "missing" };
+static bool json, misses;
+
+/* Text, as JSON has it. */
+static void put_string(const char *text)
+{
+	putchar('"');
+	for (; *text; text++) {
+		if ((unsigned char)*text < ' ')
+			printf("\\u%04x", *text);
+		else if (*text == '"' || *text == '\\')
+			printf("\\%c", *text);
+		else
+			putchar(*text);
+	}
+	putchar('"');
+}
+
+/* @advice may be NULL. */
+static __attribute__((format(printf, 4, 5))) void
+say(enum state state, const char *fact, const char *advice, const char *format, ...)
+{
+	static bool others;
+	char value[512];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(value, sizeof(value), format, args);
+	va_end(args);
+	misses |= state == MISSING;
+	if (!json) {
+		printf("%-8s %-14s %s\n", state_names[state], fact, value);
+		if (advice)
+			printf("%23s -> %s\n", "", advice);
+		return;
+	}
+	printf("%s\n  {\"fact\": ", others ? "," : "");
+	put_string(fact);
+	printf(", \"state\": \"%s\", \"value\": ", state_names[state]);
+	put_string(value);
+	if (advice) {
+		printf(", \"advice\": ");
+		put_string(advice);
+	}
+	putchar('}');
+	others = true;
+}
+
+/* The first line of a file; false if it cannot be read. */
+static bool line_of(const char *path, char *line, size_t size)
+{
+	FILE *file = fopen(path, "re");
+	bool ok = file && fgets(line, size, file);
+
+	if (file)
+		fclose(file);
+	if (ok)
+		line[strcspn(line, "\n")] = 0;
+	return ok;
+}
+
+/* Is a word among the flags of the first CPU? */
+static bool cpu_has(const char *flag)
+{
+	FILE *file = fopen("/proc/cpuinfo", "re");
+	char *line = NULL, *word, *rest;
+	size_t size = 0;
+	bool has = false;
+
+	while (file && getline(&line, &size, file) > 0) {
+		if (strncmp(line, "flags", 5))
+			continue;
+		for (word = strtok_r(line, " \t\n", &rest); word; word = strtok_r(NULL, " \t\n", &rest))
+			has |= !strcmp(word, flag);
+		break;
+	}
+	free(line);
+	if (file)
+		fclose(file);
+	return has;
+}
+
+static void check_cpu(void)
+{
+	if (cpu_has("ospke"))
+		say(OK, "cpu", NULL, "protection keys");
+	else if (cpu_has("pku"))
+		say(MISSING, "cpu", "boot without \"nopku\", a kernel with CONFIG_X86_INTEL_MEMORY_PROTECTION_KEYS",
+		    "protection keys, which the kernel does not use");
+	else
+		say(MISSING, "cpu", "a guest wants the CPU model \"host\", and the host a CPU that has them",
+		    "no protection keys");
+}
+
+static bool module_is_there(void)
+{
+	return !access("/sys/module/epk", F_OK);
+}
+
+/* The module keeps tracing as it is. */
+static void check_kernel(void)
+{
+	struct utsname name;
+	char line[16] = "";
+
+	uname(&name);
+	if (module_is_there())
+		say(OK, "kernel", NULL, "%s", name.release);
+	else if (!line_of("/proc/sys/kernel/ftrace_enabled", line, sizeof(line)))
+		say(MISSING, "kernel", "boot a kernel with CONFIG_DYNAMIC_FTRACE, as distributions' are",
+		    "%s, without function tracing, by which the module guards", name.release);
+	else if (strcmp(line, "1"))
+		say(MISSING, "kernel", "sysctl kernel.ftrace_enabled=1",
+		    "%s, with function tracing off, by which the module guards", name.release);
+	else
+		say(OK, "kernel", NULL, "%s, with function tracing", name.release);
+}
+
+static bool module_is_installed(void)
+{
+	struct utsname name;
+	char line[4096], path[512];
+	bool is = false;
+	FILE *file;
+
+	uname(&name);
+	snprintf(path, sizeof(path), "/lib/modules/%s/modules.dep", name.release);
+	file = fopen(path, "re");
+	while (file && !is && fgets(line, sizeof(line), file))
+		is = strstr(line, "/epk.ko");
+	if (file)
+		fclose(file);
+	return is;
+}
+
+static void check_module(void)
+{
+	if (module_is_there())
+		say(OK, "module", NULL, "loaded, with all its guards");
+	else if (module_is_installed())
+		say(MISSING, "module", "modprobe epk; if that fails, dmesg says why", "not loaded");
+	else
+		say(MISSING, "module", "install epk-dkms and the kernel's headers, or make -C guest-kmod install; "
+		    "then modprobe epk", "none is installed for this kernel");
+}
+
+/* Open for who asks? */
+static bool check_device(void)
+{
+	char name[32], advice[300];
+	const struct group *group;
+	struct stat st;
+	int fd, error;
+
+	if (stat(EPK_DEVICE, &st)) {
+		say(MISSING, "device", module_is_there() ? "is devtmpfs mounted, and /dev the machine's own?" :
+		    "it comes with the module", "%s: %s", EPK_DEVICE, strerror(errno));
+		return false;
+	}
+	group = getgrgid(st.st_gid);
+	if (group)
+		snprintf(name, sizeof(name), "%s", group->gr_name);
+	else
+		snprintf(name, sizeof(name), "%u", st.st_gid);
+	fd = open(EPK_DEVICE, O_RDWR | O_CLOEXEC);
+	error = errno;
+	if (fd >= 0) {
+		close(fd);
+		say(OK, "device", NULL, "%s, mode %04o, group %s", EPK_DEVICE, st.st_mode & 07777, name);
+		return true;
+	}
+	if (error == EACCES && st.st_gid && st.st_mode & 060)
+		snprintf(advice, sizeof(advice), "join its group, and log in again: adduser USER %s", name);
+	else if (error == EACCES)
+		snprintf(advice, sizeof(advice), "have udev give it to a group: make -C guest-kmod install-config");
+	else if (error == EDQUOT)
+		snprintf(advice, sizeof(advice), "raise the module's parameter max_user_contexts");
+	else
+		snprintf(advice, sizeof(advice), "dmesg may say more");
+	say(MISSING, "device", advice, "%s, mode %04o, group %s: %s", EPK_DEVICE, st.st_mode & 07777, name,
+	    strerror(error));
+	return false;
+}
+
+/* What a child finds out, in memory that is shared with it. */
+struct found {
+	int error;
+	unsigned int keys, epts;
+};
+
+/* Keys are the process's, and a context is for good: so it is a child's. */
+static void try_device(struct found *found)
+{
+	struct epk_init init = { .version = EPK_ABI_VERSION };
+	int fd, key;
+
+	while ((key = pkey_alloc(0, 0)) > 0) {
+		init.pkeys |= 1u << key;
+		found->keys++;
+	}
+	fd = open(EPK_DEVICE, O_RDWR | O_CLOEXEC);
+	found->error = fd < 0 || ioctl(fd, EPK_IOC_INIT, &init) ? errno : 0;
+	found->epts = init.nr_epts;
+}
+
+static void try_backend(struct found *found, const char *name)
+{
+	struct epk_options options = { .size = sizeof(options), .backend = name };
+	int id, ret = epk_init(&options);
+
+	if (!ret)
+		ret = alloc_domains(1, &id);
+	found->error = ret;
+}
+
+/* With NULL the device itself.  False if the child has died. */
+static bool try(const char *backend, struct found *found)
+{
+	struct found *shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
+				    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int status = -1;
+	pid_t pid;
+
+	if (shared == MAP_FAILED)
+		return false;
+	fflush(stdout);
+	pid = fork();
+	if (!pid) {
+		if (backend)
+			try_backend(shared, backend);
+		else
+			try_device(shared);
+		_exit(0);
+	}
+	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	*found = *shared;
+	munmap(shared, sizeof(*shared));
+	return !status;
+}
+
+static void check_epts(void)
+{
+	struct found found;
+
+	if (!try(NULL, &found))
+		say(MISSING, "domains", "dmesg may say why", "the child that tried it was ended");
+	else if (found.error == EINVAL)
+		say(MISSING, "domains", "install module and tools of one version",
+		    "the module has another version of the interface than %u", EPK_ABI_VERSION);
+	else if (found.error)
+		say(MISSING, "domains", "dmesg may say why", "no context: %s", strerror(found.error));
+	else if (found.epts > 1)
+		say(OK, "domains", NULL, "%u have a place at a time: %u keys in each of %u EPTs",
+		    found.keys * found.epts, found.keys, found.epts);
+	else
+		say(LESS, "domains", "for more: on the host, KVM with EPK and kvm_intel's parameter epk=any; the "
+		    "module without alone=1", "%u have a place at a time: the host offers no EPTs", found.keys);
+}
+
+/* Has this process CAP_IPC_LOCK, bit 14? */
+static bool may_lock(void)
+{
+	FILE *file = fopen("/proc/self/status", "re");
+	unsigned long long caps = 0;
+	char line[256];
+
+	while (file && fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "CapEff: %llx", &caps) == 1)
+			break;
+	}
+	if (file)
+		fclose(file);
+	return caps >> 14 & 1;
+}
+
+static void check_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_MEMLOCK, &limit))
+		return;
+	if (limit.rlim_cur == RLIM_INFINITY || may_lock())
+		say(OK, "locked memory", NULL, "no limit");
+	else
+		say(limit.rlim_cur < MEMLOCK_USUAL ? LESS : OK, "locked memory",
+		    limit.rlim_cur < MEMLOCK_USUAL ?
+		    "raise RLIMIT_MEMLOCK: ulimit -l, /etc/security/limits.conf, systemd's LimitMEMLOCK=" : NULL,
+		    "%lu KiB, which is %lu domains of a page", (unsigned long)limit.rlim_cur >> 10,
+		    (unsigned long)limit.rlim_cur / 4096);
+}
+
+static void check_backends(void)
+{
+	static const struct {
+		const char *name, *without;
+	} backends[] = {
+		{ "epk", "see what is missing above" },
+		{ "mpk", "it needs protection keys" },
+		{ "mprotect", NULL },
+	};
+	struct found found;
+	unsigned int i;
+	char fact[32];
+
+	for (i = 0; i < sizeof(backends) / sizeof(*backends); i++) {
+		snprintf(fact, sizeof(fact), "backend %s", backends[i].name);
+		if (!try(backends[i].name, &found))
+			say(MISSING, fact, "dmesg may say why", "the child that tried it was ended");
+		else if (found.error)
+			say(i ? LESS : MISSING, fact, backends[i].without, "%s", epk_strerror(found.error));
+		else
+			say(OK, fact, NULL, "works");
+	}
+}
+
+static void usage(FILE *to)
+{
+	fprintf(to, "usage: epk-check [--json]\n"
+		    "Say what this machine gives a program that uses memory domains (libepk), and what to do about\n"
+		    "what is missing.  A user who is not root sees what that user's programs have.\n"
+		    "  -h, --help  show this\n"
+		    "  --json      as JSON, for programs\n"
+		    "Exit status: 0 backend \"epk\" works, 1 something that it needs is missing, 2 wrong arguments.\n");
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "help", no_argument, NULL, 'h' }, { "json", no_argument, NULL, 'j' }, { }
+	};
+	int opt;
+
+	while ((opt = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+		if (opt != 'j') {
+			usage(opt == 'h' ? stdout : stderr);
+			return opt == 'h' ? 0 : 2;
+		}
+		json = true;
+	}
+	if (optind < argc) {
+		usage(stderr);
+		return 2;
+	}
+	if (json)
+		printf("{\"facts\": [");
+	check_cpu();
+	check_kernel();
+	check_module();
+	if (check_device())
+		check_epts();
+	check_limit();
+	say(OK, "library", NULL, "%u.%u", epk_version() >> 16, epk_version() & 0xffff);
+	check_backends();
+	if (json)
+		printf("\n], \"works\": %s}\n", misses ? "false" : "true");
+	if (fflush(stdout) || ferror(stdout)) {
+		fprintf(stderr, "epk-check: standard output: %s\n", strerror(errno));
+		return 2;
+	}
+	return misses;
+}

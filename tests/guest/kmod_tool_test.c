@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: MIT
+/*
+ * kmod_tool_test EPK-CHECK: what epk-check says where all is there, and where one thing is not.
+ */
+#include "epk_test.h"
+
+#include <grp.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#define MODULE		"/epk/epk.ko"
+#define NOBODY		65534
+#define MEMBERS		123
+
+static const char *tool;
+static char said[1 << 14];
+
+/* Run the tool as a user, in a group, with a limit of locked memory; its exit status. */
+static int run(uid_t uid, gid_t gid, rlim_t limit)
+{
+	struct rlimit memlock = { limit, limit };
+	size_t n = 0;
+	ssize_t got;
+	int out[2], status = -1;
+	pid_t pid;
+
+	REQUIRE(pipe(out) == 0);
+	pid = fork();
+	if (!pid) {
+		dup2(out[1], 1);
+		if (setrlimit(RLIMIT_MEMLOCK, &memlock) || setgroups(0, NULL) ||
+		    setresgid(gid, gid, gid) || setresuid(uid, uid, uid))
+			_exit(100);
+		execl(tool, tool, NULL);
+		_exit(101);
+	}
+	close(out[1]);
+	while (n < sizeof(said) - 1 && (got = read(out[0], said + n, sizeof(said) - 1 - n)) > 0)
+		n += got;
+	said[n] = 0;
+	close(out[0]);
+	REQUIRE(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+static void expect_said(int line, const char *what)
+{
+	if (!epk_check(strstr(said, what), __FILE__, line, what, ""))
+		printf("it says:\n%s", said);
+}
+#define SAYS(what) expect_said(__LINE__, what)
+
+static void write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY);
+
+	REQUIRE(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
+	close(fd);
+}
+
+/* In a child, since an open device keeps the module. */
+static bool is_alone(void)
+{
+	struct epk_device dev;
+	int status = -1;
+	pid_t pid = fork();
+
+	if (!pid) {
+		epk_device_open(&dev);
+		_exit(epk_device_is_alone(&dev));
+	}
+	REQUIRE(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+static void all_is_there(void)
+{
+	char places[64];
+
+	CHECK_EQ(run(0, 0, RLIM_INFINITY), 0);
+	SAYS("ok       cpu ");
+	SAYS("ok       kernel ");
+	SAYS("ok       module ");
+	SAYS("ok       device         /dev/epk, mode 0600");
+	SAYS("ok       locked memory  no limit");
+	SAYS("ok       backend epk    works");
+	SAYS("ok       backend mpk    works");
+	if (!is_alone()) {
+		SAYS("ok       domains ");
+		SAYS(" EPTs\n");
+	} else {
+		snprintf(places, sizeof(places), "less     domains        %d have a place", 15);
+		SAYS(places);
+		SAYS("kvm_intel");
+	}
+}
+
+static void others(void)
+{
+	CHECK_EQ(run(NOBODY, NOBODY, 8 << 20), 1);
+	SAYS("missing  device ");
+	SAYS("-> have udev give it to a group");
+	SAYS("missing  backend epk ");
+	SAYS("ok       backend mpk    works");
+	SAYS("ok       locked memory  8192 KiB, which is 2048 domains");
+
+	REQUIRE(chown(EPK_DEVICE, 0, MEMBERS) == 0 && chmod(EPK_DEVICE, 0660) == 0);
+	CHECK_EQ(run(NOBODY, NOBODY, 8 << 20), 1);
+	SAYS("group 123: Permission denied");
+	SAYS("-> join its group");
+	CHECK_EQ(run(NOBODY, MEMBERS, 64 << 10), 0);
+	SAYS("ok       backend epk    works");
+	SAYS("less     locked memory  64 KiB, which is 16 domains");
+	SAYS("LimitMEMLOCK");
+	REQUIRE(chown(EPK_DEVICE, 0, 0) == 0 && chmod(EPK_DEVICE, 0600) == 0);
+}
+
+static void without_module(void)
+{
+	int fd = open(MODULE, O_RDONLY);
+
+	REQUIRE(fd >= 0 && syscall(SYS_delete_module, "epk", O_NONBLOCK) == 0);
+	CHECK_EQ(run(0, 0, RLIM_INFINITY), 1);
+	SAYS("ok       kernel ");
+	SAYS("missing  module         none is installed");
+	SAYS("-> install epk-dkms");
+	SAYS("missing  device         /dev/epk: No such file");
+	SAYS("ok       backend mpk    works");
+	write_file("/proc/sys/kernel/ftrace_enabled", "0");
+	CHECK_EQ(run(0, 0, RLIM_INFINITY), 1);
+	SAYS("missing  kernel ");
+	SAYS("-> sysctl kernel.ftrace_enabled=1");
+	write_file("/proc/sys/kernel/ftrace_enabled", "1");
+	REQUIRE(syscall(SYS_finit_module, fd, "", 0) == 0);
+	close(fd);
+	CHECK_EQ(run(0, 0, RLIM_INFINITY), 0);
+}
+
+int main(int argc, char **argv)
+{
+	REQUIRE(argc == 2);
+	tool = argv[1];
+	if (access(MODULE, R_OK))
+		EPK_SKIP("no " MODULE);
+	all_is_there();
+	others();
+	without_module();
+	return epk_test_result();
+}
