@@ -242,6 +242,24 @@ static inline void epk_device_open(struct epk_device *dev)
 	epk_device_open_keys(dev, 0xfffe);
 }
 
+/* Does a key keep the kernel from a page, when it copies for this process?  Bochs lets it read. */
+static inline bool epk_kernel_has_keys(void)
+{
+	char *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int pkey = pkey_alloc(0, PKEY_DISABLE_ACCESS), fds[2];
+	bool has;
+
+	REQUIRE(page != MAP_FAILED && pkey > 0 && !pipe(fds));
+	*page = 1;
+	REQUIRE(!pkey_mprotect(page, 4096, PROT_READ | PROT_WRITE, pkey));
+	has = write(fds[1], page, 1) < 0;
+	close(fds[0]);
+	close(fds[1]);
+	munmap(page, 4096);
+	pkey_free(pkey);
+	return has;
+}
+
 static inline int epk_device_alloc(struct epk_device *dev, unsigned int num, int *ids)
 {
 	struct epk_domains arg = { .num = num, .ids = (uintptr_t)ids };

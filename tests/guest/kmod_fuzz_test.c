@@ -308,24 +308,6 @@ static void run(struct dice *dice, unsigned long operations)
 	}
 }
 
-/* Does a key keep the kernel from a page, when it copies for this process? */
-static bool kernel_has_keys(void)
-{
-	char *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	int pkey = pkey_alloc(0, PKEY_DISABLE_ACCESS), fds[2];
-	bool has;
-
-	REQUIRE(page != MAP_FAILED && pkey > 0 && !pipe(fds));
-	*page = 1;
-	REQUIRE(!pkey_mprotect(page, PAGE, PROT_READ | PROT_WRITE, pkey));
-	has = write(fds[1], page, 1) < 0;
-	close(fds[0]);
-	close(fds[1]);
-	munmap(page, PAGE);
-	pkey_free(pkey);
-	return has;
-}
-
 static void report(void)
 {
 	unsigned int i;
@@ -379,7 +361,7 @@ int main(int argc, char **argv)
 	fd = open(ZEROES, O_RDWR | O_CREAT, 0600);
 	REQUIRE(fd >= 0 && !ftruncate(fd, 64 * PAGE));
 
-	counts->kernel_has_keys = kernel_has_keys();
+	counts->kernel_has_keys = epk_kernel_has_keys();
 	count_all(before);
 	run(&dice, operations);
 	count_all(after);
