@@ -242,6 +242,10 @@ static inline void epk_device_open(struct epk_device *dev)
 	epk_device_open_keys(dev, 0xfffe);
 }
 
+/* For assembly: what a function leaves as it was. */
+#define EPK_PUSH_SAVED	"push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15\n"
+#define EPK_POP_SAVED	"pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx\n"
+
 /* Does a key keep the kernel from a page, when it copies for this process?  Bochs lets it read. */
 static inline bool epk_kernel_has_keys(void)
 {

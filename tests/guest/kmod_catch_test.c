@@ -16,12 +16,7 @@
 asm(
 "	.text\n"
 "catch_try:\n"
-"	push	%rbx\n"
-"	push	%rbp\n"
-"	push	%r12\n"
-"	push	%r13\n"
-"	push	%r14\n"
-"	push	%r15\n"
+EPK_PUSH_SAVED
 "	sub	$8, %rsp\n"
 "	mov	%rsi, %r12\n"
 "	mov	%rdx, %r13\n"
@@ -39,12 +34,7 @@ asm(
 "	xor	%eax, %eax\n"
 "1:	fninit\n"
 "	add	$8, %rsp\n"
-"	pop	%r15\n"
-"	pop	%r14\n"
-"	pop	%r13\n"
-"	pop	%r12\n"
-"	pop	%rbp\n"
-"	pop	%rbx\n"
+EPK_POP_SAVED
 "	ret\n"
 "catch_caught:\n"
 "	cmpl	$0, catch_lands(%rip)\n"

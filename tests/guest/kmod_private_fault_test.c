@@ -18,12 +18,7 @@
 asm(
 "	.text\n"
 "private_try:\n"
-"	push	%rbx\n"
-"	push	%rbp\n"
-"	push	%r12\n"
-"	push	%r13\n"
-"	push	%r14\n"
-"	push	%r15\n"
+EPK_PUSH_SAVED
 "	sub	$8, %rsp\n"
 "	mov	%rsp, %fs:private_sp@tpoff\n"
 "	mov	%rdi, %rax\n"
@@ -33,12 +28,7 @@ asm(
 "private_leave:\n"
 "	fninit\n"
 "	add	$8, %rsp\n"
-"	pop	%r15\n"
-"	pop	%r14\n"
-"	pop	%r13\n"
-"	pop	%r12\n"
-"	pop	%rbp\n"
-"	pop	%rbx\n"
+EPK_POP_SAVED
 "	ret\n"
 "	.balign	256\n"
 "private_fault:\n"
