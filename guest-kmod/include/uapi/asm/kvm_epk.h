@@ -21,8 +21,8 @@
  *   -EPERM		EPK is not enabled yet, or the vCPU is in system management mode
  *   -EEXIST		EPK is enabled already; the EPT exists; the slot is full
  *   -ENOENT		the EPT does not exist; the slot is empty
- *   -EBUSY		a memslot or a device lies in the range that the windows need
- *   -EDOM		the CPUIDs of the VM's vCPUs differ in MAXPHYADDR
+ *   -EBUSY		a memslot or a device lies where the guest wants windows
+ *   -EDOM		the MAXPHYADDR of a vCPU does not reach to the windows' end
  *   -ENOMEM		the host has no memory for the VM's page tables
  *
  * An operation on a range of EPTs or slots checks the whole range first: an
@@ -39,19 +39,35 @@
 #define KVM_FEATURE_EPK			27
 
 #define KVM_EPK_QUERY			0	/* a1: enum kvm_epk_query */
-#define KVM_EPK_ENABLE			1	/* a1: KVM_EPK_VERSION */
+#define KVM_EPK_ENABLE			1	/* a1: KVM_EPK_VERSION, a2: KVM_EPK_WINDOWS(),
+						   a3: identity page */
 #define KVM_EPK_CREATE			2	/* a1: first EPT, a2: count */
 #define KVM_EPK_FILL			3	/* a1: first EPT, a2: count, a3: KVM_EPK_RUN() */
 #define KVM_EPK_EMPTY			4	/* a1: first EPT, a2: count, a3: KVM_EPK_RUN() */
 #define KVM_EPK_DESTROY			5	/* a1: first EPT, a2: count */
 
-#define KVM_EPK_VERSION			1
+#define KVM_EPK_VERSION			2
 
 /* The EPTP list that VMFUNC leaf 0 indexes is one page of 8-byte entries. */
 #define KVM_EPK_MAX_EPTS		512
 
 /* A slot aliases one naturally aligned block of guest-physical memory. */
 #define KVM_EPK_BLOCK_SHIFT		30
+
+/* The slots of a window: a power of two, up to this. */
+#define KVM_EPK_MAX_SLOTS		512
+
+/*
+ * Where the guest has room: the windows of @epts EPTs, of @slots slots each, lie side
+ * by side from block @block on, a multiple of @slots.  They and the block of the
+ * identity page end below 1 << KVM_EPK_QUERY_PHYS_BITS, overlap neither each other nor
+ * any memslot or device of KVM's, and stay free of these for the life of the VM.
+ */
+#define KVM_EPK_WINDOWS(block, epts, slots)				\
+	((__u64)(block) | (__u64)(epts) << 24 | (__u64)(slots) << 40)
+#define KVM_EPK_WINDOWS_BLOCK(windows)	((windows) & 0xffffff)
+#define KVM_EPK_WINDOWS_EPTS(windows)	((windows) >> 24 & 0xffff)
+#define KVM_EPK_WINDOWS_SLOTS(windows)	((windows) >> 40)
 
 /*
  * A run of slots: slot + n aliases block + n, for n below count.  A block is
@@ -67,11 +83,13 @@
 /**
  * enum kvm_epk_query - what KVM_EPK_QUERY can answer, enabled or not
  * @KVM_EPK_QUERY_VERSION: the highest version that the host speaks
- * @KVM_EPK_QUERY_NR_EPTS: EPT indices run from 0 to this minus 1; EPT 0 is the
- *	one that every vCPU starts in and exists while EPK is enabled
+ * @KVM_EPK_QUERY_NR_EPTS: EPT indices run from 0 to this minus 1, as the guest has
+ *	enabled EPK, or at most; EPT 0 is the one that every vCPU starts in and
+ *	exists while EPK is enabled
+ * @KVM_EPK_QUERY_PHYS_BITS: windows lie below 1 << this, for this vCPU
  * @KVM_EPK_QUERY_WINDOW_BASE: guest-physical address of EPT 0's window; the
  *	window of EPT i starts i * slots blocks above it.  Window i is mapped in
- *	EPT i alone
+ *	EPT i alone.  0 until the guest has enabled EPK, as the next two
  * @KVM_EPK_QUERY_WINDOW_SLOTS: slots in each window
  * @KVM_EPK_QUERY_IDENTITY_GPA: guest-physical address of the identity page,
  *	a read-only struct kvm_epk_identity that differs in each EPT
@@ -85,6 +103,7 @@
 enum kvm_epk_query {
 	KVM_EPK_QUERY_VERSION,
 	KVM_EPK_QUERY_NR_EPTS,
+	KVM_EPK_QUERY_PHYS_BITS,
 	KVM_EPK_QUERY_WINDOW_BASE,
 	KVM_EPK_QUERY_WINDOW_SLOTS,
 	KVM_EPK_QUERY_IDENTITY_GPA,
@@ -135,6 +154,7 @@ struct kvm_epk_run {
  * @epts: bit i % 64 of word i / 64 is set if EPT i exists
  * @nr_epts: EPT indices run from 0 to this minus 1
  * @nr_runs: elements of @runs
+ * @identity: guest-physical address of the identity page
  * @reserved: zero
  * @runs: the filled slots
  */
@@ -145,7 +165,8 @@ struct kvm_epk_state {
 	__u64 epts[KVM_EPK_MAX_EPTS / 64];
 	__u32 nr_epts;
 	__u32 nr_runs;
-	__u32 reserved[2];
+	__u64 identity;
+	__u64 reserved;
 	struct kvm_epk_run runs[];
 };
 
