@@ -20,6 +20,9 @@
 	"less memory to plug (maxmem=) or a smaller PCI hole "					\
 	"(q35: -global q35-pcihost.pci-hole64-size=) has more room; it takes a restart of the VM"
 
+/* What of a line depends on the layout. */
+#define TEXT_BYTES	320
+
 /* Blocks from @start up to @end, which is none of them. */
 struct hole {
 	__u64 start;
@@ -93,7 +96,7 @@ static __u64 ram_blocks(const struct epk_space *space)
 	__u64 next = 0, count = 0;
 
 	for (;;) {
-		__u64 first = ~0ull, end = 0;
+		__u64 first = block_of(space->end), end = 0;
 		unsigned int i;
 
 		for (i = 0; i < space->nr_taken; i++) {
@@ -106,7 +109,7 @@ static __u64 ram_blocks(const struct epk_space *space)
 				block = next;
 			if (block < first) {
 				first = block;
-				end = last + 1;
+				end = last < block_of(space->end) ? last + 1 : block_of(space->end);
 			}
 		}
 		if (!end)
@@ -210,9 +213,9 @@ static int say_largest(const struct search *search, char *text)
 		if (hole.end - hole.start > largest.end - largest.start)
 			largest = hole;
 	if (!largest.end)
-		return snprintf(text, EPK_WHY_BYTES / 2, "no GiB below %#llx is free",
+		return snprintf(text, TEXT_BYTES, "no GiB below %#llx is free",
 				search->space->end);
-	return snprintf(text, EPK_WHY_BYTES / 2, "the largest hole is %#llx-%#llx (%llu GiB), between %s and %s",
+	return snprintf(text, TEXT_BYTES, "the largest hole is %#llx-%#llx (%llu GiB), between %s and %s",
 			address_of(largest.start), address_of(largest.end) - 1,
 			largest.end - largest.start, name_at(search->space, largest.start - 1),
 			name_at(search->space, largest.end));
@@ -226,18 +229,18 @@ static int say_base(const struct search *search, __u64 blocks, char *text)
 						     last);
 
 	if (taken)
-		return snprintf(text, EPK_WHY_BYTES / 2, "%s lies at %#llx-%#llx", taken->name,
+		return snprintf(text, TEXT_BYTES, "%s lies at %#llx-%#llx", taken->name,
 				taken->start, taken->last);
 	if (last >= search->space->end)
-		return snprintf(text, EPK_WHY_BYTES / 2, "the address width ends at %#llx",
+		return snprintf(text, TEXT_BYTES, "the address width ends at %#llx",
 				search->space->end);
-	return snprintf(text, EPK_WHY_BYTES / 2, "no GiB is left for the identity page");
+	return snprintf(text, TEXT_BYTES, "no GiB is left for the identity page");
 }
 
 static int refuse(const struct search *search, unsigned int epts, unsigned int slots, char *why)
 {
 	__u64 blocks = (__u64)epts * slots;
-	char text[EPK_WHY_BYTES / 2];
+	char text[TEXT_BYTES];
 
 	if (search->fixed) {
 		say_base(search, blocks, text);
@@ -286,8 +289,8 @@ int epk_choose(const struct epk_space *space, const struct epk_ask *ask, struct 
 
 	if (ret)
 		return ret;
-	want_epts = any_epts ? space->max_epts : ask->epts;
-	want_slots = any_slots ? slots_for(ram_blocks(space)) : ask->slots;
+	want_epts = any_epts ? space->max_epts : (unsigned int)ask->epts;
+	want_slots = any_slots ? slots_for(ram_blocks(space)) : (unsigned int)ask->slots;
 	if (ask->base != EPK_ASK_ANY)
 		search.fixed = block_of(ask->base);
 	while (hole_below(space, &hole))
@@ -303,7 +306,7 @@ int epk_choose(const struct epk_space *space, const struct epk_ask *ask, struct 
 
 	why[0] = 0;
 	if (epts < want_epts || slots < want_slots) {
-		char text[EPK_WHY_BYTES / 2];
+		char text[TEXT_BYTES];
 
 		if (search.fixed)
 			say_base(&search, (__u64)want_epts * want_slots, text);

@@ -80,7 +80,7 @@ struct epk_place {
 };
 
 /* A line for the log. */
-#define EPK_WHY_BYTES	640
+#define EPK_WHY_BYTES	768
 
 /**
  * epk_choose() - find the highest hole that takes the windows
