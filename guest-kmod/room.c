@@ -10,7 +10,6 @@
 #include <linux/moduleparam.h>
 #include <linux/slab.h>
 
-#include "epk.h"
 #include "room.h"
 
 static struct epk_ask ask = { EPK_ASK_ANY, EPK_ASK_ANY, EPK_ASK_ANY };

@@ -316,7 +316,9 @@ static void places(void)
 {
 	const struct epk_place good = { 8 * BLOCK, 8 * BLOCK - 4096, 3, 4 };
 	const uint64_t end = 20 * BLOCK;
-	struct epk_place place = good;
+	struct epk_place place = { 9 * BLOCK, 8 * BLOCK - 4096, 3, 4 };
+
+	CHECK(!epk_place_ok(&place, 2 * end), "not aligned");
 
 	CHECK(epk_place_ok(&good, end), "good");
 	CHECK(!epk_place_ok(&good, end - BLOCK), "beyond the end");
@@ -328,7 +330,7 @@ static void places(void)
 	} while (0)
 	WRONG(base, 0);
 	WRONG(base, 8 * BLOCK + 4096);
-	WRONG(base, 9 * BLOCK);
+	WRONG(base, 7 * BLOCK);
 	WRONG(base, 20 * BLOCK);
 	WRONG(base, ~0ull << 32);
 	WRONG(epts, 0);
