@@ -39,8 +39,8 @@
 #define KVM_FEATURE_EPK			27
 
 #define KVM_EPK_QUERY			0	/* a1: enum kvm_epk_query */
-#define KVM_EPK_ENABLE			1	/* a1: KVM_EPK_VERSION, a2: KVM_EPK_WINDOWS(),
-						   a3: identity page */
+/* a1: KVM_EPK_VERSION, a2: KVM_EPK_WINDOWS(), a3: address of the identity page */
+#define KVM_EPK_ENABLE			1
 #define KVM_EPK_CREATE			2	/* a1: first EPT, a2: count */
 #define KVM_EPK_FILL			3	/* a1: first EPT, a2: count, a3: KVM_EPK_RUN() */
 #define KVM_EPK_EMPTY			4	/* a1: first EPT, a2: count, a3: KVM_EPK_RUN() */
