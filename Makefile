@@ -113,6 +113,7 @@ clean:
 	$(MAKE) -C tests/guest clean
 	$(MAKE) -C tests/unit clean
 	$(MAKE) -C tests/debug clean
+	$(MAKE) -C tests/firmware clean
 	$(MAKE) -C tests/kvm clean
 	$(MAKE) -C tests/testbed clean
 

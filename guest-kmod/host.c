@@ -19,10 +19,9 @@
 #include <asm/processor.h>
 
 #include "epk.h"
+#include "room.h"
 
 struct epk_host epk_host __ro_after_init;
-
-static struct resource *windows;
 
 static bool alone;
 module_param(alone, bool, 0444);
@@ -41,57 +40,70 @@ static int __init host_check_version(void)
 	long version = epk_hc_query(KVM_EPK_QUERY_VERSION);
 
 	if (version < KVM_EPK_VERSION) {
-		pr_err("the host speaks EPK version %ld, this module %d\n", version,
-		       KVM_EPK_VERSION);
+		pr_err("the host speaks EPK version %ld, this module %d: update the host\n",
+		       version, KVM_EPK_VERSION);
 		return -ENODEV;
 	}
 	return 0;
 }
 
-static int __init host_layout(void)
+/* An earlier load, or the kernel before a reboot or a kexec, may have left EPK enabled. */
+static int __init host_adopt(unsigned int phys_bits, struct epk_place *place)
 {
-	long nr_epts = epk_hc_query(KVM_EPK_QUERY_NR_EPTS);
 	long slots = epk_hc_query(KVM_EPK_QUERY_WINDOW_SLOTS);
-	long base = epk_hc_query(KVM_EPK_QUERY_WINDOW_BASE);
 	long identity = epk_hc_query(KVM_EPK_QUERY_IDENTITY_GPA);
 
-	if (nr_epts < 1 || nr_epts > KVM_EPK_MAX_EPTS || slots < 1 || slots > U16_MAX ||
-	    base <= 0 || base & (BIT(KVM_EPK_BLOCK_SHIFT) - 1) ||
-	    identity <= 0 || offset_in_page(identity)) {
-		pr_err("the host's EPK makes no sense: %ld EPTs, %ld slots from %lx, identity at %lx\n",
-		       nr_epts, slots, base, identity);
-		return -ENODEV;
-	}
-	epk_host.nr_epts = nr_epts;
-	epk_host.slots = slots;
-	epk_host.window_pfn = base >> PAGE_SHIFT;
-	epk_host.identity_pfn = identity >> PAGE_SHIFT;
-	return 0;
+	/* What is no such number is none that epk_room_keep() takes. */
+	place->slots = clamp(slots, 0L, (long)UINT_MAX);
+	place->identity = max(identity, 0L);
+	return epk_room_keep(phys_bits, place);
 }
 
-/*
- * Once EPK is enabled, the windows are nothing else any more.  Refuse if a
- * device is there, and let no device be put there.
- */
-static int __init windows_reserve(void)
+static int __init host_choose(unsigned int phys_bits, struct epk_place *place)
 {
-	u64 start = PFN_PHYS(epk_host.window_pfn);
-	u64 size = (u64)epk_host.nr_epts * epk_host.slots << KVM_EPK_BLOCK_SHIFT;
+	int ret = epk_room_find(phys_bits, place->epts, place);
 
-	if (region_intersects(start, size, IORESOURCE_MEM, IORES_DESC_NONE) ==
-	    REGION_DISJOINT)
-		windows = request_mem_region(start, size, "EPK windows");
-	if (windows)
+	if (ret)
+		return ret;
+	ret = epk_hc_enable(KVM_EPK_WINDOWS(place->base >> KVM_EPK_BLOCK_SHIFT, place->epts,
+					    place->slots), place->identity);
+	if (!ret)
 		return 0;
 
-	pr_err("device memory lies at or above %#llx, where EPK's windows have to be: see /proc/iomem\n",
-	       start);
-	return -EBUSY;
+	if (ret == -EBUSY)
+		pr_err("the host has memory or a device that this kernel knows nothing of, in the windows of %u EPTs, of %u GiB each, at %#llx, or in the GiB of the identity page at %#llx: give another place (base=)\n",
+		       place->epts, place->slots, place->base, place->identity);
+	else if (ret == -EDOM)
+		pr_err("the virtual CPUs differ in their address width: give all of them the same\n");
+	else
+		pr_err("the host cannot enable EPK for this VM (%d)\n", ret);
+	epk_room_release();
+	return ret == -EBUSY || ret == -ENOMEM ? ret : -ENODEV;
 }
 
-static void windows_release(void)
+static int __init host_place(void)
 {
-	release_mem_region(windows->start, resource_size(windows));
+	long epts = epk_hc_query(KVM_EPK_QUERY_NR_EPTS);
+	long phys_bits = epk_hc_query(KVM_EPK_QUERY_PHYS_BITS);
+	long base = epk_hc_query(KVM_EPK_QUERY_WINDOW_BASE);
+	struct epk_place place = { .base = base, .epts = epts };
+	int ret;
+
+	if (epts < 1 || epts > KVM_EPK_MAX_EPTS || phys_bits <= KVM_EPK_BLOCK_SHIFT ||
+	    phys_bits > 52 || base < 0) {
+		pr_err("the host's EPK makes no sense: %ld EPTs, %ld address bits, windows at %#lx\n",
+		       epts, phys_bits, base);
+		return -ENODEV;
+	}
+	ret = base ? host_adopt(phys_bits, &place) : host_choose(phys_bits, &place);
+	if (ret)
+		return ret;
+
+	epk_host.nr_epts = place.epts;
+	epk_host.slots = place.slots;
+	epk_host.window_pfn = PHYS_PFN(place.base);
+	epk_host.identity_pfn = PHYS_PFN(place.identity);
+	return 0;
 }
 
 static int __init identity_map(void)
@@ -113,22 +125,13 @@ static int __init identity_map(void)
 
 static int __init host_enable(void)
 {
-	int ret = host_check_version() ?: host_layout();
+	int ret = host_check_version() ?: host_place();
 
 	if (ret)
 		return ret;
-	ret = windows_reserve();
+	ret = identity_map();
 	if (ret)
-		return ret;
-
-	ret = epk_hc_enable();
-	/* An earlier load, or the kernel before a reboot, may have left it enabled. */
-	if (ret && ret != -EEXIST)
-		pr_err("the host cannot enable EPK for this VM (%d)\n", ret);
-	else
-		ret = identity_map();
-	if (ret)
-		windows_release();
+		epk_room_release();
 	return ret;
 }
 
@@ -149,7 +152,7 @@ static int __init host_do_without(void)
 /**
  * epk_host_init() - find out what there is, and switch EPK on
  *
- * Return: 0, -ENODEV, -EBUSY or -ENOMEM, with a line in the log.
+ * Return: 0, -ENODEV, -EINVAL, -EBUSY or -ENOMEM, with a line in the log.
  */
 int __init epk_host_init(void)
 {
@@ -170,7 +173,7 @@ void epk_host_exit(void)
 		return;
 	}
 	memunmap((void *)epk_host.identity);
-	windows_release();
+	epk_room_release();
 }
 
 /**

@@ -34,14 +34,16 @@ long epk_hc_query(enum kvm_epk_query what)
 
 /**
  * epk_hc_enable() - switch EPK on for the whole VM
+ * @windows: KVM_EPK_WINDOWS() of a place that is free
+ * @identity: address of the identity page
  *
- * Return: 0, -EEXIST if it was on already, -EDOM if the virtual CPUs differ in their
- * address width, -EBUSY if the VM's memory reaches into the windows, -ENOMEM if the host
- * has none.
+ * Return: 0, -EEXIST if it was on already, -EDOM if the address width of a virtual CPU does
+ * not reach to the windows' end, -EBUSY if the host has memory or a device there, -ENOMEM if
+ * it has no memory.
  */
-int epk_hc_enable(void)
+int epk_hc_enable(u64 windows, u64 identity)
 {
-	return epk_hc(KVM_EPK_ENABLE, KVM_EPK_VERSION, 0, 0);
+	return epk_hc(KVM_EPK_ENABLE, KVM_EPK_VERSION, windows, identity);
 }
 
 /**

@@ -96,7 +96,8 @@ static int __init epk_init(void)
 	if (epk_host.alone)
 		pr_info("no EPTs from the host: 15 domains of a process have a place at once\n");
 	else
-		pr_info("%u EPTs, windows of %u GiB\n", epk_host.nr_epts, epk_host.slots);
+		pr_info("%u EPTs, windows of %u GiB at %#llx\n", epk_host.nr_epts, epk_host.slots,
+			(u64)PFN_PHYS(epk_host.window_pfn));
 	return 0;
 
 guards:

@@ -61,6 +61,7 @@ build() {
 	part tests/guest make -C "$TOP/tests/guest" all
 	part tests/unit make -C "$TOP/tests/unit" all
 	part tests/kvm make -C "$TOP/tests/kvm" all
+	part tests/firmware make -C "$TOP/tests/firmware" all
 	part tests/debug make -C "$TOP/tests/debug" all
 	part bench make -C "$TOP/bench" all
 	part examples/nginx make -C "$TOP/examples/nginx" all
