@@ -68,19 +68,19 @@ static const struct epk_taken *taken_block(const struct epk_space *space, __u64 
 	return epk_taken_in(space, address_of(block), address_of(block + 1) - 1);
 }
 
-/* The next hole below @hole.  Block 0 is in none: as an address it says that EPK is off. */
+/* The next hole below @hole. */
 static bool hole_below(const struct epk_space *space, struct hole *hole)
 {
 	const struct epk_taken *taken;
 	unsigned int i;
 
 	hole->end = hole->start;
-	while (hole->end > 1 && (taken = taken_block(space, hole->end - 1)))
+	while (hole->end > KVM_EPK_FIRST_BLOCK && (taken = taken_block(space, hole->end - 1)))
 		hole->end = block_of(taken->start);
-	if (hole->end <= 1)
+	if (hole->end <= KVM_EPK_FIRST_BLOCK)
 		return false;
 
-	hole->start = 1;
+	hole->start = KVM_EPK_FIRST_BLOCK;
 	for (i = 0; i < space->nr_taken; i++) {
 		__u64 last = block_of(space->taken[i].last);
 
@@ -202,7 +202,7 @@ static const char *name_at(const struct epk_space *space, __u64 block)
 	if (block >= block_of(space->end))
 		return "the end of the address width";
 	taken = taken_block(space, block);
-	return taken ? taken->name : "the start";
+	return taken ? taken->name : "the first 4 GiB";
 }
 
 static int say_largest(const struct search *search, char *text)
@@ -213,8 +213,8 @@ static int say_largest(const struct search *search, char *text)
 		if (hole.end - hole.start > largest.end - largest.start)
 			largest = hole;
 	if (!largest.end)
-		return snprintf(text, TEXT_BYTES, "no GiB below %#llx is free",
-				search->space->end);
+		return snprintf(text, TEXT_BYTES, "no GiB from %#llx to %#llx is free",
+				address_of(KVM_EPK_FIRST_BLOCK), search->space->end);
 	return snprintf(text, TEXT_BYTES, "the largest hole is %#llx-%#llx (%llu GiB), between %s and %s",
 			address_of(largest.start), address_of(largest.end) - 1,
 			largest.end - largest.start, name_at(search->space, largest.start - 1),
@@ -269,9 +269,10 @@ static int check(const struct epk_space *space, const struct epk_ask *ask, char 
 		snprintf(why, EPK_WHY_BYTES, "slots=%d: it has to be a power of two from 1 to %d",
 			 ask->slots, KVM_EPK_MAX_SLOTS);
 	else if (ask->base != EPK_ASK_ANY &&
-		 (ask->base <= 0 || (__u64)ask->base >= space->end || ask->base & (step - 1)))
-		snprintf(why, EPK_WHY_BYTES, "base=%#lx: it has to be a multiple of %#llx, the size of a window, above 0 and below %#llx, where the address width ends",
-			 ask->base, step, space->end);
+		 (ask->base < 0 || block_of(ask->base) < KVM_EPK_FIRST_BLOCK ||
+		  (__u64)ask->base >= space->end || ask->base & (step - 1)))
+		snprintf(why, EPK_WHY_BYTES, "base=%#lx: it has to be a multiple of %#llx, the size of a window, from %#llx on and below %#llx, where the address width ends",
+			 ask->base, step, address_of(KVM_EPK_FIRST_BLOCK), space->end);
 	else
 		return 0;
 	return -EINVAL;
@@ -334,8 +335,8 @@ bool epk_place_ok(const struct epk_place *place, __u64 end)
 
 	return place->epts >= 1 && place->epts <= KVM_EPK_MAX_EPTS &&
 	       place->slots <= KVM_EPK_MAX_SLOTS && is_power_of_two(place->slots) &&
-	       block && place->base == address_of(block) && !(block & (place->slots - 1)) &&
+	       block >= KVM_EPK_FIRST_BLOCK && place->base == address_of(block) && !(block & (place->slots - 1)) &&
 	       place->base < end && count <= block_of(end) - block &&
-	       identity && !(place->identity & 4095) && identity < block_of(end) &&
+	       identity >= KVM_EPK_FIRST_BLOCK && !(place->identity & 4095) && identity < block_of(end) &&
 	       (identity < block || identity >= block + count);
 }

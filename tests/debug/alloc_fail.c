@@ -16,10 +16,10 @@
 /* More than any step takes. */
 #define MAX_NTH		2000
 
-#define WINDOW(ept)	(window_base + (uint64_t)(ept) * nr_slots * GiB)
+#define WINDOW(ept)	(at_upper.window_base + (uint64_t)(ept) * at_upper.slots * GiB)
 
 static int fail_fd;
-static uint64_t window_base, nr_slots, nr_epts;
+static struct layout at_upper;
 
 struct step {
 	const char *name;
@@ -109,9 +109,16 @@ static void must(int r, const char *what)
 		die("%s, with nothing failing: %d", what, r);
 }
 
+static int attempt_enable(struct machine *machine)
+{
+	return try_hypercall(machine, KVM_EPK_ENABLE, KVM_EPK_VERSION,
+			     KVM_EPK_WINDOWS(at_upper.window_base / GiB, at_upper.epts,
+					     at_upper.slots), at_upper.identity);
+}
+
 static void enable(struct machine *machine)
 {
-	must(try_hypercall(machine, KVM_EPK_ENABLE, KVM_EPK_VERSION, 0, 0), "enable");
+	must(attempt_enable(machine), "enable");
 }
 
 /* EPT 1 exists; EPTs 0 and 1 alias block 0. */
@@ -120,11 +127,6 @@ static void set_up(struct machine *machine)
 	enable(machine);
 	must(try_hypercall(machine, KVM_EPK_CREATE, 1, 1, 0), "create");
 	must(try_hypercall(machine, KVM_EPK_FILL, 0, 2, KVM_EPK_RUN(0, 0, 1)), "fill");
-}
-
-static int attempt_enable(struct machine *machine)
-{
-	return try_hypercall(machine, KVM_EPK_ENABLE, KVM_EPK_VERSION, 0, 0);
 }
 
 static int attempt_create_one(struct machine *machine)
@@ -226,9 +228,10 @@ static int attempt_restore(struct machine *machine)
 	} saved = {
 		.state = {
 			.version = KVM_EPK_VERSION,
-			.window_slots = nr_slots,
-			.window_base = window_base,
-			.nr_epts = nr_epts,
+			.window_slots = at_upper.slots,
+			.window_base = at_upper.window_base,
+			.identity = at_upper.identity,
+			.nr_epts = at_upper.epts,
 			.epts = { 7 },
 			.nr_runs = 1,
 		},
@@ -255,9 +258,8 @@ static const struct step steps[] = {
 static void new_machine(struct machine *machine)
 {
 	machine_create(machine, 1, 40, max_epts());
-	window_base = machine_hypercall(machine, KVM_EPK_QUERY, KVM_EPK_QUERY_WINDOW_BASE, 0, 0);
-	nr_slots = machine_hypercall(machine, KVM_EPK_QUERY, KVM_EPK_QUERY_WINDOW_SLOTS, 0, 0);
-	nr_epts = machine_hypercall(machine, KVM_EPK_QUERY, KVM_EPK_QUERY_NR_EPTS, 0, 0);
+	at_upper = upper_half(40, machine_hypercall(machine, KVM_EPK_QUERY,
+						    KVM_EPK_QUERY_NR_EPTS, 0, 0));
 }
 
 /* Fail allocation @nth of one attempt.  False if there are not so many. */

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "choose.h"
+#include "model_hypercall.h"
 
 /* EPTs that most operations are about, so that they meet. */
 #define HOT_EPTS	12
@@ -66,9 +67,10 @@ static uint64_t some_run(struct dice *dice, const struct model *model, bool fill
 	if (dice_one_in(dice, 8))
 		slot = odd_number(dice, model->nr_slots) & 0xffff;
 	if (fill && dice_one_in(dice, 8))
-		block = odd_number(dice, model->identity / GiB) & 0xffffff;
+		block = odd_number(dice, dice_one_in(dice, 2) ? model->identity / GiB :
+						model->window_base / GiB) & 0xffffff;
 	else if (fill && dice_one_in(dice, 8))
-		block = dice_below(dice, model->identity / GiB);
+		block = dice_below(dice, 1u << (model->phys_bits - 30));
 	if (dice_one_in(dice, 16))
 		nr = odd_number(dice, model->nr_slots) & 0xffffff;
 	if (dice_one_in(dice, 64))
@@ -103,6 +105,62 @@ static void choose_range(struct dice *dice, const struct model *model, struct op
 		op->a[3] ^= odd_number(dice, slots);
 }
 
+/* Of the pages of a block, one where no RAM is. */
+static uint64_t some_page(struct dice *dice)
+{
+	return RAM_BYTES + (uint64_t)dice_below(dice, (GiB - RAM_BYTES) / PAGE) * PAGE;
+}
+
+struct layout choose_layout(struct dice *dice, const struct model *model)
+{
+	uint32_t blocks = 1u << (model->phys_bits - 30), epts;
+	struct layout at;
+
+	do {
+		at.slots = 1u << dice_below(dice, 10);
+		epts = MAX_SLOTS / at.slots < model->max_epts ? MAX_SLOTS / at.slots :
+								model->max_epts;
+		at.epts = 1 + dice_below(dice, dice_one_in(dice, 4) ? 4 : epts);
+		/* Often where memory ends, or at the end. */
+		at.window_base = dice_below(dice, blocks) / at.slots * at.slots * GiB;
+		if (dice_one_in(dice, 4))
+			at.window_base = at.slots < 8 ? 8 * GiB : at.slots * GiB;
+		else if (dice_one_in(dice, 4))
+			at.window_base = (blocks - at.epts * at.slots) * GiB;
+		at.identity = dice_below(dice, blocks) * GiB + some_page(dice);
+		if (dice_one_in(dice, 4))
+			at.identity = at.window_base - GiB + some_page(dice);
+	} while (!layout_valid(model, at) ||
+		 at.window_base + at.epts * at.slots * GiB > blocks * GiB);
+	return at;
+}
+
+static void choose_enable(struct dice *dice, const struct model *model, struct op *op)
+{
+	struct layout at = model_layout(model), made;
+
+	op->a[1] = KVM_EPK_VERSION;
+	if (dice_one_in(dice, 3))
+		at = choose_layout(dice, model);
+	op->a[2] = KVM_EPK_WINDOWS(at.window_base / GiB, at.epts, at.slots);
+	op->a[3] = at.identity;
+	if (dice_one_in(dice, 4))
+		op->a[1] = odd_number(dice, KVM_EPK_VERSION);
+	if (dice_one_in(dice, 4))
+		op->a[2] ^= 1ull << dice_below(dice, 64);
+	if (dice_one_in(dice, 8))
+		op->a[2] = odd_number(dice, 1u << 18);
+	if (dice_one_in(dice, 8))
+		op->a[3] = odd_number(dice, 1ull << model->phys_bits);
+	if (dice_one_in(dice, 8))
+		op->a[3] ^= 1ull << dice_below(dice, 64);
+	made = enable_layout(op);
+	/* The model has no room for more, and knows of no page among RAM. */
+	if (layout_valid(model, made) &&
+	    (made.epts * made.slots > MAX_SLOTS || made.identity % GiB < RAM_BYTES))
+		op->a[1] = KVM_EPK_VERSION + 1;
+}
+
 void choose_hypercall(struct dice *dice, const struct model *model, struct op *op)
 {
 	static const uint8_t common[] = {
@@ -122,8 +180,10 @@ void choose_hypercall(struct dice *dice, const struct model *model, struct op *o
 	if (dice_one_in(dice, 100)) {
 		for (i = 0; i < 4; i++)
 			op->a[i] = odd_number(dice, KVM_EPK_DESTROY);
+		if (op->a[0] == KVM_EPK_ENABLE)
+			choose_enable(dice, model, op);
 	} else if (op->a[0] == KVM_EPK_ENABLE) {
-		op->a[1] = dice_one_in(dice, 8) ? odd_number(dice, 2) : KVM_EPK_VERSION;
+		choose_enable(dice, model, op);
 	} else if (op->a[0] == KVM_EPK_QUERY) {
 		op->a[1] = dice_below(dice, KVM_EPK_QUERY_STAT_FAULTS + 2);
 		if (dice_one_in(dice, 8))
@@ -152,6 +212,7 @@ static uint64_t some_address(struct dice *dice, const struct model *model)
 {
 	const uint64_t odd[] = {
 		model->window_base - 8, model->identity - 8,
+		model->window_base + (uint64_t)model->nr_epts * model->nr_slots * GiB - 8,
 		model->identity / GiB * GiB, model->identity / GiB * GiB - 8,
 		(1ull << model->phys_bits) - 8, some_window(dice, model, 0) + GiB - 8,
 		some_window(dice, model, model->ept) + GiB - 8,

@@ -15,6 +15,8 @@ uint32_t dice_below(struct dice *dice, uint32_t sides);
 /* True in one of so many. */
 bool dice_one_in(struct dice *dice, uint32_t sides);
 
+/* Windows that fit, memory apart. */
+struct layout choose_layout(struct dice *dice, const struct model *model);
 /*
  * Operations that are likely to be valid as the model stands, mixed with values
  * at the boundaries and with plain nonsense.

@@ -116,8 +116,14 @@ enum host_op host_op(struct dice *dice, struct machine *machine, struct model *m
 	default:
 		for (i = 0; i < NR_RAM && model->flags[i] != NO_RAM; i++)
 			;
-		if (i < NR_RAM && (!model->enabled || ram_block[i] < model->identity / GiB))
+		if (i == NR_RAM)
+			break;
+		if (model->enabled && !model_ordinary_blocks(model, ram_block[i], 1)) {
+			if (machine_set_ram(machine, i, 0) != -EINVAL)
+				die("block %u is a window's and got a memslot", ram_block[i]);
+		} else {
 			set_ram(machine, model, i, dice_one_in(dice, 4) ? KVM_MEM_READONLY : 0);
+		}
 	}
 	return op;
 }

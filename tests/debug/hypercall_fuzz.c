@@ -95,7 +95,7 @@ static void one_sequence(struct dice *dice, struct machine *machine, struct mode
 	counts->sequences++;
 }
 
-/* Physical bits of the guest; with 33, a memslot stands where windows would be. */
+/* Physical bits of the guest; with 33, memslots leave little room. */
 static int some_phys_bits(struct dice *dice)
 {
 	const int bits[] = { 40, 40, 40, 40, 39, 38, 36, 33 };
@@ -115,6 +115,7 @@ static void one_vm(uint64_t seed, unsigned int number, unsigned int sequences)
 		epts = 1 + dice_below(&dice, epts);
 	machine_create(&machine, 1, some_phys_bits(&dice), epts);
 	model_init(&model, &machine);
+	model_lay_out(&model, choose_layout(&dice, &model));
 	counts->vm_time += rdtsc() - start;
 	for (i = 0; i < sequences; i++) {
 		start = rdtsc();

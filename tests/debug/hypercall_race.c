@@ -92,7 +92,7 @@ static void check_reached(struct side *side, const struct op *op, uint64_t gpa)
 	const struct model *model = &side->model;
 	uint64_t slot = (gpa - model->window_base) / GiB;
 
-	if (gpa < model->window_base || slot >= (uint64_t)model->nr_epts * model->nr_slots)
+	if (!model_in_windows(model, gpa))
 		return;
 	if (slot / model->nr_slots == side->ept)
 		return;
@@ -131,7 +131,8 @@ static void check_access(struct side *side, const struct op *op, const struct ru
 	if (op->fault) {
 		if ((op->fault & ~ignored) != PF(PF_P | PF_PK | (op->user ? PF_U : 0)))
 			bad(side, op, "fault of an access");
-		if (op->address < side->model.identity)
+		if (!model_in_windows(&side->model, op->address) &&
+		    op->address / PAGE != side->model.identity / PAGE)
 			bad(side, op, "a domain fault at ordinary memory");
 		return;
 	}
@@ -247,8 +248,9 @@ static void one_vm(uint64_t seed, unsigned int number, unsigned int sequences)
 	}
 	machine_create(&machine, 2, dice_below(&dice, 2) ? 40 : 36, max_epts());
 	model_init(&model, &machine);
-	if (machine_hypercall(&machine, KVM_EPK_ENABLE, KVM_EPK_VERSION, 0, 0))
-		die("cannot enable EPK");
+	model_lay_out(&model, choose_layout(&dice, &model));
+	while (machine_enable(&machine, model_layout(&model)) == -EBUSY)
+		model_lay_out(&model, choose_layout(&dice, &model));
 	model.enabled = model.exists[0] = true;
 	model.epts = 1;
 

@@ -16,27 +16,46 @@ void model_init(struct model *model, struct machine *machine)
 	unsigned int i, w;
 
 	memset(model, 0, sizeof(*model));
-	model->phys_bits = machine->vm->phys_bits;
-	model->nr_epts = machine_hypercall(machine, KVM_EPK_QUERY, KVM_EPK_QUERY_NR_EPTS, 0, 0);
-	model->nr_slots = machine_hypercall(machine, KVM_EPK_QUERY,
-					    KVM_EPK_QUERY_WINDOW_SLOTS, 0, 0);
-	model->window_base = machine_hypercall(machine, KVM_EPK_QUERY,
-					       KVM_EPK_QUERY_WINDOW_BASE, 0, 0);
-	model->identity = machine_hypercall(machine, KVM_EPK_QUERY,
-					    KVM_EPK_QUERY_IDENTITY_GPA, 0, 0);
-	if (!model->nr_epts || model->nr_epts > KVM_EPK_MAX_EPTS || !model->nr_slots ||
-	    model->nr_epts * model->nr_slots > MAX_SLOTS ||
-	    model->window_base + model->nr_epts * model->nr_slots * GiB >
-		    1ull << model->phys_bits ||
-	    model->identity >= model->window_base || model->identity % PAGE)
-		die("layout: %u EPTs, %u slots from %#lx, identity page %#lx", model->nr_epts,
-		    model->nr_slots, model->window_base, model->identity);
+	model->phys_bits = machine_hypercall(machine, KVM_EPK_QUERY, KVM_EPK_QUERY_PHYS_BITS, 0, 0);
+	model->max_epts = machine_hypercall(machine, KVM_EPK_QUERY, KVM_EPK_QUERY_NR_EPTS, 0, 0);
+	if (model->phys_bits != machine->vm->phys_bits || !model->max_epts ||
+	    model->max_epts > KVM_EPK_MAX_EPTS)
+		die("%u EPTs at most, %d bits", model->max_epts, model->phys_bits);
+	model_lay_out(model, upper_half(model->phys_bits, model->max_epts));
 
 	for (i = 0; i < NR_RAM; i++) {
 		model->flags[i] = machine->flags[i];
 		for (w = 0; w < NR_WORDS; w++)
 			memcpy(&model->word[i][w], ram[i] + word_offset(w), 8);
 	}
+}
+
+void model_lay_out(struct model *model, struct layout at)
+{
+	model->window_base = at.window_base;
+	model->identity = at.identity;
+	model->nr_epts = at.epts;
+	model->nr_slots = at.slots;
+}
+
+struct layout model_layout(const struct model *model)
+{
+	return (struct layout){ model->window_base, model->identity, model->nr_slots,
+				model->nr_epts };
+}
+
+bool model_in_windows(const struct model *model, uint64_t gpa)
+{
+	return gpa >= model->window_base &&
+	       (gpa - model->window_base) / GiB < (uint64_t)model->nr_epts * model->nr_slots;
+}
+
+bool model_ordinary_blocks(const struct model *model, uint64_t block, uint64_t nr)
+{
+	const uint64_t window = model->window_base / GiB, identity = model->identity / GiB;
+
+	return block + nr <= 1 << 18 && (identity < block || identity >= block + nr) &&
+	       (block + nr <= window || block >= window + model->nr_epts * model->nr_slots);
 }
 
 /* What is at an address that is no window's. */
@@ -76,13 +95,11 @@ struct place model_place(const struct model *model, uint64_t gpa)
 		return ordinary_place(model, gpa);
 	if (gpa / PAGE == model->identity / PAGE)
 		return (struct place){ .kind = PLACE_IDENTITY, .gpa = gpa };
-	if (gpa < model->window_base)
+	if (!model_in_windows(model, gpa))
 		return ordinary_place(model, gpa);
 
-	/* Above the last window, nothing is anybody's. */
 	slot = (gpa - model->window_base) / GiB;
-	if (slot >= (uint64_t)model->nr_epts * model->nr_slots ||
-	    slot / model->nr_slots != model->ept || !model->block[slot])
+	if (slot / model->nr_slots != model->ept || !model->block[slot])
 		return fault;
 	return ordinary_place(model, (model->block[slot] - 1) * GiB + gpa % GiB);
 }

@@ -18,6 +18,8 @@ uint32_t word_offset(unsigned int word);
 
 struct model {
 	int phys_bits;
+	uint32_t max_epts;
+	/* As EPK is enabled, or as it may be soon. */
 	uint64_t window_base, identity;
 	uint32_t nr_epts, nr_slots;
 	bool enabled;
@@ -56,8 +58,13 @@ struct place {
 	unsigned int ram, word;
 };
 
-/* Ask the VM for its layout. */
+/* Ask the VM what it may have; its windows will be the upper half. */
 void model_init(struct model *model, struct machine *machine);
+void model_lay_out(struct model *model, struct layout at);
+struct layout model_layout(const struct model *model);
+bool model_in_windows(const struct model *model, uint64_t gpa);
+/* Are these blocks, at least one, neither windows nor the identity page's, and in reach of views? */
+bool model_ordinary_blocks(const struct model *model, uint64_t block, uint64_t nr);
 struct place model_place(const struct model *model, uint64_t gpa);
 void model_predict(const struct model *model, const struct op *op, struct prediction *prediction);
 void model_apply(struct model *model, const struct op *op, const struct prediction *prediction);

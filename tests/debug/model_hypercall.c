@@ -31,9 +31,8 @@ static bool ranges_valid(const struct model *model, const struct op *op)
 		return !run;
 	if (!nr || nr > model->nr_slots || slot > model->nr_slots - nr)
 		return false;
-	/* The block of the identity page is nobody's. */
 	if (op->a[0] == KVM_EPK_FILL)
-		return KVM_EPK_RUN_BLOCK(run) + nr <= model->identity / GiB;
+		return model_ordinary_blocks(model, KVM_EPK_RUN_BLOCK(run), nr);
 	return !KVM_EPK_RUN_BLOCK(run);
 }
 
@@ -84,16 +83,19 @@ static void predict_query(const struct model *model, const struct op *op,
 		prediction->result = KVM_EPK_VERSION;
 		break;
 	case KVM_EPK_QUERY_NR_EPTS:
-		prediction->result = model->nr_epts;
+		prediction->result = model->enabled ? model->nr_epts : model->max_epts;
+		break;
+	case KVM_EPK_QUERY_PHYS_BITS:
+		prediction->result = model->phys_bits;
 		break;
 	case KVM_EPK_QUERY_WINDOW_BASE:
-		prediction->result = model->window_base;
+		prediction->result = model->enabled ? model->window_base : 0;
 		break;
 	case KVM_EPK_QUERY_WINDOW_SLOTS:
-		prediction->result = model->nr_slots;
+		prediction->result = model->enabled ? model->nr_slots : 0;
 		break;
 	case KVM_EPK_QUERY_IDENTITY_GPA:
-		prediction->result = model->identity;
+		prediction->result = model->enabled ? model->identity : 0;
 		break;
 	case KVM_EPK_QUERY_EPTS:
 		prediction->result = model->epts;
@@ -108,17 +110,48 @@ static void predict_query(const struct model *model, const struct op *op,
 	}
 }
 
+struct layout enable_layout(const struct op *op)
+{
+	return (struct layout){
+		.window_base = (op->a[2] & 0xffffff) * GiB,
+		.identity = op->a[3],
+		.epts = op->a[2] >> 24 & 0xffff,
+		.slots = op->a[2] >> 40,
+	};
+}
+
+bool layout_valid(const struct model *model, struct layout at)
+{
+	uint64_t first = at.window_base / GiB, nr;
+
+	if (!at.epts || at.epts > model->max_epts || !at.slots || at.slots > 512 ||
+	    at.slots & (at.slots - 1) || at.identity % PAGE)
+		return false;
+	nr = at.epts * at.slots;
+	return first >= 4 && first % at.slots == 0 && first + nr <= 1 << 18 &&
+	       at.identity / GiB >= 4 && at.identity / GiB < 1 << 18 &&
+	       (at.identity / GiB < first || at.identity / GiB >= first + nr);
+}
+
 static void predict_enable(const struct model *model, const struct op *op,
 			   struct prediction *prediction)
 {
+	struct layout at = enable_layout(op);
+	uint64_t end = 1ull << model->phys_bits;
+	struct model enabled;
 	unsigned int i;
 
-	if (op->a[1] != KVM_EPK_VERSION || op->a[2] || op->a[3])
-		add_error(prediction, -KVM_EINVAL);
 	if (model->enabled)
 		add_error(prediction, -EEXIST);
+	if (op->a[1] != KVM_EPK_VERSION || !layout_valid(model, at)) {
+		add_error(prediction, -KVM_EINVAL);
+		return;
+	}
+	if (at.window_base + at.epts * at.slots * GiB > end || at.identity >= end)
+		add_error(prediction, -EDOM);
+	model_lay_out(&enabled, at);
 	for (i = 0; i < NR_RAM; i++) {
-		if (model->flags[i] != NO_RAM && ram_block[i] >= model->identity / GiB)
+		if (model->flags[i] != NO_RAM && !model_ordinary_blocks(&enabled, ram_block[i], 1))
 			add_error(prediction, -EBUSY);
 	}
 }
@@ -181,6 +214,7 @@ void model_apply_hypercall(struct model *model, const struct op *op)
 
 	switch (op->a[0]) {
 	case KVM_EPK_ENABLE:
+		model_lay_out(model, enable_layout(op));
 		model->enabled = true;
 		model->exists[0] = true;
 		model->epts = 1;

@@ -172,3 +172,10 @@ void op_print(const struct op *op)
 	       op->user ? " (user)" : "", op->a[0], op->a[1], op->a[2], op->a[3], op->result,
 	       op->result, op->fault, op->address);
 }
+
+int64_t machine_enable(struct machine *machine, struct layout at)
+{
+	return machine_hypercall(machine, KVM_EPK_ENABLE, KVM_EPK_VERSION,
+				 KVM_EPK_WINDOWS(at.window_base / GiB, at.epts, at.slots),
+				 at.identity);
+}

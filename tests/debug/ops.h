@@ -84,7 +84,9 @@ int runner_try(struct runner *runner);
 void runner_run(struct runner *runner);
 void op_print(const struct op *op);
 
-/* One hypercall by the first vCPU. */
+/* By the first vCPU, as the next. */
+int64_t machine_enable(struct machine *machine, struct layout at);
+/* One hypercall. */
 int64_t machine_hypercall(struct machine *machine, uint64_t op, uint64_t a1, uint64_t a2,
 			  uint64_t a3);
 

@@ -52,10 +52,16 @@ static void save(struct machine *machine, const struct model *model)
 		die("KVM_GET_EPK_STATE returns %d and %u runs", r, nr_runs);
 	if (r)
 		REQUIRE(!ioctl(machine->vm->fd, KVM_GET_EPK_STATE, &saved));
-	if (saved.state.nr_runs != nr_runs || saved.state.version != model->enabled)
+	if (saved.state.nr_runs != nr_runs || saved.state.version != (model->enabled ? KVM_EPK_VERSION : 0))
 		die("saved state: %u runs, version %u", saved.state.nr_runs, saved.state.version);
 	if (!model->enabled)
 		return;
+	if (saved.state.window_base != model->window_base ||
+	    saved.state.window_slots != model->nr_slots ||
+	    saved.state.nr_epts != model->nr_epts || saved.state.identity != model->identity)
+		die("saved layout: %u EPTs of %u slots from %#llx, identity page %#llx",
+		    saved.state.nr_epts, saved.state.window_slots, saved.state.window_base,
+		    saved.state.identity);
 	for (i = 0; i < KVM_EPK_MAX_EPTS; i++) {
 		if ((saved.state.epts[i / 64] >> i % 64 & 1) != model->exists[i])
 			die("EPT %u is saved as %sexisting", i, model->exists[i] ? "not " : "");

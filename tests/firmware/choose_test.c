@@ -51,7 +51,8 @@ static void map_make(struct map *map, const struct epk_space *space)
 
 	memset(map, 0, sizeof(*map));
 	map->blocks = space->end / BLOCK;
-	map->used[0] = true;
+	for (block = 0; block < 4; block++)
+		map->used[block] = true;
 	for (i = 0; i < space->nr_taken; i++) {
 		const struct epk_taken *taken = &space->taken[i];
 
@@ -195,7 +196,7 @@ static void at_random(void)
 	struct epk_taken taken[MAX_TAKEN];
 	struct epk_space space = { .taken = taken };
 	struct epk_ask ask = { EPK_ASK_ANY, EPK_ASK_ANY, EPK_ASK_ANY };
-	uint64_t blocks = 2 + draw(draw(4) ? 200 : MAX_BLOCKS - 2), at = 0;
+	uint64_t blocks = 5 + draw(draw(4) ? 200 : MAX_BLOCKS - 5), at = 0;
 	unsigned int i;
 
 	space.end = blocks * BLOCK;
@@ -219,7 +220,7 @@ static void at_random(void)
 		uint64_t step = ask.slots == EPK_ASK_ANY ? 1 : ask.slots;
 
 		ask.base = (1 + draw(blocks)) / step * step * BLOCK;
-		if (!ask.base || (uint64_t)ask.base >= space.end)
+		if (ask.base < 4 * (long)BLOCK || (uint64_t)ask.base >= space.end)
 			ask.base = EPK_ASK_ANY;
 	}
 	compare(&space, &ask);
@@ -272,8 +273,9 @@ static void bad_input(void)
 	expect(&space, (struct epk_ask){ any, any, any }, 0,
 	       "windows of 1 GiB for 411 EPTs, not of 8 GiB for 512 as RAM and host would have it");
 	expect(&space, (struct epk_ask){ 20, any, any }, 0, "");
-	expect(&full, (struct epk_ask){ any, any, any }, -EBUSY, "no GiB below 0x180000000 is free");
-	expect(&full, (struct epk_ask){ any, any, 2 * BLOCK }, -EBUSY, "System RAM lies");
+	expect(&full, (struct epk_ask){ any, any, any }, -EBUSY, "no GiB from 0x100000000 to 0x180000000 is free");
+	expect(&full, (struct epk_ask){ any, any, 4 * BLOCK }, -EBUSY, "System RAM lies");
+	expect(&full, (struct epk_ask){ any, any, 3 * BLOCK }, -EINVAL, "from 0x100000000 on");
 }
 
 /* Sums that could overflow; the oracle's map ends long before. */
@@ -343,6 +345,8 @@ static void places(void)
 	WRONG(slots, 1u << 31);
 	WRONG(identity, 0);
 	WRONG(identity, 4096);
+	WRONG(identity, 4 * BLOCK - 4096);
+	WRONG(base, 0xc0000000);
 	WRONG(identity, 8 * BLOCK);
 	WRONG(identity, 20 * BLOCK - 4096);
 	WRONG(identity, 20 * BLOCK);

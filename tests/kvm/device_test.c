@@ -9,6 +9,7 @@
 #define APIC_BASE	0xfee00000ull
 #define APIC_VERSION	0x30
 #define WINDOW_BASE	(1ull << 39)
+#define WINDOW_END	(WINDOW_BASE + 256 * GiB)
 
 static void guest_mmio(void)
 {
@@ -107,7 +108,7 @@ static void eventfds(void)
 static void guest_enable(void)
 {
 	guest_sync(1);
-	GUEST_EQ(hypercall(KVM_EPK_ENABLE, KVM_EPK_VERSION, 0, 0), -EBUSY);
+	GUEST_EQ(epk_enable(), -EBUSY);
 	guest_sync(2);
 	epk_set_up(1);
 	guest_sync(3);
@@ -116,7 +117,7 @@ static void guest_enable(void)
 	write64(alias(1, 0), 0);
 }
 
-/* No device of KVM's where the windows are to be. */
+/* No device of KVM's where the windows are to be, nor where they are. */
 static void in_windows(void)
 {
 	static const struct {
@@ -124,17 +125,24 @@ static void in_windows(void)
 		uint32_t len;
 	} there[] = {
 		{ WINDOW_BASE, 8 }, { WINDOW_BASE + GiB, 8 }, { WINDOW_BASE - 8, 8 },
-		{ (1ull << 40) - 8, 8 },
+		{ WINDOW_END - 8, 8 },
 		/* From the first to the last; those of no length are for writes of any. */
 		{ WINDOW_BASE - GiB, 1 }, { WINDOW_BASE - GiB, 0 }, { WINDOW_BASE, 0 },
-		{ (1ull << 40) - 1, 1 }, { (1ull << 40) - 1, 0 }, { WINDOW_BASE - GiB - 4, 8 },
+		{ WINDOW_END - 1, 1 }, { WINDOW_END - 1, 0 }, { WINDOW_BASE - GiB - 4, 8 },
+		{ WINDOW_END - 4, 8 },
+	}, beside[] = {
+		{ WINDOW_BASE - GiB - 8, 8 }, { WINDOW_BASE - GiB - 32, 0 }, { WINDOW_END, 8 },
+		{ WINDOW_END + 64, 0 }, { 1ull << 48, 8 }, { ~0ull - 15, 8 },
 	};
+	struct kvm_coalesced_mmio_zone zone = { .addr = WINDOW_BASE - GiB - PAGE, .size = 2 * PAGE };
 	struct vm *vm = vm_create();
 	struct vcpu *vcpu = vcpu_add(vm, guest_enable);
 	int fd = eventfd(0, EFD_NONBLOCK);
 	unsigned int i;
 
 	vm_ram(vm, 0, 0, 0, 16 * MiB);
+	wanted = (struct layout){ .window_base = WINDOW_BASE, .identity = WINDOW_BASE - PAGE,
+				  .slots = 1, .epts = 256 };
 	for (i = 0; i < sizeof(there) / sizeof(there[0]); i++) {
 		vcpu_start_at(vcpu, guest_enable);
 		vcpu_run_sync(vcpu, 1);
@@ -144,11 +152,17 @@ static void in_windows(void)
 				     KVM_IOEVENTFD_FLAG_DEASSIGN), 0);
 	}
 	/* Next to them: no harm. */
-	CHECK_EQ(add_eventfd(vm, fd, WINDOW_BASE - GiB - 8, 8, 0), 0);
+	CHECK_EQ(add_eventfd(vm, fd, WINDOW_BASE - GiB - 16, 8, 0), 0);
 	vcpu_run_sync(vcpu, 3);
-	/* One that comes later is out of the guest's reach. */
-	add_eventfd(vm, fd, WINDOW_BASE, 0, 0);
-	add_eventfd(vm, fd, WINDOW_BASE + GiB, 0, 0);
+	/* None comes later, but beside them, or to a bus of no memory. */
+	for (i = 0; i < sizeof(there) / sizeof(there[0]); i++)
+		CHECK_EQ(add_eventfd(vm, fd, there[i].gpa, there[i].len, 0), -EINVAL);
+	for (i = 0; i < sizeof(beside) / sizeof(beside[0]); i++)
+		CHECK_EQ(add_eventfd(vm, fd, beside[i].gpa, beside[i].len, 0), 0);
+	CHECK_EQ(ioctl(vm->fd, KVM_REGISTER_COALESCED_MMIO, &zone) ? errno : 0, EINVAL);
+	zone.size = PAGE;
+	CHECK_EQ(ioctl(vm->fd, KVM_REGISTER_COALESCED_MMIO, &zone), 0);
+	CHECK_EQ(add_eventfd(vm, fd, 0x1234, 1, KVM_IOEVENTFD_FLAG_PIO), 0);
 	vcpu_run_done(vcpu);
 	CHECK_EQ(events(fd), 0);
 	vm_destroy(vm);

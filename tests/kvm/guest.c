@@ -2,7 +2,7 @@
 /* The guest's half of the small kernel: start, exceptions, calls to the host. */
 #include "guest.h"
 
-struct layout layout;
+struct layout layout, wanted;
 
 struct frame {
 	uint64_t r15, r14, r13, r12, r11, r10, r9, r8, rbp, rdi, rsi, rdx, rcx, rbx, rax;
@@ -74,10 +74,42 @@ void epk_layout(void)
 	layout.epts = query(KVM_EPK_QUERY_NR_EPTS);
 }
 
+/* The identity page is the last below. */
+struct layout upper_half(int phys_bits, uint64_t max_epts)
+{
+	uint64_t half = 1ull << (phys_bits - 1), blocks = half >> KVM_EPK_BLOCK_SHIFT;
+	uint64_t epts = blocks < max_epts ? blocks : max_epts;
+
+	return (struct layout){
+		.window_base = half,
+		.identity = half - 4096,
+		.epts = epts,
+		.slots = 1ull << (63 - __builtin_clzll(blocks / epts)),
+	};
+}
+
+long epk_enable_at(struct layout at)
+{
+	return hypercall(KVM_EPK_ENABLE, KVM_EPK_VERSION,
+			 KVM_EPK_WINDOWS(at.window_base >> KVM_EPK_BLOCK_SHIFT, at.epts, at.slots),
+			 at.identity);
+}
+
+long epk_enable(void)
+{
+	long result;
+
+	layout = wanted.slots ? wanted : upper_half(query(KVM_EPK_QUERY_PHYS_BITS),
+						    query(KVM_EPK_QUERY_NR_EPTS));
+	result = epk_enable_at(layout);
+	if (!result)
+		epk_layout();
+	return result;
+}
+
 void epk_set_up(int last)
 {
-	GUEST_EQ(hypercall(KVM_EPK_ENABLE, KVM_EPK_VERSION, 0, 0), 0);
-	epk_layout();
+	GUEST_EQ(epk_enable(), 0);
 	if (last)
 		GUEST_EQ(hypercall(KVM_EPK_CREATE, 1, last, 0), 0);
 	GUEST_EQ(hypercall(KVM_EPK_FILL, 0, last + 1, KVM_EPK_RUN(0, 0, 1)), 0);

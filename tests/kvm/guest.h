@@ -151,12 +151,21 @@ static inline long query(enum kvm_epk_query what)
 	return hypercall(KVM_EPK_QUERY, what, 0, 0);
 }
 
-/* Where window memory and the identity page are; valid after epk_layout(). */
-extern struct layout {
+/* Where window memory and the identity page are. */
+struct layout {
 	uint64_t window_base, identity, slots, epts;
-} layout;
+};
 
+/* As the host says; valid after epk_enable() or epk_layout(). */
+extern struct layout layout;
+/* What epk_enable() asks for; where it has no slots, the upper half of what there is. */
+extern struct layout wanted;
+
+struct layout upper_half(int phys_bits, uint64_t max_epts);
 void epk_layout(void);
+/* Enable EPK with that layout: what the hypercall returns. */
+long epk_enable_at(struct layout at);
+long epk_enable(void);
 /* Enable EPK, create EPTs up to @last, and alias block 0 in each of 0..@last. */
 void epk_set_up(int last);
 

@@ -72,8 +72,7 @@ static void guest_epts(void)
 	uint32_t n = variant->epts, i;
 	uint64_t start;
 
-	GUEST_EQ(hypercall(KVM_EPK_ENABLE, KVM_EPK_VERSION, 0, 0), 0);
-	epk_layout();
+	GUEST_EQ(epk_enable(), 0);
 	guest_sync(10);
 	start = rdtsc();
 	if (n > 1)

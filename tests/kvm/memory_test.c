@@ -85,7 +85,7 @@ static void guest_enable(void)
 {
 	query(KVM_EPK_QUERY_EPTS);
 	guest_sync(1);
-	GUEST_EQ(hypercall(KVM_EPK_ENABLE, KVM_EPK_VERSION, 0, 0), -ENOMEM);
+	GUEST_EQ(epk_enable(), -ENOMEM);
 	GUEST_EQ(query(KVM_EPK_QUERY_EPTS), 0);
 	guest_sync(2);
 	epk_set_up(1);
@@ -98,6 +98,7 @@ static void enable_and_restore(void)
 		.version = KVM_EPK_VERSION,
 		.window_slots = 1,
 		.window_base = 1ull << 39,
+		.identity = (1ull << 39) - PAGE,
 		.nr_epts = 512,
 		.epts = { 7 },
 	};

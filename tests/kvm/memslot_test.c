@@ -214,6 +214,9 @@ static void in_windows(void)
 	CHECK_EQ(vm_memslot(vm, SLOT, 0, end, PAGE, memory), -EINVAL);
 	CHECK_EQ(vm_memslot(vm, SLOT, 0, end - PAGE, 2 * PAGE, memory), -EINVAL);
 	CHECK_EQ(vm_memslot(vm, SLOT, 0, (1ull << 40) - PAGE, PAGE, memory), -EINVAL);
+	/* Nor where views do not reach. */
+	CHECK_EQ(vm_memslot(vm, SLOT, 0, 1ull << 48, PAGE, memory), -EINVAL);
+	CHECK_EQ(vm_memslot(vm, SLOT, 0, (1ull << 48) - PAGE, 2 * PAGE, memory), -EINVAL);
 	/* Nor by a move. */
 	CHECK_EQ(vm_memslot(vm, 2, 0, window + GiB, SLOT_SIZE, memory), -EINVAL);
 	CHECK_EQ(vm_memslot(vm, SLOT, 0, end - PAGE, PAGE, memory), 0);

@@ -117,7 +117,7 @@ static void change_and_use(void)
 
 static void guest_enable(void)
 {
-	long result = hypercall(KVM_EPK_ENABLE, KVM_EPK_VERSION, 0, 0);
+	long result = epk_enable();
 
 	GUEST_CHECK(is_one_of(result, 0, -EEXIST, 0));
 	count(KVM_EPK_ENABLE, result);

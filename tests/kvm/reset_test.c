@@ -105,7 +105,7 @@ static void guest_before(void)
 static void guest_rebooted(void)
 {
 	/* EPK and the EPT outlast a reset that only sets registers. */
-	GUEST_EQ(hypercall(KVM_EPK_ENABLE, KVM_EPK_VERSION, 0, 0), -EEXIST);
+	GUEST_EQ(epk_enable_at(layout), -EEXIST);
 	GUEST_EQ(current_ept(), 2);
 	GUEST_EQ(query(KVM_EPK_QUERY_EPTS), 3);
 	/* How a guest gets rid of what another left. */

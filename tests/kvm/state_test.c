@@ -35,7 +35,7 @@ static void guest_first(void)
 	GUEST_EQ(try_read(alias(6, DATA)), DOMAIN_FAULT(0));
 	GUEST_EQ(query(KVM_EPK_QUERY_EPTS), 4);
 	GUEST_EQ(try_vmfunc(0, 7), UD);
-	GUEST_EQ(hypercall(KVM_EPK_ENABLE, KVM_EPK_VERSION, 0, 0), -EEXIST);
+	GUEST_EQ(epk_enable_at(layout), -EEXIST);
 	GUEST_EQ(hypercall(KVM_EPK_FILL, 6, 1, KVM_EPK_RUN(0, 1, 1)), 0);
 	GUEST_EQ(hypercall(KVM_EPK_DESTROY, 6, 1, 0), 0);
 }
@@ -121,6 +121,8 @@ static void save_restore(void)
 	CHECK_EQ(state.head.version, KVM_EPK_VERSION);
 	CHECK_EQ(state.head.window_base, 1ull << 39);
 	CHECK_EQ(state.head.window_slots, 1);
+	CHECK_EQ(state.head.identity, (1ull << 39) - PAGE);
+	CHECK_EQ(state.head.reserved, 0);
 	CHECK_EQ(state.head.nr_epts, 512);
 	CHECK_EQ(state.head.nr_runs, 3);
 	CHECK_EQ(state.head.epts[0], 1 | 1 << 5 | 1 << 6);
@@ -167,16 +169,34 @@ static void malformed(void)
 	CHECK_EQ(after.head.version, 0);				\
 } while (0)
 	BAD(bad.head.version = 0, -EINVAL);
-	BAD(bad.head.version = 2, -EINVAL);
+	BAD(bad.head.version = KVM_EPK_VERSION + 1, -EINVAL);
+	BAD(bad.head.version = KVM_EPK_VERSION - 1, -EINVAL);
 	BAD(bad.head.window_base = 0, -EINVAL);
+	BAD(bad.head.window_base = 3 * GiB, -EINVAL);
+	BAD(bad.head.window_base += PAGE, -EINVAL);
+	/* Beyond the vCPUs' reach, KVM's, and 64 bits. */
 	BAD(bad.head.window_base += GiB, -EINVAL);
 	BAD(bad.head.window_base *= 2, -EINVAL);
+	BAD(bad.head.window_base = (1ull << 48) - GiB, -EINVAL);
 	BAD(bad.head.window_base = 1ull << 63, -EINVAL);
+	BAD(bad.head.window_base = -GiB, -EINVAL);
 	BAD(bad.head.window_slots = 0, -EINVAL);
 	BAD(bad.head.window_slots = 2, -EINVAL);
-	BAD(bad.head.nr_epts = 511, -EINVAL);
+	BAD((bad.head.window_slots = 3, bad.head.nr_epts = 2), -EINVAL);
+	BAD((bad.head.window_slots = 1024, bad.head.nr_epts = 1), -EINVAL);
+	BAD(bad.head.window_slots = ~0u, -EINVAL);
+	BAD(bad.head.window_slots = 1u << 31, -EINVAL);
+	BAD(bad.head.nr_epts = 0, -EINVAL);
 	BAD(bad.head.nr_epts = 513, -EINVAL);
-	BAD(bad.head.reserved[1] = 1, -EINVAL);
+	BAD(bad.head.nr_epts = ~0u, -EINVAL);
+	BAD(bad.head.identity = 0, -EINVAL);
+	BAD(bad.head.identity += 8, -EINVAL);
+	BAD(bad.head.identity += PAGE, -EINVAL);
+	BAD(bad.head.identity = 1ull << 40, -EINVAL);
+	BAD(bad.head.identity = -PAGE, -EINVAL);
+	BAD(bad.head.reserved = 1, -EINVAL);
+	/* Fewer than those that exist. */
+	BAD(bad.head.nr_epts = 511, -EINVAL);
 	BAD(bad.head.epts[0] &= ~1ull, -EINVAL);
 	/* A run of an EPT that there is not. */
 	BAD(bad.head.epts[7] = 0, -ENOENT);

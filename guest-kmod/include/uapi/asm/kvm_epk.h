@@ -39,8 +39,8 @@
 #define KVM_FEATURE_EPK			27
 
 #define KVM_EPK_QUERY			0	/* a1: enum kvm_epk_query */
-#define KVM_EPK_ENABLE			1	/* a1: KVM_EPK_VERSION, a2: KVM_EPK_WINDOWS(),
-						   a3: identity page */
+/* a1: KVM_EPK_VERSION, a2: KVM_EPK_WINDOWS(), a3: address of the identity page */
+#define KVM_EPK_ENABLE			1
 #define KVM_EPK_CREATE			2	/* a1: first EPT, a2: count */
 #define KVM_EPK_FILL			3	/* a1: first EPT, a2: count, a3: KVM_EPK_RUN() */
 #define KVM_EPK_EMPTY			4	/* a1: first EPT, a2: count, a3: KVM_EPK_RUN() */
@@ -60,9 +60,12 @@
 /*
  * Where the guest has room: the windows of @epts EPTs, of @slots slots each, lie side
  * by side from block @block on, a multiple of @slots.  They and the block of the
- * identity page end below 1 << KVM_EPK_QUERY_PHYS_BITS, overlap neither each other nor
- * any memslot or device of KVM's, and stay free of these for the life of the VM.
+ * identity page lie between KVM_EPK_FIRST_BLOCK, below which much has a fixed place, and
+ * 1 << KVM_EPK_QUERY_PHYS_BITS, overlap neither each other nor any memslot or device of
+ * KVM's, and stay free of these for the life of the VM.
  */
+#define KVM_EPK_FIRST_BLOCK		4
+
 #define KVM_EPK_WINDOWS(block, epts, slots)				\
 	((__u64)(block) | (__u64)(epts) << 24 | (__u64)(slots) << 40)
 #define KVM_EPK_WINDOWS_BLOCK(windows)	((windows) & 0xffffff)
