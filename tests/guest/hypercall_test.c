@@ -13,6 +13,11 @@
 
 #define KVM_ENOSYS	1000
 #define FIRST		500	/* the module hands EPTs out from 0 upwards */
+#define GiB		(1ull << KVM_EPK_BLOCK_SHIFT)
+
+/* Windows of one slot: where another kernel than the module's may have put them. */
+#define LEFT_BASE	(100 * GiB)
+#define LEFT_IDENTITY	(900 * GiB + 4096)
 
 static int raw = -1;
 
@@ -45,17 +50,49 @@ static void check_user_mode(void)
 	CHECK_EQ(result, -EPERM);
 }
 
+static long enable(uint64_t base, uint64_t epts, uint64_t slots, uint64_t identity)
+{
+	return call(KVM_EPK_ENABLE, KVM_EPK_VERSION, KVM_EPK_WINDOWS(base / GiB, epts, slots),
+		    identity);
+}
+
 static void check_query(void)
 {
 	CHECK_EQ(query(KVM_EPK_QUERY_VERSION), KVM_EPK_VERSION);
 	CHECK_EQ(query(KVM_EPK_QUERY_NR_EPTS), 512);
-	CHECK_EQ(query(KVM_EPK_QUERY_WINDOW_SLOTS), 1);
-	CHECK_EQ(query(KVM_EPK_QUERY_WINDOW_BASE), 1ll << 39);
-	CHECK_EQ(query(KVM_EPK_QUERY_IDENTITY_GPA), (1ll << 39) - 4096);
+	CHECK_EQ(query(KVM_EPK_QUERY_PHYS_BITS), 40);
 	CHECK_EQ(query(KVM_EPK_QUERY_STAT_FAULTS + 1), -EINVAL);
 	CHECK_EQ(query(~0ull), -EINVAL);
 	CHECK_EQ(call(KVM_EPK_QUERY, 0, 1, 0), -EINVAL);
 	CHECK_EQ(call(KVM_EPK_QUERY, 0, 0, 1), -EINVAL);
+}
+
+static void check_place(uint64_t base, uint64_t slots, uint64_t identity)
+{
+	CHECK_EQ(query(KVM_EPK_QUERY_WINDOW_BASE), base);
+	CHECK_EQ(query(KVM_EPK_QUERY_WINDOW_SLOTS), slots);
+	CHECK_EQ(query(KVM_EPK_QUERY_IDENTITY_GPA), identity);
+}
+
+/* Each number wrong by itself, from a place that is right; over the guest's RAM, too. */
+static void check_wrong_places(void)
+{
+	static const struct { uint64_t base, epts, slots, identity; long error; } bad[] = {
+		{ 100 * GiB, 0, 1, 900 * GiB, -EINVAL }, { 100 * GiB, 513, 1, 900 * GiB, -EINVAL },
+		{ 100 * GiB, 0xffff, 1, 900 * GiB, -EINVAL },
+		{ 100 * GiB, 4, 0, 900 * GiB, -EINVAL }, { 102 * GiB, 4, 3, 900 * GiB, -EINVAL },
+		{ 0, 1, 1024, 900 * GiB, -EINVAL }, { 101 * GiB, 4, 2, 900 * GiB, -EINVAL },
+		{ 0, 4, 1, 900 * GiB, -EINVAL }, { 3 * GiB, 4, 1, 900 * GiB, -EINVAL },
+		{ 1021 * GiB, 4, 1, 900 * GiB, -EDOM }, { 1024 * GiB, 1, 1, 900 * GiB, -EDOM },
+		{ 0xffffff * GiB, 1, 1, 900 * GiB, -EINVAL },
+		{ 100 * GiB, 4, 1, 0, -EINVAL }, { 100 * GiB, 4, 1, 4096, -EINVAL },
+		{ 100 * GiB, 4, 1, 900 * GiB + 8, -EINVAL }, { 100 * GiB, 4, 1, 1024 * GiB, -EDOM },
+		{ 100 * GiB, 4, 1, 103 * GiB, -EINVAL }, { 100 * GiB, 4, 1, ~4095ull, -EINVAL },
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		CHECK_EQ(enable(bad[i].base, bad[i].epts, bad[i].slots, bad[i].identity), bad[i].error);
 }
 
 static void check_unknown(void)
@@ -67,9 +104,11 @@ static void check_unknown(void)
 
 static void test_off(void)
 {
+	const uint64_t windows = KVM_EPK_WINDOWS(LEFT_BASE / GiB, 512, 1);
 	struct sigaction old;
 
 	check_query();
+	check_place(0, 0, 0);
 	check_unknown();
 	check_user_mode();
 	CHECK_EQ(query(KVM_EPK_QUERY_EPTS), 0);
@@ -78,10 +117,12 @@ static void test_off(void)
 	CHECK_EQ(call(KVM_EPK_FILL, 0, 1, KVM_EPK_RUN(0, 0, 1)), -EPERM);
 	CHECK_EQ(call(KVM_EPK_EMPTY, 0, 1, KVM_EPK_RUN(0, 0, 1)), -EPERM);
 	CHECK_EQ(call(KVM_EPK_DESTROY, FIRST, 1, 0), -EPERM);
-	CHECK_EQ(call(KVM_EPK_ENABLE, KVM_EPK_VERSION + 1, 0, 0), -EINVAL);
-	CHECK_EQ(call(KVM_EPK_ENABLE, 0, 0, 0), -EINVAL);
-	CHECK_EQ(call(KVM_EPK_ENABLE, KVM_EPK_VERSION, 1, 0), -EINVAL);
-	CHECK_EQ(call(KVM_EPK_ENABLE, KVM_EPK_VERSION, 0, 1), -EINVAL);
+	CHECK_EQ(call(KVM_EPK_ENABLE, KVM_EPK_VERSION + 1, windows, LEFT_IDENTITY), -EINVAL);
+	CHECK_EQ(call(KVM_EPK_ENABLE, KVM_EPK_VERSION - 1, windows, LEFT_IDENTITY), -EINVAL);
+	CHECK_EQ(call(KVM_EPK_ENABLE, 0, windows, LEFT_IDENTITY), -EINVAL);
+	CHECK_EQ(call(KVM_EPK_ENABLE, KVM_EPK_VERSION, 0, 0), -EINVAL);
+	check_wrong_places();
+	check_place(0, 0, 0);
 	CHECK_EQ(query(KVM_EPK_QUERY_EPTS), 0);
 
 	/* VMFUNC stays what it is without EPK. */
@@ -93,7 +134,8 @@ static void test_off(void)
 
 static void test_leave(void)
 {
-	CHECK_EQ(call(KVM_EPK_ENABLE, KVM_EPK_VERSION, 0, 0), 0);
+	CHECK_EQ(enable(LEFT_BASE, 512, 1, LEFT_IDENTITY), 0);
+	check_place(LEFT_BASE, 1, LEFT_IDENTITY);
 	CHECK_EQ(call(KVM_EPK_FILL, 0, 1, KVM_EPK_RUN(0, 0, 1)), 0);
 	CHECK_EQ(call(KVM_EPK_CREATE, 1, 3, 0), 0);
 	CHECK_EQ(call(KVM_EPK_CREATE, 511, 1, 0), 0);
@@ -117,11 +159,13 @@ static void check_ranges(uint64_t op, uint64_t a3)
 
 static void check_runs(void)
 {
-	const uint64_t last = (1ull << 39 >> KVM_EPK_BLOCK_SHIFT) - 1;
+	const uint64_t base = query(KVM_EPK_QUERY_WINDOW_BASE) / GiB;
+	const uint64_t identity = query(KVM_EPK_QUERY_IDENTITY_GPA) / GiB;
 	const uint64_t bad[] = {
 		KVM_EPK_RUN(0, 0, 0), KVM_EPK_RUN(1, 0, 1), KVM_EPK_RUN(0, 0, 2),
 		KVM_EPK_RUN(0xffff, 0, 1), KVM_EPK_RUN(0, 0, 0xffffff), KVM_EPK_RUN(0xffff, 0, 0xffffff),
-		KVM_EPK_RUN(0, last, 1), KVM_EPK_RUN(0, last + 1, 1), KVM_EPK_RUN(0, 0xffffff, 1), ~0ull,
+		KVM_EPK_RUN(0, base, 1), KVM_EPK_RUN(0, base + 511, 1), KVM_EPK_RUN(0, identity, 1),
+		KVM_EPK_RUN(0, 0xffffff, 1), ~0ull,
 	};
 	size_t i;
 
@@ -209,10 +253,18 @@ static void check_all_epts(void)
 
 static void test_on(void)
 {
+	uint64_t base = query(KVM_EPK_QUERY_WINDOW_BASE);
+
 	check_query();
+	/* The highest place that is free; what was left, if it was. */
+	if (base == LEFT_BASE)
+		check_place(LEFT_BASE, 1, LEFT_IDENTITY);
+	else
+		check_place(512 * GiB, 1, 512 * GiB - 4096);
 	check_unknown();
 	check_user_mode();
-	CHECK_EQ(call(KVM_EPK_ENABLE, KVM_EPK_VERSION, 0, 0), -EEXIST);
+	CHECK_EQ(enable(LEFT_BASE, 512, 1, LEFT_IDENTITY), -EEXIST);
+	CHECK_EQ(enable(200 * GiB, 100, 4, LEFT_IDENTITY), -EEXIST);
 	/* EPT 0 is there to stay, and cannot be made. */
 	CHECK_EQ(call(KVM_EPK_DESTROY, 0, 1, 0), -EINVAL);
 	CHECK_EQ(call(KVM_EPK_CREATE, 0, 1, 0), -EEXIST);
