@@ -80,7 +80,8 @@ class Cell:
         # What describes 1,024 GiB of RAM would take 16 of them.
         limit = " mem=3G" if self.gib > 64 else ""
         return command + ["-append", "console=ttyS0 panic=-1 reboot=t mitigations=off "
-                          f"random.trust_cpu=on loglevel=4{limit} bits={self.bits}"]
+                          f"random.trust_cpu=on loglevel=4 tsc_early_khz=2000000 lpj=10000000"
+                          f"{limit} bits={self.bits}"]
 
 
 def parts(log):

@@ -56,6 +56,8 @@ build() {
 	part guest-kmod with_lock source module "$modules/guest-kmod" "$guest_kernel"
 	part tests/guest/raw copy_sources tests/guest/raw
 	part tests/guest/raw with_lock source module "$modules/tests/guest/raw" "$guest_kernel"
+	part tests/firmware/room copy_sources tests/firmware/room
+	part tests/firmware/room with_lock source module "$modules/tests/firmware/room" "$guest_kernel"
 	part tests/kvm/omit with_lock source module "$TOP/tests/kvm/omit" "$host_kernel"
 	part tests/testbed make -C "$TESTBED" all
 	part tests/guest make -C "$TOP/tests/guest" all

@@ -225,7 +225,8 @@ class Run:
 
     def prepare_guest(self):
         guest = self.kernels["guest"]
-        for module in ("guest-kmod/epk.ko", "tests/guest/raw/epk_raw.ko"):
+        for module in ("guest-kmod/epk.ko", "tests/guest/raw/epk_raw.ko",
+                       "tests/firmware/room/epk_room.ko"):
             shutil.copy2(guest.modules / module, self.work / "guest" / "epk")
         # What the kernel itself has as modules.
         if (guest.path / "modules").exists():
