@@ -23,6 +23,7 @@ help:
 ##   check-kernels   a core of the guest's tests on Debian's own kernels; the wide guest; suspend
 ##   check-guest     the emulated tests: TESTS="name name" CPUS="1 2" choose
 ##   check-alone     those that need one EPT, in QEMU's own emulation: a few minutes
+##   firmware-matrix where windows find room on what real firmware leaves: docs/firmware.md; long
 ##   build           library, tests, guest module, NGINX case
 ##   kernel          the test kernel; prints where it is
 ##   packages        what Debian packages the rest needs
@@ -76,6 +77,9 @@ check-selftests: packages
 check-mutations: packages
 	@$(RUN) --show kvm-mutations kmod-mutations-alone kmod-mutations-epts
 
+firmware-matrix: packages
+	@tests/firmware/matrix.py --keep tests/firmware/build/layouts --table tests/firmware/build/table.md
+
 demo: packages
 	@$(RUN) --emulated --cpus 1 --show nginx
 
@@ -117,4 +121,4 @@ clean:
 	$(MAKE) -C tests/kvm clean
 	$(MAKE) -C tests/testbed clean
 
-.PHONY: help packages kernel build check check-alone check-debug check-guest check-kernels check-unit check-builds check-hygiene check-selftests demo bench bench-flat bench-guest bench-kvm bench-lib deb check-deb install clean
+.PHONY: help packages kernel build check check-alone check-debug check-guest check-kernels check-unit check-builds check-hygiene check-selftests demo bench bench-flat bench-guest bench-kvm bench-lib deb check-deb install clean firmware-matrix

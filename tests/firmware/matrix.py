@@ -2,13 +2,17 @@
 # SPDX-License-Identifier: MIT
 """Where the windows find room, on the layouts that real firmware leaves.
 
-matrix.py [--table FILE] [--keep FOLDER] [NAME...]
+matrix.py [--long] [--table FILE] [--keep FOLDER] [--again] [NAME...]
 
 Boots a small kernel by each firmware in QEMU's own emulation, with memory that is never there,
 and asks the module's chooser twice: in that kernel, and here, about what the kernel tells.  The
 two have to agree.  Without a NAME it is the whole matrix, with "sample" the cells that tell most;
 else a NAME is a part of a cell's, as "q35-ovmf 46".
---table writes the table of docs/firmware.md; --keep keeps each cell's log.
+--table writes the table of docs/firmware.md; --keep keeps each cell's log, and --again goes by
+those that are there, as after a change of the chooser.
+
+OVMF describes all of its address space in pages of 2 MiB and looks for each page of that table
+from the start: at 46 bits that takes minutes of emulation, which --long spends on a few cells.
 """
 
 import argparse
@@ -22,7 +26,10 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 TOP = HERE.parents[1]
-SECONDS = 90
+SECONDS = 120
+LONG_SECONDS = 1800
+# The host's windows are below, whatever the width.
+MOST_BITS = 48
 GIB = 1 << 30
 OVMF = "/usr/share/OVMF/OVMF_CODE_4M.fd"
 
@@ -43,7 +50,8 @@ WITH = {
     "plug": lambda gib: ["plug"],
     "BAR+plug": lambda gib: ["-device", "pci-testdev,membar=64G", "plug"],
 }
-SAMPLE = ("q35-seabios 46 6 ", "q35-ovmf 46 6 ", "q35-ovmf 39 6 ", "i440fx-seabios 46 6 BAR",
+LONG = ("q35-ovmf 46 6 ", "q35-ovmf 46 64 BAR+plug", "q35-ovmf 52 6 ")
+SAMPLE = ("q35-seabios 46 6 ", "q35-ovmf 40 6 ", "q35-ovmf 39 6 ", "i440fx-seabios 46 6 BAR",
           "q35-seabios 40 6 plug", "microvm 40 1 ", "q35-direct 46 64 BAR+plug")
 
 
@@ -64,6 +72,14 @@ class Cell:
             return "no such device"
         return None
 
+    def is_long(self):
+        """What takes minutes"""
+        return self.machine == "q35-ovmf" and self.bits > 44
+
+    def is_limited(self):
+        """Whether the kernel is told to use less RAM; so it wants fewer slots"""
+        return self.gib > 6
+
     def command(self, work, kernel):
         memory = f"{self.gib}G"
         extra = WITH[self.extra](self.gib)
@@ -78,10 +94,10 @@ class Cell:
                    "-no-reboot", "-serial", "stdio", "-kernel", str(kernel / "bzImage"),
                    "-initrd", str(work / "root.cpio")]
         # What describes 1,024 GiB of RAM would take 16 of them.
-        limit = " mem=3G" if self.gib > 64 else ""
+        limit = " mem=3G" if self.is_limited() else ""
         return command + ["-append", "console=ttyS0 panic=-1 reboot=t mitigations=off "
                           f"random.trust_cpu=on loglevel=4 tsc_early_khz=2000000 lpj=10000000"
-                          f"{limit} bits={self.bits}"]
+                          f"{limit} bits={min(self.bits, MOST_BITS)}"]
 
 
 def parts(log):
@@ -133,13 +149,12 @@ def choose(cell, log):
     layout["iomem_text"] = [line.rstrip("\r") for line in text.splitlines()]
     ranges = "".join(f"{start:x} {last:x} {kind} {name[:35]}\n"
                      for start, last, kind, name in taken(layout))
-    here = subprocess.run([HERE / "build/layout", str(cell.bits)], input=ranges, text=True,
+    here = subprocess.run([HERE / "build/layout", str(min(cell.bits, MOST_BITS))], input=ranges, text=True,
                           stdout=subprocess.PIPE, check=False)
     lines = [line for line in here.stdout.splitlines() if line]
     there = [re.sub(r"^.*epk_room: ", "", line) for line in layout["room"] if "epk_room: " in line]
     there = [line for line in there if "taint" not in line]
-    # With less RAM there it wants fewer slots.
-    if cell.gib <= 64 and sorted(lines) != sorted(there):
+    if not cell.is_limited() and sorted(lines) != sorted(there):
         cell.trouble = f"here: {lines}; there: {there}"
         return
     room = re.match(r"room: (\d+) EPTs, (\d+) slots, (0x[0-9a-f]+)", lines[0])
@@ -150,17 +165,19 @@ def choose(cell, log):
         cell.epts, cell.slots, cell.why = 0, 0, lines[0]
 
 
-def boot(cell, work, kernel, keep):
-    """Run one cell"""
-    started = time.monotonic()
+def boot(cell, work, kernel):
+    """The log of one cell"""
     try:
-        done = subprocess.run(cell.command(work, kernel), stdin=subprocess.DEVNULL, timeout=SECONDS,
+        done = subprocess.run(cell.command(work, kernel), stdin=subprocess.DEVNULL,
+                              timeout=LONG_SECONDS if cell.is_long() else SECONDS,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
-        log = done.stdout.decode(errors="replace")
+        return done.stdout.decode(errors="replace")
     except subprocess.TimeoutExpired as error:
-        log = (error.stdout or b"").decode(errors="replace")
-    if keep:
-        (keep / cell.name.strip().replace(" ", "-")).write_text(log)
+        return (error.stdout or b"").decode(errors="replace")
+
+
+def judge(cell, log):
+    """What became of it"""
     low = re.search(r"Address space limit 0x[0-9a-f]+ < 0x([0-9a-f]+)", log)
     if low:
         cell.trouble = f"QEMU refuses: up to {int(low[1], 16):#x}"
@@ -169,7 +186,6 @@ def boot(cell, work, kernel, keep):
         choose(cell, log)
         if cell.trouble:
             cell.trouble += "\n" + "\n".join(log.splitlines()[-15:])
-    return time.monotonic() - started
 
 
 def root(work):
@@ -205,8 +221,12 @@ def short(cell):
     if cell.epts == -1:
         return "QEMU refuses"
     if cell.epts is None:
-        return "?"
-    return f"{cell.epts} × {cell.slots}"
+        return "not tried"
+    if not cell.epts:
+        return "none"
+    wanted = re.search(r"not of (\d+) GiB", cell.why)
+    of = f" of {wanted[1]}" if wanted and int(wanted[1]) != cell.slots else ""
+    return f"{cell.epts} × {cell.slots}{of}"
 
 
 def table(cells):
@@ -224,13 +244,23 @@ def table(cells):
                     continue
                 yield f"| {gib:,} | {extra} | " + " | ".join(map(short, row)) + " |"
         yield ""
+        fewer = [cell for name, cell in by.items()
+                 if cell.machine == machine and cell.why and cell.epts < 512]
+        for cell in fewer:
+            where = re.sub(r"^.*: ", "", cell.why)
+            extra = f", {cell.extra}" if cell.extra else ""
+            yield f"- {cell.gib:,} GiB, {cell.bits} bits{extra}: {where}."
+        if fewer:
+            yield ""
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--long", action="store_true")
     parser.add_argument("--table", type=pathlib.Path)
     parser.add_argument("--keep", type=pathlib.Path)
+    parser.add_argument("--again", action="store_true")
     parser.add_argument("names", nargs="*")
     args = parser.parse_args()
 
@@ -250,12 +280,22 @@ def main():
         for cell in wanted:
             if cell.possible():
                 continue
-            seconds = boot(cell, work, kernel, args.keep)
+            started = time.monotonic()
+            kept = args.keep / cell.name.strip().replace(" ", "-") if args.keep else None
+            if kept and args.again and kept.exists():
+                log = kept.read_text()
+            elif cell.is_long() and not (args.long and cell.name in LONG):
+                continue
+            else:
+                log = boot(cell, work, kernel)
+            judge(cell, log)
             bad = cell.trouble and cell.epts != -1
+            if kept and not bad:
+                kept.write_text(log)
             failed += bool(bad)
             print(f"{'fail ' if bad else ''}{cell.name}: {short(cell)}"
                   f"{'; ' + (cell.trouble or cell.why) if cell.trouble or cell.why else ''}"
-                  f" ({seconds:.0f} s)", flush=True)
+                  f" ({time.monotonic() - started:.0f} s)", flush=True)
     if args.table:
         args.table.write_text("\n".join(table(cells)))
     sys.exit(1 if failed or not wanted else 0)
