@@ -141,13 +141,12 @@ static unsigned int slots_for(__u64 blocks)
 /* How many windows @hole takes, with a block left somewhere for the identity page. */
 static __u64 windows_in(const struct search *search, const struct hole *hole, unsigned int slots)
 {
-	__u64 mask = ~(__u64)(slots - 1);
-	__u64 start = (hole->start + slots - 1) & mask, end = hole->end & mask;
+	__u64 start = (hole->start + slots - 1) & ~(__u64)(slots - 1);
 	__u64 most = (search->free - 1) / slots, windows;
 
 	if (search->fixed && start != hole->start)
 		return 0;
-	windows = start < end ? (end - start) / slots : 0;
+	windows = start < hole->end ? (hole->end - start) / slots : 0;
 	return windows < most ? windows : most;
 }
 
