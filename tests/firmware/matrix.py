@@ -37,7 +37,7 @@ MACHINES = {
     "q35-seabios": ["-machine", "q35"],
     "q35-ovmf": ["-machine", "q35", "-drive", f"if=pflash,format=raw,readonly=on,file={OVMF}"],
     "i440fx-seabios": ["-machine", "pc"],
-    "microvm": ["-machine", "microvm,rtc=on"],
+    "microvm": ["-machine", "microvm,rtc=on,acpi=off"],
     # Neither places a BAR: the kernel does.
     "q35-direct": ["-machine", "q35", "-bios", "qboot.rom"],
 }
