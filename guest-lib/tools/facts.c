@@ -55,15 +55,15 @@ void put_json(const char *text)
 	putchar('"');
 }
 
-int put_text(const char *text)
+int put_text(FILE *to, const char *text)
 {
 	int columns = 0;
 
 	for (; *text; text++) {
 		if (*text >= ' ' && *text <= '~')
-			columns += printf("%c", *text);
+			columns += fprintf(to, "%c", *text);
 		else
-			columns += printf("\\x%02x", (unsigned char)*text);
+			columns += fprintf(to, "\\x%02x", (unsigned char)*text);
 	}
 	return columns;
 }
@@ -80,10 +80,10 @@ void say(enum state state, const char *fact, const char *advice, const char *for
 	facts_missing |= state == MISSING;
 	if (!facts_json) {
 		printf("%-8s %-14s ", state_names[state], fact);
-		put_text(value);
+		put_text(stdout, value);
 		if (advice) {
 			printf("\n%23s -> ", "");
-			put_text(advice);
+			put_text(stdout, advice);
 		}
 		putchar('\n');
 		return;
@@ -100,8 +100,7 @@ void say(enum state state, const char *fact, const char *advice, const char *for
 	others = true;
 }
 
-/* What is no file, such as a pipe that nobody writes to, must not keep us. */
-static FILE *open_file(const char *path)
+FILE *open_file(const char *path)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	FILE *file = fd < 0 ? NULL : fdopen(fd, "r");

@@ -22,7 +22,10 @@ say(enum state state, const char *fact, const char *advice, const char *format, 
  * that is not printable ASCII as \xNN.  The latter returns how many columns it has printed.
  */
 void put_json(const char *text);
-int put_text(const char *text);
+int put_text(FILE *to, const char *text);
+
+/* To read.  What is no file, such as a pipe that nobody writes to, does not keep us. */
+FILE *open_file(const char *path);
 
 /* The first line of a file, or as much of it as fits; false if there is none. */
 bool line_of(const char *path, char *line, size_t size);
