@@ -263,7 +263,7 @@ class Check(Made):
         for variable, lockdown in (bytes([6, 0, 0, 0, 0]), "[none] integrity\n"), (b"\6\0\0\0", "[integrity"), (b"", ""):
             self.write(SECUREBOOT, variable)
             self.write("sys/kernel/security/lockdown", lockdown)
-            self.assertIn("off", self.check()["Secure Boot"])
+            self.assertEqual(self.check()["Secure Boot"], "off -> ")
 
     def test_modules(self):
         self.parameters = {"kvm": {"tdp_mmu": "Y"}}
@@ -719,6 +719,39 @@ class Rest(Made):
         self.assertIn(done[0].returncode, (0, 1))
         self.assertEqual(told["works"], not done[0].returncode)
         self.assertEqual([fact["fact"] for fact in told["facts"] if fact["fact"] in FACTS], FACTS)
+
+    def test_fleet(self):
+        """The recipes, here and there."""
+        blocks = re.findall(r"(?ms)^```sh$(.*?)^```$", (TOP / "docs/fleet.md").read_text())
+        recipes = [block.replace("/etc/", f"{self.root}/etc/") for block in blocks if "jq" in block]
+        self.assertEqual(len(recipes), 3)
+        self.program("systemctl", "exit 0")
+        self.program("epk-host", f'exec {TOOL} --root {self.root} "$@"')
+        for folder in "kubernetes/node-feature-discovery/features.d", "nova/provider_config":
+            (self.root / "etc" / folder).mkdir(parents=True)
+        labels, traits = self.root / "etc/kubernetes/node-feature-discovery/features.d", self.root / "etc/nova/provider_config"
+
+        def follow():
+            self.make()
+            done = [subprocess.run(["sh", "-c", recipe], env={"PATH": f"{self.bin}:{os.environ['PATH']}"}, check=True,
+                                   capture_output=True, text=True) for recipe in recipes]
+            self.assertEqual([run.stderr for run in done], [""] * 3)
+            self.assertEqual(os.listdir(labels), ["epk"])
+            return done[0].stdout
+
+        self.assertEqual(follow(), '{"works":true,"epts":512,"address_bits":46}\n')
+        self.assertEqual((labels / "epk").read_text(), "feature.node.kubernetes.io/epk.epts=512\n"
+                                                       "feature.node.kubernetes.io/epk.geometry=512-46\n")
+        self.assertEqual(os.listdir(traits), ["epk.yaml"])
+        told = json.loads((traits / "epk.yaml").read_text())
+        self.assertEqual(told["providers"][0]["traits"]["additional"], ["CUSTOM_EPK_512_46"])
+        self.assertEqual(told["providers"][0]["identification"]["uuid"], "$COMPUTE_NODE")
+        self.kvm = "error 13\n"
+        out = follow()
+        self.assertIn('"works":false', out)
+        self.assertIn("/dev/kvm: join its group", out)
+        self.assertEqual((labels / "epk").read_text(), "")
+        self.assertEqual(os.listdir(traits), [])
 
     def test_manual(self):
         page = (TOP / "kvm-patches/host/epk-host.8").read_text().replace("\\-", "-").replace("\\&", "")
