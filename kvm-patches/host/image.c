@@ -169,6 +169,11 @@ static int judge_raw(const char *path, int fd, const unsigned char *head, uint64
 			return fail(WRONG, "%s: a disk image that is cut off: %lu sectors, its GPT ends at %lu", path, sectors, end);
 		return DONE;
 	}
+	/* A disk that is one filesystem has code there: of partitions the first byte is 0, or 0x80. */
+	for (i = 0; i < 4; i++) {
+		if (head[446 + i * 16] & 0x7f)
+			return DONE;
+	}
 	for (i = 0; i < 4; i++) {
 		const unsigned char *part = head + 446 + i * 16;
 

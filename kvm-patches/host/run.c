@@ -83,9 +83,9 @@ static void add_q35(const struct launch *launch)
 	add_pair("-cpu", launch->emulate ? "max" : "host");
 	add_pair("-smp", launch->cpus);
 	add_pair("-m", launch->memory);
+	add("-nodefaults");
 	add("-no-user-config");
 	add_pair("-display", "none");
-	add_pair("-nic", "none");
 	add_pair("-serial", "mon:stdio");
 	if (image->kind == DISK) {
 		add_disk(image->path, image->format);

@@ -514,8 +514,8 @@ class Run(Made):
     def test_disks(self):
         raw = self.write("disk,1.raw", mbr())
         self.assertEqual(self.starts("--memory", "2048", "--cpus", "3", raw, "--", "-nic", "user"),
-                         "<-machine><q35,accel=kvm><-cpu><host><-smp><3><-m><2048><-no-user-config><-display><none>"
-                         "<-nic><none><-serial><mon:stdio><-blockdev><driver=raw,node-name=disk,file.driver=file,"
+                         "<-machine><q35,accel=kvm><-cpu><host><-smp><3><-m><2048><-nodefaults><-no-user-config><-display><none>"
+                         "<-serial><mon:stdio><-blockdev><driver=raw,node-name=disk,file.driver=file,"
                          f"file.filename={self.root}/disk,,1.raw><-device><virtio-blk-pci,drive=disk><-nic><user>\n")
         self.assertIn("driver=raw,", self.starts(self.write("gpt", gpt())))
         self.assertIn("driver=qcow2,", self.starts(self.qcow2()))
@@ -580,6 +580,12 @@ class Run(Made):
         self.says(mbr(2048, 0xffffffff, 0xffffffff), "cut off")
         self.says(b"KDMV" + mbr()[4:], "another hypervisor")
         self.says(b"\x1f\x8b" + mbr()[2:], "compressed")
+
+    def test_filesystem(self):
+        """A disk without partitions, with code where they would be."""
+        head = bytearray(mbr())
+        head[446:510] = bytes([0x80] * 16 + [0xe8] * 48)
+        self.assertIn("driver=raw,", self.starts(self.write("fat", bytes(head))))
 
     def test_qcow2(self):
         good = self.qcow2().read_bytes()
