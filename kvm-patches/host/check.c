@@ -260,8 +260,9 @@ static void check_parameters(void)
 		say(MISSING, "parameter epk", "see modules", "there is none");
 	else if (!strcmp(value, "any"))
 		say(OK, "parameter epk", NULL, "any: each guest may ask for EPK");
+	/* Nothing that places guests knows another VMM. */
 	else if (!strcmp(value, "on"))
-		say(LESS, "parameter epk", set, "on: guests whose VMM asks for EPK may, which QEMU does not");
+		say(MISSING, "parameter epk", set, "on: only guests whose VMM asks for EPK, which QEMU does not");
 	else
 		say(MISSING, "parameter epk", !strcmp(value, "off") && has_vmx ?
 		    "if it is to be any, dmesg says why it is not; else: echo 'options kvm_intel epk=any' > "

@@ -271,9 +271,10 @@ class Check(Made):
         self.assertIn("modprobe kvm_intel", facts["modules"])
 
     def test_parameters(self):
-        for value, state in ("off", "missing"), ("on", "less"), ("Any", "missing"), ("", "missing"):
+        for value, state in ("off", "missing"), ("on", "missing"), ("Any", "missing"), ("", "missing"):
             self.parameters["kvm_intel"]["epk"] = value
-            self.check(parameter_epk=state)
+            facts = self.check(parameter_epk=state)
+            self.assertEqual("which QEMU does not" in facts["parameter epk"], value == "on")
         self.parameters = {"kvm_intel": {"epk": "any", "ept": "N"}, "kvm": {"epk_debug": "Y", "tdp_mmu": "N"}}
         self.check(parameter_ept="missing", epk_debug="less", TDP_MMU="missing")
 
