@@ -211,6 +211,10 @@ class Check(Made):
         self.make()
         self.write("dev/cpu/2/msr", "3a 5\n48b 0000000200000000\n48c 4004040\n491 0\n")
         self.check(VMFUNC="missing")
+        self.write("dev/cpu/2/msr", "3a 5\n48b 0000200200000000\n48c 4004040\n491 1\n")
+        self.check()
+        self.write("dev/cpu/2/msr", "3a 5\n48b 0000200200000000\n48c 4004040\n")
+        self.check(VMFUNC="missing")
 
     def test_not_root(self):
         self.msrs = None
@@ -456,11 +460,11 @@ def bzimage(whole=True, flags=1, version=0x20f):
     return bytes(head) + bytes(1024 if whole else 1023)
 
 
-def elf(machine=62, kind=2, note=True, segment=None, wide=2):
+def elf(machine=62, kind=2, note=True, segment=None, wide=2, offset=120):
     ident = b"\x7fELF" + bytes([wide, 1, 1]) + bytes(9)
     size = 64 + 56 + 20
     head = ident + struct.pack("<HHIQQQIHHHHHH", kind, machine, 1, 0, 64, 0, 0, 64, 56, 1, 0, 0, 0)
-    program = struct.pack("<IIQQQQQQ", 4, 4, 120, 0, 0, segment or 20, 20, 4)
+    program = struct.pack("<IIQQQQQQ", 4, 4, offset, 0, 0, segment or 20, 20, 4)
     notes = struct.pack("<III4sI", 4, 4, 18 if note else 17, b"Xen\0", 0x1000000)
     assert len(head + program + notes) == size
     return head + program + notes
@@ -656,6 +660,7 @@ class Run(Made):
         self.says(elf(note=False), "no kernel that QEMU can enter")
         self.says(elf(segment=21), "cut off")
         self.says(elf(segment=(1 << 64) - 1), "cut off")
+        self.says(elf(offset=141), "cut off")
         self.says(elf()[:90], "cut off")
         self.says(elf()[:40], "cut off")
         arm = bytearray(4096)
