@@ -79,7 +79,7 @@ class Made(unittest.TestCase):
             for cpu in (0, 1):
                 self.write(f"dev/cpu/{cpu}/msr", "".join(f"{n:x} {v:x}\n" for n, v in self.msrs.items()))
         vmx = f"vmx flags\t: {self.vmx}\n" if self.vmx is not None else ""
-        self.write("proc/cpuinfo", f"processor\t: 0\nmodel name\t: Made Up\nflags\t\t: {self.flags}\n{vmx}\n"
+        self.write("proc/cpuinfo", f"processor\t: 0\nmodel name\t: Made Up\nflags of old\t: vmx\nflags\t\t: {self.flags}\n{vmx}\n"
                                    "processor\t: 1\nmodel name\t: Another\n")
         self.write("proc/sys/kernel/osrelease", self.release + "\n")
         for module, values in self.parameters.items():
@@ -179,7 +179,7 @@ class Check(Made):
 
     def test_vmx_not_used(self):
         # Whoever is not root sees this of a CPU on which it is locked.
-        self.flags, self.vmx, self.msrs = "fpu vmxx", None, None
+        self.flags, self.vmx, self.msrs = "fpu vmxx vmy", None, None
         facts = self.check(VT_x="missing", EPT="missing", VMFUNC="missing")
         self.assertIn("does not use it", facts["VT-x"])
         # Trusted execution alone.
@@ -411,6 +411,7 @@ class Status(Made):
         self.assertEqual(vms[2]["name"], "\x1b]0;owned\x07")
         self.assertEqual(vms[6]["name"], "\ufffd\ufffd")
         self.assertEqual(vms[7]["name"], names[6].decode())
+        self.assertEqual(vms[8]["name"], "\ufffd" * 11)
         self.assertEqual(len(vms[9]["name"]), 255)
 
     def test_hostile_arguments(self):
@@ -637,12 +638,21 @@ class Run(Made):
         self.starts(path)
         whole = path.read_bytes()
         for part in (len(whole) - (1 << 18), len(whole) // 2):
-            self.says(whole[:part], "qcow2", name="part.qcow2")
+            self.says(whole[:part], "damaged or cut off", name="part.qcow2")
 
     def test_no_qemu_img(self):
         self.qcow2()
         self.path = f"{self.bin}"
         self.says(None, "apt-get install qemu-utils", name="disk.qcow2")
+
+    def test_qemu_img_check(self):
+        path = self.qcow2()
+        for status, what in (1, "check says: not now"), (2, "damaged or cut off"), (63, "check says: not now"):
+            self.program("qemu-img", f'[ "$1" = info ] || {{ echo not now; exit {status}; }}')
+            self.says(None, what, name="disk.qcow2")
+        # Clusters that nobody uses.
+        self.program("qemu-img", '[ "$1" = info ] || exit 3')
+        self.starts(path)
 
     def test_qemu_img_hangs(self):
         self.qcow2()
