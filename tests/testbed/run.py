@@ -244,7 +244,8 @@ class Run:
                            check=True, stdin=subprocess.DEVNULL)
         shutil.copy2(TOP / "tests/kvm/omit/epk_omit.ko", self.work / "host" / "epk")
         shutil.copy2(HERE / "build" / "epts.so", self.work / "host" / "epk")
-        shutil.copy2(HERE / "init" / "refused", self.work / "host" / "epk")
+        for script in "refused", "launched":
+            shutil.copy2(HERE / "init" / script, self.work / "host" / "epk")
         flavour = self.kernels["host"].flavour
         (self.work / "syslinux.cfg").write_text(
             "DEFAULT epk\nLABEL epk\nLINUX /bzImage\nINITRD /base.img,/run.img\n"
