@@ -12,6 +12,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <asm/kvm_epk.h>
+
 #include "host.h"
 
 #define BIT(n)		(1ull << (n))
@@ -157,7 +159,8 @@ static void check_address(void)
 	if (!epts)
 		say(MISSING, "address bits", "is CPUID read from a CPU of 64 bits?", "%u", bits);
 	else
-		say(epts < 512 ? LESS : OK, "address bits", epts < 512 ? "another CPU: EPTs want room, in addresses" : NULL,
+		say(epts < KVM_EPK_MAX_EPTS ? LESS : OK, "address bits", epts < KVM_EPK_MAX_EPTS ?
+		    "512 want 40 bits: another CPU, or of a virtual one as many as its host has (QEMU: host-phys-bits=on)" : NULL,
 		    "%u, room for %u EPTs of %u GiB", bits, epts, gib);
 }
 

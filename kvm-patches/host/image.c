@@ -255,7 +255,7 @@ static int judge_qcow2(const struct image *image, const unsigned char *head)
 			    "(qemu-img info)", image->path);
 	status = qemu_img("info", image->path, said, sizeof(said));
 	if (status == 127)
-		return fail(WRONG, "no qemu-img is found, which judges images: apt-get install qemu-utils");
+		return fail(LACKING, "no qemu-img is found, which judges images: apt-get install qemu-utils");
 	if (status)
 		return fail(WRONG, "%s: qemu-img says: %s", image->path, said);
 	/* 2: damaged.  3: clusters that nobody uses, which does no harm.  Else it cannot tell, or the image is in use. */

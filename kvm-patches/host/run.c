@@ -203,7 +203,7 @@ static int launch_it(struct launch *launch)
 	}
 	fflush(stdout);
 	execvp(args[0], args);
-	return fail(WRONG, "%s: %s; %s", args[0], strerror(errno), microvm ? "the package epk-host has it" :
+	return fail(LACKING, "%s: %s; %s", args[0], strerror(errno), microvm ? "the package epk-host has it" :
 		    "apt-get install qemu-system-x86");
 }
 
