@@ -161,7 +161,7 @@ static void check_address(void)
 	else
 		say(epts < KVM_EPK_MAX_EPTS ? LESS : OK, "address bits", epts < KVM_EPK_MAX_EPTS ?
 		    "512 want 40 bits: another CPU, or of a virtual one as many as its host has (QEMU: host-phys-bits=on)" : NULL,
-		    "%u, room for %u EPTs of %u GiB", bits, epts, gib);
+		    "%u: half of that space takes %u EPTs of %u GiB", bits, epts, gib);
 }
 
 static void check_nested(void)

@@ -57,7 +57,7 @@ bool module_loaded(const char *name);
 /* The first line that a program writes; false if there is no such program, or it fails. */
 bool program_says(char *const argv[], char *line, size_t size);
 
-/* The first EPTs of @bits address bits: how many a guest can have, and the GiB of each window. */
+/* With @bits address bits: how many EPTs a guest has room for, and the GiB of the window of each. */
 #define MAX_BITS	48
 unsigned int epts_of(unsigned int bits, unsigned int *gib);
 unsigned int address_bits(void);

@@ -191,7 +191,7 @@ bool program_says(char *const argv[], char *line, size_t size)
 	return !status;
 }
 
-/* Half of the space is for windows.  Beyond 48 bits KVM's page tables have no more. */
+/* The other half of the space is left to RAM and devices.  Beyond 48 bits KVM's page tables have no more. */
 unsigned int epts_of(unsigned int bits, unsigned int *gib)
 {
 	unsigned int half, epts;

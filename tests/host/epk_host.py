@@ -129,7 +129,7 @@ class Check(Made):
     def test_all_is_there(self):
         facts = self.check()
         self.assertIn("Made Up", facts["cpu"])
-        self.assertIn("46, room for 512 EPTs of 64 GiB", facts["address bits"])
+        self.assertIn("46: half of that space takes 512 EPTs of 64 GiB", facts["address bits"])
         self.assertEqual((self.told["epts"], self.told["address_bits"]), (512, 46))
 
     def test_address_bits(self):
@@ -138,7 +138,7 @@ class Check(Made):
             less = {"address_bits": "less"} if epts < 512 else {}
             facts = self.check(**less)
             self.assertEqual("512 want 40 bits" in facts["address bits"], epts < 512)
-            self.assertIn(f"{bits}, room for {epts} EPTs of {gib} GiB", facts["address bits"])
+            self.assertIn(f"{bits}: half of that space takes {epts} EPTs of {gib} GiB", facts["address bits"])
             self.assertEqual((self.told["epts"], self.told["address_bits"]), (epts, bits))
         self.leaf(0x80000008, eax=30)
         self.check(address_bits="missing")

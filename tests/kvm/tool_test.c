@@ -149,7 +149,7 @@ static void check(void)
 	SAYS("{\"fact\": \"EPT\", \"state\": \"ok\", \"value\": \"four levels, write-back, global INVEPT\"");
 	SAYS("{\"fact\": \"VMFUNC\", \"state\": \"ok\"");
 	SAYS("{\"fact\": \"keys\", \"state\": \"ok\"");
-	SAYS("{\"fact\": \"address bits\", \"state\": \"ok\", \"value\": \"40, room for 512 EPTs of 1 GiB\"");
+	SAYS("{\"fact\": \"address bits\", \"state\": \"ok\", \"value\": \"40: half of that space takes 512 EPTs of 1 GiB\"");
 	SAYS("{\"fact\": \"nested\", \"state\": \"ok\"");
 	SAYS("{\"fact\": \"modules\", \"state\": \"ok\"");
 	SAYS("{\"fact\": \"parameter epk\", \"state\": \"ok\"");
