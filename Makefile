@@ -26,7 +26,7 @@ help:
 ##   build           library, tests, guest module, NGINX case
 ##   kernel          the test kernel; prints where it is
 ##   packages        what Debian packages the rest needs
-##   deb             Debian packages of library, module and tools, into OUT (build/debs), past lintian
+##   deb             Debian packages of library and module, into OUT (build/debs), past lintian
 ##   check-deb       the same, and installs them in a fresh Debian 12 of their own
 ##   install         library (PREFIX, DESTDIR)
 ##   clean           what was built in the tree; the cache stays (~/.cache/epk or EPK_CACHE)
