@@ -112,6 +112,7 @@ install:
 clean:
 	$(MAKE) -C guest-lib clean
 	$(MAKE) -C guest-kmod clean
+	$(MAKE) -C kvm-patches/host clean
 	$(MAKE) -C examples/nginx clean
 	$(MAKE) -C bench clean
 	$(MAKE) -C tests/guest clean

@@ -8,7 +8,6 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <grp.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,93 +23,18 @@
 #include <epk.h>
 #include <linux/epk.h>
 
+#include "facts.h"
+
 #define NR_PKEYS	16
 /* Debian's default, in which 2,000 domains of a page have room. */
 #define MEMLOCK_USUAL	(8ul << 20)
 
-/* MISSING: something does not work without.  LESS: it works, with less than there could be. */
-enum state { OK, LESS, MISSING, NR_STATES };
-
-static const char *const state_names[NR_STATES] = { "ok", "less", "missing" };
-static bool json, misses;
-
-/* Text, as JSON has it. */
-static void put_string(const char *text)
-{
-	putchar('"');
-	for (; *text; text++) {
-		if ((unsigned char)*text < ' ')
-			printf("\\u%04x", *text);
-		else if (*text == '"' || *text == '\\')
-			printf("\\%c", *text);
-		else
-			putchar(*text);
-	}
-	putchar('"');
-}
-
-/* @advice may be NULL. */
-static __attribute__((format(printf, 4, 5))) void
-say(enum state state, const char *fact, const char *advice, const char *format, ...)
-{
-	static bool others;
-	char value[512];
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(value, sizeof(value), format, args);
-	va_end(args);
-	misses |= state == MISSING;
-	if (!json) {
-		printf("%-8s %-14s %s\n", state_names[state], fact, value);
-		if (advice)
-			printf("%23s -> %s\n", "", advice);
-		return;
-	}
-	printf("%s\n  {\"fact\": ", others ? "," : "");
-	put_string(fact);
-	printf(", \"state\": \"%s\", \"value\": ", state_names[state]);
-	put_string(value);
-	if (advice) {
-		printf(", \"advice\": ");
-		put_string(advice);
-	}
-	putchar('}');
-	others = true;
-}
-
-/* The first line of a file; false if it cannot be read. */
-static bool line_of(const char *path, char *line, size_t size)
-{
-	FILE *file = fopen(path, "re");
-	bool ok = file && fgets(line, size, file);
-
-	if (file)
-		fclose(file);
-	if (ok)
-		line[strcspn(line, "\n")] = 0;
-	return ok;
-}
-
 /* Is a word among the flags of the first CPU? */
 static bool cpu_has(const char *flag)
 {
-	FILE *file = fopen("/proc/cpuinfo", "re");
-	char *line = NULL, *word, *rest;
-	size_t size = 0;
-	bool has = false;
+	char flags[MAX_LINE];
 
-	while (file && getline(&line, &size, file) > 0) {
-		if (strncmp(line, "flags", 5))
-			continue;
-		for (word = strtok_r(line, " \t\n", &rest); word; word = strtok_r(NULL, " \t\n", &rest))
-			has |= !strcmp(word, flag);
-		break;
-	}
-	free(line);
-	if (file)
-		fclose(file);
-	return has;
+	return value_of("/proc/cpuinfo", "flags", flags, sizeof(flags)) && has_word(flags, flag);
 }
 
 static void check_cpu(void)
@@ -369,13 +293,13 @@ int main(int argc, char **argv)
 			usage(opt == 'h' ? stdout : stderr);
 			return opt == 'h' ? 0 : 2;
 		}
-		json = true;
+		facts_json = true;
 	}
 	if (optind < argc) {
 		usage(stderr);
 		return 2;
 	}
-	if (json)
+	if (facts_json)
 		printf("{\"facts\": [");
 	check_cpu();
 	check_kernel();
@@ -385,11 +309,11 @@ int main(int argc, char **argv)
 	check_limit();
 	say(OK, "library", NULL, "%u.%u", epk_version() >> 16, epk_version() & 0xffff);
 	check_backends();
-	if (json)
-		printf("\n], \"works\": %s}\n", misses ? "false" : "true");
+	if (facts_json)
+		printf("\n], \"works\": %s}\n", facts_missing ? "false" : "true");
 	if (fflush(stdout) || ferror(stdout)) {
 		fprintf(stderr, "epk-check: standard output: %s\n", strerror(errno));
 		return 2;
 	}
-	return misses;
+	return facts_missing;
 }

@@ -103,6 +103,8 @@ if [ -d "$work/guest" ]; then
 	*) cp "$guest_kernel/vmlinux" "$work/host/epk/kernel" ;;
 	esac
 fi
+tool=$work/host/epk/bin/epk-host
+[ ! -e "$tool" ] || copy_with_libraries "$work/host" "$tool"
 # Without a guest, nothing of QEMU has to be read and unpacked.
 base=$guest_base
 [ ! -d "$work/guest" ] ||

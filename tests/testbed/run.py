@@ -207,13 +207,14 @@ class Run:
                 self.copy_tools(level, args)
 
     def copy_tools(self, level, args):
-        """A tool that a test is about, and the library that it finds where one is installed."""
-        build = TOP / "guest-lib" / "build"
+        """A tool that a test is about, and the library that a guest's finds where one is installed."""
+        build = TOP / {"host": "kvm-patches/host", "guest": "guest-lib"}[level] / "build"
         libraries = self.work / level / "lib" / "x86_64-linux-gnu"
         for tool in (pathlib.Path(arg) for arg in args if arg.startswith("/epk/bin/")):
             shutil.copy2(build / tool.name, self.work / level / "epk" / "bin")
-            libraries.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(build / "libepk.so.1", libraries)
+            if level == "guest":
+                libraries.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(build / "libepk.so.1", libraries)
 
     def guest_args(self):
         return GUEST_ARGS + FLAVOUR_ARGS[self.kernels["guest"].flavour]
@@ -244,7 +245,8 @@ class Run:
                            check=True, stdin=subprocess.DEVNULL)
         shutil.copy2(TOP / "tests/kvm/omit/epk_omit.ko", self.work / "host" / "epk")
         shutil.copy2(HERE / "build" / "epts.so", self.work / "host" / "epk")
-        shutil.copy2(HERE / "init" / "refused", self.work / "host" / "epk")
+        for script in "refused", "launched":
+            shutil.copy2(HERE / "init" / script, self.work / "host" / "epk")
         flavour = self.kernels["host"].flavour
         (self.work / "syslinux.cfg").write_text(
             "DEFAULT epk\nLABEL epk\nLINUX /bzImage\nINITRD /base.img,/run.img\n"
