@@ -73,9 +73,11 @@ configure() {
 
 # A line for each thousand files: Debian's configuration has about 25,000.
 progress() {
-	awk '{ print >> log_file; fflush(log_file) }
-		/^  [A-Z]/ && ++n % 1000 == 0 { printf "         %d steps, %d min\n", n, (systime() - start) / 60; fflush() }
-		BEGIN { start = systime() }' log_file="$log"
+	local line steps=0
+	tee -a "$log" | grep --line-buffered '^  [A-Z]' | while read -r line; do
+		steps=$((steps + 1))
+		[ $((steps % 1000)) != 0 ] || say "$steps steps, $(((SECONDS - start) / 60)) min"
+	done
 }
 
 free=$(df --output=avail -BG "$work" | tail -n 1 | tr -dc 0-9)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # dkms-kernel.sh: Debian's stock kernel for the host, as debian-kernel.sh has it for the guest, and
 # KVM's modules for it, built of what epk-kvm-dkms installs.  Print the directory:
-#   vmlinux bzImage tree irqbypass.ko kvm.ko kvm-intel.ko
+#   vmlinux bzImage tree irqbypass.ko msr.ko kvm.ko kvm-intel.ko
 set -eu
 . "$(dirname "$0")/lib.sh"
 
@@ -29,7 +29,7 @@ build() {
 	deb=$(with_lock debs deb_unpacked "linux-image-$release" "$version")
 	strip -g -o "$result.tmp/kvm.ko" "$source/build/tree/arch/x86/kvm/kvm.ko"
 	strip -g -o "$result.tmp/kvm-intel.ko" "$source/build/tree/arch/x86/kvm/kvm-intel.ko"
-	cp "$deb/lib/modules/$release/kernel/virt/lib/irqbypass.ko" "$result.tmp"
+	cp "$deb/lib/modules/$release/kernel"/{virt/lib/irqbypass,arch/x86/kernel/msr}.ko "$result.tmp"
 	rm -rf "$result.tmp/usr"
 	ln -s "$guest"/{vmlinux,bzImage,tree} "$result.tmp"
 	touch "$result.tmp/complete"

@@ -61,7 +61,7 @@ FLAVOUR_ARGS = {
 GUEST_MACHINE = {"normal": (512, 0), "debug": (512, 0), "stock": (3072, 256), "cloud": (512, 0),
                  "backports": (512, 0)}
 # What runs if nothing is named, on Debian's kernel as the host ...
-STOCK_HOST_TESTS = ("selfcheck", "kvm", "hypercall", "kmod-args", "kmod-switch", "lib-matrix")
+STOCK_HOST_TESTS = ("selfcheck", "modules", "kvm", "hypercall", "kmod-args", "kmod-switch", "lib-matrix")
 # ... and as the guest; those that need the wide guest do, too.
 DEBIAN_TESTS = ("selfcheck", "kmod-args", "kmod-process", "kmod-switch", "kmod-move",
                 "kmod-signal", "kmod-frame", "kmod-rights", "kmod-pkru", "kmod-futex", "kmod-perf",
@@ -72,7 +72,7 @@ DEBIAN_TESTS = ("selfcheck", "kmod-args", "kmod-process", "kmod-switch", "kmod-m
 # lpj: CPU 1 would count its loops for 0.19 emulated seconds.  1497.6 MHz at HZ=100, or 250.
 HOST_FLAVOUR_ARGS = {"normal": " lpj=14976000",
                      "debug": " lpj=14976000 page_owner=on mem=1200M",
-                     "stock": " lpj=5990400 initcall_blacklist=cmos_init"}
+                     "stock": " lpj=5990400 initcall_blacklist=cmos_init earlyprintk=ttyS0"}
 # Bochs 2.7 logs the addresses that were written, not those of their pages; KVM warns.
 HOST_KVM_ARGS = {"normal": "", "debug": "", "stock": "pml=0"}
 # How many times as long as on the normal kernel things may take.
@@ -256,6 +256,9 @@ class Run:
             subprocess.run([TOP / "tests/guest/mutations/files.sh", "epts", self.work / "guest",
                             self.kernels["guest"].path, self.work / "host/epk/kmod-mutations"],
                            check=True, stdin=subprocess.DEVNULL)
+        if any("stock-host" in test.needs for test in self.tests):
+            subprocess.run([TOP / "tests/dkms/files.sh", self.work / "host",
+                            self.kernels["host"].path], check=True, stdin=subprocess.DEVNULL)
         shutil.copy2(TOP / "tests/kvm/omit/epk_omit.ko", self.work / "host" / "epk")
         shutil.copy2(HERE / "build" / "epts.so", self.work / "host" / "epk")
         shutil.copy2(HERE / "init" / "refused", self.work / "host" / "epk")
@@ -439,7 +442,8 @@ def choose(tests, args, guest):
     chosen = [test for test in tests if test.name in names or "named" not in test.needs and
               (not names or any(is_named(test, name) for name in names))]
     # Nobody asked for these; what is named fails without its kernel.
-    unasked = {"debug"} if args.kernel != "debug" else set()
+    unasked = {need for flavour, need in (("debug", "debug"), ("stock", "stock-host"))
+               if args.kernel != flavour}
     unasked.add("fast" if guest == "debug" else "guest-debug")
     if guest == "stock":
         chosen += [test for test in tests if "wide" in test.needs and not args.names]
