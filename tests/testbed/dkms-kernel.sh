@@ -11,7 +11,7 @@ tree=$(readlink -f "$guest/tree")
 release=${tree##*/linux-headers-}
 version=$(dpkg-query -W -f '${Version}' "linux-headers-$release")
 mapfile -t sources < <(find "$TOP/kvm-patches/dkms" -maxdepth 1 -type f | sort; series_patches)
-result=$EPK_CACHE/kernel/$(content_key "$guest" -- "$0" "${sources[@]}")
+result=$EPK_CACHE/kernel/$(content_key "${guest##*/}" -- "$0" "${sources[@]}")
 log=$EPK_CACHE/log/dkms-kernel.log
 
 build() {
