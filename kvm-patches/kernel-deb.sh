@@ -73,8 +73,8 @@ configure() {
 
 # A line for each thousand files: Debian's configuration has about 25,000.
 progress() {
-	local line steps=0
-	tee -a "$log" | grep --line-buffered '^  [A-Z]' | while read -r line; do
+	local steps=0
+	tee -a "$log" | grep --line-buffered '^  [A-Z]' | while read -r _; do
 		steps=$((steps + 1))
 		[ $((steps % 1000)) != 0 ] || say "$steps steps, $(((SECONDS - start) / 60)) min"
 	done
