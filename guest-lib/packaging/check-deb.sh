@@ -87,7 +87,9 @@ in_root /etc/kernel/header_postinst.d/dkms "$release"
 grep -q 'apt install linux-source-6.1=6.1.1-1' "$root/log" || fail "nothing is said: $(cat "$root/log")"
 [ ! -e "$root/lib/modules/$release/updates/dkms/kvm.ko" ] || fail "KVM was built of another source"
 mv "$package.kept" "$package"
-in_root /etc/kernel/header_postinst.d/dkms "$release"
+# Then the source comes.
+in_root sh -c 'dpkg-trigger --by-package=linux-source-6.1 /usr/src/linux-source-6.1.tar.xz &&
+	dpkg --configure --pending'
 [ -s "$root/lib/modules/$release/updates/dkms/kvm.ko" ] || fail "DKMS does not build KVM anew"
 
 grep -q '^epk:' "$root/etc/group" || fail "no group epk"

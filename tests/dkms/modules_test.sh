@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # On the emulated host with Debian's kernel: host-modules puts the modules with EPK in the place of
 # the kernel's own and back, and the host has a working KVM after whatever goes wrong.
-export PATH=/epk/kmod:$PATH
+export PATH="/epk/kmod:/epk/bin:$PATH"
 updates=/lib/modules/$(uname -r)/updates/epk-kvm
 kept=/tmp/kept
 said=/tmp/said
