@@ -19,7 +19,10 @@ install -D -m 644 -t "$lib/updates/epk-kvm" "$kernel/kvm.ko" "$kernel/kvm-intel.
 depmod -b "$host" "$release" 2>/dev/null
 
 mkdir -p "$host/epk/kmod" "$host/etc/modprobe.d" "$host/run"
-cp /bin/kmod "$host/epk/kmod/"
+cp /bin/kmod /usr/bin/flock "$host/epk/kmod/"
+for file in $(libraries_of /bin/kmod /usr/bin/flock); do
+	install -D "$file" "$host$file"
+done
 for tool in modprobe modinfo depmod insmod; do
 	ln -s kmod "$host/epk/kmod/$tool"
 done
