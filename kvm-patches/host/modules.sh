@@ -13,7 +13,9 @@ lib=/lib/modules/$release
 # Where what DKMS does not do is installed: one rename makes it there, whole.
 own=$lib/updates/epk-kvm
 options=/etc/modprobe.d/epk-host.conf
+# What is being made, and goes whatever happens.
 build=
+new=/lib/modules/.epk-kvm-$release
 
 say() { echo "host-modules: $*"; }
 warn() { echo "host-modules: $*" >&2; }
@@ -159,7 +161,7 @@ find_source() {
 by_dkms() { command -v dkms >/dev/null && [ "$source" = "/usr/src/epk-kvm-$version" ]; }
 
 install_by_hand() {
-	local new=/lib/modules/.epk-kvm-$release file
+	local file
 	build=$(mktemp -d) || die "no room in ${TMPDIR:-/tmp}"
 	trap 'rm -rf "$build" "$new"' EXIT
 	cp -r "$source" "$build/dkms" && cp -r "$source/../linux-6.1" "$build/" 2>/dev/null
