@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # kernel-deb.sh [OUT]: Debian packages of a whole kernel with the series, into OUT
 # (build/kernel-debs): linux-source-6.1 in Debian's own configuration, without debugging
-# information, named 6.1.N-epk.  Needs 15 GB and hours, two CPUs about six; a call after one
+# information, named 6.1.N-epk.  Needs 15 GB and hours, two CPUs perhaps six; a call after one
 # that was cut off goes on where that was.  From the environment: CONFIG=FILE is another
 # configuration, WORK=FOLDER is where it is built (build/kernel).
 set -eu -o pipefail

@@ -19,8 +19,9 @@ install -D -m 644 -t "$lib/updates/epk-kvm" "$kernel/kvm.ko" "$kernel/kvm-intel.
 depmod -b "$host" "$release" 2>/dev/null
 
 mkdir -p "$host/epk/kmod" "$host/etc/modprobe.d" "$host/run"
-cp /bin/kmod /usr/bin/flock "$host/epk/kmod/"
-for file in $(libraries_of /bin/kmod /usr/bin/flock); do
+# Busybox's shell takes its own commands whatever PATH says.
+cp /bin/kmod /bin/dash /usr/bin/flock "$host/epk/kmod/"
+for file in $(libraries_of /bin/kmod /bin/dash /usr/bin/flock); do
 	install -D "$file" "$host$file"
 done
 for tool in modprobe modinfo depmod insmod; do
@@ -29,5 +30,6 @@ done
 # One that the kernel refuses.
 sed 's/vermagic=6\.1\.0/vermagic=6.1.9/' "$kernel/kvm-intel.ko" >"$host/epk/kmod/kvm-intel.ko"
 printf '%s\n' 'options kvm epk_debug=1' 'options kvm_intel pml=0' >"$host/etc/modprobe.d/test.conf"
-cp "$TOP/kvm-patches/host/modules.sh" "$host/epk/bin/host-modules"
-cp "$TOP/tests/dkms/modules_test.sh" "$host/epk/bin/modules_test"
+sed '1s,/bin/sh,/epk/kmod/dash,' "$TOP/kvm-patches/host/modules.sh" >"$host/epk/bin/host-modules"
+sed '1s,/bin/sh,/epk/kmod/dash,' "$TOP/tests/dkms/modules_test.sh" >"$host/epk/bin/modules_test"
+chmod +x "$host"/epk/bin/{host-modules,modules_test}
