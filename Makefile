@@ -26,7 +26,7 @@ help:
 ##   build           library, tests, guest module, NGINX case
 ##   kernel          the test kernel; prints where it is
 ##   packages        what Debian packages the rest needs
-##   kernel-deb      Debian packages of a whole host kernel, into OUT (build/kernel-debs); hours
+##   kernel-deb      Debian packages of a whole host kernel, into OUT (build/kernel-debs); long
 ##   deb             Debian packages of library and modules, into OUT (build/debs), past lintian
 ##   check-deb       the same, and installs them in a fresh Debian 12 of their own
 ##   install         library (PREFIX, DESTDIR)

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: MIT
 # kernel-deb.sh [OUT]: Debian packages of a whole kernel with the series, into OUT
 # (build/kernel-debs): linux-source-6.1 in Debian's own configuration, without debugging
-# information, named 6.1.N-epk.  Needs 15 GB and hours, two CPUs perhaps six; a call after one
-# that was cut off goes on where that was.  From the environment: CONFIG=FILE is another
-# configuration, WORK=FOLDER is where it is built (build/kernel).
+# information, named 6.1.N-epk.  Needs 15 GB and, by the rate of a small configuration, one or two
+# hours of two CPUs.  A call after one that was cut off goes on where that was.  From the
+# environment: CONFIG=FILE is another configuration, WORK=FOLDER is where it is built
+# (build/kernel).
 set -eu -o pipefail
 
 fail() {
@@ -15,7 +16,7 @@ say() { printf '%s kernel-deb: %s\n' "$(date +%T)" "$*"; }
 
 case ${1-} in
 -h | --help)
-	sed -n '3,7s/^# //p' "$0"
+	sed -n '3,8s/^# //p' "$0"
 	exit
 	;;
 -*) fail "unknown option: $1" ;;

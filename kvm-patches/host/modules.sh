@@ -44,11 +44,20 @@ stock() {
 
 is_loaded() { [ -d "/sys/module/$1" ]; }
 
+hex() { od -A n -t x1 -v | tr -d ' \n'; }
+
+# Whether the module that is loaded is of the file that modprobe takes: by its build ID, a note at
+# the beginning of the file.
+is_current() {
+	local id
+	id=$(tail -c 20 "/sys/module/$1/notes/.note.gnu.build-id" | hex)
+	[ -n "$id" ] && head -c 4096 "$(file_of "$1")" | hex | grep -q "$id"
+}
+
 # Whether the modules that are loaded are the installed ones, with guests let in.
 are_ours() {
 	is_loaded kvm_intel && [ "$(cat /sys/module/kvm_intel/parameters/epk 2>/dev/null)" = any ] &&
-		[ "$(cat /sys/module/kvm/srcversion)" = "$(info srcversion kvm)" ] &&
-		[ "$(cat /sys/module/kvm_intel/srcversion)" = "$(info srcversion kvm-intel)" ]
+		is_current kvm && is_current kvm_intel
 }
 
 # What modprobe takes is of one build: kvm alone, or kvm-intel alone, would leave the host without.

@@ -64,6 +64,12 @@ exec 8<&-
 call 0 'guests may use EPK' load
 ours
 
+# Another build than that which is installed.
+cp /epk/kmod/other.ko $updates/kvm-intel.ko
+call 0 'guests may use EPK' load
+ours
+call 0 'loaded already' load
+
 # What the kernel does not take, half of it, and none of it.
 rm -rf $updates
 again
