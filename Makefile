@@ -20,14 +20,15 @@ help:
 ##   check-debug     fuzzers, failing allocations and the guest's tests, on debug kernels; long
 ##   check-selftests Linux's own KVM selftests with stock KVM and with the series
 ##   check-mutations defects put into KVM and into the module, each of which has to make a test fail
-##   check-kernels   a core of the guest's tests on Debian's own kernels; the wide guest; suspend
+##   check-kernels   cores of the tests on Debian's own kernels, host and guests; the wide guest; suspend
 ##   check-guest     the emulated tests: TESTS="name name" CPUS="1 2" choose
 ##   check-alone     those that need one EPT, in QEMU's own emulation: a few minutes
 ##   firmware-matrix where windows find room on what real firmware leaves: docs/firmware.md; long
 ##   build           library, tests, guest module, NGINX case
 ##   kernel          the test kernel; prints where it is
 ##   packages        what Debian packages the rest needs
-##   deb             Debian packages of library and module, into OUT (build/debs), past lintian
+##   kernel-deb      Debian packages of a whole host kernel, into OUT (build/kernel-debs); long
+##   deb             Debian packages of library and modules, into OUT (build/debs), past lintian
 ##   check-deb       the same, and installs them in a fresh Debian 12 of their own
 ##   install         library (PREFIX, DESTDIR)
 ##   clean           what was built in the tree; the cache stays (~/.cache/epk or EPK_CACHE)
@@ -59,7 +60,8 @@ check-debug: packages
 # Not in "check": booting one takes 1.1 emulated seconds, ten times as long as the test kernel.
 check-kernels: packages
 	@$(if $(TESTS),:,$(RUN) --alone --cpus 1 --guest-kernel backports) & alone=$$!; \
-	$(RUN) --emulated --cpus 1 kmod-refused; refused=$$?; wait $$alone && exit $$refused
+	$(RUN) --emulated --cpus 1 kmod-refused && $(if $(TESTS),:,$(RUN) --emulated --cpus 1 --kernel stock); \
+	rest=$$?; wait $$alone && exit $$rest
 	@$(RUN) --emulated --cpus 1 $(addprefix --guest-kernel ,stock backports cloud) $(TESTS)
 
 check-unit: packages
@@ -100,6 +102,9 @@ bench-lib:
 	@$(MAKE) -s -C guest-lib
 	@$(MAKE) -s -C bench lib
 
+kernel-deb:
+	@kvm-patches/kernel-deb.sh $(OUT)
+
 deb:
 	@guest-lib/packaging/build-deb.sh $(or $(OUT),build/debs)
 
@@ -122,4 +127,4 @@ clean:
 	$(MAKE) -C tests/kvm clean
 	$(MAKE) -C tests/testbed clean
 
-.PHONY: help packages kernel build check check-alone check-debug check-guest check-kernels check-unit check-builds check-hygiene check-selftests demo bench bench-flat bench-guest bench-kvm bench-lib deb check-deb install clean firmware-matrix
+.PHONY: help packages kernel build check check-alone check-debug check-guest check-kernels check-unit check-builds check-hygiene check-selftests demo bench bench-flat bench-guest bench-kvm bench-lib kernel-deb deb check-deb install clean firmware-matrix

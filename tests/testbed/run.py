@@ -10,8 +10,8 @@ Tests of a guest whose module can be alone run without a host, too: with QEMU's 
 emulation, which has protection keys and no EPK.  --alone runs nothing else.
 
 A NAME is a test of tests/tests.list, or the part before one of its dashes.
-A FLAVOUR is normal or debug, and of the guest stock, cloud or backports, too: see
-tests/testbed/kernel.sh and debian-kernel.sh.
+A FLAVOUR is normal or debug, or stock; and of the guest cloud or backports, too: see
+tests/testbed/kernel.sh, dkms-kernel.sh and debian-kernel.sh.
 """
 
 import argparse
@@ -41,14 +41,13 @@ TROUBLE = re.compile(
     r"general protection fault, |unable to handle|soft lockup|stack guard|corruption")
 
 # idle=nomwait: Bochs's MONITOR misses writes, so a CPU in MWAIT may never wake up.
-# lpj: CPU 1 would count its loops for 0.19 emulated seconds.  1497.6 MHz at HZ=100.
 HOST_ARGS = ("console=ttyS0 clearcpuid=321,323,124,580 tsc=reliable mitigations=off "
              "random.trust_cpu=on oops=panic panic=-1 rcupdate.rcu_expedited=1 "
-             "idle=nomwait lpj=14976000")
+             "idle=nomwait")
 GUEST_ARGS = ("loglevel=5 mitigations=off random.trust_cpu=on oops=panic panic=-1 reboot=t")
-HOST_FLAVOURS = ("normal", "debug")
+HOST_FLAVOURS = ("normal", "debug", "stock")
 DEBIAN_FLAVOURS = ("stock", "cloud", "backports")
-GUEST_FLAVOURS = HOST_FLAVOURS + DEBIAN_FLAVOURS
+GUEST_FLAVOURS = ("normal", "debug") + DEBIAN_FLAVOURS
 FLAVOUR_ARGS = {
     "normal": "",
     "debug": " page_owner=on",
@@ -61,14 +60,26 @@ FLAVOUR_ARGS = {
 # it is wide: RAM in three GiB blocks, windows of two slots.
 GUEST_MACHINE = {"normal": (512, 0), "debug": (512, 0), "stock": (3072, 256), "cloud": (512, 0),
                  "backports": (512, 0)}
-# What runs on Debian's kernels if nothing is named; those that need the wide guest do, too.
+# What runs if nothing is named, on Debian's kernel as the host
+# (kvm-dirty wants the log that is off there, kvm-notifier a RAM disk) ...
+STOCK_HOST_TESTS = ("selfcheck", "modules", "kvm-hypercall", "kvm-vmfunc", "kvm-owed", "kvm-fault",
+                    "kvm-memslot", "kvm-destroy", "kvm-reset", "kvm-smm", "kvm-cap",
+                    "kvm-state", "kvm-memory", "kvm-device", "kvm-nvmx", "kvm-emulator", "kvm-race",
+                    "hypercall", "kmod-args", "kmod-switch", "kmod-move", "kmod-attack",
+                    "lib-matrix")
+# ... and as the guest; those that need the wide guest do, too.
 DEBIAN_TESTS = ("selfcheck", "kmod-args", "kmod-process", "kmod-switch", "kmod-move",
                 "kmod-signal", "kmod-frame", "kmod-rights", "kmod-pkru", "kmod-futex", "kmod-perf",
                 "kmod-attack", "kmod-deputy", "kmod-life", "kmod-huge", "kmod-walkers",
                 "kmod-return", "kmod-stack", "kmod-hold", "kmod-file-memfd",
                 "lib-matrix", "unit-rights-epk", "unit-mapping-epk")
 # Debugging aids look at each page: the host has no more than it needs.
-HOST_MEMORY = {"normal": "", "debug": " mem=1200M"}
+# lpj: CPU 1 would count its loops for 0.19 emulated seconds.  1497.6 MHz at HZ=100, or 250.
+HOST_FLAVOUR_ARGS = {"normal": " lpj=14976000",
+                     "debug": " lpj=14976000 page_owner=on mem=1200M",
+                     "stock": " lpj=5990400 initcall_blacklist=cmos_init earlyprintk=ttyS0"}
+# Bochs 2.7 logs the addresses that were written, not those of their pages; KVM warns.
+HOST_KVM_ARGS = {"normal": "", "debug": "", "stock": "pml=0"}
 # How many times as long as on the normal kernel things may take.
 FLAVOUR_SLOWNESS = {"normal": 1, "debug": 5, "stock": 2, "cloud": 2, "backports": 2}
 
@@ -94,10 +105,15 @@ class Result:
 class Kernel:
     """A flavour of the test kernel, and where it is."""
 
-    def __init__(self, flavour):
+    def __init__(self, flavour, level):
         self.flavour = flavour
-        script = "debian-kernel.sh" if flavour in DEBIAN_FLAVOURS else "kernel.sh"
-        self.path = pathlib.Path(self.output(script, flavour))
+        if flavour not in DEBIAN_FLAVOURS:
+            command = ("kernel.sh", flavour)
+        elif level == "guest":
+            command = ("debian-kernel.sh", flavour)
+        else:
+            command = ("dkms-kernel.sh",)
+        self.path = pathlib.Path(self.output(*command))
         # Where the modules for it are built.
         self.modules = None
 
@@ -130,6 +146,9 @@ class Run:
         # Only what differs from the ordinary run is told.
         self.where = f", {flavour}" if flavour != "normal" else ""
         self.mark = f"@{flavour}" if flavour != "normal" else ""
+        if kernels["host"].flavour == "stock":
+            self.where += ", stock host"
+            self.mark += "@stock-host"
 
     def say(self, text):
         say(f"[{self.cpus} CPU{'s' if self.cpus > 1 else ''}{self.where}] {text}")
@@ -190,7 +209,8 @@ class Run:
         memory, epts = GUEST_MACHINE[flavour]
         (epk / "config").write_text(f"CPUS={self.cpus}\nGUEST_ARGS='{self.guest_args()}'\n"
                                     f"GUEST_FLAVOUR={flavour}\nGUEST_MEMORY={memory}\n"
-                                    f"GUEST_EPTS={epts}\nGUEST_OUT={self.guest_out()}\n")
+                                    f"GUEST_EPTS={epts}\nGUEST_OUT={self.guest_out()}\n"
+                                    f"KVM_ARGS='{HOST_KVM_ARGS[self.kernels['host'].flavour]}'\n")
         with open(epk / f"tests.{level}", "w") as out:
             for test in self.level(level):
                 program, *args = test.command.split()
@@ -243,6 +263,9 @@ class Run:
             subprocess.run([TOP / "tests/guest/mutations/files.sh", "epts", self.work / "guest",
                             self.kernels["guest"].path, self.work / "host/epk/kmod-mutations"],
                            check=True, stdin=subprocess.DEVNULL)
+        if any("stock-host" in test.needs for test in self.tests):
+            subprocess.run([TOP / "tests/dkms/files.sh", self.work / "host",
+                            self.kernels["host"].path], check=True, stdin=subprocess.DEVNULL)
         shutil.copy2(TOP / "tests/kvm/omit/epk_omit.ko", self.work / "host" / "epk")
         shutil.copy2(HERE / "build" / "epts.so", self.work / "host" / "epk")
         for script in "refused", "launched":
@@ -250,7 +273,7 @@ class Run:
         flavour = self.kernels["host"].flavour
         (self.work / "syslinux.cfg").write_text(
             "DEFAULT epk\nLABEL epk\nLINUX /bzImage\nINITRD /base.img,/run.img\n"
-            f"APPEND {HOST_ARGS}{FLAVOUR_ARGS[flavour]}{HOST_MEMORY[flavour]}\n")
+            f"APPEND {HOST_ARGS}{HOST_FLAVOUR_ARGS[flavour]}\n")
 
     def emulate(self):
         self.start_time = time.monotonic()
@@ -422,11 +445,13 @@ def main():
 def choose(tests, args, guest):
     """The tests that are named; else all that suit the kernels."""
     debian = guest in DEBIAN_FLAVOURS
-    names = args.names or (DEBIAN_TESTS if debian and not args.alone else ())
+    core = STOCK_HOST_TESTS if args.kernel == "stock" else DEBIAN_TESTS if debian else ()
+    names = args.names or (core if not args.alone else ())
     chosen = [test for test in tests if test.name in names or "named" not in test.needs and
               (not names or any(is_named(test, name) for name in names))]
     # Nobody asked for these; what is named fails without its kernel.
-    unasked = {"debug"} if args.kernel != "debug" else set()
+    unasked = {need for flavour, need in (("debug", "debug"), ("stock", "stock-host"))
+               if args.kernel != flavour}
     unasked.add("fast" if guest == "debug" else "guest-debug")
     if guest == "stock":
         chosen += [test for test in tests if "wide" in test.needs and not args.names]
@@ -437,7 +462,7 @@ def choose(tests, args, guest):
 
 def build(host, guest):
     """The kernels of these flavours, and all that runs on them."""
-    kernels = {"host": Kernel(host), "guest": Kernel(guest)}
+    kernels = {"host": Kernel(host, "host"), "guest": Kernel(guest, "guest")}
     kernels["guest"].modules = pathlib.Path(Kernel.output("build.sh", kernels["guest"].path,
                                                           kernels["host"].path))
     return kernels
@@ -453,7 +478,8 @@ def run_machines(tests, args, kernels, cpu_counts):
         # The emulator is slow, and QEMU's has had these on as many CPUs.
         spared = {"lone", "uni"} if cpus > 1 and not args.names else {"lone"}
         mine = [test for test in mine if not spared & set(test.needs)]
-        if alone and (args.alone or pair["guest"].flavour not in DEBIAN_FLAVOURS):
+        debian = {args.kernel, pair["guest"].flavour} & set(DEBIAN_FLAVOURS)
+        if alone and (args.alone or not debian):
             runs.append(AloneRun(cpus, alone, pair, args.keep, args.show and args.names))
         if mine and not args.alone:
             # A run that tests anything first tests the emulator; no guest without need.
