@@ -119,8 +119,8 @@ static void refused(const char *parameters, int error, const char *words)
 }
 
 /*
- * The hole that is to be used, in GiB: between what lies above 4 GiB and what QEMU, for its own
- * CPU, reserves at the end of 40 bits.  The latter is a resource to be named.
+ * The hole that is to be used, in GiB: between what lies above 4 GiB and the end of 40 bits, or
+ * what some kernels show there, which is a resource to be named.
  */
 static void look(uint64_t *bottom, uint64_t *top)
 {
@@ -130,7 +130,7 @@ static void look(uint64_t *bottom, uint64_t *top)
 
 	REQUIRE(file);
 	*bottom = 4;
-	*top = 0;
+	*top = 1024;
 	while (fgets(line, sizeof(line), file)) {
 		if (line[0] == ' ' || sscanf(line, "%llx-%llx :", &from, &to) != 2 || to < 4 * GiB)
 			continue;
@@ -140,7 +140,7 @@ static void look(uint64_t *bottom, uint64_t *top)
 			*bottom = to / GiB + 1;
 	}
 	fclose(file);
-	REQUIRE(*bottom < 100 && *top > 1000 && *top < 1024 && !(*top % 4));
+	REQUIRE(*bottom < 100 && *top > 1000 && *top <= 1024 && !(*top % 4));
 }
 
 static char *text(const char *format, ...)
@@ -187,10 +187,12 @@ static void choose(uint64_t bottom, uint64_t top)
 	refused("bits=40 base=0x2040000000 slots=4", EINVAL, "it has to be a multiple of 0x100000000");
 	refused("bits=40 base=0x10000000000", EINVAL, "below 0x10000000000, where the address width ends");
 	refused(text("bits=40 base=%#llx epts=5", (top - 4) * GiB), EBUSY,
-		text("would take 5 GiB from there, but Reserved lies at %#llx-0xffffffffff", top * GiB));
+		top < 1024 ? text("but Reserved lies at %#llx-0xffffffffff", top * GiB) :
+		"would take 5 GiB from there, but the address width ends at 0x10000000000");
 	refused("bits=39 base=0x7f00000000 epts=5", EBUSY, "but the address width ends at 0x8000000000");
 	refused("bits=40 epts=512 slots=2", EBUSY, "no room for the windows of 512 EPTs, of 2 GiB each");
-	refused("bits=40 epts=512 slots=2", EBUSY, "and Reserved; ask for fewer EPTs (epts=)");
+	refused("bits=40 epts=512 slots=2", EBUSY, top < 1024 ? "and Reserved; ask for fewer EPTs (epts=)" :
+		"and the end of the address width; ask for fewer EPTs (epts=)");
 	refused("bits=32", EBUSY, "a VM with a larger address width");
 }
 
@@ -210,6 +212,8 @@ static void keep(uint64_t top)
 		"makes no sense");
 	refused("bits=40 kept_base=0xff00000000 kept_epts=5 kept_slots=1 kept_identity=0x1000001000", ENODEV,
 		"makes no sense");
+	if (top == 1024)
+		return;
 	refused(text("bits=40 kept_base=%#llx kept_epts=5 kept_slots=1 kept_identity=0x1000001000",
 		     (top - 4) * GiB), EBUSY, "where Reserved lies at ");
 	refused(text("bits=40 kept_base=0x2000000000 kept_epts=5 kept_slots=1 kept_identity=%#llx",
