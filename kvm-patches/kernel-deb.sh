@@ -7,6 +7,8 @@
 # environment: CONFIG=FILE is another configuration, WORK=FOLDER is where it is built
 # (build/kernel).
 set -eu -o pipefail
+# A silent make above would have nothing to count in the kernel's.
+unset MAKEFLAGS MFLAGS
 
 fail() {
 	echo "kernel-deb: $*" >&2
