@@ -312,6 +312,15 @@ static void at_the_limits(void)
 	      place.base == (1ull << 51) - (1ull << 48), "%u at %#llx", place.slots, place.base);
 	taken[1] = taken[2];
 	CHECK(!epk_choose(&space, &ask, &place, why) && place.slots == 16, "%u", place.slots);
+	/* What has as many slots as a window can have gets no spare ones. */
+	taken[0].last = 300 * BLOCK - 1;
+	CHECK(!epk_choose(&space, &ask, &place, why) && place.epts == 512 && place.slots == 512, "%u", place.slots);
+	/* A byte takes its block, the last one, too. */
+	space.end = 1ull << 40;
+	taken[0].last = taken[0].start = 1000 * BLOCK - 1;
+	ask.epts = 2;
+	ask.base = 998 * BLOCK;
+	CHECK(epk_choose(&space, &ask, &place, why) == -EBUSY, "%#llx", place.base);
 }
 
 static void places(void)
@@ -321,6 +330,12 @@ static void places(void)
 	struct epk_place place = { 9 * BLOCK, 8 * BLOCK - 4096, 3, 4 };
 
 	CHECK(!epk_place_ok(&place, 2 * end), "not aligned");
+	place = (struct epk_place){ 3 * BLOCK, 8 * BLOCK, 1, 1 };
+	CHECK(!epk_place_ok(&place, end), "below 4 GiB");
+	place = (struct epk_place){ 1024 * BLOCK, 8 * BLOCK, 1, 1024 };
+	CHECK(!epk_place_ok(&place, 4096 * BLOCK), "too many slots");
+	place = (struct epk_place){ 1024 * BLOCK, 8 * BLOCK, 513, 1 };
+	CHECK(!epk_place_ok(&place, 4096 * BLOCK), "too many EPTs");
 
 	CHECK(epk_place_ok(&good, end), "good");
 	CHECK(!epk_place_ok(&good, end - BLOCK), "beyond the end");

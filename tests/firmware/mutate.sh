@@ -47,6 +47,11 @@ defect 'count <= block_of(end) - block &&' ''
 defect '(identity < block || identity >= block + count)' '1'
 defect '(unsigned int)ask->epts > space->max_epts' '0'
 defect 'ask->base & (step - 1)' '0'
+defect 'slots < KVM_EPK_MAX_SLOTS && !ram' '!ram'
+defect 'taken[i].start <= last' 'taken[i].start < last'
+defect 'block >= KVM_EPK_FIRST_BLOCK && ' ''
+defect 'place->slots <= KVM_EPK_MAX_SLOTS &&' ''
+defect 'place->epts <= KVM_EPK_MAX_EPTS &&' ''
 
 echo "choose: $number defects"
 exit $failed

@@ -162,7 +162,7 @@ static void in_windows(void)
 	CHECK_EQ(ioctl(vm->fd, KVM_REGISTER_COALESCED_MMIO, &zone) ? errno : 0, EINVAL);
 	zone.size = PAGE;
 	CHECK_EQ(ioctl(vm->fd, KVM_REGISTER_COALESCED_MMIO, &zone), 0);
-	CHECK_EQ(add_eventfd(vm, fd, 0x1234, 1, KVM_IOEVENTFD_FLAG_PIO), 0);
+	CHECK_EQ(add_eventfd(vm, fd, WINDOW_BASE, 1, KVM_IOEVENTFD_FLAG_PIO), 0);
 	vcpu_run_done(vcpu);
 	CHECK_EQ(events(fd), 0);
 	vm_destroy(vm);
