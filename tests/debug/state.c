@@ -130,6 +130,42 @@ void state_set_ept(struct dice *dice, struct machine *machine, struct model *mod
 		model->ept = vcpu.ept;
 }
 
+/* A VM that has nothing yet takes what it is given, or has nothing still. */
+static void restore_anew(uint32_t epts)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_EPK, .args = { epts } };
+	static struct {
+		struct kvm_epk_state state;
+		struct kvm_epk_run runs[MAX_SLOTS];
+	} again;
+	int vm = ioctl(kvm_fd, KVM_CREATE_VM, 0), r;
+
+	REQUIRE(vm >= 0 && (!epts || !ioctl(vm, KVM_ENABLE_CAP, &cap)));
+	r = ioctl(vm, KVM_SET_EPK_STATE, &saved);
+	again.state.nr_runs = MAX_SLOTS;
+	if (ioctl(vm, KVM_GET_EPK_STATE, &again) && errno != E2BIG)
+		die("KVM_GET_EPK_STATE of a new VM: %s", strerror(errno));
+	if (r && (again.state.version || again.state.nr_runs))
+		die("a state that was refused is there");
+	if (!r && (again.state.window_base != saved.state.window_base ||
+		   again.state.nr_epts != saved.state.nr_epts ||
+		   again.state.identity != saved.state.identity))
+		die("a state that was taken is not there");
+	close(vm);
+}
+
+/* A layout that is one, or nearly. */
+static void spoil_layout(struct dice *dice)
+{
+	saved.state.window_base = (uint64_t)dice_roll(dice) >> (16 + dice_below(dice, 33)) << 30;
+	saved.state.window_slots = 1u << dice_below(dice, 11);
+	saved.state.nr_epts = dice_below(dice, KVM_EPK_MAX_EPTS + 2);
+	saved.state.identity = (uint64_t)dice_roll(dice) >> (15 + dice_below(dice, 17)) << 12;
+	saved.state.nr_runs = dice_below(dice, saved.state.nr_runs + 1);
+	if (dice_below(dice, 2))
+		memset(saved.state.epts + 1, 0, sizeof(saved.state.epts) - 8);
+}
+
 /* What a VM must not accept; whatever it says, nothing changes. */
 void state_spoil(struct dice *dice, struct machine *machine, struct model *model)
 {
@@ -137,10 +173,13 @@ void state_spoil(struct dice *dice, struct machine *machine, struct model *model
 	uint32_t i;
 
 	save(machine, model);
+	if (model->enabled && dice_below(dice, 2))
+		spoil_layout(dice);
 	for (i = dice_below(dice, 4); i; i--)
 		bytes[dice_below(dice, sizeof(saved.state) + 64)] ^= 1 << dice_below(dice, 8);
 	if (saved.state.nr_runs > MAX_SLOTS)
 		saved.state.nr_runs = MAX_SLOTS;
+	restore_anew(machine->epts);
 	/* A guest that has enabled EPK keeps what it has. */
 	if (model->enabled && !ioctl(machine->vm->fd, KVM_SET_EPK_STATE, &saved))
 		die("KVM_SET_EPK_STATE on a guest that has enabled EPK");

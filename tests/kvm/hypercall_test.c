@@ -436,14 +436,16 @@ static void memslot_in_the_way(void)
 					  (1ull << 40) - PAGE };
 	unsigned int i;
 
-	for (i = 0; i < sizeof(where) / sizeof(where[0]); i++) {
+	/* Of both address spaces. */
+	for (i = 0; i < 2 * sizeof(where) / sizeof(where[0]); i++) {
 		struct vm *vm = vm_create();
 		struct vcpu *vcpu = vcpu_add(vm, guest_enable_twice);
+		uint32_t slot = i % 2 ? SMM_SPACE | 1 : 1;
 
 		vm_ram(vm, 0, 0, 0, 16 * MiB);
-		vm_ram(vm, 1, 0, where[i], PAGE);
+		vm_ram(vm, slot, 0, where[i / 2], PAGE);
 		vcpu_run_sync(vcpu, 1);
-		CHECK_EQ(vm_memslot(vm, 1, 0, where[i], 0, NULL), 0);
+		CHECK_EQ(vm_memslot(vm, slot, 0, where[i / 2], 0, NULL), 0);
 		vcpu_run_done(vcpu);
 		vm_destroy(vm);
 	}

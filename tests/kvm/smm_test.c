@@ -2,7 +2,6 @@
 /* System management mode: without VMFUNC, and back where it came from. */
 #include "vmm.h"
 
-#define SMM_SPACE	(1u << 16)	/* memslots of the other address space */
 #define SMM_RAM		(256 * 1024ull)
 #define HANDLER		0x38000ull
 #define UD_HANDLER	0x38100ull

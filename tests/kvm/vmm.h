@@ -26,6 +26,8 @@
 #define PAGE		4096ull
 #define MiB		(1ull << 20)
 #define GiB		(1ull << 30)
+/* Of a memslot's number: it is of the address space of SMM. */
+#define SMM_SPACE	(1u << 16)
 
 #define MAX_VMS		2
 #define MAX_VCPUS	4

@@ -22,7 +22,7 @@
  *   -EEXIST		EPK is enabled already; the EPT exists; the slot is full
  *   -ENOENT		the EPT does not exist; the slot is empty
  *   -EBUSY		a memslot or a device lies where the guest wants windows
- *   -EDOM		the MAXPHYADDR of a vCPU does not reach to the windows' end
+ *   -EDOM		a vCPU's MAXPHYADDR does not reach all windows and the identity page
  *   -ENOMEM		the host has no memory for the VM's page tables
  *
  * An operation on a range of EPTs or slots checks the whole range first: an
