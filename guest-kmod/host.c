@@ -71,10 +71,10 @@ static int __init host_choose(unsigned int phys_bits, struct epk_place *place)
 		return 0;
 
 	if (ret == -EBUSY)
-		pr_err("the host has memory or a device that this kernel knows nothing of, in the windows of %u EPTs, of %u GiB each, at %#llx, or in the GiB of the identity page at %#llx: give another place (base=)\n",
+		pr_err("the host has memory or a device where this kernel knows of none (mem= hides memory), in the windows of %u EPTs, of %u GiB each, at %#llx, or in the GiB of the identity page at %#llx: give another place (base=); or memory from 48 bits on, where no EPT reaches: give the VM fewer address bits (phys-bits=48)\n",
 		       place->epts, place->slots, place->base, place->identity);
 	else if (ret == -EDOM)
-		pr_err("the virtual CPUs differ in their address width: give all of them the same\n");
+		pr_err("a virtual CPU has fewer address bits than this one: give all of them the same\n");
 	else
 		pr_err("the host cannot enable EPK for this VM (%d)\n", ret);
 	epk_room_release();
