@@ -108,7 +108,7 @@ static void choose_range(struct dice *dice, const struct model *model, struct op
 /* Of the pages of a block, one where no RAM is. */
 static uint64_t some_page(struct dice *dice)
 {
-	return RAM_BYTES + (uint64_t)dice_below(dice, (GiB - RAM_BYTES) / PAGE) * PAGE;
+	return RAM_BYTES + PAGE + (uint64_t)dice_below(dice, (GiB - RAM_BYTES) / PAGE - 1) * PAGE;
 }
 
 struct layout choose_layout(struct dice *dice, const struct model *model)
@@ -213,7 +213,8 @@ static uint64_t some_address(struct dice *dice, const struct model *model)
 	const uint64_t odd[] = {
 		model->window_base - 8, model->identity - 8,
 		model->window_base + (uint64_t)model->nr_epts * model->nr_slots * GiB - 8,
-		model->identity / GiB * GiB, model->identity / GiB * GiB - 8,
+		/* Where no RAM is either, should it be in that block. */
+		model->identity / GiB * GiB + RAM_BYTES, model->identity / GiB * GiB - 8,
 		(1ull << model->phys_bits) - 8, some_window(dice, model, 0) + GiB - 8,
 		some_window(dice, model, model->ept) + GiB - 8,
 	};
