@@ -77,7 +77,7 @@ check-selftests: packages
 	@$(RUN) --emulated --show selftests-all selftests-two selftests-broken
 
 check-mutations: packages
-	@$(RUN) --show kvm-mutations kmod-mutations-alone kmod-mutations-epts
+	@$(RUN) --show kvm-mutations kmod-choose-defects kmod-mutations-alone kmod-mutations-epts
 
 firmware-matrix: packages
 	@tests/firmware/matrix.py --keep tests/firmware/build/layouts --table tests/firmware/build/table.md
