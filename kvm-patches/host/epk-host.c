@@ -2,7 +2,6 @@
 /* epk-host: what operators of a host of EPK's guests need: epk-host(8). */
 #include <errno.h>
 #include <getopt.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -12,22 +11,6 @@
 #include "host.h"
 
 #define MODULES		LIBEXEC "/host-modules"
-
-int fail(int status, const char *format, ...)
-{
-	char message[2048];
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(message, sizeof(message), format, args);
-	va_end(args);
-	fflush(stdout);
-	fputs("epk-host: ", stderr);
-	/* File names, and what other programs say, can have anything in them. */
-	put_text(stderr, message);
-	fputc('\n', stderr);
-	return status;
-}
 
 static void usage(FILE *to)
 {

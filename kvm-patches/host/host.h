@@ -21,8 +21,10 @@ int host_check(void);
 int host_status(void);
 int host_run(int argc, char **argv);
 
-/* To standard error; returns @status. */
+/* words.c.  To standard error; returns @status. */
 int __attribute__((format(printf, 2, 3))) fail(int status, const char *format, ...);
+/* As a value among QEMU's options, where two commas stand for one; the caller's to free. */
+char *doubled(const char *value);
 
 /*
  * machine.c.  A made-up machine, for tests, is a folder with /proc, /sys, /run ... as far as there

@@ -199,17 +199,12 @@ static int qemu_img(const char *command, const char *path, char *line, size_t si
 	const struct rlimit memory = { 1 << 30, 1 << 30 }, seconds = { 30, 30 };
 	ssize_t got, n = 0;
 	int out[2], status = -1;
-	char *options = NULL, *to;
+	char *options = NULL;
 	pid_t pid;
 
-	/* A comma is two in options; no part of the path is taken for a protocol. */
-	if (asprintf(&options, "driver=qcow2,file.driver=%s,file.filename=%*s", driver_of(path), (int)strlen(path) * 2 + 1, "") < 0)
+	/* No part of the path is taken for a protocol. */
+	if (asprintf(&options, "driver=qcow2,file.driver=%s,file.filename=%s", driver_of(path), doubled(path)) < 0)
 		return -1;
-	for (to = strchr(options, ' '); *path; *to++ = *path++) {
-		if (*path == ',')
-			*to++ = ',';
-	}
-	*to = 0;
 	if (pipe2(out, O_CLOEXEC))
 		return -1;
 	pid = fork();

@@ -53,19 +53,6 @@ static char __attribute__((format(printf, 1, 2))) *text(const char *format, ...)
 	return made;
 }
 
-/* As a value among QEMU's options, where two commas stand for one. */
-static char *doubled(const char *value)
-{
-	char *made = text("%*s", (int)strlen(value) * 2, ""), *to = made;
-
-	for (; *value; *to++ = *value++) {
-		if (*value == ',')
-			*to++ = ',';
-	}
-	*to = 0;
-	return made;
-}
-
 static void add_disk(const char *path, const char *format)
 {
 	add_pair("-blockdev", text("driver=%s,node-name=disk,file.driver=%s,file.filename=%s", format, driver_of(path),

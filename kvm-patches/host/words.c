@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: MIT
+/* What all commands say, and how they say it to QEMU. */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "host.h"
+
+int fail(int status, const char *format, ...)
+{
+	char message[2048];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(message, sizeof(message), format, args);
+	va_end(args);
+	fflush(stdout);
+	fputs("epk-host: ", stderr);
+	/* File names, and what other programs say, can have anything in them. */
+	put_text(stderr, message);
+	fputc('\n', stderr);
+	return status;
+}
+
+char *doubled(const char *value)
+{
+	char *made = malloc(2 * strlen(value) + 1), *to = made;
+
+	if (!made)
+		exit(fail(WRONG, "%s", strerror(ENOMEM)));
+	for (; *value; *to++ = *value++) {
+		if (*value == ',')
+			*to++ = ',';
+	}
+	*to = 0;
+	return made;
+}
