@@ -23,6 +23,9 @@
 
 struct epk_host epk_host __ro_after_init;
 
+/* Where the host keeps what EPTs there are and what is in them. */
+static void *saved __ro_after_init;
+
 static bool alone;
 module_param(alone, bool, 0444);
 MODULE_PARM_DESC(alone, "use no EPT but the first, whatever the host offers (default: no)");
@@ -123,6 +126,40 @@ static int __init identity_map(void)
 	return -ENODEV;
 }
 
+static size_t saved_bytes(void)
+{
+	return KVM_EPK_SAVED_BYTES(epk_host.nr_epts, epk_host.slots);
+}
+
+/*
+ * It goes with the guest to another host.  Before anything is changed: what an earlier
+ * kernel gave may be somebody's memory now, and the host would write there.
+ */
+static int __init saved_give(void)
+{
+	int ret;
+
+	saved = alloc_pages_exact(saved_bytes(), GFP_KERNEL | __GFP_ZERO);
+	if (!saved) {
+		pr_err("no memory for the host to keep EPTs in: %zu bytes in one piece\n",
+		       saved_bytes());
+		return -ENOMEM;
+	}
+	ret = epk_hc_save_at(virt_to_phys(saved));
+	if (ret) {
+		pr_err("the host cannot keep EPTs at %#llx (%d)\n", (u64)virt_to_phys(saved), ret);
+		free_pages_exact(saved, saved_bytes());
+	}
+	return ret;
+}
+
+static void saved_take_back(void)
+{
+	/* Never freed while the host may write to it. */
+	if (!WARN_ON(epk_hc_save_at(0)))
+		free_pages_exact(saved, saved_bytes());
+}
+
 static int __init host_enable(void)
 {
 	int ret = host_check_version() ?: host_place();
@@ -131,7 +168,14 @@ static int __init host_enable(void)
 		return ret;
 	ret = identity_map();
 	if (ret)
-		epk_room_release();
+		goto room;
+	ret = saved_give();
+	if (!ret)
+		return 0;
+
+	memunmap((void *)epk_host.identity);
+room:
+	epk_room_release();
 	return ret;
 }
 
@@ -172,6 +216,7 @@ void epk_host_exit(void)
 		free_page((unsigned long)epk_host.identity);
 		return;
 	}
+	saved_take_back();
 	memunmap((void *)epk_host.identity);
 	epk_room_release();
 }

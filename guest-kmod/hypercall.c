@@ -47,6 +47,18 @@ int epk_hc_enable(u64 windows, u64 identity)
 }
 
 /**
+ * epk_hc_save_at() - give the host a place to keep the VM's EPTs in
+ * @place: physical address of KVM_EPK_SAVED_BYTES(), which are the host's from then on; or
+ *	0 to have them back
+ *
+ * Return: 0, -EINVAL if no place can be there, -EFAULT if it is no memory.
+ */
+int epk_hc_save_at(u64 place)
+{
+	return epk_hc(KVM_EPK_SAVE_AT, place, 0, 0);
+}
+
+/**
  * epk_hc_create() - make an EPT, its window empty
  * @ept: index, not 0
  *

@@ -166,7 +166,7 @@ void choose_hypercall(struct dice *dice, const struct model *model, struct op *o
 	static const uint8_t common[] = {
 		KVM_EPK_CREATE, KVM_EPK_CREATE, KVM_EPK_CREATE, KVM_EPK_FILL, KVM_EPK_FILL,
 		KVM_EPK_FILL, KVM_EPK_FILL, KVM_EPK_EMPTY, KVM_EPK_EMPTY, KVM_EPK_DESTROY,
-		KVM_EPK_DESTROY, KVM_EPK_QUERY,
+		KVM_EPK_DESTROY, KVM_EPK_QUERY, KVM_EPK_SAVE_AT,
 	};
 	unsigned int i;
 
@@ -179,7 +179,7 @@ void choose_hypercall(struct dice *dice, const struct model *model, struct op *o
 		op->a[0] = KVM_EPK_ENABLE;
 	if (dice_one_in(dice, 100)) {
 		for (i = 0; i < 4; i++)
-			op->a[i] = odd_number(dice, KVM_EPK_DESTROY);
+			op->a[i] = odd_number(dice, KVM_EPK_SAVE_AT);
 		if (op->a[0] == KVM_EPK_ENABLE)
 			choose_enable(dice, model, op);
 	} else if (op->a[0] == KVM_EPK_ENABLE) {
@@ -188,9 +188,19 @@ void choose_hypercall(struct dice *dice, const struct model *model, struct op *o
 		op->a[1] = dice_below(dice, KVM_EPK_QUERY_STAT_FAULTS + 2);
 		if (dice_one_in(dice, 8))
 			op->a[1 + dice_below(dice, 3)] = odd_number(dice, 9);
+	} else if (op->a[0] == KVM_EPK_SAVE_AT) {
+		op->a[1] = ram_block[dice_below(dice, NR_RAM)] * GiB + RAM_SAVED;
+		if (dice_one_in(dice, 8))
+			op->a[1 + dice_below(dice, 3)] = odd_number(dice, 1ull << 48);
+		if (dice_one_in(dice, 8))
+			op->a[1] ^= 1ull << dice_below(dice, 64);
 	} else {
 		choose_range(dice, model, op);
 	}
+	/* There the model knows what is where. */
+	if (op->a[0] == KVM_EPK_SAVE_AT && op->a[1] % GiB < RAM_BYTES &&
+	    op->a[1] % GiB != RAM_SAVED && op->a[1] % PAGE == 0)
+		op->a[1] = 0;
 }
 
 /* An offset in a block: of a word that the model follows, or, rarely, of MMIO. */

@@ -86,6 +86,18 @@ static struct place ordinary_place(const struct model *model, uint64_t gpa)
 	die("the model does not know what is at %#lx", gpa);
 }
 
+bool model_writable(const struct model *model, uint64_t gpa, uint64_t size)
+{
+	unsigned int i;
+
+	for (i = 0; i < NR_RAM; i++) {
+		if (gpa / GiB == ram_block[i])
+			return !(model->flags[i] & KVM_MEM_READONLY) && gpa % GiB < RAM_BYTES &&
+			       size <= RAM_BYTES - gpa % GiB;
+	}
+	return false;
+}
+
 struct place model_place(const struct model *model, uint64_t gpa)
 {
 	struct place fault = { .kind = PLACE_FAULT, .gpa = gpa };

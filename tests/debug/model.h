@@ -26,6 +26,7 @@ struct model {
 	uint32_t ept;			/* of the vCPU */
 	uint32_t epts;			/* that exist */
 	bool exists[KVM_EPK_MAX_EPTS];
+	uint64_t saved_at;		/* or 0 */
 	/* By nr_slots * EPT + slot: block + 1, or 0. */
 	uint32_t block[MAX_SLOTS];
 	uint32_t flags[NR_RAM];		/* of the memslots, or NO_RAM */
@@ -65,6 +66,8 @@ struct layout model_layout(const struct model *model);
 bool model_in_windows(const struct model *model, uint64_t gpa);
 /* Are these blocks, at least one, neither windows nor the identity page's, and in reach of views? */
 bool model_ordinary_blocks(const struct model *model, uint64_t block, uint64_t nr);
+/* Is there memory that KVM can write to? */
+bool model_writable(const struct model *model, uint64_t gpa, uint64_t size);
 struct place model_place(const struct model *model, uint64_t gpa);
 void model_predict(const struct model *model, const struct op *op, struct prediction *prediction);
 void model_apply(struct model *model, const struct op *op, const struct prediction *prediction);

@@ -156,6 +156,28 @@ static void predict_enable(const struct model *model, const struct op *op,
 	}
 }
 
+static uint64_t saved_bytes(const struct model *model)
+{
+	return 4096 + 4ull * model->nr_epts * model->nr_slots;
+}
+
+static void predict_save_at(const struct model *model, const struct op *op,
+			    struct prediction *prediction)
+{
+	const uint64_t end = 1ull << 48;
+
+	if (!model->enabled)
+		add_error(prediction, -KVM_EPERM);
+	if (op->a[2] || op->a[3] || op->a[1] % PAGE || op->a[1] >= end)
+		add_error(prediction, -KVM_EINVAL);
+	if (prediction->nr_errors)
+		return;
+	if (saved_bytes(model) > end - op->a[1])
+		add_error(prediction, -KVM_EINVAL);
+	else if (op->a[1] && !model_writable(model, op->a[1], saved_bytes(model)))
+		add_error(prediction, -KVM_EFAULT);
+}
+
 void model_predict_hypercall(const struct model *model, const struct op *op,
 			     struct prediction *prediction)
 {
@@ -175,6 +197,9 @@ void model_predict_hypercall(const struct model *model, const struct op *op,
 	case KVM_EPK_EMPTY:
 	case KVM_EPK_DESTROY:
 		predict_range(model, op, prediction);
+		break;
+	case KVM_EPK_SAVE_AT:
+		predict_save_at(model, op, prediction);
 		break;
 	default:
 		add_error(prediction, -KVM_ENOSYS);
@@ -222,7 +247,13 @@ void model_apply_hypercall(struct model *model, const struct op *op)
 		return;
 	case KVM_EPK_QUERY:
 		return;
+	case KVM_EPK_SAVE_AT:
+		model->saved_at = op->a[1];
+		return;
 	}
+	/* What cannot be written is not saved any more. */
+	if (!model_writable(model, model->saved_at, saved_bytes(model)))
+		model->saved_at = 0;
 	for (i = op->a[1]; i < op->a[1] + op->a[2]; i++) {
 		if (op->a[0] == KVM_EPK_CREATE) {
 			model->exists[i] = true;

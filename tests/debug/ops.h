@@ -17,6 +17,8 @@ extern uint8_t *ram[NR_RAM];
 
 /* A "ret" stands here in each. */
 #define RAM_RET		0x180000u
+/* Here, in any block, the guest may have its state saved. */
+#define RAM_SAVED	0x100000u
 
 #define MAX_OPS		24
 #define MAX_MMIO	(4 * MAX_OPS)

@@ -2,6 +2,8 @@
 /* Save and restore of what a guest has set up, against the model. */
 #include "host.h"
 
+#define POLL_CONTROL	0x4b564d05
+
 /* As many VMs can follow one another in a process; see tests/kvm/vcpu.c. */
 #define MAX_RESTORES	6
 
@@ -69,6 +71,79 @@ static void save(struct machine *machine, const struct model *model)
 	check_runs(model);
 }
 
+static uint64_t msr_of(struct machine *machine)
+{
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entry;
+	} msrs = { .head.nmsrs = 1, .entry.index = POLL_CONTROL };
+
+	REQUIRE(ioctl(machine->cpu[0].vcpu->fd, KVM_GET_MSRS, &msrs) == 1);
+	return msrs.entry.data & ~1ull;
+}
+
+static bool set_msr(int vcpu, uint64_t value)
+{
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entry;
+	} msrs = { .head.nmsrs = 1, .entry = { .index = POLL_CONTROL, .data = value | 1 } };
+	int r = ioctl(vcpu, KVM_SET_MSRS, &msrs);
+
+	if (r != 0 && r != 1)
+		die("KVM_SET_MSRS: %d", r);
+	return r;
+}
+
+/* Does the guest have anything that it could lose? */
+static bool model_trivial(const struct model *model)
+{
+	uint32_t i;
+
+	for (i = 0; i < model->nr_epts * model->nr_slots; i++) {
+		if (model->block[i])
+			return false;
+	}
+	return model->epts <= 1;
+}
+
+/* For who does not know of EPK, in a machine that has the capability from the module parameter. */
+static uint64_t model_msr(const struct model *model)
+{
+	if (model->saved_at)
+		return KVM_EPK_MSR_SET | model->saved_at | (uint64_t)model->ept << 48;
+	return model->enabled && !model_trivial(model) ? KVM_EPK_MSR_SET : 0;
+}
+
+static void *saved_place(const struct model *model)
+{
+	unsigned int i;
+
+	for (i = 0; ram_block[i] != model->saved_at / GiB; i++)
+		;
+	return ram[i] + model->saved_at % GiB;
+}
+
+/* What lies in the guest's memory says the same. */
+static void check_saved(struct machine *machine, const struct model *model)
+{
+	const struct kvm_epk_saved *place;
+	uint64_t msr = msr_of(machine), wanted = machine->epts ? 0 : model_msr(model);
+	struct kvm_epk_state head = saved.state;
+
+	if (msr != wanted)
+		die("the MSR has %#lx, not %#lx", msr, wanted);
+	if (!model->saved_at)
+		return;
+	place = saved_place(model);
+	head.nr_runs = 0;
+	if (place->magic != KVM_EPK_SAVED_MAGIC || memcmp(&place->state, &head, sizeof(head)))
+		die("what is saved at %#lx is another state", model->saved_at);
+	if (memcmp((char *)place + KVM_EPK_SAVED_SLOTS, model->block,
+		   4ul * model->nr_epts * model->nr_slots))
+		die("what is saved at %#lx are other slots", model->saved_at);
+}
+
 static uint32_t vcpu_ept(struct machine *machine)
 {
 	struct kvm_epk_vcpu vcpu;
@@ -82,6 +157,7 @@ void state_check(struct machine *machine, const struct model *model)
 	save(machine, model);
 	if (vcpu_ept(machine) != model->ept)
 		die("the vCPU is in EPT %u, not %u", vcpu_ept(machine), model->ept);
+	check_saved(machine, model);
 }
 
 /* The guest goes on in another VM. */
@@ -103,9 +179,17 @@ bool state_move(struct machine *machine, struct model *model)
 			REQUIRE(!machine_set_ram(machine, i, NO_RAM) &&
 				(flags[i] == NO_RAM || !machine_set_ram(machine, i, flags[i])));
 	}
-	if (ioctl(machine->vm->fd, KVM_SET_EPK_STATE, &saved))
-		die("KVM_SET_EPK_STATE: %s", strerror(errno));
-	REQUIRE(!ioctl(machine->cpu[0].vcpu->fd, KVM_SET_EPK_VCPU, &vcpu));
+	/* While its memory is there, by the MSR, too. */
+	if (model->saved_at && !machine->epts && restores % 2 &&
+	    model_writable(model, model->saved_at, PAGE)) {
+		if (!set_msr(machine->cpu[0].vcpu->fd, model_msr(model)))
+			die("a saved state is refused");
+	} else {
+		if (ioctl(machine->vm->fd, KVM_SET_EPK_STATE, &saved))
+			die("KVM_SET_EPK_STATE: %s", strerror(errno));
+		REQUIRE(!ioctl(machine->cpu[0].vcpu->fd, KVM_SET_EPK_VCPU, &vcpu));
+		model->saved_at = 0;
+	}
 	/* What was written is not part of it. */
 	memset(model->dirty, 0, sizeof(model->dirty));
 	state_check(machine, model);
@@ -154,6 +238,45 @@ static void restore_anew(uint32_t epts)
 	close(vm);
 }
 
+/* The same with what lies in memory, some of it wrong: a new VM takes it, or has nothing still. */
+static void restore_spoilt(struct dice *dice, const struct model *model)
+{
+	uint32_t size = 4096 + 4 * model->nr_epts * model->nr_slots, i;
+	uint64_t msr = model_msr(model);
+	uint8_t *place = saved_place(model), *copy = malloc(size);
+	struct kvm_epk_state after = { 0 };
+	int vm, vcpu, slot;
+	bool taken;
+
+	memcpy(copy, place, size);
+	for (i = dice_below(dice, 4); i; i--)
+		place[dice_below(dice, 2) ? dice_below(dice, sizeof(struct kvm_epk_saved)) :
+					    dice_below(dice, size)] ^= 1 << dice_below(dice, 8);
+	if (dice_one_in(dice, 4))
+		msr ^= 1ull << dice_below(dice, 63);
+	vm = ioctl(kvm_fd, KVM_CREATE_VM, 0);
+	REQUIRE(vm >= 0);
+	for (slot = 0; slot < NR_RAM; slot++) {
+		struct kvm_userspace_memory_region region = {
+			.slot = slot, .guest_phys_addr = ram_block[slot] * GiB,
+			.memory_size = RAM_BYTES, .userspace_addr = (uint64_t)ram[slot],
+		};
+
+		REQUIRE(!ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region));
+	}
+	vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
+	REQUIRE(vcpu >= 0);
+	taken = set_msr(vcpu, msr & ~1ull);
+	if (ioctl(vm, KVM_GET_EPK_STATE, &after) && errno != E2BIG)
+		die("KVM_GET_EPK_STATE of a new VM: %s", strerror(errno));
+	if (!taken && (after.version || after.nr_runs))
+		die("a saved state that was refused is there");
+	close(vcpu);
+	close(vm);
+	memcpy(place, copy, size);
+	free(copy);
+}
+
 /* A layout that is one, or nearly. */
 static void spoil_layout(struct dice *dice)
 {
@@ -173,6 +296,8 @@ void state_spoil(struct dice *dice, struct machine *machine, struct model *model
 	uint32_t i;
 
 	save(machine, model);
+	if (model->saved_at && dice_below(dice, 2))
+		restore_spoilt(dice, model);
 	if (model->enabled && dice_below(dice, 2))
 		spoil_layout(dice);
 	for (i = dice_below(dice, 4); i; i--)

@@ -97,7 +97,7 @@ static void check_wrong_places(void)
 
 static void check_unknown(void)
 {
-	CHECK_EQ(call(KVM_EPK_DESTROY + 1, 0, 0, 0), -KVM_ENOSYS);
+	CHECK_EQ(call(KVM_EPK_SAVE_AT + 1, 0, 0, 0), -KVM_ENOSYS);
 	CHECK_EQ(call(~0ull, 0, 0, 0), -KVM_ENOSYS);
 	CHECK_EQ(call_nr(KVM_HC_EPK | 1ull << 32, KVM_EPK_QUERY, 0, 0, 0), -KVM_ENOSYS);
 }

@@ -93,7 +93,7 @@ static void guest_before(void)
 	GUEST_EQ(query(KVM_EPK_QUERY_EPTS), 0);
 	for (i = 0; i < NR_OPERATIONS; i++)
 		GUEST_EQ(hypercall(operations[i], 1, 1, run_argument(operations[i])), -EPERM);
-	GUEST_EQ(hypercall(KVM_EPK_DESTROY + 1, 0, 0, 0), -KVM_ENOSYS);
+	GUEST_EQ(hypercall(KVM_EPK_SAVE_AT + 1, 0, 0, 0), -KVM_ENOSYS);
 	GUEST_EQ(hypercall(1ull << 32, 0, 0, 0), -KVM_ENOSYS);
 	GUEST_EQ(hypercall(-1, 0, 0, 0), -KVM_ENOSYS);
 	GUEST_EQ(hypercall_nr(KVM_HC_EPK | 1ull << 32, KVM_EPK_QUERY, 0, 0, 0), -KVM_ENOSYS);
@@ -131,11 +131,11 @@ static void guest_user(void)
 {
 	long op;
 
-	for (op = KVM_EPK_QUERY; op <= KVM_EPK_DESTROY + 1; op++)
+	for (op = KVM_EPK_QUERY; op <= KVM_EPK_SAVE_AT + 1; op++)
 		GUEST_EQ(run_user(hypercall_from_user, op), -KVM_EPERM);
 	GUEST_EQ(query(KVM_EPK_QUERY_EPTS), 0);
 	epk_set_up(1);
-	for (op = KVM_EPK_QUERY; op <= KVM_EPK_DESTROY + 1; op++)
+	for (op = KVM_EPK_QUERY; op <= KVM_EPK_SAVE_AT + 1; op++)
 		GUEST_EQ(run_user(hypercall_from_user, op), -KVM_EPERM);
 	GUEST_EQ(query(KVM_EPK_QUERY_EPTS), 2);
 }

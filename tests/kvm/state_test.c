@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 /* A VM is saved while its vCPUs are in several EPTs, and goes on as another VM. */
-#include <fcntl.h>
 #include <linux/userfaultfd.h>
-#include <sys/syscall.h>
 
 #include "vmm.h"
 
@@ -291,21 +289,6 @@ static void *call_disable(void *arg)
 
 	call->result = vm_enable_cap(call->vm, KVM_CAP_EPK, 0);
 	return NULL;
-}
-
-/* A page of which the kernel is to find nothing until it is told what is there. */
-static int hold_page(void *page)
-{
-	struct uffdio_api api = { .api = UFFD_API };
-	struct uffdio_register hold = {
-		.range = { (uint64_t)page, PAGE }, .mode = UFFDIO_REGISTER_MODE_MISSING,
-	};
-	int fd = syscall(SYS_userfaultfd, O_CLOEXEC);
-
-	REQUIRE(fd >= 0);
-	REQUIRE(!ioctl(fd, UFFDIO_API, &api));
-	REQUIRE(!ioctl(fd, UFFDIO_REGISTER, &hold));
-	return fd;
 }
 
 static void guest_has_all(void)

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 /* VMs, their memslots and statistics. */
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <sys/syscall.h>
 
 #include "vmm.h"
 
@@ -85,6 +87,20 @@ void *huge_aligned_memory(uint64_t size)
 
 	REQUIRE(p != MAP_FAILED);
 	return (void *)(((uint64_t)p + 2 * MiB - 1) & ~(2 * MiB - 1));
+}
+
+int hold_page(void *page)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register hold = {
+		.range = { (uint64_t)page, PAGE }, .mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	int fd = syscall(SYS_userfaultfd, O_CLOEXEC);
+
+	REQUIRE(fd >= 0);
+	REQUIRE(!ioctl(fd, UFFDIO_API, &api));
+	REQUIRE(!ioctl(fd, UFFDIO_REGISTER, &hold));
+	return fd;
 }
 
 void *vm_ram(struct vm *vm, uint32_t slot, uint32_t flags, uint64_t gpa, uint64_t size)

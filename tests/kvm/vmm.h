@@ -90,6 +90,8 @@ int vm_memslot(struct vm *vm, uint32_t slot, uint32_t flags, uint64_t gpa, uint6
 /* Anonymous memory, aligned to 2 MiB, as a memslot. */
 void *vm_ram(struct vm *vm, uint32_t slot, uint32_t flags, uint64_t gpa, uint64_t size);
 void *huge_aligned_memory(uint64_t size);
+/* A page of which the kernel is to find nothing until it is told what is there: a userfaultfd. */
+int hold_page(void *page);
 int vm_enable_cap(struct vm *vm, uint32_t cap, uint64_t arg0);
 /* A statistic of KVM by its name; dies if there is none. */
 uint64_t vm_stat(struct vm *vm, const char *name);

@@ -45,6 +45,7 @@ host_base() {
 	skeleton "$root"
 	cp /usr/bin/qemu-system-x86_64 "$root/usr/bin/"
 	cp /usr/share/qemu/qboot.rom "$root/epk/"
+	qemu-img create -q -f qcow2 "$root/epk/empty.qcow2" 1G
 	copy_with_libraries "$root" /usr/bin/qemu-system-x86_64
 	pack "$root" >"$out"
 	rm -rf "$root"

@@ -249,6 +249,10 @@ class Run:
         for module in ("guest-kmod/epk.ko", "tests/guest/raw/epk_raw.ko",
                        "tests/firmware/room/epk_room.ko"):
             shutil.copy2(guest.modules / module, self.work / "guest" / "epk")
+        # What a test of the host has its guest run.
+        for program in (arg for test in self.level("host") if "guest" in test.needs
+                        for arg in test.command.split() if arg.endswith("_test")):
+            shutil.copy2(TOP / "tests/unit/build" / program, self.work / "guest" / "epk" / "bin")
         # What the kernel itself has as modules.
         if (guest.path / "modules").exists():
             shutil.copytree(guest.path / "modules", self.work / "guest" / "epk" / "modules")
@@ -268,7 +272,7 @@ class Run:
                             self.kernels["host"].path], check=True, stdin=subprocess.DEVNULL)
         shutil.copy2(TOP / "tests/kvm/omit/epk_omit.ko", self.work / "host" / "epk")
         shutil.copy2(HERE / "build" / "epts.so", self.work / "host" / "epk")
-        for script in "refused", "launched":
+        for script in "refused", "launched", "moved":
             shutil.copy2(HERE / "init" / script, self.work / "host" / "epk")
         flavour = self.kernels["host"].flavour
         (self.work / "syslinux.cfg").write_text(

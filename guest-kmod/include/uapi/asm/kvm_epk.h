@@ -22,6 +22,7 @@
  *   -EEXIST		EPK is enabled already; the EPT exists; the slot is full
  *   -ENOENT		the EPT does not exist; the slot is empty
  *   -EBUSY		a memslot or a device lies where the guest wants windows
+ *   -EFAULT		the place to save the state at is not memory
  *   -EDOM		a vCPU's MAXPHYADDR does not reach all windows and the identity page
  *   -ENOMEM		the host has no memory for the VM's page tables
  *
@@ -45,8 +46,10 @@
 #define KVM_EPK_FILL			3	/* a1: first EPT, a2: count, a3: KVM_EPK_RUN() */
 #define KVM_EPK_EMPTY			4	/* a1: first EPT, a2: count, a3: KVM_EPK_RUN() */
 #define KVM_EPK_DESTROY			5	/* a1: first EPT, a2: count */
+/* a1: address of the first of KVM_EPK_SAVED_BYTES(), a multiple of 4096; 0: nowhere */
+#define KVM_EPK_SAVE_AT			6
 
-#define KVM_EPK_VERSION			2
+#define KVM_EPK_VERSION			3
 
 /* The EPTP list that VMFUNC leaf 0 indexes is one page of 8-byte entries. */
 #define KVM_EPK_MAX_EPTS		512
@@ -195,5 +198,33 @@ struct kvm_epk_vcpu {
 /* On a vCPU; to be set after the VM's state. */
 #define KVM_GET_EPK_VCPU		_IOR(0xAE, 0xf2, struct kvm_epk_vcpu)
 #define KVM_SET_EPK_VCPU		_IOW(0xAE, 0xf3, struct kvm_epk_vcpu)
+
+/**
+ * struct kvm_epk_saved - what KVM keeps where KVM_EPK_SAVE_AT says, as it changes
+ * @magic: KVM_EPK_SAVED_MAGIC
+ * @state: as KVM_GET_EPK_STATE tells it, with no runs
+ *
+ * At KVM_EPK_SAVED_SLOTS follows a __u32 for each slot of EPT 0, then of EPT 1 and so
+ * on: the number of the block that it aliases + 1, or 0.  So what the guest has set up
+ * is in its own memory, and goes with that to another host.
+ */
+struct kvm_epk_saved {
+	__u64 magic;
+	struct kvm_epk_state state;
+};
+
+#define KVM_EPK_SAVED_MAGIC		0x6465766173206b70ULL
+#define KVM_EPK_SAVED_SLOTS		4096
+#define KVM_EPK_SAVED_BYTES(epts, slots)	(KVM_EPK_SAVED_SLOTS + 4ULL * (epts) * (slots))
+
+/*
+ * MSR_KVM_POLL_CONTROL as a VMM reads and writes it that has not enabled KVM_CAP_EPK;
+ * the guest sees nothing of it.  Where KVM_EPK_MSR_SET is set the guest has enabled
+ * EPK, its state is saved at that address, and the vCPU is in that EPT.  No KVM
+ * takes a value without an address, which is that of a guest whose state is nowhere.
+ */
+#define KVM_EPK_MSR_SET			(1ULL << 63)
+#define KVM_EPK_MSR_SAVED_AT		0x0000fffffffff000ULL
+#define KVM_EPK_MSR_EPT(msr)		((msr) >> 48 & 0x7fff)
 
 #endif /* _UAPI_ASM_X86_KVM_EPK_H */
