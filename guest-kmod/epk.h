@@ -414,6 +414,7 @@ struct epk_thread {
 /* host.c */
 int epk_host_init(void);
 void epk_host_exit(void);
+void epk_host_resumed(void);
 long epk_host_query(enum kvm_epk_query what);
 
 /* hypercall.c */

@@ -222,6 +222,17 @@ void epk_host_exit(void)
 }
 
 /**
+ * epk_host_resumed() - tell the host that this is no other kernel
+ *
+ * A VMM resets virtual CPUs for a wake-up as it does for a reboot.
+ */
+void epk_host_resumed(void)
+{
+	if (!epk_host.alone)
+		WARN_ON(epk_hc_save_at(virt_to_phys(saved)));
+}
+
+/**
  * epk_host_query() - a count of the host's
  * @what: one of KVM_EPK_QUERY_EPTS and the statistics
  *

@@ -33,6 +33,7 @@ static int power_suspend(EPK_SYSCORE_ARG)
 /* Likewise.  Rights come after the EPT that they were held in. */
 static void power_resume(EPK_SYSCORE_ARG)
 {
+	epk_host_resumed();
 	if (epk_current_ept() != asleep.ept && !epk_vmfunc(asleep.ept))
 		epk_vmfunc(0);
 	write_pkru(asleep.pkru);

@@ -275,8 +275,11 @@ static void without_place(void)
 	}
 	vcpu_run_sync(vcpu, 5);
 	CHECK_EQ(get_msr(vcpu), value_of(PLACE, 0));
+	CHECK_EQ(saved()->magic, KVM_EPK_SAVED_MAGIC);
 	vcpu_run_done(vcpu);
 	CHECK_EQ(get_msr(vcpu), KVM_EPK_MSR_SET | POLLS);
+	/* What is given back is no state. */
+	CHECK_EQ(saved()->magic, 0);
 	CHECK_EQ(state_of(other).version, 0);
 	vm_destroy(vm);
 	vm_destroy(other);
@@ -326,7 +329,7 @@ static void hostile(void)
 	BAD(s->identity = s->window_base);
 	BAD(s->identity = -PAGE);
 	BAD(s->epts[0] &= ~1ull);
-	/* The vCPU's own; one that has slots; one that lies beyond. */
+	/* One that has slots; one that lies beyond. */
 	BAD(s->epts[0] &= ~(1ull << 5));
 	BAD(s->epts[0] &= ~(1ull << 9));
 	BAD((s->nr_epts = 256, s->window_base = 256 * GiB, s->identity = 200 * GiB));
@@ -343,7 +346,6 @@ static void hostile(void)
 	BAD(;);
 	REQUIRE(!vm_memslot(to, 2, 0, 1ull << 39, 0, NULL));
 
-	CHECK(!set_msr(vcpu, value_of(PLACE, 7)));
 	CHECK(!set_msr(vcpu, value_of(PLACE, 512)));
 	CHECK(!set_msr(vcpu, value_of(PLACE, 0x7fff)));
 	CHECK(!set_msr(vcpu, value_of(0, 5)));
@@ -356,7 +358,9 @@ static void hostile(void)
 	CHECK(!set_msr(vcpu, value_of(PLACE, 5) | 0x800));
 	CHECK(!set_msr(vcpu, 2));
 	CHECK_EQ(state_of(to).version, 0);
-	/* It was all of that. */
+	/* It was all of that.  An EPT that was destroyed meanwhile is no reason to stop. */
+	CHECK(set_msr(vcpu, value_of(PLACE, 7)));
+	CHECK_EQ(get_msr(vcpu), value_of(PLACE, 0));
 	CHECK(set_msr(vcpu, value_of(PLACE, 5)));
 	CHECK(set_msr(&to->vcpus[1], value_of(PLACE, 511)));
 	take_over(to, from);
@@ -445,6 +449,7 @@ static void snapshot(void)
 	char copy[8192], now[8192];
 	struct kvm_epk_state before, after;
 	uint64_t value;
+	int i;
 
 	give_memory(vm);
 	*(uint64_t *)((char *)memory[0] + DATA) = 55;
@@ -457,13 +462,23 @@ static void snapshot(void)
 
 	CHECK(set_msr(vcpu, POLLS));
 	CHECK_EQ(get_msr(vcpu), value_of(PLACE, 0));
-	/* One that is no snapshot of this VM, first. */
+	/* Ones that are no snapshots of this VM, first: it has what it had. */
 	memcpy(now, saved(), sizeof(now));
-	memcpy(saved(), copy, sizeof(copy));
-	saved()->state.identity -= PAGE;
-	CHECK(!set_msr(vcpu, value));
-	memcpy(saved(), now, sizeof(now));
-	CHECK_EQ(get_msr(vcpu), value_of(PLACE, 0));
+	for (i = 0; i < 4; i++) {
+		memcpy(saved(), copy, sizeof(copy));
+		if (i == 0)
+			saved()->state.identity -= PAGE;
+		else if (i == 1)
+			rows()[100] = 1;
+		else if (i == 2)
+			rows()[5] = (saved()->state.window_base >> 30) + 1;
+		else
+			rows()[9] = ~0u;
+		CHECK(!set_msr(vcpu, value));
+		memcpy(saved(), now, sizeof(now));
+		CHECK_EQ(get_msr(vcpu), value_of(PLACE, 0));
+		CHECK_EQ(state_of(vm).epts[1], 0xfffffull << 36);
+	}
 	memcpy(saved(), copy, sizeof(copy));
 	CHECK(set_msr(vcpu, value));
 	after = state_of(vm);
@@ -496,6 +511,14 @@ static void reset(void)
 	saved()->magic = KVM_EPK_SAVED_MAGIC;
 	CHECK(set_msr(vcpu, POLLS));
 	CHECK_EQ(get_msr(vcpu), value_of(PLACE, 0));
+	rows()[9] ^= 1;
+	CHECK_EQ(get_msr(vcpu), POLLS);
+	rows()[9] ^= 1;
+	CHECK_EQ(get_msr(vcpu), value_of(PLACE, 0));
+	/* No memory is not the same as another kernel's. */
+	REQUIRE(!vm_memslot(vm, 0, 0, 0, 0, NULL));
+	CHECK_EQ(get_msr(vcpu), KVM_EPK_MSR_SET | POLLS);
+	REQUIRE(!vm_memslot(vm, 0, 0, 0, 4 * MiB, memory[0]));
 	memset(saved(), 0x5a, 8192);
 	CHECK_EQ(get_msr(vcpu), POLLS);
 	vcpu_start_at(vcpu, guest_again);
@@ -623,6 +646,32 @@ static void elsewhere(void)
 	}
 }
 
+static void guest_is_new(void)
+{
+	GUEST_EQ(query(KVM_EPK_QUERY_EPTS), 0);
+	guest_set_up();
+}
+
+/* A VMM that goes on after a refusal does not get far; as a new VM it may be run. */
+static void lost(void)
+{
+	struct vm *from = running(), *to = machine();
+	int i;
+
+	saved()->magic ^= 1;
+	CHECK(!set_msr(&to->vcpus[0], value_of(PLACE, 5)));
+	for (i = 0; i < 2; i++) {
+		CHECK(ioctl(to->vcpus[i].fd, KVM_RUN, 0) && errno == EIO);
+		CHECK_EQ(state_of(to).version, 0);
+	}
+	saved()->magic ^= 1;
+	CHECK(set_msr(&to->vcpus[0], POLLS));
+	vcpu_start_at(&to->vcpus[0], guest_is_new);
+	vcpu_run_done(&to->vcpus[0]);
+	vm_destroy(from);
+	vm_destroy(to);
+}
+
 static void guest_dirties(void)
 {
 	epk_set_up(1);
@@ -658,6 +707,48 @@ static void logged(void)
 	CHECK_EQ(dirty(vm), 1);
 	vcpu_run_sync(vcpu, 3);
 	CHECK_EQ(dirty(vm), 2);
+	vm_destroy(vm);
+}
+
+static void guest_fills_all(void)
+{
+	epk_set_up(1);
+	GUEST_EQ(hypercall(KVM_EPK_CREATE, 2, 510, 0), 0);
+	guest_sync(1);
+	GUEST_EQ(hypercall(KVM_EPK_SAVE_AT, PLACE, 0, 0), 0);
+	guest_sync(2);
+	GUEST_EQ(hypercall(KVM_EPK_FILL, 2, 510, KVM_EPK_RUN(0, 1, 1)), 0);
+	guest_sync(3);
+	GUEST_EQ(hypercall(KVM_EPK_DESTROY, 2, 510, 0), 0);
+	guest_sync(4);
+}
+
+/* A page is in a dirty ring once for each hypercall, which so cannot make it run over. */
+static void ring(void)
+{
+	const unsigned int size = 1024;
+	struct vm *vm = vm_create();
+	struct kvm_dirty_gfn *entries;
+	unsigned int i, stage, last = 0, at_place;
+	struct vcpu *vcpu;
+
+	/* What hardware and one hypercall may log has to fit. */
+	CHECK_EQ(vm_enable_cap(vm, KVM_CAP_DIRTY_LOG_RING, 256 * sizeof(*entries)), -EINVAL);
+	REQUIRE(!vm_enable_cap(vm, KVM_CAP_DIRTY_LOG_RING, size * sizeof(*entries)));
+	vcpu = vcpu_add(vm, guest_fills_all);
+	entries = mmap(NULL, size * sizeof(*entries), PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd,
+		       KVM_DIRTY_LOG_PAGE_OFFSET * PAGE);
+	REQUIRE(entries != MAP_FAILED);
+	give_memory(vm);
+	REQUIRE(!vm_memslot(vm, 0, KVM_MEM_LOG_DIRTY_PAGES, 0, 4 * MiB, memory[0]));
+	for (stage = 1; stage <= 4; stage++) {
+		vcpu_run_sync(vcpu, stage);
+		for (at_place = 0, i = last; i < size && entries[i].flags & KVM_DIRTY_GFN_F_DIRTY; i++)
+			at_place += entries[i].offset - PLACE / PAGE < 2;
+		last = i;
+		CHECK_EQ(at_place, stage == 1 ? 0 : stage == 3 ? 1 : 2);
+	}
+	munmap(entries, size * sizeof(*entries));
 	vm_destroy(vm);
 }
 
@@ -719,7 +810,9 @@ int main(int argc, char **argv)
 		{ "offer", offer },
 		{ "knowing-vmm", knowing_vmm },
 		{ "elsewhere", elsewhere },
+		{ "lost", lost },
 		{ "logged", logged },
+		{ "ring", ring },
 		{ "page-comes-late", page_comes_late },
 	};
 
