@@ -727,12 +727,14 @@ static void guest_fills_all(void)
 static void ring(void)
 {
 	const unsigned int size = 1024;
-	struct vm *vm = vm_create();
 	struct kvm_dirty_gfn *entries;
 	unsigned int i, stage, last = 0, at_place;
 	struct vcpu *vcpu;
+	struct vm *vm;
 
-	/* What hardware and one hypercall may log has to fit. */
+	/* What one hypercall may log has to fit; what hardware logs would fill this ring, too. */
+	kvm_reload("epk=any pml=0");
+	vm = vm_create();
 	CHECK_EQ(vm_enable_cap(vm, KVM_CAP_DIRTY_LOG_RING, 256 * sizeof(*entries)), -EINVAL);
 	REQUIRE(!vm_enable_cap(vm, KVM_CAP_DIRTY_LOG_RING, size * sizeof(*entries)));
 	vcpu = vcpu_add(vm, guest_fills_all);
