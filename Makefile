@@ -22,6 +22,7 @@ help:
 ##   check-mutations defects put into KVM and into the module, each of which has to make a test fail
 ##   check-kernels   cores of the tests on Debian's own kernels, host and guests; the wide guest; suspend
 ##   check-guest     the emulated tests: TESTS="name name" CPUS="1 2" choose
+##   check-hw        tests and figures on an Intel host with EPK, into OUT (epk-hardware.txt)
 ##   check-alone     those that need one EPT, in QEMU's own emulation: a few minutes
 ##   firmware-matrix where windows find room on what real firmware leaves: docs/firmware.md; long
 ##   build           library, tests, guest module, NGINX case
@@ -79,6 +80,9 @@ check-selftests: packages
 check-mutations: packages
 	@$(RUN) --show kvm-mutations kmod-choose-defects kmod-mutations-alone kmod-mutations-epts
 
+check-hw: packages
+	@tests/hardware/check.sh $(OUT)
+
 firmware-matrix: packages
 	@tests/firmware/matrix.py --keep tests/firmware/build/layouts --table tests/firmware/build/table.md
 
@@ -127,4 +131,4 @@ clean:
 	$(MAKE) -C tests/kvm clean
 	$(MAKE) -C tests/testbed clean
 
-.PHONY: help packages kernel build check check-alone check-debug check-guest check-kernels check-unit check-builds check-hygiene check-selftests demo bench bench-flat bench-guest bench-kvm bench-lib kernel-deb deb check-deb install clean firmware-matrix
+.PHONY: help packages kernel build check check-hw check-alone check-debug check-guest check-kernels check-unit check-builds check-hygiene check-selftests demo bench bench-flat bench-guest bench-kvm bench-lib kernel-deb deb check-deb install clean firmware-matrix

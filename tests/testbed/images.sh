@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # images.sh WORK KERNEL [GUEST-KERNEL]: make WORK/disk.img, which boots the emulated
-# host; or WORK/guest.cpio, if there is only a guest.
+# host; or WORK/guest.cpio, if there is only a guest; or, with "none" for the host's KERNEL,
+# WORK/root, which is the host's root on a machine that runs already.
 # WORK/host and WORK/guest hold the run's own files for each level: scripts,
 # tests, module.  Everything else comes from here and from the cache.
 set -eu
@@ -110,6 +111,11 @@ tool=$work/host/epk/bin/epk-host
 base=$guest_base
 [ ! -d "$work/guest" ] ||
 	base=$(with_lock images cached host "$(content_key "$packages" -- "$me")" host_base)
+if [ "$kernel" = none ]; then
+	mkdir -p "$work/root"
+	(cd "$work/root" && cpio -i -d -m --quiet <"$base" && cp -a "$work/host/." .)
+	exit 0
+fi
 disk=$(with_lock images cached disk "$(content_key "$base" "$kernel" -- "$me")" base_disk)
 cp "$kernel"/*.ko "$work/host/epk/"
 pack "$work/host" >"$work/run.img"

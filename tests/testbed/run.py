@@ -3,11 +3,13 @@
 """Run tests on emulated machines, on one and on two CPUs at once.  Machines run at once, as many
 as this one has CPUs.
 
-run.py [--cpus 1|2]... [--native|--emulated|--alone] [--show] [--keep]
+run.py [--cpus 1|2]... [--native|--emulated|--alone|--here] [--show] [--keep]
        [--kernel FLAVOUR] [--guest-kernel FLAVOUR]... [NAME...]
 
 Tests of a guest whose module can be alone run without a host, too: with QEMU's own
 emulation, which has protection keys and no EPK.  --alone runs nothing else.
+
+--here runs them on this machine, whose KVM has EPK; see tests/hardware/check.sh, which sees to that.
 
 A NAME is a test of tests/tests.list, or the part before one of its dashes.
 A FLAVOUR is normal or debug, or stock; and of the guest cloud or backports, too: see
@@ -28,6 +30,7 @@ import time
 
 import testlist
 from bochs import Bochs
+from here import Here
 from qemu import Qemu
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -85,6 +88,11 @@ FLAVOUR_SLOWNESS = {"normal": 1, "debug": 5, "stock": 2, "cloud": 2, "backports"
 
 # On QEMU's emulation.
 ALONE_SLOWNESS = 5
+# On a real machine that others use, too.
+HERE_SLOWNESS = 4
+# There, not the tests of the testbed itself, nor what is for the emulated host's own scripts.
+HERE_TESTS = ("kvm", "hypercall", "kmod", "lib", "unit", "example", "bench")
+HERE_NOT = ("kvm-tool", "tool-run", "qemu-moved")
 
 SILENT_SECONDS = 45     # after which an emulator may be stuck; kmod-state says nothing for 20 on a busy machine
 
@@ -195,6 +203,9 @@ class Run:
             self.prepare_guest()
         if "host" in self.LEVELS:
             self.prepare_host()
+        self.make_images()
+
+    def make_images(self):
         subprocess.run([HERE / "images.sh", self.work, self.kernels["host"].path,
                         self.kernels["guest"].path], check=True, stdin=subprocess.DEVNULL)
 
@@ -272,7 +283,7 @@ class Run:
                             self.kernels["host"].path], check=True, stdin=subprocess.DEVNULL)
         shutil.copy2(TOP / "tests/kvm/omit/epk_omit.ko", self.work / "host" / "epk")
         shutil.copy2(HERE / "build" / "epts.so", self.work / "host" / "epk")
-        for script in "refused", "launched", "moved":
+        for script in "refused", "launched", "moved", "start-guest":
             shutil.copy2(HERE / "init" / script, self.work / "host" / "epk")
         flavour = self.kernels["host"].flavour
         (self.work / "syslinux.cfg").write_text(
@@ -382,7 +393,7 @@ class Run:
         failed = any(result.outcome == "fail" for result in self.results)
         for image in ("disk.img", "guest.cpio"):
             (self.work / image).unlink(missing_ok=True)
-        for level in ("host", "guest"):
+        for level in ("host", "guest", "root"):
             shutil.rmtree(self.work / level, ignore_errors=True)
         if failed or self.keep:
             self.say(f"logs: {self.work}")
@@ -413,6 +424,41 @@ class AloneRun(Run):
         return "/dev/ttyS1"
 
 
+class HereRun(Run):
+    """Tests of host and guest on this machine, with its own kernel and KVM."""
+
+    # Real seconds.
+    FIRST_SECONDS = BOOT_SECONDS = 120
+    WALL_PER_SECOND = 2
+
+    def __init__(self, cpus, tests, *args):
+        # Limits are for instructions, which the TSC of an emulator counts.
+        tests = [test._replace(command=test.command.removesuffix(" limits")) for test in tests]
+        super().__init__(cpus, tests, *args)
+        self.where += ", this machine"
+        self.mark += "@here"
+
+    def machine(self):
+        return Here(self.work)
+
+    def slowness(self, level):
+        return HERE_SLOWNESS
+
+    def prepare_host(self):
+        epk = self.work / "host" / "epk"
+        for script in "here", "start-guest":
+            shutil.copy2(HERE / "init" / script, epk)
+        # As topics load it anew, with other parameters.
+        module = subprocess.run(["modinfo", "-n", "kvm_intel"], check=True, text=True,
+                                stdout=subprocess.PIPE).stdout.strip()
+        with open(epk / "kvm-intel.ko", "wb") as out:
+            subprocess.run(["xzcat", "-f", module], check=True, stdout=out)
+
+    def make_images(self):
+        subprocess.run([HERE / "images.sh", self.work, "none", self.kernels["guest"].path],
+                       check=True, stdin=subprocess.DEVNULL)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -422,6 +468,7 @@ def main():
     where.add_argument("--native", action="store_true", help="only tests of this machine")
     where.add_argument("--emulated", action="store_true", help="no native tests")
     where.add_argument("--alone", action="store_true", help="only tests of modules that are alone")
+    where.add_argument("--here", action="store_true", help="on this machine's own KVM")
     parser.add_argument("--kernel", choices=HOST_FLAVOURS, default="normal",
                         help="of the emulated host")
     parser.add_argument("--guest-kernel", choices=GUEST_FLAVOURS, action="append",
@@ -438,7 +485,7 @@ def main():
             sys.exit(f"no such test: {name}; see tests/tests.list")
     guests = args.guest_kernel or ["normal"]
     kernels, results = [build(args.kernel, guest) for guest in guests], []
-    if not args.emulated and not args.alone:
+    if not args.emulated and not args.alone and not args.here:
         results += run_native([test for test in choose(tests, args, guests[0])
                                if test.level == "native"], args.show)
     if not args.native:
@@ -482,6 +529,11 @@ def run_machines(tests, args, kernels, cpu_counts):
         # The emulator is slow, and QEMU's has had these on as many CPUs.
         spared = {"lone", "uni"} if cpus > 1 and not args.names else {"lone"}
         mine = [test for test in mine if not spared & set(test.needs)]
+        if args.here:
+            mine = [test for test in mine if test.name not in HERE_NOT and
+                    any(is_named(test, name) for name in HERE_TESTS)]
+            runs.append(HereRun(cpus, mine, pair, args.keep, args.show and args.names))
+            continue
         debian = {args.kernel, pair["guest"].flavour} & set(DEBIAN_FLAVOURS)
         if alone and (args.alone or not debian):
             runs.append(AloneRun(cpus, alone, pair, args.keep, args.show and args.names))
