@@ -223,7 +223,7 @@ struct kvm_epk_saved {
  * EPK, its state is saved at that address, and the vCPU is in that EPT.  No KVM
  * takes a value without an address, which is that of a guest whose state is nowhere.
  */
-#define KVM_EPK_MSR_SET			(1ULL << 63)
+#define KVM_EPK_MSR_SET			0x8000000000000000ULL
 #define KVM_EPK_MSR_SAVED_AT		0x0000fffffffff000ULL
 #define KVM_EPK_MSR_EPT(msr)		((msr) >> 48 & 0x7fff)
 
