@@ -16,6 +16,7 @@ def main():
     parser.add_argument("--memory", type=int, metavar="MIB")
     parser.add_argument("--cpus", type=int)
     parser.add_argument("--disk", metavar="RAW-FILE")
+    parser.add_argument("--seed", metavar="RAW-FILE", help="the disk that is read only")
     parser.add_argument("--kernel")
     parser.add_argument("--initrd")
     parser.add_argument("--append", help="the kernel's arguments")
@@ -29,7 +30,6 @@ def main():
     if args.emulated:
         domain.set("type", "qemu")
         cpu.set("mode", "maximum")
-        cpu.set("check", "none")
         cpu.remove(cpu.find("maxphysaddr"))
         domain.find("features").remove(domain.find("features/kvm"))
     for feature in args.feature:
@@ -48,12 +48,13 @@ def main():
                 size.set("memory", str(args.memory // part))
     if args.cpus:
         domain.find("vcpu").text = str(args.cpus)
-    disk = domain.find("devices/disk")
-    if args.disk:
-        disk.find("driver").set("type", "raw")
-        disk.find("source").set("file", args.disk)
-    else:
-        domain.find("devices").remove(disk)
+    for disk in domain.findall("devices/disk"):
+        file = args.seed if disk.find("readonly") is not None else args.disk
+        if file:
+            disk.find("driver").set("type", "raw")
+            disk.find("source").set("file", file)
+        else:
+            domain.find("devices").remove(disk)
     network = domain.find("devices/interface")
     if args.no_network:
         domain.find("devices").remove(network)

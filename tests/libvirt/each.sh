@@ -54,7 +54,7 @@ until_off() {
 adapted() {
 	local file=$1
 	shift
-	"$here/adapt.py" --emulated --one-node --memory 1024 --disk "$work/disk.img" --kernel "$kernel/bzImage" \
+	"$here/adapt.py" --emulated --one-node --memory 1024 --disk "$work/disk.img" --seed "$work/initrd" --kernel "$kernel/bzImage" \
 		--initrd "$work/initrd" --append "$arguments" "$@" \
 		"$TOP/qemu-configs/$file.xml" >"$work/$file.xml"
 	virt-xml-validate "$work/$file.xml" domain >>"$work/log" 2>&1 || fail "$file: as adapted it is not right"
@@ -87,6 +87,7 @@ domain() {
 	grep -q '^/dev/vda' "$work/log" || fail "$name has no disk"
 	case $name in
 	*-hugepages) grep -q '"prealloc":true' /var/log/libvirt/qemu/$name.log || fail "$name: without huge pages" ;;
+	*-cloud) says "$name" '# ' 'ls /dev/vdb' '/dev/vdb' ;;
 	*-numa)	says "$name" '# ' 'ls /sys/devices/system/node' 'node1' ;;
 	esac
 	try shutdown "$name"
@@ -109,11 +110,21 @@ without_keys() {
 	echo "without protection keys: refused by the module"
 }
 
-[ $# -gt 0 ] || set -- $(cd "$TOP/qemu-configs" && ls ./*.xml | sed 's/\.xml$//; s,^\./,,') without-keys
+lacking() {
+	: >"$work/log"
+	adapted epk-guest --feature require=avx512f
+	! virsh start epk-guest >>"$work/log" 2>&1 || fail "it starts without what it requires"
+	grep -q 'missing features: avx512f' "$work/log" || fail "another refusal"
+	try undefine epk-guest
+	echo "a feature that is not there: refused by libvirt"
+}
+
+[ $# -gt 0 ] || set -- $(cd "$TOP/qemu-configs" && ls ./*.xml | sed 's/\.xml$//; s,^\./,,') without-keys lacking
 for name; do
 	begin=$(date +%s)
 	case $name in
 	without-keys) without_keys ;;
+	lacking) lacking ;;
 	*) domain "$name" ;;
 	esac
 done

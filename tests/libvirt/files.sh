@@ -28,6 +28,8 @@ done
 make -s -C "$here"
 cp "$here/build/console" "$here/host/run" "$to/"
 "$here/guest.sh" "$kernel" "$modules" "$to" "$arguments"
+# Debian's kernels take a minute to decompress, and are booted directly.
+[ ! -d "$kernel/modules" ] || truncate -s 1M "$to/disk.img"
 # Without ADX: see docs/testbed.md.
 adapt() {
 	"$here/adapt.py" --memory 512 --cpus 1 --no-network --feature disable=adx "$@"
@@ -35,5 +37,9 @@ adapt() {
 adapt --disk /epk/libvirt/disk.img "$TOP/qemu-configs/epk-guest.xml" >"$to/disk.xml"
 adapt --kernel /epk/kernel --initrd /epk/libvirt/initrd --append "$arguments" \
 	"$TOP/qemu-configs/epk-guest-kernel.xml" >"$to/kernel.xml"
+# The guest's own image, with the NGINX case in it if a test needs that.
+install "$here/guest/init" "$host/../guest/epk/console"
+adapt --kernel /epk/kernel --initrd /epk/guest.cpio --append "$arguments rdinit=/epk/console" \
+	"$TOP/qemu-configs/epk-guest-kernel.xml" >"$to/demo.xml"
 # What Bochs's CPU has not.
 adapt --disk /epk/libvirt/disk.img --feature require=la57 "$TOP/qemu-configs/epk-guest.xml" >"$to/lacking.xml"
