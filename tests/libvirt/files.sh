@@ -16,8 +16,16 @@ programs=(/usr/sbin/libvirtd /usr/sbin/virtlogd /usr/bin/virsh "$drivers/connect
 	# libvirt asks QEMU about its own emulation, too.
 	/usr/lib/x86_64-linux-gnu/qemu/accel-tcg-x86_64.so)
 
-for file in "${programs[@]}" $(libraries_of "${programs[@]}"); do
+# What QEMU needs, too, is there.
+libraries=$(comm -23 <(libraries_of "${programs[@]}") <(libraries_of /usr/bin/qemu-system-x86_64))
+for file in "${programs[@]}" $libraries; do
 	install -D "$file" "$host$file"
+done
+# 30 MB of tables of encodings, which nobody here asks libxml2 for.
+for file in "$host"/lib/x86_64-linux-gnu/libicudata.so.*; do
+	[ -f "$file" ] || continue
+	symbol=$(nm -D --defined-only "$file" | awk '$3 ~ /^icudt[0-9]+_dat/ { sub(/@.*/, "", $3); print $3 }')
+	echo "const char $symbol[64];" | cc -x c -fPIC -shared -Wl,-soname,"${file##*/}" -o "$file" -
 done
 mkdir -p "$host/usr/share/libvirt" "$host/usr/share/qemu" "$to"
 cp -r /usr/share/libvirt/cpu_map "$host/usr/share/libvirt/"
