@@ -23,6 +23,7 @@ help:
 ##   check-kernels   cores of the tests on Debian's own kernels, host and guests; the wide guest; suspend
 ##   check-guest     the emulated tests: TESTS="name name" CPUS="1 2" choose
 ##   check-hw        tests and figures on an Intel host with EPK, into OUT (epk-hardware.txt)
+##   check-libvirt   the domains of qemu-configs/ by Debian's libvirt, in QEMU's own emulation and in the emulator
 ##   check-alone     those that need one EPT, in QEMU's own emulation: a few minutes
 ##   firmware-matrix where windows find room on what real firmware leaves: docs/firmware.md; long
 ##   build           library, tests, guest module, NGINX case
@@ -50,6 +51,11 @@ check: packages
 check-guest: packages
 	@$(RUN) --emulated $(RUN_CPUS) $(TESTS)
 
+check-libvirt: packages
+	@$(RUN) --native hygiene-domains hygiene-cloud-init cloud-init-root libvirt
+	@$(RUN) --emulated --cpus 1 libvirt-disk libvirt-demo
+	@$(RUN) --emulated --cpus 1 --guest-kernel cloud libvirt-kernel
+
 check-alone: packages
 	@$(RUN) --alone $(RUN_CPUS) $(TESTS)
 
@@ -63,6 +69,7 @@ check-kernels: packages
 	@$(if $(TESTS),:,$(RUN) --alone --cpus 1 --guest-kernel backports) & alone=$$!; \
 	$(RUN) --emulated --cpus 1 kmod-refused && $(if $(TESTS),:,$(RUN) --emulated --cpus 1 --kernel stock); \
 	rest=$$?; wait $$alone && exit $$rest
+	@$(if $(TESTS),:,$(RUN) --emulated --cpus 1 --guest-kernel cloud libvirt-kernel)
 	@$(RUN) --emulated --cpus 1 $(addprefix --guest-kernel ,stock backports cloud) $(TESTS)
 
 check-unit: packages
@@ -128,7 +135,8 @@ clean:
 	$(MAKE) -C tests/unit clean
 	$(MAKE) -C tests/debug clean
 	$(MAKE) -C tests/firmware clean
+	$(MAKE) -C tests/libvirt clean
 	$(MAKE) -C tests/kvm clean
 	$(MAKE) -C tests/testbed clean
 
-.PHONY: help packages kernel build check check-hw check-alone check-debug check-guest check-kernels check-unit check-builds check-hygiene check-selftests demo bench bench-flat bench-guest bench-kvm bench-lib kernel-deb deb check-deb install clean firmware-matrix
+.PHONY: help packages kernel build check check-hw check-alone check-libvirt check-debug check-guest check-kernels check-unit check-builds check-hygiene check-selftests demo bench bench-flat bench-guest bench-kvm bench-lib kernel-deb deb check-deb install clean firmware-matrix

@@ -79,7 +79,7 @@ cached() {
 base_disk() {
 	local out=$1
 	rm -f "$out"
-	truncate -s $((16 * 63 * 512 * 420)) "$out"
+	truncate -s $((16 * 63 * 512 * 480)) "$out"
 	mkfs.fat -n EPK -F 16 "$out" >/dev/null
 	syslinux --install "$out"
 	mcopy -i "$out" "$kernel/bzImage" "$base" ::

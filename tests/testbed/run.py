@@ -221,6 +221,7 @@ class Run:
         (epk / "config").write_text(f"CPUS={self.cpus}\nGUEST_ARGS='{self.guest_args()}'\n"
                                     f"GUEST_FLAVOUR={flavour}\nGUEST_MEMORY={memory}\n"
                                     f"GUEST_EPTS={epts}\nGUEST_OUT={self.guest_out()}\n"
+                                    f"GUEST_TESTS={len(self.level('guest'))}\n"
                                     f"KVM_ARGS='{HOST_KVM_ARGS[self.kernels['host'].flavour]}'\n")
         with open(epk / f"tests.{level}", "w") as out:
             for test in self.level(level):
@@ -281,6 +282,10 @@ class Run:
         if any("stock-host" in test.needs for test in self.tests):
             subprocess.run([TOP / "tests/dkms/files.sh", self.work / "host",
                             self.kernels["host"].path], check=True, stdin=subprocess.DEVNULL)
+        if any("libvirt" in test.needs for test in self.tests):
+            subprocess.run([TOP / "tests/libvirt/files.sh", self.work / "host",
+                            self.kernels["guest"].path, self.kernels["guest"].modules], check=True,
+                           stdin=subprocess.DEVNULL)
         shutil.copy2(TOP / "tests/kvm/omit/epk_omit.ko", self.work / "host" / "epk")
         shutil.copy2(HERE / "build" / "epts.so", self.work / "host" / "epk")
         for script in "refused", "launched", "moved", "start-guest":

@@ -42,7 +42,8 @@ def read_tests(path=TESTS):
             raise ListError(f"{where}: bad timeout {timeout}")
         needs = set() if needs == "-" else set(needs.split(","))
         if needs - {"epk", "raw", "nginx", "selftests", "mutations", "named", "debug", "wide", "stock-host",
-                    "guest", "guest-debug", "fast", "kmod-mutations", "alone", "lone", "uni"}:
+                    "guest", "guest-debug", "fast", "kmod-mutations", "alone", "lone", "uni",
+                    "libvirt"}:
             raise ListError(f"{where}: unknown need {needs}")
         if "uni" in needs and ("alone" not in needs or cpus != "both"):
             raise ListError(f"{where}: uni without alone and both")

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# make-seed.sh DEBS OUT: a disk for a cloud image's cloud-init (NoCloud) to find: user-data, meta-data, setup.sh, the packages that
+# `make deb` has put into the folder DEBS, and the sources of the NGINX case.  Needs dosfstools and mtools, and no root.
+set -eu
+
+die() {
+	echo "make-seed: $*" >&2
+	exit 1
+}
+
+if [ $# != 2 ]; then
+	sed -n '3,4s/^# //p' "$0"
+	exit 2
+fi
+debs=$1
+out=$2
+here=$(cd "$(dirname "$0")" && pwd)
+nginx=$here/../../examples/nginx
+files=()
+for package in libepk1 libepk-dev epk-tools epk-dkms; do
+	found=("$debs/$package"_*.deb)
+	[ ${#found[@]} = 1 ] && [ -f "${found[0]}" ] || die "not one $package in $debs: run make deb"
+	files+=("${found[0]}")
+done
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+mkdir "$work/nginx"
+cp -r "$nginx"/{Makefile,provider,make-cert.sh,openssl.cnf} "$work/nginx/"
+
+rm -f "$out"
+truncate -s 16M "$out"
+mkfs.fat -n CIDATA "$out" >/dev/null
+mcopy -s -i "$out" "$here"/{user-data,meta-data,setup.sh} "${files[@]}" "$work/nginx" ::
