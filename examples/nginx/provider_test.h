@@ -64,4 +64,26 @@ static inline uint64_t live_domains(void)
 	return counts.domains;
 }
 
+static inline int count_keyed(int dom, void *addr, size_t len, void *arg)
+{
+	unsigned int *nr = arg;
+	size_t i;
+
+	assert_int_equal(domain_begin(dom, PROT_READ), 0);
+	for (i = 0; i < len && !((uint8_t *)addr)[i]; i++)
+		;
+	*nr += i < len;
+	assert_int_equal(domain_end(dom), 0);
+	return 0;
+}
+
+/* Domains that are not all zeros. */
+static inline unsigned int keyed_domains(void)
+{
+	unsigned int nr = 0;
+
+	assert_int_equal(epk_for_each_mapping(count_keyed, &nr), 0);
+	return nr;
+}
+
 #endif /* PROVIDER_TEST_H */

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * A box: memory in a domain of its own.
+ * A box: a page of memory in a domain of its own.
+ *
+ * Boxes are used again, so that a server that has had as many sessions as it will
+ * makes no system call for one.  A box that waits is zeroed.
  *
  * A box belongs to the process that made it.  Domain memory does not cross
  * fork(), and a child's library may give out the same domain IDs anew, so each
@@ -8,6 +11,7 @@
  */
 #include <errno.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -15,13 +19,40 @@
 
 #include "epk_provider.h"
 
+/* More than these that wait go back to the system: 4 MiB. */
+#define WAITING_MAX	1024
+
 static unsigned int fork_generation;
 static unsigned int ready_generation = ~0u;
 static pthread_mutex_t setup_lock = PTHREAD_MUTEX_INITIALIZER;
 
-static void forked(void)
+static pthread_mutex_t waiting_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct box *waiting;
+static unsigned int nr_waiting;
+
+static void before_fork(void)
 {
+	pthread_mutex_lock(&setup_lock);
+	pthread_mutex_lock(&waiting_lock);
+}
+
+static void after_fork(void)
+{
+	pthread_mutex_unlock(&waiting_lock);
+	pthread_mutex_unlock(&setup_lock);
+}
+
+static void in_child(void)
+{
+	struct box *box;
+
 	fork_generation++;
+	while ((box = waiting)) {
+		waiting = box->next;
+		free(box);
+	}
+	nr_waiting = 0;
+	after_fork();
 }
 
 int box_setup(void)
@@ -31,7 +62,7 @@ int box_setup(void)
 
 	pthread_mutex_lock(&setup_lock);
 	if (!registered) {
-		err = pthread_atfork(NULL, NULL, forked);
+		err = pthread_atfork(before_fork, after_fork, in_child);
 		registered = !err;
 	}
 	pthread_mutex_unlock(&setup_lock);
@@ -56,7 +87,7 @@ static int init_library(const struct provider *prov)
  * Not when the provider is loaded: a server loads it in its master and works
  * in forked children, and each process needs the library for itself.
  */
-static bool library_ready(struct provider *prov)
+bool box_ready(struct provider *prov)
 {
 	int err = 0;
 
@@ -73,30 +104,59 @@ static bool library_ready(struct provider *prov)
 	return true;
 }
 
-static size_t page_align(size_t len)
+static struct box *box_new(struct provider *prov)
 {
-	return (len + 4095) & ~(size_t)4095;
-}
-
-bool box_new(struct provider *prov, struct box *box, size_t len)
-{
+	struct box *box = calloc(1, sizeof(*box));
 	int err;
 
-	if (!library_ready(prov))
-		return false;
+	if (!box) {
+		raise(prov, EPK_R_MEMORY, "%zu bytes", sizeof(*box));
+		return NULL;
+	}
 	err = alloc_domains(1, &box->dom);
-	if (err)
-		return raise(prov, EPK_R_NO_DOMAIN, "alloc_domains: %s", epk_strerror(err));
-	box->len = page_align(len);
-	box->mem = domain_mmap(box->dom, NULL, box->len, PROT_READ | PROT_WRITE, 0);
+	if (err) {
+		raise(prov, EPK_R_NO_DOMAIN, "alloc_domains: %s", epk_strerror(err));
+		goto free_box;
+	}
+	box->mem = domain_mmap(box->dom, NULL, BOX_LEN, PROT_READ | PROT_WRITE, 0);
 	if (box->mem == MAP_FAILED) {
-		raise(prov, EPK_R_NO_DOMAIN, "domain_mmap of %zu bytes: %s", box->len,
+		raise(prov, EPK_R_NO_DOMAIN, "domain_mmap of %d bytes: %s", BOX_LEN,
 		      strerror(errno));
-		free_domains(1, &box->dom);
-		return false;
+		goto free_domain;
 	}
 	box->generation = fork_generation;
-	return true;
+	return box;
+
+free_domain:
+	free_domains(1, &box->dom);
+free_box:
+	free(box);
+	return NULL;
+}
+
+static void box_free(struct provider *prov, struct box *box)
+{
+	int err = free_domains(1, &box->dom);
+
+	if (err)
+		raise(prov, EPK_R_DOMAIN_FREE, "free_domains: %s", epk_strerror(err));
+	free(box);
+}
+
+struct box *box_get(struct provider *prov)
+{
+	struct box *box;
+
+	if (!box_ready(prov))
+		return NULL;
+	pthread_mutex_lock(&waiting_lock);
+	box = waiting;
+	if (box) {
+		waiting = box->next;
+		nr_waiting--;
+	}
+	pthread_mutex_unlock(&waiting_lock);
+	return box ? box : box_new(prov);
 }
 
 bool box_open(struct provider *prov, const struct box *box)
@@ -122,46 +182,35 @@ bool box_close(struct provider *prov, const struct box *box)
 	return true;
 }
 
-void box_free(struct provider *prov, struct box *box)
+/* One that cannot be zeroed must not be used again. */
+static bool box_zero(struct provider *prov, struct box *box, size_t used)
 {
-	int err;
-
-	/* A forked child has neither the memory nor the domain. */
-	if (box->generation != fork_generation)
-		return;
-	if (box_open(prov, box)) {
-		explicit_bzero(box->mem, box->len);
-		box_close(prov, box);
-	}
-	err = domain_munmap(box->mem, box->len);
-	if (err)
-		raise(prov, EPK_R_DOMAIN_FREE, "domain_munmap: %s", epk_strerror(err));
-	err = free_domains(1, &box->dom);
-	if (err)
-		raise(prov, EPK_R_DOMAIN_FREE, "free_domains: %s", epk_strerror(err));
+	if (!box_open(prov, box))
+		return false;
+	explicit_bzero(box->mem, used);
+	return box_close(prov, box);
 }
 
-/*
- * Holds one domain at a time, so that it works wherever the two lie.  The
- * price is that a few bytes at a time pass over this thread's stack.
- */
-bool box_copy(struct provider *prov, const struct box *to, const struct box *from)
+void box_put(struct provider *prov, struct box *box, size_t used)
 {
-	uint8_t bounce[64];
-	size_t at;
-	bool ok = true;
+	bool keep;
 
-	for (at = 0; ok && at < from->len; at += sizeof(bounce)) {
-		ok = box_open(prov, from);
-		if (!ok)
-			break;
-		memcpy(bounce, (uint8_t *)from->mem + at, sizeof(bounce));
-		ok = box_close(prov, from) && box_open(prov, to);
-		if (!ok)
-			break;
-		memcpy((uint8_t *)to->mem + at, bounce, sizeof(bounce));
-		ok = box_close(prov, to);
+	/* A forked child has neither the memory nor the domain. */
+	if (box->generation != fork_generation) {
+		free(box);
+		return;
 	}
-	explicit_bzero(bounce, sizeof(bounce));
-	return ok;
+	keep = box_zero(prov, box, used);
+	if (keep) {
+		pthread_mutex_lock(&waiting_lock);
+		keep = nr_waiting < WAITING_MAX;
+		if (keep) {
+			box->next = waiting;
+			waiting = box;
+			nr_waiting++;
+		}
+		pthread_mutex_unlock(&waiting_lock);
+	}
+	if (!keep)
+		box_free(prov, box);
 }

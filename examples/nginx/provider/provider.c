@@ -14,7 +14,11 @@
 #include "epk_provider.h"
 
 #define PROVIDER_VERSION	"0.1"
-#define PROPERTIES		"provider=epk"
+/*
+ * The second is for who has an opinion of its own about "provider", which would replace
+ * the first (stunnel).
+ */
+#define PROPERTIES		"provider=epk,epk.domain=yes"
 
 static const OSSL_ITEM reasons[] = {
 	{ EPK_R_NO_DOMAIN, "no memory domain for the cipher context" },
@@ -23,22 +27,8 @@ static const OSSL_ITEM reasons[] = {
 	{ EPK_R_DOMAIN_FREE, "cannot free the cipher context's domain" },
 	{ EPK_R_FORKED, "the cipher context belongs to the parent process" },
 	{ EPK_R_MEMORY, "out of memory" },
-	{ EPK_R_KEY_LENGTH, "wrong key length" },
-	{ EPK_R_IV_LENGTH, "wrong IV length" },
-	{ EPK_R_TAG_LENGTH, "wrong tag length" },
-	{ EPK_R_NO_KEY, "no key set" },
-	{ EPK_R_NO_IV, "no fresh IV set" },
-	{ EPK_R_NO_TAG, "no tag available" },
-	{ EPK_R_TAG_WHEN_SEALING, "a tag cannot be set when encrypting" },
-	{ EPK_R_BAD_TAG, "the tag does not match" },
-	{ EPK_R_AAD_AFTER_DATA, "associated data must come before the payload" },
-	{ EPK_R_TOO_LONG, "message too long for one IV" },
-	{ EPK_R_OUTPUT_TOO_SMALL, "output buffer too small" },
-	{ EPK_R_TLS_AAD, "malformed TLS record header" },
-	{ EPK_R_TLS_RECORD, "TLS record and its header disagree" },
-	{ EPK_R_TLS_IV, "wrong use of the TLS IV" },
-	{ EPK_R_RANDOM, "the kernel gave no random bytes" },
-	{ EPK_R_PARAM, "parameter of the wrong type or size" },
+	{ EPK_R_NOT_MOVABLE, "OpenSSL's cipher contexts cannot be moved into a domain" },
+	{ EPK_R_NO_COPY, "the cipher context cannot be copied" },
 	{ 0, NULL }
 };
 
@@ -55,22 +45,30 @@ bool raise_error(struct provider *prov, const char *file, int line, const char *
 	return false;
 }
 
-/* Names as OpenSSL's own provider registers them, so that ours are found. */
-static const OSSL_ALGORITHM ciphers[] = {
-	{ "AES-128-GCM:id-aes128-GCM:2.16.840.1.101.3.4.1.6", PROPERTIES,
-	  aes128_gcm_functions, "AES-128-GCM in a memory domain" },
-	{ "AES-256-GCM:id-aes256-GCM:2.16.840.1.101.3.4.1.46", PROPERTIES,
-	  aes256_gcm_functions, "AES-256-GCM in a memory domain" },
-	{ "ChaCha20-Poly1305", PROPERTIES,
-	  chacha20_poly1305_functions, "ChaCha20-Poly1305 in a memory domain" },
-	{ NULL, NULL, NULL, NULL }
-};
+static OSSL_ALGORITHM algorithms[NR_CIPHERS + 1];
+
+/* All names that OpenSSL's own provider registers, so that ours are found. */
+static void list_algorithms(void)
+{
+	OSSL_ALGORITHM *a = algorithms;
+	size_t i;
+
+	for (i = 0; i < NR_CIPHERS; i++)
+		if (ciphers[i].names)
+			*a++ = (OSSL_ALGORITHM){
+				.algorithm_names = ciphers[i].names,
+				.property_definition = PROPERTIES,
+				.implementation = cipher_functions[i],
+				.algorithm_description = "in a memory domain",
+			};
+	*a = (OSSL_ALGORITHM){ 0 };
+}
 
 static const OSSL_ALGORITHM *query(void *provctx, int operation, int *no_cache)
 {
 	(void)provctx;
 	*no_cache = 0;
-	return operation == OSSL_OP_CIPHER ? ciphers : NULL;
+	return operation == OSSL_OP_CIPHER ? algorithms : NULL;
 }
 
 static const OSSL_ITEM *get_reason_strings(void *provctx)
@@ -111,12 +109,16 @@ static int get_params(void *provctx, OSSL_PARAM params[])
 	return !p || OSSL_PARAM_set_int(p, 1);
 }
 
-static void teardown(void *provctx)
+static void free_provider(struct provider *prov)
 {
-	struct provider *prov = provctx;
-
 	free(prov->backend);
 	free(prov);
+}
+
+static void teardown(void *provctx)
+{
+	ciphers_forget();
+	free_provider(provctx);
 }
 
 static const OSSL_DISPATCH provider_functions[] = {
@@ -176,10 +178,11 @@ int OSSL_provider_init(const OSSL_CORE_HANDLE *core, const OSSL_DISPATCH *in,
 		}
 	}
 	if (!prov->new_error || !prov->set_error_debug || !prov->vset_error ||
-	    box_setup() || !read_backend(prov, core_get_params)) {
-		teardown(prov);
+	    box_setup() || !read_backend(prov, core_get_params) || !ciphers_learn(prov)) {
+		free_provider(prov);
 		return 0;
 	}
+	list_algorithms();
 	*provctx = prov;
 	*out = provider_functions;
 	return 1;
