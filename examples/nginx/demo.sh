@@ -18,7 +18,11 @@ SHORT_SESSIONS=16
 NGINX_BIN=${NGINX_BIN:-/usr/sbin/nginx}
 FILES="1.bin 4.bin 16.bin 64.bin 256.bin 1024.bin"
 SHORT_FILES="1.bin 16.bin 64.bin"
-SUITES="1.2,ECDHE-ECDSA-AES128-GCM-SHA256
+SUITES="1.2,ECDHE-ECDSA-AES256-SHA384
+1.2,ECDHE-ECDSA-AES256-CCM
+1.2,ECDHE-ECDSA-CAMELLIA128-SHA256
+1.2,ECDHE-ECDSA-ARIA256-GCM-SHA384
+1.2,ECDHE-ECDSA-AES128-GCM-SHA256
 1.2,ECDHE-ECDSA-AES256-GCM-SHA384
 1.2,ECDHE-ECDSA-CHACHA20-POLY1305
 1.3,TLS_AES_128_GCM_SHA256
@@ -118,8 +122,14 @@ await_holding() {
 report_counts() { # report_counts: of $run/before and $run/after
 	say "sessions $SESSIONS, domains $(value domains "$run/after")," \
 		"EPTs in use $(value epts "$run/after")"
-	check "a domain for each session and direction" \
-		[ "$(value domains "$run/after")" = $((SESSIONS * 2)) ]
+	ask keyed "$run/keyed"
+	check "a domain with a key for each session and direction" \
+		[ "$(value keyed "$run/keyed")" = $((SESSIONS * 2)) ]
+	# One more was used while a ticket was sealed.
+	check "no more domains than were needed at a time" \
+		[ "$(value domains "$run/after")" -le $((SESSIONS * 2 + 1)) ]
+	check "domains are used again: as many as before the files were fetched" \
+		[ "$(value domains "$run/after")" = "$(value domains "$run/before")" ]
 	[ "$1" = epk ] || return
 	exits=$(($(value vm_exits "$run/after") - $(value vm_exits "$run/before")))
 	switches=$(($(value ept_switches "$run/after") - $(value ept_switches "$run/before")))
@@ -232,13 +242,16 @@ short_rounds() {
 	done
 	# The worker learns of the last closed connection a little later.
 	tries=0
-	while ask counts "$run/end" && [ "$(value domains "$run/end")" != 0 ] &&
+	while ask keyed "$run/end" && [ "$(value keyed "$run/end")" != 0 ] &&
 		[ $tries -lt 200 ]; do
 		tries=$((tries + 1))
 		sleep 0.05
 	done
-	check "no domain is left, but $(value domains "$run/end") are" \
-		[ "$(value domains "$run/end")" = 0 ]
+	check "no key is left, but $(value keyed "$run/end") are" \
+		[ "$(value keyed "$run/end")" = 0 ]
+	ask counts "$run/end"
+	check "all rounds used the domains of the first" \
+		[ "$(value domains "$run/end")" = "$(value domains "$run/after")" ]
 }
 
 files=$FILES
