@@ -33,7 +33,8 @@ static const uint8_t key[32] = { 1 };
 /* As libssl 3.0 seals and opens a record of TLS 1.3. */
 static void tls13_record(struct work *w, int sealing)
 {
-	uint8_t iv[IV_LEN] = { 2 }, header[5] = { 23, 3, 3 }, tag[TAG_LEN] = { 0 };
+	uint8_t header[5] = { 23, 3, 3, (w->len + TAG_LEN) >> 8, w->len + TAG_LEN };
+	uint8_t iv[IV_LEN] = { 2 }, tag[TAG_LEN] = { 0 };
 	int outl, end;
 
 	memcpy(iv + 4, &w->number, sizeof(w->number));
@@ -42,7 +43,7 @@ static void tls13_record(struct work *w, int sealing)
 	if (!sealing)
 		EVP_CIPHER_CTX_ctrl(w->ctx, EVP_CTRL_AEAD_SET_TAG, TAG_LEN, tag);
 	EVP_CipherUpdate(w->ctx, NULL, &outl, header, sizeof(header));
-	EVP_CipherUpdate(w->ctx, record, &outl, record, w->len);
+	assert_true(EVP_CipherUpdate(w->ctx, record, &outl, record, w->len) > 0);
 	/* Opening what nobody sealed costs the same, and is refused at the end. */
 	EVP_CipherFinal_ex(w->ctx, record + outl, &end);
 	if (sealing)
@@ -68,14 +69,14 @@ static void seal12(struct work *w)
 	int outl;
 
 	EVP_CIPHER_CTX_ctrl(w->ctx, EVP_CTRL_AEAD_TLS1_AAD, sizeof(header), header);
-	EVP_CipherUpdate(w->ctx, record, &outl, record, len + TAG_LEN);
+	assert_true(EVP_CipherUpdate(w->ctx, record, &outl, record, len + TAG_LEN) > 0);
 }
 
 static void update_only(struct work *w)
 {
 	int outl;
 
-	EVP_CipherUpdate(w->ctx, record, &outl, record, w->len);
+	assert_true(EVP_CipherUpdate(w->ctx, record, &outl, record, w->len) > 0);
 }
 
 static void key_and_free(struct work *w)

@@ -6,7 +6,10 @@
  * To TLS 1.3, a record is six calls: length of the IV, IV, expected tag, header, payload,
  * end, resulting tag.  What comes before the payload is public and waits in the struct
  * message, and the end is reached ahead of being asked for, so that the domain is opened
- * once.  The state from before the end is kept, in the domain too, for whoever adds more.
+ * once.  Only where the header says that the payload is complete: the tag of a part of a
+ * message must not lie in ordinary memory, since with that of the whole it gives away the
+ * key of the hash.  The state from before the end is kept, in the domain, should there be
+ * more all the same.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -39,6 +42,7 @@ struct message {
  * @fresh: the inner context is not in the box yet
  * @keyed: it has a key, and goes @sealing's way
  * @tls_mac: it may own a copy of the last record's MAC (KIND_CBC)
+ * @odd: used as libssl never does; the inner context is to see all calls at once
  * @iv_len: as the inner context would tell it, or 0
  */
 struct cipher_ctx {
@@ -49,6 +53,7 @@ struct cipher_ctx {
 	bool keyed;
 	bool sealing;
 	bool tls_mac;
+	bool odd;
 	size_t iv_len;
 	enum stage stage;
 	struct message message;
@@ -97,7 +102,7 @@ static bool tell_message(struct cipher_ctx *ctx)
 }
 
 /* The inner context sees what it has not seen yet.  The domain is open. */
-static bool settle(struct cipher_ctx *ctx)
+static bool settle_for_payload(struct cipher_ctx *ctx)
 {
 	struct message *m = &ctx->message;
 	enum stage stage = ctx->stage;
@@ -110,11 +115,19 @@ static bool settle(struct cipher_ctx *ctx)
 		return set_one(ctx, OSSL_CIPHER_PARAM_AEAD_TLS1_AAD, m->header, TLS_AAD_LEN);
 	case STAGE_AHEAD:
 		memcpy(inner(ctx), kept(ctx), ctx->cipher->size);
+		explicit_bzero(m->tag, sizeof(m->tag));
 		break;
 	default:
 		break;
 	}
 	return true;
+}
+
+/* Before anything but a payload. */
+static bool settle(struct cipher_ctx *ctx)
+{
+	ctx->odd |= ctx->stage == STAGE_HEADER;
+	return settle_for_payload(ctx);
 }
 
 static bool enter(struct cipher_ctx *ctx)
@@ -236,6 +249,7 @@ static void *cipher_dupctx(void *vctx)
 	to->fresh = false;
 	to->keyed = from->keyed;
 	to->sealing = from->sealing;
+	to->odd = from->odd;
 	return to;
 }
 
@@ -249,13 +263,22 @@ static bool is_one(const OSSL_PARAM params[], const char *name)
 	return params && params[0].key && !params[1].key && !strcmp(params[0].key, name);
 }
 
-/* What can wait until there is a payload: an IV that cannot be wrong. */
+/* Does the inner context need to know at once? */
+static bool may_wait(const struct cipher_ctx *ctx)
+{
+	return ctx->cipher->kind == KIND_WHOLE && ctx->keyed && !ctx->odd &&
+	       ctx->stage != STAGE_AHEAD && ctx->stage != STAGE_HEADER;
+}
+
+/* An IV that cannot be wrong. */
 static bool begin_message(struct cipher_ctx *ctx, const uint8_t *iv)
 {
-	ctx->stage = STAGE_BEGUN;
-	memcpy(ctx->message.iv, iv, IV_LEN);
+	/* A header belongs to its message, but an expected tag is one until there is another. */
+	if (ctx->stage != STAGE_BEGUN)
+		ctx->message.tag_len = 0;
 	ctx->message.header_len = 0;
-	ctx->message.tag_len = 0;
+	memcpy(ctx->message.iv, iv, IV_LEN);
+	ctx->stage = STAGE_BEGUN;
 	return true;
 }
 
@@ -266,6 +289,9 @@ static void note_params(struct cipher_ctx *ctx, const OSSL_PARAM params[])
 	if (ctx->cipher->kind == KIND_CBC && params &&
 	    OSSL_PARAM_locate_const(params, OSSL_CIPHER_PARAM_TLS_VERSION))
 		ctx->tls_mac = true;
+	if (ctx->cipher->kind == KIND_WHOLE && params &&
+	    OSSL_PARAM_locate_const(params, OSSL_CIPHER_PARAM_AEAD_TLS1_AAD))
+		ctx->odd = true;
 }
 
 static int init(void *vctx, const unsigned char *key, size_t keylen, const unsigned char *iv,
@@ -274,8 +300,8 @@ static int init(void *vctx, const unsigned char *key, size_t keylen, const unsig
 	struct cipher_ctx *ctx = vctx;
 	int ret;
 
-	if (!key && iv && ivlen == IV_LEN && is_empty(params) && ctx->keyed &&
-	    ctx->sealing == sealing && ctx->cipher->kind == KIND_WHOLE)
+	if (!key && iv && ivlen == IV_LEN && is_empty(params) && ctx->sealing == sealing &&
+	    may_wait(ctx))
 		return begin_message(ctx, iv);
 	if (!enter(ctx))
 		return 0;
@@ -308,26 +334,42 @@ static bool more_header(struct message *m, const uint8_t *in, size_t inl)
 	return true;
 }
 
-/* The payload's first piece, which is all of it in TLS: ends the message, too. */
-static int whole(struct cipher_ctx *ctx, uint8_t *out, size_t *outl, size_t outsize,
-		 const uint8_t *in, size_t inl)
+/* RFC 8446, 5.2: type, version, and the length of payload and tag. */
+static bool is_tls13_record(const struct message *m, size_t inl)
+{
+	const uint8_t *h = m->header;
+
+	return m->header_len == 5 && h[0] == 23 && h[1] == 3 && h[2] == 3 &&
+	       (size_t)(h[3] << 8 | h[4]) == inl + TAG_LEN;
+}
+
+/* The result, with its tag, which is public from now on. */
+static int end_message(struct cipher_ctx *ctx, uint8_t *out, size_t *outl, size_t outsize)
 {
 	const struct inner *f = &ctx->cipher->inner;
 	struct message *m = &ctx->message;
 	OSSL_PARAM tag[] = { octets(OSSL_CIPHER_PARAM_AEAD_TAG, m->tag, TAG_LEN),
 			     OSSL_PARAM_construct_end() };
+
+	m->right = f->final(inner(ctx), out, outl, outsize);
+	return m->right <= 0 || !ctx->sealing ? m->right : f->get(inner(ctx), tag);
+}
+
+/* All of a record's payload: ends it, too. */
+static int whole(struct cipher_ctx *ctx, uint8_t *out, size_t *outl, size_t outsize,
+		 const uint8_t *in, size_t inl)
+{
 	uint8_t none[TAG_LEN];
 	size_t no_more;
 	int ret;
 
 	if (!enter(ctx))
 		return 0;
-	ret = settle(ctx) ? f->update(inner(ctx), out, outl, outsize, in, inl) : 0;
+	ret = settle_for_payload(ctx) ?
+	      ctx->cipher->inner.update(inner(ctx), out, outl, outsize, in, inl) : 0;
 	if (ret > 0) {
 		memcpy(kept(ctx), inner(ctx), ctx->cipher->size);
-		m->right = f->final(inner(ctx), none, &no_more, sizeof(none));
-		if (m->right > 0 && ctx->sealing)
-			m->right = f->get(inner(ctx), tag);
+		ctx->message.right = end_message(ctx, none, &no_more, sizeof(none));
 		ctx->stage = STAGE_AHEAD;
 	}
 	return leave(ctx, ret);
@@ -337,20 +379,22 @@ static int cipher_update(void *vctx, unsigned char *out, size_t *outl, size_t ou
 			 const unsigned char *in, size_t inl)
 {
 	struct cipher_ctx *ctx = vctx;
-	int ret;
+	int ret = 0;
 
 	if (ctx->stage == STAGE_BEGUN && in && inl) {
 		if (!out && more_header(&ctx->message, in, inl)) {
 			*outl = inl;
 			return 1;
 		}
-		if (out && outsize >= inl && (ctx->sealing || ctx->message.tag_len))
+		if (out && outsize >= inl && is_tls13_record(&ctx->message, inl) &&
+		    (ctx->sealing || ctx->message.tag_len))
 			return whole(ctx, out, outl, outsize, in, inl);
 	}
 	if (!enter(ctx))
 		return 0;
-	ret = settle(ctx) ?
-	      ctx->cipher->inner.update(inner(ctx), out, outl, outsize, in, inl) : 0;
+	/* Nothing, or too much, would not use up a record's header. */
+	if (inl && inl <= outsize ? settle_for_payload(ctx) : settle(ctx))
+		ret = ctx->cipher->inner.update(inner(ctx), out, outl, outsize, in, inl);
 	return leave(ctx, ret);
 }
 
@@ -366,7 +410,14 @@ static int cipher_final(void *vctx, unsigned char *out, size_t *outl, size_t out
 	}
 	if (!enter(ctx))
 		return 0;
-	ret = settle(ctx) ? ctx->cipher->inner.final(inner(ctx), out, outl, outsize) : 0;
+	if (!settle(ctx))
+		ret = 0;
+	else if (ctx->cipher->kind == KIND_WHOLE)
+		ret = end_message(ctx, out, outl, outsize);
+	else
+		ret = ctx->cipher->inner.final(inner(ctx), out, outl, outsize);
+	if (ctx->cipher->kind == KIND_WHOLE && ret > 0)
+		ctx->stage = STAGE_ENDED;
 	return leave(ctx, ret);
 }
 
@@ -434,8 +485,7 @@ static bool set_later(struct cipher_ctx *ctx, const OSSL_PARAM *p)
 {
 	struct message *m = &ctx->message;
 
-	if (ctx->cipher->kind != KIND_WHOLE || !ctx->keyed || !p->data ||
-	    p->data_type != OSSL_PARAM_OCTET_STRING)
+	if (!may_wait(ctx) || !p->data || p->data_type != OSSL_PARAM_OCTET_STRING)
 		return false;
 	if (ctx->stage == STAGE_BEGUN && !ctx->sealing &&
 	    is_one(p, OSSL_CIPHER_PARAM_AEAD_TAG) && p->data_size && p->data_size <= TAG_LEN) {
@@ -443,7 +493,7 @@ static bool set_later(struct cipher_ctx *ctx, const OSSL_PARAM *p)
 		m->tag_len = p->data_size;
 		return true;
 	}
-	return (ctx->stage == STAGE_PLAIN || ctx->stage == STAGE_ENDED) &&
+	return ctx->stage != STAGE_BEGUN &&
 	       is_one(p, OSSL_CIPHER_PARAM_AEAD_TLS1_AAD) && p->data_size == TLS_AAD_LEN &&
 	       begin_record(ctx, p->data);
 }
