@@ -212,8 +212,18 @@ control() {
 	check "one byte differs: $(cat "$run/control")" grep -q "mismatches 1 " "$run/control"
 }
 
+# What stock nginx logs at "info", and so not at all here: see stop_nginx.
+corrupt_records() {
+	for suite in 1.2,ECDHE-ECDSA-CHACHA20-POLY1305 1.3,TLS_AES_256_GCM_SHA384 \
+		1.3,TLS_CHACHA20_POLY1305_SHA256; do
+		fetch $SHORT_SESSIONS "${suite%,*}" "${suite#*,}" --corrupt 1.bin >"$run/corrupt"
+		check "records that nobody sealed are refused over $suite: $(cat "$run/corrupt")" \
+			[ $? = 0 ]
+	done
+}
+
 try_config() { # try_config FILE: does nginx accept it?
-	OPENSSL_CONF=$1 "$NGINX_BIN" -q -t -p "$dir" -c "$dir/nginx.conf" -e stderr \
+	EPK_BACKEND=$backend OPENSSL_CONF=$1 "$NGINX_BIN" -q -t -p "$dir" -c "$dir/nginx.conf" -e stderr \
 		2>"$run/refused"
 }
 
@@ -231,6 +241,28 @@ fail_closed() {
 		refuses "s|$dir/epk.so|$run/missing.so|"
 	check "nginx does not start if the provider is not activated" \
 		refuses "/^\[epk_provider\]/,/^backend/s|^activate.*||"
+	check "nginx does not start with a backend that there is not" \
+		refuses "s|^backend = .*|backend = nonsense|"
+	check "nginx is told why: $(cat "$run/refused")" grep -q "backend nonsense" "$run/refused"
+	if [ ! -e /dev/epk ]; then
+		for backend_setting in epk auto; do
+			check "nginx does not start with backend = $backend_setting without /dev/epk" \
+				refuses "s|^backend = .*|backend = $backend_setting|"
+		done
+	fi
+	[ ! -e "$LEGACY" ] || refuses_legacy
+}
+
+# Its ciphers have no domain: SEED suites, if the server lists them.
+LEGACY=/usr/lib/x86_64-linux-gnu/ossl-modules/legacy.so
+refuses_legacy() {
+	add="s|^\[default_provider\]|[legacy_provider]\nactivate = 1\n&|; s|^default = default_provider|&\nlegacy = legacy_provider|"
+	check "nginx does not start if others have ciphers for TLS" refuses "$add"
+	check "nginx is told which: $(cat "$run/refused")" grep -q "comes from provider legacy" \
+		"$run/refused"
+	sed "$add; s|^\[epk_guard\]|&\nallow = DES-CBC, SEED-CBC, RC2-CBC RC4,RC4-HMAC-MD5,idea-cbc|" \
+		"$run/openssl.cnf" >"$run/allowed.cnf"
+	check "nginx starts if these are allowed by name" try_config "$run/allowed.cnf"
 }
 
 short_rounds() {
@@ -268,6 +300,7 @@ for backend in $BACKENDS; do
 	if [ $failed = $before ] && [ "$backend" = "${BACKENDS%% *}" ]; then
 		control
 		fail_closed
+		corrupt_records
 		short_rounds
 	fi
 	stop_nginx

@@ -99,37 +99,169 @@ static void context_does_not_cross_fork(void **state)
 	EVP_CIPHER_CTX_free(ctx);
 }
 
-static int use_unknown_backend(void *arg)
+/* ---- how it starts, each time in a new process: this one has started */
+
+static int is_served(OSSL_LIB_CTX *libctx)
 {
-	static const uint8_t key[16], iv[IV_LEN];
-	OSSL_LIB_CTX *libctx = OSSL_LIB_CTX_new();
+	EVP_CIPHER *cipher = EVP_CIPHER_fetch(libctx, "AES-128-GCM", NULL);
+	int served = cipher && !strcmp("epk", OSSL_PROVIDER_get0_name(
+						EVP_CIPHER_get0_provider(cipher)));
+
+	EVP_CIPHER_free(cipher);
+	return served;
+}
+
+static int load_with_backend(OSSL_LIB_CTX *libctx, const char *backend)
+{
 	char path[] = "/tmp/epk-provider-test-XXXXXX";
 	char *dir = realpath(BUILD_DIR, NULL);
 	FILE *f = fdopen(mkstemp(path), "w");
-	EVP_CIPHER *cipher;
-	int ret;
 
-	(void)arg;
 	fprintf(f, "openssl_conf = o\n[o]\nproviders = p\n[p]\nepk = e\n"
-		"[e]\nmodule = %s/epk.so\nactivate = 1\nbackend = nonsense\n", dir);
+		"[e]\nmodule = %s/epk.so\nactivate = 1\nbackend = %s\n", dir, backend);
 	fclose(f);
 	free(dir);
-	ret = OSSL_LIB_CTX_load_config(libctx, path);
+	OSSL_LIB_CTX_load_config(libctx, path);
 	unlink(path);
-	if (!ret)
-		return 0;
-	cipher = EVP_CIPHER_fetch(libctx, "AES-128-GCM", NULL);
-	if (!cipher)
-		return 0;
-	if (EVP_EncryptInit_ex2(EVP_CIPHER_CTX_new(), cipher, key, iv, NULL) > 0)
-		return 0;
-	return ERR_GET_REASON(ERR_peek_error()) == EPK_R_NO_DOMAIN;
+	return is_served(libctx);
 }
 
-static void context_without_domain_is_refused(void **state)
+static int has_backend(void *arg)
+{
+	(void)arg;
+	return epk_backend() != NULL;
+}
+
+static int child_status(int (*child)(void *), void *arg)
+{
+	int status = -1;
+	pid_t pid = fork();
+
+	if (!pid)
+		_exit(child(arg) ? 0 : 1);
+	return waitpid(pid, &status, 0) == pid ? status : -1;
+}
+
+static void *own_malloc(size_t len, const char *file, int line)
+{
+	(void)file;
+	(void)line;
+	return malloc(len);
+}
+
+static void *own_realloc(void *old, size_t len, const char *file, int line)
+{
+	(void)file;
+	(void)line;
+	return realloc(old, len);
+}
+
+static void own_free(void *old, const char *file, int line)
+{
+	(void)file;
+	(void)line;
+	free(old);
+}
+
+/* Exit status: 0 the provider serves, 1 it refused, 2 anything else. */
+static int start_anew(const char *how)
+{
+	OSSL_LIB_CTX *libctx;
+
+	if (!strcmp(how, "own-malloc") &&
+	    !CRYPTO_set_mem_functions(own_malloc, own_realloc, own_free))
+		return 2;
+	libctx = OSSL_LIB_CTX_new();
+	if (!strcmp(how, "own-malloc") || !strcmp(how, "plain-malloc"))
+		return !load_with_backend(libctx, "none");
+	if (!load_with_backend(libctx, how))
+		return 1;
+	/* Not at the first context: by then there may be no way to /dev/epk. */
+	if (!epk_backend() || child_status(has_backend, NULL))
+		return 2;
+	return 0;
+}
+
+static int start_again(const char *how)
+{
+	int status;
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (!pid) {
+		/* What the file says counts. */
+		unsetenv("EPK_BACKEND");
+		execl("/proc/self/exe", "provider_context_test", "start", how, NULL);
+		_exit(127);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+static void wrong_backend_is_refused_at_load(void **state)
 {
 	(void)state;
-	in_child(use_unknown_backend, NULL);
+	assert_int_equal(start_again("none"), 0);
+	assert_int_equal(start_again("nonsense"), 1);
+	if (access("/dev/epk", F_OK))
+		assert_int_equal(start_again("epk"), 1);
+}
+
+static void auto_is_epk_or_nothing(void **state)
+{
+	(void)state;
+	assert_int_equal(start_again("auto"), access("/dev/epk", F_OK) ? 1 : 0);
+	assert_int_equal(start_again("auto-insecure"), 0);
+}
+
+static void contexts_of_unknown_size_are_refused(void **state)
+{
+	(void)state;
+	assert_int_equal(start_again("plain-malloc"), 0);
+	assert_int_equal(start_again("own-malloc"), 1);
+}
+
+/* Their property replaces "provider=epk"; what the configuration asks for stays. */
+static void programs_may_have_their_own_query(void **state)
+{
+	EVP_CIPHER *cipher = EVP_CIPHER_fetch(with_epk, "AES-128-GCM", "provider!=fips");
+
+	(void)state;
+	assert_non_null(cipher);
+	assert_string_equal(OSSL_PROVIDER_get0_name(EVP_CIPHER_get0_provider(cipher)), "epk");
+	EVP_CIPHER_free(cipher);
+}
+
+/* OpenSSH asks for the IV of each packet, and the peer's has to be right as well. */
+static void opening_context_tells_its_next_iv(void **state)
+{
+	EVP_CIPHER_CTX *ctx[2] = { ready(0), ready(1) };
+	uint8_t iv[IV_LEN], next[IV_LEN], text[32] = "a packet", tag[TAG_LEN];
+	int i, round, outl;
+
+	(void)state;
+	memset(iv, 7, sizeof(iv));
+	for (i = 0; i < 2; i++)
+		assert_ossl(EVP_CIPHER_CTX_ctrl(ctx[i], EVP_CTRL_GCM_SET_IV_FIXED, -1, iv));
+	for (round = 0; round < 3; round++) {
+		for (i = 1; i >= 0; i--) {
+			assert_ossl(EVP_CIPHER_CTX_ctrl(ctx[i], EVP_CTRL_GCM_IV_GEN, IV_LEN, next));
+			assert_int_equal(next[IV_LEN - 1], 7 + round);
+			if (!i)
+				assert_ossl(EVP_CIPHER_CTX_ctrl(ctx[i], EVP_CTRL_AEAD_SET_TAG,
+								TAG_LEN, tag));
+			assert_ossl(EVP_CipherUpdate(ctx[i], NULL, &outl, iv, 4));
+			assert_true(EVP_Cipher(ctx[i], text, text, sizeof(text)) >= 0);
+			assert_true(EVP_Cipher(ctx[i], NULL, NULL, 0) >= 0);
+			if (i)
+				assert_ossl(EVP_CIPHER_CTX_ctrl(ctx[i], EVP_CTRL_AEAD_GET_TAG,
+								TAG_LEN, tag));
+		}
+		assert_string_equal((char *)text, "a packet");
+	}
+	for (i = 0; i < 2; i++)
+		EVP_CIPHER_CTX_free(ctx[i]);
 }
 
 static int setup(void **state)
@@ -140,15 +272,21 @@ static int setup(void **state)
 	return 0;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		/* first: this process must not have chosen a backend yet */
-		cmocka_unit_test(context_without_domain_is_refused),
 		cmocka_unit_test(copy_goes_on_by_itself),
 		cmocka_unit_test(each_context_has_one_domain),
 		cmocka_unit_test(context_does_not_cross_fork),
+		cmocka_unit_test(wrong_backend_is_refused_at_load),
+		cmocka_unit_test(auto_is_epk_or_nothing),
+		cmocka_unit_test(contexts_of_unknown_size_are_refused),
+		cmocka_unit_test(programs_may_have_their_own_query),
+		cmocka_unit_test(opening_context_tells_its_next_iv),
 	};
+
+	if (argc == 3 && !strcmp(argv[1], "start"))
+		return start_anew(argv[2]);
 
 	return cmocka_run_group_tests_name("provider_context", tests, setup, NULL);
 }

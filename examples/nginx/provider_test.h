@@ -37,7 +37,7 @@ static inline OSSL_LIB_CTX *make_libctx(int with_epk)
 	if (with_epk) {
 		assert_ossl(OSSL_PROVIDER_set_default_search_path(libctx, BUILD_DIR));
 		assert_ossl(OSSL_PROVIDER_load(libctx, "epk") != NULL);
-		assert_ossl(EVP_set_default_properties(libctx, "?provider=epk"));
+		assert_ossl(EVP_set_default_properties(libctx, "?epk.domain=yes"));
 	}
 	return libctx;
 }

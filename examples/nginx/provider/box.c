@@ -24,11 +24,15 @@
 
 static unsigned int fork_generation;
 static unsigned int ready_generation = ~0u;
+/* That of the process in which the provider was loaded. */
+static const char *backend;
 static pthread_mutex_t setup_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static pthread_mutex_t waiting_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct box *waiting;
 static unsigned int nr_waiting;
+
+static int init_library(const char *name);
 
 static void before_fork(void)
 {
@@ -52,6 +56,9 @@ static void in_child(void)
 		free(box);
 	}
 	nr_waiting = 0;
+	/* A worker gives up its rights and its root directory next. */
+	if (backend && !init_library(backend))
+		ready_generation = fork_generation;
 	after_fork();
 }
 
@@ -69,39 +76,73 @@ int box_setup(void)
 	return err;
 }
 
-/* Someone else in the process was first: fine, unless a name was asked for. */
-static int init_library(const struct provider *prov)
+/* Someone else in the process was first: fine, if it is what is wanted. */
+static int init_library(const char *name)
 {
 	struct epk_options options = {
 		.size = sizeof(options),
-		.backend = prov->backend,
+		.backend = name,
 	};
 	int err = epk_init(&options);
 
-	if (err == -EALREADY && (!prov->backend || !strcmp(prov->backend, epk_backend())))
+	if (err == -EALREADY && !strcmp(name, epk_backend()))
 		err = 0;
 	return err;
 }
 
 /*
- * Not when the provider is loaded: a server loads it in its master and works
- * in forked children, and each process needs the library for itself.
+ * "auto" is EPK or nothing: who has not said so does not run without protection.
+ * Never what the library itself would choose, as that asks the environment.
  */
-bool box_ready(struct provider *prov)
+static int init_wanted(const char *wanted)
+{
+	static const char *const insecure[] = { "epk", "mpk", "none" };
+	int err = -EINVAL;
+	size_t i;
+
+	if (!strcmp(wanted, "auto"))
+		return init_library("epk");
+	if (strcmp(wanted, "auto-insecure"))
+		return init_library(wanted);
+	for (i = 0; err && i < sizeof(insecure) / sizeof(insecure[0]); i++)
+		err = init_library(insecure[i]);
+	return err;
+}
+
+/*
+ * When the provider is loaded, and so before a server gives up the rights and the root
+ * directory that it takes to open /dev/epk, and while it can still refuse to start.
+ */
+bool box_start(struct provider *prov, const char *wanted)
+{
+	int err;
+
+	pthread_mutex_lock(&setup_lock);
+	err = init_wanted(wanted);
+	if (!err) {
+		ready_generation = fork_generation;
+		backend = epk_backend();
+	}
+	pthread_mutex_unlock(&setup_lock);
+	return !err || raise(prov, EPK_R_NO_DOMAIN, "backend %s: %s%s", wanted, epk_strerror(err),
+			     strcmp(wanted, "auto") ? "" :
+			     "; \"auto-insecure\" would do without protection");
+}
+
+/* In a forked child, if what it tried at once has failed. */
+static bool library_ready(struct provider *prov)
 {
 	int err = 0;
 
 	pthread_mutex_lock(&setup_lock);
 	if (ready_generation != fork_generation) {
-		err = init_library(prov);
+		err = init_library(backend);
 		if (!err)
 			ready_generation = fork_generation;
 	}
 	pthread_mutex_unlock(&setup_lock);
-	if (err)
-		return raise(prov, EPK_R_NO_DOMAIN, "libepk with backend %s: %s",
-			     prov->backend ? prov->backend : "auto", epk_strerror(err));
-	return true;
+	return !err || raise(prov, EPK_R_NO_DOMAIN, "backend %s after fork(): %s", backend,
+			     epk_strerror(err));
 }
 
 static struct box *box_new(struct provider *prov)
@@ -147,7 +188,7 @@ struct box *box_get(struct provider *prov)
 {
 	struct box *box;
 
-	if (!box_ready(prov))
+	if (!library_ready(prov))
 		return NULL;
 	pthread_mutex_lock(&waiting_lock);
 	box = waiting;

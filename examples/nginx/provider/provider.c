@@ -2,7 +2,9 @@
 /*
  * The provider's front door: what it offers, and how it reports errors.
  */
+#define _GNU_SOURCE
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,10 +34,19 @@ static const OSSL_ITEM reasons[] = {
 	{ 0, NULL }
 };
 
+char refusal[256];
+
 bool raise_error(struct provider *prov, const char *file, int line, const char *func,
 		 enum epk_reason reason, const char *fmt, ...)
 {
 	va_list args;
+
+	/* OpenSSL forgets the errors of a provider that does not start. */
+	if (!prov->started) {
+		va_start(args, fmt);
+		vsnprintf(refusal, sizeof(refusal), fmt, args);
+		va_end(args);
+	}
 
 	prov->new_error(prov->core);
 	prov->set_error_debug(prov->core, file, line, func);
@@ -109,16 +120,10 @@ static int get_params(void *provctx, OSSL_PARAM params[])
 	return !p || OSSL_PARAM_set_int(p, 1);
 }
 
-static void free_provider(struct provider *prov)
-{
-	free(prov->backend);
-	free(prov);
-}
-
 static void teardown(void *provctx)
 {
 	ciphers_forget();
-	free_provider(provctx);
+	free(provctx);
 }
 
 static const OSSL_DISPATCH provider_functions[] = {
@@ -130,25 +135,19 @@ static const OSSL_DISPATCH provider_functions[] = {
 	{ 0, NULL }
 };
 
-/*
- * "backend = NAME" in the provider's section of openssl.cnf.  Copied now,
- * because a server may clear its environment and OpenSSL its configuration
- * before the first context is made.
- */
-static bool read_backend(struct provider *prov, OSSL_FUNC_core_get_params_fn *core_get_params)
+/* "backend = NAME" in the provider's section of openssl.cnf, or EPK_BACKEND. */
+static const char *wanted_backend(const struct provider *prov,
+				  OSSL_FUNC_core_get_params_fn *core_get_params)
 {
-	char *backend = NULL;
+	char *wanted = NULL;
 	OSSL_PARAM params[] = {
-		OSSL_PARAM_construct_utf8_ptr("backend", &backend, 0),
+		OSSL_PARAM_construct_utf8_ptr("backend", &wanted, 0),
 		OSSL_PARAM_construct_end()
 	};
 
-	if (!core_get_params || !core_get_params(prov->core, params))
-		return true;
-	if (!backend || !*backend || !strcmp(backend, "auto"))
-		return true;
-	prov->backend = strdup(backend);
-	return prov->backend;
+	if (!core_get_params || !core_get_params(prov->core, params) || !wanted || !*wanted)
+		wanted = secure_getenv("EPK_BACKEND");
+	return wanted && *wanted ? wanted : "auto";
 }
 
 __attribute__((visibility("default")))
@@ -178,11 +177,13 @@ int OSSL_provider_init(const OSSL_CORE_HANDLE *core, const OSSL_DISPATCH *in,
 		}
 	}
 	if (!prov->new_error || !prov->set_error_debug || !prov->vset_error ||
-	    box_setup() || !read_backend(prov, core_get_params) || !ciphers_learn(prov)) {
-		free_provider(prov);
+	    box_setup() || !box_start(prov, wanted_backend(prov, core_get_params)) ||
+	    !ciphers_learn(prov)) {
+		free(prov);
 		return 0;
 	}
 	list_algorithms();
+	prov->started = true;
 	*provctx = prov;
 	*out = provider_functions;
 	return 1;
