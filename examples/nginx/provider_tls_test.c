@@ -3,6 +3,8 @@
  * Whole TLS connections in memory between the epk provider at one end and
  * OpenSSL's own at the other.
  */
+#include <malloc.h>
+
 #include <openssl/rand.h>
 #include <openssl/ssl.h>
 
@@ -15,10 +17,13 @@ OSSL_LIB_CTX *with_epk, *plain;
 struct suite {
 	int version;
 	const char *name;
+	uint64_t options;
 };
 
-#define TLS12(name)	{ TLS1_2_VERSION, name }
-#define TLS13(name)	{ TLS1_3_VERSION, name }
+#define TLS12(name)	{ TLS1_2_VERSION, name, 0 }
+#define TLS13(name)	{ TLS1_3_VERSION, name, 0 }
+/* As it was: the MAC before the padding, which the cipher has to take off again. */
+#define MAC_FIRST(name)	{ TLS1_2_VERSION, name, SSL_OP_NO_ENCRYPT_THEN_MAC }
 
 static const struct suite suites[] = {
 	TLS12("ECDHE-ECDSA-AES128-GCM-SHA256"),
@@ -28,13 +33,18 @@ static const struct suite suites[] = {
 	TLS12("ECDHE-ECDSA-AES256-CCM8"),
 	TLS12("ECDHE-ECDSA-ARIA128-GCM-SHA256"),
 	TLS12("ECDHE-ECDSA-ARIA256-GCM-SHA384"),
-	/* with the ciphers that do the MAC too, and where there is none */
 	TLS12("ECDHE-ECDSA-AES128-SHA"),
 	TLS12("ECDHE-ECDSA-AES256-SHA"),
 	TLS12("ECDHE-ECDSA-AES128-SHA256"),
 	TLS12("ECDHE-ECDSA-AES256-SHA384"),
 	TLS12("ECDHE-ECDSA-CAMELLIA128-SHA256"),
 	TLS12("ECDHE-ECDSA-CAMELLIA256-SHA384"),
+	MAC_FIRST("ECDHE-ECDSA-AES128-SHA"),
+	MAC_FIRST("ECDHE-ECDSA-AES256-SHA"),
+	MAC_FIRST("ECDHE-ECDSA-AES128-SHA256"),
+	MAC_FIRST("ECDHE-ECDSA-AES256-SHA384"),
+	MAC_FIRST("ECDHE-ECDSA-CAMELLIA128-SHA256"),
+	MAC_FIRST("ECDHE-ECDSA-CAMELLIA256-SHA384"),
 	TLS13("TLS_AES_128_GCM_SHA256"),
 	TLS13("TLS_AES_256_GCM_SHA384"),
 	TLS13("TLS_CHACHA20_POLY1305_SHA256"),
@@ -56,6 +66,7 @@ static SSL_CTX *make_ctx(OSSL_LIB_CTX *libctx, const struct suite *suite, int is
 	char path[4096];
 
 	assert_ossl(ctx != NULL);
+	SSL_CTX_set_options(ctx, suite->options);
 	assert_ossl(SSL_CTX_set_min_proto_version(ctx, suite->version));
 	assert_ossl(SSL_CTX_set_max_proto_version(ctx, suite->version));
 	if (suite->version == TLS1_3_VERSION)
@@ -193,6 +204,38 @@ static void records_pass_both_ways(void **state)
 	}
 }
 
+static void use_and_disconnect(const struct suite *suite, int times)
+{
+	static const uint8_t bytes[1000] = { 1 };
+	struct link l;
+
+	while (times--) {
+		connect_ends(&l, suite, times % 2);
+		pass(l.client, l.server, bytes, sizeof(bytes));
+		pass(l.server, l.client, bytes, sizeof(bytes));
+		disconnect(&l);
+	}
+}
+
+/* The ciphers' own copies of the last MACs go with them. */
+static void connections_leave_no_memory(void **state)
+{
+	size_t i, before;
+	int round;
+
+	(void)state;
+	/* In the first, OpenSSL fills what it keeps for itself. */
+	for (round = 0; round < 2; round++) {
+		for (i = 0; i < NR_SUITES; i++) {
+			use_and_disconnect(&suites[i], 20);
+			before = mallinfo2().uordblks;
+			use_and_disconnect(&suites[i], 100);
+			if (round)
+				assert_in_range(mallinfo2().uordblks, 0, before + 100 * 24);
+		}
+	}
+}
+
 static void key_update_keeps_the_link(void **state)
 {
 	static const uint8_t bytes[1000] = { 42 };
@@ -272,6 +315,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(records_pass_both_ways),
+		cmocka_unit_test(connections_leave_no_memory),
 		cmocka_unit_test(key_update_keeps_the_link),
 		cmocka_unit_test(flipped_record_is_rejected),
 	};
