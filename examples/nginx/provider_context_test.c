@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* Cipher contexts of the epk provider: where they live, and what a fork does to them. */
 #define _GNU_SOURCE
+#include <pthread.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -97,6 +98,56 @@ static void context_does_not_cross_fork(void **state)
 	in_child(use_after_fork, ctx);
 	assert_ossl(EVP_CipherUpdate(ctx, buf, &outl, buf, sizeof(buf)));
 	EVP_CIPHER_CTX_free(ctx);
+}
+
+#define THREADS		4
+#define THREAD_ROUNDS	400
+
+/* Boxes go from thread to thread. */
+static void *seal_and_free(void *arg)
+{
+	uint8_t text[500] = { 3 }, sealed[500], tag[TAG_LEN];
+	EVP_CIPHER_CTX *ctx[2];
+	int i, round, outl;
+	bool *right = arg;
+
+	for (round = 0; round < THREAD_ROUNDS && *right; round++) {
+		for (i = 1; i >= 0; i--) {
+			ctx[i] = ready(i);
+			if (i)
+				*right &= EVP_CipherUpdate(ctx[i], sealed, &outl, text, 500) > 0;
+			else
+				*right &= EVP_CipherUpdate(ctx[i], sealed, &outl, sealed, 500) > 0 &&
+					  EVP_CIPHER_CTX_ctrl(ctx[i], EVP_CTRL_AEAD_SET_TAG,
+							      TAG_LEN, tag) > 0;
+			*right &= EVP_CipherFinal_ex(ctx[i], tag, &outl) > 0;
+			if (i)
+				*right &= EVP_CIPHER_CTX_ctrl(ctx[i], EVP_CTRL_AEAD_GET_TAG,
+							      TAG_LEN, tag) > 0;
+		}
+		*right &= !memcmp(sealed, text, sizeof(text));
+		for (i = 0; i < 2; i++)
+			EVP_CIPHER_CTX_free(ctx[i]);
+	}
+	return NULL;
+}
+
+static void threads_share_the_boxes(void **state)
+{
+	pthread_t thread[THREADS];
+	bool right[THREADS];
+	int i;
+
+	(void)state;
+	for (i = 0; i < THREADS; i++) {
+		right[i] = true;
+		assert_int_equal(pthread_create(&thread[i], NULL, seal_and_free, &right[i]), 0);
+	}
+	for (i = 0; i < THREADS; i++) {
+		assert_int_equal(pthread_join(thread[i], NULL), 0);
+		assert_true(right[i]);
+	}
+	assert_int_equal(keyed_domains(), 0);
 }
 
 /* ---- how it starts, each time in a new process: this one has started */
@@ -233,6 +284,21 @@ static void programs_may_have_their_own_query(void **state)
 	EVP_CIPHER_free(cipher);
 }
 
+/* Which is how libssl gets at suites that encrypt nothing. */
+static void cipher_without_domain_is_refused(void **state)
+{
+	EVP_CIPHER *cipher = fetch(with_epk, "NULL");
+	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+
+	(void)state;
+	ERR_clear_error();
+	assert_int_equal(EVP_EncryptInit_ex2(ctx, cipher, NULL, NULL, NULL), 0);
+	assert_int_equal(ERR_GET_REASON(ERR_peek_error()), EPK_R_REFUSED);
+	ERR_clear_error();
+	EVP_CIPHER_CTX_free(ctx);
+	EVP_CIPHER_free(cipher);
+}
+
 /* OpenSSH asks for the IV of each packet, and the peer's has to be right as well. */
 static void opening_context_tells_its_next_iv(void **state)
 {
@@ -278,10 +344,12 @@ int main(int argc, char **argv)
 		cmocka_unit_test(copy_goes_on_by_itself),
 		cmocka_unit_test(each_context_has_one_domain),
 		cmocka_unit_test(context_does_not_cross_fork),
+		cmocka_unit_test(threads_share_the_boxes),
 		cmocka_unit_test(wrong_backend_is_refused_at_load),
 		cmocka_unit_test(auto_is_epk_or_nothing),
 		cmocka_unit_test(contexts_of_unknown_size_are_refused),
 		cmocka_unit_test(programs_may_have_their_own_query),
+		cmocka_unit_test(cipher_without_domain_is_refused),
 		cmocka_unit_test(opening_context_tells_its_next_iv),
 	};
 

@@ -31,6 +31,7 @@ static const OSSL_ITEM reasons[] = {
 	{ EPK_R_MEMORY, "out of memory" },
 	{ EPK_R_NOT_MOVABLE, "OpenSSL's cipher contexts cannot be moved into a domain" },
 	{ EPK_R_NO_COPY, "the cipher context cannot be copied" },
+	{ EPK_R_REFUSED, "there is no memory domain for this cipher" },
 	{ 0, NULL }
 };
 
@@ -56,7 +57,38 @@ bool raise_error(struct provider *prov, const char *file, int line, const char *
 	return false;
 }
 
-static OSSL_ALGORITHM algorithms[NR_CIPHERS + 1];
+static OSSL_ALGORITHM algorithms[NR_CIPHERS + 2];
+
+/* Suites without encryption: nobody gets them by way of a cipher that has no domain. */
+static void *refuse_newctx(void *provctx)
+{
+	raise((struct provider *)provctx, EPK_R_REFUSED, "NULL: it encrypts nothing");
+	return NULL;
+}
+
+static int refused_params(OSSL_PARAM params[])
+{
+	OSSL_PARAM *p = OSSL_PARAM_locate(params, OSSL_CIPHER_PARAM_BLOCK_SIZE);
+
+	return !p || OSSL_PARAM_set_size_t(p, 1);
+}
+
+static void refused(void)
+{
+}
+
+/* OpenSSL calls none of these without a context, and there is none. */
+static const OSSL_DISPATCH refused_functions[] = {
+	{ OSSL_FUNC_CIPHER_NEWCTX, (void (*)(void))refuse_newctx },
+	{ OSSL_FUNC_CIPHER_FREECTX, refused },
+	{ OSSL_FUNC_CIPHER_ENCRYPT_INIT, refused },
+	{ OSSL_FUNC_CIPHER_DECRYPT_INIT, refused },
+	{ OSSL_FUNC_CIPHER_UPDATE, refused },
+	{ OSSL_FUNC_CIPHER_FINAL, refused },
+	{ OSSL_FUNC_CIPHER_CIPHER, refused },
+	{ OSSL_FUNC_CIPHER_GET_PARAMS, (void (*)(void))refused_params },
+	{ 0, NULL }
+};
 
 /* All names that OpenSSL's own provider registers, so that ours are found. */
 static void list_algorithms(void)
@@ -72,6 +104,12 @@ static void list_algorithms(void)
 				.implementation = cipher_functions[i],
 				.algorithm_description = "in a memory domain",
 			};
+	*a++ = (OSSL_ALGORITHM){
+		.algorithm_names = "NULL",
+		.property_definition = PROPERTIES,
+		.implementation = refused_functions,
+		.algorithm_description = "refused",
+	};
 	*a = (OSSL_ALGORITHM){ 0 };
 }
 
