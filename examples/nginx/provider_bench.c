@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include <openssl/core_names.h>
+#include <openssl/ssl.h>
 
 #include "provider_test.h"
 #include "provider/epk_provider.h"
@@ -136,10 +137,21 @@ static int by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+static void print_pairs(const char *name, const char *what, size_t len, double *ratio,
+			double *base, unsigned int pairs)
+{
+	qsort(ratio, pairs, sizeof(*ratio), by_value);
+	qsort(base, pairs, sizeof(*base), by_value);
+	printf("%-22s %-16s %5zu bytes: %.3f (%.3f to %.3f), default %.0f ns\n", name, what, len,
+	       ratio[pairs / 2], ratio[pairs / 4], ratio[pairs * 3 / 4], base[pairs / 2]);
+	fflush(stdout);
+}
+
+static double ratio[PAIRS_MAX], base[PAIRS_MAX];
+
 static void compare(const char *name, const char *what, work_fn fn, int sealing, size_t len,
 		    unsigned int pairs)
 {
-	static double ratio[PAIRS_MAX], base[PAIRS_MAX];
 	struct work ours = { .len = len }, theirs = { .len = len };
 	unsigned int i, times = 1;
 	double a, b;
@@ -161,13 +173,75 @@ static void compare(const char *name, const char *what, work_fn fn, int sealing,
 		ratio[i] = a / b;
 		base[i] = b;
 	}
-	qsort(ratio, pairs, sizeof(*ratio), by_value);
-	qsort(base, pairs, sizeof(*base), by_value);
-	printf("%-22s %-16s %5zu bytes: %.3f (%.3f to %.3f), default %.0f ns\n", name, what, len,
-	       ratio[pairs / 2], ratio[pairs / 4], ratio[pairs * 3 / 4], base[pairs / 2]);
-	fflush(stdout);
+	print_pairs(name, what, len, ratio, base, pairs);
 	done(&ours);
 	done(&theirs);
+}
+
+/* ---- handshakes: what the server's half takes */
+
+static SSL_CTX *make_ssl_ctx(OSSL_LIB_CTX *libctx, int version, int is_server)
+{
+	SSL_CTX *ctx = SSL_CTX_new_ex(libctx, NULL, is_server ? TLS_server_method() :
+						    TLS_client_method());
+	char path[4096];
+
+	assert_ossl(SSL_CTX_set_min_proto_version(ctx, version));
+	assert_ossl(SSL_CTX_set_max_proto_version(ctx, version));
+	if (!is_server)
+		return ctx;
+	snprintf(path, sizeof(path), "%s/cert.pem", BUILD_DIR);
+	assert_ossl(SSL_CTX_use_certificate_file(ctx, path, SSL_FILETYPE_PEM));
+	snprintf(path, sizeof(path), "%s/key.pem", BUILD_DIR);
+	assert_ossl(SSL_CTX_use_PrivateKey_file(ctx, path, SSL_FILETYPE_PEM));
+	return ctx;
+}
+
+static double handshake(SSL_CTX *server_ctx, SSL_CTX *client_ctx)
+{
+	SSL *server, *client = SSL_new(client_ctx);
+	BIO *to_server = BIO_new(BIO_s_mem()), *to_client = BIO_new(BIO_s_mem());
+	uint64_t spent = 0, start = now();
+	int is_over[2] = { 0, 0 };
+
+	server = SSL_new(server_ctx);
+	spent += now() - start;
+	BIO_up_ref(to_server);
+	BIO_up_ref(to_client);
+	SSL_set_bio(server, to_server, to_client);
+	SSL_set_bio(client, to_client, to_server);
+	SSL_set_accept_state(server);
+	SSL_set_connect_state(client);
+	while (!is_over[0] || !is_over[1]) {
+		is_over[0] = SSL_do_handshake(client) == 1;
+		start = now();
+		is_over[1] = SSL_do_handshake(server) == 1;
+		spent += now() - start;
+	}
+	start = now();
+	SSL_free(server);
+	spent += now() - start;
+	SSL_free(client);
+	ERR_clear_error();
+	return spent;
+}
+
+static void compare_handshakes(const char *name, int version, unsigned int pairs)
+{
+	SSL_CTX *client = make_ssl_ctx(plain, version, 0);
+	SSL_CTX *ours = make_ssl_ctx(with_epk, version, 1);
+	SSL_CTX *theirs = make_ssl_ctx(plain, version, 1);
+	unsigned int i;
+
+	for (i = 0; i < pairs; i++) {
+		ratio[i] = i % 2 ? handshake(ours, client) : 0;
+		base[i] = handshake(theirs, client);
+		ratio[i] = (i % 2 ? ratio[i] : handshake(ours, client)) / base[i];
+	}
+	print_pairs(name, "full handshake", 0, ratio, base, pairs);
+	SSL_CTX_free(client);
+	SSL_CTX_free(ours);
+	SSL_CTX_free(theirs);
 }
 
 int main(int argc, char **argv)
@@ -184,6 +258,8 @@ int main(int argc, char **argv)
 	}
 	plain = make_libctx(0);
 	with_epk = make_libctx(1);
+	compare_handshakes("TLS 1.3", TLS1_3_VERSION, pairs);
+	compare_handshakes("TLS 1.2", TLS1_2_VERSION, pairs);
 	for (i = 0; i < sizeof(aeads) / sizeof(aeads[0]); i++) {
 		for (s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++) {
 			compare(aeads[i], "seal, TLS 1.3", seal13, 1, sizes[s], pairs);

@@ -3,6 +3,8 @@
  * Whole TLS connections in memory between the epk provider at one end and
  * OpenSSL's own at the other.
  */
+#define _GNU_SOURCE
+#include <dlfcn.h>
 #include <malloc.h>
 
 #include <openssl/rand.h>
@@ -11,6 +13,19 @@
 #include "provider_test.h"
 
 #define MESSAGE_MAX	70000
+
+/* In place of the library's, which the provider calls. */
+static unsigned int nr_begun;
+
+int epk_begin_write(int dom)
+{
+	static int (*begin)(int dom);
+
+	if (!begin)
+		begin = (int (*)(int))dlsym(RTLD_NEXT, "epk_begin_write");
+	nr_begun++;
+	return begin(dom);
+}
 
 OSSL_LIB_CTX *with_epk, *plain;
 
@@ -226,6 +241,33 @@ static void use_and_disconnect(const struct suite *suite, int times)
 	}
 }
 
+/* What libssl calls six times a record, or three, opens the domain once. */
+static void record_opens_its_domain_once(void **state)
+{
+	static const uint8_t bytes[1000] = { 1 };
+	unsigned int before;
+	struct link l;
+	size_t i;
+	int n;
+
+	(void)state;
+	for (i = 0; i < NR_SUITES; i++) {
+		connect_ends(&l, &suites[i], 1);
+		pass(l.client, l.server, bytes, sizeof(bytes));
+		pass(l.server, l.client, bytes, sizeof(bytes));
+		before = nr_begun;
+		for (n = 0; n < 10; n++)
+			pass(l.client, l.server, bytes, sizeof(bytes));
+		for (n = 0; n < 10; n++)
+			pass(l.server, l.client, bytes, sizeof(bytes));
+		print_message("%s%s: %.1f\n", suites[i].name, suites[i].options ? ", MAC first" : "",
+			      (nr_begun - before) / 20.0);
+		if (strstr(suites[i].name, "GCM") || strstr(suites[i].name, "CHACHA"))
+			assert_int_equal(nr_begun - before, 20);
+		disconnect(&l);
+	}
+}
+
 /* The ciphers' own copies of the last MACs go with them. */
 static void connections_leave_no_memory(void **state)
 {
@@ -324,6 +366,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(records_pass_both_ways),
+		cmocka_unit_test(record_opens_its_domain_once),
 		cmocka_unit_test(connections_leave_no_memory),
 		cmocka_unit_test(key_update_keeps_the_link),
 		cmocka_unit_test(flipped_record_is_rejected),
