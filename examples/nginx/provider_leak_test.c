@@ -9,6 +9,8 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <signal.h>
+#include <sys/time.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -437,6 +439,65 @@ static void nothing_is_left_outside(void **state)
 	assert_int_equal(found, 0);
 }
 
+/* ---- what the kernel puts on the stack when a signal comes in between */
+
+#define INTERRUPTED	40
+
+static volatile unsigned int nr_signals;
+
+static void on_signal(int sig)
+{
+	(void)sig;
+	nr_signals++;
+}
+
+static void seal_until_interrupted(void)
+{
+	const struct itimerval soon = { .it_value.tv_usec = 50 }, never = { .it_value.tv_usec = 0 };
+	unsigned int before = nr_signals;
+	int outl;
+
+	assert_int_equal(setitimer(ITIMER_REAL, &soon, NULL), 0);
+	while (nr_signals == before)
+		EVP_CipherUpdate(work.ctx, work.out[0], &outl, work.in, DATA_LEN);
+	setitimer(ITIMER_REAL, &never, NULL);
+}
+
+static void interrupted_loop(void)
+{
+	for (;;) {
+		seal_until_interrupted();
+		swapcontext(&work_stack, &main_stack);
+	}
+}
+
+static void interrupted_code_leaves_nothing(void **state)
+{
+	static uint8_t box[BOX_LEN], other[BOX_LEN];
+	struct sigaction action = { .sa_handler = on_signal };
+	size_t found = 0;
+	int i;
+
+	(void)state;
+	assert_int_equal(sigaction(SIGALRM, &action, NULL), 0);
+	start("AES-256-GCM", 1);
+	RAND_bytes(work.key, sizeof(work.key));
+	run_step(&steps[0]);
+	run_step(&steps[1]);
+	explicit_bzero(work.key, sizeof(work.key));
+	forget();
+	memset(other, 0xff, sizeof(other));
+	epk_for_each_mapping(copy_inverted, box);
+	choose(box, other);
+	makecontext(&work_stack, interrupted_loop, 0);
+	for (i = 0; i < INTERRUPTED; i++) {
+		swapcontext(&main_stack, &work_stack);
+		found += count_in(work_stack.uc_stack.ss_sp, STACK_BYTES);
+	}
+	stop();
+	assert_int_equal(found, 0);
+}
+
 static int setup(void **state)
 {
 	(void)state;
@@ -449,6 +510,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(nothing_is_left_outside),
+		cmocka_unit_test(interrupted_code_leaves_nothing),
 	};
 
 	return cmocka_run_group_tests_name("provider_leak", tests, setup, NULL);

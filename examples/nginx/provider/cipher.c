@@ -44,6 +44,7 @@ struct message {
  * @tls_mac: it may own a copy of the last record's MAC (KIND_CBC)
  * @odd: used as libssl never does; the inner context is to see all calls at once
  * @iv_len: as the inner context would tell it, or 0
+ * @low: while the domain is open, how far down the stack is expected to be used
  */
 struct cipher_ctx {
 	struct provider *prov;
@@ -55,6 +56,7 @@ struct cipher_ctx {
 	bool tls_mac;
 	bool odd;
 	size_t iv_len;
+	char *low;
 	enum stage stage;
 	struct message message;
 };
@@ -138,13 +140,14 @@ static bool enter(struct cipher_ctx *ctx)
 		memcpy(inner(ctx), ctx->cipher->fresh, ctx->cipher->size);
 		ctx->fresh = false;
 	}
+	ctx->low = watch(ctx->cipher->stack);
 	return true;
 }
 
 /* Returns what the operation returns to OpenSSL: more than 0 only if all went well. */
 static int leave(struct cipher_ctx *ctx, int ret)
 {
-	scrub(ctx->cipher->stack);
+	scrub(ctx->low);
 	return box_close(ctx->prov, ctx->box) ? ret : 0;
 }
 
@@ -225,7 +228,7 @@ static bool copy_inner(struct cipher_ctx *to, struct cipher_ctx *from)
 	if (ok) {
 		memcpy(inner(to), inner(from), from->cipher->size);
 		relocate(from->cipher, inner(to), inner(from));
-		ok = leave(to, 1) > 0;
+		ok = box_close(to->prov, to->box);
 	}
 	return leave(from, ok) > 0;
 }

@@ -5,8 +5,13 @@
  */
 #include <alloca.h>
 #include <string.h>
+#include <sys/auxv.h>
 
 #include "epk_provider.h"
+
+#ifndef AT_MINSIGSTKSZ
+#define AT_MINSIGSTKSZ	51
+#endif
 
 static void clear_sse(void)
 {
@@ -44,21 +49,87 @@ static void clear_avx512_upper(void)
 }
 
 /*
- * As long as the compiler sees that @stack bytes are written and then used, they are.
+ * A signal that interrupts the code below has the kernel store all registers further down,
+ * beneath what that code uses.  Such a frame leaves gaps, but none of 256 bytes, nor of
+ * 64 at its lower end, and so changes one of these marks.
+ */
+#define MARK		0x5ca1ab1e0ddba115ull
+#define NEAR_STEP	64
+#define NEAR_MARKS	4
+#define FAR_STEP	256
+
+/* Of where such a frame can be. */
+static size_t frame_max;
+
+__attribute__((constructor)) static void ask_frame_max(void)
+{
+	size_t told = getauxval(AT_MINSIGSTKSZ);
+
+	/* Kernels that do not tell have no larger ones.  It begins below the red zone. */
+	frame_max = (told ? told : 4096) + 128 + 64;
+	frame_max = (frame_max + FAR_STEP - 1) & ~(size_t)(FAR_STEP - 1);
+}
+
+/* The first mark below those that are near. */
+#define FAR_FROM	(NEAR_MARKS * NEAR_STEP + FAR_STEP)
+
+static char *lowest_mark(char *low)
+{
+	return low - NEAR_MARKS * NEAR_STEP - frame_max;
+}
+
+static volatile uint64_t *word(char *at)
+{
+	return (volatile uint64_t *)at;
+}
+
+/* Before code is called that uses @stack bytes; what it returns is for scrub(). */
+__attribute__((noinline)) char *watch(size_t stack)
+{
+	char *low = (char *)(((uintptr_t)__builtin_frame_address(0) - stack) & ~(uintptr_t)63);
+	char *at, *last = lowest_mark(low);
+	int i;
+
+	for (i = 1; i <= NEAR_MARKS; i++)
+		*word(low - i * NEAR_STEP) = MARK;
+	for (at = low - FAR_FROM; at >= last; at -= FAR_STEP)
+		*word(at) = MARK;
+	return low;
+}
+
+/* How far down the stack has been used, as seen from the marks below @low. */
+static char *lowest_used(char *low)
+{
+	char *at, *last = lowest_mark(low);
+	uint64_t differ = 0;
+	int i;
+
+	for (i = 1; i <= NEAR_MARKS; i++)
+		differ |= *word(low - i * NEAR_STEP) ^ MARK;
+	for (at = low - FAR_FROM; at >= last; at -= FAR_STEP)
+		differ |= *word(at) ^ MARK;
+	return differ ? last : low;
+}
+
+/*
+ * As long as the compiler sees that the bytes are written and then used, they are.
  * What lies above them is this call's own frame, and the caller's.
  */
-static __attribute__((noinline)) void clear_stack(size_t stack)
+static __attribute__((noinline)) void clear_stack(char *low)
 {
+	size_t stack = (char *)__builtin_frame_address(0) - low;
 	char *bytes = alloca(stack);
 
 	memset(bytes, 0, stack);
 	__asm__ volatile("" : : "r"(bytes) : "memory");
 }
 
-/* Called where the code that used @stack bytes was called, or further up. */
-void scrub(size_t stack)
+/*
+ * Called where watch() was, which told @low, or further up.  Registers first: from then on
+ * a signal stores nothing.
+ */
+void scrub(char *low)
 {
-	clear_stack(stack);
 	if (__builtin_cpu_supports("avx"))
 		clear_avx();
 	else
@@ -66,7 +137,8 @@ void scrub(size_t stack)
 	if (__builtin_cpu_supports("avx512f"))
 		clear_avx512_upper();
 	__asm__ volatile("xor %%ecx, %%ecx\n\txor %%edx, %%edx\n\txor %%esi, %%esi\n\t"
-			 "xor %%edi, %%edi\n\txor %%r8d, %%r8d\n\txor %%r9d, %%r9d\n\t"
+			 "xor %%r8d, %%r8d\n\txor %%r9d, %%r9d\n\t"
 			 "xor %%r10d, %%r10d\n\txor %%r11d, %%r11d"
-			 : : : "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "cc");
+			 : : : "rcx", "rdx", "rsi", "r8", "r9", "r10", "r11", "cc");
+	clear_stack(lowest_used(low));
 }
