@@ -12,11 +12,14 @@
  *	- two that were moved differ afterwards in pointers into themselves alone, so they
  *	  have allocated nothing.  Where these pointers are is noted, for copies.
  */
+#define _GNU_SOURCE
 #include <malloc.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
@@ -285,17 +288,75 @@ static void *new_inner(const struct cipher *c, uint8_t filler)
 	return c->inner.newctx(inner_provctx);
 }
 
-static bool same_when_fresh(struct provider *prov, struct cipher *c)
+static bool copy_fresh(struct provider *prov, struct cipher *c)
 {
-	uint8_t *other = new_inner(c, 0x5a);
+	uint8_t *one = new_inner(c, 0x5a), *other = new_inner(c, 0x5a);
 	bool same;
 
-	if (!other)
+	if (!one || !other)
 		return raise(prov, EPK_R_MEMORY, "%s", c->name);
-	c->size = malloc_usable_size(c->fresh);
-	same = malloc_usable_size(other) == c->size && !memcmp(other, c->fresh, c->size);
+	c->size = malloc_usable_size(one);
+	same = malloc_usable_size(other) == c->size && !memcmp(other, one, c->size) &&
+	       c->size <= CTX_MAX;
+	if (same)
+		memcpy(c->fresh, one, c->size);
+	c->inner.freectx(one);
 	c->inner.freectx(other);
 	return same || raise(prov, EPK_R_NOT_MOVABLE, "%s: two new contexts differ", c->name);
+}
+
+/* Up to the end of what is mapped; says how much that was. */
+static size_t read_beyond(void *to, void *from, size_t len)
+{
+	struct iovec local = { to, len }, remote = { from, len };
+	ssize_t got;
+
+	/* A range is read all or not, but for its end. */
+	for (; len; local.iov_len = remote.iov_len = len = len > 64 ? len - 64 : 0) {
+		got = process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
+		if (got > 0)
+			return got;
+	}
+	return 0;
+}
+
+#define ALIKE	8
+
+/*
+ * In a program with a heap of its own (stunnel) nobody tells how large a context is.  So
+ * as much is read as there is room for, of several; where these differ, it is not theirs.
+ */
+static bool guess_fresh(struct provider *prov, struct cipher *c)
+{
+	uint8_t *ctx[ALIKE] = { NULL }, other[CTX_MAX];
+	size_t i, at, got;
+
+	c->size = CTX_MAX;
+	for (i = 0; i < ALIKE; i++) {
+		ctx[i] = c->inner.newctx(inner_provctx);
+		got = ctx[i] ? read_beyond(i ? other : c->fresh, ctx[i], c->size) : 0;
+		if (got < c->size)
+			c->size = got;
+		for (at = 0; i && at < c->size; at++)
+			if (c->fresh[at] != other[at])
+				c->fresh[at] = 0;
+	}
+	memset(c->fresh + c->size, 0, CTX_MAX - c->size);
+	explicit_bzero(other, sizeof(other));
+	for (i = 0; i < ALIKE; i++)
+		if (ctx[i])
+			c->inner.freectx(ctx[i]);
+	i = c->size;
+	c->size = CTX_MAX;
+	return i || raise(prov, EPK_R_NOT_MOVABLE, "%s: its contexts cannot be read", c->name);
+}
+
+static bool has_own_heap(void)
+{
+	CRYPTO_malloc_fn malloc_fn;
+
+	CRYPTO_get_mem_functions(&malloc_fn, NULL, NULL);
+	return malloc_fn != CRYPTO_malloc;
 }
 
 static bool note_relocation(struct provider *prov, struct cipher *c, size_t at)
@@ -333,9 +394,9 @@ static bool same_but_for_where(struct provider *prov, struct cipher *c, const ui
 }
 
 struct trial {
-	uint8_t a[BOX_LEN / 2] __attribute__((aligned(64)));
-	uint8_t b[BOX_LEN / 2 + 64] __attribute__((aligned(64)));
-	uint8_t before[BOX_LEN / 2];
+	uint8_t a[CTX_MAX] __attribute__((aligned(64)));
+	uint8_t b[CTX_MAX + 64] __attribute__((aligned(64)));
+	uint8_t before[CTX_MAX];
 	struct outcome there, moved, moved_too;
 };
 
@@ -432,13 +493,9 @@ static bool learn(struct provider *prov, struct cipher *c, struct trial *t)
 	OSSL_PARAM params[] = { OSSL_PARAM_construct_size_t(OSSL_CIPHER_PARAM_KEYLEN, &c->key_len),
 				OSSL_PARAM_construct_end() };
 
-	c->fresh = new_inner(c, 0x5a);
-	if (!c->fresh)
-		return raise(prov, EPK_R_MEMORY, "%s", c->name);
-	if (!same_when_fresh(prov, c) || c->inner.get_params(params) <= 0)
+	if (!(has_own_heap() ? guess_fresh(prov, c) : copy_fresh(prov, c)) ||
+	    c->inner.get_params(params) <= 0)
 		return false;
-	if (c->size > sizeof(t->a))
-		return raise(prov, EPK_R_NOT_MOVABLE, "%s: %zu bytes", c->name, c->size);
 	memcpy(t->before, c->fresh, c->size);
 	for (i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++)
 		if (!try_once(prov, c, t, true, lengths[i]) || !try_once(prov, c, t, false, lengths[i]))
@@ -511,16 +568,11 @@ static bool take(struct provider *prov, const OSSL_ALGORITHM *a, struct trial *t
 
 static bool take_all(struct provider *prov)
 {
-	CRYPTO_malloc_fn malloc_fn;
 	const OSSL_ALGORITHM *a;
 	struct trial *t;
 	int no_cache;
 	bool ok;
 
-	/* Contexts come from there, and their size is malloc()'s to tell. */
-	CRYPTO_get_mem_functions(&malloc_fn, NULL, NULL);
-	if (malloc_fn != CRYPTO_malloc)
-		return raise(prov, EPK_R_NOT_MOVABLE, "the program has its own OPENSSL_malloc()");
 	libctx = OSSL_LIB_CTX_new();
 	inner_provider = libctx ? OSSL_PROVIDER_load(libctx, "default") : NULL;
 	a = inner_provider ? OSSL_PROVIDER_query_operation(inner_provider, OSSL_OP_CIPHER,
@@ -542,9 +594,6 @@ static void drop_all(void)
 	struct cipher *c;
 
 	for (c = ciphers; c < ciphers + NR_CIPHERS; c++) {
-		if (c->fresh)
-			c->inner.freectx(c->fresh);
-		c->fresh = NULL;
 		c->names = NULL;
 		c->nr_relocations = 0;
 		c->stack = 0;
