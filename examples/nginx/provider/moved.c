@@ -52,7 +52,7 @@ struct cipher ciphers[NR_CIPHERS] = {
 
 void *inner_provctx;
 
-static OSSL_LIB_CTX *libctx;
+static OSSL_LIB_CTX *inner_libctx;
 static OSSL_PROVIDER *inner_provider;
 static unsigned int users;
 static pthread_mutex_t learn_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -573,8 +573,8 @@ static bool take_all(struct provider *prov)
 	int no_cache;
 	bool ok;
 
-	libctx = OSSL_LIB_CTX_new();
-	inner_provider = libctx ? OSSL_PROVIDER_load(libctx, "default") : NULL;
+	inner_libctx = OSSL_LIB_CTX_new();
+	inner_provider = inner_libctx ? OSSL_PROVIDER_load(inner_libctx, "default") : NULL;
 	a = inner_provider ? OSSL_PROVIDER_query_operation(inner_provider, OSSL_OP_CIPHER,
 							   &no_cache) : NULL;
 	if (!a)
@@ -600,8 +600,8 @@ static void drop_all(void)
 	}
 	OSSL_PROVIDER_unload(inner_provider);
 	inner_provider = NULL;
-	OSSL_LIB_CTX_free(libctx);
-	libctx = NULL;
+	OSSL_LIB_CTX_free(inner_libctx);
+	inner_libctx = NULL;
 }
 
 bool ciphers_learn(struct provider *prov)
