@@ -503,7 +503,7 @@ static bool learn(struct provider *prov, struct cipher *c, struct trial *t)
 	if (memcmp(t->before, c->fresh, c->size))
 		return raise(prov, EPK_R_NOT_MOVABLE, "%s: a new context changed", c->name);
 	/* Many records at a time take more, and are not tried here. */
-	c->stack = c->kind == KIND_CBC_HMAC ? 16384 : (c->stack + 128 + 63) & ~(size_t)63;
+	c->stack = c->kind == KIND_CBC_HMAC ? 8192 : (c->stack + 128 + 63) & ~(size_t)63;
 	return c->kind != KIND_CBC || find_tls_mac(prov, c, t);
 }
 

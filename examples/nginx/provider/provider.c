@@ -222,6 +222,7 @@ int OSSL_provider_init(const OSSL_CORE_HANDLE *core, const OSSL_DISPATCH *in,
 	}
 	list_algorithms();
 	prov->started = true;
+	refusal[0] = 0;
 	*provctx = prov;
 	*out = provider_functions;
 	return 1;
