@@ -23,6 +23,12 @@ SUITES="1.2,ECDHE-ECDSA-AES128-GCM-SHA256
 1.2,ECDHE-ECDSA-CHACHA20-POLY1305
 1.3,TLS_AES_128_GCM_SHA256
 1.3,TLS_CHACHA20_POLY1305_SHA256"
+# Slow where there is no instruction for them, and few.
+RARE_SESSIONS=4
+RARE_SUITES="1.2,ECDHE-ECDSA-AES256-SHA384
+1.2,ECDHE-ECDSA-AES256-CCM
+1.2,ECDHE-ECDSA-CAMELLIA128-SHA256
+1.2,ECDHE-ECDSA-ARIA256-GCM-SHA384"
 MAIN_TLS=1.3
 MAIN_CIPHER=TLS_AES_256_GCM_SHA384
 
@@ -118,8 +124,14 @@ await_holding() {
 report_counts() { # report_counts: of $run/before and $run/after
 	say "sessions $SESSIONS, domains $(value domains "$run/after")," \
 		"EPTs in use $(value epts "$run/after")"
-	check "a domain for each session and direction" \
-		[ "$(value domains "$run/after")" = $((SESSIONS * 2)) ]
+	ask keyed "$run/keyed"
+	check "a domain with a key for each session and direction" \
+		[ "$(value keyed "$run/keyed")" = $((SESSIONS * 2)) ]
+	# One more was used while a ticket was sealed.
+	check "no more domains than were needed at a time" \
+		[ "$(value domains "$run/after")" -le $((SESSIONS * 2 + 1)) ]
+	check "domains are used again: as many as before the files were fetched" \
+		[ "$(value domains "$run/after")" = "$(value domains "$run/before")" ]
 	[ "$1" = epk ] || return
 	exits=$(($(value vm_exits "$run/after") - $(value vm_exits "$run/before")))
 	switches=$(($(value ept_switches "$run/after") - $(value ept_switches "$run/before")))
@@ -202,8 +214,18 @@ control() {
 	check "one byte differs: $(cat "$run/control")" grep -q "mismatches 1 " "$run/control"
 }
 
+# What stock nginx logs at "info", and so not at all here: see stop_nginx.
+corrupt_records() {
+	for suite in 1.2,ECDHE-ECDSA-CHACHA20-POLY1305 1.3,TLS_AES_256_GCM_SHA384 \
+		1.3,TLS_CHACHA20_POLY1305_SHA256; do
+		fetch $SHORT_SESSIONS "${suite%,*}" "${suite#*,}" --corrupt 1.bin >"$run/corrupt"
+		check "records that nobody sealed are refused over $suite: $(cat "$run/corrupt")" \
+			[ $? = 0 ]
+	done
+}
+
 try_config() { # try_config FILE: does nginx accept it?
-	OPENSSL_CONF=$1 "$NGINX_BIN" -q -t -p "$dir" -c "$dir/nginx.conf" -e stderr \
+	EPK_BACKEND=$backend OPENSSL_CONF=$1 "$NGINX_BIN" -q -t -p "$dir" -c "$dir/nginx.conf" -e stderr \
 		2>"$run/refused"
 }
 
@@ -221,24 +243,65 @@ fail_closed() {
 		refuses "s|$dir/epk.so|$run/missing.so|"
 	check "nginx does not start if the provider is not activated" \
 		refuses "/^\[epk_provider\]/,/^backend/s|^activate.*||"
+	check "nginx does not start with a backend that there is not" \
+		refuses "s|^backend = .*|backend = nonsense|"
+	check "nginx is told why: $(cat "$run/refused")" grep -q "backend nonsense" "$run/refused"
+	if [ ! -e /dev/epk ]; then
+		for backend_setting in epk auto; do
+			check "nginx does not start with backend = $backend_setting without /dev/epk" \
+				refuses "s|^backend = .*|backend = $backend_setting|"
+		done
+	fi
+	[ ! -e "$LEGACY" ] || refuses_legacy
+}
+
+# Its ciphers have no domain: SEED suites, if the server lists them.
+LEGACY=/usr/lib/x86_64-linux-gnu/ossl-modules/legacy.so
+refuses_legacy() {
+	add="s|^\[default_provider\]|[legacy_provider]\nactivate = 1\n&|; s|^default = default_provider|&\nlegacy = legacy_provider|"
+	check "nginx does not start if others have ciphers for TLS" refuses "$add"
+	check "nginx is told which: $(cat "$run/refused")" grep -q "comes from provider legacy" \
+		"$run/refused"
+	sed "$add; s|^\[epk_guard\]|&\nallow = DES-CBC, SEED-CBC, RC2-CBC RC4,RC4-HMAC-MD5,idea-cbc|" \
+		"$run/openssl.cnf" >"$run/allowed.cnf"
+	check "nginx starts if these are allowed by name" try_config "$run/allowed.cnf"
+}
+
+# nginx's own worker keeps its rights here, for the attacker's sake.
+worker_rights() {
+	mkdir "$run/empty"
+	check "a worker without rights has domains" env EPK_BACKEND=$backend \
+		OPENSSL_CONF="$run/openssl.cnf" "$dir/worker_rights" "$run/empty"
+}
+
+short_round() { # short_round SESSIONS VERSION,SUITE FILE...
+	sessions=$1 suite=$2
+	shift 2
+	say "TLS ${suite%,*} ${suite#*,}"
+	fetch $sessions "${suite%,*}" "${suite#*,}" "$@" >"$run/short"
+	check "every byte over $suite was right" [ $? = 0 ]
+	say "$(cat "$run/short")"
 }
 
 short_rounds() {
 	for suite in $SUITES; do
-		say "TLS ${suite%,*} ${suite#*,}"
-		fetch $SHORT_SESSIONS "${suite%,*}" "${suite#*,}" $SHORT_FILES >"$run/short"
-		check "every byte over $suite was right" [ $? = 0 ]
-		say "$(cat "$run/short")"
+		short_round $SHORT_SESSIONS $suite $SHORT_FILES
+	done
+	for suite in $RARE_SUITES; do
+		short_round $RARE_SESSIONS $suite 16.bin
 	done
 	# The worker learns of the last closed connection a little later.
 	tries=0
-	while ask counts "$run/end" && [ "$(value domains "$run/end")" != 0 ] &&
+	while ask keyed "$run/end" && [ "$(value keyed "$run/end")" != 0 ] &&
 		[ $tries -lt 200 ]; do
 		tries=$((tries + 1))
 		sleep 0.05
 	done
-	check "no domain is left, but $(value domains "$run/end") are" \
-		[ "$(value domains "$run/end")" = 0 ]
+	check "no key is left, but $(value keyed "$run/end") are" \
+		[ "$(value keyed "$run/end")" = 0 ]
+	ask counts "$run/end"
+	check "all rounds used the domains of the first" \
+		[ "$(value domains "$run/end")" = "$(value domains "$run/after")" ]
 }
 
 files=$FILES
@@ -255,6 +318,8 @@ for backend in $BACKENDS; do
 	if [ $failed = $before ] && [ "$backend" = "${BACKENDS%% *}" ]; then
 		control
 		fail_closed
+		[ "$(id -u)" != 0 ] || worker_rights
+		corrupt_records
 		short_rounds
 	fi
 	stop_nginx

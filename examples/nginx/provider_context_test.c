@@ -1,13 +1,9 @@
 // SPDX-License-Identifier: MIT
-/*
- * Cipher contexts of the epk provider: what they refuse, where they live, and
- * what they leave behind.
- */
+/* Cipher contexts of the epk provider: where they live, and what a fork does to them. */
 #define _GNU_SOURCE
+#include <pthread.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include <openssl/core_names.h>
 
 #include "provider_test.h"
 #include "provider/epk_provider.h"
@@ -24,218 +20,6 @@ static EVP_CIPHER_CTX *ready(int sealing)
 	assert_ossl(EVP_CipherInit_ex2(ctx, cipher, key, iv, sealing, NULL));
 	EVP_CIPHER_free(cipher);
 	return ctx;
-}
-
-static void expect_refusal(int ret, int reason)
-{
-	unsigned long err = ERR_peek_error();
-
-	assert_true(ret <= 0);
-	assert_int_equal(ERR_GET_REASON(err), reason);
-	assert_non_null(ERR_reason_error_string(err));
-	ERR_clear_error();
-}
-
-static void update_after_final_is_refused(void **state)
-{
-	EVP_CIPHER_CTX *ctx = ready(1);
-	uint8_t buf[16] = { 0 };
-	int outl;
-
-	(void)state;
-	assert_ossl(EVP_CipherUpdate(ctx, buf, &outl, buf, sizeof(buf)));
-	assert_ossl(EVP_CipherFinal_ex(ctx, buf, &outl));
-	expect_refusal(EVP_CipherUpdate(ctx, buf, &outl, buf, sizeof(buf)), EPK_R_NO_IV);
-	expect_refusal(EVP_CipherFinal_ex(ctx, buf, &outl), EPK_R_NO_IV);
-	EVP_CIPHER_CTX_free(ctx);
-}
-
-static void aad_after_data_is_refused(void **state)
-{
-	EVP_CIPHER_CTX *ctx = ready(1);
-	uint8_t buf[16] = { 0 };
-	int outl;
-
-	(void)state;
-	assert_ossl(EVP_CipherUpdate(ctx, buf, &outl, buf, sizeof(buf)));
-	expect_refusal(EVP_CipherUpdate(ctx, NULL, &outl, buf, sizeof(buf)), EPK_R_AAD_AFTER_DATA);
-	EVP_CIPHER_CTX_free(ctx);
-}
-
-static void missing_key_iv_and_tag_are_refused(void **state)
-{
-	static const uint8_t key[16];
-	EVP_CIPHER *cipher = fetch(with_epk, "AES-128-GCM");
-	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
-	uint8_t buf[16] = { 0 };
-	int outl;
-
-	(void)state;
-	assert_ossl(EVP_CipherInit_ex2(ctx, cipher, NULL, NULL, 1, NULL));
-	expect_refusal(EVP_CipherUpdate(ctx, buf, &outl, buf, sizeof(buf)), EPK_R_NO_KEY);
-	assert_ossl(EVP_CipherInit_ex2(ctx, NULL, key, NULL, 1, NULL));
-	expect_refusal(EVP_CipherUpdate(ctx, buf, &outl, buf, sizeof(buf)), EPK_R_NO_IV);
-	expect_refusal(EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, TAG_LEN, buf), EPK_R_NO_TAG);
-	expect_refusal(EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, TAG_LEN, buf),
-		       EPK_R_TAG_WHEN_SEALING);
-	EVP_CIPHER_CTX_free(ctx);
-	EVP_CIPHER_free(cipher);
-
-	ctx = ready(0);
-	assert_ossl(EVP_CipherUpdate(ctx, buf, &outl, buf, sizeof(buf)));
-	expect_refusal(EVP_CipherFinal_ex(ctx, buf, &outl), EPK_R_NO_TAG);
-	EVP_CIPHER_CTX_free(ctx);
-}
-
-static int set_param(EVP_CIPHER_CTX *ctx, const char *name, void *bytes, size_t len)
-{
-	OSSL_PARAM params[] = {
-		OSSL_PARAM_construct_octet_string(name, bytes, len),
-		OSSL_PARAM_construct_end()
-	};
-
-	return EVP_CIPHER_CTX_set_params(ctx, params);
-}
-
-static void wrong_lengths_are_refused(void **state)
-{
-	EVP_CIPHER_CTX *ctx = ready(0);
-	size_t len = 17;
-	OSSL_PARAM keylen[] = {
-		OSSL_PARAM_construct_size_t(OSSL_CIPHER_PARAM_KEYLEN, &len),
-		OSSL_PARAM_construct_end()
-	};
-	uint8_t buf[IV_MAX + 1] = { 0 };
-
-	(void)state;
-	expect_refusal(set_param(ctx, OSSL_CIPHER_PARAM_AEAD_TAG, buf, TAG_LEN + 1),
-		       EPK_R_TAG_LENGTH);
-	expect_refusal(set_param(ctx, OSSL_CIPHER_PARAM_AEAD_TAG, buf, 0), EPK_R_TAG_LENGTH);
-	expect_refusal(EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_IVLEN, IV_MAX + 1, NULL),
-		       EPK_R_IV_LENGTH);
-	expect_refusal(EVP_CIPHER_CTX_set_params(ctx, keylen), EPK_R_KEY_LENGTH);
-	expect_refusal(set_param(ctx, OSSL_CIPHER_PARAM_AEAD_TLS1_AAD, buf, 12), EPK_R_TLS_AAD);
-	/* A header that announces 0 bytes has no room for IV and tag. */
-	expect_refusal(set_param(ctx, OSSL_CIPHER_PARAM_AEAD_TLS1_AAD, buf, 13), EPK_R_TLS_AAD);
-	expect_refusal(set_param(ctx, OSSL_CIPHER_PARAM_AEAD_TLS1_IV_FIXED, buf, 5), EPK_R_TLS_IV);
-	EVP_CIPHER_CTX_free(ctx);
-}
-
-static void record_of_another_length_is_refused(void **state)
-{
-	EVP_CIPHER_CTX *ctx = ready(0);
-	uint8_t aad[TLS_AAD_LEN] = { [12] = 100 }, buf[101] = { 0 };
-	int outl;
-
-	(void)state;
-	assert_ossl(set_param(ctx, OSSL_CIPHER_PARAM_AEAD_TLS1_IV_FIXED, buf, 4));
-	assert_ossl(set_param(ctx, OSSL_CIPHER_PARAM_AEAD_TLS1_AAD, aad, sizeof(aad)));
-	expect_refusal(EVP_CipherUpdate(ctx, buf, &outl, buf, 101), EPK_R_TLS_RECORD);
-	assert_ossl(set_param(ctx, OSSL_CIPHER_PARAM_AEAD_TLS1_AAD, aad, sizeof(aad)));
-	memset(buf, 0xff, sizeof(buf));
-	expect_refusal(EVP_CipherUpdate(ctx, buf, &outl, buf, 100), EPK_R_BAD_TAG);
-	/* what was opened is wiped */
-	assert_int_equal(buf[8], 0);
-	assert_memory_equal(buf + 8, buf + 9, 100 - 8 - TAG_LEN - 1);
-	EVP_CIPHER_CTX_free(ctx);
-}
-
-static uint64_t explicit_iv_of_next_record(EVP_CIPHER_CTX *ctx)
-{
-	/* 9 bytes of payload and the explicit IV */
-	uint8_t aad[TLS_AAD_LEN] = { [12] = 17 }, buf[17 + TAG_LEN] = { 0 };
-	uint64_t iv = 0;
-	int outl, i;
-
-	assert_ossl(set_param(ctx, OSSL_CIPHER_PARAM_AEAD_TLS1_AAD, aad, sizeof(aad)));
-	assert_ossl(EVP_CipherUpdate(ctx, buf, &outl, buf, sizeof(buf)));
-	assert_int_equal(outl, sizeof(buf));
-	for (i = 0; i < 8; i++)
-		iv = iv << 8 | buf[i];
-	return iv;
-}
-
-static void explicit_iv_counts_up(void **state)
-{
-	EVP_CIPHER_CTX *ctx = ready(1);
-	uint8_t fixed[4] = { 0 };
-	uint64_t iv;
-	int i;
-
-	(void)state;
-	assert_ossl(set_param(ctx, OSSL_CIPHER_PARAM_AEAD_TLS1_IV_FIXED, fixed, sizeof(fixed)));
-	iv = explicit_iv_of_next_record(ctx);
-	for (i = 1; i < 600; i++)
-		assert_int_equal(explicit_iv_of_next_record(ctx), iv + i);
-	EVP_CIPHER_CTX_free(ctx);
-}
-
-#define STACK_BYTES	16384
-
-/*
- * Is @needle on the stack below, where calls that have returned left it?
- * @needle is inverted, so that it is not itself what is found.
- */
-static __attribute__((noinline)) bool left_on_stack(const uint8_t *needle, size_t len)
-{
-	const volatile uint8_t *stack = (uint8_t *)__builtin_frame_address(0) - STACK_BYTES;
-	size_t at, i;
-
-	for (at = 0; at < STACK_BYTES - len; at++) {
-		for (i = 0; i < len && (stack[at + i] ^ needle[i]) == 0xff; i++)
-			;
-		if (i == len)
-			return true;
-	}
-	return false;
-}
-
-/* The one-time Poly1305 key, which nettle makes on the stack (RFC 8439, 2.6). */
-static void one_time_key(const uint8_t *key, const uint8_t *iv, uint8_t *inverted)
-{
-	EVP_CIPHER *chacha = EVP_CIPHER_fetch(plain, "ChaCha20", NULL);
-	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
-	uint8_t counter_and_iv[16] = { 0 }, zeros[32] = { 0 };
-	int outl, i;
-
-	memcpy(counter_and_iv + 4, iv, IV_LEN);
-	assert_ossl(EVP_EncryptInit_ex2(ctx, chacha, key, counter_and_iv, NULL));
-	assert_ossl(EVP_EncryptUpdate(ctx, inverted, &outl, zeros, sizeof(zeros)));
-	for (i = 0; i < 32; i++)
-		inverted[i] = ~inverted[i];
-	EVP_CIPHER_CTX_free(ctx);
-	EVP_CIPHER_free(chacha);
-}
-
-static __attribute__((noinline)) void clear_stack(void)
-{
-	char bytes[STACK_BYTES];
-
-	explicit_bzero(bytes, sizeof(bytes));
-}
-
-static void stack_holds_no_key_after_use(void **state)
-{
-	static const uint8_t key[32] = { 3, 1, 4 }, iv[IV_LEN] = { 2, 7, 1 };
-	static uint8_t inverted[32], text[1000];
-	EVP_CIPHER *cipher = fetch(with_epk, "ChaCha20-Poly1305");
-	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
-	int outl, i;
-
-	(void)state;
-	one_time_key(key, iv, inverted);
-	assert_ossl(EVP_EncryptInit_ex2(ctx, cipher, key, iv, NULL));
-	clear_stack();
-	/* starts the message, and little happens after that */
-	assert_ossl(EVP_EncryptUpdate(ctx, NULL, &outl, text, 1));
-	assert_false(left_on_stack(inverted, 16));
-	assert_ossl(EVP_EncryptUpdate(ctx, text, &outl, text, sizeof(text)));
-	assert_false(left_on_stack(inverted, 16));
-	for (i = 0; i < 32; i++)
-		inverted[i] = ~key[i];
-	assert_false(left_on_stack(inverted, 16));
-	EVP_CIPHER_CTX_free(ctx);
-	EVP_CIPHER_free(cipher);
 }
 
 static void copy_goes_on_by_itself(void **state)
@@ -263,16 +47,19 @@ static void copy_goes_on_by_itself(void **state)
 static void each_context_has_one_domain(void **state)
 {
 	EVP_CIPHER_CTX *ctx[64];
-	uint64_t before = live_domains();
-	int i;
+	int i, round;
 
 	(void)state;
-	for (i = 0; i < 64; i++)
-		ctx[i] = ready(i % 2);
-	assert_int_equal(live_domains(), before + 64);
-	for (i = 0; i < 64; i++)
-		EVP_CIPHER_CTX_free(ctx[i]);
-	assert_int_equal(live_domains(), before);
+	for (round = 0; round < 2; round++) {
+		for (i = 0; i < 64; i++)
+			ctx[i] = ready(i % 2);
+		assert_int_equal(keyed_domains(), 64);
+		for (i = 0; i < 64; i++)
+			EVP_CIPHER_CTX_free(ctx[i]);
+		/* They wait for the next ones, wiped. */
+		assert_int_equal(keyed_domains(), 0);
+		assert_int_equal(live_domains(), 64);
+	}
 }
 
 /* Runs @child in a forked process; it returns true if all was well. */
@@ -313,37 +100,249 @@ static void context_does_not_cross_fork(void **state)
 	EVP_CIPHER_CTX_free(ctx);
 }
 
-static int use_unknown_backend(void *arg)
+#define THREADS		4
+#define THREAD_ROUNDS	20000
+
+/* Boxes go from thread to thread. */
+static void *seal_and_free(void *arg)
 {
-	static const uint8_t key[16], iv[IV_LEN];
-	OSSL_LIB_CTX *libctx = OSSL_LIB_CTX_new();
+	uint8_t text[20] = { 3 }, sealed[20], tag[TAG_LEN];
+	EVP_CIPHER_CTX *ctx[2];
+	int i, round, outl;
+	bool *right = arg;
+
+	for (round = 0; round < THREAD_ROUNDS && *right; round++) {
+		for (i = 1; i >= 0; i--) {
+			ctx[i] = ready(i);
+			if (i)
+				*right &= EVP_CipherUpdate(ctx[i], sealed, &outl, text, 20) > 0;
+			else
+				*right &= EVP_CipherUpdate(ctx[i], sealed, &outl, sealed, 20) > 0 &&
+					  EVP_CIPHER_CTX_ctrl(ctx[i], EVP_CTRL_AEAD_SET_TAG,
+							      TAG_LEN, tag) > 0;
+			*right &= EVP_CipherFinal_ex(ctx[i], tag, &outl) > 0;
+			if (i)
+				*right &= EVP_CIPHER_CTX_ctrl(ctx[i], EVP_CTRL_AEAD_GET_TAG,
+							      TAG_LEN, tag) > 0;
+		}
+		*right &= !memcmp(sealed, text, sizeof(text));
+		for (i = 0; i < 2; i++)
+			EVP_CIPHER_CTX_free(ctx[i]);
+	}
+	return NULL;
+}
+
+static void threads_share_the_boxes(void **state)
+{
+	pthread_t thread[THREADS];
+	bool right[THREADS];
+	int i;
+
+	(void)state;
+	for (i = 0; i < THREADS; i++) {
+		right[i] = true;
+		assert_int_equal(pthread_create(&thread[i], NULL, seal_and_free, &right[i]), 0);
+	}
+	for (i = 0; i < THREADS; i++) {
+		assert_int_equal(pthread_join(thread[i], NULL), 0);
+		assert_true(right[i]);
+	}
+	assert_int_equal(keyed_domains(), 0);
+}
+
+/* ---- how it starts, each time in a new process: this one has started */
+
+static int is_served(OSSL_LIB_CTX *libctx)
+{
+	EVP_CIPHER *cipher = EVP_CIPHER_fetch(libctx, "AES-128-GCM", NULL);
+	int served = cipher && !strcmp("epk", OSSL_PROVIDER_get0_name(
+						EVP_CIPHER_get0_provider(cipher)));
+
+	EVP_CIPHER_free(cipher);
+	return served;
+}
+
+static int load_with_backend(OSSL_LIB_CTX *libctx, const char *backend)
+{
 	char path[] = "/tmp/epk-provider-test-XXXXXX";
 	char *dir = realpath(BUILD_DIR, NULL);
 	FILE *f = fdopen(mkstemp(path), "w");
-	EVP_CIPHER *cipher;
-	int ret;
 
-	(void)arg;
 	fprintf(f, "openssl_conf = o\n[o]\nproviders = p\n[p]\nepk = e\n"
-		"[e]\nmodule = %s/epk.so\nactivate = 1\nbackend = nonsense\n", dir);
+		"[e]\nmodule = %s/epk.so\nactivate = 1\nbackend = %s\n", dir, backend);
 	fclose(f);
 	free(dir);
-	ret = OSSL_LIB_CTX_load_config(libctx, path);
+	OSSL_LIB_CTX_load_config(libctx, path);
 	unlink(path);
-	if (!ret)
-		return 0;
-	cipher = EVP_CIPHER_fetch(libctx, "AES-128-GCM", NULL);
-	if (!cipher)
-		return 0;
-	if (EVP_EncryptInit_ex2(EVP_CIPHER_CTX_new(), cipher, key, iv, NULL) > 0)
-		return 0;
-	return ERR_GET_REASON(ERR_peek_error()) == EPK_R_NO_DOMAIN;
+	return is_served(libctx);
 }
 
-static void context_without_domain_is_refused(void **state)
+static int has_backend(void *arg)
+{
+	(void)arg;
+	return epk_backend() != NULL;
+}
+
+static int child_status(int (*child)(void *), void *arg)
+{
+	int status = -1;
+	pid_t pid = fork();
+
+	if (!pid)
+		_exit(child(arg) ? 0 : 1);
+	return waitpid(pid, &status, 0) == pid ? status : -1;
+}
+
+/* As stunnel's: what it hands out is not where malloc()'s memory begins. */
+#define OWN_HEADER	48
+
+static void *own_malloc(size_t len, const char *file, int line)
+{
+	char *block = malloc(len + OWN_HEADER);
+
+	(void)file;
+	(void)line;
+	if (!block)
+		return NULL;
+	memset(block, line, OWN_HEADER);
+	return block + OWN_HEADER;
+}
+
+static void own_free(void *old, const char *file, int line)
+{
+	(void)file;
+	(void)line;
+	if (old)
+		free((char *)old - OWN_HEADER);
+}
+
+static void *own_realloc(void *old, size_t len, const char *file, int line)
+{
+	char *block;
+
+	(void)file;
+	(void)line;
+	block = realloc(old ? (char *)old - OWN_HEADER : NULL, len + OWN_HEADER);
+	return block ? block + OWN_HEADER : NULL;
+}
+
+/* Exit status: 0 the provider serves, 1 it refused, 2 anything else. */
+static int start_anew(const char *how)
+{
+	OSSL_LIB_CTX *libctx;
+
+	if (!strcmp(how, "own-heap") &&
+	    !CRYPTO_set_mem_functions(own_malloc, own_realloc, own_free))
+		return 2;
+	libctx = OSSL_LIB_CTX_new();
+	if (!load_with_backend(libctx, strcmp(how, "own-heap") ? how : "none"))
+		return 1;
+	/* Not at the first context: by then there may be no way to /dev/epk. */
+	if (!epk_backend() || child_status(has_backend, NULL))
+		return 2;
+	/* And again, when nobody uses it any more. */
+	OSSL_LIB_CTX_free(libctx);
+	plain = make_libctx(0);
+	with_epk = make_libctx(1);
+	copy_goes_on_by_itself(NULL);
+	return 0;
+}
+
+static int start_again(const char *how)
+{
+	int status;
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (!pid) {
+		/* What the file says counts, here. */
+		setenv("EPK_BACKEND", how[0] == 'a' && access("/dev/epk", F_OK) ? "none" :
+				      strcmp(how, "own-heap") ? how : "none", 1);
+		execl("/proc/self/exe", "provider_context_test", "start", how, NULL);
+		_exit(127);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+static void wrong_backend_is_refused_at_load(void **state)
 {
 	(void)state;
-	in_child(use_unknown_backend, NULL);
+	assert_int_equal(start_again("none"), 0);
+	assert_int_equal(start_again("nonsense"), 1);
+	if (access("/dev/epk", F_OK))
+		assert_int_equal(start_again("epk"), 1);
+}
+
+static void auto_is_epk_or_nothing(void **state)
+{
+	(void)state;
+	assert_int_equal(start_again("auto"), access("/dev/epk", F_OK) ? 1 : 0);
+	assert_int_equal(start_again("auto-insecure"), 0);
+}
+
+static void programs_may_have_their_own_heap(void **state)
+{
+	(void)state;
+	assert_int_equal(start_again("own-heap"), 0);
+}
+
+/* Their property replaces "provider=epk"; what the configuration asks for stays. */
+static void programs_may_have_their_own_query(void **state)
+{
+	EVP_CIPHER *cipher = EVP_CIPHER_fetch(with_epk, "AES-128-GCM", "provider!=fips");
+
+	(void)state;
+	assert_non_null(cipher);
+	assert_string_equal(OSSL_PROVIDER_get0_name(EVP_CIPHER_get0_provider(cipher)), "epk");
+	EVP_CIPHER_free(cipher);
+}
+
+/* Which is how libssl gets at suites that encrypt nothing. */
+static void cipher_without_domain_is_refused(void **state)
+{
+	EVP_CIPHER *cipher = fetch(with_epk, "NULL");
+	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+
+	(void)state;
+	ERR_clear_error();
+	assert_int_equal(EVP_EncryptInit_ex2(ctx, cipher, NULL, NULL, NULL), 0);
+	assert_int_equal(ERR_GET_REASON(ERR_peek_error()), EPK_R_REFUSED);
+	ERR_clear_error();
+	EVP_CIPHER_CTX_free(ctx);
+	EVP_CIPHER_free(cipher);
+}
+
+/* OpenSSH asks for the IV of each packet, and the peer's has to be right as well. */
+static void opening_context_tells_its_next_iv(void **state)
+{
+	EVP_CIPHER_CTX *ctx[2] = { ready(0), ready(1) };
+	uint8_t iv[IV_LEN], next[IV_LEN], text[32] = "a packet", tag[TAG_LEN];
+	int i, round, outl;
+
+	(void)state;
+	memset(iv, 7, sizeof(iv));
+	for (i = 0; i < 2; i++)
+		assert_ossl(EVP_CIPHER_CTX_ctrl(ctx[i], EVP_CTRL_GCM_SET_IV_FIXED, -1, iv));
+	for (round = 0; round < 3; round++) {
+		for (i = 1; i >= 0; i--) {
+			assert_ossl(EVP_CIPHER_CTX_ctrl(ctx[i], EVP_CTRL_GCM_IV_GEN, IV_LEN, next));
+			assert_int_equal(next[IV_LEN - 1], 7 + round);
+			if (!i)
+				assert_ossl(EVP_CIPHER_CTX_ctrl(ctx[i], EVP_CTRL_AEAD_SET_TAG,
+								TAG_LEN, tag));
+			assert_ossl(EVP_CipherUpdate(ctx[i], NULL, &outl, iv, 4));
+			assert_true(EVP_Cipher(ctx[i], text, text, sizeof(text)) >= 0);
+			assert_true(EVP_Cipher(ctx[i], NULL, NULL, 0) >= 0);
+			if (i)
+				assert_ossl(EVP_CIPHER_CTX_ctrl(ctx[i], EVP_CTRL_AEAD_GET_TAG,
+								TAG_LEN, tag));
+		}
+		assert_string_equal((char *)text, "a packet");
+	}
+	for (i = 0; i < 2; i++)
+		EVP_CIPHER_CTX_free(ctx[i]);
 }
 
 static int setup(void **state)
@@ -354,22 +353,23 @@ static int setup(void **state)
 	return 0;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		/* first: this process must not have chosen a backend yet */
-		cmocka_unit_test(context_without_domain_is_refused),
-		cmocka_unit_test(update_after_final_is_refused),
-		cmocka_unit_test(aad_after_data_is_refused),
-		cmocka_unit_test(missing_key_iv_and_tag_are_refused),
-		cmocka_unit_test(wrong_lengths_are_refused),
-		cmocka_unit_test(record_of_another_length_is_refused),
-		cmocka_unit_test(explicit_iv_counts_up),
-		cmocka_unit_test(stack_holds_no_key_after_use),
 		cmocka_unit_test(copy_goes_on_by_itself),
 		cmocka_unit_test(each_context_has_one_domain),
 		cmocka_unit_test(context_does_not_cross_fork),
+		cmocka_unit_test(threads_share_the_boxes),
+		cmocka_unit_test(wrong_backend_is_refused_at_load),
+		cmocka_unit_test(auto_is_epk_or_nothing),
+		cmocka_unit_test(programs_may_have_their_own_heap),
+		cmocka_unit_test(programs_may_have_their_own_query),
+		cmocka_unit_test(cipher_without_domain_is_refused),
+		cmocka_unit_test(opening_context_tells_its_next_iv),
 	};
+
+	if (argc == 3 && !strcmp(argv[1], "start"))
+		return start_anew(argv[2]);
 
 	return cmocka_run_group_tests_name("provider_context", tests, setup, NULL);
 }

@@ -4,6 +4,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -37,7 +38,7 @@ static inline OSSL_LIB_CTX *make_libctx(int with_epk)
 	if (with_epk) {
 		assert_ossl(OSSL_PROVIDER_set_default_search_path(libctx, BUILD_DIR));
 		assert_ossl(OSSL_PROVIDER_load(libctx, "epk") != NULL);
-		assert_ossl(EVP_set_default_properties(libctx, "?provider=epk"));
+		assert_ossl(EVP_set_default_properties(libctx, "?epk.domain=yes"));
 	}
 	return libctx;
 }
@@ -62,6 +63,28 @@ static inline uint64_t live_domains(void)
 
 	assert_int_equal(epk_counts(&counts), 0);
 	return counts.domains;
+}
+
+static inline int count_keyed(int dom, void *addr, size_t len, void *arg)
+{
+	unsigned int *nr = arg;
+	size_t i;
+
+	assert_int_equal(domain_begin(dom, PROT_READ), 0);
+	for (i = 0; i < len && !((uint8_t *)addr)[i]; i++)
+		;
+	*nr += i < len;
+	assert_int_equal(domain_end(dom), 0);
+	return 0;
+}
+
+/* Domains that are not all zeros. */
+static inline unsigned int keyed_domains(void)
+{
+	unsigned int nr = 0;
+
+	assert_int_equal(epk_for_each_mapping(count_keyed, &nr), 0);
+	return nr;
 }
 
 #endif /* PROVIDER_TEST_H */

@@ -32,6 +32,7 @@ struct options {
 	const char *cipher;
 	int version;
 	bool hold;
+	bool corrupt;
 	struct file *files;
 	unsigned int nr_files;
 };
@@ -52,6 +53,7 @@ enum stage {
 	HEADER,
 	BODY,
 	IDLE,
+	REFUSED,
 	FAILED,
 };
 
@@ -87,7 +89,7 @@ void session_close(struct session *s);
 /* True once nothing more will happen by itself. */
 static inline bool session_settled(const struct session *s)
 {
-	return s->stage == IDLE || s->stage == FAILED;
+	return s->stage >= IDLE;
 }
 
 #endif /* FETCH_H */

@@ -63,7 +63,7 @@ static void arm(struct run *r, struct session *s, int op)
 		.data.ptr = s,
 	};
 
-	if (s->stage == FAILED)
+	if (s->stage == FAILED || s->stage == REFUSED)
 		op = EPOLL_CTL_DEL;
 	if (epoll_ctl(r->epoll, op, s->fd, &event) && op != EPOLL_CTL_DEL) {
 		perror("tls_fetch: epoll_ctl");

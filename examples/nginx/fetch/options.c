@@ -26,6 +26,8 @@ static const char help[] =
 	"                    all connections open; for each line \"fetch\" on standard\n"
 	"                    input fetch all files and say \"holding\" again; at the end\n"
 	"                    of input fetch the first FILE once more and close\n"
+	"  --corrupt         send a record that nobody sealed in place of each session's first\n"
+	"                    request; the server has to refuse it\n"
 	"  --timeout N       give up after N seconds; not counted while holding (300)\n"
 	"\n"
 	"Exit status: 0 if every byte of every answer was right, 1 if not, 2 for a\n"
@@ -116,6 +118,9 @@ static bool read_option(struct options *o, int option)
 	case 'H':
 		o->hold = true;
 		return true;
+	case 'x':
+		o->corrupt = true;
+		return true;
 	case 'h':
 		fputs(help, stdout);
 		exit(0);
@@ -136,6 +141,7 @@ bool options_parse(struct options *o, int argc, char **argv)
 		{ "cipher", required_argument, NULL, 'c' },
 		{ "timeout", required_argument, NULL, 'o' },
 		{ "hold", no_argument, NULL, 'H' },
+		{ "corrupt", no_argument, NULL, 'x' },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 }
 	};

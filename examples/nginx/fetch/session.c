@@ -128,9 +128,36 @@ static bool shake_hands(struct session *s)
 	return true;
 }
 
+/* In place of the request; the handshake's last bytes are out, so nothing is in between. */
+static bool send_corrupt_record(struct session *s)
+{
+	char record[5 + 64] = { 23, 3, 3, 0, 64 };
+
+	if (write(s->fd, record, sizeof(record)) != sizeof(record))
+		fail(s, "write: %s", strerror(errno));
+	s->stage = s->stage == FAILED ? FAILED : HEADER;
+	return s->stage != FAILED;
+}
+
+/* The server says so, and no more can come. */
+static bool is_refused(struct session *s)
+{
+	if (!s->options->corrupt ||
+	    ERR_GET_REASON(ERR_peek_error()) != SSL_R_SSLV3_ALERT_BAD_RECORD_MAC)
+		return false;
+	ERR_clear_error();
+	s->totals->requests++;
+	s->stage = REFUSED;
+	return true;
+}
+
 static bool send_request(struct session *s)
 {
-	int ret = SSL_write(s->ssl, s->buf, s->buf_len);
+	int ret;
+
+	if (s->options->corrupt)
+		return send_corrupt_record(s);
+	ret = SSL_write(s->ssl, s->buf, s->buf_len);
 
 	if (ret <= 0) {
 		if (is_over(s, ret))
@@ -196,7 +223,7 @@ static bool read_header(struct session *s)
 	size_t header;
 
 	if (ret <= 0) {
-		if (is_over(s, ret))
+		if (is_over(s, ret) && !is_refused(s))
 			fail(s, "read of the header");
 		return false;
 	}
@@ -249,7 +276,7 @@ void session_run(struct session *s)
 		[IDLE] = stay_idle,
 	};
 
-	while (s->stage != FAILED && steps[s->stage](s))
+	while (s->stage < REFUSED && steps[s->stage](s))
 		;
 }
 

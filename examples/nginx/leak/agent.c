@@ -6,6 +6,7 @@
  * gets a thread that answers on the socket named by EPK_AGENT_SOCKET:
  *
  *	counts	what libepk counts in this process
+ *	keyed	how many domains hold a key
  *	leak	the leak test (report.c)
  *
  * The over-reads themselves run in the server's own thread, in the handler of
@@ -73,6 +74,8 @@ static void answer(int fd)
 		goto close_fd;
 	if (!strcmp(command, "counts\n"))
 		counts_print(to);
+	else if (!strcmp(command, "keyed\n"))
+		keyed_print(to);
 	else if (!strcmp(command, "leak\n"))
 		leak(to);
 	else

@@ -47,6 +47,31 @@ static size_t try_target(const struct target *t, size_t *nonzero)
 	return read;
 }
 
+/* One that waits for its next session is all zeros, and no target. */
+static bool is_keyed(const struct target *t, int *error)
+{
+	bool keyed = false;
+	size_t i;
+
+	*error = domain_begin(t->dom, PROT_READ);
+	if (*error)
+		return false;
+	for (i = 0; i < t->len && !keyed; i++)
+		keyed = t->addr[i];
+	*error = domain_end(t->dom);
+	return keyed;
+}
+
+static void drop_unkeyed(struct leak_result *r)
+{
+	size_t i, kept = 0;
+
+	for (i = 0; i < r->nr && !r->error; i++)
+		if (is_keyed(&r->targets[i], &r->error))
+			r->targets[kept++] = r->targets[i];
+	r->nr = kept;
+}
+
 static void try_others(struct leak_result *r, size_t held)
 {
 	size_t i;
@@ -63,6 +88,9 @@ void leak_run(struct leak_result *r)
 {
 	size_t i;
 
+	drop_unkeyed(r);
+	if (r->error)
+		return;
 	if (overread_start()) {
 		r->error = -errno;
 		return;
@@ -99,6 +127,19 @@ void leak_print(const struct leak_result *r, FILE *to)
 	fprintf(to, "faults_pkey=%lu\n", r->faults_pkey);
 	fprintf(to, "faults_other=%lu\n", r->faults_other);
 	fprintf(to, "ok\n");
+}
+
+void keyed_print(FILE *to)
+{
+	struct leak_result r = { 0 };
+
+	if (leak_collect(&r))
+		drop_unkeyed(&r);
+	if (r.error)
+		fprintf(to, "fail: %s\n", epk_strerror(r.error));
+	else
+		fprintf(to, "keyed=%zu\nok\n", r.nr);
+	free(r.targets);
 }
 
 bool counts_print(FILE *to)

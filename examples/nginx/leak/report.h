@@ -15,7 +15,7 @@ struct target {
 
 /**
  * struct leak_result - what the over-reads got
- * @targets: one for each key
+ * @targets: one for each domain; leak_run() leaves those that have a key
  * @nr: their number
  * @error: why the test could not be finished, or 0
  * @bare_read: keys read with no domain held
@@ -46,6 +46,9 @@ bool leak_collect(struct leak_result *r);
 void leak_run(struct leak_result *r);
 
 void leak_print(const struct leak_result *r, FILE *to);
+
+/* How many domains are not all zeros. */
+void keyed_print(FILE *to);
 bool counts_print(FILE *to);
 
 #endif /* LEAK_REPORT_H */

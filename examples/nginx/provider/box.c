@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * A box: memory in a domain of its own.
+ * A box: a page of memory in a domain of its own.
+ *
+ * Boxes are used again, so that a server that has had as many sessions as it will
+ * makes no system call for one.  A box that waits is zeroed.
  *
  * A box belongs to the process that made it.  Domain memory does not cross
  * fork(), and a child's library may give out the same domain IDs anew, so each
@@ -8,6 +11,7 @@
  */
 #include <errno.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -15,13 +19,47 @@
 
 #include "epk_provider.h"
 
+/* More than these that wait go back to the system: 4 MiB. */
+#define WAITING_MAX	1024
+
 static unsigned int fork_generation;
 static unsigned int ready_generation = ~0u;
+/* That of the process in which the provider was loaded. */
+static const char *backend;
 static pthread_mutex_t setup_lock = PTHREAD_MUTEX_INITIALIZER;
 
-static void forked(void)
+static pthread_mutex_t waiting_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct box *waiting;
+static unsigned int nr_waiting;
+
+static int init_library(const char *name);
+
+static void before_fork(void)
 {
+	pthread_mutex_lock(&setup_lock);
+	pthread_mutex_lock(&waiting_lock);
+}
+
+static void after_fork(void)
+{
+	pthread_mutex_unlock(&waiting_lock);
+	pthread_mutex_unlock(&setup_lock);
+}
+
+static void in_child(void)
+{
+	struct box *box;
+
 	fork_generation++;
+	while ((box = waiting)) {
+		waiting = box->next;
+		free(box);
+	}
+	nr_waiting = 0;
+	/* A worker gives up its rights and its root directory next. */
+	if (backend && !init_library(backend))
+		ready_generation = fork_generation;
+	after_fork();
 }
 
 int box_setup(void)
@@ -31,72 +69,135 @@ int box_setup(void)
 
 	pthread_mutex_lock(&setup_lock);
 	if (!registered) {
-		err = pthread_atfork(NULL, NULL, forked);
+		err = pthread_atfork(before_fork, after_fork, in_child);
 		registered = !err;
 	}
 	pthread_mutex_unlock(&setup_lock);
 	return err;
 }
 
-/* Someone else in the process was first: fine, unless a name was asked for. */
-static int init_library(const struct provider *prov)
+/* Someone else in the process was first: fine, if it is what is wanted. */
+static int init_library(const char *name)
 {
 	struct epk_options options = {
 		.size = sizeof(options),
-		.backend = prov->backend,
+		.backend = name,
 	};
 	int err = epk_init(&options);
 
-	if (err == -EALREADY && (!prov->backend || !strcmp(prov->backend, epk_backend())))
+	if (err == -EALREADY && !strcmp(name, epk_backend()))
 		err = 0;
 	return err;
 }
 
 /*
- * Not when the provider is loaded: a server loads it in its master and works
- * in forked children, and each process needs the library for itself.
+ * "auto" is EPK or nothing: who has not said so does not run without protection.
+ * Never what the library itself would choose, as that asks the environment.
  */
+static int init_wanted(const char *wanted)
+{
+	static const char *const insecure[] = { "epk", "mpk", "none" };
+	int err = -EINVAL;
+	size_t i;
+
+	if (!strcmp(wanted, "auto"))
+		return init_library("epk");
+	if (strcmp(wanted, "auto-insecure"))
+		return init_library(wanted);
+	for (i = 0; err && i < sizeof(insecure) / sizeof(insecure[0]); i++)
+		err = init_library(insecure[i]);
+	return err;
+}
+
+/*
+ * When the provider is loaded, and so before a server gives up the rights and the root
+ * directory that it takes to open /dev/epk, and while it can still refuse to start.
+ */
+bool box_start(struct provider *prov, const char *wanted)
+{
+	int err;
+
+	pthread_mutex_lock(&setup_lock);
+	err = init_wanted(wanted);
+	if (!err) {
+		ready_generation = fork_generation;
+		backend = epk_backend();
+	}
+	pthread_mutex_unlock(&setup_lock);
+	return !err || raise(prov, EPK_R_NO_DOMAIN, "backend %s: %s%s", wanted, epk_strerror(err),
+			     strcmp(wanted, "auto") ? "" :
+			     "; \"auto-insecure\" would do without protection");
+}
+
+/* In a forked child, if what it tried at once has failed. */
 static bool library_ready(struct provider *prov)
 {
 	int err = 0;
 
 	pthread_mutex_lock(&setup_lock);
 	if (ready_generation != fork_generation) {
-		err = init_library(prov);
+		err = init_library(backend);
 		if (!err)
 			ready_generation = fork_generation;
 	}
 	pthread_mutex_unlock(&setup_lock);
-	if (err)
-		return raise(prov, EPK_R_NO_DOMAIN, "libepk with backend %s: %s",
-			     prov->backend ? prov->backend : "auto", epk_strerror(err));
-	return true;
+	return !err || raise(prov, EPK_R_NO_DOMAIN, "backend %s after fork(): %s", backend,
+			     epk_strerror(err));
 }
 
-static size_t page_align(size_t len)
+static struct box *box_new(struct provider *prov)
 {
-	return (len + 4095) & ~(size_t)4095;
-}
-
-bool box_new(struct provider *prov, struct box *box, size_t len)
-{
+	struct box *box = calloc(1, sizeof(*box));
 	int err;
 
-	if (!library_ready(prov))
-		return false;
+	if (!box) {
+		raise(prov, EPK_R_MEMORY, "%zu bytes", sizeof(*box));
+		return NULL;
+	}
 	err = alloc_domains(1, &box->dom);
-	if (err)
-		return raise(prov, EPK_R_NO_DOMAIN, "alloc_domains: %s", epk_strerror(err));
-	box->len = page_align(len);
-	box->mem = domain_mmap(box->dom, NULL, box->len, PROT_READ | PROT_WRITE, 0);
+	if (err) {
+		raise(prov, EPK_R_NO_DOMAIN, "alloc_domains: %s", epk_strerror(err));
+		goto free_box;
+	}
+	box->mem = domain_mmap(box->dom, NULL, BOX_LEN, PROT_READ | PROT_WRITE, 0);
 	if (box->mem == MAP_FAILED) {
-		raise(prov, EPK_R_NO_DOMAIN, "domain_mmap of %zu bytes: %s", box->len,
+		raise(prov, EPK_R_NO_DOMAIN, "domain_mmap of %d bytes: %s", BOX_LEN,
 		      strerror(errno));
-		free_domains(1, &box->dom);
-		return false;
+		goto free_domain;
 	}
 	box->generation = fork_generation;
-	return true;
+	return box;
+
+free_domain:
+	free_domains(1, &box->dom);
+free_box:
+	free(box);
+	return NULL;
+}
+
+static void box_free(struct provider *prov, struct box *box)
+{
+	int err = free_domains(1, &box->dom);
+
+	if (err)
+		raise(prov, EPK_R_DOMAIN_FREE, "free_domains: %s", epk_strerror(err));
+	free(box);
+}
+
+struct box *box_get(struct provider *prov)
+{
+	struct box *box;
+
+	if (!library_ready(prov))
+		return NULL;
+	pthread_mutex_lock(&waiting_lock);
+	box = waiting;
+	if (box) {
+		waiting = box->next;
+		nr_waiting--;
+	}
+	pthread_mutex_unlock(&waiting_lock);
+	return box ? box : box_new(prov);
 }
 
 bool box_open(struct provider *prov, const struct box *box)
@@ -122,46 +223,35 @@ bool box_close(struct provider *prov, const struct box *box)
 	return true;
 }
 
-void box_free(struct provider *prov, struct box *box)
+/* One that cannot be zeroed must not be used again. */
+static bool box_zero(struct provider *prov, struct box *box, size_t used)
 {
-	int err;
-
-	/* A forked child has neither the memory nor the domain. */
-	if (box->generation != fork_generation)
-		return;
-	if (box_open(prov, box)) {
-		explicit_bzero(box->mem, box->len);
-		box_close(prov, box);
-	}
-	err = domain_munmap(box->mem, box->len);
-	if (err)
-		raise(prov, EPK_R_DOMAIN_FREE, "domain_munmap: %s", epk_strerror(err));
-	err = free_domains(1, &box->dom);
-	if (err)
-		raise(prov, EPK_R_DOMAIN_FREE, "free_domains: %s", epk_strerror(err));
+	if (!box_open(prov, box))
+		return false;
+	explicit_bzero(box->mem, used);
+	return box_close(prov, box);
 }
 
-/*
- * Holds one domain at a time, so that it works wherever the two lie.  The
- * price is that a few bytes at a time pass over this thread's stack.
- */
-bool box_copy(struct provider *prov, const struct box *to, const struct box *from)
+void box_put(struct provider *prov, struct box *box, size_t used)
 {
-	uint8_t bounce[64];
-	size_t at;
-	bool ok = true;
+	bool keep;
 
-	for (at = 0; ok && at < from->len; at += sizeof(bounce)) {
-		ok = box_open(prov, from);
-		if (!ok)
-			break;
-		memcpy(bounce, (uint8_t *)from->mem + at, sizeof(bounce));
-		ok = box_close(prov, from) && box_open(prov, to);
-		if (!ok)
-			break;
-		memcpy((uint8_t *)to->mem + at, bounce, sizeof(bounce));
-		ok = box_close(prov, to);
+	/* A forked child has neither the memory nor the domain. */
+	if (box->generation != fork_generation) {
+		free(box);
+		return;
 	}
-	explicit_bzero(bounce, sizeof(bounce));
-	return ok;
+	keep = box_zero(prov, box, used);
+	if (keep) {
+		pthread_mutex_lock(&waiting_lock);
+		keep = nr_waiting < WAITING_MAX;
+		if (keep) {
+			box->next = waiting;
+			waiting = box;
+			nr_waiting++;
+		}
+		pthread_mutex_unlock(&waiting_lock);
+	}
+	if (!keep)
+		box_free(prov, box);
 }

@@ -1,56 +1,157 @@
 // SPDX-License-Identifier: MIT
 /*
- * The cipher operations that OpenSSL calls.  Each opens the context's domain,
- * does its work and closes the domain again, whatever came of it.
+ * The cipher operations that OpenSSL calls.  Each opens the context's domain, calls the
+ * default provider's own function on what lies there, wipes and closes the domain again.
+ *
+ * To TLS 1.3, a record is six calls: length of the IV, IV, expected tag, header, payload,
+ * end, resulting tag.  What comes before the payload is public and waits in the struct
+ * message, and the end is reached ahead of being asked for, so that the domain is opened
+ * once.  Only where the header says that the payload is complete: the tag of a part of a
+ * message must not lie in ordinary memory, since with that of the whole it gives away the
+ * key of the hash.  The state from before the end is kept, in the domain, should there be
+ * more all the same.
  */
 #include <stdlib.h>
 #include <string.h>
 
+#include <openssl/core_names.h>
+#include <openssl/params.h>
+
 #include "epk_provider.h"
 
-/* More than the deepest of nettle's calls here uses. */
-#define SCRUB_BYTES	4096
+enum stage {
+	STAGE_PLAIN,	/* the inner context has seen all calls */
+	STAGE_BEGUN,	/* but for a message's IV, and perhaps its header and tag */
+	STAGE_HEADER,	/* but for a TLS 1.2 record's header */
+	STAGE_AHEAD,	/* it has ended the message, and nobody has asked for that */
+	STAGE_ENDED,	/* as STAGE_PLAIN, and the message has the tag */
+};
 
-/*
- * Nettle keeps round keys in vector registers and key stream on the stack.
- * Neither may outlive the open domain.
+/* Nothing of it is secret: a record's IV is its number mixed with what libssl keeps. */
+struct message {
+	uint8_t iv[IV_LEN];
+	uint8_t header[HEADER_LEN];
+	uint8_t tag[TAG_LEN];
+	size_t header_len;
+	size_t tag_len;
+	int right;
+};
+
+/**
+ * struct cipher_ctx - what OpenSSL holds
+ * @fresh: the inner context is not in the box yet
+ * @keyed: it has a key, and goes @sealing's way
+ * @tls_mac: it may own a copy of the last record's MAC (KIND_CBC)
+ * @odd: used as libssl never does; the inner context is to see all calls at once
+ * @iv_len: as the inner context would tell it, or 0
+ * @low: while the domain is open, how far down the stack is expected to be used
  */
-static __attribute__((noinline)) void scrub(void)
-{
-	char stack[SCRUB_BYTES];
+struct cipher_ctx {
+	struct provider *prov;
+	const struct cipher *cipher;
+	struct box *box;
+	bool fresh;
+	bool keyed;
+	bool sealing;
+	bool tls_mac;
+	bool odd;
+	size_t iv_len;
+	char *low;
+	enum stage stage;
+	struct message message;
+};
 
-	explicit_bzero(stack, sizeof(stack));
-	__asm__ volatile("pxor %%xmm0, %%xmm0\n\tpxor %%xmm1, %%xmm1\n\t"
-			 "pxor %%xmm2, %%xmm2\n\tpxor %%xmm3, %%xmm3\n\t"
-			 "pxor %%xmm4, %%xmm4\n\tpxor %%xmm5, %%xmm5\n\t"
-			 "pxor %%xmm6, %%xmm6\n\tpxor %%xmm7, %%xmm7\n\t"
-			 "pxor %%xmm8, %%xmm8\n\tpxor %%xmm9, %%xmm9\n\t"
-			 "pxor %%xmm10, %%xmm10\n\tpxor %%xmm11, %%xmm11\n\t"
-			 "pxor %%xmm12, %%xmm12\n\tpxor %%xmm13, %%xmm13\n\t"
-			 "pxor %%xmm14, %%xmm14\n\tpxor %%xmm15, %%xmm15"
-			 : : : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
-			       "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14",
-			       "xmm15");
+static void *inner(const struct cipher_ctx *ctx)
+{
+	return ctx->box->mem;
 }
 
-struct aead_state *ctx_open(struct cipher_ctx *ctx)
+static size_t padded(size_t size)
 {
-	return box_open(ctx->prov, &ctx->box) ? ctx->box.mem : NULL;
+	return (size + 63) & ~(size_t)63;
 }
 
-/* Returns what the operation returns to OpenSSL: 1 only if all went well. */
-int ctx_close(struct cipher_ctx *ctx, bool ok)
+/* Where the state from before the end of a message is kept. */
+static void *kept(const struct cipher_ctx *ctx)
 {
-	struct aead_state *s = ctx->box.mem;
+	return ctx->box->mem + padded(ctx->cipher->size);
+}
 
-	if (s->dirty) {
-		s->dirty = false;
-		scrub();
+static OSSL_PARAM octets(const char *name, void *bytes, size_t len)
+{
+	return OSSL_PARAM_construct_octet_string(name, bytes, len);
+}
+
+static bool set_one(struct cipher_ctx *ctx, const char *name, void *bytes, size_t len)
+{
+	OSSL_PARAM params[] = { octets(name, bytes, len), OSSL_PARAM_construct_end() };
+
+	return ctx->cipher->inner.set(inner(ctx), params) > 0;
+}
+
+static bool tell_message(struct cipher_ctx *ctx)
+{
+	const struct inner *in = &ctx->cipher->inner;
+	struct message *m = &ctx->message;
+	size_t outl;
+
+	if (in->init[ctx->sealing](inner(ctx), NULL, 0, m->iv, IV_LEN, NULL) <= 0)
+		return false;
+	if (m->tag_len && !set_one(ctx, OSSL_CIPHER_PARAM_AEAD_TAG, m->tag, m->tag_len))
+		return false;
+	return !m->header_len ||
+	       in->update(inner(ctx), NULL, &outl, m->header_len, m->header, m->header_len) > 0;
+}
+
+/* The inner context sees what it has not seen yet.  The domain is open. */
+static bool settle_for_payload(struct cipher_ctx *ctx)
+{
+	struct message *m = &ctx->message;
+	enum stage stage = ctx->stage;
+
+	ctx->stage = STAGE_PLAIN;
+	switch (stage) {
+	case STAGE_BEGUN:
+		return tell_message(ctx);
+	case STAGE_HEADER:
+		return set_one(ctx, OSSL_CIPHER_PARAM_AEAD_TLS1_AAD, m->header, TLS_AAD_LEN);
+	case STAGE_AHEAD:
+		memcpy(inner(ctx), kept(ctx), ctx->cipher->size);
+		explicit_bzero(m->tag, sizeof(m->tag));
+		break;
+	default:
+		break;
 	}
-	return box_close(ctx->prov, &ctx->box) && ok;
+	return true;
 }
 
-static struct cipher_ctx *ctx_alloc(struct provider *prov, const struct cipher *cipher)
+/* Before anything but a payload. */
+static bool settle(struct cipher_ctx *ctx)
+{
+	ctx->odd |= ctx->stage == STAGE_HEADER;
+	return settle_for_payload(ctx);
+}
+
+static bool enter(struct cipher_ctx *ctx)
+{
+	if (!box_open(ctx->prov, ctx->box))
+		return false;
+	if (ctx->fresh) {
+		memcpy(inner(ctx), ctx->cipher->fresh, ctx->cipher->size);
+		ctx->fresh = false;
+	}
+	ctx->low = watch(ctx->cipher->stack);
+	return true;
+}
+
+/* Returns what the operation returns to OpenSSL: more than 0 only if all went well. */
+static int leave(struct cipher_ctx *ctx, int ret)
+{
+	scrub(ctx->low);
+	return box_close(ctx->prov, ctx->box) ? ret : 0;
+}
+
+static struct cipher_ctx *cipher_newctx(struct provider *prov, const struct cipher *cipher)
 {
 	struct cipher_ctx *ctx = calloc(1, sizeof(*ctx));
 
@@ -60,11 +161,35 @@ static struct cipher_ctx *ctx_alloc(struct provider *prov, const struct cipher *
 	}
 	ctx->prov = prov;
 	ctx->cipher = cipher;
-	if (!box_new(prov, &ctx->box, sizeof(struct aead_state))) {
+	ctx->fresh = true;
+	ctx->box = box_get(prov);
+	if (!ctx->box) {
 		free(ctx);
 		return NULL;
 	}
 	return ctx;
+}
+
+/* Has the default provider free it, in a context of its own that has nothing else. */
+static void free_tls_mac(struct cipher_ctx *ctx)
+{
+	const struct cipher *c = ctx->cipher;
+	void *mac;
+	int owned;
+	uint8_t *other;
+
+	if (!enter(ctx))
+		return;
+	memcpy(&mac, ctx->box->mem + c->tls_mac, sizeof(mac));
+	memcpy(&owned, ctx->box->mem + c->tls_mac_owned, sizeof(owned));
+	if (leave(ctx, 1) <= 0 || !owned)
+		return;
+	other = c->inner.newctx(inner_provctx);
+	if (!other)
+		return;
+	memcpy(other + c->tls_mac, &mac, sizeof(mac));
+	memcpy(other + c->tls_mac_owned, &owned, sizeof(owned));
+	c->inner.freectx(other);
 }
 
 static void cipher_freectx(void *vctx)
@@ -73,86 +198,122 @@ static void cipher_freectx(void *vctx)
 
 	if (!ctx)
 		return;
-	box_free(ctx->prov, &ctx->box);
+	if (ctx->tls_mac)
+		free_tls_mac(ctx);
+	box_put(ctx->prov, ctx->box, 2 * padded(ctx->cipher->size));
 	free(ctx);
 }
 
-static void *cipher_newctx(struct provider *prov, const struct cipher *cipher)
+static void relocate(const struct cipher *c, uint8_t *to, const uint8_t *from)
 {
-	struct cipher_ctx *ctx = ctx_alloc(prov, cipher);
-	struct aead_state *s;
+	uintptr_t word;
+	size_t i;
 
-	if (!ctx)
-		return NULL;
-	s = ctx_open(ctx);
-	if (!s)
-		goto fail;
-	s->iv_len = IV_LEN;
-	s->tag_len = TAG_LEN;
-	if (ctx_close(ctx, true))
-		return ctx;
-fail:
-	cipher_freectx(ctx);
-	return NULL;
+	for (i = 0; i < c->nr_relocations; i++) {
+		memcpy(&word, to + c->relocations[i], sizeof(word));
+		if (word - (uintptr_t)from >= c->size)
+			continue;
+		word += to - from;
+		memcpy(to + c->relocations[i], &word, sizeof(word));
+	}
+}
+
+static bool copy_inner(struct cipher_ctx *to, struct cipher_ctx *from)
+{
+	bool ok;
+
+	if (!enter(from))
+		return false;
+	ok = settle(from) && box_open(to->prov, to->box);
+	if (ok) {
+		memcpy(inner(to), inner(from), from->cipher->size);
+		relocate(from->cipher, inner(to), inner(from));
+		ok = box_close(to->prov, to->box);
+	}
+	return leave(from, ok) > 0;
 }
 
 static void *cipher_dupctx(void *vctx)
 {
 	struct cipher_ctx *from = vctx;
-	struct cipher_ctx *to = ctx_alloc(from->prov, from->cipher);
+	struct cipher_ctx *to;
 
-	if (to && !box_copy(from->prov, &to->box, &from->box)) {
-		cipher_freectx(to);
-		to = NULL;
+	if (from->tls_mac) {
+		raise(from->prov, EPK_R_NO_COPY, "%s of a TLS connection", from->cipher->name);
+		return NULL;
 	}
+	to = cipher_newctx(from->prov, from->cipher);
+	if (!to)
+		return NULL;
+	if (!copy_inner(to, from)) {
+		cipher_freectx(to);
+		return NULL;
+	}
+	to->fresh = false;
+	to->keyed = from->keyed;
+	to->sealing = from->sealing;
+	to->odd = from->odd;
 	return to;
 }
 
-static bool set_key(struct cipher_ctx *ctx, struct aead_state *s, const uint8_t *key, size_t len)
+static bool is_empty(const OSSL_PARAM params[])
 {
-	const struct nettle_aead *nettle = ctx->cipher->nettle;
+	return !params || !params->key;
+}
 
-	if (len != nettle->key_size)
-		return raise(ctx->prov, EPK_R_KEY_LENGTH, "%zu bytes, not %u", len,
-			     nettle->key_size);
-	s->dirty = true;
-	nettle->set_encrypt_key(&s->nettle, key);
-	s->key_set = true;
-	if (s->iv_state == IV_RUNNING)
-		s->iv_state = IV_SPENT;
+static bool is_one(const OSSL_PARAM params[], const char *name)
+{
+	return params && params[0].key && !params[1].key && !strcmp(params[0].key, name);
+}
+
+/* Does the inner context need to know at once? */
+static bool may_wait(const struct cipher_ctx *ctx)
+{
+	return ctx->cipher->kind == KIND_WHOLE && ctx->keyed && !ctx->odd &&
+	       ctx->stage != STAGE_AHEAD && ctx->stage != STAGE_HEADER;
+}
+
+/* An IV that cannot be wrong. */
+static bool begin_message(struct cipher_ctx *ctx, const uint8_t *iv)
+{
+	/* A header belongs to its message, but an expected tag is one until there is another. */
+	if (ctx->stage != STAGE_BEGUN)
+		ctx->message.tag_len = 0;
+	ctx->message.header_len = 0;
+	memcpy(ctx->message.iv, iv, IV_LEN);
+	ctx->stage = STAGE_BEGUN;
 	return true;
 }
 
-static bool set_iv(struct cipher_ctx *ctx, struct aead_state *s, const uint8_t *iv, size_t len)
+/* The default provider may set its own copy of the last record's MAC aside from now on. */
+static void note_params(struct cipher_ctx *ctx, const OSSL_PARAM params[])
 {
-	if (!len || len > ctx->cipher->iv_max || (ctx->cipher->iv_max == IV_LEN && len != IV_LEN))
-		return raise(ctx->prov, EPK_R_IV_LENGTH, "%zu bytes", len);
-	memcpy(s->iv, iv, len);
-	s->iv_len = len;
-	s->iv_state = IV_SET;
-	return true;
+	ctx->iv_len = 0;
+	if (ctx->cipher->kind == KIND_CBC && params &&
+	    OSSL_PARAM_locate_const(params, OSSL_CIPHER_PARAM_TLS_VERSION))
+		ctx->tls_mac = true;
+	if (ctx->cipher->kind == KIND_WHOLE && params &&
+	    OSSL_PARAM_locate_const(params, OSSL_CIPHER_PARAM_AEAD_TLS1_AAD))
+		ctx->odd = true;
 }
 
 static int init(void *vctx, const unsigned char *key, size_t keylen, const unsigned char *iv,
 		size_t ivlen, const OSSL_PARAM params[], bool sealing)
 {
 	struct cipher_ctx *ctx = vctx;
-	struct aead_state *s = ctx_open(ctx);
-	bool ok;
+	int ret;
 
-	if (!s)
+	if (!key && iv && ivlen == IV_LEN && is_empty(params) && ctx->sealing == sealing &&
+	    may_wait(ctx))
+		return begin_message(ctx, iv);
+	if (!enter(ctx))
 		return 0;
-	if (s->sealing != sealing) {
-		s->sealing = sealing;
-		s->tag_set = false;
-		if (s->iv_state == IV_RUNNING)
-			s->iv_state = IV_SPENT;
-	}
-	s->tls_aad_set = false;
-	ok = (!iv || set_iv(ctx, s, iv, ivlen)) &&
-	     (!key || set_key(ctx, s, key, keylen)) &&
-	     state_set_params(ctx, s, params);
-	return ctx_close(ctx, ok);
+	note_params(ctx, params);
+	ret = settle(ctx) &&
+	      ctx->cipher->inner.init[sealing](inner(ctx), key, keylen, iv, ivlen, params) > 0;
+	ctx->keyed = ret && (ctx->keyed || key);
+	ctx->sealing = sealing;
+	return leave(ctx, ret);
 }
 
 static int cipher_einit(void *vctx, const unsigned char *key, size_t keylen,
@@ -167,120 +328,229 @@ static int cipher_dinit(void *vctx, const unsigned char *key, size_t keylen,
 	return init(vctx, key, keylen, iv, ivlen, params, false);
 }
 
-/* Starts the message if this is its first piece. */
-static bool in_message(struct cipher_ctx *ctx, struct aead_state *s)
+static bool more_header(struct message *m, const uint8_t *in, size_t inl)
 {
-	if (!s->key_set)
-		return raise(ctx->prov, EPK_R_NO_KEY, "set one first");
-	if (s->iv_state == IV_SET) {
-		aead_start(ctx->cipher, s, s->iv, s->iv_len);
-		s->iv_state = IV_RUNNING;
-		/* An expected tag may be set first; an old result must not stay. */
-		if (s->sealing)
-			s->tag_set = false;
-	}
-	if (s->iv_state != IV_RUNNING)
-		return raise(ctx->prov, EPK_R_NO_IV, "each message needs an IV of its own");
+	if (inl > HEADER_LEN - m->header_len)
+		return false;
+	memcpy(m->header + m->header_len, in, inl);
+	m->header_len += inl;
 	return true;
 }
 
-static bool stream(struct cipher_ctx *ctx, struct aead_state *s, unsigned char *out,
-		   size_t outsize, const unsigned char *in, size_t inl)
+/* RFC 8446, 5.2: type, version, and the length of payload and tag. */
+static bool is_tls13_record(const struct message *m, size_t inl)
 {
-	const struct cipher *c = ctx->cipher;
+	const uint8_t *h = m->header;
 
-	if (!in_message(ctx, s))
-		return false;
-	if (!out) {
-		if (s->in_data)
-			return raise(ctx->prov, EPK_R_AAD_AFTER_DATA, "%zu bytes", inl);
-		aead_aad(c, s, in, inl);
-		return true;
+	return m->header_len == 5 && h[0] == 23 && h[1] == 3 && h[2] == 3 &&
+	       (size_t)(h[3] << 8 | h[4]) == inl + TAG_LEN;
+}
+
+/* The result, with its tag, which is public from now on. */
+static int end_message(struct cipher_ctx *ctx, uint8_t *out, size_t *outl, size_t outsize)
+{
+	const struct inner *f = &ctx->cipher->inner;
+	struct message *m = &ctx->message;
+	OSSL_PARAM tag[] = { octets(OSSL_CIPHER_PARAM_AEAD_TAG, m->tag, TAG_LEN),
+			     OSSL_PARAM_construct_end() };
+
+	m->right = f->final(inner(ctx), out, outl, outsize);
+	return m->right <= 0 || !ctx->sealing ? m->right : f->get(inner(ctx), tag);
+}
+
+/* All of a record's payload: ends it, too. */
+static int whole(struct cipher_ctx *ctx, uint8_t *out, size_t *outl, size_t outsize,
+		 const uint8_t *in, size_t inl)
+{
+	uint8_t none[TAG_LEN];
+	size_t no_more;
+	int ret;
+
+	if (!enter(ctx))
+		return 0;
+	ret = settle_for_payload(ctx) ?
+	      ctx->cipher->inner.update(inner(ctx), out, outl, outsize, in, inl) : 0;
+	if (ret > 0) {
+		memcpy(kept(ctx), inner(ctx), ctx->cipher->size);
+		ctx->message.right = end_message(ctx, none, &no_more, sizeof(none));
+		ctx->stage = STAGE_AHEAD;
 	}
-	if (outsize < inl)
-		return raise(ctx->prov, EPK_R_OUTPUT_TOO_SMALL, "%zu bytes for %zu", outsize, inl);
-	if (inl > c->data_max - s->data_len)
-		return raise(ctx->prov, EPK_R_TOO_LONG, "%zu bytes more", inl);
-	aead_data(c, s, out, in, inl);
-	return true;
+	return leave(ctx, ret);
 }
 
 static int cipher_update(void *vctx, unsigned char *out, size_t *outl, size_t outsize,
 			 const unsigned char *in, size_t inl)
 {
 	struct cipher_ctx *ctx = vctx;
-	struct aead_state *s;
-	size_t done = inl;
-	bool ok;
+	int ret = 0;
 
-	*outl = 0;
-	if (!inl)
-		return 1;
-	s = ctx_open(ctx);
-	if (!s)
-		return 0;
-	if (!s->tls_aad_set)
-		ok = stream(ctx, s, out, outsize, in, inl);
-	else if (!out || outsize < inl)
-		ok = raise(ctx->prov, EPK_R_OUTPUT_TOO_SMALL, "%zu bytes for %zu", outsize, inl);
-	else
-		ok = tls12_record(ctx, s, out, &done, in, inl);
-	if (!ctx_close(ctx, ok))
-		return 0;
-	*outl = done;
-	return 1;
-}
-
-static bool finish(struct cipher_ctx *ctx, struct aead_state *s)
-{
-	if (!in_message(ctx, s))
-		return false;
-	if (!s->sealing && !s->tag_set)
-		return raise(ctx->prov, EPK_R_NO_TAG, "set the expected one first");
-	s->iv_state = IV_SPENT;
-	if (s->sealing) {
-		aead_digest(ctx->cipher, s, s->tag);
-		s->tag_set = true;
-		return true;
+	if (ctx->stage == STAGE_BEGUN && in && inl) {
+		if (!out && more_header(&ctx->message, in, inl)) {
+			*outl = inl;
+			return 1;
+		}
+		if (out && outsize >= inl && is_tls13_record(&ctx->message, inl) &&
+		    (ctx->sealing || ctx->message.tag_len))
+			return whole(ctx, out, outl, outsize, in, inl);
 	}
-	aead_digest(ctx->cipher, s, s->computed);
-	s->tag_set = false;
-	if (!aead_tag_matches(s->tag, s->computed, s->tag_len))
-		return raise(ctx->prov, EPK_R_BAD_TAG, "message rejected");
-	return true;
+	if (!enter(ctx))
+		return 0;
+	/* Nothing, or too much, would not use up a record's header. */
+	if (inl && inl <= outsize ? settle_for_payload(ctx) : settle(ctx))
+		ret = ctx->cipher->inner.update(inner(ctx), out, outl, outsize, in, inl);
+	return leave(ctx, ret);
 }
 
 static int cipher_final(void *vctx, unsigned char *out, size_t *outl, size_t outsize)
 {
 	struct cipher_ctx *ctx = vctx;
-	struct aead_state *s = ctx_open(ctx);
+	int ret;
 
-	(void)out;
-	(void)outsize;
-	*outl = 0;
-	return s ? ctx_close(ctx, finish(ctx, s)) : 0;
+	if (ctx->stage == STAGE_AHEAD) {
+		ctx->stage = STAGE_ENDED;
+		*outl = 0;
+		return ctx->message.right;
+	}
+	if (!enter(ctx))
+		return 0;
+	if (!settle(ctx))
+		ret = 0;
+	else if (ctx->cipher->kind == KIND_WHOLE)
+		ret = end_message(ctx, out, outl, outsize);
+	else
+		ret = ctx->cipher->inner.final(inner(ctx), out, outl, outsize);
+	if (ctx->cipher->kind == KIND_WHOLE && ret > 0)
+		ctx->stage = STAGE_ENDED;
+	return leave(ctx, ret);
 }
 
 static int cipher_oneshot(void *vctx, unsigned char *out, size_t *outl, size_t outsize,
 			  const unsigned char *in, size_t inl)
 {
-	return in ? cipher_update(vctx, out, outl, outsize, in, inl) :
-		    cipher_final(vctx, out, outl, outsize);
+	struct cipher_ctx *ctx = vctx;
+	int ret;
+
+	if (!enter(ctx))
+		return 0;
+	ret = settle(ctx) ?
+	      ctx->cipher->inner.cipher(inner(ctx), out, outl, outsize, in, inl) : 0;
+	return leave(ctx, ret);
 }
+
+/* What is known without the inner context; false if it has to be asked. */
+static bool get_known(struct cipher_ctx *ctx, OSSL_PARAM *p)
+{
+	struct message *m = &ctx->message;
+
+	if (ctx->iv_len && is_one(p, OSSL_CIPHER_PARAM_IVLEN))
+		return OSSL_PARAM_set_size_t(p, ctx->iv_len);
+	if (is_one(p, OSSL_CIPHER_PARAM_KEYLEN))
+		return OSSL_PARAM_set_size_t(p, ctx->cipher->key_len);
+	if (ctx->stage == STAGE_HEADER && is_one(p, OSSL_CIPHER_PARAM_AEAD_TLS1_AAD_PAD))
+		return OSSL_PARAM_set_size_t(p, TAG_LEN);
+	if (ctx->stage == STAGE_ENDED && m->right > 0 && ctx->sealing &&
+	    is_one(p, OSSL_CIPHER_PARAM_AEAD_TAG) && p->data && p->data_size &&
+	    p->data_size <= TAG_LEN)
+		return OSSL_PARAM_set_octet_string(p, m->tag, p->data_size);
+	return false;
+}
+
+static int cipher_get(void *vctx, OSSL_PARAM params[])
+{
+	struct cipher_ctx *ctx = vctx;
+	int ret;
+
+	if (is_empty(params) || get_known(ctx, params))
+		return 1;
+	if (!enter(ctx))
+		return 0;
+	ret = settle(ctx) ? ctx->cipher->inner.get(inner(ctx), params) : 0;
+	if (ret > 0 && is_one(params, OSSL_CIPHER_PARAM_IVLEN) &&
+	    !OSSL_PARAM_get_size_t(params, &ctx->iv_len))
+		ctx->iv_len = 0;
+	return leave(ctx, ret);
+}
+
+/* A header that the inner context would take: its length counts IV, and tag when opening. */
+static bool begin_record(struct cipher_ctx *ctx, const uint8_t *header)
+{
+	size_t overhead = ctx->cipher->explicit_iv + (ctx->sealing ? 0 : TAG_LEN);
+
+	if ((size_t)(header[TLS_AAD_LEN - 2] << 8 | header[TLS_AAD_LEN - 1]) < overhead)
+		return false;
+	memcpy(ctx->message.header, header, TLS_AAD_LEN);
+	ctx->stage = STAGE_HEADER;
+	return true;
+}
+
+/* What can wait until there is a payload. */
+static bool set_later(struct cipher_ctx *ctx, const OSSL_PARAM *p)
+{
+	struct message *m = &ctx->message;
+
+	if (!may_wait(ctx) || !p->data || p->data_type != OSSL_PARAM_OCTET_STRING)
+		return false;
+	if (ctx->stage == STAGE_BEGUN && !ctx->sealing &&
+	    is_one(p, OSSL_CIPHER_PARAM_AEAD_TAG) && p->data_size && p->data_size <= TAG_LEN) {
+		memcpy(m->tag, p->data, p->data_size);
+		m->tag_len = p->data_size;
+		return true;
+	}
+	return ctx->stage != STAGE_BEGUN &&
+	       is_one(p, OSSL_CIPHER_PARAM_AEAD_TLS1_AAD) && p->data_size == TLS_AAD_LEN &&
+	       begin_record(ctx, p->data);
+}
+
+static int cipher_set(void *vctx, const OSSL_PARAM params[])
+{
+	struct cipher_ctx *ctx = vctx;
+	int ret;
+
+	if (is_empty(params) || set_later(ctx, params))
+		return 1;
+	if (!enter(ctx))
+		return 0;
+	note_params(ctx, params);
+	ret = settle(ctx) ? ctx->cipher->inner.set(inner(ctx), params) : 0;
+	return leave(ctx, ret);
+}
+
+/*
+ * OpenSSL tells a function of an algorithm neither which it is nor whose; the context
+ * that some get is not the inner one.
+ */
+#define CIPHER(i)									\
+	static void *newctx_##i(void *prov)						\
+	{										\
+		return cipher_newctx(prov, &ciphers[i]);				\
+	}										\
+	static int get_params_##i(OSSL_PARAM params[])					\
+	{										\
+		return ciphers[i].inner.get_params(params);				\
+	}										\
+	static const OSSL_PARAM *gettable_params_##i(void *prov)			\
+	{										\
+		(void)prov;								\
+		return ciphers[i].inner.gettable_params(inner_provctx);			\
+	}										\
+	static const OSSL_PARAM *gettable_##i(void *ctx, void *prov)			\
+	{										\
+		(void)ctx;								\
+		(void)prov;								\
+		return ciphers[i].inner.gettable(NULL, inner_provctx);			\
+	}										\
+	static const OSSL_PARAM *settable_##i(void *ctx, void *prov)			\
+	{										\
+		(void)ctx;								\
+		(void)prov;								\
+		return ciphers[i].inner.settable(NULL, inner_provctx);			\
+	}
 
 #define FN(id, f)	{ OSSL_FUNC_CIPHER_##id, (void (*)(void))(f) }
 
-#define CIPHER(name)									\
-	static void *name##_newctx(void *prov)						\
+#define FUNCTIONS(i)									\
 	{										\
-		return cipher_newctx(prov, &cipher_##name);				\
-	}										\
-	static int name##_get_params(OSSL_PARAM params[])				\
-	{										\
-		return cipher_get_params(&cipher_##name, params);			\
-	}										\
-	const OSSL_DISPATCH name##_functions[] = {					\
-		FN(NEWCTX, name##_newctx),						\
+		FN(NEWCTX, newctx_##i),							\
 		FN(FREECTX, cipher_freectx),						\
 		FN(DUPCTX, cipher_dupctx),						\
 		FN(ENCRYPT_INIT, cipher_einit),						\
@@ -288,15 +558,21 @@ static int cipher_oneshot(void *vctx, unsigned char *out, size_t *outl, size_t o
 		FN(UPDATE, cipher_update),						\
 		FN(FINAL, cipher_final),						\
 		FN(CIPHER, cipher_oneshot),						\
-		FN(GET_PARAMS, name##_get_params),					\
-		FN(GETTABLE_PARAMS, cipher_gettable_params),				\
-		FN(GET_CTX_PARAMS, cipher_get_ctx_params),				\
-		FN(SET_CTX_PARAMS, cipher_set_ctx_params),				\
-		FN(GETTABLE_CTX_PARAMS, cipher_gettable_ctx_params),			\
-		FN(SETTABLE_CTX_PARAMS, cipher_settable_ctx_params),			\
+		FN(GET_PARAMS, get_params_##i),						\
+		FN(GETTABLE_PARAMS, gettable_params_##i),				\
+		FN(GET_CTX_PARAMS, cipher_get),						\
+		FN(SET_CTX_PARAMS, cipher_set),						\
+		FN(GETTABLE_CTX_PARAMS, gettable_##i),					\
+		FN(SETTABLE_CTX_PARAMS, settable_##i),					\
 		{ 0, NULL }								\
 	}
 
-CIPHER(aes128_gcm);
-CIPHER(aes256_gcm);
-CIPHER(chacha20_poly1305);
+CIPHER(0) CIPHER(1) CIPHER(2) CIPHER(3) CIPHER(4) CIPHER(5) CIPHER(6) CIPHER(7)
+CIPHER(8) CIPHER(9) CIPHER(10) CIPHER(11) CIPHER(12) CIPHER(13) CIPHER(14) CIPHER(15)
+
+const OSSL_DISPATCH cipher_functions[NR_CIPHERS][15] = {
+	FUNCTIONS(0), FUNCTIONS(1), FUNCTIONS(2), FUNCTIONS(3),
+	FUNCTIONS(4), FUNCTIONS(5), FUNCTIONS(6), FUNCTIONS(7),
+	FUNCTIONS(8), FUNCTIONS(9), FUNCTIONS(10), FUNCTIONS(11),
+	FUNCTIONS(12), FUNCTIONS(13), FUNCTIONS(14), FUNCTIONS(15),
+};

@@ -2,7 +2,9 @@
 /*
  * The provider's front door: what it offers, and how it reports errors.
  */
+#define _GNU_SOURCE
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,7 +16,11 @@
 #include "epk_provider.h"
 
 #define PROVIDER_VERSION	"0.1"
-#define PROPERTIES		"provider=epk"
+/*
+ * The second is for who has an opinion of its own about "provider", which would replace
+ * the first (stunnel).
+ */
+#define PROPERTIES		"provider=epk,epk.domain=yes"
 
 static const OSSL_ITEM reasons[] = {
 	{ EPK_R_NO_DOMAIN, "no memory domain for the cipher context" },
@@ -23,29 +29,25 @@ static const OSSL_ITEM reasons[] = {
 	{ EPK_R_DOMAIN_FREE, "cannot free the cipher context's domain" },
 	{ EPK_R_FORKED, "the cipher context belongs to the parent process" },
 	{ EPK_R_MEMORY, "out of memory" },
-	{ EPK_R_KEY_LENGTH, "wrong key length" },
-	{ EPK_R_IV_LENGTH, "wrong IV length" },
-	{ EPK_R_TAG_LENGTH, "wrong tag length" },
-	{ EPK_R_NO_KEY, "no key set" },
-	{ EPK_R_NO_IV, "no fresh IV set" },
-	{ EPK_R_NO_TAG, "no tag available" },
-	{ EPK_R_TAG_WHEN_SEALING, "a tag cannot be set when encrypting" },
-	{ EPK_R_BAD_TAG, "the tag does not match" },
-	{ EPK_R_AAD_AFTER_DATA, "associated data must come before the payload" },
-	{ EPK_R_TOO_LONG, "message too long for one IV" },
-	{ EPK_R_OUTPUT_TOO_SMALL, "output buffer too small" },
-	{ EPK_R_TLS_AAD, "malformed TLS record header" },
-	{ EPK_R_TLS_RECORD, "TLS record and its header disagree" },
-	{ EPK_R_TLS_IV, "wrong use of the TLS IV" },
-	{ EPK_R_RANDOM, "the kernel gave no random bytes" },
-	{ EPK_R_PARAM, "parameter of the wrong type or size" },
+	{ EPK_R_NOT_MOVABLE, "OpenSSL's cipher contexts cannot be moved into a domain" },
+	{ EPK_R_NO_COPY, "the cipher context cannot be copied" },
+	{ EPK_R_REFUSED, "there is no memory domain for this cipher" },
 	{ 0, NULL }
 };
+
+char refusal[256];
 
 bool raise_error(struct provider *prov, const char *file, int line, const char *func,
 		 enum epk_reason reason, const char *fmt, ...)
 {
 	va_list args;
+
+	/* OpenSSL forgets the errors of a provider that does not start. */
+	if (!prov->started) {
+		va_start(args, fmt);
+		vsnprintf(refusal, sizeof(refusal), fmt, args);
+		va_end(args);
+	}
 
 	prov->new_error(prov->core);
 	prov->set_error_debug(prov->core, file, line, func);
@@ -55,22 +57,67 @@ bool raise_error(struct provider *prov, const char *file, int line, const char *
 	return false;
 }
 
-/* Names as OpenSSL's own provider registers them, so that ours are found. */
-static const OSSL_ALGORITHM ciphers[] = {
-	{ "AES-128-GCM:id-aes128-GCM:2.16.840.1.101.3.4.1.6", PROPERTIES,
-	  aes128_gcm_functions, "AES-128-GCM in a memory domain" },
-	{ "AES-256-GCM:id-aes256-GCM:2.16.840.1.101.3.4.1.46", PROPERTIES,
-	  aes256_gcm_functions, "AES-256-GCM in a memory domain" },
-	{ "ChaCha20-Poly1305", PROPERTIES,
-	  chacha20_poly1305_functions, "ChaCha20-Poly1305 in a memory domain" },
-	{ NULL, NULL, NULL, NULL }
+static OSSL_ALGORITHM algorithms[NR_CIPHERS + 2];
+
+/* Suites without encryption: nobody gets them by way of a cipher that has no domain. */
+static void *refuse_newctx(void *provctx)
+{
+	raise((struct provider *)provctx, EPK_R_REFUSED, "NULL: it encrypts nothing");
+	return NULL;
+}
+
+static int refused_params(OSSL_PARAM params[])
+{
+	OSSL_PARAM *p = OSSL_PARAM_locate(params, OSSL_CIPHER_PARAM_BLOCK_SIZE);
+
+	return !p || OSSL_PARAM_set_size_t(p, 1);
+}
+
+static void refused(void)
+{
+}
+
+/* OpenSSL calls none of these without a context, and there is none. */
+static const OSSL_DISPATCH refused_functions[] = {
+	{ OSSL_FUNC_CIPHER_NEWCTX, (void (*)(void))refuse_newctx },
+	{ OSSL_FUNC_CIPHER_FREECTX, refused },
+	{ OSSL_FUNC_CIPHER_ENCRYPT_INIT, refused },
+	{ OSSL_FUNC_CIPHER_DECRYPT_INIT, refused },
+	{ OSSL_FUNC_CIPHER_UPDATE, refused },
+	{ OSSL_FUNC_CIPHER_FINAL, refused },
+	{ OSSL_FUNC_CIPHER_CIPHER, refused },
+	{ OSSL_FUNC_CIPHER_GET_PARAMS, (void (*)(void))refused_params },
+	{ 0, NULL }
 };
+
+/* All names that OpenSSL's own provider registers, so that ours are found. */
+static void list_algorithms(void)
+{
+	OSSL_ALGORITHM *a = algorithms;
+	size_t i;
+
+	for (i = 0; i < NR_CIPHERS; i++)
+		if (ciphers[i].names)
+			*a++ = (OSSL_ALGORITHM){
+				.algorithm_names = ciphers[i].names,
+				.property_definition = PROPERTIES,
+				.implementation = cipher_functions[i],
+				.algorithm_description = "in a memory domain",
+			};
+	*a++ = (OSSL_ALGORITHM){
+		.algorithm_names = "NULL",
+		.property_definition = PROPERTIES,
+		.implementation = refused_functions,
+		.algorithm_description = "refused",
+	};
+	*a = (OSSL_ALGORITHM){ 0 };
+}
 
 static const OSSL_ALGORITHM *query(void *provctx, int operation, int *no_cache)
 {
 	(void)provctx;
 	*no_cache = 0;
-	return operation == OSSL_OP_CIPHER ? ciphers : NULL;
+	return operation == OSSL_OP_CIPHER ? algorithms : NULL;
 }
 
 static const OSSL_ITEM *get_reason_strings(void *provctx)
@@ -113,10 +160,8 @@ static int get_params(void *provctx, OSSL_PARAM params[])
 
 static void teardown(void *provctx)
 {
-	struct provider *prov = provctx;
-
-	free(prov->backend);
-	free(prov);
+	ciphers_forget();
+	free(provctx);
 }
 
 static const OSSL_DISPATCH provider_functions[] = {
@@ -128,25 +173,19 @@ static const OSSL_DISPATCH provider_functions[] = {
 	{ 0, NULL }
 };
 
-/*
- * "backend = NAME" in the provider's section of openssl.cnf.  Copied now,
- * because a server may clear its environment and OpenSSL its configuration
- * before the first context is made.
- */
-static bool read_backend(struct provider *prov, OSSL_FUNC_core_get_params_fn *core_get_params)
+/* "backend = NAME" in the provider's section of openssl.cnf, or EPK_BACKEND. */
+static const char *wanted_backend(const struct provider *prov,
+				  OSSL_FUNC_core_get_params_fn *core_get_params)
 {
-	char *backend = NULL;
+	char *wanted = NULL;
 	OSSL_PARAM params[] = {
-		OSSL_PARAM_construct_utf8_ptr("backend", &backend, 0),
+		OSSL_PARAM_construct_utf8_ptr("backend", &wanted, 0),
 		OSSL_PARAM_construct_end()
 	};
 
-	if (!core_get_params || !core_get_params(prov->core, params))
-		return true;
-	if (!backend || !*backend || !strcmp(backend, "auto"))
-		return true;
-	prov->backend = strdup(backend);
-	return prov->backend;
+	if (!core_get_params || !core_get_params(prov->core, params) || !wanted || !*wanted)
+		wanted = secure_getenv("EPK_BACKEND");
+	return wanted && *wanted ? wanted : "auto";
 }
 
 __attribute__((visibility("default")))
@@ -176,10 +215,14 @@ int OSSL_provider_init(const OSSL_CORE_HANDLE *core, const OSSL_DISPATCH *in,
 		}
 	}
 	if (!prov->new_error || !prov->set_error_debug || !prov->vset_error ||
-	    box_setup() || !read_backend(prov, core_get_params)) {
-		teardown(prov);
+	    box_setup() || !box_start(prov, wanted_backend(prov, core_get_params)) ||
+	    !ciphers_learn(prov)) {
+		free(prov);
 		return 0;
 	}
+	list_algorithms();
+	prov->started = true;
+	refusal[0] = 0;
 	*provctx = prov;
 	*out = provider_functions;
 	return 1;

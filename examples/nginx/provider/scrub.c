@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: MIT
+/*
+ * OpenSSL's code keeps round keys in vector registers, and key stream and one-time
+ * keys on the stack.  Neither may outlive the open domain.
+ */
+#include <alloca.h>
+#include <string.h>
+#include <sys/auxv.h>
+
+#include "epk_provider.h"
+
+#ifndef AT_MINSIGSTKSZ
+#define AT_MINSIGSTKSZ	51
+#endif
+
+static void clear_sse(void)
+{
+	__asm__ volatile("pxor %%xmm0, %%xmm0\n\tpxor %%xmm1, %%xmm1\n\t"
+			 "pxor %%xmm2, %%xmm2\n\tpxor %%xmm3, %%xmm3\n\t"
+			 "pxor %%xmm4, %%xmm4\n\tpxor %%xmm5, %%xmm5\n\t"
+			 "pxor %%xmm6, %%xmm6\n\tpxor %%xmm7, %%xmm7\n\t"
+			 "pxor %%xmm8, %%xmm8\n\tpxor %%xmm9, %%xmm9\n\t"
+			 "pxor %%xmm10, %%xmm10\n\tpxor %%xmm11, %%xmm11\n\t"
+			 "pxor %%xmm12, %%xmm12\n\tpxor %%xmm13, %%xmm13\n\t"
+			 "pxor %%xmm14, %%xmm14\n\tpxor %%xmm15, %%xmm15"
+			 : : : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
+			       "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14",
+			       "xmm15");
+}
+
+/* All of the first 16, however wide. */
+static void clear_avx(void)
+{
+	__asm__ volatile("vzeroall"
+			 : : : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
+			       "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14",
+			       "xmm15");
+}
+
+#define CLEAR_ZMM(n)	"vpxord %%zmm" #n ", %%zmm" #n ", %%zmm" #n "\n\t"
+
+/* No clobbers: this file is compiled for CPUs that do not have them. */
+static void clear_avx512_upper(void)
+{
+	__asm__ volatile(CLEAR_ZMM(16) CLEAR_ZMM(17) CLEAR_ZMM(18) CLEAR_ZMM(19)
+			 CLEAR_ZMM(20) CLEAR_ZMM(21) CLEAR_ZMM(22) CLEAR_ZMM(23)
+			 CLEAR_ZMM(24) CLEAR_ZMM(25) CLEAR_ZMM(26) CLEAR_ZMM(27)
+			 CLEAR_ZMM(28) CLEAR_ZMM(29) CLEAR_ZMM(30) CLEAR_ZMM(31) : : );
+}
+
+/*
+ * A signal that interrupts the code below has the kernel store all registers further down,
+ * beneath what that code uses.  Such a frame leaves gaps, but none of 256 bytes, nor of
+ * 64 at its lower end, and so changes one of these marks.
+ */
+#define MARK		0x5ca1ab1e0ddba115ull
+#define NEAR_STEP	64
+#define NEAR_MARKS	4
+#define FAR_STEP	256
+
+/* Of where such a frame can be. */
+static size_t frame_max;
+
+__attribute__((constructor)) static void ask_frame_max(void)
+{
+	size_t told = getauxval(AT_MINSIGSTKSZ);
+
+	/* Kernels that do not tell have no larger ones.  It begins below the red zone. */
+	frame_max = (told ? told : 4096) + 128 + 64;
+	frame_max = (frame_max + FAR_STEP - 1) & ~(size_t)(FAR_STEP - 1);
+}
+
+/* The first mark below those that are near. */
+#define FAR_FROM	(NEAR_MARKS * NEAR_STEP + FAR_STEP)
+
+static char *lowest_mark(char *low)
+{
+	return low - NEAR_MARKS * NEAR_STEP - frame_max;
+}
+
+static volatile uint64_t *word(char *at)
+{
+	return (volatile uint64_t *)at;
+}
+
+/* Before code is called that uses @stack bytes; what it returns is for scrub(). */
+__attribute__((noinline)) char *watch(size_t stack)
+{
+	char *low = (char *)(((uintptr_t)__builtin_frame_address(0) - stack) & ~(uintptr_t)63);
+	char *at, *last = lowest_mark(low);
+	int i;
+
+	for (i = 1; i <= NEAR_MARKS; i++)
+		*word(low - i * NEAR_STEP) = MARK;
+	for (at = low - FAR_FROM; at >= last; at -= FAR_STEP)
+		*word(at) = MARK;
+	return low;
+}
+
+/* How far down the stack has been used, as seen from the marks below @low. */
+static char *lowest_used(char *low)
+{
+	char *at, *last = lowest_mark(low);
+	uint64_t differ = 0;
+	int i;
+
+	for (i = 1; i <= NEAR_MARKS; i++)
+		differ |= *word(low - i * NEAR_STEP) ^ MARK;
+	for (at = low - FAR_FROM; at >= last; at -= FAR_STEP)
+		differ |= *word(at) ^ MARK;
+	return differ ? last : low;
+}
+
+/*
+ * As long as the compiler sees that the bytes are written and then used, they are.
+ * What lies above them is this call's own frame, and the caller's.
+ */
+static __attribute__((noinline)) void clear_stack(char *low)
+{
+	size_t stack = (char *)__builtin_frame_address(0) - low;
+	char *bytes = alloca(stack);
+
+	memset(bytes, 0, stack);
+	__asm__ volatile("" : : "r"(bytes) : "memory");
+}
+
+/*
+ * Called where watch() was, which told @low, or further up.  Registers first: from then on
+ * a signal stores nothing.
+ */
+void scrub(char *low)
+{
+	if (__builtin_cpu_supports("avx"))
+		clear_avx();
+	else
+		clear_sse();
+	if (__builtin_cpu_supports("avx512f"))
+		clear_avx512_upper();
+	__asm__ volatile("xor %%ecx, %%ecx\n\txor %%edx, %%edx\n\txor %%esi, %%esi\n\t"
+			 "xor %%r8d, %%r8d\n\txor %%r9d, %%r9d\n\t"
+			 "xor %%r10d, %%r10d\n\txor %%r11d, %%r11d"
+			 : : : "rcx", "rdx", "rsi", "r8", "r9", "r10", "r11", "cc");
+	clear_stack(lowest_used(low));
+}

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: MIT
+/*
+ * What the domains cost: the epk provider against OpenSSL's default provider, doing the
+ * same in turns in one process.  Prints the median of the ratios of the pairs, and
+ * between which values half of them lie.
+ *
+ *	EPK_BACKEND=none provider_bench [pairs]
+ */
+#include <time.h>
+
+#include <openssl/core_names.h>
+#include <openssl/ssl.h>
+
+#include "provider_test.h"
+#include "provider/epk_provider.h"
+
+#define PAIRS_MAX	10000
+#define TURN_NS		300000
+#define RECORD_MAX	16384
+
+OSSL_LIB_CTX *with_epk, *plain;
+
+static uint8_t record[RECORD_MAX + 256];
+
+struct work {
+	EVP_CIPHER *cipher;
+	EVP_CIPHER_CTX *ctx;
+	size_t len;
+	uint64_t number;
+};
+
+static const uint8_t key[32] = { 1 };
+
+/* As libssl 3.0 seals and opens a record of TLS 1.3. */
+static void tls13_record(struct work *w, int sealing)
+{
+	uint8_t header[5] = { 23, 3, 3, (w->len + TAG_LEN) >> 8, w->len + TAG_LEN };
+	uint8_t iv[IV_LEN] = { 2 }, tag[TAG_LEN] = { 0 };
+	int outl, end;
+
+	memcpy(iv + 4, &w->number, sizeof(w->number));
+	w->number++;
+	EVP_CipherInit_ex(w->ctx, NULL, NULL, NULL, iv, sealing);
+	if (!sealing)
+		EVP_CIPHER_CTX_ctrl(w->ctx, EVP_CTRL_AEAD_SET_TAG, TAG_LEN, tag);
+	EVP_CipherUpdate(w->ctx, NULL, &outl, header, sizeof(header));
+	assert_true(EVP_CipherUpdate(w->ctx, record, &outl, record, w->len) > 0);
+	/* Opening what nobody sealed costs the same, and is refused at the end. */
+	EVP_CipherFinal_ex(w->ctx, record + outl, &end);
+	if (sealing)
+		EVP_CIPHER_CTX_ctrl(w->ctx, EVP_CTRL_AEAD_GET_TAG, TAG_LEN, tag);
+}
+
+static void seal13(struct work *w)
+{
+	tls13_record(w, 1);
+}
+
+static void open13(struct work *w)
+{
+	tls13_record(w, 0);
+}
+
+/* As libssl 3.0 seals a record of TLS 1.2. */
+static void seal12(struct work *w)
+{
+	size_t iv = EVP_CIPHER_get_mode(w->cipher) == EVP_CIPH_GCM_MODE ? 8 : 0;
+	size_t len = w->len + iv;
+	uint8_t header[TLS_AAD_LEN] = { [8] = 23, [9] = 3, [10] = 3, [11] = len >> 8, [12] = len };
+	int outl;
+
+	EVP_CIPHER_CTX_ctrl(w->ctx, EVP_CTRL_AEAD_TLS1_AAD, sizeof(header), header);
+	assert_true(EVP_CipherUpdate(w->ctx, record, &outl, record, len + TAG_LEN) > 0);
+}
+
+static void update_only(struct work *w)
+{
+	int outl;
+
+	assert_true(EVP_CipherUpdate(w->ctx, record, &outl, record, w->len) > 0);
+}
+
+static void key_and_free(struct work *w)
+{
+	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+
+	EVP_CipherInit_ex(ctx, w->cipher, NULL, key, NULL, 1);
+	EVP_CIPHER_CTX_free(ctx);
+}
+
+static void get_ready(struct work *w, OSSL_LIB_CTX *libctx, const char *name, int sealing)
+{
+	static uint8_t iv[16] = { 3 };
+
+	w->cipher = fetch(libctx, name);
+	w->ctx = EVP_CIPHER_CTX_new();
+	assert_ossl(EVP_CipherInit_ex(w->ctx, w->cipher, NULL, key, iv, sealing));
+	if (EVP_CIPHER_get_mode(w->cipher) == EVP_CIPH_CBC_MODE)
+		EVP_CIPHER_CTX_set_padding(w->ctx, 0);
+	else if (EVP_CIPHER_get_mode(w->cipher) == EVP_CIPH_GCM_MODE)
+		EVP_CIPHER_CTX_ctrl(w->ctx, EVP_CTRL_AEAD_SET_IV_FIXED, 4, iv);
+	else
+		EVP_CIPHER_CTX_ctrl(w->ctx, EVP_CTRL_AEAD_SET_IV_FIXED, IV_LEN, iv);
+	ERR_clear_error();
+}
+
+static void done(struct work *w)
+{
+	EVP_CIPHER_CTX_free(w->ctx);
+	EVP_CIPHER_free(w->cipher);
+}
+
+static uint64_t now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return t.tv_sec * 1000000000ull + t.tv_nsec;
+}
+
+typedef void (*work_fn)(struct work *w);
+
+static double turn(work_fn fn, struct work *w, unsigned int times)
+{
+	uint64_t start = now();
+	unsigned int i;
+
+	for (i = 0; i < times; i++)
+		fn(w);
+	return (double)(now() - start) / times;
+}
+
+static int by_value(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+static void print_pairs(const char *name, const char *what, size_t len, double *ratio,
+			double *base, unsigned int pairs)
+{
+	qsort(ratio, pairs, sizeof(*ratio), by_value);
+	qsort(base, pairs, sizeof(*base), by_value);
+	printf("%-22s %-16s %5zu bytes: %.3f (%.3f to %.3f), default %.0f ns\n", name, what, len,
+	       ratio[pairs / 2], ratio[pairs / 4], ratio[pairs * 3 / 4], base[pairs / 2]);
+	fflush(stdout);
+}
+
+static double ratio[PAIRS_MAX], base[PAIRS_MAX];
+
+static void compare(const char *name, const char *what, work_fn fn, int sealing, size_t len,
+		    unsigned int pairs)
+{
+	struct work ours = { .len = len }, theirs = { .len = len };
+	unsigned int i, times = 1;
+	double a, b;
+
+	get_ready(&ours, with_epk, name, sealing);
+	get_ready(&theirs, plain, name, sealing);
+	while (turn(fn, &theirs, times) * times < TURN_NS)
+		times *= 2;
+	turn(fn, &ours, times);
+	for (i = 0; i < pairs; i++) {
+		/* Neither is always the first. */
+		if (i % 2) {
+			a = turn(fn, &ours, times);
+			b = turn(fn, &theirs, times);
+		} else {
+			b = turn(fn, &theirs, times);
+			a = turn(fn, &ours, times);
+		}
+		ratio[i] = a / b;
+		base[i] = b;
+	}
+	print_pairs(name, what, len, ratio, base, pairs);
+	done(&ours);
+	done(&theirs);
+}
+
+/* ---- handshakes: what the server's half takes */
+
+static SSL_CTX *make_ssl_ctx(OSSL_LIB_CTX *libctx, int version, int is_server)
+{
+	SSL_CTX *ctx = SSL_CTX_new_ex(libctx, NULL, is_server ? TLS_server_method() :
+						    TLS_client_method());
+	char path[4096];
+
+	assert_ossl(SSL_CTX_set_min_proto_version(ctx, version));
+	assert_ossl(SSL_CTX_set_max_proto_version(ctx, version));
+	if (!is_server)
+		return ctx;
+	snprintf(path, sizeof(path), "%s/cert.pem", BUILD_DIR);
+	assert_ossl(SSL_CTX_use_certificate_file(ctx, path, SSL_FILETYPE_PEM));
+	snprintf(path, sizeof(path), "%s/key.pem", BUILD_DIR);
+	assert_ossl(SSL_CTX_use_PrivateKey_file(ctx, path, SSL_FILETYPE_PEM));
+	return ctx;
+}
+
+static double handshake(SSL_CTX *server_ctx, SSL_CTX *client_ctx)
+{
+	SSL *server, *client = SSL_new(client_ctx);
+	BIO *to_server = BIO_new(BIO_s_mem()), *to_client = BIO_new(BIO_s_mem());
+	uint64_t spent = 0, start = now();
+	int is_over[2] = { 0, 0 };
+
+	server = SSL_new(server_ctx);
+	spent += now() - start;
+	BIO_up_ref(to_server);
+	BIO_up_ref(to_client);
+	SSL_set_bio(server, to_server, to_client);
+	SSL_set_bio(client, to_client, to_server);
+	SSL_set_accept_state(server);
+	SSL_set_connect_state(client);
+	while (!is_over[0] || !is_over[1]) {
+		is_over[0] = SSL_do_handshake(client) == 1;
+		start = now();
+		is_over[1] = SSL_do_handshake(server) == 1;
+		spent += now() - start;
+	}
+	start = now();
+	SSL_free(server);
+	spent += now() - start;
+	SSL_free(client);
+	ERR_clear_error();
+	return spent;
+}
+
+static void compare_handshakes(const char *name, int version, unsigned int pairs)
+{
+	SSL_CTX *client = make_ssl_ctx(plain, version, 0);
+	SSL_CTX *ours = make_ssl_ctx(with_epk, version, 1);
+	SSL_CTX *theirs = make_ssl_ctx(plain, version, 1);
+	unsigned int i;
+
+	for (i = 0; i < pairs; i++) {
+		ratio[i] = i % 2 ? handshake(ours, client) : 0;
+		base[i] = handshake(theirs, client);
+		ratio[i] = (i % 2 ? ratio[i] : handshake(ours, client)) / base[i];
+	}
+	print_pairs(name, "full handshake", 0, ratio, base, pairs);
+	SSL_CTX_free(client);
+	SSL_CTX_free(ours);
+	SSL_CTX_free(theirs);
+}
+
+int main(int argc, char **argv)
+{
+	static const char *const aeads[] = { "AES-128-GCM", "AES-256-GCM", "ChaCha20-Poly1305" };
+	static const char *const cbcs[] = { "AES-256-CBC", "CAMELLIA-256-CBC" };
+	static const size_t sizes[] = { 64, 1024, RECORD_MAX };
+	unsigned int pairs = argc > 1 ? strtoul(argv[1], NULL, 0) : 301;
+	size_t i, s;
+
+	if (!pairs || pairs > PAIRS_MAX) {
+		fprintf(stderr, "usage: provider_bench [pairs, up to %d]\n", PAIRS_MAX);
+		return 2;
+	}
+	plain = make_libctx(0);
+	with_epk = make_libctx(1);
+	compare_handshakes("TLS 1.3", TLS1_3_VERSION, pairs);
+	compare_handshakes("TLS 1.2", TLS1_2_VERSION, pairs);
+	for (i = 0; i < sizeof(aeads) / sizeof(aeads[0]); i++) {
+		for (s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++) {
+			compare(aeads[i], "seal, TLS 1.3", seal13, 1, sizes[s], pairs);
+			compare(aeads[i], "open, TLS 1.3", open13, 0, sizes[s], pairs);
+			compare(aeads[i], "seal, TLS 1.2", seal12, 1, sizes[s], pairs);
+		}
+		compare(aeads[i], "key and free", key_and_free, 1, 0, pairs);
+	}
+	for (i = 0; i < sizeof(cbcs) / sizeof(cbcs[0]); i++)
+		for (s = 1; s < sizeof(sizes) / sizeof(sizes[0]); s++)
+			compare(cbcs[i], "update", update_only, 1, sizes[s], pairs);
+	return 0;
+}

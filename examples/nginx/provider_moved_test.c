@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: MIT
+/* Contexts that cannot be moved are noticed when the provider is loaded. */
+#include "provider/moved.c"
+#include "provider_test.h"
+
+OSSL_LIB_CTX *with_epk, *plain;
+
+bool raise_error(struct provider *prov, const char *file, int line, const char *func,
+		 enum epk_reason reason, const char *fmt, ...)
+{
+	(void)prov;
+	(void)file;
+	(void)line;
+	(void)func;
+	(void)fmt;
+	assert_int_equal(reason, EPK_R_NOT_MOVABLE);
+	return false;
+}
+
+/* A cipher whose contexts are as OpenSSL's might be one day. */
+static struct {
+	bool points_to_itself;		/* before it has a key */
+	bool points_to_its_key;		/* afterwards */
+	bool allocates;
+	bool remembers_where_it_was;
+} fake;
+
+struct fake_ctx {
+	void *self;
+	uint8_t *round_key;
+	uint8_t key[16];
+	uint8_t *allocated;
+};
+
+static struct fake_ctx *made_last;
+
+static void *fake_newctx(void *prov)
+{
+	struct fake_ctx *ctx = OPENSSL_zalloc(sizeof(*ctx));
+
+	(void)prov;
+	if (fake.points_to_itself)
+		ctx->self = ctx;
+	made_last = ctx;
+	return ctx;
+}
+
+static void fake_freectx(void *ctx)
+{
+	OPENSSL_free(ctx);
+}
+
+static int fake_init(void *vctx, const unsigned char *key, size_t keylen, const unsigned char *iv,
+		     size_t ivlen, const OSSL_PARAM params[])
+{
+	struct fake_ctx *ctx = vctx;
+
+	(void)iv;
+	(void)ivlen;
+	(void)params;
+	if (!key)
+		return 1;
+	memcpy(ctx->key, key, keylen);
+	if (fake.points_to_its_key)
+		ctx->round_key = ctx->key;
+	if (fake.allocates)
+		ctx->allocated = malloc(32);
+	return 1;
+}
+
+static int fake_update(void *vctx, unsigned char *out, size_t *outl, size_t outsize,
+		       const unsigned char *in, size_t inl)
+{
+	struct fake_ctx *ctx = vctx;
+	size_t i;
+
+	(void)outsize;
+	for (i = 0; i < inl; i++)
+		out[i] = in[i] ^ ctx->key[i % 16] ^
+			 (fake.remembers_where_it_was && ctx != made_last);
+	*outl = inl;
+	return 1;
+}
+
+static int fake_final(void *ctx, unsigned char *out, size_t *outl, size_t outsize)
+{
+	(void)ctx;
+	(void)out;
+	(void)outsize;
+	*outl = 0;
+	return 1;
+}
+
+static int fake_get_params(OSSL_PARAM params[])
+{
+	return OSSL_PARAM_set_size_t(OSSL_PARAM_locate(params, OSSL_CIPHER_PARAM_KEYLEN), 16);
+}
+
+static int fake_params(void *ctx, OSSL_PARAM params[])
+{
+	(void)ctx;
+	(void)params;
+	return 1;
+}
+
+static int fake_set(void *ctx, const OSSL_PARAM params[])
+{
+	(void)ctx;
+	(void)params;
+	return 1;
+}
+
+static bool learn_fake(struct cipher *c)
+{
+	static struct trial t;
+
+	*c = (struct cipher){
+		.name = "AES-128-CBC-HMAC-SHA1", .kind = KIND_CBC_HMAC,
+		.inner = {
+			.newctx = fake_newctx, .freectx = fake_freectx,
+			.init = { fake_init, fake_init }, .update = fake_update,
+			.final = fake_final, .get_params = fake_get_params,
+			.get = fake_params, .set = fake_set,
+		},
+	};
+	return learn(NULL, c, &t);
+}
+
+static int reset(void **state)
+{
+	(void)state;
+	memset(&fake, 0, sizeof(fake));
+	return 0;
+}
+
+static void flat_context_is_movable(void **state)
+{
+	struct cipher c;
+
+	(void)state;
+	assert_true(learn_fake(&c));
+	assert_in_range(c.size, sizeof(struct fake_ctx), sizeof(struct fake_ctx) + 15);
+	assert_int_equal(c.nr_relocations, 0);
+}
+
+static void pointers_into_itself_are_noted(void **state)
+{
+	struct cipher c;
+
+	(void)state;
+	fake.points_to_its_key = true;
+	assert_true(learn_fake(&c));
+	assert_int_equal(c.nr_relocations, 1);
+	assert_int_equal(c.relocations[0], offsetof(struct fake_ctx, round_key));
+}
+
+static void pointer_before_the_key_is_refused(void **state)
+{
+	struct cipher c;
+
+	(void)state;
+	fake.points_to_itself = true;
+	assert_false(learn_fake(&c));
+}
+
+static void allocation_is_refused(void **state)
+{
+	struct cipher c;
+
+	(void)state;
+	fake.allocates = true;
+	assert_false(learn_fake(&c));
+}
+
+static void other_output_is_refused(void **state)
+{
+	struct cipher c;
+
+	(void)state;
+	fake.remembers_where_it_was = true;
+	assert_false(learn_fake(&c));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(flat_context_is_movable, reset),
+		cmocka_unit_test_setup(pointers_into_itself_are_noted, reset),
+		cmocka_unit_test_setup(pointer_before_the_key_is_refused, reset),
+		cmocka_unit_test_setup(allocation_is_refused, reset),
+		cmocka_unit_test_setup(other_output_is_refused, reset),
+	};
+
+	return cmocka_run_group_tests_name("provider_moved", tests, NULL, NULL);
+}
