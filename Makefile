@@ -52,7 +52,7 @@ check-guest: packages
 	@$(RUN) --emulated $(RUN_CPUS) $(TESTS)
 
 check-libvirt: packages
-	@$(RUN) --native hygiene-domains hygiene-cloud-init cloud-init-root libvirt
+	@$(RUN) --native hygiene-domains hygiene-cloud-init cloud-init-root libvirt-each
 	@$(RUN) --emulated --cpus 1 libvirt-disk libvirt-demo
 	@$(RUN) --emulated --cpus 1 --guest-kernel cloud libvirt-kernel
 
