@@ -131,6 +131,14 @@ struct stack {
 	char *at;
 	uint64_t count, words[STACK_PAGES];
 	bool there[STACK_PAGES];
+	/* The last things that were done to it, with the count before; for who looks for a fault. */
+	struct {
+		const char *what;
+		unsigned int page, pages;
+		int with;
+		uint64_t count;
+	} past[8];
+	unsigned int nr_past;
 };
 
 enum death { KILLED, EXECUTES, EXITS, NR_DEATHS };

@@ -220,6 +220,35 @@ static int op_shape(struct thread *t)
 	return done;
 }
 
+static void note_stack(struct stack *stack, const char *what, unsigned int page, unsigned int pages,
+		       int with)
+{
+	unsigned int n = stack->nr_past++ % (sizeof(stack->past) / sizeof(*stack->past));
+
+	stack->past[n].what = what;
+	stack->past[n].page = page;
+	stack->past[n].pages = pages;
+	stack->past[n].with = with;
+	stack->past[n].count = stack->count;
+}
+
+static void tell_stack(const struct thread *t)
+{
+	const unsigned int nr = sizeof(t->stack.past) / sizeof(*t->stack.past);
+	unsigned int i, n;
+
+	for (i = 0; i < nr; i++) {
+		n = (t->stack.nr_past + i) % nr;
+		if (t->stack.past[n].what)
+			printf("thread %d of %d: %s page %u, %u pages, with %d: count was %lu\n",
+			       t->number, getpid(), t->stack.past[n].what, t->stack.past[n].page,
+			       t->stack.past[n].pages, t->stack.past[n].with,
+			       t->stack.past[n].count);
+	}
+	for (i = 1; i < STACK_PAGES; i++)
+		printf("page %u is %sthere\n", i, t->stack.there[i] ? "" : "not ");
+}
+
 /* What the count says has to lie between these, and nothing else is in its page. */
 static void count_stack(struct thread *t, const char *when, uint64_t least, uint64_t most)
 {
@@ -229,6 +258,7 @@ static void count_stack(struct thread *t, const char *when, uint64_t least, uint
 
 	if (count < least || count > most) {
 		printf("%s: at least %lu, at most %lu\n", when, least, most);
+		tell_stack(t);
 		fail("pages that came to a stack", count, t->stack.at);
 	}
 	for (i = 1; i < PAGE / 8; i++) {
@@ -246,6 +276,7 @@ static void use_stack(struct thread *t, unsigned int i, bool write)
 	volatile uint64_t *word = (void *)(stack->at + i * PAGE);
 	uint64_t came = stack->count + !stack->there[i], found;
 
+	note_stack(stack, "use", i, 1, write);
 	if (write && !stack->there[i])
 		stack->words[i] = *word = roll(&t->dice);
 	found = *word;
@@ -308,6 +339,7 @@ static int bequeath(struct thread *t)
 	sigemptyset(&own);
 	sigaddset(&own, SIGUSR1);
 	pthread_sigmask(SIG_BLOCK, &own, &old);
+	note_stack(stack, "bequeath", 0, 0, 0);
 	pid = fork();
 	if (!pid)
 		be_heir(t);
@@ -331,8 +363,10 @@ static int advise_stack(struct thread *t, char *from, size_t len)
 		MADV_DONTNEED, MADV_FREE, MADV_REMOVE, MADV_COLD, MADV_PAGEOUT, MADV_DODUMP,
 		MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_HUGEPAGE, MADV_WIPEONFORK, 24, 25,
 	};
-	int ret = madvise(from, len, advice[below(&t->dice, sizeof(advice) / sizeof(*advice))]);
+	int with = advice[below(&t->dice, sizeof(advice) / sizeof(*advice))], ret;
 
+	note_stack(&t->stack, "advise", (from - t->stack.at) / PAGE, len / PAGE, with);
+	ret = madvise(from, len, with);
 	lose_stack(t);
 	return ret;
 }
@@ -342,6 +376,7 @@ static int misuse_stack(struct thread *t, char *from, size_t len)
 {
 	int fd = t->process->dev.fd;
 
+	note_stack(&t->stack, "misuse", (from - t->stack.at) / PAGE, len / PAGE, 0);
 	if (syscall(SYS_mremap, from, len, len + PAGE * below(&t->dice, 3),
 		    MREMAP_MAYMOVE | MREMAP_FIXED, ELSEWHERE) != -1)
 		fail("a stack moves", len, from);
@@ -392,6 +427,7 @@ static int op_stack(struct thread *t)
 		return advise_stack(t, stack->at + i * PAGE, pages * PAGE);
 	case 4:
 	case 5:
+		note_stack(stack, "give back", i, pages, 0);
 		if (madvise(stack->at + i * PAGE, pages * PAGE, MADV_DONTNEED))
 			return 1;
 		for (n = i; n < i + pages; n++) {
