@@ -86,6 +86,9 @@ HOST_KVM_ARGS = {"normal": "", "debug": "", "stock": "pml=0"}
 # How many times as long as on the normal kernel things may take.
 FLAVOUR_SLOWNESS = {"normal": 1, "debug": 5, "stock": 2, "cloud": 2, "backports": 2}
 
+FIRMWARE = ("bios-256k.bin", "kvmvapic.bin", "linuxboot_dma.bin", "OVMF_CODE_4M.fd",
+            "OVMF_VARS_4M.fd")
+
 # On QEMU's emulation.
 ALONE_SLOWNESS = 5
 # On a real machine that others use, too.
@@ -288,12 +291,24 @@ class Run:
                            stdin=subprocess.DEVNULL)
         shutil.copy2(TOP / "tests/kvm/omit/epk_omit.ko", self.work / "host" / "epk")
         shutil.copy2(HERE / "build" / "epts.so", self.work / "host" / "epk")
-        for script in "refused", "launched", "moved", "start-guest":
+        for script in "refused", "launched", "moved", "boots", "start-guest":
             shutil.copy2(HERE / "init" / script, self.work / "host" / "epk")
+        if any("firmware" in test.needs for test in self.tests):
+            self.prepare_firmware()
         flavour = self.kernels["host"].flavour
         (self.work / "syslinux.cfg").write_text(
             "DEFAULT epk\nLABEL epk\nLINUX /bzImage\nINITRD /base.img,/run.img\n"
             f"APPEND {HOST_ARGS}{HOST_FLAVOUR_ARGS[flavour]}\n")
+
+    def prepare_firmware(self):
+        """Debian's, for machines of PCs, with a kernel that it can start."""
+        to = self.work / "host" / "epk" / "firmware"
+        to.mkdir()
+        shutil.copy2(self.kernels["guest"].path / "bzImage", to)
+        for name in FIRMWARE:
+            file = next(path for path in (pathlib.Path("/usr/share") / folder / name for folder in
+                                          ("qemu", "seabios", "OVMF")) if path.exists())
+            shutil.copy2(file, to)
 
     def emulate(self):
         self.start_time = time.monotonic()

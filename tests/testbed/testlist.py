@@ -41,7 +41,7 @@ def read_tests(path=TESTS):
         if not timeout.isdigit() or int(timeout) == 0:
             raise ListError(f"{where}: bad timeout {timeout}")
         needs = set() if needs == "-" else set(needs.split(","))
-        if needs - {"epk", "raw", "nginx", "selftests", "mutations", "named", "debug", "wide", "stock-host",
+        if needs - {"epk", "raw", "nginx", "selftests", "mutations", "named", "debug", "wide", "stock-host", "firmware",
                     "guest", "guest-debug", "fast", "kmod-mutations", "alone", "lone", "uni",
                     "libvirt"}:
             raise ListError(f"{where}: unknown need {needs}")
