@@ -68,7 +68,7 @@ static void check_hypercall(const struct side *side, const struct op *op)
 	if (op->result == 0 || (op->result > 0 && op->a[0] == KVM_EPK_QUERY))
 		return;
 	switch (op->result) {
-	case -KVM_ENOSYS: case -EINVAL: case -EPERM: case -EEXIST: case -ENOENT: case -EBUSY:
+	case -KVM_ENOSYS: case -EINVAL: case -EPERM: case -EEXIST: case -ENOENT: case -EBUSY: case -EFAULT:
 		return;
 	}
 	bad(side, op, "result of a hypercall");

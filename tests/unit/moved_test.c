@@ -136,6 +136,7 @@ int main(int argc, char **argv)
 	pthread_t threads[NR_HOLDERS];
 	int i;
 
+	need_backend();
 	MUST(alloc_domains(NR_DOMAINS, ids));
 	for (i = 0; i < NR_DOMAINS; i++)
 		make(i, 0);
