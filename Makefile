@@ -69,7 +69,6 @@ check-kernels: packages
 	@$(if $(TESTS),:,$(RUN) --alone --cpus 1 --guest-kernel backports) & alone=$$!; \
 	$(RUN) --emulated --cpus 1 kmod-refused && $(if $(TESTS),:,$(RUN) --emulated --cpus 1 --kernel stock); \
 	rest=$$?; wait $$alone && exit $$rest
-	@$(if $(TESTS),:,$(RUN) --emulated --cpus 1 --guest-kernel cloud libvirt-kernel)
 	@$(RUN) --emulated --cpus 1 $(addprefix --guest-kernel ,stock backports cloud) $(TESTS)
 
 check-unit: packages
