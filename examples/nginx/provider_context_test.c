@@ -150,6 +150,69 @@ static void threads_share_the_boxes(void **state)
 	assert_int_equal(keyed_domains(), 0);
 }
 
+/* What does not change a context may be done by several threads at a time. */
+static EVP_CIPHER_CTX *template;
+static uint8_t from_template[20];
+
+static bool query(EVP_CIPHER_CTX *ctx)
+{
+	uint8_t iv[IV_LEN] = { 0 }, expected[IV_LEN];
+
+	memset(expected, 5, sizeof(expected));
+	return EVP_CIPHER_CTX_get_updated_iv(ctx, iv, sizeof(iv)) > 0 &&
+	       !memcmp(iv, expected, sizeof(iv));
+}
+
+static bool seal_some(EVP_CIPHER_CTX *ctx, uint8_t sealed[20])
+{
+	static const uint8_t text[20] = { 3 };
+	int outl;
+
+	return EVP_CipherUpdate(ctx, sealed, &outl, text, sizeof(text)) > 0;
+}
+
+static void *copy_and_query(void *arg)
+{
+	uint8_t sealed[20];
+	EVP_CIPHER_CTX *ctx;
+	bool *right = arg;
+	int round;
+
+	for (round = 0; round < THREAD_ROUNDS && *right; round++) {
+		ctx = EVP_CIPHER_CTX_new();
+		*right = query(template) && EVP_CIPHER_CTX_copy(ctx, template) > 0 &&
+			 seal_some(ctx, sealed) &&
+			 !memcmp(sealed, from_template, sizeof(sealed));
+		EVP_CIPHER_CTX_free(ctx);
+	}
+	return NULL;
+}
+
+static void threads_copy_one_template(void **state)
+{
+	uint8_t iv[IV_LEN];
+	pthread_t thread[THREADS];
+	bool right[THREADS];
+	int i;
+
+	(void)state;
+	template = ready(1);
+	memset(iv, 5, sizeof(iv));
+	assert_ossl(EVP_CipherInit_ex2(template, NULL, NULL, iv, 1, NULL));
+	assert_true(seal_some(template, from_template));
+	/* Which the inner context is not told before there is a payload. */
+	assert_ossl(EVP_CipherInit_ex2(template, NULL, NULL, iv, 1, NULL));
+	for (i = 0; i < THREADS; i++) {
+		right[i] = true;
+		assert_int_equal(pthread_create(&thread[i], NULL, copy_and_query, &right[i]), 0);
+	}
+	for (i = 0; i < THREADS; i++) {
+		assert_int_equal(pthread_join(thread[i], NULL), 0);
+		assert_true(right[i]);
+	}
+	EVP_CIPHER_CTX_free(template);
+}
+
 /* ---- how it starts, each time in a new process: this one has started */
 
 static int is_served(OSSL_LIB_CTX *libctx)
@@ -360,6 +423,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(each_context_has_one_domain),
 		cmocka_unit_test(context_does_not_cross_fork),
 		cmocka_unit_test(threads_share_the_boxes),
+		cmocka_unit_test(threads_copy_one_template),
 		cmocka_unit_test(wrong_backend_is_refused_at_load),
 		cmocka_unit_test(auto_is_epk_or_nothing),
 		cmocka_unit_test(programs_may_have_their_own_heap),
