@@ -11,6 +11,7 @@
  */
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -93,20 +94,34 @@ static int init_library(const char *name)
 /*
  * "auto" is EPK or nothing: who has not said so does not run without protection.
  * Never what the library itself would choose, as that asks the environment.
+ *
+ * "none" is for machines that have no protection keys, not for who is short of them.
  */
 static int init_wanted(const char *wanted)
 {
-	static const char *const insecure[] = { "epk", "mpk", "none" };
-	int err = -EINVAL;
-	size_t i;
+	int err;
 
 	if (!strcmp(wanted, "auto"))
 		return init_library("epk");
 	if (strcmp(wanted, "auto-insecure"))
 		return init_library(wanted);
-	for (i = 0; err && i < sizeof(insecure) / sizeof(insecure[0]); i++)
-		err = init_library(insecure[i]);
+	err = init_library("epk");
+	if (err)
+		err = init_library("mpk");
+	if (err == -ENODEV || err == -EALREADY)
+		err = init_library("none");
 	return err;
+}
+
+/* Whatever asked for it: not what this is for. */
+static void say_if_weak(void)
+{
+	static bool said;
+
+	if (!said && strcmp(backend, "epk"))
+		fprintf(stderr, "epk provider: backend \"%s\" protects %s\n", backend,
+			strcmp(backend, "none") ? "less than \"epk\"" : "nothing");
+	said = true;
 }
 
 /*
@@ -122,6 +137,7 @@ bool box_start(struct provider *prov, const char *wanted)
 	if (!err) {
 		ready_generation = fork_generation;
 		backend = epk_backend();
+		say_if_weak();
 	}
 	pthread_mutex_unlock(&setup_lock);
 	return !err || raise(prov, EPK_R_NO_DOMAIN, "backend %s: %s%s", wanted, epk_strerror(err),
