@@ -306,6 +306,40 @@ static void *own_realloc(void *old, size_t len, const char *file, int line)
 	return block ? block + OWN_HEADER : NULL;
 }
 
+/* Uses the ciphers' own random generator, and ends when the provider is gone. */
+static pthread_barrier_t used, gone;
+
+static void *draw_and_wait(void *arg)
+{
+	static const uint8_t key[16] = { 1 };
+	EVP_CIPHER *cipher = EVP_CIPHER_fetch(arg, "AES-128-GCM", NULL);
+	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+	uint8_t fixed[4] = { 2 };
+	bool right = EVP_CipherInit_ex2(ctx, cipher, key, NULL, 1, NULL) > 0 &&
+		     EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_GCM_SET_IV_FIXED, 4, fixed) > 0;
+
+	EVP_CIPHER_CTX_free(ctx);
+	EVP_CIPHER_free(cipher);
+	pthread_barrier_wait(&used);
+	pthread_barrier_wait(&gone);
+	return right ? arg : NULL;
+}
+
+static bool outlived_by_thread(OSSL_LIB_CTX *libctx)
+{
+	pthread_t thread;
+	void *right;
+
+	pthread_barrier_init(&used, NULL, 2);
+	pthread_barrier_init(&gone, NULL, 2);
+	if (pthread_create(&thread, NULL, draw_and_wait, libctx))
+		return false;
+	pthread_barrier_wait(&used);
+	OSSL_LIB_CTX_free(libctx);
+	pthread_barrier_wait(&gone);
+	return !pthread_join(thread, &right) && right;
+}
+
 /* Exit status: 0 the provider serves, 1 it refused, 2 anything else. */
 static int start_anew(const char *how)
 {
@@ -326,7 +360,8 @@ static int start_anew(const char *how)
 	if (!epk_backend() || child_status(has_backend, NULL))
 		return 2;
 	/* And again, when nobody uses it any more. */
-	OSSL_LIB_CTX_free(libctx);
+	if (!outlived_by_thread(libctx))
+		return 2;
 	plain = make_libctx(0);
 	with_epk = make_libctx(1);
 	copy_goes_on_by_itself(NULL);
@@ -343,6 +378,8 @@ static int start_again(const char *how)
 		/* What the file says counts, here. */
 		setenv("EPK_BACKEND", how[0] == 'a' && access("/dev/epk", F_OK) ? "none" :
 				      strcmp(how, "own-heap") ? how : "none", 1);
+		/* Whatever is freed becomes something else. */
+		setenv("MALLOC_PERTURB_", "165", 1);
 		execl("/proc/self/exe", "provider_context_test", "start", how, NULL);
 		_exit(127);
 	}

@@ -160,7 +160,6 @@ static int get_params(void *provctx, OSSL_PARAM params[])
 
 static void teardown(void *provctx)
 {
-	ciphers_forget();
 	free(provctx);
 }
 
