@@ -216,11 +216,17 @@ struct box *box_get(struct provider *prov)
 	return box ? box : box_new(prov);
 }
 
+/* This process's: made by it, and not before it was forked. */
+bool box_is_ours(const struct box *box)
+{
+	return box->generation == fork_generation;
+}
+
 bool box_open(struct provider *prov, const struct box *box)
 {
 	int err;
 
-	if (box->generation != fork_generation)
+	if (!box_is_ours(box))
 		return raise(prov, EPK_R_FORKED, "made before fork()");
 	err = domain_begin(box->dom, PROT_READ | PROT_WRITE);
 	if (err)
@@ -253,7 +259,7 @@ void box_put(struct provider *prov, struct box *box, size_t used)
 	bool keep;
 
 	/* A forked child has neither the memory nor the domain. */
-	if (box->generation != fork_generation) {
+	if (!box_is_ours(box)) {
 		free(box);
 		return;
 	}

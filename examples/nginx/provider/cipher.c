@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include <openssl/core_names.h>
+#include <openssl/crypto.h>
 #include <openssl/params.h>
 
 #include "epk_provider.h"
@@ -170,28 +171,22 @@ static struct cipher_ctx *cipher_newctx(struct provider *prov, const struct ciph
 	return ctx;
 }
 
-/* Has the default provider free it, in a context of its own that has nothing else. */
+/* A forked child cannot know where it is. */
 static void free_tls_mac(struct cipher_ctx *ctx)
 {
-	const struct cipher *c = ctx->cipher;
+	char *low;
 	void *mac;
 	int owned;
-	char *low;
-	uint8_t *other;
 
+	if (!box_is_ours(ctx->box))
+		return;
 	low = enter(ctx);
 	if (!low)
 		return;
-	memcpy(&mac, ctx->box->mem + c->tls_mac, sizeof(mac));
-	memcpy(&owned, ctx->box->mem + c->tls_mac_owned, sizeof(owned));
-	if (leave(ctx, low, 1) <= 0 || !owned)
-		return;
-	other = c->inner.newctx(inner_provctx);
-	if (!other)
-		return;
-	memcpy(other + c->tls_mac, &mac, sizeof(mac));
-	memcpy(other + c->tls_mac_owned, &owned, sizeof(owned));
-	c->inner.freectx(other);
+	memcpy(&mac, ctx->box->mem + ctx->cipher->tls_mac, sizeof(mac));
+	memcpy(&owned, ctx->box->mem + ctx->cipher->tls_mac_owned, sizeof(owned));
+	if (leave(ctx, low, 1) > 0 && owned)
+		OPENSSL_free(mac);
 }
 
 static void cipher_freectx(void *vctx)
