@@ -30,6 +30,17 @@ int epk_init(const struct epk_options *options)
 	return init(options);
 }
 
+static int alloc_error;
+
+int alloc_domains(int num, int *dom_ids)
+{
+	static int (*alloc)(int num, int *dom_ids);
+
+	if (!alloc)
+		alloc = (int (*)(int, int *))dlsym(RTLD_NEXT, "alloc_domains");
+	return alloc_error ? alloc_error : alloc(num, dom_ids);
+}
+
 /* One context set up to seal with AES-128-GCM, or to open. */
 static EVP_CIPHER_CTX *ready(int sealing)
 {
@@ -80,6 +91,31 @@ static void each_context_has_one_domain(void **state)
 		assert_int_equal(keyed_domains(), 0);
 		assert_int_equal(live_domains(), 64);
 	}
+}
+
+static void error_tells_what_is_used_up(void **state)
+{
+	EVP_CIPHER *cipher = fetch(with_epk, "AES-128-GCM");
+	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new(), *others[65];
+	const char *data = "";
+	int i;
+
+	(void)state;
+	/* All that waited. */
+	for (i = 0; i < 65; i++)
+		others[i] = ready(1);
+	alloc_error = -ENOMEM;
+	ERR_clear_error();
+	assert_int_equal(EVP_CipherInit_ex2(ctx, cipher, NULL, NULL, 1, NULL), 0);
+	alloc_error = 0;
+	ERR_peek_error_all(NULL, NULL, NULL, &data, NULL);
+	assert_non_null(strstr(data, "65 in use"));
+	assert_non_null(strstr(data, "RLIMIT_MEMLOCK"));
+	ERR_clear_error();
+	for (i = 0; i < 65; i++)
+		EVP_CIPHER_CTX_free(others[i]);
+	EVP_CIPHER_CTX_free(ctx);
+	EVP_CIPHER_free(cipher);
 }
 
 /* Runs @child in a forked process; it returns true if all was well. */
@@ -524,6 +560,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(copy_goes_on_by_itself),
 		cmocka_unit_test(each_context_has_one_domain),
+		cmocka_unit_test(error_tells_what_is_used_up),
 		cmocka_unit_test(context_does_not_cross_fork),
 		cmocka_unit_test(child_frees_contexts_quietly),
 		cmocka_unit_test(threads_share_the_boxes),

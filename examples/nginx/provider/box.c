@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include <epk.h>
 
@@ -32,6 +33,7 @@ static pthread_mutex_t setup_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_mutex_t waiting_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct box *waiting;
 static unsigned int nr_waiting;
+static unsigned int nr_boxes;
 
 static int init_library(const char *name);
 
@@ -57,6 +59,7 @@ static void in_child(void)
 		free(box);
 	}
 	nr_waiting = 0;
+	nr_boxes = 0;
 	/* A worker gives up its rights and its root directory next. */
 	if (backend && !init_library(backend))
 		ready_generation = fork_generation;
@@ -161,6 +164,21 @@ static bool library_ready(struct provider *prov)
 			     epk_strerror(err));
 }
 
+/* What an administrator can change. */
+static void raise_used_up(struct provider *prov, const char *call, int err)
+{
+	struct rlimit limit = { .rlim_cur = 0 };
+	char memlock[32] = "unlimited";
+
+	getrlimit(RLIMIT_MEMLOCK, &limit);
+	if (limit.rlim_cur != RLIM_INFINITY)
+		snprintf(memlock, sizeof(memlock), "%llu KiB",
+			 (unsigned long long)limit.rlim_cur / 1024);
+	raise(prov, EPK_R_NO_DOMAIN, "%s: %s; %u in use, each of %d KiB, RLIMIT_MEMLOCK is %s", call,
+	      epk_strerror(err), __atomic_load_n(&nr_boxes, __ATOMIC_RELAXED), BOX_LEN / 1024,
+	      memlock);
+}
+
 static struct box *box_new(struct provider *prov)
 {
 	struct box *box = calloc(1, sizeof(*box));
@@ -172,16 +190,16 @@ static struct box *box_new(struct provider *prov)
 	}
 	err = alloc_domains(1, &box->dom);
 	if (err) {
-		raise(prov, EPK_R_NO_DOMAIN, "alloc_domains: %s", epk_strerror(err));
+		raise_used_up(prov, "alloc_domains", err);
 		goto free_box;
 	}
 	box->mem = domain_mmap(box->dom, NULL, BOX_LEN, PROT_READ | PROT_WRITE, 0);
 	if (box->mem == MAP_FAILED) {
-		raise(prov, EPK_R_NO_DOMAIN, "domain_mmap of %d bytes: %s", BOX_LEN,
-		      strerror(errno));
+		raise_used_up(prov, "domain_mmap", -errno);
 		goto free_domain;
 	}
 	box->generation = fork_generation;
+	__atomic_add_fetch(&nr_boxes, 1, __ATOMIC_RELAXED);
 	return box;
 
 free_domain:
@@ -197,6 +215,7 @@ static void box_free(struct provider *prov, struct box *box)
 
 	if (err)
 		raise(prov, EPK_R_DOMAIN_FREE, "free_domains: %s", epk_strerror(err));
+	__atomic_sub_fetch(&nr_boxes, 1, __ATOMIC_RELAXED);
 	free(box);
 }
 
