@@ -13,6 +13,9 @@
 
 OSSL_LIB_CTX *with_epk, *plain;
 
+/* What libssl is told by the same file. */
+static const char *ssl_options = "ServerPreference";
+
 static int load(OSSL_LIB_CTX *libctx, const char *allow)
 {
 	char path[] = "/tmp/epk-guard-test-XXXXXX";
@@ -21,11 +24,11 @@ static int load(OSSL_LIB_CTX *libctx, const char *allow)
 	int ret;
 
 	fprintf(f, "config_diagnostics = 1\nopenssl_conf = o\n[o]\nproviders = p\nalg_section = a\n"
-		"epk_guard = g\n[p]\ndefault = d\nepk = e\n[d]\nactivate = 1\n"
+		"epk_guard = g\nssl_conf = s\n[s]\nsystem_default = sd\n[sd]\nx.options = %s\n[p]\ndefault = d\nepk = e\n[d]\nactivate = 1\n"
 		"[e]\nmodule = %s/epk.so\nactivate = 1\nbackend = none\n"
 		"[a]\ndefault_properties = epk.domain=yes\n"
 		"[g]\npath = %s/epk.so\ndefault_properties = ?epk.domain=yes\nallow = %s\n",
-		dir, dir, allow);
+		ssl_options, dir, dir, allow);
 	fclose(f);
 	free(dir);
 	ret = libctx ? OSSL_LIB_CTX_load_config(libctx, path) :
@@ -82,17 +85,19 @@ static int start_anew(const char *what, const char *engine, const char *allow)
 	OSSL_LIB_CTX *libctx = !strcmp(what, "own") ? OSSL_LIB_CTX_new() : NULL;
 	const char *data = "";
 
+	if (strstr(what, "KTLS"))
+		ssl_options = what;
 	OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
 	if (*engine && !make_engine(engine))
 		return 2;
 	if (load(libctx, allow) <= 0) {
 		while (ERR_get_error_all(NULL, NULL, NULL, &data, NULL))
-			if (strstr(data, "comes from"))
+			if (strstr(data, "comes from") || strstr(data, "KTLS"))
 				break;
 		print_message("%s\n", data);
 		/* Then TLS has no cipher at all. */
-		return strstr(data, "engine elsewhere") && !has(libctx, "AES-256-CTR", "default") ?
-		       1 : 2;
+		return strstr(data, *engine ? "engine elsewhere" : "KTLS") &&
+		       !has(libctx, "AES-256-CTR", "default") ? 1 : 2;
 	}
 	/* Nobody else's properties are touched. */
 	return has(libctx, "AES-128-GCM", "epk") && has(libctx, "AES-256-CTR", "default") &&
@@ -140,12 +145,22 @@ static void library_context_of_ones_own_is_guarded(void **state)
 	assert_int_equal(start("own", "", ""), 0);
 }
 
+/* The kernel would get the keys. */
+static void kernel_tls_is_refused(void **state)
+{
+	(void)state;
+	assert_int_equal(start("KTLS", "", ""), 1);
+	assert_int_equal(start("ServerPreference, +KTLS", "", ""), 1);
+	assert_int_equal(start("-KTLS,ServerPreference", "", ""), 0);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(provider_is_let_through),
 		cmocka_unit_test(engines_ciphers_are_refused),
 		cmocka_unit_test(library_context_of_ones_own_is_guarded),
+		cmocka_unit_test(kernel_tls_is_refused),
 	};
 
 	if (argc == 4)

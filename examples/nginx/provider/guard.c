@@ -104,8 +104,8 @@ static bool from_no_engine(const char *name)
 	return true;
 }
 
-/* "allow = NAME, NAME" in the guard's section. */
-static bool is_allowed(const char *list, const char *name)
+/* "NAME, NAME" */
+static bool is_listed(const char *list, const char *name)
 {
 	size_t len;
 
@@ -130,7 +130,7 @@ static bool all_from_epk(const struct guarded *g)
 		provider = provider_of(g, name);
 		if (provider ? strcmp(provider, "epk") : ciphers[i].names || *refusal)
 			return refuse(name, "provider", provider ? provider : "none");
-		if (!is_allowed(g->allowed, name) && !from_no_engine(name))
+		if (!is_listed(g->allowed, name) && !from_no_engine(name))
 			return false;
 	}
 	return true;
@@ -143,7 +143,7 @@ static bool none_without_domain(const struct guarded *g)
 
 	for (i = 0; i < sizeof(not_ours) / sizeof(not_ours[0]); i++) {
 		name = not_ours[i];
-		if (is_allowed(g->allowed, name))
+		if (is_listed(g->allowed, name))
 			continue;
 		provider = provider_of(g, name);
 		if (provider)
@@ -154,6 +154,37 @@ static bool none_without_domain(const struct guarded *g)
 	return true;
 }
 
+static bool sets_ktls(const CONF_VALUE *value)
+{
+	const char *dot = strrchr(value->name, '.');
+
+	return !strcasecmp(dot ? dot + 1 : value->name, "Options") &&
+	       (is_listed(value->value, "KTLS") || is_listed(value->value, "+KTLS"));
+}
+
+/* Sections that there are not are empty. */
+static int nr_values(const STACK_OF(CONF_VALUE) *section)
+{
+	return section ? sk_CONF_VALUE_num(section) : 0;
+}
+
+/* In what this file tells libssl: the kernel would get the keys. */
+static bool asks_for_ktls(const CONF *conf)
+{
+	const char *top = NCONF_get_string(conf, NULL, "openssl_conf");
+	const char *ssl = top ? NCONF_get_string(conf, top, "ssl_conf") : NULL;
+	STACK_OF(CONF_VALUE) *names = ssl ? NCONF_get_section(conf, ssl) : NULL, *commands;
+	int i, j;
+
+	for (i = 0; i < nr_values(names); i++) {
+		commands = NCONF_get_section(conf, sk_CONF_VALUE_value(names, i)->value);
+		for (j = 0; j < nr_values(commands); j++)
+			if (sets_ktls(sk_CONF_VALUE_value(commands, j)))
+				return true;
+	}
+	return false;
+}
+
 int guard_init(CONF_IMODULE *module, const CONF *conf)
 {
 	const char *section = CONF_imodule_get_value(module);
@@ -162,6 +193,7 @@ int guard_init(CONF_IMODULE *module, const CONF *conf)
 		.libctx = NCONF_get0_libctx(conf),
 		.properties = NCONF_get_string(conf, section, "default_properties"),
 	};
+	bool ktls;
 
 	if (!g.properties) {
 		ERR_raise_data(ERR_LIB_USER, ERR_R_INIT_FAIL,
@@ -171,7 +203,13 @@ int guard_init(CONF_IMODULE *module, const CONF *conf)
 	}
 	ERR_set_mark();
 	g.allowed = NCONF_get_string(conf, section, "allow");
+	ktls = asks_for_ktls(conf);
 	ERR_pop_to_mark();
+	if (ktls) {
+		ERR_raise_data(ERR_LIB_USER, ERR_R_INIT_FAIL,
+			       "Options = KTLS would give the keys to the kernel");
+		return 0;
+	}
 	return all_from_epk(&g) && none_without_domain(&g) &&
 	       EVP_set_default_properties(g.libctx, g.properties);
 }
