@@ -9,6 +9,7 @@
  * fork(), and a child's library may give out the same domain IDs anew, so each
  * box remembers how often its process was forked before it was made.
  */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -28,42 +29,68 @@ static unsigned int fork_generation;
 static unsigned int ready_generation = ~0u;
 /* That of the process in which the provider was loaded. */
 static const char *backend;
-static pthread_mutex_t setup_lock = PTHREAD_MUTEX_INITIALIZER;
 
-static pthread_mutex_t waiting_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct box *waiting;
 static unsigned int nr_waiting;
 static unsigned int nr_boxes;
 
+/* Of all of these. */
+#define LOCK_INITIALIZER	PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP
+static pthread_mutex_t boxes_lock = LOCK_INITIALIZER;
+
+/* Forks in signal handlers that interrupted this thread with the lock. */
+static unsigned int nested;
+
 static int init_library(const char *name);
+
+/* A handler that does more than fork must not go on: two would get one box. */
+static void lock(void)
+{
+	if (pthread_mutex_lock(&boxes_lock))
+		abort();
+}
+
+/* Of a child of such a handler it is not: see in_child(). */
+static void unlock(void)
+{
+	pthread_mutex_unlock(&boxes_lock);
+}
 
 static void before_fork(void)
 {
-	pthread_mutex_lock(&setup_lock);
-	pthread_mutex_lock(&waiting_lock);
+	if (pthread_mutex_lock(&boxes_lock))
+		nested++;
 }
 
 static void after_fork(void)
 {
-	pthread_mutex_unlock(&waiting_lock);
-	pthread_mutex_unlock(&setup_lock);
+	if (nested)
+		nested--;
+	else
+		unlock();
 }
 
 static void in_child(void)
 {
+	bool interrupted = nested;
 	struct box *box;
 
 	fork_generation++;
+	nr_boxes = 0;
+	nested = 0;
+	/* Its owner has another thread ID now. */
+	boxes_lock = (pthread_mutex_t)LOCK_INITIALIZER;
+	/* What was interrupted may go on, and box_get() takes no box from before. */
+	if (interrupted)
+		return;
 	while ((box = waiting)) {
 		waiting = box->next;
 		free(box);
 	}
 	nr_waiting = 0;
-	nr_boxes = 0;
 	/* A worker gives up its rights and its root directory next. */
 	if (backend && !init_library(backend))
 		ready_generation = fork_generation;
-	after_fork();
 }
 
 int box_setup(void)
@@ -71,12 +98,12 @@ int box_setup(void)
 	static bool registered;
 	int err = 0;
 
-	pthread_mutex_lock(&setup_lock);
+	lock();
 	if (!registered) {
 		err = pthread_atfork(before_fork, after_fork, in_child);
 		registered = !err;
 	}
-	pthread_mutex_unlock(&setup_lock);
+	unlock();
 	return err;
 }
 
@@ -135,14 +162,14 @@ bool box_start(struct provider *prov, const char *wanted)
 {
 	int err;
 
-	pthread_mutex_lock(&setup_lock);
+	lock();
 	err = init_wanted(wanted);
 	if (!err) {
 		ready_generation = fork_generation;
 		backend = epk_backend();
 		say_if_weak();
 	}
-	pthread_mutex_unlock(&setup_lock);
+	unlock();
 	return !err || raise(prov, EPK_R_NO_DOMAIN, "backend %s: %s%s", wanted, epk_strerror(err),
 			     strcmp(wanted, "auto") ? "" :
 			     "; \"auto-insecure\" would do without protection");
@@ -153,13 +180,13 @@ static bool library_ready(struct provider *prov)
 {
 	int err = 0;
 
-	pthread_mutex_lock(&setup_lock);
+	lock();
 	if (ready_generation != fork_generation) {
 		err = init_library(backend);
 		if (!err)
 			ready_generation = fork_generation;
 	}
-	pthread_mutex_unlock(&setup_lock);
+	unlock();
 	return !err || raise(prov, EPK_R_NO_DOMAIN, "backend %s after fork(): %s", backend,
 			     epk_strerror(err));
 }
@@ -219,26 +246,28 @@ static void box_free(struct provider *prov, struct box *box)
 	free(box);
 }
 
+/* This process's: made by it, and not before it was forked. */
+bool box_is_ours(const struct box *box)
+{
+	return box->generation == fork_generation;
+}
+
 struct box *box_get(struct provider *prov)
 {
 	struct box *box;
 
 	if (!library_ready(prov))
 		return NULL;
-	pthread_mutex_lock(&waiting_lock);
-	box = waiting;
-	if (box) {
-		waiting = box->next;
-		nr_waiting--;
-	}
-	pthread_mutex_unlock(&waiting_lock);
+	lock();
+	do {
+		box = waiting;
+		if (box) {
+			waiting = box->next;
+			nr_waiting--;
+		}
+	} while (box && !box_is_ours(box));
+	unlock();
 	return box ? box : box_new(prov);
-}
-
-/* This process's: made by it, and not before it was forked. */
-bool box_is_ours(const struct box *box)
-{
-	return box->generation == fork_generation;
 }
 
 bool box_open(struct provider *prov, const struct box *box)
@@ -284,14 +313,14 @@ void box_put(struct provider *prov, struct box *box, size_t used)
 	}
 	keep = box_zero(prov, box, used);
 	if (keep) {
-		pthread_mutex_lock(&waiting_lock);
+		lock();
 		keep = nr_waiting < WAITING_MAX;
 		if (keep) {
 			box->next = waiting;
 			waiting = box;
 			nr_waiting++;
 		}
-		pthread_mutex_unlock(&waiting_lock);
+		unlock();
 	}
 	if (!keep)
 		box_free(prov, box);
