@@ -75,6 +75,46 @@ static void copy_goes_on_by_itself(void **state)
 	assert_memory_equal(tag_a, tag_b, TAG_LEN);
 }
 
+/* A record that is longer than its header says, when all seemed to be there already. */
+static void seal_long_record(OSSL_LIB_CTX *libctx, const char *name, uint8_t sealed[40])
+{
+	static const uint8_t key[32] = { 1 }, iv[IV_LEN] = { 2 }, text[40] = { 3 };
+	static const uint8_t header[] = { 23, 3, 3, 0, 20 + TAG_LEN };
+	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new(), *copy = EVP_CIPHER_CTX_new();
+	EVP_CIPHER *cipher = fetch(libctx, name);
+	int outl;
+
+	assert_ossl(EVP_CipherInit_ex2(ctx, cipher, key, iv, 1, NULL));
+	assert_ossl(EVP_CipherInit_ex2(ctx, NULL, NULL, iv, 1, NULL));
+	assert_ossl(EVP_CipherUpdate(ctx, NULL, &outl, header, sizeof(header)));
+	assert_ossl(EVP_CipherUpdate(ctx, sealed, &outl, text, 20));
+	if (libctx == with_epk) {
+		assert_ossl(EVP_CIPHER_CTX_copy(copy, ctx));
+		/* All that it was is zeros. */
+		EVP_CIPHER_CTX_free(ctx);
+		ctx = copy;
+	} else {
+		EVP_CIPHER_CTX_free(copy);
+	}
+	assert_ossl(EVP_CipherUpdate(ctx, sealed + 20, &outl, text + 20, 20));
+	EVP_CIPHER_CTX_free(ctx);
+	EVP_CIPHER_free(cipher);
+}
+
+static void copy_has_what_is_kept(void **state)
+{
+	static const char *const names[] = { "AES-256-GCM", "ARIA-256-GCM", "ChaCha20-Poly1305" };
+	uint8_t sealed[40], expected[40];
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		seal_long_record(with_epk, names[i], sealed);
+		seal_long_record(plain, names[i], expected);
+		assert_memory_equal(sealed, expected, sizeof(sealed));
+	}
+}
+
 static void each_context_has_one_domain(void **state)
 {
 	EVP_CIPHER_CTX *ctx[64];
@@ -559,6 +599,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(copy_goes_on_by_itself),
+		cmocka_unit_test(copy_has_what_is_kept),
 		cmocka_unit_test(each_context_has_one_domain),
 		cmocka_unit_test(error_tells_what_is_used_up),
 		cmocka_unit_test(context_does_not_cross_fork),
