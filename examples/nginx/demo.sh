@@ -75,8 +75,8 @@ start_nginx() { # start_nginx BACKEND
 	rm -rf "$run"
 	mkdir -p "$run"
 	mkfifo "$run/go" "$run/said"
-	sed "s|/epk/nginx|$dir|" "$dir/openssl.cnf" >"$run/openssl.cnf"
-	EPK_BACKEND=$1 OPENSSL_CONF=$run/openssl.cnf EPK_AGENT_SOCKET=$sock \
+	sed "s|/epk/nginx|$dir|; s|^backend = .*|backend = $1|" "$dir/openssl.cnf" >"$run/openssl.cnf"
+	OPENSSL_CONF=$run/openssl.cnf EPK_AGENT_SOCKET=$sock \
 		LD_PRELOAD=$dir/leak_agent.so \
 		"$NGINX_BIN" -p "$dir" -c "$dir/nginx.conf" -e stderr 2>"$run/log" &
 	nginx_pid=$!
@@ -224,14 +224,19 @@ corrupt_records() {
 	done
 }
 
+# The environment has no say.
 try_config() { # try_config FILE: does nginx accept it?
-	EPK_BACKEND=$backend OPENSSL_CONF=$1 "$NGINX_BIN" -q -t -p "$dir" -c "$dir/nginx.conf" -e stderr \
+	EPK_BACKEND=none OPENSSL_CONF=$1 "$NGINX_BIN" -q -t -p "$dir" -c "$dir/nginx.conf" -e stderr \
 		2>"$run/refused"
+}
+
+refused() { # refused FILE
+	! try_config "$1"
 }
 
 refuses() { # refuses SED-COMMAND: what it makes of openssl.cnf
 	sed "$1" "$run/openssl.cnf" >"$run/broken.cnf"
-	! try_config "$run/broken.cnf"
+	refused "$run/broken.cnf"
 }
 
 # OpenSSL alone would go on with its own ciphers.
@@ -251,6 +256,9 @@ fail_closed() {
 			check "nginx does not start with backend = $backend_setting without /dev/epk" \
 				refuses "s|^backend = .*|backend = $backend_setting|"
 		done
+		sed "s|/epk/nginx|$dir|" "$dir/openssl.cnf" >"$run/shipped.cnf"
+		check "nginx does not start with openssl.cnf as it is without /dev/epk" \
+			refused "$run/shipped.cnf"
 	fi
 	[ ! -e "$LEGACY" ] || refuses_legacy
 }
@@ -270,8 +278,8 @@ refuses_legacy() {
 # nginx's own worker keeps its rights here, for the attacker's sake.
 worker_rights() {
 	mkdir "$run/empty"
-	check "a worker without rights has domains" env EPK_BACKEND=$backend \
-		OPENSSL_CONF="$run/openssl.cnf" "$dir/worker_rights" "$run/empty"
+	check "a worker without rights has domains" \
+		env OPENSSL_CONF="$run/openssl.cnf" "$dir/worker_rights" "$run/empty"
 }
 
 short_round() { # short_round SESSIONS VERSION,SUITE FILE...

@@ -1,14 +1,45 @@
 // SPDX-License-Identifier: MIT
 /* Cipher contexts of the epk provider: where they live, and what a fork does to them. */
 #define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
 #include <pthread.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <openssl/core_names.h>
+#include <openssl/params.h>
 
 #include "provider_test.h"
 #include "provider/epk_provider.h"
 
 OSSL_LIB_CTX *with_epk, *plain;
+
+/* In place of the library's: what it has to say to epk and mpk, if not 0. */
+static int init_error[2];
+
+int epk_init(const struct epk_options *options)
+{
+	static int (*init)(const struct epk_options *options);
+	bool is_mpk = !strcmp(options->backend, "mpk");
+
+	if (!init)
+		init = (int (*)(const struct epk_options *))dlsym(RTLD_NEXT, "epk_init");
+	if (init_error[is_mpk] && (is_mpk || !strcmp(options->backend, "epk")))
+		return init_error[is_mpk];
+	return init(options);
+}
+
+static int alloc_error;
+
+int alloc_domains(int num, int *dom_ids)
+{
+	static int (*alloc)(int num, int *dom_ids);
+
+	if (!alloc)
+		alloc = (int (*)(int, int *))dlsym(RTLD_NEXT, "alloc_domains");
+	return alloc_error ? alloc_error : alloc(num, dom_ids);
+}
 
 /* One context set up to seal with AES-128-GCM, or to open. */
 static EVP_CIPHER_CTX *ready(int sealing)
@@ -44,6 +75,46 @@ static void copy_goes_on_by_itself(void **state)
 	assert_memory_equal(tag_a, tag_b, TAG_LEN);
 }
 
+/* A record that is longer than its header says, when all seemed to be there already. */
+static void seal_long_record(OSSL_LIB_CTX *libctx, const char *name, uint8_t sealed[40])
+{
+	static const uint8_t key[32] = { 1 }, iv[IV_LEN] = { 2 }, text[40] = { 3 };
+	static const uint8_t header[] = { 23, 3, 3, 0, 20 + TAG_LEN };
+	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new(), *copy = EVP_CIPHER_CTX_new();
+	EVP_CIPHER *cipher = fetch(libctx, name);
+	int outl;
+
+	assert_ossl(EVP_CipherInit_ex2(ctx, cipher, key, iv, 1, NULL));
+	assert_ossl(EVP_CipherInit_ex2(ctx, NULL, NULL, iv, 1, NULL));
+	assert_ossl(EVP_CipherUpdate(ctx, NULL, &outl, header, sizeof(header)));
+	assert_ossl(EVP_CipherUpdate(ctx, sealed, &outl, text, 20));
+	if (libctx == with_epk) {
+		assert_ossl(EVP_CIPHER_CTX_copy(copy, ctx));
+		/* All that it was is zeros. */
+		EVP_CIPHER_CTX_free(ctx);
+		ctx = copy;
+	} else {
+		EVP_CIPHER_CTX_free(copy);
+	}
+	assert_ossl(EVP_CipherUpdate(ctx, sealed + 20, &outl, text + 20, 20));
+	EVP_CIPHER_CTX_free(ctx);
+	EVP_CIPHER_free(cipher);
+}
+
+static void copy_has_what_is_kept(void **state)
+{
+	static const char *const names[] = { "AES-256-GCM", "ARIA-256-GCM", "ChaCha20-Poly1305" };
+	uint8_t sealed[40], expected[40];
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		seal_long_record(with_epk, names[i], sealed);
+		seal_long_record(plain, names[i], expected);
+		assert_memory_equal(sealed, expected, sizeof(sealed));
+	}
+}
+
 static void each_context_has_one_domain(void **state)
 {
 	EVP_CIPHER_CTX *ctx[64];
@@ -60,6 +131,31 @@ static void each_context_has_one_domain(void **state)
 		assert_int_equal(keyed_domains(), 0);
 		assert_int_equal(live_domains(), 64);
 	}
+}
+
+static void error_tells_what_is_used_up(void **state)
+{
+	EVP_CIPHER *cipher = fetch(with_epk, "AES-128-GCM");
+	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new(), *others[65];
+	const char *data = "";
+	int i;
+
+	(void)state;
+	/* All that waited. */
+	for (i = 0; i < 65; i++)
+		others[i] = ready(1);
+	alloc_error = -ENOMEM;
+	ERR_clear_error();
+	assert_int_equal(EVP_CipherInit_ex2(ctx, cipher, NULL, NULL, 1, NULL), 0);
+	alloc_error = 0;
+	ERR_peek_error_all(NULL, NULL, NULL, &data, NULL);
+	assert_non_null(strstr(data, "65 in use"));
+	assert_non_null(strstr(data, "RLIMIT_MEMLOCK"));
+	ERR_clear_error();
+	for (i = 0; i < 65; i++)
+		EVP_CIPHER_CTX_free(others[i]);
+	EVP_CIPHER_CTX_free(ctx);
+	EVP_CIPHER_free(cipher);
 }
 
 /* Runs @child in a forked process; it returns true if all was well. */
@@ -86,6 +182,45 @@ static int use_after_fork(void *arg)
 	EVP_CIPHER_CTX_free(arg);
 	EVP_CIPHER_CTX_free(ready(1));
 	return 1;
+}
+
+/* As libssl opens records of CBC suites, MAC first: the context keeps the MAC. */
+static EVP_CIPHER_CTX *with_mac(void)
+{
+	static const uint8_t key[16] = { 1 }, iv[16] = { 2 };
+	unsigned int version = 0x303;
+	size_t mac_len = 20;
+	OSSL_PARAM params[] = { OSSL_PARAM_construct_uint(OSSL_CIPHER_PARAM_TLS_VERSION, &version),
+				OSSL_PARAM_construct_size_t(OSSL_CIPHER_PARAM_TLS_MAC_SIZE, &mac_len),
+				OSSL_PARAM_construct_end() };
+	EVP_CIPHER *cipher = fetch(with_epk, "AES-128-CBC");
+	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+	uint8_t record[160] = { 0 };
+	int outl;
+
+	assert_ossl(EVP_CipherInit_ex2(ctx, cipher, key, iv, 0, params));
+	EVP_CIPHER_free(cipher);
+	EVP_CipherUpdate(ctx, record, &outl, record, sizeof(record));
+	ERR_clear_error();
+	return ctx;
+}
+
+/* An error that is left would be that of the next session's. */
+static int free_after_fork(void *arg)
+{
+	EVP_CIPHER_CTX_free(arg);
+	return !ERR_peek_error();
+}
+
+static void child_frees_contexts_quietly(void **state)
+{
+	EVP_CIPHER_CTX *ctx = with_mac(), *other = ready(1);
+
+	(void)state;
+	in_child(free_after_fork, ctx);
+	in_child(free_after_fork, other);
+	EVP_CIPHER_CTX_free(ctx);
+	EVP_CIPHER_CTX_free(other);
 }
 
 static void context_does_not_cross_fork(void **state)
@@ -148,6 +283,69 @@ static void threads_share_the_boxes(void **state)
 		assert_true(right[i]);
 	}
 	assert_int_equal(keyed_domains(), 0);
+}
+
+/* What does not change a context may be done by several threads at a time. */
+static EVP_CIPHER_CTX *template;
+static uint8_t from_template[20];
+
+static bool query(EVP_CIPHER_CTX *ctx)
+{
+	uint8_t iv[IV_LEN] = { 0 }, expected[IV_LEN];
+
+	memset(expected, 5, sizeof(expected));
+	return EVP_CIPHER_CTX_get_updated_iv(ctx, iv, sizeof(iv)) > 0 &&
+	       !memcmp(iv, expected, sizeof(iv));
+}
+
+static bool seal_some(EVP_CIPHER_CTX *ctx, uint8_t sealed[20])
+{
+	static const uint8_t text[20] = { 3 };
+	int outl;
+
+	return EVP_CipherUpdate(ctx, sealed, &outl, text, sizeof(text)) > 0;
+}
+
+static void *copy_and_query(void *arg)
+{
+	uint8_t sealed[20];
+	EVP_CIPHER_CTX *ctx;
+	bool *right = arg;
+	int round;
+
+	for (round = 0; round < THREAD_ROUNDS && *right; round++) {
+		ctx = EVP_CIPHER_CTX_new();
+		*right = query(template) && EVP_CIPHER_CTX_copy(ctx, template) > 0 &&
+			 seal_some(ctx, sealed) &&
+			 !memcmp(sealed, from_template, sizeof(sealed));
+		EVP_CIPHER_CTX_free(ctx);
+	}
+	return NULL;
+}
+
+static void threads_copy_one_template(void **state)
+{
+	uint8_t iv[IV_LEN];
+	pthread_t thread[THREADS];
+	bool right[THREADS];
+	int i;
+
+	(void)state;
+	template = ready(1);
+	memset(iv, 5, sizeof(iv));
+	assert_ossl(EVP_CipherInit_ex2(template, NULL, NULL, iv, 1, NULL));
+	assert_true(seal_some(template, from_template));
+	/* Which the inner context is not told before there is a payload. */
+	assert_ossl(EVP_CipherInit_ex2(template, NULL, NULL, iv, 1, NULL));
+	for (i = 0; i < THREADS; i++) {
+		right[i] = true;
+		assert_int_equal(pthread_create(&thread[i], NULL, copy_and_query, &right[i]), 0);
+	}
+	for (i = 0; i < THREADS; i++) {
+		assert_int_equal(pthread_join(thread[i], NULL), 0);
+		assert_true(right[i]);
+	}
+	EVP_CIPHER_CTX_free(template);
 }
 
 /* ---- how it starts, each time in a new process: this one has started */
@@ -226,11 +424,50 @@ static void *own_realloc(void *old, size_t len, const char *file, int line)
 	return block ? block + OWN_HEADER : NULL;
 }
 
+/* Uses the ciphers' own random generator, and ends when the provider is gone. */
+static pthread_barrier_t used, gone;
+
+static void *draw_and_wait(void *arg)
+{
+	static const uint8_t key[16] = { 1 };
+	EVP_CIPHER *cipher = EVP_CIPHER_fetch(arg, "AES-128-GCM", NULL);
+	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+	uint8_t fixed[4] = { 2 };
+	bool right = EVP_CipherInit_ex2(ctx, cipher, key, NULL, 1, NULL) > 0 &&
+		     EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_GCM_SET_IV_FIXED, 4, fixed) > 0;
+
+	EVP_CIPHER_CTX_free(ctx);
+	EVP_CIPHER_free(cipher);
+	pthread_barrier_wait(&used);
+	pthread_barrier_wait(&gone);
+	return right ? arg : NULL;
+}
+
+static bool outlived_by_thread(OSSL_LIB_CTX *libctx)
+{
+	pthread_t thread;
+	void *right;
+
+	pthread_barrier_init(&used, NULL, 2);
+	pthread_barrier_init(&gone, NULL, 2);
+	if (pthread_create(&thread, NULL, draw_and_wait, libctx))
+		return false;
+	pthread_barrier_wait(&used);
+	OSSL_LIB_CTX_free(libctx);
+	pthread_barrier_wait(&gone);
+	return !pthread_join(thread, &right) && right;
+}
+
 /* Exit status: 0 the provider serves, 1 it refused, 2 anything else. */
 static int start_anew(const char *how)
 {
 	OSSL_LIB_CTX *libctx;
 
+	if (!strcmp(how, "auto-insecure keys")) {
+		how = "auto-insecure";
+		init_error[0] = -ENODEV;
+		init_error[1] = -ENOSPC;
+	}
 	if (!strcmp(how, "own-heap") &&
 	    !CRYPTO_set_mem_functions(own_malloc, own_realloc, own_free))
 		return 2;
@@ -241,7 +478,8 @@ static int start_anew(const char *how)
 	if (!epk_backend() || child_status(has_backend, NULL))
 		return 2;
 	/* And again, when nobody uses it any more. */
-	OSSL_LIB_CTX_free(libctx);
+	if (!outlived_by_thread(libctx))
+		return 2;
 	plain = make_libctx(0);
 	with_epk = make_libctx(1);
 	copy_goes_on_by_itself(NULL);
@@ -258,6 +496,8 @@ static int start_again(const char *how)
 		/* What the file says counts, here. */
 		setenv("EPK_BACKEND", how[0] == 'a' && access("/dev/epk", F_OK) ? "none" :
 				      strcmp(how, "own-heap") ? how : "none", 1);
+		/* Whatever is freed becomes something else. */
+		setenv("MALLOC_PERTURB_", "165", 1);
 		execl("/proc/self/exe", "provider_context_test", "start", how, NULL);
 		_exit(127);
 	}
@@ -280,6 +520,8 @@ static void auto_is_epk_or_nothing(void **state)
 	(void)state;
 	assert_int_equal(start_again("auto"), access("/dev/epk", F_OK) ? 1 : 0);
 	assert_int_equal(start_again("auto-insecure"), 0);
+	/* Not where there are protection keys, and others have taken them. */
+	assert_int_equal(start_again("auto-insecure keys"), 1);
 }
 
 static void programs_may_have_their_own_heap(void **state)
@@ -357,9 +599,13 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(copy_goes_on_by_itself),
+		cmocka_unit_test(copy_has_what_is_kept),
 		cmocka_unit_test(each_context_has_one_domain),
+		cmocka_unit_test(error_tells_what_is_used_up),
 		cmocka_unit_test(context_does_not_cross_fork),
+		cmocka_unit_test(child_frees_contexts_quietly),
 		cmocka_unit_test(threads_share_the_boxes),
+		cmocka_unit_test(threads_copy_one_template),
 		cmocka_unit_test(wrong_backend_is_refused_at_load),
 		cmocka_unit_test(auto_is_epk_or_nothing),
 		cmocka_unit_test(programs_may_have_their_own_heap),

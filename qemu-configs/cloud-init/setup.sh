@@ -64,7 +64,7 @@ nginx() {
 		[Unit]
 		After=systemd-modules-load.service
 		[Service]
-		Environment=OPENSSL_CONF=$lib/openssl.cnf EPK_BACKEND=epk
+		Environment=OPENSSL_CONF=$lib/openssl.cnf
 	END
 	[ -d /run/systemd/system ] || return 0
 	systemctl daemon-reload

@@ -9,11 +9,14 @@
  * fork(), and a child's library may give out the same domain IDs anew, so each
  * box remembers how often its process was forked before it was made.
  */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include <epk.h>
 
@@ -26,31 +29,60 @@ static unsigned int fork_generation;
 static unsigned int ready_generation = ~0u;
 /* That of the process in which the provider was loaded. */
 static const char *backend;
-static pthread_mutex_t setup_lock = PTHREAD_MUTEX_INITIALIZER;
 
-static pthread_mutex_t waiting_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct box *waiting;
 static unsigned int nr_waiting;
+static unsigned int nr_boxes;
+
+/* Of all of these. */
+#define LOCK_INITIALIZER	PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP
+static pthread_mutex_t boxes_lock = LOCK_INITIALIZER;
+
+/* Forks in signal handlers that interrupted this thread with the lock. */
+static unsigned int nested;
 
 static int init_library(const char *name);
 
+/* A handler that does more than fork must not go on: two would get one box. */
+static void lock(void)
+{
+	if (pthread_mutex_lock(&boxes_lock))
+		abort();
+}
+
+/* Of a child of such a handler it is not: see in_child(). */
+static void unlock(void)
+{
+	pthread_mutex_unlock(&boxes_lock);
+}
+
 static void before_fork(void)
 {
-	pthread_mutex_lock(&setup_lock);
-	pthread_mutex_lock(&waiting_lock);
+	if (pthread_mutex_lock(&boxes_lock))
+		nested++;
 }
 
 static void after_fork(void)
 {
-	pthread_mutex_unlock(&waiting_lock);
-	pthread_mutex_unlock(&setup_lock);
+	if (nested)
+		nested--;
+	else
+		unlock();
 }
 
 static void in_child(void)
 {
+	bool interrupted = nested;
 	struct box *box;
 
 	fork_generation++;
+	nr_boxes = 0;
+	nested = 0;
+	/* Its owner has another thread ID now. */
+	boxes_lock = (pthread_mutex_t)LOCK_INITIALIZER;
+	/* What was interrupted may go on, and box_get() takes no box from before. */
+	if (interrupted)
+		return;
 	while ((box = waiting)) {
 		waiting = box->next;
 		free(box);
@@ -59,7 +91,6 @@ static void in_child(void)
 	/* A worker gives up its rights and its root directory next. */
 	if (backend && !init_library(backend))
 		ready_generation = fork_generation;
-	after_fork();
 }
 
 int box_setup(void)
@@ -67,12 +98,12 @@ int box_setup(void)
 	static bool registered;
 	int err = 0;
 
-	pthread_mutex_lock(&setup_lock);
+	lock();
 	if (!registered) {
 		err = pthread_atfork(before_fork, after_fork, in_child);
 		registered = !err;
 	}
-	pthread_mutex_unlock(&setup_lock);
+	unlock();
 	return err;
 }
 
@@ -93,20 +124,34 @@ static int init_library(const char *name)
 /*
  * "auto" is EPK or nothing: who has not said so does not run without protection.
  * Never what the library itself would choose, as that asks the environment.
+ *
+ * "none" is for machines that have no protection keys, not for who is short of them.
  */
 static int init_wanted(const char *wanted)
 {
-	static const char *const insecure[] = { "epk", "mpk", "none" };
-	int err = -EINVAL;
-	size_t i;
+	int err;
 
 	if (!strcmp(wanted, "auto"))
 		return init_library("epk");
 	if (strcmp(wanted, "auto-insecure"))
 		return init_library(wanted);
-	for (i = 0; err && i < sizeof(insecure) / sizeof(insecure[0]); i++)
-		err = init_library(insecure[i]);
+	err = init_library("epk");
+	if (err)
+		err = init_library("mpk");
+	if (err == -ENODEV || err == -EALREADY)
+		err = init_library("none");
 	return err;
+}
+
+/* Whatever asked for it: not what this is for. */
+static void say_if_weak(void)
+{
+	static bool said;
+
+	if (!said && strcmp(backend, "epk"))
+		fprintf(stderr, "epk provider: backend \"%s\" protects %s\n", backend,
+			strcmp(backend, "none") ? "less than \"epk\"" : "nothing");
+	said = true;
 }
 
 /*
@@ -117,13 +162,14 @@ bool box_start(struct provider *prov, const char *wanted)
 {
 	int err;
 
-	pthread_mutex_lock(&setup_lock);
+	lock();
 	err = init_wanted(wanted);
 	if (!err) {
 		ready_generation = fork_generation;
 		backend = epk_backend();
+		say_if_weak();
 	}
-	pthread_mutex_unlock(&setup_lock);
+	unlock();
 	return !err || raise(prov, EPK_R_NO_DOMAIN, "backend %s: %s%s", wanted, epk_strerror(err),
 			     strcmp(wanted, "auto") ? "" :
 			     "; \"auto-insecure\" would do without protection");
@@ -134,15 +180,30 @@ static bool library_ready(struct provider *prov)
 {
 	int err = 0;
 
-	pthread_mutex_lock(&setup_lock);
+	lock();
 	if (ready_generation != fork_generation) {
 		err = init_library(backend);
 		if (!err)
 			ready_generation = fork_generation;
 	}
-	pthread_mutex_unlock(&setup_lock);
+	unlock();
 	return !err || raise(prov, EPK_R_NO_DOMAIN, "backend %s after fork(): %s", backend,
 			     epk_strerror(err));
+}
+
+/* What an administrator can change. */
+static void raise_used_up(struct provider *prov, const char *call, int err)
+{
+	struct rlimit limit = { .rlim_cur = 0 };
+	char memlock[32] = "unlimited";
+
+	getrlimit(RLIMIT_MEMLOCK, &limit);
+	if (limit.rlim_cur != RLIM_INFINITY)
+		snprintf(memlock, sizeof(memlock), "%llu KiB",
+			 (unsigned long long)limit.rlim_cur / 1024);
+	raise(prov, EPK_R_NO_DOMAIN, "%s: %s; %u in use, each of %d KiB, RLIMIT_MEMLOCK is %s", call,
+	      epk_strerror(err), __atomic_load_n(&nr_boxes, __ATOMIC_RELAXED), BOX_LEN / 1024,
+	      memlock);
 }
 
 static struct box *box_new(struct provider *prov)
@@ -156,16 +217,16 @@ static struct box *box_new(struct provider *prov)
 	}
 	err = alloc_domains(1, &box->dom);
 	if (err) {
-		raise(prov, EPK_R_NO_DOMAIN, "alloc_domains: %s", epk_strerror(err));
+		raise_used_up(prov, "alloc_domains", err);
 		goto free_box;
 	}
 	box->mem = domain_mmap(box->dom, NULL, BOX_LEN, PROT_READ | PROT_WRITE, 0);
 	if (box->mem == MAP_FAILED) {
-		raise(prov, EPK_R_NO_DOMAIN, "domain_mmap of %d bytes: %s", BOX_LEN,
-		      strerror(errno));
+		raise_used_up(prov, "domain_mmap", -errno);
 		goto free_domain;
 	}
 	box->generation = fork_generation;
+	__atomic_add_fetch(&nr_boxes, 1, __ATOMIC_RELAXED);
 	return box;
 
 free_domain:
@@ -181,7 +242,14 @@ static void box_free(struct provider *prov, struct box *box)
 
 	if (err)
 		raise(prov, EPK_R_DOMAIN_FREE, "free_domains: %s", epk_strerror(err));
+	__atomic_sub_fetch(&nr_boxes, 1, __ATOMIC_RELAXED);
 	free(box);
+}
+
+/* This process's: made by it, and not before it was forked. */
+bool box_is_ours(const struct box *box)
+{
+	return box->generation == fork_generation;
 }
 
 struct box *box_get(struct provider *prov)
@@ -190,13 +258,15 @@ struct box *box_get(struct provider *prov)
 
 	if (!library_ready(prov))
 		return NULL;
-	pthread_mutex_lock(&waiting_lock);
-	box = waiting;
-	if (box) {
-		waiting = box->next;
-		nr_waiting--;
-	}
-	pthread_mutex_unlock(&waiting_lock);
+	lock();
+	do {
+		box = waiting;
+		if (box) {
+			waiting = box->next;
+			nr_waiting--;
+		}
+	} while (box && !box_is_ours(box));
+	unlock();
 	return box ? box : box_new(prov);
 }
 
@@ -204,7 +274,7 @@ bool box_open(struct provider *prov, const struct box *box)
 {
 	int err;
 
-	if (box->generation != fork_generation)
+	if (!box_is_ours(box))
 		return raise(prov, EPK_R_FORKED, "made before fork()");
 	err = domain_begin(box->dom, PROT_READ | PROT_WRITE);
 	if (err)
@@ -237,20 +307,20 @@ void box_put(struct provider *prov, struct box *box, size_t used)
 	bool keep;
 
 	/* A forked child has neither the memory nor the domain. */
-	if (box->generation != fork_generation) {
+	if (!box_is_ours(box)) {
 		free(box);
 		return;
 	}
 	keep = box_zero(prov, box, used);
 	if (keep) {
-		pthread_mutex_lock(&waiting_lock);
+		lock();
 		keep = nr_waiting < WAITING_MAX;
 		if (keep) {
 			box->next = waiting;
 			waiting = box;
 			nr_waiting++;
 		}
-		pthread_mutex_unlock(&waiting_lock);
+		unlock();
 	}
 	if (!keep)
 		box_free(prov, box);

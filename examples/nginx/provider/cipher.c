@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include <openssl/core_names.h>
+#include <openssl/crypto.h>
 #include <openssl/params.h>
 
 #include "epk_provider.h"
@@ -44,7 +45,8 @@ struct message {
  * @tls_mac: it may own a copy of the last record's MAC (KIND_CBC)
  * @odd: used as libssl never does; the inner context is to see all calls at once
  * @iv_len: as the inner context would tell it, or 0
- * @low: while the domain is open, how far down the stack is expected to be used
+ *
+ * Two threads may copy one, or query it, at a time: neither writes to it, but for @iv_len.
  */
 struct cipher_ctx {
 	struct provider *prov;
@@ -56,7 +58,6 @@ struct cipher_ctx {
 	bool tls_mac;
 	bool odd;
 	size_t iv_len;
-	char *low;
 	enum stage stage;
 	struct message message;
 };
@@ -132,22 +133,22 @@ static bool settle(struct cipher_ctx *ctx)
 	return settle_for_payload(ctx);
 }
 
-static bool enter(struct cipher_ctx *ctx)
+/* NULL, or for leave() how far down the stack is expected to be used. */
+static char *enter(struct cipher_ctx *ctx)
 {
 	if (!box_open(ctx->prov, ctx->box))
-		return false;
+		return NULL;
 	if (ctx->fresh) {
 		memcpy(inner(ctx), ctx->cipher->fresh, ctx->cipher->size);
 		ctx->fresh = false;
 	}
-	ctx->low = watch(ctx->cipher->stack);
-	return true;
+	return watch(ctx->cipher->stack);
 }
 
 /* Returns what the operation returns to OpenSSL: more than 0 only if all went well. */
-static int leave(struct cipher_ctx *ctx, int ret)
+static int leave(struct cipher_ctx *ctx, char *low, int ret)
 {
-	scrub(ctx->low);
+	scrub(low);
 	return box_close(ctx->prov, ctx->box) ? ret : 0;
 }
 
@@ -170,26 +171,22 @@ static struct cipher_ctx *cipher_newctx(struct provider *prov, const struct ciph
 	return ctx;
 }
 
-/* Has the default provider free it, in a context of its own that has nothing else. */
+/* A forked child cannot know where it is. */
 static void free_tls_mac(struct cipher_ctx *ctx)
 {
-	const struct cipher *c = ctx->cipher;
+	char *low;
 	void *mac;
 	int owned;
-	uint8_t *other;
 
-	if (!enter(ctx))
+	if (!box_is_ours(ctx->box))
 		return;
-	memcpy(&mac, ctx->box->mem + c->tls_mac, sizeof(mac));
-	memcpy(&owned, ctx->box->mem + c->tls_mac_owned, sizeof(owned));
-	if (leave(ctx, 1) <= 0 || !owned)
+	low = enter(ctx);
+	if (!low)
 		return;
-	other = c->inner.newctx(inner_provctx);
-	if (!other)
-		return;
-	memcpy(other + c->tls_mac, &mac, sizeof(mac));
-	memcpy(other + c->tls_mac_owned, &owned, sizeof(owned));
-	c->inner.freectx(other);
+	memcpy(&mac, ctx->box->mem + ctx->cipher->tls_mac, sizeof(mac));
+	memcpy(&owned, ctx->box->mem + ctx->cipher->tls_mac_owned, sizeof(owned));
+	if (leave(ctx, low, 1) > 0 && owned)
+		OPENSSL_free(mac);
 }
 
 static void cipher_freectx(void *vctx)
@@ -204,33 +201,41 @@ static void cipher_freectx(void *vctx)
 	free(ctx);
 }
 
-static void relocate(const struct cipher *c, uint8_t *to, const uint8_t *from)
+/* @bytes: of a context that was at @from and is to be at @to */
+static void relocate(const struct cipher *c, uint8_t *bytes, const uint8_t *to,
+		     const uint8_t *from)
 {
 	uintptr_t word;
 	size_t i;
 
 	for (i = 0; i < c->nr_relocations; i++) {
-		memcpy(&word, to + c->relocations[i], sizeof(word));
+		memcpy(&word, bytes + c->relocations[i], sizeof(word));
 		if (word - (uintptr_t)from >= c->size)
 			continue;
 		word += to - from;
-		memcpy(to + c->relocations[i], &word, sizeof(word));
+		memcpy(bytes + c->relocations[i], &word, sizeof(word));
 	}
 }
 
 static bool copy_inner(struct cipher_ctx *to, struct cipher_ctx *from)
 {
+	const struct cipher *c = from->cipher;
+	char *low = enter(from);
 	bool ok;
 
-	if (!enter(from))
+	if (!low)
 		return false;
-	ok = settle(from) && box_open(to->prov, to->box);
+	ok = box_open(to->prov, to->box);
 	if (ok) {
-		memcpy(inner(to), inner(from), from->cipher->size);
-		relocate(from->cipher, inner(to), inner(from));
+		memcpy(inner(to), inner(from), c->size);
+		relocate(c, inner(to), inner(to), inner(from));
+		if (from->stage == STAGE_AHEAD) {
+			memcpy(kept(to), kept(from), c->size);
+			relocate(c, kept(to), inner(to), inner(from));
+		}
 		ok = box_close(to->prov, to->box);
 	}
-	return leave(from, ok) > 0;
+	return leave(from, low, ok) > 0;
 }
 
 static void *cipher_dupctx(void *vctx)
@@ -253,6 +258,8 @@ static void *cipher_dupctx(void *vctx)
 	to->keyed = from->keyed;
 	to->sealing = from->sealing;
 	to->odd = from->odd;
+	to->stage = from->stage;
+	to->message = from->message;
 	return to;
 }
 
@@ -302,18 +309,20 @@ static int init(void *vctx, const unsigned char *key, size_t keylen, const unsig
 {
 	struct cipher_ctx *ctx = vctx;
 	int ret;
+	char *low;
 
 	if (!key && iv && ivlen == IV_LEN && is_empty(params) && ctx->sealing == sealing &&
 	    may_wait(ctx))
 		return begin_message(ctx, iv);
-	if (!enter(ctx))
+	low = enter(ctx);
+	if (!low)
 		return 0;
 	note_params(ctx, params);
 	ret = settle(ctx) &&
 	      ctx->cipher->inner.init[sealing](inner(ctx), key, keylen, iv, ivlen, params) > 0;
 	ctx->keyed = ret && (ctx->keyed || key);
 	ctx->sealing = sealing;
-	return leave(ctx, ret);
+	return leave(ctx, low, ret);
 }
 
 static int cipher_einit(void *vctx, const unsigned char *key, size_t keylen,
@@ -365,8 +374,10 @@ static int whole(struct cipher_ctx *ctx, uint8_t *out, size_t *outl, size_t outs
 	uint8_t none[TAG_LEN];
 	size_t no_more;
 	int ret;
+	char *low;
 
-	if (!enter(ctx))
+	low = enter(ctx);
+	if (!low)
 		return 0;
 	ret = settle_for_payload(ctx) ?
 	      ctx->cipher->inner.update(inner(ctx), out, outl, outsize, in, inl) : 0;
@@ -375,7 +386,7 @@ static int whole(struct cipher_ctx *ctx, uint8_t *out, size_t *outl, size_t outs
 		ctx->message.right = end_message(ctx, none, &no_more, sizeof(none));
 		ctx->stage = STAGE_AHEAD;
 	}
-	return leave(ctx, ret);
+	return leave(ctx, low, ret);
 }
 
 static int cipher_update(void *vctx, unsigned char *out, size_t *outl, size_t outsize,
@@ -383,6 +394,7 @@ static int cipher_update(void *vctx, unsigned char *out, size_t *outl, size_t ou
 {
 	struct cipher_ctx *ctx = vctx;
 	int ret = 0;
+	char *low;
 
 	if (ctx->stage == STAGE_BEGUN && in && inl) {
 		if (!out && more_header(&ctx->message, in, inl)) {
@@ -393,25 +405,28 @@ static int cipher_update(void *vctx, unsigned char *out, size_t *outl, size_t ou
 		    (ctx->sealing || ctx->message.tag_len))
 			return whole(ctx, out, outl, outsize, in, inl);
 	}
-	if (!enter(ctx))
+	low = enter(ctx);
+	if (!low)
 		return 0;
 	/* Nothing, or too much, would not use up a record's header. */
 	if (inl && inl <= outsize ? settle_for_payload(ctx) : settle(ctx))
 		ret = ctx->cipher->inner.update(inner(ctx), out, outl, outsize, in, inl);
-	return leave(ctx, ret);
+	return leave(ctx, low, ret);
 }
 
 static int cipher_final(void *vctx, unsigned char *out, size_t *outl, size_t outsize)
 {
 	struct cipher_ctx *ctx = vctx;
 	int ret;
+	char *low;
 
 	if (ctx->stage == STAGE_AHEAD) {
 		ctx->stage = STAGE_ENDED;
 		*outl = 0;
 		return ctx->message.right;
 	}
-	if (!enter(ctx))
+	low = enter(ctx);
+	if (!low)
 		return 0;
 	if (!settle(ctx))
 		ret = 0;
@@ -421,7 +436,7 @@ static int cipher_final(void *vctx, unsigned char *out, size_t *outl, size_t out
 		ret = ctx->cipher->inner.final(inner(ctx), out, outl, outsize);
 	if (ctx->cipher->kind == KIND_WHOLE && ret > 0)
 		ctx->stage = STAGE_ENDED;
-	return leave(ctx, ret);
+	return leave(ctx, low, ret);
 }
 
 static int cipher_oneshot(void *vctx, unsigned char *out, size_t *outl, size_t outsize,
@@ -429,21 +444,24 @@ static int cipher_oneshot(void *vctx, unsigned char *out, size_t *outl, size_t o
 {
 	struct cipher_ctx *ctx = vctx;
 	int ret;
+	char *low;
 
-	if (!enter(ctx))
+	low = enter(ctx);
+	if (!low)
 		return 0;
 	ret = settle(ctx) ?
 	      ctx->cipher->inner.cipher(inner(ctx), out, outl, outsize, in, inl) : 0;
-	return leave(ctx, ret);
+	return leave(ctx, low, ret);
 }
 
 /* What is known without the inner context; false if it has to be asked. */
 static bool get_known(struct cipher_ctx *ctx, OSSL_PARAM *p)
 {
 	struct message *m = &ctx->message;
+	size_t iv_len = __atomic_load_n(&ctx->iv_len, __ATOMIC_RELAXED);
 
-	if (ctx->iv_len && is_one(p, OSSL_CIPHER_PARAM_IVLEN))
-		return OSSL_PARAM_set_size_t(p, ctx->iv_len);
+	if (iv_len && is_one(p, OSSL_CIPHER_PARAM_IVLEN))
+		return OSSL_PARAM_set_size_t(p, iv_len);
 	if (is_one(p, OSSL_CIPHER_PARAM_KEYLEN))
 		return OSSL_PARAM_set_size_t(p, ctx->cipher->key_len);
 	if (ctx->stage == STAGE_HEADER && is_one(p, OSSL_CIPHER_PARAM_AEAD_TLS1_AAD_PAD))
@@ -455,20 +473,41 @@ static bool get_known(struct cipher_ctx *ctx, OSSL_PARAM *p)
 	return false;
 }
 
+static bool has_seen_all(const struct cipher_ctx *ctx)
+{
+	return ctx->stage == STAGE_PLAIN || ctx->stage == STAGE_ENDED;
+}
+
+static int ask(struct cipher_ctx *ctx, OSSL_PARAM params[])
+{
+	size_t iv_len;
+	char *low;
+	int ret;
+
+	low = enter(ctx);
+	if (!low)
+		return 0;
+	ret = has_seen_all(ctx) || settle(ctx) ? ctx->cipher->inner.get(inner(ctx), params) : 0;
+	if (ret > 0 && is_one(params, OSSL_CIPHER_PARAM_IVLEN) &&
+	    OSSL_PARAM_get_size_t(params, &iv_len))
+		__atomic_store_n(&ctx->iv_len, iv_len, __ATOMIC_RELAXED);
+	return leave(ctx, low, ret);
+}
+
+/* To settle changes the context, so a copy does; but the question for an IV is to change it. */
 static int cipher_get(void *vctx, OSSL_PARAM params[])
 {
-	struct cipher_ctx *ctx = vctx;
+	struct cipher_ctx *ctx = vctx, *copy;
 	int ret;
 
 	if (is_empty(params) || get_known(ctx, params))
 		return 1;
-	if (!enter(ctx))
-		return 0;
-	ret = settle(ctx) ? ctx->cipher->inner.get(inner(ctx), params) : 0;
-	if (ret > 0 && is_one(params, OSSL_CIPHER_PARAM_IVLEN) &&
-	    !OSSL_PARAM_get_size_t(params, &ctx->iv_len))
-		ctx->iv_len = 0;
-	return leave(ctx, ret);
+	if (has_seen_all(ctx) || OSSL_PARAM_locate(params, OSSL_CIPHER_PARAM_AEAD_TLS1_GET_IV_GEN))
+		return ask(ctx, params);
+	copy = cipher_dupctx(ctx);
+	ret = copy ? ask(copy, params) : 0;
+	cipher_freectx(copy);
+	return ret;
 }
 
 /* A header that the inner context would take: its length counts IV, and tag when opening. */
@@ -505,14 +544,16 @@ static int cipher_set(void *vctx, const OSSL_PARAM params[])
 {
 	struct cipher_ctx *ctx = vctx;
 	int ret;
+	char *low;
 
 	if (is_empty(params) || set_later(ctx, params))
 		return 1;
-	if (!enter(ctx))
+	low = enter(ctx);
+	if (!low)
 		return 0;
 	note_params(ctx, params);
 	ret = settle(ctx) ? ctx->cipher->inner.set(inner(ctx), params) : 0;
-	return leave(ctx, ret);
+	return leave(ctx, low, ret);
 }
 
 /*

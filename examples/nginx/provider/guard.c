@@ -12,13 +12,20 @@
  * the openssl_init section: once it has seen that each cipher that libssl
  * could negotiate really comes from the epk provider, or from nowhere, it puts
  * the properties of its own section in place of the demand.
+ *
+ * An engine's cipher comes from no provider: libssl and EVP_CipherInit() prefer it,
+ * whatever the properties.
  */
+#define OPENSSL_SUPPRESS_DEPRECATED
+#include <ctype.h>
 #include <string.h>
 #include <strings.h>
 
 #include <openssl/conf.h>
+#include <openssl/engine.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
+#include <openssl/objects.h>
 #include <openssl/provider.h>
 
 #include "epk_provider.h"
@@ -36,14 +43,21 @@ static const char *const not_ours[] = {
 	"kuznyechik-mgm", "magma-mgm", "SM4-GCM", "SM4-CCM",
 };
 
+/* What is checked, as its section has it. */
+struct guarded {
+	OSSL_LIB_CTX *libctx;
+	const char *properties;
+	const char *allowed;
+};
+
 /* With the properties that the server is to run with. */
-static const char *provider_of(const char *name, const char *properties)
+static const char *provider_of(const struct guarded *g, const char *name)
 {
 	EVP_CIPHER *cipher;
 	const char *provider = NULL;
 
 	ERR_set_mark();
-	cipher = EVP_CIPHER_fetch(NULL, name, properties);
+	cipher = EVP_CIPHER_fetch(g->libctx, name, g->properties);
 	ERR_pop_to_mark();
 	if (cipher)
 		provider = OSSL_PROVIDER_get0_name(EVP_CIPHER_get0_provider(cipher));
@@ -52,29 +66,46 @@ static const char *provider_of(const char *name, const char *properties)
 	return provider;
 }
 
-static bool refuse(const char *what, const char *provider)
+static bool refuse(const char *what, const char *kind, const char *from)
 {
-	ERR_raise_data(ERR_LIB_USER, ERR_R_INIT_FAIL, "%s comes from provider %s, not from epk%s%s",
-		       what, provider ? provider : "none", *refusal ? ": " : "", refusal);
+	ERR_raise_data(ERR_LIB_USER, ERR_R_INIT_FAIL, "%s comes from %s %s, not from epk%s%s",
+		       what, kind, from, *refusal ? ": " : "", refusal);
 	return false;
 }
 
-/* Those that the default provider has not, nobody must have. */
-static bool all_from_epk(const char *properties)
+/* Engines go by numbers; where @name is none of a number's, its long name is that without capitals. */
+static int nid_of(const char *name)
 {
-	const char *provider;
+	char lower[64];
+	int nid = OBJ_txt2nid(name);
 	size_t i;
 
-	for (i = 0; i < NR_CIPHERS; i++) {
-		provider = provider_of(ciphers[i].name, properties);
-		if (provider ? strcmp(provider, "epk") : ciphers[i].names || *refusal)
-			return refuse(ciphers[i].name, provider);
+	if (nid != NID_undef || strlen(name) >= sizeof(lower))
+		return nid;
+	for (i = 0; name[i]; i++)
+		lower[i] = tolower((unsigned char)name[i]);
+	lower[i] = 0;
+	return OBJ_txt2nid(lower);
+}
+
+static bool from_no_engine(const char *name)
+{
+#ifndef OPENSSL_NO_ENGINE
+	int nid = nid_of(name);
+	ENGINE *engine = nid == NID_undef ? NULL : ENGINE_get_cipher_engine(nid);
+
+	if (engine) {
+		refuse(name, "engine", ENGINE_get_id(engine));
+		ENGINE_finish(engine);
+		return false;
 	}
+#endif
+	(void)name;
 	return true;
 }
 
-/* "allow = NAME, NAME" in the guard's section. */
-static bool is_allowed(const char *list, const char *name)
+/* "NAME, NAME" */
+static bool is_listed(const char *list, const char *name)
 {
 	size_t len;
 
@@ -88,36 +119,99 @@ static bool is_allowed(const char *list, const char *name)
 	return false;
 }
 
-static bool none_without_domain(const char *properties, const char *allowed)
+/* Those that the default provider has not, nobody must have. */
+static bool all_from_epk(const struct guarded *g)
 {
-	const char *provider;
+	const char *name, *provider;
+	size_t i;
+
+	for (i = 0; i < NR_CIPHERS; i++) {
+		name = ciphers[i].name;
+		provider = provider_of(g, name);
+		if (provider ? strcmp(provider, "epk") : ciphers[i].names || *refusal)
+			return refuse(name, "provider", provider ? provider : "none");
+		if (!is_listed(g->allowed, name) && !from_no_engine(name))
+			return false;
+	}
+	return true;
+}
+
+static bool none_without_domain(const struct guarded *g)
+{
+	const char *name, *provider;
 	size_t i;
 
 	for (i = 0; i < sizeof(not_ours) / sizeof(not_ours[0]); i++) {
-		provider = provider_of(not_ours[i], properties);
-		if (provider && !is_allowed(allowed, not_ours[i]))
-			return refuse(not_ours[i], provider);
+		name = not_ours[i];
+		if (is_listed(g->allowed, name))
+			continue;
+		provider = provider_of(g, name);
+		if (provider)
+			return refuse(name, "provider", provider);
+		if (!from_no_engine(name))
+			return false;
 	}
 	return true;
+}
+
+static bool sets_ktls(const CONF_VALUE *value)
+{
+	const char *dot = strrchr(value->name, '.');
+
+	return !strcasecmp(dot ? dot + 1 : value->name, "Options") &&
+	       (is_listed(value->value, "KTLS") || is_listed(value->value, "+KTLS"));
+}
+
+/* Sections that there are not are empty. */
+static int nr_values(const STACK_OF(CONF_VALUE) *section)
+{
+	return section ? sk_CONF_VALUE_num(section) : 0;
+}
+
+/* In what this file tells libssl: the kernel would get the keys. */
+static bool asks_for_ktls(const CONF *conf)
+{
+	const char *top = NCONF_get_string(conf, NULL, "openssl_conf");
+	const char *ssl = top ? NCONF_get_string(conf, top, "ssl_conf") : NULL;
+	STACK_OF(CONF_VALUE) *names = ssl ? NCONF_get_section(conf, ssl) : NULL, *commands;
+	int i, j;
+
+	for (i = 0; i < nr_values(names); i++) {
+		commands = NCONF_get_section(conf, sk_CONF_VALUE_value(names, i)->value);
+		for (j = 0; j < nr_values(commands); j++)
+			if (sets_ktls(sk_CONF_VALUE_value(commands, j)))
+				return true;
+	}
+	return false;
 }
 
 int guard_init(CONF_IMODULE *module, const CONF *conf)
 {
 	const char *section = CONF_imodule_get_value(module);
-	const char *properties = NCONF_get_string(conf, section, "default_properties");
-	const char *allowed;
+	struct guarded g = {
+		/* That which the file is read for. */
+		.libctx = NCONF_get0_libctx(conf),
+		.properties = NCONF_get_string(conf, section, "default_properties"),
+	};
+	bool ktls;
 
-	if (!properties) {
+	if (!g.properties) {
 		ERR_raise_data(ERR_LIB_USER, ERR_R_INIT_FAIL,
 			       "section %s of the configuration has no default_properties",
 			       section);
 		return 0;
 	}
 	ERR_set_mark();
-	allowed = NCONF_get_string(conf, section, "allow");
+	g.allowed = NCONF_get_string(conf, section, "allow");
+	ktls = asks_for_ktls(conf);
 	ERR_pop_to_mark();
-	return all_from_epk(properties) && none_without_domain(properties, allowed) &&
-	       EVP_set_default_properties(NULL, properties);
+	if (ktls) {
+		ERR_raise_data(ERR_LIB_USER, ERR_R_INIT_FAIL,
+			       "Options = KTLS would give the keys to the kernel");
+		return 0;
+	}
+	return all_from_epk(&g) && none_without_domain(&g) &&
+	       EVP_set_default_properties(g.libctx, g.properties);
 }
 
 void guard_finish(CONF_IMODULE *module)

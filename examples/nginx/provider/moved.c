@@ -54,7 +54,6 @@ void *inner_provctx;
 
 static OSSL_LIB_CTX *inner_libctx;
 static OSSL_PROVIDER *inner_provider;
-static unsigned int users;
 static pthread_mutex_t learn_lock = PTHREAD_MUTEX_INITIALIZER;
 
 #define RECORD_MAX	16384
@@ -573,8 +572,10 @@ static bool take_all(struct provider *prov)
 	int no_cache;
 	bool ok;
 
-	inner_libctx = OSSL_LIB_CTX_new();
-	inner_provider = inner_libctx ? OSSL_PROVIDER_load(inner_libctx, "default") : NULL;
+	if (!inner_libctx)
+		inner_libctx = OSSL_LIB_CTX_new();
+	if (!inner_provider)
+		inner_provider = inner_libctx ? OSSL_PROVIDER_load(inner_libctx, "default") : NULL;
 	a = inner_provider ? OSSL_PROVIDER_query_operation(inner_provider, OSSL_OP_CIPHER,
 							   &no_cache) : NULL;
 	if (!a)
@@ -589,6 +590,7 @@ static bool take_all(struct provider *prov)
 	return ok;
 }
 
+/* That they may be tried once more. */
 static void drop_all(void)
 {
 	struct cipher *c;
@@ -598,31 +600,24 @@ static void drop_all(void)
 		c->nr_relocations = 0;
 		c->stack = 0;
 	}
-	OSSL_PROVIDER_unload(inner_provider);
-	inner_provider = NULL;
-	OSSL_LIB_CTX_free(inner_libctx);
-	inner_libctx = NULL;
 }
 
+/*
+ * Once a process.  The library context is never freed: threads have state of its random
+ * generators, which they free when they end.
+ */
 bool ciphers_learn(struct provider *prov)
 {
-	bool ok = true;
+	static bool learned;
+	bool ok;
 
 	pthread_mutex_lock(&learn_lock);
-	if (!users)
-		ok = take_all(prov);
-	if (ok)
-		users++;
-	else
-		drop_all();
+	if (!learned) {
+		learned = take_all(prov);
+		if (!learned)
+			drop_all();
+	}
+	ok = learned;
 	pthread_mutex_unlock(&learn_lock);
 	return ok;
-}
-
-void ciphers_forget(void)
-{
-	pthread_mutex_lock(&learn_lock);
-	if (!--users)
-		drop_all();
-	pthread_mutex_unlock(&learn_lock);
 }

@@ -3,6 +3,7 @@
  * The provider's front door: what it offers, and how it reports errors.
  */
 #define _GNU_SOURCE
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,6 +91,8 @@ static const OSSL_DISPATCH refused_functions[] = {
 	{ 0, NULL }
 };
 
+static pthread_once_t listed = PTHREAD_ONCE_INIT;
+
 /* All names that OpenSSL's own provider registers, so that ours are found. */
 static void list_algorithms(void)
 {
@@ -160,7 +163,6 @@ static int get_params(void *provctx, OSSL_PARAM params[])
 
 static void teardown(void *provctx)
 {
-	ciphers_forget();
 	free(provctx);
 }
 
@@ -220,7 +222,7 @@ int OSSL_provider_init(const OSSL_CORE_HANDLE *core, const OSSL_DISPATCH *in,
 		free(prov);
 		return 0;
 	}
-	list_algorithms();
+	pthread_once(&listed, list_algorithms);
 	prov->started = true;
 	refusal[0] = 0;
 	*provctx = prov;

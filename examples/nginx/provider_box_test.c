@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT
+/* Boxes, where a signal handler that interrupted the code below forks. */
+#define _GNU_SOURCE
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "provider/box.c"
+#include "provider_test.h"
+
+OSSL_LIB_CTX *with_epk, *plain;
+
+bool raise_error(struct provider *prov, const char *file, int line, const char *func,
+		 enum epk_reason reason, const char *fmt, ...)
+{
+	(void)prov;
+	(void)func;
+	print_message("%s:%d: reason %d, %s\n", file, line, reason, fmt);
+	return false;
+}
+
+static bool is_usable(struct box *box)
+{
+	if (!box || !box_open(NULL, box))
+		return false;
+	box->mem[0] = 1;
+	return box_close(NULL, box);
+}
+
+/* What is interrupted is between lock() and unlock(). */
+static void handler_may_fork(void **state)
+{
+	struct box *box = box_get(NULL), *other;
+	int status, round;
+	pid_t pid;
+
+	(void)state;
+	assert_true(is_usable(box));
+	box_put(NULL, box, 1);
+	/* Otherwise it waits for itself. */
+	alarm(10);
+	for (round = 0; round < 2; round++) {
+		lock();
+		pid = fork();
+		assert_true(pid >= 0);
+		if (!pid) {
+			alarm(10);
+			unlock();
+			other = box_get(NULL);
+			_exit(other == box || !is_usable(other));
+		}
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_int_equal(status, 0);
+		unlock();
+		assert_int_equal(nested, 0);
+		assert_ptr_equal(box_get(NULL), box);
+		assert_true(is_usable(box));
+		box_put(NULL, box, 1);
+	}
+	alarm(0);
+}
+
+/* An abort is better than one box for two. */
+static void handler_may_not_take_boxes(void **state)
+{
+	int status;
+	pid_t pid = fork();
+
+	(void)state;
+	if (!pid) {
+		lock();
+		box_get(NULL);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	return box_setup() || !box_start(NULL, getenv("EPK_BACKEND"));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(handler_may_fork),
+		cmocka_unit_test(handler_may_not_take_boxes),
+	};
+
+	return cmocka_run_group_tests_name("provider_box", tests, setup, NULL);
+}
