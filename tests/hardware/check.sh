@@ -30,7 +30,6 @@ vms=$("$host" status --json) || refuse "epk-host status fails"
 [ "$(jq '.vms | length' <<<"$vms")" = 0 ] || refuse "VMs run: shut them down first (epk-host status)"
 
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
 failed=0
 
 # What the module was loaded with; tests load it with other parameters.
@@ -38,17 +37,29 @@ options=$(for path in /sys/module/kvm_intel/parameters/{epk,pml,eptad,nested}; d
 	echo "${path##*/}=$(cat "$path")"
 done)
 
+# However this ends.
+restore() {
+	rm -rf "$work"
+	rmmod kvm_intel 2>/dev/null
+	# Words that are to be split.
+	# shellcheck disable=SC2086
+	modprobe kvm_intel $options ||
+		echo "check-hw: kvm_intel was not loaded again as it was; modprobe kvm_intel" >&2
+}
+trap restore EXIT
+trap 'exit 1' INT TERM
+
 section() { printf '\n== %s\n' "$*"; }
 
-# tests NAME ARGUMENT...: as run.py has them
-tests() {
-	local name=$1
+# into FILE COMMAND...: its output is seen, too; whatever fails, all fails.
+into() {
+	local file=$work/$1
 	shift
-	section "$name: run.py $*"
-	"$run" "$@" || failed=1
+	"$@" 2>&1 | tee -a "$file"
+	[ "${PIPESTATUS[0]}" = 0 ] || failed=1
 }
 
-{
+machine() {
 	section machine
 	uname -srvm
 	grep -m 1 'model name' /proc/cpuinfo
@@ -56,23 +67,22 @@ tests() {
 	modinfo -F filename kvm_intel
 	git -C "$top" log -1 --format='EPK on KVM %H' 2>/dev/null
 	"$host" check --json
-	tests "KVM and guest, one CPU" --here --cpus 1
-	tests "KVM and guest, two CPUs" --here --cpus 2
-} 2>&1 | tee "$work/tests"
-grep -q ' failed' "$work/tests" && ! grep ' failed' "$work/tests" | grep -v -q ' 0 failed' || failed=1
+}
+
+into tests machine
+for cpus in 1 2; do
+	into tests section "KVM and guest, CPUs: $cpus"
+	into tests "$run" --here --cpus $cpus
+done
 
 # The same programs: TSC ticks here, which are instructions in the emulator.
-"$run" --here --cpus 1 --show bench-switch bench-flat >"$work/here" 2>&1 || failed=1
-"$run" --emulated --cpus 1 --show bench-switch bench-flat >"$work/emulated" 2>&1 || failed=1
-{
-	section "TSC ticks of this machine, and instructions in the emulator"
-	"$top/tests/hardware/beside.py" "$work/here" "$work/emulated" || failed=1
-	section "TSC ticks without a guest"
-	make -s -C "$top/bench" lib
-} 2>&1 | tee "$work/figures"
+into here "$run" --here --cpus 1 --show bench-switch bench-flat
+into emulated "$run" --emulated --cpus 1 --show bench-switch bench-flat
+into figures section "TSC ticks of this machine, and instructions in the emulator"
+into figures "$top/tests/hardware/beside.py" "$work/here" "$work/emulated"
+into figures section "TSC ticks without a guest"
+into figures make -s -C "$top/bench" lib
 
-rmmod kvm_intel && modprobe kvm_intel $options ||
-	echo "check-hw: kvm_intel was not loaded again as it was; modprobe kvm_intel" >&2
 cat "$work/tests" "$work/figures" "$work/here" "$work/emulated" >"$report"
 echo "check-hw: $report"
 exit $failed

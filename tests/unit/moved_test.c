@@ -12,7 +12,7 @@
 
 #define NR_DOMAINS	1000
 #define NR_HOLDERS	2
-/* That a holder keeps, which the others leave alone; they lie in different EPTs. */
+/* That a holder keeps, which the others leave alone; not of EPT 0, and far apart. */
 #define HELD(holder)	(300 + 400 * (holder))
 /* Freed and allocated again, in each round another. */
 #define SOME		40
@@ -98,7 +98,6 @@ static bool is_held(int i)
 	int holder;
 
 	for (holder = 0; holder < NR_HOLDERS; holder++) {
-		/* With those that are allocated together with it. */
 		if (i == HELD(holder))
 			return true;
 	}
