@@ -36,7 +36,7 @@ module() {
 
 # The provider is built here, against the library as installed.  The worker opens the device as www-data.
 nginx() {
-	install nginx libssl-dev nettle-dev openssl
+	install nginx libssl-dev openssl
 	rm -rf /usr/local/src/epk-nginx
 	mkdir -p $lib /usr/local/src
 	cp -r "$seed/nginx" /usr/local/src/epk-nginx
