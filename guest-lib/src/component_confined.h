@@ -85,8 +85,7 @@
 	jnz	.Lforged
 	mov	%fs:EPK_WORD_SWITCHES(%r13), %rcx
 	incq	(%rcx)
-	mov	%r10d, %ecx
-	xor	%eax, %eax
+	mov	%r10d, %ecx			/* EAX is 0 by the check */
 	vmfunc
 	xor	%ecx, %ecx
 	rdpkru
@@ -269,7 +268,10 @@ confined_gate:
 	wrgsbase %rax
 	subq	$EPK_CONF_BYTES, %fs:EPK_WORD_CONFINED(%r13)
 .Lconfined_stay:
+	mov	%ebx, %edi
+	mov	%ebp, %esi
 	mov	%r8, %r9
+	mov	%r12, %r8
 	jmp	.Lstay_here
 .Lconfined_full:
 	mov	$-EMFILE, %ebp
@@ -333,6 +335,8 @@ confined_gate:
 .Lconfined_depart_end:
 .Lconfined_stays:
 	wrfsbase %r12
+	mov	%ebx, %edi
+	mov	%ebp, %esi
 	jmp	.Lcannot
 
 /* As .Lback, to a caller that is confined. */

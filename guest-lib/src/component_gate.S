@@ -45,15 +45,12 @@ first_area
 /* DF, AC, TF and the like are nobody's to hand over. */
 #define FLAGS		0x202
 
-/* A caller's frame, from its stack pointer.  Above the entry: is it epk_gate_try()? */
-#define F_ID		0
-#define F_MXCSR		4
-#define F_ENTRY		8
-#define F_TRY		12
-#define F_CONTROL	14
-#define F_ARG		16
-#define F_RESULT	24
-#define F_SAVED		32
+/* A caller's frame, from its stack pointer.  F_TRY: is it epk_gate_try()? */
+#define F_MXCSR		0
+#define F_TRY		4
+#define F_CONTROL	6
+#define F_RESULT	8
+#define F_SAVED		16
 
 /*
  * To \other, if more is held, or may be, than the keys that are open; or something to read only.  EAX:
@@ -89,7 +86,7 @@ first_area
 	jz	\away
 .endm
 
-/* With all closed, to the EPT that R12 ends in. */
+/* With all closed, to the EPT that R12 ends in.  EAX is 0 by the check: leaf 0. */
 .macro away
 	wrpkru
 	andn	epk_state_page+EPK_STATE_ACCESS(%rip), %eax, %eax
@@ -97,7 +94,6 @@ first_area
 	mov	%fs:EPK_WORD_SWITCHES(%r13), %rcx
 	incq	(%rcx)
 	movzwl	%r12w, %ecx
-	xor	%eax, %eax
 	vmfunc
 	xor	%ecx, %ecx
 	rdpkru
@@ -218,12 +214,11 @@ first_area
 	mov	%r9, EPK_COMP_NUMBER(%rbx)
 	cmp	EPK_COMP_NR(%r10), %rsi
 	jae	\no_entry
-	mov	EPK_COMP_ENTRIES(%r10,%rsi,8), %rax
 	mov	%r8, %rdi
 	xor	%ebp, %ebp
 	push	$FLAGS
 	popfq
-	call	*%rax
+	call	*EPK_COMP_ENTRIES(%r10,%rsi,8)
 	mov	%rax, %r8
 	xor	%ebp, %ebp			/* no error is the callee's to tell */
 .endm
@@ -254,10 +249,16 @@ first_area
 .endm
 
 .macro asked
-	.irp	reg, rcx,rdx,rsi,rdi
+	.irp	reg, rcx,rsi
 	push	%\reg
 	.cfi_adjust_cfa_offset 8
 	.endr
+.endm
+
+/* Whom to call, and where, if it is to be tried again: no way back uses these.  R8 is the argument still. */
+.macro note_asked
+	movd	%edi, %xmm0
+	movd	%esi, %xmm1
 .endm
 
 /* What "asked" and "saved" have pushed; all is pushed again at the next of the following. */
@@ -390,7 +391,9 @@ epk_gate_call:
 	on_callee
 	run	.Lno_entry
 .Lleave:
-	registers_first
+	/* As registers_first, whatever EDX is: XCR0 has no bit there. */
+	mov	epk_state_page+EPK_STATE_XFEATURES(%rip), %eax
+	first
 	mov	EPK_COMP_NUMBER(%rbx), %r9
 	mov	EPK_COMP_CALLER(%rbx), %r15
 	test	%r15d, %r15d
@@ -462,6 +465,7 @@ epk_gate_call:
 	on_outside
 	if_confined $1, 1, %edi, .Lconfined_enter
 .Lstay_here:
+	note_asked
 	mov	$-EAGAIN, %ebp
 	test	%r15d, %r15d
 	jnz	.Lback
@@ -469,6 +473,7 @@ epk_gate_call:
 	jmp	.Lreturn_outside
 .Lcannot:
 	on_asked
+	note_asked
 	mov	$-EAGAIN, %ebp
 .Lfailed:
 	mov	%ebp, %eax
@@ -476,9 +481,9 @@ epk_gate_call:
 	jne	.Ldone
 	cmpw	$0, F_TRY(%rsp)
 	jne	.Ldone
-	mov	F_ID(%rsp), %edi
-	mov	F_ENTRY(%rsp), %esi
-	mov	F_ARG(%rsp), %rdx
+	movd	%xmm0, %edi
+	movd	%xmm1, %esi
+	mov	%r8, %rdx
 	mov	F_RESULT(%rsp), %rcx
 	restored
 	jmp	*epk_state_page+EPK_STATE_CALL_SLOW(%rip)
