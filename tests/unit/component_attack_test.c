@@ -224,7 +224,9 @@ static void jump_and_look(void)
 
 static int jump_each(const char *bytes, uint32_t eax)
 {
-	static const uint32_t values[] = { 0, 0xaaaaaaa8, 0x55555550, 0x55555544, 0x55555514 };
+	/* Some as if the module had a record, some of which no key is to be open. */
+	static const uint32_t values[] = { 0, 0xaaaaaaa8, 0x55555550, 0x55555544, 0x55555514,
+					   0xfffffff0, 0xffffffcc, 0xffffffff };
 	const char *at = epk_component_gates_start;
 	int found = 0, status;
 	unsigned int i;
