@@ -15,6 +15,9 @@ if [ $# != 2 ]; then
 fi
 debs=$1
 out=$2
+for tool in mkfs.fat:dosfstools mcopy:mtools; do
+	PATH=$PATH:/usr/sbin:/sbin command -v "${tool%:*}" >/dev/null || die "there is no ${tool%:*}: apt install ${tool#*:}"
+done
 here=$(cd "$(dirname "$0")" && pwd)
 nginx=$here/../../examples/nginx
 files=()
@@ -30,5 +33,5 @@ cp -r "$nginx"/{Makefile,provider,make-cert.sh,openssl.cnf} "$work/nginx/"
 
 rm -f "$out"
 truncate -s 16M "$out"
-mkfs.fat -n CIDATA "$out" >/dev/null
+PATH=$PATH:/usr/sbin:/sbin mkfs.fat -n CIDATA "$out" >/dev/null
 mcopy -s -i "$out" "$here"/{user-data,meta-data,setup.sh} "${files[@]}" "$work/nginx" ::
