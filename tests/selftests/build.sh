@@ -21,7 +21,7 @@ selftests=$tree/tools/testing/selftests/kvm
 # What a patch of KVM, or shrink(), can change.
 tracked=(arch/x86 include virt kernel mm tools/testing/selftests/kvm)
 log=$EPK_CACHE/log/selftests.log
-mapfile -t quirks < <(find "$TESTBED/kernel/quirks" -name '*.patch' | sort)
+mapfile -t quirks < <(quirk_patches 6.1)
 
 # The build's output goes to the log; an error shows its end.
 quietly() {
