@@ -24,7 +24,7 @@ static int load(OSSL_LIB_CTX *libctx, const char *allow)
 	int ret;
 
 	fprintf(f, "config_diagnostics = 1\nopenssl_conf = o\n[o]\nproviders = p\nalg_section = a\n"
-		"epk_guard = g\nssl_conf = s\n[s]\nsystem_default = sd\n[sd]\nx.options = %s\n[p]\ndefault = d\nepk = e\n[d]\nactivate = 1\n"
+		"epk_guard = g\nssl_conf = s\n[s]\nsystem_default = sd\n[sd]\nx.options = %s\n[p]\nEPK = e\ndefault = d\n[d]\nactivate = 1\n"
 		"[e]\nmodule = %s/epk.so\nactivate = 1\nbackend = none\n"
 		"[a]\ndefault_properties = epk.domain=yes\n"
 		"[g]\npath = %s/epk.so\ndefault_properties = ?epk.domain=yes\nallow = %s\n",
@@ -100,7 +100,7 @@ static int start_anew(const char *what, const char *engine, const char *allow)
 		       !has(libctx, "AES-256-CTR", "default") ? 1 : 2;
 	}
 	/* Nobody else's properties are touched. */
-	return has(libctx, "AES-128-GCM", "epk") && has(libctx, "AES-256-CTR", "default") &&
+	return has(libctx, "AES-128-GCM", EPK_NAME) && has(libctx, "AES-256-CTR", "default") &&
 	       (!libctx || has(NULL, "AES-128-GCM", "default")) ? 0 : 2;
 }
 

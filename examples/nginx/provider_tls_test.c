@@ -223,7 +223,7 @@ static void records_pass_both_ways(void **state)
 			disconnect(&l);
 			assert_int_equal(keyed_domains(), 0);
 			/* and the most at a time: a ticket's is the third */
-			assert_in_range(live_domains(), 2, 3);
+			assert_in_range(live_contexts(), 2, 3);
 		}
 	}
 }

@@ -20,7 +20,7 @@
 
 #include <epk.h>
 
-#include "epk_provider.h"
+#include "secrets.h"
 
 /* More than these that wait go back to the system: 4 MiB. */
 #define WAITING_MAX	1024
@@ -60,14 +60,18 @@ static void before_fork(void)
 {
 	if (pthread_mutex_lock(&boxes_lock))
 		nested++;
+	else
+		vault_before_fork();
 }
 
 static void after_fork(void)
 {
-	if (nested)
+	if (nested) {
 		nested--;
-	else
-		unlock();
+		return;
+	}
+	vault_after_fork();
+	unlock();
 }
 
 static void in_child(void)
@@ -89,8 +93,10 @@ static void in_child(void)
 	}
 	nr_waiting = 0;
 	/* A worker gives up its rights and its root directory next. */
-	if (backend && !init_library(backend))
-		ready_generation = fork_generation;
+	if (!backend || init_library(backend))
+		return;
+	ready_generation = fork_generation;
+	vault_in_child();
 }
 
 int box_setup(void)
@@ -250,6 +256,11 @@ static void box_free(struct provider *prov, struct box *box)
 bool box_is_ours(const struct box *box)
 {
 	return box->generation == fork_generation;
+}
+
+unsigned int box_generation(void)
+{
+	return fork_generation;
 }
 
 struct box *box_get(struct provider *prov)

@@ -18,7 +18,7 @@
 #include <openssl/crypto.h>
 #include <openssl/params.h>
 
-#include "epk_provider.h"
+#include "secrets.h"
 
 enum stage {
 	STAGE_PLAIN,	/* the inner context has seen all calls */
@@ -304,6 +304,36 @@ static void note_params(struct cipher_ctx *ctx, const OSSL_PARAM params[])
 		ctx->odd = true;
 }
 
+/*
+ * The key that a handle names goes from the vault to the box, both of which are open then:
+ * never by way of ordinary memory.
+ */
+static int fetch_key(struct cipher_ctx *ctx, const uint8_t *handle, size_t len)
+{
+	struct opened o;
+	int taken;
+
+	if (!ctx->prov->wraps || !handle_looks_like(handle, len))
+		return -1;
+	if (!vault_open(ctx->prov, &o))
+		return 0;
+	taken = handle_take(ctx->prov, &o, kept(ctx), handle, len);
+	return vault_close(ctx->prov, &o) ? taken : 0;
+}
+
+static bool init_inner(struct cipher_ctx *ctx, const uint8_t *key, size_t keylen,
+		       const uint8_t *iv, size_t ivlen, const OSSL_PARAM params[], bool sealing)
+{
+	int fetched = key ? fetch_key(ctx, key, keylen) : -1;
+	bool ok = fetched &&
+		  ctx->cipher->inner.init[sealing](inner(ctx), fetched > 0 ? kept(ctx) : key,
+						   keylen, iv, ivlen, params) > 0;
+
+	if (fetched > 0)
+		explicit_bzero(kept(ctx), keylen);
+	return ok;
+}
+
 static int init(void *vctx, const unsigned char *key, size_t keylen, const unsigned char *iv,
 		size_t ivlen, const OSSL_PARAM params[], bool sealing)
 {
@@ -318,8 +348,7 @@ static int init(void *vctx, const unsigned char *key, size_t keylen, const unsig
 	if (!low)
 		return 0;
 	note_params(ctx, params);
-	ret = settle(ctx) &&
-	      ctx->cipher->inner.init[sealing](inner(ctx), key, keylen, iv, ivlen, params) > 0;
+	ret = settle(ctx) && init_inner(ctx, key, keylen, iv, ivlen, params, sealing);
 	ctx->keyed = ret && (ctx->keyed || key);
 	ctx->sealing = sealing;
 	return leave(ctx, low, ret);

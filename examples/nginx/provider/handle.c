@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Handles: of secrets that libssl takes from one operation and gives to the next.
+ *
+ * A handle is a number and what K makes of it, so that no other bytes are taken for one.
+ * The secret lies in the vault until it is asked for, once.  As many as are never asked for,
+ * because a handshake ended there, are overwritten by later ones: then the handle is an
+ * error, and never a key.
+ */
+#include <pthread.h>
+#include <string.h>
+
+#include <openssl/crypto.h>
+
+#include "secrets.h"
+
+static uint64_t next_nr = 1;
+static pthread_mutex_t kept_lock = PTHREAD_MUTEX_INITIALIZER;
+
+#define NR_LEN	sizeof(next_nr)
+
+/* Another thread of the parent may have had the lock. */
+void handles_in_child(void)
+{
+	pthread_mutex_init(&kept_lock, NULL);
+}
+
+/* The number, of a handle that could be one: random bytes are below it next to never. */
+static uint64_t number_in(const uint8_t *bytes)
+{
+	uint64_t nr;
+
+	memcpy(&nr, bytes, sizeof(nr));
+	return nr;
+}
+
+bool handle_looks_like(const uint8_t *bytes, size_t len)
+{
+	return len >= 2 * NR_LEN && len <= SHARED_MAX &&
+	       number_in(bytes) - 1 < __atomic_load_n(&next_nr, __ATOMIC_RELAXED) - 1;
+}
+
+/* Up to 32 bytes that tell, and zeros. */
+static void write_handle(struct opened *o, uint64_t nr, uint8_t *handle, size_t len)
+{
+	uint8_t tweak[8] = { SECRET_HANDLE, 0, len };
+	size_t told = len - NR_LEN < 32 ? len - NR_LEN : 32;
+
+	memset(handle, 0, len);
+	memcpy(handle, &nr, sizeof(nr));
+	mix(o, tweak, handle, sizeof(nr), handle + NR_LEN, told);
+}
+
+void handle_give(struct opened *o, uint8_t *handle, const uint8_t *secret, size_t len)
+{
+	uint64_t nr = __atomic_fetch_add(&next_nr, 1, __ATOMIC_RELAXED);
+	struct kept *k = &o->vault->kept[nr % NR_KEPT];
+
+	pthread_mutex_lock(&kept_lock);
+	k->nr = nr;
+	k->len = len;
+	memcpy(k->bytes, secret, len);
+	pthread_mutex_unlock(&kept_lock);
+	write_handle(o, nr, handle, len);
+}
+
+static bool move_kept(struct opened *o, uint64_t nr, uint8_t *to, size_t len)
+{
+	struct kept *k = &o->vault->kept[nr % NR_KEPT];
+	bool there;
+
+	pthread_mutex_lock(&kept_lock);
+	there = k->nr == nr && k->len == len;
+	if (there) {
+		memcpy(to, k->bytes, len);
+		explicit_bzero(k, sizeof(*k));
+	}
+	pthread_mutex_unlock(&kept_lock);
+	return there;
+}
+
+/* 1: it is @to's now; 0: it is gone, which is an error; -1: these bytes are no handle. */
+int handle_take(struct provider *prov, struct opened *o, uint8_t *to, const uint8_t *handle,
+		size_t len)
+{
+	if (!handle_looks_like(handle, len))
+		return -1;
+	write_handle(o, number_in(handle), o->work->permuted, len);
+	if (CRYPTO_memcmp(o->work->permuted, handle, len))
+		return -1;
+	if (move_kept(o, number_in(handle), to, len))
+		return 1;
+	raise(prov, EPK_R_KEY_GONE, "number %llu", (unsigned long long)number_in(handle));
+	return 0;
+}
