@@ -55,7 +55,7 @@ static inline void add_needle(const char *name, const uint8_t *bytes, size_t len
 
 /* ---- pieces of them, in the forms that code gives them */
 
-#define PIECES_MAX	(NEEDLES_MAX * 12)
+#define PIECES_MAX	(NEEDLES_MAX * 24)
 
 struct piece {
 	uint8_t bytes[PIECE_LEN];
@@ -95,23 +95,24 @@ static inline void add_form(struct needle *n, const uint8_t *bytes)
 		add_piece(n, bytes + n->len - PIECE_LEN - 3);
 }
 
-/* As it is, backwards (a number), by words (a hash's state), and as HMAC mixes it. */
+/* As it is, backwards (a number), or by words (a hash's state), with what HMAC mixes in. */
 static inline void add_forms(struct needle *n)
 {
-	uint8_t form[6][NEEDLE_MAX];
-	size_t i;
+	static const uint8_t swaps[] = { 0, 3, 7, 0xff }, mixed[] = { 0, 0x36, 0x5c };
+	uint8_t form[NEEDLE_MAX];
+	size_t i, s, m, from;
 
-	for (i = 0; i < n->len; i++) {
-		form[0][i] = n->bytes[i];
-		form[1][i] = n->bytes[n->len - 1 - i];
-		form[2][i] = n->bytes[(i ^ 3) % NEEDLE_MAX];
-		form[3][i] = n->bytes[(i ^ 7) % NEEDLE_MAX];
-		form[4][i] = n->bytes[i] ^ 0x36;
-		form[5][i] = n->bytes[i] ^ 0x5c;
+	for (s = 0; s < sizeof(swaps); s++) {
+		if ((swaps[s] == 3 || swaps[s] == 7) && n->len % 8)
+			continue;
+		for (m = 0; m < sizeof(mixed); m++) {
+			for (i = 0; i < n->len; i++) {
+				from = swaps[s] == 0xff ? n->len - 1 - i : i ^ swaps[s];
+				form[i] = n->bytes[from] ^ mixed[m];
+			}
+			add_form(n, form);
+		}
 	}
-	for (i = 0; i < 6; i++)
-		if ((i != 2 && i != 3) || n->len % 8 == 0)
-			add_form(n, form[i]);
 }
 
 static inline void cut_needles(void)

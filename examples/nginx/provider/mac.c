@@ -53,10 +53,11 @@ static bool is_remembered(const uint8_t *key, size_t len)
 	if (len != 32 && len != 48)
 		return false;
 	ways = set_of(key, &what, &set);
-	/* All of them, as other keys are no secrets of ours to tell by the time it takes. */
+	/* All of them: how many are compared tells nothing of a key. */
 	for (i = 0; i < NR_WAYS; i++)
 		found |= __atomic_load_n(&ways[i], __ATOMIC_RELAXED) == what;
-	return found;
+	/* Zero is a place that nothing has been put to. */
+	return found && what;
 }
 
 /**

@@ -9,7 +9,9 @@
  * on one block: so no input is another's beginning.  It needs no table and no branch that
  * depends on a secret, and libcrypto's code for it runs on memory of the caller's.
  */
+#ifndef OPENSSL_SUPPRESS_DEPRECATED
 #define OPENSSL_SUPPRESS_DEPRECATED
+#endif
 #include <string.h>
 
 #include "secrets.h"
