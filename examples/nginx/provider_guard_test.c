@@ -2,12 +2,16 @@
 /* What the guard lets start, and what not: each time in a new process. */
 #define OPENSSL_SUPPRESS_DEPRECATED
 #define _GNU_SOURCE
+#include <strings.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <openssl/conf.h>
+#include <openssl/core_dispatch.h>
+#include <openssl/core_names.h>
 #include <openssl/engine.h>
 #include <openssl/objects.h>
+#include <openssl/params.h>
 
 #include "provider_test.h"
 
@@ -15,6 +19,69 @@ OSSL_LIB_CTX *with_epk, *plain;
 
 /* What libssl is told by the same file. */
 static const char *ssl_options = "ServerPreference";
+
+/* The provider's section, and the order and names of all. */
+static const char *secrets = "wrapped";
+static const char *providers = "EPK = e\ndefault = d";
+
+/* ---- a provider that has what epk has, first */
+
+static bool rival_has_kdf, rival_has_group;
+
+static void *rival_new(void *provctx)
+{
+	return provctx;
+}
+
+static void rival_nothing(void)
+{
+}
+
+static const OSSL_DISPATCH rival_kdf[] = {
+	{ OSSL_FUNC_KDF_NEWCTX, (void (*)(void))rival_new },
+	{ OSSL_FUNC_KDF_FREECTX, rival_nothing },
+	{ OSSL_FUNC_KDF_DERIVE, rival_nothing },
+	{ 0, NULL }
+};
+
+static const OSSL_ALGORITHM rival_kdfs[] = {
+	{ "TLS1-PRF", "provider=AAA,epk.domain=yes", rival_kdf, "elsewhere" },
+	{ NULL, NULL, NULL, NULL }
+};
+
+static const OSSL_ALGORITHM *rival_query(void *provctx, int operation, int *no_cache)
+{
+	(void)provctx;
+	*no_cache = 0;
+	return operation == OSSL_OP_KDF && rival_has_kdf ? rival_kdfs : NULL;
+}
+
+static int rival_capabilities(void *provctx, const char *name, OSSL_CALLBACK *cb, void *arg)
+{
+	unsigned int id = 0x18;
+	OSSL_PARAM params[] = { OSSL_PARAM_construct_uint(OSSL_CAPABILITY_TLS_GROUP_ID, &id),
+				OSSL_PARAM_construct_end() };
+
+	(void)provctx;
+	return !rival_has_group || strcmp(name, "TLS-GROUP") || cb(params, arg);
+}
+
+static const OSSL_DISPATCH rival_functions[] = {
+	{ OSSL_FUNC_PROVIDER_QUERY_OPERATION, (void (*)(void))rival_query },
+	{ OSSL_FUNC_PROVIDER_GET_CAPABILITIES, (void (*)(void))rival_capabilities },
+	{ 0, NULL }
+};
+
+static int rival_init(const OSSL_CORE_HANDLE *core, const OSSL_DISPATCH *in,
+		      const OSSL_DISPATCH **out, void **provctx)
+{
+	(void)in;
+	*out = rival_functions;
+	*provctx = (void *)core;
+	return 1;
+}
+
+/* ---- */
 
 static int load(OSSL_LIB_CTX *libctx, const char *allow)
 {
@@ -24,11 +91,11 @@ static int load(OSSL_LIB_CTX *libctx, const char *allow)
 	int ret;
 
 	fprintf(f, "config_diagnostics = 1\nopenssl_conf = o\n[o]\nproviders = p\nalg_section = a\n"
-		"epk_guard = g\nssl_conf = s\n[s]\nsystem_default = sd\n[sd]\nx.options = %s\n[p]\nEPK = e\ndefault = d\n[d]\nactivate = 1\n"
-		"[e]\nmodule = %s/epk.so\nactivate = 1\nbackend = none\n"
+		"epk_guard = g\nssl_conf = s\n[s]\nsystem_default = sd\n[sd]\nx.options = %s\n[p]\n%s\n[d]\nactivate = 1\n"
+		"[e]\nmodule = %s/epk.so\nactivate = 1\nbackend = none\nsecrets = %s\n"
 		"[a]\ndefault_properties = epk.domain=yes\n"
 		"[g]\npath = %s/epk.so\ndefault_properties = ?epk.domain=yes\nallow = %s\n",
-		ssl_options, dir, dir, allow);
+		ssl_options, providers, dir, secrets, dir, allow);
 	fclose(f);
 	free(dir);
 	ret = libctx ? OSSL_LIB_CTX_load_config(libctx, path) :
@@ -40,8 +107,9 @@ static int load(OSSL_LIB_CTX *libctx, const char *allow)
 static bool has(OSSL_LIB_CTX *libctx, const char *name, const char *provider)
 {
 	EVP_CIPHER *cipher = EVP_CIPHER_fetch(libctx, name, NULL);
-	bool right = cipher && !strcmp(OSSL_PROVIDER_get0_name(EVP_CIPHER_get0_provider(cipher)),
-				       provider);
+	bool right = cipher &&
+		     !strcasecmp(OSSL_PROVIDER_get0_name(EVP_CIPHER_get0_provider(cipher)),
+				 provider);
 
 	EVP_CIPHER_free(cipher);
 	return right;
@@ -79,6 +147,35 @@ static bool make_engine(const char *name)
 	       ENGINE_set_default_ciphers(engine);
 }
 
+static void choose_providers(const char *what)
+{
+	if (strstr(what, "keys"))
+		secrets = "keys";
+	if (strstr(what, "nonsense"))
+		secrets = "nonsense";
+	if (strstr(what, "second"))
+		providers = "default = d\nepk = e";
+	/* Until something sorts them. */
+	if (strstr(what, "by chance"))
+		providers = "epk = e\ndefault = d";
+	rival_has_kdf = strstr(what, "KDF");
+	rival_has_group = strstr(what, "group");
+	if (!strstr(what, "rival"))
+		return;
+	OSSL_PROVIDER_add_builtin(NULL, "AAA", rival_init);
+	providers = "AAA = d\nEPK = e\ndefault = d";
+}
+
+/* What the guard has to say of it. */
+static const char *expected_of(const char *what, const char *engine)
+{
+	return *engine ? "engine elsewhere" : strstr(what, "KTLS") ? "KTLS" :
+	       strstr(what, "nonsense") ? "secrets = nonsense" :
+	       strstr(what, "KDF") ? "TLS1-PRF comes from provider AAA" :
+	       strstr(what, "group") ? "secp384r1 comes from provider AAA" :
+	       "x25519 comes from provider default first";
+}
+
 /* Exit status: 0 all is served, 1 it was refused, 2 anything else. */
 static int start_anew(const char *what, const char *engine, const char *allow)
 {
@@ -87,6 +184,7 @@ static int start_anew(const char *what, const char *engine, const char *allow)
 
 	if (strstr(what, "KTLS"))
 		ssl_options = what;
+	choose_providers(what);
 	OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
 	if (*engine && !make_engine(engine))
 		return 2;
@@ -96,7 +194,7 @@ static int start_anew(const char *what, const char *engine, const char *allow)
 				break;
 		print_message("%s\n", data);
 		/* Then TLS has no cipher at all. */
-		return strstr(data, *engine ? "engine elsewhere" : "KTLS") &&
+		return strstr(data, expected_of(what, engine)) &&
 		       !has(libctx, "AES-256-CTR", "default") ? 1 : 2;
 	}
 	/* Nobody else's properties are touched. */
@@ -154,6 +252,21 @@ static void kernel_tls_is_refused(void **state)
 	assert_int_equal(start("-KTLS,ServerPreference", "", ""), 0);
 }
 
+/* With another one's KDF or group in between, nothing that libssl computes is right. */
+static void secrets_are_wrapped_by_one_or_none(void **state)
+{
+	(void)state;
+	assert_int_equal(start("default second", "", ""), 1);
+	assert_int_equal(start("default by chance", "", ""), 1);
+	assert_int_equal(start("default rival", "", ""), 0);
+	assert_int_equal(start("default rival KDF", "", ""), 1);
+	assert_int_equal(start("default rival group", "", ""), 1);
+	/* Then these are nobody's business. */
+	assert_int_equal(start("default second keys", "", ""), 0);
+	assert_int_equal(start("default rival KDF keys", "", ""), 0);
+	assert_int_equal(start("default nonsense", "", ""), 1);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -161,6 +274,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(engines_ciphers_are_refused),
 		cmocka_unit_test(library_context_of_ones_own_is_guarded),
 		cmocka_unit_test(kernel_tls_is_refused),
+		cmocka_unit_test(secrets_are_wrapped_by_one_or_none),
 	};
 
 	if (argc == 4)
