@@ -4,6 +4,7 @@
  * provider at the other.
  */
 #define _GNU_SOURCE
+#include <pthread.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -349,6 +350,142 @@ static void exporters_agree(void **state)
 		}
 }
 
+/* ---- threads */
+
+#define NR_THREADS	24	/* more than the vault has places to work in */
+
+static void *shake_many_hands(void *arg)
+{
+	struct ends *shared = arg, e = *shared;
+	int i;
+
+	for (i = 0; i < 30; i++) {
+		e.server = e.client = NULL;
+		make_ends(&e);
+		if (!shake_hands(&e))
+			return NULL;
+		pass_both_ways(&e);
+		drop_ends(&e);
+	}
+	return arg;
+}
+
+static void threads_shake_hands(void **state)
+{
+	pthread_t threads[NR_THREADS];
+	struct ends e;
+	void *right;
+	int i;
+
+	(void)state;
+	make_ctxs(&e, TLS1_3_VERSION, true);
+	/* No session: there is one variable for it. */
+	SSL_CTX_sess_set_new_cb(e.client_ctx, NULL);
+	for (i = 0; i < NR_THREADS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, shake_many_hands, &e), 0);
+	for (i = 0; i < NR_THREADS; i++) {
+		assert_int_equal(pthread_join(threads[i], &right), 0);
+		assert_non_null(right);
+	}
+	drop_all(&e);
+}
+
+/* ---- what is not wrapped */
+
+static OSSL_LIB_CTX *libctx_with(const char *setting)
+{
+	OSSL_LIB_CTX *libctx = OSSL_LIB_CTX_new();
+
+	load_providers(libctx, setting);
+	return libctx;
+}
+
+/* Does a full handshake work, with P-521, which is no group of ours? */
+static bool takes_p521(const char *setting, int version)
+{
+	OSSL_LIB_CTX *libctx = libctx_with(setting);
+	struct ends e = {
+		.server_ctx = make_ctx(libctx, version, true),
+		.client_ctx = make_ctx(plain, version, false),
+	};
+	bool works;
+
+	assert_ossl(SSL_CTX_set1_groups_list(e.client_ctx, "P-521:P-256"));
+	assert_ossl(SSL_CTX_set1_groups_list(e.server_ctx, "P-521:P-256"));
+	make_ends(&e);
+	works = shake_hands(&e);
+	if (works)
+		pass_both_ways(&e);
+	else
+		assert_int_equal(ERR_GET_REASON(ERR_peek_error()), EPK_R_KEY_EXCHANGE);
+	drop_all(&e);
+	OSSL_LIB_CTX_free(libctx);
+	return works;
+}
+
+static void others_groups_are_refused(void **state)
+{
+	static const int versions[] = { TLS1_2_VERSION, TLS1_3_VERSION };
+	int v;
+
+	(void)state;
+	for (v = 0; v < 2; v++) {
+		assert_false(takes_p521("", versions[v]));
+		assert_false(takes_p521("secrets = wrapped", versions[v]));
+		assert_true(takes_p521("key_exchange = any", versions[v]));
+		assert_true(takes_p521("secrets = keys", versions[v]));
+	}
+}
+
+static size_t psk_len;
+
+static int find_psk(SSL *ssl, const uint8_t *id, size_t id_len, SSL_SESSION **found)
+{
+	static const uint8_t psk[48] = { 1, 2, 3 }, aes_128_sha256[] = { 0x13, 0x01 };
+
+	(void)id_len;
+	*found = NULL;
+	if (id && memcmp(id, "ours", 4))
+		return 1;
+	*found = SSL_SESSION_new();
+	SSL_SESSION_set1_master_key(*found, psk, psk_len);
+	SSL_SESSION_set_cipher(*found, SSL_CIPHER_find(ssl, aes_128_sha256));
+	return SSL_SESSION_set_protocol_version(*found, TLS1_3_VERSION);
+}
+
+static int use_psk(SSL *ssl, const EVP_MD *md, const uint8_t **id, size_t *id_len,
+		   SSL_SESSION **found)
+{
+	(void)md;
+	*id = (const uint8_t *)"ours";
+	*id_len = 4;
+	return find_psk(ssl, *id, 4, found);
+}
+
+/* Of the hash's length, libssl's own look the same. */
+static void external_psks_are_refused(void **state)
+{
+	static const size_t lengths[] = { 16, 32, 48 };
+	struct ends e;
+	size_t i;
+	int role;
+
+	(void)state;
+	for (i = 0; i < 3; i++)
+		FOR_BOTH(role) {
+			make_ctxs(&e, TLS1_3_VERSION, role);
+			assert_ossl(SSL_CTX_set_ciphersuites(e.client_ctx,
+							     "TLS_AES_128_GCM_SHA256"));
+			psk_len = lengths[i];
+			SSL_CTX_set_psk_find_session_callback(e.server_ctx, find_psk);
+			SSL_CTX_set_psk_use_session_callback(e.client_ctx, use_psk);
+			make_ends(&e);
+			assert_false(shake_hands(&e));
+			assert_int_equal(ERR_GET_REASON(ERR_peek_error()), EPK_R_EXTERNAL_PSK);
+			drop_all(&e);
+		}
+}
+
 /* ---- processes */
 
 static bool resumes_in_worker(struct ends *e, bool expected)
@@ -449,6 +586,9 @@ int main(void)
 		cmocka_unit_test(clients_authenticate_afterwards),
 		cmocka_unit_test(early_data_is_read),
 		cmocka_unit_test(exporters_agree),
+		cmocka_unit_test(threads_shake_hands),
+		cmocka_unit_test(others_groups_are_refused),
+		cmocka_unit_test(external_psks_are_refused),
 		cmocka_unit_test(tickets_are_good_in_all_workers),
 		cmocka_unit_test(session_of_another_key_is_an_error),
 	};

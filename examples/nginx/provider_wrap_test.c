@@ -293,6 +293,13 @@ static void key_that_waits_too_long_is_gone(void **state)
 		assert_ossl(expand("key", last, 32));
 	assert_refused(key_cipher(first), EPK_R_KEY_GONE);
 	assert_ossl(key_cipher(last));
+	/* Those that were asked for do not count. */
+	assert_ossl(expand("key", first, 32));
+	for (i = 0; i < 10 * NR_KEPT; i++) {
+		assert_ossl(expand("key", last, 32));
+		assert_ossl(key_cipher(last));
+	}
+	assert_ossl(key_cipher(first));
 }
 
 /* ---- K in other processes */

@@ -4,8 +4,8 @@
  *
  * A handle is a number and what K makes of it, so that no other bytes are taken for one.
  * The secret lies in the vault until it is asked for, once.  As many as are never asked for,
- * because a handshake ended there, are overwritten by later ones: then the handle is an
- * error, and never a key.
+ * because a handshake ended there, are overwritten by later ones, the oldest first: then the
+ * handle is an error, and never a key.
  */
 #include <pthread.h>
 #include <string.h>
@@ -14,18 +14,52 @@
 
 #include "secrets.h"
 
-static uint64_t next_nr = 1;
+/*
+ * A number says where the secret is and, by the higher digits, when it came there.  These of
+ * now, or 0; nothing in them is secret.
+ */
+static uint64_t numbers[NR_KEPT];
+static uint64_t next_turn = 1;
+
+static unsigned int unused[NR_KEPT], nr_unused;
+static bool started;
+
 static pthread_mutex_t kept_lock = PTHREAD_MUTEX_INITIALIZER;
 
-#define NR_LEN	sizeof(next_nr)
+#define NR_LEN	sizeof(uint64_t)
 
-/* Another thread of the parent may have had the lock. */
+/* What was kept is in the parent's vault; another thread of it may have had the lock. */
 void handles_in_child(void)
 {
 	pthread_mutex_init(&kept_lock, NULL);
+	started = false;
 }
 
-/* The number, of a handle that could be one: random bytes are below it next to never. */
+/* With the lock. */
+static void start_once(void)
+{
+	if (started)
+		return;
+	memset(numbers, 0, sizeof(numbers));
+	for (nr_unused = 0; nr_unused < NR_KEPT; nr_unused++)
+		unused[nr_unused] = nr_unused;
+	started = true;
+}
+
+/* With the lock. */
+static unsigned int get_place(void)
+{
+	unsigned int i, oldest = 0;
+
+	start_once();
+	if (nr_unused)
+		return unused[--nr_unused];
+	for (i = 1; i < NR_KEPT; i++)
+		if (numbers[i] < numbers[oldest])
+			oldest = i;
+	return oldest;
+}
+
 static uint64_t number_in(const uint8_t *bytes)
 {
 	uint64_t nr;
@@ -34,10 +68,12 @@ static uint64_t number_in(const uint8_t *bytes)
 	return nr;
 }
 
+/* Random bytes are as small a number next to never. */
 bool handle_looks_like(const uint8_t *bytes, size_t len)
 {
 	return len >= 2 * NR_LEN && len <= SHARED_MAX &&
-	       number_in(bytes) - 1 < __atomic_load_n(&next_nr, __ATOMIC_RELAXED) - 1;
+	       number_in(bytes) / NR_KEPT - 1 <
+	       __atomic_load_n(&next_turn, __ATOMIC_RELAXED) - 1;
 }
 
 /* Up to 32 bytes that tell, and zeros. */
@@ -53,11 +89,15 @@ static void write_handle(struct opened *o, uint64_t nr, uint8_t *handle, size_t 
 
 void handle_give(struct opened *o, uint8_t *handle, const uint8_t *secret, size_t len)
 {
-	uint64_t nr = __atomic_fetch_add(&next_nr, 1, __ATOMIC_RELAXED);
-	struct kept *k = &o->vault->kept[nr % NR_KEPT];
+	unsigned int place;
+	struct kept *k;
+	uint64_t nr;
 
 	pthread_mutex_lock(&kept_lock);
-	k->nr = nr;
+	place = get_place();
+	nr = __atomic_fetch_add(&next_turn, 1, __ATOMIC_RELAXED) * NR_KEPT + place;
+	numbers[place] = nr;
+	k = &o->vault->kept[place];
 	k->len = len;
 	memcpy(k->bytes, secret, len);
 	pthread_mutex_unlock(&kept_lock);
@@ -66,14 +106,18 @@ void handle_give(struct opened *o, uint8_t *handle, const uint8_t *secret, size_
 
 static bool move_kept(struct opened *o, uint64_t nr, uint8_t *to, size_t len)
 {
-	struct kept *k = &o->vault->kept[nr % NR_KEPT];
+	unsigned int place = nr % NR_KEPT;
+	struct kept *k = &o->vault->kept[place];
 	bool there;
 
 	pthread_mutex_lock(&kept_lock);
-	there = k->nr == nr && k->len == len;
+	start_once();
+	there = numbers[place] == nr && k->len == len;
 	if (there) {
 		memcpy(to, k->bytes, len);
 		explicit_bzero(k, sizeof(*k));
+		numbers[place] = 0;
+		unused[nr_unused++] = place;
 	}
 	pthread_mutex_unlock(&kept_lock);
 	return there;

@@ -32,7 +32,6 @@ enum secret_kind {
 
 /* A secret that a handle names. */
 struct kept {
-	uint64_t nr;
 	size_t len;
 	uint8_t bytes[SHARED_MAX];
 };
