@@ -169,6 +169,28 @@ static void sessions_resume(void **state)
 			}
 }
 
+/* Peers that do not know the extended one (RFC 7627). */
+static void older_master_secret_is_derived(void **state)
+{
+	struct ends e;
+	int role, round;
+
+	(void)state;
+	FOR_BOTH(role) {
+		make_ctxs(&e, TLS1_2_VERSION, role);
+		SSL_CTX_set_options(e.client_ctx, SSL_OP_NO_EXTENDED_MASTER_SECRET);
+		for (round = 0; round < 2; round++) {
+			make_ends(&e);
+			assert_true(shake_hands(&e));
+			assert_int_equal(SSL_session_reused(e.server), round);
+			assert_int_equal(SSL_get_extms_support(e.server), 0);
+			pass_both_ways(&e);
+			drop_ends(&e);
+		}
+		drop_all(&e);
+	}
+}
+
 static void groups_agree(void **state)
 {
 	/*
@@ -579,6 +601,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sessions_resume),
+		cmocka_unit_test(older_master_secret_is_derived),
 		cmocka_unit_test(groups_agree),
 		cmocka_unit_test(hello_is_retried),
 		cmocka_unit_test(keys_are_updated),

@@ -2,7 +2,10 @@
 /* What the guard lets start, and what not: each time in a new process. */
 #define OPENSSL_SUPPRESS_DEPRECATED
 #define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
 #include <strings.h>
+#include <sys/random.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -79,6 +82,25 @@ static int rival_init(const OSSL_CORE_HANDLE *core, const OSSL_DISPATCH *in,
 	*out = rival_functions;
 	*provctx = (void *)core;
 	return 1;
+}
+
+/* ---- what fails at the first handshake */
+
+static bool is_dry;
+
+/* K is drawn before all others. */
+__attribute__((visibility("default"))) ssize_t getrandom(void *to, size_t len, unsigned int flags)
+{
+	static ssize_t (*real)(void *to, size_t len, unsigned int flags);
+	static int nr_keys;
+
+	if (!real)
+		real = (ssize_t (*)(void *, size_t, unsigned int))dlsym(RTLD_NEXT, "getrandom");
+	if (is_dry && len == 32 && nr_keys++) {
+		errno = EIO;
+		return -1;
+	}
+	return real(to, len, flags);
 }
 
 /* ---- */
@@ -158,6 +180,7 @@ static void choose_providers(const char *what)
 	/* Until something sorts them. */
 	if (strstr(what, "by chance"))
 		providers = "epk = e\ndefault = d";
+	is_dry = strstr(what, "dry");
 	rival_has_kdf = strstr(what, "KDF");
 	rival_has_group = strstr(what, "group");
 	if (!strstr(what, "rival"))
@@ -173,6 +196,7 @@ static const char *expected_of(const char *what, const char *engine)
 	       strstr(what, "nonsense") ? "secrets = nonsense" :
 	       strstr(what, "KDF") ? "TLS1-PRF comes from provider AAA" :
 	       strstr(what, "group") ? "secp384r1 comes from provider AAA" :
+	       strstr(what, "dry") ? "a handshake with EPK-X25519 does not work" :
 	       "x25519 comes from provider default first";
 }
 
@@ -190,7 +214,8 @@ static int start_anew(const char *what, const char *engine, const char *allow)
 		return 2;
 	if (load(libctx, allow) <= 0) {
 		while (ERR_get_error_all(NULL, NULL, NULL, &data, NULL))
-			if (strstr(data, "comes from") || strstr(data, "KTLS"))
+			if (strstr(data, "comes from") || strstr(data, "KTLS") ||
+			    strstr(data, "a handshake"))
 				break;
 		print_message("%s\n", data);
 		/* Then TLS has no cipher at all. */
@@ -267,6 +292,14 @@ static void secrets_are_wrapped_by_one_or_none(void **state)
 	assert_int_equal(start("default nonsense", "", ""), 1);
 }
 
+/* Not at the first client's. */
+static void handshake_is_rehearsed(void **state)
+{
+	(void)state;
+	assert_int_equal(start("default dry", "", ""), 1);
+	assert_int_equal(start("default dry keys", "", ""), 0);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -275,6 +308,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(library_context_of_ones_own_is_guarded),
 		cmocka_unit_test(kernel_tls_is_refused),
 		cmocka_unit_test(secrets_are_wrapped_by_one_or_none),
+		cmocka_unit_test(handshake_is_rehearsed),
 	};
 
 	if (argc == 4)

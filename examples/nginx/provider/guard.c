@@ -32,6 +32,7 @@
 #include <openssl/provider.h>
 
 #include "epk_provider.h"
+#include "rehearsal.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -287,10 +288,21 @@ static bool groups_are_first(const struct guarded *g)
 	return true;
 }
 
+/* What has gone wrong says more than this. */
+static bool handshake_works(const struct guarded *g)
+{
+	const char *group = rehearse(g->libctx, g->properties);
+
+	if (group)
+		ERR_raise_data(ERR_LIB_USER, ERR_R_INIT_FAIL,
+			       "a handshake with %s does not work with wrapped secrets", group);
+	return !group;
+}
+
 static bool all_secrets_from_epk(struct guarded *g)
 {
 	OSSL_PROVIDER_do_all(g->libctx, note_wraps, &g->wraps);
-	return !g->wraps || (all_wrap(g) && groups_are_first(g));
+	return !g->wraps || (all_wrap(g) && groups_are_first(g) && handshake_works(g));
 }
 
 /* ---- */
