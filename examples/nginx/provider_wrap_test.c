@@ -503,6 +503,62 @@ static size_t left_by(const char *algorithm, bool derives)
 	return found;
 }
 
+static bool takes_point(const char *algorithm, const uint8_t *point, size_t len)
+{
+	EVP_PKEY *mine = generate(algorithm), *peer = EVP_PKEY_new();
+	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(with_epk, mine, NULL);
+	uint8_t handle[48];
+	size_t size = sizeof(handle);
+	bool taken;
+
+	assert_ossl(EVP_PKEY_copy_parameters(peer, mine));
+	taken = EVP_PKEY_set1_encoded_public_key(peer, point, len) > 0 &&
+		EVP_PKEY_derive_init(ctx) > 0 && EVP_PKEY_derive_set_peer(ctx, peer) > 0 &&
+		EVP_PKEY_derive(ctx, handle, &size) > 0;
+	if (!taken)
+		assert_int_equal(ERR_GET_REASON(ERR_peek_last_error()), EPK_R_PUBLIC_KEY);
+	ERR_clear_error();
+	EVP_PKEY_CTX_free(ctx);
+	EVP_PKEY_free(mine);
+	EVP_PKEY_free(peer);
+	return taken;
+}
+
+static void wrong_points_are_refused(void **state)
+{
+	uint8_t *point, other[200] = { 0 };
+	EVP_PKEY *pkey;
+	size_t len;
+
+	(void)state;
+	/* Nothing can be agreed on with zero, and with one of order 8. */
+	assert_false(takes_point("EPK-X25519", other, 32));
+	other[0] = 1;
+	assert_false(takes_point("EPK-X25519", other, 32));
+	other[0] = 9;
+	assert_true(takes_point("EPK-X25519", other, 32));
+	assert_false(takes_point("EPK-X25519", other, 31));
+	assert_false(takes_point("EPK-X25519", other, 33));
+
+	pkey = generate("EPK-P256");
+	len = EVP_PKEY_get1_encoded_public_key(pkey, &point);
+	assert_int_equal(len, 65);
+	assert_true(takes_point("EPK-P256", point, len));
+	assert_false(takes_point("EPK-P256", point, len - 1));
+	assert_false(takes_point("EPK-P384", point, len));
+	point[64] ^= 1;
+	assert_false(takes_point("EPK-P256", point, len));
+	/* Compressed: TLS 1.3 has none. */
+	point[0] = 2;
+	assert_false(takes_point("EPK-P256", point, 33));
+	/* None at all. */
+	memset(other, 0, sizeof(other));
+	assert_false(takes_point("EPK-P256", other, 1));
+	assert_false(takes_point("EPK-P256", other, 65));
+	OPENSSL_free(point);
+	EVP_PKEY_free(pkey);
+}
+
 static void private_keys_leave_nothing(void **state)
 {
 	static const char *const algorithms[] = { "EPK-X25519", "EPK-P256", "EPK-P384" };
@@ -538,6 +594,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(key_that_waits_too_long_is_gone),
 		cmocka_unit_test(children_have_the_key),
 		cmocka_unit_test(other_processes_have_another_key),
+		cmocka_unit_test(wrong_points_are_refused),
 		cmocka_unit_test(private_keys_leave_nothing),
 	};
 

@@ -93,10 +93,12 @@ static void in_child(void)
 	}
 	nr_waiting = 0;
 	/* A worker gives up its rights and its root directory next. */
-	if (!backend || init_library(backend))
-		return;
-	ready_generation = fork_generation;
-	vault_in_child();
+	if (backend && !init_library(backend)) {
+		ready_generation = fork_generation;
+		vault_in_child();
+	} else {
+		vault_after_fork();
+	}
 }
 
 int box_setup(void)

@@ -21,8 +21,8 @@
 #include "curve.h"
 #include "secrets.h"
 
-/* More than what libcrypto's arithmetic was seen to use: half of that. */
-#define STACK_BYTES	16384
+/* Twice what libcrypto's arithmetic was seen to use, with its generator's start. */
+#define STACK_BYTES	8192
 
 struct group {
 	struct curve curve;

@@ -27,7 +27,7 @@
 
 #include "secrets.h"
 
-/* More than the hashes' code was seen to use: half of that. */
+/* Twice what the hashes' code was seen to use. */
 #define STACK_BYTES	4096
 
 static struct vault *vault;
@@ -205,9 +205,11 @@ bool vault_open(struct provider *prov, struct opened *o)
 {
 	int err;
 
-	if (!vault || vault_generation != box_generation())
+	if (!vault)
 		return raise(prov, EPK_R_NO_KEY, "%s: %s", vault_call,
 			     epk_strerror(vault_error));
+	if (vault_generation != box_generation())
+		return raise(prov, EPK_R_NO_KEY, "it did not come through a fork");
 	err = domain_begin(vault_dom, PROT_READ | PROT_WRITE);
 	if (err)
 		return raise(prov, EPK_R_DOMAIN_BEGIN, "domain %#x: %s", vault_dom,
