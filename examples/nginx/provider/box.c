@@ -30,7 +30,8 @@ static unsigned int ready_generation = ~0u;
 /* That of the process in which the provider was loaded. */
 static const char *backend;
 
-static struct box *waiting;
+/* By "beside". */
+static struct box *waiting[2];
 static unsigned int nr_waiting;
 static unsigned int nr_boxes;
 
@@ -78,6 +79,7 @@ static void in_child(void)
 {
 	bool interrupted = nested;
 	struct box *box;
+	int i;
 
 	fork_generation++;
 	nr_boxes = 0;
@@ -87,10 +89,11 @@ static void in_child(void)
 	/* What was interrupted may go on, and box_get() takes no box from before. */
 	if (interrupted)
 		return;
-	while ((box = waiting)) {
-		waiting = box->next;
-		free(box);
-	}
+	for (i = 0; i < 2; i++)
+		while ((box = waiting[i])) {
+			waiting[i] = box->next;
+			free(box);
+		}
 	nr_waiting = 0;
 	/* A worker gives up its rights and its root directory next. */
 	if (backend && !init_library(backend)) {
@@ -214,7 +217,7 @@ static void raise_used_up(struct provider *prov, const char *call, int err)
 	      memlock);
 }
 
-static struct box *box_new(struct provider *prov)
+static struct box *box_new(struct provider *prov, bool beside)
 {
 	struct box *box = calloc(1, sizeof(*box));
 	int err;
@@ -223,7 +226,8 @@ static struct box *box_new(struct provider *prov)
 		raise(prov, EPK_R_MEMORY, "%zu bytes", sizeof(*box));
 		return NULL;
 	}
-	err = alloc_domains(1, &box->dom);
+	box->beside = beside;
+	err = beside ? epk_alloc_beside(1, &box->dom, vault_domain()) : alloc_domains(1, &box->dom);
 	if (err) {
 		raise_used_up(prov, "alloc_domains", err);
 		goto free_box;
@@ -265,7 +269,7 @@ unsigned int box_generation(void)
 	return fork_generation;
 }
 
-struct box *box_get(struct provider *prov)
+static struct box *get_of(struct provider *prov, bool beside)
 {
 	struct box *box;
 
@@ -273,14 +277,25 @@ struct box *box_get(struct provider *prov)
 		return NULL;
 	lock();
 	do {
-		box = waiting;
+		box = waiting[beside];
 		if (box) {
-			waiting = box->next;
+			waiting[beside] = box->next;
 			nr_waiting--;
 		}
 	} while (box && !box_is_ours(box));
 	unlock();
-	return box ? box : box_new(prov);
+	return box ? box : box_new(prov, beside);
+}
+
+struct box *box_get(struct provider *prov)
+{
+	return get_of(prov, false);
+}
+
+/* One that is cheap to hold together with the vault. */
+struct box *box_get_beside(struct provider *prov)
+{
+	return get_of(prov, true);
 }
 
 bool box_open(struct provider *prov, const struct box *box)
@@ -329,8 +344,8 @@ void box_put(struct provider *prov, struct box *box, size_t used)
 		lock();
 		keep = nr_waiting < WAITING_MAX;
 		if (keep) {
-			box->next = waiting;
-			waiting = box;
+			box->next = waiting[box->beside];
+			waiting[box->beside] = box;
 			nr_waiting++;
 		}
 		unlock();

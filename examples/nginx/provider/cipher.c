@@ -305,53 +305,57 @@ static void note_params(struct cipher_ctx *ctx, const OSSL_PARAM params[])
 }
 
 /*
- * The key that a handle names goes from the vault to the box, both of which are open then:
- * never by way of ordinary memory.
+ * The key that a handle names, taken before the box is opened: two domains of different EPTs
+ * that are held at a time cost VM exits.  So it crosses on the stack, where OpenSSL's code
+ * will have it too, and is wiped there as that is.
+ *
+ * 0: it is gone; -1: @key is no handle.
  */
-static int fetch_key(struct cipher_ctx *ctx, const uint8_t *handle, size_t len)
+static int fetch_key(struct cipher_ctx *ctx, uint8_t *to, const uint8_t *key, size_t len)
 {
 	struct opened o;
 	int taken;
 
-	if (!ctx->prov->wraps || !handle_looks_like(handle, len))
+	if (!key || !ctx->prov->wraps || !handle_looks_like(key, len))
 		return -1;
 	if (!vault_open(ctx->prov, &o))
 		return 0;
-	taken = handle_take(ctx->prov, &o, kept(ctx), handle, len);
+	taken = handle_take(ctx->prov, &o, to, key, len);
 	return vault_close(ctx->prov, &o) ? taken : 0;
 }
 
-static bool init_inner(struct cipher_ctx *ctx, const uint8_t *key, size_t keylen,
-		       const uint8_t *iv, size_t ivlen, const OSSL_PARAM params[], bool sealing)
+static int init_inner(struct cipher_ctx *ctx, const uint8_t *key, size_t keylen,
+		      const uint8_t *iv, size_t ivlen, const OSSL_PARAM params[], bool sealing)
 {
-	int fetched = key ? fetch_key(ctx, key, keylen) : -1;
-	bool ok = fetched &&
-		  ctx->cipher->inner.init[sealing](inner(ctx), fetched > 0 ? kept(ctx) : key,
-						   keylen, iv, ivlen, params) > 0;
+	char *low = enter(ctx);
+	int ret;
 
-	if (fetched > 0)
-		explicit_bzero(kept(ctx), keylen);
-	return ok;
+	if (!low)
+		return 0;
+	note_params(ctx, params);
+	ret = settle(ctx) &&
+	      ctx->cipher->inner.init[sealing](inner(ctx), key, keylen, iv, ivlen, params) > 0;
+	ctx->keyed = ret && (ctx->keyed || key);
+	ctx->sealing = sealing;
+	return leave(ctx, low, ret);
 }
 
 static int init(void *vctx, const unsigned char *key, size_t keylen, const unsigned char *iv,
 		size_t ivlen, const OSSL_PARAM params[], bool sealing)
 {
 	struct cipher_ctx *ctx = vctx;
-	int ret;
-	char *low;
+	uint8_t fetched[SHARED_MAX];
+	int ret, taken;
 
 	if (!key && iv && ivlen == IV_LEN && is_empty(params) && ctx->sealing == sealing &&
 	    may_wait(ctx))
 		return begin_message(ctx, iv);
-	low = enter(ctx);
-	if (!low)
-		return 0;
-	note_params(ctx, params);
-	ret = settle(ctx) && init_inner(ctx, key, keylen, iv, ivlen, params, sealing);
-	ctx->keyed = ret && (ctx->keyed || key);
-	ctx->sealing = sealing;
-	return leave(ctx, low, ret);
+	taken = fetch_key(ctx, fetched, key, keylen);
+	ret = taken && init_inner(ctx, taken > 0 ? fetched : key, keylen, iv, ivlen, params,
+				  sealing);
+	if (taken > 0)
+		explicit_bzero(fetched, sizeof(fetched));
+	return ret;
 }
 
 static int cipher_einit(void *vctx, const unsigned char *key, size_t keylen,

@@ -117,7 +117,7 @@ static bool agree(struct provider *prov, struct curve_work *w, const struct task
 static bool in_box(struct provider *prov, const struct task *t,
 		   bool (*fn)(struct provider *, struct curve_work *, const struct task *))
 {
-	struct box *box = box_get(prov);
+	struct box *box = box_get_beside(prov);
 	bool ok = false;
 	char *low;
 

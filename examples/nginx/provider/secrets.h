@@ -77,6 +77,7 @@ struct opened {
 bool vault_start(struct provider *prov);
 bool vault_open(struct provider *prov, struct opened *o);
 bool vault_close(struct provider *prov, struct opened *o);
+int vault_domain(void);
 void vault_before_fork(void);
 void vault_after_fork(void);
 void vault_in_child(void);

@@ -118,6 +118,11 @@ bool vault_start(struct provider *prov)
 	return vault || raise(prov, EPK_R_NO_KEY, "%s: %s", vault_call, epk_strerror(vault_error));
 }
 
+int vault_domain(void)
+{
+	return vault_dom;
+}
+
 /* ---- fork: with the lock of box.c, so that no two happen at a time */
 
 static void close_pipe(void)
