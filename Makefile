@@ -8,6 +8,8 @@ help:
 
 ## Targets:
 ##   demo            NGINX in an emulated guest, each session's key in a domain; the attack
+##   run             a program of yours in the emulated guest: PROGRAM=./x ARGS= FILES= BACKEND= CPUS= ALONE=1
+##   shell           a console in a guest with the library and Python; FILES=
 ##   check           all tests: unit tests, hygiene, emulated tests, some on Debian's kernels
 ##   bench           what a switch of domains takes, in emulated instructions
 ##   bench-flat      whether it stays so with domains, threads, moves, evictions, keys of the program's
@@ -24,6 +26,7 @@ help:
 ##   check-guest     the emulated tests: TESTS="name name" CPUS="1 2" choose
 ##   check-hw        tests and figures on an Intel host with EPK, into OUT (epk-hardware.txt)
 ##   check-libvirt   the domains of qemu-configs/ by Debian's libvirt, in QEMU's own emulation and in the emulator
+##   check-install   does what docs/install.md says in a fresh Debian 12 that boots in QEMU; half an hour
 ##   check-alone     those that need one EPT, in QEMU's own emulation: a few minutes
 ##   firmware-matrix where windows find room on what real firmware leaves: docs/firmware.md; long
 ##   build           library, tests, guest module, NGINX case
@@ -55,6 +58,9 @@ check-libvirt: packages
 	@$(RUN) --native hygiene-domains hygiene-cloud-init cloud-init-root libvirt-each
 	@$(RUN) --emulated --cpus 1 libvirt-disk libvirt-demo
 	@$(RUN) --emulated --cpus 1 --guest-kernel cloud libvirt-kernel
+
+check-install: packages
+	@tests/install/follow.py
 
 check-alone: packages
 	@$(RUN) --alone $(RUN_CPUS) $(TESTS)
@@ -91,6 +97,13 @@ check-hw: packages
 
 firmware-matrix: packages
 	@tests/firmware/matrix.py --keep tests/firmware/build/layouts --table tests/firmware/build/table.md
+
+run: packages
+	@tests/testbed/program.py $(addprefix --backend ,$(BACKEND)) $(addprefix --cpus ,$(CPUS)) $(if $(ALONE),--alone) \
+		--files "$(FILES)" $(PROGRAM) $(ARGS)
+
+shell: packages
+	@tests/testbed/program.py $(addprefix --cpus ,$(CPUS)) --shell $(FILES)
 
 demo: packages
 	@$(RUN) --emulated --cpus 1 --show nginx
@@ -138,4 +151,4 @@ clean:
 	$(MAKE) -C tests/kvm clean
 	$(MAKE) -C tests/testbed clean
 
-.PHONY: help packages kernel build check check-hw check-alone check-libvirt check-debug check-guest check-kernels check-unit check-builds check-hygiene check-selftests demo bench bench-flat bench-guest bench-kvm bench-lib kernel-deb deb check-deb install clean firmware-matrix
+.PHONY: help packages kernel build run shell check check-hw check-alone check-install check-libvirt check-debug check-guest check-kernels check-unit check-builds check-hygiene check-selftests demo bench bench-flat bench-guest bench-kvm bench-lib kernel-deb deb check-deb install clean firmware-matrix

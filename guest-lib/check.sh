@@ -29,6 +29,11 @@ readelf -Wl "$B/libepk.so.1" | grep -q 'GNU_STACK.* RW ' || fail "stacks are exe
 # among what was asked for.
 objdump -d --no-show-raw-insn "$B/libepk.so.1" | awk '
 	function bad(what) { print where, what; wrong = 1 }
+	# What the table says of the index in EDI; nothing else is read before it is compared.
+	BEGIN {
+		nr = split("mov .*<epk_state_page>;mov 0x100000\\(%r14,%rbx,8\\),%r10;pext .*,%r10,%r11 .*;" \
+			   "cmp -0x1e80\\(%r14,%r11,4\\),%eax;jne .*", chain, ";")
+	}
 	/^[0-9a-f]+ </ { where = $2 }
 	$2 == "xrstor" {
 		if (where !~ /<(epk_call_on_stack|epk_call_fault|epk_registers_clear|epk_gate_call|confined_gate)>/)
@@ -45,7 +50,22 @@ objdump -d --no-show-raw-insn "$B/libepk.so.1" | awk '
 	# With what was noted of it before: lea and sub.
 	noted && $2 != "sub" { bad("no check after wrpkru") }
 	{ noted = wrpkru && $2 == "lea" }
-	wrpkru && $2 !~ /^(andn|not|cmp|sub|lea)$/ { bad("no check after wrpkru") }
+	# Or with what the table says of a domain, which nobody can write, before anything else is read.
+	alone {
+		text = $0
+		sub(/^[^\t]*\t/, "", text)
+		gsub(/ +/, " ", text)
+		if (text !~ "^" chain[alone++] "$")
+			bad("no check after wrpkru: " text)
+		if (alone > nr)
+			alone = 0
+	}
+	wrpkru && $2 == "pext" {
+		alone = 1
+		if (where != "<epk_gate_call>:" || $0 !~ /,%edi,%ebx .*<epk_state_page/)
+			bad("no check after wrpkru")
+	}
+	wrpkru && $2 !~ /^(andn|not|cmp|sub|lea|pext)$/ { bad("no check after wrpkru") }
 	{ wrpkru = $2 == "wrpkru" }
 	vmfunc && $2 ~ /^(ret|call|jmp|vmfunc)/ { bad("a way out after vmfunc") }
 	$2 ~ /^(rd|wr)pkru$/ { vmfunc = 0 }

@@ -34,6 +34,14 @@ RARE_SUITES="1.2,ECDHE-ECDSA-AES256-SHA384
 MAIN_TLS=1.3
 MAIN_CIPHER=TLS_AES_256_GCM_SHA384
 
+# The provider beside this script; else as it is installed.
+modules=/usr/lib/x86_64-linux-gnu/ossl-modules
+if [ -e "$dir/openssl.cnf" ]; then
+	shipped=$dir/openssl.cnf provider=$dir/epk.so
+else
+	shipped=/etc/ssl/openssl-epk.cnf provider=$modules/epk.so
+fi
+
 run=$dir/run
 sock=$run/agent
 nginx_pid=
@@ -77,7 +85,7 @@ start_nginx() { # start_nginx BACKEND
 	rm -rf "$run"
 	mkdir -p "$run"
 	mkfifo "$run/go" "$run/said"
-	sed "s|/epk/nginx|$dir|; s|^backend = .*|backend = $1|" "$dir/openssl.cnf" >"$run/openssl.cnf"
+	sed "s|$modules/epk.so|$provider|; s|^backend = .*|backend = $1|" "$shipped" >"$run/openssl.cnf"
 	OPENSSL_CONF=$run/openssl.cnf EPK_AGENT_SOCKET=$sock \
 		LD_PRELOAD=$dir/leak_agent.so \
 		"$NGINX_BIN" -p "$dir" -c "$dir/nginx.conf" -e stderr 2>"$run/log" &
@@ -247,7 +255,7 @@ fail_closed() {
 	check "nginx does not start if the provider is missing" \
 		refuses "s|^module = .*|module = $run/missing.so|"
 	check "nginx does not start if all of epk.so is missing" \
-		refuses "s|$dir/epk.so|$run/missing.so|"
+		refuses "s|$provider|$run/missing.so|"
 	check "nginx does not start if the provider is not activated" \
 		refuses "/^\[epk_provider\]/,/^backend/s|^activate.*||"
 	check "nginx does not start with a backend that there is not" \
@@ -258,7 +266,7 @@ fail_closed() {
 			check "nginx does not start with backend = $backend_setting without /dev/epk" \
 				refuses "s|^backend = .*|backend = $backend_setting|"
 		done
-		sed "s|/epk/nginx|$dir|" "$dir/openssl.cnf" >"$run/shipped.cnf"
+		sed "s|$modules/epk.so|$provider|" "$shipped" >"$run/shipped.cnf"
 		check "nginx does not start with openssl.cnf as it is without /dev/epk" \
 			refused "$run/shipped.cnf"
 	fi
@@ -266,7 +274,7 @@ fail_closed() {
 }
 
 # Its ciphers have no domain: SEED suites, if the server lists them.
-LEGACY=/usr/lib/x86_64-linux-gnu/ossl-modules/legacy.so
+LEGACY=$modules/legacy.so
 refuses_legacy() {
 	add="s|^\[default_provider\]|[legacy_provider]\nactivate = 1\n&|; s|^default = default_provider|&\nlegacy = legacy_provider|"
 	check "nginx does not start if others have ciphers for TLS" refuses "$add"
@@ -282,6 +290,48 @@ worker_rights() {
 	mkdir "$run/empty"
 	check "a worker without rights has domains" \
 		env OPENSSL_CONF="$run/openssl.cnf" "$dir/worker_rights" "$run/empty"
+}
+
+# The program that takes over at an upgrade has nothing of the environment that nginx is not told to keep.
+upgraded() { # upgraded SED-COMMAND: does it have the provider?
+	sed "s/^daemon off/daemon on/; s/4433/4434/; s|run/nginx|run/daemon|; s|stderr|run/daemon.log|
+		s|^events|env LD_LIBRARY_PATH;\n&|; $1" \
+		"$dir/nginx.conf" >"$dir/daemon.conf"
+	rm -f "$run"/daemon.pid*
+	OPENSSL_CONF=$run/openssl.cnf "$NGINX_BIN" -p "$dir" -c "$dir/daemon.conf" -e "$run/daemon.log"
+	await "$run/daemon.pid" || return 2
+	old=$(cat "$run/daemon.pid")
+	kill -USR2 "$old"
+	await "$run/daemon.pid.oldbin" && await "$run/daemon.pid" || return 2
+	new=$(cat "$run/daemon.pid")
+	[ -e "/proc/$new" ] && [ "$new" != "$old" ] && grep -q "$provider" "/proc/$new/maps"
+	status=$?
+	kill "$new" "$old"
+	await_end "$new"
+	await_end "$old"
+	return $status
+}
+
+await() { # await FILE: until there is something in it
+	tries=0
+	until [ -s "$1" ]; do
+		tries=$((tries + 1))
+		[ $tries -lt 200 ] || return 1
+		sleep 0.05
+	done
+}
+
+await_end() { # await_end PID
+	tries=0
+	while kill -0 "$1" 2>/dev/null && [ $tries -lt 200 ]; do
+		tries=$((tries + 1))
+		sleep 0.05
+	done
+}
+
+upgrade() {
+	check "after an upgrade nginx has the provider" upgraded ""
+	check "without \"env\" it has not, which shows" eval 'upgraded "s/^env OPENSSL_CONF;//"; [ $? = 1 ]'
 }
 
 short_round() { # short_round SESSIONS VERSION,SUITE FILE...
@@ -331,6 +381,7 @@ for backend in $BACKENDS; do
 		[ "$(id -u)" != 0 ] || worker_rights
 		corrupt_records
 		short_rounds
+		upgrade
 	fi
 	stop_nginx
 	files=$SHORT_FILES

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# build-deb.sh OUT: build libepk1, libepk-dev, epk-tools, epk-dkms and, for hosts, epk-host and
-# epk-kvm-dkms into the folder OUT, and have lintian look at them.  Installs what that needs.
+# build-deb.sh OUT: build libepk1, libepk-dev, epk-tools, epk-dkms, openssl-provider-epk and, for hosts,
+# epk-host and epk-kvm-dkms into the folder OUT, and have lintian look at them.  Installs what that needs.
 set -eu -o pipefail
 
 fail() {
@@ -38,7 +38,7 @@ for part in "$(make -s -C guest-lib version)" "$(make -s -C guest-kmod version)"
 done
 
 mkdir "$source"
-git ls-files -z guest-lib guest-kmod kvm-patches qemu-configs examples/library LICENSES |
+git ls-files -z guest-lib guest-kmod kvm-patches qemu-configs examples/library examples/nginx LICENSES |
 	tar --null --files-from=- -c | tar -x -C "$source"
 tar -C "$work" -czf "$work/libepk_$release.orig.tar.gz" "${source##*/}"
 cp -r guest-lib/packaging/debian "$source/debian"
@@ -49,8 +49,8 @@ cp -r guest-lib/packaging/debian "$source/debian"
 lintian --fail-on error,warning --profile debian --suppress-tags \
 	initial-upload-closes-no-bugs \
 	"$work"/*.changes
-for package in libepk1 libepk-dev epk-tools epk-host epk-dkms epk-kvm-dkms; do
+for package in libepk1 libepk-dev epk-tools openssl-provider-epk epk-host epk-dkms epk-kvm-dkms; do
 	ls "$work/${package}_${version}"_*.deb >/dev/null || fail "no $package"
 done
-rm -f "$out"/libepk*_*.deb "$out"/epk-*_*.deb
+rm -f "$out"/libepk*_*.deb "$out"/epk-*_*.deb "$out"/openssl-provider-epk_*.deb
 cp -v "$work"/*.deb "$out/"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # check-deb.sh: build the Debian packages, and install them in a fresh Debian 12 of their own,
-# with the headers of its kernel: the module is built, the group is there, the examples
+# with its kernel and headers: the module is built, the group is there, the examples
 # build and run with what the packages brought, and nothing is left when they are removed.
 # Needs root; takes some minutes.
 set -eu
@@ -52,7 +52,7 @@ in_root() {
 }
 
 in_root sh -c 'apt-get -q install -y --no-install-recommends gcc libc6-dev make pkg-config \
-	linux-headers-amd64 /debs/libepk1_*.deb /debs/libepk-dev_*.deb /debs/epk-tools_*.deb \
+	linux-image-amd64 linux-headers-amd64 /debs/libepk1_*.deb /debs/libepk-dev_*.deb /debs/epk-tools_*.deb \
 	/debs/epk-host_*.deb /debs/epk-dkms_*.deb /debs/epk-kvm-dkms_*.deb'
 in_root dkms status
 grep 'epk/.*: installed' "$root/log" || fail "DKMS says: $(cat "$root/log")"

@@ -43,6 +43,15 @@ static bool cpu_can(void)
 	       getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE;
 }
 
+/*
+ * That the module has rights of a thread's in its record the closed keys tell: there is to be one while a
+ * component is open, or what it calls had these, too.
+ */
+static bool shows_records(void)
+{
+	return epk_now.pkeys & (epk_now.pkeys - 1);
+}
+
 /**
  * struct plan - what a component is to be
  * @id: its domain
@@ -216,7 +225,7 @@ static int create(struct plan *plan, const struct epk_component_options *options
 	err = epk_lookup(plan->id, &entry);
 	if (err)
 		return err;
-	if (strcmp(epk_ops()->name, "epk") || !cpu_can())
+	if (strcmp(epk_ops()->name, "epk") || !cpu_can() || !shows_records())
 		return -EOPNOTSUPP;
 	if (epk_note(plan->id))
 		return -EBUSY;

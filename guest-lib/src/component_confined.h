@@ -268,10 +268,7 @@ confined_gate:
 	wrgsbase %rax
 	subq	$EPK_CONF_BYTES, %fs:EPK_WORD_CONFINED(%r13)
 .Lconfined_stay:
-	mov	%ebx, %edi
-	mov	%ebp, %esi
 	mov	%r8, %r9
-	mov	%r12, %r8
 	jmp	.Lstay_here
 .Lconfined_full:
 	mov	$-EMFILE, %ebp
@@ -335,8 +332,6 @@ confined_gate:
 .Lconfined_depart_end:
 .Lconfined_stays:
 	wrfsbase %r12
-	mov	%ebx, %edi
-	mov	%ebp, %esi
 	jmp	.Lcannot
 
 /* As .Lback, to a caller that is confined. */

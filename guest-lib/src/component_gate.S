@@ -45,12 +45,18 @@ first_area
 /* DF, AC, TF and the like are nobody's to hand over. */
 #define FLAGS		0x202
 
-/* A caller's frame, from its stack pointer.  F_TRY: is it epk_gate_try()? */
-#define F_MXCSR		0
-#define F_TRY		4
-#define F_CONTROL	6
-#define F_RESULT	8
-#define F_SAVED		16
+/*
+ * A caller's frame, from its stack pointer: what it asked for as well, since registers may be the callee's
+ * on the way back.  Above the entry: is it epk_gate_try()?
+ */
+#define F_ID		0
+#define F_MXCSR		4
+#define F_ENTRY		8
+#define F_TRY		12
+#define F_CONTROL	14
+#define F_ARG		16
+#define F_RESULT	24
+#define F_SAVED		32
 
 /*
  * To \other, if more is held, or may be, than the keys that are open; or something to read only.  EAX:
@@ -101,12 +107,14 @@ first_area
 
 /*
  * Opens a component alone, wherever it is, by what "key" has found.  ECX is 0.  To \marked if the module
- * has a right of the thread's in its record.  All of it is in a gate; what starts at \elsewhere has another
- * ECX.
+ * has a right of the thread's in its record; without that, who has just looked looks again after it.  All
+ * of it is in a gate; what starts at \elsewhere has another ECX.
  */
 .macro open key, marked, elsewhere, id
 	rdpkru
+	.ifnb \marked
 	unmarked \marked
+	.endif
 	rorx	$48, %r10, %r12
 	closed
 	cmp	-EPK_GATE_IDENTITY(%r14), %r12w
@@ -249,16 +257,10 @@ first_area
 .endm
 
 .macro asked
-	.irp	reg, rcx,rsi
+	.irp	reg, rcx,rdx,rsi,rdi
 	push	%\reg
 	.cfi_adjust_cfa_offset 8
 	.endr
-.endm
-
-/* Whom to call, and where, if it is to be tried again: no way back uses these.  R8 is the argument still. */
-.macro note_asked
-	movd	%edi, %xmm0
-	movd	%esi, %xmm1
 .endm
 
 /* What "asked" and "saved" have pushed; all is pushed again at the next of the following. */
@@ -377,10 +379,16 @@ epk_gate_call:
 	cmp	(%r14,%rbx,8), %edi
 	jne	.Lstay
 	key	%rbx, %r11d, .Lstay
-	open	%r11, .Lstay, .Lenter_elsewhere, %edi
+	open	%r11, , .Lenter_elsewhere, %edi
 .Lentered:
-	one_open
-	header	%edi, %ebx, %rbx
+	index	%edi, %ebx
+	table
+	mov	EPK_GATE_NOTES(%r14,%rbx,8), %r10
+	pext	.Lkey(%rip), %r10, %r11
+	cmp	EPK_GATE_ONLY-EPK_GATE_BEFORE(%r14,%r11,4), %eax
+	jne	.Lentered_so
+.Lentered_alone:
+	and	.Laddress(%rip), %r10
 	slot
 	lea	EPK_COMP_SLOTS(%r10,%r11), %rbx
 	owner	%rcx
@@ -465,7 +473,6 @@ epk_gate_call:
 	on_outside
 	if_confined $1, 1, %edi, .Lconfined_enter
 .Lstay_here:
-	note_asked
 	mov	$-EAGAIN, %ebp
 	test	%r15d, %r15d
 	jnz	.Lback
@@ -473,7 +480,6 @@ epk_gate_call:
 	jmp	.Lreturn_outside
 .Lcannot:
 	on_asked
-	note_asked
 	mov	$-EAGAIN, %ebp
 .Lfailed:
 	mov	%ebp, %eax
@@ -481,9 +487,9 @@ epk_gate_call:
 	jne	.Ldone
 	cmpw	$0, F_TRY(%rsp)
 	jne	.Ldone
-	movd	%xmm0, %edi
-	movd	%xmm1, %esi
-	mov	%r8, %rdx
+	mov	F_ID(%rsp), %edi
+	mov	F_ENTRY(%rsp), %esi
+	mov	F_ARG(%rsp), %rdx
 	mov	F_RESULT(%rsp), %rcx
 	restored
 	jmp	*epk_state_page+EPK_STATE_CALL_SLOW(%rip)
@@ -517,6 +523,24 @@ epk_gate_call:
 	on_outside
 	xor	%ecx, %ecx
 	jmp	.Lenter
+
+/* The program has keys of its own; or a right has gone to the module's record since the caller was looked at. */
+.Lentered_so:
+	andn	epk_state_page+EPK_STATE_ACCESS(%rip), %eax, %r12d
+	blsr	%r12d, %r12d
+	jnz	.Lforged
+	test	%eax, epk_state_page+EPK_STATE_MARK(%rip)
+	jz	.Lentered_alone
+	/* If one closed key is marked, all are. */
+.Lentered_marked:
+	xor	%ecx, %ecx
+	rdpkru
+	or	epk_state_page+EPK_STATE_CLOSED(%rip), %eax
+	wrpkru
+.Lentered_closed:
+	andn	epk_state_page+EPK_STATE_ACCESS(%rip), %eax, %eax
+	jnz	.Lforged
+	jmp	.Lstay
 
 /* The slot is another thread's, or this one is inside already.  RAX: its owner. */
 .Lnot_ready:
@@ -553,6 +577,7 @@ epk_gate_call:
 	push	EPK_COMP_FRAME(%rbx)
 	push	%rdx
 	mov	%rsp, EPK_COMP_FRAME(%rbx)
+	xor	%eax, %eax			/* what it waits for is not for frames of its code's signals */
 	run	.Lno_nested_entry
 .Lleave_nested:
 	registers_first
@@ -766,6 +791,7 @@ epk_component_gates_end:
 epk_component_gate_list:
 	.quad	.Lenter, .Lenter_elsewhere, .Lenter
 	.quad	.Lenter_elsewhere, .Lentered, .Lenter_again
+	.quad	.Lentered_marked, .Lentered_closed, .Lentered_marked
 	.quad	.Lback, .Lbacked, .Lback
 	.quad	.Lclose, .Lclosed, .Lclose
 	.quad	.Lbring, .Lbringing, .Lbring

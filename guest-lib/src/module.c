@@ -109,6 +109,8 @@ int epk_module_gates(const struct epk_state *state)
 		.stack = (uintptr_t)&epk_word.outside - epk_fs_base(),
 	};
 
+	if (nr + more > EPK_GATES_MAX)
+		return -E2BIG;
 	memcpy(all, epk_gate_list, nr * sizeof(*all));
 	memcpy(all + nr, epk_component_gate_list, more * sizeof(*all));
 

@@ -90,6 +90,10 @@ unpack() {
 	sed -i '/^\tu64 epk_paid;$/d' "$out.tmp/arch/x86/include/asm/kvm_host.h"
 	sed -i 's/^\tu64 last_used_slot_gen;$/&\n\tu64 epk_paid;/' "$out.tmp/include/linux/kvm_host.h"
 	sed -i 's/arch\.epk_paid/epk_paid/' "$out.tmp"/arch/x86/kvm/*/*.c
+	# DKMS does not install what has the version of the kernel's own module, and no version is one.
+	for file in virt/kvm/kvm_main.c arch/x86/kvm/vmx/vmx.c arch/x86/kvm/svm/svm.c; do
+		echo "MODULE_VERSION(\"epk-$(sed -n 's/^PACKAGE_VERSION="\(.*\)"/\1/p' "$here/dkms.conf")\");" >>"$out.tmp/$file"
+	done
 	# Its makefiles name the kernel's tree; this is none.  The headers go first.
 	sed -i -e 's,\$(srctree)/arch/x86/kvm,$(src),; s,\$(srctree)/virt/kvm,$(src)/../../../virt/kvm,' \
 		-e '1a top := $(src)/../../..\

@@ -5,7 +5,6 @@
 set -eu
 seed=$(cd "$(dirname "$0")" && pwd)
 export DEBIAN_FRONTEND=noninteractive
-lib=/usr/local/lib/epk
 
 install() { apt-get install -q -y --no-install-recommends "$@"; }
 
@@ -34,19 +33,12 @@ module() {
 	fi
 }
 
-# The provider is built here, against the library as installed.  The worker opens the device as www-data.
+# As openssl-provider-epk(7) has it.  The worker opens the device as www-data.
 nginx() {
-	install nginx libssl-dev openssl
-	rm -rf /usr/local/src/epk-nginx
-	mkdir -p $lib /usr/local/src
-	cp -r "$seed/nginx" /usr/local/src/epk-nginx
-	make -s -C /usr/local/src/epk-nginx EPK_LIB_DIR=/usr/lib/x86_64-linux-gnu build/epk.so build/cert.pem
-	cp /usr/local/src/epk-nginx/build/epk.so $lib/
-	sed "s,/epk/nginx,$lib," "$seed/nginx/openssl.cnf" >$lib/openssl.cnf
-	[ -f /etc/ssl/private/epk.key ] || {
-		cp /usr/local/src/epk-nginx/build/cert.pem /etc/ssl/certs/epk.pem
-		(umask 077 && cp /usr/local/src/epk-nginx/build/key.pem /etc/ssl/private/epk.key)
-	}
+	install nginx openssl "$seed"/openssl-provider-epk_*.deb
+	[ -f /etc/ssl/private/epk.key ] ||
+		(umask 077 && openssl req -quiet -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 \
+			-subj "/CN=$(hostname)" -keyout /etc/ssl/private/epk.key -out /etc/ssl/certs/epk.pem)
 	adduser --quiet www-data epk
 	cat >/etc/nginx/conf.d/epk.conf <<-END
 		server {
@@ -58,14 +50,10 @@ nginx() {
 			ssl_ciphers ECDHE+AESGCM:ECDHE+CHACHA20;
 		}
 	END
-	mkdir -p /etc/systemd/system/nginx.service.d
 	# Without EPK, no TLS: not TLS without domains.
-	cat >/etc/systemd/system/nginx.service.d/epk.conf <<-END
-		[Unit]
-		After=systemd-modules-load.service
-		[Service]
-		Environment=OPENSSL_CONF=$lib/openssl.cnf
-	END
+	mkdir -p /etc/systemd/system/nginx.service.d
+	ln -sf /usr/share/openssl-provider-epk/nginx-service.conf /etc/systemd/system/nginx.service.d/epk.conf
+	ln -sf /usr/share/openssl-provider-epk/nginx-env.conf /etc/nginx/modules-enabled/00-epk.conf
 	[ -d /run/systemd/system ] || return 0
 	systemctl daemon-reload
 	[ -e /run/epk-reboot ] || systemctl restart nginx

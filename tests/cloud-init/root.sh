@@ -48,9 +48,9 @@ in_root id www-data && grep -q '(epk)' "$work/log" || fail "nginx's worker may n
 
 # A handshake with that nginx, on a network of its own, with a backend.
 shakes_hands() {
-	sed "s/^backend = .*/backend = $1/" "$root/usr/local/lib/epk/openssl.cnf" >"$root/usr/local/lib/epk/tried.cnf"
+	sed "s/^backend = .*/backend = $1/" "$root/etc/ssl/openssl-epk.cnf" >"$root/etc/ssl/tried.cnf"
 	unshare --net --pid --fork --kill-child sh -c 'ip link set lo up && exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin \
-		chroot "$0" sh -c "OPENSSL_CONF=/usr/local/lib/epk/tried.cnf nginx || exit 9
+		chroot "$0" sh -c "OPENSSL_CONF=/etc/ssl/tried.cnf nginx || exit 9
 			echo Q | openssl s_client -connect 127.0.0.1:443"' "$root" >"$work/log" 2>&1
 }
 

@@ -39,7 +39,7 @@ done
 sh -n "$recipe/setup.sh" || fail "setup.sh"
 
 mkdir "$work/debs"
-for package in libepk1 libepk-dev epk-tools; do
+for package in libepk1 libepk-dev epk-tools openssl-provider-epk; do
 	: >"$work/debs/${package}_1_amd64.deb"
 done
 ! "$recipe/make-seed.sh" "$work/debs" "$work/seed" >"$work/log" 2>&1 && grep -q 'not one epk-dkms' "$work/log" ||
@@ -47,7 +47,7 @@ done
 [ ! -e "$work/seed" ] || fail "there is a seed without the module"
 : >"$work/debs/epk-dkms_1_all.deb"
 "$recipe/make-seed.sh" "$work/debs" "$work/seed" || fail "no seed"
-for file in user-data meta-data setup.sh epk-dkms_1_all.deb nginx/Makefile nginx/openssl.cnf nginx/provider; do
+for file in user-data meta-data setup.sh epk-dkms_1_all.deb openssl-provider-epk_1_amd64.deb; do
 	mdir -b -i "$work/seed" "::$file" >/dev/null 2>&1 || fail "no $file on the seed"
 done
 

@@ -19,6 +19,8 @@ unpacked() {
 	deb_unpacked "$1" "$version"
 }
 
+make -s -C "$TOP/examples/nginx" install DESTDIR="$(realpath "$root")" PREFIX=/usr
+
 while read -r from to; do
 	case $from in
 	deb:*)

@@ -505,11 +505,14 @@ def main():
             sys.exit(f"no such test: {name}; see tests/tests.list")
     guests = args.guest_kernel or ["normal"]
     kernels, results = [build(args.kernel, guest) for guest in guests], []
+    native = beside = []
     if not args.emulated and not args.alone and not args.here:
-        results += run_native([test for test in choose(tests, args, guests[0])
-                               if test.level == "native"], args.show)
+        native = [test for test in choose(tests, args, guests[0]) if test.level == "native"]
     if not args.native:
-        results += run_machines(tests, args, kernels, args.cpus or (1, 2))
+        beside = [test for test in native if "beside" in test.needs]
+    results += run_native([test for test in native if test not in beside], args.show)
+    if not args.native:
+        results += run_machines(tests, args, kernels, args.cpus or (1, 2), beside)
     sys.exit(summary(results, time.monotonic() - started))
 
 
@@ -539,7 +542,17 @@ def build(host, guest):
     return kernels
 
 
-def run_machines(tests, args, kernels, cpu_counts):
+class Beside:
+    """Native tests that nothing which runs at the time can disturb."""
+
+    def __init__(self, tests, show):
+        self.tests, self.show, self.results = tests, show, []
+
+    def run(self):
+        self.results = run_native(self.tests, self.show)
+
+
+def run_machines(tests, args, kernels, cpu_counts, beside):
     """A machine for each guest kernel and number of CPUs."""
     runs = []
     for pair, cpus in itertools.product(kernels, cpu_counts):
@@ -563,8 +576,10 @@ def run_machines(tests, args, kernels, cpu_counts):
             mine = [test for test in tests if cpus in test.cpus and
                     (test in mine or test.name in {f"selfcheck-{level}" for level in levels})]
             runs.append(Run(cpus, mine, pair, args.keep, args.show and args.names))
+    if beside:
+        runs.append(Beside(beside, args.show))
     # The longest first, so that none goes on alone at the end.
-    runs.sort(key=lambda run: (isinstance(run, AloneRun), -len(run.tests)))
+    runs.sort(key=lambda run: (isinstance(run, Beside), isinstance(run, AloneRun), -len(run.tests)))
     with concurrent.futures.ThreadPoolExecutor(MACHINES) as machines:
         for _ in machines.map(lambda run: run.run(), runs):
             pass

@@ -130,6 +130,20 @@ static long (*const entries[])(void *arg) = {
 };
 static long (*const third_entries[])(void *arg) = { touch, touch, returns_past };
 
+/*
+ * Likewise.  First it leaves as if it could not be entered, with somebody else in the registers that say who
+ * was asked for; then it says so.
+ */
+const char *way_back;
+uint64_t asked_first, other_id;
+long *other_arg;
+extern long comes_again(void *arg);
+asm(".text\ncomes_again:\n\tmov $77, %eax\n\tbtsq $0, asked_first(%rip)\n\tjc 1f\n\t"
+    "mov 40(%rbx), %r9\n\tmov 56(%rbx), %r15\n\torq $1, (%rbx)\n\tmov $-11, %ebp\n\t"
+    "mov other_id(%rip), %edi\n\tmovd %edi, %xmm0\n\txor %esi, %esi\n\tmovd %esi, %xmm1\n\t"
+    "mov other_arg(%rip), %r8\n\tmov %r8, %rdx\n\tjmp *way_back(%rip)\n1:\tret");
+static long (*const again_entries[])(void *arg) = { touch, touch, comes_again };
+
 static void set_up(void)
 {
 	struct epk_component_options options = { .size = sizeof(options) };
@@ -210,7 +224,9 @@ static void jump_and_look(void)
 
 static int jump_each(const char *bytes, uint32_t eax)
 {
-	static const uint32_t values[] = { 0, 0xaaaaaaa8, 0x55555550, 0x55555544, 0x55555514 };
+	/* Some as if the module had a record, some of which no key is to be open. */
+	static const uint32_t values[] = { 0, 0xaaaaaaa8, 0x55555550, 0x55555544, 0x55555514,
+					   0xfffffff0, 0xffffffcc, 0xffffffff };
 	const char *at = epk_component_gates_start;
 	int found = 0, status;
 	unsigned int i;
@@ -236,7 +252,7 @@ static int jump_each(const char *bytes, uint32_t eax)
 static void jumps(void **state)
 {
 	(void)state;
-	assert_int_equal(jump_each("\x0f\x01\xef", 0), 21);
+	assert_int_equal(jump_each("\x0f\x01\xef", 0), 22);
 	assert_int_equal(jump_each("\x0f\x01\xd4", 0), 6);
 	/* With PKRU among what is to be as at first. */
 	assert_int_equal(jump_each("\x0f\xae\x2d", 0x200), 5);
@@ -384,6 +400,26 @@ static void returned_past(void)
 	signal(SIGILL, SIG_DFL);
 	epk_gate_call(third, TELLS_ERROR, NULL, NULL);
 }
+
+/* Who called has its own call repeated: what it asked for is in no register of the callee's. */
+static void came_again(void)
+{
+	long result = -1, had;
+	int third;
+
+	set_up();
+	EXPECT(!epk_gate_call(ids[1], TOUCH, own[1], &had));
+	EXPECT(!alloc_domains(1, &third));
+	EXPECT(!epk_component_create(third, again_entries, 3, NULL));
+	way_back = (const char *)(uintptr_t)epk_component_gate_list[3].start;
+	other_id = ids[1];
+	other_arg = own[1];
+	EXPECT(!epk_gate_call(ids[0], ASKS, &third, &result));
+	EXPECT(result == 77 && asked_first == 1);
+	EXPECT(!epk_gate_call(ids[1], TOUCH, own[1], &result) && result == had + 1);
+}
+
+IN_CHILD(came_again)
 
 static void ends(int sig)
 {
@@ -562,6 +598,7 @@ int main(void)
 		cmocka_unit_test(far_entry),
 		cmocka_unit_test(in_child_told_errors),
 		cmocka_unit_test(in_child_dived),
+		cmocka_unit_test(in_child_came_again),
 		cmocka_unit_test(numbers_in_frames),
 		cmocka_unit_test(another_fs_base),
 		cmocka_unit_test(odd_fs_base),

@@ -16,7 +16,7 @@
 
 extern const char epk_component_gates_start[], epk_component_gates_end[];
 
-enum { NOTHING, MOVES, EVICTS, CALLS, HOLDS, FORKS, JUMPS, STEALS, UNWINDS };
+enum { NOTHING, MOVES, EVICTS, EVICTS_CALLER, CALLS, HOLDS, FORKS, JUMPS, STEALS, UNWINDS };
 
 #define NR	3
 static int ids[NR], plain, what, nr_threads = 1;
@@ -29,6 +29,8 @@ static volatile int turn, turns_taken, refused[256];
 static uintptr_t flags_seen;
 /* Which of them are, by bits. */
 static int confined;
+/* The program has a protection key of its own, which is open. */
+static bool own_key;
 
 static pthread_t stepping;
 
@@ -84,6 +86,14 @@ static long holding(void *arg)
 
 static long (*const entries[])(void *arg) = { leaf, middle, touch, holding };
 
+static int move_one(int id, int ept)
+{
+	struct epk_move one = { .id = id, .ept = ept };
+	struct epk_moves arg = { .num = 1, .moves = (uintptr_t)&one };
+
+	return ioctl(epk_now.fd, EPK_IOC_MOVE, &arg);
+}
+
 static void set_up(void)
 {
 	struct epk_component_options options = { .size = sizeof(options), .threads = nr_threads };
@@ -118,12 +128,8 @@ static void move(int ept)
 {
 	int i;
 
-	for (i = 0; i < NR; i++) {
-		struct epk_move one = { .id = ids[i], .ept = ept };
-		struct epk_moves arg = { .num = 1, .moves = (uintptr_t)&one };
-
-		ioctl(epk_now.fd, EPK_IOC_MOVE, &arg);
-	}
+	for (i = 0; i < NR; i++)
+		move_one(ids[i], ept);
 }
 
 static void call_all(void)
@@ -219,6 +225,8 @@ static void interrupt(int sig, siginfo_t *info, void *context)
 
 	(void)sig;
 	(void)info;
+	/* The kernel leaves a handler AC, where leaf() has set it. */
+	asm volatile("pushfq\n\tandl $~0x40000, (%%rsp)\n\tpopfq" : : : "memory", "cc");
 	/* Whatever it interrupts has its stack. */
 	EXPECT(!epk_held(NULL, 0));
 	/* And has its own FS base, wherever it has interrupted. */
@@ -230,6 +238,9 @@ static void interrupt(int sig, siginfo_t *info, void *context)
 		break;
 	case EVICTS:
 		move(EPK_EPT_NONE);
+		break;
+	case EVICTS_CALLER:
+		move_one(ids[0], EPK_EPT_NONE);
 		break;
 	case CALLS:
 		call_all();
@@ -283,6 +294,28 @@ static inline void mark(void)
 	asm volatile("int3" : : : "memory");
 }
 
+/* In two EPTs, from where no call brings them; whoever has lost its place gets one by a call. */
+#ifdef APART
+static void part(void)
+{
+	int tries, epts[2], i;
+
+	for (tries = 0; tries < 8; tries++) {
+		EXPECT(!epk_gate_call(ids[0], 1, (void *)5, NULL));
+		for (i = 0; i < 2; i++)
+			epts[i] = epk_note(ids[i]) >> 48;
+		if (epts[0] != epts[1])
+			return;
+		EXPECT(!move_one(ids[1], epts[0] + 1));
+	}
+	EXPECT(!"they lie together");
+}
+#else
+static void part(void)
+{
+}
+#endif
+
 static void one_call(void)
 {
 	volatile int err = -77;
@@ -290,6 +323,7 @@ static void one_call(void)
 	long result = -1;
 
 	pid = -1;
+	part();
 	if (!sigsetjmp(back, 1)) {
 		mark();
 		err = call_numbered(ids[0], 1, (void *)5, &result);
@@ -332,6 +366,7 @@ static void stepped(void)
 	EXPECT(!sigaltstack(&alt, NULL));
 	EXPECT(!sigaction(SIGUSR1, &act, NULL));
 	stepping = pthread_self();
+	EXPECT(!own_key || pkey_alloc(0, 0) > 0);
 	set_up();
 	EXPECT(!epk_gate_call(ids[0], 1, (void *)5, NULL));
 	for (i = 0; what == STEALS && i < 2; i++)
@@ -440,10 +475,8 @@ static void interrupt_at(pid_t child, unsigned long ip, int before)
 	assert_int_equal(ptrace(PTRACE_CONT, child, 0, 0), 0);
 }
 
-static void at_each_step(int do_what, bool on_alternate)
+static pid_t start(int do_what, bool on_alternate)
 {
-	static unsigned long ips[STEPS];
-	int steps, i, j, before;
 	pid_t child;
 
 	what = do_what;
@@ -452,6 +485,15 @@ static void at_each_step(int do_what, bool on_alternate)
 	child = fork();
 	if (!child)
 		stepped();
+	return child;
+}
+
+static void at_each_step(int do_what, bool on_alternate)
+{
+	pid_t child = start(do_what, on_alternate);
+	static unsigned long ips[STEPS];
+	int steps, i, j, before;
+
 	steps = record(child, ips);
 	assert_true(steps > 200 && steps < STEPS);
 	for (i = 0; i < steps; i++) {
@@ -497,22 +539,76 @@ STEPPED_CONFINED(both_stolen_elsewhere, 3, STEALS, true)
 
 #else
 
+/*
+ * Whose caller loses its place when it has been looked at is not entered: a signal at each instruction of
+ * what closes it again.
+ */
+static void caller_evicted_then_interrupted(void **state)
+{
+	const struct epk_gate *enter = &epk_component_gate_list[0], *closes = &epk_component_gate_list[2];
+	unsigned long ip = closes->start;
+	pid_t child;
+	int steps = 0, i;
+
+	(void)state;
+	child = start(EVICTS_CALLER, false);
+	/* It comes by .Lenter twice; the second time its caller is a component. */
+	for (; ip != closes->end; steps++) {
+		assert_true(marked(child));
+		break_at(child, enter->start);
+		for (i = 0; i < 2; i++) {
+			assert_int_equal(ptrace(PTRACE_CONT, child, 0, 0), 0);
+			assert_false(marked(child));
+		}
+		break_at(child, closes->start);
+		assert_int_equal(ptrace(PTRACE_CONT, child, 0, SIGUSR1), 0);
+		assert_false(marked(child));
+		break_at(child, 0);
+		for (i = 0; i < steps; i++) {
+			assert_int_equal(ptrace(PTRACE_SINGLESTEP, child, 0, 0), 0);
+			assert_false(marked(child));
+		}
+		ip = ptrace(PTRACE_PEEKUSER, child, offsetof(struct user, regs.rip), 0);
+		assert_in_range(ip, closes->start, closes->end);
+		step_ends(child);
+		assert_int_equal(ptrace(PTRACE_CONT, child, 0, SIGUSR1), 0);
+		assert_true(marked(child));
+		assert_int_equal(ptrace(PTRACE_CONT, child, 0, 0), 0);
+	}
+	assert_true(steps > 3);
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+}
+
+static void own_key_evicts_here(void **state)
+{
+	(void)state;
+	own_key = true;
+	at_each_step(EVICTS, false);
+	at_each_step(EVICTS_CALLER, true);
+	own_key = false;
+}
+
+STEPPED(caller_evicted_here, EVICTS_CALLER, false)
+STEPPED(moves_here, MOVES, false)
+STEPPED(evicts_elsewhere, EVICTS, true)
+STEPPED(calls_elsewhere, CALLS, true)
+STEPPED(holds_elsewhere, HOLDS, true)
+#ifndef APART
+STEPPED(caller_evicted_elsewhere, EVICTS_CALLER, true)
 STEPPED(nothing_here, NOTHING, false)
 STEPPED(nothing_elsewhere, NOTHING, true)
-STEPPED(moves_here, MOVES, false)
 STEPPED(moves_elsewhere, MOVES, true)
 STEPPED(evicts_here, EVICTS, false)
-STEPPED(evicts_elsewhere, EVICTS, true)
 STEPPED(calls_here, CALLS, false)
-STEPPED(calls_elsewhere, CALLS, true)
 STEPPED(holds_here, HOLDS, false)
-STEPPED(holds_elsewhere, HOLDS, true)
 STEPPED(forks_here, FORKS, false)
 STEPPED(forks_elsewhere, FORKS, true)
 STEPPED(jumps_elsewhere, JUMPS, true)
 STEPPED(steals_elsewhere, STEALS, true)
 STEPPED(unwinds_here, UNWINDS, false)
 STEPPED(unwinds_elsewhere, UNWINDS, true)
+#endif
 
 /* What cannot be called at once in a call that could not either. */
 static void holding_both(void)
@@ -552,22 +648,28 @@ int main(void)
 		cmocka_unit_test(both_stolen_elsewhere),
 #else
 		cmocka_unit_test(in_child_holding_both),
+		cmocka_unit_test(caller_evicted_then_interrupted),
+		cmocka_unit_test(own_key_evicts_here),
+		cmocka_unit_test(caller_evicted_here),
+		cmocka_unit_test(moves_here),
+		cmocka_unit_test(evicts_elsewhere),
+		cmocka_unit_test(calls_elsewhere),
+		cmocka_unit_test(holds_elsewhere),
+#ifndef APART
+		cmocka_unit_test(caller_evicted_elsewhere),
 		cmocka_unit_test(nothing_here),
 		cmocka_unit_test(nothing_elsewhere),
-		cmocka_unit_test(moves_here),
 		cmocka_unit_test(moves_elsewhere),
 		cmocka_unit_test(evicts_here),
-		cmocka_unit_test(evicts_elsewhere),
 		cmocka_unit_test(calls_here),
-		cmocka_unit_test(calls_elsewhere),
 		cmocka_unit_test(holds_here),
-		cmocka_unit_test(holds_elsewhere),
 		cmocka_unit_test(forks_here),
 		cmocka_unit_test(forks_elsewhere),
 		cmocka_unit_test(jumps_elsewhere),
 		cmocka_unit_test(steals_elsewhere),
 		cmocka_unit_test(unwinds_here),
 		cmocka_unit_test(unwinds_elsewhere),
+#endif
 #endif
 	};
 

@@ -330,10 +330,16 @@ static void no_pkeys_left(void)
 	EXPECT(!epk_backend());
 }
 
+static long entry_of_one(void *arg)
+{
+	return (long)arg;
+}
+
 /* Under "mpk" one is the library's own. */
 static void one_pkey_left(void)
 {
-	int files = count_files(), last = 0, pkey;
+	long (*const entry)(void *) = entry_of_one;
+	int files = count_files(), last = 0, pkey, id;
 
 	if (!backend_takes_pkeys())
 		return;
@@ -345,6 +351,11 @@ static void one_pkey_left(void)
 		EXPECT(count_files() == files && count_free_pkeys() == 1);
 	} else {
 		EXPECT(!epk_init(NULL));
+	}
+	/* Where a component is open, no closed key shows that the module has something in its record. */
+	if (backend_is("epk")) {
+		EXPECT(!alloc_domains(1, &id));
+		EXPECT(epk_component_create(id, &entry, 1, NULL) == -EOPNOTSUPP);
 	}
 }
 

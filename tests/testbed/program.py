@@ -1,0 +1,185 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Run a program of one's own in the emulated guest, where EPK works, or get a shell there.
+
+program.py [OPTION...] PROGRAM [ARGUMENT...]
+program.py --shell [FILE...]
+
+The program and the FILEs lie in one folder of the guest, from where it starts, as root, and which is where its shared
+objects are looked for.  The guest has busybox, the library and epk-check besides, and Python 3.11 if the program is a script of
+Python, or with --shell.  What it prints is printed, and its exit status is this one's.
+
+The shell is in a guest of QEMU's own emulation, which has protection keys and no EPK; so is a program with --alone.
+"""
+import argparse
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import run
+import testlist
+from run import HERE, TOP
+
+FOLDER = pathlib.PurePath("epk/user")
+PYTHON = "3.11"
+SECONDS = 600       # emulated
+
+
+def fail(*words):
+    sys.exit("program: " + " ".join(map(str, words)))
+
+
+def interpreter(path):
+    """Of a script: its interpreter's name; of an ELF file: ""."""
+    with open(path, "rb") as file:
+        start = file.read(256)
+    if start.startswith(b"\x7fELF"):
+        if start[4] != 2 or start[18:20] != b"\x3e\0":
+            fail(path, "is not a program for x86-64")
+        return ""
+    line = start.split(b"\n")[0].decode(errors="replace")
+    if not line.startswith("#!"):
+        fail(path, "is neither a program nor a script (#!)")
+    name = pathlib.PurePath(line[2:].split()[-1]).name
+    if name not in ("sh", "python3", f"python{PYTHON}"):
+        fail(f"{path} wants {name}: the guest has sh and python3")
+    return name
+
+
+def look(program, files):
+    """What is wrong before anything boots; is Python needed?"""
+    for path in files:
+        if not path.is_file():
+            fail("there is no file", path)
+    names = [path.name for path in files]
+    if len(set(names)) != len(names):
+        fail("two files have one name")
+    if program is None:
+        return True
+    if not os.access(program, os.X_OK):
+        fail(program, "cannot be executed: chmod +x")
+    if interpreter(program):
+        return "python" in interpreter(program)
+    needed = subprocess.run(["readelf", "-d", program], check=False, text=True, stdout=subprocess.PIPE).stdout
+    for name in re.findall(r"\(NEEDED\).*\[(.*/.*)\]", needed):
+        fail(f"{program} wants {name} from that folder, which the guest has not: link it with -L and -l")
+    there = set(names) | {"libepk.so.1"}
+    for path in files:
+        said = subprocess.run(["ldd", path], check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+        missing = [name for name in re.findall(r"(\S+) => not found", said) if name not in there]
+        if missing:
+            fail(f"{path} needs {', '.join(missing)}: name them among the files")
+    return False
+
+
+class User:
+    """What the guest has of the user's."""
+
+    def __init__(self, files, python):
+        self.files, self.python = files, python
+
+    def copy(self, guest):
+        to = guest / FOLDER
+        to.mkdir()
+        for path in self.files:
+            shutil.copy2(path, to)
+        build = TOP / "guest-lib/build"
+        shutil.copy2(build / "epk-check", guest / "epk/bin")
+        shutil.copy2(build / "libepk.so.1", to)
+        if self.python:
+            ignore = shutil.ignore_patterns("test", "tests", "__pycache__", "idlelib", "ensurepip", "lib2to3", "turtledemo")
+            library = guest / f"usr/lib/python{PYTHON}"
+            shutil.copytree(f"/usr/lib/python{PYTHON}", library, symlinks=True, ignore=ignore)
+            (guest / "usr/bin").mkdir(parents=True, exist_ok=True)
+            shutil.copy2(f"/usr/bin/python{PYTHON}", guest / "usr/bin/python3")
+            (guest / "usr/bin/env").symlink_to("/bin/busybox")
+
+    def start(self, guest, backend, command):
+        """A script with which it starts there."""
+        script = guest / FOLDER / ".start"
+        words = " ".join("'" + word.replace("'", "'\\''") + "'" for word in command)
+        script.write_text(f"#!/bin/sh\ncd /{FOLDER}\nexport LD_LIBRARY_PATH=/{FOLDER}"
+                          f"{f' EPK_BACKEND={backend}' if backend else ''}\nexec {words}\n")
+        script.chmod(0o755)
+
+
+def machine(base, user, args):
+    """A run of the one program."""
+    class Program(base):
+        def prepare_guest(self):
+            super().prepare_guest()
+            user.copy(self.work / "guest")
+            user.start(self.work / "guest", args.backend, [f"./{args.program[0].name}", *args.program[1]])
+
+        def test_line(self, line):
+            if not line.startswith("EPK-TEST ") and self.current.get("name") == "program":
+                print(line, flush=True)
+            super().test_line(line)
+
+        def finish(self, rc, now):
+            if self.current["name"] == "program":
+                self.status = rc
+                # It is shown already.
+                self.current["output"] = []
+            super().finish(rc, now)
+
+        status = None
+
+    needs = {"epk", "alone"}
+    tests = [testlist.Test("program", "guest", (args.cpus,), args.seconds, needs, f"/{FOLDER}/.start")]
+    return Program(args.cpus, tests, run.build("normal", "normal"), False, None)
+
+
+def shell(user, cpus):
+    """A console in a guest without EPK, on this terminal."""
+    kernels = run.build("normal", "normal")
+
+    class Shell(run.AloneRun):
+        def has_guest(self):
+            return True
+
+        def prepare_guest(self):
+            super().prepare_guest()
+            user.copy(self.work / "guest")
+
+        def emulate(self):
+            run.say("a shell in the guest: \"exit\" ends it")
+            subprocess.run(["qemu-system-x86_64", "-machine", "q35", "-accel", "tcg", "-cpu", "max", "-m", "1024",
+                            "-smp", f"{cpus},sockets={cpus}", "-kernel", self.kernels["guest"].path / "bzImage",
+                            "-initrd", self.work / "guest.cpio", "-append", f"console=ttyS0 {self.guest_args()} loglevel=3 shell",
+                            "-display", "none", "-net", "none", "-no-reboot", "-serial", "mon:stdio"], check=False)
+
+    Shell(cpus, [], kernels, False, None).run()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cpus", type=int, choices=(1, 2), default=1)
+    parser.add_argument("--backend", help="as EPK_BACKEND has it: epk, mpk, none, ...")
+    parser.add_argument("--files", default="", help="of the program's, in one word")
+    parser.add_argument("--alone", action="store_true", help="in a guest without EPK, which boots in a second")
+    parser.add_argument("--seconds", type=int, default=SECONDS, help="emulated ones, after which it is killed")
+    parser.add_argument("--shell", action="store_true")
+    parser.add_argument("words", nargs=argparse.REMAINDER, metavar="PROGRAM [ARGUMENT...]")
+    args = parser.parse_args()
+    files = [pathlib.Path(name) for name in args.files.split()]
+    if args.shell:
+        files += [pathlib.Path(name) for name in args.words]
+        shell(User(files, look(None, files)), args.cpus)
+        return
+    if not args.words:
+        parser.error("which program?")
+    program = pathlib.Path(args.words[0])
+    args.program = program, args.words[1:]
+    files = [program] + files
+    user = User(files, look(program, files))
+    ran = machine(run.AloneRun if args.alone else run.Run, user, args)
+    ran.run()
+    sys.exit(1 if ran.status is None else ran.status)
+
+
+if __name__ == "__main__":
+    main()
