@@ -33,8 +33,9 @@ void vault_after_fork(void)
 {
 }
 
-void vault_in_child(void)
+void vault_in_child(int err)
 {
+	(void)err;
 }
 
 static bool is_usable(struct box *box)

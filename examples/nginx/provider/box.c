@@ -57,29 +57,51 @@ static void unlock(void)
 	pthread_mutex_unlock(&boxes_lock);
 }
 
+void block_signals(sigset_t *before)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, before);
+}
+
+/* Of the thread that forks, and with the lock. */
+static sigset_t mask_before;
+
+/* From here to the end no signal handler forks, whose child would keep the pipe with K. */
 static void before_fork(void)
 {
-	if (pthread_mutex_lock(&boxes_lock))
-		nested++;
-	else
+	sigset_t before;
+
+	block_signals(&before);
+	if (!pthread_mutex_lock(&boxes_lock)) {
+		mask_before = before;
 		vault_before_fork();
+		return;
+	}
+	nested++;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 static void after_fork(void)
 {
+	sigset_t before;
+
 	if (nested) {
 		nested--;
 		return;
 	}
 	vault_after_fork();
+	before = mask_before;
 	unlock();
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 static void in_child(void)
 {
 	bool interrupted = nested;
 	struct box *box;
-	int i;
+	int i, err = 0;
 
 	fork_generation++;
 	nr_boxes = 0;
@@ -96,12 +118,12 @@ static void in_child(void)
 		}
 	nr_waiting = 0;
 	/* A worker gives up its rights and its root directory next. */
-	if (backend && !init_library(backend)) {
+	if (backend)
+		err = init_library(backend);
+	if (backend && !err)
 		ready_generation = fork_generation;
-		vault_in_child();
-	} else {
-		vault_after_fork();
-	}
+	vault_in_child(err);
+	pthread_sigmask(SIG_SETMASK, &mask_before, NULL);
 }
 
 int box_setup(void)

@@ -14,6 +14,8 @@
 #ifndef SECRETS_H
 #define SECRETS_H
 
+#include <sys/types.h>
+
 #include "epk_provider.h"
 #include "hash.h"
 
@@ -28,6 +30,7 @@ enum secret_kind {
 	SECRET_FINISHED,	/* the key of a Finished message or a binder */
 	SECRET_PRIVATE,		/* an ephemeral private key */
 	SECRET_HANDLE,		/* none: what tells handles from other bytes */
+	SECRET_CHECK,		/* none: what tells K from other bytes */
 };
 
 /* A secret that a handle names. */
@@ -55,12 +58,21 @@ struct work {
 	uint8_t out[128];
 };
 
+#define CHECK_LEN	16
+
 /* What lies in the vault's domain. */
 struct vault {
 	uint32_t key[8];
+	uint8_t check[CHECK_LEN];
 	struct kept kept[NR_KEPT];
 	struct work works[NR_WORKS];
 };
+
+/* As they go through a fork. */
+#define KEY_AND_CHECK	(ssize_t)(sizeof(((struct vault *)0)->key) + CHECK_LEN)
+
+_Static_assert(!offsetof(struct vault, key) &&
+	       offsetof(struct vault, check) == sizeof(((struct vault *)0)->key), "in a row");
 
 /**
  * struct opened - the vault, opened by this thread
@@ -80,7 +92,7 @@ bool vault_close(struct provider *prov, struct opened *o);
 int vault_domain(void);
 void vault_before_fork(void);
 void vault_after_fork(void);
-void vault_in_child(void);
+void vault_in_child(int err);
 
 /* wrap.c; @to and @from may be the same. */
 void wrap(struct opened *o, enum secret_kind kind, uint8_t *to, const uint8_t *from, size_t len);

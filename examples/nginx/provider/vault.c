@@ -18,10 +18,14 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <unistd.h>
+
+#include <openssl/crypto.h>
 
 #include <epk.h>
 
@@ -30,12 +34,18 @@
 /* Twice what the hashes' code was seen to use. */
 #define STACK_BYTES	4096
 
+/*
+ * Published when K is in it, and not before: a fork() by another thread meanwhile would
+ * hand on a K of zeros.
+ */
 static struct vault *vault;
 static int vault_dom;
 static unsigned int vault_generation;
 /* Why there is none, for who asks. */
 static int vault_error = -ENOENT;
 static const char *vault_call = "start";
+/* This process should have got its parent's K, and has not: it never has another. */
+static bool is_lost;
 
 static pthread_mutex_t start_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -44,78 +54,137 @@ static uint32_t works_taken;
 
 _Static_assert(NR_WORKS <= 32, "a bit for each");
 
-static int fds[2] = { -1, -1 };
+static struct vault *current(void)
+{
+	return __atomic_load_n(&vault, __ATOMIC_ACQUIRE);
+}
 
 static int failed(const char *call, int err)
 {
 	vault_call = call;
 	vault_error = err;
-	vault = NULL;
 	return err;
 }
 
-/* A domain with room for a vault; nothing in it. */
-static int make_room(void)
+static const char *why_failed(void)
 {
-	struct vault *room;
-	int err = alloc_domains(1, &vault_dom);
+	return vault_error == -EBADMSG ? "not what was written" : epk_strerror(vault_error);
+}
+
+/* A domain with memory for a vault, that nobody else knows yet. */
+struct room {
+	struct vault *mem;
+	int dom;
+};
+
+static int make_room(struct room *room)
+{
+	int err = alloc_domains(1, &room->dom);
 
 	if (err)
 		return failed("alloc_domains", err);
-	room = domain_mmap(vault_dom, NULL, sizeof(*room), PROT_READ | PROT_WRITE, 0);
-	if (room == MAP_FAILED) {
+	room->mem = domain_mmap(room->dom, NULL, sizeof(*room->mem), PROT_READ | PROT_WRITE, 0);
+	if (room->mem == MAP_FAILED) {
 		err = -errno;
-		free_domains(1, &vault_dom);
+		free_domains(1, &room->dom);
 		return failed("domain_mmap", err);
 	}
-	vault = room;
-	vault_generation = box_generation();
-	works_taken = 0;
 	return 0;
 }
 
-static void drop_room(const char *call, int err)
+static void publish(const struct room *room)
 {
-	free_domains(1, &vault_dom);
-	failed(call, err);
+	vault_dom = room->dom;
+	vault_generation = box_generation();
+	works_taken = 0;
+	__atomic_store_n(&vault, room->mem, __ATOMIC_RELEASE);
 }
 
-/* Calls that the kernel makes in the vault, so that K is in no other memory. */
-static ssize_t draw(int fd, void *to, size_t len)
+/* What K makes of zeros, by which who gets K knows that it is whole. */
+static void make_check(struct vault *v, uint8_t check[CHECK_LEN])
 {
+	struct opened o = { .vault = v, .work = &v->works[0], .low = watch(STACK_BYTES) };
+	const uint8_t tweak[8] = { SECRET_CHECK };
+
+	memset(check, 0, CHECK_LEN);
+	mix(&o, tweak, NULL, 0, check, CHECK_LEN);
+	explicit_bzero(o.work, sizeof(*o.work));
+	scrub(o.low);
+}
+
+/*
+ * Calls that the kernel makes in the vault, so that K is in no other memory.  The vault begins
+ * with K and its check.
+ */
+static ssize_t draw(int fd, struct vault *v)
+{
+	ssize_t done = getrandom(v->key, sizeof(v->key), 0);
+
 	(void)fd;
-	return getrandom(to, len, 0);
+	if (done != sizeof(v->key))
+		return done;
+	make_check(v, v->check);
+	return KEY_AND_CHECK;
 }
 
-static ssize_t send_away(int fd, void *from, size_t len)
+static ssize_t send_away(int fd, struct vault *v)
 {
-	return write(fd, from, len);
+	return write(fd, v, KEY_AND_CHECK);
 }
 
-static int with_key(ssize_t (*call)(int fd, void *key, size_t len), int fd)
+static ssize_t receive(int fd, struct vault *v)
 {
-	int err = domain_begin(vault_dom, PROT_READ | PROT_WRITE);
+	ssize_t done = read(fd, v, KEY_AND_CHECK);
+	uint8_t check[CHECK_LEN];
+
+	if (done != KEY_AND_CHECK)
+		return done;
+	make_check(v, check);
+	return CRYPTO_memcmp(check, v->check, CHECK_LEN) ? 0 : done;
+}
+
+static int with_key(ssize_t (*call)(int fd, struct vault *v), int fd, const struct room *room)
+{
+	int err = domain_begin(room->dom, PROT_READ | PROT_WRITE);
 	ssize_t done;
 
 	if (err)
 		return err;
-	done = call(fd, vault->key, sizeof(vault->key));
-	err = done == sizeof(vault->key) ? 0 : done < 0 ? -errno : -EIO;
-	return domain_end(vault_dom) ? -EIO : err;
+	done = call(fd, room->mem);
+	err = done == KEY_AND_CHECK ? 0 : done < 0 ? -errno : -EBADMSG;
+	return domain_end(room->dom) ? -EIO : err;
 }
 
+/* @call fills it. */
+static int fill_room(const char *name, ssize_t (*call)(int fd, struct vault *v), int fd)
+{
+	struct room room;
+	int err = make_room(&room);
+
+	if (err)
+		return err;
+	err = with_key(call, fd, &room);
+	if (err) {
+		free_domains(1, &room.dom);
+		return failed(name, err);
+	}
+	publish(&room);
+	return 0;
+}
+
+/* No signal handler is to fork meanwhile: its child would go on without the room. */
 bool vault_start(struct provider *prov)
 {
-	int err;
+	sigset_t before;
 
+	block_signals(&before);
 	pthread_mutex_lock(&start_lock);
-	if (!vault && !make_room()) {
-		err = with_key(draw, -1);
-		if (err)
-			drop_room("getrandom", err);
-	}
+	if (!current() && !is_lost)
+		fill_room("getrandom", draw, -1);
 	pthread_mutex_unlock(&start_lock);
-	return vault || raise(prov, EPK_R_NO_KEY, "%s: %s", vault_call, epk_strerror(vault_error));
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return current() ||
+	       raise(prov, EPK_R_NO_KEY, "%s: %s", vault_call, why_failed());
 }
 
 int vault_domain(void)
@@ -123,7 +192,12 @@ int vault_domain(void)
 	return vault_dom;
 }
 
-/* ---- fork: with the lock of box.c, so that no two happen at a time */
+/* ---- fork: with the lock of box.c, so that no two happen at a time, and no signals */
+
+static int fds[2] = { -1, -1 };
+/* Why there is no pipe. */
+static int pipe_error;
+static const char *pipe_call;
 
 static void close_pipe(void)
 {
@@ -136,20 +210,50 @@ static void close_pipe(void)
 	}
 }
 
-void vault_before_fork(void)
+static int no_pipe(const char *call, int err)
 {
-	int err;
+	close_pipe();
+	pipe_call = call;
+	pipe_error = err;
+	return err;
+}
 
-	if (!vault || vault_generation != box_generation())
-		return;
+/* Not where others write without having opened anything, in a process that has closed those. */
+static int make_pipe(void)
+{
+	int i, fd;
+
 	if (pipe2(fds, O_CLOEXEC)) {
 		fds[0] = fds[1] = -1;
+		return no_pipe("pipe2", -errno);
+	}
+	for (i = 0; i < 2; i++) {
+		if (fds[i] > STDERR_FILENO)
+			continue;
+		fd = fcntl(fds[i], F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+		if (fd < 0)
+			return no_pipe("fcntl", -errno);
+		close(fds[i]);
+		fds[i] = fd;
+	}
+	return 0;
+}
+
+void vault_before_fork(void)
+{
+	struct room room = { current(), vault_dom };
+	int err;
+
+	if (!room.mem || vault_generation != box_generation()) {
+		no_pipe("fork", -ENOENT);
 		return;
 	}
+	if (make_pipe())
+		return;
 	/* It fits: nobody has to read it first. */
-	err = with_key(send_away, fds[1]);
+	err = with_key(send_away, fds[1], &room);
 	if (err)
-		close_pipe();
+		no_pipe("write", err);
 }
 
 void vault_after_fork(void)
@@ -157,26 +261,42 @@ void vault_after_fork(void)
 	close_pipe();
 }
 
-/* The parent's memory is not there.  Nothing that fails here is silent: see vault_open(). */
-void vault_in_child(void)
+/* Nobody but the operator can help, and a child that serves nothing is to be seen at once. */
+static void say_lost(void)
 {
-	int err;
+	char line[256];
+	int len = snprintf(line, sizeof(line),
+			   "epk provider: process %d has no key to wrap secrets with: %s: %s\n",
+			   (int)getpid(), vault_call, why_failed());
 
-	if (!vault)
+	if (write(STDERR_FILENO, line, len) < 0)
 		return;
-	vault = NULL;
+}
+
+/*
+ * The parent's memory is not there.  Nothing that fails here is silent, and it is final: see
+ * vault_start() and vault_open().
+ */
+void vault_in_child(int err)
+{
+	bool had = current();
+
+	/* Another thread may have had it, which is not here. */
 	pthread_mutex_init(&start_lock, NULL);
-	handles_in_child();
-	if (fds[0] < 0) {
-		failed("pipe2", -EMFILE);
-		return;
-	}
-	if (!make_room()) {
-		err = with_key(read, fds[0]);
+	if (had) {
+		vault = NULL;
+		handles_in_child();
 		if (err)
-			drop_room("read", err);
+			failed("epk_init", err);
+		else if (fds[0] < 0)
+			err = failed(pipe_call, pipe_error);
+		else
+			err = fill_room("read", receive, fds[0]);
+		is_lost = err;
 	}
 	close_pipe();
+	if (had && is_lost)
+		say_lost();
 }
 
 /* ---- */
@@ -210,9 +330,8 @@ bool vault_open(struct provider *prov, struct opened *o)
 {
 	int err;
 
-	if (!vault)
-		return raise(prov, EPK_R_NO_KEY, "%s: %s", vault_call,
-			     epk_strerror(vault_error));
+	if (!current())
+		return raise(prov, EPK_R_NO_KEY, "%s: %s", vault_call, why_failed());
 	if (vault_generation != box_generation())
 		return raise(prov, EPK_R_NO_KEY, "it did not come through a fork");
 	err = domain_begin(vault_dom, PROT_READ | PROT_WRITE);
