@@ -179,7 +179,19 @@ static void what_cannot_be_is_refused(void **state)
 	struct call mode = { .label = "iv", .key = secret, .key_len = 32, .mode = 77 };
 	struct call shorter = { .label = "iv", .key = secret, .key_len = 31 };
 
+	size_t i, len;
+
 	(void)state;
+	/* Those that have no room for a handle: nothing is written out of bounds. */
+	for (len = 0; len < 16; len++) {
+		memset(out, 7, sizeof(out));
+		assert_refused(expand("key", out + 16, len), EPK_R_DERIVATION);
+		for (i = 0; i < sizeof(out); i++)
+			assert_int_equal(out[i], 7);
+	}
+	assert_refused(expand("key", out, 49), EPK_R_DERIVATION);
+	assert_ossl(expand("key", out, 16));
+	assert_ossl(expand("key", out, 48));
 	assert_refused(expand("ext binder", out, 32), EPK_R_EXTERNAL_PSK);
 	assert_refused(derive13(with_epk, &external, out, 32), EPK_R_EXTERNAL_PSK);
 	assert_refused(expand("quic key", out, 16), EPK_R_DERIVATION);

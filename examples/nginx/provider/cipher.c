@@ -353,8 +353,8 @@ static int init(void *vctx, const unsigned char *key, size_t keylen, const unsig
 	taken = fetch_key(ctx, fetched, key, keylen);
 	ret = taken && init_inner(ctx, taken > 0 ? fetched : key, keylen, iv, ivlen, params,
 				  sealing);
-	if (taken > 0)
-		explicit_bzero(fetched, sizeof(fetched));
+	/* It may be there without having been taken, if the vault could not be closed. */
+	explicit_bzero(fetched, sizeof(fetched));
 	return ret;
 }
 

@@ -8,6 +8,7 @@
  * handle is an error, and never a key.
  */
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <openssl/crypto.h>
@@ -68,15 +69,21 @@ static uint64_t number_in(const uint8_t *bytes)
 	return nr;
 }
 
+/* Is there room for a number and for what tells it from others, and for the secret? */
+bool handle_fits(size_t len)
+{
+	return len >= 2 * NR_LEN && len <= SHARED_MAX;
+}
+
 /* Random bytes are as small a number next to never. */
 bool handle_looks_like(const uint8_t *bytes, size_t len)
 {
-	return len >= 2 * NR_LEN && len <= SHARED_MAX &&
+	return handle_fits(len) &&
 	       number_in(bytes) / NR_KEPT - 1 <
 	       __atomic_load_n(&next_turn, __ATOMIC_RELAXED) - 1;
 }
 
-/* Up to 32 bytes that tell, and zeros. */
+/* Up to 32 bytes that tell, and zeros.  Callers check what they are given: see handle_fits(). */
 static void write_handle(struct opened *o, uint64_t nr, uint8_t *handle, size_t len)
 {
 	uint8_t tweak[8] = { SECRET_HANDLE, 0, len };
@@ -93,6 +100,8 @@ void handle_give(struct opened *o, uint8_t *handle, const uint8_t *secret, size_
 	struct kept *k;
 	uint64_t nr;
 
+	if (!handle_fits(len))
+		abort();
 	pthread_mutex_lock(&kept_lock);
 	place = get_place();
 	nr = __atomic_fetch_add(&next_turn, 1, __ATOMIC_RELAXED) * NR_KEPT + place;

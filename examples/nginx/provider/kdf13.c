@@ -121,7 +121,9 @@ static bool give_out(const struct step *s, struct opened *o, uint8_t *out, size_
 	const struct derivation *d = &s->d;
 	const uint8_t *derived = o->work->out;
 
-	if (!d->data && is(d, "key") && outlen <= SHARED_MAX) {
+	if (!d->data && is(d, "key")) {
+		if (!handle_fits(outlen))
+			return cannot(s, "no record key's length");
 		handle_give(o, out, derived, outlen);
 	} else if ((!d->data && is(d, "iv")) || is(d, "exporter")) {
 		memcpy(out, derived, outlen);

@@ -102,6 +102,7 @@ void mix(struct opened *o, const uint8_t tweak[8], const uint8_t *in, size_t inl
 	 size_t outl);
 
 /* handle.c */
+bool handle_fits(size_t len);
 bool handle_looks_like(const uint8_t *bytes, size_t len);
 void handle_give(struct opened *o, uint8_t *handle, const uint8_t *secret, size_t len);
 int handle_take(struct provider *prov, struct opened *o, uint8_t *to, const uint8_t *handle,

@@ -12,6 +12,7 @@
 #ifndef OPENSSL_SUPPRESS_DEPRECATED
 #define OPENSSL_SUPPRESS_DEPRECATED
 #endif
+#include <stdlib.h>
 #include <string.h>
 
 #include "secrets.h"
@@ -59,6 +60,8 @@ void wrap(struct opened *o, enum secret_kind kind, uint8_t *to, const uint8_t *f
 	uint8_t *bytes = o->work->permuted;
 	uint8_t round;
 
+	if (len > sizeof(o->work->permuted))
+		abort();
 	memcpy(bytes, from, len);
 	for (round = 0; round < ROUNDS; round++)
 		one_round(o, kind, round, bytes, len);
@@ -71,6 +74,8 @@ void unwrap(struct opened *o, enum secret_kind kind, uint8_t *to, const uint8_t 
 	uint8_t *bytes = o->work->permuted;
 	uint8_t round;
 
+	if (len > sizeof(o->work->permuted))
+		abort();
 	memcpy(bytes, from, len);
 	for (round = ROUNDS; round-- > 0; )
 		one_round(o, kind, round, bytes, len);
