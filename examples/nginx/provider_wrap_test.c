@@ -294,6 +294,19 @@ static void key_is_taken_once(void **state)
 	assert_ossl(key_cipher(other));
 }
 
+/* Handshakes that wait for their clients' next message. */
+static void thousands_of_keys_may_wait(void **state)
+{
+	static uint8_t handles[4000][32];
+	int i;
+
+	(void)state;
+	for (i = 0; i < 4000; i++)
+		assert_ossl(expand("key", handles[i], 32));
+	for (i = 0; i < 4000; i++)
+		assert_ossl(key_cipher(handles[i]));
+}
+
 static void key_that_waits_too_long_is_gone(void **state)
 {
 	uint8_t first[32], last[32];
@@ -307,7 +320,7 @@ static void key_that_waits_too_long_is_gone(void **state)
 	assert_ossl(key_cipher(last));
 	/* Those that were asked for do not count. */
 	assert_ossl(expand("key", first, 32));
-	for (i = 0; i < 10 * NR_KEPT; i++) {
+	for (i = 0; i < NR_KEPT + 100; i++) {
 		assert_ossl(expand("key", last, 32));
 		assert_ossl(key_cipher(last));
 	}
@@ -603,6 +616,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(foreign_key_exchange_is_refused),
 		cmocka_unit_test(applications_own_secrets_are_theirs),
 		cmocka_unit_test(key_is_taken_once),
+		cmocka_unit_test(thousands_of_keys_may_wait),
 		cmocka_unit_test(key_that_waits_too_long_is_gone),
 		cmocka_unit_test(children_have_the_key),
 		cmocka_unit_test(other_processes_have_another_key),

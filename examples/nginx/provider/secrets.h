@@ -39,7 +39,11 @@ struct kept {
 	uint8_t bytes[SHARED_MAX];
 };
 
-#define NR_KEPT		256
+/*
+ * As many as may wait at a time: with TLS 1.2 one of each handshake does, from the server's
+ * half until the client's is there.
+ */
+#define NR_KEPT		4096
 #define NR_WORKS	16
 
 /**
