@@ -23,25 +23,31 @@ static bool draw(uint8_t *to, size_t len)
 }
 
 /*
- * libcrypto's code for P-256 frees a copy of the scalar as it is, of 33 bytes.  The
- * allocator gives it out again among the next that are as long: of glibc's the seven that a
- * thread keeps at hand, and then the last one freed.
+ * libcrypto's code frees a copy of the scalar as it is: of 33 bytes for P-256, and from
+ * OpenSSL 3.2 on of 48 for P-384.  The allocator gives it out again among the next that are
+ * as long: of glibc's the seven that a thread keeps at hand, and then the last one freed.
+ * That holds for as long as nothing else is freed in between.
  */
-#define SCALAR_COPY	33
 #define NR_FLUSHED	16
 
-static void flush_heap(void)
+static void flush_chunks(size_t len)
 {
 	void *chunks[NR_FLUSHED];
 	int i;
 
 	for (i = 0; i < NR_FLUSHED; i++) {
-		chunks[i] = OPENSSL_malloc(SCALAR_COPY);
+		chunks[i] = OPENSSL_malloc(len);
 		if (chunks[i])
-			OPENSSL_cleanse(chunks[i], SCALAR_COPY);
+			OPENSSL_cleanse(chunks[i], len);
 	}
 	while (i-- > 0)
 		OPENSSL_free(chunks[i]);
+}
+
+static void flush_heap(void)
+{
+	flush_chunks(33);
+	flush_chunks(48);
 }
 
 /* ---- the NIST curves */
@@ -89,7 +95,16 @@ static void numbers_put(struct numbers *n)
 	BN_clear_free(n->scalar);
 	BN_clear_free(n->x);
 	BN_CTX_free(n->ctx);
+}
+
+/* @peer or, without one, the base point. */
+static bool multiply(struct numbers *n, const EC_POINT *peer)
+{
+	const BIGNUM *of_base = peer ? NULL : n->scalar, *of_peer = peer ? n->scalar : NULL;
+	bool ok = EC_POINT_mul(n->group, n->point, of_base, peer, of_peer, n->ctx);
+
 	flush_heap();
+	return ok;
 }
 
 /* From 1 to the order less 1, each as likely. */
@@ -108,7 +123,7 @@ static bool multiply_base(const struct curve *c, struct curve_work *w, uint8_t *
 {
 	struct numbers n;
 	bool ok = numbers_get(&n, c) && draw_scalar(&n, c, w->private_key) &&
-		  EC_POINT_mul(n.group, n.point, n.scalar, NULL, NULL, n.ctx) &&
+		  multiply(&n, NULL) &&
 		  EC_POINT_point2oct(n.group, n.point, POINT_CONVERSION_UNCOMPRESSED, public_key,
 				     c->public_len, n.ctx) == c->public_len;
 
@@ -124,7 +139,7 @@ static bool multiply_peer(const struct curve *c, struct curve_work *w, const uin
 
 	if (ok)
 		BN_set_flags(n.scalar, BN_FLG_CONSTTIME);
-	ok = ok && EC_POINT_mul(n.group, n.point, NULL, n.peer, n.scalar, n.ctx) &&
+	ok = ok && multiply(&n, n.peer) &&
 	     EC_POINT_get_affine_coordinates(n.group, n.point, n.x, NULL, n.ctx) &&
 	     BN_bn2binpad(n.x, w->shared, c->private_len) == (int)c->private_len;
 	numbers_put(&n);
