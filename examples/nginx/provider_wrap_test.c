@@ -264,6 +264,25 @@ static void applications_own_secrets_are_theirs(void **state)
 	assert_int_equal(n, 32);
 }
 
+/* None is dropped without a word. */
+static void more_parameters_than_there_is_room_for(void **state)
+{
+	EVP_MAC *mac = EVP_MAC_fetch(with_epk, "HMAC", NULL);
+	EVP_MAC_CTX *ctx = EVP_MAC_CTX_new(mac);
+	OSSL_PARAM params[17];
+	int i;
+
+	(void)state;
+	for (i = 0; i < 16; i++)
+		params[i] = OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST,
+							     "SHA256", 0);
+	params[16] = OSSL_PARAM_construct_end();
+	assert_refused(EVP_MAC_CTX_set_params(ctx, params), EPK_R_DERIVATION);
+	assert_ossl(EVP_MAC_CTX_set_params(ctx, params + 1));
+	EVP_MAC_CTX_free(ctx);
+	EVP_MAC_free(mac);
+}
+
 /* ---- handles */
 
 static int key_cipher(const uint8_t *key)
@@ -615,6 +634,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(what_cannot_be_is_refused),
 		cmocka_unit_test(foreign_key_exchange_is_refused),
 		cmocka_unit_test(applications_own_secrets_are_theirs),
+		cmocka_unit_test(more_parameters_than_there_is_room_for),
 		cmocka_unit_test(key_is_taken_once),
 		cmocka_unit_test(thousands_of_keys_may_wait),
 		cmocka_unit_test(key_that_waits_too_long_is_gone),

@@ -139,10 +139,15 @@ static int set_inner(struct mac_ctx *ctx, const OSSL_PARAM params[])
 	OSSL_PARAM kept[16];
 	size_t n = 0;
 
-	for (; params->key && n < sizeof(kept) / sizeof(kept[0]) - 1; params++)
-		if (strcmp(params->key, OSSL_MAC_PARAM_PROPERTIES) &&
-		    !(ctx->wrapped && !strcmp(params->key, OSSL_MAC_PARAM_KEY)))
-			kept[n++] = *params;
+	for (; params->key; params++) {
+		if (!strcmp(params->key, OSSL_MAC_PARAM_PROPERTIES) ||
+		    (ctx->wrapped && !strcmp(params->key, OSSL_MAC_PARAM_KEY)))
+			continue;
+		if (n == sizeof(kept) / sizeof(kept[0]) - 1)
+			return raise(ctx->prov, EPK_R_DERIVATION, "HMAC with more than %zu parameters",
+				     n);
+		kept[n++] = *params;
+	}
 	kept[n] = OSSL_PARAM_construct_end();
 	return EVP_MAC_CTX_set_params(ctx->inner, kept);
 }
