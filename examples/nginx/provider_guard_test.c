@@ -137,6 +137,29 @@ static bool has(OSSL_LIB_CTX *libctx, const char *name, const char *provider)
 	return right;
 }
 
+/* Is a context for a record of a CBC suite to be had, as libssl asks for one? */
+static bool serves_cbc(OSSL_LIB_CTX *libctx)
+{
+	EVP_CIPHER *cipher = EVP_CIPHER_fetch(libctx, "AES-128-CBC", NULL);
+	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+	unsigned char key[16] = { 1 }, iv[16] = { 2 };
+	int version = 0x303;
+	size_t mac = 20;
+	OSSL_PARAM params[] = {
+		OSSL_PARAM_construct_int(OSSL_CIPHER_PARAM_TLS_VERSION, &version),
+		OSSL_PARAM_construct_size_t(OSSL_CIPHER_PARAM_TLS_MAC_SIZE, &mac),
+		OSSL_PARAM_construct_end()
+	};
+	/* For anything else it is, in any case. */
+	bool serves = cipher && EVP_EncryptInit_ex2(ctx, cipher, key, iv, NULL) > 0 &&
+		      EVP_CIPHER_CTX_set_params(ctx, params) > 0;
+
+	ERR_clear_error();
+	EVP_CIPHER_CTX_free(ctx);
+	EVP_CIPHER_free(cipher);
+	return serves;
+}
+
 /* As the default provider's, but from an engine, and so in ordinary memory. */
 static int engine_nids[] = { 0 };
 
@@ -222,6 +245,8 @@ static int start_anew(const char *what, const char *engine, const char *allow)
 		return strstr(data, expected_of(what, engine)) &&
 		       !has(libctx, "AES-256-CTR", "default") ? 1 : 2;
 	}
+	if (serves_cbc(libctx) != !!strstr(allow, "CBC"))
+		return 2;
 	/* Nobody else's properties are touched. */
 	return has(libctx, "AES-128-GCM", EPK_NAME) && has(libctx, "AES-256-CTR", "default") &&
 	       (!libctx || has(NULL, "AES-128-GCM", "default")) ? 0 : 2;
@@ -259,7 +284,17 @@ static void engines_ciphers_are_refused(void **state)
 	assert_int_equal(start("own", "AES-128-CBC", ""), 1);
 	/* Not one of TLS. */
 	assert_int_equal(start("default", "AES-128-CFB", ""), 0);
-	assert_int_equal(start("default", "SEED-CBC", "RC4, SEED-CBC"), 0);
+	assert_int_equal(start("default", "SEED-CBC", "RC4, SEED-CBC, CBC"), 0);
+}
+
+/* Which the operator has to allow by name. */
+static void cbc_suites_are_refused(void **state)
+{
+	(void)state;
+	assert_int_equal(start("default", "", "RC4"), 0);
+	assert_int_equal(start("default", "", "CBC"), 0);
+	assert_int_equal(start("default keys", "", ""), 0);
+	assert_int_equal(start("own", "", "rc4,cbc,CBC"), 0);
 }
 
 static void library_context_of_ones_own_is_guarded(void **state)
@@ -305,6 +340,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(provider_is_let_through),
 		cmocka_unit_test(engines_ciphers_are_refused),
+		cmocka_unit_test(cbc_suites_are_refused),
 		cmocka_unit_test(library_context_of_ones_own_is_guarded),
 		cmocka_unit_test(kernel_tls_is_refused),
 		cmocka_unit_test(secrets_are_wrapped_by_one_or_none),

@@ -54,11 +54,20 @@ static inline int try_providers(OSSL_LIB_CTX *libctx, const char *more)
 	return ret;
 }
 
+/* As the guard does for "allow = CBC". */
+static inline int allow_cbc(OSSL_PROVIDER *provider, void *arg)
+{
+	if (!strcmp(OSSL_PROVIDER_get0_name(provider), EPK_NAME))
+		((struct provider *)OSSL_PROVIDER_get0_provider_ctx(provider))->any_mac = *(bool *)arg;
+	return 1;
+}
+
 static inline void load_providers(OSSL_LIB_CTX *libctx, const char *more)
 {
 	assert_ossl(try_providers(libctx, more));
 	assert_ossl(OSSL_PROVIDER_available(libctx, EPK_NAME));
 	assert_ossl(EVP_set_default_properties(libctx, "?epk.domain=yes"));
+	OSSL_PROVIDER_do_all(libctx, allow_cbc, &(bool){ true });
 }
 
 /* A library context as openssl.cnf makes it, with the epk provider or not. */

@@ -292,6 +292,21 @@ static bool begin_message(struct cipher_ctx *ctx, const uint8_t *iv)
 	return true;
 }
 
+/*
+ * A CBC suite of libssl's, which nobody else names a version for: tickets and files may be
+ * sealed with these ciphers.
+ */
+static bool may_serve(const struct cipher_ctx *ctx, const OSSL_PARAM params[])
+{
+	enum cipher_kind kind = ctx->cipher->kind;
+
+	return (kind != KIND_CBC && kind != KIND_CBC_HMAC) || ctx->prov->any_mac || !params ||
+	       !OSSL_PARAM_locate_const(params, OSSL_CIPHER_PARAM_TLS_VERSION) ||
+	       raise(ctx->prov, EPK_R_REFUSED, "%s: of its suites libssl has the MAC keys, and of "
+		     "a handshake all keys, in ordinary memory; \"allow = CBC\" takes them",
+		     ctx->cipher->name);
+}
+
 /* The default provider may set its own copy of the last record's MAC aside from now on. */
 static void note_params(struct cipher_ctx *ctx, const OSSL_PARAM params[])
 {
@@ -350,6 +365,8 @@ static int init(void *vctx, const unsigned char *key, size_t keylen, const unsig
 	if (!key && iv && ivlen == IV_LEN && is_empty(params) && ctx->sealing == sealing &&
 	    may_wait(ctx))
 		return begin_message(ctx, iv);
+	if (!may_serve(ctx, params))
+		return 0;
 	taken = fetch_key(ctx, fetched, key, keylen);
 	ret = taken && init_inner(ctx, taken > 0 ? fetched : key, keylen, iv, ivlen, params,
 				  sealing);
@@ -581,6 +598,8 @@ static int cipher_set(void *vctx, const OSSL_PARAM params[])
 
 	if (is_empty(params) || set_later(ctx, params))
 		return 1;
+	if (!may_serve(ctx, params))
+		return 0;
 	low = enter(ctx);
 	if (!low)
 		return 0;

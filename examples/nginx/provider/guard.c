@@ -13,6 +13,9 @@
  * could negotiate really comes from the epk provider, or from nowhere, it puts
  * the properties of its own section in place of the demand.
  *
+ * The ciphers of CBC suites it lets the provider serve only if the operator says so: libssl
+ * computes their MACs itself, and has their keys.
+ *
  * An engine's cipher comes from no provider: libssl and EVP_CipherInit() prefer it,
  * whatever the properties.
  */
@@ -196,6 +199,16 @@ static bool none_without_domain(const struct guarded *g)
 	return true;
 }
 
+static int allow_cbc(OSSL_PROVIDER *provider, void *arg)
+{
+	const struct guarded *g = arg;
+
+	if (is_ours(provider))
+		((struct provider *)OSSL_PROVIDER_get0_provider_ctx(provider))->any_mac =
+			is_listed(g->allowed, "CBC");
+	return 1;
+}
+
 /* ---- with secrets that are wrapped */
 
 static int note_wraps(OSSL_PROVIDER *provider, void *arg)
@@ -363,6 +376,7 @@ int guard_init(CONF_IMODULE *module, const CONF *conf)
 			       "Options = KTLS would give the keys to the kernel");
 		return 0;
 	}
+	OSSL_PROVIDER_do_all(g.libctx, allow_cbc, &g);
 	return all_from_epk(&g) && none_without_domain(&g) && all_secrets_from_epk(&g) &&
 	       EVP_set_default_properties(g.libctx, g.properties);
 }
