@@ -43,8 +43,13 @@ static inline void add_needle(const char *name, const uint8_t *bytes, size_t len
 	for (i = 0; i < nr_needles; i++)
 		if (needles[i].len == len && !memcmp(needles[i].bytes, bytes, len))
 			return;
-	if (len < PIECE_LEN || len > NEEDLE_MAX || nr_needles == NEEDLES_MAX)
+	/* IVs of TLS 1.2 have four bytes, which are everywhere. */
+	if (len < PIECE_LEN && allowed)
 		return;
+	if (len < PIECE_LEN || len > NEEDLE_MAX || nr_needles == NEEDLES_MAX) {
+		fprintf(stderr, "%s of %zu bytes cannot be looked for\n", name, len);
+		abort();
+	}
 	snprintf(n->name, sizeof(n->name), "%s", name);
 	memcpy(n->bytes, bytes, len);
 	n->len = len;
@@ -80,7 +85,7 @@ static inline void add_piece(struct needle *n, const uint8_t *bytes)
 	unsigned int hash = hash_of(bytes);
 
 	if (nr_pieces == PIECES_MAX)
-		return;
+		abort();
 	memcpy(p->bytes, bytes, PIECE_LEN);
 	p->needle = n;
 	p->next = first_piece[hash];
@@ -150,6 +155,7 @@ struct image {
 		size_t len;
 	} parts[4096];
 	size_t nr;
+	size_t missed;
 };
 
 static inline void take_part(struct image *img, pid_t pid, uintptr_t start, uintptr_t end)
@@ -158,7 +164,10 @@ static inline void take_part(struct image *img, pid_t pid, uintptr_t start, uint
 	struct iovec to, from = { (void *)start, end - start };
 	ssize_t got;
 
-	if (start >= end || img->nr == sizeof(img->parts) / sizeof(img->parts[0]))
+	if (start >= end)
+		return;
+	img->missed += end - start;
+	if (img->nr == sizeof(img->parts) / sizeof(img->parts[0]))
 		return;
 	p->bytes = malloc(end - start);
 	to = (struct iovec){ p->bytes, end - start };
@@ -169,6 +178,7 @@ static inline void take_part(struct image *img, pid_t pid, uintptr_t start, uint
 	}
 	p->range = (struct range){ start, start + got };
 	p->len = got;
+	img->missed -= got;
 	img->nr++;
 }
 
@@ -194,7 +204,7 @@ static inline bool take_image(struct image *img, pid_t pid, const struct range *
 	unsigned long start, end;
 	FILE *maps;
 
-	img->nr = 0;
+	img->nr = img->missed = 0;
 	snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
 	maps = fopen(path, "r");
 	if (!maps)
@@ -208,7 +218,9 @@ static inline bool take_image(struct image *img, pid_t pid, const struct range *
 			take_around(img, pid, start, end, domains, nr_domains);
 	}
 	fclose(maps);
-	return img->nr;
+	if (img->missed)
+		fprintf(stderr, "%zu bytes could not be read\n", img->missed);
+	return img->nr && !img->missed;
 }
 
 static inline void drop_image(struct image *img)

@@ -336,11 +336,24 @@ static void read_all(int fd, void *to, size_t len)
 	}
 }
 
+/*
+ * Where domains are closed by mprotect() nobody has to be told where they are: then the
+ * attacker reads all that the server could.
+ */
+static bool closes_for_all(void)
+{
+	const char *backend = getenv("EPK_BACKEND");
+
+	return backend && !strcmp(backend, "mprotect");
+}
+
 static void ask_domains(void)
 {
 	struct range range;
 
 	at.nr_domains = 0;
+	if (closes_for_all())
+		return;
 	assert_int_equal(write(at.control, "d", 1), 1);
 	for (read_all(at.control, &range, sizeof(range)); range.end;
 	     read_all(at.control, &range, sizeof(range))) {
@@ -557,8 +570,7 @@ static bool has_more(void)
 static void look_between(int version, const char *stage)
 {
 	settle_down();
-	if (!SSL_session_reused(at.ssl))
-		ask_drawn();
+	ask_drawn();
 	look(stage);
 	if (version != TLS1_2_VERSION || SSL_session_reused(at.ssl))
 		return;
@@ -664,6 +676,20 @@ static const struct suite {
 
 #define NR_SUITES	(sizeof(suites) / sizeof(suites[0]))
 
+/* What is looked for in the stock server. */
+static size_t stock_secrets[NR_SUITES];
+
+/* With the provider there is K, and nothing less than without. */
+static void count_secrets(const struct suite *suite)
+{
+	size_t *stock = &stock_secrets[suite - suites];
+
+	if (!at.ours)
+		*stock = tally.secrets;
+	else
+		assert_int_equal(tally.secrets, *stock + 1);
+}
+
 static void use_server(const struct suite *suite, bool ours)
 {
 	memset(&tally, 0, sizeof(tally));
@@ -672,6 +698,7 @@ static void use_server(const struct suite *suite, bool ours)
 	make_client(suite->version, suite->group, suite->name);
 	connect_twice(suite->version);
 	end_server();
+	count_secrets(suite);
 }
 
 static void no_secret_is_outside_domains(void **state)
@@ -713,6 +740,7 @@ static void stop_server(const struct suite *suite, bool ours)
 	connect_twice(suite->version);
 	end_server();
 	scan_stops();
+	count_secrets(suite);
 }
 
 static void no_secret_is_outside_between(void **state)

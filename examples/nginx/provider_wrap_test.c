@@ -11,11 +11,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <openssl/bn.h>
 #include <openssl/core_names.h>
+#include <openssl/ec.h>
 #include <openssl/kdf.h>
 #include <openssl/params.h>
 #include <openssl/rand.h>
 
+#include "provider/curve.h"
 #include "provider/wrap.c"
 #include "provider/x25519.c"
 #include "provider_scan.h"
@@ -448,8 +451,8 @@ static int tell_iv(void)
 
 /* Of the child, for its parent; keys inverted. */
 static struct told {
-	uint8_t inverted[48];
-	size_t len, nr_domains;
+	uint8_t inverted[48], public_key[PUBLIC_MAX];
+	size_t len, public_len, nr_domains;
 	struct range domains[256];
 } *told;
 
@@ -482,16 +485,77 @@ static int tell_domain(int dom, void *addr, size_t len, void *arg)
 	return 0;
 }
 
+/* EPK-..., or OpenSSL's own. */
+static bool is_ours(const char *algorithm)
+{
+	return !strncmp(algorithm, "EPK-", 4);
+}
+
 static EVP_PKEY *generate(const char *algorithm)
 {
-	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(with_epk, algorithm, NULL);
+	bool is_curve = !strncmp(algorithm, "P-", 2);
+	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(is_ours(algorithm) ? with_epk : plain,
+						       is_curve ? "EC" : algorithm, NULL);
 	EVP_PKEY *pkey = NULL;
 
 	assert_non_null(ctx);
 	assert_ossl(EVP_PKEY_keygen_init(ctx));
+	if (is_curve)
+		assert_ossl(EVP_PKEY_CTX_set_group_name(ctx, algorithm));
 	assert_ossl(EVP_PKEY_keygen(ctx, &pkey));
 	EVP_PKEY_CTX_free(ctx);
 	return pkey;
+}
+
+/* Of OpenSSL's own. */
+static void tell_private(EVP_PKEY *pkey)
+{
+	BIGNUM *number = NULL;
+	size_t i, len = 32;
+
+	if (EVP_PKEY_is_a(pkey, "X25519")) {
+		EVP_PKEY_get_raw_private_key(pkey, told->inverted, &len);
+	} else {
+		EVP_PKEY_get_bn_param(pkey, OSSL_PKEY_PARAM_PRIV_KEY, &number);
+		len = EVP_PKEY_get_bits(pkey) / 8;
+		BN_bn2binpad(number, told->inverted, len);
+		BN_clear_free(number);
+	}
+	for (i = 0; i < len; i++)
+		told->inverted[i] ^= 0xff;
+	told->len = len;
+}
+
+static void tell_public(EVP_PKEY *pkey)
+{
+	uint8_t *point;
+
+	told->public_len = EVP_PKEY_get1_encoded_public_key(pkey, &point);
+	memcpy(told->public_key, point, told->public_len);
+	OPENSSL_free(point);
+}
+
+/* Is it that key which has been drawn? */
+static bool is_private_key(const uint8_t *key)
+{
+	static const uint8_t base[32] = { 9 };
+	uint8_t point[PUBLIC_MAX];
+	EC_GROUP *group;
+	EC_POINT *p;
+	BIGNUM *n;
+
+	if (told->public_len == 32)
+		return theirs(point, key, base) && !memcmp(point, told->public_key, 32);
+	group = EC_GROUP_new_by_curve_name(told->len == 48 ? NID_secp384r1 : NID_X9_62_prime256v1);
+	p = EC_POINT_new(group);
+	n = BN_bin2bn(key, told->len, NULL);
+	assert_ossl(EC_POINT_mul(group, p, n, NULL, NULL, NULL));
+	assert_int_equal(EC_POINT_point2oct(group, p, POINT_CONVERSION_UNCOMPRESSED, point,
+					    sizeof(point), NULL), told->public_len);
+	BN_free(n);
+	EC_POINT_free(p);
+	EC_GROUP_free(group);
+	return !memcmp(point, told->public_key, told->public_len);
 }
 
 /* Stops right after it has generated a key, or used one. */
@@ -503,10 +567,13 @@ static void exchange(const char *algorithm, bool derives)
 	size_t len = sizeof(handle);
 
 	epk_for_each_mapping(tell_domain, NULL);
-	is_watched = true;
+	is_watched = is_ours(algorithm);
 	mine = generate(algorithm);
+	tell_public(mine);
+	if (!is_ours(algorithm))
+		tell_private(mine);
 	if (derives) {
-		ctx = EVP_PKEY_CTX_new_from_pkey(with_epk, mine, NULL);
+		ctx = EVP_PKEY_CTX_new_from_pkey(is_ours(algorithm) ? with_epk : plain, mine, NULL);
 		EVP_PKEY_derive_init(ctx);
 		EVP_PKEY_derive_set_peer(ctx, peer);
 		if (EVP_PKEY_derive(ctx, handle, &len) <= 0)
@@ -532,6 +599,7 @@ static size_t left_by(const char *algorithm, bool derives)
 	assert_true(told->len == 32 || told->len == 48);
 	for (i = 0; i < told->len; i++)
 		told->inverted[i] ^= 0xff;
+	assert_true(is_private_key(told->inverted));
 	nr_needles = 0;
 	add_needle(algorithm, told->inverted, told->len, false);
 	memset(told->inverted, 0, sizeof(told->inverted));
@@ -539,10 +607,9 @@ static size_t left_by(const char *algorithm, bool derives)
 	scan_image(&image);
 	drop_image(&image);
 	found = needles[0].found;
-	/* What is in a domain is looked for too, to see that it is the right key. */
 	kill(pid, SIGKILL);
 	waitpid(pid, &status, 0);
-	if (found)
+	if (found && is_ours(algorithm))
 		printf("%s, %s: %zu times\n", algorithm, derives ? "derive" : "generate", found);
 	return found;
 }
@@ -606,6 +673,7 @@ static void wrong_points_are_refused(void **state)
 static void private_keys_leave_nothing(void **state)
 {
 	static const char *const algorithms[] = { "EPK-X25519", "EPK-P256", "EPK-P384" };
+	static const char *const stock[] = { "X25519", "P-256", "P-384" };
 	size_t i, found = 0;
 
 	(void)state;
@@ -614,6 +682,9 @@ static void private_keys_leave_nothing(void **state)
 	for (i = 0; i < 3; i++) {
 		found += left_by(algorithms[i], false);
 		found += left_by(algorithms[i], true);
+		/* Who looks finds it, where it is. */
+		assert_true(left_by(stock[i], false) > 0);
+		assert_true(left_by(stock[i], true) > 0);
 	}
 	assert_int_equal(found, 0);
 }
