@@ -84,7 +84,7 @@ check-builds: packages
 	@$(RUN) --native --show lib-builds-all
 
 check-hygiene: packages
-	@$(RUN) --native hygiene
+	@$(RUN) --native hygiene hygiene-series-backports
 
 check-selftests: packages
 	@$(RUN) --emulated --show selftests-all selftests-two selftests-broken

@@ -4,8 +4,8 @@
 # (build/kernel-debs): linux-source-6.1 in Debian's own configuration, without debugging
 # information, named 6.1.N-epk.  Needs 15 GB and, by the rate of a small configuration, one or two
 # hours of two CPUs.  A call after one that was cut off goes on where that was.  From the
-# environment: CONFIG=FILE is another configuration, WORK=FOLDER is where it is built
-# (build/kernel).
+# environment: LINUX=6.12 is another Linux, CONFIG=FILE another configuration, WORK=FOLDER is where
+# it is built (build/kernel).
 set -eu -o pipefail
 # A silent make above would have nothing to count in the kernel's.
 unset MAKEFLAGS MFLAGS
@@ -26,17 +26,19 @@ esac
 [ $# -le 1 ] || fail "say where to put the packages, or nothing: kernel-deb.sh [OUT]"
 cd "$(dirname "$0")/.."
 out=${1:-build/kernel-debs}
-config=${CONFIG:-/usr/src/linux-config-6.1/config.amd64_none_amd64.xz}
+linux=${LINUX:-6.1}
+[ -d "kvm-patches/linux-$linux" ] || fail "there is no series for Linux $linux"
+config=${CONFIG:-/usr/src/linux-config-$linux/config.amd64_none_amd64.xz}
 [ -z "${CONFIG:-}" ] || [ -s "$CONFIG" ] || fail "no configuration in $CONFIG"
 [ "$(dpkg --print-architecture)" = amd64 ] || fail "this is for amd64"
-tests/testbed/packages.sh kvm-patches/kernel-deb.list
-[ -s "$config" ] || fail "$config is missing: apt install --reinstall linux-config-6.1"
+tests/testbed/packages.sh <(sed "s/-6\.1$/-$linux/" kvm-patches/kernel-deb.list)
+[ -s "$config" ] || fail "$config is missing: apt install --reinstall linux-config-$linux"
 mkdir -p "$out" "${WORK:-build/kernel}" || fail "cannot write to $out"
 out=$(realpath "$out")
 work=$(realpath "${WORK:-build/kernel}")
-tarball=/usr/src/linux-source-6.1.tar.xz
-version=$(dpkg-query -W -f '${Version}' linux-source-6.1)
-series=(kvm-patches/linux-6.1/00[0-9][0-9]-*.patch)
+tarball=/usr/src/linux-source-$linux.tar.xz
+version=$(dpkg-query -W -f '${Version}' "linux-source-$linux")
+series=(kvm-patches/linux-"$linux"/00[0-9][0-9]-*.patch)
 log=$work/log
 
 # One tree for one version of the source and the series.
@@ -44,14 +46,14 @@ unpack() {
 	local key patch
 	key=$({ echo "$version"; cat "${series[@]}"; } | sha256sum)
 	[ "$(cat "$work/key" 2>/dev/null)" != "$key" ] || return 0
-	say "unpacking linux-source-6.1 $version"
+	say "unpacking linux-source-$linux $version"
 	rm -rf "$work/key" "$work/linux" "$work/build"
 	mkdir "$work/linux"
 	tar -C "$work/linux" --strip-components=1 -xf "$tarball" || fail "cannot unpack $tarball"
 	for patch in "${series[@]}"; do
 		case $patch in */0000-*) continue ;; esac
 		patch -d "$work/linux" -p1 -F0 -s <"$patch" ||
-			fail "${patch##*/} does not apply to linux-source-6.1 $version"
+			fail "${patch##*/} does not apply to linux-source-$linux $version"
 	done
 	echo "$key" >"$work/key"
 }

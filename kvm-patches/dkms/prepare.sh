@@ -32,7 +32,9 @@ check() {
 	[ -n "$version" ] || die "the kernel of $kdir is not Debian's: build a whole one, by make kernel-deb"
 	case $version in
 	6.1.*) ;;
-	*) die "the series is for Linux 6.1, the headers in $kdir are of $version" ;;
+	6.12.*) die "modules are built for Linux 6.1 alone: for 6.12 build a whole kernel, by" \
+		"make kernel-deb LINUX=6.12" ;;
+	*) die "there is a series for Linux 6.1 and one for 6.12, the headers in $kdir are of $version" ;;
 	esac
 	# It has patches that linux-source-6.1 has not.
 	! grep -q '^CONFIG_PREEMPT_RT=y' "$config" || die "real-time kernels are not supported"

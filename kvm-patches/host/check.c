@@ -37,8 +37,8 @@
 #define CPUID_PKU		BIT(3)		/* leaf 7, ecx */
 #define CPUID_OSPKE		BIT(4)
 
-/* What the series is for. */
-static const char *const kernels[] = { "6.1" };
+/* What there is a series for. */
+static const char *const kernels[] = { "6.1", "6.12" };
 #define LEAST_QEMU	702	/* 7.2 */
 #define KVM_API		12
 
@@ -205,7 +205,7 @@ static void check_kernel(void)
 	if (kvm_is_ours() || i < sizeof(kernels) / sizeof(*kernels))
 		say(OK, "kernel", NULL, "%s", release);
 	else
-		say(MISSING, "kernel", "Linux 6.1, as Debian 12 has it: the KVM series is for that", "%s", release);
+		say(MISSING, "kernel", "Linux 6.1 or 6.12, as Debian 12 has them: the KVM series are for these", "%s", release);
 }
 
 static void check_secure_boot(void)

@@ -37,7 +37,7 @@ module() {
 nginx() {
 	install nginx openssl "$seed"/openssl-provider-epk_*.deb
 	[ -f /etc/ssl/private/epk.key ] ||
-		(umask 077 && openssl req -quiet -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 \
+		(umask 077 && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 \
 			-subj "/CN=$(hostname)" -keyout /etc/ssl/private/epk.key -out /etc/ssl/certs/epk.pem)
 	adduser --quiet www-data epk
 	cat >/etc/nginx/conf.d/epk.conf <<-END

@@ -37,6 +37,7 @@ kvm=(KVM=m KVM_INTEL=m MODVERSIONS=y)
 headers good "$version" "${kvm[@]}"
 headers other 6.1.1-1 "${kvm[@]}"
 headers newer 6.12.1-1 "${kvm[@]}"
+headers newest 6.13.1-1 "${kvm[@]}"
 headers rt "$version" "${kvm[@]}" PREEMPT_RT=y
 headers builtin "$version" KVM=y KVM_INTEL=y MODVERSIONS=y
 headers bare "$version" KVM=m KVM_INTEL=m
@@ -45,7 +46,8 @@ rm "$work/foreign/include/generated/package.h"
 
 "$prepare" "$work/good" || fail "refuses what it should take"
 refuses 1 "apt install linux-source-6.1=6.1.1-1" "$prepare" "$work/other"
-refuses 1 "the series is for Linux 6.1" "$prepare" "$work/newer"
+refuses 1 "make kernel-deb LINUX=6.12" "$prepare" "$work/newer"
+refuses 1 "a series for Linux 6.1 and one for 6.12" "$prepare" "$work/newest"
 refuses 1 "real-time" "$prepare" "$work/rt"
 refuses 1 "no module" "$prepare" "$work/builtin"
 refuses 1 "no CONFIG_MODVERSIONS" "$prepare" "$work/bare"

@@ -242,8 +242,9 @@ class Check(Made):
         self.check(nested="less")
 
     def test_kernel(self):
-        for release, ours, state in (("6.1.0", True, None), ("6.12.3", True, None), ("6.12.3", False, "missing"),
-                                     ("6.10.1", False, "missing"), ("6.1.192-epk", False, None), ("6.1-rc1", False, None)):
+        for release, ours, state in (("6.1.0", True, None), ("6.13.3", True, None), ("6.13.3", False, "missing"),
+                                     ("6.10.1", False, "missing"), ("6.1.192-epk", False, None), ("6.1-rc1", False, None),
+                                     ("6.12.117+deb12-amd64", False, None)):
             self.release = release
             if ours:
                 self.check()

@@ -33,7 +33,7 @@ def module_lines():
 
 def kvm_lines():
     """Of the series: what it adds."""
-    for path in sorted((TOP / "kvm-patches/linux-6.1").glob("*.patch")):
+    for path in sorted((TOP / "kvm-patches").glob("linux-*/*.patch")):
         added = "\n".join(text[1:] for text in path.read_text().splitlines()
                           if text.startswith("+") and not text.startswith("+++"))
         yield from (line(match) for match in PRINTS.finditer(added))

@@ -1,19 +1,24 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# series.sh: git am applies the series to the named base without fuzz, each
-# patch passes checkpatch, and each builds, with warnings as errors; and sparse has nothing to
-# say of the files that the series adds to KVM.
+# series.sh [6.1|6.12]: git am applies the series for this Linux to the named base without fuzz,
+# each patch passes checkpatch, and each builds, with warnings as errors; and sparse has nothing
+# to say of the files that the series adds to KVM.
 set -eu
 . "$(dirname "$0")/../testbed/lib.sh"
-version=$(dpkg-query -W -f '${Version}' linux-source-6.1)
-mapfile -t patches < <(series_patches)
+linux=${1:-6.1}
+version=$(dpkg-query -W -f '${Version}' "linux-source-$linux")
+mapfile -t patches < <(series_patches "$linux")
 [ ${#patches[@]} -le 15 ] || die "series: more than 15 patches"
 [ ${#patches[@]} -gt 0 ] || die "series: there is none"
 key=$(content_key "$version" "$(gcc -dumpfullversion)" -- "${patches[@]}" "$0" \
-	"$TESTBED/kernel/fragment.config")
+	"$TESTBED/kernel/fragment.config" "$TESTBED/kernel/$linux.config")
 passed=$EPK_CACHE/series/$key
-work=$EPK_CACHE/series/tree
-out=$EPK_CACHE/series/out
+case $linux in
+6.1) suffix= ;;
+*) suffix=-$linux ;;
+esac
+work=$EPK_CACHE/series/tree$suffix
+out=$EPK_CACHE/series/out$suffix
 
 commit() {
 	GIT_AUTHOR_DATE=2026-01-01T00:00:00Z GIT_COMMITTER_DATE=2026-01-01T00:00:00Z \
@@ -35,19 +40,19 @@ unpack() {
 	mkdir -p "$work"
 	# spdxcheck.py, which checkpatch calls, wants a Python module.
 	tar -C "$work" --strip-components=1 --exclude='*/spdxcheck.py' \
-		-xf /usr/src/linux-source-6.1.tar.xz
+		-xf "/usr/src/linux-source-$linux.tar.xz"
 	git -C "$work" init -q
 	# shellcheck disable=SC2086 # a list
 	git -C "$work" add -f $tracked
-	commit commit -q -m "Debian linux-source-6.1 $version"
+	commit commit -q -m "Debian linux-source-$linux $version"
 	git -C "$work" tag base
 	touch "$stamp"
 }
 
 # Only for the version that the series was made for is there something to compare.
 base_commit() {
-	local cover=$TOP/kvm-patches/linux-6.1/0000-cover-letter.patch named made
-	grep -qF "linux-source-6.1 $version" "$cover" || return 0
+	local cover=$TOP/kvm-patches/linux-$linux/0000-cover-letter.patch named made
+	grep -qF "linux-source-$linux $version" "$cover" || return 0
 	named=$(sed -n 's/^base-commit: //p' "$cover")
 	made=$(git -C "$work" rev-parse base)
 	[ "$named" = "$made" ] || die "series: base-commit is $named, $version gives $made"
@@ -68,7 +73,7 @@ make_kernel() {
 
 configure() {
 	mkdir -p "$out"
-	cp "$TESTBED/kernel/fragment.config" "$out/fragment"
+	cat "$TESTBED/kernel/fragment.config" "$TESTBED/kernel/$linux.config" >"$out/fragment"
 	make_kernel KCONFIG_ALLCONFIG="$out/fragment" allnoconfig
 	"$work/scripts/config" --file "$out/.config" -e KVM_WERROR -e WERROR -m KVM_AMD \
 		-e CPU_SUP_AMD -d DEBUG_INFO_BTF
@@ -119,6 +124,6 @@ mkdir -p "$EPK_CACHE/series"
 if [ -f "$passed" ]; then
 	echo "series: these patches passed before"
 else
-	with_lock series run
+	with_lock "series$suffix" run
 fi
-echo "series: ${#patches[@]} patches"
+echo "series: ${#patches[@]} patches for Linux $linux"

@@ -72,7 +72,9 @@ def commands():
     """The document's, without comments."""
     for block in re.findall(r"^```sh\n(.*?)^```$", DOCUMENT.read_text(), re.M | re.S):
         for line in block.splitlines():
-            yield re.sub(r"\s+# .*", "", line)
+            line = re.sub(r"(^|\s+)# .*", "", line).strip()
+            if line:
+                yield line
 
 
 def check_plan(steps):

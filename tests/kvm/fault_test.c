@@ -280,6 +280,62 @@ static void page_tables(void)
 	vm_destroy(tables_vm);
 }
 
+/* Linux 6.12 has it, the headers here may be older. */
+#ifndef KVM_CAP_PRE_FAULT_MEMORY
+#define KVM_CAP_PRE_FAULT_MEMORY	236
+#define KVM_PRE_FAULT_MEMORY		_IOWR(KVMIO, 0xd5, struct kvm_pre_fault_memory)
+struct kvm_pre_fault_memory {
+	__u64 gpa, size, flags, padding[5];
+};
+#endif
+
+#define HIGH		(600 * GiB)	/* memory in the 512 GiB of EPT 1's window */
+
+/*
+ * EPT 0 gets KVM's table for these 512 GiB, and sees what is there for the window: it has to be
+ * nothing, also where KVM was asked to map it, or an access is no fault.
+ */
+static void guest_pre_fault(void)
+{
+	wanted = (struct layout){ .window_base = 511 * GiB, .identity = 510 * GiB, .slots = 1, .epts = 2 };
+	epk_set_up(1);
+	write64(at(DATA), 7);
+	GUEST_EQ(read64(at(HIGH)), 0);
+	guest_sync(1);
+	GUEST_EQ(try_read(alias(1, DATA)), DOMAIN_FAULT(0));
+	GUEST_EQ(try_write(alias(1, DATA), 8), DOMAIN_FAULT(PF_W));
+	GUEST_EQ(current_ept(), 0);
+	vmfunc(1);
+	GUEST_EQ(read64(alias(1, DATA)), 7);
+	GUEST_EQ(read64(at(HIGH + PAGE)), 0);
+}
+
+static int map_beforehand(struct vcpu *vcpu, uint64_t gpa)
+{
+	struct kvm_pre_fault_memory range = { .gpa = gpa, .size = PAGE };
+
+	return ioctl(vcpu->fd, KVM_PRE_FAULT_MEMORY, &range) ? -errno : 0;
+}
+
+static void pre_fault(void)
+{
+	struct vm *vm = vm_create();
+	struct vcpu *vcpu;
+
+	vm_ram(vm, 0, 0, 0, 16 * MiB);
+	vm_ram(vm, 1, 0, HIGH, 2 * MiB);
+	vcpu = vcpu_add(vm, guest_pre_fault);
+	vcpu_run_sync(vcpu, 1);
+	if (ioctl(kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_PRE_FAULT_MEMORY)) {
+		CHECK_EQ(map_beforehand(vcpu, 512 * GiB + DATA), -ENOENT);
+		CHECK_EQ(map_beforehand(vcpu, 510 * GiB), -ENOENT);
+		CHECK_EQ(map_beforehand(vcpu, 700 * GiB), -ENOENT);
+		CHECK_EQ(map_beforehand(vcpu, HIGH + PAGE), 0);
+	}
+	vcpu_run_done(vcpu);
+	vm_destroy(vm);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {
@@ -290,6 +346,7 @@ int main(int argc, char **argv)
 		{ "events", events },
 		{ "nmi", nmi },
 		{ "page-tables", page_tables },
+		{ "pre-fault", pre_fault },
 	};
 
 	return RUN_CASES(cases, argc, argv);

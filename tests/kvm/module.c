@@ -7,6 +7,10 @@
 
 #define MODULE		"/epk/kvm-intel.ko"
 #define PARAMETERS	"/sys/module/kvm_intel/parameters/"
+/* What both vendors' modules have in common, and what it is loaded with by init. */
+#define COMMON		"/epk/kvm.ko"
+#define COMMON_USUAL	"epk_debug=1"
+#define TDP_MMU		"/sys/module/kvm/parameters/tdp_mmu"
 
 /* What topics change. */
 static const char * const names[] = { "epk", "pml", "eptad", "nested" };
@@ -42,18 +46,53 @@ void kvm_parameters(char values[KVM_PARAMETERS])
 	}
 }
 
-void kvm_reload(const char *parameters)
+static void load(const char *module, const char *parameters)
 {
-	int fd = open(MODULE, O_RDONLY | O_CLOEXEC);
+	int fd = open(module, O_RDONLY | O_CLOEXEC);
 
 	REQUIRE(fd >= 0);
+	if (syscall(SYS_finit_module, fd, parameters, 0))
+		die("%s does not load with %s: %s", module, parameters, strerror(errno));
+	close(fd);
+}
+
+static void unload(void)
+{
 	if (kvm_fd >= 0)
 		close(kvm_fd);
 	kvm_fd = -1;
 	REQUIRE(syscall(SYS_delete_module, "kvm_intel", 0) == 0 || errno == ENOENT);
-	if (syscall(SYS_finit_module, fd, parameters, 0))
-		die("kvm-intel.ko does not load with %s: %s", parameters, strerror(errno));
-	close(fd);
+}
+
+void kvm_reload(const char *parameters)
+{
+	unload();
+	load(MODULE, parameters);
+}
+
+static void reload_both(const char *common, const char *parameters)
+{
+	unload();
+	REQUIRE(syscall(SYS_delete_module, "kvm", 0) == 0 || errno == ENOENT);
+	load(COMMON, common);
+	load(MODULE, parameters);
+}
+
+void kvm_reload_without_tdp_mmu(const char *parameters)
+{
+	reload_both(COMMON_USUAL " tdp_mmu=0", parameters);
+}
+
+static bool has_tdp_mmu(void)
+{
+	int fd = open(TDP_MMU, O_RDONLY | O_CLOEXEC);
+	char value = 'N';
+
+	if (fd < 0 || read(fd, &value, 1) != 1)
+		value = 'N';
+	if (fd >= 0)
+		close(fd);
+	return value == 'Y';
 }
 
 void kvm_restore(const char values[KVM_PARAMETERS])
@@ -61,6 +100,8 @@ void kvm_restore(const char values[KVM_PARAMETERS])
 	char now[KVM_PARAMETERS];
 
 	kvm_parameters(now);
-	if (strcmp(now, values))
+	if (!has_tdp_mmu())
+		reload_both(COMMON_USUAL, values);
+	else if (strcmp(now, values))
 		kvm_reload(values);
 }

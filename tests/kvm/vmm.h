@@ -143,6 +143,8 @@ void *image_start(void);
 /* module.c: KVM's modules, in the emulated host */
 /* Load kvm-intel again with these parameters, e.g. "epk=off", for this case. */
 void kvm_reload(const char *parameters);
+/* The same, and KVM's common module has no TDP MMU. */
+void kvm_reload_without_tdp_mmu(const char *parameters);
 /* The value of a parameter, or "" where there is none. */
 void kvm_parameter(const char *name, char value[16]);
 /* Between cases: those that topics change, and have them be so again. */

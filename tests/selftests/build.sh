@@ -5,15 +5,16 @@
 # build.sh series: likewise, those of the series
 # build.sh modules KERNEL [PATCH...]: print the directory with kvm.ko and kvm-intel.ko
 #	for the kernel in this directory, with the quirks of the emulator and these patches
-# Both come from a tree of their own and are keyed by contents.
+# Both come from a tree of their own and are keyed by contents: that of Linux 6.1, or of LINUX.
 set -eu
 set -o pipefail
 . "$(dirname "$0")/../testbed/lib.sh"
 me=$TOP/tests/selftests/build.sh
 smaller=$TOP/tests/selftests/smaller.list
-tarball=/usr/src/linux-source-6.1.tar.xz
+linux=${LINUX:-6.1}
+tarball=/usr/src/linux-source-$linux.tar.xz
 [ -f "$tarball" ] || die "selftests: $tarball is missing; run tests/testbed/packages.sh"
-version=$(dpkg-query -W -f '${Version}' linux-source-6.1)
+version=$(dpkg-query -W -f '${Version}' "linux-source-$linux")
 compiler=$(gcc -dumpfullversion)
 cache=$EPK_CACHE/selftests
 tree=$cache/linux-$version
@@ -21,7 +22,7 @@ selftests=$tree/tools/testing/selftests/kvm
 # What a patch of KVM, or shrink(), can change.
 tracked=(arch/x86 include virt kernel mm tools/testing/selftests/kvm)
 log=$EPK_CACHE/log/selftests.log
-mapfile -t quirks < <(find "$TESTBED/kernel/quirks" -name '*.patch' | sort)
+mapfile -t quirks < <(quirk_patches "$linux")
 
 # The build's output goes to the log; an error shows its end.
 quietly() {
@@ -47,7 +48,7 @@ unpack() {
 	git -C "$tree" -c init.defaultBranch=main init -q
 	git -C "$tree" add -f "${tracked[@]}"
 	git -C "$tree" -c user.name=tests -c user.email=tests@localhost -c commit.gpgsign=false \
-		commit -q -m "Debian linux-source-6.1 $version"
+		commit -q -m "Debian linux-source-$linux $version"
 	git -C "$tree" tag base
 }
 
@@ -89,11 +90,13 @@ build_tests() {
 
 # make_programs [NAME...]: of all, or of these
 make_programs() {
-	quietly kmake headers
+	local renamed=
 	# 6.1.192 uses a macro by its newer name, and one test misses a header.
+	[ "$linux" != 6.1 ] || renamed=-DTEST_ASSERT_EQ=ASSERT_EQ
+	quietly kmake headers
 	quietly make -s -C "$selftests" -j"$(nproc)" ARCH=x86_64 OUTPUT="$out" \
 		KHDR_INCLUDES="-isystem $tree/usr/include" LDFLAGS="-static -pthread -no-pie" \
-		EXTRA_CFLAGS="-DTEST_ASSERT_EQ=ASSERT_EQ -include linux/stddef.h" "${@/#/$out/}"
+		EXTRA_CFLAGS="$renamed -include linux/stddef.h" "${@/#/$out/}"
 }
 
 build_series() {
@@ -141,7 +144,7 @@ tests)
 	with_lock selftests build_tests
 	;;
 series)
-	mapfile -t patches < <(series_patches)
+	mapfile -t patches < <(series_patches "$linux")
 	result=$cache/series-$(content_key "$version" "$compiler" -- "$me" "${patches[@]}")
 	with_lock selftests build_series "${patches[@]}"
 	;;

@@ -9,6 +9,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 list=$1/epk/tests.host
 root=$1/epk/selftests
 kernel=$2
+# What goes with a kernel is of its version.
+LINUX=$(sed 's/^\([0-9]*\.[0-9]*\).*/\1/' "$kernel/tree/include/config/kernel.release")
+export LINUX
 mkdir -p "$root/bin"
 cp "$here/compare.sh" "$here/selftests.list" "$here/cannot.list" "$root"
 
@@ -25,6 +28,10 @@ modules() {
 	cp "$("$here/build.sh" modules "$kernel" "$@")"/*.ko "$root/$variant"
 }
 
+modules stock
+# The costs of KVM need no selftests; nor are there lists of those of other versions.
+grep -q compare.sh "$list" || exit 0
+
 programs=$("$here/build.sh" tests)
 for program in "$programs"/*; do
 	list_lines "$here/selftests.list" | cat - "$here/cannot.list" | grep -q "^${program##*/}	" ||
@@ -35,8 +42,7 @@ for set in $(sed -n 's|.*/epk/selftests/compare.sh \([a-z]*\).*|\1|p' "$list"); 
 done | sort -u | while read -r name; do
 	cp "$programs/$name" "$root/bin"
 done
-modules stock
 if grep -q 'compare.sh .*broken' "$list"; then
-	mapfile -t patches < <(series_patches)
+	mapfile -t patches < <(series_patches "$LINUX")
 	modules broken "${patches[@]}" "$here/broken.patch"
 fi

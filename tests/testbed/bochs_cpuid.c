@@ -3,6 +3,9 @@
  * Preloaded into Bochs 2.7: what it says of the PKRU state.  It leaves sub-leaf 9 of CPUID leaf
  * 0DH empty and counts 64 bytes for it, so that Linux gives up XSAVE and protection keys.
  * PKRU has 8 bytes at 2688.  A kernel that is not built here cannot be told otherwise.
+ *
+ * And how many cores share a cache, leaf 4: more than there are processors by leaf 1, of which
+ * Linux 6.12 warns.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -24,9 +27,23 @@ struct leaf {
 typedef void leaf_function(const void *cpuid, uint32_t leaf, uint32_t subleaf, struct leaf *out);
 static leaf_function *bochs_leaf;
 
+static void correct_cores(const void *cpuid, struct leaf *cache)
+{
+	uint32_t processors;
+	struct leaf one;
+
+	bochs_leaf(cpuid, 1, 0, &one);
+	processors = one.ebx >> 16 & 0xff;
+	/* The last sub-leaf is of no type of cache. */
+	if (cache->eax & 0x1f && processors)
+		cache->eax = (cache->eax & 0x03ffffff) | (processors - 1) << 26;
+}
+
 static void corrected_leaf(const void *cpuid, uint32_t leaf, uint32_t subleaf, struct leaf *out)
 {
 	bochs_leaf(cpuid, leaf, subleaf, out);
+	if (leaf == 4)
+		correct_cores(cpuid, out);
 	if (leaf != 0xd)
 		return;
 

@@ -1,32 +1,38 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# kernel.sh [normal|debug]: build the test kernel: Debian's source, the quirks of
-# the emulator, our series.  Print the directory that holds the result:
+# kernel.sh [normal|debug|6.12]: build the test kernel: Debian's source, the quirks of
+# the emulator, our series; of Linux 6.1, or of 6.12.  Print the directory that holds the result:
 #   vmlinux bzImage System.map .config irqbypass.ko kvm.ko kvm-intel.ko tree
 # where tree is what modules are built against, and tree/source the source.
-# One source tree is kept, and built incrementally in one directory for each
-# flavour; results are keyed by contents.
+# One source tree is kept for each version, and built incrementally in one directory for
+# each flavour; results are keyed by contents.
 set -eu
 . "$(dirname "$0")/lib.sh"
 
 flavour=${1:-normal}
+linux=6.1
+extra=
 case $flavour in
-normal) extra= ;;
+normal) ;;
 debug) extra=$TESTBED/kernel/debug.config ;;
-*) die "kernel: no such flavour: $flavour; there are normal and debug" ;;
+6.12) linux=6.12 ;;
+*) die "kernel: no such flavour: $flavour; there are normal, debug and 6.12" ;;
 esac
 
-tarball=/usr/src/linux-source-6.1.tar.xz
+tarball=/usr/src/linux-source-$linux.tar.xz
 [ -f "$tarball" ] || die "kernel: $tarball is missing; run tests/testbed/packages.sh"
-version=$(dpkg-query -W -f '${Version}' linux-source-6.1)
+version=$(dpkg-query -W -f '${Version}' "linux-source-$linux")
 tree=$EPK_CACHE/source-$version
 out=$EPK_CACHE/build/$flavour
-fragments=("$TESTBED/kernel/fragment.config" ${extra:+"$extra"})
-mapfile -t quirks < <(find "$TESTBED/kernel/quirks" -name '*.patch' | sort)
-mapfile -t series < <(series_patches)
+fragments=("$TESTBED/kernel/fragment.config" "$TESTBED/kernel/$linux.config" ${extra:+"$extra"})
+mapfile -t quirks < <(quirk_patches "$linux")
+mapfile -t series < <(series_patches "$linux")
 key=$(content_key "$version" "$(gcc -dumpfullversion)" -- "${fragments[@]}" "${quirks[@]}" \
 	"${series[@]}" "$TESTBED/kernel.sh")
 result=$EPK_CACHE/kernel/$key
+# That of 6.1 is also taken where modules are built against its tree.
+lock=source
+[ "$linux" = 6.1 ] || lock=source-$linux
 log=$EPK_CACHE/log/kernel-$flavour.log
 
 git_tree() {
@@ -48,7 +54,7 @@ unpack() {
 		MAINTAINERS Documentation/virt Documentation/admin-guide arch/x86 \
 		include virt kernel mm tools/arch/x86 tools/include \
 		tools/testing/selftests/kvm
-	git_tree commit -q -m "Debian linux-source-6.1 $version"
+	git_tree commit -q -m "Debian linux-source-$linux $version"
 	git_tree tag base
 }
 
@@ -125,6 +131,6 @@ build() {
 }
 
 set -o pipefail
-is_built || with_lock source build
+is_built || with_lock "$lock" build
 ln -sfn "$out" "$result/tree"
 echo "$result"

@@ -4,7 +4,6 @@
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 TESTBED=$TOP/tests/testbed
 EPK_CACHE=${EPK_CACHE:-$HOME/.cache/epk}
-SERIES=$TOP/kvm-patches/linux-6.1
 
 say() { printf '%s %s\n' "$(date +%T)" "$*" >&2; }
 die() { say "error: $*"; exit 1; }
@@ -49,10 +48,16 @@ deb_unpacked() {
 	echo "$dir"
 }
 
-# The patches of the series, in order.
+# The patches of the series for Linux VERSION, in order: series_patches [VERSION]
 series_patches() {
-	[ -d "$SERIES" ] || return 0
-	find "$SERIES" -name '[0-9]*.patch' ! -name '0000-*' | sort
+	local series=$TOP/kvm-patches/linux-${1:-6.1}
+	[ -d "$series" ] || return 0
+	find "$series" -name '[0-9]*.patch' ! -name '0000-*' | sort
+}
+
+# What the testbed does to Linux VERSION because of the emulator.
+quirk_patches() {
+	find "$TESTBED/kernel/quirks" "$TESTBED/kernel/quirks/$1" -maxdepth 1 -name '*.patch' 2>/dev/null | sort
 }
 
 # The libraries that programs need, by their full paths.

@@ -12,7 +12,7 @@ emulation, which has protection keys and no EPK.  --alone runs nothing else.
 --here runs them on this machine, whose KVM has EPK; see tests/hardware/check.sh, which sees to that.
 
 A NAME is a test of tests/tests.list, or the part before one of its dashes.
-A FLAVOUR is normal or debug, or stock; and of the guest cloud or backports, too: see
+A FLAVOUR is normal or debug, or stock; of the host 6.12, and of the guest cloud or backports, too: see
 tests/testbed/kernel.sh, dkms-kernel.sh and debian-kernel.sh.
 """
 
@@ -48,7 +48,7 @@ HOST_ARGS = ("console=ttyS0 clearcpuid=321,323,124,580 tsc=reliable mitigations=
              "random.trust_cpu=on oops=panic panic=-1 rcupdate.rcu_expedited=1 "
              "idle=nomwait")
 GUEST_ARGS = ("loglevel=5 mitigations=off random.trust_cpu=on oops=panic panic=-1 reboot=t")
-HOST_FLAVOURS = ("normal", "debug", "stock")
+HOST_FLAVOURS = ("normal", "debug", "6.12", "stock")
 DEBIAN_FLAVOURS = ("stock", "cloud", "backports")
 GUEST_FLAVOURS = ("normal", "debug") + DEBIAN_FLAVOURS
 FLAVOUR_ARGS = {
@@ -80,11 +80,12 @@ DEBIAN_TESTS = ("selfcheck", "kmod-args", "kmod-process", "kmod-switch", "kmod-m
 # lpj: CPU 1 would count its loops for 0.19 emulated seconds.  1497.6 MHz at HZ=100, or 250.
 HOST_FLAVOUR_ARGS = {"normal": " lpj=14976000",
                      "debug": " lpj=14976000 page_owner=on mem=1200M",
+                     "6.12": " lpj=14976000",
                      "stock": " lpj=5990400 initcall_blacklist=cmos_init earlyprintk=ttyS0"}
 # Bochs 2.7 logs the addresses that were written, not those of their pages; KVM warns.
-HOST_KVM_ARGS = {"normal": "", "debug": "", "stock": "pml=0"}
+HOST_KVM_ARGS = {"normal": "", "debug": "", "6.12": "", "stock": "pml=0"}
 # How many times as long as on the normal kernel things may take.
-FLAVOUR_SLOWNESS = {"normal": 1, "debug": 5, "stock": 2, "cloud": 2, "backports": 2}
+FLAVOUR_SLOWNESS = {"normal": 1, "debug": 5, "6.12": 2, "stock": 2, "cloud": 2, "backports": 2}
 
 FIRMWARE = ("bios-256k.bin", "kvmvapic.bin", "linuxboot_dma.bin", "OVMF_CODE_4M.fd",
             "OVMF_VARS_4M.fd")
@@ -157,9 +158,10 @@ class Run:
         # Only what differs from the ordinary run is told.
         self.where = f", {flavour}" if flavour != "normal" else ""
         self.mark = f"@{flavour}" if flavour != "normal" else ""
-        if kernels["host"].flavour == "stock":
-            self.where += ", stock host"
-            self.mark += "@stock-host"
+        host = kernels["host"].flavour
+        if host in ("6.12", "stock"):
+            self.where += f", {host} host"
+            self.mark += f"@{host}-host"
 
     def say(self, text):
         say(f"[{self.cpus} CPU{'s' if self.cpus > 1 else ''}{self.where}] {text}")
