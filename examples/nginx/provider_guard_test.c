@@ -2,12 +2,19 @@
 /* What the guard lets start, and what not: each time in a new process. */
 #define OPENSSL_SUPPRESS_DEPRECATED
 #define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <strings.h>
+#include <sys/random.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <openssl/conf.h>
+#include <openssl/core_dispatch.h>
+#include <openssl/core_names.h>
 #include <openssl/engine.h>
 #include <openssl/objects.h>
+#include <openssl/params.h>
 
 #include "provider_test.h"
 
@@ -15,6 +22,88 @@ OSSL_LIB_CTX *with_epk, *plain;
 
 /* What libssl is told by the same file. */
 static const char *ssl_options = "ServerPreference";
+
+/* The provider's section, and the order and names of all. */
+static const char *secrets = "wrapped";
+static const char *providers = "EPK = e\ndefault = d";
+
+/* ---- a provider that has what epk has, first */
+
+static bool rival_has_kdf, rival_has_group;
+
+static void *rival_new(void *provctx)
+{
+	return provctx;
+}
+
+static void rival_nothing(void)
+{
+}
+
+static const OSSL_DISPATCH rival_kdf[] = {
+	{ OSSL_FUNC_KDF_NEWCTX, (void (*)(void))rival_new },
+	{ OSSL_FUNC_KDF_FREECTX, rival_nothing },
+	{ OSSL_FUNC_KDF_DERIVE, rival_nothing },
+	{ 0, NULL }
+};
+
+static const OSSL_ALGORITHM rival_kdfs[] = {
+	{ "TLS1-PRF", "provider=AAA,epk.domain=yes", rival_kdf, "elsewhere" },
+	{ NULL, NULL, NULL, NULL }
+};
+
+static const OSSL_ALGORITHM *rival_query(void *provctx, int operation, int *no_cache)
+{
+	(void)provctx;
+	*no_cache = 0;
+	return operation == OSSL_OP_KDF && rival_has_kdf ? rival_kdfs : NULL;
+}
+
+static int rival_capabilities(void *provctx, const char *name, OSSL_CALLBACK *cb, void *arg)
+{
+	unsigned int id = 0x18;
+	OSSL_PARAM params[] = { OSSL_PARAM_construct_uint(OSSL_CAPABILITY_TLS_GROUP_ID, &id),
+				OSSL_PARAM_construct_end() };
+
+	(void)provctx;
+	return !rival_has_group || strcmp(name, "TLS-GROUP") || cb(params, arg);
+}
+
+static const OSSL_DISPATCH rival_functions[] = {
+	{ OSSL_FUNC_PROVIDER_QUERY_OPERATION, (void (*)(void))rival_query },
+	{ OSSL_FUNC_PROVIDER_GET_CAPABILITIES, (void (*)(void))rival_capabilities },
+	{ 0, NULL }
+};
+
+static int rival_init(const OSSL_CORE_HANDLE *core, const OSSL_DISPATCH *in,
+		      const OSSL_DISPATCH **out, void **provctx)
+{
+	(void)in;
+	*out = rival_functions;
+	*provctx = (void *)core;
+	return 1;
+}
+
+/* ---- what fails at the first handshake */
+
+static bool is_dry;
+
+/* K is drawn before all others. */
+__attribute__((visibility("default"))) ssize_t getrandom(void *to, size_t len, unsigned int flags)
+{
+	static ssize_t (*real)(void *to, size_t len, unsigned int flags);
+	static int nr_keys;
+
+	if (!real)
+		real = (ssize_t (*)(void *, size_t, unsigned int))dlsym(RTLD_NEXT, "getrandom");
+	if (is_dry && len == 32 && nr_keys++) {
+		errno = EIO;
+		return -1;
+	}
+	return real(to, len, flags);
+}
+
+/* ---- */
 
 static int load(OSSL_LIB_CTX *libctx, const char *allow)
 {
@@ -24,11 +113,11 @@ static int load(OSSL_LIB_CTX *libctx, const char *allow)
 	int ret;
 
 	fprintf(f, "config_diagnostics = 1\nopenssl_conf = o\n[o]\nproviders = p\nalg_section = a\n"
-		"epk_guard = g\nssl_conf = s\n[s]\nsystem_default = sd\n[sd]\nx.options = %s\n[p]\ndefault = d\nepk = e\n[d]\nactivate = 1\n"
-		"[e]\nmodule = %s/epk.so\nactivate = 1\nbackend = none\n"
+		"epk_guard = g\nssl_conf = s\n[s]\nsystem_default = sd\n[sd]\nx.options = %s\n[p]\n%s\n[d]\nactivate = 1\n"
+		"[e]\nmodule = %s/epk.so\nactivate = 1\nbackend = none\nsecrets = %s\n"
 		"[a]\ndefault_properties = epk.domain=yes\n"
 		"[g]\npath = %s/epk.so\ndefault_properties = ?epk.domain=yes\nallow = %s\n",
-		ssl_options, dir, dir, allow);
+		ssl_options, providers, dir, secrets, dir, allow);
 	fclose(f);
 	free(dir);
 	ret = libctx ? OSSL_LIB_CTX_load_config(libctx, path) :
@@ -40,11 +129,35 @@ static int load(OSSL_LIB_CTX *libctx, const char *allow)
 static bool has(OSSL_LIB_CTX *libctx, const char *name, const char *provider)
 {
 	EVP_CIPHER *cipher = EVP_CIPHER_fetch(libctx, name, NULL);
-	bool right = cipher && !strcmp(OSSL_PROVIDER_get0_name(EVP_CIPHER_get0_provider(cipher)),
-				       provider);
+	bool right = cipher &&
+		     !strcasecmp(OSSL_PROVIDER_get0_name(EVP_CIPHER_get0_provider(cipher)),
+				 provider);
 
 	EVP_CIPHER_free(cipher);
 	return right;
+}
+
+/* Is a context for a record of a CBC suite to be had, as libssl asks for one? */
+static bool serves_cbc(OSSL_LIB_CTX *libctx)
+{
+	EVP_CIPHER *cipher = EVP_CIPHER_fetch(libctx, "AES-128-CBC", NULL);
+	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+	unsigned char key[16] = { 1 }, iv[16] = { 2 };
+	int version = 0x303;
+	size_t mac = 20;
+	OSSL_PARAM params[] = {
+		OSSL_PARAM_construct_int(OSSL_CIPHER_PARAM_TLS_VERSION, &version),
+		OSSL_PARAM_construct_size_t(OSSL_CIPHER_PARAM_TLS_MAC_SIZE, &mac),
+		OSSL_PARAM_construct_end()
+	};
+	/* For anything else it is, in any case. */
+	bool serves = cipher && EVP_EncryptInit_ex2(ctx, cipher, key, iv, NULL) > 0 &&
+		      EVP_CIPHER_CTX_set_params(ctx, params) > 0;
+
+	ERR_clear_error();
+	EVP_CIPHER_CTX_free(ctx);
+	EVP_CIPHER_free(cipher);
+	return serves;
 }
 
 /* As the default provider's, but from an engine, and so in ordinary memory. */
@@ -79,6 +192,37 @@ static bool make_engine(const char *name)
 	       ENGINE_set_default_ciphers(engine);
 }
 
+static void choose_providers(const char *what)
+{
+	if (strstr(what, "keys"))
+		secrets = "keys";
+	if (strstr(what, "nonsense"))
+		secrets = "nonsense";
+	if (strstr(what, "second"))
+		providers = "default = d\nepk = e";
+	/* Until something sorts them. */
+	if (strstr(what, "by chance"))
+		providers = "epk = e\ndefault = d";
+	is_dry = strstr(what, "dry");
+	rival_has_kdf = strstr(what, "KDF");
+	rival_has_group = strstr(what, "group");
+	if (!strstr(what, "rival"))
+		return;
+	OSSL_PROVIDER_add_builtin(NULL, "AAA", rival_init);
+	providers = "AAA = d\nEPK = e\ndefault = d";
+}
+
+/* What the guard has to say of it. */
+static const char *expected_of(const char *what, const char *engine)
+{
+	return *engine ? "engine elsewhere" : strstr(what, "KTLS") ? "KTLS" :
+	       strstr(what, "nonsense") ? "secrets = nonsense" :
+	       strstr(what, "KDF") ? "TLS1-PRF comes from provider AAA" :
+	       strstr(what, "group") ? "secp384r1 comes from provider AAA" :
+	       strstr(what, "dry") ? "a handshake with EPK-X25519 does not work" :
+	       "x25519 comes from provider default first";
+}
+
 /* Exit status: 0 all is served, 1 it was refused, 2 anything else. */
 static int start_anew(const char *what, const char *engine, const char *allow)
 {
@@ -87,20 +231,24 @@ static int start_anew(const char *what, const char *engine, const char *allow)
 
 	if (strstr(what, "KTLS"))
 		ssl_options = what;
+	choose_providers(what);
 	OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
 	if (*engine && !make_engine(engine))
 		return 2;
 	if (load(libctx, allow) <= 0) {
 		while (ERR_get_error_all(NULL, NULL, NULL, &data, NULL))
-			if (strstr(data, "comes from") || strstr(data, "KTLS"))
+			if (strstr(data, "comes from") || strstr(data, "KTLS") ||
+			    strstr(data, "a handshake"))
 				break;
 		print_message("%s\n", data);
 		/* Then TLS has no cipher at all. */
-		return strstr(data, *engine ? "engine elsewhere" : "KTLS") &&
+		return strstr(data, expected_of(what, engine)) &&
 		       !has(libctx, "AES-256-CTR", "default") ? 1 : 2;
 	}
+	if (serves_cbc(libctx) != !!strstr(allow, "CBC"))
+		return 2;
 	/* Nobody else's properties are touched. */
-	return has(libctx, "AES-128-GCM", "epk") && has(libctx, "AES-256-CTR", "default") &&
+	return has(libctx, "AES-128-GCM", EPK_NAME) && has(libctx, "AES-256-CTR", "default") &&
 	       (!libctx || has(NULL, "AES-128-GCM", "default")) ? 0 : 2;
 }
 
@@ -136,7 +284,17 @@ static void engines_ciphers_are_refused(void **state)
 	assert_int_equal(start("own", "AES-128-CBC", ""), 1);
 	/* Not one of TLS. */
 	assert_int_equal(start("default", "AES-128-CFB", ""), 0);
-	assert_int_equal(start("default", "SEED-CBC", "RC4, SEED-CBC"), 0);
+	assert_int_equal(start("default", "SEED-CBC", "RC4, SEED-CBC, CBC"), 0);
+}
+
+/* Which the operator has to allow by name. */
+static void cbc_suites_are_refused(void **state)
+{
+	(void)state;
+	assert_int_equal(start("default", "", "RC4"), 0);
+	assert_int_equal(start("default", "", "CBC"), 0);
+	assert_int_equal(start("default keys", "", ""), 0);
+	assert_int_equal(start("own", "", "rc4,cbc,CBC"), 0);
 }
 
 static void library_context_of_ones_own_is_guarded(void **state)
@@ -154,13 +312,39 @@ static void kernel_tls_is_refused(void **state)
 	assert_int_equal(start("-KTLS,ServerPreference", "", ""), 0);
 }
 
+/* With another one's KDF or group in between, nothing that libssl computes is right. */
+static void secrets_are_wrapped_by_one_or_none(void **state)
+{
+	(void)state;
+	assert_int_equal(start("default second", "", ""), 1);
+	assert_int_equal(start("default by chance", "", ""), 1);
+	assert_int_equal(start("default rival", "", ""), 0);
+	assert_int_equal(start("default rival KDF", "", ""), 1);
+	assert_int_equal(start("default rival group", "", ""), 1);
+	/* Then these are nobody's business. */
+	assert_int_equal(start("default second keys", "", ""), 0);
+	assert_int_equal(start("default rival KDF keys", "", ""), 0);
+	assert_int_equal(start("default nonsense", "", ""), 1);
+}
+
+/* Not at the first client's. */
+static void handshake_is_rehearsed(void **state)
+{
+	(void)state;
+	assert_int_equal(start("default dry", "", ""), 1);
+	assert_int_equal(start("default dry keys", "", ""), 0);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(provider_is_let_through),
 		cmocka_unit_test(engines_ciphers_are_refused),
+		cmocka_unit_test(cbc_suites_are_refused),
 		cmocka_unit_test(library_context_of_ones_own_is_guarded),
 		cmocka_unit_test(kernel_tls_is_refused),
+		cmocka_unit_test(secrets_are_wrapped_by_one_or_none),
+		cmocka_unit_test(handshake_is_rehearsed),
 	};
 
 	if (argc == 4)

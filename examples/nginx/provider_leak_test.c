@@ -303,7 +303,9 @@ static int copy_inverted(int dom, void *addr, size_t len, void *arg)
 	uint8_t *to = arg;
 	size_t i;
 
-	assert_int_equal(len, BOX_LEN);
+	/* The vault: what is in it is of no cipher context. */
+	if (len != BOX_LEN)
+		return 0;
 	assert_int_equal(domain_begin(dom, PROT_READ), 0);
 	for (i = 0; i < len && !((uint8_t *)addr)[i]; i++)
 		;

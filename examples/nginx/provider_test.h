@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 #include <openssl/err.h>
@@ -17,6 +18,8 @@
 #include <openssl/provider.h>
 
 #include <epk.h>
+
+#include "provider/epk_provider.h"
 
 /* Where the Makefile puts epk.so and the certificate. */
 #define BUILD_DIR	(getenv("BUILD_DIR") ? getenv("BUILD_DIR") : "build")
@@ -28,18 +31,55 @@ static inline void assert_ossl(int ok)
 	assert_true(ok > 0);
 }
 
+/* The name by which it comes before all others: see guard.c. */
+#define EPK_NAME	"EPK"
+
+/* As openssl.cnf has them, but for the guard; @more are lines of the provider's section. */
+static inline int try_providers(OSSL_LIB_CTX *libctx, const char *more)
+{
+	char path[] = "/tmp/epk-provider-test-XXXXXX";
+	char *dir = realpath(BUILD_DIR, NULL);
+	FILE *f = fdopen(mkstemp(path), "w");
+	int ret;
+
+	assert_non_null(dir);
+	assert_non_null(f);
+	fprintf(f, "config_diagnostics = 1\nopenssl_conf = o\n[o]\nproviders = p\n"
+		"[p]\n" EPK_NAME " = e\ndefault = d\n[d]\nactivate = 1\n"
+		"[e]\nmodule = %s/epk.so\nactivate = 1\n%s\n", dir, more);
+	fclose(f);
+	free(dir);
+	ret = OSSL_LIB_CTX_load_config(libctx, path);
+	unlink(path);
+	return ret;
+}
+
+/* As the guard does for "allow = CBC". */
+static inline int allow_cbc(OSSL_PROVIDER *provider, void *arg)
+{
+	if (!strcmp(OSSL_PROVIDER_get0_name(provider), EPK_NAME))
+		((struct provider *)OSSL_PROVIDER_get0_provider_ctx(provider))->any_mac = *(bool *)arg;
+	return 1;
+}
+
+static inline void load_providers(OSSL_LIB_CTX *libctx, const char *more)
+{
+	assert_ossl(try_providers(libctx, more));
+	assert_ossl(OSSL_PROVIDER_available(libctx, EPK_NAME));
+	assert_ossl(EVP_set_default_properties(libctx, "?epk.domain=yes"));
+	OSSL_PROVIDER_do_all(libctx, allow_cbc, &(bool){ true });
+}
+
 /* A library context as openssl.cnf makes it, with the epk provider or not. */
 static inline OSSL_LIB_CTX *make_libctx(int with_epk)
 {
 	OSSL_LIB_CTX *libctx = OSSL_LIB_CTX_new();
 
 	assert_non_null(libctx);
-	assert_non_null(OSSL_PROVIDER_load(libctx, "default"));
-	if (with_epk) {
-		assert_ossl(OSSL_PROVIDER_set_default_search_path(libctx, BUILD_DIR));
-		assert_ossl(OSSL_PROVIDER_load(libctx, "epk") != NULL);
-		assert_ossl(EVP_set_default_properties(libctx, "?epk.domain=yes"));
-	}
+	if (with_epk)
+		load_providers(libctx, "");
+	else
+		assert_non_null(OSSL_PROVIDER_load(libctx, "default"));
 	return libctx;
 }
 
@@ -53,16 +93,17 @@ static inline EVP_CIPHER *fetch(OSSL_LIB_CTX *libctx, const char *name)
 
 	assert_ossl(cipher != NULL);
 	provider = OSSL_PROVIDER_get0_name(EVP_CIPHER_get0_provider(cipher));
-	assert_string_equal(provider, libctx == with_epk ? "epk" : "default");
+	assert_string_equal(provider, libctx == with_epk ? EPK_NAME : "default");
 	return cipher;
 }
 
-static inline uint64_t live_domains(void)
+/* All domains but the vault. */
+static inline uint64_t live_contexts(void)
 {
 	struct epk_counts counts = { .size = sizeof(counts) };
 
 	assert_int_equal(epk_counts(&counts), 0);
-	return counts.domains;
+	return counts.domains - 1;
 }
 
 static inline int count_keyed(int dom, void *addr, size_t len, void *arg)
@@ -70,6 +111,9 @@ static inline int count_keyed(int dom, void *addr, size_t len, void *arg)
 	unsigned int *nr = arg;
 	size_t i;
 
+	/* The vault is no cipher context's, and larger. */
+	if (len != BOX_LEN)
+		return 0;
 	assert_int_equal(domain_begin(dom, PROT_READ), 0);
 	for (i = 0; i < len && !((uint8_t *)addr)[i]; i++)
 		;
@@ -78,7 +122,7 @@ static inline int count_keyed(int dom, void *addr, size_t len, void *arg)
 	return 0;
 }
 
-/* Domains that are not all zeros. */
+/* Cipher contexts' domains that are not all zeros. */
 static inline unsigned int keyed_domains(void)
 {
 	unsigned int nr = 0;

@@ -69,6 +69,19 @@ static const struct suite suites[] = {
 
 #define NR_SUITES	(sizeof(suites) / sizeof(suites[0]))
 
+/* Of libssl's own list. */
+static const SSL_CIPHER *cipher_of(const struct suite *suite)
+{
+	SSL_CTX *ctx = SSL_CTX_new_ex(plain, NULL, TLS_method());
+	const SSL_CIPHER *cipher;
+
+	assert_ossl(SSL_CTX_set_cipher_list(ctx, suite->name));
+	cipher = sk_SSL_CIPHER_value(SSL_CTX_get_ciphers(ctx),
+				     sk_SSL_CIPHER_num(SSL_CTX_get_ciphers(ctx)) - 1);
+	SSL_CTX_free(ctx);
+	return cipher;
+}
+
 struct link {
 	SSL_CTX *server_ctx, *client_ctx;
 	SSL *server, *client;
@@ -128,6 +141,14 @@ static size_t carry(SSL *from, SSL *to)
 	return carry_flipped(from, to, -1);
 }
 
+/* 1: done, 0: not yet, -1: never, and the error says why. */
+static int go_on(SSL *ssl)
+{
+	int ret = SSL_do_handshake(ssl);
+
+	return ret == 1 ? 1 : SSL_get_error(ssl, ret) == SSL_ERROR_SSL ? -1 : 0;
+}
+
 static bool shake_hands(struct link *l, const struct suite *suite, OSSL_LIB_CTX *server,
 			OSSL_LIB_CTX *client)
 {
@@ -139,15 +160,15 @@ static bool shake_hands(struct link *l, const struct suite *suite, OSSL_LIB_CTX 
 	l->client = make_end(l->client_ctx);
 	SSL_set_accept_state(l->server);
 	SSL_set_connect_state(l->client);
-	while (!done_s || !done_c) {
-		done_c = SSL_do_handshake(l->client) == 1;
+	while (done_c >= 0 && done_s >= 0 && (!done_s || !done_c) && rounds++ <= 10) {
+		done_c = go_on(l->client);
 		carry(l->client, l->server);
-		done_s = SSL_do_handshake(l->server) == 1;
+		if (done_c < 0)
+			break;
+		done_s = go_on(l->server);
 		carry(l->server, l->client);
-		if (rounds++ > 10)
-			return false;
 	}
-	return true;
+	return done_c == 1 && done_s == 1;
 }
 
 static void connect_libctxs(struct link *l, const struct suite *suite, OSSL_LIB_CTX *server,
@@ -222,10 +243,40 @@ static void records_pass_both_ways(void **state)
 			pass_all_sizes(&l);
 			disconnect(&l);
 			assert_int_equal(keyed_domains(), 0);
-			/* and the most at a time: a ticket's is the third */
-			assert_in_range(live_domains(), 2, 3);
+			/* and the most at a time: a ticket's, and that of key exchanges */
+			assert_in_range(live_contexts(), 2, 4);
 		}
 	}
+}
+
+/* Their MAC keys would be in ordinary memory, and nobody has said that they may. */
+static void cbc_suites_are_refused_by_default(void **state)
+{
+	const char *data = "";
+	struct link l;
+	size_t i;
+	int serves;
+
+	(void)state;
+	OSSL_PROVIDER_do_all(with_epk, allow_cbc, &(bool){ false });
+	for (i = 0; i < NR_SUITES; i++) {
+		for (serves = 0; serves < 2; serves++) {
+			if (suites[i].version != TLS1_2_VERSION ||
+			    SSL_CIPHER_is_aead(cipher_of(&suites[i]))) {
+				connect_ends(&l, &suites[i], serves);
+			} else {
+				assert_false(shake_hands(&l, &suites[i], serves ? with_epk : plain,
+							 serves ? plain : with_epk));
+				assert_int_equal(ERR_GET_REASON(ERR_peek_error_data(&data, NULL)),
+						 EPK_R_REFUSED);
+				assert_non_null(strstr(data, "-CBC"));
+				assert_non_null(strstr(data, "\"allow = CBC\""));
+				ERR_clear_error();
+			}
+			disconnect(&l);
+		}
+	}
+	OSSL_PROVIDER_do_all(with_epk, allow_cbc, &(bool){ true });
 }
 
 static void use_and_disconnect(const struct suite *suite, int times)
@@ -366,6 +417,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(records_pass_both_ways),
+		cmocka_unit_test(cbc_suites_are_refused_by_default),
 		cmocka_unit_test(record_opens_its_domain_once),
 		cmocka_unit_test(connections_leave_no_memory),
 		cmocka_unit_test(key_update_keeps_the_link),

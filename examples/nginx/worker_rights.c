@@ -56,7 +56,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: worker_rights EMPTY-FOLDER\n");
 		return 2;
 	}
-	if (!cipher || strcmp(OSSL_PROVIDER_get0_name(EVP_CIPHER_get0_provider(cipher)), "epk"))
+	if (!cipher || strcmp(OSSL_PROVIDER_get0_name(EVP_CIPHER_get0_provider(cipher)), "EPK"))
 		return fail("the cipher is not the epk provider's");
 	pid = fork();
 	if (!pid)

@@ -20,7 +20,7 @@
 
 #include <epk.h>
 
-#include "epk_provider.h"
+#include "secrets.h"
 
 /* More than these that wait go back to the system: 4 MiB. */
 #define WAITING_MAX	1024
@@ -30,7 +30,8 @@ static unsigned int ready_generation = ~0u;
 /* That of the process in which the provider was loaded. */
 static const char *backend;
 
-static struct box *waiting;
+/* By "beside". */
+static struct box *waiting[2];
 static unsigned int nr_waiting;
 static unsigned int nr_boxes;
 
@@ -56,24 +57,51 @@ static void unlock(void)
 	pthread_mutex_unlock(&boxes_lock);
 }
 
+void block_signals(sigset_t *before)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, before);
+}
+
+/* Of the thread that forks, and with the lock. */
+static sigset_t mask_before;
+
+/* From here to the end no signal handler forks, whose child would keep the pipe with K. */
 static void before_fork(void)
 {
-	if (pthread_mutex_lock(&boxes_lock))
-		nested++;
+	sigset_t before;
+
+	block_signals(&before);
+	if (!pthread_mutex_lock(&boxes_lock)) {
+		mask_before = before;
+		vault_before_fork();
+		return;
+	}
+	nested++;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 static void after_fork(void)
 {
-	if (nested)
+	sigset_t before;
+
+	if (nested) {
 		nested--;
-	else
-		unlock();
+		return;
+	}
+	vault_after_fork();
+	before = mask_before;
+	unlock();
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 static void in_child(void)
 {
 	bool interrupted = nested;
 	struct box *box;
+	int i, err = 0;
 
 	fork_generation++;
 	nr_boxes = 0;
@@ -83,14 +111,19 @@ static void in_child(void)
 	/* What was interrupted may go on, and box_get() takes no box from before. */
 	if (interrupted)
 		return;
-	while ((box = waiting)) {
-		waiting = box->next;
-		free(box);
-	}
+	for (i = 0; i < 2; i++)
+		while ((box = waiting[i])) {
+			waiting[i] = box->next;
+			free(box);
+		}
 	nr_waiting = 0;
 	/* A worker gives up its rights and its root directory next. */
-	if (backend && !init_library(backend))
+	if (backend)
+		err = init_library(backend);
+	if (backend && !err)
 		ready_generation = fork_generation;
+	vault_in_child(err);
+	pthread_sigmask(SIG_SETMASK, &mask_before, NULL);
 }
 
 int box_setup(void)
@@ -206,7 +239,7 @@ static void raise_used_up(struct provider *prov, const char *call, int err)
 	      memlock);
 }
 
-static struct box *box_new(struct provider *prov)
+static struct box *box_new(struct provider *prov, bool beside)
 {
 	struct box *box = calloc(1, sizeof(*box));
 	int err;
@@ -215,7 +248,8 @@ static struct box *box_new(struct provider *prov)
 		raise(prov, EPK_R_MEMORY, "%zu bytes", sizeof(*box));
 		return NULL;
 	}
-	err = alloc_domains(1, &box->dom);
+	box->beside = beside;
+	err = beside ? epk_alloc_beside(1, &box->dom, vault_domain()) : alloc_domains(1, &box->dom);
 	if (err) {
 		raise_used_up(prov, "alloc_domains", err);
 		goto free_box;
@@ -252,7 +286,12 @@ bool box_is_ours(const struct box *box)
 	return box->generation == fork_generation;
 }
 
-struct box *box_get(struct provider *prov)
+unsigned int box_generation(void)
+{
+	return fork_generation;
+}
+
+static struct box *get_of(struct provider *prov, bool beside)
 {
 	struct box *box;
 
@@ -260,14 +299,25 @@ struct box *box_get(struct provider *prov)
 		return NULL;
 	lock();
 	do {
-		box = waiting;
+		box = waiting[beside];
 		if (box) {
-			waiting = box->next;
+			waiting[beside] = box->next;
 			nr_waiting--;
 		}
 	} while (box && !box_is_ours(box));
 	unlock();
-	return box ? box : box_new(prov);
+	return box ? box : box_new(prov, beside);
+}
+
+struct box *box_get(struct provider *prov)
+{
+	return get_of(prov, false);
+}
+
+/* One that is cheap to hold together with the vault. */
+struct box *box_get_beside(struct provider *prov)
+{
+	return get_of(prov, true);
 }
 
 bool box_open(struct provider *prov, const struct box *box)
@@ -316,8 +366,8 @@ void box_put(struct provider *prov, struct box *box, size_t used)
 		lock();
 		keep = nr_waiting < WAITING_MAX;
 		if (keep) {
-			box->next = waiting;
-			waiting = box;
+			box->next = waiting[box->beside];
+			waiting[box->beside] = box;
 			nr_waiting++;
 		}
 		unlock();

@@ -18,7 +18,7 @@
 #include <openssl/crypto.h>
 #include <openssl/params.h>
 
-#include "epk_provider.h"
+#include "secrets.h"
 
 enum stage {
 	STAGE_PLAIN,	/* the inner context has seen all calls */
@@ -292,6 +292,21 @@ static bool begin_message(struct cipher_ctx *ctx, const uint8_t *iv)
 	return true;
 }
 
+/*
+ * A CBC suite of libssl's, which nobody else names a version for: tickets and files may be
+ * sealed with these ciphers.
+ */
+static bool may_serve(const struct cipher_ctx *ctx, const OSSL_PARAM params[])
+{
+	enum cipher_kind kind = ctx->cipher->kind;
+
+	return (kind != KIND_CBC && kind != KIND_CBC_HMAC) || ctx->prov->any_mac || !params ||
+	       !OSSL_PARAM_locate_const(params, OSSL_CIPHER_PARAM_TLS_VERSION) ||
+	       raise(ctx->prov, EPK_R_REFUSED, "%s: of its suites libssl has the MAC keys, and of "
+		     "a handshake all keys, in ordinary memory; \"allow = CBC\" takes them",
+		     ctx->cipher->name);
+}
+
 /* The default provider may set its own copy of the last record's MAC aside from now on. */
 static void note_params(struct cipher_ctx *ctx, const OSSL_PARAM params[])
 {
@@ -304,17 +319,32 @@ static void note_params(struct cipher_ctx *ctx, const OSSL_PARAM params[])
 		ctx->odd = true;
 }
 
-static int init(void *vctx, const unsigned char *key, size_t keylen, const unsigned char *iv,
-		size_t ivlen, const OSSL_PARAM params[], bool sealing)
+/*
+ * The key that a handle names, taken before the box is opened: two domains of different EPTs
+ * that are held at a time cost VM exits.  So it crosses on the stack, where OpenSSL's code
+ * will have it too, and is wiped there as that is.
+ *
+ * 0: it is gone; -1: @key is no handle.
+ */
+static int fetch_key(struct cipher_ctx *ctx, uint8_t *to, const uint8_t *key, size_t len)
 {
-	struct cipher_ctx *ctx = vctx;
-	int ret;
-	char *low;
+	struct opened o;
+	int taken;
 
-	if (!key && iv && ivlen == IV_LEN && is_empty(params) && ctx->sealing == sealing &&
-	    may_wait(ctx))
-		return begin_message(ctx, iv);
-	low = enter(ctx);
+	if (!key || !ctx->prov->wraps || !handle_looks_like(key, len))
+		return -1;
+	if (!vault_open(ctx->prov, &o))
+		return 0;
+	taken = handle_take(ctx->prov, &o, to, key, len);
+	return vault_close(ctx->prov, &o) ? taken : 0;
+}
+
+static int init_inner(struct cipher_ctx *ctx, const uint8_t *key, size_t keylen,
+		      const uint8_t *iv, size_t ivlen, const OSSL_PARAM params[], bool sealing)
+{
+	char *low = enter(ctx);
+	int ret;
+
 	if (!low)
 		return 0;
 	note_params(ctx, params);
@@ -323,6 +353,26 @@ static int init(void *vctx, const unsigned char *key, size_t keylen, const unsig
 	ctx->keyed = ret && (ctx->keyed || key);
 	ctx->sealing = sealing;
 	return leave(ctx, low, ret);
+}
+
+static int init(void *vctx, const unsigned char *key, size_t keylen, const unsigned char *iv,
+		size_t ivlen, const OSSL_PARAM params[], bool sealing)
+{
+	struct cipher_ctx *ctx = vctx;
+	uint8_t fetched[SHARED_MAX];
+	int ret, taken;
+
+	if (!key && iv && ivlen == IV_LEN && is_empty(params) && ctx->sealing == sealing &&
+	    may_wait(ctx))
+		return begin_message(ctx, iv);
+	if (!may_serve(ctx, params))
+		return 0;
+	taken = fetch_key(ctx, fetched, key, keylen);
+	ret = taken && init_inner(ctx, taken > 0 ? fetched : key, keylen, iv, ivlen, params,
+				  sealing);
+	/* It may be there without having been taken, if the vault could not be closed. */
+	explicit_bzero(fetched, sizeof(fetched));
+	return ret;
 }
 
 static int cipher_einit(void *vctx, const unsigned char *key, size_t keylen,
@@ -548,6 +598,8 @@ static int cipher_set(void *vctx, const OSSL_PARAM params[])
 
 	if (is_empty(params) || set_later(ctx, params))
 		return 1;
+	if (!may_serve(ctx, params))
+		return 0;
 	low = enter(ctx);
 	if (!low)
 		return 0;

@@ -13,6 +13,9 @@
  * could negotiate really comes from the epk provider, or from nowhere, it puts
  * the properties of its own section in place of the demand.
  *
+ * The ciphers of CBC suites it lets the provider serve only if the operator says so: libssl
+ * computes their MACs itself, and has their keys.
+ *
  * An engine's cipher comes from no provider: libssl and EVP_CipherInit() prefer it,
  * whatever the properties.
  */
@@ -22,13 +25,17 @@
 #include <strings.h>
 
 #include <openssl/conf.h>
+#include <openssl/core_names.h>
 #include <openssl/engine.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
+#include <openssl/kdf.h>
 #include <openssl/objects.h>
+#include <openssl/params.h>
 #include <openssl/provider.h>
 
 #include "epk_provider.h"
+#include "rehearsal.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -43,27 +50,63 @@ static const char *const not_ours[] = {
 	"kuznyechik-mgm", "magma-mgm", "SM4-GCM", "SM4-CCM",
 };
 
-/* What is checked, as its section has it. */
+/**
+ * struct guarded - what is checked, as its section has it
+ * @wraps: secrets are to be wrapped
+ */
 struct guarded {
 	OSSL_LIB_CTX *libctx;
 	const char *properties;
 	const char *allowed;
+	bool wraps;
 };
 
-/* With the properties that the server is to run with. */
-static const char *provider_of(const struct guarded *g, const char *name)
+/* Whatever the file calls it. */
+static bool is_ours(const OSSL_PROVIDER *provider)
+{
+	return provider && OSSL_PROVIDER_get0_dispatch(provider) == provider_functions;
+}
+
+/*
+ * Which provider has an algorithm, with the properties that the server is to run with.  NULL:
+ * none.
+ */
+static const OSSL_PROVIDER *provider_of(const struct guarded *g, const char *name)
 {
 	EVP_CIPHER *cipher;
-	const char *provider = NULL;
+	const OSSL_PROVIDER *provider = NULL;
 
 	ERR_set_mark();
 	cipher = EVP_CIPHER_fetch(g->libctx, name, g->properties);
 	ERR_pop_to_mark();
 	if (cipher)
-		provider = OSSL_PROVIDER_get0_name(EVP_CIPHER_get0_provider(cipher));
-	/* The name is the provider's. */
+		provider = EVP_CIPHER_get0_provider(cipher);
+	/* The provider stays. */
 	EVP_CIPHER_free(cipher);
 	return provider;
+}
+
+static const OSSL_PROVIDER *provider_of_kdf(const struct guarded *g, const char *name)
+{
+	EVP_KDF *kdf = EVP_KDF_fetch(g->libctx, name, g->properties);
+	const OSSL_PROVIDER *provider = kdf ? EVP_KDF_get0_provider(kdf) : NULL;
+
+	EVP_KDF_free(kdf);
+	return provider;
+}
+
+static const OSSL_PROVIDER *provider_of_mac(const struct guarded *g, const char *name)
+{
+	EVP_MAC *mac = EVP_MAC_fetch(g->libctx, name, g->properties);
+	const OSSL_PROVIDER *provider = mac ? EVP_MAC_get0_provider(mac) : NULL;
+
+	EVP_MAC_free(mac);
+	return provider;
+}
+
+static const char *name_of(const OSSL_PROVIDER *provider)
+{
+	return provider ? OSSL_PROVIDER_get0_name(provider) : "none";
 }
 
 static bool refuse(const char *what, const char *kind, const char *from)
@@ -122,14 +165,15 @@ static bool is_listed(const char *list, const char *name)
 /* Those that the default provider has not, nobody must have. */
 static bool all_from_epk(const struct guarded *g)
 {
-	const char *name, *provider;
+	const OSSL_PROVIDER *provider;
+	const char *name;
 	size_t i;
 
 	for (i = 0; i < NR_CIPHERS; i++) {
 		name = ciphers[i].name;
 		provider = provider_of(g, name);
-		if (provider ? strcmp(provider, "epk") : ciphers[i].names || *refusal)
-			return refuse(name, "provider", provider ? provider : "none");
+		if (provider ? !is_ours(provider) : ciphers[i].names || *refusal)
+			return refuse(name, "provider", name_of(provider));
 		if (!is_listed(g->allowed, name) && !from_no_engine(name))
 			return false;
 	}
@@ -138,7 +182,8 @@ static bool all_from_epk(const struct guarded *g)
 
 static bool none_without_domain(const struct guarded *g)
 {
-	const char *name, *provider;
+	const OSSL_PROVIDER *provider;
+	const char *name;
 	size_t i;
 
 	for (i = 0; i < sizeof(not_ours) / sizeof(not_ours[0]); i++) {
@@ -147,12 +192,133 @@ static bool none_without_domain(const struct guarded *g)
 			continue;
 		provider = provider_of(g, name);
 		if (provider)
-			return refuse(name, "provider", provider);
+			return refuse(name, "provider", name_of(provider));
 		if (!from_no_engine(name))
 			return false;
 	}
 	return true;
 }
+
+static int allow_cbc(OSSL_PROVIDER *provider, void *arg)
+{
+	const struct guarded *g = arg;
+
+	if (is_ours(provider))
+		((struct provider *)OSSL_PROVIDER_get0_provider_ctx(provider))->any_mac =
+			is_listed(g->allowed, "CBC");
+	return 1;
+}
+
+/* ---- with secrets that are wrapped */
+
+static int note_wraps(OSSL_PROVIDER *provider, void *arg)
+{
+	bool *wraps = arg;
+
+	if (is_ours(provider))
+		*wraps = ((struct provider *)OSSL_PROVIDER_get0_provider_ctx(provider))->wraps;
+	return 1;
+}
+
+/* Who uses a wrapped secret has to be who wraps it, or nothing that it computes is right. */
+static bool all_wrap(const struct guarded *g)
+{
+	static const char *const kdfs[] = { "TLS13-KDF", "TLS1-PRF" };
+	const OSSL_PROVIDER *provider;
+	size_t i;
+
+	for (i = 0; i < sizeof(kdfs) / sizeof(kdfs[0]); i++) {
+		ERR_set_mark();
+		provider = provider_of_kdf(g, kdfs[i]);
+		ERR_pop_to_mark();
+		if (!is_ours(provider))
+			return refuse(kdfs[i], "provider", name_of(provider));
+	}
+	ERR_set_mark();
+	provider = provider_of_mac(g, "HMAC");
+	ERR_pop_to_mark();
+	return is_ours(provider) || refuse("HMAC", "provider", name_of(provider));
+}
+
+/* The first provider that has a TLS group of this number. */
+struct search {
+	unsigned int id;
+	bool here;
+	const OSSL_PROVIDER *first;
+};
+
+static int is_group(const OSSL_PARAM params[], void *arg)
+{
+	const OSSL_PARAM *p = OSSL_PARAM_locate_const(params, OSSL_CAPABILITY_TLS_GROUP_ID);
+	struct search *search = arg;
+	unsigned int id;
+
+	search->here |= p && OSSL_PARAM_get_uint(p, &id) && id == search->id;
+	return 1;
+}
+
+static int look_for_group(OSSL_PROVIDER *provider, void *arg)
+{
+	struct search *search = arg;
+
+	search->here = false;
+	OSSL_PROVIDER_get_capabilities(provider, "TLS-GROUP", is_group, search);
+	if (search->here && !search->first)
+		search->first = provider;
+	return 1;
+}
+
+/*
+ * Of two groups with one number libssl takes that of the first provider.  They come in the
+ * order of the file until OpenSSL looks for one by its name, which sorts them by that, and
+ * which anything may do: so that it is done now.
+ */
+static bool groups_are_first(const struct guarded *g)
+{
+	static const struct {
+		unsigned int id;
+		const char *name;
+	} groups[] = { { 0x1d, "x25519" }, { 0x17, "secp256r1" }, { 0x18, "secp384r1" } };
+	struct search search;
+	size_t i;
+
+	for (i = 0; i < sizeof(groups) / sizeof(groups[0]); i++) {
+		search = (struct search){ .id = groups[i].id };
+		OSSL_PROVIDER_do_all(g->libctx, look_for_group, &search);
+		if (is_ours(search.first)) {
+			search.first = NULL;
+			OSSL_PROVIDER_available(g->libctx, "default");
+			OSSL_PROVIDER_do_all(g->libctx, look_for_group, &search);
+		}
+		if (!is_ours(search.first)) {
+			ERR_raise_data(ERR_LIB_USER, ERR_R_INIT_FAIL,
+				       "%s comes from provider %s first: name epk's section EPK, "
+				       "and name it before others", groups[i].name,
+				       name_of(search.first));
+			return false;
+		}
+	}
+	return true;
+}
+
+/* What has gone wrong says more than this. */
+static bool handshake_works(const struct guarded *g)
+{
+	const char *group = rehearse(g->libctx, g->properties);
+
+	if (group)
+		ERR_raise_data(ERR_LIB_USER, ERR_R_INIT_FAIL,
+			       "a handshake with %s does not work with wrapped secrets", group);
+	return !group;
+}
+
+static bool all_secrets_from_epk(struct guarded *g)
+{
+	OSSL_PROVIDER_do_all(g->libctx, note_wraps, &g->wraps);
+	return !g->wraps || (all_wrap(g) && groups_are_first(g) && handshake_works(g));
+}
+
+/* ---- */
 
 static bool sets_ktls(const CONF_VALUE *value)
 {
@@ -210,7 +376,8 @@ int guard_init(CONF_IMODULE *module, const CONF *conf)
 			       "Options = KTLS would give the keys to the kernel");
 		return 0;
 	}
-	return all_from_epk(&g) && none_without_domain(&g) &&
+	OSSL_PROVIDER_do_all(g.libctx, allow_cbc, &g);
+	return all_from_epk(&g) && none_without_domain(&g) && all_secrets_from_epk(&g) &&
 	       EVP_set_default_properties(g.libctx, g.properties);
 }
 

@@ -52,7 +52,7 @@ struct cipher ciphers[NR_CIPHERS] = {
 
 void *inner_provctx;
 
-static OSSL_LIB_CTX *inner_libctx;
+OSSL_LIB_CTX *inner_libctx;
 static OSSL_PROVIDER *inner_provider;
 static pthread_mutex_t learn_lock = PTHREAD_MUTEX_INITIALIZER;
 

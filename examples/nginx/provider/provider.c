@@ -14,7 +14,8 @@
 
 #include <epk.h>
 
-#include "epk_provider.h"
+#include "curve.h"
+#include "secrets.h"
 
 #define PROVIDER_VERSION	"0.1"
 /*
@@ -33,6 +34,14 @@ static const OSSL_ITEM reasons[] = {
 	{ EPK_R_NOT_MOVABLE, "OpenSSL's cipher contexts cannot be moved into a domain" },
 	{ EPK_R_NO_COPY, "the cipher context cannot be copied" },
 	{ EPK_R_REFUSED, "there is no memory domain for this cipher" },
+	{ EPK_R_RANDOM, "no random key" },
+	{ EPK_R_NO_KEY, "no key to wrap secrets with" },
+	{ EPK_R_KEY_GONE, "the secret has been used, or waited for too long" },
+	{ EPK_R_DIGEST, "secrets cannot be derived with this digest" },
+	{ EPK_R_DERIVATION, "this cannot be derived from a wrapped secret" },
+	{ EPK_R_EXTERNAL_PSK, "PSKs that are not a session's are not supported" },
+	{ EPK_R_KEY_EXCHANGE, "the key exchange was not in a domain" },
+	{ EPK_R_PUBLIC_KEY, "no key exchange with this public key" },
 	{ 0, NULL }
 };
 
@@ -116,11 +125,52 @@ static void list_algorithms(void)
 	*a = (OSSL_ALGORITHM){ 0 };
 }
 
+#define ALGORITHM(names, functions)	{ names, PROPERTIES, functions, "in a memory domain" }
+#define END				{ NULL, NULL, NULL, NULL }
+
+static const OSSL_ALGORITHM kdfs[] = {
+	ALGORITHM("TLS13-KDF", tls13_kdf_functions),
+	ALGORITHM("TLS1-PRF", tls1_prf_functions),
+	END
+};
+
+static const OSSL_ALGORITHM macs[] = { ALGORITHM("HMAC", hmac_functions), END };
+
+static OSSL_ALGORITHM keymgmts[NR_GROUPS + 1], keyexchs[NR_GROUPS + 1];
+
+static void list_groups(void)
+{
+	size_t i;
+
+	for (i = 0; i < NR_GROUPS; i++) {
+		keymgmts[i] = (OSSL_ALGORITHM)ALGORITHM(group_algorithm(i),
+							group_keymgmt_functions[i]);
+		keyexchs[i] = (OSSL_ALGORITHM)ALGORITHM(group_algorithm(i),
+							group_keyexch_functions);
+	}
+}
+
 static const OSSL_ALGORITHM *query(void *provctx, int operation, int *no_cache)
 {
-	(void)provctx;
+	const struct provider *prov = provctx;
+
 	*no_cache = 0;
-	return operation == OSSL_OP_CIPHER ? algorithms : NULL;
+	if (operation == OSSL_OP_CIPHER)
+		return algorithms;
+	if (!prov->wraps)
+		return NULL;
+	switch (operation) {
+	case OSSL_OP_KDF:
+		return kdfs;
+	case OSSL_OP_MAC:
+		return macs;
+	case OSSL_OP_KEYMGMT:
+		return keymgmts;
+	case OSSL_OP_KEYEXCH:
+		return keyexchs;
+	default:
+		return NULL;
+	}
 }
 
 static const OSSL_ITEM *get_reason_strings(void *provctx)
@@ -166,28 +216,78 @@ static void teardown(void *provctx)
 	free(provctx);
 }
 
-static const OSSL_DISPATCH provider_functions[] = {
+const OSSL_DISPATCH provider_functions[] = {
 	{ OSSL_FUNC_PROVIDER_TEARDOWN, (void (*)(void))teardown },
 	{ OSSL_FUNC_PROVIDER_GETTABLE_PARAMS, (void (*)(void))gettable_params },
 	{ OSSL_FUNC_PROVIDER_GET_PARAMS, (void (*)(void))get_params },
 	{ OSSL_FUNC_PROVIDER_QUERY_OPERATION, (void (*)(void))query },
+	{ OSSL_FUNC_PROVIDER_GET_CAPABILITIES, (void (*)(void))group_capabilities },
 	{ OSSL_FUNC_PROVIDER_GET_REASON_STRINGS, (void (*)(void))get_reason_strings },
 	{ 0, NULL }
 };
 
-/* "backend = NAME" in the provider's section of openssl.cnf, or EPK_BACKEND. */
-static const char *wanted_backend(const struct provider *prov,
-				  OSSL_FUNC_core_get_params_fn *core_get_params)
+/* Of the provider's section of openssl.cnf, or NULL. */
+static const char *setting(const struct provider *prov, OSSL_FUNC_core_get_params_fn *get,
+			   const char *name)
 {
-	char *wanted = NULL;
+	char *value = NULL;
 	OSSL_PARAM params[] = {
-		OSSL_PARAM_construct_utf8_ptr("backend", &wanted, 0),
+		OSSL_PARAM_construct_utf8_ptr(name, &value, 0),
 		OSSL_PARAM_construct_end()
 	};
 
-	if (!core_get_params || !core_get_params(prov->core, params) || !wanted || !*wanted)
+	return get && get(prov->core, params) && value && *value ? value : NULL;
+}
+
+/* "backend = NAME", or EPK_BACKEND. */
+static const char *wanted_backend(const struct provider *prov, OSSL_FUNC_core_get_params_fn *get)
+{
+	const char *wanted = setting(prov, get, "backend");
+
+	if (!wanted)
 		wanted = secure_getenv("EPK_BACKEND");
 	return wanted && *wanted ? wanted : "auto";
+}
+
+/* One of two words, of which the first holds if there is none; -1: another. */
+static int choice(struct provider *prov, OSSL_FUNC_core_get_params_fn *get, const char *name,
+		  const char *usual, const char *other)
+{
+	const char *value = setting(prov, get, name);
+
+	if (!value || !strcmp(value, usual))
+		return 0;
+	if (!strcmp(value, other))
+		return 1;
+	raise(prov, EPK_R_REFUSED, "%s = %s is neither \"%s\" nor \"%s\"", name, value, usual,
+	      other);
+	return -1;
+}
+
+static bool read_choices(struct provider *prov, OSSL_FUNC_core_get_params_fn *get)
+{
+	int keys_only = choice(prov, get, "secrets", "wrapped", "keys");
+	int any = choice(prov, get, "key_exchange", "domain", "any");
+
+	prov->wraps = !keys_only;
+	prov->any_key_exchange = any > 0;
+	return keys_only >= 0 && any >= 0;
+}
+
+static bool start(struct provider *prov, OSSL_FUNC_core_get_params_fn *get)
+{
+	if (box_setup() || !read_choices(prov, get) ||
+	    !box_start(prov, wanted_backend(prov, get)) || !ciphers_learn(prov))
+		return false;
+	if (prov->wraps && !curves_start())
+		return raise(prov, EPK_R_MEMORY, "groups");
+	return !prov->wraps || vault_start(prov);
+}
+
+static void list_all(void)
+{
+	list_algorithms();
+	list_groups();
 }
 
 __attribute__((visibility("default")))
@@ -217,12 +317,11 @@ int OSSL_provider_init(const OSSL_CORE_HANDLE *core, const OSSL_DISPATCH *in,
 		}
 	}
 	if (!prov->new_error || !prov->set_error_debug || !prov->vset_error ||
-	    box_setup() || !box_start(prov, wanted_backend(prov, core_get_params)) ||
-	    !ciphers_learn(prov)) {
+	    !start(prov, core_get_params)) {
 		free(prov);
 		return 0;
 	}
-	pthread_once(&listed, list_algorithms);
+	pthread_once(&listed, list_all);
 	prov->started = true;
 	refusal[0] = 0;
 	*provctx = prov;

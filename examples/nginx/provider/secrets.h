@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Secrets that libssl carries from one operation of a provider to another.
+ *
+ * libssl never looks at them.  So what it gets is not the secret but something of the same
+ * length that stands for it, and each operation that takes one turns it back, in a domain:
+ *
+ *	- what lives as long as a session or a connection is wrapped (wrap.c): permuted under
+ *	  a key K that lies in the vault.  Nothing is stored, so that tickets and sessions
+ *	  work in every process that has K;
+ *	- what is used at once, and once, is kept in the vault, and a handle names it
+ *	  (handle.c): nothing else tells a record key of libssl from one of an application.
+ */
+#ifndef SECRETS_H
+#define SECRETS_H
+
+#include <sys/types.h>
+
+#include "epk_provider.h"
+#include "hash.h"
+
+#define MASTER_LEN	48	/* of TLS 1.2 */
+#define SHARED_MAX	48	/* the longest of a group, a hash and that */
+
+/* What a wrapped secret is: one that is taken for another comes out as nonsense. */
+enum secret_kind {
+	SECRET_SCHEDULE = 1,	/* of the key schedule of TLS 1.3 */
+	SECRET_PSK,		/* what a session of TLS 1.3 is resumed with */
+	SECRET_MASTER,		/* of a session of TLS 1.2 */
+	SECRET_FINISHED,	/* the key of a Finished message or a binder */
+	SECRET_PRIVATE,		/* an ephemeral private key */
+	SECRET_HANDLE,		/* none: what tells handles from other bytes */
+	SECRET_CHECK,		/* none: what tells K from other bytes */
+};
+
+/* A secret that a handle names. */
+struct kept {
+	size_t len;
+	uint8_t bytes[SHARED_MAX];
+};
+
+/*
+ * As many as may wait at a time: with TLS 1.2 one of each handshake does, from the server's
+ * half until the client's is there.
+ */
+#define NR_KEPT		4096
+#define NR_WORKS	16
+
+/**
+ * struct work - where a thread computes with secrets
+ * @mix, @permuted: of wrap.c
+ */
+struct work {
+	struct hmac hmac;
+	struct {
+		SHA256_CTX hash;
+		uint8_t block[64];
+	} mix;
+	uint8_t secret[1024];
+	uint8_t salt[HASH_MAX];
+	uint8_t permuted[SHARED_MAX];
+	uint8_t out[128];
+};
+
+#define CHECK_LEN	16
+
+/* What lies in the vault's domain. */
+struct vault {
+	uint32_t key[8];
+	uint8_t check[CHECK_LEN];
+	struct kept kept[NR_KEPT];
+	struct work works[NR_WORKS];
+};
+
+/* As they go through a fork. */
+#define KEY_AND_CHECK	(ssize_t)(sizeof(((struct vault *)0)->key) + CHECK_LEN)
+
+_Static_assert(!offsetof(struct vault, key) &&
+	       offsetof(struct vault, check) == sizeof(((struct vault *)0)->key), "in a row");
+
+/**
+ * struct opened - the vault, opened by this thread
+ * @vault: its memory
+ * @work: a part of it that nobody else has meanwhile
+ */
+struct opened {
+	struct vault *vault;
+	struct work *work;
+	char *low;
+};
+
+/* vault.c */
+bool vault_start(struct provider *prov);
+bool vault_open(struct provider *prov, struct opened *o);
+bool vault_close(struct provider *prov, struct opened *o);
+int vault_domain(void);
+void vault_before_fork(void);
+void vault_after_fork(void);
+void vault_in_child(int err);
+
+/* wrap.c; @to and @from may be the same. */
+void wrap(struct opened *o, enum secret_kind kind, uint8_t *to, const uint8_t *from, size_t len);
+void unwrap(struct opened *o, enum secret_kind kind, uint8_t *to, const uint8_t *from,
+	    size_t len);
+void mix(struct opened *o, const uint8_t tweak[8], const uint8_t *in, size_t inl, uint8_t *out,
+	 size_t outl);
+
+/* handle.c */
+bool handle_fits(size_t len);
+bool handle_looks_like(const uint8_t *bytes, size_t len);
+void handle_give(struct opened *o, uint8_t *handle, const uint8_t *secret, size_t len);
+int handle_take(struct provider *prov, struct opened *o, uint8_t *to, const uint8_t *handle,
+		size_t len);
+void handles_in_child(void);
+
+/* mac.c */
+void mac_remember(const uint8_t *wrapped);
+extern const OSSL_DISPATCH hmac_functions[];
+
+/* kdf.c */
+bool take_shared(struct provider *prov, struct opened *o, const uint8_t *from, size_t len);
+extern const OSSL_DISPATCH tls13_kdf_functions[], tls1_prf_functions[];
+
+/* kdf13.c and prf.c */
+bool tls13_derive(struct provider *prov, struct opened *o, const struct hash *hash, uint8_t *out,
+		  size_t outlen, const OSSL_PARAM params[]);
+bool prf_derive(struct provider *prov, struct opened *o, const struct hash *hash, uint8_t *out,
+		size_t outlen, const OSSL_PARAM params[]);
+bool prf_is_libssls(const OSSL_PARAM params[]);
+
+/* group.c */
+#define NR_GROUPS	3
+extern const OSSL_DISPATCH group_keymgmt_functions[NR_GROUPS][16], group_keyexch_functions[];
+const char *group_algorithm(size_t i);
+int group_capabilities(void *provctx, const char *capability, OSSL_CALLBACK *cb, void *arg);
+
+#endif /* SECRETS_H */

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The permutation under which libssl gets to see secrets: what kind of secret it is, and
+ * how long, decide which.
+ *
+ * Four rounds of a Feistel network (Luby and Rackoff: as good as a random permutation if
+ * the round function is as good as a random function).  The round function is one call of
+ * SHA-256's compression function, keyed with K in place of the chaining value, as in NMAC,
+ * on one block: so no input is another's beginning.  It needs no table and no branch that
+ * depends on a secret, and libcrypto's code for it runs on memory of the caller's.
+ */
+#ifndef OPENSSL_SUPPRESS_DEPRECATED
+#define OPENSSL_SUPPRESS_DEPRECATED
+#endif
+#include <stdlib.h>
+#include <string.h>
+
+#include "secrets.h"
+
+#define ROUNDS		4
+#define HALF_MAX	32
+
+_Static_assert((SHARED_MAX + 1) / 2 <= HALF_MAX, "a half comes from one compression");
+_Static_assert(sizeof(((SHA256_CTX *)0)->h) == sizeof(((struct vault *)0)->key),
+	       "K is a chaining value");
+
+/* @out is combined with what @in gives under this tweak. */
+void mix(struct opened *o, const uint8_t tweak[8], const uint8_t *in, size_t inl, uint8_t *out,
+	 size_t outl)
+{
+	SHA256_CTX *hash = &o->work->mix.hash;
+	uint8_t *block = o->work->mix.block;
+	size_t i;
+
+	memcpy(hash->h, o->vault->key, sizeof(hash->h));
+	memset(block, 0, sizeof(o->work->mix.block));
+	memcpy(block, tweak, 8);
+	if (inl)
+		memcpy(block + 8, in, inl);
+	SHA256_Transform(hash, block);
+	for (i = 0; i < outl; i++)
+		out[i] ^= ((uint8_t *)hash->h)[i];
+}
+
+static void one_round(struct opened *o, enum secret_kind kind, uint8_t round, uint8_t *bytes,
+		      size_t len)
+{
+	uint8_t tweak[8] = { kind, round, len };
+	size_t left = len / 2, right = len - left;
+
+	if (round % 2)
+		mix(o, tweak, bytes + left, right, bytes, left);
+	else
+		mix(o, tweak, bytes, left, bytes + left, right);
+}
+
+/* Works in the vault: @to sees none of what lies between. */
+void wrap(struct opened *o, enum secret_kind kind, uint8_t *to, const uint8_t *from, size_t len)
+{
+	uint8_t *bytes = o->work->permuted;
+	uint8_t round;
+
+	if (len > sizeof(o->work->permuted))
+		abort();
+	memcpy(bytes, from, len);
+	for (round = 0; round < ROUNDS; round++)
+		one_round(o, kind, round, bytes, len);
+	memcpy(to, bytes, len);
+}
+
+void unwrap(struct opened *o, enum secret_kind kind, uint8_t *to, const uint8_t *from,
+	    size_t len)
+{
+	uint8_t *bytes = o->work->permuted;
+	uint8_t round;
+
+	if (len > sizeof(o->work->permuted))
+		abort();
+	memcpy(bytes, from, len);
+	for (round = ROUNDS; round-- > 0; )
+		one_round(o, kind, round, bytes, len);
+	memcpy(to, bytes, len);
+}
