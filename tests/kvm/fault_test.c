@@ -320,13 +320,20 @@ static int map_beforehand(struct vcpu *vcpu, uint64_t gpa)
 static void pre_fault(void)
 {
 	struct vm *vm = vm_create();
-	struct vcpu *vcpu;
+	bool there = ioctl(kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_PRE_FAULT_MEMORY) > 0;
+	struct vcpu *vcpu, *idle;
 
 	vm_ram(vm, 0, 0, 0, 16 * MiB);
 	vm_ram(vm, 1, 0, HIGH, 2 * MiB);
 	vcpu = vcpu_add(vm, guest_pre_fault);
+	/* It never runs, and yet has a root that is zapped as the other enables EPK. */
+	idle = vcpu_add(vm, guest_pre_fault);
+	if (there)
+		CHECK_EQ(map_beforehand(idle, DATA), 0);
 	vcpu_run_sync(vcpu, 1);
-	if (ioctl(kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_PRE_FAULT_MEMORY)) {
+	if (there) {
+		CHECK_EQ(map_beforehand(idle, DATA), 0);
+		CHECK_EQ(map_beforehand(idle, 512 * GiB + DATA), -ENOENT);
 		CHECK_EQ(map_beforehand(vcpu, 512 * GiB + DATA), -ENOENT);
 		CHECK_EQ(map_beforehand(vcpu, 510 * GiB), -ENOENT);
 		CHECK_EQ(map_beforehand(vcpu, 700 * GiB), -ENOENT);
