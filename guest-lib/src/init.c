@@ -50,6 +50,7 @@ static int start(const struct epk_backend *backend)
 	if (err)
 		goto release_region;
 	state.debug = epk_now.debug;
+	state.print = epk_now.print;
 	choose_gates(&state);
 	epk_state_write(&state);
 	return 0;
@@ -68,8 +69,7 @@ static int start_named(const char *name)
 	for (i = 0; i < NR_BACKENDS; i++)
 		if (!strcmp(name, backends[i]->name))
 			return start(backends[i]);
-	epk_remark(-EINVAL, "the backends are epk, mpk, vmfunc, mprotect and none");
-	return epk_explain_backend(name, -EINVAL);
+	return epk_explain_backend(name, epk_because(EPK_CAUSE_BACKEND));
 }
 
 /* No protection is for machines that have none to give, not for who is short of something. */
@@ -81,8 +81,11 @@ static int start_any(void)
 		err = start(&epk_backend_mpk);
 	if (err != -ENODEV)
 		return err;
-	epk_remark(0, "what is left is the backend none, which protects nothing");
-	return start(&epk_backend_none);
+	err = start(&epk_backend_none);
+	if (!err)
+		epk_say(EPK_LEVEL_WARNING, "nothing is protected: this machine has no protection keys, and "
+			"nobody asked for another backend; EPK_BACKEND=none says that this is meant");
+	return err;
 }
 
 static int start_wanted(const struct epk_options *options)
@@ -110,19 +113,26 @@ static int read_options(const struct epk_options *options, struct epk_options *k
 	if (!options)
 		return 0;
 	if (!options_end(options->size))
-		return epk_remark(-EINVAL, "epk_options.size is to be sizeof(struct epk_options)");
+		return epk_because(EPK_CAUSE_SIZE);
 	err = epk_options_copy(known, sizeof(*known), options, options->size);
 	if (err)
 		return err;
 	if (known->flags & ~EPK_NO_SIGNAL_HANDLER || known->reserved)
-		return epk_remark(-EINVAL, "epk_options.reserved is not 0, or a flag is unknown");
+		return epk_because(EPK_CAUSE_OPTION);
 	return 0;
+}
+
+/* Who asked to be told is told all. */
+static bool is_debug(epk_print_fn print)
+{
+	const char *debug = secure_getenv("EPK_DEBUG");
+
+	return print || (debug && *debug && strcmp(debug, "0"));
 }
 
 /* Whether errors are explained, before there is any. */
 static int read_debug(void)
 {
-	const char *debug = secure_getenv("EPK_DEBUG");
 	struct epk_state state = epk_now;
 	int err;
 
@@ -131,7 +141,7 @@ static int read_debug(void)
 	if (err)
 		return err;
 	choose_gates(&state);
-	state.debug = debug && *debug && strcmp(debug, "0");
+	state.debug = is_debug(state.print);
 	epk_state_write(&state);
 	return 0;
 }
@@ -143,7 +153,7 @@ static int choose(const struct epk_options *options)
 	int err;
 
 	if (epk_ops())
-		return epk_remark(-EALREADY, "epk_init() comes before all other calls, and once");
+		return epk_because(EPK_CAUSE_INITIALISED);
 	/* What it opens its parent would not have. */
 	err = epk_fork_check();
 	if (!err)
@@ -161,6 +171,8 @@ static int choose(const struct epk_options *options)
 	err = start_wanted(&known);
 	if (err)
 		epk_copy_unmark(mark);
+	else if (epk_now.debug && !(known.flags & EPK_NO_SIGNAL_HANDLER))
+		epk_fault_explain();
 	return err;
 }
 
@@ -194,6 +206,23 @@ int epk_init(const struct epk_options *options)
 	pthread_mutex_unlock(&epk_lock);
 	errno = saved_errno;
 	return err;
+}
+
+epk_print_fn epk_set_print(epk_print_fn print)
+{
+	struct epk_state state;
+	epk_print_fn old;
+
+	pthread_mutex_lock(&epk_lock);
+	state = epk_now;
+	old = state.print;
+	state.print = print;
+	state.debug = is_debug(print);
+	/* Without memory for that nobody is told elsewhere than before. */
+	if (!epk_state_seal())
+		epk_state_write(&state);
+	pthread_mutex_unlock(&epk_lock);
+	return old;
 }
 
 const char *epk_backend(void)

@@ -2,10 +2,41 @@
 #define _GNU_SOURCE
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "aside.h"
 #include "backend.h"
 #include "registry.h"
+
+/* What of it has memory, as the kernel tells. */
+static uint64_t pages_in(const struct epk_mapping *map)
+{
+	unsigned char there[512];
+	uintptr_t at = map->start;
+	uint64_t pages = 0;
+	size_t i, nr;
+
+	for (; at < map->end; at += nr * EPK_PAGE_SIZE) {
+		nr = (map->end - at) / EPK_PAGE_SIZE;
+		if (nr > sizeof(there))
+			nr = sizeof(there);
+		if (mincore((void *)at, nr * EPK_PAGE_SIZE, there))
+			continue;
+		for (i = 0; i < nr; i++)
+			pages += there[i] & 1;
+	}
+	return pages;
+}
+
+static uint64_t pages_in_all(void)
+{
+	struct epk_mapping map = { .end = 0 };
+	uint64_t pages = 0;
+
+	while (epk_mapping_next(map.end, &map))
+		pages += pages_in(&map);
+	return pages;
+}
 
 /* Under epk_lock. */
 static int counts_locked(struct epk_counts *counts)
@@ -17,6 +48,8 @@ static int counts_locked(struct epk_counts *counts)
 		return 0;
 	if (ops->counts)
 		err = ops->counts(counts);
+	else
+		counts->pages = pages_in_all();
 	counts->domains = epk_registry_live();
 	counts->ept_switches = epk_threads_switches();
 	return err;
@@ -41,10 +74,10 @@ int epk_counts(struct epk_counts *counts)
 	int err;
 
 	if (!counts)
-		return epk_explain("epk_counts", 0, -EINVAL);
+		return epk_explain("epk_counts", 0, epk_because(EPK_CAUSE_COUNTS));
 	size = counts->size;
 	if (!size || size % sizeof(uint64_t) || size > EPK_SIZE_MAX)
-		return epk_explain("epk_counts", size, -EINVAL);
+		return epk_explain("epk_counts", size, epk_because(EPK_CAUSE_COUNTS));
 	err = epk_notes_lock(&aside);
 	if (!err) {
 		err = counts_locked(&now);
@@ -100,7 +133,7 @@ int epk_for_each_mapping(int (*visit)(int dom_id, void *addr, size_t len, void *
 	int err;
 
 	if (!visit)
-		return -EINVAL;
+		return epk_explain("epk_for_each_mapping", 0, epk_because(EPK_CAUSE_VISIT));
 	err = epk_notes_lock(&aside);
 	if (err)
 		return err;
@@ -134,6 +167,69 @@ int epk_domain_at(const void *addr)
 		epk_notes_unlock(&aside);
 	}
 	return id;
+}
+
+/* What @list has of the mapping allows all of @prot. */
+static bool allows(const struct epk_mapping *map, const struct epk_held *list, int nr, int prot)
+{
+	int i;
+
+	if (prot & ~map->prot)
+		return false;
+	for (i = 0; i < nr; i++)
+		if (list[i].id == map->id)
+			return !(prot & ~list[i].prot);
+	return false;
+}
+
+static int list_all(struct epk_held *list, int max)
+{
+	const struct epk_backend *ops = epk_ops();
+	int nr;
+
+	if (ops && ops->held) {
+		nr = ops->held(list, max);
+		return nr < max ? nr : max;
+	}
+	for (nr = 0; epk_self && nr < (int)epk_held_nr(epk_self) && nr < max; nr++)
+		list[nr] = epk_self->held[nr];
+	return nr;
+}
+
+static int may_access(uintptr_t start, uintptr_t end, int prot)
+{
+	struct epk_held list[2 * EPK_MAX_HELD];
+	struct epk_aside aside;
+	struct epk_mapping map;
+	int err, nr;
+
+	/* Before it is put aside. */
+	nr = list_all(list, 2 * EPK_MAX_HELD);
+	if (nr < 0)
+		return nr;
+	err = epk_notes_lock(&aside);
+	if (err)
+		return err;
+	while (!err && start < end && epk_mapping_next(start, &map) && map.start < end) {
+		err = allows(&map, list, nr, prot) ? 0 : -EACCES;
+		start = map.end;
+	}
+	epk_notes_unlock(&aside);
+	return err;
+}
+
+int epk_may_access(const void *addr, size_t len, int prot)
+{
+	uintptr_t start = (uintptr_t)addr;
+	int err;
+
+	if (!prot || prot & ~(PROT_READ | PROT_WRITE))
+		return epk_explain("epk_may_access", (long)addr, epk_because(EPK_CAUSE_PROT));
+	if (prot & PROT_WRITE)
+		prot |= PROT_READ;
+	err = start + len < start ? -EOVERFLOW : may_access(start, start + len, prot);
+	/* An answer, not a failure. */
+	return err == -EACCES ? err : epk_explain("epk_may_access", (long)addr, err);
 }
 
 /* Kept apart: who asks may be on a short stack, and calls others. */
@@ -174,13 +270,5 @@ int epk_held_prot(int dom_id)
 	for (i = 0; i < nr; i++)
 		if (epk_self->held[i].id == dom_id)
 			return epk_self->held[i].prot;
-	return 0;
-}
-
-int epk_handle_fault(int signo, void *info, void *context)
-{
-	(void)signo;
-	(void)info;
-	(void)context;
 	return 0;
 }

@@ -32,9 +32,7 @@ static int set_up(struct epk_state *state, int fd, uint32_t pkeys)
 
 	if (ioctl(fd, EPK_IOC_INIT, &init)) {
 		err = -errno;
-		if (err == -EINVAL)
-			epk_remark(err, "the kernel module is of another version than libepk");
-		return err;
+		return err == -EINVAL ? epk_because(EPK_CAUSE_VERSION) : err;
 	}
 	if (init.table_bytes > EPK_TABLE_ROOM)
 		return -ENODEV;
@@ -56,10 +54,8 @@ static int open_device(void)
 	if (fd >= 0)
 		return fd;
 	if (err == -ENOENT || err == -ENXIO)
-		return epk_remark(-ENODEV, "there is no " EPK_DEVICE ": load the kernel module, epk");
-	if (err == -EACCES)
-		epk_remark(err, "this user may not open " EPK_DEVICE ": its group may");
-	return err;
+		return epk_because(EPK_CAUSE_NO_DEVICE);
+	return err == -EACCES ? epk_because(EPK_CAUSE_DEVICE) : err;
 }
 
 /*

@@ -101,6 +101,7 @@ void epk_state_write(const struct epk_state *new_state)
 	epk_now.pkeys = new_state->pkeys;
 	epk_now.gates = new_state->gates;
 	epk_now.debug = new_state->debug;
+	epk_now.print = new_state->print;
 	epk_now.fd = new_state->fd;
 	epk_now.pid = new_state->pid;
 	epk_now.soft = new_state->soft;
@@ -113,8 +114,10 @@ void epk_state_write(const struct epk_state *new_state)
 /* The library is not initialised. */
 void epk_state_clear(void)
 {
-	static const struct epk_state none = STATE_NONE;
+	struct epk_state none = STATE_NONE;
 
+	none.print = epk_now.print;
+	none.debug = epk_now.debug;
 	epk_state_write(&none);
 }
 

@@ -14,6 +14,8 @@
 #include <asm/kvm_epk.h>
 #include <linux/epk.h>
 
+#include "causes.h"
+#include "epk.h"
 #include "gate.h"
 #include "lock.h"
 
@@ -52,7 +54,8 @@ struct soft_table;
  * @pkeys: bit k set: pkey k is the library's
  * @ops: the backend; NULL while the library is not initialised
  * @gates: threads use the gates of "mpk"
- * @debug: errors are explained on stderr
+ * @debug: errors are explained
+ * @print: to whom, or NULL: on stderr
  * @pid: the process whose threads use it
  * @soft: where the table is written, if it is the library's own
  * @table_pkey: its key there, or 0
@@ -80,6 +83,7 @@ struct epk_state {
 	const struct epk_backend *ops;
 	bool gates;
 	bool debug;
+	epk_print_fn print;
 	int pid;
 	struct soft_table *soft;
 	uint8_t table_pkey;
@@ -129,17 +133,23 @@ static inline const struct epk_backend *epk_ops(void)
 	return __atomic_load_n(&epk_now.ops, __ATOMIC_ACQUIRE);
 }
 
-/* error.c: under EPK_DEBUG=1, says what @call did with @arg; returns @err. */
+/*
+ * error.c: what @call did with @arg ends with @err, which it returns; says so under EPK_DEBUG=1.  What
+ * epk_because() noted before is the reason.
+ */
 int epk_explain(const char *call, long arg, int err);
 /* The same of a backend that cannot be used. */
 int epk_explain_backend(const char *name, int err);
-/* What @err does not tell. */
-int epk_remark(int err, const char *what);
+/* Whatever EPK_DEBUG says: a line for people. */
+void epk_say(enum epk_level level, const char *text);
 
 /* init.c */
 struct epk_options;
 int epk_init_locked(const struct epk_options *options);
 int epk_ensure_init(void);
+
+/* fault.c: faults that nobody handles are told before the program dies of them. */
+void epk_fault_explain(void);
 
 /* options.c */
 int epk_options_copy(void *known, size_t known_size, const void *options, size_t size);
