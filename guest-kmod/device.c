@@ -303,12 +303,15 @@ static long ioc_held(struct file *file, void __user *arg)
 
 	if (copy_from_user(&req, arg, sizeof(req)))
 		return -EFAULT;
-	if (req.rsvd)
+	if (req.flags & ~EPK_HELD_INTERRUPTED)
 		return -EINVAL;
 	list = kcalloc(EPK_RIGHTS + EPK_NR_PKEYS, sizeof(*list), GFP_KERNEL_ACCOUNT);
 	if (!list)
 		return -ENOMEM;
-	nr = epk_rights_list(file->private_data, list, EPK_RIGHTS + EPK_NR_PKEYS);
+	if (req.flags & EPK_HELD_INTERRUPTED)
+		nr = epk_rights_list_interrupted(file->private_data, list, EPK_RIGHTS);
+	else
+		nr = epk_rights_list(file->private_data, list, EPK_RIGHTS + EPK_NR_PKEYS);
 	if (copy_to_user(u64_to_user_ptr(req.list), list, min(nr, req.num) * sizeof(*list)))
 		ret = -EFAULT;
 	req.num = nr;

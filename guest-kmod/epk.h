@@ -510,6 +510,7 @@ bool epk_rights_reach(struct epk_thread *thread, int id, u32 ept, u8 pkey, bool 
 /* held.c */
 int epk_held_prot(const struct epk_thread *thread, int id);
 unsigned int epk_rights_list(struct epk_context *ctx, struct epk_grant *list, unsigned int max);
+unsigned int epk_rights_list_interrupted(struct epk_context *ctx, struct epk_grant *list, unsigned int max);
 bool epk_rights_hold(const struct epk_thread *thread, int id, bool write);
 bool epk_rights_may_shape(const struct epk_context *ctx, int id);
 

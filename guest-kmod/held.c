@@ -60,6 +60,35 @@ out:
 }
 
 /**
+ * epk_rights_list_interrupted() - what the code holds that a signal interrupted
+ * @ctx: the context of current->mm
+ * @list: room
+ * @max: for so many
+ *
+ * Return: how many, for who is not in a handler 0.
+ */
+unsigned int epk_rights_list_interrupted(struct epk_context *ctx, struct epk_grant *list, unsigned int max)
+{
+	const struct epk_interrupted *from;
+	const struct epk_thread *thread;
+	unsigned int n, nr = 0;
+
+	local_irq_disable();
+	thread = epk_thread_find(current);
+	from = thread && thread->ctx == ctx ? epk_record_handled(thread) : NULL;
+	for (n = from ? from->base : 0; from && n < thread->base; n++) {
+		const struct epk_right *right = &thread->rights[n];
+
+		if (epk_table_read(ctx, EPK_ID_INDEX(right->id)).id == right->id && nr++ < max)
+			list[nr - 1] = (struct epk_grant) {
+				right->id, right->read_only ? PROT_READ : PROT_READ | PROT_WRITE,
+			};
+	}
+	local_irq_enable();
+	return nr;
+}
+
+/**
  * epk_rights_hold() - does current hold enough for an access
  * @thread: its record
  * @id: the domain

@@ -234,8 +234,41 @@ int epk_alloc_beside(int num, int dom_ids[], int beside);
 int epk_begin_write(int dom_id);
 int epk_begin_read(int dom_id);
 
-/* In epk_options.flags: without effect, as no handler of SIGSEGV is installed any more. */
+/* In epk_options.flags: no handler of SIGSEGV and SIGBUS, not even where errors are explained. */
 #define EPK_NO_SIGNAL_HANDLER	1u
+
+/* What a line is about that the library has to say. */
+enum epk_level {
+	/* Something protects less than one may think. */
+	EPK_LEVEL_WARNING,
+	/* Domain memory was touched, and that was refused. */
+	EPK_LEVEL_FAULT,
+	/* A call failed, and why: with EPK_DEBUG=1, or for who has called epk_set_print(). */
+	EPK_LEVEL_DEBUG,
+};
+
+/**
+ * typedef epk_print_fn - gets the lines that the library has to say
+ * @level: what it is about
+ * @line: the line, with its end; no longer there after the call
+ *
+ * It may be called in a signal handler, by any thread, and while the library is at work: it must be
+ * async-signal-safe, and call nothing of the library.
+ */
+typedef void (*epk_print_fn)(enum epk_level level, const char *line);
+
+/**
+ * epk_set_print() - say what there is to say to a function, instead of on standard error
+ * @print: the function; or NULL, standard error again
+ *
+ * Before the library is initialised it works, too.  With a function all is said, as with EPK_DEBUG=1.  The
+ * one before may still be called for a moment by another thread.
+ *
+ * Thread-safe; not async-signal-safe.
+ *
+ * Return: the function before, or NULL.
+ */
+epk_print_fn epk_set_print(epk_print_fn print);
 
 /**
  * struct epk_options - what epk_init() can be told; zero means default
@@ -299,21 +332,31 @@ unsigned int epk_version(void);
 const char *epk_backend(void);
 
 /**
- * epk_handle_fault() - for programs that called it when accesses needed a signal handler
- * @signo: what a handler of SIGSEGV that was installed with SA_SIGINFO
+ * epk_handle_fault() - say what a fault was, if it was at a domain's memory
+ * @signo: what a handler of SIGSEGV or SIGBUS that was installed with SA_SIGINFO
  * @info: is called with,
  * @context: all three
  *
- * The kernel module sees to accesses to domains that the thread holds, wherever these are.  A
- * signal is the program's own affair.
+ * Says in a line whether it was a read or a write, where, at which byte of which domain, why that is
+ * refused, and what the thread holds; of other faults nothing.  What becomes of the thread is the program's own
+ * affair: nothing that it may do faults.  With EPK_DEBUG=1, or epk_set_print(), epk_init() installs a handler that
+ * does this, where there is none, after which the program ends as without it.
  *
- * Return: 0.
+ * Nothing is said in a handler that itself holds something, or that interrupted the library at work; or if another
+ * thread does not give up the library's lock within 0.2 s.
+ *
+ * Thread-safe; async-signal-safe.  Takes up to 6 KiB of the stack.
+ *
+ * Return: 0: it is not handled.
  */
 int epk_handle_fault(int signo, void *info, void *context);
 
 /**
  * epk_strerror() - what an error number means when it comes from this library
  * @error: as returned (negative) or as in errno (positive)
+ *
+ * If it is the number of the last call that failed in this thread, with the cause that it had then: what
+ * the number can mean otherwise.
  *
  * Thread-safe and async-signal-safe.
  *
@@ -326,8 +369,8 @@ const char *epk_strerror(int error);
  * @size: sizeof(struct epk_counts), set by the caller, so that later versions can add counters
  * @domains: live domains
  * @epts: EPTs that hold at least one of them (0 unless the backend is "epk")
- * @pages: domain pages that are backed by memory now, 4 KiB each, where the
- *	backend knows it
+ * @pages: domain pages that are backed by memory now, 4 KiB each; of a file, those that are in
+ *	the page cache (backend "epk": that the process has touched)
  * @ept_switches: VMFUNCs that the library executed, all threads
  * @vm_domains: live domains in the whole guest
  * @vm_epts: EPTs that exist in the VM
@@ -589,6 +632,72 @@ int epk_component_create(int dom_id, long (*const entries[])(void *arg), unsigne
  * ENOSPC it has no place, and cannot get one; ENOMEM.
  */
 int epk_gate_call(int dom_id, unsigned int entry, void *arg, long *result);
+
+/**
+ * epk_usable_size() - how many bytes an allocation has
+ * @dom_id: the domain that it was made in; held or not, as for epk_malloc()
+ * @ptr: what epk_malloc() and its like returned, or NULL
+ *
+ * At least what was asked for; all of them may be used.
+ *
+ * Thread-safe; not async-signal-safe.
+ *
+ * Return: the bytes; 0 for NULL, and with errno set, as by epk_realloc(), where it is no allocation.
+ */
+size_t epk_usable_size(int dom_id, void *ptr);
+
+/**
+ * epk_heap_choose() - say whose heap the calling thread allocates in by epk_malloc_here() and its like
+ * @dom_id: the domain, held or not, as for epk_malloc(); or 0: the one that it holds to be written
+ *
+ * Thread-safe; async-signal-safe.
+ *
+ * Return: what was chosen before, perhaps 0; or -EINVAL, -ENOENT or -EPERM as for domain_end().
+ */
+int epk_heap_choose(int dom_id);
+
+/**
+ * epk_malloc_here() - epk_malloc() for code that knows of no domain
+ * epk_calloc_here() - epk_calloc(), likewise
+ * epk_realloc_here() - epk_realloc()
+ * epk_free_here() - epk_free()
+ * epk_usable_size_here() - epk_usable_size()
+ * @nr: as for epk_calloc()
+ * @size: likewise
+ * @ptr: what one of these returned, or one of the calls that name the domain; or NULL
+ *
+ * For the hooks by which libraries let one choose an allocator.  What is allocated lies in the domain that
+ * epk_heap_choose() has chosen, or in the only one that the thread holds to be written.  What is given back,
+ * or changes its size, does so in the domain that it lies in.  errno says what went wrong with epk_free_here().
+ *
+ * Thread-safe; not async-signal-safe.
+ *
+ * Return: as the call of the domain's name, or with errno set to
+ * EINVAL: nothing is chosen, and the thread holds no domain to be written, or several; or @ptr lies in none.
+ */
+void *epk_malloc_here(size_t size);
+void *epk_calloc_here(size_t nr, size_t size);
+void *epk_realloc_here(void *ptr, size_t size);
+void epk_free_here(void *ptr);
+size_t epk_usable_size_here(void *ptr);
+
+/**
+ * epk_may_access() - would an access be refused
+ * @addr: its first byte
+ * @len: bytes
+ * @prot: PROT_READ, or PROT_READ with PROT_WRITE.  PROT_WRITE alone means both
+ *
+ * Looks at domains alone: memory of none is the program's own affair.
+ *
+ * Thread-safe; not async-signal-safe.
+ *
+ * Return: 0: the calling thread holds each domain that a part of it is memory of, for that; or
+ * -EACCES: not all of them, or the mapping is to be read only, or not even that;
+ * -EINVAL: @prot is none of the above;
+ * -EOVERFLOW: the range passes the end of the address space;
+ * -EMFILE, -ENOMEM: an error of putting aside what the thread holds.
+ */
+int epk_may_access(const void *addr, size_t len, int prot);
 
 /**
  * struct epk_scope - what EPK_WITH() keeps on the stack

@@ -25,6 +25,8 @@
  *	without the list.  They have none of the four calls above, but
  * @drop: it is not to hold it any longer, as domain_end() is asked
  * @held: fills in up to @max of what the thread holds; how many it holds
+ * @interrupted: as @held, in a handler of a signal, of the code that it interrupted; of which this is
+ *	the third argument.  NULL: what is on the list
  * @held_prot: what it holds of a live domain, 0 if nothing
  * @in_module: the module puts rights aside; see aside.h
  * @put_aside: puts all rights of the thread aside until it has this stack pointer again, and holds
@@ -56,6 +58,7 @@ struct epk_backend {
 	int (*take)(int id, int prot);
 	int (*drop)(int id);
 	int (*held)(struct epk_held *list, int max);
+	int (*interrupted)(struct epk_held *list, int max, const void *context);
 	int (*held_prot)(int id);
 	int (*pinned)(int id);
 	bool in_module;
@@ -96,6 +99,9 @@ int epk_module_note(int id, uint64_t addr);
 int epk_module_enrol(void);
 int epk_module_gates(const struct epk_state *state);
 int epk_module_counts(struct epk_counts *counts);
+
+/* frame.c */
+uint32_t epk_frame_pkru(const void *context);
 
 /* anon.c: their memory. */
 int epk_anon_mmap(const struct epk_mapping *map, void **addr, int prot, int flags);

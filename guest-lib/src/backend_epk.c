@@ -66,9 +66,9 @@ static int epk_drop(int id)
 	return err;
 }
 
-static int grants(struct epk_grant *list, int max)
+static int grants(struct epk_grant *list, int max, uint32_t flags)
 {
-	struct epk_grants arg = { .num = max, .list = (uintptr_t)list };
+	struct epk_grants arg = { .num = max, .flags = flags, .list = (uintptr_t)list };
 	int saved_errno = errno, err;
 
 	err = ioctl(epk_now.fd, EPK_IOC_HELD, &arg) ? -errno : (int)arg.num;
@@ -84,11 +84,23 @@ _Static_assert(EPK_HELD_MAX == EPK_MAX_HELD, "the module's limit is the library'
 static int epk_list_held(struct epk_held *list, int max)
 {
 	struct epk_grant all[MOST];
-	int i, nr = grants(all, MOST);
+	int i, nr = grants(all, MOST, 0);
 
 	for (i = 0; i < nr && i < max && i < MOST; i++)
 		list[i] = (struct epk_held) { .id = all[i].id, .prot = all[i].prot };
 	return nr;
+}
+
+_Static_assert(sizeof(struct epk_grant) == sizeof(struct epk_held) &&
+	       offsetof(struct epk_grant, id) == offsetof(struct epk_held, id) &&
+	       offsetof(struct epk_grant, prot) == offsetof(struct epk_held, prot),
+	       "a handler, whose stack may be small, has no room for both");
+
+/* The module has put it aside. */
+static int epk_list_interrupted(struct epk_held *list, int max, const void *context)
+{
+	(void)context;
+	return grants((struct epk_grant *)list, max, EPK_HELD_INTERRUPTED);
 }
 
 /* Of a domain in the thread's EPT PKRU says it all, unless one of them changed meanwhile. */
@@ -142,6 +154,7 @@ const struct epk_backend epk_backend_epk = {
 	.take = epk_take,
 	.drop = epk_drop,
 	.held = epk_list_held,
+	.interrupted = epk_list_interrupted,
 	.held_prot = epk_prot_held,
 	.counts = epk_module_counts,
 	.forget = epk_forget,

@@ -258,7 +258,8 @@ static int mpk_drop(int id)
 	return 0;
 }
 
-static int mpk_held(struct epk_held *list, int max)
+/* What is open in @pkru, and pinned. */
+static int list_open(struct epk_held *list, int max, uint32_t pkru)
 {
 	int owners[EPK_NR_PKEYS], pkey, prot, nr = 0;
 
@@ -266,11 +267,22 @@ static int mpk_held(struct epk_held *list, int max)
 		return 0;
 	soft_table_owners(owners);
 	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++) {
-		prot = owners[pkey] && epk_own_slot()->pins[pkey] ? open_prot(pkey) : 0;
+		prot = owners[pkey] && epk_own_slot()->pins[pkey] ? pkru_prot(pkru, pkey) : 0;
 		if (prot && nr++ < max)
 			list[nr - 1] = (struct epk_held) { .id = owners[pkey], .prot = prot };
 	}
 	return nr;
+}
+
+static int mpk_held(struct epk_held *list, int max)
+{
+	return list_open(list, max, rdpkru());
+}
+
+/* The kernel has closed all keys for the handler; what was open is in its frame. */
+static int mpk_interrupted(struct epk_held *list, int max, const void *context)
+{
+	return list_open(list, max, epk_frame_pkru(context));
 }
 
 static void close_all(void)
@@ -465,6 +477,7 @@ const struct epk_backend epk_backend_mpk = {
 	.take = mpk_take,
 	.drop = mpk_drop,
 	.held = mpk_held,
+	.interrupted = mpk_interrupted,
 	.held_prot = mpk_held_prot,
 	.pinned = mpk_pinned,
 	.put_aside = mpk_put_aside,

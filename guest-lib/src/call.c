@@ -227,7 +227,7 @@ static __attribute__((noinline)) int may_write(int id)
 
 	if (held < 0)
 		return held;
-	return held && !(held & PROT_WRITE) ? -EACCES : 0;
+	return held && !(held & PROT_WRITE) ? epk_because(EPK_CAUSE_READ_ONLY) : 0;
 }
 
 /* So that the thread gives back its stack at its end. */
@@ -297,7 +297,7 @@ static inline __attribute__((always_inline)) int put_aside_caught(struct call *c
 static __attribute__((noinline)) int may_catch(int id)
 {
 	const struct epk_backend *ops = epk_ops();
-	int err = ops && ops->in_module ? 0 : -EOPNOTSUPP;
+	int err = ops && ops->in_module ? 0 : epk_because(EPK_CAUSE_CATCH);
 
 	if (!ops)
 		return -ENOENT;
@@ -358,7 +358,7 @@ int epk_call_caught(int dom_id, long (*fn)(void *arg), void *arg, long *result)
 
 	call.id = dom_id;
 	call.inside = false;
-	err = fn ? enter_caught(&call) : -EINVAL;
+	err = fn ? enter_caught(&call) : epk_because(EPK_CAUSE_FUNCTION);
 	if (!err) {
 		outcome = epk_call_caught_on_stack(fn, arg, call.top);
 		err = leave(&call, !outcome.error);
@@ -380,7 +380,7 @@ int epk_call(int dom_id, long (*fn)(void *arg), void *arg, long *result)
 
 	call.id = dom_id;
 	call.inside = false;
-	err = fn ? enter(&call) : -EINVAL;
+	err = fn ? enter(&call) : epk_because(EPK_CAUSE_FUNCTION);
 	if (likely(!err)) {
 		value = epk_call_on_stack(fn, arg, call.top);
 		err = leave(&call, true);

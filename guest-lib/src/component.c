@@ -182,7 +182,7 @@ static int read_options(const struct epk_component_options *options, struct plan
 
 	/* No member is there in part. */
 	if (options && (!size || (size < sizeof(known) && size % sizeof(size_t))))
-		return -EINVAL;
+		return epk_because(EPK_CAUSE_SIZE);
 	err = options ? epk_options_copy(&known, sizeof(known), options, size) : 0;
 	if (err)
 		return err;
@@ -193,7 +193,7 @@ static int read_options(const struct epk_component_options *options, struct plan
 	if (known.flags & ~EPK_COMPONENT_CONFINED || threads > THREADS_MOST ||
 	    known.stack_bytes < STACK_LEAST || known.stack_bytes > STACK_MOST ||
 	    known.heap_bytes > HEAP_MOST)
-		return -EINVAL;
+		return epk_because(EPK_CAUSE_OPTION);
 	for (plan->threads = 1; plan->threads < threads; plan->threads *= 2)
 		;
 	plan->stack_bytes = (known.stack_bytes + EPK_PAGE_SIZE - 1) & ~(EPK_PAGE_SIZE - 1);
@@ -213,10 +213,10 @@ static int create(struct plan *plan, const struct epk_component_options *options
 	int err;
 
 	if (!plan->nr || plan->nr > EPK_COMP_ENTRIES_MAX || !plan->entries)
-		return -EINVAL;
+		return epk_because(EPK_CAUSE_ENTRIES);
 	for (i = 0; i < plan->nr; i++)
 		if (!plan->entries[i])
-			return -EINVAL;
+			return epk_because(EPK_CAUSE_ENTRIES);
 	err = read_options(options, plan);
 	if (err)
 		return err;
@@ -226,9 +226,9 @@ static int create(struct plan *plan, const struct epk_component_options *options
 	if (err)
 		return err;
 	if (strcmp(epk_ops()->name, "epk") || !cpu_can() || !shows_records())
-		return -EOPNOTSUPP;
+		return epk_because(EPK_CAUSE_COMPONENT);
 	if (epk_note(plan->id))
-		return -EBUSY;
+		return epk_because(EPK_CAUSE_USED);
 	return make(plan);
 }
 
@@ -305,7 +305,7 @@ static int prepare(int id)
 	if (err)
 		return err;
 	if (!epk_ops()->in_module || !epk_note_is_private(id))
-		return -EINVAL;
+		return epk_because(EPK_CAUSE_ENTRY);
 	return epk_word.place ? 0 : first_call();
 }
 

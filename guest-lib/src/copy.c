@@ -69,8 +69,7 @@ int epk_copy_mark(void **mark)
 		return -errno;
 	err = madvise(*mark, EPK_PAGE_SIZE, MADV_DONTFORK) ? -errno : 0;
 	if (!err && count_marks() > 1)
-		err = epk_remark(-EBUSY, "another copy of libepk is at work in this process: "
-				 "have all parts of the program use one libepk.so");
+		err = epk_because(EPK_CAUSE_COPY);
 	if (err)
 		epk_copy_unmark(*mark);
 	return err;

@@ -38,7 +38,7 @@ static int alloc(const char *call, int num, int dom_ids[], int beside)
 	int err;
 
 	if (num <= 0 || !dom_ids)
-		return epk_explain(call, num, -EINVAL);
+		return epk_explain(call, num, epk_because(EPK_CAUSE_NUM));
 	if (num > NR_COPIED)
 		ids = malloc(num * sizeof(*ids));
 	err = ids ? epk_notes_lock(&aside) : -ENOMEM;
@@ -62,7 +62,7 @@ int alloc_domains(int num, int dom_ids[])
 int epk_alloc_beside(int num, int dom_ids[], int beside)
 {
 	if (beside <= 0)
-		return epk_explain("epk_alloc_beside", beside, -EINVAL);
+		return epk_explain("epk_alloc_beside", beside, epk_because(EPK_CAUSE_ID));
 	return alloc("epk_alloc_beside", num, dom_ids, beside);
 }
 
@@ -99,7 +99,7 @@ static int check_free(int num, const int *ids, const struct epk_held *own, int n
 			break;
 		dom = epk_registry_at(EPK_ID_INDEX(ids[marked]));
 		if (dom->marked) {
-			err = -EINVAL;
+			err = epk_because(EPK_CAUSE_TWICE);
 			break;
 		}
 		err = check_held(ids[marked], own, nr);
@@ -160,7 +160,7 @@ int free_domains(int num, int dom_ids[])
 	int saved_errno = errno;
 
 	if (num <= 0 || !dom_ids)
-		return epk_explain("free_domains", num, -EINVAL);
+		return epk_explain("free_domains", num, epk_because(EPK_CAUSE_NUM));
 	if (num > NR_COPIED)
 		ids = malloc(num * sizeof(*ids));
 	if (ids) {

@@ -1,44 +1,53 @@
 // SPDX-License-Identifier: MIT
 #define _GNU_SOURCE
 #include <errno.h>
+#include <limits.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "causes.h"
 #include "epk.h"
 #include "state.h"
 
 #define ERROR(error, text)	{ error, #error, text }
 
-/* A table, not a switch in a function: the same words for -error and error. */
+/* What a number means that no cause was told with.  A table: the same words for -error and error. */
 static const struct error {
 	int error;
 	const char *name;
 	const char *text;
 } errors[] = {
 	{ 0, "0", "no error" },
-	ERROR(EINVAL, "an argument is out of range, misaligned or not domain memory"),
+	ERROR(EINVAL, "an argument is out of range"),
 	ERROR(ENOENT, "no such domain: never allocated, or freed"),
-	ERROR(EPERM, "the domain belongs to another process (by fork), or a seal forbids it"),
-	ERROR(EBUSY, "a thread still holds the domain, or another copy of the library is at work"),
-	ERROR(EALREADY, "the thread holds the domain, or the library is initialised, already"),
-	ERROR(EACCES, "not held, or not for this; or the file, or /dev/epk, is not open for it"),
+	ERROR(EPERM, "the domain is a component, or another process's, inherited by fork(): allocate one here"),
+	ERROR(EBUSY, "the domain is still held: domain_end() comes first"),
+	ERROR(EALREADY, "the thread holds the domain, with all of that: EPK_WITH() can stand in another"),
+	ERROR(EACCES, "the thread does not hold the domain, or not for that: domain_begin() comes first"),
 	ERROR(EBADF, "no open file"),
 	ERROR(EOPNOTSUPP, "a file of a kind, or on a filesystem, that no domain can have"),
-	ERROR(EMFILE, "the thread holds as many domains as it can, or too many files are open"),
+	ERROR(EMFILE, "the thread holds as many domains as it can: end some"),
 	ERROR(ENFILE, "too many files are open in the system"),
-	ERROR(EAGAIN, "threads hold as many domains as there are places or keys for"),
+	ERROR(EAGAIN, "threads hold as many domains as there are places or keys for: hold fewer at a time"),
 	ERROR(EDEADLK, "a signal handler asks for what the call that it interrupted is at work on"),
-	ERROR(ENOSPC, "no room for more domains or for their RAM, or no protection key is free"),
-	ERROR(EDQUOT, "the user has as much as the module's parameters allow"),
-	ERROR(ENOMEM, "out of memory, address space, mappings or RLIMIT_MEMLOCK"),
+	ERROR(EFAULT, "the function has faulted, or an argument points to no memory"),
+	ERROR(EINTR, "a fatal signal came"),
+	ERROR(ENOSPC, "no room for more domains or for their RAM: free some"),
+	ERROR(EDQUOT, "the user has as much as the module's parameters allow: max_user_*"),
+	ERROR(ENOMEM, "out of memory, address space or mappings (vm.max_map_count)"),
 	ERROR(ENODEV, "the machine lacks what the backend needs, or the file cannot be mapped"),
 	ERROR(EOVERFLOW, "the range passes the end of the address space"),
 	ERROR(EEXIST, "something is mapped at that address"),
 	ERROR(E2BIG, "the options come from a later version and ask for more than this one has"),
 	ERROR(EIO, "the thread could not stay in the domain's EPT; no right is open"),
 };
+
+#define CAUSE(cause, error, text)	[cause] = { error, #error, text },
+static const struct error causes[EPK_NR_CAUSES] = { EPK_CAUSES(CAUSE) };
+#undef CAUSE
 
 static const struct error *find(int error)
 {
@@ -50,43 +59,94 @@ static const struct error *find(int error)
 	return NULL;
 }
 
+/* The cause @number, if it is one of @error. */
+static const struct error *cause_of(unsigned int number, int error)
+{
+	const struct error *cause = &causes[number < EPK_NR_CAUSES ? number : 0];
+
+	return cause->error && (cause->error == error || -cause->error == error) ? cause : NULL;
+}
+
+static const char *of_libc(int error)
+{
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 32)
+	const char *text = error == INT_MIN ? NULL : strerrordesc_np(abs(error));
+
+	return text ? text : "unknown error";
+#else
+	return error == INT_MIN ? "unknown error" : strerror(abs(error));
+#endif
+}
+
 const char *epk_strerror(int error)
 {
-	const struct error *found = find(error);
+	const struct error *found = cause_of(epk_cause_last, error);
 
-	return found ? found->text : "unknown error";
+	if (!found)
+		found = find(error);
+	return found ? found->text : of_libc(error);
+}
+
+int epk_because(enum epk_cause cause)
+{
+	epk_cause_pending = cause;
+	return -causes[cause].error;
 }
 
 /* Not by stdio, whose locks a signal handler may have interrupted. */
-static void say(const char *text)
+void epk_say(enum epk_level level, const char *text)
 {
+	epk_print_fn print = epk_printing();
 	int saved_errno = errno, len;
-	char line[256];
+	char line[320];
 
 	len = snprintf(line, sizeof(line), "libepk[%d]: %s\n", gettid(), text);
 	if (len > (int)sizeof(line) - 1)
 		len = sizeof(line) - 1;
-	if (len > 0 && write(STDERR_FILENO, line, len) < 0)
+	if (print)
+		print(level, line);
+	else if (len > 0 && write(STDERR_FILENO, line, len) < 0)
 		len = 0;	/* nobody listens */
 	errno = saved_errno;
 }
 
 static int explain(const char *what, int err)
 {
-	const struct error *found = find(err);
+	const struct error *found = cause_of(epk_cause_last, err);
 	char text[256];
 
+	if (!found)
+		found = find(err);
 	snprintf(text, sizeof(text), "%s: %s: %s", what, found ? found->name : "error",
-		 found ? found->text : strerror(-err));
-	say(text);
+		 found ? found->text : of_libc(err));
+	epk_say(EPK_LEVEL_DEBUG, text);
 	return err;
+}
+
+/* What is pending is the call's that fails now, or of one within it that did not matter. */
+int epk_fails(int err)
+{
+	epk_cause_last = cause_of(epk_cause_pending, err) ? epk_cause_pending : 0;
+	epk_cause_pending = 0;
+	return err;
+}
+
+static bool told(void)
+{
+	return epk_now.debug || epk_printing();
 }
 
 int epk_explain(const char *call, long arg, int err)
 {
 	char what[64];
 
-	if (likely(!err || !epk_now.debug))
+	/* And what failed on the way is forgotten. */
+	if (likely(!err)) {
+		epk_cause_pending = 0;
+		return 0;
+	}
+	epk_fails(err);
+	if (likely(!told()))
 		return err;
 	snprintf(what, sizeof(what), "%s(%#lx)", call, arg);
 	return explain(what, err);
@@ -96,15 +156,12 @@ int epk_explain_backend(const char *name, int err)
 {
 	char what[64];
 
-	if (!err || !epk_now.debug)
+	if (!err)
+		return 0;
+	/* Pending still: it is why nothing is initialised, unless another backend is. */
+	epk_cause_last = cause_of(epk_cause_pending, err) ? epk_cause_pending : 0;
+	if (!told())
 		return err;
 	snprintf(what, sizeof(what), "backend %s", name);
 	return explain(what, err);
-}
-
-int epk_remark(int err, const char *what)
-{
-	if (epk_now.debug)
-		say(what);
-	return err;
 }

@@ -72,5 +72,5 @@ __attribute__((constructor)) static void note_owner(void)
 
 int epk_fork_check(void)
 {
-	return getpid() == owner ? 0 : -EPERM;
+	return getpid() == owner ? 0 : epk_because(EPK_CAUSE_VFORK);
 }

@@ -85,7 +85,7 @@ static int begin_slow(int id, int prot)
 	int err, settled;
 
 	if (!prot || prot & ~PROT_RW)
-		return -EINVAL;
+		return epk_because(EPK_CAUSE_PROT);
 	if (prot & PROT_WRITE)
 		prot = PROT_RW;
 	err = epk_lookup(id, &entry);

@@ -68,8 +68,7 @@ static int start_named(const char *name)
 	for (i = 0; i < NR_BACKENDS; i++)
 		if (!strcmp(name, backends[i]->name))
 			return start(backends[i]);
-	epk_remark(-EINVAL, "the backends are epk, mpk, vmfunc, mprotect and none");
-	return epk_explain_backend(name, -EINVAL);
+	return epk_explain_backend(name, epk_because(EPK_CAUSE_BACKEND));
 }
 
 /* No protection is for machines that have none to give, not for who is short of something. */
@@ -81,8 +80,11 @@ static int start_any(void)
 		err = start(&epk_backend_mpk);
 	if (err != -ENODEV)
 		return err;
-	epk_remark(0, "what is left is the backend none, which protects nothing");
-	return start(&epk_backend_none);
+	err = start(&epk_backend_none);
+	if (!err)
+		epk_say(EPK_LEVEL_WARNING, "nothing is protected: this machine has no protection keys, and "
+			"nobody asked for another backend; EPK_BACKEND=none says that this is meant");
+	return err;
 }
 
 static int start_wanted(const struct epk_options *options)
@@ -110,12 +112,12 @@ static int read_options(const struct epk_options *options, struct epk_options *k
 	if (!options)
 		return 0;
 	if (!options_end(options->size))
-		return epk_remark(-EINVAL, "epk_options.size is to be sizeof(struct epk_options)");
+		return epk_because(EPK_CAUSE_SIZE);
 	err = epk_options_copy(known, sizeof(*known), options, options->size);
 	if (err)
 		return err;
 	if (known->flags & ~EPK_NO_SIGNAL_HANDLER || known->reserved)
-		return epk_remark(-EINVAL, "epk_options.reserved is not 0, or a flag is unknown");
+		return epk_because(EPK_CAUSE_OPTION);
 	return 0;
 }
 
@@ -143,7 +145,7 @@ static int choose(const struct epk_options *options)
 	int err;
 
 	if (epk_ops())
-		return epk_remark(-EALREADY, "epk_init() comes before all other calls, and once");
+		return epk_because(EPK_CAUSE_INITIALISED);
 	/* What it opens its parent would not have. */
 	err = epk_fork_check();
 	if (!err)
@@ -161,6 +163,8 @@ static int choose(const struct epk_options *options)
 	err = start_wanted(&known);
 	if (err)
 		epk_copy_unmark(mark);
+	else if ((epk_now.debug || epk_printing()) && !(known.flags & EPK_NO_SIGNAL_HANDLER))
+		epk_fault_explain();
 	return err;
 }
 
@@ -194,6 +198,22 @@ int epk_init(const struct epk_options *options)
 	pthread_mutex_unlock(&epk_lock);
 	errno = saved_errno;
 	return err;
+}
+
+epk_print_fn epk_set_print(epk_print_fn print)
+{
+	int saved_errno = errno;
+	epk_print_fn old;
+
+	/* Not by what it calls, nor in a handler that interrupted the library. */
+	if (pthread_mutex_lock(&epk_lock))
+		return epk_printing();
+	old = epk_printing();
+	/* Without memory for that nobody is told elsewhere than before. */
+	epk_print_write(print);
+	pthread_mutex_unlock(&epk_lock);
+	errno = saved_errno;
+	return old;
 }
 
 const char *epk_backend(void)

@@ -2,10 +2,49 @@
 #define _GNU_SOURCE
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "aside.h"
 #include "backend.h"
 #include "registry.h"
+
+/* What of domain memory at *@at, and a little more of it, has memory, as the kernel tells.  -ENOENT: none is behind. */
+static int count_some(uintptr_t *at, uint64_t *pages)
+{
+	unsigned char there[4096];
+	struct epk_aside aside;
+	struct epk_mapping map;
+	size_t i, nr = 0;
+	int err;
+
+	err = epk_notes_lock(&aside);
+	if (err)
+		return err;
+	if (epk_mapping_next(*at, &map)) {
+		*at = map.start > *at ? map.start : *at;
+		nr = (map.end - *at) / EPK_PAGE_SIZE;
+		nr = nr < sizeof(there) ? nr : sizeof(there);
+		if (mincore((void *)*at, nr * EPK_PAGE_SIZE, there))
+			memset(there, 0, nr);
+	}
+	epk_notes_unlock(&aside);
+	for (i = 0; i < nr; i++)
+		*pages += there[i] & 1;
+	*at += nr * EPK_PAGE_SIZE;
+	return nr ? 0 : -ENOENT;
+}
+
+/* In steps: nobody waits for the lock until terabytes are looked through. */
+static int count_pages(uint64_t *pages)
+{
+	uintptr_t at = 0;
+	int err;
+
+	do
+		err = count_some(&at, pages);
+	while (!err);
+	return err == -ENOENT ? 0 : err;
+}
 
 /* Under epk_lock. */
 static int counts_locked(struct epk_counts *counts)
@@ -41,16 +80,19 @@ int epk_counts(struct epk_counts *counts)
 	int err;
 
 	if (!counts)
-		return epk_explain("epk_counts", 0, -EINVAL);
+		return epk_explain("epk_counts", 0, epk_because(EPK_CAUSE_COUNTS));
 	size = counts->size;
 	if (!size || size % sizeof(uint64_t) || size > EPK_SIZE_MAX)
-		return epk_explain("epk_counts", size, -EINVAL);
+		return epk_explain("epk_counts", size, epk_because(EPK_CAUSE_COUNTS));
 	err = epk_notes_lock(&aside);
 	if (!err) {
 		err = counts_locked(&now);
 		epk_notes_unlock(&aside);
-		give(counts, size, &now);
 	}
+	if (!err && epk_ops() && !epk_ops()->counts)
+		err = count_pages(&now.pages);
+	if (!err)
+		give(counts, size, &now);
 	errno = saved_errno;
 	return epk_explain("epk_counts", size, err);
 }
@@ -61,7 +103,7 @@ int epk_domain_place(int dom_id, int *ept, int *pkey)
 	int err = epk_lookup(dom_id, &entry);
 
 	if (err)
-		return err;
+		return epk_fails(err);
 	if (ept)
 		*ept = entry.ept == EPK_EPT_NONE ? -1 : entry.ept;
 	if (pkey)
@@ -100,10 +142,10 @@ int epk_for_each_mapping(int (*visit)(int dom_id, void *addr, size_t len, void *
 	int err;
 
 	if (!visit)
-		return -EINVAL;
+		return epk_explain("epk_for_each_mapping", 0, epk_because(EPK_CAUSE_VISIT));
 	err = epk_notes_lock(&aside);
 	if (err)
-		return err;
+		return epk_fails(err);
 	ready = epk_ops();
 	if (ready)
 		maps = snapshot(&nr);
@@ -111,7 +153,7 @@ int epk_for_each_mapping(int (*visit)(int dom_id, void *addr, size_t len, void *
 	if (!ready)
 		return 0;
 	if (!maps)
-		return -ENOMEM;
+		return epk_fails(-ENOMEM);
 	for (i = 0; i < nr && !err; i++)
 		err = visit(maps[i].id, (void *)maps[i].start, maps[i].end - maps[i].start, arg);
 	free(maps);
@@ -129,11 +171,74 @@ int epk_domain_at(const void *addr)
 	int id;
 
 	id = epk_notes_lock(&aside);
-	if (!id) {
-		id = epk_mapping_at((uintptr_t)addr);
-		epk_notes_unlock(&aside);
-	}
+	if (id)
+		return epk_fails(id);
+	id = epk_mapping_at((uintptr_t)addr);
+	epk_notes_unlock(&aside);
 	return id;
+}
+
+/* What @list has of the mapping allows all of @prot. */
+static bool allows(const struct epk_mapping *map, const struct epk_held *list, int nr, int prot)
+{
+	int i;
+
+	if (prot & ~map->prot)
+		return false;
+	for (i = 0; i < nr; i++)
+		if (list[i].id == map->id)
+			return !(prot & ~list[i].prot);
+	return false;
+}
+
+static int list_all(struct epk_held *list, int max)
+{
+	const struct epk_backend *ops = epk_ops();
+	int nr;
+
+	if (ops && ops->held) {
+		nr = ops->held(list, max);
+		return nr < max ? nr : max;
+	}
+	for (nr = 0; epk_self && nr < (int)epk_held_nr(epk_self) && nr < max; nr++)
+		list[nr] = epk_self->held[nr];
+	return nr;
+}
+
+static int may_access(uintptr_t start, uintptr_t end, int prot)
+{
+	struct epk_held list[2 * EPK_MAX_HELD];
+	struct epk_aside aside;
+	struct epk_mapping map;
+	int err, nr;
+
+	/* Before it is put aside. */
+	nr = list_all(list, 2 * EPK_MAX_HELD);
+	if (nr < 0)
+		return nr;
+	err = epk_notes_lock(&aside);
+	if (err)
+		return err;
+	while (!err && start < end && epk_mapping_next(start, &map) && map.start < end) {
+		err = allows(&map, list, nr, prot) ? 0 : -EACCES;
+		start = map.end;
+	}
+	epk_notes_unlock(&aside);
+	return err;
+}
+
+int epk_may_access(const void *addr, size_t len, int prot)
+{
+	uintptr_t start = (uintptr_t)addr;
+	int err;
+
+	if (!prot || prot & ~(PROT_READ | PROT_WRITE))
+		return epk_explain("epk_may_access", (long)addr, epk_because(EPK_CAUSE_PROT));
+	if (prot & PROT_WRITE)
+		prot |= PROT_READ;
+	err = start + len < start ? -EOVERFLOW : may_access(start, start + len, prot);
+	/* An answer, not a failure. */
+	return err == -EACCES ? epk_fails(err) : epk_explain("epk_may_access", (long)addr, err);
 }
 
 /* Kept apart: who asks may be on a short stack, and calls others. */
@@ -153,7 +258,7 @@ int epk_held(int dom_ids[], int max)
 	int i, nr = epk_self ? (int)epk_held_nr(epk_self) : 0;
 
 	if (max < 0 || (max && !dom_ids))
-		return -EINVAL;
+		return epk_fails(-EINVAL);
 	if (ops && ops->held)
 		return list_held(dom_ids, max);
 	for (i = 0; i < nr && i < max; i++)
@@ -168,19 +273,11 @@ int epk_held_prot(int dom_id)
 
 	err = epk_lookup(dom_id, &entry);
 	if (err)
-		return err;
+		return epk_fails(err);
 	if (epk_now.ops->held_prot)
 		return epk_now.ops->held_prot(dom_id);
 	for (i = 0; i < nr; i++)
 		if (epk_self->held[i].id == dom_id)
 			return epk_self->held[i].prot;
-	return 0;
-}
-
-int epk_handle_fault(int signo, void *info, void *context)
-{
-	(void)signo;
-	(void)info;
-	(void)context;
 	return 0;
 }

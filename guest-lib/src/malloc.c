@@ -17,7 +17,7 @@ static int hold(int id)
 	int held = epk_held_prot(id);
 
 	if (held > 0)
-		return held & PROT_WRITE ? 1 : -EACCES;
+		return held & PROT_WRITE ? 1 : epk_because(EPK_CAUSE_READ_ONLY);
 	return domain_begin(id, PROT_READ | PROT_WRITE);
 }
 
@@ -72,21 +72,23 @@ static struct heap *heap_of(int id)
 	return heap;
 }
 
+static void *failed(int id, int err)
+{
+	errno = -epk_explain("an allocation", id, err);
+	return NULL;
+}
+
 static void *allocate(int id, size_t align, size_t size)
 {
 	int saved_errno = errno, held;
 	struct heap *heap;
 	void *got = NULL;
 
-	if (size > MAX_SIZE) {
-		errno = ENOMEM;
-		return NULL;
-	}
+	if (size > MAX_SIZE)
+		return failed(id, -ENOMEM);
 	held = hold(id);
-	if (held < 0) {
-		errno = -held;
-		return NULL;
-	}
+	if (held < 0)
+		return failed(id, held);
 	heap = heap_of(id);
 	if (heap) {
 		epk_heap_lock(heap);
@@ -110,15 +112,11 @@ void *epk_calloc(int dom_id, size_t nr, size_t size)
 	void *got;
 	int held;
 
-	if (__builtin_mul_overflow(nr, size, &bytes)) {
-		errno = ENOMEM;
-		return NULL;
-	}
+	if (__builtin_mul_overflow(nr, size, &bytes))
+		return failed(dom_id, -ENOMEM);
 	held = hold(dom_id);
-	if (held < 0) {
-		errno = -held;
-		return NULL;
-	}
+	if (held < 0)
+		return failed(dom_id, held);
 	got = allocate(dom_id, 0, bytes);
 	if (got)
 		memset(got, 0, bytes);
@@ -128,16 +126,14 @@ void *epk_calloc(int dom_id, size_t nr, size_t size)
 
 void *epk_memalign(int dom_id, size_t align, size_t size)
 {
-	if (!align || align & (align - 1) || align > MAX_ALIGN) {
-		errno = EINVAL;
-		return NULL;
-	}
+	if (!align || align & (align - 1) || align > MAX_ALIGN)
+		return failed(dom_id, epk_because(EPK_CAUSE_ALIGN));
 	return allocate(dom_id, align, size);
 }
 
 int epk_free(int dom_id, void *ptr)
 {
-	int saved_errno = errno, held, err = -EINVAL;
+	int saved_errno = errno, held, err = 0;
 	struct heap *heap;
 
 	if (!ptr)
@@ -152,6 +148,8 @@ int epk_free(int dom_id, void *ptr)
 		epk_heap_unlock(heap);
 	}
 	unhold(dom_id, held);
+	if (!heap || err == -EINVAL)
+		err = epk_because(EPK_CAUSE_POINTER);
 	errno = saved_errno;
 	return epk_explain("epk_free", dom_id, err);
 }
@@ -179,14 +177,12 @@ void *epk_realloc(int dom_id, void *ptr, size_t size)
 	if (!ptr)
 		return epk_malloc(dom_id, size);
 	held = hold(dom_id);
-	if (held < 0) {
-		errno = -held;
-		return NULL;
-	}
+	if (held < 0)
+		return failed(dom_id, held);
 	old = size_of(dom_id, ptr);
 	got = old ? ptr : NULL;
 	if (!old)
-		errno = EINVAL;
+		failed(dom_id, epk_because(EPK_CAUSE_POINTER));
 	else if (size > old)
 		got = allocate(dom_id, 0, size);
 	if (got && got != ptr) {
@@ -195,4 +191,24 @@ void *epk_realloc(int dom_id, void *ptr, size_t size)
 	}
 	unhold(dom_id, held);
 	return got;
+}
+
+size_t epk_usable_size(int dom_id, void *ptr)
+{
+	int saved_errno = errno, held;
+	size_t size;
+
+	if (!ptr)
+		return 0;
+	held = hold(dom_id);
+	if (held < 0) {
+		failed(dom_id, held);
+		return 0;
+	}
+	size = size_of(dom_id, ptr);
+	unhold(dom_id, held);
+	errno = saved_errno;
+	if (!size)
+		failed(dom_id, epk_because(EPK_CAUSE_POINTER));
+	return size;
 }

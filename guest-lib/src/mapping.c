@@ -40,6 +40,27 @@ int epk_mapping_at(uintptr_t addr)
 	return map ? map->id : 0;
 }
 
+/* A copy of the mapping that @addr is in: no pointer outlives the lock. */
+bool epk_mapping_find(uintptr_t addr, struct epk_mapping *copy)
+{
+	const struct epk_mapping *map = find(addr);
+
+	if (map)
+		*copy = *map;
+	return map;
+}
+
+/* A copy of the first one that has memory at @addr or behind it. */
+bool epk_mapping_next(uintptr_t addr, struct epk_mapping *copy)
+{
+	struct epk_mapping key = { .start = addr, .end = addr + 1 };
+	const struct epk_mapping *map = RB_NFIND(epk_mappings, &root, &key);
+
+	if (map)
+		*copy = *map;
+	return map;
+}
+
 /* A copy of @what, to be inserted or cancelled; NULL without memory. */
 struct epk_mapping *epk_mapping_new(const struct epk_mapping *what)
 {
@@ -119,7 +140,7 @@ int epk_mapping_unmap(uintptr_t start, uintptr_t end, int (*unmap)(void *addr, s
 	int first, last, err;
 
 	if (!covered(start, end))
-		return -EINVAL;
+		return epk_because(EPK_CAUSE_MEMORY);
 	first = split(start);
 	if (first < 0)
 		return first;

@@ -33,6 +33,8 @@ struct epk_mapping {
 };
 
 int epk_mapping_at(uintptr_t addr);
+bool epk_mapping_find(uintptr_t addr, struct epk_mapping *copy);
+bool epk_mapping_next(uintptr_t addr, struct epk_mapping *copy);
 struct epk_mapping *epk_mapping_new(const struct epk_mapping *what);
 void epk_mapping_cancel(struct epk_mapping *map);
 void epk_mapping_insert(struct epk_mapping *map);

@@ -14,7 +14,7 @@
 static int page_len(size_t *len)
 {
 	if (!*len)
-		return -EINVAL;
+		return epk_because(EPK_CAUSE_LEN);
 	if (*len > SIZE_MAX - EPK_PAGE_SIZE + 1)
 		return -EOVERFLOW;
 	*len = (*len + EPK_PAGE_SIZE - 1) & ~(EPK_PAGE_SIZE - 1);
@@ -23,12 +23,12 @@ static int page_len(size_t *len)
 
 static int check_mmap(void *addr, size_t *len, int *prot, int flags)
 {
-	if (*prot & ~PROT_RW || flags & ~MMAP_FLAGS)
-		return -EINVAL;
-	if (flags & MAP_PRIVATE && flags & MAP_SHARED)
-		return -EINVAL;
+	if (*prot & ~PROT_RW)
+		return epk_because(EPK_CAUSE_PROT);
+	if (flags & ~MMAP_FLAGS || (flags & MAP_PRIVATE && flags & MAP_SHARED))
+		return epk_because(EPK_CAUSE_FLAGS);
 	if (flags & MAP_FIXED_NOREPLACE && (uintptr_t)addr % EPK_PAGE_SIZE)
-		return -EINVAL;
+		return epk_because(EPK_CAUSE_PAGE);
 	if (*prot & PROT_WRITE)
 		*prot = PROT_RW;
 	return page_len(len);
@@ -88,15 +88,21 @@ void *domain_mmap(int dom_id, void *addr, size_t len, int prot, int flags)
 /* What a backend that maps later, or nothing but PROT_NONE, would not find. */
 static int check_file(int fd, int prot, int flags, uint64_t offset)
 {
-	int mode = fcntl(fd, F_GETFL);
+	int mode = fcntl(fd, F_GETFL), seals;
 
 	if (mode < 0)
 		return -errno;
-	if (flags & ~(MAP_SHARED | MAP_FIXED_NOREPLACE) || offset % EPK_PAGE_SIZE)
-		return -EINVAL;
+	if (flags & ~(MAP_SHARED | MAP_FIXED_NOREPLACE))
+		return epk_because(EPK_CAUSE_FLAGS);
+	if (offset % EPK_PAGE_SIZE)
+		return epk_because(EPK_CAUSE_PAGE);
 	if ((mode & O_ACCMODE) == O_WRONLY ||
 	    (prot & PROT_WRITE && (mode & O_ACCMODE) != O_RDWR))
-		return -EACCES;
+		return epk_because(EPK_CAUSE_FILE_MODE);
+	/* Files that can have none give an error. */
+	seals = fcntl(fd, F_GET_SEALS);
+	if (seals > 0 && prot & PROT_WRITE && seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE))
+		return epk_because(EPK_CAUSE_SEAL);
 	return 0;
 }
 
@@ -126,14 +132,15 @@ int domain_munmap(void *addr, size_t len)
 	struct epk_aside aside;
 	int err;
 
-	err = start % EPK_PAGE_SIZE ? -EINVAL : page_len(&len);
+	err = start % EPK_PAGE_SIZE ? epk_because(EPK_CAUSE_PAGE) : page_len(&len);
 	if (!err && start + len < start)
 		err = -EOVERFLOW;
 	if (err)
 		return epk_explain("domain_munmap", (long)addr, err);
 	err = epk_notes_lock(&aside);
 	if (!err) {
-		err = epk_ops() ? epk_mapping_unmap(start, start + len, epk_ops()->munmap) : -EINVAL;
+		err = epk_ops() ? epk_mapping_unmap(start, start + len, epk_ops()->munmap) :
+				  epk_because(EPK_CAUSE_MEMORY);
 		epk_notes_unlock(&aside);
 	}
 	errno = saved_errno;

@@ -21,7 +21,7 @@ bool epk_pkeys_usable(void)
 
 	if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && ecx & 1u << 4)
 		return true;
-	epk_remark(-ENODEV, "no protection keys: \"ospke\" is not in /proc/cpuinfo");
+	epk_because(EPK_CAUSE_NO_PKEYS);
 	return false;
 }
 
@@ -39,7 +39,7 @@ uint32_t epk_pkeys_take(void)
 		pkeys |= 1u << pkey;
 	inherited = 0;
 	if (!pkeys)
-		epk_remark(-ENOSPC, "no protection key is free: the program has allocated them all");
+		epk_because(EPK_CAUSE_PKEYS);
 	return pkeys;
 }
 

@@ -20,6 +20,7 @@ static const struct {
 /* Not by the table: another thread may be initialising, and nothing is opened here. */
 static int refuse(int id)
 {
+	epk_cause_last = 0;
 	if (id <= 0)
 		return -EINVAL;
 	return epk_id_inherited(id) ? -EPERM : -ENOENT;
@@ -62,6 +63,10 @@ int epk_close_unknown(void)
 union epk_state_page epk_state_page __attribute__((aligned(EPK_PAGE_SIZE))) = {
 	.state = STATE_NONE,
 };
+
+union epk_print_page epk_print_page __attribute__((aligned(EPK_PAGE_SIZE)));
+
+__thread unsigned char epk_cause_pending, epk_cause_last;
 
 static int protect(int prot)
 {
@@ -113,13 +118,34 @@ void epk_state_write(const struct epk_state *new_state)
 /* The library is not initialised. */
 void epk_state_clear(void)
 {
-	static const struct epk_state none = STATE_NONE;
+	struct epk_state none = STATE_NONE;
 
+	none.debug = epk_now.debug;
 	epk_state_write(&none);
+}
+
+static int print_protect(int prot)
+{
+	return mprotect(&epk_print_page, sizeof(epk_print_page), prot) ? -ENOMEM : 0;
+}
+
+/* -ENOMEM: nothing has changed.  A page that cannot be closed again is as bad as above. */
+int epk_print_write(epk_print_fn print)
+{
+	int err = print_protect(PROT_READ | PROT_WRITE);
+
+	if (err)
+		return err;
+	__atomic_store_n(&epk_print_page.print, print, __ATOMIC_RELEASE);
+	if (print_protect(PROT_READ))
+		abort();
+	return 0;
 }
 
 /* Nothing has been written to the page yet.  -ENOMEM: a mapping more is one too many. */
 int epk_state_seal(void)
 {
-	return protect(PROT_READ);
+	int err = protect(PROT_READ);
+
+	return err ? err : print_protect(PROT_READ);
 }

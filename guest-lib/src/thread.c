@@ -215,7 +215,7 @@ int epk_thread_start(void)
 
 	/* A child of vfork(2) runs in its parent's memory. */
 	if (getpid() != epk_now.pid)
-		return -EPERM;
+		return epk_because(EPK_CAUSE_VFORK);
 	err = -pthread_mutex_lock(&epk_lock);
 	if (err)
 		return err;

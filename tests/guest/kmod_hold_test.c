@@ -14,10 +14,12 @@
 #define ROOM		(2 * NR_DOMAINS)
 
 static int prots[NR_DOMAINS];
+/* EPK_HELD_INTERRUPTED, while that is what is asked for. */
+static unsigned int of_whom;
 
 static unsigned int held(struct epk_grant *list, unsigned int room)
 {
-	struct epk_grants arg = { .num = room, .list = (uintptr_t)list };
+	struct epk_grants arg = { .num = room, .flags = of_whom, .list = (uintptr_t)list };
 
 	CHECK_EQ(ioctl(dev.fd, EPK_IOC_HELD, &arg), 0);
 	return arg.num;
@@ -104,24 +106,63 @@ static void wrong_lists(void)
 	arg.num = 0;
 	CHECK_EQ(ioctl(dev.fd, EPK_IOC_HELD, &arg), 0);
 	CHECK_EQ(arg.num, how_many());
-	arg.rsvd = 1;
+	arg.flags = EPK_HELD_INTERRUPTED << 1;
 	CHECK(ioctl(dev.fd, EPK_IOC_HELD, &arg) == -1 && errno == EINVAL);
+	arg.flags = ~EPK_HELD_INTERRUPTED;
+	CHECK(ioctl(dev.fd, EPK_IOC_HELD, &arg) == -1 && errno == EINVAL);
+	arg.flags = EPK_HELD_INTERRUPTED;
+	arg.num = 1;
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_HELD, &arg), 0);
+	CHECK_EQ(arg.num, 0);
 	CHECK(ioctl(dev.fd, EPK_IOC_HELD, 8) == -1 && errno == EFAULT);
 	lists_all();
 }
 
+/* As @prots says, which another handler may have changed. */
+static void lists_interrupted(void)
+{
+	of_whom = EPK_HELD_INTERRUPTED;
+	lists_all();
+	of_whom = 0;
+}
+
+/* The innermost: of the code it interrupted, which is a handler. */
+static void in_inner_handler(int sig)
+{
+	(void)sig;
+	lists_interrupted();
+}
+
 static void in_handler(int sig)
 {
-	int saved[NR_DOMAINS];
+	int saved[NR_DOMAINS], none[NR_DOMAINS] = { 0 };
 
 	(void)sig;
+	lists_interrupted();
 	memcpy(saved, prots, sizeof(prots));
 	memset(prots, 0, sizeof(prots));
 	lists_all();
 	CHECK_EQ(begin_prot(ids[3], PROT_READ), 0);
 	prots[3] = PROT_READ;
 	lists_all();
+	raise(SIGUSR2);
+	/* What it calls is no handler. */
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_CALL, EPK_BEGIN(ids[4], PROT_READ)), 0);
+	memcpy(prots, none, sizeof(prots));
+	lists_interrupted();
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_RETURN, 0), 0);
 	memcpy(prots, saved, sizeof(prots));
+	/* What it holds itself is nothing to the code that it interrupted. */
+	lists_interrupted();
+}
+
+/* Freed by another thread, say: it is held no more. */
+static void in_freeing_handler(int sig)
+{
+	(void)sig;
+	CHECK_EQ(epk_device_free(&dev, 1, &ids[NR_DOMAINS - 1]), 0);
+	prots[NR_DOMAINS - 1] = 0;
+	lists_interrupted();
 }
 
 /* A handler and what is called hold what they begin. */
@@ -130,6 +171,16 @@ static void held_inside(void)
 	int saved[NR_DOMAINS];
 
 	REQUIRE(signal(SIGUSR1, in_handler) != SIG_ERR);
+	REQUIRE(signal(SIGUSR2, in_inner_handler) != SIG_ERR);
+	raise(SIGUSR1);
+	lists_all();
+	of_whom = EPK_HELD_INTERRUPTED;
+	CHECK_EQ(held(NULL, 0), 0);
+	of_whom = 0;
+	REQUIRE(signal(SIGUSR1, in_freeing_handler) != SIG_ERR);
+	if (!prots[NR_DOMAINS - 1])
+		CHECK_EQ(begin_prot(ids[NR_DOMAINS - 1], PROT_READ), 0);
+	prots[NR_DOMAINS - 1] = PROT_READ;
 	raise(SIGUSR1);
 	lists_all();
 	memcpy(saved, prots, sizeof(prots));

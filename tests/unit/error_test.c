@@ -3,9 +3,11 @@
 #define _GNU_SOURCE
 #include "unit.h"
 
+#include <fcntl.h>
+
 static const int known[] = {
 	0, EINVAL, ENOENT, EPERM, EBUSY, EALREADY, EACCES, EMFILE, ENFILE, EAGAIN, EDEADLK,
-	ENOSPC, ENOMEM, ENODEV, EOVERFLOW, EEXIST, E2BIG, EIO, EBADF, EOPNOTSUPP, EDQUOT,
+	ENOSPC, ENOMEM, ENODEV, EOVERFLOW, EEXIST, E2BIG, EIO, EBADF, EOPNOTSUPP, EDQUOT, EFAULT, EINTR,
 };
 
 #define NR_KNOWN	(sizeof(known) / sizeof(known[0]))
@@ -32,23 +34,236 @@ static void strerror_known(void **state)
 	}
 }
 
+/* The library's own words, or the C library's. */
 static void strerror_unknown(void **state)
 {
 	int error;
 
 	(void)state;
-	for (error = 0; error < 4096; error++)
-		assert_int_equal(!strcmp(epk_strerror(-error), "unknown error"),
-				 !is_known(error));
-	assert_string_equal(epk_strerror(123456), "unknown error");
+	for (error = 1; error < 134; error++) {
+		/* Numbers that Linux does not have. */
+		if (error == 41 || error == 58)
+			continue;
+		assert_int_equal(!strcmp(epk_strerror(-error), strerror(error)), !is_known(error));
+	}
+	assert_non_null(epk_strerror(123456));
+	assert_non_null(epk_strerror(-123456));
 	assert_string_equal(epk_strerror(INT32_MIN), "unknown error");
 }
+
+static int dom, other;
+static char *mem;
+
+static int negative(void *got)
+{
+	return got == MAP_FAILED || !got ? -errno : 0;
+}
+
+static int sealed_file(void)
+{
+	int fd = memfd_create("sealed", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	assert_true(fd >= 0 && !ftruncate(fd, PAGE) && !fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE));
+	return fd;
+}
+
+static long nothing(void *arg)
+{
+	return (long)arg;
+}
+
+static int read_only(int (*call)(void))
+{
+	int err;
+
+	assert_int_equal(domain_begin(dom, PROT_READ), 0);
+	err = call();
+	assert_int_equal(domain_end(dom), 0);
+	return err;
+}
+
+static int call_it(void)
+{
+	return epk_call(dom, nothing, NULL, NULL);
+}
+
+static int allocate(void)
+{
+	return negative(epk_malloc(dom, 1));
+}
+
+static int begin_again(void)
+{
+	return domain_begin(dom, PROT_READ);
+}
+
+/* Each fails, for a reason that its number alone does not tell. */
+static int goes_wrong(int n, const char **why)
+{
+	struct epk_options options = { .size = sizeof(options) };
+	int twice[2] = { dom, dom }, fd;
+
+	switch (n) {
+	case 0: *why = "num is not positive"; return alloc_domains(-1, twice);
+	case 1: *why = "num is not positive"; return free_domains(0, twice);
+	case 2: *why = "stands twice"; return free_domains(2, twice);
+	case 3: *why = "an ID of a domain"; return epk_alloc_beside(1, twice, 0);
+	case 4: *why = "can be run"; return negative(domain_mmap(dom, NULL, 1, PROT_EXEC, 0));
+	case 5: *why = "can be run"; return domain_begin(dom, PROT_EXEC);
+	case 6: *why = "MAP_FIXED_NOREPLACE here"; return negative(domain_mmap(dom, mem, 1, RW, MAP_FIXED));
+	case 7: *why = "len is 0"; return negative(domain_mmap(dom, NULL, 0, RW, 0));
+	case 8: *why = "multiple of 4096";
+		return negative(domain_mmap(dom, mem + 1, 1, RW, MAP_FIXED_NOREPLACE));
+	case 9: *why = "multiple of 4096"; return domain_munmap(mem + 1, 1);
+	case 10: *why = "no domain's memory"; return domain_munmap(mem, 2 * PAGE);
+	case 11: *why = "power of two"; return negative(epk_memalign(dom, 3, 1));
+	case 12: *why = "no allocation of this"; return epk_free(dom, mem);
+	case 13: *why = "no allocation of this"; return negative(epk_realloc(dom, mem, 10));
+	case 14: *why = "no function to call"; return epk_call(dom, NULL, NULL, NULL);
+	case 15: *why = "sizeof(struct epk_counts)"; return epk_counts(NULL);
+	case 16: *why = "to visit with"; return epk_for_each_mapping(NULL, NULL);
+	case 17: *why = "epk_init() comes before"; return epk_init(&options);
+	case 18: *why = "widens that"; return read_only(call_it);
+	case 19: *why = "widens that"; return read_only(allocate);
+	case 20: *why = "a seal of"; fd = sealed_file();
+		twice[0] = negative(epk_mmap_file(dom, NULL, PAGE, RW, 0, fd, 0));
+		close(fd);
+		return twice[0];
+	case 21: *why = "not open for reading"; fd = open("/dev/null", O_WRONLY);
+		twice[0] = negative(epk_mmap_file(dom, NULL, PAGE, RW, 0, fd, 0));
+		close(fd);
+		return twice[0];
+	case 22: *why = "EPK_WITH() can stand"; return read_only(begin_again);
+	case 23: *why = "does not hold"; return domain_end(dom);
+	case 24: *why = "never allocated"; return domain_end(other);
+	case 25: *why = "1 to 64 entries"; return epk_component_create(dom, NULL, 0, NULL);
+	case 26: *why = backend_is("epk") ? "no error" : "cannot tell a fault";
+		return epk_call_caught(dom, nothing, NULL, NULL);
+	case 27: *why = "no allocation of this"; return epk_usable_size(dom, mem) ? 0 : -errno;
+	default: return 1;
+	}
+}
+
+static void prepare(void)
+{
+	dom = new_domain();
+	other = new_domain();
+	free_domain(other);
+	mem = new_pages(dom, 1);
+}
+
+static void causes_are_told(void **state)
+{
+	const char *why = NULL;
+	int n, err;
+
+	(void)state;
+	prepare();
+	for (n = 0; (err = goes_wrong(n, &why)) <= 0; n++) {
+		if (strstr(epk_strerror(err), why) && strstr(epk_strerror(-err), why))
+			continue;
+		fail_msg("case %d, error %d: \"%s\" is not in \"%s\"", n, -err, why, epk_strerror(err));
+	}
+	assert_int_equal(n, 28);
+	free_domain(dom);
+}
+
+static void *asks(void *arg)
+{
+	return strcmp(epk_strerror(EINVAL), arg) ? "the other thread's" : NULL;
+}
+
+/* A cause is of the thread's last failure, and of no other number. */
+static void causes_do_not_stay(void **state)
+{
+	void *plain = (void *)epk_strerror(EINVAL);
+	const char *why;
+	int n, err;
+
+	(void)state;
+	prepare();
+	/* One whose number has no cause in it. */
+	assert_int_equal(domain_end(dom), -EACCES);
+	plain = (void *)epk_strerror(EINVAL);
+	for (n = 0; (err = goes_wrong(n, &why)) <= 0; n++) {
+		if (err == -EINVAL)
+			assert_string_not_equal(epk_strerror(EINVAL), plain);
+		else
+			assert_string_equal(epk_strerror(EINVAL), plain);
+		run_threads(asks, &plain, 1);
+		/* The same number, for what is known of it. */
+		assert_int_equal(domain_end(-1), -EINVAL);
+		assert_string_equal(epk_strerror(EINVAL), plain);
+	}
+	free_domain(dom);
+}
+
+static int bad_place(void)
+{
+	return epk_domain_place(-1, NULL, NULL);
+}
+
+static int bad_held(void)
+{
+	return epk_held(NULL, 5);
+}
+
+static int bad_prot(void)
+{
+	return epk_held_prot(-1);
+}
+
+static int not_held(void)
+{
+	return epk_may_access(mem, 1, PROT_READ);
+}
+
+/* Calls that have no line of their own do not have the last one's words, either. */
+static void causes_do_not_stay_for_others(void **state)
+{
+	int (*const calls[])(void) = { bad_place, bad_held, bad_prot, not_held };
+	const char *plain;
+	unsigned int i;
+	int err;
+
+	(void)state;
+	prepare();
+	for (i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+		err = calls[i]();
+		assert_true(err < 0);
+		plain = epk_strerror(err);
+		/* One of the same number that has a cause. */
+		assert_int_equal(err == -EINVAL ? alloc_domains(0, NULL) : read_only(call_it), err);
+		assert_ptr_not_equal(epk_strerror(err), plain);
+		assert_int_equal(calls[i](), err);
+		assert_ptr_equal(epk_strerror(err), plain);
+	}
+	free_domain(dom);
+}
+
+/* What failed on the way to a success is no cause of what fails later. */
+static void causes_on_the_way_are_forgotten(void)
+{
+	int pipes[2], id;
+
+	unsetenv("EPK_BACKEND");
+	id = new_domain();
+	EXPECT(!pipe(pipes));
+	EXPECT(epk_mmap_file(id, NULL, PAGE, PROT_READ, 0, pipes[0], 0) == MAP_FAILED);
+	EXPECT(!strstr(epk_strerror(errno), "/dev/epk") && !strstr(epk_strerror(errno), "ospke"));
+}
+
+IN_CHILD(causes_on_the_way_are_forgotten)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(strerror_known),
 		cmocka_unit_test(strerror_unknown),
+		cmocka_unit_test(causes_are_told),
+		cmocka_unit_test(in_child_causes_on_the_way_are_forgotten),
+		cmocka_unit_test(causes_do_not_stay),
+		cmocka_unit_test(causes_do_not_stay_for_others),
 	};
 
 	need_backend();

@@ -215,7 +215,7 @@ static void probe_tells_why(void)
 	EXPECT(!strstr(said, "backend epk: E") == !strcmp(epk_backend(), "epk"));
 	EXPECT(!strstr(said, "backend mpk: E") == !none);
 	EXPECT(!strstr(said, "no protection keys") == !none);
-	EXPECT(!strstr(said, "protects nothing") == !none);
+	EXPECT(!strstr(said, "nothing is protected") == !none);
 }
 
 static void unknown_tells_names(void)
@@ -234,12 +234,12 @@ static void options_tell_why(void)
 	char said[2048];
 
 	options.size--;
-	EXPECT(init_and_listen(&options, said) == -EINVAL && strstr(said, "epk_options.size"));
+	EXPECT(init_and_listen(&options, said) == -EINVAL && strstr(said, "options.size"));
 	options.size = 2 * PAGE;
 	EXPECT(init_and_listen(&options, said) == -E2BIG && strstr(said, "E2BIG"));
 	options = options_for(unit_backend());
 	options.flags = 0x80;
-	EXPECT(init_and_listen(&options, said) == -EINVAL && strstr(said, "flag is unknown"));
+	EXPECT(init_and_listen(&options, said) == -EINVAL && strstr(said, "options is unknown"));
 }
 
 /* Without keys that are free there is no protection: this is no reason to do without. */

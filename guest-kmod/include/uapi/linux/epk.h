@@ -366,16 +366,21 @@ struct epk_grant {
 /**
  * struct epk_grants - argument of EPK_IOC_HELD
  * @num: in: elements of @list; out: how many domains the thread holds, perhaps more
- * @rsvd: in: zero
+ * @flags: in: EPK_HELD_INTERRUPTED, or zero
  * @list: pointer to struct epk_grant, filled as far as it goes, in no order
+ *
+ * With EPK_HELD_INTERRUPTED, in a signal handler of a thread with EPK_THREAD_SIGNALS: what the code
+ * holds that the signal interrupted, and will hold again; nothing elsewhere.
  *
  * Errors: EINVAL, EFAULT, ENOMEM.
  */
 struct epk_grants {
 	__u32 num;
-	__u32 rsvd;
+	__u32 flags;
 	__u64 list;
 };
+
+#define EPK_HELD_INTERRUPTED	1u
 
 /**
  * struct epk_gate - code that must not be left with what it has read

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Why calls fail, where one error number has several reasons: each with what to do about it.  What an
+ * error number means without a cause, error.c says.  A thread's last cause is kept as a number, since
+ * anybody could change a pointer.
+ */
+#ifndef EPK_CAUSES_H
+#define EPK_CAUSES_H
+
+#define EPK_CAUSES(CAUSE)							\
+	CAUSE(EPK_CAUSE_NUM, EINVAL, "num is not positive, or dom_ids is NULL")		\
+	CAUSE(EPK_CAUSE_ID, EINVAL, "an ID of a domain is positive")			\
+	CAUSE(EPK_CAUSE_TWICE, EINVAL, "an ID stands twice in dom_ids")			\
+	CAUSE(EPK_CAUSE_PROT, EINVAL, "prot is PROT_READ, perhaps with PROT_WRITE; no domain's memory can be run")	\
+	CAUSE(EPK_CAUSE_FLAGS, EINVAL, "a flag that domain memory cannot have: MAP_FIXED is MAP_FIXED_NOREPLACE here")	\
+	CAUSE(EPK_CAUSE_LEN, EINVAL, "len is 0")						\
+	CAUSE(EPK_CAUSE_PAGE, EINVAL, "the address, or the offset in the file, is no multiple of 4096")	\
+	CAUSE(EPK_CAUSE_MEMORY, EINVAL, "a part of it is no domain's memory: domain_mmap() and epk_mmap_file() give that")	\
+	CAUSE(EPK_CAUSE_ALIGN, EINVAL, "align is a power of two, and at most 1 GiB")	\
+	CAUSE(EPK_CAUSE_POINTER, EINVAL, "no allocation of this domain's heap, or given back already")	\
+	CAUSE(EPK_CAUSE_FUNCTION, EINVAL, "there is no function to call")			\
+	CAUSE(EPK_CAUSE_ENTRIES, EINVAL, "a component has 1 to 64 entries, none of them NULL")	\
+	CAUSE(EPK_CAUSE_ENTRY, EINVAL, "the domain is no component, or has no such entry")	\
+	CAUSE(EPK_CAUSE_COUNTS, EINVAL, "epk_counts.size is to be sizeof(struct epk_counts)")	\
+	CAUSE(EPK_CAUSE_VISIT, EINVAL, "there is no function to visit with")		\
+	CAUSE(EPK_CAUSE_BACKEND, EINVAL, "the backends are epk, mpk, vmfunc, mprotect and none")	\
+	CAUSE(EPK_CAUSE_SIZE, EINVAL, "options.size is to be the sizeof() of their structure")	\
+	CAUSE(EPK_CAUSE_OPTION, EINVAL, "a flag of the options is unknown, a reserved member not 0, or a value out of range")	\
+	CAUSE(EPK_CAUSE_VERSION, EINVAL, "the kernel module is of another version than libepk: load the one that belongs to it")	\
+	CAUSE(EPK_CAUSE_HEAP, EINVAL, "which domain's heap: epk_heap_choose() says so where not exactly one is held to be written")	\
+	CAUSE(EPK_CAUSE_INITIALISED, EALREADY, "epk_init() comes before all other calls, and once")	\
+	CAUSE(EPK_CAUSE_COPY, EBUSY, "another copy of libepk is at work in this process: link it once, as a shared object")	\
+	CAUSE(EPK_CAUSE_USED, EBUSY, "it is a component already, or has a heap: make it one before anything is allocated in it")	\
+	CAUSE(EPK_CAUSE_READ_ONLY, EACCES, "held to be read only: domain_begin() with PROT_WRITE widens that")	\
+	CAUSE(EPK_CAUSE_FILE_MODE, EACCES, "the file is not open for reading, or not for writing and prot has PROT_WRITE")	\
+	CAUSE(EPK_CAUSE_DEVICE, EACCES, "this user may not open /dev/epk: its group may, see epk-check(1)")	\
+	CAUSE(EPK_CAUSE_VFORK, EPERM, "a child of vfork() has its parent's memory: its parent is to begin a domain first")	\
+	CAUSE(EPK_CAUSE_SEAL, EPERM, "a seal of the memfd forbids it")			\
+	CAUSE(EPK_CAUSE_NO_DEVICE, ENODEV, "there is no /dev/epk: load the kernel module, epk")	\
+	CAUSE(EPK_CAUSE_NO_PKEYS, ENODEV, "no protection keys: \"ospke\" is not in /proc/cpuinfo")	\
+	CAUSE(EPK_CAUSE_PKEYS, ENOSPC, "no protection key is free: the program has allocated them all")	\
+	CAUSE(EPK_CAUSE_MEMLOCK, ENOMEM, "RLIMIT_MEMLOCK is reached: raise it (ulimit -l, LimitMEMLOCK=), or use less domain memory")	\
+	CAUSE(EPK_CAUSE_CATCH, EOPNOTSUPP, "this backend cannot tell a fault of the function: epk can")	\
+	CAUSE(EPK_CAUSE_COMPONENT, EOPNOTSUPP, "components are for the backend epk, with two keys, AES-NI and RDFSBASE")
+
+#define EPK_CAUSE_NAME(cause, error, text)	cause,
+enum epk_cause {
+	EPK_CAUSE_NONE,
+	EPK_CAUSES(EPK_CAUSE_NAME)
+	EPK_NR_CAUSES
+};
+#undef EPK_CAUSE_NAME
+
+/* error.c: the calling thread's call fails for this; returns the error number, negative. */
+int epk_because(enum epk_cause cause);
+
+#endif /* EPK_CAUSES_H */
