@@ -132,6 +132,12 @@ def check_document(library, path):
     return found
 
 
+def unnamed(path):
+    """The short examples that README.md does not name."""
+    return [f"{path.name} does not name {example.name}" for example in sorted((extract.TOP / "examples/library").glob("*.c"))
+            if f"`{example.name}`" not in path.read_text()]
+
+
 def main():
     if sys.argv[1:] not in (["man"], ["readme"], ["tutorial"]):
         sys.exit(__doc__)
@@ -142,6 +148,7 @@ def main():
                 found = check_man(library)
             else:
                 found = check_document(library, extract.README if sys.argv[1] == "readme" else extract.TUTORIAL)
+                found += unnamed(extract.README) if sys.argv[1] == "readme" else []
         except extract.Wrong as wrong:
             found = [str(wrong)]
     for what in found:
