@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: MIT
 """The programs in the documents, as files: those of the man pages, of README.md and of docs/tutorial.md.
 
-extract.py FOLDER: FOLDER/NAME.c of each, and FOLDER/programs.h: PROGRAM(NAME, DIES) of all.
+extract.py FOLDER: FOLDER/NAME.c of each, and FOLDER/programs.h: PROGRAM(NAME, DIES, SHOWN) of all; SHOWN is what the
+document says that it prints in the guest, or NULL.
 """
+import json
 import pathlib
 import re
 import sys
@@ -76,18 +78,40 @@ def document_programs(path):
     return programs
 
 
+def typed(path):
+    """Of such a document: each command that one types, and what it prints."""
+    for language, text in blocks(path):
+        if language == "console":
+            for part in re.split(r"^\$ ", text, flags=re.M)[1:]:
+                yield part.partition("\n")[::2]
+
+
+def shown_in_guest(path):
+    """What the programs print under EPK in the guest, between what the testbed says itself: by name."""
+    shown = {}
+    for command, lines in typed(path):
+        name = re.match(r"make run PROGRAM=\./(\w+) .*BACKEND=epk", command)
+        if name:
+            shown[name[1]] = lines.removeprefix("...\n").removesuffix("...\n")
+    return shown
+
+
 def dies(text):
     """Whether a program says in its first line that it is to end by a fault."""
     return "SIGSEGV" in text.splitlines()[0]
 
 
 def every_program():
-    """The programs of all documents, by a name for each."""
-    found = {f"man_{path.stem}": page_program(path) for path in pages()}
+    """The programs of all documents, by a name for each, and what they print."""
+    found, shown = {f"man_{path.stem}": page_program(path) for path in pages()}, {}
     for path in (README, TUTORIAL):
-        for name, text in document_programs(path).items():
-            found[f"{path.stem.lower()}_{name}"] = text
-    return found
+        document = path.stem.lower()
+        found.update({f"{document}_{name}": text for name, text in document_programs(path).items()})
+        shown.update({f"{document}_{name}": text for name, text in shown_in_guest(path).items()})
+    for name in shown:
+        if name not in found:
+            raise Wrong(f"there is no program {name}")
+    return found, shown
 
 
 def main():
@@ -96,7 +120,7 @@ def main():
     folder = pathlib.Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        programs = every_program()
+        programs, shown = every_program()
     except Wrong as wrong:
         sys.exit(f"extract: {wrong}")
     for old in folder.glob("*.c"):
@@ -104,7 +128,9 @@ def main():
             old.unlink()
     for name, text in programs.items():
         (folder / f"{name}.c").write_text(text)
-    (folder / "programs.h").write_text("".join(f"PROGRAM({name}, {int(dies(text))})\n" for name, text in programs.items()))
+    lines = [f"PROGRAM({name}, {int(dies(text))}, {json.dumps(shown[name]) if name in shown else 'NULL'})\n"
+             for name, text in programs.items()]
+    (folder / "programs.h").write_text("".join(lines))
 
 
 if __name__ == "__main__":
