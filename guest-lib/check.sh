@@ -12,7 +12,11 @@ fail() {
 	exit 1
 }
 
-# C++ takes the header.
+# C++ takes the headers.
+for standard in 11 17 20; do
+	echo '#include <epk.hpp>' | g++ -x c++ -std=c++$standard -Wall -Wextra -Wpedantic -Werror -fsyntax-only -Iinclude - ||
+		fail "epk.hpp is not C++$standard"
+done
 echo '#include <epk.h>' | g++ -x c++ -std=c++11 -Wall -Wextra -Werror -fsyntax-only -Iinclude - ||
 	fail "epk.h is not C++"
 
@@ -261,6 +265,9 @@ EPK_BACKEND=none LD_LIBRARY_PATH=$stage/usr/lib "$stage/use" || fail "the progra
 for backend in none mprotect; do
 	EPK_BACKEND=$backend python3 bind.py "$stage/usr/lib/libepk.so" ||
 		fail "Python cannot use the library with the backend $backend"
+	EPK_BACKEND=$backend EPK_PYTHON=$stage/usr/lib/python3/dist-packages LD_LIBRARY_PATH=$stage/usr/lib \
+		python3 -B python/epk_test.py 2>"$stage/ran" || fail "Python's package with the backend $backend: $(cat "$stage/ran")"
+	grep -q '^Ran 1[0-9] tests' "$stage/ran" || fail "Python's package: $(cat "$stage/ran")"
 done
 
 # The examples build so too, and are short.

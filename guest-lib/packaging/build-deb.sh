@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# build-deb.sh OUT: build libepk1, libepk-dev, epk-tools, epk-dkms, openssl-provider-epk and, for hosts,
+# build-deb.sh OUT: build libepk1, libepk-dev, python3-epk, epk-tools, epk-dkms, openssl-provider-epk and, for hosts,
 # epk-host and epk-kvm-dkms into the folder OUT, and have lintian look at them.  Installs what that needs.
 set -eu -o pipefail
 
@@ -49,7 +49,7 @@ cp -r guest-lib/packaging/debian "$source/debian"
 lintian --fail-on error,warning --profile debian --suppress-tags \
 	initial-upload-closes-no-bugs \
 	"$work"/*.changes
-for package in libepk1 libepk-dev epk-tools openssl-provider-epk epk-host epk-dkms epk-kvm-dkms; do
+for package in libepk1 libepk-dev python3-epk epk-tools openssl-provider-epk epk-host epk-dkms epk-kvm-dkms; do
 	ls "$work/${package}_${version}"_*.deb >/dev/null || fail "no $package"
 done
 contents=$(dpkg-deb -c "$work"/libepk-dev_*.deb)
@@ -57,5 +57,5 @@ for example in examples/library/*.c examples/library/Makefile; do
 	grep -q " ./usr/share/doc/libepk-dev/examples/${example##*/}\$" <<<"$contents" ||
 		fail "$example is in no package"
 done
-rm -f "$out"/libepk*_*.deb "$out"/epk-*_*.deb "$out"/openssl-provider-epk_*.deb
+rm -f "$out"/libepk*_*.deb "$out"/python3-epk_*.deb "$out"/epk-*_*.deb "$out"/openssl-provider-epk_*.deb
 cp -v "$work"/*.deb "$out/"

@@ -51,7 +51,7 @@ in_root() {
 }
 
 in_root sh -c 'apt-get -q install -y --no-install-recommends gcc libc6-dev make pkg-config \
-	linux-image-amd64 linux-headers-amd64 /debs/libepk1_*.deb /debs/libepk-dev_*.deb /debs/epk-tools_*.deb \
+	linux-image-amd64 linux-headers-amd64 /debs/libepk1_*.deb /debs/libepk-dev_*.deb /debs/python3-epk_*.deb /debs/epk-tools_*.deb \
 	/debs/epk-host_*.deb /debs/epk-dkms_*.deb /debs/epk-kvm-dkms_*.deb'
 in_root dkms status
 grep 'epk/.*: installed' "$root/log" || fail "DKMS says: $(cat "$root/log")"
@@ -97,9 +97,12 @@ in_root sh -c 'cd /usr/share/doc/libepk-dev/examples && make B=/tmp/b CFLAGS="-O
 in_root sh -c 'epk-scan -a epk_begin_read -a epk_begin_write -a domain_end \
 	-a pin_begin_read -a pin_begin_write -a epk_pin_end -a epk_pkru_set \
 	-a epk_ept_enter /usr/lib/x86_64-linux-gnu/libepk.so.1 || [ $? = 1 ]'
+in_root env EPK_BACKEND=mprotect python3 -c 'import epk
+with epk.Domain() as domain:
+    with domain.hold(): domain.buffer(10).write(b"secret")'
 in_root sh -c 'epk-check --json || [ $? = 1 ]'
 in_root sh -c 'epk-host check --json || [ $? = 1 ]'
-in_root apt-get -q purge -y epk-dkms epk-kvm-dkms libepk-dev libepk1 epk-tools epk-host
+in_root apt-get -q purge -y epk-dkms epk-kvm-dkms libepk-dev python3-epk libepk1 epk-tools epk-host
 find "$root/lib/modules" "$root/usr" "$root/var/lib/dkms" -name '*epk*' | grep -v /share/doc/ |
 	grep . && fail "this is left behind"
 echo "check-deb: all passed"

@@ -91,6 +91,7 @@ class User:
         shutil.copy2(build / "libepk.so.1", to)
         if self.python:
             ignore = shutil.ignore_patterns("test", "tests", "__pycache__", "idlelib", "ensurepip", "lib2to3", "turtledemo")
+            shutil.copytree(TOP / "guest-lib/python/epk", to / "epk", ignore=shutil.ignore_patterns("__pycache__"))
             library = guest / f"usr/lib/python{PYTHON}"
             shutil.copytree(f"/usr/lib/python{PYTHON}", library, symlinks=True, ignore=ignore)
             (guest / "usr/bin").mkdir(parents=True, exist_ok=True)

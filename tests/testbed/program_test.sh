@@ -59,11 +59,16 @@ gcc -o "$work/own" "${own[@]}" -L"$work" -lanswer
 gcc -o "$work/placed" "${own[@]}" "$work/libanswer.so"
 cat >"$work/own.py" <<'END'
 #!/usr/bin/env python3
-import ctypes, json, pathlib
-epk = ctypes.CDLL("libepk.so.1")
-ids = (ctypes.c_int * 1)()
-err = epk.alloc_domains(1, ids)
-print(json.dumps({"error": err, "beside": pathlib.Path("data").read_text().strip()}))
+import epk, json, pathlib
+with epk.Domain() as domain:
+    buffer = domain.buffer(10)
+    with domain.hold():
+        buffer.write(pathlib.Path("data").read_bytes())
+        beside = buffer.read().rstrip(b"\n\0").decode()
+    try:
+        buffer.read()
+    except epk.Error as error:
+        print(json.dumps({"error": error.errno, "beside": beside}))
 END
 chmod +x "$work/own.py"
 echo it >"$work/data"
@@ -79,6 +84,6 @@ refuses 'there is no file' --files "$work/none" "$work/own"
 refuses 'one name' --files "$work/own.py" "$work/own.py"
 ends 2 'which program'
 ends 42 'epk says 42 to <a b>' --alone --backend epk --files "$work/libanswer.so" "$work/own" "a b"
-ends 0 '{"error": 0, "beside": "it"}' --alone --files "$work/data" "$work/own.py"
+ends 0 '{"error": 13, "beside": "it"}' --alone --files "$work/data" "$work/own.py"
 [ $failed = 0 ] && echo "program: all passed"
 exit $failed

@@ -4,7 +4,7 @@
 as this one has CPUs.
 
 run.py [--cpus 1|2]... [--native|--emulated|--alone|--here] [--show] [--keep]
-       [--kernel FLAVOUR] [--guest-kernel FLAVOUR]... [NAME...]
+       [--kernel FLAVOUR] [--guest-kernel FLAVOUR]... [--junit FILE] [NAME...]
 
 Tests of a guest whose module can be alone run without a host, too: with QEMU's own
 emulation, which has protection keys and no EPK.  --alone runs nothing else.
@@ -25,18 +25,18 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 
+import folders
+import results as outcome
 import testlist
 from bochs import Bochs
 from here import Here
 from qemu import Qemu
+from results import Result, judge, report, say
 
 HERE = pathlib.Path(__file__).resolve().parent
 TOP = testlist.TOP
-CACHE = pathlib.Path(os.environ.get("EPK_CACHE") or pathlib.Path.home() / ".cache" / "epk")
-
 # What no kernel log may hold.  Nodes without a CPU make the stock kernel count wrongly.
 TROUBLE = re.compile(
     r"WARNING: (?!workqueue cpumask)|BUG:|BUG at|Oops|Call Trace|Kernel panic|cut here|\[#\d+\]|"
@@ -106,16 +106,6 @@ SILENT_SECONDS = 45     # after which an emulator may be stuck; kmod-state says 
 MACHINES = max(2, os.cpu_count() or 1)
 
 
-def say(text):
-    print(time.strftime("%H:%M:%S"), text, flush=True)
-
-
-class Result:
-    def __init__(self, name, outcome, detail="", output=(), seconds=0.0):
-        self.name, self.outcome, self.detail = name, outcome, detail
-        self.output, self.seconds = output, seconds
-
-
 class Kernel:
     """A flavour of the test kernel, and where it is."""
 
@@ -144,6 +134,7 @@ class Stuck(Exception):
 class Run:
     """The tests of one number of CPUs on one emulated machine."""
 
+    FLAG = "--emulated"
     LEVELS = ("host", "guest")
     FIRST_SECONDS = 300     # real seconds from power-on to the first test
     BOOT_SECONDS = 400      # real seconds between two tests, the guest's boot included
@@ -169,8 +160,7 @@ class Run:
         say(f"[{self.cpus} CPU{'s' if self.cpus > 1 else ''}{self.where}] {text}")
 
     def run(self):
-        (CACHE / "run").mkdir(parents=True, exist_ok=True)
-        self.work = pathlib.Path(tempfile.mkdtemp(prefix=f"{self.cpus}cpu-", dir=CACHE / "run"))
+        self.work, lock = folders.make(f"{self.cpus}cpu-")
         try:
             self.prepare()
             self.emulate()
@@ -178,9 +168,20 @@ class Run:
             self.trouble.append(f"the run failed: {error}")
         for test in self.tests:
             if not any(result.name == test.name + self.mark for result in self.results):
-                self.results.append(Result(test.name + self.mark, "fail", "no result"))
+                self.results.append(Result(test.name + self.mark, "fail", "no result",
+                                           again=self.again(test.name)))
                 self.say(f"fail  {test.name}: no result")
         self.clean_up()
+        os.close(lock)
+
+    def again(self, name):
+        """The command that repeats a test."""
+        flags = [self.FLAG, f"--cpus {self.cpus}"]
+        for option, kernel in (("--kernel", "host"), ("--guest-kernel", "guest")):
+            flavour = self.kernels[kernel].flavour
+            if flavour != "normal":
+                flags.append(f"{option} {flavour}")
+        return f"tests/testbed/run.py {' '.join(flags)} --keep --show {name}"
 
     def slowness(self, level):
         """Of a level; the guest is as slow as both together."""
@@ -396,6 +397,7 @@ class Run:
         name, output = self.current["name"], self.current["output"]
         result = Result(name, "pass") if rc == 0 else judge(name, rc, output, self.skips)
         result.seconds = now - self.current["since"]
+        result.again = self.again(name)
         self.results.append(result)
         report(result, self.say)
         result.name += self.mark
@@ -405,7 +407,8 @@ class Run:
     def clean_up(self):
         if self.trouble:
             self.say("fail  kernel-log")
-            self.results.append(Result("kernel-log" + self.mark, "fail"))
+            self.results.append(Result("kernel-log" + self.mark, "fail", "the kernel complains",
+                                       self.trouble[:20]))
             for line in self.trouble[:20]:
                 print("        " + line, flush=True)
             for port in ("host.log", "host.out", "guest.log", "guest.out"):
@@ -428,6 +431,7 @@ class Run:
 class AloneRun(Run):
     """Tests of a guest, on a machine that has protection keys and no EPK."""
 
+    FLAG = "--alone"
     LEVELS = ("guest",)
     # Its seconds are real ones.
     FIRST_SECONDS = BOOT_SECONDS = 60
@@ -451,6 +455,7 @@ class AloneRun(Run):
 class HereRun(Run):
     """Tests of host and guest on this machine, with its own kernel and KVM."""
 
+    FLAG = "--here"
     # Real seconds.
     FIRST_SECONDS = BOOT_SECONDS = 120
     WALL_PER_SECOND = 2
@@ -499,6 +504,8 @@ def main():
                         help="each named one gets machines of its own")
     parser.add_argument("--show", action="store_true",
                         help="let the output of the named tests through to the terminal")
+    parser.add_argument("--junit", type=pathlib.Path, metavar="FILE",
+                        help="write the results there, too, as JUnit's XML")
     parser.add_argument("names", nargs="*")
     args = parser.parse_args()
 
@@ -517,7 +524,9 @@ def main():
     results += run_native([test for test in native if test not in beside], args.show)
     if not args.native:
         results += run_machines(tests, args, kernels, args.cpus or (1, 2), beside)
-    sys.exit(summary(results, time.monotonic() - started))
+    if args.junit:
+        outcome.write_junit(args.junit, results)
+    sys.exit(outcome.summary(results, time.monotonic() - started))
 
 
 def choose(tests, args, guest):
@@ -615,38 +624,10 @@ def run_native(tests, show):
             rc, output = -1, [str(error)]
         result = Result(test.name, "pass") if rc == 0 else judge(test.name, rc, output, skips)
         result.seconds = time.monotonic() - start
+        result.again = f"tests/testbed/run.py --native --show {test.name}"
         results.append(result)
         report(result, say)
     return results
-
-
-def judge(name, rc, output, skips):
-    """What an exit status other than 0 means."""
-    reason = output[-1].strip() if output else ""
-    if rc == 77 and (name, reason) in skips:
-        return Result(name, "skip", reason)
-    if rc == 77:
-        return Result(name, "fail", f"skip that tests/skips.list lacks: {reason}")
-    return Result(name, "fail", f"exit status {rc}", output)
-
-
-def report(result, tell):
-    tell(f"{result.outcome}  {result.name}  {result.seconds:.1f} s"
-         + (f"  {result.detail}" if result.detail else ""))
-    for line in result.output[-40:]:
-        print("        " + line, flush=True)
-
-
-def summary(results, seconds):
-    for outcome in ("skip", "fail"):
-        for result in results:
-            if result.outcome == outcome:
-                say(f"{outcome}  {result.name}  {result.detail}")
-    say(f"took {seconds / 60:.1f} min")
-    count = {outcome: sum(result.outcome == outcome for result in results)
-             for outcome in ("pass", "fail", "skip")}
-    print(f"{count['pass']} passed, {count['fail']} failed, {count['skip']} skipped")
-    return 0 if count["pass"] and not count["fail"] else 1
 
 
 if __name__ == "__main__":
