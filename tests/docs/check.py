@@ -31,6 +31,8 @@ class Installed:
                        stdout=subprocess.DEVNULL)
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("EPK_")}
         self.environment.update(PKG_CONFIG_PATH=f"{prefix}/lib/pkgconfig", LD_LIBRARY_PATH=f"{prefix}/lib", LC_ALL="C")
+        packages = [str(folder) for folder in prefix.glob("lib/python*/dist-packages")]
+        self.environment["PYTHONPATH"] = ":".join(packages)
         flags = self.run("pkg-config --cflags --libs libepk")
         if flags.returncode:
             raise extract.Wrong(f"pkg-config: {flags.stdout}")
@@ -118,6 +120,8 @@ def check_document(library, path):
     for name, text in extract.document_programs(path).items():
         found += library.wrong(name, text)
         (library.work / name).unlink(missing_ok=True)
+    for name, text in extract.other_files(path).items():
+        (library.work / name).write_text(text)
     found += check_typed(library, path) + dangling(path)
     return found
 

@@ -78,6 +78,18 @@ def document_programs(path):
     return programs
 
 
+def other_files(path):
+    """Of such a document: what is in another language than C, by the name that its first line has."""
+    files = {}
+    for language, text in blocks(path):
+        if language in ("cpp", "python"):
+            name = re.match(r"(?://|#) (\w+\.(?:cc|py)): .*\n", text)
+            if not name or name[1] in files:
+                raise Wrong(f"{path.name}: what is this file's name? {text.splitlines()[0]}")
+            files[name[1]] = text
+    return files
+
+
 def typed(path):
     """Of such a document: each command that one types, and what it prints."""
     for language, text in blocks(path):
