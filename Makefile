@@ -77,8 +77,9 @@ check-kernels: packages
 	rest=$$?; wait $$alone && exit $$rest
 	@$(RUN) --emulated --cpus 1 $(addprefix --guest-kernel ,stock backports cloud) $(TESTS)
 
-check-unit: packages
-	@$(RUN) --native unit lib
+check-unit:
+	@tests/testbed/packages.sh tests/unit/packages.list
+	@$(RUN) --native unit lib-check
 
 check-builds: packages
 	@$(RUN) --native --show lib-builds-all

@@ -261,7 +261,8 @@ typedef void (*epk_print_fn)(enum epk_level level, const char *line);
  * epk_set_print() - say what there is to say to a function, instead of on standard error
  * @print: the function; or NULL, standard error again
  *
- * Before the library is initialised it works, too.  With a function all is said, as with EPK_DEBUG=1.
+ * Before the library is initialised it works, too.  With a function all is said, as with EPK_DEBUG=1.  The
+ * one before may still be called for a moment by another thread.
  *
  * Thread-safe; not async-signal-safe.
  *
@@ -341,7 +342,10 @@ const char *epk_backend(void);
  * affair: nothing that it may do faults.  With EPK_DEBUG=1, or epk_set_print(), epk_init() installs a handler that
  * does this, where there is none, after which the program ends as without it.
  *
- * Thread-safe; async-signal-safe.  Takes 4 KiB of the stack.
+ * Nothing is said in a handler that itself holds something, or that interrupted the library at work; or if another
+ * thread does not give up the library's lock within 0.2 s.
+ *
+ * Thread-safe; async-signal-safe.  Takes up to 6 KiB of the stack.
  *
  * Return: 0: it is not handled.
  */

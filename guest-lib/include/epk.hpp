@@ -143,6 +143,9 @@ public:
 
 	explicit hold(const domain &dom, access what = access::write) : hold(dom.id(), what) {}
 
+	/* One that ends at once could not be freed. */
+	hold(domain &&dom, access what = access::write) = delete;
+
 	hold(const hold &) = delete;
 	hold &operator=(const hold &) = delete;
 
@@ -165,6 +168,7 @@ public:
 
 	explicit allocator(int id) noexcept : id_(id) {}
 	explicit allocator(const domain &dom) noexcept : id_(dom.id()) {}
+	explicit allocator(domain &&dom) = delete;
 	template <typename U> allocator(const allocator<U> &other) noexcept : id_(other.id()) {}
 
 	T *allocate(std::size_t nr)

@@ -2,13 +2,17 @@
 # SPDX-License-Identifier: MIT
 """The package epk, under the backend that EPK_BACKEND names."""
 
+import array
+import copy
 import errno
 import gc
 import os
 import signal
 import sys
 import threading
+import time
 import unittest
+import unittest.mock
 
 sys.path.insert(0, os.environ.get("EPK_PYTHON") or os.path.dirname(os.path.abspath(__file__)))
 
@@ -65,7 +69,7 @@ class Domains(Case):
         del many[2:], beside
 
     def test_numbers_without_sense(self):
-        for number in (0, -1):
+        for number in (0, -1, 1 << 31, (1 << 32) + 1):
             self.fails(errno.EINVAL, epk.alloc, number)
         self.fails(errno.EALREADY, epk.init)
         self.fails(errno.EALREADY, epk.init, BACKEND)
@@ -112,6 +116,38 @@ class Holding(Case):
             with hold, hold:
                 self.assertEqual(epk.held(), {domain.id: True})
             self.assertEqual(epk.held(), {})
+
+    def test_an_interrupt_leaves_nothing_open(self):
+        domain = epk.Domain()
+        begin = epk._lib.domain_begin
+
+        def interrupted(*args):
+            begin(*args)
+            raise KeyboardInterrupt
+
+        with unittest.mock.patch.object(epk._lib, "domain_begin", interrupted):
+            with self.assertRaises(KeyboardInterrupt):
+                domain.hold().__enter__()
+        self.assertEqual(epk.held(), {})
+
+    def test_a_child_leaves_the_block(self):
+        with epk.Domain() as domain, domain.hold():
+            pid = os.fork()
+            if not pid:
+                try:
+                    with domain, domain.hold():
+                        pass
+                except epk.Error:
+                    os._exit(1)
+                os._exit(0)
+            self.assertEqual(os.waitpid(pid, 0)[1], 256)
+        with epk.Domain() as domain:
+            with domain.hold():
+                pid = os.fork()
+                in_child = not pid
+            if in_child:
+                os._exit(0)
+            self.assertEqual(os.waitpid(pid, 0)[1], 0)
 
     def test_is_the_threads_own(self):
         domain, seen = epk.Domain(), []
@@ -179,8 +215,60 @@ class Buffers(Case):
             with self.assertRaises(ValueError):
                 self.buffer[0] = 256
             self.assertEqual(self.buffer.read(), bytes(100))
-        for size in (0, -1):
+        for size in (0, -1, (1 << 64) + 16, 1 << 63):
             self.fails(errno.EINVAL, self.domain.buffer, size)
+        with self.domain.hold(), self.assertRaises(ValueError):
+            self.buffer[0:2] = memoryview(array.array("I", [1, 2]))
+
+    def test_is_not_freed_in_use(self):
+        reader, writer = os.pipe()
+        read = []
+
+        def other():
+            with self.domain.hold():
+                read.append(self.buffer.read_from(reader))
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        while not self.buffer._users:
+            time.sleep(0.001)
+        for free in (self.buffer.free, self.domain.free):
+            with self.assertRaises(BufferError):
+                free()
+        os.write(writer, b"late")
+        thread.join()
+        self.assertEqual((read, self.buffer._users), ([4], 0))
+        with self.domain.hold():
+            view = self.buffer.view()
+            self.assertEqual(bytes(view[:4]), b"late")
+            for free in (self.buffer.free, self.domain.free):
+                with self.assertRaises(BufferError):
+                    free()
+            # A part of it is enough.
+            part = view[1:3]
+            del view
+            with self.assertRaises(BufferError):
+                self.buffer.free()
+            del part
+        self.buffer.free()
+        os.close(reader)
+        os.close(writer)
+
+    def test_lives_as_long_as_its_view(self):
+        domain = epk.Domain()
+        with domain.hold():
+            view = domain.buffer(10).view()
+            view[0] = 7
+        del domain
+        gc.collect()
+        self.assertEqual(epk.counts()["domains"], self.before + 2)
+        del view
+
+    def test_cannot_be_copied(self):
+        for what in (self.buffer, self.domain):
+            for how in (copy.copy, copy.deepcopy):
+                with self.assertRaises(TypeError):
+                    how(what)
 
     def test_is_refused_and_no_fault(self):
         reader, writer = os.pipe()
@@ -269,6 +357,10 @@ class First(unittest.TestCase):
         self.run_first("assert epk.backend() is None\nassert epk.held() == {}")
         self.run_first("try:\n epk.init('nonsense')\nexcept epk.Error as e:\n"
                        " sys.exit(e.errno == errno.EINVAL and 'the backends are' in e.strerror and 7)", 7)
+
+    def test_a_child_leaves_all_blocks(self):
+        self.run_first("import os\nwith epk.Domain() as d, d.hold():\n pid = os.fork()\n if not pid: sys.exit(0)\n"
+                       " status = os.waitpid(pid, 0)[1]\nsys.exit(status != 0)")
 
     @unittest.skipIf(BACKEND == "none", "it protects nothing")
     def test_protects(self):

@@ -81,26 +81,26 @@ _Static_assert(EPK_HELD_MAX == EPK_MAX_HELD, "the module's limit is the library'
 /* The gates do not count what they open: room for more than EPK_HELD_MAX. */
 #define MOST	(2 * EPK_HELD_MAX)
 
-static int list_grants(struct epk_held *list, int max, uint32_t flags)
+static int epk_list_held(struct epk_held *list, int max)
 {
 	struct epk_grant all[MOST];
-	int i, nr = grants(all, MOST, flags);
+	int i, nr = grants(all, MOST, 0);
 
 	for (i = 0; i < nr && i < max && i < MOST; i++)
 		list[i] = (struct epk_held) { .id = all[i].id, .prot = all[i].prot };
 	return nr;
 }
 
-static int epk_list_held(struct epk_held *list, int max)
-{
-	return list_grants(list, max, 0);
-}
+_Static_assert(sizeof(struct epk_grant) == sizeof(struct epk_held) &&
+	       offsetof(struct epk_grant, id) == offsetof(struct epk_held, id) &&
+	       offsetof(struct epk_grant, prot) == offsetof(struct epk_held, prot),
+	       "a handler, whose stack may be small, has no room for both");
 
 /* The module has put it aside. */
 static int epk_list_interrupted(struct epk_held *list, int max, const void *context)
 {
 	(void)context;
-	return list_grants(list, max, EPK_HELD_INTERRUPTED);
+	return grants((struct epk_grant *)list, max, EPK_HELD_INTERRUPTED);
 }
 
 /* Of a domain in the thread's EPT PKRU says it all, unless one of them changed meanwhile. */

@@ -49,12 +49,6 @@ static const struct error {
 static const struct error causes[EPK_NR_CAUSES] = { EPK_CAUSES(CAUSE) };
 #undef CAUSE
 
-/*
- * Of the call that is going on, and of the last one that failed.  Numbers of @causes, of which nobody
- * gets more than a constant.
- */
-static __thread unsigned char pending, last;
-
 static const struct error *find(int error)
 {
 	size_t i;
@@ -86,7 +80,7 @@ static const char *of_libc(int error)
 
 const char *epk_strerror(int error)
 {
-	const struct error *found = cause_of(last, error);
+	const struct error *found = cause_of(epk_cause_last, error);
 
 	if (!found)
 		found = find(error);
@@ -95,21 +89,22 @@ const char *epk_strerror(int error)
 
 int epk_because(enum epk_cause cause)
 {
-	pending = cause;
+	epk_cause_pending = cause;
 	return -causes[cause].error;
 }
 
 /* Not by stdio, whose locks a signal handler may have interrupted. */
 void epk_say(enum epk_level level, const char *text)
 {
+	epk_print_fn print = epk_printing();
 	int saved_errno = errno, len;
 	char line[320];
 
 	len = snprintf(line, sizeof(line), "libepk[%d]: %s\n", gettid(), text);
 	if (len > (int)sizeof(line) - 1)
 		len = sizeof(line) - 1;
-	if (epk_now.print)
-		epk_now.print(level, line);
+	if (print)
+		print(level, line);
 	else if (len > 0 && write(STDERR_FILENO, line, len) < 0)
 		len = 0;	/* nobody listens */
 	errno = saved_errno;
@@ -117,7 +112,7 @@ void epk_say(enum epk_level level, const char *text)
 
 static int explain(const char *what, int err)
 {
-	const struct error *found = cause_of(last, err);
+	const struct error *found = cause_of(epk_cause_last, err);
 	char text[256];
 
 	if (!found)
@@ -129,20 +124,29 @@ static int explain(const char *what, int err)
 }
 
 /* What is pending is the call's that fails now, or of one within it that did not matter. */
-static void note_cause(int err)
+int epk_fails(int err)
 {
-	last = cause_of(pending, err) ? pending : 0;
-	pending = 0;
+	epk_cause_last = cause_of(epk_cause_pending, err) ? epk_cause_pending : 0;
+	epk_cause_pending = 0;
+	return err;
+}
+
+static bool told(void)
+{
+	return epk_now.debug || epk_printing();
 }
 
 int epk_explain(const char *call, long arg, int err)
 {
 	char what[64];
 
-	if (likely(!err))
+	/* And what failed on the way is forgotten. */
+	if (likely(!err)) {
+		epk_cause_pending = 0;
 		return 0;
-	note_cause(err);
-	if (likely(!epk_now.debug))
+	}
+	epk_fails(err);
+	if (likely(!told()))
 		return err;
 	snprintf(what, sizeof(what), "%s(%#lx)", call, arg);
 	return explain(what, err);
@@ -154,8 +158,9 @@ int epk_explain_backend(const char *name, int err)
 
 	if (!err)
 		return 0;
-	last = cause_of(pending, err) ? pending : 0;
-	if (!epk_now.debug)
+	/* Pending still: it is why nothing is initialised, unless another backend is. */
+	epk_cause_last = cause_of(epk_cause_pending, err) ? epk_cause_pending : 0;
+	if (!told())
 		return err;
 	snprintf(what, sizeof(what), "backend %s", name);
 	return explain(what, err);

@@ -1,20 +1,28 @@
 // SPDX-License-Identifier: MIT
 /*
- * What a fault at a domain's memory was, in a line for people.  All of it may run in a signal handler
- * that interrupted the library.
+ * What a fault at a domain's memory was, in a line for people.  All of it may run in a signal handler that
+ * interrupted anything, the library and malloc() too, on a small stack: so it starts nothing, allocates
+ * nothing, and waits for no lock as long as its owner may wait for this thread.
  */
 #define _GNU_SOURCE
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 #include "aside.h"
 #include "backend.h"
 #include "component.h"
 
-/* So many of what the thread holds are named. */
+/* So many of what the thread holds are named, of so many that are looked at. */
 #define NAMED		8
+#define LISTED		EPK_MAX_HELD
+
+/* Milliseconds to wait for who has the books. */
+#define PATIENCE	200
 
 /* Page fault; bits of its error code: Intel SDM volume 3A, 4.7. */
 #define TRAP_PAGE	14
@@ -26,6 +34,7 @@
  * @addr: the address
  * @map: a mapping that it is in, or beside
  * @write: it was to write
+ * @jump: it was to run what is there
  * @access: in words
  * @held: what the interrupted code holds
  * @nr: how many
@@ -34,8 +43,9 @@ struct fault {
 	uintptr_t addr;
 	struct epk_mapping map;
 	bool write;
+	bool jump;
 	const char *access;
-	struct epk_held held[2 * EPK_MAX_HELD];
+	struct epk_held held[LISTED];
 	int nr;
 };
 
@@ -77,7 +87,7 @@ static int held_prot(const struct fault *fault)
 {
 	int i;
 
-	for (i = 0; i < fault->nr; i++)
+	for (i = 0; i < fault->nr && i < LISTED; i++)
 		if (fault->held[i].id == fault->map.id)
 			return fault->held[i].prot;
 	return 0;
@@ -89,6 +99,10 @@ static const char *reason(const struct fault *fault, int signo)
 
 	if (signo == SIGBUS)
 		return "for which there is no memory, or which its file does not have";
+	if (fault->jump)
+		return "and no domain's memory can be run";
+	if (!prot && fault->nr > LISTED)
+		return "which the thread may not hold";
 	if (!prot && epk_note_is_private(fault->map.id))
 		return "which is a component that the thread is not in";
 	if (!prot)
@@ -129,12 +143,12 @@ static bool find(uintptr_t addr, struct epk_mapping *map)
 	       epk_mapping_find(page + EPK_PAGE_SIZE, map);
 }
 
-static int list_held(struct epk_held *list, int max, const void *context)
+static int list_held(const struct epk_backend *ops, struct epk_held *list, int max, const void *context)
 {
 	int i, nr = epk_self ? (int)epk_held_nr(epk_self) : 0;
 
-	if (epk_now.ops->interrupted)
-		return epk_now.ops->interrupted(list, max, context);
+	if (ops->interrupted)
+		return ops->interrupted(list, max, context);
 	for (i = 0; i < nr && i < max; i++)
 		list[i] = epk_self->held[i];
 	return nr;
@@ -149,32 +163,61 @@ static void read_access(struct fault *fault, const ucontext_t *context)
 	fault->access = "an access";
 	if (known)
 		fault->access = fault->write ? "a write" : "a read";
-	if (known && regs[REG_ERR] & CODE_FETCH)
+	fault->jump = known && regs[REG_ERR] & CODE_FETCH;
+	if (fault->jump)
 		fault->access = "a jump";
+}
+
+/*
+ * Its owner may want a lock that this thread has, malloc()'s for example: nobody waits for it for ever.
+ * Who has it and was interrupted gets EDEADLK, and leaves the books alone, which may be half written.
+ */
+static int try_lock(void)
+{
+	const struct timespec ms = { .tv_nsec = 1000000 };
+	int err, tries = 0;
+
+	while ((err = pthread_mutex_trylock(&epk_lock)) == EBUSY && tries++ < PATIENCE)
+		nanosleep(&ms, NULL);
+	return err;
+}
+
+/*
+ * Anybody can write the books: what is held while they are followed could be read by what they say.  A
+ * handler holds nothing, unless it has begun something itself; then it is not told.
+ */
+static bool look(uintptr_t addr, struct epk_mapping *map)
+{
+	const struct epk_backend *ops = epk_ops();
+	bool found = false;
+	sigset_t old;
+
+	if ((ops->in_module || ops->put_aside) && (rdpkru() & epk_now.access) != epk_now.access)
+		return false;
+	/* No other handler leaves it locked. */
+	epk_signals_block(&old);
+	if (!try_lock()) {
+		found = find(addr, map);
+		pthread_mutex_unlock(&epk_lock);
+	}
+	epk_signals_restore(&old);
+	return found;
 }
 
 int epk_handle_fault(int signo, void *info, void *context)
 {
+	const struct epk_backend *ops = epk_ops();
 	const siginfo_t *what = info;
-	int saved_errno = errno, err;
-	struct epk_aside aside;
+	int saved_errno = errno;
 	struct fault fault;
-	bool found;
 
-	if (!what || !context || (signo != SIGSEGV && signo != SIGBUS) || what->si_code <= 0 || !epk_ops())
+	if (!what || !context || (signo != SIGSEGV && signo != SIGBUS) || what->si_code <= 0 || !ops)
 		return 0;
 	fault.addr = (uintptr_t)what->si_addr;
-	/* Whose handler interrupted the owner finds the books as they are between two steps. */
-	err = epk_notes_lock(&aside);
-	found = (!err || err == -EDEADLK) && find(fault.addr, &fault.map);
-	if (!err)
-		epk_notes_unlock(&aside);
-	if (found) {
-		fault.nr = list_held(fault.held, 2 * EPK_MAX_HELD, context);
+	if (look(fault.addr, &fault.map)) {
+		fault.nr = list_held(ops, fault.held, LISTED, context);
 		if (fault.nr < 0)
 			fault.nr = 0;
-		if (fault.nr > 2 * EPK_MAX_HELD)
-			fault.nr = 2 * EPK_MAX_HELD;
 		read_access(&fault, context);
 		tell(&fault, signo);
 	}
@@ -182,12 +225,15 @@ int epk_handle_fault(int signo, void *info, void *context)
 	return 0;
 }
 
-/* The program dies of it all the same, at the instruction that it was. */
+/*
+ * The program dies of it all the same: of this very signal, since not each is of an instruction that
+ * would be tried again.  It is blocked until the handler returns.
+ */
 static void explain(int signo, siginfo_t *info, void *context)
 {
 	epk_handle_fault(signo, info, context);
 	signal(signo, SIG_DFL);
-	if (info->si_code <= 0)
+	if (syscall(SYS_rt_tgsigqueueinfo, getpid(), gettid(), signo, info))
 		raise(signo);
 }
 

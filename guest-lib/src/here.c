@@ -29,7 +29,12 @@ static int held_one(void)
 /* Else 0, with errno set. */
 static int here(void)
 {
-	int id = chosen ? chosen : held_one();
+	int id;
+
+	/* What the parent's thread chose is none of the child's. */
+	if (chosen && epk_id_inherited(chosen))
+		chosen = 0;
+	id = chosen ? chosen : held_one();
 
 	if (!id)
 		errno = -epk_explain("an allocation here", 0, epk_because(EPK_CAUSE_HEAP));

@@ -50,7 +50,6 @@ static int start(const struct epk_backend *backend)
 	if (err)
 		goto release_region;
 	state.debug = epk_now.debug;
-	state.print = epk_now.print;
 	choose_gates(&state);
 	epk_state_write(&state);
 	return 0;
@@ -122,17 +121,10 @@ static int read_options(const struct epk_options *options, struct epk_options *k
 	return 0;
 }
 
-/* Who asked to be told is told all. */
-static bool is_debug(epk_print_fn print)
-{
-	const char *debug = secure_getenv("EPK_DEBUG");
-
-	return print || (debug && *debug && strcmp(debug, "0"));
-}
-
 /* Whether errors are explained, before there is any. */
 static int read_debug(void)
 {
+	const char *debug = secure_getenv("EPK_DEBUG");
 	struct epk_state state = epk_now;
 	int err;
 
@@ -141,7 +133,7 @@ static int read_debug(void)
 	if (err)
 		return err;
 	choose_gates(&state);
-	state.debug = is_debug(state.print);
+	state.debug = debug && *debug && strcmp(debug, "0");
 	epk_state_write(&state);
 	return 0;
 }
@@ -171,7 +163,7 @@ static int choose(const struct epk_options *options)
 	err = start_wanted(&known);
 	if (err)
 		epk_copy_unmark(mark);
-	else if (epk_now.debug && !(known.flags & EPK_NO_SIGNAL_HANDLER))
+	else if ((epk_now.debug || epk_printing()) && !(known.flags & EPK_NO_SIGNAL_HANDLER))
 		epk_fault_explain();
 	return err;
 }
@@ -210,18 +202,17 @@ int epk_init(const struct epk_options *options)
 
 epk_print_fn epk_set_print(epk_print_fn print)
 {
-	struct epk_state state;
+	int saved_errno = errno;
 	epk_print_fn old;
 
-	pthread_mutex_lock(&epk_lock);
-	state = epk_now;
-	old = state.print;
-	state.print = print;
-	state.debug = is_debug(print);
+	/* Not by what it calls, nor in a handler that interrupted the library. */
+	if (pthread_mutex_lock(&epk_lock))
+		return epk_printing();
+	old = epk_printing();
 	/* Without memory for that nobody is told elsewhere than before. */
-	if (!epk_state_seal())
-		epk_state_write(&state);
+	epk_print_write(print);
 	pthread_mutex_unlock(&epk_lock);
+	errno = saved_errno;
 	return old;
 }
 

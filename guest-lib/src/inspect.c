@@ -8,34 +8,42 @@
 #include "backend.h"
 #include "registry.h"
 
-/* What of it has memory, as the kernel tells. */
-static uint64_t pages_in(const struct epk_mapping *map)
+/* What of domain memory at *@at, and a little more of it, has memory, as the kernel tells.  -ENOENT: none is behind. */
+static int count_some(uintptr_t *at, uint64_t *pages)
 {
-	unsigned char there[512];
-	uintptr_t at = map->start;
-	uint64_t pages = 0;
-	size_t i, nr;
+	unsigned char there[4096];
+	struct epk_aside aside;
+	struct epk_mapping map;
+	size_t i, nr = 0;
+	int err;
 
-	for (; at < map->end; at += nr * EPK_PAGE_SIZE) {
-		nr = (map->end - at) / EPK_PAGE_SIZE;
-		if (nr > sizeof(there))
-			nr = sizeof(there);
-		if (mincore((void *)at, nr * EPK_PAGE_SIZE, there))
-			continue;
-		for (i = 0; i < nr; i++)
-			pages += there[i] & 1;
+	err = epk_notes_lock(&aside);
+	if (err)
+		return err;
+	if (epk_mapping_next(*at, &map)) {
+		*at = map.start > *at ? map.start : *at;
+		nr = (map.end - *at) / EPK_PAGE_SIZE;
+		nr = nr < sizeof(there) ? nr : sizeof(there);
+		if (mincore((void *)*at, nr * EPK_PAGE_SIZE, there))
+			memset(there, 0, nr);
 	}
-	return pages;
+	epk_notes_unlock(&aside);
+	for (i = 0; i < nr; i++)
+		*pages += there[i] & 1;
+	*at += nr * EPK_PAGE_SIZE;
+	return nr ? 0 : -ENOENT;
 }
 
-static uint64_t pages_in_all(void)
+/* In steps: nobody waits for the lock until terabytes are looked through. */
+static int count_pages(uint64_t *pages)
 {
-	struct epk_mapping map = { .end = 0 };
-	uint64_t pages = 0;
+	uintptr_t at = 0;
+	int err;
 
-	while (epk_mapping_next(map.end, &map))
-		pages += pages_in(&map);
-	return pages;
+	do
+		err = count_some(&at, pages);
+	while (!err);
+	return err == -ENOENT ? 0 : err;
 }
 
 /* Under epk_lock. */
@@ -48,8 +56,6 @@ static int counts_locked(struct epk_counts *counts)
 		return 0;
 	if (ops->counts)
 		err = ops->counts(counts);
-	else
-		counts->pages = pages_in_all();
 	counts->domains = epk_registry_live();
 	counts->ept_switches = epk_threads_switches();
 	return err;
@@ -82,8 +88,11 @@ int epk_counts(struct epk_counts *counts)
 	if (!err) {
 		err = counts_locked(&now);
 		epk_notes_unlock(&aside);
-		give(counts, size, &now);
 	}
+	if (!err && epk_ops() && !epk_ops()->counts)
+		err = count_pages(&now.pages);
+	if (!err)
+		give(counts, size, &now);
 	errno = saved_errno;
 	return epk_explain("epk_counts", size, err);
 }
@@ -94,7 +103,7 @@ int epk_domain_place(int dom_id, int *ept, int *pkey)
 	int err = epk_lookup(dom_id, &entry);
 
 	if (err)
-		return err;
+		return epk_fails(err);
 	if (ept)
 		*ept = entry.ept == EPK_EPT_NONE ? -1 : entry.ept;
 	if (pkey)
@@ -136,7 +145,7 @@ int epk_for_each_mapping(int (*visit)(int dom_id, void *addr, size_t len, void *
 		return epk_explain("epk_for_each_mapping", 0, epk_because(EPK_CAUSE_VISIT));
 	err = epk_notes_lock(&aside);
 	if (err)
-		return err;
+		return epk_fails(err);
 	ready = epk_ops();
 	if (ready)
 		maps = snapshot(&nr);
@@ -144,7 +153,7 @@ int epk_for_each_mapping(int (*visit)(int dom_id, void *addr, size_t len, void *
 	if (!ready)
 		return 0;
 	if (!maps)
-		return -ENOMEM;
+		return epk_fails(-ENOMEM);
 	for (i = 0; i < nr && !err; i++)
 		err = visit(maps[i].id, (void *)maps[i].start, maps[i].end - maps[i].start, arg);
 	free(maps);
@@ -162,10 +171,10 @@ int epk_domain_at(const void *addr)
 	int id;
 
 	id = epk_notes_lock(&aside);
-	if (!id) {
-		id = epk_mapping_at((uintptr_t)addr);
-		epk_notes_unlock(&aside);
-	}
+	if (id)
+		return epk_fails(id);
+	id = epk_mapping_at((uintptr_t)addr);
+	epk_notes_unlock(&aside);
 	return id;
 }
 
@@ -229,7 +238,7 @@ int epk_may_access(const void *addr, size_t len, int prot)
 		prot |= PROT_READ;
 	err = start + len < start ? -EOVERFLOW : may_access(start, start + len, prot);
 	/* An answer, not a failure. */
-	return err == -EACCES ? err : epk_explain("epk_may_access", (long)addr, err);
+	return err == -EACCES ? epk_fails(err) : epk_explain("epk_may_access", (long)addr, err);
 }
 
 /* Kept apart: who asks may be on a short stack, and calls others. */
@@ -249,7 +258,7 @@ int epk_held(int dom_ids[], int max)
 	int i, nr = epk_self ? (int)epk_held_nr(epk_self) : 0;
 
 	if (max < 0 || (max && !dom_ids))
-		return -EINVAL;
+		return epk_fails(-EINVAL);
 	if (ops && ops->held)
 		return list_held(dom_ids, max);
 	for (i = 0; i < nr && i < max; i++)
@@ -264,7 +273,7 @@ int epk_held_prot(int dom_id)
 
 	err = epk_lookup(dom_id, &entry);
 	if (err)
-		return err;
+		return epk_fails(err);
 	if (epk_now.ops->held_prot)
 		return epk_now.ops->held_prot(dom_id);
 	for (i = 0; i < nr; i++)

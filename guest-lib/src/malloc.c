@@ -84,10 +84,8 @@ static void *allocate(int id, size_t align, size_t size)
 	struct heap *heap;
 	void *got = NULL;
 
-	if (size > MAX_SIZE) {
-		errno = ENOMEM;
-		return NULL;
-	}
+	if (size > MAX_SIZE)
+		return failed(id, -ENOMEM);
 	held = hold(id);
 	if (held < 0)
 		return failed(id, held);
@@ -114,10 +112,8 @@ void *epk_calloc(int dom_id, size_t nr, size_t size)
 	void *got;
 	int held;
 
-	if (__builtin_mul_overflow(nr, size, &bytes)) {
-		errno = ENOMEM;
-		return NULL;
-	}
+	if (__builtin_mul_overflow(nr, size, &bytes))
+		return failed(dom_id, -ENOMEM);
 	held = hold(dom_id);
 	if (held < 0)
 		return failed(dom_id, held);

@@ -20,6 +20,7 @@ static const struct {
 /* Not by the table: another thread may be initialising, and nothing is opened here. */
 static int refuse(int id)
 {
+	epk_cause_last = 0;
 	if (id <= 0)
 		return -EINVAL;
 	return epk_id_inherited(id) ? -EPERM : -ENOENT;
@@ -63,6 +64,10 @@ union epk_state_page epk_state_page __attribute__((aligned(EPK_PAGE_SIZE))) = {
 	.state = STATE_NONE,
 };
 
+union epk_print_page epk_print_page __attribute__((aligned(EPK_PAGE_SIZE)));
+
+__thread unsigned char epk_cause_pending, epk_cause_last;
+
 static int protect(int prot)
 {
 	return mprotect(&epk_state_page, sizeof(epk_state_page), prot) ? -ENOMEM : 0;
@@ -101,7 +106,6 @@ void epk_state_write(const struct epk_state *new_state)
 	epk_now.pkeys = new_state->pkeys;
 	epk_now.gates = new_state->gates;
 	epk_now.debug = new_state->debug;
-	epk_now.print = new_state->print;
 	epk_now.fd = new_state->fd;
 	epk_now.pid = new_state->pid;
 	epk_now.soft = new_state->soft;
@@ -116,13 +120,32 @@ void epk_state_clear(void)
 {
 	struct epk_state none = STATE_NONE;
 
-	none.print = epk_now.print;
 	none.debug = epk_now.debug;
 	epk_state_write(&none);
+}
+
+static int print_protect(int prot)
+{
+	return mprotect(&epk_print_page, sizeof(epk_print_page), prot) ? -ENOMEM : 0;
+}
+
+/* -ENOMEM: nothing has changed.  A page that cannot be closed again is as bad as above. */
+int epk_print_write(epk_print_fn print)
+{
+	int err = print_protect(PROT_READ | PROT_WRITE);
+
+	if (err)
+		return err;
+	__atomic_store_n(&epk_print_page.print, print, __ATOMIC_RELEASE);
+	if (print_protect(PROT_READ))
+		abort();
+	return 0;
 }
 
 /* Nothing has been written to the page yet.  -ENOMEM: a mapping more is one too many. */
 int epk_state_seal(void)
 {
-	return protect(PROT_READ);
+	int err = protect(PROT_READ);
+
+	return err ? err : print_protect(PROT_READ);
 }

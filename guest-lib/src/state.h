@@ -54,8 +54,7 @@ struct soft_table;
  * @pkeys: bit k set: pkey k is the library's
  * @ops: the backend; NULL while the library is not initialised
  * @gates: threads use the gates of "mpk"
- * @debug: errors are explained
- * @print: to whom, or NULL: on stderr
+ * @debug: errors are explained, whoever listens
  * @pid: the process whose threads use it
  * @soft: where the table is written, if it is the library's own
  * @table_pkey: its key there, or 0
@@ -83,7 +82,6 @@ struct epk_state {
 	const struct epk_backend *ops;
 	bool gates;
 	bool debug;
-	epk_print_fn print;
 	int pid;
 	struct soft_table *soft;
 	uint8_t table_pkey;
@@ -122,6 +120,20 @@ union epk_state_page {
 };
 
 extern union epk_state_page epk_state_page;
+
+/* To whom there is something to say, or NULL: on a page of its own, since it can be set at any time. */
+union epk_print_page {
+	epk_print_fn print;
+	char page[EPK_PAGE_SIZE];
+};
+
+extern union epk_print_page epk_print_page;
+int epk_print_write(epk_print_fn print);
+
+static inline epk_print_fn epk_printing(void)
+{
+	return __atomic_load_n(&epk_print_page.print, __ATOMIC_ACQUIRE);
+}
 #define epk_now (epk_state_page.state)
 
 void epk_state_write(const struct epk_state *new_state);
@@ -134,10 +146,18 @@ static inline const struct epk_backend *epk_ops(void)
 }
 
 /*
+ * Of the thread: the number of the cause that the call has noted which goes on, and of that of the last one that
+ * failed.  No pointers: anybody could change these.
+ */
+extern __thread unsigned char epk_cause_pending, epk_cause_last;
+
+/*
  * error.c: what @call did with @arg ends with @err, which it returns; says so under EPK_DEBUG=1.  What
  * epk_because() noted before is the reason.
  */
 int epk_explain(const char *call, long arg, int err);
+/* The same of a call that has no line for it, since it may be asked often. */
+int epk_fails(int err);
 /* The same of a backend that cannot be used. */
 int epk_explain_backend(const char *name, int err);
 /* Whatever EPK_DEBUG says: a line for people. */

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Where the windows find room, on the layouts that real firmware leaves.
 
-matrix.py [--table FILE] [--keep FOLDER] [--again] [NAME...]
+matrix.py [--table FILE] [--keep FOLDER] [--again] [--all] [NAME...]
 
 Boots a small kernel by each firmware in QEMU's own emulation, with memory that is never there,
 and asks the module's chooser twice: in that kernel, and here, about what the kernel tells.  The
@@ -12,7 +12,8 @@ else a NAME is a part of a cell's, as "q35-ovmf 46".
 those that are there, as after a change of the chooser.
 
 OVMF describes all of its address space in pages of 2 MiB and looks for each page of that table
-from the start: at 46 bits and more that takes a minute of emulation, which not all cells get.
+from the start: at 46 bits and more that takes minutes of emulation, which not all cells get
+without --all.
 """
 
 import argparse
@@ -276,6 +277,7 @@ def main():
     parser.add_argument("--table", type=pathlib.Path)
     parser.add_argument("--keep", type=pathlib.Path)
     parser.add_argument("--again", action="store_true")
+    parser.add_argument("--all", action="store_true")
     parser.add_argument("names", nargs="*")
     args = parser.parse_args()
 
@@ -299,7 +301,7 @@ def main():
             kept = args.keep / cell.name.strip().replace(" ", "-") if args.keep else None
             if kept and args.again and kept.exists():
                 log = kept.read_text()
-            elif cell.is_left_out():
+            elif cell.is_left_out() and not args.all:
                 continue
             else:
                 log = boot(cell, work, kernel)

@@ -232,6 +232,17 @@ static void note_stack(struct stack *stack, const char *what, unsigned int page,
 	stack->past[n].count = stack->count;
 }
 
+static uint64_t pagemap_of(const char *page)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	uint64_t entry = 0;
+
+	if (pread(fd, &entry, sizeof(entry), (uintptr_t)page / PAGE * sizeof(entry)) < 0)
+		entry = ~0ul;
+	close(fd);
+	return entry;
+}
+
 static void tell_stack(const struct thread *t)
 {
 	const unsigned int nr = sizeof(t->stack.past) / sizeof(*t->stack.past);
@@ -245,8 +256,10 @@ static void tell_stack(const struct thread *t)
 			       t->stack.past[n].pages, t->stack.past[n].with,
 			       t->stack.past[n].count);
 	}
+	/* The kernel's word: what came here, or to a child that shares the count. */
 	for (i = 1; i < STACK_PAGES; i++)
-		printf("page %u is %sthere\n", i, t->stack.there[i] ? "" : "not ");
+		printf("page %u is %sthere, its pagemap %#lx\n", i, t->stack.there[i] ? "" : "not ",
+		       pagemap_of(t->stack.at + i * PAGE));
 }
 
 /* What the count says has to lie between these, and nothing else is in its page. */

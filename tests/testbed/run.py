@@ -515,10 +515,12 @@ def main():
         if not any(is_named(test, name) for test in tests):
             sys.exit(f"no such test: {name}; see tests/tests.list")
     guests = args.guest_kernel or ["normal"]
-    kernels, results = [build(args.kernel, guest) for guest in guests], []
-    native = beside = []
+    native, beside, results = [], [], []
     if not args.emulated and not args.alone and not args.here:
         native = [test for test in choose(tests, args, guests[0]) if test.level == "native"]
+    kernels = []
+    if not args.native or any("self" not in test.needs for test in native):
+        kernels = [build(args.kernel, guest) for guest in guests]
     if not args.native:
         beside = [test for test in native if "beside" in test.needs]
     results += run_native([test for test in native if test not in beside], args.show)

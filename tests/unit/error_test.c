@@ -198,13 +198,72 @@ static void causes_do_not_stay(void **state)
 	free_domain(dom);
 }
 
+static int bad_place(void)
+{
+	return epk_domain_place(-1, NULL, NULL);
+}
+
+static int bad_held(void)
+{
+	return epk_held(NULL, 5);
+}
+
+static int bad_prot(void)
+{
+	return epk_held_prot(-1);
+}
+
+static int not_held(void)
+{
+	return epk_may_access(mem, 1, PROT_READ);
+}
+
+/* Calls that have no line of their own do not have the last one's words, either. */
+static void causes_do_not_stay_for_others(void **state)
+{
+	int (*const calls[])(void) = { bad_place, bad_held, bad_prot, not_held };
+	const char *plain;
+	unsigned int i;
+	int err;
+
+	(void)state;
+	prepare();
+	for (i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+		err = calls[i]();
+		assert_true(err < 0);
+		plain = epk_strerror(err);
+		/* One of the same number that has a cause. */
+		assert_int_equal(err == -EINVAL ? alloc_domains(0, NULL) : read_only(call_it), err);
+		assert_ptr_not_equal(epk_strerror(err), plain);
+		assert_int_equal(calls[i](), err);
+		assert_ptr_equal(epk_strerror(err), plain);
+	}
+	free_domain(dom);
+}
+
+/* What failed on the way to a success is no cause of what fails later. */
+static void causes_on_the_way_are_forgotten(void)
+{
+	int pipes[2], id;
+
+	unsetenv("EPK_BACKEND");
+	id = new_domain();
+	EXPECT(!pipe(pipes));
+	EXPECT(epk_mmap_file(id, NULL, PAGE, PROT_READ, 0, pipes[0], 0) == MAP_FAILED);
+	EXPECT(!strstr(epk_strerror(errno), "/dev/epk") && !strstr(epk_strerror(errno), "ospke"));
+}
+
+IN_CHILD(causes_on_the_way_are_forgotten)
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(strerror_known),
 		cmocka_unit_test(strerror_unknown),
 		cmocka_unit_test(causes_are_told),
+		cmocka_unit_test(in_child_causes_on_the_way_are_forgotten),
 		cmocka_unit_test(causes_do_not_stay),
+		cmocka_unit_test(causes_do_not_stay_for_others),
 	};
 
 	need_backend();

@@ -114,6 +114,11 @@ static void holds_end()
 	CHECK(thrown([&] { dom.map(1); }) == EINVAL);
 }
 
+static_assert(!std::is_constructible<epk::hold, epk::domain>::value, "a domain that ends at once is not held");
+static_assert(!std::is_constructible<epk::allocator<int>, epk::domain>::value, "nor allocated in");
+static_assert(!std::is_copy_constructible<epk::domain>::value && !std::is_copy_constructible<epk::hold>::value,
+	      "neither is copied");
+
 struct alignas(64) wide {
 	char bytes[64];
 };

@@ -26,7 +26,8 @@ static struct {
 	unsigned int nr;
 } pokes;
 
-uint64_t seed = 1, percent = 100;
+/* As the tests in the guest have it, unless an argument says more. */
+uint64_t seed = 1, percent = 30;
 
 uint64_t mix(uint64_t x)
 {

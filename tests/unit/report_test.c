@@ -7,6 +7,9 @@
 #include "unit.h"
 
 #include <signal.h>
+#include <sys/syscall.h>
+
+#include "lock.h"
 
 static char said[4096];
 static int nr_said[3];
@@ -338,6 +341,177 @@ static void says_amid_others(void)
 		EXPECT(!pthread_join(threads[i], NULL));
 }
 
+/* Before the library's own handler for this thread: what a fault does there is counted. */
+static volatile int allocations;
+
+#if defined(__GLIBC__) && !SANITIZED
+#define COUNTS_ALLOCATIONS	1
+void *__libc_calloc(size_t nr, size_t size);
+void *__libc_malloc(size_t size);
+
+void *calloc(size_t nr, size_t size)
+{
+	allocations++;
+	return __libc_calloc(nr, size);
+}
+
+void *malloc(size_t size)
+{
+	allocations++;
+	return __libc_malloc(size);
+}
+#else
+#define COUNTS_ALLOCATIONS	0
+#endif
+
+static void *faults_first(void *arg)
+{
+	int before = allocations;
+
+	SAYS(faulted(arg, false), "byte 0 of ", "it holds nothing\n");
+	/* Who interrupted malloc() would wait for himself. */
+	EXPECT(allocations == before);
+	return NULL;
+}
+
+/* A thread that has never begun anything. */
+static void says_of_threads_that_never_began(void)
+{
+	char *mem = new_pages(new_domain(), 1);
+	pthread_t thread;
+	int before = allocations;
+
+	listen_to_faults();
+	EXPECT(!pthread_create(&thread, NULL, faults_first, mem) && !pthread_join(thread, NULL));
+	free(malloc(1));
+	EXPECT(!COUNTS_ALLOCATIONS || allocations > before);
+}
+
+static pthread_barrier_t at_lock;
+
+static void *has_the_lock(void *arg)
+{
+	EXPECT(!pthread_mutex_lock(&epk_lock));
+	pthread_barrier_wait(&at_lock);
+	pthread_barrier_wait(&at_lock);
+	pthread_mutex_unlock(&epk_lock);
+	return arg;
+}
+
+/* Whoever has the library's lock for good: the thread waits a little, says nothing, and goes on. */
+static void does_not_wait_for_ever(void)
+{
+	char *mem = new_pages(new_domain(), 1);
+	pthread_t thread;
+
+	listen_to_faults();
+	EXPECT(!pthread_barrier_init(&at_lock, NULL, 2));
+	EXPECT(!pthread_create(&thread, NULL, has_the_lock, NULL));
+	pthread_barrier_wait(&at_lock);
+	alarm(20);
+	EXPECT(faulted(mem, false) && !nr_said[EPK_LEVEL_FAULT]);
+	pthread_barrier_wait(&at_lock);
+	EXPECT(!pthread_join(thread, NULL));
+	SAYS(faulted(mem, false), "byte 0 of ");
+	/* Its own: the books may be half written. */
+	EXPECT(!pthread_mutex_lock(&epk_lock));
+	EXPECT(faulted(mem, false) && !nr_said[EPK_LEVEL_FAULT]);
+	pthread_mutex_unlock(&epk_lock);
+	alarm(0);
+}
+
+static char alternate[1 << 17] __attribute__((aligned(4096)));
+static volatile size_t taken;
+
+/* How far down what it calls has written. */
+static void measure(int signo, siginfo_t *info, void *context)
+{
+	char *here = __builtin_frame_address(0), *low = alternate;
+
+	memset(alternate, 0x5a, here - alternate - 512);
+	epk_handle_fault(signo, info, context);
+	while (*low == 0x5a)
+		low++;
+	taken = here - low;
+	siglongjmp(back, 1);
+}
+
+/* As the manual says, whatever is held. */
+static void takes_a_small_stack(void)
+{
+	struct sigaction action = { .sa_sigaction = measure, .sa_flags = SA_SIGINFO | SA_ONSTACK };
+	stack_t stack = { .ss_sp = alternate, .ss_size = sizeof(alternate) };
+	int doms[10], i;
+	char *mem[10];
+
+	fill_domains(10, doms, mem, 1);
+	listen_to_faults();
+	EXPECT(!sigaltstack(&stack, NULL) && !sigaction(SIGSEGV, &action, NULL));
+	for (i = 1; i < (backend_holds_several() ? 10 : 2); i++)
+		EXPECT(!domain_begin(doms[i], RW));
+	SAYS(faulted(mem[0], true), "a write ");
+	EXPECT(taken > 500 && (SANITIZED || taken <= 6 * 1024));
+}
+
+/* What is there is no code, held or not. */
+static void says_jumps(void)
+{
+	int dom = new_domain();
+	char *mem = new_pages(dom, 1);
+
+	listen_to_faults();
+	EXPECT(!domain_begin(dom, RW));
+	forget();
+	if (!sigsetjmp(back, 1))
+		((void (*)(void))mem)();
+	SAYS(said, "a jump at ", "no domain's memory can be run");
+}
+
+/* Not of an instruction that would be tried again: the program dies of it none the less. */
+static void dies_of_other_faults(void)
+{
+	siginfo_t info = { .si_signo = SIGSEGV, .si_code = 0x80 };
+	int status;
+	pid_t pid;
+
+	debug_on();
+	pid = fork();
+	if (!pid) {
+		new_domain();
+		syscall(SYS_rt_tgsigqueueinfo, getpid(), gettid(), SIGSEGV, &info);
+		_exit(0);
+	}
+	EXPECT(pid > 0 && waitpid(pid, &status, 0) == pid && WTERMSIG(status) == SIGSEGV);
+}
+
+/* A handler that holds something itself, which the books could have it read. */
+static int held_by_handler;
+
+static void holds_and_asks(int signo, siginfo_t *info, void *context)
+{
+	EXPECT(!domain_begin(held_by_handler, RW));
+	epk_handle_fault(signo, info, context);
+	EXPECT(epk_held_prot(held_by_handler) == RW && !domain_end(held_by_handler));
+	siglongjmp(back, 1);
+}
+
+static void leaves_rights_alone(void)
+{
+	struct sigaction action = { .sa_sigaction = holds_and_asks, .sa_flags = SA_SIGINFO };
+	char *mem = new_pages(new_domain(), 1);
+
+	held_by_handler = new_domain();
+	listen_to_faults();
+	EXPECT(!sigaction(SIGSEGV, &action, NULL));
+	EXPECT(faulted(mem, false) && nr_said[EPK_LEVEL_FAULT] <= 1);
+}
+
+IN_CHILD(says_of_threads_that_never_began)
+IN_CHILD(does_not_wait_for_ever)
+IN_CHILD(takes_a_small_stack)
+IN_CHILD(says_jumps)
+IN_CHILD(dies_of_other_faults)
+IN_CHILD(leaves_rights_alone)
 IN_CHILD(says_what_is_not_held)
 IN_CHILD(says_what_is_held)
 IN_CHILD(says_some_of_many)
@@ -356,6 +530,7 @@ int main(void)
 		cmocka_unit_test(in_child_says_nothing_of_others),
 		cmocka_unit_test(in_child_tells_of_calls),
 		cmocka_unit_test(in_child_tells_in_children),
+		cmocka_unit_test(in_child_dies_of_other_faults),
 	};
 	const struct CMUnitTest protecting[] = {
 		cmocka_unit_test(in_child_says_what_is_not_held),
@@ -366,6 +541,11 @@ int main(void)
 		cmocka_unit_test(in_child_says_what_a_file_lacks),
 		cmocka_unit_test(in_child_dies_as_before),
 		cmocka_unit_test(in_child_says_amid_others),
+		cmocka_unit_test(in_child_says_of_threads_that_never_began),
+		cmocka_unit_test(in_child_does_not_wait_for_ever),
+		cmocka_unit_test(in_child_takes_a_small_stack),
+		cmocka_unit_test(in_child_says_jumps),
+		cmocka_unit_test(in_child_leaves_rights_alone),
 	};
 	int failed;
 

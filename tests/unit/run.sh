@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# run.sh BACKEND: run the unit tests for one backend, on this machine.
+# run.sh BACKEND: build the unit tests, and run them for one backend, on this machine.
 # Exits 77 with the reason on the last line if the machine lacks it.
 set -u
 cd "$(dirname "$0")" || exit 1
@@ -12,6 +12,7 @@ epk | mpk | vmfunc | mprotect | none) ;;
 	exit 2
 	;;
 esac
+make -s >&2 || exit 1
 failed=0 skipped=0 ran=0
 for source in *_test.c *_test.cc; do
 	program=build/${source%.c*}

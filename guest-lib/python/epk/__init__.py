@@ -17,10 +17,13 @@ Without EPK_BACKEND in the environment, and without init(), the library takes wh
 
 from __future__ import annotations
 
+import contextlib as _contextlib
 import ctypes as _c
 import errno as _errno
 import os as _os
 import sys as _sys
+import threading as _threading
+import weakref as _weakref
 from types import TracebackType
 from typing import Iterator
 
@@ -29,6 +32,8 @@ from ._library import Counts as _Counts, Options as _Options, lib as _lib
 __all__ = ["Buffer", "Domain", "Error", "Held", "alloc", "backend", "counts", "domain_at", "held", "init", "version"]
 
 _READ, _RW = 1, 3
+# Who uses what is counted under it; what is collected meanwhile may count, too.
+_counting = _threading.RLock()
 
 
 class Error(OSError):
@@ -88,8 +93,8 @@ def domain_at(address: int) -> int:
 
 def alloc(number: int) -> list[Domain]:
     """Domains that are cheap to hold together; all or none."""
-    if number <= 0:
-        raise Error(_errno.EINVAL, "number is not positive")
+    if not 0 < number < 1 << 31:
+        raise Error(_errno.EINVAL, "number is not positive, or too large")
     ids = (_c.c_int * number)()
     _check(_lib.alloc_domains(number, ids))
     return [Domain._of(id) for id in ids]
@@ -104,6 +109,7 @@ class Domain:
 
     _id: int = 0
     _owner: int = 0
+    _users: int = 0
 
     def __init__(self, beside: Domain | None = None) -> None:
         number = (_c.c_int * 1)()
@@ -143,22 +149,29 @@ class Domain:
         return Buffer(self, size)
 
     def free(self) -> None:
-        """Free it, and all of its memory."""
-        _check(_lib.free_domains(1, (_c.c_int * 1)(self._id)))
-        self._id = 0
+        """Free it, and all of its memory; BufferError while something is at work on a buffer, or has a view of it."""
+        with _counting:
+            if self._users:
+                raise BufferError(f"buffers of domain {self._id} are in use")
+            _check(_lib.free_domains(1, (_c.c_int * 1)(self._id)))
+            self._id = 0
 
     def __enter__(self) -> Domain:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
                  trace: TracebackType | None) -> None:
-        if self._id:
+        # A forked child that leaves the block has none of its parent's.
+        if self._id and self._owner == _os.getpid():
             self.free()
 
     def __del__(self) -> None:
         # A forked child has none of its parent's.
         if self._id and self._owner == _os.getpid() and not _sys.is_finalizing():
             _lib.free_domains(1, (_c.c_int * 1)(self._id))
+
+    def __reduce__(self) -> str:
+        raise TypeError("a domain cannot be copied")
 
     def __repr__(self) -> str:
         return f"<epk.Domain {self._id}>"
@@ -169,33 +182,46 @@ class Held:
 
     def __init__(self, domain: Domain, write: bool = True) -> None:
         self.domain, self._prot = domain, _RW if write else _READ
-        self._before: list[int] = []
+        self._before: list[tuple[int, int]] = []
 
     def __enter__(self) -> Domain:
         number = self.domain.id
         before = _check(_lib.epk_held_prot(number))
-        if before & self._prot != self._prot:
-            _check(_lib.domain_begin(number, self._prot))
-        self._before.append(before)
+        # First, or an interrupt between the two would leave it open.
+        self._before.append((before, _os.getpid()))
+        try:
+            if before & self._prot != self._prot:
+                _check(_lib.domain_begin(number, self._prot))
+        except BaseException:
+            self._end()
+            raise
         return self.domain
+
+    def _end(self) -> None:
+        """Hold what was held before."""
+        before, owner = self._before[-1]
+        number = self.domain.id
+        try:
+            # A forked child that leaves the block holds nothing of its parent's.
+            if owner == _os.getpid() and _lib.epk_held_prot(number) != before:
+                _check(_lib.domain_end(number))
+                if before:
+                    _check(_lib.domain_begin(number, before))
+        finally:
+            self._before.pop()
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
                  trace: TracebackType | None) -> None:
-        number, before = self.domain.id, self._before.pop()
-        if before & self._prot == self._prot:
-            return
-        _check(_lib.domain_end(number))
-        if before:
-            _check(_lib.domain_begin(number, before))
+        self._end()
 
 
 class Buffer:
     """Bytes in a domain.  What touches them checks that the thread holds it: else it is Error, not a fault."""
 
     def __init__(self, domain: Domain, size: int) -> None:
-        if size <= 0:
-            raise Error(_errno.EINVAL, "the size of a buffer is positive")
-        self._domain, self._size = domain, size
+        if not 0 < size <= _sys.maxsize:
+            raise Error(_errno.EINVAL, "the size of a buffer is positive, and fits into memory")
+        self._domain, self._size, self._users = domain, size, 0
         self._address = _check_pointer(_lib.epk_calloc(domain.id, 1, size))
 
     @property
@@ -210,6 +236,28 @@ class Buffer:
 
     def __len__(self) -> int:
         return self._size
+
+    def _use(self, change: int) -> None:
+        with _counting:
+            self._users += change
+            self._domain._users += change
+
+    @_contextlib.contextmanager
+    def _used(self, offset: int, size: int, prot: int) -> Iterator[int]:
+        """Where the bytes are, which no other thread frees meanwhile."""
+        self._use(1)
+        try:
+            yield self._range(offset, size, prot)
+        finally:
+            self._use(-1)
+
+    def _array(self, at: int, size: int) -> _c.Array[_c.c_char]:
+        """An array at an address, for as long as which the buffer lives."""
+        array = (_c.c_char * size).from_address(at)
+        array._buffer = self
+        self._use(1)
+        _weakref.finalize(array, self._use, -1)
+        return array
 
     def _range(self, offset: int, size: int, prot: int) -> int:
         if not self._address or not self._domain.id:
@@ -226,48 +274,57 @@ class Buffer:
     def read(self, offset: int = 0, size: int | None = None) -> bytes:
         """A copy of some of the bytes: in ordinary memory."""
         size = self._size - offset if size is None else size
-        return _c.string_at(self._range(offset, size, _READ), size)
+        with self._used(offset, size, _READ) as at:
+            return _c.string_at(at, size)
 
     def write(self, data: bytes | bytearray | memoryview, offset: int = 0) -> int:
         """Copy data there; how many bytes that were."""
         with memoryview(data).cast("B") as view:
             size = len(view)
-            at = self._range(offset, size, _RW)
-            # No second copy of it, where that can be.
-            if isinstance(data, bytes):
-                _c.memmove(at, data, size)
-            elif view.readonly or not size:
-                _c.memmove(at, view.tobytes(), size)
-            else:
-                _c.memmove(at, (_c.c_char * size).from_buffer(view), size)
+            with self._used(offset, size, _RW) as at:
+                # No second copy of it, where that can be.
+                if isinstance(data, bytes):
+                    _c.memmove(at, data, size)
+                elif view.readonly or not size:
+                    _c.memmove(at, view.tobytes(), size)
+                else:
+                    _c.memmove(at, (_c.c_char * size).from_buffer(view), size)
         return size
 
     def view(self, write: bool = True) -> memoryview:
-        """The bytes themselves, for who holds the domain: an access when nobody does any more is a fault."""
+        """The bytes themselves, for who holds the domain: an access of who does not is a fault.
+
+        As long as there is one, neither buffer nor domain can be freed."""
         at = self._range(0, self._size, _RW if write else _READ)
-        view = memoryview((_c.c_char * self._size).from_address(at)).cast("B")
+        view = memoryview(self._array(at, self._size)).cast("B")
         return view if write else view.toreadonly()
 
     def read_from(self, fd: int, offset: int = 0, size: int | None = None) -> int:
         """Have the kernel read from a file straight into it; how many bytes."""
         size = self._size - offset if size is None else size
-        at = self._range(offset, size, _RW)
-        return _os.readv(fd, [(_c.c_char * size).from_address(at)])
+        with self._used(offset, size, _RW) as at:
+            return _os.readv(fd, [(_c.c_char * size).from_address(at)])
 
     def write_to(self, fd: int, offset: int = 0, size: int | None = None) -> int:
         """Have the kernel write from it to a file; how many bytes."""
         size = self._size - offset if size is None else size
-        at = self._range(offset, size, _READ)
-        return _os.writev(fd, [(_c.c_char * size).from_address(at)])
+        with self._used(offset, size, _READ) as at:
+            return _os.writev(fd, [(_c.c_char * size).from_address(at)])
 
     def wipe(self) -> None:
         """Fill it with zeroes."""
-        _c.memset(self._range(0, self._size, _RW), 0, self._size)
+        with self._used(0, self._size, _RW) as at:
+            _c.memset(at, 0, self._size)
 
     def free(self) -> None:
-        """Give it back to the domain's heap; what it held stays there until it is used again: see wipe()."""
-        _check(_lib.epk_free(self._domain.id, self._address))
-        self._address = 0
+        """Give it back to the domain's heap; what it held stays there until it is used again: see wipe().
+
+        BufferError while something is at work on it, or has a view."""
+        with _counting:
+            if self._users:
+                raise BufferError("the buffer is in use")
+            _check(_lib.epk_free(self._domain.id, self._address))
+            self._address = 0
 
     def __getitem__(self, index: int | slice) -> int | bytes:
         if isinstance(index, slice):
@@ -282,7 +339,7 @@ class Buffer:
         if isinstance(index, slice):
             start, stop, step = index.indices(self._size)
             assert not isinstance(value, int)
-            if step != 1 or len(value) != max(stop - start, 0):
+            if step != 1 or memoryview(value).nbytes != max(stop - start, 0):
                 raise ValueError("a buffer does not change its size, and has slices of step 1 only")
             self.write(value, start)
             return
@@ -292,6 +349,9 @@ class Buffer:
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.read())
+
+    def __reduce__(self) -> str:
+        raise TypeError("a buffer cannot be copied")
 
     def __repr__(self) -> str:
         return f"<epk.Buffer of {self._size} bytes in domain {self._domain.id}>"
