@@ -146,6 +146,7 @@ clean:
 	$(MAKE) -C bench clean
 	$(MAKE) -C tests/guest clean
 	$(MAKE) -C tests/unit clean
+	$(MAKE) -C tests/docs clean
 	$(MAKE) -C tests/debug clean
 	$(MAKE) -C tests/firmware clean
 	$(MAKE) -C tests/libvirt clean

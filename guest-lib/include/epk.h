@@ -518,7 +518,7 @@ int epk_free(int dom_id, void *ptr);
  * the next call.  On another stack, a coroutine's for example, @dom_id stays held: end it.
  *
  * A fault of @fn is a signal, as of any other code: see epk_call_caught().  What is not to write to
- * ordinary memory either is called in a component that is confined: epk_call(3) shows how.
+ * ordinary memory either is called in a component that is confined: epk_gate_call(3) shows how.
  *
  * Thread-safe; not async-signal-safe under "mpk" and "mprotect".
  *

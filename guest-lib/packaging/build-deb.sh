@@ -52,5 +52,10 @@ lintian --fail-on error,warning --profile debian --suppress-tags \
 for package in libepk1 libepk-dev python3-epk epk-tools openssl-provider-epk epk-host epk-dkms epk-kvm-dkms; do
 	ls "$work/${package}_${version}"_*.deb >/dev/null || fail "no $package"
 done
+contents=$(dpkg-deb -c "$work"/libepk-dev_*.deb)
+for example in examples/library/*.c examples/library/Makefile; do
+	grep -q " ./usr/share/doc/libepk-dev/examples/${example##*/}\$" <<<"$contents" ||
+		fail "$example is in no package"
+done
 rm -f "$out"/libepk*_*.deb "$out"/python3-epk_*.deb "$out"/epk-*_*.deb "$out"/openssl-provider-epk_*.deb
 cp -v "$work"/*.deb "$out/"

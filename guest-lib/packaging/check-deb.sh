@@ -41,7 +41,6 @@ cp -f /etc/resolv.conf "$root/etc/" 2>/dev/null || :
 mount -t proc proc "$root/proc"
 mkdir "$root/debs"
 "$here/build-deb.sh" "$root/debs"
-cp -r "$here/../../examples/library" "$root/examples"
 
 in_root() {
 	env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive LC_ALL=C \
@@ -93,7 +92,7 @@ in_root sh -c 'dpkg-trigger --by-package=linux-source-6.1 /usr/src/linux-source-
 [ -s "$root/lib/modules/$release/updates/dkms/kvm.ko" ] || fail "DKMS does not build KVM anew"
 
 grep -q '^epk:' "$root/etc/group" || fail "no group epk"
-in_root sh -c 'cd /examples && make B=/tmp/b CFLAGS="-O2 -Werror" && EPK_BACKEND=none make B=/tmp/b check'
+in_root sh -c 'cd /usr/share/doc/libepk-dev/examples && make B=/tmp/b CFLAGS="-O2 -Werror" && EPK_BACKEND=none make B=/tmp/b check'
 # Without names of hidden functions it finds something, but it can look at all.
 in_root sh -c 'epk-scan -a epk_begin_read -a epk_begin_write -a domain_end \
 	-a pin_begin_read -a pin_begin_write -a epk_pin_end -a epk_pkru_set \

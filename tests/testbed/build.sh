@@ -62,6 +62,7 @@ build() {
 	part tests/testbed make -C "$TESTBED" all
 	part tests/guest make -C "$TOP/tests/guest" all
 	part tests/unit make -C "$TOP/tests/unit" all
+	part tests/docs make -C "$TOP/tests/docs" all
 	part kvm-patches/host make -C "$TOP/kvm-patches/host" all
 	part tests/kvm make -C "$TOP/tests/kvm" all
 	part tests/firmware make -C "$TOP/tests/firmware" all

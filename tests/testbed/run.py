@@ -238,8 +238,8 @@ class Run:
                 path = program if program.startswith("/") else f"/epk/bin/{program}"
                 timeout = test.timeout * self.slowness(level)
                 print(test.name, timeout, needs, path, *args, file=out)
-                for folder in (f"tests/{level}", "tests/unit", "tests/kvm", "tests/debug",
-                               "tests/testbed", "bench"):
+                for folder in (f"tests/{level}", "tests/unit", "tests/docs", "tests/kvm",
+                               "tests/debug", "tests/testbed", "bench"):
                     source = TOP / folder / "build" / program
                     if source.exists():
                         shutil.copy2(source, epk / "bin")
