@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Run the benchmarks in the emulator and write their figures to bench/results/emulated.json.
+
+evaluate.py [--compare] [TEST...]
+
+A TEST is one of tests/tests.list, or the part before one of its dashes; without any, the whole evaluation.  Those
+that are named replace what the file has of their tables.  With --compare nothing is written: the run fails
+if a figure is another than the file has.
+"""
+import argparse
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import time
+
+import figures
+
+TOP = figures.HERE.parent
+RUN = TOP / "tests/testbed/run.py"
+TESTS = ("bench-switch", "bench-flat", "bench-micro", "bench-hash", "bench-guest", "bench-kvm")
+VERSIONS = ("bochs", "linux-source-6.1", "qemu-system-x86", "gcc", "libc6", "uthash-dev")
+
+
+def say(text):
+    print(time.strftime("%H:%M:%S"), text, flush=True)
+
+
+def output(*command):
+    return subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, cwd=TOP).stdout
+
+
+def header(seconds):
+    """Where the figures come from."""
+    changed = [line for line in output("git", "status", "--porcelain").splitlines()
+               if not line.endswith(("bench/results/", "emulated.json")) and "docs/" not in line]
+    versions = {}
+    for name in VERSIONS:
+        versions[name] = output("dpkg-query", "-W", "-f", "${Version}", name)
+    kernel = re.match(r"[0-9.]*[0-9]", versions["linux-source-6.1"])[0]
+    return {
+        "emulated": True,
+        "unit": "instructions",
+        "cpu": "Bochs corei7_icelake_u, 1 CPU",
+        "kernel": f"Linux {kernel}, host and guest",
+        "versions": versions,
+        "commit": output("git", "rev-parse", "--short=12", "HEAD").strip() + (" and changes" if changed else ""),
+        "minutes": round(seconds / 60),
+    }
+
+
+def measure(tests):
+    """The figures of these tests, in the emulator."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder) / "figures"
+        command = [RUN, "--emulated", "--cpus", "1", "--figures", file, *tests]
+        if subprocess.run(command, check=False, cwd=TOP).returncode:
+            sys.exit("evaluate: a benchmark failed: nothing is written")
+        return figures.parse(file.read_text().splitlines())
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--compare", action="store_true")
+    parser.add_argument("tests", nargs="*")
+    args = parser.parse_args()
+    tests = args.tests or list(TESTS)
+    start = time.monotonic()
+    say(f"measuring {', '.join(tests)}; all take half an hour on two CPUs")
+    found = measure(tests)
+    took = time.monotonic() - start
+    old = figures.read()["figures"] if figures.COMMITTED.exists() else []
+    tables = {figure["table"] for figure in found}
+    if args.compare:
+        wrong = figures.compare(found, [f for f in old if f["table"] in tables], whole=True)
+    else:
+        kept = [figure for figure in old if args.tests and figure["table"] not in tables]
+        found = kept + found
+        wrong = figures.problems(found)
+    for line in wrong:
+        say(f"wrong: {line}")
+    if wrong:
+        sys.exit(1)
+    if not args.compare:
+        figures.write(figures.COMMITTED, header(took), found)
+    say(f"{len(found)} figures, {took / 60:.1f} min")
+
+
+if __name__ == "__main__":
+    main()

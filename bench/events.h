@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Events that a CPU does not count: a tracer, the parent, steps through what its child does between
+ * two marks, and looks at each instruction.
+ */
+#ifndef BENCH_EVENTS_H
+#define BENCH_EVENTS_H
+
+#include "figure.h"
+
+/**
+ * bench_traced() - run @body in a child whose events can be counted
+ *
+ * Return: 0, or what the child ended with.
+ */
+int bench_traced(void (*body)(void));
+
+/* In such a child: of @run(0) to @run(nr - 1), for each. */
+void bench_count(void (*run)(int i), int nr, struct bench_events *events);
+
+#endif /* BENCH_EVENTS_H */
