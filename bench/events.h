@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Events that a CPU does not count: a tracer, the parent, steps through what its child does between
- * two marks, and looks at each instruction.
+ * Events that a CPU does not count: a tracer, the parent, has its child stop at each instruction
+ * and system call that counts, between two marks.
  */
 #ifndef BENCH_EVENTS_H
 #define BENCH_EVENTS_H
