@@ -52,7 +52,7 @@ static void need(bool well, const char *what)
 	exit(1);
 }
 
-/* The program is linked statically.  What is no instruction looks like one once in 16 million bytes. */
+/* The program is static.  What is no instruction looks like one once in 16 million bytes. */
 static void find_places(void)
 {
 	extern const unsigned char __executable_start[], etext[];
@@ -122,7 +122,7 @@ static unsigned long reg(pid_t child, size_t which)
 	return ptrace(PTRACE_PEEKUSER, child, which, 0);
 }
 
-/* The child has stopped at a breakpoint: it counts, and goes over it.  False if it is none of these. */
+/* The child has stopped: at a breakpoint, it counts and goes over it.  False if at none of these. */
 static bool step_over(pid_t child)
 {
 	size_t rip = offsetof(struct user, regs.rip);

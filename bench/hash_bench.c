@@ -2,19 +2,23 @@
 /*
  * Memory data isolation, as the EPK paper has it: a hash table in each domain; a domain that is
  * chosen at random, and one operation on its table, half of them get and half of them put.  By the
- * number of tables and of threads, with each backend of the library.
+ * number of tables and of threads, with each backend of the library.  Then the same with tables
+ * that are kept in a file.
  *
  * hash_bench [quick|some]: as of micro_bench
  */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <unistd.h>
 #include <x86intrin.h>
 
 #include "bench.h"
 #include "hash_table.h"
+#include "store.h"
 #include "table.h"
 
 #define RW		(PROT_READ | PROT_WRITE)
+#define PAGE		4096l
 /* So few that a table has one page, which is what "mpk" would move to a key. */
 #define KEYS		8
 #define OPERATIONS	1000
@@ -27,6 +31,10 @@ static int failed;
 
 static int ids[7680], nr_ids, used;
 static struct hash_table *tables[7680];
+/* If they are kept in a file, a page of it for each. */
+static bool in_file;
+static struct store stores[7680];
+static int file;
 
 static void need(bool well, const char *what)
 {
@@ -41,6 +49,46 @@ static uint64_t value_of(int table, uint64_t key)
 	return (uint64_t)table << 32 | key;
 }
 
+/* Both want the domain held. */
+
+static void put(int table, uint64_t key)
+{
+	uint64_t value = value_of(table, key);
+
+	if (in_file ? store_put(&stores[table], key, value) :
+		      !hash_put(ids[table], tables[table], key, value))
+		abort();
+}
+
+static void get(int table, uint64_t key)
+{
+	struct hash_item *item;
+	uint64_t value;
+
+	if (in_file) {
+		if (store_get(&stores[table], key, &value))
+			abort();
+	} else {
+		item = hash_get(tables[table], key);
+		if (!item)
+			abort();
+		value = item->value;
+	}
+	if (value != value_of(table, key))
+		abort();
+}
+
+static bool make_table(int table)
+{
+	if (in_file) {
+		need(!ftruncate(file, (table + 1) * PAGE), "ftruncate");
+		return !store_open(&stores[table], ids[table], file, table * PAGE,
+				   PAGE / sizeof(struct store_record));
+	}
+	tables[table] = epk_calloc(ids[table], 1, sizeof(struct hash_table));
+	return tables[table];
+}
+
 static bool make_tables(int nr)
 {
 	uint64_t key;
@@ -48,12 +96,10 @@ static bool make_tables(int nr)
 	for (; nr_ids < nr; nr_ids++) {
 		if (alloc_domains(1, &ids[nr_ids]))
 			return false;
-		tables[nr_ids] = epk_calloc(ids[nr_ids], 1, sizeof(struct hash_table));
-		if (!tables[nr_ids] || domain_begin(ids[nr_ids], RW))
+		if (!make_table(nr_ids) || domain_begin(ids[nr_ids], RW))
 			return false;
 		for (key = 0; key < KEYS; key++)
-			need(hash_put(ids[nr_ids], tables[nr_ids], key, value_of(nr_ids, key)),
-			     "hash_put");
+			put(nr_ids, key);
 		need(!domain_end(ids[nr_ids]), "domain_end");
 	}
 	used = nr;
@@ -73,7 +119,6 @@ static __thread uint64_t thread_seed = 1;
 static void operation(int i)
 {
 	uint64_t random, key;
-	struct hash_item *item;
 	int table;
 
 	if (!i)
@@ -83,14 +128,10 @@ static void operation(int i)
 	key = random_at(&state) % KEYS;
 	if (domain_begin(ids[table], RW))
 		abort();
-	if (random >> 30) {
-		if (!hash_put(ids[table], tables[table], key, value_of(table, key)))
-			abort();
-	} else {
-		item = hash_get(tables[table], key);
-		if (!item || item->value != value_of(table, key))
-			abort();
-	}
+	if (random >> 30)
+		put(table, key);
+	else
+		get(table, key);
 	if (domain_end(ids[table]))
 		abort();
 }
@@ -180,13 +221,16 @@ static void thread_rows(int tables_of)
 static void measure(void)
 {
 	static const int numbers[] = { 1, 2, 8, 15, 16, 30, 64, 256, 1024, 4096, 7680 };
-	static const int quick_numbers[] = { 1, 64 };
-	const int *which = quick ? quick_numbers : numbers;
-	int nr = quick ? sizeof(quick_numbers) / sizeof(int) : sizeof(numbers) / sizeof(int), i;
+	/* Also of those in files. */
+	static const int few[] = { 1, 64, 1024 };
+	const int *which = quick || in_file ? few : numbers;
+	int nr = quick ? 2 : in_file ? 3 : sizeof(numbers) / sizeof(int), i;
 	struct epk_options options = { .size = sizeof(options), .backend = backend };
 	struct bench_case row = { .name = backend, .baseline = "none", .run = operation };
 	int err = epk_init(&options);
 
+	file = memfd_create("tables", MFD_CLOEXEC);
+	need(file >= 0, "memfd_create");
 	if (err) {
 		fprintf(stderr, "hash_bench: no backend %s: %s\n", backend, epk_strerror(err));
 		exit(some ? 0 : 1);
@@ -195,7 +239,8 @@ static void measure(void)
 		row.baseline = "-";
 	for (i = 0; i < nr; i++) {
 		struct bench_at at = {
-			.table = "hash", .domains = which[i], .threads = 1, .batch = OPERATIONS,
+			.table = in_file ? "files" : "hash", .domains = which[i],
+			.threads = 1, .batch = OPERATIONS,
 			.batches = BATCHES, .steps = 200,
 		};
 
@@ -204,7 +249,7 @@ static void measure(void)
 			continue;
 		}
 		bench_row(&row, &at);
-		if (!quick && (which[i] == 1 || which[i] == 64 || which[i] == 1024))
+		if (!quick && !in_file && (which[i] == 1 || which[i] == 64 || which[i] == 1024))
 			thread_rows(which[i]);
 	}
 }
@@ -220,8 +265,9 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: hash_bench [quick|some]\n");
 		return 2;
 	}
-	for (i = 0; i < sizeof(backends) / sizeof(*backends); i++) {
-		backend = backends[i];
+	for (i = 0; i < 2 * sizeof(backends) / sizeof(*backends); i++) {
+		backend = backends[i / 2];
+		in_file = i % 2;
 		failed |= bench_traced(measure) != 0;
 	}
 	return failed;
