@@ -20,7 +20,7 @@ import figures
 
 TOP = figures.HERE.parent
 RUN = TOP / "tests/testbed/run.py"
-TESTS = ("bench-switch", "bench-flat", "bench-micro", "bench-hash", "bench-guest", "bench-kvm")
+TESTS = ("bench-switch", "bench-flat", "bench-micro", "bench-hash", "bench-ipc", "bench-guest", "bench-kvm")
 VERSIONS = ("bochs", "linux-source-6.1", "qemu-system-x86", "gcc", "libc6", "uthash-dev")
 
 

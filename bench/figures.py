@@ -97,8 +97,9 @@ def read(path=COMMITTED):
 
 
 def write(path, header, figures):
-    """One figure a line, so that a change shows which."""
+    """One figure a line, so that a change shows which, and the tables in their order."""
     path.parent.mkdir(exist_ok=True)
-    lines = ",\n".join("  " + json.dumps(figure) for figure in sorted(figures, key=lambda f: list(map(str, key(f)[:2])) + list(key(f)[2:])))
+    tables = sorted({figure["table"] for figure in figures})
+    lines = ",\n".join("  " + json.dumps(figure) for table in tables for figure in figures if figure["table"] == table)
     head = json.dumps(header, indent=1).rstrip("}\n")
     path.write_text(f'{head},\n "figures": [\n{lines}\n ]\n}}\n')

@@ -6,6 +6,8 @@ What stands between "<!-- bench: WORDS -->" and "<!-- end -->" there is generate
     rows TABLE [PREFIX]    a line for each case (of those whose names begin so)
     grid TABLE BY          a line for each value of BY (domains, bytes), a column for each case
     modelled TABLE BY      the same, of modelled cycles
+    threads TABLE          a line for each number of domains and threads, where there are several threads
+    calls TABLE            a line for each number of callees and bytes of a message
     plot TABLE BY          an SVG plot of it, in docs/plots
     machine, model         where the figures come from
 No digit may stand elsewhere in the document, but in `code` and in links: no figure is typed by hand.
@@ -73,7 +75,7 @@ class Report:
         lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
         for figure in found:
             base = figures.baseline(figure, self.known)
-            where = "".join(f", {quantity(figure[name], name)}" for name in figures.WHERE if name in figure)
+            where = "".join(f", {quantity(figure[name], name)} {name}" for name in figures.WHERE if name in figure)
             cells = [figure["case"] + where, number(figure["count"])]
             cells += [number(figure.get(event, 0)) for event in events]
             cells += [number(model.cycles(figure))] * modelled
@@ -100,17 +102,24 @@ class Report:
     def modelled(self, table, by):
         return self.grid(table, by, lambda figure: figure and model.cycles(figure))
 
+    def by_two(self, found, names, heads):
+        """A line for each pair of values of two parameters."""
+        cases = list(dict.fromkeys(figure["case"] for figure in found))
+        at = {tuple(figure.get(name, 0) for name in names) + (figure["case"],): figure.get("count") for figure in found}
+        lines = ["| " + " | ".join(heads + cases) + " |", "|---" * (len(cases) + 2) + "|"]
+        for place in sorted({key[:2] for key in at}):
+            values = [number(at.get(place + (case,))) for case in cases]
+            lines.append("| " + " | ".join([quantity(*pair) for pair in zip(place, names)] + values) + " |")
+        return "\n".join(lines) + "\n"
+
     def threads(self, table):
-        """A line for each number of domains and threads that more than one thread was measured with."""
         found = self.of(table)
         several = {figure["domains"] for figure in found if figure.get("threads", 1) > 1}
-        cases = list(dict.fromkeys(figure["case"] for figure in found))
-        at = {(figure["domains"], figure["threads"], figure["case"]): figure.get("count") for figure in found}
-        lines = ["| domains | threads | " + " | ".join(cases) + " |", "|---" * (len(cases) + 2) + "|"]
-        for domains, threads in sorted({place[:2] for place in at if place[0] in several}):
-            values = [number(at.get((domains, threads, case))) for case in cases]
-            lines.append("| " + " | ".join([quantity(domains, "domains"), str(threads)] + values) + " |")
-        return "\n".join(lines) + "\n"
+        return self.by_two([figure for figure in found if figure["domains"] in several], ("domains", "threads"),
+                           ["domains", "threads"])
+
+    def calls(self, table):
+        return self.by_two(self.of(table), ("domains", "bytes"), ["callees", "bytes of the message"])
 
     def plot(self, table, by):
         """Its script, and the line that shows it."""
@@ -131,7 +140,7 @@ class Report:
 
         def block(match):
             what, *words = match[2].split()
-            if what not in ("rows", "grid", "modelled", "plot", "threads", "machine", "model"):
+            if what not in ("rows", "grid", "modelled", "plot", "threads", "calls", "machine", "model"):
                 sys.exit(f"report: what is {match[2]}?")
             # The name of a table may have two words.
             if len(words) > 1 and " ".join(words[:2]) in {figure["table"] for figure in self.run["figures"]}:
@@ -158,7 +167,7 @@ def quantity(value, what):
         for size, unit in UNITS:
             if value >= size:
                 return f"{value // size:,} {unit}"
-    return f"{value:,}" + (f" {what}" if what == "threads" else "")
+    return f"{value:,}"
 
 
 def draw(script, out):
