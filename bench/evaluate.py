@@ -47,7 +47,7 @@ def header(seconds):
         "kernel": f"Linux {kernel}, host and guest",
         "versions": versions,
         "commit": output("git", "rev-parse", "--short=12", "HEAD").strip() + (" and changes" if changed else ""),
-        "minutes": round(seconds / 60),
+        "seconds": seconds,
     }
 
 
@@ -58,7 +58,9 @@ def measure(tests):
         command = [RUN, "--emulated", "--cpus", "1", "--figures", file, *tests]
         if subprocess.run(command, check=False, cwd=TOP).returncode:
             sys.exit("evaluate: a benchmark failed: nothing is written")
-        return figures.parse(file.read_text().splitlines())
+        lines = file.read_text().splitlines()
+        return figures.parse(lines), {name: int(seconds) for name, seconds in
+                                      (line.split() for line in lines if line.startswith("bench-"))}
 
 
 def main():
@@ -69,22 +71,24 @@ def main():
     tests = args.tests or list(TESTS)
     start = time.monotonic()
     say(f"measuring {', '.join(tests)}; all take half an hour on two CPUs")
-    found = measure(tests)
+    found, seconds = measure(tests)
     took = time.monotonic() - start
-    old = figures.read()["figures"] if figures.COMMITTED.exists() else []
+    committed = figures.read() if figures.COMMITTED.exists() else {"figures": [], "seconds": {}}
+    old = committed["figures"]
     tables = {figure["table"] for figure in found}
     if args.compare:
         wrong = figures.compare(found, [f for f in old if f["table"] in tables], whole=True)
     else:
-        kept = [figure for figure in old if args.tests and figure["table"] not in tables]
-        found = kept + found
+        if args.tests:
+            found += [figure for figure in old if figure["table"] not in tables]
+            seconds = {**committed["seconds"], **seconds}
         wrong = figures.problems(found)
     for line in wrong:
         say(f"wrong: {line}")
     if wrong:
         sys.exit(1)
     if not args.compare:
-        figures.write(figures.COMMITTED, header(took), found)
+        figures.write(figures.COMMITTED, header(seconds), found)
     say(f"{len(found)} figures, {took / 60:.1f} min")
 
 

@@ -15,7 +15,7 @@
  */
 int bench_traced(void (*body)(void));
 
-/* In such a child: of @run(0) to @run(nr - 1), for each. */
+/* In such a child, right behind a batch: events of @run(nr) to @run(2 * nr - 1), for each. */
 void bench_count(void (*run)(int i), int nr, struct bench_events *events);
 
 #endif /* BENCH_EVENTS_H */

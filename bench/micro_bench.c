@@ -259,13 +259,12 @@ static void vmfunc_rows(void)
 }
 
 static const long numbers[] = { 1, 2, 8, 15, 16, 30, 64, 256, 1024, 4096, 7680, MOST };
-static const long quick_numbers[] = { 1, 15, 30, 64 };
+/* A quick run has these as they begin, so that all before each is the same. */
+#define QUICK_NUMBERS	7
 
-static int points(const long **which)
+static int points(void)
 {
-	*which = quick ? quick_numbers : numbers;
-	return quick ? sizeof(quick_numbers) / sizeof(*quick_numbers) :
-		       sizeof(numbers) / sizeof(*numbers);
+	return quick ? QUICK_NUMBERS : sizeof(numbers) / sizeof(*numbers);
 }
 
 /* Whole rounds; those that take long are measured less often. */
@@ -283,16 +282,15 @@ static struct bench_at at_number(long nr)
 static void by_number(void)
 {
 	struct bench_case row = { backend, "none", in_turn, in_turn_no_pair, NO_CALLS, 0 };
-	const long *which;
-	int nr = points(&which), i;
+	int nr = points(), i;
 
 	if (!strcmp(backend, "none"))
 		row.baseline = "-";
 	init();
 	for (i = 0; i < nr; i++) {
-		struct bench_at at = at_number(which[i]);
+		struct bench_at at = at_number(numbers[i]);
 
-		if (make_domains(which[i], PAGE))
+		if (make_domains(numbers[i], PAGE))
 			bench_row(&row, &at);
 		else
 			bench_no_row(&row, &at, "no place for so many");
@@ -302,15 +300,14 @@ static void by_number(void)
 static void libmpk_by_number(void)
 {
 	static const struct bench_case row = { "libmpk", "none", libmpk_in_turn, no_two, NO_CALLS, 0 };
-	const long *which;
-	int nr = points(&which), i, made = 0;
+	int nr = points(), i, made = 0;
 
 	take_pkeys(15);
 	libmpk_keys(1, 15);
-	for (i = 0; i < nr && which[i] <= MOST_USED; i++) {
-		struct bench_at at = at_number(which[i]);
+	for (i = 0; i < nr && numbers[i] <= MOST_USED; i++) {
+		struct bench_at at = at_number(numbers[i]);
 
-		for (; made < which[i]; made++) {
+		for (; made < numbers[i]; made++) {
 			char *mem = anonymous(PAGE);
 
 			*mem = 1;

@@ -58,7 +58,7 @@ class Report:
         run = self.run
         versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
         return (f"Measured as of commit `{run['commit']}`, {'emulated' if run['emulated'] else 'real'}: {run['cpu']}; {run['kernel']}; "
-                f"{versions}. All of it took {run['minutes']} minutes.\n")
+                f"{versions}. The programs took {sum(run['seconds'].values()) / 60:.0f} minutes, on two CPUs with other work.\n")
 
     @staticmethod
     def model():

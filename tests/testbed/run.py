@@ -616,7 +616,8 @@ def run_machines(tests, args, kernels, cpu_counts, beside):
             pass
     if args.figures:
         lines = [line for run in runs for test in getattr(run, "figures", {}).values() for line in test]
-        args.figures.write_text("".join(line + "\n" for line in lines))
+        times = [f"{result.name} {result.seconds:.0f}" for run in runs for result in run.results]
+        args.figures.write_text("".join(line + "\n" for line in lines + times))
     return [result for run in runs for result in run.results]
 
 
