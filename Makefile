@@ -13,6 +13,7 @@ help:
 ##   check           all tests: unit tests, hygiene, emulated tests, some on Debian's kernels
 ##   bench           the evaluation: all figures, in emulated instructions, into bench/results; TESTS=
 ##   bench-report    docs/performance.md and its plots from these
+##   bench-native    cycles of what this machine can measure, into OUT (bench/build/native.json)
 ##   bench-compare   the evaluation anew, against bench/results
 ##   bench-flat      whether a switch stays the same with two CPUs, too
 ##   bench-lib       what the library costs on this machine, against its baselines
@@ -114,6 +115,9 @@ bench: packages
 bench-report: packages
 	@bench/report.py
 
+bench-native: packages
+	@bench/evaluate.py --native $(or $(OUT),bench/build/native.json)
+
 bench-compare: packages
 	@bench/evaluate.py --compare $(TESTS)
 
@@ -150,4 +154,4 @@ clean:
 	$(MAKE) -C tests/kvm clean
 	$(MAKE) -C tests/testbed clean
 
-.PHONY: help packages kernel build run shell check check-hw check-alone check-install check-libvirt check-debug check-guest check-kernels check-unit check-builds check-hygiene check-selftests demo bench bench-report bench-compare bench-flat bench-lib kernel-deb deb check-deb install clean firmware-matrix
+.PHONY: help packages kernel build run shell check check-hw check-alone check-install check-libvirt check-debug check-guest check-kernels check-unit check-builds check-hygiene check-selftests demo bench bench-report bench-native bench-compare bench-flat bench-lib kernel-deb deb check-deb install clean firmware-matrix

@@ -28,15 +28,13 @@ PLOTS = TOP / "docs/plots"
 BLOCK = re.compile(r"(<!-- bench: (.*?) -->\n)(.*?)(<!-- end -->)", re.S)
 BY = {"domains": "domains", "bytes": "bytes of a domain"}
 UNITS = ((1 << 20, "MiB"), (1 << 10, "KiB"))
-# What an axis of cycles may leave to the reader.
 GNUPLOT = """set terminal svg size 760,420 font "sans,12" background "white"
 set logscale xy
 set key outside right
 set grid
 set xlabel "{label}"
 set ylabel "instructions"
-set format x "{format}"
-set style data linespoints
+{ticks}set style data linespoints
 set output "{out}"
 plot {curves}
 """
@@ -130,7 +128,9 @@ class Report:
             drawn = [(point, values[i]) for point, values in points if values[i]]
             data += f"$case{i} << END\n" + "".join(f"{point} {value}\n" for point, value in drawn) + "END\n"
             curves.append(f'$case{i} using 1:2 title "{case}"')
-        script = data + GNUPLOT.format(label=BY[by], format="%.0b %BB" if by == "bytes" else "%.0f", out="{out}", curves=", ".join(curves))
+        ticks = ", ".join(f'"{quantity(point, by)}" {point}' for point, _ in points)
+        script = data + GNUPLOT.format(label=BY[by], ticks=f"set xtics ({ticks})\n" if by == "bytes" else "", out="{out}",
+                                       curves=", ".join(curves))
         self.plots[out] = script
         return f"![{table} by {by}: instructions](plots/{out.name})\n"
 
