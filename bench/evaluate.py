@@ -37,8 +37,8 @@ def output(*command):
     return subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, cwd=TOP).stdout
 
 
-def header(seconds, native=False):
-    """Where the figures come from."""
+def header(native=False):
+    """Where the figures come from; before they are taken, as the tree may change meanwhile."""
     changed = [line for line in output("git", "status", "--porcelain").splitlines()
                if not line.endswith(("bench/results/", "emulated.json")) and "docs/" not in line]
     versions = {}
@@ -53,7 +53,6 @@ def header(seconds, native=False):
         "kernel": f"Linux {os.uname().release}" if native else f"Linux {kernel}, host and guest",
         "versions": versions,
         "commit": output("git", "rev-parse", "--short=12", "HEAD").strip() + (" and changes" if changed else ""),
-        "seconds": seconds,
     }
 
 
@@ -71,7 +70,7 @@ def measure(tests):
 
 def measure_here(file):
     """What this machine can, in cycles."""
-    found, start = [], time.monotonic()
+    found, start, head = [], time.monotonic(), header(native=True)
     subprocess.run(["make", "-s", "-C", figures.HERE], check=True)
     for program in PROGRAMS:
         say(program)
@@ -79,7 +78,7 @@ def measure_here(file):
     for line in (wrong := figures.problems(found)):
         say(f"wrong: {line}")
     if not wrong:
-        figures.write(file, header({"all": int(time.monotonic() - start)}, native=True), found)
+        figures.write(file, {**head, "seconds": {"all": int(time.monotonic() - start)}}, found)
     return bool(wrong)
 
 
@@ -94,6 +93,7 @@ def main():
     tests = args.tests or list(TESTS)
     start = time.monotonic()
     say(f"measuring {', '.join(tests)}; all of it takes half an hour at most")
+    head = header()
     found, seconds = measure(tests)
     took = time.monotonic() - start
     committed = figures.read() if figures.COMMITTED.exists() else {"figures": [], "seconds": {}}
@@ -111,7 +111,7 @@ def main():
     if wrong:
         sys.exit(1)
     if not args.compare:
-        figures.write(figures.COMMITTED, header(seconds), found)
+        figures.write(figures.COMMITTED, {**head, "seconds": seconds}, found)
     say(f"{len(found)} figures, {took / 60:.1f} min")
 
 

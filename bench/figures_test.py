@@ -4,6 +4,7 @@
 import copy
 import unittest
 
+import claims
 import figures
 import model
 
@@ -95,6 +96,41 @@ class Figures(unittest.TestCase):
     def test_modelled(self):
         self.assertEqual(model.cycles(GOOD[1]), 48 + 2 * model.CONSTANTS["wrpkru"].cycles)
         self.assertIsNone(model.cycles(GOOD[0]))
+
+
+class Claims(unittest.TestCase):
+    """On the committed run, spoilt."""
+
+    def setUp(self):
+        self.run_ = figures.read()
+
+    def spoil(self, table, case, times, **where):
+        for figure in self.run_["figures"]:
+            if (figure["table"], figure["case"]) == (table, case) and all(figure.get(name) == value for name, value in where.items()):
+                figure["count"] *= times
+        return "; ".join(claims.broken(self.run_))
+
+    def test_they_hold(self):
+        self.assertEqual(claims.broken(self.run_), [])
+
+    def test_flat_by_number(self):
+        self.assertIn("domains: epk is flat", self.spoil("domains", "epk", 1.1, domains=4096))
+
+    def test_flat_by_size(self):
+        self.assertIn("sizes: epk is flat", self.spoil("sizes", "epk", 1.1, bytes=256 << 20))
+
+    def test_hash_flat(self):
+        self.assertIn("hash: epk is flat", self.spoil("hash", "epk", 1.1, domains=7680))
+
+    def test_hash_ahead(self):
+        self.assertIn("hash: epk is 10 times ahead of mpk", self.spoil("hash", "mpk", 0.1, domains=64))
+
+    def test_ipc(self):
+        self.assertIn("ipc: gate, another EPT is 5 times ahead of pipe", self.spoil("ipc", "pipe", 0.1))
+
+    def test_not_measured(self):
+        self.run_["figures"] = [figure for figure in self.run_["figures"] if figure["case"] != "mpk"]
+        self.assertIn("hash: epk and mpk have been measured", "; ".join(claims.broken(self.run_)))
 
 
 if __name__ == "__main__":

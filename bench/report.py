@@ -19,6 +19,7 @@ import re
 import subprocess
 import sys
 
+import claims
 import figures
 import model
 
@@ -197,6 +198,7 @@ def main():
     run = figures.read()
     text = DOCUMENT.read_text()
     wrong = figures.problems(run["figures"])
+    wrong += claims.broken(run)
     wrong += [f"a figure that is typed by hand: {line}" for line in typed(text)]
     new, plots = Report(run).document(text)
     PLOTS.mkdir(exist_ok=True)
