@@ -276,7 +276,7 @@ static struct bench_at at_number(long nr)
 	int n = nr < MOST_USED ? nr : MOST_USED;
 
 	at.batch = n >= 100 ? n : n * (100 / n + 1);
-	at.batches = n > 500 ? 2 : n > 100 ? 5 : 20;
+	at.batches = n > 500 ? 1 : n > 100 ? 5 : 20;
 	at.steps = n < 64 ? n : 64;
 	return at;
 }
