@@ -17,7 +17,6 @@ import pathlib
 import re
 import subprocess
 import sys
-import tempfile
 import time
 
 import figures
@@ -58,14 +57,14 @@ def header(native=False):
 
 def measure(tests):
     """The figures of these tests, in the emulator."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = pathlib.Path(folder) / "figures"
-        command = [RUN, "--emulated", "--cpus", "1", "--figures", file, *tests]
-        if subprocess.run(command, check=False, cwd=TOP).returncode:
-            sys.exit("evaluate: a benchmark failed: nothing is written")
-        lines = file.read_text().splitlines()
-        return figures.parse(lines), {name: int(seconds) for name, seconds in
-                                      (line.split() for line in lines if line.startswith("bench-"))}
+    file = figures.HERE / "build" / "figures"
+    file.parent.mkdir(exist_ok=True)
+    command = [RUN, "--emulated", "--cpus", "1", "--figures", file, *tests]
+    if subprocess.run(command, check=False, cwd=TOP).returncode:
+        sys.exit(f"evaluate: a benchmark failed: nothing is written; what there is, {file} has")
+    lines = file.read_text().splitlines()
+    return figures.parse(lines), {name: int(seconds) for name, seconds in
+                                  (line.split() for line in lines if line.startswith("bench-"))}
 
 
 def measure_here(file):
