@@ -412,7 +412,8 @@ class Run:
         result = Result(name, "pass") if rc == 0 else judge(name, rc, output, self.skips)
         result.seconds = now - self.current["since"]
         self.figures[name] = [line for line in output if line.startswith('{"table"')]
-        if rc == 0 and (self.figures[name] or name.startswith(("bench-", "quick-"))) and self.compares():
+        test = self.current["test"]
+        if rc == 0 and test and "figures" in test.needs and self.compares():
             wrong = figures.compare(figures.parse(output), figures.read()["figures"])
             if wrong:
                 result = Result(name, "fail", "other figures than bench/results has", wrong, result.seconds)
