@@ -11,10 +11,11 @@ help:
 ##   run             a program of yours in the emulated guest: PROGRAM=./x ARGS= FILES= BACKEND= CPUS= ALONE=1
 ##   shell           a console in a guest with the library and Python; FILES=
 ##   check           all tests: unit tests, hygiene, emulated tests, some on Debian's kernels
-##   bench           what a switch of domains takes, in emulated instructions
-##   bench-flat      whether it stays so with domains, threads, moves, evictions, keys of the program's
-##   bench-guest     what the guest module costs, in emulated instructions
-##   bench-kvm       what the KVM series costs, against limits
+##   bench           the evaluation: all figures, in emulated instructions, into bench/results; TESTS=
+##   bench-report    docs/performance.md and its plots from these
+##   bench-native    cycles of what this machine can measure, into OUT (bench/build/native.json)
+##   bench-compare   the evaluation anew, against bench/results
+##   bench-flat      whether a switch stays the same with two CPUs, too
 ##   bench-lib       what the library costs on this machine, against its baselines
 ##   check-unit      the library's unit tests, on this machine
 ##   check-builds    the library by each compiler at each level, by sanitizers, valgrind, musl; long
@@ -110,17 +111,19 @@ demo: packages
 	@$(RUN) --emulated --cpus 1 --show nginx
 
 bench: packages
-	@$(RUN) --emulated --cpus 1 --show bench
+	@bench/evaluate.py $(TESTS)
+
+bench-report: packages
+	@bench/report.py
+
+bench-native: packages
+	@bench/evaluate.py --native $(or $(OUT),bench/build/native.json)
+
+bench-compare: packages
+	@bench/evaluate.py --compare $(TESTS)
 
 bench-flat: packages
-	@$(RUN) --emulated --cpus 1 --show bench-flat
 	@$(RUN) --emulated --cpus 2 --show bench-flat
-
-bench-guest: packages
-	@$(RUN) --emulated --cpus 1 --show bench-guest
-
-bench-kvm: packages
-	@$(RUN) --emulated --cpus 1 --show bench-kvm
 
 bench-lib:
 	@$(MAKE) -s -C guest-lib
@@ -153,4 +156,4 @@ clean:
 	$(MAKE) -C tests/kvm clean
 	$(MAKE) -C tests/testbed clean
 
-.PHONY: help packages kernel build run shell check check-hw check-alone check-install check-libvirt check-debug check-guest check-kernels check-unit check-builds check-hygiene check-selftests demo bench bench-flat bench-guest bench-kvm bench-lib kernel-deb deb check-deb install clean firmware-matrix
+.PHONY: help packages kernel build run shell check check-hw check-alone check-install check-libvirt check-debug check-guest check-kernels check-unit check-builds check-hygiene check-selftests demo bench bench-report bench-native bench-compare bench-flat bench-lib kernel-deb deb check-deb install clean firmware-matrix

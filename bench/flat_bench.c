@@ -19,6 +19,7 @@
 #include <x86intrin.h>
 
 #include "bench.h"
+#include "figure.h"
 
 #define BATCH		50
 #define BATCHES		31
@@ -31,6 +32,8 @@
 #define HEAP_PERCENT	10
 /* Of lists by length the right one is looked for, and there are more chunks. */
 #define FREE_PERCENT	20
+/* And from one run to another, as threads take turns when the kernel has them. */
+#define WITHIN		5
 
 static const char *backend;
 static bool failed;
@@ -85,9 +88,18 @@ static double measure(void (*what)(int), int id, bool least)
 	return (double)took[least ? 0 : BATCHES / 2] / BATCH;
 }
 
-static void row(const char *what, double value, double than, int percent)
+static const char one_pair_name[] = "begin + end, of 1 domain";
+
+/* @whose: the row that @than is of. */
+static void row(const char *what, double value, const char *whose, double than, int percent)
 {
+	struct bench_key key = { .name = what, .baseline = whose, .within = WITHIN };
+	char table[32];
+
+	snprintf(table, sizeof(table), "flat %s", epk_backend());
+	key.table = table;
 	printf("%-52s %10.1f\n", what, value);
+	bench_figure(&key, value, NULL);
 	if (than && value > than * (1 + percent / 100.0)) {
 		printf("limit: %.1f is over %d %% more\n", than, percent);
 		failed = true;
@@ -104,7 +116,7 @@ static double pair(const char *what, int id)
 {
 	double value = pair_of(id);
 
-	row(what, value, one_pair, PAIR_PERCENT);
+	row(what, value, one_pair ? one_pair_name : "-", one_pair, PAIR_PERCENT);
 	return value;
 }
 
@@ -165,12 +177,14 @@ static void threads(const char *name, bool heap, int percent)
 {
 	int most = strcmp(epk_backend(), "mpk") ? MOST_THREADS : 8;
 	double one = run_threads(1, heap);
-	char text[80];
+	char text[80], first[80];
 	int nr;
 
 	for (nr = 1; nr <= most; nr *= 8) {
-		snprintf(text, sizeof(text), "%s, %d threads", name, nr);
-		row(text, nr == 1 ? one : run_threads(nr, heap), one, percent);
+		snprintf(text, sizeof(text), "%s, %d thread%s", name, nr, nr == 1 ? "" : "s");
+		if (nr == 1)
+			snprintf(first, sizeof(first), "%s", text);
+		row(text, nr == 1 ? one : run_threads(nr, heap), nr == 1 ? "-" : first, one, percent);
 	}
 }
 
@@ -203,7 +217,7 @@ static void heaps(void)
 	static const unsigned int steps[] = { 1, MANY - 1, 3001, 9973 };
 	int id = new_domain();
 	double few, many;
-	char text[80];
+	char text[80], one[80];
 	size_t i;
 
 	threads("epk_malloc + epk_free", true, HEAP_PERCENT);
@@ -211,10 +225,10 @@ static void heaps(void)
 	for (i = 0; i < sizeof(steps) / sizeof(*steps); i++) {
 		few = freeing(id, 100, steps[i] % 100);
 		many = freeing(id, MANY, steps[i]);
-		snprintf(text, sizeof(text), "epk_free, each %u. of 100", steps[i] % 100);
-		row(text, few, 0, 0);
-		snprintf(text, sizeof(text), "epk_free, each %u. of %d", steps[i], MANY);
-		row(text, many, few, FREE_PERCENT);
+		snprintf(one, sizeof(one), "epk_free of one of 100, step %u", steps[i]);
+		row(one, few, "-", 0, 0);
+		snprintf(text, sizeof(text), "epk_free of one of %d, step %u", MANY, steps[i]);
+		row(text, many, one, few, FREE_PERCENT);
 	}
 	need(!free_domains(1, &id), "free_domains");
 }
@@ -294,7 +308,7 @@ static void few_and_many(void)
 
 	init();
 	id = new_domain();
-	one_pair = pair("begin + end, of 1 domain", id);
+	one_pair = pair(one_pair_name, id);
 	for (i = 0; i < 3; i++) {
 		for (; nr < steps[i]; nr++)
 			more[nr] = new_domain();
@@ -329,7 +343,8 @@ static void beside_keys(void)
 	init();
 	*(volatile char *)mem = 1;
 	value = pair_of(new_domain());
-	row("begin + end, beside 3 keys of the program's", value, one_pair > HELD_LIMIT ? one_pair : HELD_LIMIT, 0);
+	row("begin + end, beside 3 keys of the program's", value, one_pair_name,
+	    one_pair > HELD_LIMIT ? one_pair : HELD_LIMIT, 0);
 	threads("begin + end, beside these keys", false, PAIR_PERCENT);
 	need(!pkey_get(keys[0]) && pkey_get(keys[1]) == PKEY_DISABLE_ACCESS, "keys have changed");
 }

@@ -17,11 +17,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #include <x86intrin.h>
 
 #include <epk.h>
 
 #include "bench.h"
+#include "figure.h"
 #include "pkru.h"
 
 #define BATCH	100
@@ -48,6 +51,17 @@
 
 static int ids[2], beside, inner;
 static bool failed;
+/* Of figures: the table, and how many domains there are; 0 if few. */
+static char table[32];
+static long domains;
+
+/* What the rows are compared with. */
+#define BARE	"RDPKRU + two WRPKRU"
+#define GLIBC	"glibc's pkey_set, twice"
+#define SAME	"begin + end, same domain"
+#define CALL	"epk_call"
+#define SYSCALL	"null system call"
+#define MALLOC	"glibc's malloc + free"
 
 static void fail(const char *what, int err)
 {
@@ -277,8 +291,12 @@ struct cost {
 };
 
 /* @nothing: the same without what is to be measured, but for @more instructions. */
-static struct cost row(const char *name, void (*what)(int), void (*nothing)(int), int more)
+static struct cost row(const char *name, const char *baseline, void (*what)(int),
+		       void (*nothing)(int), int more)
 {
+	struct bench_key key = {
+		.table = table, .name = name, .baseline = baseline, .domains = domains,
+	};
 	double overhead = measure(nothing) - more, pairs = BATCH * BATCHES;
 	struct epk_counts before = { .size = sizeof(before) }, after = before;
 	struct cost cost;
@@ -290,6 +308,7 @@ static struct cost row(const char *name, void (*what)(int), void (*nothing)(int)
 	cost.switches = (after.ept_switches - before.ept_switches) / pairs;
 	cost.exits = after.vm_exits - before.vm_exits;
 	printf("%-36s %8.1f %14.2f %10llu\n", name, cost.count, cost.switches, cost.exits);
+	bench_figure(&key, cost.count, NULL);
 	return cost;
 }
 
@@ -341,38 +360,52 @@ static struct costs rows(void)
 
 	epk_domain_place(ids[0], &epts[0], NULL);
 	epk_domain_place(ids[1], &epts[1], NULL);
-	costs.same = row("begin + end, same domain", same, same_no_call, NO_CALLS);
+	costs.same = row(SAME, BARE, same, same_no_call, NO_CALLS);
 	if (epts[0] != epts[1])
-		costs.other = row("begin + end, another EPT each time", other, other_no_call,
+		costs.other = row("begin + end, another EPT each time", SAME, other, other_no_call,
 				  NO_CALLS);
 	/* With @beside held, which lies in the EPT of ids[1]. */
 	if (domain_begin(beside, PROT_READ | PROT_WRITE))
 		abort();
 	inner = ids[1];
-	costs.beside = row("the same, one held, same EPT", inner_pair, inner_no_call, NO_CALLS);
+	costs.beside = row("the same, one held, same EPT", SAME, inner_pair, inner_no_call, NO_CALLS);
 	inner = ids[0];
 	if (epts[0] != epts[1])
-		costs.away = row("the same, one held in another EPT", inner_pair, inner_no_call,
-				 NO_CALLS);
-	costs.call_beside = row("epk_call, one held", call_one, call_no_call, NO_CALL);
+		costs.away = row("the same, one held in another EPT", SAME, inner_pair,
+				 inner_no_call, NO_CALLS);
+	costs.call_beside = row("epk_call, one held", CALL, call_one, call_no_call, NO_CALL);
 	if (domain_end(beside))
 		abort();
-	costs.call = row("epk_call", call_one, call_no_call, NO_CALL);
-	row("epk_call, with 3 KiB of stack", call_deeper, call_no_call, NO_CALL);
+	costs.call = row(CALL, SAME, call_one, call_no_call, NO_CALL);
+	row("epk_call, with 3 KiB of stack", CALL, call_deeper, call_no_call, NO_CALL);
 	if (components[0]) {
-		costs.gate = row("epk_gate_call", gate, gate_no_call, NO_CALL);
+		costs.gate = row("epk_gate_call", CALL, gate, gate_no_call, NO_CALL);
 		next = 1;
-		costs.gates = row("the same from another component", gate_and_next,
+		costs.gates = row("the same from another component", CALL, gate_and_next,
 				  gate_and_no_call, NO_CALL);
 		next = 2;
 		if (far_away)
-			costs.far = row("the same in another EPT", gate_and_next, gate_and_no_call,
-					NO_CALL);
+			costs.far = row("the same in another EPT", CALL, gate_and_next,
+					gate_and_no_call, NO_CALL);
 	}
-	row("epk_malloc + epk_free", malloc_and_free, nothing, 0);
-	costs.one = row("alloc_domains + free_domains, of 1", alloc_one, nothing, 0);
-	costs.group = row("alloc_domains + free_domains, of 15", alloc_group, nothing, 0);
+	row("epk_malloc + epk_free", MALLOC, malloc_and_free, nothing, 0);
+	costs.one = row("alloc_domains + free_domains, of 1", SYSCALL, alloc_one, nothing, 0);
+	costs.group = row("alloc_domains + free_domains, of 15", SYSCALL, alloc_group, nothing, 0);
 	return costs;
+}
+
+static void null_syscall(int i)
+{
+	(void)i;
+	syscall(SYS_getppid);
+}
+
+static void glibc_malloc(int i)
+{
+	void *volatile mem = malloc(64);
+
+	(void)i;
+	free(mem);
 }
 
 /* The same by other means: glibc's pkey_set(), and libmpk's begin and end on a hit. */
@@ -381,9 +414,11 @@ static void compare(struct cost pair)
 	struct cost glibc, libmpk;
 
 	libmpk_init(GLIBC_KEY - 1);
-	row("RDPKRU + two WRPKRU", bare_wrpkru, nothing, 0);
-	glibc = row("glibc's pkey_set, twice", glibc_pair, glibc_no_call, NO_CALLS);
-	libmpk = row("libmpk's begin + end, a hit", libmpk_pair, libmpk_no_call, NO_CALLS);
+	row(SYSCALL, "-", null_syscall, nothing, 0);
+	row(MALLOC, "-", glibc_malloc, nothing, 0);
+	row(BARE, "-", bare_wrpkru, nothing, 0);
+	glibc = row(GLIBC, BARE, glibc_pair, glibc_no_call, NO_CALLS);
+	libmpk = row("libmpk's begin + end, a hit", BARE, libmpk_pair, libmpk_no_call, NO_CALLS);
 	if (!strcmp(epk_backend(), "epk"))
 		limit(pair.count < glibc.count, "more instructions than glibc's pkey_set");
 	limit(pair.count < libmpk.count, "more instructions than libmpk");
@@ -475,6 +510,7 @@ int main(int argc, char **argv)
 	printf("backend %s; pairs and calls of functions from call to return, without loop and arguments\n",
 	       epk_backend());
 	printf("%-36s %8s %14s %10s\n", "", "TSC", "EPT switches", "VM exits");
+	snprintf(table, sizeof(table), "switch %s", epk_backend());
 	few = rows();
 	if (!strcmp(epk_backend(), "epk") || !strcmp(epk_backend(), "mpk"))
 		compare(few.same);
@@ -484,7 +520,8 @@ int main(int argc, char **argv)
 		fail("malloc", -ENOMEM);
 	while (nr < MOST && !alloc_domains(1, &more[nr]))
 		nr++;
-	printf("of %d domains:\n", nr + 1 + GROUP);
+	domains = nr + 1 + GROUP;
+	printf("of %ld domains:\n", domains);
 	many = rows();
 	free(more);
 	if (!limits)

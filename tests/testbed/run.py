@@ -4,12 +4,14 @@
 as this one has CPUs.
 
 run.py [--cpus 1|2]... [--native|--emulated|--alone|--here] [--show] [--keep]
-       [--kernel FLAVOUR] [--guest-kernel FLAVOUR]... [--junit FILE] [NAME...]
+       [--kernel FLAVOUR] [--guest-kernel FLAVOUR]... [--figures FILE] [--junit FILE] [NAME...]
 
 Tests of a guest whose module can be alone run without a host, too: with QEMU's own
 emulation, which has protection keys and no EPK.  --alone runs nothing else.
 
 --here runs them on this machine, whose KVM has EPK; see tests/hardware/check.sh, which sees to that.
+
+Figures that tests print, one emulated CPU compares with those in bench/results; or --figures FILE has them.
 
 A NAME is a test of tests/tests.list, or the part before one of its dashes.
 A FLAVOUR is normal or debug, or stock; of the host 6.12, and of the guest cloud or backports, too: see
@@ -18,6 +20,7 @@ tests/testbed/kernel.sh, dkms-kernel.sh and debian-kernel.sh.
 
 import argparse
 import concurrent.futures
+import importlib
 import itertools
 import os
 import pathlib
@@ -37,6 +40,9 @@ from results import Result, judge, report, say
 
 HERE = pathlib.Path(__file__).resolve().parent
 TOP = testlist.TOP
+sys.path.append(str(TOP / "bench"))
+figures = importlib.import_module("figures")
+
 # What no kernel log may hold.  Nodes without a CPU make the stock kernel count wrongly.
 TROUBLE = re.compile(
     r"WARNING: (?!workqueue cpumask)|BUG:|BUG at|Oops|Call Trace|Kernel panic|cut here|\[#\d+\]|"
@@ -145,6 +151,8 @@ class Run:
         # Names of the tests whose output goes straight to the terminal.
         self.show = show or ()
         self.results, self.trouble = [], []
+        # What each test has printed of figures.
+        self.figures = {}
         self.skips = testlist.read_skips()
         self.current = {}
         flavour = kernels["guest"].flavour
@@ -192,6 +200,14 @@ class Run:
 
     def machine(self):
         return Bochs(self.work, self.cpus)
+
+    # Of the emulator, which counts instructions; FIGURES_TO is where they are written instead.
+    COUNTS, FIGURES_TO = True, None
+
+    def compares(self):
+        """Whether figures have to be those of bench/results."""
+        return (self.COUNTS and not self.FIGURES_TO and self.cpus == 1 and
+                all(kernel.flavour == "normal" for kernel in self.kernels.values()))
 
     def level(self, name):
         return [test for test in self.tests if test.level == name]
@@ -397,6 +413,12 @@ class Run:
         name, output = self.current["name"], self.current["output"]
         result = Result(name, "pass") if rc == 0 else judge(name, rc, output, self.skips)
         result.seconds = now - self.current["since"]
+        self.figures[name] = [line for line in output if line.startswith('{"table"')]
+        test = self.current["test"]
+        if rc == 0 and test and "figures" in test.needs and self.compares():
+            wrong = figures.compare(figures.parse(output), figures.read()["figures"])
+            if wrong:
+                result = Result(name, "fail", "other figures than bench/results has", wrong, result.seconds)
         result.again = self.again(name)
         self.results.append(result)
         report(result, self.say)
@@ -433,6 +455,7 @@ class AloneRun(Run):
 
     FLAG = "--alone"
     LEVELS = ("guest",)
+    COUNTS = False
     # Its seconds are real ones.
     FIRST_SECONDS = BOOT_SECONDS = 60
     WALL_PER_SECOND = 2
@@ -456,6 +479,7 @@ class HereRun(Run):
     """Tests of host and guest on this machine, with its own kernel and KVM."""
 
     FLAG = "--here"
+    COUNTS = False
     # Real seconds.
     FIRST_SECONDS = BOOT_SECONDS = 120
     WALL_PER_SECOND = 2
@@ -504,10 +528,12 @@ def main():
                         help="each named one gets machines of its own")
     parser.add_argument("--show", action="store_true",
                         help="let the output of the named tests through to the terminal")
+    parser.add_argument("--figures", type=pathlib.Path, help="where to write them")
     parser.add_argument("--junit", type=pathlib.Path, metavar="FILE",
                         help="write the results there, too, as JUnit's XML")
     parser.add_argument("names", nargs="*")
     args = parser.parse_args()
+    Run.FIGURES_TO = args.figures
 
     started = time.monotonic()
     tests = testlist.read_tests()
@@ -600,6 +626,10 @@ def run_machines(tests, args, kernels, cpu_counts, beside):
     with concurrent.futures.ThreadPoolExecutor(MACHINES) as machines:
         for _ in machines.map(lambda run: run.run(), runs):
             pass
+    if args.figures:
+        lines = [line for run in runs for test in getattr(run, "figures", {}).values() for line in test]
+        times = [f"{result.name} {result.seconds:.0f}" for run in runs for result in run.results]
+        args.figures.write_text("".join(line + "\n" for line in lines + times))
     return [result for run in runs for result in run.results]
 
 

@@ -43,7 +43,7 @@ def read_tests(path=TESTS):
         needs = set() if needs == "-" else set(needs.split(","))
         if needs - {"epk", "raw", "nginx", "selftests", "mutations", "named", "debug", "wide", "stock-host", "firmware",
                     "guest", "guest-debug", "fast", "kmod-mutations", "alone", "lone", "uni",
-                    "libvirt", "beside", "self"}:
+                    "libvirt", "beside", "self", "figures"}:
             raise ListError(f"{where}: unknown need {needs}")
         if "uni" in needs and ("alone" not in needs or cpus != "both"):
             raise ListError(f"{where}: uni without alone and both")

@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""What judges figures finds what is wrong with them: each case is wrong in one way."""
+import copy
+import unittest
+
+import claims
+import figures
+import model
+
+GOOD = [
+    {"table": "t", "case": "base", "baseline": "-", "count": 100.0},
+    {"table": "t", "case": "one", "baseline": "base", "domains": 4, "count": 50.0, "wrpkru": 2, "vmfunc": 0, "syscalls": 0,
+     "flushes": 0, "exits": 0, "faults": 0},
+    {"table": "t", "case": "rough", "baseline": "base", "count": 1000.0, "within": 10},
+    {"table": "t", "case": "never", "baseline": "base", "impossible": "no place"},
+]
+
+
+class Figures(unittest.TestCase):
+    def setUp(self):
+        self.new = copy.deepcopy(GOOD)
+
+    def found(self, **kwargs):
+        return "; ".join(figures.compare(self.new, GOOD, **kwargs))
+
+    def test_the_same(self):
+        self.assertEqual(self.found(whole=True), "")
+
+    def test_none(self):
+        self.new = []
+        self.assertIn("no figures", self.found())
+
+    def test_missing_baseline(self):
+        del self.new[0]
+        self.assertIn("its baseline, base, has not been measured", self.found())
+
+    def test_failed_baseline(self):
+        self.new[0]["count"] = 0.0
+        self.assertIn("measured as 0.0", self.found())
+
+    def test_impossible_baseline(self):
+        del self.new[0]["count"]
+        self.new[0]["impossible"] = "no such call"
+        self.assertIn("its baseline, base, is impossible", self.found())
+
+    def test_baseline_of_the_same_point_first(self):
+        self.new.append({"table": "t", "case": "base", "baseline": "-", "domains": 4, "count": 10.0})
+        known = figures.by_key(self.new)
+        self.assertEqual(figures.baseline(self.new[1], known)["count"], 10.0)
+
+    def test_twice(self):
+        self.new.append(copy.deepcopy(self.new[0]))
+        self.assertIn("twice", self.found())
+
+    def test_more(self):
+        self.new[0]["count"] = 103.1
+        self.assertIn("103.1, was 100.0: over 3 %", self.found())
+
+    def test_a_little_more(self):
+        self.new[0]["count"] = 102.9
+        self.assertEqual(self.found(), "")
+
+    def test_less_makes_the_document_wrong(self):
+        self.new[0]["count"] = 96.9
+        self.assertIn("was 100.0", self.found())
+
+    def test_rough(self):
+        self.new[2]["count"] = 1099.0
+        self.assertEqual(self.found(), "")
+        self.new[2]["count"] = 1101.0
+        self.assertIn("over 10 %", self.found())
+
+    def test_another_tolerance_does_not_help(self):
+        self.new[0].update(count=110.0, within=50)
+        self.assertIn("over 3 %", self.found())
+
+    def test_event(self):
+        self.new[1]["wrpkru"] = 3
+        self.assertIn("3 wrpkru, was 2", self.found())
+
+    def test_possible(self):
+        del self.new[3]["impossible"]
+        self.new[3]["count"] = 5.0
+        self.assertIn("possible, was no place", self.found())
+
+    def test_unknown(self):
+        self.new[1]["domains"] = 5
+        self.assertIn("has no such figure", self.found())
+
+    def test_not_measured(self):
+        del self.new[2]
+        self.assertEqual(self.found(), "")
+        self.assertIn("rough: not measured", self.found(whole=True))
+
+    def test_modelled(self):
+        self.assertEqual(model.cycles(GOOD[1]), 48 + 2 * model.CONSTANTS["wrpkru"].cycles)
+        self.assertIsNone(model.cycles(GOOD[0]))
+
+
+class Claims(unittest.TestCase):
+    """On the committed run, spoilt."""
+
+    def setUp(self):
+        self.run_ = figures.read()
+
+    def spoil(self, table, case, times, **where):
+        for figure in self.run_["figures"]:
+            if (figure["table"], figure["case"]) == (table, case) and all(figure.get(name) == value for name, value in where.items()):
+                figure["count"] *= times
+        return "; ".join(claims.broken(self.run_))
+
+    def test_they_hold(self):
+        self.assertEqual(claims.broken(self.run_), [])
+
+    def test_flat_by_number(self):
+        self.assertIn("domains: epk is flat", self.spoil("domains", "epk", 1.1, domains=4096))
+
+    def test_flat_by_size(self):
+        self.assertIn("sizes: epk is flat", self.spoil("sizes", "epk", 1.1, bytes=256 << 20))
+
+    def test_hash_flat(self):
+        self.assertIn("hash: epk is flat", self.spoil("hash", "epk", 1.1, domains=7680))
+
+    def test_hash_ahead(self):
+        self.assertIn("hash: epk is 10 times ahead of mpk", self.spoil("hash", "mpk", 0.1, domains=64))
+
+    def test_ipc(self):
+        self.assertIn("ipc: gate, another EPT is 5 times ahead of pipe", self.spoil("ipc", "pipe", 0.1))
+
+    def test_not_measured(self):
+        self.run_["figures"] = [figure for figure in self.run_["figures"] if figure["case"] != "mpk"]
+        self.assertIn("hash: epk and mpk have been measured", "; ".join(claims.broken(self.run_)))
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,221 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""report.py [--check]: write the tables of docs/performance.md and its plots from bench/results/emulated.json.
+
+What stands between "<!-- bench: WORDS -->" and "<!-- end -->" there is generated; WORDS are
+    rows TABLE [PREFIX]    a line for each case (of those whose names begin so)
+    grid TABLE BY          a line for each value of BY (domains, bytes), a column for each case
+    modelled TABLE BY      the same, of modelled cycles
+    threads TABLE          a line for each number of domains and threads, where there are several threads
+    calls TABLE            a line for each number of callees and bytes of a message
+    plot TABLE BY          an SVG plot of it, in docs/plots
+    machine, model         where the figures come from
+No digit may stand elsewhere in the document, but in `code` and in links: no figure is typed by hand.
+
+With --check nothing is written: it fails if something would change.
+"""
+import pathlib
+import re
+import subprocess
+import sys
+
+import claims
+import figures
+import model
+
+TOP = figures.HERE.parent
+DOCUMENT = TOP / "docs/performance.md"
+PLOTS = TOP / "docs/plots"
+BLOCK = re.compile(r"(<!-- bench: (.*?) -->\n)(.*?)(<!-- end -->)", re.S)
+BY = {"domains": "domains", "bytes": "bytes of a domain"}
+UNITS = ((1 << 20, "MiB"), (1 << 10, "KiB"))
+GNUPLOT = """set terminal svg size 760,420 font "sans,12" background "white"
+set logscale xy
+set key outside right
+set grid
+set xlabel "{label}"
+set ylabel "instructions"
+{ticks}set style data linespoints
+set output "{out}"
+plot {curves}
+"""
+
+
+class Report:
+    """What a run says."""
+
+    def __init__(self, run):
+        self.run, self.known = run, figures.by_key(run["figures"])
+
+    def of(self, table):
+        found = [figure for figure in self.run["figures"] if figure["table"] == table]
+        if not found:
+            sys.exit(f"report: there is no table {table}")
+        return found
+
+    def machine(self):
+        run = self.run
+        versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
+        return (f"Measured as of commit `{run['commit']}`, {'emulated' if run['emulated'] else 'real'}: {run['cpu']}; {run['kernel']}; "
+                f"{versions}. The programs took {sum(run['seconds'].values()) / 60:.0f} minutes, on two CPUs with other work.\n")
+
+    @staticmethod
+    def model():
+        lines = ["| event | cycles | source |", "|---|---|---|"]
+        lines += [f"| {name} | {number(constant.cycles)} | {constant.source} |" for name, constant in model.CONSTANTS.items()]
+        return "\n".join(lines) + f"\n\n{model.LEFT_OUT}\n"
+
+    def rows(self, table, *prefix):
+        """Each case with what it is compared with."""
+        found = [figure for figure in self.of(table) if figure["case"].startswith(" ".join(prefix))]
+        events = [event for event in figures.EVENTS if any(figure.get(event) for figure in found)]
+        modelled = any(model.cycles(figure) for figure in found)
+        head = ["", "instructions"] + [NAMES[event] for event in events] + ["modelled cycles"] * modelled + ["compared with", "times"]
+        lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+        for figure in found:
+            base = figures.baseline(figure, self.known)
+            where = "".join(f", {quantity(figure[name], name)} {name}" for name in figures.WHERE if name in figure)
+            cells = [figure["case"] + where, number(figure["count"])]
+            cells += [number(figure.get(event, 0)) for event in events]
+            cells += [number(model.cycles(figure))] * modelled
+            cells += [base["case"], f"{figure['count'] / base['count']:.2f}"] if base else ["", ""]
+            lines.append("| " + " | ".join(cells) + " |")
+        return "\n".join(lines) + "\n"
+
+    def table(self, table, by, value):
+        """Cases in the order of the first point, and what @value says of each at each point."""
+        # By one thread, unless there are threads to compare.
+        found = [figure for figure in self.of(table) if figure.get("threads", 1) == 1]
+        cases = list(dict.fromkeys(figure["case"] for figure in found))
+        points = sorted({figure[by] for figure in found})
+        at = {(figure[by], figure["case"]): figure for figure in found}
+        return cases, [(point, [value(at.get((point, case))) for case in cases]) for point in points]
+
+    def grid(self, table, by, value=lambda figure: figure and figure.get("count")):
+        cases, points = self.table(table, by, value)
+        lines = ["| " + " | ".join([BY[by]] + cases) + " |", "|---" * (len(cases) + 1) + "|"]
+        for point, values in points:
+            lines.append("| " + " | ".join([quantity(point, by)] + [number(value) for value in values]) + " |")
+        return "\n".join(lines) + "\n"
+
+    def modelled(self, table, by):
+        return self.grid(table, by, lambda figure: figure and model.cycles(figure))
+
+    def by_two(self, found, names, heads):
+        """A line for each pair of values of two parameters."""
+        cases = list(dict.fromkeys(figure["case"] for figure in found))
+        at = {tuple(figure.get(name, 0) for name in names) + (figure["case"],): figure.get("count") for figure in found}
+        lines = ["| " + " | ".join(heads + cases) + " |", "|---" * (len(cases) + 2) + "|"]
+        for place in sorted({key[:2] for key in at}):
+            values = [number(at.get(place + (case,))) for case in cases]
+            lines.append("| " + " | ".join([quantity(*pair) for pair in zip(place, names)] + values) + " |")
+        return "\n".join(lines) + "\n"
+
+    def threads(self, table):
+        found = self.of(table)
+        several = {figure["domains"] for figure in found if figure.get("threads", 1) > 1}
+        return self.by_two([figure for figure in found if figure["domains"] in several], ("domains", "threads"),
+                           ["domains", "threads"])
+
+    def calls(self, table):
+        return self.by_two(self.of(table), ("domains", "bytes"), ["callees", "bytes of the message"])
+
+    def plot(self, table, by):
+        """Its script, and the line that shows it."""
+        cases, points = self.table(table, by, lambda figure: figure and figure.get("count"))
+        out = PLOTS / f"{table}-{by}.svg"
+        data, curves = "", []
+        for i, case in enumerate(cases):
+            drawn = [(point, values[i]) for point, values in points if values[i]]
+            data += f"$case{i} << END\n" + "".join(f"{point} {value}\n" for point, value in drawn) + "END\n"
+            curves.append(f'$case{i} using 1:2 title "{case}"')
+        ticks = ", ".join(f'"{quantity(point, by)}" {point}' for point, _ in points)
+        script = data + GNUPLOT.format(label=BY[by], ticks=f"set xtics ({ticks})\n" if by == "bytes" else "", out="{out}",
+                                       curves=", ".join(curves))
+        self.plots[out] = script
+        return f"![{table} by {by}: instructions](plots/{out.name})\n"
+
+    def document(self, text):
+        """The document anew, and the scripts of its plots."""
+        self.plots = {}
+
+        def block(match):
+            what, *words = match[2].split()
+            if what not in ("rows", "grid", "modelled", "plot", "threads", "calls", "machine", "model"):
+                sys.exit(f"report: what is {match[2]}?")
+            # The name of a table may have two words.
+            if len(words) > 1 and " ".join(words[:2]) in {figure["table"] for figure in self.run["figures"]}:
+                words[:2] = [" ".join(words[:2])]
+            return match[1] + getattr(self, what)(*words) + match[4]
+
+        return BLOCK.sub(block, text), self.plots
+
+
+NAMES = {"wrpkru": "WRPKRU", "vmfunc": "VMFUNC", "syscalls": "system calls", "flushes": "of these, such as flush the TLB",
+         "exits": "VM exits", "faults": "page faults"}
+
+
+def number(value):
+    """As it stands in a table."""
+    if value is None:
+        return "–"
+    value = round(value, 1 if value < 100 else 0)
+    return f"{value:,.0f}" if value == round(value) else f"{value:,}"
+
+
+def quantity(value, what):
+    if what == "bytes":
+        for size, unit in UNITS:
+            if value >= size:
+                return f"{value // size:,} {unit}"
+    return f"{value:,}"
+
+
+def draw(script, out):
+    return subprocess.run(["gnuplot"], input=script.replace("{out}", str(out)), check=True, text=True).returncode
+
+
+def typed(text):
+    """Lines of the document that have a figure which nothing has generated."""
+    rest = BLOCK.sub(r"\2", text)
+    rest = re.sub(r"<!--.*?-->|`[^`]*`|\]\([^)]*\)", "", rest, flags=re.S)
+    return [line for line in rest.splitlines() if re.search(r"\d", line)]
+
+
+def stale(out, script):
+    """Whether a plot is another than the script makes."""
+    new = PLOTS / ".new.svg"
+    draw(script, new)
+    same = out.exists() and out.read_text() == new.read_text()
+    new.unlink()
+    return not same
+
+
+def main():
+    check = sys.argv[1:] == ["--check"]
+    if sys.argv[1:] and not check:
+        sys.exit(__doc__)
+    run = figures.read()
+    text = DOCUMENT.read_text()
+    wrong = figures.problems(run["figures"])
+    wrong += claims.broken(run)
+    wrong += [f"a figure that is typed by hand: {line}" for line in typed(text)]
+    new, plots = Report(run).document(text)
+    PLOTS.mkdir(exist_ok=True)
+    if check:
+        wrong += ["docs/performance.md is not what bench/results say: make bench-report"] * (new != text)
+        wrong += [f"{out.relative_to(TOP)} is not: make bench-report" for out, script in plots.items() if stale(out, script)]
+        wrong += [f"{path.relative_to(TOP)} is in no block" for path in PLOTS.glob("*.svg") if path not in plots]
+    for line in wrong:
+        print(f"report: {line}")
+    if wrong:
+        sys.exit(1)
+    if not check:
+        DOCUMENT.write_text(new)
+        for out, script in plots.items():
+            draw(script, out)
+    print(f"report: {len(run['figures'])} figures, {len(plots)} plots")
+
+
+if __name__ == "__main__":
+    main()
