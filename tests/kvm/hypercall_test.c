@@ -489,6 +489,65 @@ static void widths(void)
 	vm_destroy(vm);
 }
 
+static long map_range(uint64_t gpa, uint64_t pages)
+{
+	return hypercall_nr(KVM_HC_MAP_GPA_RANGE, gpa, pages, 0, 0);
+}
+
+/* Ranges that are passed on to userspace, in this order: the first before there are windows. */
+static const uint64_t passed_on[][2] = {
+	{ 300 * GiB, 1 }, { 0, 16 }, { 9 * GiB - PAGE, 1 }, { 10 * GiB, 1 }, { 300 * GiB - PAGE, 1 },
+	{ 700 * GiB, 1 }, { (1ull << 48) - PAGE, 1 },
+};
+
+#define NR_PASSED_ON	(sizeof(passed_on) / sizeof(passed_on[0]))
+
+static void guest_map_range(void)
+{
+	static const uint64_t refused[][2] = {
+		/* The first and last page, what touches them, all, and more than there is. */
+		{ 300 * GiB, 1 }, { 304 * GiB + 0x5000, 1 }, { 700 * GiB - PAGE, 1 },
+		{ 300 * GiB - PAGE, 2 }, { 700 * GiB - PAGE, 2 }, { 0, 700 * GiB / PAGE },
+		/* The identity page, and its block. */
+		{ 9 * GiB + 0x5000, 1 }, { 9 * GiB, 1 }, { 10 * GiB - PAGE, 1 }, { 9 * GiB - PAGE, 2 },
+		/* Beyond what views map. */
+		{ 1ull << 48, 1 }, { (1ull << 48) - PAGE, 2 }, { ~0ull - PAGE + 1, 1 },
+		{ 0, ~0ull }, { PAGE, 1ull << 63 }, { 0, 1ull << 52 },
+	};
+	unsigned int i;
+
+	GUEST_EQ(map_range(passed_on[0][0], passed_on[0][1]), 0);
+	GUEST_EQ(epk_enable_at(some), 0);
+	for (i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
+		GUEST_EQ(map_range(refused[i][0], refused[i][1]), -EINVAL);
+	for (i = 1; i < NR_PASSED_ON; i++)
+		GUEST_EQ(map_range(passed_on[i][0], passed_on[i][1]), 0);
+	GUEST_EQ(map_range(8, 1), -EINVAL);
+	GUEST_EQ(map_range(0, 0), -EINVAL);
+}
+
+/* Userspace, which is to change what these pages are, knows of no windows. */
+static void map_gpa_range(void)
+{
+	struct vm *vm = vm_create();
+	struct vcpu *vcpu;
+	unsigned int n = 0;
+
+	REQUIRE(!vm_enable_cap(vm, KVM_CAP_EXIT_HYPERCALL, 1 << KVM_HC_MAP_GPA_RANGE));
+	vm_ram(vm, 0, 0, 0, 16 * MiB);
+	vcpu = vcpu_add(vm, guest_map_range);
+	while (!vcpu_run_done_or_exit(vcpu)) {
+		REQUIRE(vcpu->run->exit_reason == KVM_EXIT_HYPERCALL && n < NR_PASSED_ON);
+		CHECK_EQ(vcpu->run->hypercall.nr, KVM_HC_MAP_GPA_RANGE);
+		CHECK_EQ(vcpu->run->hypercall.args[0], passed_on[n][0]);
+		CHECK_EQ(vcpu->run->hypercall.args[1], passed_on[n][1]);
+		vcpu->run->hypercall.ret = 0;
+		n++;
+	}
+	CHECK_EQ(n, NR_PASSED_ON);
+	vm_destroy(vm);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {
@@ -502,6 +561,7 @@ int main(int argc, char **argv)
 		{ "places", places },
 		{ "memslot-in-the-way", memslot_in_the_way },
 		{ "widths", widths },
+		{ "map-gpa-range", map_gpa_range },
 	};
 
 	return RUN_CASES(cases, argc, argv);

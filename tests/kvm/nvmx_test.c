@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
 /* A guest that uses EPK and runs a guest of its own, L2. */
+#include <signal.h>
+#include <sys/utsname.h>
+
 #include "vmm.h"
 
 #define DATA		0x5000ull
@@ -318,6 +321,89 @@ static void destroyed(void)
 	vm_destroy(vm);
 }
 
+static void l2_vmfunc(void)
+{
+	guest_sync(1);
+	GUEST_EQ(try_vmfunc(0, 0), UD);
+	GUEST_EQ(try_vmfunc(0, 1), UD);
+	GUEST_EQ(try_vmfunc(1, 0), UD);
+	l2_said = 1;
+	l2_call(1);
+}
+
+static void guest_moves(void)
+{
+	epk_set_up(3);
+	vmx_on();
+	vmfunc(3);
+	set_up_l2(l2_vmfunc);
+	GUEST_EQ(enter(true), 0);
+	expect_vmcall(1);
+	/* Userspace has not told in which EPT it was. */
+	GUEST_EQ(current_ept(), 0);
+	GUEST_EQ(try_vmfunc(0, 2), 0);
+	GUEST_EQ(current_ept(), 2);
+}
+
+static void on_signal(int signal)
+{
+	(void)signal;
+}
+
+/* Have the vCPU load its root, and so get on a view, without entering the guest. */
+static void load_root(struct vcpu *vcpu)
+{
+	struct {
+		struct kvm_signal_mask head;
+		uint64_t set;
+	} mask = { .head.len = 8 };
+	struct sigaction action = { .sa_handler = on_signal };
+	sigset_t blocked;
+
+	sigemptyset(&blocked);
+	sigaddset(&blocked, SIGUSR1);
+	REQUIRE(!sigaction(SIGUSR1, &action, NULL) && !sigprocmask(SIG_BLOCK, &blocked, NULL));
+	REQUIRE(!ioctl(vcpu->fd, KVM_SET_SIGNAL_MASK, &mask));
+	REQUIRE(!raise(SIGUSR1));
+	REQUIRE(ioctl(vcpu->fd, KVM_RUN, 0) && errno == EINTR);
+	REQUIRE(!ioctl(vcpu->fd, KVM_SET_SIGNAL_MASK, NULL));
+	signal(SIGUSR1, SIG_IGN);
+}
+
+/*
+ * A vCPU that is on a view takes over another's L2, and only then gets its CPUID: VMFUNC
+ * stays off for L2, or it would exit, of which KVM warns.  Linux 6.1 warns of itself then,
+ * as VMFUNC is on there for each vCPU.
+ */
+static void cpuid(void)
+{
+	int warnings = kernel_warnings();
+	struct vm *vm = vm_create();
+	struct vcpu *vcpu = vcpu_add(vm, guest_moves), *heir = vcpu_add(vm, guest_moves);
+	union {
+		struct kvm_nested_state state;
+		uint8_t room[3 * PAGE];
+	} nested = { .state.size = sizeof(nested) };
+	struct utsname system;
+
+	REQUIRE(!uname(&system));
+	vm_ram(vm, 0, 0, 0, 16 * MiB);
+	let_vmx(vcpu);
+	vcpu_run_sync(vcpu, 1);
+	if (strncmp(system.release, "6.1.", 4)) {
+		let_vmx(heir);
+		load_root(heir);
+		vcpu_take_over(heir, vcpu);
+		REQUIRE(!ioctl(vcpu->fd, KVM_GET_NESTED_STATE, &nested));
+		CHECK(nested.state.flags & KVM_STATE_NESTED_GUEST_MODE);
+		REQUIRE(!ioctl(heir->fd, KVM_SET_NESTED_STATE, &nested));
+		CHECK_EQ(vcpu_set_cpuid(heir, vm->phys_bits), 0);
+		vcpu_run_done(heir);
+	}
+	CHECK_EQ(kernel_warnings(), warnings);
+	vm_destroy(vm);
+}
+
 static void guest_without(void)
 {
 	epk_set_up(1);
@@ -339,6 +425,7 @@ int main(int argc, char **argv)
 		{ "launch", launch },
 		{ "operands", operands },
 		{ "destroyed", destroyed },
+		{ "cpuid", cpuid },
 		{ "off", off },
 	};
 

@@ -4,41 +4,16 @@
  * guest without an invalidation that it owes is stopped, with EIO.  A probe
  * leaves out one kind of invalidation at a time.
  *
- * Not here, as nothing brings them about on this CPU: links that are replaced
- * (needs roots of two depths), tables that are removed from a root in use.
- * When roots are invalidated each vCPU loads a new one, which flushes as well.
+ * KVM's own flushes pay as well: when roots are invalidated each vCPU loads a new one
+ * and flushes.  So a vCPU has to have done that before what is left out is due; who
+ * deletes a memslot waits meanwhile.
  */
-#include <fcntl.h>
 #include <sys/klog.h>
-#include <sys/syscall.h>
 
 #include "vmm.h"
 
-#define OMIT_MODULE	"/epk/epk_omit.ko"
 #define EPT		5
-
-/* enum kvm_epk_invalidation */
-#define VIEW_CREATED	0
-#define VIEW_DESTROYED	1
-#define SLOT_EMPTIED	2
-#define NOTHING		(-1)
-
-static void leave_out(int why)
-{
-	char parameter[16];
-	int fd = open(OMIT_MODULE, O_RDONLY | O_CLOEXEC);
-
-	REQUIRE(fd >= 0);
-	snprintf(parameter, sizeof(parameter), "why=%d", why);
-	if (syscall(SYS_finit_module, fd, parameter, 0))
-		die(OMIT_MODULE " does not load: %s", strerror(errno));
-	close(fd);
-}
-
-static void leave_nothing_out(void)
-{
-	REQUIRE(!syscall(SYS_delete_module, "epk_omit", 0));
-}
+#define DELETED		3	/* the memslot */
 
 static void guest_change(void)
 {
@@ -67,8 +42,17 @@ static bool stopped(struct vcpu *vcpu)
 	return false;
 }
 
+static void expect_stop(struct vcpu *vcpu)
+{
+	/* The warning is what this is for; the log must not fail the run. */
+	klogctl(6, NULL, 0);
+	CHECK(stopped(vcpu));
+	klogctl(7, NULL, 0);
+	leave_nothing_out();
+}
+
 /* Leave out @why before the guest goes on from @stage. */
-static void omission(int why, uint64_t stage)
+static void omission(enum invalidation why, uint64_t stage)
 {
 	struct vm *vm = vm_create();
 	struct vcpu *vcpu = vcpu_add(vm, guest_change);
@@ -79,11 +63,7 @@ static void omission(int why, uint64_t stage)
 		vcpu_run_sync(vcpu, i);
 
 	leave_out(why);
-	/* The warning is what this is for; the log must not fail the run. */
-	klogctl(6, NULL, 0);
-	CHECK(stopped(vcpu));
-	klogctl(7, NULL, 0);
-	leave_nothing_out();
+	expect_stop(vcpu);
 	vm_destroy(vm);
 }
 
@@ -100,6 +80,102 @@ static void emptied(void)
 static void destroyed(void)
 {
 	omission(VIEW_DESTROYED, 2);
+}
+
+static void guest_touch(void)
+{
+	epk_set_up(EPT);
+	vmfunc(EPT);
+	write64(alias(EPT, 0x5000), 1);
+	guest_sync(0);
+	guest_sync(1);
+	/* Not in the old root, so that the new one's table is linked. */
+	write64(alias(EPT, 8 * MiB), 1);
+	guest_sync(2);
+	guest_sync(3);
+}
+
+static void *delete(void *vm)
+{
+	REQUIRE(!vm_memslot(vm, DELETED, 0, 128 * MiB, 0, NULL));
+	return NULL;
+}
+
+/* A memslot is being deleted: vCPUs have a new root, and views still link the old one's tables. */
+static struct vm *start_deletion(struct vcpu **vcpu, pthread_t *thread, const char *skip)
+{
+	struct vm *vm = vm_create();
+
+	*vcpu = vcpu_add(vm, guest_touch);
+	vm_ram(vm, 0, 0, 0, 16 * MiB);
+	vm_ram(vm, DELETED, 0, 128 * MiB, 2 * MiB);
+	vcpu_run_sync(*vcpu, 0);
+	hold_at("kvm_epk_unlink_all", skip);
+	REQUIRE(!pthread_create(thread, NULL, delete, vm));
+	hold_wait();
+	vcpu_run_sync(*vcpu, 1);
+	return vm;
+}
+
+static void end_deletion(pthread_t thread)
+{
+	hold_release();
+	REQUIRE(!pthread_join(thread, NULL));
+	hold_end();
+}
+
+/* Of all links at the end of a deletion, or of one table at a time. */
+static void omission_by_deletion(enum invalidation why, const char *skip)
+{
+	struct vcpu *vcpu;
+	pthread_t thread;
+	struct vm *vm = start_deletion(&vcpu, &thread, skip);
+
+	leave_out(why);
+	end_deletion(thread);
+	expect_stop(vcpu);
+	vm_destroy(vm);
+}
+
+static void roots_invalidated(void)
+{
+	omission_by_deletion(ROOTS_INVALIDATED, "");
+}
+
+static void table_removed(void)
+{
+	omission_by_deletion(TABLE_REMOVED, "kvm_epk_unlink_all");
+}
+
+static void link_replaced(void)
+{
+	struct vcpu *vcpu;
+	pthread_t thread;
+	struct vm *vm = start_deletion(&vcpu, &thread, "");
+
+	leave_out(LINK_REPLACED);
+	expect_stop(vcpu);
+	end_deletion(thread);
+	vm_destroy(vm);
+}
+
+/* Nothing is left out, as often as something is above. */
+static void complete_by_deletion(void)
+{
+	const char * const skips[] = { "", "kvm_epk_unlink_all" };
+	struct vcpu *vcpu;
+	pthread_t thread;
+	struct vm *vm;
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		vm = start_deletion(&vcpu, &thread, skips[i]);
+		vcpu_run_sync(vcpu, 2);
+		end_deletion(thread);
+		vcpu_run_sync(vcpu, 3);
+		vcpu_run_done(vcpu);
+		vm_destroy(vm);
+	}
 }
 
 static void complete(void)
@@ -125,6 +201,10 @@ int main(int argc, char **argv)
 		{ "view-created", created },
 		{ "slot-emptied", emptied },
 		{ "view-destroyed", destroyed },
+		{ "complete-by-deletion", complete_by_deletion },
+		{ "roots-invalidated", roots_invalidated },
+		{ "table-removed", table_removed },
+		{ "link-replaced", link_replaced },
 	};
 
 	return RUN_CASES(cases, argc, argv);

@@ -241,14 +241,21 @@ bool vcpu_run_done_or_exit(struct vcpu *vcpu)
 	return call == GUEST_DONE;
 }
 
-void vcpu_run_sync(struct vcpu *vcpu, uint64_t stage)
+bool vcpu_run_sync_or_exit(struct vcpu *vcpu, uint64_t stage)
 {
 	int call = run_to_event(vcpu);
 	char wanted[32];
 
 	snprintf(wanted, sizeof(wanted), "stage %lu", stage);
-	if (call != GUEST_SYNC || vcpu->cpu->value[0] != stage)
+	if (call && (call != GUEST_SYNC || vcpu->cpu->value[0] != stage))
 		unexpected(vcpu, call, wanted);
+	return call;
+}
+
+void vcpu_run_sync(struct vcpu *vcpu, uint64_t stage)
+{
+	if (!vcpu_run_sync_or_exit(vcpu, stage))
+		unexpected(vcpu, 0, "a stage");
 }
 
 void vcpu_run_exit(struct vcpu *vcpu, uint32_t reason)

@@ -111,6 +111,8 @@ void vcpu_run_done(struct vcpu *vcpu);
 bool vcpu_run_done_or_exit(struct vcpu *vcpu);
 /* Run until guest_sync(@stage). */
 void vcpu_run_sync(struct vcpu *vcpu, uint64_t stage);
+/* The same, or (false) until another exit. */
+bool vcpu_run_sync_or_exit(struct vcpu *vcpu, uint64_t stage);
 /* Run until an exit of this reason that is no call to the host. */
 void vcpu_run_exit(struct vcpu *vcpu, uint32_t reason);
 /* The same as vcpu_run_done() in a thread. */
@@ -151,6 +153,26 @@ void kvm_parameter(const char *name, char value[16]);
 #define KVM_PARAMETERS	128
 void kvm_parameters(char values[KVM_PARAMETERS]);
 void kvm_restore(const char values[KVM_PARAMETERS]);
+
+/* probe.c: what goes on inside KVM, in the emulated host */
+/* enum kvm_epk_invalidation */
+enum invalidation {
+	NOTHING = -1,
+	VIEW_CREATED, VIEW_DESTROYED, SLOT_EMPTIED, TABLE_REMOVED, ROOTS_INVALIDATED, LINK_REPLACED,
+};
+
+/* Have KVM leave out all invalidations of one kind. */
+void leave_out(enum invalidation why);
+void leave_nothing_out(void);
+/* Threads are to wait where they call @function; @skip, or "", is to do nothing from then on. */
+void hold_at(const char *function, const char *skip);
+/* Until one has come. */
+void hold_wait(void);
+void hold_release(void);
+/* Nobody is there any more. */
+void hold_end(void);
+/* Warnings in the kernel's log. */
+int kernel_warnings(void);
 
 /* A whole VM of one vCPU: RAM of 16 MiB at 0, one guest function, to its end. */
 void run_guest(void (*guest)(void));

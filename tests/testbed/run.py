@@ -310,7 +310,8 @@ class Run:
             subprocess.run([TOP / "tests/libvirt/files.sh", self.work / "host",
                             self.kernels["guest"].path, self.kernels["guest"].modules], check=True,
                            stdin=subprocess.DEVNULL)
-        shutil.copy2(TOP / "tests/kvm/omit/epk_omit.ko", self.work / "host" / "epk")
+        for probe in "epk_omit.ko", "epk_hold.ko":
+            shutil.copy2(TOP / "tests/kvm/omit" / probe, self.work / "host" / "epk")
         shutil.copy2(HERE / "build" / "epts.so", self.work / "host" / "epk")
         for script in "refused", "launched", "moved", "boots", "start-guest":
             shutil.copy2(HERE / "init" / script, self.work / "host" / "epk")
