@@ -36,6 +36,7 @@
 
 #include "epk_provider.h"
 #include "rehearsal.h"
+#include "sessions.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -378,6 +379,7 @@ int guard_init(CONF_IMODULE *module, const CONF *conf)
 	}
 	OSSL_PROVIDER_do_all(g.libctx, allow_cbc, &g);
 	return all_from_epk(&g) && none_without_domain(&g) && all_secrets_from_epk(&g) &&
+	       sessions_watch(g.libctx, g.properties, is_listed(g.allowed, "CONTEXTS")) &&
 	       EVP_set_default_properties(g.libctx, g.properties);
 }
 

@@ -15,7 +15,9 @@
 #include <epk.h>
 
 #include "curve.h"
+#include "publish.h"
 #include "secrets.h"
+#include "sessions.h"
 
 #define PROVIDER_VERSION	"0.1"
 /*
@@ -213,6 +215,7 @@ static int get_params(void *provctx, OSSL_PARAM params[])
 
 static void teardown(void *provctx)
 {
+	sessions_forget(provctx);
 	free(provctx);
 }
 
@@ -323,6 +326,8 @@ int OSSL_provider_init(const OSSL_CORE_HANDLE *core, const OSSL_DISPATCH *in,
 	}
 	pthread_once(&listed, list_all);
 	prov->started = true;
+	published.secrets = prov->wraps;
+	published.any_key_exchange = prov->any_key_exchange;
 	refusal[0] = 0;
 	*provctx = prov;
 	*out = provider_functions;
