@@ -87,16 +87,26 @@ static size_t nr_libcryptos(const struct process *p)
 	return nr;
 }
 
+/* As a program is linked to it: "libgnutls.so.30" of "libgnutls.so.30.34.3". */
+static int soname_len(const char *base)
+{
+	const char *so = strstr(base, ".so.");
+
+	return so ? (int)(so + 4 + strcspn(so + 4, ". ") - base) : (int)strlen(base);
+}
+
 static void judge_others(const struct process *p, struct findings *f)
 {
 	const struct object *libssl = served_libssl(p);
+	const char *base;
 	char word[64];
 	size_t i;
 
 	for (i = 0; i < p->nr_objects; i++) {
+		base = base_name(p->objects[i].path);
 		if (!p->objects[i].is_tls || &p->objects[i] == libssl)
 			continue;
-		snprintf(word, sizeof(word), "other:%.50s", base_name(p->objects[i].path));
+		snprintf(word, sizeof(word), "other:%.*s", soname_len(base), base);
 		found(f, word, "%.160s has TLS of its own", p->objects[i].path);
 	}
 	if (nr_libcryptos(p) > 1)
@@ -142,6 +152,10 @@ static void judge_provider(const struct process *p, struct findings *f)
 		found(f, "several-providers", "the provider is loaded more than once");
 	if (!p->known) {
 		found(f, "not-started", "the provider has not started, and TLS cannot");
+		return;
+	}
+	if (s->exempt) {
+		found(f, "exempt", "the configuration makes this program an exception");
 		return;
 	}
 	if (!s->started)

@@ -15,13 +15,25 @@ void publish_add(uint64_t *count, int64_t n)
 	__atomic_add_fetch(count, n, __ATOMIC_RELAXED);
 }
 
-void publish_started(const char *backend)
+/* From here on it is one. */
+static void publish(void)
 {
-	strncpy(published.backend, backend, sizeof(published.backend) - 1);
 	published.pid = getpid();
-	published.started = 1;
-	/* From here on it is one. */
 	__atomic_store_n(&published.self, (uintptr_t)&published, __ATOMIC_RELEASE);
+}
+
+void publish_started(const char *name)
+{
+	strncpy(published.backend, name, sizeof(published.backend) - 1);
+	published.started = 1;
+	publish();
+}
+
+bool publish_exempt(void)
+{
+	published.exempt = 1;
+	publish();
+	return true;
 }
 
 /* A child's domains are not its parent's, but libssl's objects are there. */

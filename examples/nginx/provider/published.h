@@ -26,6 +26,7 @@ enum { SERVED, UNSERVED };
  * @any_key_exchange: those that are not in domains are taken
  * @watched: libssl's objects are counted below
  * @unserved_allowed: what is not served is let through all the same
+ * @exempt: the configuration makes this program an exception
  * @contexts: live cipher contexts with a key, each in a domain
  * @records: of these, with a key of a record layer from the vault
  * @cbc_contexts: of these, of CBC suites, whose MAC keys libssl has
@@ -47,7 +48,7 @@ struct published {
 	uint32_t any_key_exchange;
 	uint32_t watched;
 	uint32_t unserved_allowed;
-	uint32_t unused;
+	uint32_t exempt;
 	uint64_t contexts;
 	uint64_t records;
 	uint64_t cbc_contexts;
