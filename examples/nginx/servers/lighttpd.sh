@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: MIT
+title="lighttpd, two workers, in a chroot"
+processes=lighttpd
+work="sessions chrooted logs_reopened reload"
+
+configure() {
+	mkdir -p "$run/root/epk" "$run/root/log"
+	cp -r "$here/docs" "$run/root/epk"
+	chmod 777 "$run/root/log"
+	cat >"$run/lighttpd.conf" <<-END
+		server.modules = ( "mod_openssl" )
+		server.document-root = "/epk/docs"
+		server.port = 4433
+		server.chroot = "$run/root"
+		server.username = "nobody"
+		server.groupname = "nogroup"
+		server.errorlog = "/log/error"
+		server.max-worker = 2
+		server.max-keep-alive-idle = 3600
+		server.max-keep-alive-requests = 1000
+		ssl.engine = "enable"
+		ssl.pemfile = "$run/both.pem"
+	END
+}
+
+start() {
+	lighttpd -D -f "$run/lighttpd.conf" >"$run/log" 2>&1 &
+	pid=$!
+}
+
+chrooted() {
+	for one in $(members); do
+		[ "$(readlink "/proc/$one/root")" = "$run/root" ] || return 1
+	done
+}
+
+logs_reopened() {
+	kill -HUP "$pid"
+	sleep 0.3
+	held
+}
+reload() { true; }
