@@ -38,6 +38,7 @@ way=env
 notes=
 kept=0
 wanted=0
+others=0
 
 # A port that something listens at, IPv4 or IPv6.
 listens() {
@@ -119,7 +120,7 @@ all_held() {
 
 held() {
 	hold && all_held || return 1
-	kept=$((kept + nr_records)) wanted=$((wanted + sessions * 2))
+	kept=$((kept + nr_records)) wanted=$((wanted + sessions * 2)) others=$((others + nr_contexts - nr_records))
 	release
 }
 
@@ -190,6 +191,7 @@ drive() {
 		fail "it does not start"
 	fi
 	[ $wanted = 0 ] || keys="$kept of $wanted"
+	[ $others = 0 ] || keys="$keys, and $others of the program's own"
 	[ -z "$title" ] || echo "| $title | $steps | ${keys:-none} | $notes |"
 	[ $failed = 0 ] || show_logs
 	[ $failed = 0 ]

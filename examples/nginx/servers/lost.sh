@@ -2,7 +2,7 @@
 # Ways in which a program could lose the provider: none is silent.
 title=
 processes="tls_start tls_start_stati tls_start_root"
-work="wrong_file_is_seen start_without_configuration_is_seen set_uid_is_seen set_uid_by_the_system own_OpenSSL_is_refused own_OpenSSL_is_seen"
+work="wrong_file_is_seen start_without_configuration_is_seen set_uid_is_seen set_uid_by_the_system own_OpenSSL_is_refused own_OpenSSL_is_seen exception_is_seen what_cannot_be_seen_is_told"
 
 configure() { :; }
 start() { :; }
@@ -63,4 +63,20 @@ own_OpenSSL_is_refused() {
 
 own_OpenSSL_is_seen() {
 	OPENSSL_CONF=$stock finds other:tls_start_static "$here/tls_start_static"
+}
+
+exception_is_seen() {
+	sed "s|^except = .*|except = /usr/bin/other, $here/tls_start|" $conf >"$run/except.cnf"
+	OPENSSL_CONF=$run/except.cnf finds exempt "$here/tls_start"
+}
+
+what_cannot_be_seen_is_told() {
+	sleep 60 &
+	as_nobody epk-tls-check $! >"$run/seen" 2>&1
+	hidden=$?
+	epk-tls-check $! >"$run/seen" 2>&1
+	shown=$?
+	kill $!
+	epk-tls-check 4194304 >"$run/seen" 2>&1
+	[ "$hidden $shown $?" = "2 0 2" ]
 }

@@ -3,7 +3,7 @@ title="OpenVPN, between two ends, in a chroot"
 processes=openvpn
 work="sessions chrooted reload"
 sessions=1
-notes="The data channel's two keys of a session are in domains when they are used; OpenVPN has copies of them in ordinary memory"
+notes="Its own are those of the data channel, of which OpenVPN has copies in ordinary memory"
 
 configure() {
 	mkdir -p "$run/empty/tmp"
@@ -58,6 +58,12 @@ release() {
 	done
 	rm "$run"/said.*
 	await 10 all_there 0
+}
+
+# And as many keys of the data channel, which come last.
+all_there() {
+	look
+	[ $seen = 0 ] && [ "$nr_records" = "$1" ] && [ "$nr_contexts" = $(($1 * 2)) ]
 }
 
 chrooted() { [ "$(readlink "/proc/$pid/root")" = "$run/empty" ]; }

@@ -26,7 +26,7 @@ HEAD = "| program | what was done | record keys in domains | besides |\n|---|---
 NAMES = ("nginx", "nginx_system", "haproxy", "apache_event", "apache_prefork", "stunnel", "lighttpd", "dovecot",
          "postgresql", "openvpn", "openssh", "python", "node", "curl", "lost", "setup")
 NAMESPACES = ("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child")
-SECONDS = 180
+SECONDS = 120
 AT_ONCE = 4
 
 
@@ -56,7 +56,8 @@ def drive(name, layer):
         done = subprocess.run([*NAMESPACES, HERE / "private.sh", layer, "/epk/servers/drive.sh", name],
                               env=dict(os.environ, BACKEND="none", LD_LIBRARY_PATH=""), check=False,
                               text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, timeout=SECONDS, errors="replace")
+                              # Daemons end their process group.
+                              stderr=subprocess.PIPE, timeout=SECONDS, errors="replace", start_new_session=True)
         failed, row, said = done.returncode, done.stdout, done.stderr
     except subprocess.TimeoutExpired as late:
         failed, row, said = 1, "", f"no end after {SECONDS} s\n{late.stderr}"
