@@ -10,8 +10,9 @@
  * So the words of a new SSL_CTX are looked at: those that are to be the provider's ciphers
  * are there, or it has others.  No place in it is presumed.
  *
- * What libcrypto tells it by cannot fail.  So an SSL of such an SSL_CTX is left with
- * no version of TLS to negotiate.
+ * What libcrypto tells it by cannot fail.  So such an SSL_CTX gets a security policy that
+ * forbids everything, certificates too, which a server finds when it starts; and its SSLs
+ * no version of TLS to negotiate, should the program have a policy of its own.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -63,6 +64,8 @@ static struct {
 	long (*ctrl)(SSL *ssl, int cmd, long arg, void *parg);
 	uint64_t (*clear_options)(SSL *ssl, uint64_t options);
 	int (*is_dtls)(const SSL *ssl);
+	void (*set_policy)(SSL_CTX *ctx, int (*cb)(const SSL *ssl, const SSL_CTX *ctx, int op,
+						   int bits, int nid, void *other, void *arg));
 } libssl;
 
 static pthread_once_t libssl_found = PTHREAD_ONCE_INIT;
@@ -80,13 +83,14 @@ static void find_libssl(void)
 	*(void **)&libssl.ctrl = dlsym(lib, "SSL_ctrl");
 	*(void **)&libssl.clear_options = dlsym(lib, "SSL_clear_options");
 	*(void **)&libssl.is_dtls = dlsym(lib, "SSL_is_dtls");
+	*(void **)&libssl.set_policy = dlsym(lib, "SSL_CTX_set_security_callback");
 }
 
 static bool have_libssl(void)
 {
 	pthread_once(&libssl_found, find_libssl);
 	return libssl.get_ctx && libssl.get_ctx_data && libssl.ctrl && libssl.clear_options &&
-	       libssl.is_dtls;
+	       libssl.is_dtls && libssl.set_policy;
 }
 
 static bool is_among(const void *what, void *const *words, size_t nr_words)
@@ -159,6 +163,21 @@ static void say_unserved(void)
 		return;
 }
 
+static void raise_refused(void)
+{
+	ERR_raise_data(ERR_LIB_USER, ERR_R_INIT_FAIL,
+		       "TLS with ciphers that are not from epk is refused: \"allow = CONTEXTS\" "
+		       "would take it");
+}
+
+static int forbid(const SSL *ssl, const SSL_CTX *ctx, int op, int bits, int nid, void *other,
+		  void *arg)
+{
+	(void)ssl, (void)ctx, (void)op, (void)bits, (void)nid, (void)other, (void)arg;
+	raise_refused();
+	return 0;
+}
+
 /* What is kept with an object: these, or NULL, which is neither. */
 static char marks[2];
 
@@ -181,8 +200,11 @@ static void ctx_made(void *parent, void *ptr, CRYPTO_EX_DATA *data, int idx, lon
 	/* Where that fails it has none, which is as UNSERVED. */
 	CRYPTO_set_ex_data(data, idx, mark_of(served));
 	publish_add(&published.ssl_contexts[served ? SERVED : UNSERVED], 1);
-	if (!served)
-		say_unserved();
+	if (served)
+		return;
+	say_unserved();
+	if (refuses && have_libssl())
+		libssl.set_policy(parent, forbid);
 }
 
 static void ctx_freed(void *parent, void *ptr, CRYPTO_EX_DATA *data, int idx, long argl,
@@ -227,9 +249,7 @@ static void ssl_made(void *parent, void *ptr, CRYPTO_EX_DATA *data, int idx, lon
 		return;
 	publish_add(&published.refused, 1);
 	take_versions(parent);
-	ERR_raise_data(ERR_LIB_USER, ERR_R_INIT_FAIL,
-		       "TLS with ciphers that are not from epk is refused: \"allow = CONTEXTS\" "
-		       "would take it");
+	raise_refused();
 }
 
 static void ssl_freed(void *parent, void *ptr, CRYPTO_EX_DATA *data, int idx, long argl,
