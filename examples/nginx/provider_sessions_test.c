@@ -182,6 +182,7 @@ static int start_anew(const char *what)
 		return OTHERWISE;
 	/* Each has a context, so that they are two. */
 	client = new_end(libctx, properties, false);
+	ERR_clear_error();
 	server = new_end(libctx, properties, true);
 	/* That has nothing but its context: no certificate is good enough for it. */
 	if (client && !server)
