@@ -6,7 +6,7 @@
 # busybox suffices.
 #
 # Standard output is a row of a table for each; exit status 0: all was as it should be.
-# Environment: BACKEND (default epk).
+# Environment: BACKEND (default epk); PATIENCE, how many times as long as usual things may take.
 #
 # A recipe has shell variables and functions, with $run as a folder of its own:
 #

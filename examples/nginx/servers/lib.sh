@@ -18,8 +18,8 @@ fail() {
 }
 
 await() { # await SECONDS COMMAND...
-	# Of a machine that does nothing else.
-	tries=$(($1 * 60))
+	# Of a machine that does nothing else; a guest counts its own.
+	tries=$(($1 * 20 * ${PATIENCE:-1}))
 	shift
 	until "$@" >/dev/null 2>&1; do
 		tries=$((tries - 1))

@@ -8,7 +8,9 @@ configure() {
 	cp -r "$here/docs" "$run/root/epk"
 	chmod 777 "$run/root/log"
 	cat >"$run/lighttpd.conf" <<-END
-		server.modules = ( "mod_openssl" )
+		# No more than is here.
+		server.compat-module-load = "disable"
+		server.modules = ( "mod_staticfile", "mod_openssl" )
 		server.document-root = "/epk/docs"
 		server.port = 4433
 		server.chroot = "$run/root"

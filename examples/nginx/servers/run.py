@@ -53,7 +53,7 @@ def drive(name, layer):
     start = time.monotonic()
     try:
         done = subprocess.run([*NAMESPACES, HERE / "private.sh", layer, "/epk/servers/drive.sh", name],
-                              env=dict(os.environ, BACKEND="none", LD_LIBRARY_PATH=""), check=False,
+                              env=dict(os.environ, BACKEND="none", PATIENCE="3", LD_LIBRARY_PATH=""), check=False,
                               text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               # Daemons end their process group.
                               stderr=subprocess.PIPE, timeout=SECONDS, errors="replace", start_new_session=True)
