@@ -2,10 +2,16 @@
 title="lighttpd, two workers, in a chroot"
 processes=lighttpd
 work="sessions chrooted logs_reopened reload"
+notes="Forks its workers in the chroot: these need a /dev/epk there that they may open"
 
 configure() {
-	mkdir -p "$run/root/epk" "$run/root/log"
+	mkdir -p "$run/root/epk" "$run/root/log" "$run/root/var/tmp"
 	cp -r "$here/docs" "$run/root/epk"
+	if [ -e /dev/epk ]; then
+		mkdir "$run/root/dev"
+		cp -a /dev/epk "$run/root/dev"
+		chmod 666 "$run/root/dev/epk"
+	fi
 	chmod 777 "$run/root/log"
 	cat >"$run/lighttpd.conf" <<-END
 		# No more than is here.
