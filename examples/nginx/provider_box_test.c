@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "provider/box.c"
+#include "provider/publish.c"
 #include "provider_test.h"
 
 OSSL_LIB_CTX *with_epk, *plain;

@@ -57,7 +57,7 @@ rm -rf "$mutated"
 
 if ! command -v mandoc >/dev/null; then
 	fail "mandoc is missing"
-elif ! mandoc -T lint -W warning guest-lib/man/*.[137] kvm-patches/host/*.8; then
+elif ! mandoc -T lint -W warning guest-lib/man/*.[137] kvm-patches/host/*.8 examples/nginx/*.[178]; then
 	fail "mandoc complains"
 fi
 

@@ -19,6 +19,17 @@ unpacked() {
 	deb_unpacked "$1" "$version"
 }
 
+# The libraries of a program that this machine may lack.
+copy_libraries_below() { # copy_libraries_below FOLDER PROGRAM
+	local file
+	for file in $(LD_LIBRARY_PATH=$1/usr/lib/x86_64-linux-gnu libraries_of "$2"); do
+		case $file in
+		"$1"/*) install -D -m 755 "$file" "$root${file#"$1"}" ;;
+		esac
+	done
+}
+
+servers=
 make -s -C "$TOP/examples/nginx" install DESTDIR="$(realpath "$root")" PREFIX=/usr
 
 while read -r from to; do
@@ -26,6 +37,11 @@ while read -r from to; do
 	deb:*)
 		IFS=: read -r _ package path <<<"$from"
 		from=$(with_lock debs unpacked "$package")$path
+		;;
+	servers:*)
+		[ -n "$servers" ] || servers=$("$TOP/examples/nginx/servers/root.sh")
+		from=$servers${from#servers:}
+		copy_libraries_below "$servers" "$from"
 		;;
 	*) from=$TOP/$from ;;
 	esac

@@ -20,6 +20,7 @@
 
 #include <epk.h>
 
+#include "publish.h"
 #include "secrets.h"
 
 /* More than these that wait go back to the system: 4 MiB. */
@@ -109,8 +110,10 @@ static void in_child(void)
 	/* Its owner has another thread ID now. */
 	boxes_lock = (pthread_mutex_t)LOCK_INITIALIZER;
 	/* What was interrupted may go on, and box_get() takes no box from before. */
-	if (interrupted)
+	if (interrupted) {
+		publish_in_child(false);
 		return;
+	}
 	for (i = 0; i < 2; i++)
 		while ((box = waiting[i])) {
 			waiting[i] = box->next;
@@ -122,6 +125,7 @@ static void in_child(void)
 		err = init_library(backend);
 	if (backend && !err)
 		ready_generation = fork_generation;
+	publish_in_child(backend && !err);
 	vault_in_child(err);
 	pthread_sigmask(SIG_SETMASK, &mask_before, NULL);
 }
@@ -200,6 +204,7 @@ bool box_start(struct provider *prov, const char *wanted)
 	if (!err) {
 		ready_generation = fork_generation;
 		backend = epk_backend();
+		publish_started(backend);
 		say_if_weak();
 	}
 	unlock();
@@ -218,6 +223,7 @@ static bool library_ready(struct provider *prov)
 		err = init_library(backend);
 		if (!err)
 			ready_generation = fork_generation;
+		published.started = !err;
 	}
 	unlock();
 	return !err || raise(prov, EPK_R_NO_DOMAIN, "backend %s after fork(): %s", backend,
@@ -230,6 +236,7 @@ static void raise_used_up(struct provider *prov, const char *call, int err)
 	struct rlimit limit = { .rlim_cur = 0 };
 	char memlock[32] = "unlimited";
 
+	publish_add(&published.no_domain, 1);
 	getrlimit(RLIMIT_MEMLOCK, &limit);
 	if (limit.rlim_cur != RLIM_INFINITY)
 		snprintf(memlock, sizeof(memlock), "%llu KiB",

@@ -18,6 +18,7 @@
 #include <openssl/crypto.h>
 #include <openssl/params.h>
 
+#include "publish.h"
 #include "secrets.h"
 
 enum stage {
@@ -43,6 +44,8 @@ struct message {
  * @fresh: the inner context is not in the box yet
  * @keyed: it has a key, and goes @sealing's way
  * @tls_mac: it may own a copy of the last record's MAC (KIND_CBC)
+ * @counted: it is among the published ones; @record: with a key from the vault;
+ *	@cbc: as one of a CBC suite
  * @odd: used as libssl never does; the inner context is to see all calls at once
  * @iv_len: as the inner context would tell it, or 0
  *
@@ -56,6 +59,9 @@ struct cipher_ctx {
 	bool keyed;
 	bool sealing;
 	bool tls_mac;
+	bool counted;
+	bool record;
+	bool cbc;
 	bool odd;
 	size_t iv_len;
 	enum stage stage;
@@ -152,6 +158,29 @@ static int leave(struct cipher_ctx *ctx, char *low, int ret)
 	return box_close(ctx->prov, ctx->box) ? ret : 0;
 }
 
+/* As one that has a key. */
+static void count(struct cipher_ctx *ctx, bool record)
+{
+	if (!ctx->counted)
+		publish_add(&published.contexts, 1);
+	if (ctx->record != record)
+		publish_add(&published.records, record ? 1 : -1);
+	ctx->counted = true;
+	ctx->record = record;
+}
+
+/* A forked child has no context of its parent's. */
+static void discount(struct cipher_ctx *ctx)
+{
+	if (!ctx->counted || !box_is_ours(ctx->box))
+		return;
+	publish_add(&published.contexts, -1);
+	if (ctx->record)
+		publish_add(&published.records, -1);
+	if (ctx->cbc)
+		publish_add(&published.cbc_contexts, -1);
+}
+
 static struct cipher_ctx *cipher_newctx(struct provider *prov, const struct cipher *cipher)
 {
 	struct cipher_ctx *ctx = calloc(1, sizeof(*ctx));
@@ -197,6 +226,7 @@ static void cipher_freectx(void *vctx)
 		return;
 	if (ctx->tls_mac)
 		free_tls_mac(ctx);
+	discount(ctx);
 	box_put(ctx->prov, ctx->box, 2 * padded(ctx->cipher->size));
 	free(ctx);
 }
@@ -256,6 +286,8 @@ static void *cipher_dupctx(void *vctx)
 	}
 	to->fresh = false;
 	to->keyed = from->keyed;
+	if (from->counted)
+		count(to, from->record);
 	to->sealing = from->sealing;
 	to->odd = from->odd;
 	to->stage = from->stage;
@@ -310,10 +342,15 @@ static bool may_serve(const struct cipher_ctx *ctx, const OSSL_PARAM params[])
 /* The default provider may set its own copy of the last record's MAC aside from now on. */
 static void note_params(struct cipher_ctx *ctx, const OSSL_PARAM params[])
 {
+	bool of_suite = params && OSSL_PARAM_locate_const(params, OSSL_CIPHER_PARAM_TLS_VERSION);
+
 	ctx->iv_len = 0;
-	if (ctx->cipher->kind == KIND_CBC && params &&
-	    OSSL_PARAM_locate_const(params, OSSL_CIPHER_PARAM_TLS_VERSION))
+	if (ctx->cipher->kind == KIND_CBC && of_suite)
 		ctx->tls_mac = true;
+	if (ctx->counted && ctx->cipher->kind >= KIND_CBC && !ctx->cbc && of_suite) {
+		publish_add(&published.cbc_contexts, 1);
+		ctx->cbc = true;
+	}
 	if (ctx->cipher->kind == KIND_WHOLE && params &&
 	    OSSL_PARAM_locate_const(params, OSSL_CIPHER_PARAM_AEAD_TLS1_AAD))
 		ctx->odd = true;
@@ -370,6 +407,8 @@ static int init(void *vctx, const unsigned char *key, size_t keylen, const unsig
 	taken = fetch_key(ctx, fetched, key, keylen);
 	ret = taken && init_inner(ctx, taken > 0 ? fetched : key, keylen, iv, ivlen, params,
 				  sealing);
+	if (ret > 0 && key)
+		count(ctx, taken > 0);
 	/* It may be there without having been taken, if the vault could not be closed. */
 	explicit_bzero(fetched, sizeof(fetched));
 	return ret;

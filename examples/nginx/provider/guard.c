@@ -35,7 +35,10 @@
 #include <openssl/provider.h>
 
 #include "epk_provider.h"
+#include "publish.h"
 #include "rehearsal.h"
+#include "sessions.h"
+#include "whose.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -353,14 +356,19 @@ static bool asks_for_ktls(const CONF *conf)
 
 int guard_init(CONF_IMODULE *module, const CONF *conf)
 {
-	const char *section = CONF_imodule_get_value(module);
-	struct guarded g = {
-		/* That which the file is read for. */
-		.libctx = NCONF_get0_libctx(conf),
-		.properties = NCONF_get_string(conf, section, "default_properties"),
-	};
+	struct guarded g = { .libctx = NULL };
+	const char *section;
 	bool ktls;
 
+	/* Before anything of the caller's is looked at. */
+	if (!is_of_our_libcrypto(__builtin_return_address(0)))
+		return 0;
+	/* That which the file is read for. */
+	g.libctx = NCONF_get0_libctx(conf);
+	section = CONF_imodule_get_value(module);
+	if (is_exempt())
+		return publish_exempt() && EVP_set_default_properties(g.libctx, "");
+	g.properties = NCONF_get_string(conf, section, "default_properties");
 	if (!g.properties) {
 		ERR_raise_data(ERR_LIB_USER, ERR_R_INIT_FAIL,
 			       "section %s of the configuration has no default_properties",
@@ -378,6 +386,7 @@ int guard_init(CONF_IMODULE *module, const CONF *conf)
 	}
 	OSSL_PROVIDER_do_all(g.libctx, allow_cbc, &g);
 	return all_from_epk(&g) && none_without_domain(&g) && all_secrets_from_epk(&g) &&
+	       sessions_watch(g.libctx, g.properties, is_listed(g.allowed, "CONTEXTS")) &&
 	       EVP_set_default_properties(g.libctx, g.properties);
 }
 

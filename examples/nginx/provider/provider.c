@@ -15,7 +15,10 @@
 #include <epk.h>
 
 #include "curve.h"
+#include "publish.h"
 #include "secrets.h"
+#include "sessions.h"
+#include "whose.h"
 
 #define PROVIDER_VERSION	"0.1"
 /*
@@ -213,6 +216,7 @@ static int get_params(void *provctx, OSSL_PARAM params[])
 
 static void teardown(void *provctx)
 {
+	sessions_forget(provctx);
 	free(provctx);
 }
 
@@ -223,6 +227,23 @@ const OSSL_DISPATCH provider_functions[] = {
 	{ OSSL_FUNC_PROVIDER_QUERY_OPERATION, (void (*)(void))query },
 	{ OSSL_FUNC_PROVIDER_GET_CAPABILITIES, (void (*)(void))group_capabilities },
 	{ OSSL_FUNC_PROVIDER_GET_REASON_STRINGS, (void (*)(void))get_reason_strings },
+	{ 0, NULL }
+};
+
+/* In a program that is an exception. */
+static const OSSL_ALGORITHM *query_nothing(void *provctx, int operation, int *no_cache)
+{
+	(void)provctx;
+	(void)operation;
+	*no_cache = 0;
+	return NULL;
+}
+
+static const OSSL_DISPATCH absent_functions[] = {
+	{ OSSL_FUNC_PROVIDER_TEARDOWN, (void (*)(void))teardown },
+	{ OSSL_FUNC_PROVIDER_GETTABLE_PARAMS, (void (*)(void))gettable_params },
+	{ OSSL_FUNC_PROVIDER_GET_PARAMS, (void (*)(void))get_params },
+	{ OSSL_FUNC_PROVIDER_QUERY_OPERATION, (void (*)(void))query_nothing },
 	{ 0, NULL }
 };
 
@@ -295,8 +316,11 @@ int OSSL_provider_init(const OSSL_CORE_HANDLE *core, const OSSL_DISPATCH *in,
 		       const OSSL_DISPATCH **out, void **provctx)
 {
 	OSSL_FUNC_core_get_params_fn *core_get_params = NULL;
-	struct provider *prov = calloc(1, sizeof(*prov));
+	struct provider *prov;
 
+	if (!is_of_our_libcrypto((const void *)in->function))
+		return 0;
+	prov = calloc(1, sizeof(*prov));
 	if (!prov)
 		return 0;
 	prov->core = core;
@@ -316,13 +340,23 @@ int OSSL_provider_init(const OSSL_CORE_HANDLE *core, const OSSL_DISPATCH *in,
 			break;
 		}
 	}
-	if (!prov->new_error || !prov->set_error_debug || !prov->vset_error ||
-	    !start(prov, core_get_params)) {
+	if (!prov->new_error || !prov->set_error_debug || !prov->vset_error) {
+		free(prov);
+		return 0;
+	}
+	if (note_exempt(setting(prov, core_get_params, "except"))) {
+		*provctx = prov;
+		*out = absent_functions;
+		return 1;
+	}
+	if (!start(prov, core_get_params)) {
 		free(prov);
 		return 0;
 	}
 	pthread_once(&listed, list_all);
 	prov->started = true;
+	published.secrets = prov->wraps;
+	published.any_key_exchange = prov->any_key_exchange;
 	refusal[0] = 0;
 	*provctx = prov;
 	*out = provider_functions;

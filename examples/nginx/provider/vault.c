@@ -29,6 +29,7 @@
 
 #include <epk.h>
 
+#include "publish.h"
 #include "secrets.h"
 
 /* Twice what the hashes' code was seen to use. */
@@ -293,6 +294,7 @@ void vault_in_child(int err)
 		else
 			err = fill_room("read", receive, fds[0]);
 		is_lost = err;
+		published.key_lost = is_lost;
 	}
 	close_pipe();
 	if (had && is_lost)

@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Which TLS has the provider's ciphers, and what becomes of TLS that has not; as
+ * epk-tls-check sees it from outside.  Each start of OpenSSL in a process of its own.
+ */
+#define OPENSSL_SUPPRESS_DEPRECATED
+#include <dlfcn.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+#include <openssl/conf.h>
+#include <openssl/engine.h>
+#include <openssl/ssl.h>
+
+#include "provider_test.h"
+
+static char report[4096];
+
+/* What the tool says of this process; its exit status. */
+static int check_self(const char *options)
+{
+	char command[256];
+	size_t len;
+	FILE *f;
+
+	prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0);
+	snprintf(command, sizeof(command), "%s/epk-tls-check --json %s %d", BUILD_DIR, options,
+		 (int)getpid());
+	f = popen(command, "r");
+	if (!f)
+		return -1;
+	len = fread(report, 1, sizeof(report) - 1, f);
+	report[len] = 0;
+	return WEXITSTATUS(pclose(f));
+}
+
+static bool says(const char *name, unsigned long count)
+{
+	char text[64];
+
+	snprintf(text, sizeof(text), "\"%s\": %lu,", name, count);
+	return strstr(report, text);
+}
+
+static const char *allow = "";
+
+static int load(void)
+{
+	char path[] = "/tmp/epk-sessions-test-XXXXXX";
+	char *dir = realpath(BUILD_DIR, NULL);
+	FILE *f = fdopen(mkstemp(path), "w");
+	int ret;
+
+	fprintf(f, "config_diagnostics = 1\nopenssl_conf = o\n[o]\nproviders = p\nalg_section = a\n"
+		"epk_guard = g\n[p]\n" EPK_NAME " = e\ndefault = d\n[d]\nactivate = 1\n"
+		"[e]\nmodule = %s/epk.so\nactivate = 1\nbackend = none\n"
+		"[a]\ndefault_properties = epk.domain=yes\n"
+		"[g]\npath = %s/epk.so\ndefault_properties = ?epk.domain=yes\nallow = %s\n",
+		dir, dir, allow);
+	fclose(f);
+	free(dir);
+	ret = CONF_modules_load_file(path, NULL, 0);
+	unlink(path);
+	return ret;
+}
+
+/* A program's own policy, which takes the place of the provider's. */
+static bool has_policy;
+
+static int permit(const SSL *ssl, const SSL_CTX *ctx, int op, int bits, int nid, void *other,
+		  void *arg)
+{
+	(void)ssl, (void)ctx, (void)op, (void)bits, (void)nid, (void)other, (void)arg;
+	return 1;
+}
+
+static SSL *new_end(OSSL_LIB_CTX *libctx, const char *properties, bool server)
+{
+	SSL_CTX *ctx = SSL_CTX_new_ex(libctx, properties, TLS_method());
+	char path[256];
+	SSL *ssl;
+
+	if (!ctx)
+		return NULL;
+	SSL_CTX_set_options(ctx, SSL_OP_ENABLE_KTLS);
+	if (has_policy)
+		SSL_CTX_set_security_callback(ctx, permit);
+	snprintf(path, sizeof(path), "%s/cert.pem", BUILD_DIR);
+	if (server && SSL_CTX_use_certificate_file(ctx, path, SSL_FILETYPE_PEM) <= 0)
+		return NULL;
+	snprintf(path, sizeof(path), "%s/key.pem", BUILD_DIR);
+	if (server && SSL_CTX_use_PrivateKey_file(ctx, path, SSL_FILETYPE_PEM) <= 0)
+		return NULL;
+	ssl = SSL_new(ctx);
+	/* Its SSLs keep it. */
+	SSL_CTX_free(ctx);
+	return ssl;
+}
+
+static bool shake_hands(SSL *client, SSL *server)
+{
+	BIO *one, *other;
+	int i;
+
+	if (BIO_new_bio_pair(&one, 0, &other, 0) <= 0)
+		return false;
+	SSL_set_bio(client, one, one);
+	SSL_set_bio(server, other, other);
+	SSL_set_connect_state(client);
+	SSL_set_accept_state(server);
+	for (i = 0; i < 10 && (SSL_in_init(client) || SSL_in_init(server)); i++) {
+		SSL_do_handshake(client);
+		SSL_do_handshake(server);
+	}
+	return !SSL_in_init(client) && !SSL_in_init(server);
+}
+
+static int engine_nids[] = { NID_aes_256_gcm };
+
+static int engine_ciphers(ENGINE *engine, const EVP_CIPHER **cipher, const int **nids, int nid)
+{
+	(void)engine;
+	if (cipher) {
+		*cipher = EVP_get_cipherbynid(nid);
+		return 1;
+	}
+	*nids = engine_nids;
+	return 1;
+}
+
+static int start_engine(ENGINE *engine)
+{
+	(void)engine;
+	return 1;
+}
+
+static bool set_engine(void)
+{
+	ENGINE *engine = ENGINE_new();
+
+	return engine && ENGINE_set_id(engine, "later") && ENGINE_set_name(engine, "later") &&
+	       ENGINE_set_init_function(engine, start_engine) &&
+	       ENGINE_set_ciphers(engine, engine_ciphers) && ENGINE_add(engine) &&
+	       ENGINE_set_default_ciphers(engine);
+}
+
+enum { SERVED_ALL, AT_ONCE, REFUSED, LET_THROUGH, OTHERWISE };
+
+static bool is_told_why(void)
+{
+	const char *data = "";
+
+	while (ERR_get_error_all(NULL, NULL, NULL, &data, NULL))
+		if (strstr(data, "allow = CONTEXTS"))
+			return true;
+	return false;
+}
+
+/* How a program gets its libssl what it should not have. */
+static int start_anew(const char *what)
+{
+	OSSL_LIB_CTX *libctx = NULL;
+	const char *properties = NULL;
+	SSL *client, *server;
+	bool works;
+	int status;
+
+	has_policy = strstr(what, "policy");
+	if (strstr(what, "allowed"))
+		allow = "CONTEXTS";
+	OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
+	if (!strstr(what, "no configuration") && load() <= 0)
+		return OTHERWISE;
+	if (strstr(what, "library context"))
+		libctx = OSSL_LIB_CTX_new();
+	if (strstr(what, "properties asked for"))
+		properties = "provider=default";
+	if (strstr(what, "default properties") &&
+	    EVP_set_default_properties(NULL, "provider=default") <= 0)
+		return OTHERWISE;
+	if (strstr(what, "engine") && !set_engine())
+		return OTHERWISE;
+	/* Each has a context, so that they are two. */
+	client = new_end(libctx, properties, false);
+	ERR_clear_error();
+	server = new_end(libctx, properties, true);
+	/* That has nothing but its context: no certificate is good enough for it. */
+	if (client && !server)
+		return check_self("--accept backend-none") == 1 && says("sessions", 0) &&
+		       says("ssl_contexts_elsewhere", 2) && says("sessions_elsewhere", 1) &&
+		       says("sessions_refused", 1) && is_told_why() ? AT_ONCE : OTHERWISE;
+	if (!client || !server || SSL_get_options(client) & SSL_OP_ENABLE_KTLS)
+		return strstr(what, "no configuration") ? LET_THROUGH : OTHERWISE;
+	works = shake_hands(client, server);
+	status = check_self("--accept backend-none");
+	if (works && !status && says("sessions", 2) && says("record_keys", 4) &&
+	    says("ssl_contexts", 2) && says("sessions_elsewhere", 0)) {
+		SSL_free(client);
+		SSL_free(server);
+		return !check_self("--accept backend-none") && says("sessions", 0) &&
+		       says("record_keys", 0) && says("ssl_contexts", 0) ? SERVED_ALL : OTHERWISE;
+	}
+	if (status != 1 || !says("sessions", 0) || !says("ssl_contexts_elsewhere", 2) ||
+	    !says("record_keys", 0) || !says("sessions_elsewhere", 2))
+		return OTHERWISE;
+	if (works)
+		return strstr(report, "\"unserved\"") && says("sessions_refused", 0) ?
+		       LET_THROUGH : OTHERWISE;
+	return strstr(report, "\"refused\"") && says("sessions_refused", 2) ? REFUSED : OTHERWISE;
+}
+
+static int start(const char *what)
+{
+	int status;
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (!pid) {
+		execl("/proc/self/exe", "provider_sessions_test", what, NULL);
+		_exit(127);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+static void sessions_with_the_provider_are_told(void **state)
+{
+	(void)state;
+	assert_int_equal(start("default"), SERVED_ALL);
+	assert_int_equal(start("default allowed"), SERVED_ALL);
+}
+
+static void ciphers_from_elsewhere_negotiate_nothing(void **state)
+{
+	(void)state;
+	assert_int_equal(start("a library context of its own"), AT_ONCE);
+	assert_int_equal(start("properties asked for"), AT_ONCE);
+	assert_int_equal(start("default properties set later"), AT_ONCE);
+	assert_int_equal(start("an engine set later"), AT_ONCE);
+	assert_int_equal(start("a library context of its own, policy"), REFUSED);
+	assert_int_equal(start("properties asked for, policy"), REFUSED);
+	assert_int_equal(start("policy"), SERVED_ALL);
+}
+
+static void they_are_told_where_they_are_allowed(void **state)
+{
+	(void)state;
+	assert_int_equal(start("a library context of its own, allowed"), LET_THROUGH);
+	assert_int_equal(start("properties asked for, allowed"), LET_THROUGH);
+}
+
+/* Nobody is there to refuse anything, but the tool sees it. */
+static void no_provider_is_told(void **state)
+{
+	(void)state;
+	assert_int_equal(check_self(""), 1);
+	assert_non_null(strstr(report, "\"no-provider\""));
+	assert_int_equal(check_self("--accept no-provider"), 0);
+	/* A part of a word is none. */
+	assert_int_equal(check_self("--accept a-no-provider,no-providers"), 1);
+}
+
+static void backend_is_told(void **state)
+{
+	(void)state;
+	assert_ossl(load());
+	assert_int_equal(check_self(""), 1);
+	assert_non_null(strstr(report, "\"backend-none\""));
+	assert_int_equal(check_self("--accept backend-none"), 0);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(sessions_with_the_provider_are_told),
+		cmocka_unit_test(ciphers_from_elsewhere_negotiate_nothing),
+		cmocka_unit_test(they_are_told_where_they_are_allowed),
+		cmocka_unit_test(no_provider_is_told),
+		cmocka_unit_test(backend_is_told),
+	};
+
+	if (argc == 2)
+		return start_anew(argv[1]);
+
+	OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
+	return cmocka_run_group_tests_name("provider_sessions", tests, NULL, NULL);
+}

@@ -1,0 +1,3 @@
+# SPDX-License-Identifier: MIT
+mpm=event
+. "$dir/apache.sh"

@@ -1,0 +1,3 @@
+# SPDX-License-Identifier: MIT
+mpm=prefork
+. "$dir/apache.sh"

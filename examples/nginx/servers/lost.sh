@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+# Ways in which a program could lose the provider: none is silent.
+title=
+processes="tls_start tls_start_stati tls_start_root"
+work="wrong_file_is_seen start_without_configuration_is_seen set_uid_is_seen set_uid_by_the_system own_OpenSSL_is_refused own_OpenSSL_is_seen exception_is_seen what_cannot_be_seen_is_told"
+
+configure() { :; }
+start() { :; }
+ready() { true; }
+stop() { true; }
+
+as_nobody() { setpriv --reuid=nobody --regid=nogroup --clear-groups "$@"; }
+
+# What is found of a program while it runs.
+found() { # found COMMAND...: in $run/seen; false if the program does not start
+	rm -f "$run/go"
+	mkfifo "$run/go"
+	"$@" <"$run/go" >"$run/said" 2>"$run/log" &
+	exec 3>"$run/go"
+	program=$!
+	await 5 eval 'grep -q started "$run/said" || is_gone $program'
+	grep -q started "$run/said"
+	started=$?
+	look
+	exec 3>&-
+	wait $program
+	return $started
+}
+
+finds() { # finds FINDING COMMAND...
+	finding=$1
+	shift
+	found "$@" && [ $seen = 1 ] && grep -q "^	$finding:" "$run/seen"
+}
+
+wrong_file_is_seen() {
+	OPENSSL_CONF=/not/there finds no-provider "$here/tls_start"
+}
+
+start_without_configuration_is_seen() {
+	finds no-provider "$here/tls_start" --no-config
+}
+
+# OpenSSL does not go by the environment of one.
+set_uid_is_seen() {
+	cp "$here/tls_start" /usr/bin/tls_start_root
+	chmod 4755 /usr/bin/tls_start_root
+	finds no-provider as_nobody /usr/bin/tls_start_root
+}
+
+set_uid_by_the_system() {
+	epk-tls-setup enable >&2
+	found as_nobody /usr/bin/tls_start_root && [ $seen = 0 ] && [ "$nr_sessions" = 1 ]
+	works=$?
+	epk-tls-setup disable >&2
+	return $works
+}
+
+own_OpenSSL_is_refused() {
+	found "$here/tls_start_static" && return 1
+	grep -q "has an OpenSSL of its own, which is refused" "$run/log"
+}
+
+own_OpenSSL_is_seen() {
+	OPENSSL_CONF=$stock finds other:tls_start_static "$here/tls_start_static"
+}
+
+exception_is_seen() {
+	sed "s|^except = .*|except = /usr/bin/other, $here/tls_start|" $conf >"$run/except.cnf"
+	OPENSSL_CONF=$run/except.cnf finds exempt "$here/tls_start"
+}
+
+what_cannot_be_seen_is_told() {
+	sleep 60 &
+	as_nobody epk-tls-check $! >"$run/seen" 2>&1
+	hidden=$?
+	epk-tls-check $! >"$run/seen" 2>&1
+	shown=$?
+	kill $!
+	epk-tls-check 4194304 >"$run/seen" 2>&1
+	[ "$hidden $shown $?" = "2 0 2" ]
+}
