@@ -15,8 +15,8 @@ dir=$(cd "$(dirname "$0")" && pwd)
 BACKENDS=${BACKENDS:-epk none}
 SESSIONS=${SESSIONS:-64}
 SHORT_SESSIONS=16
-# The domain in which secrets are wrapped: one a process.
-VAULT=1
+# The domains in which secrets are wrapped, and with the certificate's key: one each a process.
+VAULT=2
 NGINX_BIN=${NGINX_BIN:-/usr/sbin/nginx}
 FILES="1.bin 4.bin 16.bin 64.bin 256.bin 1024.bin"
 SHORT_FILES="1.bin 16.bin 64.bin"
@@ -136,7 +136,7 @@ report_counts() { # report_counts: of $run/before and $run/after
 	say "sessions $SESSIONS, domains $(value domains "$run/after")," \
 		"EPTs in use $(value epts "$run/after")"
 	ask keyed "$run/keyed"
-	check "a domain with a key for each session and direction, and the vault" \
+	check "a domain with a key for each session and direction, the vault, the certificate's key" \
 		[ "$(value keyed "$run/keyed")" = $((SESSIONS * 2 + VAULT)) ]
 	# Two more were used while a ticket was sealed and a key was exchanged.
 	check "no more domains than were needed at a time" \
@@ -174,7 +174,7 @@ leak_test() { # leak_test BACKEND
 		"of $keys times"
 	say "$1: over-reads stopped by protection key or EPT:" \
 		"$(value faults_pkey "$run/leak"), otherwise: $(value faults_other "$run/leak")"
-	check "two keys for each session, and the vault's" [ "$keys" = $((SESSIONS * 2 + VAULT)) ]
+	check "two keys for each session, the vault's, the certificate's" [ "$keys" = $((SESSIONS * 2 + VAULT)) ]
 	check "each key can be read with its domain" \
 		[ "$(value own_read "$run/leak")" = "$keys" ]
 	check "each pair was tried" [ "$(value pairs "$run/leak")" = $((keys * (keys - 1))) ]
@@ -358,7 +358,7 @@ short_rounds() {
 		tries=$((tries + 1))
 		sleep 0.05
 	done
-	check "no key but the vault's is left: $(value keyed "$run/end")" \
+	check "no key but the vault's and the certificate's is left: $(value keyed "$run/end")" \
 		[ "$(value keyed "$run/end")" = $VAULT ]
 	ask counts "$run/end"
 	check "all rounds used the domains of the first" \
