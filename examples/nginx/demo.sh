@@ -298,9 +298,10 @@ upgraded() { # upgraded SED-COMMAND: does it have the provider?
 	sed "s/^daemon off/daemon on/; s/4433/4434/; s|run/nginx|run/daemon|; s|stderr|run/daemon.log|
 		s|^events|env LD_LIBRARY_PATH;\n&|; $1" \
 		"$dir/nginx.conf" >"$dir/daemon.conf"
-	rm -f "$run"/daemon.pid*
+	rm -f "$run"/daemon.*
 	OPENSSL_CONF=$run/openssl.cnf "$NGINX_BIN" -p "$dir" -c "$dir/daemon.conf" -e "$run/daemon.log"
-	await "$run/daemon.pid" || return 2
+	# A signal that comes before it has workers is not heeded.
+	await "$run/daemon.pid" && await_line "start worker process " "$run/daemon.log" || return 2
 	old=$(cat "$run/daemon.pid")
 	kill -USR2 "$old"
 	await "$run/daemon.pid.oldbin" && await "$run/daemon.pid" || return 2
@@ -316,6 +317,15 @@ upgraded() { # upgraded SED-COMMAND: does it have the provider?
 await() { # await FILE: until there is something in it
 	tries=0
 	until [ -s "$1" ]; do
+		tries=$((tries + 1))
+		[ $tries -lt 200 ] || return 1
+		sleep 0.05
+	done
+}
+
+await_line() { # await_line TEXT FILE
+	tries=0
+	until grep -q "$1" "$2"; do
 		tries=$((tries + 1))
 		[ $tries -lt 200 ] || return 1
 		sleep 0.05
