@@ -15,8 +15,8 @@ dir=$(cd "$(dirname "$0")" && pwd)
 BACKENDS=${BACKENDS:-epk none}
 SESSIONS=${SESSIONS:-64}
 SHORT_SESSIONS=16
-# The domain in which secrets are wrapped: one a process.
-VAULT=1
+# The domains in which secrets are wrapped, and with the certificate's key: one each a process.
+VAULT=2
 NGINX_BIN=${NGINX_BIN:-/usr/sbin/nginx}
 FILES="1.bin 4.bin 16.bin 64.bin 256.bin 1024.bin"
 SHORT_FILES="1.bin 16.bin 64.bin"
@@ -136,7 +136,7 @@ report_counts() { # report_counts: of $run/before and $run/after
 	say "sessions $SESSIONS, domains $(value domains "$run/after")," \
 		"EPTs in use $(value epts "$run/after")"
 	ask keyed "$run/keyed"
-	check "a domain with a key for each session and direction, and the vault" \
+	check "a domain with a key for each session and direction, the vault, the certificate's key" \
 		[ "$(value keyed "$run/keyed")" = $((SESSIONS * 2 + VAULT)) ]
 	# Two more were used while a ticket was sealed and a key was exchanged.
 	check "no more domains than were needed at a time" \
@@ -174,7 +174,7 @@ leak_test() { # leak_test BACKEND
 		"of $keys times"
 	say "$1: over-reads stopped by protection key or EPT:" \
 		"$(value faults_pkey "$run/leak"), otherwise: $(value faults_other "$run/leak")"
-	check "two keys for each session, and the vault's" [ "$keys" = $((SESSIONS * 2 + VAULT)) ]
+	check "two keys for each session, the vault's, the certificate's" [ "$keys" = $((SESSIONS * 2 + VAULT)) ]
 	check "each key can be read with its domain" \
 		[ "$(value own_read "$run/leak")" = "$keys" ]
 	check "each pair was tried" [ "$(value pairs "$run/leak")" = $((keys * (keys - 1))) ]
@@ -298,9 +298,10 @@ upgraded() { # upgraded SED-COMMAND: does it have the provider?
 	sed "s/^daemon off/daemon on/; s/4433/4434/; s|run/nginx|run/daemon|; s|stderr|run/daemon.log|
 		s|^events|env LD_LIBRARY_PATH;\n&|; $1" \
 		"$dir/nginx.conf" >"$dir/daemon.conf"
-	rm -f "$run"/daemon.pid*
+	rm -f "$run"/daemon.*
 	OPENSSL_CONF=$run/openssl.cnf "$NGINX_BIN" -p "$dir" -c "$dir/daemon.conf" -e "$run/daemon.log"
-	await "$run/daemon.pid" || return 2
+	# A signal that comes before it has workers is not heeded.
+	await "$run/daemon.pid" && await_line "start worker process " "$run/daemon.log" || return 2
 	old=$(cat "$run/daemon.pid")
 	kill -USR2 "$old"
 	await "$run/daemon.pid.oldbin" && await "$run/daemon.pid" || return 2
@@ -316,6 +317,15 @@ upgraded() { # upgraded SED-COMMAND: does it have the provider?
 await() { # await FILE: until there is something in it
 	tries=0
 	until [ -s "$1" ]; do
+		tries=$((tries + 1))
+		[ $tries -lt 200 ] || return 1
+		sleep 0.05
+	done
+}
+
+await_line() { # await_line TEXT FILE
+	tries=0
+	until grep -q "$1" "$2"; do
 		tries=$((tries + 1))
 		[ $tries -lt 200 ] || return 1
 		sleep 0.05
@@ -358,7 +368,7 @@ short_rounds() {
 		tries=$((tries + 1))
 		sleep 0.05
 	done
-	check "no key but the vault's is left: $(value keyed "$run/end")" \
+	check "no key but the vault's and the certificate's is left: $(value keyed "$run/end")" \
 		[ "$(value keyed "$run/end")" = $VAULT ]
 	ask counts "$run/end"
 	check "all rounds used the domains of the first" \

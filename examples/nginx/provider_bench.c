@@ -9,6 +9,8 @@
 #include <time.h>
 
 #include <openssl/core_names.h>
+#include <openssl/pem.h>
+#include <openssl/rsa.h>
 #include <openssl/ssl.h>
 
 #include "provider_test.h"
@@ -244,6 +246,89 @@ static void compare_handshakes(const char *name, int version, unsigned int pairs
 	SSL_CTX_free(theirs);
 }
 
+/* ---- signatures, as libssl has them made, with keys that are read from a file */
+
+struct signer {
+	OSSL_LIB_CTX *libctx;
+	EVP_PKEY *pkey;
+	const char *digest;
+	int padding;
+};
+
+static EVP_PKEY *read_key(OSSL_LIB_CTX *libctx, EVP_PKEY *made)
+{
+	BIO *bio = BIO_new(BIO_s_mem());
+	EVP_PKEY *pkey;
+
+	assert_ossl(PEM_write_bio_PKCS8PrivateKey(bio, made, NULL, NULL, 0, NULL, NULL));
+	pkey = PEM_read_bio_PrivateKey_ex(bio, NULL, NULL, NULL, libctx, NULL);
+	assert_ossl(pkey != NULL);
+	BIO_free(bio);
+	return pkey;
+}
+
+static double signatures(const struct signer *s, unsigned int times)
+{
+	uint8_t signature[512], message[130] = { 1 };
+	uint64_t start = now();
+	EVP_PKEY_CTX *pctx;
+	EVP_MD_CTX *ctx;
+	unsigned int i;
+	size_t len;
+
+	for (i = 0; i < times; i++) {
+		len = sizeof(signature);
+		ctx = EVP_MD_CTX_new();
+		assert_true(EVP_DigestSignInit_ex(ctx, &pctx, s->digest, s->libctx, NULL, s->pkey,
+						  NULL) > 0);
+		if (s->padding)
+			EVP_PKEY_CTX_set_rsa_padding(pctx, s->padding);
+		assert_true(EVP_DigestSign(ctx, signature, &len, message, sizeof(message)) > 0);
+		EVP_MD_CTX_free(ctx);
+	}
+	return (double)(now() - start) / times;
+}
+
+static void compare_signatures(const char *name, EVP_PKEY *made, const char *digest, int padding,
+			       unsigned int pairs)
+{
+	struct signer ours = { with_epk, read_key(with_epk, made), digest, padding };
+	struct signer theirs = { plain, read_key(plain, made), digest, padding };
+	unsigned int i, times = 1;
+	double a, b;
+
+	while (signatures(&theirs, times) * times < TURN_NS)
+		times *= 2;
+	signatures(&ours, times);
+	for (i = 0; i < pairs; i++) {
+		if (i % 2)
+			a = signatures(&ours, times);
+		b = signatures(&theirs, times);
+		if (!(i % 2))
+			a = signatures(&ours, times);
+		ratio[i] = a / b;
+		base[i] = b;
+	}
+	print_pairs(name, "signature", 0, ratio, base, pairs);
+	EVP_PKEY_free(ours.pkey);
+	EVP_PKEY_free(theirs.pkey);
+	EVP_PKEY_free(made);
+}
+
+static void compare_keys(unsigned int pairs)
+{
+	EVP_PKEY *rsa = EVP_PKEY_Q_keygen(plain, NULL, "RSA", (size_t)2048);
+
+	EVP_PKEY_up_ref(rsa);
+	compare_signatures("RSA-2048, PKCS#1", rsa, "SHA256", RSA_PKCS1_PADDING, pairs);
+	compare_signatures("RSA-2048, PSS", rsa, "SHA256", RSA_PKCS1_PSS_PADDING, pairs);
+	compare_signatures("P-256", EVP_PKEY_Q_keygen(plain, NULL, "EC", "P-256"), "SHA256", 0,
+			   pairs);
+	compare_signatures("P-384", EVP_PKEY_Q_keygen(plain, NULL, "EC", "P-384"), "SHA384", 0,
+			   pairs);
+	compare_signatures("Ed25519", EVP_PKEY_Q_keygen(plain, NULL, "ED25519"), NULL, 0, pairs);
+}
+
 int main(int argc, char **argv)
 {
 	static const char *const aeads[] = { "AES-128-GCM", "AES-256-GCM", "ChaCha20-Poly1305" };
@@ -258,6 +343,7 @@ int main(int argc, char **argv)
 	}
 	plain = make_libctx(0);
 	with_epk = make_libctx(1);
+	compare_keys(pairs);
 	compare_handshakes("TLS 1.3", TLS1_3_VERSION, pairs);
 	compare_handshakes("TLS 1.2", TLS1_2_VERSION, pairs);
 	for (i = 0; i < sizeof(aeads) / sizeof(aeads[0]); i++) {

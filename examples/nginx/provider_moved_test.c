@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 /* Contexts that cannot be moved are noticed when the provider is loaded. */
+#include "provider/heap.c"
 #include "provider/moved.c"
 #include "provider_test.h"
 

@@ -21,6 +21,7 @@
  */
 #define OPENSSL_SUPPRESS_DEPRECATED
 #include <ctype.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -56,12 +57,13 @@ static const char *const not_ours[] = {
 /**
  * struct guarded - what is checked, as its section has it
  * @wraps: secrets are to be wrapped
+ * @holds_keys: private keys are to be in domains
  */
 struct guarded {
 	OSSL_LIB_CTX *libctx;
 	const char *properties;
 	const char *allowed;
-	bool wraps;
+	bool wraps, holds_keys;
 };
 
 /* Whatever the file calls it. */
@@ -214,12 +216,16 @@ static int allow_cbc(OSSL_PROVIDER *provider, void *arg)
 
 /* ---- with secrets that are wrapped */
 
-static int note_wraps(OSSL_PROVIDER *provider, void *arg)
+static int note_choices(OSSL_PROVIDER *provider, void *arg)
 {
-	bool *wraps = arg;
+	const struct provider *prov;
+	struct guarded *g = arg;
 
-	if (is_ours(provider))
-		*wraps = ((struct provider *)OSSL_PROVIDER_get0_provider_ctx(provider))->wraps;
+	if (is_ours(provider)) {
+		prov = OSSL_PROVIDER_get0_provider_ctx(provider);
+		g->wraps = prov->wraps;
+		g->holds_keys = prov->holds_keys;
+	}
 	return 1;
 }
 
@@ -317,8 +323,9 @@ static bool handshake_works(const struct guarded *g)
 
 static bool all_secrets_from_epk(struct guarded *g)
 {
-	OSSL_PROVIDER_do_all(g->libctx, note_wraps, &g->wraps);
-	return !g->wraps || (all_wrap(g) && groups_are_first(g) && handshake_works(g));
+	OSSL_PROVIDER_do_all(g->libctx, note_choices, g);
+	return (!g->wraps || (all_wrap(g) && groups_are_first(g) && handshake_works(g))) &&
+	       (!g->holds_keys || keys_go_to_epk(g->libctx, g->properties));
 }
 
 /* ---- */
@@ -357,7 +364,8 @@ static bool asks_for_ktls(const CONF *conf)
 int guard_init(CONF_IMODULE *module, const CONF *conf)
 {
 	struct guarded g = { .libctx = NULL };
-	const char *section;
+	const char *section, *wanted;
+	char properties[256];
 	bool ktls;
 
 	/* Before anything of the caller's is looked at. */
@@ -368,13 +376,15 @@ int guard_init(CONF_IMODULE *module, const CONF *conf)
 	section = CONF_imodule_get_value(module);
 	if (is_exempt())
 		return publish_exempt() && EVP_set_default_properties(g.libctx, "");
-	g.properties = NCONF_get_string(conf, section, "default_properties");
-	if (!g.properties) {
+	wanted = NCONF_get_string(conf, section, "default_properties");
+	if (!wanted || strlen(wanted) > sizeof(properties) - sizeof(NOT_OUR_KEYS) - 1) {
 		ERR_raise_data(ERR_LIB_USER, ERR_R_INIT_FAIL,
-			       "section %s of the configuration has no default_properties",
-			       section);
+			       "section %s of the configuration has %s default_properties", section,
+			       wanted ? "too long" : "no");
 		return 0;
 	}
+	snprintf(properties, sizeof(properties), "%s," NOT_OUR_KEYS, wanted);
+	g.properties = properties;
 	ERR_set_mark();
 	g.allowed = NCONF_get_string(conf, section, "allow");
 	ktls = asks_for_ktls(conf);
@@ -387,7 +397,8 @@ int guard_init(CONF_IMODULE *module, const CONF *conf)
 	OSSL_PROVIDER_do_all(g.libctx, allow_cbc, &g);
 	return all_from_epk(&g) && none_without_domain(&g) && all_secrets_from_epk(&g) &&
 	       sessions_watch(g.libctx, g.properties, is_listed(g.allowed, "CONTEXTS")) &&
-	       EVP_set_default_properties(g.libctx, g.properties);
+	       EVP_set_default_properties(g.libctx, g.properties) &&
+	       keys_stay_with_others(g.libctx);
 }
 
 void guard_finish(CONF_IMODULE *module)

@@ -29,6 +29,7 @@
 #include <openssl/provider.h>
 
 #include "epk_provider.h"
+#include "heap.h"
 
 /* All that libssl can negotiate and the default provider has. */
 struct cipher ciphers[NR_CIPHERS] = {
@@ -350,14 +351,6 @@ static bool guess_fresh(struct provider *prov, struct cipher *c)
 	return i || raise(prov, EPK_R_NOT_MOVABLE, "%s: its contexts cannot be read", c->name);
 }
 
-static bool has_own_heap(void)
-{
-	CRYPTO_malloc_fn malloc_fn;
-
-	CRYPTO_get_mem_functions(&malloc_fn, NULL, NULL);
-	return malloc_fn != CRYPTO_malloc;
-}
-
 static bool note_relocation(struct provider *prov, struct cipher *c, size_t at)
 {
 	size_t i;
@@ -492,7 +485,7 @@ static bool learn(struct provider *prov, struct cipher *c, struct trial *t)
 	OSSL_PARAM params[] = { OSSL_PARAM_construct_size_t(OSSL_CIPHER_PARAM_KEYLEN, &c->key_len),
 				OSSL_PARAM_construct_end() };
 
-	if (!(has_own_heap() ? guess_fresh(prov, c) : copy_fresh(prov, c)) ||
+	if (!(heap_is_programs() ? guess_fresh(prov, c) : copy_fresh(prov, c)) ||
 	    c->inner.get_params(params) <= 0)
 		return false;
 	memcpy(t->before, c->fresh, c->size);

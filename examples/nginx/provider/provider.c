@@ -15,6 +15,7 @@
 #include <epk.h>
 
 #include "curve.h"
+#include "key.h"
 #include "publish.h"
 #include "secrets.h"
 #include "sessions.h"
@@ -45,6 +46,9 @@ static const OSSL_ITEM reasons[] = {
 	{ EPK_R_EXTERNAL_PSK, "PSKs that are not a session's are not supported" },
 	{ EPK_R_KEY_EXCHANGE, "the key exchange was not in a domain" },
 	{ EPK_R_PUBLIC_KEY, "no key exchange with this public key" },
+	{ EPK_R_PRIVATE_KEY, "the private key in the domain cannot do this" },
+	{ EPK_R_KEY_FILE, "this private key cannot be in a domain" },
+	{ EPK_R_FOREIGN_KEY, "TLS does not use a private key that is in no domain" },
 	{ 0, NULL }
 };
 
@@ -139,7 +143,37 @@ static const OSSL_ALGORITHM kdfs[] = {
 
 static const OSSL_ALGORITHM macs[] = { ALGORITHM("HMAC", hmac_functions), END };
 
-static OSSL_ALGORITHM keymgmts[NR_GROUPS + 1], keyexchs[NR_GROUPS + 1];
+/* Those of groups, and then those of private keys. */
+static OSSL_ALGORITHM keymgmts[NR_GROUPS + NR_KEYMGMTS + 1];
+static OSSL_ALGORITHM group_keymgmts[NR_GROUPS + 1], keyexchs[NR_GROUPS + 1];
+
+/* Who looks for one of these by a name that others have does not get ours: see guard.c. */
+#define KEY_PROPERTIES	"provider=epk," KEY_PROPERTY "=yes"
+
+static const OSSL_ALGORITHM signatures[] = {
+	ALGORITHM("RSA", signature_functions),
+	ALGORITHM("ECDSA", signature_functions),
+	ALGORITHM("ED25519", signature_functions),
+	ALGORITHM("ED448", signature_functions),
+	ALGORITHM("DSA", signature_functions),
+	END
+};
+
+static const OSSL_ALGORITHM asym_ciphers[] = { ALGORITHM("RSA", rsa_cipher_functions), END };
+
+static const OSSL_ALGORITHM decoders[] = {
+	{ "PEM", KEY_PROPERTIES ",input=pem", pem_decoder_functions, "into a memory domain" },
+	END
+};
+
+static void list_keys(void)
+{
+	size_t i;
+
+	for (i = 0; i < NR_KEYMGMTS; i++)
+		keymgmts[NR_GROUPS + i] = (OSSL_ALGORITHM){ key_names[i], KEY_PROPERTIES,
+							    key_functions[i], "in a memory domain" };
+}
 
 static void list_groups(void)
 {
@@ -148,9 +182,17 @@ static void list_groups(void)
 	for (i = 0; i < NR_GROUPS; i++) {
 		keymgmts[i] = (OSSL_ALGORITHM)ALGORITHM(group_algorithm(i),
 							group_keymgmt_functions[i]);
+		group_keymgmts[i] = keymgmts[i];
 		keyexchs[i] = (OSSL_ALGORITHM)ALGORITHM(group_algorithm(i),
 							group_keyexch_functions);
 	}
+}
+
+static const OSSL_ALGORITHM *keymgmts_of(const struct provider *prov)
+{
+	if (prov->holds_keys)
+		return prov->wraps ? keymgmts : keymgmts + NR_GROUPS;
+	return prov->wraps ? group_keymgmts : NULL;
 }
 
 static const OSSL_ALGORITHM *query(void *provctx, int operation, int *no_cache)
@@ -160,17 +202,21 @@ static const OSSL_ALGORITHM *query(void *provctx, int operation, int *no_cache)
 	*no_cache = 0;
 	if (operation == OSSL_OP_CIPHER)
 		return algorithms;
-	if (!prov->wraps)
-		return NULL;
 	switch (operation) {
 	case OSSL_OP_KDF:
-		return kdfs;
+		return prov->wraps ? kdfs : NULL;
 	case OSSL_OP_MAC:
-		return macs;
+		return prov->wraps ? macs : NULL;
 	case OSSL_OP_KEYMGMT:
-		return keymgmts;
+		return keymgmts_of(prov);
 	case OSSL_OP_KEYEXCH:
-		return keyexchs;
+		return prov->wraps ? keyexchs : NULL;
+	case OSSL_OP_SIGNATURE:
+		return prov->holds_keys ? signatures : NULL;
+	case OSSL_OP_ASYM_CIPHER:
+		return prov->holds_keys ? asym_ciphers : NULL;
+	case OSSL_OP_DECODER:
+		return prov->holds_keys ? decoders : NULL;
 	default:
 		return NULL;
 	}
@@ -290,9 +336,21 @@ static bool read_choices(struct provider *prov, OSSL_FUNC_core_get_params_fn *ge
 	int keys_only = choice(prov, get, "secrets", "wrapped", "keys");
 	int any = choice(prov, get, "key_exchange", "domain", "any");
 
+	int any_key = choice(prov, get, "private_keys", "domain", "any");
+
 	prov->wraps = !keys_only;
 	prov->any_key_exchange = any > 0;
-	return keys_only >= 0 && any >= 0;
+	prov->holds_keys = !any_key;
+	return keys_only >= 0 && any >= 0 && any_key >= 0;
+}
+
+static bool start_keys(struct provider *prov)
+{
+	const char *why;
+
+	if (!heap_start(&why))
+		return raise(prov, EPK_R_NOT_MOVABLE, "private keys: %s", why);
+	return keys_start() || raise(prov, EPK_R_MEMORY, "private keys");
 }
 
 static bool start(struct provider *prov, OSSL_FUNC_core_get_params_fn *get)
@@ -302,13 +360,16 @@ static bool start(struct provider *prov, OSSL_FUNC_core_get_params_fn *get)
 		return false;
 	if (prov->wraps && !curves_start())
 		return raise(prov, EPK_R_MEMORY, "groups");
-	return !prov->wraps || vault_start(prov);
+	if (prov->holds_keys && !start_keys(prov))
+		return false;
+	return (!prov->wraps && !prov->holds_keys) || vault_start(prov);
 }
 
 static void list_all(void)
 {
 	list_algorithms();
 	list_groups();
+	list_keys();
 }
 
 __attribute__((visibility("default")))
@@ -324,6 +385,7 @@ int OSSL_provider_init(const OSSL_CORE_HANDLE *core, const OSSL_DISPATCH *in,
 	if (!prov)
 		return 0;
 	prov->core = core;
+	decoder_start(in);
 	for (; in->function_id; in++) {
 		switch (in->function_id) {
 		case OSSL_FUNC_CORE_GET_PARAMS:

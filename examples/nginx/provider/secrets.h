@@ -31,6 +31,7 @@ enum secret_kind {
 	SECRET_PRIVATE,		/* an ephemeral private key */
 	SECRET_HANDLE,		/* none: what tells handles from other bytes */
 	SECRET_CHECK,		/* none: what tells K from other bytes */
+	SECRET_LONG_LIVED,	/* a private key of a certificate's, in key.c */
 };
 
 /* A secret that a handle names. */

@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Where libcrypto's memory comes from while it computes with a private key.
+ *
+ * Its big numbers, the tables of its exponentiations, blinding factors and nonces come from
+ * OPENSSL_malloc(), for which a program can set functions of its own, but only before the
+ * first allocation, and a provider comes too late for that.  So the three pointers that hold
+ * them are looked for in libcrypto's own data, and replaced there.  What
+ * CRYPTO_get_mem_functions() says before tells them from all else, and what it says
+ * afterwards that these were they; if it is otherwise, the provider does not start.
+ *
+ * Nothing changes for anyone but a thread that has entered an arena: what it allocates comes
+ * from there.  What it frees goes where it came from.
+ */
+#define _GNU_SOURCE
+#include <link.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/crypto.h>
+
+#include "heap.h"
+
+/* ---- arenas: blocks of a few sizes, each free one in the list of its size */
+
+#define ALIGN		16
+#define NR_SIZES	64
+
+struct block {
+	size_t size;
+	struct block *next;
+};
+
+struct arena {
+	size_t size, used;
+	unsigned int live;
+	struct block *free[NR_SIZES];
+};
+
+_Static_assert(sizeof(struct block) == ALIGN, "what is behind it is aligned");
+
+struct arena *arena_make(void *mem, size_t size)
+{
+	struct arena *a = mem;
+
+	a->size = size;
+	a->used = (sizeof(*a) + ALIGN - 1) & ~(size_t)(ALIGN - 1);
+	return a;
+}
+
+/* Four sizes for each power of two, from 64 on: which, and how large that is. */
+static unsigned int size_class(size_t *size)
+{
+	size_t wanted = *size < 64 ? 64 : *size, step;
+	unsigned int power = 63 - __builtin_clzl(wanted);
+
+	step = (size_t)1 << (power - 2);
+	*size = (wanted + step - 1) & ~(step - 1);
+	power = 63 - __builtin_clzl(*size);
+	return (power - 6) * 4 + (*size >> (power - 2) & 3);
+}
+
+void *arena_get(struct arena *a, size_t size)
+{
+	size_t whole = size + sizeof(struct block);
+	struct block *b;
+	unsigned int class;
+
+	if (whole < size || whole > a->size)
+		return NULL;
+	class = size_class(&whole);
+	if (class >= NR_SIZES)
+		return NULL;
+	b = a->free[class];
+	if (b) {
+		a->free[class] = b->next;
+	} else {
+		if (whole > a->size - a->used)
+			return NULL;
+		b = (struct block *)((uint8_t *)a + a->used);
+		a->used += whole;
+		b->size = whole;
+	}
+	a->live++;
+	return b + 1;
+}
+
+void arena_put(struct arena *a, void *ptr)
+{
+	struct block *b = (struct block *)ptr - 1;
+	size_t size = b->size;
+	unsigned int class = size_class(&size);
+
+	b->next = a->free[class];
+	a->free[class] = b;
+	a->live--;
+}
+
+size_t arena_used(const struct arena *a)
+{
+	return a->used;
+}
+
+unsigned int arena_live(const struct arena *a)
+{
+	return a->live;
+}
+
+static bool is_in(const struct arena *a, const void *ptr)
+{
+	return (uintptr_t)ptr - (uintptr_t)a < a->size;
+}
+
+/* ---- what libcrypto calls */
+
+/* Each allocation of the process asks for it. */
+static __thread struct arena *entered __attribute__((tls_model("initial-exec")));
+
+static CRYPTO_malloc_fn malloc_before;
+static CRYPTO_realloc_fn realloc_before;
+static CRYPTO_free_fn free_before;
+
+/*
+ * What outlives the computation, as others use it, too: the thread's errors, and what
+ * OpenSSL remembers of threads and of algorithms.  None of it is of a key.
+ */
+static bool outlives(const char *file)
+{
+	static const char *const parts[] = { "/err/", "initthread.c", "/property/", "/rand/",
+					     "core_", "ex_data.c", "provider" };
+	static const char *lately[64];
+	const char **known = &lately[(uintptr_t)file >> 3 & 63];
+	size_t i;
+
+	/* Each file has its name once. */
+	if (!file || __atomic_load_n(known, __ATOMIC_RELAXED) == file)
+		return false;
+	for (i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+		if (strstr(file, parts[i]))
+			return true;
+	__atomic_store_n(known, file, __ATOMIC_RELAXED);
+	return false;
+}
+
+static void *heap_malloc(size_t size, const char *file, int line)
+{
+	if (entered && !outlives(file))
+		return size ? arena_get(entered, size) : NULL;
+	if (malloc_before != CRYPTO_malloc)
+		return malloc_before(size, file, line);
+	return size ? malloc(size) : NULL;
+}
+
+static void heap_free(void *ptr, const char *file, int line)
+{
+	if (entered && is_in(entered, ptr))
+		arena_put(entered, ptr);
+	else if (free_before != CRYPTO_free)
+		free_before(ptr, file, line);
+	else
+		free(ptr);
+}
+
+static void *move_within(struct arena *a, void *ptr, size_t size)
+{
+	size_t old = ((struct block *)ptr - 1)->size - sizeof(struct block);
+	void *to;
+
+	if (size && size <= old)
+		return ptr;
+	to = size ? arena_get(a, size) : NULL;
+	if (to)
+		memcpy(to, ptr, old);
+	if (to || !size) {
+		explicit_bzero(ptr, old);
+		arena_put(a, ptr);
+	}
+	return to;
+}
+
+static void *heap_realloc(void *ptr, size_t size, const char *file, int line)
+{
+	if (!ptr)
+		return heap_malloc(size, file, line);
+	if (entered && is_in(entered, ptr))
+		return move_within(entered, ptr, size);
+	if (realloc_before != CRYPTO_realloc)
+		return realloc_before(ptr, size, file, line);
+	if (size)
+		return realloc(ptr, size);
+	free(ptr);
+	return NULL;
+}
+
+void heap_enter(struct arena *arena)
+{
+	if (entered)
+		abort();
+	entered = arena;
+}
+
+void heap_leave(void)
+{
+	entered = NULL;
+}
+
+/* ---- how it comes to call these */
+
+union function {
+	CRYPTO_malloc_fn malloc;
+	CRYPTO_realloc_fn realloc;
+	CRYPTO_free_fn free;
+	void *address;
+};
+
+/* The three, next to each other, in some order. */
+struct place {
+	void **malloc, **realloc, **free;
+	unsigned int found;
+};
+
+static void look_at(void **words, struct place *place)
+{
+	const union function m = { .malloc = malloc_before }, r = { .realloc = realloc_before };
+	const union function f = { .free = free_before };
+	struct place here = { .found = place->found + 1 };
+	int i;
+
+	for (i = 0; i < 3; i++) {
+		if (words[i] == m.address)
+			here.malloc = &words[i];
+		else if (words[i] == r.address)
+			here.realloc = &words[i];
+		else if (words[i] == f.address)
+			here.free = &words[i];
+	}
+	if (here.malloc && here.realloc && here.free)
+		*place = here;
+}
+
+static bool is_part(const struct dl_phdr_info *info, const ElfW(Phdr) *part, uintptr_t at)
+{
+	return at - (info->dlpi_addr + part->p_vaddr) < part->p_memsz;
+}
+
+/* What can be written to, but for what the linker makes read-only. */
+static void look_through(const struct dl_phdr_info *info, const ElfW(Phdr) *part,
+			 const ElfW(Phdr) *fixed, struct place *place)
+{
+	uintptr_t start = info->dlpi_addr + part->p_vaddr, end = start + part->p_memsz;
+	uintptr_t at = (start + sizeof(void *) - 1) & ~(sizeof(void *) - 1);
+
+	for (; at + 3 * sizeof(void *) <= end; at += sizeof(void *))
+		if (!fixed || !is_part(info, fixed, at))
+			look_at((void **)at, place);
+}
+
+static int look_in_object(struct dl_phdr_info *info, size_t size, void *place)
+{
+	const union { void (*fn)(CRYPTO_malloc_fn *, CRYPTO_realloc_fn *, CRYPTO_free_fn *);
+		      uintptr_t address; } code = { CRYPTO_get_mem_functions };
+	const ElfW(Phdr) *fixed = NULL, *part = info->dlpi_phdr;
+	const ElfW(Phdr) *end = part + info->dlpi_phnum;
+	bool is_libcrypto = false;
+
+	(void)size;
+	for (; part < end; part++) {
+		is_libcrypto |= part->p_type == PT_LOAD && is_part(info, part, code.address);
+		if (part->p_type == PT_GNU_RELRO)
+			fixed = part;
+	}
+	for (part = info->dlpi_phdr; is_libcrypto && part < end; part++)
+		if (part->p_type == PT_LOAD && part->p_flags & PF_W)
+			look_through(info, part, fixed, place);
+	return is_libcrypto;
+}
+
+static void put(void **where, union function fn)
+{
+	__atomic_store_n(where, fn.address, __ATOMIC_RELEASE);
+}
+
+/* Freeing first: from then on what others gave out goes to them. */
+static void put_all(const struct place *p, CRYPTO_malloc_fn m, CRYPTO_realloc_fn r,
+		    CRYPTO_free_fn f)
+{
+	put(p->free, (union function){ .free = f });
+	put(p->realloc, (union function){ .realloc = r });
+	put(p->malloc, (union function){ .malloc = m });
+}
+
+static bool are_ours(void)
+{
+	CRYPTO_malloc_fn m;
+	CRYPTO_realloc_fn r;
+	CRYPTO_free_fn f;
+
+	CRYPTO_get_mem_functions(&m, &r, &f);
+	return m == heap_malloc && r == heap_realloc && f == heap_free;
+}
+
+static const char *lead_here(void)
+{
+	struct place place = { .found = 0 };
+
+	if (are_ours())
+		return NULL;
+	CRYPTO_get_mem_functions(&malloc_before, &realloc_before, &free_before);
+	dl_iterate_phdr(look_in_object, &place);
+	if (place.found != 1)
+		return place.found ? "libcrypto's memory functions are in several places" :
+				     "libcrypto's memory functions are not to be found";
+	put_all(&place, heap_malloc, heap_realloc, heap_free);
+	if (are_ours())
+		return NULL;
+	put_all(&place, malloc_before, realloc_before, free_before);
+	return "libcrypto's memory functions cannot be replaced";
+}
+
+static pthread_mutex_t start_lock = PTHREAD_MUTEX_INITIALIZER;
+
+bool heap_start(const char **why)
+{
+	pthread_mutex_lock(&start_lock);
+	*why = lead_here();
+	pthread_mutex_unlock(&start_lock);
+	return !*why;
+}
+
+bool heap_is_programs(void)
+{
+	CRYPTO_malloc_fn fn;
+
+	CRYPTO_get_mem_functions(&fn, NULL, NULL);
+	return (fn == heap_malloc ? malloc_before : fn) != CRYPTO_malloc;
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * libcrypto's memory while it computes with a private key: a part of the key's own domain.
+ */
+#ifndef HEAP_H
+#define HEAP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct arena;
+
+/* Leads libcrypto's allocations to heap.c; @why says what is not as it has to be. */
+bool heap_start(const char **why);
+/* The program brought a heap of its own for OpenSSL. */
+bool heap_is_programs(void);
+
+/* Of @size bytes at @mem, all zero, in a domain that is open here and where it is used. */
+struct arena *arena_make(void *mem, size_t size);
+void *arena_get(struct arena *arena, size_t size);
+void arena_put(struct arena *arena, void *ptr);
+size_t arena_used(const struct arena *arena);
+unsigned int arena_live(const struct arena *arena);
+
+/* From here on what this thread has libcrypto allocate lies in @arena; not nested. */
+void heap_enter(struct arena *arena);
+void heap_leave(void);
+
+#endif /* HEAP_H */

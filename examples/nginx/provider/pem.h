@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/* Private keys as files have them.  All of it works on memory of the caller's alone. */
+#ifndef PEM_H
+#define PEM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* A part of what is read. */
+struct part {
+	const uint8_t *at;
+	size_t len;
+};
+
+enum pem_verdict {
+	PEM_OTHER,	/* no private key, or one that nobody signs with */
+	PEM_KEY,
+	PEM_REFUSED,	/* a private key that the provider does not take */
+};
+
+enum pem_type { PEM_RSA, PEM_EC, PEM_ED25519, PEM_ED448 };
+
+/**
+ * struct pem - what the first block of a text is
+ * @why: it is refused
+ * @end: of the block, from the beginning of the text
+ * @type: of the key
+ * @curve: of one of PEM_EC: NID
+ * @secret: an RSAPrivateKey, a scalar or a seed
+ */
+struct pem {
+	const char *why;
+	size_t end;
+	enum pem_type type;
+	int curve;
+	struct part secret;
+};
+
+/* The text is overwritten with what it encodes. */
+enum pem_verdict pem_read(uint8_t *text, size_t len, struct pem *pem);
+
+#define NR_RSA_NUMBERS	8	/* n, e, d, p, q, dp, dq, qinv */
+
+bool pem_rsa_numbers(struct part key, struct part numbers[NR_RSA_NUMBERS]);
+
+#endif /* PEM_H */

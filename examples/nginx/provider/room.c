@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT
+/*
+ * A room is entered by one thread at a time.  What libcrypto allocates meanwhile lies there;
+ * the registers and the stack are wiped before the domain closes.  A room that is no longer
+ * needed is zeroed.
+ *
+ * libcrypto's errors stay outside, and are forgotten: they say where, not why, and who calls
+ * has an error of its own.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+
+#include <epk.h>
+
+#include "room.h"
+
+#define PAGE	4096
+
+struct room *room_make(struct provider *prov, size_t size)
+{
+	struct room *room = calloc(1, sizeof(*room));
+	int err;
+
+	if (!room) {
+		raise(prov, EPK_R_MEMORY, "%zu bytes", sizeof(*room));
+		return NULL;
+	}
+	room->prov = prov;
+	room->size = (size + PAGE - 1) & ~(size_t)(PAGE - 1);
+	err = epk_alloc_beside(1, &room->dom, vault_domain());
+	if (err) {
+		raise(prov, EPK_R_NO_DOMAIN, "for a private key: %s", epk_strerror(err));
+		goto free_room;
+	}
+	room->mem = domain_mmap(room->dom, NULL, room->size, PROT_READ | PROT_WRITE, 0);
+	if (room->mem == MAP_FAILED) {
+		raise(prov, EPK_R_NO_DOMAIN, "%zu KiB for a private key: %s", room->size / 1024,
+		      epk_strerror(-errno));
+		goto free_domain;
+	}
+	room->generation = box_generation();
+	return room;
+
+free_domain:
+	free_domains(1, &room->dom);
+free_room:
+	free(room);
+	return NULL;
+}
+
+bool room_is_ours(const struct room *room)
+{
+	return room->generation == box_generation();
+}
+
+bool room_enter(struct room *room, struct inside *in, size_t stack)
+{
+	int err;
+
+	if (!room_is_ours(room))
+		return raise(room->prov, EPK_R_FORKED, "made before fork()");
+	/* Numbers that libcrypto takes for secret would lie there. */
+	if (CRYPTO_secure_malloc_initialized())
+		return raise(room->prov, EPK_R_PRIVATE_KEY,
+			     "the program has given OpenSSL a secure heap, which is no domain");
+	err = domain_begin(room->dom, PROT_READ | PROT_WRITE);
+	if (err)
+		return raise(room->prov, EPK_R_DOMAIN_BEGIN, "domain %#x: %s", room->dom,
+			     epk_strerror(err));
+	if (!room->arena)
+		room->arena = arena_make(room->mem, room->size);
+	in->room = room;
+	ERR_set_mark();
+	in->low = watch(stack);
+	heap_enter(room->arena);
+	return true;
+}
+
+bool room_leave(struct inside *in)
+{
+	struct room *room = in->room;
+	int err;
+
+	heap_leave();
+	scrub(in->low);
+	ERR_pop_to_mark();
+	err = domain_end(room->dom);
+	return !err || raise(room->prov, EPK_R_DOMAIN_END, "domain %#x: %s", room->dom,
+			     epk_strerror(err));
+}
+
+/* Nothing that lies there has to be freed by libcrypto first: it holds no more than memory. */
+void room_free(struct room *room)
+{
+	int err;
+
+	if (room && room_is_ours(room)) {
+		if (!domain_begin(room->dom, PROT_READ | PROT_WRITE)) {
+			if (room->arena)
+				explicit_bzero(room->mem, arena_used(room->arena));
+			domain_end(room->dom);
+		}
+		err = free_domains(1, &room->dom);
+		if (err)
+			raise(room->prov, EPK_R_DOMAIN_FREE, "free_domains: %s",
+			      epk_strerror(err));
+	}
+	free(room);
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A room: memory in a domain of its own in which libcrypto computes with a private key.
+ */
+#ifndef ROOM_H
+#define ROOM_H
+
+#include "heap.h"
+#include "secrets.h"
+
+/**
+ * struct room - what ordinary memory knows of it
+ * @mem, @size: in @dom
+ * @object: what lies there: libcrypto's key
+ * @generation: of the process that made it, see box.c
+ */
+struct room {
+	struct provider *prov;
+	struct arena *arena;
+	void *mem;
+	size_t size;
+	int dom;
+	unsigned int generation;
+	void *object;
+};
+
+/**
+ * struct inside - being in a room
+ */
+struct inside {
+	struct room *room;
+	char *low;
+};
+
+struct room *room_make(struct provider *prov, size_t size);
+bool room_is_ours(const struct room *room);
+bool room_enter(struct room *room, struct inside *in, size_t stack);
+bool room_leave(struct inside *in);
+void room_free(struct room *room);
+
+#endif /* ROOM_H */

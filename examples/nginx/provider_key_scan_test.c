@@ -1,0 +1,463 @@
+// SPDX-License-Identifier: MIT
+/*
+ * No part of a private key is in ordinary memory.
+ *
+ * A process of its own reads a key from a file, signs with it, forks, and frees it, with the
+ * epk provider or without.  An attacker who knows the key, and so everything that follows from
+ * it and from a signature, looks after each of these for all of it in that process's memory
+ * outside domains.  Where there is no epk provider it has to be found, or this shows nothing.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <openssl/bn.h>
+#include <openssl/core_names.h>
+#include <openssl/ec.h>
+#include <openssl/pem.h>
+#include <openssl/rsa.h>
+#include <openssl/ssl.h>
+
+#include "provider_key_scan.h"
+
+OSSL_LIB_CTX *with_epk, *plain;
+
+#define CONTROL_FD	10
+#define MESSAGE		"what is signed"
+#define NR_SIGNATURES	40	/* blinding factors are made anew after 32 */
+
+/* ---- who has the key */
+
+struct stage {
+	pid_t pid;
+	char name[32];
+	size_t len;
+	uint8_t signature[1024];
+};
+
+static bool is_ours;
+
+static int tell_range(int dom, void *addr, size_t len, void *arg)
+{
+	struct range range = { (uintptr_t)addr, (uintptr_t)addr + len };
+
+	(void)dom;
+	(void)arg;
+	return write(CONTROL_FD, &range, sizeof(range)) != sizeof(range);
+}
+
+/* Nothing is done until the attacker has looked. */
+static __attribute__((noinline)) void let_look(struct stage *stage, const char *name)
+{
+	struct range end = { 0, 0 };
+
+	stage->pid = getpid();
+	snprintf(stage->name, sizeof(stage->name), "%s", name);
+	if (write(CONTROL_FD, stage, sizeof(*stage)) != sizeof(*stage))
+		_exit(9);
+	if (is_ours)
+		epk_for_each_mapping(tell_range, NULL);
+	if (write(CONTROL_FD, &end, sizeof(end)) != sizeof(end) ||
+	    read(CONTROL_FD, &(char){ 0 }, 1) != 1)
+		_exit(9);
+	stage->len = 0;
+}
+
+static __attribute__((noinline)) EVP_PKEY *read_key(OSSL_LIB_CTX *libctx, const char *path)
+{
+	BIO *bio = BIO_new_file(path, "r");
+	EVP_PKEY *pkey = PEM_read_bio_PrivateKey_ex(bio, NULL, NULL, NULL, libctx, NULL);
+
+	assert_ossl(pkey != NULL);
+	BIO_free(bio);
+	return pkey;
+}
+
+static __attribute__((noinline)) void sign(OSSL_LIB_CTX *libctx, EVP_PKEY *pkey, struct stage *s,
+					   bool pss)
+{
+	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+	EVP_PKEY_CTX *pctx;
+
+	assert_ossl(EVP_DigestSignInit_ex(ctx, &pctx, EVP_PKEY_is_a(pkey, "ED25519") ? NULL :
+					  "SHA256", libctx, NULL, pkey, NULL));
+	if (pss)
+		assert_ossl(EVP_PKEY_CTX_set_rsa_padding(pctx, RSA_PKCS1_PSS_PADDING));
+	s->len = sizeof(s->signature);
+	assert_ossl(EVP_DigestSign(ctx, s->signature, &s->len, (const uint8_t *)MESSAGE,
+				   strlen(MESSAGE)));
+	EVP_MD_CTX_free(ctx);
+}
+
+/* What a client of TLS 1.2 has sent; the attacker has sent it. */
+static __attribute__((noinline)) void decrypt(OSSL_LIB_CTX *libctx, EVP_PKEY *pkey,
+					      struct stage *stage)
+{
+	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(libctx, pkey, NULL);
+	unsigned int version = TLS1_2_VERSION;
+	OSSL_PARAM params[] = {
+		OSSL_PARAM_construct_uint(OSSL_ASYM_CIPHER_PARAM_TLS_CLIENT_VERSION, &version),
+		OSSL_PARAM_construct_end()
+	};
+	uint8_t sent[512], secret[48];
+	size_t len = sizeof(secret), sent_len;
+
+	assert_true(read(CONTROL_FD, &sent_len, sizeof(sent_len)) == sizeof(sent_len) &&
+		    sent_len <= sizeof(sent));
+	assert_int_equal(read(CONTROL_FD, sent, sent_len), sent_len);
+	assert_ossl(EVP_PKEY_decrypt_init(ctx));
+	assert_ossl(EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_WITH_TLS_PADDING));
+	assert_ossl(EVP_PKEY_CTX_set_params(ctx, params));
+	assert_ossl(EVP_PKEY_decrypt(ctx, secret, &len, sent, sent_len));
+	EVP_PKEY_CTX_free(ctx);
+	/* As libssl has it, until it has wiped it. */
+	let_look(stage, "decrypted");
+	OPENSSL_cleanse(secret, sizeof(secret));
+}
+
+static void sign_often(OSSL_LIB_CTX *libctx, EVP_PKEY *pkey, struct stage *stage)
+{
+	bool is_rsa = EVP_PKEY_is_a(pkey, "RSA");
+	int i;
+
+	for (i = 0; i < NR_SIGNATURES; i++) {
+		sign(libctx, pkey, stage, is_rsa && i % 2);
+		if (i < 3 || i > NR_SIGNATURES - 3)
+			let_look(stage, is_rsa && i % 2 ? "signed, PSS" : "signed");
+	}
+}
+
+static void work_in_child(OSSL_LIB_CTX *libctx, EVP_PKEY *pkey, struct stage *stage)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (!pid) {
+		let_look(stage, "forked");
+		sign_often(libctx, pkey, stage);
+		EVP_PKEY_free(pkey);
+		let_look(stage, "freed by the child");
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
+static int have_key(bool ours, const char *path)
+{
+	OSSL_LIB_CTX *libctx = make_libctx(ours);
+	struct stage stage = { .len = 0 };
+	EVP_PKEY *pkey;
+
+	is_ours = ours;
+	pkey = read_key(libctx, path);
+	let_look(&stage, "read");
+	sign_often(libctx, pkey, &stage);
+	if (EVP_PKEY_is_a(pkey, "RSA")) {
+		let_look(&stage, "wants to decrypt");
+		decrypt(libctx, pkey, &stage);
+	}
+	work_in_child(libctx, pkey, &stage);
+	EVP_PKEY_free(pkey);
+	let_look(&stage, "freed");
+	stage.pid = 0;
+	return write(CONTROL_FD, &stage, sizeof(stage)) != sizeof(stage);
+}
+
+/* ---- the attacker */
+
+static struct {
+	pid_t pid;
+	int control;
+	bool ours;
+	EVP_PKEY *pkey;
+	char path[64];
+	BIGNUM *d, *order;
+	bool ever[NEEDLES_MAX];
+} at;
+
+static void read_all(int fd, void *to, size_t len)
+{
+	ssize_t got;
+
+	for (; len; to = (char *)to + got, len -= got) {
+		got = read(fd, to, len);
+		assert_true(got > 0);
+	}
+}
+
+static void add_ec(const char *curve)
+{
+	EC_GROUP *group = EC_GROUP_new_by_curve_name(OBJ_txt2nid(curve));
+
+	at.d = get_number(at.pkey, OSSL_PKEY_PARAM_PRIV_KEY);
+	at.order = BN_dup(EC_GROUP_get0_order(group));
+	EC_GROUP_free(group);
+	add_number("scalar", at.d);
+}
+
+/* The seed, the scalar and what nonces are made from; and the nonce (RFC 8032, 5.1.6). */
+static void add_ed(void)
+{
+	uint8_t seed[32], hash[64], nonce[64];
+	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+	size_t len = sizeof(seed);
+
+	assert_ossl(EVP_PKEY_get_raw_private_key(at.pkey, seed, &len));
+	assert_ossl(EVP_Digest(seed, sizeof(seed), hash, NULL, EVP_sha512(), NULL));
+	add_bytes("seed", seed, sizeof(seed));
+	add_bytes(SEED_HASH, hash, 32);
+	add_bytes(SEED_HASH, hash + 32, 32);
+	assert_ossl(EVP_DigestInit_ex(ctx, EVP_sha512(), NULL));
+	EVP_DigestUpdate(ctx, hash + 32, 32);
+	EVP_DigestUpdate(ctx, MESSAGE, strlen(MESSAGE));
+	assert_ossl(EVP_DigestFinal_ex(ctx, nonce, NULL));
+	add_bytes(NONCE, nonce, sizeof(nonce));
+	EVP_MD_CTX_free(ctx);
+}
+
+/* k = (h + r d) / s, or what is left of it: 1 / k. */
+static void add_nonce(const struct stage *stage)
+{
+	const uint8_t *der = stage->signature;
+	BIGNUM *k = BN_new(), *h = BN_new(), *s = BN_new();
+	BN_CTX *ctx = BN_CTX_new();
+	ECDSA_SIG *sig;
+	uint8_t hash[32];
+
+	if (!at.d || !stage->len)
+		return;
+	sig = d2i_ECDSA_SIG(NULL, &der, stage->len);
+	assert_non_null(sig);
+	assert_ossl(EVP_Digest(MESSAGE, strlen(MESSAGE), hash, NULL, EVP_sha256(), NULL));
+	BN_bin2bn(hash, sizeof(hash), h);
+	BN_mod_mul(k, ECDSA_SIG_get0_r(sig), at.d, at.order, ctx);
+	BN_mod_add(k, k, h, at.order, ctx);
+	BN_mod_inverse(s, ECDSA_SIG_get0_s(sig), at.order, ctx);
+	BN_mod_mul(k, k, s, at.order, ctx);
+	add_number(NONCE, k);
+	BN_mod_inverse(k, k, at.order, ctx);
+	add_number(NONCE, k);
+	BN_free(k);
+	BN_free(h);
+	BN_free(s);
+	BN_CTX_free(ctx);
+	ECDSA_SIG_free(sig);
+}
+
+/* The file's text, and what it encodes. */
+static void make_file(bool traditional)
+{
+	int fd;
+
+	strcpy(at.path, "/tmp/epk-key-scan-XXXXXX");
+	fd = mkstemp(at.path);
+	assert_true(fd >= 0);
+	add_file(at.pkey, fd, traditional);
+	close(fd);
+}
+
+static struct range domains[4096];
+static size_t nr_domains;
+
+static int by_start(const void *a, const void *b)
+{
+	const struct range *x = a, *y = b;
+
+	return (x->start > y->start) - (x->start < y->start);
+}
+
+/* Where nobody can read them without having begun them, nobody has to be told of them. */
+static bool closes_for_all(void)
+{
+	const char *backend = getenv("EPK_BACKEND");
+
+	return backend && !strcmp(backend, "mprotect");
+}
+
+static void read_domains(void)
+{
+	struct range range;
+
+	nr_domains = 0;
+	for (read_all(at.control, &range, sizeof(range)); range.end;
+	     read_all(at.control, &range, sizeof(range))) {
+		assert_true(nr_domains < 4096);
+		domains[nr_domains++] = range;
+	}
+	qsort(domains, nr_domains, sizeof(domains[0]), by_start);
+	if (closes_for_all())
+		nr_domains = 0;
+}
+
+static void look(const struct stage *stage)
+{
+	static struct image image;
+	size_t i, len, found = 0;
+
+	assert_true(take_image(&image, stage->pid, domains, nr_domains));
+	len = scan_image(&image);
+	drop_image(&image);
+	printf("%s, %-18s", at.ours ? "epk" : "stock", stage->name);
+	for (i = 0; i < nr_needles; i++) {
+		if (!needles[i].found)
+			continue;
+		found++;
+		at.ever[i] = true;
+		if (!i || strcmp(needles[i].name, needles[i - 1].name))
+			printf(" %s,", needles[i].name);
+	}
+	printf(" %zu of %zu in %zu KiB\n", found, nr_needles, len / 1024);
+	fflush(stdout);
+	if (at.ours)
+		assert_int_equal(found, 0);
+}
+
+static void send_premaster(void)
+{
+	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(plain, at.pkey, NULL);
+	uint8_t secret[48] = { 3, 3 }, sent[512];
+	size_t len = sizeof(sent), i;
+
+	for (i = 2; i < sizeof(secret); i++)
+		secret[i] = 7 * i + at.pid;
+	assert_ossl(EVP_PKEY_encrypt_init(ctx));
+	assert_ossl(EVP_PKEY_encrypt(ctx, sent, &len, secret, sizeof(secret)));
+	EVP_PKEY_CTX_free(ctx);
+	add_needle("premaster", secret, sizeof(secret), false);
+	assert_int_equal(write(at.control, &len, sizeof(len)), sizeof(len));
+	assert_int_equal(write(at.control, sent, len), len);
+}
+
+static void attack(void)
+{
+	struct stage stage;
+	int status;
+
+	for (;;) {
+		read_all(at.control, &stage, sizeof(stage));
+		if (!stage.pid)
+			break;
+		read_domains();
+		add_nonce(&stage);
+		look(&stage);
+		assert_int_equal(write(at.control, "g", 1), 1);
+		if (!strcmp(stage.name, "wants to decrypt"))
+			send_premaster();
+	}
+	assert_int_equal(waitpid(at.pid, &status, 0), at.pid);
+	assert_int_equal(status, 0);
+	close(at.control);
+}
+
+static void start(bool ours)
+{
+	int control[2];
+
+	at.ours = ours;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, control), 0);
+	at.pid = fork();
+	assert_true(at.pid >= 0);
+	if (!at.pid) {
+		dup2(control[1], CONTROL_FD);
+		execl("/proc/self/exe", "provider_key_scan_test", ours ? "epk" : "stock", at.path,
+		      NULL);
+		_exit(127);
+	}
+	close(control[1]);
+	at.control = control[0];
+}
+
+static const struct {
+	const char *type, *curve;
+	unsigned int bits;
+	bool traditional;
+} keys[] = {
+	{ "RSA", NULL, 2048, false },
+	{ "RSA", NULL, 2048, true },
+	{ "RSA", NULL, 1024, false },
+	{ "RSA", NULL, 3072, false },
+	{ "RSA", NULL, 4096, false },
+	{ "EC", "prime256v1", 0, false },
+	{ "EC", "prime256v1", 0, true },
+	{ "EC", "secp384r1", 0, false },
+	{ "ED25519", NULL, 0, false },
+};
+
+#define NR_KEYS	(sizeof(keys) / sizeof(keys[0]))
+
+static void try_key(size_t i, bool ours)
+{
+	nr_needles = 0;
+	memset(&at, 0, sizeof(at));
+	if (!strcmp(keys[i].type, "RSA"))
+		at.pkey = EVP_PKEY_Q_keygen(plain, NULL, "RSA", (size_t)keys[i].bits);
+	else
+		at.pkey = EVP_PKEY_Q_keygen(plain, NULL, keys[i].type, keys[i].curve);
+	assert_ossl(at.pkey != NULL);
+	printf("%s %s%u\n", keys[i].type, keys[i].curve ? keys[i].curve : "", keys[i].bits);
+	make_file(keys[i].traditional);
+	if (!strcmp(keys[i].type, "RSA"))
+		add_rsa(at.pkey);
+	else if (keys[i].curve)
+		add_ec(keys[i].curve);
+	else
+		add_ed();
+	start(ours);
+	attack();
+	unlink(at.path);
+	EVP_PKEY_free(at.pkey);
+	BN_free(at.d);
+	BN_free(at.order);
+}
+
+static void no_part_of_a_key_is_outside(void **state)
+{
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < NR_KEYS; i++)
+		try_key(i, true);
+}
+
+/* All but what it wipes, and of a text at least a line. */
+static void stock_has_it(void **state)
+{
+	size_t i, n, texts, lines;
+
+	(void)state;
+	for (i = 0; i < NR_KEYS; i++) {
+		try_key(i, false);
+		for (n = texts = lines = 0; n < nr_needles; n++) {
+			if (!strcmp(needles[n].name, TEXT)) {
+				texts++;
+				lines += at.ever[n];
+			} else if (!is_transient(&needles[n])) {
+				assert_true(at.ever[n]);
+			}
+		}
+		assert_int_equal(!texts, !lines);
+	}
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	plain = make_libctx(0);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(stock_has_it),
+		cmocka_unit_test(no_part_of_a_key_is_outside),
+	};
+
+	if (argc == 3)
+		return have_key(!strcmp(argv[1], "epk"), argv[2]);
+	return cmocka_run_group_tests_name("provider_key_scan", tests, setup, NULL);
+}
