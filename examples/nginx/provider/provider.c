@@ -47,24 +47,65 @@ static const OSSL_ITEM reasons[] = {
 
 char refusal[256];
 
-bool raise_error(struct provider *prov, const char *file, int line, const char *func,
-		 enum epk_reason reason, const char *fmt, ...)
+/* What goes wrong with the vault open waits: OpenSSL allocates memory for it, and takes locks. */
+static __thread struct {
+	bool hold;
+	enum epk_reason reason;
+	const char *file, *func;
+	int line;
+	char text[256];
+} held_back;
+
+static void tell(struct provider *prov, enum epk_reason reason, const char *fmt, ...)
 {
 	va_list args;
 
-	/* OpenSSL forgets the errors of a provider that does not start. */
-	if (!prov->started) {
-		va_start(args, fmt);
-		vsnprintf(refusal, sizeof(refusal), fmt, args);
-		va_end(args);
-	}
-
-	prov->new_error(prov->core);
-	prov->set_error_debug(prov->core, file, line, func);
 	va_start(args, fmt);
 	prov->vset_error(prov->core, reason, fmt, args);
 	va_end(args);
+}
+
+bool raise_error(struct provider *prov, const char *file, int line, const char *func,
+		 enum epk_reason reason, const char *fmt, ...)
+{
+	char text[256];
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(text, sizeof(text), fmt, args);
+	va_end(args);
+	if (held_back.hold) {
+		held_back.reason = reason;
+		held_back.file = file;
+		held_back.line = line;
+		held_back.func = func;
+		memcpy(held_back.text, text, sizeof(text));
+		return false;
+	}
+
+	/* OpenSSL forgets the errors of a provider that does not start. */
+	if (!prov->started)
+		memcpy(refusal, text, sizeof(refusal));
+	prov->new_error(prov->core);
+	prov->set_error_debug(prov->core, file, line, func);
+	tell(prov, reason, "%s", text);
 	return false;
+}
+
+/* Until errors_tell(), of which the last counts. */
+void errors_hold_back(void)
+{
+	held_back.hold = true;
+	held_back.reason = 0;
+}
+
+void errors_tell(struct provider *prov)
+{
+	held_back.hold = false;
+	if (held_back.reason)
+		raise_error(prov, held_back.file, held_back.line, held_back.func, held_back.reason,
+			    "%s", held_back.text);
+	held_back.reason = 0;
 }
 
 static OSSL_ALGORITHM algorithms[NR_CIPHERS + 2];

@@ -82,16 +82,19 @@ _Static_assert(!offsetof(struct vault, key) &&
  * struct opened - the vault, opened by this thread
  * @vault: its memory
  * @work: a part of it that nobody else has meanwhile
+ * @wiped: that part is
  */
 struct opened {
 	struct vault *vault;
 	struct work *work;
+	bool wiped;
 	char *low;
 };
 
 /* vault.c */
 bool vault_start(struct provider *prov);
 bool vault_open(struct provider *prov, struct opened *o);
+void vault_wipe(struct opened *o);
 bool vault_close(struct provider *prov, struct opened *o);
 int vault_domain(void);
 void vault_before_fork(void);
@@ -111,6 +114,8 @@ bool handle_looks_like(const uint8_t *bytes, size_t len);
 void handle_give(struct opened *o, uint8_t *handle, const uint8_t *secret, size_t len);
 int handle_take(struct provider *prov, struct opened *o, uint8_t *to, const uint8_t *handle,
 		size_t len);
+int handle_take_to_box(struct provider *prov, struct opened *o, const struct box *box,
+		       uint8_t to[SHARED_MAX], const uint8_t *handle, size_t len);
 void handles_in_child(void);
 
 /* mac.c */
