@@ -322,7 +322,7 @@ static bool start(struct provider *prov, OSSL_FUNC_core_get_params_fn *get)
 		return false;
 	if (prov->wraps && !curves_start())
 		return raise(prov, EPK_R_MEMORY, "groups");
-	return !prov->wraps || vault_start(prov);
+	return !prov->wraps || (vault_start(prov) && mac_start(prov));
 }
 
 static void list_all(void)

@@ -31,6 +31,7 @@ enum secret_kind {
 	SECRET_PRIVATE,		/* an ephemeral private key */
 	SECRET_HANDLE,		/* none: what tells handles from other bytes */
 	SECRET_CHECK,		/* none: what tells K from other bytes */
+	SECRET_INDEX,		/* none: the key of a table's order */
 };
 
 /* A secret that a handle names. */
@@ -119,7 +120,8 @@ int handle_take_to_box(struct provider *prov, struct opened *o, const struct box
 void handles_in_child(void);
 
 /* mac.c */
-void mac_remember(const uint8_t *wrapped);
+bool mac_start(struct provider *prov);
+void mac_remember(const uint8_t *wrapped, size_t len);
 extern const OSSL_DISPATCH hmac_functions[];
 
 /* kdf.c */
