@@ -139,6 +139,7 @@ bool prf_is_libssls(const OSSL_PARAM params[]);
 #define NR_GROUPS	3
 extern const OSSL_DISPATCH group_keymgmt_functions[NR_GROUPS][16], group_keyexch_functions[];
 const char *group_algorithm(size_t i);
+size_t group_secret_len(size_t i);
 int group_capabilities(void *provctx, const char *capability, OSSL_CALLBACK *cb, void *arg);
 
 #endif /* SECRETS_H */
