@@ -45,7 +45,9 @@ static const OSSL_ITEM reasons[] = {
 	{ 0, NULL }
 };
 
-char refusal[256];
+#define TEXT_MAX	320
+
+char refusal[TEXT_MAX];
 
 /* What goes wrong with the vault open waits: OpenSSL allocates memory for it, and takes locks. */
 static __thread struct {
@@ -53,7 +55,7 @@ static __thread struct {
 	enum epk_reason reason;
 	const char *file, *func;
 	int line;
-	char text[256];
+	char text[TEXT_MAX];
 } held_back;
 
 static void tell(struct provider *prov, enum epk_reason reason, const char *fmt, ...)
@@ -68,7 +70,7 @@ static void tell(struct provider *prov, enum epk_reason reason, const char *fmt,
 bool raise_error(struct provider *prov, const char *file, int line, const char *func,
 		 enum epk_reason reason, const char *fmt, ...)
 {
-	char text[256];
+	char text[TEXT_MAX];
 	va_list args;
 
 	va_start(args, fmt);
