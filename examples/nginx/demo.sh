@@ -81,14 +81,15 @@ ask() { # ask COMMAND FILE
 	"$dir/worker_ask" "$sock" "$1" >"$2"
 }
 
-start_nginx() { # start_nginx BACKEND
+start_nginx() { # start_nginx BACKEND, or "stock": without the provider
 	rm -rf "$run"
 	mkdir -p "$run"
 	mkfifo "$run/go" "$run/said"
 	# For the suites that have CBC.
 	sed "s|$modules/epk.so|$provider|; s|^backend = .*|backend = $1|; s|^#allow = CBC|allow = CBC|" "$shipped" >"$run/openssl.cnf"
-	OPENSSL_CONF=$run/openssl.cnf EPK_AGENT_SOCKET=$sock \
-		LD_PRELOAD=$dir/leak_agent.so \
+	config=$run/openssl.cnf
+	[ "$1" != stock ] || config=/dev/null
+	OPENSSL_CONF=$config EPK_AGENT_SOCKET=$sock LD_PRELOAD=$dir/leak_agent.so \
 		"$NGINX_BIN" -p "$dir" -c "$dir/nginx.conf" -e stderr 2>"$run/log" &
 	nginx_pid=$!
 	# The agent's socket appears in the worker, after nginx has its port.
@@ -302,8 +303,17 @@ upgraded() { # upgraded SED-COMMAND: does it have the provider?
 	OPENSSL_CONF=$run/openssl.cnf "$NGINX_BIN" -p "$dir" -c "$dir/daemon.conf" -e "$run/daemon.log"
 	await "$run/daemon.pid" || return 2
 	old=$(cat "$run/daemon.pid")
+	# A signal that comes before it has a worker waits for the next one.
+	tries=0
+	until grep -q "start worker process " "$run/daemon.log" || [ $tries -gt 200 ]; do
+		tries=$((tries + 1))
+		sleep 0.05
+	done
 	kill -USR2 "$old"
-	await "$run/daemon.pid.oldbin" && await "$run/daemon.pid" || return 2
+	await "$run/daemon.pid.oldbin" && await "$run/daemon.pid" || {
+		kill "$old"
+		return 2
+	}
 	new=$(cat "$run/daemon.pid")
 	[ -e "/proc/$new" ] && [ "$new" != "$old" ] && grep -q "$provider" "/proc/$new/maps"
 	status=$?
@@ -365,6 +375,41 @@ short_rounds() {
 		[ "$(value domains "$run/end")" = "$(value domains "$run/after")" ]
 }
 
+# What this client's secrets are found in: all memory that the worker may read with no domain held.
+scan() { # scan NAME: into $run/scanned
+	"$dir/tls_scan" "$sock" 4433 1.bin >"$run/scanned"
+	check "the worker's memory was looked through" [ $? = 0 ]
+	say "$1: of $(value secrets "$run/scanned") secrets of a session $(value found "$run/scanned") are" \
+		"found in the worker's memory; at $(value hit "$run/scanned") of" \
+		"$(value stops "$run/scanned") stops in handshakes; live" \
+		"$(value live "$run/scanned"), closed $(value closed "$run/scanned")," \
+		"resumed with a ticket $(value resumed_live "$run/scanned"), closed" \
+		"$(value resumed_closed "$run/scanned")"
+}
+
+none_found() { # none_found BACKEND
+	scan "$1"
+	secrets=$(value secrets "$run/scanned")
+	check "no secret of a session is found" [ "$(value found "$run/scanned")" = 0 ]
+}
+
+# The same attacker finds them all, so that he does look.
+all_found() {
+	start_nginx stock || {
+		failed=$((failed + 1))
+		return
+	}
+	scan stock
+	check "stock nginx has as many secrets" [ "$(value secrets "$run/scanned")" = "$secrets" ]
+	check "all secrets of stock nginx are found: $(grep unseen "$run/scanned")" \
+		[ "$(value found "$run/scanned")" = "$secrets" ]
+	check "there are more than thirty" [ "$secrets" -gt 30 ]
+	check "and in most of the stops" \
+		[ "$(value hit "$run/scanned")" -gt $(($(value stops "$run/scanned") * 9 / 10)) ]
+	stop_nginx
+}
+
+secrets=
 files=$FILES
 for backend in $BACKENDS; do
 	say "backend $backend: TLS $MAIN_TLS $MAIN_CIPHER, $SESSIONS keep-alive sessions," \
@@ -382,9 +427,11 @@ for backend in $BACKENDS; do
 		[ "$(id -u)" != 0 ] || worker_rights
 		corrupt_records
 		short_rounds
+		none_found "$backend"
 		upgrade
 	fi
 	stop_nginx
+	[ -z "$secrets" ] || [ "$backend" != "${BACKENDS%% *}" ] || all_found
 	files=$SHORT_FILES
 done
 
