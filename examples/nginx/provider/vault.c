@@ -335,16 +335,17 @@ bool vault_open(struct provider *prov, struct opened *o)
 	if (vault_generation != box_generation())
 		return raise(prov, EPK_R_NO_KEY, "it did not come through a fork");
 	i = take_work();
+	errors_hold_back();
 	err = domain_begin(vault_dom, PROT_READ | PROT_WRITE);
 	if (err) {
 		leave_work(i);
+		errors_tell(prov);
 		return raise(prov, EPK_R_DOMAIN_BEGIN, "domain %#x: %s", vault_dom,
 			     epk_strerror(err));
 	}
 	o->vault = vault;
 	o->work = &vault->works[i];
 	o->wiped = false;
-	errors_hold_back();
 	o->low = watch(STACK_BYTES);
 	return true;
 }
