@@ -3,7 +3,7 @@
 # How many sessions a worker without rights has at a time, with Debian's limit of locked memory
 # and with the one that the provider's message asks for.  As root.
 #
-#	limits.sh BACKEND...
+#	limits.sh [EPK-CHECK] BACKEND...
 
 dir=$(cd "$(dirname "$0")" && pwd)
 modules=/usr/lib/x86_64-linux-gnu/ossl-modules
@@ -13,8 +13,13 @@ else
 	shipped=/etc/ssl/openssl-epk.cnf provider=$modules/epk.so
 fi
 # It is to say the same.
-check=/epk/bin/epk-check
-[ -x $check ] || check=
+check=
+case $1 in
+*/epk-check)
+	check=$1
+	shift
+	;;
+esac
 config=$(mktemp) || exit 1
 trap 'rm -f "$config"' EXIT
 trap 'exit 1' HUP INT TERM PIPE

@@ -264,10 +264,10 @@ def tickets_survive_workers(servers):
         for version in "-tls1_2", "-tls1_3":
             ticket = server.run / "ticket"
             first = s_client(server, version, "-sess_out", ticket)
-            check(f"{server.name}: a session {version}", "\nNew, TLS" in first and ticket.exists())
+            check(f"{server.name}: a session {version}", "\nNew, TLS" in first and "200 OK" in first and ticket.exists())
             server.replace_workers()
             again = s_client(server, version, "-sess_in", ticket)
-            check(f"{server.name}: a ticket survives workers {version}", "\nReused, TLS" in again)
+            check(f"{server.name}: a ticket survives workers {version}", "\nReused, TLS" in again and "200 OK" in again)
             ticket.unlink()
 
 
