@@ -23,6 +23,7 @@ help:
 ##   check-debug     fuzzers, failing allocations and the guest's tests, on debug kernels; long
 ##   check-selftests Linux's own KVM selftests with stock KVM and with the series
 ##   check-mutations defects put into KVM and into the module, each of which has to make a test fail
+##   check-load      300 clients of nginx with reloads and workers that die, 100,000 sessions, beside a stock one; long
 ##   check-kernels   cores of the tests on Debian's own kernels, host and guests; the wide guest; suspend
 ##   check-guest     the emulated tests: TESTS="name name" CPUS="1 2" choose
 ##   check-hw        tests and figures on an Intel host with EPK, into OUT (epk-hardware.txt)
@@ -91,6 +92,9 @@ check-hygiene: packages
 check-selftests: packages
 	@$(RUN) --emulated --show selftests-all selftests-two selftests-broken
 
+check-load: packages
+	@$(RUN) --native --show nginx-load
+
 check-mutations: packages
 	@$(RUN) --show kvm-mutations kmod-choose-defects kmod-mutations-alone kmod-mutations-epts
 
@@ -156,4 +160,4 @@ clean:
 	$(MAKE) -C tests/kvm clean
 	$(MAKE) -C tests/testbed clean
 
-.PHONY: help packages kernel build run shell check check-hw check-alone check-install check-libvirt check-debug check-guest check-kernels check-unit check-builds check-hygiene check-selftests demo bench bench-report bench-native bench-compare bench-flat bench-lib kernel-deb deb check-deb install clean firmware-matrix
+.PHONY: help packages kernel build run shell check check-load check-hw check-alone check-install check-libvirt check-debug check-guest check-kernels check-unit check-builds check-hygiene check-selftests demo bench bench-report bench-native bench-compare bench-flat bench-lib kernel-deb deb check-deb install clean firmware-matrix

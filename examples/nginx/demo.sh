@@ -81,14 +81,15 @@ ask() { # ask COMMAND FILE
 	"$dir/worker_ask" "$sock" "$1" >"$2"
 }
 
-start_nginx() { # start_nginx BACKEND
+start_nginx() { # start_nginx BACKEND, or "stock": without the provider
 	rm -rf "$run"
 	mkdir -p "$run"
 	mkfifo "$run/go" "$run/said"
 	# For the suites that have CBC.
 	sed "s|$modules/epk.so|$provider|; s|^backend = .*|backend = $1|; s|^#allow = CBC|allow = CBC|" "$shipped" >"$run/openssl.cnf"
-	OPENSSL_CONF=$run/openssl.cnf EPK_AGENT_SOCKET=$sock \
-		LD_PRELOAD=$dir/leak_agent.so \
+	config=$run/openssl.cnf
+	[ "$1" != stock ] || config=/dev/null
+	OPENSSL_CONF=$config EPK_AGENT_SOCKET=$sock LD_PRELOAD=$dir/leak_agent.so \
 		"$NGINX_BIN" -p "$dir" -c "$dir/nginx.conf" -e stderr 2>"$run/log" &
 	nginx_pid=$!
 	# The agent's socket appears in the worker, after nginx has its port.
@@ -304,7 +305,10 @@ upgraded() { # upgraded SED-COMMAND: does it have the provider?
 	await "$run/daemon.pid" && await_line "start worker process " "$run/daemon.log" || return 2
 	old=$(cat "$run/daemon.pid")
 	kill -USR2 "$old"
-	await "$run/daemon.pid.oldbin" && await "$run/daemon.pid" || return 2
+	await "$run/daemon.pid.oldbin" && await "$run/daemon.pid" || {
+		kill "$old"
+		return 2
+	}
 	new=$(cat "$run/daemon.pid")
 	[ -e "/proc/$new" ] && [ "$new" != "$old" ] && grep -q "$provider" "/proc/$new/maps"
 	status=$?
@@ -354,7 +358,8 @@ short_round() { # short_round SESSIONS VERSION,SUITE FILE...
 	say "$(cat "$run/short")"
 }
 
-short_rounds() {
+short_rounds() { # short_rounds BACKEND
+	ask counts "$run/quiet"
 	for suite in $SUITES; do
 		short_round $SHORT_SESSIONS $suite $SHORT_FILES
 	done
@@ -371,10 +376,49 @@ short_rounds() {
 	check "no key but the vault's and the certificate's is left: $(value keyed "$run/end")" \
 		[ "$(value keyed "$run/end")" = $VAULT ]
 	ask counts "$run/end"
+	[ "$1" != epk ] ||
+		say "for all of these sessions:" \
+			"$(($(value ept_switches "$run/end") - $(value ept_switches "$run/quiet"))) EPT switches," \
+			"$(($(value vm_exits "$run/end") - $(value vm_exits "$run/quiet"))) VM exits caused by EPK"
 	check "all rounds used the domains of the first" \
 		[ "$(value domains "$run/end")" = "$(value domains "$run/after")" ]
 }
 
+# What this client's secrets are found in: all memory that the worker may read with no domain held.
+scan() { # scan NAME: into $run/scanned
+	"$dir/tls_scan" "$sock" 4433 1.bin >"$run/scanned"
+	check "the worker's memory was looked through" [ $? = 0 ]
+	say "$1: of $(value secrets "$run/scanned") secrets of a session $(value found "$run/scanned") are" \
+		"found in the worker's memory; at $(value hit "$run/scanned") of" \
+		"$(value stops "$run/scanned") stops in handshakes; live" \
+		"$(value live "$run/scanned"), closed $(value closed "$run/scanned")," \
+		"resumed with a ticket $(value resumed_live "$run/scanned"), closed" \
+		"$(value resumed_closed "$run/scanned")"
+}
+
+none_found() { # none_found BACKEND
+	scan "$1"
+	secrets=$(value secrets "$run/scanned")
+	check "no secret of a session is found" [ "$(value found "$run/scanned")" = 0 ]
+}
+
+# The same attacker finds them all, so that he does look.
+all_found() {
+	start_nginx stock || {
+		failed=$((failed + 1))
+		return
+	}
+	scan stock
+	check "stock nginx has as many secrets" [ "$(value secrets "$run/scanned")" = "$secrets" ]
+	check "all secrets of stock nginx are found: $(grep unseen "$run/scanned")" \
+		[ "$(value found "$run/scanned")" = "$secrets" ]
+	check "there are more than thirty" [ "$secrets" -gt 30 ]
+	check "and in most of the stops" \
+		[ "$(value hit "$run/scanned")" -gt $(($(value stops "$run/scanned") * 9 / 10)) ]
+	stop_nginx
+}
+
+secrets=
 files=$FILES
 for backend in $BACKENDS; do
 	say "backend $backend: TLS $MAIN_TLS $MAIN_CIPHER, $SESSIONS keep-alive sessions," \
@@ -391,10 +435,12 @@ for backend in $BACKENDS; do
 		fail_closed
 		[ "$(id -u)" != 0 ] || worker_rights
 		corrupt_records
-		short_rounds
+		short_rounds "$backend"
+		none_found "$backend"
 		upgrade
 	fi
 	stop_nginx
+	[ -z "$secrets" ] || [ "$backend" != "${BACKENDS%% *}" ] || all_found
 	files=$SHORT_FILES
 done
 

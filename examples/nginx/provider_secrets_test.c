@@ -23,6 +23,7 @@
 #include <openssl/params.h>
 #include <openssl/ssl.h>
 
+#include "provider_notes.h"
 #include "provider_scan.h"
 #include "provider_test.h"
 
@@ -36,57 +37,6 @@ OSSL_LIB_CTX *with_epk, *plain;
 static bool is_server, is_stopping;
 
 /* ---- what the attacker learns, and where the server stops */
-
-static void label_of(const OSSL_PARAM *p, char *to, size_t size)
-{
-	size_t len = p && p->data ? p->data_size : 0;
-
-	snprintf(to, size, "%.*s", (int)len, len ? (const char *)p->data : "");
-}
-
-static void note_block(const uint8_t *block, size_t len)
-{
-	size_t key = len == 40 ? 16 : 32;
-
-	add_needle("client's record key", block, key, false);
-	add_needle("server's record key", block + key, key, false);
-	add_needle("IVs", block + 2 * key, len - 2 * key, true);
-}
-
-static void note_tls12(const OSSL_PARAM params[], const uint8_t *out, size_t len)
-{
-	const OSSL_PARAM *secret = OSSL_PARAM_locate_const(params, OSSL_KDF_PARAM_SECRET);
-	char label[64];
-
-	label_of(OSSL_PARAM_locate_const(params, OSSL_KDF_PARAM_SEED), label, sizeof(label));
-	if (strstr(label, "master secret"))
-		add_needle("premaster secret", secret->data, secret->data_size, false);
-	if (!strcmp(label, "key expansion"))
-		note_block(out, len);
-	else
-		add_needle(label, out, len, strstr(label, "finished"));
-}
-
-static void note_tls13(const OSSL_PARAM params[], const uint8_t *out, size_t len)
-{
-	const OSSL_PARAM *key = OSSL_PARAM_locate_const(params, OSSL_KDF_PARAM_KEY);
-	const OSSL_PARAM *salt = OSSL_PARAM_locate_const(params, OSSL_KDF_PARAM_SALT);
-	const OSSL_PARAM *mode = OSSL_PARAM_locate_const(params, OSSL_KDF_PARAM_MODE);
-	char label[64];
-	int m = 0;
-
-	OSSL_PARAM_get_int(mode, &m);
-	label_of(OSSL_PARAM_locate_const(params, OSSL_KDF_PARAM_LABEL), label, sizeof(label));
-	if (m == EVP_KDF_HKDF_MODE_EXPAND_ONLY) {
-		add_needle(label, out, len, !strcmp(label, "iv"));
-	} else if (key || salt) {
-		/* Without either it is the same for everybody. */
-		if (key)
-			add_needle(salt ? "shared secret" : "PSK", key->data, key->data_size, false);
-		add_needle(!salt ? "early secret" : key ? "handshake secret" : "master secret",
-			   out, len, false);
-	}
-}
 
 static bool is_in(const void *code, const char *library)
 {
@@ -122,10 +72,8 @@ EXPORT int EVP_KDF_derive(EVP_KDF_CTX *ctx, unsigned char *out, size_t len, cons
 	ret = real(ctx, out, len, params);
 	if (is_server)
 		stop(__builtin_return_address(0));
-	else if (ret > 0 && OSSL_PARAM_locate_const(params, OSSL_KDF_PARAM_LABEL))
-		note_tls13(params, out, len);
 	else if (ret > 0)
-		note_tls12(params, out, len);
+		note_derived(params, out, len);
 	return ret;
 }
 

@@ -28,6 +28,9 @@
 #define NR_PKEYS	16
 /* Debian's default, in which 2,000 domains of a page have room. */
 #define MEMLOCK_USUAL	(8ul << 20)
+/* Of the provider for OpenSSL: what a process has, rounded up, and what each session has. */
+#define TLS_FIXED	(512ul << 10)
+#define TLS_SESSION	(8ul << 10)
 
 /* Is a word among the flags of the first CPU? */
 static bool cpu_has(const char *flag)
@@ -233,18 +236,21 @@ static bool may_lock(void)
 
 static void check_limit(void)
 {
+	unsigned long kib, sessions;
 	struct rlimit limit;
 
 	if (getrlimit(RLIMIT_MEMLOCK, &limit))
 		return;
+	kib = limit.rlim_cur >> 10;
+	sessions = limit.rlim_cur > TLS_FIXED ? (limit.rlim_cur - TLS_FIXED) / TLS_SESSION : 0;
 	if (limit.rlim_cur == RLIM_INFINITY || may_lock())
 		say(OK, "locked memory", NULL, "no limit");
 	else
 		say(limit.rlim_cur < MEMLOCK_USUAL ? LESS : OK, "locked memory",
 		    limit.rlim_cur < MEMLOCK_USUAL ?
 		    "raise RLIMIT_MEMLOCK: ulimit -l, /etc/security/limits.conf, systemd's LimitMEMLOCK=" : NULL,
-		    "%lu KiB, which is %lu domains of a page", (unsigned long)limit.rlim_cur >> 10,
-		    (unsigned long)limit.rlim_cur / 4096);
+		    "%lu KiB, which is %lu domains of a page; of TLS at least %lu sessions a process", kib,
+		    kib / 4, sessions);
 }
 
 static void check_backends(void)

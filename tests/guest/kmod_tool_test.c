@@ -104,7 +104,7 @@ static void others(void)
 	SAYS("-> have udev give it to a group");
 	SAYS("missing  backend epk ");
 	SAYS("ok       backend mpk    works");
-	SAYS("ok       locked memory  8192 KiB, which is 2048 domains");
+	SAYS("ok       locked memory  8192 KiB, which is 2048 domains of a page; of TLS at least 960 sessions");
 
 	REQUIRE(chown(EPK_DEVICE, 0, MEMBERS) == 0 && chmod(EPK_DEVICE, 0660) == 0);
 	CHECK_EQ(run(NOBODY, NOBODY, 8 << 20), 1);
@@ -112,7 +112,7 @@ static void others(void)
 	SAYS("-> join its group");
 	CHECK_EQ(run(NOBODY, MEMBERS, 64 << 10), 0);
 	SAYS("ok       backend epk    works");
-	SAYS("less     locked memory  64 KiB, which is 16 domains");
+	SAYS("less     locked memory  64 KiB, which is 16 domains of a page; of TLS at least 0 sessions");
 	SAYS("LimitMEMLOCK");
 	REQUIRE(chown(EPK_DEVICE, 0, 0) == 0 && chmod(EPK_DEVICE, 0600) == 0);
 }

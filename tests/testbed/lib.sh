@@ -48,6 +48,20 @@ deb_unpacked() {
 	echo "$dir"
 }
 
+# The version of a Debian package that apt would install.
+deb_candidate() { apt-cache policy "$1" | sed -n 's/^ *Candidate: //p'; }
+
+# The same of that version: deb_of_apt PACKAGE
+deb_of_apt() {
+	local version
+	version=$(deb_candidate "$1")
+	[ -n "$version" ] && [ "$version" != "(none)" ] || {
+		apt-get update -q >&2
+		version=$(deb_candidate "$1")
+	}
+	deb_unpacked "$1" "$version"
+}
+
 # The patches of the series for Linux VERSION, in order: series_patches [VERSION]
 series_patches() {
 	local series=$TOP/kvm-patches/linux-${1:-6.1}

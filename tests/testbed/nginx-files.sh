@@ -6,19 +6,6 @@ set -eu
 . "$(dirname "$0")/lib.sh"
 root=$1
 
-# The version of a Debian package that apt would install.
-candidate() { apt-cache policy "$1" | sed -n 's/^ *Candidate: //p'; }
-
-unpacked() {
-	local version
-	version=$(candidate "$1")
-	[ -n "$version" ] && [ "$version" != "(none)" ] || {
-		apt-get update -q >&2
-		version=$(candidate "$1")
-	}
-	deb_unpacked "$1" "$version"
-}
-
 # The libraries of a program that this machine may lack.
 copy_libraries_below() { # copy_libraries_below FOLDER PROGRAM
 	local file
@@ -36,7 +23,7 @@ while read -r from to; do
 	case $from in
 	deb:*)
 		IFS=: read -r _ package path <<<"$from"
-		from=$(with_lock debs unpacked "$package")$path
+		from=$(with_lock debs deb_of_apt "$package")$path
 		;;
 	servers:*)
 		[ -n "$servers" ] || servers=$("$TOP/examples/nginx/servers/root.sh")

@@ -3,11 +3,14 @@
  * leak_agent.so: the attacker inside the worker process.
  *
  * Preloaded into an unmodified server.  Each process that the server forks
- * gets a thread that answers on the socket named by EPK_AGENT_SOCKET:
+ * gets a thread that answers on the socket named by EPK_AGENT_SOCKET, with its
+ * process's number at the end if that ends with a dot:
  *
  *	counts	what libepk counts in this process
  *	keyed	how many domains hold a key
  *	leak	the leak test (report.c)
+ *	where	its process, and where domains' memory is
+ *	stops	to stop where libssl has secrets (stops.c); this connection goes on
  *
  * The over-reads themselves run in the server's own thread, in the handler of
  * a signal that interrupts it: where a bug in the server would be.  Ask for
@@ -24,7 +27,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <epk.h>
+
 #include "report.h"
+#include "stops.h"
 
 #define LEAK_SIGNAL	(SIGRTMAX - 1)
 
@@ -61,6 +67,22 @@ out:
 	free(result.targets);
 }
 
+static int print_range(int dom, void *addr, size_t len, void *to)
+{
+	(void)dom;
+	fprintf(to, "domain=%lx-%lx\n", (unsigned long)addr, (unsigned long)addr + len);
+	return 0;
+}
+
+static void where(FILE *to)
+{
+	fprintf(to, "pid=%d\n", (int)getpid());
+	if (epk_for_each_mapping(print_range, to))
+		fprintf(to, "fail: not all domains\n");
+	else
+		fprintf(to, "ok\n");
+}
+
 /* Commands are short and come in one piece. */
 static void answer(int fd)
 {
@@ -69,6 +91,10 @@ static void answer(int fd)
 
 	if (read(fd, command, sizeof(command) - 1) <= 0)
 		goto close_fd;
+	if (!strcmp(command, "stops\n")) {
+		stops_begin(fd);
+		return;
+	}
 	to = fdopen(fd, "w");
 	if (!to)
 		goto close_fd;
@@ -78,6 +104,8 @@ static void answer(int fd)
 		keyed_print(to);
 	else if (!strcmp(command, "leak\n"))
 		leak(to);
+	else if (!strcmp(command, "where\n"))
+		where(to);
 	else
 		fprintf(to, "fail: unknown command\n");
 	fclose(to);
@@ -109,15 +137,23 @@ static void *serve(void *arg)
 /* The new thread must take no signal that is meant for the server. */
 static void in_child(void)
 {
+	pthread_attr_t small;
 	sigset_t all, old;
 	pthread_t thread;
+	size_t len = strlen(address.sun_path);
 	int err;
 
 	server_thread = pthread_self();
+	if (len && address.sun_path[len - 1] == '.')
+		snprintf(address.sun_path + len, sizeof(address.sun_path) - len, "%d", (int)getpid());
 	sem_init(&leak_done, 0, 0);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	err = pthread_create(&thread, NULL, serve, NULL);
+	/* All of it is looked through. */
+	pthread_attr_init(&small);
+	pthread_attr_setstacksize(&small, 65536);
+	err = pthread_create(&thread, &small, serve, NULL);
+	pthread_attr_destroy(&small);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (err)
 		fprintf(stderr, "leak_agent: pthread_create: %s\n", strerror(err));

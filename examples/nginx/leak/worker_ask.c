@@ -11,7 +11,7 @@
 
 static int usage(FILE *to, int status)
 {
-	fprintf(to, "usage: worker_ask SOCKET counts|keyed|leak\n"
+	fprintf(to, "usage: worker_ask SOCKET counts|keyed|leak|where\n"
 		    "Exit status: 0 if the agent's answer ends in \"ok\".\n");
 	return status;
 }

@@ -230,21 +230,62 @@ static bool library_ready(struct provider *prov)
 			     epk_strerror(err));
 }
 
-/* What an administrator can change. */
+/* ---- what an administrator can change */
+
+/* While a session begins: one more box for its ticket, one for the key exchange. */
+#define BEGINNING	2
+#define OF_A_SESSION	2
+#define MANY		10000
+
+static int add_len(int dom, void *addr, size_t len, void *arg)
+{
+	(void)dom;
+	(void)addr;
+	*(uint64_t *)arg += len;
+	return 0;
+}
+
+/* Bytes that count, but for the boxes of sessions. */
+static uint64_t other_bytes(unsigned int boxes)
+{
+	uint64_t all = 0;
+
+	epk_for_each_mapping(add_len, &all);
+	return all + BEGINNING * BOX_LEN - (uint64_t)boxes * BOX_LEN;
+}
+
+/* Only the module counts, and not for who may lock what it likes: then there is more than that. */
+static bool is_at_limit(uint64_t bytes, const struct rlimit *limit)
+{
+	return (!strcmp(backend, "epk") || !strcmp(backend, "vmfunc")) &&
+	       limit->rlim_cur != RLIM_INFINITY && bytes <= limit->rlim_cur &&
+	       bytes + BOX_LEN > limit->rlim_cur;
+}
+
 static void raise_used_up(struct provider *prov, const char *call, int err)
 {
+	unsigned int boxes = __atomic_load_n(&nr_boxes, __ATOMIC_RELAXED);
+	uint64_t other = other_bytes(boxes), each = OF_A_SESSION * BOX_LEN;
 	struct rlimit limit = { .rlim_cur = 0 };
-	char memlock[32] = "unlimited";
+	unsigned long long kib;
 
 	publish_add(&published.no_domain, 1);
 	getrlimit(RLIMIT_MEMLOCK, &limit);
-	if (limit.rlim_cur != RLIM_INFINITY)
-		snprintf(memlock, sizeof(memlock), "%llu KiB",
-			 (unsigned long long)limit.rlim_cur / 1024);
-	raise(prov, EPK_R_NO_DOMAIN, "%s: %s; %u in use, each of %d KiB, RLIMIT_MEMLOCK is %s", call,
-	      epk_strerror(err), __atomic_load_n(&nr_boxes, __ATOMIC_RELAXED), BOX_LEN / 1024,
-	      memlock);
+	kib = limit.rlim_cur / 1024;
+	if (err == -ENOMEM &&
+	    is_at_limit(other + (boxes - (uint64_t)BEGINNING) * BOX_LEN, &limit))
+		raise(prov, EPK_R_NO_DOMAIN, "%s: RLIMIT_MEMLOCK, %llu KiB, has room for %llu sessions "
+		      "of this process: %llu KiB, and %llu for each; for %d make it %llu KiB "
+		      "(LimitMEMLOCK= of systemd, ulimit -l)", call, kib,
+		      limit.rlim_cur > other ? (limit.rlim_cur - other) / each : 0ull,
+		      (unsigned long long)other / 1024, (unsigned long long)each / 1024, MANY,
+		      (unsigned long long)(other + MANY * each) / 1024);
+	else
+		raise(prov, EPK_R_NO_DOMAIN, "%s: %s; %u in use, each of %d KiB", call,
+		      epk_strerror(err), boxes, BOX_LEN / 1024);
 }
+
+/* ---- */
 
 static struct box *box_new(struct provider *prov, bool beside)
 {

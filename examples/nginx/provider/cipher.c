@@ -139,16 +139,26 @@ static bool settle(struct cipher_ctx *ctx)
 	return settle_for_payload(ctx);
 }
 
-/* NULL, or for leave() how far down the stack is expected to be used. */
-static char *enter(struct cipher_ctx *ctx)
+/* Where a key is that came from the vault, until the inner context has it. */
+static uint8_t *fetched(const struct cipher_ctx *ctx)
 {
-	if (!box_open(ctx->prov, ctx->box))
-		return NULL;
+	return ctx->box->mem + BOX_LEN - KEY_ROOM;
+}
+
+/* The box is open. */
+static char *enter_opened(struct cipher_ctx *ctx)
+{
 	if (ctx->fresh) {
 		memcpy(inner(ctx), ctx->cipher->fresh, ctx->cipher->size);
 		ctx->fresh = false;
 	}
 	return watch(ctx->cipher->stack);
+}
+
+/* NULL, or for leave() how far down the stack is expected to be used. */
+static char *enter(struct cipher_ctx *ctx)
+{
+	return box_open(ctx->prov, ctx->box) ? enter_opened(ctx) : NULL;
 }
 
 /* Returns what the operation returns to OpenSSL: more than 0 only if all went well. */
@@ -357,13 +367,12 @@ static void note_params(struct cipher_ctx *ctx, const OSSL_PARAM params[])
 }
 
 /*
- * The key that a handle names, taken before the box is opened: two domains of different EPTs
- * that are held at a time cost VM exits.  So it crosses on the stack, where OpenSSL's code
- * will have it too, and is wiped there as that is.
+ * The key that a handle names goes from the vault into the box while both are open, so that it
+ * is in no other memory.
  *
- * 0: it is gone; -1: @key is no handle.
+ * 1: the box is open and has it; 0: an error; -1: @key is no handle.
  */
-static int fetch_key(struct cipher_ctx *ctx, uint8_t *to, const uint8_t *key, size_t len)
+static int fetch_key(struct cipher_ctx *ctx, const uint8_t *key, size_t len)
 {
 	struct opened o;
 	int taken;
@@ -372,45 +381,53 @@ static int fetch_key(struct cipher_ctx *ctx, uint8_t *to, const uint8_t *key, si
 		return -1;
 	if (!vault_open(ctx->prov, &o))
 		return 0;
-	taken = handle_take(ctx->prov, &o, to, key, len);
-	return vault_close(ctx->prov, &o) ? taken : 0;
+	taken = handle_take_to_box(ctx->prov, &o, ctx->box, fetched(ctx), key, len);
+	if (vault_close(ctx->prov, &o))
+		return taken;
+	if (taken > 0) {
+		explicit_bzero(fetched(ctx), KEY_ROOM);
+		box_close(ctx->prov, ctx->box);
+	}
+	return 0;
 }
 
 static int init_inner(struct cipher_ctx *ctx, const uint8_t *key, size_t keylen,
 		      const uint8_t *iv, size_t ivlen, const OSSL_PARAM params[], bool sealing)
 {
-	char *low = enter(ctx);
 	int ret;
 
-	if (!low)
-		return 0;
 	note_params(ctx, params);
 	ret = settle(ctx) &&
 	      ctx->cipher->inner.init[sealing](inner(ctx), key, keylen, iv, ivlen, params) > 0;
 	ctx->keyed = ret && (ctx->keyed || key);
 	ctx->sealing = sealing;
-	return leave(ctx, low, ret);
+	return ret;
 }
 
 static int init(void *vctx, const unsigned char *key, size_t keylen, const unsigned char *iv,
 		size_t ivlen, const OSSL_PARAM params[], bool sealing)
 {
 	struct cipher_ctx *ctx = vctx;
-	uint8_t fetched[SHARED_MAX];
 	int ret, taken;
+	char *low;
 
 	if (!key && iv && ivlen == IV_LEN && is_empty(params) && ctx->sealing == sealing &&
 	    may_wait(ctx))
 		return begin_message(ctx, iv);
 	if (!may_serve(ctx, params))
 		return 0;
-	taken = fetch_key(ctx, fetched, key, keylen);
-	ret = taken && init_inner(ctx, taken > 0 ? fetched : key, keylen, iv, ivlen, params,
-				  sealing);
+	taken = fetch_key(ctx, key, keylen);
+	if (!taken)
+		return 0;
+	low = taken > 0 ? enter_opened(ctx) : enter(ctx);
+	if (!low)
+		return 0;
+	ret = init_inner(ctx, taken > 0 ? fetched(ctx) : key, keylen, iv, ivlen, params, sealing);
+	if (taken > 0)
+		explicit_bzero(fetched(ctx), KEY_ROOM);
+	ret = leave(ctx, low, ret);
 	if (ret > 0 && key)
 		count(ctx, taken > 0);
-	/* It may be there without having been taken, if the vault could not be closed. */
-	explicit_bzero(fetched, sizeof(fetched));
 	return ret;
 }
 

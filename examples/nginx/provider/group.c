@@ -62,6 +62,12 @@ const char *group_algorithm(size_t i)
 	return groups[i].algorithm;
 }
 
+/* Of a private key, and of what is agreed on. */
+size_t group_secret_len(size_t i)
+{
+	return groups[i].curve.private_len;
+}
+
 /* A key, or half of one.  Nothing in it is secret. */
 struct group_key {
 	struct provider *prov;

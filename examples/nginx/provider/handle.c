@@ -7,7 +7,6 @@
  * because a handshake ended there, are overwritten by later ones, the oldest first: then the
  * handle is an error, and never a key.
  */
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,48 +16,85 @@
 
 /*
  * A number says where the secret is and, by the higher digits, when it came there.  These of
- * now, or 0; nothing in them is secret.
+ * now, or one of the two below; nothing in them is secret.
+ *
+ * Nobody waits for anybody here, as the vault is open meanwhile: who changes a number to
+ * IN_HANDS has the place to itself.
  */
 static uint64_t numbers[NR_KEPT];
 static uint64_t next_turn = 1;
 
-static unsigned int unused[NR_KEPT], nr_unused;
-static bool started;
+#define NOTHING		0
+#define IN_HANDS	1	/* less than any number */
 
-static pthread_mutex_t kept_lock = PTHREAD_MUTEX_INITIALIZER;
+/* By bits: which places are taken. */
+static uint64_t taken[NR_KEPT / 64];
+
+_Static_assert(NR_KEPT % 64 == 0, "whole words");
 
 #define NR_LEN	sizeof(uint64_t)
 
-/* What was kept is in the parent's vault; another thread of it may have had the lock. */
+/* What was kept is in the parent's vault, and other threads of it had places in their hands. */
 void handles_in_child(void)
 {
-	pthread_mutex_init(&kept_lock, NULL);
-	started = false;
-}
-
-/* With the lock. */
-static void start_once(void)
-{
-	if (started)
-		return;
 	memset(numbers, 0, sizeof(numbers));
-	for (nr_unused = 0; nr_unused < NR_KEPT; nr_unused++)
-		unused[nr_unused] = nr_unused;
-	started = true;
+	memset(taken, 0, sizeof(taken));
 }
 
-/* With the lock. */
+static bool take_in_hands(unsigned int place, uint64_t nr)
+{
+	return __atomic_compare_exchange_n(&numbers[place], &nr, IN_HANDS, false, __ATOMIC_ACQUIRE,
+					   __ATOMIC_RELAXED);
+}
+
+/* The first that is free, or -1. */
+static int free_place(void)
+{
+	unsigned int i, bit;
+	uint64_t word;
+
+	for (i = 0; i < NR_KEPT / 64; i++) {
+		word = __atomic_load_n(&taken[i], __ATOMIC_RELAXED);
+		while (~word) {
+			bit = __builtin_ctzll(~word);
+			if (__atomic_compare_exchange_n(&taken[i], &word, word | 1ull << bit, false,
+							__ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+				return i * 64 + bit;
+		}
+	}
+	return -1;
+}
+
+/* There are more places than threads at work, so one is in nobody's hands. */
 static unsigned int get_place(void)
 {
-	unsigned int i, oldest = 0;
+	uint64_t nr, least;
+	unsigned int i, oldest;
+	int place;
 
-	start_once();
-	if (nr_unused)
-		return unused[--nr_unused];
-	for (i = 1; i < NR_KEPT; i++)
-		if (numbers[i] < numbers[oldest])
-			oldest = i;
-	return oldest;
+	for (;;) {
+		place = free_place();
+		if (place >= 0)
+			return place;
+		least = UINT64_MAX;
+		oldest = 0;
+		for (i = 0; i < NR_KEPT; i++) {
+			nr = __atomic_load_n(&numbers[i], __ATOMIC_RELAXED);
+			if (nr > IN_HANDS && nr < least) {
+				least = nr;
+				oldest = i;
+			}
+		}
+		if (least != UINT64_MAX && take_in_hands(oldest, least))
+			return oldest;
+	}
+}
+
+/* Nothing is in it any more. */
+static void leave_place(unsigned int place)
+{
+	__atomic_store_n(&numbers[place], NOTHING, __ATOMIC_RELAXED);
+	__atomic_fetch_and(&taken[place / 64], ~(1ull << place % 64), __ATOMIC_RELEASE);
 }
 
 static uint64_t number_in(const uint8_t *bytes)
@@ -102,47 +138,98 @@ void handle_give(struct opened *o, uint8_t *handle, const uint8_t *secret, size_
 
 	if (!handle_fits(len))
 		abort();
-	pthread_mutex_lock(&kept_lock);
 	place = get_place();
 	nr = __atomic_fetch_add(&next_turn, 1, __ATOMIC_RELAXED) * NR_KEPT + place;
-	numbers[place] = nr;
 	k = &o->vault->kept[place];
 	k->len = len;
 	memcpy(k->bytes, secret, len);
-	pthread_mutex_unlock(&kept_lock);
+	__atomic_store_n(&numbers[place], nr, __ATOMIC_RELEASE);
 	write_handle(o, nr, handle, len);
 }
 
-static bool move_kept(struct opened *o, uint64_t nr, uint8_t *to, size_t len)
+/* The place of what a handle names, which is in our hands then; or -1. */
+static int find_kept(const struct opened *o, uint64_t nr, size_t len)
 {
 	unsigned int place = nr % NR_KEPT;
-	struct kept *k = &o->vault->kept[place];
-	bool there;
 
-	pthread_mutex_lock(&kept_lock);
-	start_once();
-	there = numbers[place] == nr && k->len == len;
-	if (there) {
-		memcpy(to, k->bytes, len);
-		explicit_bzero(k, sizeof(*k));
-		numbers[place] = 0;
-		unused[nr_unused++] = place;
-	}
-	pthread_mutex_unlock(&kept_lock);
-	return there;
+	if (!take_in_hands(place, nr))
+		return -1;
+	if (o->vault->kept[place].len == len)
+		return place;
+	__atomic_store_n(&numbers[place], nr, __ATOMIC_RELEASE);
+	return -1;
 }
 
-/* 1: it is @to's now; 0: it is gone, which is an error; -1: these bytes are no handle. */
-int handle_take(struct provider *prov, struct opened *o, uint8_t *to, const uint8_t *handle,
-		size_t len)
+/* A place; -1: these bytes are no handle; -2: it is gone, which is an error. */
+static int find(struct provider *prov, struct opened *o, const uint8_t *handle, size_t len)
 {
+	int place;
+
 	if (!handle_looks_like(handle, len))
 		return -1;
 	write_handle(o, number_in(handle), o->work->permuted, len);
 	if (CRYPTO_memcmp(o->work->permuted, handle, len))
 		return -1;
-	if (move_kept(o, number_in(handle), to, len))
-		return 1;
+	place = find_kept(o, number_in(handle), len);
+	if (place >= 0)
+		return place;
 	raise(prov, EPK_R_KEY_GONE, "number %llu", (unsigned long long)number_in(handle));
-	return 0;
+	return -2;
+}
+
+/* 1: it is @to's now, which lies in the vault; 0: an error; -1: these bytes are no handle. */
+int handle_take(struct provider *prov, struct opened *o, uint8_t *to, const uint8_t *handle,
+		size_t len)
+{
+	int place = find(prov, o, handle, len);
+
+	if (place < 0)
+		return place == -1 ? -1 : 0;
+	memcpy(to, o->vault->kept[place].bytes, len);
+	explicit_bzero(&o->vault->kept[place], sizeof(struct kept));
+	leave_place(place);
+	return 1;
+}
+
+/*
+ * In registers alone, with both domains open.  First all that there is to do in the vault, then
+ * the box: these two may lie in different EPTs, and then each return costs a fault.
+ */
+static void cross(uint8_t to[SHARED_MAX], uint8_t from[SHARED_MAX])
+{
+	_Static_assert(SHARED_MAX == 48, "three registers");
+
+	__asm__ volatile("movdqu (%1), %%xmm0\n\tmovdqu 16(%1), %%xmm1\n\t"
+			 "movdqu 32(%1), %%xmm2\n\tpxor %%xmm3, %%xmm3\n\t"
+			 "movdqu %%xmm3, (%1)\n\tmovdqu %%xmm3, 16(%1)\n\t"
+			 "movdqu %%xmm3, 32(%1)\n\t"
+			 "movdqu %%xmm0, (%0)\n\tmovdqu %%xmm1, 16(%0)\n\t"
+			 "movdqu %%xmm2, 32(%0)\n\t"
+			 "pxor %%xmm0, %%xmm0\n\tpxor %%xmm1, %%xmm1\n\tpxor %%xmm2, %%xmm2"
+			 : : "r"(to), "r"(from) : "xmm0", "xmm1", "xmm2", "xmm3", "memory");
+}
+
+/*
+ * As handle_take(), but to a box, at @to, which is open if this returns 1; then the vault's
+ * place to work in is wiped, and nobody is to go back there.
+ */
+int handle_take_to_box(struct provider *prov, struct opened *o, const struct box *box,
+		       uint8_t to[SHARED_MAX], const uint8_t *handle, size_t len)
+{
+	int place = find(prov, o, handle, len);
+	struct kept *k;
+
+	if (place < 0)
+		return place == -1 ? -1 : 0;
+	k = &o->vault->kept[place];
+	k->len = 0;
+	vault_wipe(o);
+	if (!box_open(prov, box)) {
+		explicit_bzero(k, sizeof(*k));
+		leave_place(place);
+		return 0;
+	}
+	cross(to, k->bytes);
+	leave_place(place);
+	return 1;
 }

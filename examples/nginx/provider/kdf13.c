@@ -12,6 +12,8 @@
 
 #include "secrets.h"
 
+#define PREFIX	"tls13 "
+
 struct step {
 	struct provider *prov;
 	const struct hash *hash;
@@ -131,7 +133,7 @@ static bool give_out(const struct step *s, struct opened *o, uint8_t *out, size_
 		return cannot(s, "no secret of the key schedule");
 	} else if (!d->data && is(d, "finished")) {
 		wrap(o, SECRET_FINISHED, out, derived, outlen);
-		mac_remember(out);
+		mac_remember(out, outlen);
 	} else {
 		wrap(o, is(d, "resumption") ? SECRET_PSK : SECRET_SCHEDULE, out, derived, outlen);
 	}
@@ -171,6 +173,9 @@ bool tls13_derive(struct provider *prov, struct opened *o, const struct hash *ha
 	read_octets(params, OSSL_KDF_PARAM_DATA, &s.d.data, &s.d.data_len);
 	if (!s.d.prefix || !s.d.label)
 		return cannot(&s, "no label");
+	/* The label alone decides: nobody moves a part of it into the prefix. */
+	if (s.d.prefix_len != strlen(PREFIX) || memcmp(s.d.prefix, PREFIX, strlen(PREFIX)))
+		return cannot(&s, "not of TLS 1.3");
 	if (s.mode == EVP_KDF_HKDF_MODE_EXTRACT_ONLY)
 		return extract(&s, o, out, outlen);
 	if (s.mode == EVP_KDF_HKDF_MODE_EXPAND_ONLY)

@@ -6,14 +6,21 @@
  * wrapped and has them remembered here: as nothing in their bytes tells them from the keys
  * of others, for which the default provider does the work.
  *
- * What is remembered are eight bytes of a wrapped key, which is no secret.  As the table is
- * full of newer ones, the key of a handshake that waits for its peer's Finished is forgotten:
- * then it is used as it stands, which is not what the peer has, and the handshake fails.
+ * What is remembered is what a keyed hash makes of a wrapped key, which is no secret.  The keys
+ * of others are looked up as well, and who sees which line of the cache that touches, another
+ * process on the same core perhaps, learns nothing of them without that hash's key.  As the
+ * table is full of newer ones, the key of a handshake that waits for its peer's Finished is
+ * forgotten: then it is used as it stands, which is not what the peer has, and the handshake
+ * fails.
  */
+#ifndef OPENSSL_SUPPRESS_DEPRECATED
+#define OPENSSL_SUPPRESS_DEPRECATED
+#endif
 #include <stdlib.h>
 #include <string.h>
 
 #include <openssl/core_names.h>
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/params.h>
 
@@ -25,20 +32,47 @@
 static uint64_t remembered[NR_SETS][NR_WAYS];
 static uint32_t next_way[NR_SETS];
 
-static uint64_t *set_of(const uint8_t *wrapped, uint64_t *what, size_t *set)
+/* Of that hash: what K makes of nothing, so that forked children have the same. */
+static uint32_t index_key[8];
+
+bool mac_start(struct provider *prov)
 {
-	memcpy(what, wrapped, sizeof(*what));
-	*set = *what % NR_SETS;
+	const uint8_t tweak[8] = { SECRET_INDEX };
+	uint8_t made[sizeof(index_key)] = { 0 };
+	struct opened o;
+
+	if (!vault_open(prov, &o))
+		return false;
+	mix(&o, tweak, NULL, 0, made, sizeof(made));
+	if (!vault_close(prov, &o))
+		return false;
+	memcpy(index_key, made, sizeof(made));
+	return true;
+}
+
+/* Where a key of 32 or 48 bytes would be, and as what.  One compression: no table, no branch. */
+static uint64_t *set_of(const uint8_t *key, size_t len, uint64_t *what, size_t *set)
+{
+	uint8_t block[64] = { 0 };
+	SHA256_CTX hash;
+
+	memcpy(hash.h, index_key, sizeof(index_key));
+	memcpy(block, key, len);
+	SHA256_Transform(&hash, block);
+	memcpy(what, hash.h, sizeof(*what));
+	*set = hash.h[2] % NR_SETS;
+	OPENSSL_cleanse(block, sizeof(block));
+	OPENSSL_cleanse(&hash, sizeof(hash));
 	return remembered[*set];
 }
 
-void mac_remember(const uint8_t *wrapped)
+void mac_remember(const uint8_t *wrapped, size_t len)
 {
 	uint64_t what, *ways;
 	uint32_t way;
 	size_t set;
 
-	ways = set_of(wrapped, &what, &set);
+	ways = set_of(wrapped, len, &what, &set);
 	way = __atomic_fetch_add(&next_way[set], 1, __ATOMIC_RELAXED);
 	__atomic_store_n(&ways[way % NR_WAYS], what, __ATOMIC_RELAXED);
 }
@@ -52,7 +86,7 @@ static bool is_remembered(const uint8_t *key, size_t len)
 
 	if (len != 32 && len != 48)
 		return false;
-	ways = set_of(key, &what, &set);
+	ways = set_of(key, len, &what, &set);
 	/* All of them: how many are compared tells nothing of a key. */
 	for (i = 0; i < NR_WAYS; i++)
 		found |= __atomic_load_n(&ways[i], __ATOMIC_RELAXED) == what;

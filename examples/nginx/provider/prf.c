@@ -73,6 +73,35 @@ static size_t key_len_of(size_t block)
 	}
 }
 
+static const char *const reserved[] = { "master secret", "extended master secret",
+					"key expansion" };
+
+#define RESERVED_MAX	32
+
+/*
+ * The seeds are put together, so that what an application exports with a label of its own could
+ * be what libssl derives with one of these.  Nothing is exported that begins so; libssl has
+ * the label alone in its first seed.
+ */
+static bool begins_as_reserved(const OSSL_PARAM *label)
+{
+	char start[RESERVED_MAX];
+	const OSSL_PARAM *p;
+	size_t len = 0, take, i;
+
+	for (p = label; p; p = OSSL_PARAM_locate_const(p + 1, OSSL_KDF_PARAM_SEED)) {
+		take = !p->data ? 0 : p->data_size < sizeof(start) - len ? p->data_size :
+		       sizeof(start) - len;
+		if (take)
+			memcpy(start + len, p->data, take);
+		len += take;
+	}
+	for (i = 0; i < sizeof(reserved) / sizeof(reserved[0]); i++)
+		if (len >= strlen(reserved[i]) && !memcmp(start, reserved[i], strlen(reserved[i])))
+			return true;
+	return false;
+}
+
 /* Two keys, then two IVs. */
 static bool give_key_block(struct provider *prov, struct opened *o, const struct hash *hash,
 			   const OSSL_PARAM *label, uint8_t *out, size_t outlen)
@@ -80,6 +109,11 @@ static bool give_key_block(struct provider *prov, struct opened *o, const struct
 	size_t len = key_len_of(outlen);
 	uint8_t *block = o->work->out;
 
+	/* As it is, it is for suites whose MAC keys libssl has. */
+	if (!len && !prov->any_mac)
+		return raise(prov, EPK_R_REFUSED, "a key block of %zu bytes: of a suite with a "
+			     "-CBC cipher libssl has the MAC keys, and of a handshake all keys, in "
+			     "ordinary memory; \"allow = CBC\" takes them", outlen);
 	if (!len) {
 		p_hash(o, hash, MASTER_LEN, label, out, outlen);
 		return true;
@@ -127,6 +161,8 @@ bool prf_derive(struct provider *prov, struct opened *o, const struct hash *hash
 	unwrap(o, SECRET_MASTER, o->work->secret, secret->data, MASTER_LEN);
 	if (is(label, "key expansion"))
 		return give_key_block(prov, o, hash, label, out, outlen);
+	if (begins_as_reserved(label))
+		return raise(prov, EPK_R_DERIVATION, "a label that begins as one of TLS's own");
 	/* verify_data, or what an application exports. */
 	p_hash(o, hash, MASTER_LEN, label, out, outlen);
 	return true;

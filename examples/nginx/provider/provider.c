@@ -52,26 +52,69 @@ static const OSSL_ITEM reasons[] = {
 	{ 0, NULL }
 };
 
-char refusal[256];
+#define TEXT_MAX	320
+
+char refusal[TEXT_MAX];
+
+/* What goes wrong with the vault open waits: OpenSSL allocates memory for it, and takes locks. */
+static __thread struct {
+	bool hold;
+	enum epk_reason reason;
+	const char *file, *func;
+	int line;
+	char text[TEXT_MAX];
+} held_back;
+
+static void tell(struct provider *prov, enum epk_reason reason, const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	prov->vset_error(prov->core, reason, fmt, args);
+	va_end(args);
+}
 
 bool raise_error(struct provider *prov, const char *file, int line, const char *func,
 		 enum epk_reason reason, const char *fmt, ...)
 {
+	char text[TEXT_MAX];
 	va_list args;
 
-	/* OpenSSL forgets the errors of a provider that does not start. */
-	if (!prov->started) {
-		va_start(args, fmt);
-		vsnprintf(refusal, sizeof(refusal), fmt, args);
-		va_end(args);
+	va_start(args, fmt);
+	vsnprintf(text, sizeof(text), fmt, args);
+	va_end(args);
+	if (held_back.hold) {
+		held_back.reason = reason;
+		held_back.file = file;
+		held_back.line = line;
+		held_back.func = func;
+		memcpy(held_back.text, text, sizeof(text));
+		return false;
 	}
 
+	/* OpenSSL forgets the errors of a provider that does not start. */
+	if (!prov->started)
+		memcpy(refusal, text, sizeof(refusal));
 	prov->new_error(prov->core);
 	prov->set_error_debug(prov->core, file, line, func);
-	va_start(args, fmt);
-	prov->vset_error(prov->core, reason, fmt, args);
-	va_end(args);
+	tell(prov, reason, "%s", text);
 	return false;
+}
+
+/* Until errors_tell(), of which the last counts. */
+void errors_hold_back(void)
+{
+	held_back.hold = true;
+	held_back.reason = 0;
+}
+
+void errors_tell(struct provider *prov)
+{
+	held_back.hold = false;
+	if (held_back.reason)
+		raise_error(prov, held_back.file, held_back.line, held_back.func, held_back.reason,
+			    "%s", held_back.text);
+	held_back.reason = 0;
 }
 
 static OSSL_ALGORITHM algorithms[NR_CIPHERS + 2];
@@ -362,7 +405,9 @@ static bool start(struct provider *prov, OSSL_FUNC_core_get_params_fn *get)
 		return raise(prov, EPK_R_MEMORY, "groups");
 	if (prov->holds_keys && !start_keys(prov))
 		return false;
-	return (!prov->wraps && !prov->holds_keys) || vault_start(prov);
+	if (!prov->wraps && !prov->holds_keys)
+		return true;
+	return vault_start(prov) && (!prov->wraps || mac_start(prov));
 }
 
 static void list_all(void)

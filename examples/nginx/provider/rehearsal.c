@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
  * What libssl does in a handshake, done by two ends in a row when the configuration is read:
- * a key exchange, the key schedule, Finished, a record.  Each step goes the way that libssl's
+ * a key exchange, the key schedule, Finished, a record, what is exported, the binder of the next
+ * handshake; with each group, and with the hash of as many bits.  Each step goes the way that libssl's
  * goes, through EVP with the properties that the server is to run with.  So whatever stands in
  * the way of secrets that are wrapped is found before there is a client.
  */
@@ -16,9 +17,12 @@
 #include "rehearsal.h"
 #include "secrets.h"
 
+/* @len: of the hash, and of all secrets of the key schedule */
 struct stage {
 	OSSL_LIB_CTX *libctx;
 	const char *properties;
+	const char *digest;
+	size_t len;
 };
 
 static EVP_PKEY *generate(const struct stage *s, size_t group)
@@ -82,24 +86,63 @@ static OSSL_PARAM text(const char *name, const char *value)
 	return OSSL_PARAM_construct_octet_string(name, (char *)value, strlen(value));
 }
 
-#define SECRET_LEN	32
+#define RECORD_LEN	32
 
-static bool derive13(const struct stage *s, int mode, const uint8_t *salt, const uint8_t *key,
-		     size_t key_len, const char *label, uint8_t out[SECRET_LEN])
+/* One call of TLS13-KDF.  With a salt, or without a label, it extracts. */
+struct derivation13 {
+	const uint8_t *salt, *key;
+	size_t key_len;
+	const char *label;
+	const uint8_t *data;
+};
+
+static bool derive13(const struct stage *s, const struct derivation13 *d, uint8_t *out, size_t len)
 {
-	OSSL_PARAM params[7], *p = params;
+	int mode = d->label ? EVP_KDF_HKDF_MODE_EXPAND_ONLY : EVP_KDF_HKDF_MODE_EXTRACT_ONLY;
+	OSSL_PARAM params[8], *p = params;
 
 	*p++ = OSSL_PARAM_construct_int(OSSL_KDF_PARAM_MODE, &mode);
-	*p++ = OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, "SHA256", 0);
+	*p++ = OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, (char *)s->digest, 0);
 	*p++ = text(OSSL_KDF_PARAM_PREFIX, "tls13 ");
-	*p++ = text(OSSL_KDF_PARAM_LABEL, label);
-	if (key)
-		*p++ = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, (void *)key, key_len);
-	if (salt)
-		*p++ = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SALT, (void *)salt,
-							 SECRET_LEN);
+	*p++ = text(OSSL_KDF_PARAM_LABEL, d->label ? d->label : "derived");
+	if (d->key)
+		*p++ = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, (void *)d->key,
+							 d->key_len);
+	if (d->salt)
+		*p++ = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SALT, (void *)d->salt,
+							 s->len);
+	if (d->data)
+		*p++ = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_DATA, (void *)d->data,
+							 s->len);
 	*p = OSSL_PARAM_construct_end();
-	return derive(s, "TLS13-KDF", params, out, SECRET_LEN);
+	return derive(s, "TLS13-KDF", params, out, len);
+}
+
+static bool extract13(const struct stage *s, const uint8_t *salt, const uint8_t *key,
+		      size_t key_len, uint8_t *out)
+{
+	const struct derivation13 d = { .salt = salt, .key = key, .key_len = key_len };
+
+	return derive13(s, &d, out, s->len);
+}
+
+/* From a secret of the key schedule, for a key. */
+static bool expand13(const struct stage *s, const uint8_t *secret, const char *label,
+		     uint8_t *out, size_t len)
+{
+	const struct derivation13 d = { .key = secret, .key_len = s->len, .label = label };
+
+	return derive13(s, &d, out, len);
+}
+
+/* The same for another secret, of a transcript. */
+static bool next13(const struct stage *s, const uint8_t *secret, const char *label, uint8_t *out)
+{
+	static const uint8_t hash[HASH_MAX] = "a transcript's";
+	const struct derivation13 d = { .key = secret, .key_len = s->len, .label = label,
+					.data = hash };
+
+	return derive13(s, &d, out, s->len);
 }
 
 static bool prf(const struct stage *s, const uint8_t *secret, size_t secret_len,
@@ -108,7 +151,7 @@ static bool prf(const struct stage *s, const uint8_t *secret, size_t secret_len,
 	OSSL_PARAM params[8], *p = params;
 	int i;
 
-	*p++ = OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, "SHA256", 0);
+	*p++ = OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, (char *)s->digest, 0);
 	*p++ = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SECRET, (void *)secret, secret_len);
 	*p++ = text(OSSL_KDF_PARAM_SEED, label);
 	for (i = 0; i < 4; i++)
@@ -121,17 +164,20 @@ static bool prf(const struct stage *s, const uint8_t *secret, size_t secret_len,
 
 /* What an end has when the handshake is over. */
 struct end {
-	uint8_t handshake[SECRET_LEN];
-	uint8_t finished[SECRET_LEN];
-	uint8_t record[SECRET_LEN + 16];
+	uint8_t handshake[HASH_MAX];
+	uint8_t finished[HASH_MAX];
+	uint8_t record[RECORD_LEN + 16];
+	uint8_t exported[HASH_MAX];
+	uint8_t psk[HASH_MAX];
+	uint8_t binder[HASH_MAX];
 	uint8_t master[MASTER_LEN];
-	uint8_t record12[SECRET_LEN + 16];
+	uint8_t record12[RECORD_LEN + 16];
 };
 
 /* A record under the key that @key stands for, and its tag. */
-static bool seal(const struct stage *s, const uint8_t *key, uint8_t out[SECRET_LEN + 16])
+static bool seal(const struct stage *s, const uint8_t *key, uint8_t out[RECORD_LEN + 16])
 {
-	static const uint8_t iv[IV_LEN] = { 1 }, message[SECRET_LEN] = "a record";
+	static const uint8_t iv[IV_LEN] = { 1 }, message[RECORD_LEN] = "a record";
 	EVP_CIPHER *cipher = EVP_CIPHER_fetch(s->libctx, "AES-256-GCM", s->properties);
 	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
 	int len;
@@ -139,7 +185,7 @@ static bool seal(const struct stage *s, const uint8_t *key, uint8_t out[SECRET_L
 		  EVP_EncryptInit_ex2(ctx, NULL, key, iv, NULL) > 0 &&
 		  EVP_EncryptUpdate(ctx, out, &len, message, sizeof(message)) > 0 &&
 		  EVP_EncryptFinal_ex(ctx, out + len, &len) > 0 &&
-		  EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, 16, out + SECRET_LEN) > 0;
+		  EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, 16, out + RECORD_LEN) > 0;
 
 	EVP_CIPHER_CTX_free(ctx);
 	EVP_CIPHER_free(cipher);
@@ -147,39 +193,60 @@ static bool seal(const struct stage *s, const uint8_t *key, uint8_t out[SECRET_L
 }
 
 /* And not what the wrapped key would give if it were the key. */
-static bool finish(const struct stage *s, const uint8_t *key, uint8_t out[SECRET_LEN])
+static bool finish(const struct stage *s, const uint8_t *secret, uint8_t *out)
 {
-	static const uint8_t hash[SECRET_LEN] = "a transcript's";
-	uint8_t wrong[SECRET_LEN];
+	static const uint8_t hash[HASH_MAX] = "a transcript's";
+	uint8_t key[HASH_MAX], wrong[HASH_MAX];
 	size_t len;
 
-	return EVP_Q_mac(s->libctx, "HMAC", s->properties, "SHA256", NULL, key, SECRET_LEN, hash,
-			 sizeof(hash), out, SECRET_LEN, &len) &&
-	       EVP_Q_mac(inner_libctx, "HMAC", NULL, "SHA256", NULL, key, SECRET_LEN, hash,
-			 sizeof(hash), wrong, SECRET_LEN, &len) &&
-	       CRYPTO_memcmp(out, wrong, SECRET_LEN);
+	return expand13(s, secret, "finished", key, s->len) &&
+	       EVP_Q_mac(s->libctx, "HMAC", s->properties, s->digest, NULL, key, s->len, hash,
+			 s->len, out, s->len, &len) &&
+	       EVP_Q_mac(inner_libctx, "HMAC", NULL, s->digest, NULL, key, s->len, hash, s->len,
+			 wrong, s->len, &len) &&
+	       CRYPTO_memcmp(out, wrong, s->len);
+}
+
+/* As SSL_export_keying_material() does. */
+static bool export(const struct stage *s, const uint8_t *master, uint8_t *out)
+{
+	uint8_t secret[HASH_MAX], of_label[HASH_MAX];
+
+	return next13(s, master, "exp master", secret) &&
+	       next13(s, secret, "EXPORTER-rehearsal", of_label) &&
+	       next13(s, of_label, "exporter", out);
+}
+
+/* A session's PSK, and the binder of the handshake that resumes it. */
+static bool bind(const struct stage *s, const uint8_t *master, struct end *end)
+{
+	uint8_t secret[HASH_MAX], early[HASH_MAX], binder[HASH_MAX];
+
+	return next13(s, master, "res master", secret) &&
+	       next13(s, secret, "resumption", end->psk) &&
+	       extract13(s, NULL, end->psk, s->len, early) &&
+	       next13(s, early, "res binder", binder) &&
+	       finish(s, binder, end->binder);
 }
 
 static bool go_through_13(const struct stage *s, const uint8_t *shared, size_t len,
 			  struct end *end)
 {
-	uint8_t early[SECRET_LEN], key[SECRET_LEN];
+	uint8_t early[HASH_MAX], master[HASH_MAX], key[RECORD_LEN];
 
-	return derive13(s, EVP_KDF_HKDF_MODE_EXTRACT_ONLY, NULL, NULL, 0, "derived", early) &&
-	       derive13(s, EVP_KDF_HKDF_MODE_EXTRACT_ONLY, early, shared, len, "derived",
-			end->handshake) &&
-	       derive13(s, EVP_KDF_HKDF_MODE_EXPAND_ONLY, NULL, end->handshake, SECRET_LEN,
-			"finished", key) &&
-	       finish(s, key, end->finished) &&
-	       derive13(s, EVP_KDF_HKDF_MODE_EXPAND_ONLY, NULL, end->handshake, SECRET_LEN, "key",
-			key) &&
-	       seal(s, key, end->record);
+	return extract13(s, NULL, NULL, 0, early) &&
+	       extract13(s, early, shared, len, end->handshake) &&
+	       finish(s, end->handshake, end->finished) &&
+	       expand13(s, end->handshake, "key", key, sizeof(key)) &&
+	       seal(s, key, end->record) &&
+	       extract13(s, end->handshake, NULL, 0, master) &&
+	       export(s, master, end->exported) && bind(s, master, end);
 }
 
 static bool go_through_12(const struct stage *s, const uint8_t *shared, size_t len,
 			  struct end *end)
 {
-	uint8_t block[2 * (SECRET_LEN + 4)];
+	uint8_t block[2 * (RECORD_LEN + 4)];
 
 	return prf(s, shared, len, "master secret", end->master, MASTER_LEN) &&
 	       prf(s, end->master, MASTER_LEN, "key expansion", block, sizeof(block)) &&
@@ -209,13 +276,15 @@ static bool shake_hands(const struct stage *s, EVP_PKEY *const keys[2], struct e
 
 const char *rehearse(OSSL_LIB_CTX *libctx, const char *properties)
 {
-	const struct stage s = { libctx, properties };
+	struct stage s = { libctx, properties, NULL, 0 };
 	EVP_PKEY *keys[2];
 	struct end ends[2];
 	size_t group;
 	bool ok = true;
 
 	for (group = 0; ok && group < NR_GROUPS; group++) {
+		s.len = group_secret_len(group);
+		s.digest = s.len == 48 ? "SHA384" : "SHA256";
 		keys[0] = generate(&s, group);
 		keys[1] = generate(&s, group);
 		ok = keys[0] && keys[1] && shake_hands(&s, keys, ends);

@@ -32,6 +32,7 @@ enum secret_kind {
 	SECRET_HANDLE,		/* none: what tells handles from other bytes */
 	SECRET_CHECK,		/* none: what tells K from other bytes */
 	SECRET_LONG_LIVED,	/* a private key of a certificate's, in key.c */
+	SECRET_INDEX,		/* none: the key of a table's order */
 };
 
 /* A secret that a handle names. */
@@ -83,16 +84,19 @@ _Static_assert(!offsetof(struct vault, key) &&
  * struct opened - the vault, opened by this thread
  * @vault: its memory
  * @work: a part of it that nobody else has meanwhile
+ * @wiped: that part is
  */
 struct opened {
 	struct vault *vault;
 	struct work *work;
+	bool wiped;
 	char *low;
 };
 
 /* vault.c */
 bool vault_start(struct provider *prov);
 bool vault_open(struct provider *prov, struct opened *o);
+void vault_wipe(struct opened *o);
 bool vault_close(struct provider *prov, struct opened *o);
 int vault_domain(void);
 void vault_before_fork(void);
@@ -112,10 +116,13 @@ bool handle_looks_like(const uint8_t *bytes, size_t len);
 void handle_give(struct opened *o, uint8_t *handle, const uint8_t *secret, size_t len);
 int handle_take(struct provider *prov, struct opened *o, uint8_t *to, const uint8_t *handle,
 		size_t len);
+int handle_take_to_box(struct provider *prov, struct opened *o, const struct box *box,
+		       uint8_t to[SHARED_MAX], const uint8_t *handle, size_t len);
 void handles_in_child(void);
 
 /* mac.c */
-void mac_remember(const uint8_t *wrapped);
+bool mac_start(struct provider *prov);
+void mac_remember(const uint8_t *wrapped, size_t len);
 extern const OSSL_DISPATCH hmac_functions[];
 
 /* kdf.c */
@@ -133,6 +140,7 @@ bool prf_is_libssls(const OSSL_PARAM params[]);
 #define NR_GROUPS	3
 extern const OSSL_DISPATCH group_keymgmt_functions[NR_GROUPS][16], group_keyexch_functions[];
 const char *group_algorithm(size_t i);
+size_t group_secret_len(size_t i);
 int group_capabilities(void *provctx, const char *capability, OSSL_CALLBACK *cb, void *arg);
 
 #endif /* SECRETS_H */

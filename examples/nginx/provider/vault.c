@@ -303,7 +303,8 @@ void vault_in_child(int err)
 
 /* ---- */
 
-static int take_work(void)
+/* Before the vault is opened, as it may have to wait. */
+static unsigned int take_work(void)
 {
 	uint32_t taken = __atomic_load_n(&works_taken, __ATOMIC_RELAXED);
 	int i;
@@ -321,38 +322,52 @@ static int take_work(void)
 	}
 }
 
-static void leave_work(const struct opened *o)
+static void leave_work(unsigned int i)
 {
-	uint32_t bit = 1u << (o->work - o->vault->works);
-
-	__atomic_fetch_and(&works_taken, ~bit, __ATOMIC_RELEASE);
+	__atomic_fetch_and(&works_taken, ~(1u << i), __ATOMIC_RELEASE);
 }
 
 bool vault_open(struct provider *prov, struct opened *o)
 {
+	unsigned int i;
 	int err;
 
 	if (!current())
 		return raise(prov, EPK_R_NO_KEY, "%s: %s", vault_call, why_failed());
 	if (vault_generation != box_generation())
 		return raise(prov, EPK_R_NO_KEY, "it did not come through a fork");
+	i = take_work();
+	errors_hold_back();
 	err = domain_begin(vault_dom, PROT_READ | PROT_WRITE);
-	if (err)
+	if (err) {
+		leave_work(i);
+		errors_tell(prov);
 		return raise(prov, EPK_R_DOMAIN_BEGIN, "domain %#x: %s", vault_dom,
 			     epk_strerror(err));
+	}
 	o->vault = vault;
-	o->work = &vault->works[take_work()];
+	o->work = &vault->works[i];
+	o->wiped = false;
 	o->low = watch(STACK_BYTES);
 	return true;
 }
 
+void vault_wipe(struct opened *o)
+{
+	if (!o->wiped)
+		explicit_bzero(o->work, sizeof(*o->work));
+	o->wiped = true;
+}
+
 bool vault_close(struct provider *prov, struct opened *o)
 {
+	unsigned int i = o->work - o->vault->works;
 	int err;
 
-	explicit_bzero(o->work, sizeof(*o->work));
+	vault_wipe(o);
 	scrub(o->low);
-	leave_work(o);
 	err = domain_end(vault_dom);
+	leave_work(i);
+	errors_tell(prov);
 	return !err || raise(prov, EPK_R_DOMAIN_END, "domain %#x: %s", vault_dom, epk_strerror(err));
 }
