@@ -49,12 +49,12 @@ struct kept {
 
 /**
  * struct work - where a thread computes with secrets
- * @mix, @permuted: of wrap.c
+ * @mix, @permuted: of wrap.c, which uses the schedule of @hmac as well
  */
 struct work {
 	struct hmac hmac;
 	struct {
-		SHA256_CTX hash;
+		uint32_t value[8];
 		uint8_t block[64];
 	} mix;
 	uint8_t secret[1024];
