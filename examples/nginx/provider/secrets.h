@@ -32,6 +32,7 @@ enum secret_kind {
 	SECRET_HANDLE,		/* none: what tells handles from other bytes */
 	SECRET_CHECK,		/* none: what tells K from other bytes */
 	SECRET_INDEX,		/* none: the key of a table's order */
+	SECRET_BLOCK,		/* none: what tells one key block from others */
 };
 
 /* A secret that a handle names. */
@@ -118,6 +119,9 @@ int handle_take(struct provider *prov, struct opened *o, uint8_t *to, const uint
 int handle_take_to_box(struct provider *prov, struct opened *o, const struct box *box,
 		       uint8_t to[SHARED_MAX], const uint8_t *handle, size_t len);
 void handles_in_child(void);
+
+/* given.c */
+bool given_once(struct opened *o, const uint8_t *start, size_t len, size_t block);
 
 /* mac.c */
 bool mac_start(struct provider *prov);
