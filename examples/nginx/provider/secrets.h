@@ -83,11 +83,13 @@ _Static_assert(!offsetof(struct vault, key) &&
 /**
  * struct opened - the vault, opened by this thread
  * @vault: its memory
- * @work: a part of it that nobody else has meanwhile
- * @wiped: that part is
+ * @place: which part of it is reserved for this thread
+ * @work: that part
+ * @wiped: it is
  */
 struct opened {
 	struct vault *vault;
+	unsigned int place;
 	struct work *work;
 	bool wiped;
 	char *low;
@@ -95,6 +97,10 @@ struct opened {
 
 /* vault.c */
 bool vault_start(struct provider *prov);
+void vault_reserve(struct opened *o);
+bool vault_try_reserve(struct opened *o);
+void vault_leave(struct opened *o);
+bool vault_enter(struct provider *prov, struct opened *o);
 bool vault_open(struct provider *prov, struct opened *o);
 void vault_wipe(struct opened *o);
 bool vault_close(struct provider *prov, struct opened *o);
