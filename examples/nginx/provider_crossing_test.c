@@ -608,6 +608,32 @@ static void nothing_waits_with_the_vault_open(void **state)
 	EVP_CIPHER_free(work.cipher);
 }
 
+static size_t steps_of_a_handle(void)
+{
+	derive_key(with_epk, work.key, SECRET_LEN);
+	run();
+	assert_int_equal(work.ret, 1);
+	return nr_steps;
+}
+
+/* As after thousands of clients that went away in the middle. */
+static void keys_that_nobody_takes_cost_nothing(void **state)
+{
+	size_t before, after;
+	uint8_t key[SECRET_LEN];
+	int i;
+
+	(void)state;
+	memset(&work, 0, sizeof(work));
+	work.fn = derive_handle;
+	before = steps_of_a_handle();
+	for (i = 0; i < 5000; i++)
+		derive_key(with_epk, key, SECRET_LEN);
+	after = steps_of_a_handle();
+	printf("%zu steps, and %zu then\n", before, after);
+	assert_true(after < before + 1000);
+}
+
 #define NR_THREADS	24	/* more than the vault has places to work in */
 
 static void *derive_some(void *arg)
@@ -686,6 +712,7 @@ int main(void)
 		cmocka_unit_test(secrets_are_never_on_the_stack),
 		cmocka_unit_test(plain_code_leaves_nothing_there),
 		cmocka_unit_test(nothing_waits_with_the_vault_open),
+		cmocka_unit_test(keys_that_nobody_takes_cost_nothing),
 		cmocka_unit_test(threads_wait_before_they_open),
 		cmocka_unit_test(another_cpu_changes_nothing),
 	};
