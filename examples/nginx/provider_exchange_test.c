@@ -152,6 +152,9 @@ static void run(int nr, void *(*fn)(void *))
 static void threads_wait_before_they_open(void **state)
 {
 	(void)state;
+	/* There a process has fewer domains than these threads need. */
+	if (!strcmp(epk_backend(), "mpk"))
+		skip();
 	is_slow = true;
 	run(NR_THREADS, exchange_often);
 	is_slow = false;
