@@ -461,6 +461,8 @@ static int step_verify_data(void)
 static void step_through(const char *what, int (*fn)(void))
 {
 	work.fn = fn;
+	/* What libcrypto does the first time is not stepped through. */
+	assert_int_equal(fn(), 1);
 	run();
 	assert_int_equal(work.ret, 1);
 	printf("%s, %s: something is on the stack at %zu of %zu instructions, elsewhere at %zu of "
@@ -687,7 +689,7 @@ static void another_cpu_changes_nothing(void **state)
 	pid_t pid;
 
 	(void)state;
-	if (getenv("OPENSSL_ia32cap"))
+	if (getenv("OPENSSL_ia32cap") || strcmp(epk_backend(), "none"))
 		skip();
 	for (i = 0; i < sizeof(cpus) / sizeof(cpus[0]); i++) {
 		fflush(stdout);
