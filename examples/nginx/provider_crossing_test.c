@@ -2,24 +2,28 @@
 /*
  * What happens while the vault is open, instruction by instruction.
  *
- * A record key on its way from there to its cipher's box is in no ordinary memory, where a
- * neighbour thread could read it: the test knows the key, steps through the call that takes it,
- * and looks for it on the stack after each instruction.  And nobody waits meanwhile, for a lock
- * or for the kernel.
+ * A secret that is derived from, and a record key on its way to its cipher's box, are in no
+ * ordinary memory, where a neighbour thread could read them: the test knows them, steps through
+ * the call, and looks for each 8 bytes of them, in the forms in which code keeps them, on the
+ * stack after each instruction, and on the heap and in what is the thread's own now and then.
+ * And nobody waits meanwhile, for a lock or for the kernel.
+ *
+ * It starts itself anew with OPENSSL_ia32cap, for libcrypto's other code.
  */
 #define _GNU_SOURCE
-#define OPENSSL_SUPPRESS_DEPRECATED
 #include <dlfcn.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/wait.h>
 #include <ucontext.h>
 
 #include <openssl/core_names.h>
 #include <openssl/kdf.h>
 #include <openssl/params.h>
-#include <openssl/sha.h>
 
+#include "provider/hash.c"
+#include "provider_needles.h"
 #include "provider_test.h"
 
 OSSL_LIB_CTX *with_epk, *plain;
@@ -27,8 +31,13 @@ OSSL_LIB_CTX *with_epk, *plain;
 #define STACK_BYTES	(256 * 1024)
 #define RED_ZONE	128
 #define SECRET_LEN	32
+#define SECRET_MAX	48
 
 /* ---- two ends that know the same secret, of which one is the provider's */
+
+/* Of which hash, and how long its secrets are. */
+static const char *digest = "SHA256";
+static size_t digest_len = SECRET_LEN;
 
 static bool derive(OSSL_LIB_CTX *libctx, int mode, const uint8_t *salt, const uint8_t *key,
 		   const char *label, uint8_t *out, size_t len)
@@ -39,16 +48,16 @@ static bool derive(OSSL_LIB_CTX *libctx, int mode, const uint8_t *salt, const ui
 	bool ok;
 
 	*p++ = OSSL_PARAM_construct_int(OSSL_KDF_PARAM_MODE, &mode);
-	*p++ = OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, "SHA256", 0);
+	*p++ = OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, (char *)digest, 0);
 	*p++ = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_PREFIX, "tls13 ", 6);
 	*p++ = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_LABEL, (char *)label,
 						 strlen(label));
 	if (key)
 		*p++ = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, (void *)key,
-							 SECRET_LEN);
+							 digest_len);
 	if (salt)
 		*p++ = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SALT, (void *)salt,
-							 SECRET_LEN);
+							 digest_len);
 	*p = OSSL_PARAM_construct_end();
 	ok = EVP_KDF_derive(ctx, out, len, params) > 0;
 	EVP_KDF_CTX_free(ctx);
@@ -56,24 +65,97 @@ static bool derive(OSSL_LIB_CTX *libctx, int mode, const uint8_t *salt, const ui
 	return ok;
 }
 
-/* The key; or, of the provider, what stands for it. */
-static void derive_key(OSSL_LIB_CTX *libctx, uint8_t *out, size_t len)
+static void extract(OSSL_LIB_CTX *libctx, const uint8_t *salt, const uint8_t *key, uint8_t *out)
 {
-	static const uint8_t shared[SECRET_LEN] = "of a key exchange that we know";
-	uint8_t early[SECRET_LEN], handshake[SECRET_LEN];
-
-	assert_true(derive(libctx, EVP_KDF_HKDF_MODE_EXTRACT_ONLY, NULL, NULL, "derived", early,
-			   SECRET_LEN));
-	assert_true(derive(libctx, EVP_KDF_HKDF_MODE_EXTRACT_ONLY, early, shared, "derived",
-			   handshake, SECRET_LEN));
-	assert_true(derive(libctx, EVP_KDF_HKDF_MODE_EXPAND_ONLY, NULL, handshake, "key", out, len));
+	assert_true(derive(libctx, EVP_KDF_HKDF_MODE_EXTRACT_ONLY, salt, key, "derived", out,
+			   digest_len));
 }
 
-/* ---- what is looked for, inverted lest it be found here */
+static bool expand(OSSL_LIB_CTX *libctx, const uint8_t *secret, const char *label, uint8_t *out,
+		   size_t len)
+{
+	return derive(libctx, EVP_KDF_HKDF_MODE_EXPAND_ONLY, NULL, secret, label, out, len);
+}
 
-static uint64_t inverted[2];
-static volatile size_t nr_steps, nr_found;
+static const uint8_t shared[SECRET_MAX] = "of a key exchange that we know";
+
+/* What it is; or, of the provider, what stands for it. */
+static void derive_secrets(OSSL_LIB_CTX *libctx, uint8_t early[SECRET_MAX],
+			   uint8_t handshake[SECRET_MAX])
+{
+	extract(libctx, NULL, NULL, early);
+	extract(libctx, early, shared, handshake);
+}
+
+static void derive_key(OSSL_LIB_CTX *libctx, uint8_t *out, size_t len)
+{
+	uint8_t early[SECRET_MAX], handshake[SECRET_MAX];
+
+	derive_secrets(libctx, early, handshake);
+	assert_true(expand(libctx, handshake, "key", out, len));
+}
+
+#define MASTER_LEN	48
+
+/* As libssl calls it. */
+static bool prf(OSSL_LIB_CTX *libctx, const uint8_t *secret, const char *label, uint8_t *out,
+		size_t len)
+{
+	EVP_KDF *kdf = EVP_KDF_fetch(libctx, "TLS1-PRF", NULL);
+	EVP_KDF_CTX *ctx = EVP_KDF_CTX_new(kdf);
+	OSSL_PARAM params[8], *p = params;
+	bool ok;
+	int i;
+
+	*p++ = OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, (char *)digest, 0);
+	*p++ = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SECRET, (void *)secret, MASTER_LEN);
+	*p++ = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SEED, (char *)label, strlen(label));
+	for (i = 0; i < 4; i++)
+		*p++ = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SEED, "random", i ? 0 : 6);
+	*p = OSSL_PARAM_construct_end();
+	ok = EVP_KDF_derive(ctx, out, len, params) > 0;
+	EVP_KDF_CTX_free(ctx);
+	EVP_KDF_free(kdf);
+	return ok;
+}
+
+/* ---- what is found, and where */
+
+static volatile size_t nr_steps, nr_found, nr_elsewhere;
 static uint8_t *stack;
+
+/* The heap, and what is the thread's own. */
+static struct {
+	const uint8_t *from, *to;
+} elsewhere[2];
+
+static size_t look_elsewhere(void)
+{
+	size_t i, found = 0;
+
+	for (i = 0; i < 2; i++)
+		found += needles_in(elsewhere[i].from, elsewhere[i].to);
+	return found;
+}
+
+static void find_elsewhere(void)
+{
+	const uint8_t *own = (const uint8_t *)pthread_self();
+	FILE *f = fopen("/proc/self/maps", "r");
+	unsigned long from, to;
+	char line[512];
+
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f)) {
+		assert_int_equal(sscanf(line, "%lx-%lx", &from, &to), 2);
+		if (strstr(line, "[heap]") || (own >= (uint8_t *)from && own < (uint8_t *)to)) {
+			elsewhere[!strstr(line, "[heap]")].from = (uint8_t *)from;
+			elsewhere[!strstr(line, "[heap]")].to = (uint8_t *)to;
+		}
+	}
+	fclose(f);
+	assert_true(elsewhere[0].from && elsewhere[1].from);
+}
 
 /* ---- is the vault open? */
 
@@ -101,7 +183,9 @@ static int note_vault(int dom, void *addr, size_t len, void *arg)
 
 #undef domain_begin
 
-/* In place of libepk's, for the provider. */
+static size_t before_elsewhere;
+
+/* In place of libepk's, for the provider.  While this thread sleeps others want a place there. */
 EXPORT int epk_begin_write(int dom)
 {
 	int err;
@@ -111,6 +195,8 @@ EXPORT int epk_begin_write(int dom)
 	if (!err && dom == vault) {
 		is_open = true;
 		__atomic_fetch_add(&nr_openings, 1, __ATOMIC_RELAXED);
+		if (is_slow)
+			usleep(1000);
 	}
 	return err;
 }
@@ -121,15 +207,6 @@ EXPORT int domain_end(int dom)
 	if (dom == vault)
 		is_open = false;
 	return real(dom);
-}
-
-/* Of what wraps and unwraps.  While this thread sleeps others want a place to work in. */
-EXPORT void SHA256_Transform(SHA256_CTX *ctx, const unsigned char *block)
-{
-	REAL(SHA256_Transform);
-	if (is_slow && is_open)
-		usleep(1000);
-	real(ctx, block);
 }
 
 EXPORT int sched_yield(void)
@@ -169,17 +246,15 @@ static void step(int sig, siginfo_t *info, void *ucontext)
 {
 	const greg_t *regs = ((ucontext_t *)ucontext)->uc_mcontext.gregs;
 	const uint8_t *at = (uint8_t *)((regs[REG_RSP] - RED_ZONE) & ~(greg_t)7);
-	uint64_t words[2];
 
 	(void)sig;
 	(void)info;
 	nr_steps++;
 	if (is_open && may_wait((uint8_t *)regs[REG_RIP]))
 		nr_waits++;
-	for (; at >= stack && at + 16 <= stack + STACK_BYTES; at += 4) {
-		memcpy(words, at, sizeof(words));
-		nr_found += words[0] == ~inverted[0] && words[1] == ~inverted[1];
-	}
+	nr_found += at >= stack && needles_in(at, stack + STACK_BYTES);
+	if (nr_steps % 256 == 0)
+		nr_elsewhere += look_elsewhere() > before_elsewhere;
 }
 
 static void set_trap(bool on)
@@ -197,23 +272,37 @@ static ucontext_t main_stack, work_stack;
 static struct {
 	EVP_CIPHER *cipher;
 	EVP_CIPHER_CTX *ctx;
-	uint8_t key[SECRET_LEN];
-	bool puts_it_there, derives;
+	uint8_t key[MASTER_LEN], salt[SECRET_MAX], out[128];
+	bool puts_it_there, puts_it_elsewhere;
+	int (*fn)(void);
 	int ret;
 } work;
 
-static __attribute__((noinline)) void key_cipher(void)
+static int key_cipher(void)
 {
-	volatile uint8_t copy[SECRET_LEN] = { 0 };
+	return EVP_EncryptInit_ex2(work.ctx, work.cipher, work.key, NULL, NULL);
+}
+
+static int derive_handle(void)
+{
+	return expand(with_epk, work.key, "key", work.key, SECRET_LEN);
+}
+
+static uint8_t *on_heap;
+
+static __attribute__((noinline)) void call(void)
+{
+	volatile uint8_t copy[8] = { 0 };
 	size_t i;
 
 	set_trap(true);
-	work.ret = work.derives ?
-		   derive(with_epk, EVP_KDF_HKDF_MODE_EXPAND_ONLY, NULL, work.key, "key", work.key,
-			  SECRET_LEN) :
-		   EVP_EncryptInit_ex2(work.ctx, work.cipher, work.key, NULL, NULL);
-	for (i = 0; work.puts_it_there && i < 16; i++)
-		copy[i] = ~((uint8_t *)inverted)[i];
+	work.ret = work.fn();
+	for (i = 0; work.puts_it_there && i < 8; i++)
+		copy[i] = needle_byte(i);
+	for (i = 0; work.puts_it_elsewhere && i < 8; i++)
+		on_heap[i] = needle_byte(i);
+	for (i = 0; work.puts_it_elsewhere && i < 256; i++)
+		__asm__ volatile("nop");
 	set_trap(false);
 	(void)copy[0];
 }
@@ -224,7 +313,9 @@ static void run(void)
 	const stack_t other = { .ss_sp = handler_stack, .ss_size = sizeof(handler_stack) };
 	struct sigaction action = { .sa_sigaction = step, .sa_flags = SA_SIGINFO | SA_ONSTACK };
 
-	nr_steps = nr_found = 0;
+	nr_steps = nr_found = nr_elsewhere = 0;
+	find_elsewhere();
+	before_elsewhere = look_elsewhere();
 	assert_int_equal(sigaltstack(&other, NULL), 0);
 	assert_int_equal(sigaction(SIGTRAP, &action, NULL), 0);
 	memset(stack, 0, STACK_BYTES);
@@ -232,16 +323,8 @@ static void run(void)
 	work_stack.uc_stack.ss_sp = stack;
 	work_stack.uc_stack.ss_size = STACK_BYTES;
 	work_stack.uc_link = &main_stack;
-	makecontext(&work_stack, key_cipher, 0);
+	makecontext(&work_stack, call, 0);
 	assert_int_equal(swapcontext(&main_stack, &work_stack), 0);
-}
-
-static void note_key(uint8_t key[SECRET_LEN])
-{
-	memcpy(inverted, key, sizeof(inverted));
-	inverted[0] = ~inverted[0];
-	inverted[1] = ~inverted[1];
-	explicit_bzero(key, SECRET_LEN);
 }
 
 /* Both ends have to seal the same. */
@@ -258,6 +341,8 @@ static void seal(EVP_CIPHER_CTX *ctx, uint8_t out[48])
 
 static void try_cipher(const char *name, size_t len, bool puts_it_there)
 {
+	/* libcrypto's code for ARIA has the key's words there while it makes round keys of them. */
+	const bool has_words = !strncmp(name, "ARIA", 4);
 	EVP_CIPHER *cipher = EVP_CIPHER_fetch(plain, name, NULL);
 	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
 	uint8_t key[SECRET_LEN], expected[48], out[48];
@@ -267,9 +352,12 @@ static void try_cipher(const char *name, size_t len, bool puts_it_there)
 	seal(ctx, expected);
 	EVP_CIPHER_CTX_free(ctx);
 	EVP_CIPHER_free(cipher);
-	note_key(key);
+	needles_forget();
+	(has_words ? needles_add_bytes : needles_add)(key, len);
+	explicit_bzero(key, sizeof(key));
 
 	memset(&work, 0, sizeof(work));
+	work.fn = key_cipher;
 	work.cipher = fetch(with_epk, name);
 	work.ctx = EVP_CIPHER_CTX_new();
 	work.puts_it_there = puts_it_there;
@@ -301,7 +389,7 @@ static void key_is_never_on_the_stack(void **state)
 	(void)state;
 	for (i = 0; i < sizeof(ciphers_tried) / sizeof(ciphers_tried[0]); i++) {
 		try_cipher(ciphers_tried[i].name, ciphers_tried[i].len, false);
-		found += nr_found;
+		found += nr_found + nr_elsewhere;
 	}
 	assert_int_equal(found, 0);
 }
@@ -312,6 +400,178 @@ static void key_on_the_stack_is_seen(void **state)
 	(void)state;
 	try_cipher("AES-256-GCM", 32, true);
 	assert_true(nr_found > 0);
+}
+
+static void key_on_the_heap_is_seen(void **state)
+{
+	(void)state;
+	on_heap = malloc(8);
+	memset(&work, 0, sizeof(work));
+	work.fn = derive_handle;
+	work.puts_it_elsewhere = true;
+	derive_key(with_epk, work.key, SECRET_LEN);
+	needles_forget();
+	needles_add(shared, 8);
+	run();
+	assert_true(nr_elsewhere > 0);
+	free(on_heap);
+}
+
+/* ---- what is derived from */
+
+static int step_extract(void)
+{
+	return derive(with_epk, EVP_KDF_HKDF_MODE_EXTRACT_ONLY, work.salt, NULL, "derived", work.out,
+		      digest_len);
+}
+
+static int step_traffic(void)
+{
+	return expand(with_epk, work.key, "s ap traffic", work.out, digest_len);
+}
+
+static int step_key(void)
+{
+	return expand(with_epk, work.key, "key", work.out, SECRET_LEN);
+}
+
+static int step_finished(void)
+{
+	return expand(with_epk, work.key, "finished", work.out, digest_len);
+}
+
+static int step_mac(void)
+{
+	size_t len;
+
+	return !!EVP_Q_mac(with_epk, "HMAC", NULL, digest, NULL, work.key, digest_len,
+			   (const uint8_t *)"a transcript's", 14, work.out, digest_len, &len);
+}
+
+static int step_key_block(void)
+{
+	return prf(with_epk, work.key, "key expansion", work.out, 72);
+}
+
+static int step_verify_data(void)
+{
+	return prf(with_epk, work.key, "server finished", work.out, 12);
+}
+
+static void step_through(const char *what, int (*fn)(void))
+{
+	work.fn = fn;
+	/* What libcrypto does the first time is not stepped through. */
+	assert_int_equal(fn(), 1);
+	run();
+	assert_int_equal(work.ret, 1);
+	printf("%s, %s: something is on the stack at %zu of %zu instructions, elsewhere at %zu of "
+	       "%zu looks\n", digest, what, nr_found, nr_steps, nr_elsewhere, nr_steps / 256);
+	assert_in_range(nr_steps, 1000, 10000000);
+}
+
+#define STEP(fn)								\
+	do {									\
+		step_through(#fn, fn);						\
+		found += nr_found + nr_elsewhere;				\
+	} while (0)
+
+static size_t step_through_13(void)
+{
+	uint8_t early[SECRET_MAX], handshake[SECRET_MAX], next[SECRET_MAX];
+	size_t found = 0;
+
+	needles_forget();
+	derive_secrets(plain, early, handshake);
+	needles_add_words(early, digest_len);
+	needles_add_words(handshake, digest_len);
+	extract(plain, handshake, NULL, next);
+	needles_add_words(next, digest_len);
+	assert_true(expand(plain, handshake, "key", next, SECRET_LEN));
+	needles_add(next, SECRET_LEN);
+	assert_true(expand(plain, handshake, "s ap traffic", next, digest_len));
+	needles_add_words(next, digest_len);
+	assert_true(expand(plain, handshake, "finished", next, digest_len));
+	needles_add_words(next, digest_len);
+	explicit_bzero(early, sizeof(early));
+	explicit_bzero(handshake, sizeof(handshake));
+	explicit_bzero(next, sizeof(next));
+
+	derive_secrets(with_epk, work.salt, work.key);
+	memcpy(work.salt, work.key, digest_len);
+	STEP(step_extract);
+	STEP(step_traffic);
+	STEP(step_key);
+	STEP(step_finished);
+	memcpy(work.key, work.out, digest_len);
+	STEP(step_mac);
+	return found;
+}
+
+static size_t step_through_12(void)
+{
+	uint8_t master[MASTER_LEN], block[64];
+	size_t found = 0;
+
+	needles_forget();
+	assert_true(prf(plain, shared, "master secret", master, MASTER_LEN));
+	needles_add_words(master, MASTER_LEN);
+	assert_true(prf(plain, master, "key expansion", block, sizeof(block)));
+	needles_add(block, sizeof(block));
+	explicit_bzero(master, sizeof(master));
+	explicit_bzero(block, sizeof(block));
+
+	assert_true(prf(with_epk, shared, "master secret", work.key, MASTER_LEN));
+	STEP(step_key_block);
+	STEP(step_verify_data);
+	return found;
+}
+
+static void secrets_are_never_on_the_stack(void **state)
+{
+	static const char *const digests[] = { "SHA256", "SHA384" };
+	size_t i, found = 0;
+
+	(void)state;
+	memset(&work, 0, sizeof(work));
+	for (i = 0; i < 2; i++) {
+		digest = digests[i];
+		digest_len = i ? 48 : 32;
+		found += step_through_13();
+		found += step_through_12();
+	}
+	digest = digests[0];
+	digest_len = SECRET_LEN;
+	assert_int_equal(found, 0);
+}
+
+/* The code for CPUs that have no instructions for it, whatever this one has. */
+static int step_plain(void)
+{
+	static struct hmac hmac;
+
+	hmac_key(&hmac, hash_find(digest), work.key, digest_len);
+	hmac_begin(&hmac);
+	hmac_add(&hmac, work.key, digest_len);
+	hmac_end(&hmac, hmac.chain);
+	explicit_bzero(&hmac, sizeof(hmac));
+	return 1;
+}
+
+static void plain_code_leaves_nothing_there(void **state)
+{
+	const bool has = has_sha_ni;
+	size_t found = 0;
+
+	(void)state;
+	has_sha_ni = false;
+	memset(&work, 0, sizeof(work));
+	memcpy(work.key, shared, SECRET_LEN);
+	needles_forget();
+	needles_add_words(work.key, SECRET_LEN);
+	STEP(step_plain);
+	has_sha_ni = has;
+	assert_int_equal(found, 0);
 }
 
 /* ---- who waits */
@@ -332,10 +592,11 @@ static void nothing_waits_with_the_vault_open(void **state)
 	if (!strcmp(epk_backend(), "mprotect"))
 		skip();
 	memset(&work, 0, sizeof(work));
-	work.derives = true;
+	derive_key(with_epk, work.key, SECRET_LEN);
+	work.fn = derive_handle;
 	use_up();
 	assert_int_equal(work.ret, 1);
-	work.derives = false;
+	work.fn = key_cipher;
 	work.cipher = fetch(with_epk, "AES-256-GCM");
 	work.ctx = EVP_CIPHER_CTX_new();
 	use_up();
@@ -347,6 +608,32 @@ static void nothing_waits_with_the_vault_open(void **state)
 	ERR_clear_error();
 	EVP_CIPHER_CTX_free(work.ctx);
 	EVP_CIPHER_free(work.cipher);
+}
+
+static size_t steps_of_a_handle(void)
+{
+	derive_key(with_epk, work.key, SECRET_LEN);
+	run();
+	assert_int_equal(work.ret, 1);
+	return nr_steps;
+}
+
+/* As after thousands of clients that went away in the middle. */
+static void keys_that_nobody_takes_cost_nothing(void **state)
+{
+	size_t before, after;
+	uint8_t key[SECRET_LEN];
+	int i;
+
+	(void)state;
+	memset(&work, 0, sizeof(work));
+	work.fn = derive_handle;
+	before = steps_of_a_handle();
+	for (i = 0; i < 5000; i++)
+		derive_key(with_epk, key, SECRET_LEN);
+	after = steps_of_a_handle();
+	printf("%zu steps, and %zu then\n", before, after);
+	assert_true(after < before + 1000);
 }
 
 #define NR_THREADS	24	/* more than the vault has places to work in */
@@ -392,13 +679,44 @@ static int setup(void **state)
 	return !stack;
 }
 
+/* Where libcrypto has other code, on a CPU without SHA's instructions, and without AVX and BMI. */
+static const char *const cpus[] = { ":~0x20000000", "~0x1000020000000000:~0x20000128" };
+
+static void another_cpu_changes_nothing(void **state)
+{
+	size_t i;
+	int status;
+	pid_t pid;
+
+	(void)state;
+	if (getenv("OPENSSL_ia32cap") || strcmp(epk_backend(), "none"))
+		skip();
+	for (i = 0; i < sizeof(cpus) / sizeof(cpus[0]); i++) {
+		fflush(stdout);
+		pid = fork();
+		assert_true(pid >= 0);
+		if (!pid) {
+			setenv("OPENSSL_ia32cap", cpus[i], 1);
+			execl("/proc/self/exe", "provider_crossing_test", NULL);
+			_exit(127);
+		}
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_int_equal(status, 0);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(key_is_never_on_the_stack),
 		cmocka_unit_test(key_on_the_stack_is_seen),
+		cmocka_unit_test(key_on_the_heap_is_seen),
+		cmocka_unit_test(secrets_are_never_on_the_stack),
+		cmocka_unit_test(plain_code_leaves_nothing_there),
 		cmocka_unit_test(nothing_waits_with_the_vault_open),
+		cmocka_unit_test(keys_that_nobody_takes_cost_nothing),
 		cmocka_unit_test(threads_wait_before_they_open),
+		cmocka_unit_test(another_cpu_changes_nothing),
 	};
 
 	return cmocka_run_group_tests_name("provider_crossing", tests, setup, NULL);

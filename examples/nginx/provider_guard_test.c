@@ -127,26 +127,62 @@ static int load(OSSL_LIB_CTX *libctx, const char *allow)
 	return ret;
 }
 
-/* One derivation, the first with this label or this hash, gives something else. */
+/*
+ * One step of ours, the first with this label, hash or group, gives something else; or each does,
+ * so that two ends still agree.
+ */
 static const char *flipped;
+static bool is_flipped_always;
+
+static bool is_flipped(const void *name, size_t len)
+{
+	return flipped && name && len == strlen(flipped) && !memcmp(name, flipped, len);
+}
+
+static void flip(unsigned char *out)
+{
+	out[0] ^= 1;
+	if (!is_flipped_always)
+		flipped = NULL;
+}
+
+static bool is_named(const OSSL_PARAM params[], const char *name)
+{
+	const OSSL_PARAM *p = OSSL_PARAM_locate_const(params, name);
+
+	return p && is_flipped(p->data, p->data_size);
+}
 
 __attribute__((visibility("default")))
 int EVP_KDF_derive(EVP_KDF_CTX *ctx, unsigned char *out, size_t len, const OSSL_PARAM params[])
 {
 	static int (*real)(EVP_KDF_CTX *, unsigned char *, size_t, const OSSL_PARAM *);
-	const OSSL_PARAM *label = OSSL_PARAM_locate_const(params, OSSL_KDF_PARAM_LABEL);
+	const OSSL_PROVIDER *provider = EVP_KDF_get0_provider(EVP_KDF_CTX_kdf(ctx));
 	const OSSL_PARAM *digest = OSSL_PARAM_locate_const(params, OSSL_KDF_PARAM_DIGEST);
 	int ret;
 
 	if (!real)
 		real = (__typeof__(real))dlsym(RTLD_NEXT, "EVP_KDF_derive");
 	ret = real(ctx, out, len, params);
-	if (flipped && label && digest &&
-	    ((label->data_size == strlen(flipped) && !memcmp(label->data, flipped, strlen(flipped))) ||
-	     !strcmp(digest->data, flipped))) {
-		out[0] ^= 1;
-		flipped = NULL;
-	}
+	if (!strcasecmp(OSSL_PROVIDER_get0_name(provider), EPK_NAME) &&
+	    (is_named(params, OSSL_KDF_PARAM_LABEL) || is_named(params, OSSL_KDF_PARAM_SEED) ||
+	     (digest && is_flipped(digest->data, strlen(digest->data)))))
+		flip(out);
+	return ret;
+}
+
+__attribute__((visibility("default")))
+int EVP_PKEY_derive(EVP_PKEY_CTX *ctx, unsigned char *out, size_t *len)
+{
+	static int (*real)(EVP_PKEY_CTX *, unsigned char *, size_t *);
+	const char *name = EVP_PKEY_get0_type_name(EVP_PKEY_CTX_get0_pkey(ctx));
+	int ret;
+
+	if (!real)
+		real = (__typeof__(real))dlsym(RTLD_NEXT, "EVP_PKEY_derive");
+	ret = real(ctx, out, len);
+	if (ret > 0 && out && is_flipped(name, strlen(name)))
+		flip(out);
 	return ret;
 }
 
@@ -230,6 +266,7 @@ static void choose_providers(const char *what)
 	is_dry = strstr(what, "dry");
 	if (strstr(what, "flip "))
 		flipped = strstr(what, "flip ") + 5;
+	is_flipped_always = strstr(what, "always flip ");
 	rival_has_kdf = strstr(what, "KDF");
 	rival_has_group = strstr(what, "group");
 	if (!strstr(what, "rival"))
@@ -245,7 +282,8 @@ static const char *expected_of(const char *what, const char *engine)
 	       strstr(what, "nonsense") ? "secrets = nonsense" :
 	       strstr(what, "KDF") ? "TLS1-PRF comes from provider AAA" :
 	       strstr(what, "group") ? "secp384r1 comes from provider AAA" :
-	       strstr(what, "SHA384") ? "a handshake with EPK-P384 does not work" :
+	       strstr(what, "EPK-P256") ? "a handshake with EPK-P256 does not work" :
+	       strstr(what, "SHA384") || strstr(what, "EPK-P384") ? "a handshake with EPK-P384 does not work" :
 	       strstr(what, "dry") || strstr(what, "flip") ? "a handshake with EPK-X25519 does not work" :
 	       "x25519 comes from provider default first";
 }
@@ -368,6 +406,8 @@ static void all_of_a_handshake_is_rehearsed(void **state)
 	static const char *const steps[] = {
 		"finished", "key", "exp master", "EXPORTER-rehearsal", "exporter", "res master",
 		"resumption", "res binder", "SHA384",
+		/* Of TLS 1.2, and of the key exchange. */
+		"master secret", "key expansion", "EPK-X25519", "EPK-P256", "EPK-P384",
 	};
 	char what[64];
 	size_t i;
@@ -378,6 +418,15 @@ static void all_of_a_handshake_is_rehearsed(void **state)
 		assert_int_equal(start(what, "", ""), 1);
 	}
 	assert_int_equal(start("default flip no label", "", ""), 0);
+}
+
+/* Where two ends agree on what nobody else would. */
+static void what_is_exported_is_right(void **state)
+{
+	(void)state;
+	assert_int_equal(start("default always flip exporter", "", ""), 1);
+	assert_int_equal(start("default always flip EXPORTER-rehearsal", "", ""), 1);
+	assert_int_equal(start("default always flip no label", "", ""), 0);
 }
 
 int main(int argc, char **argv)
@@ -391,6 +440,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(secrets_are_wrapped_by_one_or_none),
 		cmocka_unit_test(handshake_is_rehearsed),
 		cmocka_unit_test(all_of_a_handshake_is_rehearsed),
+		cmocka_unit_test(what_is_exported_is_right),
 	};
 
 	if (argc == 4)

@@ -19,12 +19,55 @@
 #include <openssl/rand.h>
 
 #include "provider/curve.h"
+#include "provider/hash.c"
 #include "provider/wrap.c"
 #include "provider/x25519.c"
 #include "provider_scan.h"
 #include "provider_test.h"
 
 OSSL_LIB_CTX *with_epk, *plain;
+
+/* ---- HMAC */
+
+static void compare_hmacs(const char *digest)
+{
+	static struct hmac hmac;
+	uint8_t key[200], message[400], out[HASH_MAX], expected[EVP_MAX_MD_SIZE];
+	const struct hash *hash = hash_find(digest);
+	size_t key_len, len, half, got;
+
+	RAND_bytes(key, sizeof(key));
+	RAND_bytes(message, sizeof(message));
+	for (key_len = 1; key_len <= sizeof(key); key_len++) {
+		hmac_key(&hmac, hash, key, key_len);
+		for (len = 0; len <= sizeof(message); len++) {
+			half = len * key_len / 256 % (len + 1);
+			hmac_begin(&hmac);
+			hmac_add(&hmac, message, half);
+			hmac_add(&hmac, message + half, len - half);
+			hmac_end(&hmac, out);
+			if (key_len % 64 && len % 7)
+				continue;
+			assert_non_null(EVP_Q_mac(plain, "HMAC", NULL, digest, NULL, key, key_len,
+						  message, len, expected, sizeof(expected), &got));
+			assert_int_equal(got, hash->len);
+			assert_memory_equal(out, expected, got);
+		}
+	}
+}
+
+static void hmac_equals_openssls(void **state)
+{
+	const bool has = has_sha_ni;
+
+	(void)state;
+	compare_hmacs("SHA256");
+	compare_hmacs("SHA384");
+	has_sha_ni = !has;
+	if (!has_sha_ni)
+		compare_hmacs("SHA256");
+	has_sha_ni = has;
+}
 
 /* ---- the permutation */
 
@@ -700,6 +743,7 @@ static int setup(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(hmac_equals_openssls),
 		cmocka_unit_test(permutation_is_one),
 		cmocka_unit_test(x25519_equals_openssls),
 		cmocka_unit_test(what_cannot_be_is_refused),

@@ -79,7 +79,7 @@ struct group_key {
 
 /* ---- computations in a box */
 
-/* What is done in an open box. */
+/* What is done in an open box: a private key is generated, or two agree. */
 struct task {
 	const struct group_key *key;
 	struct group_key *generated;
@@ -87,54 +87,110 @@ struct task {
 	uint8_t *handle;
 };
 
-static bool generate(struct provider *prov, struct curve_work *w, const struct task *t)
+static void take_private(struct opened *o, struct curve_work *w, const struct task *t)
 {
-	struct group_key *key = t->generated;
-	const struct curve *c = &key->group->curve;
-	struct opened o;
-
-	if (!curve_generate(c, w, key->public_key))
-		return raise(prov, EPK_R_RANDOM, "%s", key->group->algorithm);
-	if (!vault_open(prov, &o))
-		return false;
-	wrap(&o, SECRET_PRIVATE, key->wrapped, w->private_key, c->private_len);
-	return vault_close(prov, &o);
+	unwrap(o, SECRET_PRIVATE, w->private_key, t->key->wrapped,
+	       t->key->group->curve.private_len);
 }
 
-static bool agree(struct provider *prov, struct curve_work *w, const struct task *t)
+static bool compute(struct provider *prov, struct curve_work *w, const struct task *t)
 {
-	const struct curve *c = &t->key->group->curve;
-	struct opened o;
+	const struct group *g = (t->generated ? t->generated : t->key)->group;
 
-	if (!vault_open(prov, &o))
-		return false;
-	unwrap(&o, SECRET_PRIVATE, w->private_key, t->key->wrapped, c->private_len);
-	if (!vault_close(prov, &o))
-		return false;
-	if (!curve_agree(c, w, t->peer))
-		return raise(prov, EPK_R_PUBLIC_KEY, "%s agrees on nothing",
-			     t->key->group->algorithm);
-	if (!vault_open(prov, &o))
-		return false;
-	handle_give(&o, t->handle, w->shared, c->private_len);
-	return vault_close(prov, &o);
+	if (t->generated)
+		return curve_generate(&g->curve, w, t->generated->public_key) ||
+		       raise(prov, EPK_R_RANDOM, "%s", g->algorithm);
+	return curve_agree(&g->curve, w, t->peer) ||
+	       raise(prov, EPK_R_PUBLIC_KEY, "%s agrees on nothing", g->algorithm);
 }
 
-static bool in_box(struct provider *prov, const struct task *t,
-		   bool (*fn)(struct provider *, struct curve_work *, const struct task *))
+static void give(struct opened *o, struct curve_work *w, const struct task *t)
 {
-	struct box *box = box_get_beside(prov);
-	bool ok = false;
+	if (t->generated)
+		wrap(o, SECRET_PRIVATE, t->generated->wrapped, w->private_key,
+		     t->generated->group->curve.private_len);
+	else
+		handle_give(o, t->handle, w->shared, t->key->group->curve.private_len);
+}
+
+/*
+ * The box, opened, and a place in the vault for what is to come.  What opens and closes it is
+ * inlined: see scrub().
+ */
+struct opened_box {
+	struct box *box;
 	char *low;
+	struct opened o;
+};
 
-	if (box && box_open(prov, box)) {
-		low = watch(STACK_BYTES);
-		ok = fn(prov, (struct curve_work *)box->mem, t);
-		scrub(low);
-		ok = box_close(prov, box) && ok;
+static inline __attribute__((always_inline)) bool open_box(struct provider *prov, struct opened_box *b)
+{
+	if (!box_open(prov, b->box))
+		return false;
+	b->low = watch(STACK_BYTES);
+	return true;
+}
+
+static inline __attribute__((always_inline)) bool close_box(struct provider *prov, struct opened_box *b)
+{
+	scrub(b->low);
+	return box_close(prov, b->box);
+}
+
+static bool in_vault(struct provider *prov, struct opened_box *b, const struct task *t,
+		     void (*fn)(struct opened *, struct curve_work *, const struct task *))
+{
+	if (!vault_enter(prov, &b->o))
+		return false;
+	fn(&b->o, (struct curve_work *)b->box->mem, t);
+	return vault_close(prov, &b->o);
+}
+
+/* A place there; with an error the box is closed. */
+static bool wait_for_vault(struct provider *prov, struct opened_box *b)
+{
+	if (vault_try_reserve(&b->o))
+		return true;
+	if (!close_box(prov, b))
+		return false;
+	vault_reserve(&b->o);
+	if (open_box(prov, b))
+		return true;
+	vault_leave(&b->o);
+	return false;
+}
+
+/* Nobody waits while the box is open: not for the vault, nor to tell of an error. */
+static bool go_through(struct provider *prov, struct opened_box *b, const struct task *t)
+{
+	struct curve_work *w = (struct curve_work *)b->box->mem;
+	bool ok;
+
+	if (!t->generated)
+		vault_reserve(&b->o);
+	if (!open_box(prov, b)) {
+		if (!t->generated)
+			vault_leave(&b->o);
+		return false;
 	}
-	if (box)
-		box_put(prov, box, sizeof(struct curve_work));
+	ok = (t->generated || in_vault(prov, b, t, take_private)) && compute(prov, w, t);
+	if (ok && !wait_for_vault(prov, b))
+		return false;
+	ok = ok && in_vault(prov, b, t, give);
+	return close_box(prov, b) && ok;
+}
+
+static bool in_box(struct provider *prov, const struct task *t)
+{
+	struct opened_box b = { .box = box_get_beside(prov) };
+	bool ok;
+
+	if (!b.box)
+		return false;
+	errors_hold_back();
+	ok = go_through(prov, &b, t);
+	errors_tell(prov);
+	box_put(prov, b.box, sizeof(struct curve_work));
 	return ok;
 }
 
@@ -311,7 +367,7 @@ static void *gen_run(void *vgen, OSSL_CALLBACK *cb, void *arg)
 	(void)arg;
 	if (!key || !(gen->selection & OSSL_KEYMGMT_SELECT_KEYPAIR))
 		return key;
-	if (!in_box(gen->prov, &task, generate)) {
+	if (!in_box(gen->prov, &task)) {
 		free(key);
 		return NULL;
 	}
@@ -382,7 +438,7 @@ static int exchange_derive(void *vex, unsigned char *out, size_t *len, size_t si
 	if (!ex->mine.has_private || !ex->theirs.has_public || ex->mine.group != ex->theirs.group)
 		return raise(ex->prov, EPK_R_PUBLIC_KEY, "there is none");
 	*len = ex->mine.group->curve.private_len;
-	return !out || (size >= *len && in_box(ex->prov, &task, agree));
+	return !out || (size >= *len && in_box(ex->prov, &task));
 }
 
 /* ---- what OpenSSL is told */

@@ -4,7 +4,7 @@
  *
  * A handle is a number and what K makes of it, so that no other bytes are taken for one.
  * The secret lies in the vault until it is asked for, once.  As many as are never asked for,
- * because a handshake ended there, are overwritten by later ones, the oldest first: then the
+ * because a handshake ended there, are overwritten by later ones, old ones first: then the
  * handle is an error, and never a key.
  */
 #include <stdlib.h>
@@ -65,28 +65,35 @@ static int free_place(void)
 	return -1;
 }
 
-/* There are more places than threads at work, so one is in nobody's hands. */
+/* Where to look for one that nobody has asked for. */
+static uint32_t next_old;
+
+/* Half of all that there is room for came after it. */
+static bool is_old(uint64_t nr)
+{
+	return __atomic_load_n(&next_turn, __ATOMIC_RELAXED) - nr / NR_KEPT > NR_KEPT / 2;
+}
+
+/*
+ * One that is free, or an old one, of which the next is the oldest, or nearly: they came to their
+ * places in turn.  There are more places than threads at work, so one is in nobody's hands.
+ */
 static unsigned int get_place(void)
 {
-	uint64_t nr, least;
-	unsigned int i, oldest;
+	unsigned int i, tries;
+	uint64_t nr;
 	int place;
 
-	for (;;) {
-		place = free_place();
-		if (place >= 0)
-			return place;
-		least = UINT64_MAX;
-		oldest = 0;
-		for (i = 0; i < NR_KEPT; i++) {
-			nr = __atomic_load_n(&numbers[i], __ATOMIC_RELAXED);
-			if (nr > IN_HANDS && nr < least) {
-				least = nr;
-				oldest = i;
-			}
+	for (tries = 0;; tries++) {
+		if (tries % NR_KEPT == 0) {
+			place = free_place();
+			if (place >= 0)
+				return place;
 		}
-		if (least != UINT64_MAX && take_in_hands(oldest, least))
-			return oldest;
+		i = __atomic_fetch_add(&next_old, 1, __ATOMIC_RELAXED) % NR_KEPT;
+		nr = __atomic_load_n(&numbers[i], __ATOMIC_RELAXED);
+		if (nr > IN_HANDS && (is_old(nr) || tries >= NR_KEPT) && take_in_hands(i, nr))
+			return i;
 	}
 }
 

@@ -1,38 +1,64 @@
 // SPDX-License-Identifier: MIT
-#define OPENSSL_SUPPRESS_DEPRECATED
+#include <cpuid.h>
+#include <endian.h>
 #include <string.h>
 #include <strings.h>
 
 #include "hash.h"
 
-static int sha256_init(union hash_state *s)
+#include "sha2.h"
+
+/* The instructions for SHA-256, which libcrypto uses as well. */
+static bool has_sha_ni;
+
+__attribute__((constructor)) static void ask_cpu(void)
 {
-	return SHA256_Init(&s->sha256);
+	unsigned int a, b, c, d;
+
+	/* SSSE3 and SSE4.1, of which that code makes use. */
+	if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_SSSE3) || !(c & bit_SSE4_1))
+		return;
+	has_sha_ni = __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_SHA);
 }
 
-static int sha256_update(union hash_state *s, const void *data, size_t len)
+void sha256_compress(uint32_t value[8], const uint8_t *block, struct sha_schedule *schedule)
 {
-	return SHA256_Update(&s->sha256, data, len);
+	if (has_sha_ni)
+		sha256_ni(value, block);
+	else
+		sha256_plain(value, block, schedule->of256);
 }
 
-static int sha256_final(uint8_t *out, union hash_state *s)
+static void compress256(union sha_value *v, const uint8_t *block, struct sha_schedule *schedule)
 {
-	return SHA256_Final(out, &s->sha256);
+	sha256_compress(v->of256, block, schedule);
 }
 
-static int sha384_init(union hash_state *s)
+static void compress512(union sha_value *v, const uint8_t *block, struct sha_schedule *schedule)
 {
-	return SHA384_Init(&s->sha384);
+	sha512_plain(v->of512, block, schedule->of512);
 }
 
-static int sha384_update(union hash_state *s, const void *data, size_t len)
+static void put256(uint8_t *out, const union sha_value *v)
 {
-	return SHA384_Update(&s->sha384, data, len);
+	uint32_t word;
+	int i;
+
+	for (i = 0; i < 8; i++) {
+		word = htobe32(v->of256[i]);
+		memcpy(out + 4 * i, &word, 4);
+	}
 }
 
-static int sha384_final(uint8_t *out, union hash_state *s)
+static void put384(uint8_t *out, const union sha_value *v)
 {
-	return SHA384_Final(out, &s->sha384);
+	uint64_t word;
+	int i;
+
+	for (i = 0; i < 6; i++) {
+		word = htobe64(v->of512[i]);
+		memcpy(out + 8 * i, &word, 8);
+	}
 }
 
 static const struct hash hashes[] = {
@@ -40,9 +66,12 @@ static const struct hash hashes[] = {
 		.names = { "SHA256", "SHA2-256", "SHA-256" },
 		.len = 32,
 		.block = 64,
-		.init = sha256_init,
-		.update = sha256_update,
-		.final = sha256_final,
+		.compress = compress256,
+		.put = put256,
+		.first.of256 = {
+			0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+			0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19,
+		},
 		.of_nothing = {
 			0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8,
 			0x99, 0x6f, 0xb9, 0x24, 0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c,
@@ -52,9 +81,14 @@ static const struct hash hashes[] = {
 		.names = { "SHA384", "SHA2-384", "SHA-384" },
 		.len = 48,
 		.block = 128,
-		.init = sha384_init,
-		.update = sha384_update,
-		.final = sha384_final,
+		.compress = compress512,
+		.put = put384,
+		.first.of512 = {
+			0xcbbb9d5dc1059ed8, 0x629a292a367cd507,
+			0x9159015a3070dd17, 0x152fecd8f70e5939,
+			0x67332667ffc00b31, 0x8eb44a8768581511,
+			0xdb0c2e0d64f98fa7, 0x47b5481dbefa4fa4,
+		},
 		.of_nothing = {
 			0x38, 0xb0, 0x60, 0xa7, 0x51, 0xac, 0x96, 0x38, 0x4c, 0xd9, 0x32, 0x7e,
 			0xb1, 0xb1, 0xe3, 0x6a, 0x21, 0xfd, 0xb7, 0x11, 0x14, 0xbe, 0x07, 0x43,
@@ -75,50 +109,94 @@ const struct hash *hash_find(const char *name)
 	return NULL;
 }
 
-static void absorb_pad(struct hmac *h, union hash_state *s, uint8_t with)
+/* ---- one message after another */
+
+static void start(struct hmac *h, const union sha_value *from, uint64_t len)
+{
+	h->value = *from;
+	h->len = len;
+}
+
+static void compress(struct hmac *h)
+{
+	h->hash->compress(&h->value, h->block, &h->schedule);
+}
+
+static void absorb(struct hmac *h, const uint8_t *data, size_t len)
+{
+	size_t block = h->hash->block, at = h->len % block, take;
+
+	for (h->len += len; len; data += take, len -= take, at = 0) {
+		take = len < block - at ? len : block - at;
+		memcpy(h->block + at, data, take);
+		if (at + take == block)
+			compress(h);
+	}
+}
+
+/* One bit, zeros, and the length in bits, for which there are two of the block's 16 words. */
+static void finish_hash(struct hmac *h, uint8_t *out)
+{
+	size_t block = h->hash->block, at = h->len % block;
+	uint64_t bits = htobe64(h->len * 8);
+
+	h->block[at++] = 0x80;
+	if (at > block - block / 8) {
+		memset(h->block + at, 0, block - at);
+		compress(h);
+		at = 0;
+	}
+	memset(h->block + at, 0, block - at);
+	memcpy(h->block + block - sizeof(bits), &bits, sizeof(bits));
+	compress(h);
+	h->hash->put(out, &h->value);
+}
+
+/* What the key in @h->block, combined with that byte, makes of the first value. */
+static void absorb_pad(struct hmac *h, uint8_t with, union sha_value *to)
 {
 	size_t i;
 
+	*to = h->hash->first;
 	for (i = 0; i < h->hash->block; i++)
-		h->pad[i] ^= with;
-	h->hash->init(s);
-	h->hash->update(s, h->pad, h->hash->block);
-	for (i = 0; i < h->hash->block; i++)
-		h->pad[i] ^= with;
+		h->block[i] ^= with;
+	h->hash->compress(to, h->block, &h->schedule);
 }
 
 void hmac_key(struct hmac *h, const struct hash *hash, const uint8_t *key, size_t len)
 {
 	h->hash = hash;
-	memset(h->pad, 0, sizeof(h->pad));
 	if (len > hash->block) {
-		hash->init(&h->running);
-		hash->update(&h->running, key, len);
-		hash->final(h->pad, &h->running);
-	} else if (len) {
-		memcpy(h->pad, key, len);
+		start(h, &hash->first, 0);
+		absorb(h, key, len);
+		finish_hash(h, h->digest);
+		key = h->digest;
+		len = hash->len;
 	}
-	absorb_pad(h, &h->inner, 0x36);
-	absorb_pad(h, &h->outer, 0x5c);
+	memset(h->block, 0, sizeof(h->block));
+	if (len)
+		memcpy(h->block, key, len);
+	absorb_pad(h, 0x36, &h->inner);
+	absorb_pad(h, 0x36 ^ 0x5c, &h->outer);
 }
 
 void hmac_begin(struct hmac *h)
 {
-	h->running = h->inner;
+	start(h, &h->inner, h->hash->block);
 }
 
 void hmac_add(struct hmac *h, const void *data, size_t len)
 {
 	if (len)
-		h->hash->update(&h->running, data, len);
+		absorb(h, data, len);
 }
 
 void hmac_end(struct hmac *h, uint8_t *out)
 {
-	h->hash->final(h->digest, &h->running);
-	h->running = h->outer;
-	h->hash->update(&h->running, h->digest, h->hash->len);
-	h->hash->final(out, &h->running);
+	finish_hash(h, h->digest);
+	start(h, &h->outer, h->hash->block);
+	absorb(h, h->digest, h->hash->len);
+	finish_hash(h, out);
 }
 
 static size_t put(uint8_t *to, size_t at, const uint8_t *from, size_t len)

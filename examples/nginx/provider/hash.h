@@ -2,8 +2,9 @@
 /*
  * HMAC of the two hashes that TLS derives keys with.
  *
- * libcrypto's SHA-2 with contexts of the caller's: they are to lie in a domain, and those
- * of EVP lie where OpenSSL wants.
+ * All of a computation is in a struct of the caller's, which is to lie in a domain, and in
+ * registers: neither on the stack, where libcrypto's SHA-2 has what follows from a key, nor
+ * on the heap, where EVP has it.
  */
 #ifndef HASH_H
 #define HASH_H
@@ -12,26 +13,32 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#ifndef OPENSSL_SUPPRESS_DEPRECATED
-#define OPENSSL_SUPPRESS_DEPRECATED
-#endif
-#include <openssl/sha.h>
-
 #define HASH_MAX	48
 #define HASH_BLOCK_MAX	128
 
-union hash_state {
-	SHA256_CTX sha256;
-	SHA512_CTX sha384;
+/* What a compression function chains. */
+union sha_value {
+	uint32_t of256[8];
+	uint64_t of512[8];
 };
+
+/* The words of a message, while it is compressed. */
+struct sha_schedule {
+	union {
+		uint32_t of256[64];
+		uint64_t of512[80];
+	};
+};
+
+void sha256_compress(uint32_t value[8], const uint8_t *block, struct sha_schedule *schedule);
 
 struct hash {
 	const char *names[3];
 	size_t len;
 	size_t block;
-	int (*init)(union hash_state *s);
-	int (*update)(union hash_state *s, const void *data, size_t len);
-	int (*final)(uint8_t *out, union hash_state *s);
+	union sha_value first;
+	void (*compress)(union sha_value *v, const uint8_t *block, struct sha_schedule *schedule);
+	void (*put)(uint8_t *out, const union sha_value *v);
 	uint8_t of_nothing[HASH_MAX];
 };
 
@@ -42,12 +49,16 @@ const struct hash *hash_find(const char *name);
  * struct hmac - all of a computation
  * @inner: of the key, and then of the message
  * @outer: of the key
- * @running: those of the message
+ * @value: of the message so far
+ * @len: bytes of it so far
+ * @block: those that wait
  */
 struct hmac {
 	const struct hash *hash;
-	union hash_state inner, outer, running;
-	uint8_t pad[HASH_BLOCK_MAX];
+	union sha_value inner, outer, value;
+	uint64_t len;
+	uint8_t block[HASH_BLOCK_MAX];
+	struct sha_schedule schedule;
 	uint8_t digest[HASH_MAX];
 	uint8_t chain[HASH_MAX];
 	uint8_t info[520];

@@ -32,45 +32,68 @@ static void add_seeds(struct hmac *h, const OSSL_PARAM *label)
 			hmac_add(h, p->data, p->data_size);
 }
 
-/* Of @o->work->secret.  @out may be in ordinary memory, and nothing else goes there. */
-static void p_hash(struct opened *o, const struct hash *hash, size_t secret_len,
-		   const OSSL_PARAM *label, uint8_t *out, size_t outlen)
+/*
+ * From @o->work->secret: A(1) in @h->chain, on which all that p_hash() gives depends, with the
+ * same label and seeds.
+ */
+static void p_hash_begin(struct opened *o, const struct hash *hash, size_t secret_len,
+			 const OSSL_PARAM *label)
 {
 	struct hmac *h = &o->work->hmac;
-	size_t done, take;
 
 	hmac_key(h, hash, o->work->secret, secret_len);
 	hmac_begin(h);
 	add_seeds(h, label);
 	hmac_end(h, h->chain);
+}
+
+/* @out may be in ordinary memory, and nothing else goes there. */
+static void p_hash(struct opened *o, const OSSL_PARAM *label, uint8_t *out, size_t outlen)
+{
+	struct hmac *h = &o->work->hmac;
+	size_t len = h->hash->len, done, take;
+
 	for (done = 0; done < outlen; done += take) {
 		hmac_begin(h);
-		hmac_add(h, h->chain, hash->len);
+		hmac_add(h, h->chain, len);
 		add_seeds(h, label);
 		hmac_end(h, o->work->salt);
-		take = outlen - done < hash->len ? outlen - done : hash->len;
+		take = outlen - done < len ? outlen - done : len;
 		memcpy(out + done, o->work->salt, take);
 		hmac_begin(h);
-		hmac_add(h, h->chain, hash->len);
+		hmac_add(h, h->chain, len);
 		hmac_end(h, h->chain);
 	}
 }
 
 /*
- * Of the key block's length, that of a key; 0 for suites whose MAC has a key of its own, of
- * which libssl uses the block as it is.
+ * The key blocks of TLS 1.2's suites, by the hash that they derive with: two keys, and two IVs of
+ * which libssl uses four bytes each, or twelve.  Others begin with the keys of two MACs.
  */
-static size_t key_len_of(size_t block)
+static const struct block {
+	size_t hash_len, len;
+	/* 0 for suites whose MAC has a key of its own, of which libssl uses the block as it is. */
+	size_t key_len;
+} blocks[] = {
+	{ 32, 2 * (16 + 4), 16 },		/* GCM and CCM */
+	{ 32, 2 * (32 + 4), 32 },		/* CCM */
+	{ 48, 2 * (32 + 4), 32 },		/* GCM */
+	{ 32, 2 * (32 + IV_LEN), 32 },		/* ChaCha20-Poly1305 */
+	{ 32, 2 * (20 + 16 + 16), 0 },		/* 128 bits and SHA-1, and 3DES */
+	{ 32, 2 * (20 + 32 + 16), 0 },
+	{ 32, 2 * (32 + 16 + 16), 0 },
+	{ 32, 2 * (32 + 32 + 16), 0 },
+	{ 48, 2 * (48 + 32 + 16), 0 },
+};
+
+static const struct block *block_of(const struct hash *hash, size_t len)
 {
-	switch (block) {
-	case 2 * (16 + 4):
-		return 16;
-	case 2 * (32 + 4):	/* GCM and CCM */
-	case 2 * (32 + IV_LEN):	/* ChaCha20-Poly1305 */
-		return 32;
-	default:
-		return 0;
-	}
+	size_t i;
+
+	for (i = 0; i < sizeof(blocks) / sizeof(blocks[0]); i++)
+		if (blocks[i].hash_len == hash->len && blocks[i].len == len)
+			return &blocks[i];
+	return NULL;
 }
 
 static const char *const reserved[] = { "master secret", "extended master secret",
@@ -102,28 +125,34 @@ static bool begins_as_reserved(const OSSL_PARAM *label)
 	return false;
 }
 
-/* Two keys, then two IVs. */
+#define WHICH_LEN	32	/* of A(1), to tell it from any other */
+
 static bool give_key_block(struct provider *prov, struct opened *o, const struct hash *hash,
 			   const OSSL_PARAM *label, uint8_t *out, size_t outlen)
 {
-	size_t len = key_len_of(outlen);
-	uint8_t *block = o->work->out;
+	const struct block *b = block_of(hash, outlen);
+	uint8_t *derived = o->work->out;
 
+	if (!b)
+		return raise(prov, EPK_R_DERIVATION, "a key block of %zu bytes: of no suite with %s",
+			     outlen, hash->names[0]);
 	/* As it is, it is for suites whose MAC keys libssl has. */
-	if (!len && !prov->any_mac)
+	if (!b->key_len && !prov->any_mac)
 		return raise(prov, EPK_R_REFUSED, "a key block of %zu bytes: of a suite with a "
 			     "-CBC cipher libssl has the MAC keys, and of a handshake all keys, in "
 			     "ordinary memory; \"allow = CBC\" takes them", outlen);
-	if (!len) {
-		p_hash(o, hash, MASTER_LEN, label, out, outlen);
+	p_hash_begin(o, hash, MASTER_LEN, label);
+	if (!given_once(o, o->work->hmac.chain, WHICH_LEN, outlen))
+		return raise(prov, EPK_R_DERIVATION, "a key block of %zu bytes, which was of another "
+			     "length before", outlen);
+	if (!b->key_len) {
+		p_hash(o, label, out, outlen);
 		return true;
 	}
-	if (outlen > sizeof(o->work->out))
-		return raise(prov, EPK_R_DERIVATION, "a key block of %zu bytes", outlen);
-	p_hash(o, hash, MASTER_LEN, label, block, outlen);
-	handle_give(o, out, block, len);
-	handle_give(o, out + len, block + len, len);
-	memcpy(out + 2 * len, block + 2 * len, outlen - 2 * len);
+	p_hash(o, label, derived, outlen);
+	handle_give(o, out, derived, b->key_len);
+	handle_give(o, out + b->key_len, derived + b->key_len, b->key_len);
+	memcpy(out + 2 * b->key_len, derived + 2 * b->key_len, outlen - 2 * b->key_len);
 	return true;
 }
 
@@ -141,7 +170,8 @@ static bool give_master(struct provider *prov, struct opened *o, const struct ha
 		return raise(prov, EPK_R_DERIVATION, "a master secret of %zu bytes", outlen);
 	if (!take_shared(prov, o, secret->data, secret->data_size))
 		return false;
-	p_hash(o, hash, secret->data_size, label, o->work->out, outlen);
+	p_hash_begin(o, hash, secret->data_size, label);
+	p_hash(o, label, o->work->out, outlen);
 	wrap(o, SECRET_MASTER, out, o->work->out, outlen);
 	return true;
 }
@@ -164,6 +194,7 @@ bool prf_derive(struct provider *prov, struct opened *o, const struct hash *hash
 	if (begins_as_reserved(label))
 		return raise(prov, EPK_R_DERIVATION, "a label that begins as one of TLS's own");
 	/* verify_data, or what an application exports. */
-	p_hash(o, hash, MASTER_LEN, label, out, outlen);
+	p_hash_begin(o, hash, MASTER_LEN, label);
+	p_hash(o, label, out, outlen);
 	return true;
 }

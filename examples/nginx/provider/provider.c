@@ -56,9 +56,9 @@ static const OSSL_ITEM reasons[] = {
 
 char refusal[TEXT_MAX];
 
-/* What goes wrong with the vault open waits: OpenSSL allocates memory for it, and takes locks. */
+/* What goes wrong with a secret in an open domain waits: OpenSSL allocates memory for it, and takes locks. */
 static __thread struct {
-	bool hold;
+	unsigned int hold;
 	enum epk_reason reason;
 	const char *file, *func;
 	int line;
@@ -101,16 +101,17 @@ bool raise_error(struct provider *prov, const char *file, int line, const char *
 	return false;
 }
 
-/* Until errors_tell(), of which the last counts. */
+/* Until errors_tell() as often: the last is told. */
 void errors_hold_back(void)
 {
-	held_back.hold = true;
-	held_back.reason = 0;
+	if (!held_back.hold++)
+		held_back.reason = 0;
 }
 
 void errors_tell(struct provider *prov)
 {
-	held_back.hold = false;
+	if (--held_back.hold)
+		return;
 	if (held_back.reason)
 		raise_error(prov, held_back.file, held_back.line, held_back.func, held_back.reason,
 			    "%s", held_back.text);

@@ -4,7 +4,8 @@
  * a key exchange, the key schedule, Finished, a record, what is exported, the binder of the next
  * handshake; with each group, and with the hash of as many bits.  Each step goes the way that libssl's
  * goes, through EVP with the properties that the server is to run with.  So whatever stands in
- * the way of secrets that are wrapped is found before there is a client.
+ * the way of secrets that are wrapped is found before there is a client.  Where they are known
+ * to all, what comes of them is compared with the default provider's.
  */
 #include <string.h>
 
@@ -217,6 +218,20 @@ static bool export(const struct stage *s, const uint8_t *master, uint8_t *out)
 	       next13(s, of_label, "exporter", out);
 }
 
+/*
+ * The early secret of a handshake without a PSK is known to all: so what is exported from it has to
+ * be what the default provider has, and not what two ends agree on alone.
+ */
+static bool exports_what_others_do(const struct stage *s)
+{
+	const struct stage others = { inner_libctx, NULL, s->digest, s->len };
+	uint8_t early[HASH_MAX], mine[HASH_MAX], theirs[HASH_MAX];
+
+	return extract13(s, NULL, NULL, 0, early) && export(s, early, mine) &&
+	       extract13(&others, NULL, NULL, 0, early) && export(&others, early, theirs) &&
+	       !CRYPTO_memcmp(mine, theirs, s->len);
+}
+
 /* A session's PSK, and the binder of the handshake that resumes it. */
 static bool bind(const struct stage *s, const uint8_t *master, struct end *end)
 {
@@ -287,7 +302,8 @@ const char *rehearse(OSSL_LIB_CTX *libctx, const char *properties)
 		s.digest = s.len == 48 ? "SHA384" : "SHA256";
 		keys[0] = generate(&s, group);
 		keys[1] = generate(&s, group);
-		ok = keys[0] && keys[1] && shake_hands(&s, keys, ends);
+		ok = keys[0] && keys[1] && shake_hands(&s, keys, ends) &&
+		     exports_what_others_do(&s);
 		EVP_PKEY_free(keys[0]);
 		EVP_PKEY_free(keys[1]);
 	}

@@ -33,6 +33,7 @@ enum secret_kind {
 	SECRET_CHECK,		/* none: what tells K from other bytes */
 	SECRET_LONG_LIVED,	/* a private key of a certificate's, in key.c */
 	SECRET_INDEX,		/* none: the key of a table's order */
+	SECRET_BLOCK,		/* none: what tells one key block from others */
 };
 
 /* A secret that a handle names. */
@@ -50,12 +51,12 @@ struct kept {
 
 /**
  * struct work - where a thread computes with secrets
- * @mix, @permuted: of wrap.c
+ * @mix, @permuted: of wrap.c, which uses the schedule of @hmac as well
  */
 struct work {
 	struct hmac hmac;
 	struct {
-		SHA256_CTX hash;
+		uint32_t value[8];
 		uint8_t block[64];
 	} mix;
 	uint8_t secret[1024];
@@ -83,11 +84,13 @@ _Static_assert(!offsetof(struct vault, key) &&
 /**
  * struct opened - the vault, opened by this thread
  * @vault: its memory
- * @work: a part of it that nobody else has meanwhile
- * @wiped: that part is
+ * @place: which part of it is reserved for this thread
+ * @work: that part
+ * @wiped: it is
  */
 struct opened {
 	struct vault *vault;
+	unsigned int place;
 	struct work *work;
 	bool wiped;
 	char *low;
@@ -95,6 +98,10 @@ struct opened {
 
 /* vault.c */
 bool vault_start(struct provider *prov);
+void vault_reserve(struct opened *o);
+bool vault_try_reserve(struct opened *o);
+void vault_leave(struct opened *o);
+bool vault_enter(struct provider *prov, struct opened *o);
 bool vault_open(struct provider *prov, struct opened *o);
 void vault_wipe(struct opened *o);
 bool vault_close(struct provider *prov, struct opened *o);
@@ -119,6 +126,9 @@ int handle_take(struct provider *prov, struct opened *o, uint8_t *to, const uint
 int handle_take_to_box(struct provider *prov, struct opened *o, const struct box *box,
 		       uint8_t to[SHARED_MAX], const uint8_t *handle, size_t len);
 void handles_in_child(void);
+
+/* given.c */
+bool given_once(struct opened *o, const uint8_t *start, size_t len, size_t block);
 
 /* mac.c */
 bool mac_start(struct provider *prov);

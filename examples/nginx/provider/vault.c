@@ -303,53 +303,74 @@ void vault_in_child(int err)
 
 /* ---- */
 
-/* Before the vault is opened, as it may have to wait. */
-static unsigned int take_work(void)
+static bool try_work(unsigned int *place)
 {
-	uint32_t taken = __atomic_load_n(&works_taken, __ATOMIC_RELAXED);
+	uint32_t all = __atomic_load_n(&works_taken, __ATOMIC_RELAXED);
 	int i;
 
-	for (;;) {
-		i = __builtin_ffs(~taken) - 1;
-		if (i < 0 || i >= NR_WORKS) {
-			/* Others compute for microseconds. */
-			sched_yield();
-			taken = __atomic_load_n(&works_taken, __ATOMIC_RELAXED);
-		} else if (__atomic_compare_exchange_n(&works_taken, &taken, taken | 1u << i, false,
-						       __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
-			return i;
+	while ((i = __builtin_ffs(~all) - 1) >= 0 && i < NR_WORKS)
+		if (__atomic_compare_exchange_n(&works_taken, &all, all | 1u << i, false,
+						__ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+			*place = i;
+			return true;
 		}
-	}
+	return false;
 }
 
-static void leave_work(unsigned int i)
+bool vault_try_reserve(struct opened *o)
 {
-	__atomic_fetch_and(&works_taken, ~(1u << i), __ATOMIC_RELEASE);
+	return try_work(&o->place);
 }
 
-bool vault_open(struct provider *prov, struct opened *o)
+/* Before any domain is opened, as it may have to wait: others compute for microseconds. */
+void vault_reserve(struct opened *o)
 {
-	unsigned int i;
-	int err;
+	while (!try_work(&o->place))
+		sched_yield();
+}
 
+/* What has not been entered. */
+void vault_leave(struct opened *o)
+{
+	__atomic_fetch_and(&works_taken, ~(1u << o->place), __ATOMIC_RELEASE);
+}
+
+static bool can_enter(struct provider *prov)
+{
 	if (!current())
 		return raise(prov, EPK_R_NO_KEY, "%s: %s", vault_call, why_failed());
-	if (vault_generation != box_generation())
-		return raise(prov, EPK_R_NO_KEY, "it did not come through a fork");
-	i = take_work();
+	return vault_generation == box_generation() ||
+	       raise(prov, EPK_R_NO_KEY, "it did not come through a fork");
+}
+
+/* Where a place is reserved, which is left by vault_close(), or if there is an error. */
+bool vault_enter(struct provider *prov, struct opened *o)
+{
+	int err;
+
+	if (!can_enter(prov)) {
+		vault_leave(o);
+		return false;
+	}
 	errors_hold_back();
 	err = domain_begin(vault_dom, PROT_READ | PROT_WRITE);
 	if (err) {
-		leave_work(i);
+		vault_leave(o);
 		errors_tell(prov);
 		return raise(prov, EPK_R_DOMAIN_BEGIN, "domain %#x: %s", vault_dom,
 			     epk_strerror(err));
 	}
 	o->vault = vault;
-	o->work = &vault->works[i];
+	o->work = &vault->works[o->place];
 	o->wiped = false;
 	o->low = watch(STACK_BYTES);
 	return true;
+}
+
+bool vault_open(struct provider *prov, struct opened *o)
+{
+	vault_reserve(o);
+	return vault_enter(prov, o);
 }
 
 void vault_wipe(struct opened *o)
@@ -361,13 +382,12 @@ void vault_wipe(struct opened *o)
 
 bool vault_close(struct provider *prov, struct opened *o)
 {
-	unsigned int i = o->work - o->vault->works;
 	int err;
 
 	vault_wipe(o);
 	scrub(o->low);
 	err = domain_end(vault_dom);
-	leave_work(i);
+	vault_leave(o);
 	errors_tell(prov);
 	return !err || raise(prov, EPK_R_DOMAIN_END, "domain %#x: %s", vault_dom, epk_strerror(err));
 }

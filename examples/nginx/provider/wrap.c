@@ -7,11 +7,8 @@
  * the round function is as good as a random function).  The round function is one call of
  * SHA-256's compression function, keyed with K in place of the chaining value, as in NMAC,
  * on one block: so no input is another's beginning.  It needs no table and no branch that
- * depends on a secret, and libcrypto's code for it runs on memory of the caller's.
+ * depends on a secret, and nothing of it comes to the stack (hash.h).
  */
-#ifndef OPENSSL_SUPPRESS_DEPRECATED
-#define OPENSSL_SUPPRESS_DEPRECATED
-#endif
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,25 +18,25 @@
 #define HALF_MAX	32
 
 _Static_assert((SHARED_MAX + 1) / 2 <= HALF_MAX, "a half comes from one compression");
-_Static_assert(sizeof(((SHA256_CTX *)0)->h) == sizeof(((struct vault *)0)->key),
+_Static_assert(sizeof(((union sha_value *)0)->of256) == sizeof(((struct vault *)0)->key),
 	       "K is a chaining value");
 
 /* @out is combined with what @in gives under this tweak. */
 void mix(struct opened *o, const uint8_t tweak[8], const uint8_t *in, size_t inl, uint8_t *out,
 	 size_t outl)
 {
-	SHA256_CTX *hash = &o->work->mix.hash;
+	uint32_t *value = o->work->mix.value;
 	uint8_t *block = o->work->mix.block;
 	size_t i;
 
-	memcpy(hash->h, o->vault->key, sizeof(hash->h));
+	memcpy(value, o->vault->key, sizeof(o->work->mix.value));
 	memset(block, 0, sizeof(o->work->mix.block));
 	memcpy(block, tweak, 8);
 	if (inl)
 		memcpy(block + 8, in, inl);
-	SHA256_Transform(hash, block);
+	sha256_compress(value, block, &o->work->hmac.schedule);
 	for (i = 0; i < outl; i++)
-		out[i] ^= ((uint8_t *)hash->h)[i];
+		out[i] ^= ((uint8_t *)value)[i];
 }
 
 static void one_round(struct opened *o, enum secret_kind kind, uint8_t round, uint8_t *bytes,

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: MIT
+/*
+ * What happens while the box of a key exchange is open, with the private key in it: nobody waits
+ * for a place in the vault, and nobody allocates memory, for an error that a peer has made say.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <pthread.h>
+#include <sched.h>
+
+#include "provider_test.h"
+
+OSSL_LIB_CTX *with_epk, *plain;
+
+static int vault;
+static volatile bool is_slow;
+static __thread volatile int nr_open;
+static size_t nr_openings, nr_waits;
+
+static int note_vault(int dom, void *addr, size_t len, void *arg)
+{
+	(void)addr;
+	(void)arg;
+	if (len != BOX_LEN)
+		vault = dom;
+	return 0;
+}
+
+#define REAL(fn)									\
+	static __typeof__(&fn) real;							\
+											\
+	if (!real)									\
+		real = (__typeof__(&fn))dlsym(RTLD_NEXT, #fn)
+
+#define EXPORT	__attribute__((visibility("default")))
+
+#undef domain_begin
+
+/* In place of libepk's, for the provider.  Who sleeps in the vault has others want a place there. */
+EXPORT int epk_begin_write(int dom)
+{
+	int err;
+
+	REAL(epk_begin_write);
+	err = real(dom);
+	if (err)
+		return err;
+	nr_open++;
+	__atomic_fetch_add(&nr_openings, 1, __ATOMIC_RELAXED);
+	if (is_slow && dom == vault)
+		usleep(1000);
+	return 0;
+}
+
+EXPORT int domain_end(int dom)
+{
+	REAL(domain_end);
+	nr_open--;
+	return real(dom);
+}
+
+static void note_wait(void)
+{
+	if (nr_open)
+		__atomic_fetch_add(&nr_waits, 1, __ATOMIC_RELAXED);
+}
+
+EXPORT int sched_yield(void)
+{
+	REAL(sched_yield);
+	note_wait();
+	return real();
+}
+
+extern void *__libc_malloc(size_t len);
+
+EXPORT void *malloc(size_t len)
+{
+	note_wait();
+	return __libc_malloc(len);
+}
+
+/* ---- */
+
+static EVP_PKEY *mine, *theirs;
+
+static EVP_PKEY *generate(void)
+{
+	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(with_epk, "EPK-X25519", NULL);
+	EVP_PKEY *pkey = NULL;
+
+	if (EVP_PKEY_keygen_init(ctx) > 0)
+		EVP_PKEY_keygen(ctx, &pkey);
+	EVP_PKEY_CTX_free(ctx);
+	return pkey;
+}
+
+static bool agree(void)
+{
+	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(with_epk, mine, NULL);
+	uint8_t out[32];
+	size_t len = sizeof(out);
+	bool ok = EVP_PKEY_derive_init(ctx) > 0 && EVP_PKEY_derive_set_peer(ctx, theirs) > 0 &&
+		  EVP_PKEY_derive(ctx, out, &len) > 0;
+
+	EVP_PKEY_CTX_free(ctx);
+	return ok;
+}
+
+static void *exchange_often(void *arg)
+{
+	EVP_PKEY *pkey;
+	int i;
+
+	for (i = 0; i < 20; i++) {
+		pkey = generate();
+		if (!pkey || !agree())
+			return NULL;
+		EVP_PKEY_free(pkey);
+	}
+	return arg;
+}
+
+/* The first error of a thread's life. */
+static void *agree_on_nothing(void *arg)
+{
+	bool ok = agree();
+
+	return ok || ERR_GET_REASON(ERR_peek_last_error()) != EPK_R_PUBLIC_KEY ? NULL : arg;
+}
+
+#define NR_THREADS	24	/* more than the vault has places to work in */
+
+static void run(int nr, void *(*fn)(void *))
+{
+	pthread_t threads[NR_THREADS];
+	void *right;
+	int i;
+
+	nr_waits = nr_openings = 0;
+	for (i = 0; i < nr; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, fn, &vault), 0);
+	for (i = 0; i < nr; i++) {
+		assert_int_equal(pthread_join(threads[i], &right), 0);
+		assert_ptr_equal(right, &vault);
+	}
+	printf("%zu waits, opened %zu times\n", nr_waits, nr_openings);
+	assert_true(nr_openings > 0);
+	assert_int_equal(nr_waits, 0);
+}
+
+static void threads_wait_before_they_open(void **state)
+{
+	(void)state;
+	/* There a process has fewer domains than these threads need. */
+	if (!strcmp(epk_backend(), "mpk"))
+		skip();
+	is_slow = true;
+	run(NR_THREADS, exchange_often);
+	is_slow = false;
+}
+
+/* x25519 agrees on nothing with the point of order 1, which any peer can send. */
+static void errors_wait_for_the_end(void **state)
+{
+	static const uint8_t nothing[32];
+
+	(void)state;
+	assert_ossl(EVP_PKEY_set1_encoded_public_key(theirs, nothing, sizeof(nothing)));
+	run(1, agree_on_nothing);
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	with_epk = OSSL_LIB_CTX_new();
+	load_providers(with_epk, "");
+	assert_int_equal(epk_for_each_mapping(note_vault, NULL), 0);
+	mine = generate();
+	theirs = generate();
+	return !mine || !theirs;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	EVP_PKEY_free(mine);
+	EVP_PKEY_free(theirs);
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(threads_wait_before_they_open),
+		cmocka_unit_test(errors_wait_for_the_end),
+	};
+
+	return cmocka_run_group_tests_name("provider_exchange", tests, setup, teardown);
+}
