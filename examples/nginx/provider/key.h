@@ -99,6 +99,7 @@ bool key_is_there(const struct private_key *key);
 
 /* caller.c */
 bool called_by_libssl(void);
+void libssl_is_there(void);
 
 /* sign.c, decrypt.c */
 extern const OSSL_DISPATCH signature_functions[], rsa_cipher_functions[];

@@ -135,4 +135,7 @@ extern const OSSL_DISPATCH group_keymgmt_functions[NR_GROUPS][16], group_keyexch
 const char *group_algorithm(size_t i);
 int group_capabilities(void *provctx, const char *capability, OSSL_CALLBACK *cb, void *arg);
 
+/* guard.c: what it looks for groups with, so that it is not taken for libssl */
+int guard_sees_group(const OSSL_PARAM params[], void *arg);
+
 #endif /* SECRETS_H */
