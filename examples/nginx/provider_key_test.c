@@ -353,46 +353,6 @@ static void broken_files_are_refused(void **state)
 	BIO_free(text);
 }
 
-/* A certificate before the key and one after it, as many have it. */
-static void other_parts_of_a_file_are_read(void **state)
-{
-	char cert_path[4096], text[32768];
-	BIO *bio, *key = text_of(made[5], false), *file;
-	char *bytes;
-	long len = BIO_get_mem_data(key, &bytes), certs;
-	X509 *cert;
-	EVP_PKEY *pkey;
-	int form;
-
-	(void)state;
-	snprintf(cert_path, sizeof(cert_path), "%s/cert.pem", BUILD_DIR);
-	bio = BIO_new_file(cert_path, "r");
-	certs = BIO_read(bio, text, 8192);
-	BIO_free(bio);
-	memcpy(text + certs, bytes, len);
-	memcpy(text + certs + len, text, certs);
-	for (form = 0; form < 2; form++) {
-		file = form ? file_of(text, 2 * certs + len) :
-			      BIO_new_mem_buf(text, 2 * certs + len);
-		cert = PEM_read_bio_X509(file, NULL, NULL, NULL);
-		assert_ossl(cert != NULL);
-		X509_free(cert);
-		pkey = read_from(file);
-		assert_ossl(pkey != NULL);
-		assert_string_equal(provider_of(pkey), EPK_NAME);
-		EVP_PKEY_free(pkey);
-		cert = PEM_read_bio_X509(file, NULL, NULL, NULL);
-		assert_ossl(cert != NULL);
-		X509_free(cert);
-		assert_null(PEM_read_bio_X509(file, NULL, NULL, NULL));
-		ERR_clear_error();
-		BIO_free(file);
-		if (form)
-			unlink(path);
-	}
-	BIO_free(key);
-}
-
 /* ---- what is others' stays theirs */
 
 static void others_keys_work(void **state)
@@ -552,7 +512,6 @@ int main(void)
 		cmocka_unit_test(keys_do_not_come_out),
 		cmocka_unit_test(other_keys_are_refused_by_name),
 		cmocka_unit_test(broken_files_are_refused),
-		cmocka_unit_test(other_parts_of_a_file_are_read),
 		cmocka_unit_test(others_keys_work),
 		cmocka_unit_test(threads_sign_with_one_key),
 		cmocka_unit_test(children_sign),

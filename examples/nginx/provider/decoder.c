@@ -8,7 +8,8 @@
  *
  * What is no private key is left to the others.  A private key that the provider does not
  * take is an error, and nobody's: OpenSSL would try it with code of before there were
- * providers.  So the file is closed to it.
+ * providers.  So the file is closed to it.  Where that cannot be done, as with the buffer that
+ * OpenSSL puts before a pipe, OpenSSL gets a key in place of it, with which nothing can be done.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -43,11 +44,30 @@ void decoder_start(const OSSL_DISPATCH *in)
 
 /* ---- where the text comes from */
 
-static FILE *file_of(OSSL_CORE_BIO *bio)
-{
-	FILE *file = NULL;
+enum source { FROM_FILE, FROM_MEMORY, FROM_ELSEWHERE };
 
-	return core_ctrl(bio, BIO_C_GET_FILE_PTR, 0, &file) > 0 ? file : NULL;
+static bool is_nowhere(OSSL_CORE_BIO *bio)
+{
+	int fd = -1;
+
+	core_ctrl(bio, BIO_C_GET_FD, 0, &fd);
+	return fd < 0 && core_ctrl(bio, BIO_CTRL_EOF, 0, NULL) > 0;
+}
+
+/* Buffers pass on who they read from, but not what there is, and may have some of it. */
+static enum source source_of(OSSL_CORE_BIO *bio, FILE **file)
+{
+	uint8_t *data = NULL;
+	long pending = core_ctrl(bio, BIO_CTRL_PENDING, 0, NULL);
+
+	*file = NULL;
+	if (pending <= 0 && core_ctrl(bio, BIO_C_GET_FILE_PTR, 0, file) > 0 && *file &&
+	    core_ctrl(bio, BIO_C_FILE_TELL, 0, NULL) >= 0)
+		return FROM_FILE;
+	*file = NULL;
+	if (core_ctrl(bio, BIO_CTRL_INFO, 0, &data) == pending && data)
+		return FROM_MEMORY;
+	return pending <= 0 && is_nowhere(bio) ? FROM_MEMORY : FROM_ELSEWHERE;
 }
 
 static long position(OSSL_CORE_BIO *bio)
@@ -85,22 +105,62 @@ static size_t read_text(OSSL_CORE_BIO *bio, FILE *file, uint8_t *text, size_t si
 	return len;
 }
 
-/* Whoever reads on has nothing there. */
-static void shut(OSSL_CORE_BIO *bio, FILE *file)
+static bool has_nothing(OSSL_CORE_BIO *bio, long from)
 {
-	FILE *nothing;
+	uint8_t byte;
+	size_t got = 0;
+	bool nothing;
 
-	if (file) {
-		nothing = fopen("/dev/null", "re");
-		if (nothing && core_ctrl(bio, BIO_C_SET_FILE_PTR, BIO_CLOSE, nothing) <= 0)
-			fclose(nothing);
-	} else {
-		/* Of memory: an empty one in its place. */
-		BUF_MEM *empty = BUF_MEM_new();
+	go_to(bio, from);
+	nothing = core_read(bio, &byte, 1, &got) <= 0 || !got;
+	OPENSSL_cleanse(&byte, 1);
+	return nothing;
+}
 
-		if (empty && core_ctrl(bio, BIO_C_SET_BUF_MEM, BIO_CLOSE, empty) <= 0)
-			BUF_MEM_free(empty);
-	}
+static ssize_t read_nothing(void *cookie, char *to, size_t size)
+{
+	(void)cookie;
+	(void)to;
+	(void)size;
+	return 0;
+}
+
+/* In place of the file, one that needs no descriptor. */
+static void shut_file(OSSL_CORE_BIO *bio)
+{
+	FILE *file = fopencookie(NULL, "r", (cookie_io_functions_t){ .read = read_nothing });
+
+	if (file && core_ctrl(bio, BIO_C_SET_FILE_PTR, BIO_CLOSE, file) <= 0)
+		fclose(file);
+}
+
+/*
+ * What has been read to its end is empty from then on, where it lies: whose it is may go on
+ * using it.  But what may not be written to can be read again; that is in nobody's buffer.
+ */
+static void shut_memory(OSSL_CORE_BIO *bio, long start)
+{
+	BUF_MEM *buf = NULL;
+
+	if (core_ctrl(bio, BIO_C_GET_BUF_MEM_PTR, 0, &buf) <= 0 || has_nothing(bio, start))
+		return;
+	buf = BUF_MEM_new();
+	if (buf && core_ctrl(bio, BIO_C_SET_BUF_MEM, BIO_CLOSE, buf) <= 0)
+		BUF_MEM_free(buf);
+}
+
+/* Whether whoever reads on has nothing there. */
+static bool shut(OSSL_CORE_BIO *bio, enum source source, long start)
+{
+	int none = -1;
+
+	if (source == FROM_FILE)
+		shut_file(bio);
+	else if (source == FROM_MEMORY)
+		shut_memory(bio, start);
+	else if (core_ctrl(bio, BIO_C_SET_FD, BIO_NOCLOSE, &none) <= 0)
+		return false;
+	return has_nothing(bio, start) && has_nothing(bio, 0);
 }
 
 /* ---- */
@@ -137,6 +197,7 @@ static int takes_selection(void *prov, int selection)
 struct reading {
 	struct provider *prov;
 	OSSL_CORE_BIO *bio;
+	enum source source;
 	FILE *file;
 	long start;
 	struct pem pem;
@@ -144,15 +205,34 @@ struct reading {
 	struct private_key *key;
 };
 
+/* Whoever has read that may have read on. */
+static bool is_behind_certificate(const struct reading *r, uint8_t *text)
+{
+	size_t len = r->start < TEXT_MAX ? r->start : TEXT_MAX;
+
+	if (r->source != FROM_FILE || !len)
+		return false;
+	go_to(r->bio, r->start - len);
+	len = read_text(r->bio, r->file, text, len);
+	go_to(r->bio, r->start);
+	return pem_has_certificate(text, len);
+}
+
 static bool read_in_room(struct reading *r, struct room *room)
 {
 	uint8_t *text = arena_get(room->arena, TEXT_MAX);
+	bool behind;
 	size_t len;
 
 	if (!text)
 		return false;
+	behind = is_behind_certificate(r, text);
 	len = read_text(r->bio, r->file, text, TEXT_MAX);
-	r->verdict = pem_read(text, len, &r->pem);
+	r->verdict = pem_read(text, len, len < TEXT_MAX, &r->pem);
+	if (r->verdict == PEM_KEY && behind) {
+		r->pem.why = PEM_WITH_CERTIFICATE;
+		r->verdict = PEM_REFUSED;
+	}
 	if (r->verdict != PEM_KEY)
 		return true;
 	r->key = key_make(r->prov, key_kinds[r->pem.type].name);
@@ -185,30 +265,50 @@ static bool read_key(struct reading *r)
 	return ok && (r->verdict != PEM_KEY || key_make_public(r->key));
 }
 
-static int hand_over(struct reading *r, OSSL_CALLBACK *cb, void *arg)
+static int hand_over(const struct private_key *key, OSSL_CALLBACK *cb, void *arg)
 {
-	struct key_reference reference = { KEY_REFERENCE, r->key, 0 };
+	struct key_reference reference = { KEY_REFERENCE, (struct private_key *)key, 0 };
 	int type = OSSL_OBJECT_PKEY;
 	OSSL_PARAM params[] = {
 		OSSL_PARAM_construct_int(OSSL_OBJECT_PARAM_TYPE, &type),
-		OSSL_PARAM_construct_utf8_string(OSSL_OBJECT_PARAM_DATA_TYPE,
-						 (char *)r->key->type, 0),
+		OSSL_PARAM_construct_utf8_string(OSSL_OBJECT_PARAM_DATA_TYPE, (char *)key->type, 0),
 		OSSL_PARAM_construct_octet_string(OSSL_OBJECT_PARAM_REFERENCE, &reference,
 						  sizeof(reference)),
 		OSSL_PARAM_construct_end()
 	};
 
-	go_to(r->bio, r->start + r->pem.end);
 	return cb(params, arg);
 }
 
-static int refuse_file(const struct reading *r)
+static int refuse_file(const struct reading *r, OSSL_CALLBACK *cb, void *arg)
 {
+	struct private_key *nothing;
+	int done = 0;
+
 	if (r->verdict == PEM_REFUSED)
 		raise(r->prov, EPK_R_KEY_FILE, "%s; \"private_keys = any\" leaves it to others",
 		      r->pem.why);
-	shut(r->bio, r->file);
-	return 0;
+	if (shut(r->bio, r->source, r->start))
+		return 0;
+	nothing = key_make(r->prov, key_kinds[PEM_EC].name);
+	if (nothing) {
+		nothing->refused = r->pem.why ? r->pem.why : "it cannot be read";
+		done = hand_over(nothing, cb, arg);
+	}
+	key_drop(nothing);
+	return done;
+}
+
+static bool is_readable(struct reading *r)
+{
+	r->source = source_of(r->bio, &r->file);
+	r->start = position(r->bio);
+	if (r->source != FROM_ELSEWHERE)
+		return true;
+	/* A buffer before it would keep the text. */
+	r->verdict = PEM_REFUSED;
+	r->pem.why = "it is neither in a file nor in memory: pipes are not supported";
+	return false;
 }
 
 static int decoder_decode(void *d, OSSL_CORE_BIO *bio, int selection, OSSL_CALLBACK *cb,
@@ -221,14 +321,16 @@ static int decoder_decode(void *d, OSSL_CORE_BIO *bio, int selection, OSSL_CALLB
 	(void)ask_arg;
 	if (!takes_selection(NULL, selection))
 		return 1;
-	r.file = file_of(bio);
-	r.start = position(bio);
-	if (r.file)
+	if (is_readable(&r) && r.file)
 		stop_buffering(r.file);
-	if (!read_key(&r) || r.verdict == PEM_REFUSED)
-		done = refuse_file(&r);
-	else if (r.verdict == PEM_KEY)
-		done = hand_over(&r, cb, arg);
+	if (r.verdict == PEM_REFUSED || !read_key(&r) || r.verdict == PEM_REFUSED) {
+		done = refuse_file(&r, cb, arg);
+	} else if (r.verdict == PEM_KEY) {
+		go_to(bio, r.start + r.pem.end);
+		done = hand_over(r.key, cb, arg);
+		if (!done)
+			done = refuse_file(&r, cb, arg);
+	}
 	key_drop(r.key);
 	return done;
 }

@@ -162,7 +162,7 @@ static bool set_key(struct decrypt_ctx *ctx, struct private_key *key)
 	}
 	EVP_PKEY_CTX_free(ctx->other);
 	ctx->other = NULL;
-	return ctx->key && ctx->key->pkey;
+	return ctx->key && key_is_there(ctx->key);
 }
 
 static bool set_other(struct decrypt_ctx *ctx)

@@ -19,6 +19,7 @@
 #include <openssl/prov_ssl.h>
 
 #include "curve.h"
+#include "key.h"
 #include "secrets.h"
 
 /* Twice what libcrypto's arithmetic was seen to use, with its generator's start. */
@@ -528,7 +529,11 @@ int group_capabilities(void *vprov, const char *capability, OSSL_CALLBACK *cb, v
 	const struct provider *prov = vprov;
 	size_t i, n;
 
-	if (!prov->wraps || strcmp(capability, "TLS-GROUP"))
+	if (strcmp(capability, "TLS-GROUP"))
+		return 1;
+	if (cb != guard_sees_group)
+		libssl_is_there();
+	if (!prov->wraps)
 		return 1;
 	for (i = 0; i < NR_GROUPS; i++)
 		for (n = 0; n < 2 && groups[i].tls_names[n]; n++)

@@ -37,6 +37,7 @@
 
 #include "epk_provider.h"
 #include "publish.h"
+#include "secrets.h"
 #include "rehearsal.h"
 #include "sessions.h"
 #include "whose.h"
@@ -256,7 +257,7 @@ struct search {
 	const OSSL_PROVIDER *first;
 };
 
-static int is_group(const OSSL_PARAM params[], void *arg)
+int guard_sees_group(const OSSL_PARAM params[], void *arg)
 {
 	const OSSL_PARAM *p = OSSL_PARAM_locate_const(params, OSSL_CAPABILITY_TLS_GROUP_ID);
 	struct search *search = arg;
@@ -271,7 +272,7 @@ static int look_for_group(OSSL_PROVIDER *provider, void *arg)
 	struct search *search = arg;
 
 	search->here = false;
-	OSSL_PROVIDER_get_capabilities(provider, "TLS-GROUP", is_group, search);
+	OSSL_PROVIDER_get_capabilities(provider, "TLS-GROUP", guard_sees_group, search);
 	if (search->here && !search->first)
 		search->first = provider;
 	return 1;

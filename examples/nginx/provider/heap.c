@@ -18,7 +18,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <openssl/bn.h>
 #include <openssl/crypto.h>
+#include <openssl/evp.h>
 
 #include "heap.h"
 
@@ -128,7 +130,8 @@ static CRYPTO_free_fn free_before;
 static bool outlives(const char *file)
 {
 	static const char *const parts[] = { "/err/", "initthread.c", "/property/", "/rand/",
-					     "core_", "ex_data.c", "provider" };
+					     "core_", "ex_data.c", "crypto/provider.c",
+					     "crypto/provider_", "implementations/rands/" };
 	static const char *lately[64];
 	const char **known = &lately[(uintptr_t)file >> 3 & 63];
 	size_t i;
@@ -143,8 +146,23 @@ static bool outlives(const char *file)
 	return false;
 }
 
+/* libcrypto can be built so that it does not say: then nothing tells what outlives. */
+static bool is_named(const char *file)
+{
+	return file && strstr(file, ".c");
+}
+
+/* What heap_start() tries out: whether all was named, and none of it was taken for others'. */
+static __thread struct trial {
+	bool on, unnamed, outside;
+} trial __attribute__((tls_model("initial-exec")));
+
 static void *heap_malloc(size_t size, const char *file, int line)
 {
+	if (trial.on) {
+		trial.unnamed |= !is_named(file);
+		trial.outside |= is_named(file) && outlives(file);
+	}
 	if (entered && !outlives(file))
 		return size ? arena_get(entered, size) : NULL;
 	if (malloc_before != CRYPTO_malloc)
@@ -318,12 +336,37 @@ static const char *lead_here(void)
 	return "libcrypto's memory functions cannot be replaced";
 }
 
+/* A number and the state of a hash, as signing has them, are none of others'. */
+static const char *try_names(const EVP_MD *md)
+{
+	struct trial seen;
+	EVP_MD_CTX *ctx;
+	BIGNUM *number;
+	bool ok;
+
+	trial = (struct trial){ .on = true };
+	number = BN_new();
+	ctx = EVP_MD_CTX_new();
+	ok = number && ctx && EVP_DigestInit_ex2(ctx, md, NULL);
+	seen = trial;
+	trial.on = false;
+	EVP_MD_CTX_free(ctx);
+	BN_free(number);
+	if (!ok)
+		return "libcrypto does not hash";
+	if (seen.unnamed)
+		return "libcrypto does not say which of its files allocates memory";
+	return seen.outside ? "libcrypto's files are not named as expected" : NULL;
+}
+
 static pthread_mutex_t start_lock = PTHREAD_MUTEX_INITIALIZER;
 
-bool heap_start(const char **why)
+bool heap_start(const EVP_MD *md, const char **why)
 {
 	pthread_mutex_lock(&start_lock);
 	*why = lead_here();
+	if (!*why)
+		*why = md ? try_names(md) : "there is no SHA-512";
 	pthread_mutex_unlock(&start_lock);
 	return !*why;
 }

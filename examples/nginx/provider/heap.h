@@ -9,10 +9,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <openssl/types.h>
+
 struct arena;
 
-/* Leads libcrypto's allocations to heap.c; @why says what is not as it has to be. */
-bool heap_start(const char **why);
+/* Leads libcrypto's allocations to heap.c, tries @md; @why says what is not as it has to be. */
+bool heap_start(const EVP_MD *md, const char **why);
 /* The program brought a heap of its own for OpenSSL. */
 bool heap_is_programs(void);
 

@@ -41,6 +41,7 @@ struct key_kind {
  * struct private_key - what OpenSSL holds
  * @type: OpenSSL's name
  * @kind: or NULL: it is in no domain
+ * @refused: why there is none: see decoder.c
  * @pkey: of the inner library context: the public half, or all of a key in no domain
  * @bytes: the public half
  * @size: of a signature, at most
@@ -51,6 +52,7 @@ struct private_key {
 	struct provider *prov;
 	const char *type;
 	const struct key_kind *kind;
+	const char *refused;
 	unsigned int references;
 	int curve;
 	EVP_PKEY *pkey;
@@ -93,9 +95,11 @@ bool key_make_public(struct private_key *key);
 extern const OSSL_DISPATCH key_functions[NR_KEYMGMTS][24];
 extern const char *const key_names[NR_KEYMGMTS];
 bool key_is_for_caller(const struct private_key *key);
+bool key_is_there(const struct private_key *key);
 
 /* caller.c */
 bool called_by_libssl(void);
+void libssl_is_there(void);
 
 /* sign.c, decrypt.c */
 extern const OSSL_DISPATCH signature_functions[], rsa_cipher_functions[];

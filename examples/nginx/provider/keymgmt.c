@@ -33,6 +33,12 @@ bool key_is_for_caller(const struct private_key *key)
 		     "with the provider; \"private_keys = any\" takes others", key->type);
 }
 
+/* Who is told of one that was refused asks for it no more, and gets nothing out of it. */
+bool key_is_there(const struct private_key *key)
+{
+	return key->pkey || (key->refused && raise(key->prov, EPK_R_KEY_FILE, "%s", key->refused));
+}
+
 static void *key_load(const void *vreference, size_t size)
 {
 	const struct key_reference *reference = vreference;
@@ -54,7 +60,7 @@ static void *key_dup(const void *vkey, int selection)
 	struct private_key *copy;
 
 	(void)selection;
-	if (key->kind)
+	if (key->kind || key->refused)
 		return key_hold((struct private_key *)key);
 	copy = key_make(key->prov, key->type);
 	if (copy && key->pkey)
@@ -104,6 +110,8 @@ static int key_has(const void *vkey, int selection)
 {
 	const struct private_key *key = vkey;
 
+	if (key && key->refused)
+		return 1;
 	return key && key->pkey &&
 	       (!(selection & OSSL_KEYMGMT_SELECT_PUBLIC_KEY) || has_public(key)) &&
 	       (!(selection & OSSL_KEYMGMT_SELECT_PRIVATE_KEY) || has_private(key));
@@ -113,7 +121,7 @@ static int key_match(const void *va, const void *vb, int selection)
 {
 	const struct private_key *a = va, *b = vb;
 
-	if (!a->pkey || !b->pkey)
+	if (!key_is_there(a) || !key_is_there(b))
 		return 0;
 	if (!(selection & OSSL_KEYMGMT_SELECT_KEYPAIR))
 		return EVP_PKEY_parameters_eq(a->pkey, b->pkey) > 0;
@@ -159,7 +167,7 @@ static int key_export(void *vkey, int selection, OSSL_CALLBACK *cb, void *arg)
 {
 	const struct private_key *key = vkey;
 
-	if (!key->pkey)
+	if (!key_is_there(key))
 		return 0;
 	if (key->kind && selection & OSSL_KEYMGMT_SELECT_PRIVATE_KEY)
 		return raise(key->prov, EPK_R_PRIVATE_KEY, "it does not leave its domain");

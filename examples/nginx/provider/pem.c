@@ -242,73 +242,132 @@ static bool is_label(struct part label, const char *name)
 	return label.len == strlen(name) && !memcmp(label.at, name, label.len);
 }
 
-static bool is_private(struct part label)
-{
-	static const char *const names[] = { "PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY",
-					     "DSA PRIVATE KEY", "ENCRYPTED PRIVATE KEY" };
-	size_t i;
-
-	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		if (is_label(label, names[i]))
-			return true;
-	return false;
-}
-
 #define BEGIN	"-----BEGIN "
 #define END	"-----END "
 #define DASHES	"-----"
+#define PRIVATE	"PRIVATE KEY"
 
-/* From behind the first line up to the last, whose end is the block's. */
-static bool find_body(uint8_t *text, size_t len, struct part *label, struct part *body,
-		      size_t *block_end)
+static bool begins_with(struct part part, const char *what)
 {
-	const uint8_t *begin = find(text, len, BEGIN), *end = text + len, *last;
+	return part.len >= strlen(what) && !memcmp(part.at, what, strlen(what));
+}
 
-	while (begin && begin > text && begin[-1] != '\n')
-		begin = find(begin + 1, end - begin - 1, BEGIN);
-	if (!begin)
+static bool ends_with(struct part part, const char *what)
+{
+	size_t len = strlen(what);
+
+	return part.len >= len && !memcmp(part.at + part.len - len, what, len);
+}
+
+/*
+ * What OpenSSL takes for a line: as much as its buffer holds, and without what it takes for
+ * space at the end.  Where this is not exact, there are texts whose key only OpenSSL finds.
+ */
+static bool take_line(struct part *from, struct part *line)
+{
+	size_t len = from->len < 254 ? from->len : 254;
+	const uint8_t *end;
+
+	if (!len)
 		return false;
-	label->at = begin + strlen(BEGIN);
-	body->at = find(label->at, end - label->at, DASHES);
-	if (!body->at)
-		return false;
-	label->len = body->at - label->at;
-	body->at += strlen(DASHES);
-	last = find(body->at, end - body->at, END);
-	if (!last || (size_t)(end - last) < strlen(END) + label->len + strlen(DASHES) ||
-	    memcmp(last + strlen(END), label->at, label->len) ||
-	    memcmp(last + strlen(END) + label->len, DASHES, strlen(DASHES)))
-		last = NULL;
-	body->len = last ? last - body->at : 0;
-	if (last)
-		last += strlen(END) + label->len + strlen(DASHES);
-	while (last && last < end && (*last == '\r' || *last == '\n'))
-		last++;
-	*block_end = last ? last - text : 0;
+	end = memchr(from->at, '\n', len);
+	if (end)
+		len = end + 1 - from->at;
+	*line = (struct part){ from->at, len };
+	*from = (struct part){ from->at + len, from->len - len };
+	while (line->len && (int8_t)line->at[line->len - 1] <= ' ')
+		line->len--;
 	return true;
 }
 
-enum pem_verdict pem_read(uint8_t *text, size_t len, struct pem *pem)
+/* @rest: the text, and then what is behind the line. */
+static bool find_begin(struct part *rest, struct part *label)
 {
-	struct part label, body, der;
-	bool is_rsa, is_ec, is_dsa;
+	static const char mark[] = "\xef\xbb\xbf";
+	struct part line;
 
-	memset(pem, 0, sizeof(*pem));
-	if (!find_body(text, len, &label, &body, &pem->end) || !is_private(label))
-		return PEM_OTHER;
-	if (!pem->end)
-		return refuse(pem, "its end is missing");
-	if (is_label(label, "ENCRYPTED PRIVATE KEY") || find(body.at, body.len, "ENCRYPTED"))
+	/* On the first line of each block alone. */
+	if (rest->len > strlen(mark) && begins_with(*rest, mark)) {
+		rest->at += strlen(mark);
+		rest->len -= strlen(mark);
+	}
+	while (take_line(rest, &line)) {
+		if (!begins_with(line, BEGIN) || !ends_with(line, DASHES))
+			continue;
+		label->at = line.at + strlen(BEGIN);
+		label->len = line.len > strlen(BEGIN DASHES) ?
+			     line.len - strlen(BEGIN DASHES) : 0;
+		return true;
+	}
+	return false;
+}
+
+/* From behind the first line up to the last, behind which @rest is then. */
+static bool find_body(struct part *rest, struct part label, struct part *body)
+{
+	struct part line;
+
+	body->at = rest->at;
+	while (take_line(rest, &line)) {
+		if (!begins_with(line, END))
+			continue;
+		body->len = line.at - body->at;
+		return line.len == strlen(END) + label.len + strlen(DASHES) &&
+		       !memcmp(line.at + strlen(END), label.at, label.len) &&
+		       ends_with(line, DASHES);
+	}
+	return false;
+}
+
+bool pem_has_certificate(const uint8_t *text, size_t len)
+{
+	return find(text, len, "CERTIFICATE" DASHES);
+}
+
+static enum pem_verdict read_block(struct part label, struct part body, struct pem *pem)
+{
+	struct part der;
+	bool is_rsa, is_ec, is_pkcs8;
+
+	if (is_label(label, "ENCRYPTED " PRIVATE) || find(body.at, body.len, "ENCRYPTED"))
 		return refuse(pem, "it is encrypted");
 	/* What is overwritten then. */
-	is_rsa = is_label(label, "RSA PRIVATE KEY");
-	is_ec = is_label(label, "EC PRIVATE KEY");
-	is_dsa = is_label(label, "DSA PRIVATE KEY");
-	if (is_dsa)
+	is_rsa = is_label(label, "RSA " PRIVATE);
+	is_ec = is_label(label, "EC " PRIVATE);
+	is_pkcs8 = is_label(label, PRIVATE);
+	if (is_label(label, "DSA " PRIVATE))
 		return refuse(pem, "keys of DSA are not supported");
+	if (!is_rsa && !is_ec && !is_pkcs8)
+		return refuse(pem, "such keys are not supported");
 	if (!decode((uint8_t *)body.at, body.len, &der))
 		return refuse(pem, "it is not base64");
 	if (is_rsa)
 		return rsa_key(der, pem);
 	return is_ec ? ec_key(der, (struct part){ NULL, 0 }, pem) : pkcs8_key(der, pem);
+}
+
+enum pem_verdict pem_read(uint8_t *text, size_t len, bool is_all, struct pem *pem)
+{
+	struct part rest = { text, len }, label, body;
+	bool has_key = find(text, len, PRIVATE DASHES), found, whole;
+
+	memset(pem, 0, sizeof(*pem));
+	if (has_key && pem_has_certificate(text, len))
+		return refuse(pem, PEM_WITH_CERTIFICATE);
+	/* Where a line ends then is another matter from memory than from a file. */
+	if (has_key && memchr(text, 0, len))
+		return refuse(pem, "its text has zeros");
+	/* What is before a key OpenSSL would skip, too: parameters, say. */
+	do {
+		found = find_begin(&rest, &label);
+		whole = found && find_body(&rest, label, &body);
+	} while (whole && !ends_with(label, PRIVATE));
+	if (!whole && !is_all)
+		return refuse(pem, "there is no whole block of it where its file begins");
+	if (!whole && (has_key || (found && ends_with(label, PRIVATE))))
+		return refuse(pem, found ? "its end is missing" : "its first line is no such line");
+	if (!whole)
+		return PEM_OTHER;
+	pem->end = rest.at - text;
+	return read_block(label, body, pem);
 }

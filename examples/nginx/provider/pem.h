@@ -37,8 +37,12 @@ struct pem {
 	struct part secret;
 };
 
-/* The text is overwritten with what it encodes. */
-enum pem_verdict pem_read(uint8_t *text, size_t len, struct pem *pem);
+#define PEM_WITH_CERTIFICATE \
+	"it is in one file with a certificate, whose readers leave it in memory; part them"
+
+/* The text is overwritten with what it encodes.  @is_all: more does not follow. */
+enum pem_verdict pem_read(uint8_t *text, size_t len, bool is_all, struct pem *pem);
+bool pem_has_certificate(const uint8_t *text, size_t len);
 
 #define NR_RSA_NUMBERS	8	/* n, e, d, p, q, dp, dq, qinv */
 

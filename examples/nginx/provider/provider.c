@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include <openssl/core_names.h>
+#include <openssl/evp.h>
 #include <openssl/params.h>
 
 #include <epk.h>
@@ -390,9 +391,12 @@ static bool read_choices(struct provider *prov, OSSL_FUNC_core_get_params_fn *ge
 
 static bool start_keys(struct provider *prov)
 {
+	EVP_MD *md = EVP_MD_fetch(inner_libctx, "SHA512", NULL);
 	const char *why;
+	bool ok = heap_start(md, &why);
 
-	if (!heap_start(&why))
+	EVP_MD_free(md);
+	if (!ok)
 		return raise(prov, EPK_R_NOT_MOVABLE, "private keys: %s", why);
 	return keys_start() || raise(prov, EPK_R_MEMORY, "private keys");
 }

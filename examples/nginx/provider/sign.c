@@ -383,7 +383,7 @@ static bool set_key(struct sign_ctx *ctx, struct private_key *key)
 	EVP_PKEY_CTX_free(ctx->other_hash);
 	ctx->other = NULL;
 	ctx->other_hash = NULL;
-	return ctx->key && ctx->key->pkey;
+	return ctx->key && key_is_there(ctx->key);
 }
 
 static bool set_other_hash(struct sign_ctx *ctx)
