@@ -4,14 +4,18 @@
  * publishes in it.
  */
 #define _GNU_SOURCE
+#include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -58,67 +62,152 @@ static bool holds(const void *bytes, size_t len, char first, const char *rest)
 	return memmem(bytes, len, label, strlen(label));
 }
 
+/* In a piece of a file: each what only both of two names say. */
+enum { CLIENT_13 = 1, SERVER_13 = 2, CLIENT_12 = 4, SERVER_12 = 8, MAGIC = 16 };
+
 /*
  * Whoever does TLS has the names that its key schedule hashes: RFC 8446, 7.1, for 1.3, and
  * RFC 5246, 7.4.9, for what came before.
  */
 static int examine(const void *bytes, size_t len)
 {
-	int what = 0;
-
-	if ((holds(bytes, len, 'c', " ap traffic") && holds(bytes, len, 's', " ap traffic")) ||
-	    (holds(bytes, len, 'c', "lient finished") && holds(bytes, len, 's', "erver finished")))
-		what |= HAS_TLS;
-	if (holds(bytes, len, PUBLISHED_MAGIC[0], PUBLISHED_MAGIC + 1))
-		what |= HAS_PROVIDER;
-	return what;
+	return (holds(bytes, len, 'c', " ap traffic") ? CLIENT_13 : 0) |
+	       (holds(bytes, len, 's', " ap traffic") ? SERVER_13 : 0) |
+	       (holds(bytes, len, 'c', "lient finished") ? CLIENT_12 : 0) |
+	       (holds(bytes, len, 's', "erver finished") ? SERVER_12 : 0) |
+	       (holds(bytes, len, PUBLISHED_MAGIC[0], PUBLISHED_MAGIC + 1) ? MAGIC : 0);
 }
 
-static int examine_fd(int fd, const struct stat *st)
+static bool has_both(int seen, int both)
 {
-	void *bytes = mmap(NULL, st->st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-	int what;
+	return (seen & both) == both;
+}
 
-	if (bytes == MAP_FAILED)
+#define PIECE		(1 << 20)
+/* What a piece may have of a name that goes on in the next. */
+#define OVERLAP		31
+/* Of a file, and of what is mapped writable of one: more has no library. */
+#define FILE_MAX	(1LL << 30)
+#define DATA_MAX	(64UL << 20)
+
+/*
+ * Read, not mapped: the process may truncate its file meanwhile, and what is not there of a
+ * sparse one would take memory.
+ */
+static int examine_fd(int fd)
+{
+	static uint8_t piece[OVERLAP + PIECE];
+	size_t kept = 0, len;
+	int seen = 0;
+	off_t at = 0;
+	ssize_t got;
+
+	while ((got = pread(fd, piece + kept, PIECE, at)) > 0) {
+		at += got;
+		if (at > FILE_MAX)
+			return -EFBIG;
+		len = kept + got;
+		seen |= examine(piece, len);
+		kept = len < OVERLAP ? len : OVERLAP;
+		memmove(piece, piece + len - kept, kept);
+	}
+	if (got < 0)
 		return -errno;
-	what = examine(bytes, st->st_size);
-	munmap(bytes, st->st_size);
-	return what;
+	return (has_both(seen, CLIENT_13 | SERVER_13) || has_both(seen, CLIENT_12 | SERVER_12) ?
+		HAS_TLS : 0) | (seen & MAGIC ? HAS_PROVIDER : 0);
 }
 
-/* The file that is mapped, even if there is another of its name, or none. */
-static int open_mapped(pid_t pid, const struct mapping *m)
+static int open_beneath(int root, const char *path)
 {
-	char path[PATH_MAX + 64];
+	struct open_how how = {
+		.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC,
+		.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
+	};
+
+	return syscall(SYS_openat2, root, path, &how, sizeof(how));
+}
+
+static bool is_mapped_file(int fd, const struct mapping *m)
+{
+	struct stat st;
+
+	return !fstat(fd, &st) && st.st_ino == m->inode &&
+	       st.st_dev == makedev(m->major, m->minor);
+}
+
+/* By its name, in the process's root: whose links lead nowhere else, and only what is mapped. */
+static int find_by_name(const struct process *p, const struct mapping *m)
+{
+	char path[64];
+	int root, fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/root", (int)p->pid, (int)p->tid);
+	root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (root < 0)
+		return -errno;
+	fd = open_beneath(root, m->path);
+	if (fd < 0)
+		fd = -errno;
+	close(root);
+	if (fd >= 0 && !is_mapped_file(fd, m)) {
+		close(fd);
+		return -ESTALE;
+	}
+	return fd;
+}
+
+/* Found, and not opened: opening what is no file, a FIFO or a device, does something. */
+static int find_mapped(const struct process *p, const struct mapping *m)
+{
+	char path[128];
 	int fd;
 
-	snprintf(path, sizeof(path), "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, (int)pid, m->start,
-		 m->end);
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	if (fd >= 0)
-		return fd;
-	snprintf(path, sizeof(path), "/proc/%d/root%s", (int)pid, m->path);
-	return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	/* The file that is mapped, even if there is another of its name, or none. */
+	snprintf(path, sizeof(path), "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, (int)p->tid,
+		 m->start, m->end);
+	fd = open(path, O_PATH | O_CLOEXEC);
+	return fd >= 0 ? fd : find_by_name(p, m);
+}
+
+/* A descriptor; -EISDIR: it is no file with code. */
+static int open_mapped(const struct process *p, const struct mapping *m, struct stat *st)
+{
+	int found = find_mapped(p, m), fd;
+	char path[64];
+
+	if (found < 0)
+		return found;
+	if (fstat(found, st)) {
+		fd = -errno;
+	} else if (!S_ISREG(st->st_mode)) {
+		fd = -EISDIR;
+	} else {
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", found);
+		fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+		if (fd < 0)
+			fd = -errno;
+	}
+	close(found);
+	return fd;
 }
 
 /* By bits; negative: it cannot be read. */
-static int what_is_in(pid_t pid, const struct mapping *m)
+static int what_is_in(const struct process *p, const struct mapping *m)
 {
-	int fd = open_mapped(pid, m), what = -ENOENT;
 	struct known_file *more;
 	struct stat st;
+	int fd, what;
 	size_t i;
 
+	fd = open_mapped(p, m, &st);
 	if (fd < 0)
-		return -errno;
-	if (fstat(fd, &st))
-		goto out;
+		return fd == -EISDIR ? 0 : fd;
 	for (i = 0; i < nr_known_files; i++)
 		if (known_files[i].dev == st.st_dev && known_files[i].inode == st.st_ino) {
 			what = known_files[i].what;
 			goto out;
 		}
-	what = S_ISREG(st.st_mode) && st.st_size ? examine_fd(fd, &st) : 0;
+	what = examine_fd(fd);
 	more = reallocarray(known_files, nr_known_files + 1, sizeof(*more));
 	if (!more)
 		goto out;
@@ -148,12 +237,15 @@ static bool is_published(const struct published *found, uint64_t at)
 static int find_published(struct process *p, const struct mapping *m)
 {
 	size_t len = m->end - m->start, at;
-	uint8_t *bytes = malloc(len);
+	uint8_t *bytes;
 	ssize_t got;
 
+	if (len > DATA_MAX)
+		return -EFBIG;
+	bytes = malloc(len);
 	if (!bytes)
 		return -ENOMEM;
-	got = read_from(p->pid, bytes, m->start, len);
+	got = read_from(p->tid, bytes, m->start, len);
 	if (got < 0) {
 		got = -errno;
 		free(bytes);
@@ -204,7 +296,7 @@ static int look_at_mapping(struct process *p, const struct mapping *m)
 	/* A process's own data that it has mapped is neither code nor the provider's. */
 	if (!is_code && !strstr(m->path, ".so"))
 		return 0;
-	what = what_is_in(p->pid, m);
+	what = what_is_in(p, m);
 	if (what < 0)
 		return what;
 	if (is_code && (what & HAS_PROVIDER)) {
@@ -217,30 +309,46 @@ static int look_at_mapping(struct process *p, const struct mapping *m)
 	return !is_code && (what & HAS_PROVIDER) && !p->known ? find_published(p, m) : 0;
 }
 
-static bool parse_mapping(const char *line, struct mapping *m)
+/* Line by line, however long one is: who is looked at has chosen the paths. */
+static int parse_mapping(const char *line, struct mapping *m)
 {
 	uint64_t offset;
+	int path = 0;
+	size_t len;
 
-	m->path[0] = 0;
-	return sscanf(line, "%" SCNx64 "-%" SCNx64 " %7s %" SCNx64 " %x:%x %" SCNu64 " %4095[^\n]",
-		      &m->start, &m->end, m->perms, &offset, &m->major, &m->minor, &m->inode,
-		      m->path) >= 7;
+	if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %7s %" SCNx64 " %x:%x %" SCNu64 " %n",
+		   &m->start, &m->end, m->perms, &offset, &m->major, &m->minor, &m->inode,
+		   &path) != 7 || !path)
+		return -EPROTO;
+	len = strcspn(line + path, "\n");
+	if (len >= sizeof(m->path))
+		return -ENAMETOOLONG;
+	memcpy(m->path, line + path, len);
+	m->path[len] = 0;
+	return 0;
 }
 
+/* -EAGAIN: the list is empty, as that of a thread that has ended. */
 static int look_at_mappings(struct process *p, FILE *maps)
 {
-	static char line[PATH_MAX + 128];
 	static struct mapping m;
-	int err = 0, one;
+	int err = -EAGAIN, one;
+	char *line = NULL;
+	size_t room = 0;
 
 	/* All of them, so that what can be seen is told. */
-	while (fgets(line, sizeof(line), maps)) {
-		if (!parse_mapping(line, &m))
-			continue;
-		one = look_at_mapping(p, &m);
+	while (getline(&line, &room, maps) > 0) {
+		if (err == -EAGAIN)
+			err = 0;
+		one = parse_mapping(line, &m);
+		if (!one)
+			one = look_at_mapping(p, &m);
 		if (one && !err)
-			err = one;
+			err = one == -EAGAIN ? -EIO : one;
 	}
+	if (!feof(maps) && (!err || err == -EAGAIN))
+		err = -EIO;
+	free(line);
 	return err;
 }
 
@@ -258,29 +366,147 @@ static void read_name(struct process *p)
 	fclose(f);
 }
 
-static bool is_gone(pid_t pid)
-{
-	char path[64], exe[8];
-
-	/* The kernel's own have none. */
-	snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid);
-	return readlink(path, exe, sizeof(exe)) < 0 && (errno == ENOENT || errno == ESRCH);
-}
-
-int look_at(struct process *p, pid_t pid)
+static FILE *open_maps(pid_t pid, pid_t tid)
 {
 	char path[64];
-	FILE *maps;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/maps", (int)pid, (int)tid);
+	return fopen(path, "re");
+}
+
+/* Not one that ended while its list was read, which then ends early. */
+static bool has_memory(pid_t pid, pid_t tid)
+{
+	FILE *maps = open_maps(pid, tid);
+	bool has = maps && fgetc(maps) != EOF;
+
+	if (maps)
+		fclose(maps);
+	return has;
+}
+
+static int look_at_thread(struct process *p, pid_t pid, pid_t tid)
+{
+	FILE *maps = open_maps(pid, tid);
 	int err;
 
+	if (!maps)
+		return errno == ENOENT || errno == ESRCH ? -EAGAIN : -errno;
 	memset(p, 0, sizeof(*p));
 	p->pid = pid;
-	snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
-	maps = fopen(path, "re");
-	if (!maps)
-		return errno == ENOENT ? -ESRCH : -errno;
+	p->tid = tid;
 	read_name(p);
 	err = look_at_mappings(p, maps);
 	fclose(maps);
-	return is_gone(pid) ? -ESRCH : err;
+	return has_memory(pid, tid) ? err : -EAGAIN;
+}
+
+/**
+ * struct life - of a process or thread, by its "stat"
+ */
+struct life {
+	char state;
+	unsigned int flags;
+	unsigned long long start;
+};
+
+/* The kernel's PF_KTHREAD: it has no memory of its own. */
+#define IS_THE_KERNELS	0x00200000
+
+static int read_life(const char *path, struct life *life)
+{
+	FILE *f = fopen(path, "re");
+	char line[1024], *end;
+	int err = 0;
+
+	if (!f)
+		return errno == ENOENT ? -ESRCH : -errno;
+	if (!fgets(line, sizeof(line), f))
+		err = -ESRCH;
+	fclose(f);
+	if (err)
+		return err;
+	/* Its name, which may be anything, is in parentheses. */
+	end = strrchr(line, ')');
+	if (!end || sscanf(end + 1, " %c %*d %*d %*d %*d %*d %u %*u %*u %*u %*u %*u %*u %*d %*d"
+			   " %*d %*d %*d %*d %llu", &life->state, &life->flags,
+			   &life->start) != 3)
+		return -EPROTO;
+	return 0;
+}
+
+static int life_of(pid_t pid, struct life *life)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	return read_life(path, life);
+}
+
+static bool is_dead(pid_t pid, const char *tid)
+{
+	struct life life;
+	char path[320];
+	int err;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%s/stat", (int)pid, tid);
+	err = read_life(path, &life);
+	return err == -ESRCH || (!err && (life.state == 'Z' || life.state == 'X'));
+}
+
+/*
+ * By whichever of its threads has the memory: the first may have ended before the others.
+ * -EAGAIN: none has; -ESRCH: all have ended.
+ */
+static int look_at_threads(struct process *p, pid_t pid)
+{
+	struct dirent *entry;
+	int err = -ESRCH;
+	char path[64];
+	DIR *threads;
+	int one;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+	threads = opendir(path);
+	if (!threads)
+		return errno == ENOENT ? -ESRCH : -errno;
+	while ((entry = readdir(threads))) {
+		if (!isdigit((unsigned char)entry->d_name[0]))
+			continue;
+		one = look_at_thread(p, pid, atoi(entry->d_name));
+		if (one != -EAGAIN) {
+			err = one;
+			break;
+		}
+		if (!is_dead(pid, entry->d_name))
+			err = -EAGAIN;
+	}
+	closedir(threads);
+	return err;
+}
+
+#define TRIES		20
+#define PAUSE_US	10000
+
+int look_at(struct process *p, pid_t pid)
+{
+	struct life before, after;
+	int err, tries;
+
+	err = life_of(pid, &before);
+	if (err)
+		return err;
+	if (before.flags & IS_THE_KERNELS)
+		return -ESRCH;
+	for (tries = 0; tries < TRIES; tries++) {
+		err = look_at_threads(p, pid);
+		/* The same, and not another that has its number now. */
+		if (life_of(pid, &after) || after.start != before.start)
+			return -ESRCH;
+		if (err != -EAGAIN)
+			return err;
+		usleep(PAUSE_US);
+	}
+	/* There, and with nothing mapped: nobody has seen what it is. */
+	return -EIO;
 }

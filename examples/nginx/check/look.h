@@ -22,6 +22,7 @@ struct object {
 
 /**
  * struct process - what is seen of one, from outside
+ * @tid: the thread by which its memory was seen
  * @comm: its name
  * @objects: of interest: libssl, libcrypto, the provider, and what else has TLS
  * @more: there are more of these than could be kept
@@ -30,7 +31,7 @@ struct object {
  * @known: @published is what that says of this process
  */
 struct process {
-	pid_t pid;
+	pid_t pid, tid;
 	char comm[32];
 	struct object objects[OBJECTS_MAX];
 	size_t nr_objects;

@@ -272,27 +272,55 @@ static void print_json(const struct process *p, const struct findings *f)
 	putchar('}');
 }
 
+/* For a terminal, of which who is looked at may want something. */
+static void print_plain(const char *text)
+{
+	for (; *text; text++) {
+		if (*text < ' ' || *text > '~' || *text == '\\')
+			printf("\\x%02x", (unsigned char)*text);
+		else
+			putchar(*text);
+	}
+}
+
+static void print_line(const char *text)
+{
+	putchar('\t');
+	print_plain(text);
+	putchar('\n');
+}
+
 static void print_text(const struct process *p, const struct findings *f)
 {
 	const struct published *s = &p->published;
 	size_t i;
 
-	printf("%d %s: %s", (int)p->pid, p->comm, f->nr ? "UNPROTECTED" : verdict(p, f));
-	if (p->known)
-		printf("; backend %s, %" PRIu64 " sessions, %" PRIu64 " cipher contexts in domains, "
-		       "%" PRIu64 " of them with record keys", s->backend, s->sessions[SERVED],
-		       s->contexts, s->records);
+	printf("%d ", (int)p->pid);
+	print_plain(p->comm);
+	printf(": %s", f->nr ? "UNPROTECTED" : verdict(p, f));
+	if (p->known) {
+		printf("; backend ");
+		print_plain(s->backend);
+		printf(", %" PRIu64 " sessions, %" PRIu64 " cipher contexts in domains, "
+		       "%" PRIu64 " of them with record keys", s->sessions[SERVED], s->contexts,
+		       s->records);
+	}
 	if (p->known && s->no_domain)
 		printf("; %" PRIu64 " got no domain, and their handshakes failed", s->no_domain);
 	putchar('\n');
-	for (i = 0; i < f->nr; i++)
-		printf("\t%s: %s\n", f->list[i].word, f->list[i].sentence);
+	for (i = 0; i < f->nr; i++) {
+		putchar('\t');
+		print_plain(f->list[i].word);
+		printf(": ");
+		print_plain(f->list[i].sentence);
+		putchar('\n');
+	}
 	if (!has_tls(p))
 		return;
 	for (i = 0; i < p->nr_objects; i++)
-		printf("\t%s\n", p->objects[i].path);
+		print_line(p->objects[i].path);
 	if (p->providers)
-		printf("\t%s\n", p->provider);
+		print_line(p->provider);
 }
 
 /* ---- */

@@ -235,8 +235,9 @@ static bool can_touch(void)
 static void ssl_made(void *parent, void *ptr, CRYPTO_EX_DATA *data, int idx, long argl,
 		     void *argp)
 {
-	bool served = have_libssl() &&
-		      says_served(libssl.get_ctx_data(libssl.get_ctx(parent), ctx_index));
+	/* None yet, in later libssls. */
+	const SSL_CTX *ctx = have_libssl() ? libssl.get_ctx(parent) : NULL;
+	bool served = ctx && says_served(libssl.get_ctx_data(ctx, ctx_index));
 
 	(void)ptr, (void)argl, (void)argp;
 	CRYPTO_set_ex_data(data, idx, mark_of(served));
