@@ -299,7 +299,7 @@ upgraded() { # upgraded SED-COMMAND: does it have the provider?
 	sed "s/^daemon off/daemon on/; s/4433/4434/; s|run/nginx|run/daemon|; s|stderr|run/daemon.log|
 		s|^events|env LD_LIBRARY_PATH;\n&|; $1" \
 		"$dir/nginx.conf" >"$dir/daemon.conf"
-	rm -f "$run"/daemon.pid*
+	rm -f "$run"/daemon.pid* "$run/daemon.log"
 	OPENSSL_CONF=$run/openssl.cnf "$NGINX_BIN" -p "$dir" -c "$dir/daemon.conf" -e "$run/daemon.log"
 	await "$run/daemon.pid" || return 2
 	old=$(cat "$run/daemon.pid")
@@ -354,7 +354,8 @@ short_round() { # short_round SESSIONS VERSION,SUITE FILE...
 	say "$(cat "$run/short")"
 }
 
-short_rounds() {
+short_rounds() { # short_rounds BACKEND
+	ask counts "$run/quiet"
 	for suite in $SUITES; do
 		short_round $SHORT_SESSIONS $suite $SHORT_FILES
 	done
@@ -371,6 +372,10 @@ short_rounds() {
 	check "no key but the vault's is left: $(value keyed "$run/end")" \
 		[ "$(value keyed "$run/end")" = $VAULT ]
 	ask counts "$run/end"
+	[ "$1" != epk ] ||
+		say "for all of these sessions:" \
+			"$(($(value ept_switches "$run/end") - $(value ept_switches "$run/quiet"))) EPT switches," \
+			"$(($(value vm_exits "$run/end") - $(value vm_exits "$run/quiet"))) VM exits caused by EPK"
 	check "all rounds used the domains of the first" \
 		[ "$(value domains "$run/end")" = "$(value domains "$run/after")" ]
 }
@@ -426,7 +431,7 @@ for backend in $BACKENDS; do
 		fail_closed
 		[ "$(id -u)" != 0 ] || worker_rights
 		corrupt_records
-		short_rounds
+		short_rounds "$backend"
 		none_found "$backend"
 		upgrade
 	fi

@@ -236,7 +236,8 @@ def storm(servers, seconds):
     stock, ours = results
     # What is cut off at each event: every client's connection once.
     events = servers[1].killed + servers[1].reloaded
-    check("as many requests are answered", ours["kept"] > stock["kept"] / 4 > 10 and ours["new"] > stock["new"] / 4 > 10)
+    # How many is chance: after each event all clients come anew, and each pair waits for its turn.
+    check("requests are answered all the while", min(ours["kept"], stock["kept"]) > 100 and min(ours["new"], stock["new"]) > 50)
     check("no session is lost but with its worker", ours["lost"] <= stock["lost"] + 2 * CLIENTS and
           ours["lost"] <= events * CLIENTS)
     check("no new connection is refused that stock nginx takes", ours["failed"] <= stock["failed"] + 20 * events)

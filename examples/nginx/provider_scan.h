@@ -158,14 +158,58 @@ struct image {
 	size_t missed;
 };
 
-static inline void take_part(struct image *img, pid_t pid, uintptr_t start, uintptr_t end)
+/* Of what is @shared, others may have written pages that the process itself has not touched. */
+typedef void part_fn(void *arg, pid_t pid, uintptr_t start, uintptr_t end, bool shared);
+
+/* Without what lies in @domains, which are sorted. */
+static inline void go_around(pid_t pid, uintptr_t start, uintptr_t end, bool shared,
+			     const struct range *domains, size_t nr_domains, part_fn *fn, void *arg)
 {
+	size_t i;
+
+	for (i = 0; i < nr_domains; i++) {
+		if (domains[i].end <= start || domains[i].start >= end)
+			continue;
+		if (start < domains[i].start)
+			fn(arg, pid, start, domains[i].start, shared);
+		start = domains[i].end;
+	}
+	if (start < end)
+		fn(arg, pid, start, end, shared);
+}
+
+/* All that the process may read, and that is not a file's as it is. */
+static inline bool for_each_part(pid_t pid, const struct range *domains, size_t nr_domains,
+				 part_fn *fn, void *arg)
+{
+	char path[64], line[512], prot[5], name[256];
+	unsigned long start, end;
+	FILE *maps;
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
+	maps = fopen(path, "r");
+	if (!maps)
+		return false;
+	while (fgets(line, sizeof(line), maps)) {
+		name[0] = 0;
+		if (sscanf(line, "%lx-%lx %4s %*s %*s %*s %255s", &start, &end, prot, name) < 3)
+			continue;
+		/* What nobody could have written to is the file. */
+		if (prot[0] == 'r' && strncmp(name, "[v", 2) && (prot[1] == 'w' || *name != '/'))
+			go_around(pid, start, end, prot[3] == 's', domains, nr_domains, fn, arg);
+	}
+	fclose(maps);
+	return true;
+}
+
+static inline void take_part(void *arg, pid_t pid, uintptr_t start, uintptr_t end, bool shared)
+{
+	struct image *img = arg;
 	struct part *p = &img->parts[img->nr];
 	struct iovec to, from = { (void *)start, end - start };
 	ssize_t got;
 
-	if (start >= end)
-		return;
+	(void)shared;
 	img->missed += end - start;
 	if (img->nr == sizeof(img->parts) / sizeof(img->parts[0]))
 		return;
@@ -182,42 +226,12 @@ static inline void take_part(struct image *img, pid_t pid, uintptr_t start, uint
 	img->nr++;
 }
 
-/* Without what lies in @domains, which are sorted. */
-static inline void take_around(struct image *img, pid_t pid, uintptr_t start, uintptr_t end,
-			       const struct range *domains, size_t nr_domains)
-{
-	size_t i;
-
-	for (i = 0; i < nr_domains; i++) {
-		if (domains[i].end <= start || domains[i].start >= end)
-			continue;
-		take_part(img, pid, start, domains[i].start);
-		start = domains[i].end;
-	}
-	take_part(img, pid, start, end);
-}
-
 static inline bool take_image(struct image *img, pid_t pid, const struct range *domains,
 			      size_t nr_domains)
 {
-	char path[64], line[512], prot[5], name[256];
-	unsigned long start, end;
-	FILE *maps;
-
 	img->nr = img->missed = 0;
-	snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
-	maps = fopen(path, "r");
-	if (!maps)
+	if (!for_each_part(pid, domains, nr_domains, take_part, img))
 		return false;
-	while (fgets(line, sizeof(line), maps)) {
-		name[0] = 0;
-		if (sscanf(line, "%lx-%lx %4s %*s %*s %*s %255s", &start, &end, prot, name) < 3)
-			continue;
-		/* What nobody could have written to is the file. */
-		if (prot[0] == 'r' && strncmp(name, "[v", 2) && (prot[1] == 'w' || *name != '/'))
-			take_around(img, pid, start, end, domains, nr_domains);
-	}
-	fclose(maps);
 	if (img->missed)
 		fprintf(stderr, "%zu bytes could not be read\n", img->missed);
 	return img->nr && !img->missed;

@@ -14,6 +14,7 @@
 #include <arpa/inet.h>
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <sys/socket.h>
@@ -175,21 +176,60 @@ static void keep_page(uintptr_t at, const uint8_t *bytes)
 	nr_versions++;
 }
 
+#define CHUNK		64ul	/* pages */
+
+/* An entry of /proc/PID/pagemap: there is a page. */
+#define PRESENT		(3ull << 62)
+
+static int pagemap = -1;
+
+/* Of a run of pages that are there; what is not was never written to. */
+static void look_at_pages(uintptr_t start, size_t pages)
+{
+	static uint8_t bytes[CHUNK * PAGE];
+	struct iovec to = { bytes, pages * PAGE }, from = { (void *)start, pages * PAGE };
+	size_t i;
+
+	if (process_vm_readv(worker, &to, 1, &from, 1, 0) != (ssize_t)(pages * PAGE))
+		give_up("%lx of the worker's cannot be read", (unsigned long)start);
+	for (i = 0; i < pages; i++)
+		keep_page(start + i * PAGE, bytes + i * PAGE);
+}
+
+static void look_at_part(void *arg, pid_t pid, uintptr_t start, uintptr_t end, bool shared)
+{
+	uint64_t entries[CHUNK];
+	size_t i, run, nr;
+
+	(void)arg;
+	(void)pid;
+	for (; start < end; start += nr * PAGE) {
+		nr = (end - start) / PAGE < CHUNK ? (end - start) / PAGE : CHUNK;
+		if (pread(pagemap, entries, nr * sizeof(entries[0]),
+			  start / PAGE * sizeof(entries[0])) != (ssize_t)(nr * sizeof(entries[0])))
+			give_up("the worker's pages cannot be told");
+		for (i = 0; i < nr; i += run + !run) {
+			for (run = 0; i + run < nr && (shared || entries[i + run] & PRESENT); run++)
+				;
+			if (run)
+				look_at_pages(start + i * PAGE, run);
+		}
+	}
+}
+
 static void look(enum stage stage)
 {
-	static struct image image;
-	size_t i, at;
+	char path[64];
 
 	if (nr_looks == LOOKS_MAX)
 		give_up("more looks than %d", LOOKS_MAX);
 	stage_of[nr_looks] = stage;
 	ask_where();
-	if (!take_image(&image, worker, domains, nr_domains))
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", worker);
+	if (pagemap < 0)
+		pagemap = open(path, O_RDONLY | O_CLOEXEC);
+	if (pagemap < 0 || !for_each_part(worker, domains, nr_domains, look_at_part, NULL))
 		give_up("the worker's memory cannot be read");
-	for (i = 0; i < image.nr; i++)
-		for (at = 0; at + PAGE <= image.parts[i].len; at += PAGE)
-			keep_page(image.parts[i].range.start + at, image.parts[i].bytes + at);
-	drop_image(&image);
 	nr_looks++;
 }
 
