@@ -114,17 +114,17 @@ static void give(struct opened *o, struct curve_work *w, const struct task *t)
 		handle_give(o, t->handle, w->shared, t->key->group->curve.private_len);
 }
 
-/*
- * The box, opened, and a place in the vault for what is to come.  What opens and closes it is
- * inlined: see scrub().
- */
+/* What opens a box and what closes it, of one frame: see scrub(). */
+#define INLINED	static inline __attribute__((always_inline))
+
+/* The box, opened, and a place in the vault for what is to come. */
 struct opened_box {
 	struct box *box;
 	char *low;
 	struct opened o;
 };
 
-static inline __attribute__((always_inline)) bool open_box(struct provider *prov, struct opened_box *b)
+INLINED bool open_box(struct provider *prov, struct opened_box *b)
 {
 	if (!box_open(prov, b->box))
 		return false;
@@ -132,7 +132,7 @@ static inline __attribute__((always_inline)) bool open_box(struct provider *prov
 	return true;
 }
 
-static inline __attribute__((always_inline)) bool close_box(struct provider *prov, struct opened_box *b)
+INLINED bool close_box(struct provider *prov, struct opened_box *b)
 {
 	scrub(b->low);
 	return box_close(prov, b->box);
@@ -148,7 +148,7 @@ static bool in_vault(struct provider *prov, struct opened_box *b, const struct t
 }
 
 /* A place there; with an error the box is closed. */
-static bool wait_for_vault(struct provider *prov, struct opened_box *b)
+INLINED bool wait_for_vault(struct provider *prov, struct opened_box *b)
 {
 	if (vault_try_reserve(&b->o))
 		return true;
