@@ -481,6 +481,49 @@ static void no_descriptor_is_needed(void **state)
 	unlink(path);
 }
 
+/* ---- rooms */
+
+static size_t pages_of_process(void)
+{
+	FILE *statm = fopen("/proc/self/statm", "re");
+	size_t pages = 0;
+
+	assert_int_equal(fscanf(statm, "%zu", &pages), 1);
+	fclose(statm);
+	return pages;
+}
+
+/* Of 40 keys each is used after all others, with no memory for one more. */
+static void idle_rooms_make_room(void **state)
+{
+	enum { NR = 40 };
+	const struct way way = { "SHA256", 0, 0 };
+	struct rlimit before, none;
+	EVP_PKEY *mine[NR];
+	uint8_t signature[512];
+	uint64_t domains = live_contexts();
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < NR; i++)
+		mine[i] = read_key(made[1], false);
+	for (i = 0; i < NR / 2; i++)
+		sign_with(with_epk, mine[i], &way, signature);
+	assert_int_equal(live_contexts(), domains + NR / 2);
+	assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
+	none = before;
+	none.rlim_cur = pages_of_process() * 4096;
+	assert_int_equal(setrlimit(RLIMIT_AS, &none), 0);
+	for (i = NR / 2; i < NR; i++)
+		sign_with(with_epk, mine[i], &way, signature);
+	assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
+	assert_in_range(live_contexts(), domains + 1, domains + NR / 2);
+	assert_int_equal(ERR_peek_error(), 0);
+	for (i = 0; i < NR; i++)
+		EVP_PKEY_free(mine[i]);
+	assert_int_equal(live_contexts(), domains);
+}
+
 static int setup(void **state)
 {
 	(void)state;
@@ -500,6 +543,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(pipes_are_refused),
 		cmocka_unit_test(memory_is_emptied_where_it_lies),
 		cmocka_unit_test(no_descriptor_is_needed),
+		cmocka_unit_test(idle_rooms_make_room),
 	};
 
 	if (argc == 3)

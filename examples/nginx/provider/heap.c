@@ -153,7 +153,7 @@ static bool is_named(const char *file)
 }
 
 /* What heap_start() tries out: whether all was named, and none of it was taken for others'. */
-static __thread struct trial {
+static __thread struct heap_trial {
 	bool on, unnamed, outside;
 } trial __attribute__((tls_model("initial-exec")));
 
@@ -339,12 +339,12 @@ static const char *lead_here(void)
 /* A number and the state of a hash, as signing has them, are none of others'. */
 static const char *try_names(const EVP_MD *md)
 {
-	struct trial seen;
+	struct heap_trial seen;
 	EVP_MD_CTX *ctx;
 	BIGNUM *number;
 	bool ok;
 
-	trial = (struct trial){ .on = true };
+	trial = (struct heap_trial){ .on = true };
 	number = BN_new();
 	ctx = EVP_MD_CTX_new();
 	ok = number && ctx && EVP_DigestInit_ex2(ctx, md, NULL);

@@ -101,12 +101,9 @@ struct private_key *key_hold(struct private_key *key)
 
 void key_drop(struct private_key *key)
 {
-	int i;
-
 	if (!key || __atomic_sub_fetch(&key->references, 1, __ATOMIC_ACQ_REL))
 		return;
-	for (i = 0; i < NR_ROOMS; i++)
-		room_free(key->rooms[i]);
+	idle_free(key->idle);
 	EVP_PKEY_free(key->pkey);
 	free(key->sealed);
 	free(key);
@@ -119,40 +116,13 @@ bool key_take(struct private_key *key, const struct pem *pem)
 
 	key->kind = &key_kinds[pem->type];
 	key->curve = pem->curve;
+	key->idle = idle_make();
 	object = key->kind->build(key, pem->secret);
-	return object && key->kind->publish(key, object, pem->secret) &&
+	return key->idle && object && key->kind->publish(key, object, pem->secret) &&
 	       seal_key(key, pem->secret);
 }
 
-/* ---- rooms: without a lock, which another thread might have when the process is forked */
-
-static struct room *take_room(struct private_key *key)
-{
-	struct room *room;
-	int i;
-
-	for (i = 0; i < NR_ROOMS; i++) {
-		room = __atomic_exchange_n(&key->rooms[i], NULL, __ATOMIC_ACQUIRE);
-		if (room && room_is_ours(room))
-			return room;
-		room_free(room);
-	}
-	return NULL;
-}
-
-static void leave_room(struct private_key *key, struct room *room)
-{
-	struct room *none;
-	int i;
-
-	for (i = 0; i < NR_ROOMS; i++) {
-		none = NULL;
-		if (__atomic_compare_exchange_n(&key->rooms[i], &none, room, false,
-						__ATOMIC_RELEASE, __ATOMIC_RELAXED))
-			return;
-	}
-	room_free(room);
-}
+/* ---- rooms */
 
 /* Half as much again as libcrypto was seen to need for its numbers, tables and blinding factors. */
 static size_t room_size(const struct private_key *key)
@@ -197,7 +167,7 @@ bool key_get_ready(struct provider *prov, const struct key_kind *kind)
 
 static struct room *get_room(struct private_key *key)
 {
-	struct room *room = take_room(key);
+	struct room *room = idle_take(key->idle);
 
 	if (!room) {
 		room = room_make(key->prov, room_size(key));
@@ -230,6 +200,6 @@ bool key_use(struct private_key *key, bool (*fn)(void *object, void *arg), void 
 		room_free(room);
 		return false;
 	}
-	leave_room(key, room);
+	idle_put(key->idle, room);
 	return ok || raise(key->prov, EPK_R_PRIVATE_KEY, "%s refuses it", key->kind->name);
 }

@@ -15,7 +15,6 @@
 #include "room.h"
 
 #define SEAL_LEN	32
-#define NR_ROOMS	16	/* as many as wait for their next use; one for each that computes */
 
 struct private_key;
 
@@ -46,7 +45,7 @@ struct key_kind {
  * @bytes: the public half
  * @size: of a signature, at most
  * @sealed: the secret, of @sealed_len bytes, and @seal, by which it is whole
- * @rooms: where it is unsealed and nobody computes
+ * @idle: rooms where it is unsealed and nobody computes
  */
 struct private_key {
 	struct provider *prov;
@@ -63,7 +62,7 @@ struct private_key {
 	size_t size;
 	uint8_t *sealed, seal[SEAL_LEN];
 	size_t sealed_len;
-	struct room *rooms[NR_ROOMS];
+	struct idle *idle;
 };
 
 /* What OpenSSL is told instead of where a key is; as long as no one else's is. */

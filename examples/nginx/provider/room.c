@@ -2,7 +2,7 @@
 /*
  * A room is entered by one thread at a time.  What libcrypto allocates meanwhile lies there;
  * the registers and the stack are wiped before the domain closes.  A room that is no longer
- * needed is zeroed.
+ * needed is zeroed.  When there is no memory or domain for another, those that wait are given up.
  *
  * libcrypto's errors stay outside, and are forgotten: they say where, not why, and who calls
  * has an error of its own.
@@ -22,7 +22,94 @@
 
 #define PAGE	4096
 
-struct room *room_make(struct provider *prov, size_t size)
+/* ---- those that wait for their next use: never freed, so that nobody needs a lock */
+
+struct idle {
+	struct idle *next;
+	bool taken;
+	struct room *rooms[NR_IDLE];
+};
+
+static struct idle *all_idle;
+
+struct idle *idle_make(void)
+{
+	struct idle *idle;
+
+	for (idle = __atomic_load_n(&all_idle, __ATOMIC_ACQUIRE); idle; idle = idle->next)
+		if (!__atomic_exchange_n(&idle->taken, true, __ATOMIC_ACQUIRE))
+			return idle;
+	idle = calloc(1, sizeof(*idle));
+	if (!idle)
+		return NULL;
+	idle->taken = true;
+	idle->next = __atomic_load_n(&all_idle, __ATOMIC_RELAXED);
+	while (!__atomic_compare_exchange_n(&all_idle, &idle->next, idle, false,
+					    __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+		;
+	return idle;
+}
+
+struct room *idle_take(struct idle *idle)
+{
+	struct room *room;
+	int i;
+
+	for (i = 0; i < NR_IDLE; i++) {
+		room = __atomic_exchange_n(&idle->rooms[i], NULL, __ATOMIC_ACQUIRE);
+		if (room && room_is_ours(room))
+			return room;
+		room_free(room);
+	}
+	return NULL;
+}
+
+void idle_put(struct idle *idle, struct room *room)
+{
+	struct room *none;
+	int i;
+
+	for (i = 0; i < NR_IDLE; i++) {
+		none = NULL;
+		if (__atomic_compare_exchange_n(&idle->rooms[i], &none, room, false,
+						__ATOMIC_RELEASE, __ATOMIC_RELAXED))
+			return;
+	}
+	room_free(room);
+}
+
+static bool empty(struct idle *idle)
+{
+	struct room *room = idle_take(idle);
+	bool any = room;
+
+	for (; room; room = idle_take(idle))
+		room_free(room);
+	return any;
+}
+
+void idle_free(struct idle *idle)
+{
+	if (!idle)
+		return;
+	empty(idle);
+	__atomic_store_n(&idle->taken, false, __ATOMIC_RELEASE);
+}
+
+/* Of all keys. */
+static bool give_up_idle(void)
+{
+	struct idle *idle = __atomic_load_n(&all_idle, __ATOMIC_ACQUIRE);
+	bool any = false;
+
+	for (; idle; idle = idle->next)
+		any |= empty(idle);
+	return any;
+}
+
+/* ---- */
+
+static struct room *make_room(struct provider *prov, size_t size)
 {
 	struct room *room = calloc(1, sizeof(*room));
 	int err;
@@ -52,6 +139,22 @@ free_domain:
 free_room:
 	free(room);
 	return NULL;
+}
+
+/* What others may want again makes room for what is wanted now. */
+struct room *room_make(struct provider *prov, size_t size)
+{
+	struct room *room;
+
+	ERR_set_mark();
+	room = make_room(prov, size);
+	if (!room && give_up_idle()) {
+		ERR_pop_to_mark();
+		ERR_set_mark();
+		room = make_room(prov, size);
+	}
+	ERR_clear_last_mark();
+	return room;
 }
 
 bool room_is_ours(const struct room *room)

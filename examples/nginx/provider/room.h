@@ -38,4 +38,15 @@ bool room_enter(struct room *room, struct inside *in, size_t stack);
 bool room_leave(struct inside *in);
 void room_free(struct room *room);
 
+#define NR_IDLE	16
+
+/* Rooms of one key, as many as NR_IDLE, that nobody is in. */
+struct idle;
+
+struct idle *idle_make(void);
+struct room *idle_take(struct idle *idle);
+/* Or else it is freed. */
+void idle_put(struct idle *idle, struct room *room);
+void idle_free(struct idle *idle);
+
 #endif /* ROOM_H */
