@@ -44,11 +44,8 @@ start() {
 
 workers() { members | grep -vx "$pid"; }
 
-chrooted() {
-	for one in $(workers); do
-		[ "$(readlink "/proc/$one/root")" = "$run/root" ] || return 1
-	done
-}
+# shellcheck disable=SC2046
+chrooted() { all_in "$run/root" $(workers); }
 
 none_is() { # none_is OLD-WORKER...
 	now=" $(echo $(workers)) "

@@ -76,15 +76,14 @@ logins() {
 	done
 }
 
+# They are there while someone logs in.
+# shellcheck disable=SC2046
 chrooted() {
-	for one in $(logins); do
-		[ "$(readlink "/proc/$one/root")" != / ] || return 1
-	done
+	hold || return 1
+	all_in "$run/base/login" $(logins)
+	inside=$?
+	release
+	return $inside
 }
 
-reload() {
-	old=$(logins)
-	kill -HUP "$pid"
-	sleep 1
-	held
-}
+reload() { reloads HUP "SIGHUP received" "$run/log.dovecot" && held; }

@@ -29,14 +29,11 @@ start() {
 	pid=$!
 }
 
-# All that serve.
-chrooted() {
-	for one in $(members); do
-		[ "$one" = "$pid" ] || [ "$(readlink "/proc/$one/root")" = "$run/empty" ] || return 1
-	done
-}
-
 workers() { members | grep -vx "$pid"; }
+
+# All that serve.
+# shellcheck disable=SC2046
+chrooted() { all_in "$run/empty" $(workers); }
 
 is_other() { # is_other OLD: one has taken its place
 	now=$(workers) && [ "$now" != "$1" ] && [ "$(echo "$now" | wc -l)" = 1 ]

@@ -79,8 +79,15 @@ release() {
 
 is_gone() { ! kill -0 "$1" 2>/dev/null || grep -q '^State:.*Z' "/proc/$1/status"; }
 
+all_gone() {
+	for one in $(members); do
+		is_gone "$one" || return 1
+	done
+}
+
+# It, and all that it has started.
 stop() {
-	kill "$pid" && await 20 is_gone "$pid"
+	kill "$pid" && await 20 is_gone "$pid" && await 10 all_gone
 }
 
 # ---- looking at it
@@ -122,6 +129,28 @@ held() {
 	hold && all_held || return 1
 	kept=$((kept + nr_records)) wanted=$((wanted + sessions * 2)) others=$((others + nr_contexts - nr_records))
 	release
+}
+
+# There is at least one, and each has this root directory.
+all_in() { # all_in FOLDER PID...
+	folder=$1
+	shift
+	[ $# -gt 0 ] || return 1
+	for one; do
+		[ "$(readlink "/proc/$one/root")" = "$folder" ] || return 1
+	done
+}
+
+# How often a log says it.
+count_of() { grep -c "$1" "$2"; }
+
+says_once_more() { [ "$(count_of "$1" "$2")" -gt "$3" ]; }
+
+# Only a process that is told to says so.
+reloads() { # reloads SIGNAL WORDS LOG
+	before=$(count_of "$2" "$3")
+	kill "-$1" "$pid"
+	await 10 says_once_more "$2" "$3" "$before"
 }
 
 # ---- steps, whose names the table has

@@ -66,10 +66,6 @@ all_there() {
 	[ $seen = 0 ] && [ "$nr_records" = "$1" ] && [ "$nr_contexts" = $(($1 * 2)) ]
 }
 
-chrooted() { [ "$(readlink "/proc/$pid/root")" = "$run/empty" ]; }
+chrooted() { all_in "$run/empty" "$pid"; }
 
-reload() {
-	kill -USR1 "$pid"
-	sleep 1
-	await 10 ready && held
-}
+reload() { reloads USR1 "Listening for incoming TCP connection" "$run/log" && await 10 ready && held; }

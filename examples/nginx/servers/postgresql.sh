@@ -24,8 +24,9 @@ configure() {
 	END
 }
 
+# Not by a function, whose shell would be the process that is told to reload and to stop.
 start() {
-	as_nobody $bin/postgres -D "$run/data" >"$run/log" 2>&1 &
+	setpriv --reuid=nobody --regid=nogroup --clear-groups $bin/postgres -D "$run/data" >"$run/log" 2>&1 &
 	pid=$!
 }
 
@@ -59,13 +60,8 @@ release() {
 	[ "$(grep -c "canceling statement due to user request" "$run/answers")" = $sessions ]
 }
 
-reload() {
-	kill -HUP "$pid"
-	sleep 0.5
-	held
-}
+reload() { reloads HUP "received SIGHUP" "$run/log" && held; }
 
 stop() {
-	kill -INT "$pid"
-	await 20 is_gone "$pid"
+	kill -INT "$pid" && await 20 is_gone "$pid" && await 10 all_gone
 }

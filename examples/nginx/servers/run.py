@@ -25,7 +25,7 @@ HEAD = "| program | what was done | record keys in domains | besides |\n|---|---
 # In the order of the table; the longest are not the last.
 NAMES = ("nginx", "nginx_system", "haproxy", "apache_event", "apache_prefork", "stunnel", "lighttpd", "dovecot",
          "postgresql", "openvpn", "openssh", "python", "node", "curl", "lost", "setup")
-NAMESPACES = ("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child")
+NAMESPACES = ("unshare", "--mount", "--net", "--ipc", "--pid", "--fork", "--kill-child")
 SECONDS = 120
 AT_ONCE = 4
 

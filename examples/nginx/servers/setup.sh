@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 title=
 processes=tls_start
-work="not_enabled enabled enabled_again refused_if_it_does_not_work refused_if_something_is_in_the_way status_tells_of_a_broken_one disabled"
+work="not_enabled enabled enabled_again refused_if_it_does_not_work refused_if_something_is_in_the_way status_tells_of_a_broken_one disabled nothing_is_lost_without_the_last_line nothing_is_lost_without_room removal_disables"
 
 configure() { cp /etc/ssl/openssl.cnf "$run/was"; }
 start() { unset OPENSSL_CONF; }
@@ -43,4 +43,29 @@ refused_if_something_is_in_the_way() {
 	refused=$?
 	cp "$run/was" /etc/ssl/openssl.cnf
 	return $refused
+}
+
+none_left() { ! ls /etc/ssl/openssl.cnf.?????? 2>/dev/null; }
+
+nothing_is_lost_without_the_last_line() {
+	says 0 enable && sed -i '/^# epk-tls-setup: end$/d' /etc/ssl/openssl.cnf &&
+		cp /etc/ssl/openssl.cnf "$run/broken" && says 2 disable && cmp /etc/ssl/openssl.cnf "$run/broken" && none_left
+	lost=$?
+	cp "$run/was" /etc/ssl/openssl.cnf
+	return $lost
+}
+
+# As on a filesystem that is full.
+nothing_is_lost_without_room() {
+	says 0 enable && cp /etc/ssl/openssl.cnf "$run/enabled" || return
+	(ulimit -f 0 && epk-tls-setup disable) 2>&1 | cat >"$run/said"
+	cmp /etc/ssl/openssl.cnf "$run/enabled" && none_left && says 0 disable || return
+	(ulimit -f 0 && epk-tls-setup enable) 2>&1 | cat >"$run/said"
+	same && none_left
+}
+
+# Its script of the package.
+removal_disables() {
+	says 0 enable && sh "$dir/openssl-provider-epk.prerm" upgrade && says 0 status &&
+		sh "$dir/openssl-provider-epk.prerm" remove >&2 && same
 }

@@ -12,4 +12,5 @@ mkdir -p "$stage/usr/lib/x86_64-linux-gnu" "$stage/epk/nginx" "$stage/epk/server
 cp -L "$top/guest-lib/build/libepk.so.1" "$stage/usr/lib/x86_64-linux-gnu"
 cp -r build/tls_fetch build/tls_start build/tls_start_static build/cert.pem build/key.pem build/docs \
 	"$stage/epk/nginx"
-cp servers/*.sh servers/*.py servers/*.js "$stage/epk/servers"
+cp servers/*.sh servers/*.py servers/*.js "$top/guest-lib/packaging/debian/openssl-provider-epk.prerm" \
+	"$stage/epk/servers"

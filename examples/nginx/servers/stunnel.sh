@@ -10,8 +10,8 @@ configure() {
 		foreground = yes
 		syslog = no
 		output = /log/stunnel
-		setuid = nobody
-		setgid = nogroup
+		setuid = 65534
+		setgid = 65534
 		chroot = $run/empty
 		pid =
 		[https]
@@ -19,7 +19,7 @@ configure() {
 		connect = 127.0.0.1:8080
 		cert = $run/both.pem
 	END
-	# By the same names in the chroot: it reads them again.
+	# By the same names in the chroot, where it reads them again and has no /etc/passwd.
 	mkdir -p "$run/empty$run"
 	cp "$run/stunnel.conf" "$run/both.pem" "$run/empty$run"
 }
@@ -32,16 +32,10 @@ start() {
 	pid=$!
 }
 
-chrooted() { [ "$(readlink "/proc/$pid/root")" = "$run/empty" ]; }
+chrooted() { all_in "$run/empty" "$pid"; }
 
-reload() {
-	kill -HUP "$pid"
-	await 5 eval '[ "$(grep -c "Configuration successful" "$run/empty/log/stunnel")" -gt 0 ]' && held
-}
+reload() { reloads HUP "Configuration successful" "$run/empty/log/stunnel" && held; }
 
 stop() {
-	kill "$pid" "$behind"
-	wait "$pid"
-	wait "$behind"
-	true
+	kill "$pid" "$behind" && await 20 is_gone "$pid" && await 10 is_gone "$behind" && await 10 all_gone
 }
