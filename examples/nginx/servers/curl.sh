@@ -10,9 +10,9 @@ configure() { :; }
 
 # What it talks to has nothing to do with the provider.
 start() {
-	OPENSSL_CONF=$stock /usr/bin/python3 "$dir/plain.py" "$here/docs" 4433 "$run/both.pem" >"$run/log" 2>&1 &
+	OPENSSL_CONF=$stock /usr/bin/python3 "$dir/plain.py" "$here/docs" 4433 "$run/cert.pem" "$run/key.pem" >"$run/log" 2>&1 &
 	pid=$!
-	TLS_MAX=TLSv1_2 OPENSSL_CONF=$stock /usr/bin/python3 "$dir/plain.py" "$here/docs" 4434 "$run/both.pem" \
+	TLS_MAX=TLSv1_2 OPENSSL_CONF=$stock /usr/bin/python3 "$dir/plain.py" "$here/docs" 4434 "$run/cert.pem" "$run/key.pem" \
 		>"$run/log.older" 2>&1 &
 	older=$!
 	await 10 listens 4434

@@ -19,7 +19,7 @@ configure() {
 			timeout connect 1h
 			timeout http-keep-alive 1h
 		frontend f
-			bind :4433 ssl crt $run/both.pem
+			bind :4433 ssl crt $run/site.pem
 			http-request return status 200 content-type application/octet-stream file $here/docs/1.bin
 	END
 }

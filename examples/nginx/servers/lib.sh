@@ -181,8 +181,10 @@ prepare() {
 	}
 	sed -i "s/^backend = .*/backend = $BACKEND/" $conf
 	cp "$here/cert.pem" "$here/key.pem" "$run"
-	cat "$here/cert.pem" "$here/key.pem" >"$run/both.pem"
-	chmod 644 "$run"/*.pem
+	# Names by which haproxy finds the key of a certificate: no file has both.
+	cp "$run/cert.pem" "$run/site.pem"
+	cp "$run/key.pem" "$run/site.pem.key"
+	chmod 644 "$run"/*.pem "$run/site.pem.key"
 	if [ "$way" = env ]; then
 		export OPENSSL_CONF=$conf
 	else

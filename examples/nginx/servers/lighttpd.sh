@@ -27,7 +27,8 @@ configure() {
 		server.max-keep-alive-idle = 3600
 		server.max-keep-alive-requests = 1000
 		ssl.engine = "enable"
-		ssl.pemfile = "$run/both.pem"
+		ssl.pemfile = "$run/cert.pem"
+		ssl.privkey = "$run/key.pem"
 	END
 }
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""An HTTP server, with TLS if it is told a certificate: plain.py FOLDER PORT [CERTIFICATE-AND-KEY]"""
+"""An HTTP server, with TLS if it is told a certificate: plain.py FOLDER PORT [CERTIFICATE KEY]"""
 
 import functools
 import http.server
@@ -20,7 +20,7 @@ folder, port, *certificate = sys.argv[1:]
 server = http.server.ThreadingHTTPServer(("127.0.0.1", int(port)), functools.partial(Handler, directory=folder))
 if certificate:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate[0])
+    context.load_cert_chain(*certificate)
     if "TLS_MAX" in os.environ:
         context.maximum_version = ssl.TLSVersion[os.environ["TLS_MAX"]]
     server.socket = context.wrap_socket(server.socket, server_side=True)

@@ -6,7 +6,7 @@ work="sessions fork"
 configure() { :; }
 
 start() {
-	/usr/bin/python3 "$dir/plain.py" "$here/docs" 4433 "$run/both.pem" >"$run/log" 2>&1 &
+	/usr/bin/python3 "$dir/plain.py" "$here/docs" 4433 "$run/cert.pem" "$run/key.pem" >"$run/log" 2>&1 &
 	pid=$!
 }
 
