@@ -68,4 +68,5 @@ all_there() {
 
 chrooted() { all_in "$run/empty" "$pid"; }
 
-reload() { reloads USR1 "Listening for incoming TCP connection" "$run/log" && await 10 ready && held; }
+# By itself it does so softly, when a client is gone.
+reload() { reloads USR1 "SIGUSR1\[hard,\] received" "$run/log" && await 10 ready && held; }
