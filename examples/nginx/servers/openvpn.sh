@@ -68,4 +68,9 @@ all_there() {
 
 chrooted() { all_in "$run/empty" "$pid"; }
 
-reload() { reloads USR1 "Listening for incoming TCP connection" "$run/log" && await 10 ready && held; }
+# By itself it does so softly, when a client is gone; and it ignores the signal while none is there.
+reload() {
+	hold && reloads USR1 "SIGUSR1\[hard" "$run/log"
+	restarted=$?
+	release && [ $restarted = 0 ] && await 10 ready && held
+}
