@@ -4,6 +4,7 @@
  * are used, and files and sources of text that are to end up with OpenSSL's own code.
  */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/resource.h>
@@ -154,6 +155,73 @@ static void no_thread_sees_a_key_in_use(void **state)
 	}
 	close(fd);
 	unlink(masked);
+}
+
+/* ---- a libcrypto that does not say whose memory it allocates */
+
+/* To @dir; if @spoiled, one file has no name there. */
+static void copy_libcrypto(const char *dir, bool spoiled)
+{
+	static const char name[] = "../crypto/bn/bn_lib.c";
+	const union { void (*fn)(void *, size_t); const void *address; } code = { OPENSSL_cleanse };
+	char to[128], *at, *bytes;
+	Dl_info info;
+	size_t len;
+	FILE *f;
+
+	assert_true(dladdr(code.address, &info));
+	f = fopen(info.dli_fname, "re");
+	assert_non_null(f);
+	assert_int_equal(fseek(f, 0, SEEK_END), 0);
+	len = ftell(f);
+	rewind(f);
+	bytes = malloc(len);
+	assert_int_equal(fread(bytes, 1, len, f), len);
+	fclose(f);
+	at = memmem(bytes, len, name, sizeof(name));
+	assert_non_null(at);
+	if (spoiled)
+		memset(at, 0, sizeof(name));
+	snprintf(to, sizeof(to), "%s/libcrypto.so.3", dir);
+	f = fopen(to, "we");
+	assert_int_equal(fwrite(bytes, 1, len, f), len);
+	fclose(f);
+	free(bytes);
+}
+
+static int does_start(void)
+{
+	OSSL_LIB_CTX *libctx = OSSL_LIB_CTX_new();
+
+	/* OpenSSL ignores providers that do not. */
+	assert_ossl(try_providers(libctx, ""));
+	return OSSL_PROVIDER_available(libctx, EPK_NAME);
+}
+
+static void no_start_without_names(void **state)
+{
+	char dir[] = "/tmp/epk-key-libcrypto-XXXXXX", libs[4096];
+	int status, spoiled;
+	pid_t pid;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	for (spoiled = 0; spoiled < 2; spoiled++) {
+		copy_libcrypto(dir, spoiled);
+		pid = fork();
+		if (!pid) {
+			snprintf(libs, sizeof(libs), "%s:%s", dir, getenv("LD_LIBRARY_PATH"));
+			setenv("LD_LIBRARY_PATH", libs, 1);
+			execl("/proc/self/exe", "provider_key_attack_test", "start", NULL);
+			_exit(127);
+		}
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_true(WIFEXITED(status));
+		assert_int_equal(WEXITSTATUS(status), !spoiled);
+	}
+	snprintf(libs, sizeof(libs), "%s/libcrypto.so.3", dir);
+	unlink(libs);
+	rmdir(dir);
 }
 
 /* ---- texts that are to be read by somebody else */
@@ -537,6 +605,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(no_thread_sees_a_key_in_use),
+		cmocka_unit_test(no_start_without_names),
 		cmocka_unit_test(first_lines_are_openssls),
 		cmocka_unit_test(changed_lines_are_harmless),
 		cmocka_unit_test(certificates_are_in_other_files),
@@ -548,5 +617,7 @@ int main(int argc, char **argv)
 
 	if (argc == 3)
 		return sign_watched(argv[1], argv[2]);
+	if (argc == 2)
+		return does_start();
 	return cmocka_run_group_tests_name("provider_key_attack", tests, setup, NULL);
 }

@@ -153,15 +153,15 @@ static bool is_named(const char *file)
 }
 
 /* What heap_start() tries out: whether all was named, and none of it was taken for others'. */
-static __thread struct heap_trial {
+static __thread struct naming {
 	bool on, unnamed, outside;
-} trial __attribute__((tls_model("initial-exec")));
+} naming __attribute__((tls_model("initial-exec")));
 
 static void *heap_malloc(size_t size, const char *file, int line)
 {
-	if (trial.on) {
-		trial.unnamed |= !is_named(file);
-		trial.outside |= is_named(file) && outlives(file);
+	if (naming.on) {
+		naming.unnamed |= !is_named(file);
+		naming.outside |= is_named(file) && outlives(file);
 	}
 	if (entered && !outlives(file))
 		return size ? arena_get(entered, size) : NULL;
@@ -339,17 +339,17 @@ static const char *lead_here(void)
 /* A number and the state of a hash, as signing has them, are none of others'. */
 static const char *try_names(const EVP_MD *md)
 {
-	struct heap_trial seen;
+	struct naming seen;
 	EVP_MD_CTX *ctx;
 	BIGNUM *number;
 	bool ok;
 
-	trial = (struct heap_trial){ .on = true };
+	naming = (struct naming){ .on = true };
 	number = BN_new();
 	ctx = EVP_MD_CTX_new();
 	ok = number && ctx && EVP_DigestInit_ex2(ctx, md, NULL);
-	seen = trial;
-	trial.on = false;
+	seen = naming;
+	naming.on = false;
 	EVP_MD_CTX_free(ctx);
 	BN_free(number);
 	if (!ok)
