@@ -130,7 +130,7 @@ static void judge_sessions(const struct published *s, struct findings *f)
 {
 	if (s->ssl_contexts[UNSERVED] && !s->unserved_allowed)
 		found(f, "refused", "%" PRIu64 " of libssl's contexts have ciphers from elsewhere, "
-		      "and their handshakes are refused", s->ssl_contexts[UNSERVED]);
+		      "and are refused by a policy", s->ssl_contexts[UNSERVED]);
 	else if (s->ssl_contexts[UNSERVED])
 		found(f, "unserved", "%" PRIu64 " sessions, and %" PRIu64 " of libssl's contexts, "
 		      "have ciphers from elsewhere", s->sessions[UNSERVED],
@@ -180,7 +180,8 @@ static bool has_tls(const struct process *p)
 	for (i = 0; i < p->nr_objects; i++)
 		if (p->objects[i].is_tls)
 			return true;
-	return false;
+	/* Its code may be elsewhere than in a file. */
+	return p->known && p->published.ssl_contexts[SERVED] + p->published.ssl_contexts[UNSERVED];
 }
 
 static void judge(const struct process *p, struct findings *f)

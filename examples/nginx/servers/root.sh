@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # root.sh: unpack what packages.list names, and what that needs, into a folder of the cache, and
 # print which.  Nothing is installed: no service starts, and this machine stays as it is.
-set -eu
+set -euo pipefail
 . "$(dirname "$0")/../../../tests/testbed/lib.sh"
 list=$(dirname "$0")/packages.list
 mapfile -t names < <(list_lines "$list")

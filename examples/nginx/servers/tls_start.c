@@ -5,17 +5,29 @@
  *
  * Exit status: 0 if TLS would have ciphers.
  */
+#include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 
+static void *wait_for_the_end(void *arg)
+{
+	char c;
+
+	(void)arg;
+	while (read(STDIN_FILENO, &c, 1) > 0)
+		;
+	exit(0);
+}
+
 int main(int argc, char **argv)
 {
+	pthread_t other;
 	SSL_CTX *ctx;
-	char c;
 
 	if (argc == 2 && !strcmp(argv[1], "--no-config"))
 		OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
@@ -26,7 +38,10 @@ int main(int argc, char **argv)
 	}
 	puts("started");
 	fflush(stdout);
-	while (read(STDIN_FILENO, &c, 1) > 0)
-		;
-	return 0;
+	if (argc == 2 && !strcmp(argv[1], "--leader-ends")) {
+		if (pthread_create(&other, NULL, wait_for_the_end, NULL))
+			return 1;
+		pthread_exit(NULL);
+	}
+	wait_for_the_end(NULL);
 }
