@@ -141,6 +141,8 @@ static int open_all(struct ends *e, unsigned int wanted, struct report *r)
 				snprintf(r->refused, sizeof(r->refused), "%s", data);
 		drop(&links[r->opened]);
 	}
+	if (!r->opened)
+		return fail("not one session");
 	/* Whoever came before is served as ever, and a place that is left is taken. */
 	for (i = 0; i < r->opened; i++)
 		if (!is_alive(&links[i]))
