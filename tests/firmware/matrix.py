@@ -89,8 +89,7 @@ class Cell:
 
     def is_left_out(self):
         """Of those, what tells little more"""
-        return self.is_long() and self.extra not in ("", "BAR+plug") or \
-            self.is_long() and self.bits > 46 and self.gib != 6
+        return self.is_long() and self.bits > 46
 
     def is_limited(self):
         """Whether the kernel is told to use less RAM; so it wants fewer slots"""
