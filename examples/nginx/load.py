@@ -20,7 +20,6 @@ import time
 from pathlib import Path
 
 CLIENTS = 300
-# The vault's, with which each worker begins.
 # What a worker has besides its sessions: the vault, and the certificate's key once it has signed with it.
 OWN = (1, 2)
 PATIENCE_S = 30
