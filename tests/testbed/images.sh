@@ -86,10 +86,18 @@ base_disk() {
 	mmove -i "$out" "${base##*/}" ::base.img
 }
 
+# What debuggers read of the tests' programs is half of all that has to fit on the disk.
+lean() { # lean FOLDER
+	find "$1/epk" -type f -perm -1 -size +64k ! -name kernel -exec strip --strip-debug {} + 2>/dev/null || :
+}
+
 me=$TESTBED/images.sh
 packages=$(dpkg-query -W -f '${Package} ${Version}\n' qemu-system-x86 libc6 busybox-static syslinux e2fsprogs)
 guest_base=$(with_lock images cached guest "$(content_key "$packages" -- "$me")" guest_base)
 
+for level in guest host; do
+	[ ! -d "$work/$level/epk" ] || lean "$work/$level"
+done
 if [ -d "$work/guest" ]; then
 	mapfile -t programs < <(find "$work/guest" -type f \( -perm -1 -o -name '*.so*' \))
 	copy_with_libraries "$work/guest" "${programs[@]}"
