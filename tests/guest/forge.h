@@ -20,6 +20,8 @@
  * Each thread that forges has such a place of its own.
  */
 #define FORGE_BYTES	(17 * 4096ul)
+/* Below 2 GiB, and above the heap, which begins anywhere in the first GiB behind a program that is not PIE. */
+#define FORGE_LOW	0x60000000ul
 #define FORGE_FP(low)	((low) + 4096)
 #define FORGE_CODE(low)	((low) + 3 * 4096)
 #define FORGE_STACK(low) ((low) + 16 * 4096 - 8)

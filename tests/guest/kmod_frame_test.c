@@ -325,7 +325,7 @@ static void *coroutine(void *unused)
 
 static void on_low_stack(void *(*func)(void *))
 {
-	void *stack = mmap((void *)0x10000000, 1 << 20, PROT_READ | PROT_WRITE,
+	void *stack = mmap((void *)(FORGE_LOW + 0x10000000), 1 << 20, PROT_READ | PROT_WRITE,
 			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 	pthread_attr_t attr;
 	pthread_t thread;
@@ -407,7 +407,7 @@ int main(void)
 	REQUIRE(low != MAP_FAILED && high != MAP_FAILED);
 	held = EPK_PKRU_ALLOW(epk_device_entry(&dev, high_id).pkey);
 	handle(SIGUSR1, 0);
-	forgery = forge_make(0x20000000);
+	forgery = forge_make(FORGE_LOW);
 
 	CHECK_EQ(pthread_create(&thread, NULL, not_registered, NULL), 0);
 	pthread_join(thread, NULL);

@@ -18,8 +18,6 @@
 /* Processes between one loading of the module and the next. */
 #define RELOAD_AFTER	6
 #define MODULE		"/epk/epk.ko"
-/* Where threads forge frames, below 4 GiB. */
-#define LOW		0x20000000ul
 
 struct counts *counts;
 /*
@@ -81,7 +79,7 @@ static void *worker(void *arg)
 	if (!t->number && !counts->followed)
 		kind = 5;
 	me = t;
-	t->low = forge_make(LOW + t->number * 16 * FORGE_BYTES);
+	t->low = forge_make(FORGE_LOW + t->number * 16 * FORGE_BYTES);
 	t->process->tids[t->number] = syscall(SYS_gettid);
 	/* Some are not registered, some without signals; those get only their own. */
 	t->registered = kind > 0;
