@@ -140,11 +140,8 @@ int epk_explain(const char *call, long arg, int err)
 {
 	char what[64];
 
-	/* And what failed on the way is forgotten. */
-	if (likely(!err)) {
-		epk_cause_pending = 0;
+	if (likely(!err))
 		return 0;
-	}
 	epk_fails(err);
 	if (likely(!told()))
 		return err;

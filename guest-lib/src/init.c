@@ -161,6 +161,9 @@ static int choose(const struct epk_options *options)
 	if (err)
 		return err;
 	err = start_wanted(&known);
+	/* Why other backends were not taken is no cause of anything later. */
+	if (!err)
+		epk_cause_pending = 0;
 	if (err)
 		epk_copy_unmark(mark);
 	else if ((epk_now.debug || epk_printing()) && !(known.flags & EPK_NO_SIGNAL_HANDLER))
