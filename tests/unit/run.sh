@@ -13,7 +13,7 @@ epk | mpk | vmfunc | mprotect | none) ;;
 	;;
 esac
 make -s >&2 || exit 1
-failed=0 skipped=0 ran=0
+failed="" skipped=0 ran=0
 for source in *_test.c *_test.cc; do
 	program=build/${source%.c*}
 	out=$("$program" "$backend" 2>&1)
@@ -22,10 +22,13 @@ for source in *_test.c *_test.cc; do
 	case $rc in
 	0) ran=$((ran + 1)) ;;
 	77) skipped=$((skipped + 1)) ;;
-	*) failed=$((failed + 1)); echo "$program: exit status $rc" ;;
+	*) failed="$failed ${source%.c*} ($rc)" ;;
 	esac
 done
-[ $failed -eq 0 ] || exit 1
+if [ -n "$failed" ]; then
+	echo "failed, with its exit status:$failed"
+	exit 1
+fi
 if [ $ran -eq 0 ]; then
 	echo "the CPU or the kernel has no $backend"
 	exit 77
