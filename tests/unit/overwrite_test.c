@@ -16,6 +16,7 @@
  * them.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
@@ -23,6 +24,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/personality.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 #include "unit.h"
@@ -167,13 +169,12 @@ static void survey(void)
 	_exit(0);
 }
 
-static bool is_asleep(pid_t pid)
+static bool is_asleep(const char *path)
 {
-	char path[32], text[256], *state;
+	char text[256], *state;
 	ssize_t len;
 	int fd;
 
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
 	fd = open(path, O_RDONLY);
 	len = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
 	close(fd);
@@ -182,6 +183,31 @@ static bool is_asleep(pid_t pid)
 	text[len] = 0;
 	state = strrchr(text, ')');
 	return state && state[1] && state[2] == 'S';
+}
+
+/*
+ * All of its threads: one may be waiting for another, which has no CPU for a while.  opendir() would
+ * allocate, and the next worker find another heap.
+ */
+static bool all_asleep(pid_t pid)
+{
+	static char entries[4096] __attribute__((aligned(8)));
+	char path[sizeof(entries)];
+	struct dirent64 *entry;
+	long len, at;
+	bool asleep = true;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	fd = open(path, O_RDONLY | O_DIRECTORY);
+	len = fd < 0 ? 0 : syscall(SYS_getdents64, fd, entries, sizeof(entries));
+	close(fd);
+	for (at = 0; at < len && asleep; at += entry->d_reclen) {
+		entry = (struct dirent64 *)(entries + at);
+		snprintf(path, sizeof(path), "/proc/%d/task/%s/stat", pid, entry->d_name);
+		asleep = entry->d_name[0] == '.' || is_asleep(path);
+	}
+	return len > 0 && asleep;
 }
 
 /* SAME: it ended by itself.  WAITED: it had to be ended. */
@@ -204,7 +230,7 @@ static enum end wait_for(pid_t pid)
 			continue;
 		}
 		polls++;
-		asleep = is_asleep(pid) ? asleep + 1 : 0;
+		asleep = all_asleep(pid) ? asleep + 1 : 0;
 		if (asleep < ASLEEP && polls < TOO_LONG)
 			continue;
 		kill(pid, SIGKILL);

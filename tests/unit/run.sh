@@ -13,7 +13,9 @@ epk | mpk | vmfunc | mprotect | none) ;;
 	;;
 esac
 make -s >&2 || exit 1
-failed="" skipped=0 ran=0
+failed=0 skipped=0 ran=0
+# Of those that failed, what they said last: see TELLING in tests/testbed/results.py.
+why=
 for source in *_test.c *_test.cc; do
 	program=build/${source%.c*}
 	out=$("$program" "$backend" 2>&1)
@@ -22,11 +24,15 @@ for source in *_test.c *_test.cc; do
 	case $rc in
 	0) ran=$((ran + 1)) ;;
 	77) skipped=$((skipped + 1)) ;;
-	*) failed="$failed ${source%.c*} ($rc)" ;;
+	*)
+		failed=$((failed + 1))
+		why="$why$(printf '%s\n' "$out" | tail -n 2 | sed "s/^/${source%.c*} failed ($rc): /")
+"
+		;;
 	esac
 done
-if [ -n "$failed" ]; then
-	echo "failed, with its exit status:$failed"
+if [ $failed -ne 0 ]; then
+	printf '%s' "$why"
 	exit 1
 fi
 if [ $ran -eq 0 ]; then
