@@ -14,7 +14,6 @@ No digit may stand elsewhere in the document, but in `code` and in links: no fig
 
 With --check nothing is written: it fails if something would change.
 """
-import pathlib
 import re
 import subprocess
 import sys

@@ -14,7 +14,7 @@ n=0
 for kib in 1 4 16 64 256 1024; do
 	n=$((n + 1))
 	head -c $((kib * 1024)) /dev/zero |
-		openssl enc -aes-128-ctr -K $key -iv $(printf '%032x' $n) \
+		openssl enc -aes-128-ctr -K $key -iv "$(printf '%032x' $n)" \
 			>"$dir/$kib.bin"
 done
 cd "$dir"

@@ -150,9 +150,9 @@ prepare_change() {
 find_vendor() {
 	vendor=
 	if grep -qw vmx /proc/cpuinfo; then
-		vendor=kvm-intel
+		vendor="kvm-intel"
 	elif grep -qw svm /proc/cpuinfo; then
-		vendor=kvm-amd
+		vendor="kvm-amd"
 	fi
 }
 

@@ -9,7 +9,6 @@ import random
 import re
 import shutil
 import socket
-import stat
 import struct
 import subprocess
 import sys

@@ -67,6 +67,7 @@ huge_pages=/proc/sys/vm/nr_hugepages
 more_huge_pages() {
 	local before
 	before=$(cat $huge_pages)
+	# shellcheck disable=SC2064 # what it is now
 	trap "echo $before >$huge_pages" EXIT
 	echo $((before + 256)) >$huge_pages
 	[ "$(cat $huge_pages)" -ge $((before + 256)) ] || fail "this machine has no 512 MiB for huge pages"
@@ -119,6 +120,7 @@ lacking() {
 	echo "a feature that is not there: refused by libvirt"
 }
 
+# shellcheck disable=SC2046 # a list
 [ $# -gt 0 ] || set -- $(cd "$TOP/qemu-configs" && ls ./*.xml | sed 's/\.xml$//; s,^\./,,') without-keys lacking
 for name; do
 	begin=$(date +%s)

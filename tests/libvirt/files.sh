@@ -25,7 +25,7 @@ done
 for file in "$host"/lib/x86_64-linux-gnu/libicudata.so.*; do
 	[ -f "$file" ] || continue
 	symbol=$(nm -D --defined-only "$file" | awk '$3 ~ /^icudt[0-9]+_dat/ { sub(/@.*/, "", $3); print $3 }')
-	echo "const char $symbol[64];" | cc -x c -fPIC -shared -Wl,-soname,"${file##*/}" -o "$file" -
+	echo "const char ${symbol}[64];" | cc -x c -fPIC -shared -Wl,-soname,"${file##*/}" -o "$file" -
 done
 mkdir -p "$host/usr/share/libvirt" "$host/usr/share/qemu" "$to"
 cp -r /usr/share/libvirt/cpu_map "$host/usr/share/libvirt/"

@@ -36,6 +36,7 @@ load() {
 	local modules=/epk checks=
 	[ ! -d "$here/$1" ] || modules=$here/$1
 	[ "$1" != any ] || ! grep -q -a '^parmtype=epk_debug:' /epk/kvm.ko || checks=epk_debug=1
+	# shellcheck disable=SC2046 # lists
 	insmod $modules/kvm.ko $checks $(parameters_of kvm "$2") &&
 		insmod $modules/kvm-intel.ko $(epk_parameter "$1") $(parameters_of kvm_intel "$2")
 }

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 # What the testbed's scripts share.  To be sourced.
+# shellcheck shell=bash
 
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 TESTBED=$TOP/tests/testbed

@@ -21,7 +21,7 @@ import sys
 
 import run
 import testlist
-from run import HERE, TOP
+from run import TOP
 
 FOLDER = pathlib.PurePath("epk/user")
 PYTHON = "3.11"

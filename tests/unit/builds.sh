@@ -106,7 +106,7 @@ libraries() {
 
 # variant CC FLAGS: program and library are made by it, statically and not.
 variant() {
-	rm -rf "$work/lib"
+	rm -rf "${work:?}/lib"
 	libraries "$work/lib" "$1" "$2"
 	build "$work/lib" "$1" "$2" epk-scan
 }

@@ -48,6 +48,7 @@ workers() { members | grep -vx "$pid"; }
 chrooted() { all_in "$run/root" $(workers); }
 
 none_is() { # none_is OLD-WORKER...
+	# shellcheck disable=SC2046 # in one line
 	now=" $(echo $(workers)) "
 	for old; do
 		case $now in *" $old "*) return 1 ;; esac

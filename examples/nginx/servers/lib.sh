@@ -34,7 +34,7 @@ sessions=4
 other=
 tls=1.3
 port=4433
-way=env
+way="env"
 notes=
 kept=0
 wanted=0
@@ -206,6 +206,7 @@ show_logs() {
 
 drive() {
 	name=$1
+	# shellcheck disable=SC1090 # a recipe
 	. "$dir/$name.sh"
 	prepare
 	trap clean_up EXIT

@@ -59,6 +59,7 @@ reload() {
 }
 
 worker_killed() {
+	# shellcheck disable=SC2046 # a list
 	set -- $(workers)
 	kill -9 "$1"
 	await 10 are_new "$1" && held

@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# lint.sh shell|python|spelling: shellcheck, flake8 or codespell have nothing to say of the tree.  What they let pass is in
+# .shellcheckrc, .flake8 and .codespellrc.  (Sparse has the module in tests/guest/headers.sh, the series in series.sh.)
+set -eu
+. "$(dirname "$0")/../testbed/lib.sh"
+cd "$TOP"
+
+# Files by their first lines, or by how their names end: written_in PATTERN END
+written_in() {
+	local file first
+	git ls-files | while read -r file; do
+		[ -f "$file" ] || continue
+		case $file in
+		*.patch) ;;
+		*"$2") echo "$file" ;;
+		*)
+			IFS= read -r -n 80 first <"$file" 2>/dev/null || :
+			[[ ! $first =~ $1 ]] || echo "$file"
+			;;
+		esac
+	done
+}
+
+shell() {
+	local files
+	# Recipes, which drive.sh reads in the guest's shell, and which tell it things by variables.
+	mapfile -t files < <(git ls-files 'examples/nginx/servers/*.sh' | xargs grep -L '^#!')
+	[ ${#files[@]} -gt 10 ] || die "lint: where are the recipes?"
+	shellcheck -f gcc -S warning -s dash -e SC2034,SC2154 "${files[@]}"
+	mapfile -t files < <(written_in '^#!.*sh( |$)' .sh | grep -vxF -f <(printf '%s\n' "${files[@]}"))
+	[ ${#files[@]} -gt 60 ] || die "lint: where are the scripts?"
+	shellcheck -f gcc -S warning "${files[@]}"
+	echo "lint: shellcheck: ${#files[@]} scripts and the recipes"
+}
+
+python() {
+	local files
+	mapfile -t files < <(written_in '^#!.*python' .py)
+	[ ${#files[@]} -gt 25 ] || die "lint: where are the Python sources?"
+	flake8 "${files[@]}"
+	echo "lint: flake8: ${#files[@]} files"
+}
+
+# Not results, licences, and patches, which checkpatch reads.
+spelling() {
+	local files
+	mapfile -t files < <(git ls-files | grep -vE '\.patch$|^bench/results/|^LICENSES/|\.svg$')
+	[ ${#files[@]} -gt 300 ] || die "lint: where is the tree?"
+	codespell "${files[@]}"
+	echo "lint: codespell: ${#files[@]} files"
+}
+
+case ${1:-} in
+shell | python | spelling) "$1" ;;
+*) die "usage: lint.sh shell|python|spelling" ;;
+esac
