@@ -19,9 +19,12 @@ import shutil
 import subprocess
 import sys
 
-import run
+import elsewhere
+import flavours
 import testlist
-from run import TOP
+from results import say
+from session import Run
+from testlist import TOP
 
 FOLDER = pathlib.PurePath("epk/user")
 PYTHON = "3.11"
@@ -131,14 +134,14 @@ def machine(base, user, args):
 
     needs = {"epk", "alone"}
     tests = [testlist.Test("program", "guest", (args.cpus,), args.seconds, needs, f"/{FOLDER}/.start")]
-    return Program(args.cpus, tests, run.build("normal", "normal"), False, None)
+    return Program(args.cpus, tests, flavours.build("normal", "normal"), False, None)
 
 
 def shell(user, cpus):
     """A console in a guest without EPK, on this terminal."""
-    kernels = run.build("normal", "normal")
+    kernels = flavours.build("normal", "normal")
 
-    class Shell(run.AloneRun):
+    class Shell(elsewhere.AloneRun):
         def has_guest(self):
             return True
 
@@ -147,7 +150,7 @@ def shell(user, cpus):
             user.copy(self.work / "guest")
 
         def emulate(self):
-            run.say("a shell in the guest: \"exit\" ends it")
+            say("a shell in the guest: \"exit\" ends it")
             subprocess.run(["qemu-system-x86_64", "-machine", "q35", "-accel", "tcg", "-cpu", "max", "-m", "1024",
                             "-smp", f"{cpus},sockets={cpus}", "-kernel", self.kernels["guest"].path / "bzImage",
                             "-initrd", self.work / "guest.cpio", "-append", f"console=ttyS0 {self.guest_args()} loglevel=3 shell",
@@ -177,7 +180,7 @@ def main():
     args.program = program, args.words[1:]
     files = [program] + files
     user = User(files, look(program, files))
-    ran = machine(run.AloneRun if args.alone else run.Run, user, args)
+    ran = machine(elsewhere.AloneRun if args.alone else Run, user, args)
     ran.run()
     sys.exit(1 if ran.status is None else ran.status)
 

@@ -56,3 +56,7 @@ def read_tests(path=TESTS):
 def read_skips(path=SKIPS):
     """The allowed skips: a set of (name, reason)."""
     return {tuple(line.split(None, 1)) for _, line in lines(path)}
+
+
+def is_named(test, name):
+    return test.name == name or test.name.startswith(name + "-")
