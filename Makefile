@@ -6,37 +6,46 @@ RUN_CPUS := $(addprefix --cpus ,$(CPUS))
 help:
 	@sed -n 's/^## \{0,1\}//p' Makefile
 
-## Targets:
+## To see it
 ##   demo            NGINX in an emulated guest, each session's key in a domain; the attack
 ##   run             a program of yours in the emulated guest: PROGRAM=./x ARGS= FILES= BACKEND= CPUS= ALONE=1
 ##   shell           a console in a guest with the library and Python; FILES=
-##   check           all tests: unit tests, hygiene, emulated tests, some on Debian's kernels
-##   bench           the evaluation: all figures, in emulated instructions, into bench/results; TESTS=
-##   bench-report    docs/performance.md and its plots from these
-##   bench-native    cycles of what this machine can measure, into OUT (bench/build/native.json)
-##   bench-compare   the evaluation anew, against bench/results
-##   bench-flat      whether a switch stays the same with two CPUs, too
-##   bench-lib       what the library costs on this machine, against its baselines
+##
+## To test a change
+##   check-fast      five minutes: the native tests that are not slow, and the core in emulators
 ##   check-unit      the library's unit tests, on this machine
+##   check-alone     tests that need one EPT, in QEMU's own emulation: a few minutes
+##   check-guest     the emulated tests: TESTS="name name" CPUS="1 2" choose
+##   check-hygiene   the KVM series and the sources: applies, builds, checkpatch, layers, linters
+##   check           all tests: unit tests, hygiene, emulated tests, some on Debian's kernels
+##
+## More tests, which "check" leaves out, but for check-kernels
+##   check-kernels   cores of the tests on Debian's own kernels, host and guests; the wide guest; suspend
 ##   check-builds    the library by each compiler at each level, by sanitizers, valgrind, musl; long
-##   check-hygiene   the KVM series and the sources: applies, builds, checkpatch, layers
 ##   check-debug     fuzzers, failing allocations and the guest's tests, on debug kernels; long
 ##   check-selftests Linux's own KVM selftests with stock KVM and with the series
 ##   check-mutations defects put into KVM and into the module, each of which has to make a test fail
 ##   check-load      300 clients of nginx with reloads and workers that die, 100,000 sessions, beside a stock one; long
-##   check-kernels   cores of the tests on Debian's own kernels, host and guests; the wide guest; suspend
-##   check-guest     the emulated tests: TESTS="name name" CPUS="1 2" choose
-##   check-hw        tests and figures on an Intel host with EPK, into OUT (epk-hardware.txt)
 ##   check-libvirt   the domains of qemu-configs/ by Debian's libvirt, in QEMU's own emulation and in the emulator
 ##   check-install   does what docs/install.md says in a fresh Debian 12 that boots in QEMU; half an hour
-##   check-alone     those that need one EPT, in QEMU's own emulation: a few minutes
+##   check-deb       makes the Debian packages and installs them in a fresh Debian 12 of their own
+##   check-hw        tests and figures on an Intel host with EPK, into OUT (epk-hardware.txt)
 ##   firmware-matrix where windows find room on what real firmware leaves: docs/firmware.md; long
+##
+## To measure
+##   bench           the evaluation: all figures, in emulated instructions, into bench/results; TESTS=
+##   bench-report    docs/performance.md and its plots from these
+##   bench-compare   the evaluation anew, against bench/results
+##   bench-native    cycles of what this machine can measure, into OUT (bench/build/native.json)
+##   bench-flat      whether a switch stays the same with two CPUs, too
+##   bench-lib       what the library costs on this machine, against its baselines
+##
+## To build and install
+##   packages        what Debian packages the rest needs
 ##   build           library, tests, guest module, NGINX case
 ##   kernel          the test kernel; prints where it is
-##   packages        what Debian packages the rest needs
-##   kernel-deb      Debian packages of a whole host kernel, into OUT (build/kernel-debs); long
 ##   deb             Debian packages of library and modules, into OUT (build/debs), past lintian
-##   check-deb       the same, and installs them in a fresh Debian 12 of their own
+##   kernel-deb      Debian packages of a whole host kernel, into OUT (build/kernel-debs); long
 ##   install         library (PREFIX, DESTDIR)
 ##   clean           what was built in the tree; the cache stays (~/.cache/epk or EPK_CACHE)
 
@@ -49,9 +58,16 @@ kernel: packages
 build: packages
 	@kernel=$$(tests/testbed/kernel.sh) && tests/testbed/build.sh $$kernel $$kernel >/dev/null
 
+# First what all of it will be.
 check: packages
+	@$(RUN) --plan
+	@echo "then, on Debian's own kernels:"
+	@$(MAKE) -s check-kernels PLAN=--plan
 	@$(RUN)
 	@$(MAKE) -s check-kernels
+
+check-fast: packages
+	@$(RUN) --fast
 
 check-guest: packages
 	@$(RUN) --emulated $(RUN_CPUS) $(TESTS)
@@ -74,10 +90,11 @@ check-debug: packages
 
 # Not in "check": booting one takes 1.1 emulated seconds, ten times as long as the test kernel.
 check-kernels: packages
-	@$(if $(TESTS),:,$(RUN) --alone --cpus 1 --guest-kernel backports) & alone=$$!; \
-	$(RUN) --emulated --cpus 1 kmod-refused && $(if $(TESTS),:,$(RUN) --emulated --cpus 1 --kernel stock); \
+	@$(if $(TESTS),:,$(RUN) $(PLAN) --alone --cpus 1 --guest-kernel backports) & alone=$$!; \
+	$(RUN) $(PLAN) --emulated --cpus 1 kmod-refused && \
+	$(if $(TESTS),:,$(RUN) $(PLAN) --emulated --cpus 1 --kernel stock); \
 	rest=$$?; wait $$alone && exit $$rest
-	@$(RUN) --emulated --cpus 1 $(addprefix --guest-kernel ,stock backports cloud) $(TESTS)
+	@$(RUN) $(PLAN) --emulated --cpus 1 $(addprefix --guest-kernel ,stock backports cloud) $(TESTS)
 
 check-unit:
 	@tests/testbed/packages.sh tests/unit/packages.list
@@ -160,4 +177,4 @@ clean:
 	$(MAKE) -C tests/kvm clean
 	$(MAKE) -C tests/testbed clean
 
-.PHONY: help packages kernel build run shell check check-load check-hw check-alone check-install check-libvirt check-debug check-guest check-kernels check-unit check-builds check-hygiene check-selftests demo bench bench-report bench-native bench-compare bench-flat bench-lib kernel-deb deb check-deb install clean firmware-matrix
+.PHONY: help packages kernel build run shell check check-fast check-load check-hw check-alone check-install check-libvirt check-debug check-guest check-kernels check-unit check-builds check-hygiene check-selftests demo bench bench-report bench-native bench-compare bench-flat bench-lib kernel-deb deb check-deb install clean firmware-matrix

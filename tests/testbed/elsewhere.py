@@ -19,7 +19,7 @@ HERE_SLOWNESS = 4
 class AloneRun(Run):
     """Tests of a guest, on a machine that has protection keys and no EPK."""
 
-    FLAG = "--alone"
+    FLAG, KIND = "--alone", "alone"
     LEVELS = ("guest",)
     COUNTS = False
     # Its seconds are real ones.

@@ -42,16 +42,18 @@ class Kernel:
     """A flavour of the test kernel, and where it is."""
 
     def __init__(self, flavour, level):
-        self.flavour = flavour
-        if flavour not in DEBIAN_FLAVOURS:
-            command = ("kernel.sh", flavour)
-        elif level == "guest":
-            command = ("debian-kernel.sh", flavour)
+        self.flavour, self.level = flavour, level
+        # Where it is, and where the modules for it are built.
+        self.path = self.modules = None
+
+    def build(self):
+        if self.flavour not in DEBIAN_FLAVOURS:
+            command = ("kernel.sh", self.flavour)
+        elif self.level == "guest":
+            command = ("debian-kernel.sh", self.flavour)
         else:
             command = ("dkms-kernel.sh",)
         self.path = pathlib.Path(self.output(*command))
-        # Where the modules for it are built.
-        self.modules = None
 
     @staticmethod
     def output(script, *args):
@@ -59,9 +61,15 @@ class Kernel:
                               stdout=subprocess.PIPE, stdin=subprocess.DEVNULL).stdout.strip()
 
 
-def build(host, guest):
-    """The kernels of these flavours, and all that runs on them."""
-    kernels = {"host": Kernel(host, "host"), "guest": Kernel(guest, "guest")}
+def pair(host, guest):
+    """The kernels of these flavours."""
+    return {"host": Kernel(host, "host"), "guest": Kernel(guest, "guest")}
+
+
+def build(kernels):
+    """A pair of kernels, and all that runs on them."""
+    for kernel in kernels.values():
+        kernel.build()
     kernels["guest"].modules = pathlib.Path(Kernel.output("build.sh", kernels["guest"].path,
                                                           kernels["host"].path))
     return kernels

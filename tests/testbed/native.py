@@ -33,11 +33,29 @@ def run_native(tests, show):
     return results
 
 
+def passed(results):
+    """How long those took."""
+    return {result.name: result.seconds for result in results if result.outcome == "pass"}
+
+
 class Beside:
     """Native tests that nothing which runs at the time can disturb."""
 
+    KIND = "native"
+
     def __init__(self, tests, show):
         self.tests, self.show, self.results = tests, show, []
+
+    @staticmethod
+    def key(name):
+        return name
+
+    @staticmethod
+    def title():
+        return "beside them"
+
+    def durations(self):
+        return passed(self.results)
 
     def run(self):
         self.results = run_native(self.tests, self.show)

@@ -134,12 +134,12 @@ def machine(base, user, args):
 
     needs = {"epk", "alone"}
     tests = [testlist.Test("program", "guest", (args.cpus,), args.seconds, needs, f"/{FOLDER}/.start")]
-    return Program(args.cpus, tests, flavours.build("normal", "normal"), False, None)
+    return Program(args.cpus, tests, flavours.build(flavours.pair("normal", "normal")), False, None)
 
 
 def shell(user, cpus):
     """A console in a guest without EPK, on this terminal."""
-    kernels = flavours.build("normal", "normal")
+    kernels = flavours.build(flavours.pair("normal", "normal"))
 
     class Shell(elsewhere.AloneRun):
         def has_guest(self):

@@ -9,10 +9,15 @@ import xml.etree.ElementTree as xml
 # Lines of a failed test that say what failed: of the tests' own checks, cmocka's, Python's, shell's.
 TELLING = re.compile(r"(?<!\b0 )failed\b|FAILED  \]|ERROR   \]|LINE   \]|^not ok|Error\b|: error|^fail ")
 MOST_TELLING = 12
+MOST_OUTPUT = 40
 
 # Numbers that may be error numbers: as a C program prints them, and as cmocka does.
 NEGATIVE = re.compile(r"(?<![\w.])-(\d{1,3})(?![\w.:])")
 UNSIGNED = re.compile(r"\b0xffffff(?:ffffffff)?([0-9a-f]{2})\b")
+
+
+# Told of each result: durations.Progress, or nobody.
+progress = None
 
 
 def say(text):
@@ -20,11 +25,22 @@ def say(text):
 
 
 class Result:
-    """Of one test in one run; @again is the command that repeats it."""
+    """Of one test in one run; @again is the command that repeats it, @logs what kernels said by port."""
 
-    def __init__(self, name, outcome, detail="", output=(), seconds=0.0, again=""):
+    def __init__(self, name, outcome, detail="", output=(), seconds=0.0, again="", logs=None):
         self.name, self.outcome, self.detail = name, outcome, detail
         self.output, self.seconds, self.again = output, seconds, again
+        self.logs = logs or {}
+
+    def text(self):
+        """All that is known of a failure."""
+        return [*self.output, *self.ends_of_logs(), *([f"again: {self.again}"] if self.again else [])]
+
+    def ends_of_logs(self):
+        for port, lines in self.logs.items():
+            if lines:
+                yield f"{port} since it began:"
+                yield from ("  " + line for line in lines)
 
 
 def judge(name, rc, output, skips):
@@ -53,12 +69,21 @@ def telling(output):
     return [with_names(line) for line in lines[:MOST_TELLING] or output[-3:]]
 
 
+def shortened(result):
+    """With no more of its output than fits a screen."""
+    return Result(result.name, result.outcome, result.detail, result.output[-MOST_OUTPUT:], again=result.again,
+                  logs=result.logs)
+
+
 def report(result, tell):
     """At once."""
     tell(f"{result.outcome}  {result.name}  {result.seconds:.1f} s"
          + (f"  {result.detail}" if result.detail else ""))
-    for line in result.output[-40:]:
-        print("        " + line, flush=True)
+    if result.outcome == "fail":
+        for line in shortened(result).text():
+            print("        " + line, flush=True)
+    if progress:
+        progress.one_more()
 
 
 def summary(results, seconds):
@@ -89,9 +114,20 @@ def write_junit(path, results):
         case = xml.SubElement(suite, "testcase", classname="epk", name=result.name,
                               time=f"{result.seconds:.1f}")
         # What XML has no way to write.
-        text = re.sub(r"[^\t\n\r -\ud7ff\ue000-\ufffd]", "?", "\n".join(result.output))
+        text = re.sub(r"[^\t\n\r -\ud7ff\ue000-\ufffd]", "?", "\n".join(result.text()))
         if result.outcome == "fail":
             xml.SubElement(case, "failure", message=result.detail).text = text
         elif result.outcome == "skip":
             xml.SubElement(case, "skipped", message=result.detail)
     xml.ElementTree(suite).write(path, encoding="utf-8", xml_declaration=True)
+
+
+def write_ktap(path, results):
+    """The form that the Linux kernel's tests have."""
+    lines = ["KTAP version 1", f"1..{len(results)}"]
+    for number, result in enumerate(results, 1):
+        lines.append(f"{'not ok' if result.outcome == 'fail' else 'ok'} {number} {result.name}" +
+                     (f" # SKIP {result.detail}" if result.outcome == "skip" else ""))
+        if result.outcome == "fail":
+            lines += ["# " + line for line in (result.detail, *result.text())]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="replace")

@@ -79,6 +79,31 @@ class Told(unittest.TestCase):
         self.assertEqual([case.get("name") for case in suite], ["a", "b", "c"])
         self.assertEqual(suite[1][0].text, "<&??[1m>")
 
+    def test_ktap(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "results.ktap"
+            results.write_ktap(path, [Result("a", "pass"), Result("b@alone", "fail", "exit status 1", ["one", "two"], again="run.py b"),
+                                      Result("c", "skip", "no keys")])
+            text = path.read_text()
+        self.assertEqual(text.splitlines(), ["KTAP version 1", "1..3", "ok 1 a", "not ok 2 b@alone", "# exit status 1", "# one",
+                                             "# two", "# again: run.py b", "ok 3 c # SKIP no keys"])
+
+    def test_report_has_logs_and_the_command(self):
+        out = io.StringIO()
+        result = Result("bad", "fail", "exit status 1", [f"line {i}" for i in range(99)], again="run.py bad",
+                        logs={"host.log": ["kvm: no"], "guest.log": []})
+        with contextlib.redirect_stdout(out):
+            results.report(result, print)
+        self.assertEqual([line.strip() for line in out.getvalue().splitlines()[-4:]],
+                         ["line 98", "host.log since it began:", "kvm: no", "again: run.py bad"])
+        self.assertNotIn("line 58\n", out.getvalue())
+        self.assertIn("line 59\n", out.getvalue())
+        # Of what passed nothing more is told.
+        out.truncate(0)
+        with contextlib.redirect_stdout(out):
+            results.report(Result("good", "pass", output=["a line"]), print)
+        self.assertNotIn("a line", out.getvalue())
+
 
 class Folders(unittest.TestCase):
     def setUp(self):

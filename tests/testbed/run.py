@@ -4,7 +4,8 @@
 as this one has CPUs.
 
 run.py [--cpus 1|2]... [--native|--emulated|--alone|--here] [--show] [--keep]
-       [--kernel FLAVOUR] [--guest-kernel FLAVOUR]... [--figures FILE] [--junit FILE] [NAME...]
+       [--fast] [--plan] [--kernel FLAVOUR] [--guest-kernel FLAVOUR]... [--figures FILE]
+       [--junit FILE] [--ktap FILE] [NAME...]
 
 Tests of a guest whose module can be alone run without a host, too: with QEMU's own
 emulation, which has protection keys and no EPK.  --alone runs nothing else.
@@ -26,11 +27,13 @@ import pathlib
 import sys
 import time
 
+import durations
 import results as outcome
 import testlist
 from elsewhere import AloneRun, HereRun
-from flavours import DEBIAN_FLAVOURS, GUEST_FLAVOURS, HOST_FLAVOURS, build
-from native import Beside, run_native
+from flavours import DEBIAN_FLAVOURS, GUEST_FLAVOURS, HOST_FLAVOURS, build, pair
+from native import Beside, passed, run_native
+from results import say
 from selection import HERE_NOT, HERE_TESTS, choose
 from session import Run
 from testlist import is_named
@@ -53,11 +56,16 @@ def main():
                         help="of the emulated host")
     parser.add_argument("--guest-kernel", choices=GUEST_FLAVOURS, action="append",
                         help="each named one gets machines of its own")
+    parser.add_argument("--fast", action="store_true",
+                        help="the native tests that are not slow, and the core of the others on one CPU")
+    parser.add_argument("--plan", action="store_true",
+                        help="say what would run and for how long, and run nothing")
     parser.add_argument("--show", action="store_true",
                         help="let the output of the named tests through to the terminal")
     parser.add_argument("--figures", type=pathlib.Path, help="where to write them")
     parser.add_argument("--junit", type=pathlib.Path, metavar="FILE",
                         help="write the results there, too, as JUnit's XML")
+    parser.add_argument("--ktap", type=pathlib.Path, metavar="FILE", help="likewise, as the kernel's tests do")
     parser.add_argument("names", nargs="*")
     args = parser.parse_args()
     Run.FIGURES_TO = args.figures
@@ -68,27 +76,44 @@ def main():
         if not any(is_named(test, name) for test in tests):
             sys.exit(f"no such test: {name}; see tests/tests.list")
     guests = args.guest_kernel or ["normal"]
-    native, beside, results = [], [], []
+    kernels = [pair(args.kernel, guest) for guest in guests]
+    native, runs = [], []
     if not args.emulated and not args.alone and not args.here:
         native = [test for test in choose(tests, args, guests[0]) if test.level == "native"]
-    kernels = []
-    if not args.native or any("self" not in test.needs for test in native):
-        kernels = [build(args.kernel, guest) for guest in guests]
     if not args.native:
         beside = [test for test in native if "beside" in test.needs]
-    results += run_native([test for test in native if test not in beside], args.show)
-    if not args.native:
-        results += run_machines(tests, args, kernels, args.cpus or (1, 2), beside)
+        native = [test for test in native if test not in beside]
+        runs = plan_machines(tests, args, kernels, beside)
+    builds = bool(runs) or any("self" not in test.needs for test in native)
+    plan = durations.Plan(native, runs, MACHINES, builds)
+    for line in plan.lines():
+        say(line)
+    if args.plan:
+        return
+    outcome.progress = durations.Progress(plan)
+    took = {}
+    if builds:
+        for kernel in kernels:
+            build(kernel)
+        took[durations.BUILD] = time.monotonic() - started
+    results = run_native(native, args.show)
+    took.update(passed(results))
+    results += run_machines(runs, args.figures)
+    for run in runs:
+        took.update(run.durations())
+    durations.record(took)
     if args.junit:
         outcome.write_junit(args.junit, results)
+    if args.ktap:
+        outcome.write_ktap(args.ktap, results)
     sys.exit(outcome.summary(results, time.monotonic() - started))
 
 
-def run_machines(tests, args, kernels, cpu_counts, beside):
+def plan_machines(tests, args, kernels, beside):
     """A machine for each guest kernel and number of CPUs."""
     runs = []
-    for pair, cpus in itertools.product(kernels, cpu_counts):
-        chosen = choose(tests, args, pair["guest"].flavour)
+    for each, cpus in itertools.product(kernels, args.cpus or ((1,) if args.fast else (1, 2))):
+        chosen = choose(tests, args, each["guest"].flavour)
         mine = [test for test in chosen if cpus in test.cpus]
         alone = [test for test in mine if {"alone", "lone"} & set(test.needs)]
         # The emulator is slow, and QEMU's has had these on as many CPUs.
@@ -97,28 +122,33 @@ def run_machines(tests, args, kernels, cpu_counts, beside):
         if args.here:
             mine = [test for test in mine if test.name not in HERE_NOT and
                     any(is_named(test, name) for name in HERE_TESTS)]
-            runs.append(HereRun(cpus, mine, pair, args.keep, args.show and args.names))
+            runs.append(HereRun(cpus, mine, each, args.keep, args.show and args.names))
             continue
-        debian = {args.kernel, pair["guest"].flavour} & set(DEBIAN_FLAVOURS)
+        debian = {args.kernel, each["guest"].flavour} & set(DEBIAN_FLAVOURS)
         if alone and (args.alone or not debian):
-            runs.append(AloneRun(cpus, alone, pair, args.keep, args.show and args.names))
+            runs.append(AloneRun(cpus, alone, each, args.keep, args.show and args.names))
         if mine and not args.alone:
             # A run that tests anything first tests the emulator; no guest without need.
             levels = {"host"} | {test.level for test in mine}
             mine = [test for test in tests if cpus in test.cpus and
                     (test in mine or test.name in {f"selfcheck-{level}" for level in levels})]
-            runs.append(Run(cpus, mine, pair, args.keep, args.show and args.names))
+            runs.append(Run(cpus, mine, each, args.keep, args.show and args.names))
     if beside:
         runs.append(Beside(beside, args.show))
     # The longest first, so that none goes on alone at the end.
     runs.sort(key=lambda run: (isinstance(run, Beside), isinstance(run, AloneRun), -len(run.tests)))
+    return runs
+
+
+def run_machines(runs, figures):
+    """As many at once as there is room for; their results."""
     with concurrent.futures.ThreadPoolExecutor(MACHINES) as machines:
         for _ in machines.map(lambda run: run.run(), runs):
             pass
-    if args.figures:
+    if figures:
         lines = [line for run in runs for test in getattr(run, "figures", {}).values() for line in test]
         times = [f"{result.name} {result.seconds:.0f}" for run in runs for result in run.results]
-        args.figures.write_text("".join(line + "\n" for line in lines + times))
+        figures.write_text("".join(line + "\n" for line in lines + times))
     return [result for run in runs for result in run.results]
 
 

@@ -41,4 +41,11 @@ def choose(tests, args, guest):
         unasked.add("wide")
     if args.kernel == "6.12":
         chosen = [test for test in chosen if test.name in args.names or test.name not in NOT_612]
+    if args.fast:
+        chosen = [test for test in chosen if test.name in args.names or is_fast(test)]
     return [test for test in chosen if test.name in args.names or not unasked & test.needs]
+
+
+def is_fast(test):
+    """Whether make check-fast has it, which is to take five minutes."""
+    return "slow" not in test.needs if test.level == "native" else "core" in test.needs

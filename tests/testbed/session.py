@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The tests of one machine: power on, read the serial ports, judge."""
 
+import collections
 import importlib
 import os
 import re
@@ -12,6 +13,7 @@ import time
 import folders
 import testlist
 from bochs import Bochs
+from durations import BOOT
 from flavours import FLAVOUR_SLOWNESS
 from payload import Payload
 from results import Result, judge, report, say
@@ -26,6 +28,7 @@ TROUBLE = re.compile(
     r"INFO: (?!NMI)|possible .* (detected|inversion)|suspicious RCU|"
     r"general protection fault, |unable to handle|soft lockup|stack guard|corruption")
 
+LOG_LINES = 20          # of each kernel's log, which a failed test shows
 SILENT_SECONDS = 45     # after which an emulator may be stuck; kmod-state says nothing for 20 on a busy machine
 
 
@@ -36,7 +39,7 @@ class Stuck(Exception):
 class Run(Payload):
     """The tests of one number of CPUs on one emulated machine."""
 
-    FLAG = "--emulated"
+    FLAG, KIND = "--emulated", "emulated"
     LEVELS = ("host", "guest")
     FIRST_SECONDS = 300     # real seconds from power-on to the first test
     BOOT_SECONDS = 400      # real seconds between two tests, the guest's boot included
@@ -47,10 +50,13 @@ class Run(Payload):
         # Names of the tests whose output goes straight to the terminal.
         self.show = show or ()
         self.results, self.trouble = [], []
+        self.seconds = 0
         # What each test has printed of figures.
         self.figures = {}
         self.skips = testlist.read_skips()
         self.current = {}
+        # The last lines of the kernels' logs since the current test began.
+        self.logs = {port: collections.deque(maxlen=LOG_LINES) for port in ("host.log", "guest.log")}
         flavour = kernels["guest"].flavour
         # Only what differs from the ordinary run is told.
         self.where = f", {flavour}" if flavour != "normal" else ""
@@ -60,10 +66,27 @@ class Run(Payload):
             self.where += f", {host} host"
             self.mark += f"@{host}-host"
 
+    def title(self):
+        return f"[{self.cpus} CPU{'s' if self.cpus > 1 else ''}{self.where}]"
+
     def say(self, text):
-        say(f"[{self.cpus} CPU{'s' if self.cpus > 1 else ''}{self.where}] {text}")
+        say(f"{self.title()} {text}")
+
+    def key(self, name):
+        """Of a test, in durations.py."""
+        flavours = "/".join(kernel.flavour for kernel in self.kernels.values())
+        return f"{self.KIND} {self.cpus} {flavours} {name}"
+
+    def durations(self):
+        """What is to be known of those that passed; the boot is all else, if all was well."""
+        tests = {self.key(result.name.removesuffix(self.mark)): result.seconds
+                 for result in self.results if result.outcome == "pass"}
+        if len(tests) == len(self.results) == len(self.tests):
+            tests[self.key(BOOT)] = max(0, self.seconds - sum(tests.values()))
+        return tests
 
     def run(self):
+        begin = time.monotonic()
         self.work, lock = folders.make(f"{self.cpus}cpu-")
         try:
             self.prepare()
@@ -76,6 +99,7 @@ class Run(Payload):
                                            again=self.again(test.name)))
                 self.say(f"fail  {test.name}: no result")
         self.clean_up()
+        self.seconds = time.monotonic() - begin
         os.close(lock)
 
     def again(self, name):
@@ -147,21 +171,30 @@ class Run(Payload):
 
     def read_ports(self, machine):
         """Look at what arrived; true at the end of the run."""
-        ended = False
-        for port in ("host.log", "guest.log"):
-            for line in machine.new_lines(port):
-                if TROUBLE.search(line):
-                    self.trouble.append(f"{port}: {line}")
-                if "Kernel panic" in line and port == f"{self.LEVELS[0]}.log":
-                    ended = True
+        ended = self.read_logs(machine)
         for port in ("host.out", "guest.out"):
             for line in machine.new_lines(port):
                 self.silent = time.monotonic()
+                if line.startswith("EPK-TEST end"):
+                    # What the kernels have said until then.
+                    ended |= self.read_logs(machine)
                 self.test_line(line)
                 if port == f"{self.LEVELS[0]}.out" and line.startswith("EPK-RUN end"):
                     ended = True
                     if line != "EPK-RUN end":
                         self.trouble.append(line)
+        return ended
+
+    def read_logs(self, machine):
+        """Look for trouble in what the kernels say; true if the first one has ended by it."""
+        ended = False
+        for port, last in self.logs.items():
+            for line in machine.new_lines(port):
+                last.append(line)
+                if TROUBLE.search(line):
+                    self.trouble.append(f"{port}: {line}")
+                if "Kernel panic" in line and port == f"{self.LEVELS[0]}.log":
+                    ended = True
         return ended
 
     def test_line(self, line):
@@ -171,6 +204,8 @@ class Run(Payload):
         if begin:
             test = next((t for t in self.tests if t.name == begin[1]), None)
             self.current = {"name": begin[1], "test": test, "since": now, "output": []}
+            for last in self.logs.values():
+                last.clear()
             self.deadline = now + 60 + (self.WALL_PER_SECOND * test.timeout *
                                         self.slowness(test.level) if test else 60)
             if test and test.level == "guest" and not self.first:
@@ -194,6 +229,8 @@ class Run(Payload):
             if wrong:
                 result = Result(name, "fail", "other figures than bench/results has", wrong, result.seconds)
         result.again = self.again(name)
+        if result.outcome == "fail":
+            result.logs = {port: list(last) for port, last in self.logs.items()}
         self.results.append(result)
         report(result, self.say)
         result.name += self.mark
