@@ -47,7 +47,7 @@ tests=$(list_lines tests/tests.list | cut -f 1)
 kinds=$(sed 's/-.*//' <<<"$tests" | sort -u | paste -sd '|')
 while read -r file name; do
 	grep -qE "^$name(-|\$)" <<<"$tests" || fail "$file names a test that is none: $name"
-done < <(git ls-files 'docs/*.md' README.md | xargs grep -oHE "\`($kinds)(-[a-z0-9]+)+\`" |
+done < <(git ls-files 'docs/*.md' README.md CONTRIBUTING.md tests/README.md | xargs grep -oHE "\`($kinds)(-[a-z0-9]+)+\`" |
 	sed 's/:`/ /; s/`$//' | sort -u)
 
 mutated=$(mktemp -d)
