@@ -1,0 +1,69 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""glossary.py: docs/glossary.md is true: each word is used, each name is in the code, and a word that is said to have two
+meanings has them where the table says.  A row is to go with the rename that it asks for."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+GLOSSARY = "docs/glossary.md"
+CODE = ("guest-kmod", "guest-lib", "kvm-patches", "examples", "tests/unit")
+# "Windows" and "marked" are the same words as these without their ends.
+ENDING = r"(s|es|ed|d|ing)?"
+
+
+def found(pattern, *paths):
+    """Whether it stands there, other than here; a hit has to end at a word's end."""
+    command = ["git", "grep", "-qiwP", pattern, "--", *paths, f":!{GLOSSARY}", ":!docs/performance.md"]
+    return subprocess.run(command, cwd=TOP, check=False).returncode == 0
+
+
+def rows(text, heading):
+    """The cells of the table under a heading, without its head."""
+    part = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in part.splitlines() if line.startswith("|")]
+    return table[2:]
+
+
+def name_pattern(name):
+    """A file, or a name, which may be a part of one."""
+    return rf"[\w]*{re.escape(name)}[\w]*"
+
+
+def look(text):
+    words = rows(text, "Words")
+    for word, _, code in words:
+        for each in word.split(", "):
+            if not found(re.escape(each).replace(r"\ ", r"\s") + ENDING, "docs", *CODE):
+                yield f"nobody says {each!r}"
+        name = code.strip("`")
+        if not found(name_pattern(name), *CODE) and not any(TOP.glob(f"guest-*/**/{name}")):
+            yield f"{word}: there is no {name}"
+    seen = [word for word, *_ in words]
+    yield from (f"{word} stands there twice" for word in sorted(set(seen)) if seen.count(word) > 1)
+    twice = rows(text, "Words with two meanings")
+    for word, _, where, _ in twice:
+        path = where.strip("`")
+        if not (TOP / path).exists():
+            yield f"{word}: there is no {path}"
+        elif not found(rf"\w*{word}{ENDING}\w*", path):
+            yield f"{path} does not say {word!r} any more: the row can go"
+    names = [word for word, *_ in twice]
+    yield from (f"{word} has one meaning left: its row can go" for word in sorted(set(names)) if names.count(word) < 2)
+    if len(words) < 20 or not twice:
+        yield "where are the tables?"
+
+
+def main():
+    wrong = list(look((TOP / GLOSSARY).read_text(encoding="utf-8")))
+    for line in wrong:
+        print("glossary: " + line)
+    if wrong:
+        sys.exit(1)
+    print("glossary: all words are used")
+
+
+main()
