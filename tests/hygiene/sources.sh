@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 # sources.sh: checks of the tree that need no build: one header in two places is
 # the same, kernel sources pass checkpatch, files stay small, licences are named, the
-# tests that the documents name exist, and the module's defects fit its sources.
+# tests that the documents name exist, documents say whom they are for, make help
+# is whole, and the module's defects fit its sources.
 set -eu
 . "$(dirname "$0")/../testbed/lib.sh"
 tree=$("$TESTBED/kernel.sh")/tree/source
@@ -49,6 +50,16 @@ while read -r file name; do
 	grep -qE "^$name(-|\$)" <<<"$tests" || fail "$file names a test that is none: $name"
 done < <(git ls-files 'docs/*.md' README.md CONTRIBUTING.md tests/README.md | xargs grep -oHE "\`($kinds)(-[a-z0-9]+)+\`" |
 	sed 's/:`/ /; s/`$//' | sort -u)
+
+# The README says it when it has said what this is.
+while read -r file; do
+	grep -q '^For ' <(sed -n 3p "$file") || fail "$file does not begin with whom it is for"
+done < <(git ls-files '*.md' | grep -v '^README.md$')
+
+# What make help does not name nobody finds.
+for target in $(sed -n 's/^\.PHONY: help //p' Makefile); do
+	grep -q "^##   $target " Makefile || fail "make help does not name $target"
+done
 
 mutated=$(mktemp -d)
 tests/guest/mutations/mutate.py guest-kmod "$mutated" >/dev/null ||
