@@ -43,6 +43,20 @@ while read -r file; do
 	head -n 3 "$file" | grep -q 'SPDX-License-Identifier: ' || fail "$file names no licence"
 done < <(git ls-files '*.[ch]' '*.sh' '*.py' '*Makefile' '*Kbuild' '*.list')
 
+# As .editorconfig has it; and nothing that is made of something else, but for plots and pictures, which are text.
+if git grep -nIE '[[:blank:]]+$' -- ':!*.patch' ':!LICENSES' ':!*.svg'; then
+	fail "blanks end lines"
+fi
+if git grep -nIP '^\t' -- '*.py'; then
+	fail "indented otherwise than .editorconfig says"
+fi
+while read -r file; do
+	[ -z "$(tail -c 1 "$file" | tr '\0' x)" ] || fail "$file does not end in a newline"
+done < <(git ls-files | grep -v '\.patch$')
+while read -r file; do
+	fail "$file is no text"
+done < <(git ls-files --eol | awk '$1 == "i/-text" { print $NF }')
+
 # A test is named whole or by the part before one of its dashes.
 tests=$(list_lines tests/tests.list | cut -f 1)
 kinds=$(sed 's/-.*//' <<<"$tests" | sort -u | paste -sd '|')
