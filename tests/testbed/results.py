@@ -39,7 +39,7 @@ class Result:
     def ends_of_logs(self):
         for port, lines in self.logs.items():
             if lines:
-                yield f"{port} since it began:"
+                yield f"{port} since about when it began:"
                 yield from ("  " + line for line in lines)
 
 

@@ -95,7 +95,7 @@ class Told(unittest.TestCase):
         with contextlib.redirect_stdout(out):
             results.report(result, print)
         self.assertEqual([line.strip() for line in out.getvalue().splitlines()[-4:]],
-                         ["line 98", "host.log since it began:", "kvm: no", "again: run.py bad"])
+                         ["line 98", "host.log since about when it began:", "kvm: no", "again: run.py bad"])
         self.assertNotIn("line 58\n", out.getvalue())
         self.assertIn("line 59\n", out.getvalue())
         # Of what passed nothing more is told.

@@ -50,13 +50,16 @@ class Run(Payload):
         # Names of the tests whose output goes straight to the terminal.
         self.show = show or ()
         self.results, self.trouble = [], []
-        self.seconds = 0
+        # Of all, and from power-on to the first test of the guest.
+        self.seconds, self.first = 0, None
         # What each test has printed of figures.
         self.figures = {}
         self.skips = testlist.read_skips()
         self.current = {}
-        # The last lines of the kernels' logs since the current test began.
+        # The last lines of the kernels' logs since about when the current test began, and of the last look at the
+        # ports, which come in no order.
         self.logs = {port: collections.deque(maxlen=LOG_LINES) for port in ("host.log", "guest.log")}
+        self.fresh = {port: [] for port in self.logs}
         flavour = kernels["guest"].flavour
         # Only what differs from the ordinary run is told.
         self.where = f", {flavour}" if flavour != "normal" else ""
@@ -171,6 +174,8 @@ class Run(Payload):
 
     def read_ports(self, machine):
         """Look at what arrived; true at the end of the run."""
+        for lines in self.fresh.values():
+            lines.clear()
         ended = self.read_logs(machine)
         for port in ("host.out", "guest.out"):
             for line in machine.new_lines(port):
@@ -191,6 +196,7 @@ class Run(Payload):
         for port, last in self.logs.items():
             for line in machine.new_lines(port):
                 last.append(line)
+                self.fresh[port].append(line)
                 if TROUBLE.search(line):
                     self.trouble.append(f"{port}: {line}")
                 if "Kernel panic" in line and port == f"{self.LEVELS[0]}.log":
@@ -204,8 +210,9 @@ class Run(Payload):
         if begin:
             test = next((t for t in self.tests if t.name == begin[1]), None)
             self.current = {"name": begin[1], "test": test, "since": now, "output": []}
-            for last in self.logs.values():
+            for port, last in self.logs.items():
                 last.clear()
+                last.extend(self.fresh[port])
             self.deadline = now + 60 + (self.WALL_PER_SECOND * test.timeout *
                                         self.slowness(test.level) if test else 60)
             if test and test.level == "guest" and not self.first:
