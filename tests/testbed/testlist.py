@@ -9,6 +9,8 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 TESTS = TOP / "tests" / "tests.list"
 SKIPS = TOP / "tests" / "skips.list"
 
+HEADING = re.compile(r"# == (?P<title>[^:]+): (?P<prefixes>.+)")
+
 Test = collections.namedtuple("Test", "name level cpus timeout needs command")
 
 
@@ -23,9 +25,30 @@ def lines(path):
             yield f"{path.name}:{number}", line
 
 
+def check_groups(path):
+    """Each line lies under the heading that has the longest prefix of its name."""
+    heading, owners, places = None, {}, {}
+    for line in path.read_text().splitlines():
+        found = HEADING.match(line)
+        if found:
+            heading = found["title"]
+            for prefix in found["prefixes"].split():
+                if owners.setdefault(prefix, heading) != heading:
+                    raise ListError(f"{path.name}: {prefix} is a prefix of two groups")
+        elif line and not line.startswith("#"):
+            places[line.split()[0]] = heading
+    for name, place in places.items():
+        parts = name.split("-")
+        prefixes = ("-".join(parts[:count]) for count in range(len(parts), 0, -1))
+        right = next((owners[prefix] for prefix in prefixes if prefix in owners), None)
+        if place != right:
+            raise ListError(f"{path.name}: {name} belongs under {right!r}")
+
+
 def read_tests(path=TESTS):
     """All tests, in the order of the list."""
     tests = []
+    check_groups(path)
     for where, line in lines(path):
         fields = line.split(None, 5)
         if len(fields) != 6:

@@ -1,0 +1,58 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""What a list of tests may say."""
+
+import pathlib
+import tempfile
+import unittest
+
+import testlist
+
+GROUPED = """# == One: a b
+# name
+a-x native - 5 - run a
+b guest both 4 epk b_test
+# == Two: c b-y
+c host 1 4 guest c_test
+b-y-z native - 5 slow run b
+"""
+
+
+class Lists(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = pathlib.Path(folder.name) / "tests.list"
+
+    def read(self, text):
+        self.path.write_text(text)
+        return testlist.read_tests(self.path)
+
+    def refused(self, text, why):
+        with self.assertRaisesRegex(testlist.ListError, why):
+            self.read(text)
+
+    def test_lines(self):
+        tests = self.read(GROUPED)
+        self.assertEqual([test.name for test in tests], ["a-x", "b", "c", "b-y-z"])
+        self.assertEqual((tests[1].cpus, tests[1].needs, tests[0].timeout), ((1, 2), {"epk"}, 5))
+
+    def test_groups(self):
+        self.read("a-x native - 5 - run\n")
+        self.refused(GROUPED.replace("c host", "a-c host"), "a-c belongs under 'One'")
+        self.refused(GROUPED.replace("b-y-z", "b-yz"), "b-yz belongs under 'One'")
+        self.refused(GROUPED.replace("c host", "d host"), "d belongs under None")
+        self.refused("a native - 5 - run\n" + GROUPED, "a belongs under 'One'")
+        self.refused(GROUPED.replace("Two: c", "Two: c a"), "a is a prefix of two")
+
+    def test_columns(self):
+        for line, why in (("a native - 5 -", "6 columns"), ("A native - 5 - run", "bad name"), ("a user - 5 - run", "bad level"),
+                          ("a native 1 5 - run", "number of CPUs"), ("a guest - 5 - run", "number of CPUs"),
+                          ("a native - 0 - run", "timeout"), ("a native - 5 what - run", "unknown need"),
+                          ("a guest 1 5 uni run", "uni without"), ("a native - 5 core run", "slow"),
+                          ("a guest 1 5 slow run", "slow"), ("a native - 5 - run\na native - 5 - run", "twice")):
+            self.refused(line + "\n", why)
+
+
+if __name__ == "__main__":
+    unittest.main()
