@@ -9,7 +9,7 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 TESTS = TOP / "tests" / "tests.list"
 SKIPS = TOP / "tests" / "skips.list"
 
-HEADING = re.compile(r"# == (?P<title>[^:]+): (?P<prefixes>.+)")
+HEADING = re.compile(r"# == (?P<title>[^:]+): (?P<prefixes>[a-z0-9 -]+)$")
 
 Test = collections.namedtuple("Test", "name level cpus timeout needs command")
 
