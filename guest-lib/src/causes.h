@@ -41,6 +41,7 @@
 	CAUSE(EPK_CAUSE_PKEYS, ENOSPC, "no protection key is free: the program has allocated them all")	\
 	CAUSE(EPK_CAUSE_MEMLOCK, ENOMEM, "RLIMIT_MEMLOCK is reached: raise it (ulimit -l, LimitMEMLOCK=), or use less domain memory")	\
 	CAUSE(EPK_CAUSE_CATCH, EOPNOTSUPP, "this backend cannot tell a fault of the function: epk can")	\
+	CAUSE(EPK_CAUSE_FAULTED, EFAULT, "the function has faulted, and was left there: what it had locked stays locked")	\
 	CAUSE(EPK_CAUSE_COMPONENT, EOPNOTSUPP, "components are for the backend epk, with two keys, AES-NI and RDFSBASE")
 
 #define EPK_CAUSE_NAME(cause, error, text)	cause,
