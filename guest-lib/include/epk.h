@@ -236,6 +236,11 @@ int epk_begin_read(int dom_id);
 
 /* In epk_options.flags: no handler of SIGSEGV and SIGBUS, not even where errors are explained. */
 #define EPK_NO_SIGNAL_HANDLER	1u
+/*
+ * "mpk", "mprotect" and "none" refuse what "epk" would: memory beyond RLIMIT_MEMLOCK, and files that are not ordinary
+ * ones of ext4, XFS or tmpfs.  For tests.
+ */
+#define EPK_STRICT		2u
 
 /* What a line is about that the library has to say. */
 enum epk_level {
@@ -275,7 +280,7 @@ epk_print_fn epk_set_print(epk_print_fn print);
  * @size: sizeof(struct epk_options), so that later versions can add fields
  * @backend: "epk", "mpk", "vmfunc", "mprotect", "none", or NULL: EPK_BACKEND, or
  *	what the machine has
- * @flags: 0 or EPK_NO_SIGNAL_HANDLER
+ * @flags: 0, EPK_NO_SIGNAL_HANDLER, EPK_STRICT, or both
  * @reserved: zero
  */
 struct epk_options {

@@ -103,6 +103,12 @@ int epk_module_counts(struct epk_counts *counts);
 /* frame.c */
 uint32_t epk_frame_pkru(const void *context);
 
+/* memlock.c: are so many bytes more beyond RLIMIT_MEMLOCK, as the kernel counts, and @own besides? */
+bool epk_memlock_reached(size_t more, size_t own);
+
+/* strict.c: would the module refuse to map this? */
+int epk_strict_map(const struct epk_mapping *map);
+
 /* anon.c: their memory. */
 int epk_anon_mmap(const struct epk_mapping *map, void **addr, int prot, int flags);
 int epk_anon_munmap(void *addr, size_t len);
