@@ -662,6 +662,37 @@ size_t epk_usable_size(int dom_id, void *ptr);
 int epk_heap_choose(int dom_id);
 
 /**
+ * epk_heap_open() - have a domain's heap in a file, and find it there again
+ * @dom_id: a domain without a heap; held or not, as for epk_malloc()
+ * @fd: the file, as for epk_mmap_file(), open to be read and written; can be closed afterwards
+ * @bytes: how large the file is to be, if it is empty, up to 1 TiB.  It stays so
+ * @root: where the address of a pointer is stored that lies in the file: NULL in a new heap, and
+ *	then what the program writes to it, holding the domain
+ *
+ * epk_malloc() and its like then allocate in the file, which lies at the same address each time, so that pointers
+ * from one allocation to another stay good.  free_domains() unmaps it; the file keeps what was allocated.
+ *
+ * A process may be killed at any instruction: the heap is whole afterwards, all that was allocated and not given
+ * back is there, and at most one allocation more, that nobody was told of.  What the program was about to write
+ * is its own affair: make it reachable from the root by one store.  Memory reaches the disk by fsync() and
+ * whenever the kernel likes, in any order: what is there after a crash of the machine need not be whole.
+ *
+ * One process at a time: flock() sees to that.  Who can write to the file can make the program follow its
+ * pointers anywhere.
+ *
+ * Thread-safe; not async-signal-safe.
+ *
+ * Return: 0: the file had a heap; 1: it was empty and has a new one; or
+ * -EINVAL: @dom_id is not positive, @root is NULL, @bytes is 0 or too large for a file that is empty, or
+ *	the file is neither empty nor such a heap, or damaged;
+ * -EEXIST: something is mapped where the file was before;
+ * -EBUSY: the domain has a heap;
+ * -ENOSPC: the disk has no room for @bytes, or as for domain_begin();
+ * those of epk_malloc() and epk_mmap_file(), of posix_fallocate() and of reading and writing @fd.
+ */
+int epk_heap_open(int dom_id, int fd, size_t bytes, void ***root);
+
+/**
  * epk_malloc_here() - epk_malloc() for code that knows of no domain
  * epk_calloc_here() - epk_calloc(), likewise
  * epk_realloc_here() - epk_realloc()

@@ -28,6 +28,8 @@
 	CAUSE(EPK_CAUSE_OPTION, EINVAL, "a flag of the options is unknown, a reserved member not 0, or a value out of range")	\
 	CAUSE(EPK_CAUSE_VERSION, EINVAL, "the kernel module is of another version than libepk: load the one that belongs to it")	\
 	CAUSE(EPK_CAUSE_HEAP, EINVAL, "which domain's heap: epk_heap_choose() says so where not exactly one is held to be written")	\
+	CAUSE(EPK_CAUSE_HEAP_FILE, EINVAL, "the file is not empty, and has no heap that epk_heap_open() has made, or it is damaged")	\
+	CAUSE(EPK_CAUSE_ROOT, EINVAL, "there is no place for the address of the root")	\
 	CAUSE(EPK_CAUSE_INITIALISED, EALREADY, "epk_init() comes before all other calls, and once")	\
 	CAUSE(EPK_CAUSE_COPY, EBUSY, "another copy of libepk is at work in this process: link it once, as a shared object")	\
 	CAUSE(EPK_CAUSE_USED, EBUSY, "it is a component already, or has a heap: make it one before anything is allocated in it")	\
