@@ -223,6 +223,26 @@ int domain_end(int dom_id);
 int epk_alloc_beside(int num, int dom_ids[], int beside);
 
 /**
+ * epk_gather() - bring domains together, so that it is cheap to hold them at a time
+ * @num: how many; at most as many as an EPT has keys, 15 or what the program has left of them
+ * @dom_ids: their IDs, each once; held or not
+ *
+ * All or none.  They go where most of them are, or to where there is room; if there is none, other domains
+ * change places with them.  It takes a system call, and flushes TLBs: for what is held together for long.  Backends but
+ * "epk" have nothing to gather, and check the arguments.
+ *
+ * Thread-safe; not async-signal-safe.
+ *
+ * Return: 0, or
+ * -EINVAL: @num is not positive, @dom_ids is NULL, or one ID stands twice;
+ * -ENOENT, -EPERM: as for domain_end();
+ * -ENOSPC: an EPT has not so many keys; or no EPT can show the RAM of all of them (guests with more RAM
+ *	than a window has slots);
+ * -ENOMEM, -EINTR, -EMFILE: as for domain_begin().
+ */
+int epk_gather(int num, const int dom_ids[]);
+
+/**
  * epk_begin_write() - domain_begin() with PROT_READ and PROT_WRITE
  * epk_begin_read() - domain_begin() with PROT_READ
  * @dom_id: the domain

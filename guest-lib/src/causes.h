@@ -41,6 +41,7 @@
 	CAUSE(EPK_CAUSE_NO_DEVICE, ENODEV, "there is no /dev/epk: load the kernel module, epk")	\
 	CAUSE(EPK_CAUSE_NO_PKEYS, ENODEV, "no protection keys: \"ospke\" is not in /proc/cpuinfo")	\
 	CAUSE(EPK_CAUSE_PKEYS, ENOSPC, "no protection key is free: the program has allocated them all")	\
+	CAUSE(EPK_CAUSE_GATHER, ENOSPC, "so many cannot be together: an EPT has as many as the process has keys, 15 at most")	\
 	CAUSE(EPK_CAUSE_MEMLOCK, ENOMEM, "RLIMIT_MEMLOCK is reached: raise it (ulimit -l, LimitMEMLOCK=), or use less domain memory")	\
 	CAUSE(EPK_CAUSE_CATCH, EOPNOTSUPP, "this backend cannot tell a fault of the function: epk can")	\
 	CAUSE(EPK_CAUSE_FAULTED, EFAULT, "the function has faulted, and was left there: what it had locked stays locked")	\
