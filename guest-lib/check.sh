@@ -229,6 +229,19 @@ misses = any(fact["state"] == "missing" for fact in told["facts"])
 assert told["works"] == (not misses) and sys.argv[3] == sys.argv[4] == str(int(misses))
 assert all("advice" in fact for fact in told["facts"] if fact["state"] != "ok")
 EOF
+# Whose word it is, and that "none" is no protection; as epk-info it does not judge.
+EPK_BACKEND=mprotect check | grep -q '^less     program        takes the backend mprotect: EPK_BACKEND says so$' ||
+	fail "epk-check does not say what a program takes"
+EPK_BACKEND=wrong check | grep -q '^less     program        gets no domain: the backends are' ||
+	fail "epk-check does not say that a program gets none"
+EPK_BACKEND=none check | grep -A 1 '^less     program' | grep -q 'nothing is protected' ||
+	fail "epk-check takes none for something"
+ln -s "$(realpath "$B/epk-check")" "$stage/epk-info"
+LD_LIBRARY_PATH=$B "$stage/epk-info" >"$stage/told" || fail "epk-info: exit status $?"
+cmp "$stage/said" "$stage/told" || fail "epk-info says something else"
+rc=0
+LD_LIBRARY_PATH=$B "$stage/epk-info" -x 2>"$stage/told" || rc=$?
+{ [ $rc = 2 ] && grep -q '^usage: epk-info' "$stage/told"; } || fail "epk-info -x: exit status $rc"
 check --help | grep -q '^usage: ' || fail "epk-check --help"
 for wrong in -x --jsom file; do
 	rc=0
@@ -241,7 +254,7 @@ check >/dev/full 2>/dev/null || rc=$?
 
 # A program builds against the installed library alone, and runs.
 make -s install DESTDIR="$stage" PREFIX=/usr >/dev/null
-for page in man7/epk.7 man1/epk-check.1 man1/epk-scan.1 $(printf 'man3/%s.3 ' $exported EPK_WITH EPK_WITH_ERROR); do
+for page in man7/epk.7 man1/epk-check.1 man1/epk-info.1 man1/epk-scan.1 $(printf 'man3/%s.3 ' $exported EPK_WITH EPK_WITH_ERROR); do
 	[ -s "$stage/usr/share/man/$page" ] || fail "$page is not installed"
 done
 cat >"$stage/use.c" <<'EOF'

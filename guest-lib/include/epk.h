@@ -223,6 +223,26 @@ int domain_end(int dom_id);
 int epk_alloc_beside(int num, int dom_ids[], int beside);
 
 /**
+ * epk_gather() - bring domains together, so that it is cheap to hold them at a time
+ * @num: how many; at most as many as an EPT has keys, 15 or what the program has left of them
+ * @dom_ids: their IDs, each once; held or not
+ *
+ * All or none.  They go where most of them are, or to where there is room; if there is none, other domains
+ * change places with them.  It takes a system call, and flushes TLBs: for what is held together for long.  Backends but
+ * "epk" have nothing to gather, and check the arguments.
+ *
+ * Thread-safe; not async-signal-safe.
+ *
+ * Return: 0, or
+ * -EINVAL: @num is not positive, @dom_ids is NULL, or one ID stands twice;
+ * -ENOENT, -EPERM: as for domain_end();
+ * -ENOSPC: an EPT has not so many keys; or no EPT can show the RAM of all of them (guests with more RAM
+ *	than a window has slots);
+ * -ENOMEM, -EINTR, -EMFILE: as for domain_begin().
+ */
+int epk_gather(int num, const int dom_ids[]);
+
+/**
  * epk_begin_write() - domain_begin() with PROT_READ and PROT_WRITE
  * epk_begin_read() - domain_begin() with PROT_READ
  * @dom_id: the domain
@@ -236,6 +256,11 @@ int epk_begin_read(int dom_id);
 
 /* In epk_options.flags: no handler of SIGSEGV and SIGBUS, not even where errors are explained. */
 #define EPK_NO_SIGNAL_HANDLER	1u
+/*
+ * "mpk", "mprotect" and "none" refuse what "epk" would: memory beyond RLIMIT_MEMLOCK, and files that are not ordinary
+ * ones of ext4, XFS or tmpfs.  For tests.
+ */
+#define EPK_STRICT		2u
 
 /* What a line is about that the library has to say. */
 enum epk_level {
@@ -275,7 +300,7 @@ epk_print_fn epk_set_print(epk_print_fn print);
  * @size: sizeof(struct epk_options), so that later versions can add fields
  * @backend: "epk", "mpk", "vmfunc", "mprotect", "none", or NULL: EPK_BACKEND, or
  *	what the machine has
- * @flags: 0 or EPK_NO_SIGNAL_HANDLER
+ * @flags: 0, EPK_NO_SIGNAL_HANDLER, EPK_STRICT, or both
  * @reserved: zero
  */
 struct epk_options {
@@ -655,6 +680,37 @@ size_t epk_usable_size(int dom_id, void *ptr);
  * Return: what was chosen before, perhaps 0; or -EINVAL, -ENOENT or -EPERM as for domain_end().
  */
 int epk_heap_choose(int dom_id);
+
+/**
+ * epk_heap_open() - have a domain's heap in a file, and find it there again
+ * @dom_id: a domain without a heap; held or not, as for epk_malloc()
+ * @fd: the file, as for epk_mmap_file(), open to be read and written; can be closed afterwards
+ * @bytes: how large the file is to be, if it is empty, up to 1 TiB.  It stays so
+ * @root: where the address of a pointer is stored that lies in the file: NULL in a new heap, and
+ *	then what the program writes to it, holding the domain
+ *
+ * epk_malloc() and its like then allocate in the file, which lies at the same address each time, so that pointers
+ * from one allocation to another stay good.  free_domains() unmaps it; the file keeps what was allocated.
+ *
+ * A process may be killed at any instruction: the heap is whole afterwards, all that was allocated and not given
+ * back is there, and at most one allocation more, that nobody was told of.  What the program was about to write
+ * is its own affair: make it reachable from the root by one store.  Memory reaches the disk by fsync() and
+ * whenever the kernel likes, in any order: what is there after a crash of the machine need not be whole.
+ *
+ * One process at a time: flock() sees to that.  Who can write to the file can make the program follow its
+ * pointers anywhere.
+ *
+ * Thread-safe; not async-signal-safe.
+ *
+ * Return: 0: the file had a heap; 1: it was empty and has a new one; or
+ * -EINVAL: @dom_id is not positive, @root is NULL, @bytes is 0 or too large for a file that is empty, or
+ *	the file is neither empty nor such a heap, or damaged;
+ * -EEXIST: something is mapped where the file was before;
+ * -EBUSY: the domain has a heap;
+ * -ENOSPC: the disk has no room for @bytes, or as for domain_begin();
+ * those of epk_malloc() and epk_mmap_file(), of posix_fallocate() and of reading and writing @fd.
+ */
+int epk_heap_open(int dom_id, int fd, size_t bytes, void ***root);
 
 /**
  * epk_malloc_here() - epk_malloc() for code that knows of no domain

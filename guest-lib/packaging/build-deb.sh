@@ -38,7 +38,7 @@ for part in "$(make -s -C guest-lib version)" "$(make -s -C guest-kmod version)"
 done
 
 mkdir "$source"
-git ls-files -z guest-lib guest-kmod kvm-patches qemu-configs examples/library examples/nginx LICENSES |
+git ls-files -z guest-lib guest-kmod kvm-patches qemu-configs examples/library examples/template examples/nginx LICENSES |
 	tar --null --files-from=- -c | tar -x -C "$source"
 tar -C "$work" -czf "$work/libepk_$release.orig.tar.gz" "${source##*/}"
 cp -r guest-lib/packaging/debian "$source/debian"
@@ -57,5 +57,6 @@ for example in examples/library/*.c examples/library/Makefile; do
 	grep -q " ./usr/share/doc/libepk-dev/examples/${example##*/}\$" <<<"$contents" ||
 		fail "$example is in no package"
 done
+grep -q ' ./usr/share/doc/libepk-dev/examples/template/meson.build$' <<<"$contents" || fail "the template is in no package"
 rm -f "$out"/libepk*_*.deb "$out"/python3-epk_*.deb "$out"/epk-*_*.deb "$out"/openssl-provider-epk_*.deb
 cp -v "$work"/*.deb "$out/"

@@ -12,6 +12,7 @@
  * @init: fills in the state; on error nothing is left
  * @alloc: @num new domains, near the live domain @beside if that is not 0; all or none
  * @free: frees live, unheld, unmapped domains; all or none
+ * @gather: brings live domains together; all or none.  NULL: they are
  * @mmap: maps memory into a live domain
  * @munmap: unmaps a range of domain memory
  * @note: sets a live domain's note, which is 0 until then, to memory of it; -EBUSY if it has one
@@ -46,6 +47,7 @@ struct epk_backend {
 	int (*init)(struct epk_state *state);
 	int (*alloc)(int num, int *ids, int beside);
 	int (*free)(int num, const int *ids);
+	int (*gather)(int num, const int *ids);
 	int (*mmap)(struct epk_mapping *map, void *addr, int flags);
 	int (*munmap)(void *addr, size_t len);
 	int (*note)(int id, uint64_t addr);
@@ -100,8 +102,17 @@ int epk_module_enrol(void);
 int epk_module_gates(const struct epk_state *state);
 int epk_module_counts(struct epk_counts *counts);
 
+/* gather.c */
+int epk_module_gather(int num, const int *ids);
+
 /* frame.c */
 uint32_t epk_frame_pkru(const void *context);
+
+/* memlock.c: are so many bytes more beyond RLIMIT_MEMLOCK, as the kernel counts, and @own besides? */
+bool epk_memlock_reached(size_t more, size_t own);
+
+/* strict.c: would the module refuse to map this? */
+int epk_strict_map(const struct epk_mapping *map);
 
 /* anon.c: their memory. */
 int epk_anon_mmap(const struct epk_mapping *map, void **addr, int prot, int flags);

@@ -147,6 +147,7 @@ const struct epk_backend epk_backend_epk = {
 	.init = epk_init_backend,
 	.alloc = epk_alloc,
 	.free = epk_module_free,
+	.gather = epk_module_gather,
 	.mmap = epk_module_mmap,
 	.munmap = epk_module_munmap,
 	.note = epk_module_note,

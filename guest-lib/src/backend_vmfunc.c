@@ -67,6 +67,12 @@ static int vmfunc_alloc(int num, int *ids, int beside)
 	return epk_module_alloc(num, ids, 0);
 }
 
+static int vmfunc_gather(int num, const int *ids)
+{
+	(void)ids;
+	return num > 1 ? epk_because(EPK_CAUSE_GATHER) : 0;
+}
+
 static int vmfunc_thread_start(struct epk_thread *t)
 {
 	int pkey = __builtin_ctz(epk_now.pkeys);
@@ -99,6 +105,7 @@ const struct epk_backend epk_backend_vmfunc = {
 	.init = vmfunc_init,
 	.alloc = vmfunc_alloc,
 	.free = epk_module_free,
+	.gather = vmfunc_gather,
 	.mmap = epk_module_mmap,
 	.munmap = epk_module_munmap,
 	.note = epk_module_note,

@@ -365,7 +365,7 @@ int epk_call_caught(int dom_id, long (*fn)(void *arg), void *arg, long *result)
 		if (outcome.error)
 			end_if_locked();
 		if (!err)
-			err = outcome.error;
+			err = outcome.error ? epk_because(EPK_CAUSE_FAULTED) : 0;
 		if (result && !outcome.error)
 			*result = outcome.value;
 	}

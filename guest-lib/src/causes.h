@@ -28,6 +28,8 @@
 	CAUSE(EPK_CAUSE_OPTION, EINVAL, "a flag of the options is unknown, a reserved member not 0, or a value out of range")	\
 	CAUSE(EPK_CAUSE_VERSION, EINVAL, "the kernel module is of another version than libepk: load the one that belongs to it")	\
 	CAUSE(EPK_CAUSE_HEAP, EINVAL, "which domain's heap: epk_heap_choose() says so where not exactly one is held to be written")	\
+	CAUSE(EPK_CAUSE_HEAP_FILE, EINVAL, "the file is not empty, and has no heap that epk_heap_open() has made, or it is damaged")	\
+	CAUSE(EPK_CAUSE_ROOT, EINVAL, "there is no place for the address of the root")	\
 	CAUSE(EPK_CAUSE_INITIALISED, EALREADY, "epk_init() comes before all other calls, and once")	\
 	CAUSE(EPK_CAUSE_COPY, EBUSY, "another copy of libepk is at work in this process: link it once, as a shared object")	\
 	CAUSE(EPK_CAUSE_USED, EBUSY, "it is a component already, or has a heap: make it one before anything is allocated in it")	\
@@ -39,8 +41,10 @@
 	CAUSE(EPK_CAUSE_NO_DEVICE, ENODEV, "there is no /dev/epk: load the kernel module, epk")	\
 	CAUSE(EPK_CAUSE_NO_PKEYS, ENODEV, "no protection keys: \"ospke\" is not in /proc/cpuinfo")	\
 	CAUSE(EPK_CAUSE_PKEYS, ENOSPC, "no protection key is free: the program has allocated them all")	\
+	CAUSE(EPK_CAUSE_GATHER, ENOSPC, "so many cannot be together: an EPT has as many as the process has keys, 15 at most")	\
 	CAUSE(EPK_CAUSE_MEMLOCK, ENOMEM, "RLIMIT_MEMLOCK is reached: raise it (ulimit -l, LimitMEMLOCK=), or use less domain memory")	\
 	CAUSE(EPK_CAUSE_CATCH, EOPNOTSUPP, "this backend cannot tell a fault of the function: epk can")	\
+	CAUSE(EPK_CAUSE_FAULTED, EFAULT, "the function has faulted, and was left there: what it had locked stays locked")	\
 	CAUSE(EPK_CAUSE_COMPONENT, EOPNOTSUPP, "components are for the backend epk, with two keys, AES-NI and RDFSBASE")
 
 #define EPK_CAUSE_NAME(cause, error, text)	cause,

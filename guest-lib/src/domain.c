@@ -66,6 +66,61 @@ int epk_alloc_beside(int num, int dom_ids[], int beside)
 	return alloc("epk_alloc_beside", num, dom_ids, beside);
 }
 
+/* Each is live, and once there: undone by unmark() of as many as it has marked. */
+static int mark(int num, const int *ids, int *marked)
+{
+	struct epk_entry entry;
+	struct epk_domain *dom;
+	int err;
+
+	for (*marked = 0; *marked < num; ++*marked) {
+		err = epk_lookup(ids[*marked], &entry);
+		if (err)
+			return err;
+		dom = epk_registry_at(EPK_ID_INDEX(ids[*marked]));
+		if (dom->marked)
+			return epk_because(EPK_CAUSE_TWICE);
+		dom->marked = true;
+	}
+	return 0;
+}
+
+static void unmark(int marked, const int *ids)
+{
+	while (marked--)
+		epk_registry_at(EPK_ID_INDEX(ids[marked]))->marked = false;
+}
+
+/* Under epk_lock. */
+static int gather_locked(int num, const int *ids)
+{
+	int marked, err = mark(num, ids, &marked);
+
+	unmark(marked, ids);
+	if (err || !epk_ops()->gather)
+		return err;
+	return epk_ops()->gather(num, ids);
+}
+
+int epk_gather(int num, const int dom_ids[])
+{
+	int few[EPK_MAX_HELD], saved_errno = errno, err;
+	struct epk_aside aside;
+
+	if (num <= 0 || !dom_ids)
+		return epk_explain("epk_gather", num, epk_because(EPK_CAUSE_NUM));
+	if (num > EPK_MAX_HELD)
+		return epk_explain("epk_gather", num, epk_because(EPK_CAUSE_GATHER));
+	memcpy(few, dom_ids, num * sizeof(*few));
+	err = epk_notes_lock(&aside);
+	if (!err) {
+		err = gather_locked(num, few);
+		epk_notes_unlock(&aside);
+	}
+	errno = saved_errno;
+	return epk_explain("epk_gather", num, err);
+}
+
 /*
  * Where the kernel keeps who holds what, it takes a domain that is freed from all others.  @own is
  * what the caller holds then.
@@ -88,27 +143,11 @@ static int check_held(int id, const struct epk_held *own, int nr)
 /* -EAGAIN: another thread holds one, or seems to. */
 static int check_free(int num, const int *ids, const struct epk_held *own, int nr)
 {
-	struct epk_entry entry;
-	int i, err = 0, marked;
+	int i, marked, err = mark(num, ids, &marked);
 
-	for (marked = 0; marked < num; marked++) {
-		struct epk_domain *dom;
-
-		err = epk_lookup(ids[marked], &entry);
-		if (err)
-			break;
-		dom = epk_registry_at(EPK_ID_INDEX(ids[marked]));
-		if (dom->marked) {
-			err = epk_because(EPK_CAUSE_TWICE);
-			break;
-		}
-		err = check_held(ids[marked], own, nr);
-		if (err)
-			break;
-		dom->marked = true;
-	}
-	for (i = 0; i < marked; i++)
-		epk_registry_at(EPK_ID_INDEX(ids[i]))->marked = false;
+	unmark(marked, ids);
+	for (i = 0; i < num && !err; i++)
+		err = check_held(ids[i], own, nr);
 	return err;
 }
 

@@ -14,7 +14,7 @@
 
 #define ERROR(error, text)	{ error, #error, text }
 
-/* What a number means that no cause was told with.  A table: the same words for -error and error. */
+/* What a number means that no cause was told with.  The same words for -error and error, but for one. */
 static const struct error {
 	int error;
 	const char *name;
@@ -33,7 +33,7 @@ static const struct error {
 	ERROR(ENFILE, "too many files are open in the system"),
 	ERROR(EAGAIN, "threads hold as many domains as there are places or keys for: hold fewer at a time"),
 	ERROR(EDEADLK, "a signal handler asks for what the call that it interrupted is at work on"),
-	ERROR(EFAULT, "the function has faulted, or an argument points to no memory"),
+	ERROR(EFAULT, "the component's function has faulted, or its stack had no room left: it can be called again"),
 	ERROR(EINTR, "a fatal signal came"),
 	ERROR(ENOSPC, "no room for more domains or for their RAM: free some"),
 	ERROR(EDQUOT, "the user has as much as the module's parameters allow: max_user_*"),
@@ -45,6 +45,11 @@ static const struct error {
 	ERROR(EIO, "the thread could not stay in the domain's EPT; no right is open"),
 };
 
+/* The library returns -EFAULT only; in errno it is a system call's. */
+static const struct error of_system_call =
+	ERROR(EFAULT, "a part of the memory is none, or of a domain that the thread does not hold for that: "
+		      "epk_may_access() tells");
+
 #define CAUSE(cause, error, text)	[cause] = { error, #error, text },
 static const struct error causes[EPK_NR_CAUSES] = { EPK_CAUSES(CAUSE) };
 #undef CAUSE
@@ -53,6 +58,8 @@ static const struct error *find(int error)
 {
 	size_t i;
 
+	if (error == EFAULT)
+		return &of_system_call;
 	for (i = 0; i < sizeof(errors) / sizeof(errors[0]); i++)
 		if (errors[i].error == error || -errors[i].error == error)
 			return &errors[i];
@@ -64,6 +71,8 @@ static const struct error *cause_of(unsigned int number, int error)
 {
 	const struct error *cause = &causes[number < EPK_NR_CAUSES ? number : 0];
 
+	if (error == EFAULT)
+		return NULL;
 	return cause->error && (cause->error == error || -cause->error == error) ? cause : NULL;
 }
 

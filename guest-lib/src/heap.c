@@ -9,6 +9,10 @@
  * length, four for each power of two; one of the first list is taken in which all
  * are long enough (good fit; Masmano et al., TLSF, ECRTS 2004), so that no list is searched.
  * What has not been used of the last chunk is cut from its front, and not touched before.
+ *
+ * One may lie in a file.  A process can be killed between any two stores there, and the next one finds
+ * the blocks by their lengths alone: so what becomes several blocks does so by one store, the length of the
+ * first, when the others are there; and what becomes one by one.
  */
 #define _GNU_SOURCE
 #include <string.h>
@@ -61,7 +65,7 @@ struct chunk {
  * @last: length of the block before @top, which is in use; 0 if there is none
  * @total: bytes of all chunks
  * @nr_chunks: of @chunks, those in use
- * @fixed: it gets no more: a confined component's, where domain_mmap() would be a fault
+ * @fixed: it gets no more: a confined component's, where domain_mmap() would be a fault, and a file
  * @chunks: the memory
  * @filled: bit n of it says that @bins[n] is not empty
  * @bins: free blocks
@@ -193,16 +197,43 @@ static void set_before(struct heap *heap, struct block *next, size_t length)
 		next->before = length;
 }
 
-/* Makes @block, in use, two, the first @length long. */
-static struct block *split(struct heap *heap, struct block *block, size_t length)
+/* A header, of which nobody knows yet. */
+static struct block *write_block(void *at, size_t before, size_t length)
 {
-	struct block *second = (struct block *)((char *)block + length);
+	struct block *block = at;
 
-	second->before = length;
-	second->length = (length_of(block) - length) | IN_USE;
-	set_before(heap, after(second), length_of(second));
-	block->length = length | IN_USE;
-	return second;
+	block->before = before;
+	block->length = length;
+	return block;
+}
+
+/*
+ * Cuts @block, of which nobody else knows or which is free, in up to three: a free one of @gap bytes, one
+ * in use, which is returned, and what is left behind @length bytes of that, free.
+ */
+static struct block *carve(struct heap *heap, struct block *block, size_t gap, size_t length)
+{
+	size_t rest = length_of(block) - gap - length;
+	struct block *next = after(block), *used = block, *left = NULL;
+
+	if (!gap && rest < MIN_BLOCK) {
+		block->length |= IN_USE;
+		return block;
+	}
+	if (rest >= MIN_BLOCK)
+		left = write_block((char *)block + gap + length, length, rest);
+	else
+		length += rest;
+	if (gap)
+		used = write_block((char *)block + gap, gap, length | IN_USE);
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	block->length = gap ? gap : length | IN_USE;
+	set_before(heap, next, left ? rest : length);
+	if (left)
+		release(heap, left);
+	if (gap)
+		release(heap, block);
+	return used;
 }
 
 /* The last chunk gets no more: what is left of it is a free block, and ends with a header in use. */
@@ -216,6 +247,7 @@ static void retire(struct heap *heap)
 	last->before = heap->last;
 	last->length = HEADER | IN_USE;
 	heap->top = NULL;
+	heap->end = NULL;
 	if (last == rest)
 		return;
 	rest->before = heap->last;
@@ -293,7 +325,7 @@ static size_t gap_before(const struct block *block, size_t align)
 
 void *epk_heap_alloc(struct heap *heap, int id, size_t align, size_t size)
 {
-	size_t length, all, gap;
+	size_t length, all;
 	struct block *block;
 
 	length = (size + HEADER + ALIGN - 1) & ~(ALIGN - 1);
@@ -301,22 +333,11 @@ void *epk_heap_alloc(struct heap *heap, int id, size_t align, size_t size)
 		length = MIN_BLOCK;
 	all = length + (align > ALIGN ? align + MIN_BLOCK : 0);
 	block = find_fit(heap, all);
-	if (block)
-		block->length |= IN_USE;
-	else
+	if (!block)
 		block = cut(heap, id, all);
 	if (!block)
 		return NULL;
-	gap = gap_before(block, align);
-	if (gap) {
-		struct block *second = split(heap, block, gap);
-
-		release(heap, block);
-		block = second;
-	}
-	if (length_of(block) - length >= MIN_BLOCK)
-		release(heap, split(heap, block, length));
-	return (char *)block + HEADER;
+	return (char *)carve(heap, block, gap_before(block, align), length) + HEADER;
 }
 
 static const struct chunk *chunk_of(const struct heap *heap, uintptr_t addr)
@@ -345,7 +366,7 @@ static struct block *block_of(const struct heap *heap, void *ptr)
 	if (!chunk || (addr >= (uintptr_t)heap && addr < (uintptr_t)heap + HEAP_BYTES))
 		return NULL;
 	end = (uintptr_t)chunk->start + chunk->bytes - HEADER;
-	if (chunk == &heap->chunks[heap->nr_chunks - 1])
+	if (chunk == &heap->chunks[heap->nr_chunks - 1] && heap->top)
 		end = (uintptr_t)heap->top;
 	if (addr + MIN_BLOCK > end)
 		return NULL;
@@ -374,6 +395,71 @@ int epk_heap_free(struct heap *heap, void *ptr)
 		return -EINVAL;
 	release(heap, block);
 	return 0;
+}
+
+/* A page for what is known of a heap that lies elsewhere; NULL with errno set. */
+struct heap *epk_heap_index(int id)
+{
+	struct heap *heap = domain_mmap(id, NULL, EPK_PAGE_SIZE, PROT_READ | PROT_WRITE, 0);
+
+	if (heap == MAP_FAILED)
+		return NULL;
+	pthread_mutex_init(&heap->lock, NULL);
+	heap->fixed = true;
+	__atomic_store_n(&heap->made, true, __ATOMIC_RELEASE);
+	return heap;
+}
+
+/* @bytes at @start, which nobody has used, are its memory: one free block, and a header in use at the end. */
+void epk_heap_format(struct heap *heap, char *start, size_t bytes)
+{
+	chunk_use(heap, start, bytes, 0);
+	retire(heap);
+}
+
+/* Is what says so a block of a chunk that ends at @end, or that end? */
+static bool is_sane(const struct block *block, const char *end)
+{
+	size_t length = length_of(block), room = end - (char *)block;
+
+	if (!room)
+		return block->length == (HEADER | IN_USE);
+	return length >= MIN_BLOCK && length % ALIGN == 0 && length <= room;
+}
+
+/*
+ * So they are anew.  Of what is there only the lengths are believed, and only if they add up: false
+ * if they do not, and nothing has been written.
+ */
+bool epk_heap_recover(struct heap *heap, char *start, size_t bytes)
+{
+	char *end = start + bytes - HEADER;
+	struct block *block, *last = NULL;
+	size_t before = 0;
+
+	for (block = (struct block *)start; (char *)block != end; block = after(block))
+		if (!is_sane(block, end))
+			return false;
+	if (!is_sane(block, end))
+		return false;
+	chunk_use(heap, start, bytes, 0);
+	heap->top = NULL;
+	heap->end = NULL;
+	for (block = (struct block *)start; (char *)block != end; block = after(block)) {
+		if (last && !(last->length & IN_USE) && !(block->length & IN_USE)) {
+			last->length += block->length;
+			block = last;
+		} else {
+			block->before = before;
+			last = block;
+		}
+		before = length_of(block);
+	}
+	block->before = before;
+	for (block = (struct block *)start; (char *)block != end; block = after(block))
+		if (!(block->length & IN_USE))
+			bin_add(heap, block);
+	return true;
 }
 
 /* NULL with errno set.  It is the domain's when the domain's note says so.  @bytes are whole pages. */

@@ -50,6 +50,7 @@ static int start(const struct epk_backend *backend)
 	if (err)
 		goto release_region;
 	state.debug = epk_now.debug;
+	state.strict = epk_now.strict;
 	choose_gates(&state);
 	epk_state_write(&state);
 	return 0;
@@ -116,15 +117,21 @@ static int read_options(const struct epk_options *options, struct epk_options *k
 	err = epk_options_copy(known, sizeof(*known), options, options->size);
 	if (err)
 		return err;
-	if (known->flags & ~EPK_NO_SIGNAL_HANDLER || known->reserved)
+	if (known->flags & ~(EPK_NO_SIGNAL_HANDLER | EPK_STRICT) || known->reserved)
 		return epk_because(EPK_CAUSE_OPTION);
 	return 0;
+}
+
+static bool is_set(const char *variable)
+{
+	const char *value = secure_getenv(variable);
+
+	return value && *value && strcmp(value, "0");
 }
 
 /* Whether errors are explained, before there is any. */
 static int read_debug(void)
 {
-	const char *debug = secure_getenv("EPK_DEBUG");
 	struct epk_state state = epk_now;
 	int err;
 
@@ -133,9 +140,18 @@ static int read_debug(void)
 	if (err)
 		return err;
 	choose_gates(&state);
-	state.debug = debug && *debug && strcmp(debug, "0");
+	state.debug = is_set("EPK_DEBUG");
+	state.strict = is_set("EPK_STRICT");
 	epk_state_write(&state);
 	return 0;
+}
+
+static void be_strict(void)
+{
+	struct epk_state state = epk_now;
+
+	state.strict = true;
+	epk_state_write(&state);
 }
 
 static int choose(const struct epk_options *options)
@@ -152,6 +168,8 @@ static int choose(const struct epk_options *options)
 		err = read_debug();
 	if (!err)
 		err = read_options(options, &known);
+	if (!err && known.flags & EPK_STRICT)
+		be_strict();
 	if (!err)
 		err = epk_thread_setup();
 	if (!err)

@@ -12,7 +12,7 @@
 #define MAX_ALIGN	(1ul << 30)
 
 /* Holds @id for writing.  1: the thread did so already. */
-static int hold(int id)
+int epk_heap_hold(int id)
 {
 	int held = epk_held_prot(id);
 
@@ -21,7 +21,7 @@ static int hold(int id)
 	return domain_begin(id, PROT_READ | PROT_WRITE);
 }
 
-static void unhold(int id, int held)
+void epk_heap_unhold(int id, int held)
 {
 	if (!held)
 		domain_end(id);
@@ -34,7 +34,7 @@ static struct heap **heap_place(int id)
 }
 
 /* NULL if it has none yet. */
-static struct heap *heap_find(int id)
+struct heap *epk_heap_find(int id)
 {
 	struct heap **place = heap_place(id);
 
@@ -42,7 +42,7 @@ static struct heap *heap_find(int id)
 }
 
 /* -EBUSY if another thread is quicker. */
-static int heap_set(int id, struct heap *heap)
+int epk_heap_set(int id, struct heap *heap)
 {
 	struct heap **place = heap_place(id), *none = NULL;
 
@@ -54,7 +54,7 @@ static int heap_set(int id, struct heap *heap)
 
 static struct heap *heap_of(int id)
 {
-	struct heap *heap = heap_find(id);
+	struct heap *heap = epk_heap_find(id);
 	int err;
 
 	if (heap)
@@ -62,11 +62,11 @@ static struct heap *heap_of(int id)
 	heap = epk_heap_make(id, EPK_PAGE_SIZE, false);
 	if (!heap)
 		return NULL;
-	err = heap_set(id, heap);
+	err = epk_heap_set(id, heap);
 	if (err) {
 		/* Another thread is quicker, or has freed the domain. */
 		epk_heap_unmake(heap, EPK_PAGE_SIZE);
-		heap = err == -EBUSY ? heap_find(id) : NULL;
+		heap = err == -EBUSY ? epk_heap_find(id) : NULL;
 		errno = -err;
 	}
 	return heap;
@@ -86,7 +86,7 @@ static void *allocate(int id, size_t align, size_t size)
 
 	if (size > MAX_SIZE)
 		return failed(id, -ENOMEM);
-	held = hold(id);
+	held = epk_heap_hold(id);
 	if (held < 0)
 		return failed(id, held);
 	heap = heap_of(id);
@@ -95,7 +95,7 @@ static void *allocate(int id, size_t align, size_t size)
 		got = epk_heap_alloc(heap, id, align, size);
 		epk_heap_unlock(heap);
 	}
-	unhold(id, held);
+	epk_heap_unhold(id, held);
 	if (got)
 		errno = saved_errno;
 	return got;
@@ -114,13 +114,13 @@ void *epk_calloc(int dom_id, size_t nr, size_t size)
 
 	if (__builtin_mul_overflow(nr, size, &bytes))
 		return failed(dom_id, -ENOMEM);
-	held = hold(dom_id);
+	held = epk_heap_hold(dom_id);
 	if (held < 0)
 		return failed(dom_id, held);
 	got = allocate(dom_id, 0, bytes);
 	if (got)
 		memset(got, 0, bytes);
-	unhold(dom_id, held);
+	epk_heap_unhold(dom_id, held);
 	return got;
 }
 
@@ -138,16 +138,16 @@ int epk_free(int dom_id, void *ptr)
 
 	if (!ptr)
 		return 0;
-	held = hold(dom_id);
+	held = epk_heap_hold(dom_id);
 	if (held < 0)
 		return epk_explain("epk_free", dom_id, held);
-	heap = heap_find(dom_id);
+	heap = epk_heap_find(dom_id);
 	if (heap) {
 		epk_heap_lock(heap);
 		err = epk_heap_free(heap, ptr);
 		epk_heap_unlock(heap);
 	}
-	unhold(dom_id, held);
+	epk_heap_unhold(dom_id, held);
 	if (!heap || err == -EINVAL)
 		err = epk_because(EPK_CAUSE_POINTER);
 	errno = saved_errno;
@@ -157,7 +157,7 @@ int epk_free(int dom_id, void *ptr)
 /* How long the allocation @ptr is, or 0 if it is none. */
 static size_t size_of(int id, void *ptr)
 {
-	struct heap *heap = heap_find(id);
+	struct heap *heap = epk_heap_find(id);
 	size_t size;
 
 	if (!heap)
@@ -176,7 +176,7 @@ void *epk_realloc(int dom_id, void *ptr, size_t size)
 
 	if (!ptr)
 		return epk_malloc(dom_id, size);
-	held = hold(dom_id);
+	held = epk_heap_hold(dom_id);
 	if (held < 0)
 		return failed(dom_id, held);
 	old = size_of(dom_id, ptr);
@@ -189,7 +189,7 @@ void *epk_realloc(int dom_id, void *ptr, size_t size)
 		memcpy(got, ptr, old);
 		epk_free(dom_id, ptr);
 	}
-	unhold(dom_id, held);
+	epk_heap_unhold(dom_id, held);
 	return got;
 }
 
@@ -200,13 +200,13 @@ size_t epk_usable_size(int dom_id, void *ptr)
 
 	if (!ptr)
 		return 0;
-	held = hold(dom_id);
+	held = epk_heap_hold(dom_id);
 	if (held < 0) {
 		failed(dom_id, held);
 		return 0;
 	}
 	size = size_of(dom_id, ptr);
-	unhold(dom_id, held);
+	epk_heap_unhold(dom_id, held);
 	errno = saved_errno;
 	if (!size)
 		failed(dom_id, epk_because(EPK_CAUSE_POINTER));

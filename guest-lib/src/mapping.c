@@ -32,6 +32,27 @@ static struct epk_mapping *find(uintptr_t addr)
 	return RB_FIND(epk_mappings, &root, &key);
 }
 
+/* Bytes of memory that is no file's. */
+static size_t plain_bytes;
+
+size_t epk_mapping_bytes(void)
+{
+	return plain_bytes;
+}
+
+static void count(const struct epk_mapping *map, long sign)
+{
+	if (map->fd < 0)
+		plain_bytes += sign * (long)(map->end - map->start);
+}
+
+static void set_end(struct epk_mapping *map, uintptr_t end)
+{
+	count(map, -1);
+	map->end = end;
+	count(map, 1);
+}
+
 /* The domain at @addr, or 0. */
 int epk_mapping_at(uintptr_t addr)
 {
@@ -81,6 +102,7 @@ void epk_mapping_insert(struct epk_mapping *map)
 	struct epk_domain *dom = epk_registry_at(EPK_ID_INDEX(map->id));
 
 	RB_INSERT(epk_mappings, &root, map);
+	count(map, 1);
 	map->next = dom->mappings;
 	map->link = &dom->mappings;
 	if (map->next)
@@ -92,6 +114,7 @@ void epk_mapping_insert(struct epk_mapping *map)
 static void delete(struct epk_mapping *map)
 {
 	RB_REMOVE(epk_mappings, &root, map);
+	count(map, -1);
 	*map->link = map->next;
 	if (map->next)
 		map->next->link = map->link;
@@ -109,7 +132,7 @@ static int split(uintptr_t at)
 	if (!right)
 		return -ENOMEM;
 	right->start = at;
-	left->end = at;
+	set_end(left, at);
 	epk_mapping_insert(right);
 	return 1;
 }
@@ -120,7 +143,7 @@ static void join(uintptr_t at)
 	uintptr_t end = right->end;
 
 	delete(right);
-	left->end = end;
+	set_end(left, end);
 }
 
 static bool covered(uintptr_t start, uintptr_t end)

@@ -32,6 +32,8 @@ struct epk_mapping {
 	struct epk_mapping **link;
 };
 
+/* Of all of them that are no file's. */
+size_t epk_mapping_bytes(void);
 int epk_mapping_at(uintptr_t addr);
 bool epk_mapping_find(uintptr_t addr, struct epk_mapping *copy);
 bool epk_mapping_next(uintptr_t addr, struct epk_mapping *copy);

@@ -43,6 +43,10 @@ static int map_locked(const struct epk_mapping *what, void *addr, int flags, voi
 	err = epk_lookup(what->id, &entry);
 	if (err)
 		return err;
+	/* The module's are checked by itself. */
+	err = epk_now.strict && epk_now.soft ? epk_strict_map(what) : 0;
+	if (err)
+		return err;
 	map = epk_mapping_new(what);
 	if (!map)
 		return -ENOMEM;

@@ -157,32 +157,6 @@ static int map_file(struct epk_mapping *map, void *addr, int flags)
 	return 0;
 }
 
-/* kB of a line of /proc/self/status, 0 if it is not there. */
-static uint64_t kilobytes(const char *text, const char *name)
-{
-	const char *line = strstr(text, name);
-
-	return line ? strtoull(line + strlen(name), NULL, 10) : 0;
-}
-
-/* Domain memory counts as pinned memory does. */
-static int out_of_memory(size_t len)
-{
-	int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
-	struct rlimit limit;
-	char text[4096];
-	ssize_t got;
-
-	got = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
-	if (fd >= 0)
-		close(fd);
-	text[got > 0 ? got : 0] = 0;
-	if (getrlimit(RLIMIT_MEMLOCK, &limit) || limit.rlim_cur == RLIM_INFINITY ||
-	    (kilobytes(text, "\nVmPin:") + kilobytes(text, "\nVmLck:")) * 1024 + len <= limit.rlim_cur)
-		return -ENOMEM;
-	return epk_because(EPK_CAUSE_MEMLOCK);
-}
-
 int epk_module_mmap(struct epk_mapping *map, void *addr, int flags)
 {
 	struct epk_range range = { .len = map->end - map->start };
@@ -193,8 +167,10 @@ int epk_module_mmap(struct epk_mapping *map, void *addr, int flags)
 		return map_file(map, addr, keep);
 	got = mmap(addr, range.len, map->prot, MAP_SHARED | keep, epk_now.fd,
 		   EPK_MMAP_DOMAIN(map->id));
+	if (got == MAP_FAILED && errno == ENOMEM && epk_memlock_reached(range.len, 0))
+		return epk_because(EPK_CAUSE_MEMLOCK);
 	if (got == MAP_FAILED)
-		return errno == ENOMEM ? out_of_memory(range.len) : -errno;
+		return -errno;
 	map->start = (uintptr_t)got;
 	map->end = map->start + range.len;
 	/* A hint: what it cannot do, touches will. */

@@ -55,6 +55,7 @@ struct soft_table;
  * @ops: the backend; NULL while the library is not initialised
  * @gates: threads use the gates of "mpk"
  * @debug: errors are explained, whoever listens
+ * @strict: what the module would refuse is refused without it, too
  * @pid: the process whose threads use it
  * @soft: where the table is written, if it is the library's own
  * @table_pkey: its key there, or 0
@@ -82,6 +83,7 @@ struct epk_state {
 	const struct epk_backend *ops;
 	bool gates;
 	bool debug;
+	bool strict;
 	int pid;
 	struct soft_table *soft;
 	uint8_t table_pkey;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
  * epk-check: what this machine gives a program that uses domains, a line for each fact, and what to
- * do about what is missing.  What can only be tried is tried in a child.
+ * do about what is missing.  What can only be tried is tried in a child.  As epk-info it says the same, and
+ * its exit status does not judge.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -146,6 +147,7 @@ static bool check_device(void)
 struct found {
 	int error;
 	unsigned int keys, epts;
+	char backend[16], why[200];
 };
 
 /* Keys are the process's, and a context is for good: so it is a child's. */
@@ -163,17 +165,28 @@ static void try_device(struct found *found)
 	found->epts = init.nr_epts;
 }
 
+static void keep_quiet(enum epk_level level, const char *line)
+{
+	(void)level;
+	(void)line;
+}
+
 static void try_backend(struct found *found, const char *name)
 {
-	struct epk_options options = { .size = sizeof(options), .backend = name };
-	int id, ret = epk_init(&options);
+	struct epk_options options = { .size = sizeof(options), .backend = *name ? name : NULL };
+	int id, ret;
 
+	epk_set_print(keep_quiet);
+	ret = epk_init(&options);
 	if (!ret)
 		ret = alloc_domains(1, &id);
+	if (!ret)
+		snprintf(found->backend, sizeof(found->backend), "%s", epk_backend());
+	snprintf(found->why, sizeof(found->why), "%s", epk_strerror(ret));
 	found->error = ret;
 }
 
-/* With NULL the device itself.  False if the child has died. */
+/* With NULL the device itself, with "" what a program takes.  False if the child has died. */
 static bool try(const char *backend, struct found *found)
 {
 	struct found *shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
@@ -253,6 +266,57 @@ static void check_limit(void)
 		    kib / 4, sessions);
 }
 
+/* Each mapping of a domain is one of the process's, at least. */
+static void check_mappings(void)
+{
+	char line[32];
+
+	if (line_of("/proc/sys/vm/max_map_count", line, sizeof(line)))
+		say(OK, "mappings", NULL, "%s a process, as many domains with memory at most", line);
+}
+
+/* A parameter of the module's, as text: what one user's processes may have. */
+static const char *parameter(const char *name, char *value, size_t size)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/sys/module/epk/parameters/%s", name);
+	if (!line_of(path, value, size))
+		return "?";
+	return strcmp(value, "0") ? value : "any number of";
+}
+
+static void check_user(void)
+{
+	char domains[32], epts[32], contexts[32];
+
+	if (module_is_there())
+		say(OK, "user", NULL, "has %s domains in %s EPTs, and %s processes with domains",
+		    parameter("max_user_domains", domains, sizeof(domains)),
+		    parameter("max_user_epts", epts, sizeof(epts)),
+		    parameter("max_user_contexts", contexts, sizeof(contexts)));
+}
+
+/* Which backend it is that a program gets here, and by whose word. */
+static void check_program(void)
+{
+	const char *wanted = getenv("EPK_BACKEND");
+	struct found found;
+
+	wanted = wanted && *wanted ? "EPK_BACKEND says so" : "nobody says otherwise";
+	if (!try("", &found))
+		say(MISSING, "program", "dmesg may say why", "the child that tried it was ended");
+	else if (found.error)
+		say(LESS, "program", "EPK_BACKEND names what works: see below", "gets no domain: %s",
+		    found.why);
+	else if (!strcmp(found.backend, "epk"))
+		say(OK, "program", NULL, "takes the backend epk: %s", wanted);
+	else
+		say(LESS, "program", strcmp(found.backend, "none") ? "see why not epk below" :
+		    "nothing is protected by that: see below", "takes the backend %s: %s",
+		    found.backend, wanted);
+}
+
 static void check_backends(void)
 {
 	static const struct {
@@ -271,20 +335,22 @@ static void check_backends(void)
 		if (!try(backends[i].name, &found))
 			say(MISSING, fact, "dmesg may say why", "the child that tried it was ended");
 		else if (found.error)
-			say(i ? LESS : MISSING, fact, backends[i].without, "%s", epk_strerror(found.error));
+			say(i ? LESS : MISSING, fact, backends[i].without, "%s", found.why);
 		else
 			say(OK, fact, NULL, "works");
 	}
 }
 
-static void usage(FILE *to)
+static void usage(FILE *to, bool info)
 {
-	fprintf(to, "usage: epk-check [--json]\n"
+	fprintf(to, "usage: %s [--json]\n"
 		    "Say what this machine gives a program that uses memory domains (libepk), and what to do about\n"
 		    "what is missing.  A user who is not root sees what that user's programs have.\n"
 		    "  -h, --help  show this\n"
 		    "  --json      as JSON, for programs\n"
-		    "Exit status: 0 backend \"epk\" works, 1 something that it needs is missing, 2 wrong arguments.\n");
+		    "Exit status: %s.\n", info ? "epk-info" : "epk-check",
+		info ? "0, or 2 wrong arguments" :
+		       "0 backend \"epk\" works, 1 something that it needs is missing, 2 wrong arguments");
 }
 
 int main(int argc, char **argv)
@@ -292,17 +358,19 @@ int main(int argc, char **argv)
 	static const struct option options[] = {
 		{ "help", no_argument, NULL, 'h' }, { "json", no_argument, NULL, 'j' }, { }
 	};
+	const char *name = argc > 0 ? strrchr(argv[0], '/') : NULL;
+	bool info = argc > 0 && !strcmp(name ? name + 1 : argv[0], "epk-info");
 	int opt;
 
 	while ((opt = getopt_long(argc, argv, "h", options, NULL)) != -1) {
 		if (opt != 'j') {
-			usage(opt == 'h' ? stdout : stderr);
+			usage(opt == 'h' ? stdout : stderr, info);
 			return opt == 'h' ? 0 : 2;
 		}
 		facts_json = true;
 	}
 	if (optind < argc) {
-		usage(stderr);
+		usage(stderr, info);
 		return 2;
 	}
 	if (facts_json)
@@ -313,7 +381,11 @@ int main(int argc, char **argv)
 	if (check_device())
 		check_epts();
 	check_limit();
-	say(OK, "library", NULL, "%u.%u", epk_version() >> 16, epk_version() & 0xffff);
+	check_mappings();
+	check_user();
+	say(OK, "library", NULL, "%u.%u, interface %u of the module", epk_version() >> 16,
+	    epk_version() & 0xffff, EPK_ABI_VERSION);
+	check_program();
 	check_backends();
 	if (facts_json)
 		printf("\n], \"works\": %s}\n", facts_missing ? "false" : "true");
@@ -321,5 +393,5 @@ int main(int argc, char **argv)
 		fprintf(stderr, "epk-check: standard output: %s\n", strerror(errno));
 		return 2;
 	}
-	return facts_missing;
+	return facts_missing && !info;
 }

@@ -85,6 +85,8 @@ static void all_is_there(void)
 	SAYS("ok       module ");
 	SAYS("ok       device         /dev/epk, mode 0600");
 	SAYS("ok       locked memory  no limit");
+	SAYS("ok       user           has 262144 domains in ");
+	SAYS("ok       program        takes the backend epk: nobody says otherwise");
 	SAYS("ok       backend epk    works");
 	SAYS("ok       backend mpk    works");
 	if (!is_alone()) {
@@ -125,6 +127,7 @@ static void without_module(void)
 	CHECK_EQ(run(0, 0, RLIM_INFINITY), 1);
 	SAYS("ok       kernel ");
 	SAYS("missing  module         none is installed");
+	SAYS("less     program        takes the backend mpk: nobody says otherwise");
 	SAYS("-> install epk-dkms");
 	SAYS("missing  device         /dev/epk: No such file");
 	SAYS("ok       backend mpk    works");

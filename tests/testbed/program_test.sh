@@ -84,6 +84,12 @@ refuses 'there is no file' --files "$work/none" "$work/own"
 refuses 'one name' --files "$work/own.py" "$work/own.py"
 ends 2 'which program'
 ends 42 'epk says 42 to <a b>' --alone --backend epk --files "$work/libanswer.so" "$work/own" "a b"
+# As the template does it.
+make -s -C "$top/guest-lib" install PREFIX="$work/usr" >/dev/null
+export PKG_CONFIG_PATH=$work/usr/lib/pkgconfig
+rc=0
+make -s -C "$top/examples/template" B="$work/made" run ALONE=1 >"$work/said" 2>&1 </dev/null || rc=$?
+[ $rc = 0 ] && grep -q '^epk: [0-9]*$' "$work/said" || fail "make run of the template: exit status $rc"
 ends 0 '{"error": 13, "beside": "it"}' --alone --files "$work/data" "$work/own.py"
 [ $failed = 0 ] && echo "program: all passed"
 exit $failed

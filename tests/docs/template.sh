@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# template.sh: examples/template, elsewhere and with the library as it is installed, builds by make and by meson, and passes
+# its test; which sees a program that leaks.
+set -eu
+top=$(cd "$(dirname "$0")/../.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+fail() {
+	echo "template: $*"
+	[ ! -f "$work/said" ] || cat "$work/said"
+	exit 1
+}
+
+# well WHAT COMMAND...
+well() {
+	local what=$1
+	shift
+	"$@" >"$work/said" 2>&1 || fail "$what"
+}
+
+make -s -C "$top/guest-lib" install PREFIX="$work/usr" >/dev/null
+cp -r "$top/examples/template" "$work/own"
+cd "$work/own"
+export PKG_CONFIG_PATH=$work/usr/lib/pkgconfig LD_LIBRARY_PATH=$work/usr/lib
+unset EPK_BACKEND EPK_STRICT EPK_DEBUG
+well "make" make B="$work/made" check CFLAGS="-O2 -Werror"
+well "meson setup" meson setup --werror "$work/meson"
+well "meson test" meson test -C "$work/meson"
+grep -q '^Ok: *1 *$' "$work/said" || fail "meson runs no test"
+for program in "$work/made/app" "$work/meson/app"; do
+	readelf -d "$program" | grep -q 'NEEDED.*libepk.so.1' || fail "$program is not linked to the library"
+done
+grep -qw pku /proc/cpuinfo && well "under mpk" ./app_test.sh "$work/made/app" mpk
+# Where nothing is protected it leaks, and the test says so.
+rc=0
+./app_test.sh "$work/made/app" none >"$work/said" 2>&1 || rc=$?
+{ [ $rc = 1 ] && grep -q 'read from outside' "$work/said"; } || fail "the test does not see a leak"
+# What goes to the guest, and how.
+make -n B="$work/made" run EPK_SOURCE="$top" >"$work/said"
+grep -q "run PROGRAM=$work/made/app BACKEND=epk .*FILES=\"$work/own/app.c\" ARGS=\"app.c\"" <(tr -d '\\\n' <"$work/said") ||
+	fail "make run"
+echo "template: all passed"

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: MIT
+/*
+ * A program does the same whatever the backend: what once did not, and what EPK_STRICT=1 makes so.
+ */
+#define _GNU_SOURCE
+#include "unit.h"
+
+#include <fcntl.h>
+#include <sys/resource.h>
+
+#define DOMAINS	60
+#define LIMIT	16
+#define NOBODY	65534
+
+static void read_in_turn(int fd, int first, int second)
+{
+	char *to_first = epk_calloc(first, 1, PAGE), *to_second = epk_calloc(second, 1, PAGE);
+	int i;
+
+	assert_non_null(to_first);
+	assert_non_null(to_second);
+	assert_int_equal(domain_begin(first, RW), 0);
+	assert_int_equal(domain_begin(second, RW), 0);
+	for (i = 0; i < 5; i++) {
+		assert_int_equal(read(fd, to_first, 64), 64);
+		assert_int_equal(read(fd, to_second, 64), 64);
+	}
+	assert_int_equal(domain_end(first), 0);
+	assert_int_equal(domain_end(second), 0);
+}
+
+/* Under "epk" most lie in two EPTs, and no code of the program's has touched them before. */
+static void system_calls_reach_two(void **state)
+{
+	int ids[DOMAINS], fd = open("/dev/zero", O_RDONLY | O_CLOEXEC), i;
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_int_equal(alloc_domains(DOMAINS, ids), 0);
+	for (i = 1; i < DOMAINS; i += 7)
+		read_in_turn(fd, ids[0], ids[i]);
+	assert_int_equal(free_domains(DOMAINS, ids), 0);
+	close(fd);
+}
+
+static int call_ids[2];
+
+static long allocates(void *arg)
+{
+	char *own = epk_malloc(call_ids[0], 100000), *others = epk_malloc(call_ids[1], 100000);
+
+	(void)arg;
+	if (!own || !others)
+		return 1;
+	own[99999] = 1;
+	return epk_free(call_ids[0], own) || epk_free(call_ids[1], others);
+}
+
+/* The heap of the domain that it has, and of another, which the caller holds; both grow. */
+static void heaps_in_a_call(void **state)
+{
+	long result = -1;
+
+	(void)state;
+	assert_int_equal(alloc_domains(2, call_ids), 0);
+	assert_int_equal(domain_begin(call_ids[1], RW), 0);
+	assert_int_equal(epk_call(call_ids[0], allocates, NULL, &result), 0);
+	assert_int_equal(result, 0);
+	assert_int_equal(domain_end(call_ids[1]), 0);
+	assert_int_equal(free_domains(2, call_ids), 0);
+}
+
+/* As in a service: so much memory may be locked, and no capability. */
+static void limit_memory(void)
+{
+	struct rlimit limit = { LIMIT * PAGE, LIMIT * PAGE };
+
+	EXPECT(!setrlimit(RLIMIT_MEMLOCK, &limit));
+	EXPECT(geteuid() || !setresuid(NOBODY, NOBODY, NOBODY));
+}
+
+static bool fits(int id, size_t pages, char **mem)
+{
+	*mem = domain_mmap(id, NULL, pages * PAGE, RW, 0);
+	EXPECT(*mem != MAP_FAILED || errno == ENOMEM);
+	EXPECT(*mem != MAP_FAILED || strstr(epk_strerror(errno), "RLIMIT_MEMLOCK"));
+	return *mem != MAP_FAILED;
+}
+
+static bool takes_a_device(int id)
+{
+	int fd = open("/dev/zero", O_RDWR | O_CLOEXEC);
+	void *mem = epk_mmap_file(id, NULL, PAGE, RW, 0, fd, 0);
+
+	EXPECT(fd >= 0 && (mem != MAP_FAILED || errno == EOPNOTSUPP));
+	close(fd);
+	return mem != MAP_FAILED;
+}
+
+static void map_a_memfd(int id, size_t pages)
+{
+	int fd = memfd_create("alike", MFD_CLOEXEC);
+
+	EXPECT(fd >= 0 && !ftruncate(fd, pages * PAGE));
+	EXPECT(epk_mmap_file(id, NULL, pages * PAGE, RW, 0, fd, 0) != MAP_FAILED);
+	close(fd);
+}
+
+static void what_is_refused(void)
+{
+	char *mem, *more;
+	int id;
+
+	EXPECT(!alloc_domains(1, &id));
+	limit_memory();
+	EXPECT(fits(id, LIMIT / 2, &mem) && fits(id, LIMIT / 2, &more) && !fits(id, 1, &more));
+	/* Of one mapping a part. */
+	EXPECT(!domain_munmap(mem + PAGE, 3 * PAGE));
+	EXPECT(!fits(id, 4, &more) && fits(id, 3, &more) && !fits(id, 1, &more));
+	/* Files do not count. */
+	map_a_memfd(id, LIMIT);
+	EXPECT(!takes_a_device(id));
+	EXPECT(!free_domains(1, &id));
+	EXPECT(!alloc_domains(1, &id) && fits(id, LIMIT, &mem) && !fits(id, 1, &more));
+}
+
+static void strict_by_environment(void)
+{
+	EXPECT(!setenv("EPK_STRICT", "1", 1));
+	what_is_refused();
+}
+
+static void strict_by_option(void)
+{
+	struct epk_options options = { .size = sizeof(options), .flags = EPK_STRICT };
+
+	EXPECT(!epk_init(&options));
+	what_is_refused();
+}
+
+/* Without the module, and without being told to. */
+static void not_strict(void)
+{
+	bool module = backend_is("epk") || backend_is("vmfunc");
+	char *mem;
+	int id;
+
+	EXPECT(!setenv("EPK_STRICT", "0", 1) && !alloc_domains(1, &id));
+	limit_memory();
+	EXPECT(fits(id, LIMIT + 1, &mem) == !module);
+	EXPECT(takes_a_device(id) == !module);
+}
+
+IN_CHILD(strict_by_environment)
+IN_CHILD(strict_by_option)
+IN_CHILD(not_strict)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(in_child_strict_by_environment),
+		cmocka_unit_test(in_child_strict_by_option),
+		cmocka_unit_test(in_child_not_strict),
+		cmocka_unit_test(system_calls_reach_two),
+		cmocka_unit_test(heaps_in_a_call),
+	};
+
+	need_backend();
+	skip_if(!backend_holds_several(), "reaches one domain at a time");
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

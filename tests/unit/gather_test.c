@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: MIT
+/* epk_gather(): domains come together with what they have, whoever holds them, or stay where they are. */
+#define _GNU_SOURCE
+#include "unit.h"
+
+#include "state.h"
+
+#define MOST	15
+#define NR	200
+#define MANY	8000
+
+static int ids[MANY];
+static char *mem[NR];
+
+static int ept_of(int id)
+{
+	int ept = -2;
+
+	assert_int_equal(epk_domain_place(id, &ept, NULL), 0);
+	return ept;
+}
+
+/* How many an EPT holds: the program has used none of the keys. */
+static int keys(void)
+{
+	return __builtin_popcount(epk_now.pkeys);
+}
+
+static void set_up(void)
+{
+	fill_domains(NR, ids, mem, 1);
+}
+
+static bool are_together(int num, const int *list)
+{
+	int i;
+
+	for (i = 0; i < num; i++)
+		if (ept_of(list[i]) < 0 || ept_of(list[i]) != ept_of(list[0]))
+			return false;
+	return true;
+}
+
+/* Far from each other, and out of any place, if there are but few. */
+static void those_far_apart(void **state)
+{
+	int list[MOST], i, n;
+
+	(void)state;
+	set_up();
+	n = backend_is("epk") ? keys() : MOST;
+	assert_in_range(n, 8, MOST);
+	for (i = 0; i < n; i++)
+		list[i] = ids[i * 13];
+	if (backend_is("epk"))
+		assert_false(are_together(n, list));
+	assert_int_equal(epk_gather(n, list), 0);
+	if (backend_is("epk"))
+		assert_true(are_together(n, list));
+	assert_int_equal(epk_gather(n, list), 0);
+	for (i = 0; i < NR; i++) {
+		assert_int_equal(domain_begin(ids[i], RW), 0);
+		assert_int_equal(mem[i][0], (char)(i + 1));
+		assert_int_equal(domain_end(ids[i]), 0);
+	}
+	free_all_domains(NR, ids);
+}
+
+static int third_held, third_may_end;
+
+static void *holds_third(void *arg)
+{
+	bool well = !domain_begin(ids[3], PROT_READ) && mem[3][0] == 4;
+
+	__atomic_store_n(&third_held, 1, __ATOMIC_RELEASE);
+	while (!__atomic_load_n(&third_may_end, __ATOMIC_ACQUIRE))
+		usleep(1000);
+	well = well && mem[3][0] == 4 && epk_held_prot(ids[3]) == PROT_READ && !domain_end(ids[3]);
+	return well ? NULL : arg;
+}
+
+/* The caller and another thread hold some, and hold the same afterwards. */
+static void those_held(void **state)
+{
+	int list[] = { 0, 0, 0, 0 };
+	pthread_t thread;
+	void *wrong;
+	char byte;
+
+	(void)state;
+	set_up();
+	list[0] = ids[1], list[1] = ids[60], list[2] = ids[120], list[3] = ids[3];
+	third_held = third_may_end = 0;
+	assert_int_equal(pthread_create(&thread, NULL, holds_third, ids), 0);
+	while (!__atomic_load_n(&third_held, __ATOMIC_ACQUIRE))
+		usleep(1000);
+	assert_int_equal(domain_begin(ids[60], RW), 0);
+	assert_int_equal(domain_begin(ids[100], PROT_READ), 0);
+	assert_int_equal(epk_gather(4, list), 0);
+	assert_int_equal(epk_held(NULL, 0), 2);
+	assert_int_equal(epk_held_prot(ids[60]), RW);
+	mem[60][0] = 9;
+	assert_int_equal(mem[100][0], 101);
+	if (backend_is_private()) {
+		assert_false(try_read(mem[1], &byte));
+		assert_false(try_read(mem[3], &byte));
+		assert_false(try_write(mem[100], 1));
+	}
+	__atomic_store_n(&third_may_end, 1, __ATOMIC_RELEASE);
+	assert_int_equal(pthread_join(thread, &wrong), 0);
+	assert_null(wrong);
+	assert_int_equal(domain_end(ids[60]), 0);
+	assert_int_equal(domain_end(ids[100]), 0);
+	free_all_domains(NR, ids);
+}
+
+/* Each place is taken: others change places, and no more of them than have to. */
+static void those_that_find_no_room(void **state)
+{
+	int list[4], i, before = 0, after = 0;
+
+	(void)state;
+	if (!backend_is("epk"))
+		skip();
+	assert_int_equal(alloc_domains(MANY, ids), 0);
+	for (i = 0; i < MANY; i++)
+		before += ept_of(ids[i]) >= 0;
+	list[0] = ids[0], list[1] = ids[20], list[2] = ids[7000], list[3] = ids[MANY - 1];
+	assert_true(before < MANY && ept_of(list[3]) == -1);
+	assert_int_equal(epk_gather(4, list), 0);
+	assert_true(are_together(4, list));
+	for (i = 0; i < MANY; i++)
+		after += ept_of(ids[i]) >= 0;
+	assert_int_equal(after, before);
+	assert_int_equal(free_domains(MANY, ids), 0);
+}
+
+static void what_is_wrong(void **state)
+{
+	int list[] = { 0, 0, 0 }, places[NR], i, n;
+
+	(void)state;
+	set_up();
+	for (i = 0; i < NR; i++)
+		places[i] = ept_of(ids[i]);
+	list[0] = ids[0], list[1] = ids[100], list[2] = ids[0];
+	assert_int_equal(epk_gather(0, list), -EINVAL);
+	assert_int_equal(epk_gather(-1, list), -EINVAL);
+	assert_int_equal(epk_gather(2, NULL), -EINVAL);
+	assert_int_equal(epk_gather(3, list), -EINVAL);
+	list[2] = -1;
+	assert_int_equal(epk_gather(3, list), -EINVAL);
+	list[2] = ids[1];
+	free_domain(list[2]);
+	assert_int_equal(epk_gather(3, list), -ENOENT);
+	n = backend_is("epk") ? keys() + 1 : EPK_MAX_HELD + 1;
+	assert_int_equal(epk_gather(n, ids + 2), -ENOSPC);
+	assert_non_null(strstr(epk_strerror(-ENOSPC), "together"));
+	for (i = 2; i < NR; i++)
+		assert_int_equal(ept_of(ids[i]), places[i]);
+	/* Nothing is marked any more. */
+	assert_int_equal(epk_gather(2, list), 0);
+	ids[1] = ids[NR - 1];
+	free_all_domains(NR - 1, ids);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(those_far_apart),
+		cmocka_unit_test(those_held),
+		cmocka_unit_test(those_that_find_no_room),
+		cmocka_unit_test(what_is_wrong),
+	};
+
+	need_backend();
+	skip_if(!backend_holds_several(), "holds one domain at a time");
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

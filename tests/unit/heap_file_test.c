@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: MIT
+/*
+ * epk_heap_open(): what was allocated is there the next time, whenever the process is killed.
+ *
+ * A process that is killed leaves in the file what it has stored so far.  So a child is stepped through
+ * allocations, and whenever the file has changed another process opens a copy.
+ */
+#define _GNU_SOURCE
+#include "unit.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/ptrace.h>
+
+#define BYTES	(4 * PAGE)
+#define MAGIC	0x5eed
+/* Of a heap of BYTES without what the list takes: all but this can be had at once. */
+#define LOST	1024
+
+/* A list from the root: who has the node has it whole. */
+struct node {
+	struct node *next;
+	long value, check;
+	char more[80];
+};
+
+static struct node *push(int id, struct node **root, long value)
+{
+	struct node *node = epk_malloc(id, sizeof(*node));
+
+	if (!node)
+		return NULL;
+	node->next = *root;
+	node->value = value;
+	node->check = value ^ MAGIC;
+	__atomic_store_n(root, node, __ATOMIC_RELEASE);
+	return node;
+}
+
+static int pop(int id, struct node **root)
+{
+	struct node *node = *root;
+
+	__atomic_store_n(root, node->next, __ATOMIC_RELEASE);
+	return epk_free(id, node);
+}
+
+/* How long it is; -1: something is wrong. */
+static int length(int id, struct node *node)
+{
+	int nr = 0;
+
+	for (; node; node = node->next, nr++)
+		if (epk_usable_size(id, node) < sizeof(*node) || node->check != (node->value ^ MAGIC))
+			return -1;
+	return nr;
+}
+
+static int new_file(void)
+{
+	int fd = memfd_create("heap", MFD_CLOEXEC);
+
+	EXPECT(fd >= 0);
+	return fd;
+}
+
+/* Held to be written from then on. */
+static int open_heap(int fd, struct node ***root, int expected)
+{
+	int id;
+
+	EXPECT(!alloc_domains(1, &id));
+	EXPECT(epk_heap_open(id, fd, BYTES, (void ***)root) == expected);
+	EXPECT(!domain_begin(id, RW));
+	return id;
+}
+
+static void close_heap(int id)
+{
+	EXPECT(!domain_end(id) && !free_domains(1, &id));
+}
+
+static void is_there_again(void)
+{
+	struct node **root, **again, *last;
+	int fd = new_file(), id, i;
+	char byte;
+
+	id = open_heap(fd, &root, 1);
+	EXPECT(!*root);
+	for (i = 0; i < 20; i++)
+		EXPECT(push(id, root, i));
+	last = *root;
+	EXPECT(!domain_end(id));
+	if (backend_protects())
+		EXPECT(!try_read((char *)last, &byte) && !try_read((char *)root, &byte));
+	EXPECT(!free_domains(1, &id));
+
+	id = open_heap(fd, &again, 0);
+	EXPECT(again == root && *again == last && length(id, last) == 20);
+	while (*again)
+		EXPECT(!pop(id, again));
+	EXPECT(epk_free(id, last) == -EINVAL);
+	/* It does not grow, and is one piece again. */
+	EXPECT(!epk_malloc(id, BYTES) && errno == ENOMEM);
+	EXPECT(epk_malloc(id, BYTES - LOST));
+	close_heap(id);
+}
+
+IN_CHILD(is_there_again)
+
+static void says_what_is_wrong(void)
+{
+	int fd = new_file(), other, ids[2], empty = new_file();
+	void **root, **second;
+	uint64_t word = 1;
+	char *there;
+
+	EXPECT(!alloc_domains(2, ids));
+	EXPECT(epk_heap_open(ids[0], fd, 0, &root) == -EINVAL);
+	EXPECT(epk_heap_open(ids[0], fd, 1ul << 41, &root) == -EINVAL);
+	EXPECT(epk_heap_open(ids[0], fd, BYTES, NULL) == -EINVAL);
+	EXPECT(epk_heap_open(ids[0], -1, BYTES, &root) == -EBADF);
+	EXPECT(epk_heap_open(-1, fd, BYTES, &root) == -EINVAL);
+	EXPECT(!lseek(fd, 0, SEEK_END));
+	EXPECT(epk_heap_open(ids[0], fd, BYTES, &root) == 1);
+	EXPECT(epk_heap_open(ids[0], empty, BYTES, &second) == -EBUSY && !lseek(empty, 0, SEEK_END));
+	/* It is mapped where it is to lie. */
+	EXPECT(epk_heap_open(ids[1], fd, BYTES, &second) == -EEXIST);
+	EXPECT(!free_domains(1, ids) && count_epk_mappings() == 0);
+	there = mmap((char *)root - (uintptr_t)root % PAGE, PAGE, PROT_NONE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	EXPECT(there != MAP_FAILED && epk_heap_open(ids[1], fd, BYTES, &second) == -EEXIST);
+	EXPECT(!munmap(there, PAGE));
+	/* Lengths that do not add up; what the file has else. */
+	EXPECT(pwrite(fd, &word, 8, 72) == 8 && epk_heap_open(ids[1], fd, 0, &second) == -EINVAL);
+	EXPECT(strstr(epk_strerror(-EINVAL), "damaged"));
+	other = new_file();
+	EXPECT(pwrite(other, "text", 4, 0) == 4);
+	EXPECT(epk_heap_open(ids[1], other, BYTES, &second) == -EINVAL && lseek(other, 0, SEEK_END) == 4);
+	EXPECT(count_epk_mappings() == 0);
+}
+
+IN_CHILD(says_what_is_wrong)
+
+static void says_what_lengths_it_takes(void)
+{
+	/* Of the first block: 0, odd, beyond the end, just not to the end; and the one that was there. */
+	static const uint64_t lengths[] = { 0, 33, BYTES, BYTES - 64 - 24, 1ul << 63, -16ul };
+	int fd = new_file(), id;
+	struct node **root;
+	uint64_t good;
+	size_t i;
+
+	close_heap(open_heap(fd, &root, 1));
+	EXPECT(pread(fd, &good, 8, 72) == 8 && good == BYTES - 64 - 16);
+	for (i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+		EXPECT(pwrite(fd, &lengths[i], 8, 72) == 8 && !alloc_domains(1, &id));
+		EXPECT(epk_heap_open(id, fd, BYTES, (void ***)&root) == -EINVAL);
+		EXPECT(!free_domains(1, &id));
+	}
+	EXPECT(pwrite(fd, &good, 8, 72) == 8);
+	close_heap(open_heap(fd, &root, 0));
+	EXPECT(!ftruncate(fd, BYTES - PAGE) && !alloc_domains(1, &id));
+	EXPECT(epk_heap_open(id, fd, BYTES, (void ***)&root) == -EINVAL);
+}
+
+IN_CHILD(says_what_lengths_it_takes)
+
+/* All that allocations do, with neighbours that are free and not. */
+static void work(int id, struct node **root)
+{
+	void *first, *second, *third;
+
+	EXPECT(push(id, root, 7));
+	first = epk_malloc(id, 200);
+	second = epk_memalign(id, 256, 50);
+	third = epk_malloc(id, 400);
+	EXPECT(first && second && third && !epk_free(id, first) && !epk_free(id, third));
+	EXPECT(!epk_free(id, second));
+	EXPECT(!pop(id, root));
+}
+
+/* Stops before its work. */
+static void stepped(int fd)
+{
+	struct node **root;
+	int id, i;
+
+	if (ptrace(PTRACE_TRACEME, 0, NULL, NULL))
+		_exit(2);
+	id = open_heap(fd, &root, 1);
+	for (i = 0; i < 3; i++)
+		EXPECT(push(id, root, i));
+	raise(SIGSTOP);
+	work(id, root);
+	raise(SIGSTOP);
+	_exit(0);
+}
+
+/* As after a kill: the list is there, and nearly all else can be had. */
+static int opens(const char *copy)
+{
+	int status, fd = new_file();
+	pid_t pid;
+
+	assert_int_equal(pwrite(fd, copy, BYTES, 0), BYTES);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid) {
+		struct node **root;
+		int id = open_heap(fd, &root, 0), nr = length(id, *root);
+
+		EXPECT(nr == 3 || nr == 4);
+		EXPECT((*root)->value == (nr == 4 ? 7 : 2));
+		while (*root)
+			EXPECT(!pop(id, root));
+		EXPECT(epk_malloc(id, BYTES / 2));
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	close(fd);
+	return status;
+}
+
+static void killed_anywhere(void **state)
+{
+	static char now[BYTES], before[BYTES];
+	int fd = new_file(), status, states = 0;
+	pid_t pid;
+
+	(void)state;
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid)
+		stepped(fd);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
+	do {
+		assert_int_equal(pread(fd, now, BYTES, 0), BYTES);
+		if (memcmp(now, before, BYTES)) {
+			memcpy(before, now, BYTES);
+			states++;
+			assert_int_equal(opens(now), 0);
+		}
+		assert_int_equal(ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL), 0);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+	} while (WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP);
+	/* The second stop, and not a way out. */
+	assert_true(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
+	kill(pid, SIGKILL);
+	waitpid(pid, &status, 0);
+	close(fd);
+	assert_in_range(states, 30, 100);
+}
+
+static void until_killed(int fd)
+{
+	struct node **root;
+	int id = open_heap(fd, &root, 0);
+	long n;
+
+	for (n = 0;; n++) {
+		EXPECT(push(id, root, n) && push(id, root, n + 1));
+		EXPECT(!pop(id, root));
+		if (n % 8 == 7)
+			while (*root)
+				EXPECT(!pop(id, root));
+	}
+}
+
+/* At any time: one process after the other goes on with the same file. */
+static void killed_again_and_again(void **state)
+{
+	int fd = new_file(), i, status;
+	struct node **root;
+	pid_t pid;
+
+	(void)state;
+	pid = fork();
+	if (!pid) {
+		close_heap(open_heap(fd, &root, 1));
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	for (i = 0; i < 20; i++) {
+		pid = fork();
+		assert_true(pid >= 0);
+		if (!pid)
+			until_killed(fd);
+		usleep(3000 + 777 * i);
+		kill(pid, SIGKILL);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		/* It did not end by itself. */
+		assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	}
+	pid = fork();
+	if (!pid) {
+		int id = open_heap(fd, &root, 0);
+
+		EXPECT(length(id, *root) >= 0);
+		close_heap(id);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	close(fd);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(in_child_is_there_again),
+		cmocka_unit_test(in_child_says_what_is_wrong),
+		cmocka_unit_test(in_child_says_what_lengths_it_takes),
+		cmocka_unit_test(killed_anywhere),
+		cmocka_unit_test(killed_again_and_again),
+	};
+
+	need_backend();
+	skip_if(SANITIZED_THREADS, "has shadows of memory where the file would lie");
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
