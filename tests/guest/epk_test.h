@@ -386,6 +386,9 @@ static inline void epk_device_enter(struct epk_device *dev, int id)
 
 	if (id)
 		entry = epk_device_entry(dev, id);
+	/* An EPT has a number, too. */
+	if (id && !(id >> EPK_ID_INDEX_BITS))
+		epk_check(false, __FILE__, __LINE__, "it is a domain's ID", "");
 	epk_wrpkru(EPK_PKRU_DENY_ALL);
 	/* An evicted domain cannot be entered. */
 	epk_device_goto(dev, entry.pkey ? entry.ept : 0);
