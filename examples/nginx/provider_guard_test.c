@@ -5,6 +5,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <strings.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -25,7 +26,7 @@ OSSL_LIB_CTX *with_epk, *plain;
 static const char *ssl_options = "ServerPreference";
 
 /* The provider's section, and the order and names of all. */
-static const char *secrets = "wrapped";
+static const char *secrets = "wrapped", *backend = "none";
 static const char *providers = "EPK = e\ndefault = d";
 
 /* ---- a provider that has what epk has, first */
@@ -115,10 +116,10 @@ static int load(OSSL_LIB_CTX *libctx, const char *allow)
 
 	fprintf(f, "config_diagnostics = 1\nopenssl_conf = o\n[o]\nproviders = p\nalg_section = a\n"
 		"epk_guard = g\nssl_conf = s\n[s]\nsystem_default = sd\n[sd]\nx.options = %s\n[p]\n%s\n[d]\nactivate = 1\n"
-		"[e]\nmodule = %s/epk.so\nactivate = 1\nbackend = none\nsecrets = %s\n"
+		"[e]\nmodule = %s/epk.so\nactivate = 1\nbackend = %s\nsecrets = %s\n"
 		"[a]\ndefault_properties = epk.domain=yes\n"
 		"[g]\npath = %s/epk.so\ndefault_properties = ?epk.domain=yes\nallow = %s\n",
-		ssl_options, providers, dir, secrets, dir, allow);
+		ssl_options, providers, dir, backend, secrets, dir, allow);
 	fclose(f);
 	free(dir);
 	ret = libctx ? OSSL_LIB_CTX_load_config(libctx, path) :
@@ -258,6 +259,8 @@ static void choose_providers(const char *what)
 		secrets = "keys";
 	if (strstr(what, "nonsense"))
 		secrets = "nonsense";
+	if (strstr(what, "backend "))
+		backend = strstr(what, "backend ") + 8;
 	if (strstr(what, "second"))
 		providers = "default = d\nepk = e";
 	/* Until something sorts them. */
@@ -278,7 +281,9 @@ static void choose_providers(const char *what)
 /* What the guard has to say of it. */
 static const char *expected_of(const char *what, const char *engine)
 {
-	return *engine ? "engine elsewhere" : strstr(what, "KTLS") ? "KTLS" :
+	return strstr(what, "vmfunc") ? "backend vmfunc: it opens one domain at a time" :
+	       strstr(what, "backend ") ? strstr(what, "backend ") :
+	       *engine ? "engine elsewhere" : strstr(what, "KTLS") ? "KTLS" :
 	       strstr(what, "nonsense") ? "secrets = nonsense" :
 	       strstr(what, "KDF") ? "TLS1-PRF comes from provider AAA" :
 	       strstr(what, "group") ? "secp384r1 comes from provider AAA" :
@@ -303,7 +308,7 @@ static int start_anew(const char *what, const char *engine, const char *allow)
 	if (load(libctx, allow) <= 0) {
 		while (ERR_get_error_all(NULL, NULL, NULL, &data, NULL))
 			if (strstr(data, "comes from") || strstr(data, "KTLS") ||
-			    strstr(data, "a handshake"))
+			    strstr(data, "a handshake") || strstr(data, "backend "))
 				break;
 		print_message("%s\n", data);
 		/* Then TLS has no cipher at all. */
@@ -330,6 +335,30 @@ static int start(const char *what, const char *engine, const char *allow)
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFEXITED(status));
 	return WEXITSTATUS(status);
+}
+
+static bool has_pkeys(void)
+{
+	int key = pkey_alloc(0, 0);
+
+	if (key > 0)
+		pkey_free(key);
+	return key > 0;
+}
+
+/* Each works, or is refused by its name when the provider is loaded. */
+static void backends_work_or_are_refused(void **state)
+{
+	(void)state;
+	assert_int_equal(start("default backend vmfunc", "", ""), 1);
+	assert_int_equal(start("default keys backend vmfunc", "", ""), 1);
+	assert_int_equal(start("default backend nonesuch", "", ""), 1);
+	assert_int_equal(start("default backend NONE", "", ""), 1);
+	assert_int_equal(start("default backend epk", "", ""), access("/dev/epk", F_OK) ? 1 : 0);
+	assert_int_equal(start("default backend auto", "", ""), access("/dev/epk", F_OK) ? 1 : 0);
+	assert_int_equal(start("default backend mpk", "", ""), has_pkeys() ? 0 : 1);
+	assert_int_equal(start("default backend mprotect", "", ""), 0);
+	assert_int_equal(start("default backend auto-insecure", "", ""), 0);
 }
 
 static void provider_is_let_through(void **state)
@@ -433,6 +462,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(provider_is_let_through),
+		cmocka_unit_test(backends_work_or_are_refused),
 		cmocka_unit_test(engines_ciphers_are_refused),
 		cmocka_unit_test(cbc_suites_are_refused),
 		cmocka_unit_test(library_context_of_ones_own_is_guarded),

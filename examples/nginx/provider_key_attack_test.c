@@ -398,11 +398,31 @@ static void changed_lines_are_harmless(void **state)
 	assert_in_range(taken, 100, 3900);
 }
 
-static void certificates_are_in_other_files(void **state)
+static void add_encrypted(size_t i, bool traditional)
 {
-	BIO *bio;
+	BIO *bio = BIO_new(BIO_s_mem());
+	char *bytes;
+	long len;
+
+	if (!traditional) {
+		add_key(i, EVP_aes_128_cbc());
+	} else {
+		assert_ossl(PEM_write_bio_PrivateKey_traditional(bio, made[i], EVP_aes_128_cbc(),
+								 NULL, 0, NULL,
+								 (void *)"password"));
+		len = BIO_get_mem_data(bio, &bytes);
+		add(bytes, len);
+	}
+	BIO_free(bio);
+}
+
+/* In whatever order, of a file that is read by one or more. */
+static void certificates_may_be_in_the_file(void **state)
+{
+	EVP_PKEY *pkey;
 	X509 *cert;
-	int way;
+	BIO *bio;
+	int way, i;
 
 	(void)state;
 	for (way = 0; way < 3; way++) {
@@ -412,20 +432,53 @@ static void certificates_are_in_other_files(void **state)
 		add_key(5, NULL);
 		if (way)
 			add_certificate();
-		assert_false(is_taken());
-		assert_true(is_told("certificate"));
+		assert_true(is_taken());
+		bio = file_of(text, text_len);
+		for (i = 0; i < 3; i++) {
+			if (way != 1) {
+				cert = PEM_read_bio_X509(bio, NULL, NULL, NULL);
+				assert_ossl(cert != NULL);
+				X509_free(cert);
+			}
+			pkey = read_at(bio);
+			assert_ossl(pkey != NULL);
+			assert_int_equal(EVP_PKEY_eq(pkey, made[5]), 1);
+			EVP_PKEY_free(pkey);
+			cert = PEM_read_bio_X509(bio, NULL, NULL, NULL);
+			assert_int_equal(!cert, !way);
+			X509_free(cert);
+			ERR_clear_error();
+			assert_int_equal(BIO_reset(bio), 0);
+		}
+		BIO_free(bio);
+		unlink(path);
 	}
-	begin_text();
-	add_certificate();
-	add_key(5, NULL);
-	bio = file_of(text, text_len);
-	cert = PEM_read_bio_X509(bio, NULL, NULL, NULL);
-	assert_ossl(cert != NULL);
-	assert_null(read_at(bio));
-	assert_true(is_told("certificate"));
-	X509_free(cert);
-	BIO_free(bio);
-	unlink(path);
+}
+
+static void encrypted_ones_are_refused_there_too(void **state)
+{
+	X509 *cert;
+	BIO *bio;
+	int way;
+
+	(void)state;
+	for (way = 0; way < 4; way++) {
+		begin_text();
+		if (way % 2)
+			add_certificate();
+		add_encrypted(1, way / 2);
+		if (!(way % 2))
+			add_certificate();
+		bio = file_of(text, text_len);
+		cert = PEM_read_bio_X509(bio, NULL, NULL, NULL);
+		assert_ossl(cert != NULL);
+		X509_free(cert);
+		assert_int_equal(BIO_reset(bio), 0);
+		assert_null(read_at(bio));
+		assert_true(is_told("it is encrypted"));
+		BIO_free(bio);
+		unlink(path);
+	}
 }
 
 /* ---- where they come from */
@@ -608,7 +661,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(no_start_without_names),
 		cmocka_unit_test(first_lines_are_openssls),
 		cmocka_unit_test(changed_lines_are_harmless),
-		cmocka_unit_test(certificates_are_in_other_files),
+		cmocka_unit_test(certificates_may_be_in_the_file),
+		cmocka_unit_test(encrypted_ones_are_refused_there_too),
 		cmocka_unit_test(pipes_are_refused),
 		cmocka_unit_test(memory_is_emptied_where_it_lies),
 		cmocka_unit_test(no_descriptor_is_needed),

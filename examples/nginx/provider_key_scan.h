@@ -101,7 +101,7 @@ static inline void add_file(EVP_PKEY *pkey, int fd, bool traditional)
 								NULL));
 	len = BIO_get_mem_data(bio, &text);
 	assert_int_equal(write(fd, text, len), len);
-	for (line = 28 + 32; line + 64 < len - 32; line += 65 * 4)
+	for (line = 28 + 32; line + 64 < len - 32; line += 65)
 		add_needle(TEXT, text + line, 60, false);
 	BIO_free(bio);
 	len = i2d_PrivateKey(pkey, &der);

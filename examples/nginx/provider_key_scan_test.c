@@ -38,7 +38,7 @@ struct stage {
 	uint8_t signature[1024];
 };
 
-static bool is_ours;
+static bool is_ours, has_own_heap;
 
 static int tell_range(int dom, void *addr, size_t len, void *arg)
 {
@@ -66,14 +66,66 @@ static __attribute__((noinline)) void let_look(struct stage *stage, const char *
 	stage->len = 0;
 }
 
-static __attribute__((noinline)) EVP_PKEY *read_key(OSSL_LIB_CTX *libctx, const char *path)
+static EVP_PKEY *read_from(OSSL_LIB_CTX *libctx, BIO *bio)
 {
-	BIO *bio = BIO_new_file(path, "r");
 	EVP_PKEY *pkey = PEM_read_bio_PrivateKey_ex(bio, NULL, NULL, NULL, libctx, NULL);
 
 	assert_ossl(pkey != NULL);
+	return pkey;
+}
+
+static __attribute__((noinline)) EVP_PKEY *read_key(OSSL_LIB_CTX *libctx, const char *path)
+{
+	BIO *bio = BIO_new_file(path, "r");
+	EVP_PKEY *pkey = read_from(libctx, bio);
+
 	BIO_free(bio);
 	return pkey;
+}
+
+/* All certificates that are there, and more that a server may look for in the file. */
+static void read_others(OSSL_LIB_CTX *libctx, BIO *bio)
+{
+	X509 *cert;
+
+	while ((cert = PEM_read_bio_X509_AUX(bio, NULL, NULL, NULL)))
+		X509_free(cert);
+	(void)BIO_reset(bio);
+	EVP_PKEY_free(PEM_read_bio_Parameters_ex(bio, NULL, libctx, NULL));
+	(void)BIO_reset(bio);
+	EVP_PKEY_free(PEM_read_bio_PUBKEY_ex(bio, NULL, NULL, NULL, libctx, NULL));
+	(void)BIO_reset(bio);
+}
+
+/* As a server does that is told of a file once and a file twice, in one go, and by stdio. */
+static __attribute__((noinline)) void read_certificates(OSSL_LIB_CTX *libctx, const char *path,
+						      struct stage *stage)
+{
+	SSL_CTX *ctx = SSL_CTX_new_ex(libctx, NULL, TLS_server_method());
+	BIO *bio = BIO_new_file(path, "r");
+	FILE *file = fopen(path, "re");
+
+	read_others(libctx, bio);
+	EVP_PKEY_free(read_from(libctx, bio));
+	read_others(libctx, bio);
+	/* Which gives up the file that it had. */
+	assert_ossl(BIO_read_filename(bio, "/dev/null"));
+	let_look(stage, "another file");
+	BIO_free(bio);
+	SSL_CTX_use_certificate_chain_file(ctx, path);
+	/* Takes private keys for what they are, and leaves what they were in such a heap. */
+	if (!has_own_heap)
+		SSL_CTX_load_verify_file(ctx, path);
+	SSL_CTX_free(ctx);
+
+	assert_non_null(file);
+	X509_free(PEM_read_X509(file, NULL, NULL, NULL));
+	rewind(file);
+	EVP_PKEY_free(PEM_read_PrivateKey_ex(file, NULL, NULL, NULL, libctx, NULL));
+	rewind(file);
+	X509_free(PEM_read_X509(file, NULL, NULL, NULL));
+	fclose(file);
+	ERR_clear_error();
 }
 
 static __attribute__((noinline)) void sign(OSSL_LIB_CTX *libctx, EVP_PKEY *pkey, struct stage *s,
@@ -146,6 +198,38 @@ static void work_in_child(OSSL_LIB_CTX *libctx, EVP_PKEY *pkey, struct stage *st
 	assert_int_equal(status, 0);
 }
 
+/* A heap of the program's own, which says nothing of its blocks and wipes none. */
+#define HEAD	16
+
+static void *own_malloc(size_t size, const char *file, int line)
+{
+	char *ptr = malloc(size + HEAD);
+
+	(void)file;
+	(void)line;
+	return ptr ? ptr + HEAD : NULL;
+}
+
+static void own_free(void *ptr, const char *file, int line)
+{
+	(void)file;
+	(void)line;
+	if (ptr)
+		free((char *)ptr - HEAD);
+}
+
+static void *own_realloc(void *ptr, size_t size, const char *file, int line)
+{
+	char *to;
+
+	if (ptr && !size) {
+		own_free(ptr, file, line);
+		return NULL;
+	}
+	to = realloc(ptr ? (char *)ptr - HEAD : NULL, size + HEAD);
+	return to ? to + HEAD : NULL;
+}
+
 static int have_key(bool ours, const char *path)
 {
 	OSSL_LIB_CTX *libctx = make_libctx(ours);
@@ -153,6 +237,8 @@ static int have_key(bool ours, const char *path)
 	EVP_PKEY *pkey;
 
 	is_ours = ours;
+	read_certificates(libctx, path, &stage);
+	let_look(&stage, "certificates read");
 	pkey = read_key(libctx, path);
 	let_look(&stage, "read");
 	sign_often(libctx, pkey, &stage);
@@ -168,6 +254,9 @@ static int have_key(bool ours, const char *path)
 }
 
 /* ---- the attacker */
+
+/* In the key's file. */
+enum certificate { NONE, BEFORE, AFTER };
 
 static struct {
 	pid_t pid;
@@ -248,15 +337,33 @@ static void add_nonce(const struct stage *stage)
 	ECDSA_SIG_free(sig);
 }
 
+static void write_certificate(int fd)
+{
+	char path[4096], bytes[8192];
+	BIO *bio;
+	int len;
+
+	snprintf(path, sizeof(path), "%s/cert.pem", BUILD_DIR);
+	bio = BIO_new_file(path, "r");
+	len = BIO_read(bio, bytes, sizeof(bytes));
+	BIO_free(bio);
+	assert_true(len > 0);
+	assert_int_equal(write(fd, bytes, len), len);
+}
+
 /* The file's text, and what it encodes. */
-static void make_file(bool traditional)
+static void make_file(bool traditional, enum certificate certificate)
 {
 	int fd;
 
 	strcpy(at.path, "/tmp/epk-key-scan-XXXXXX");
 	fd = mkstemp(at.path);
 	assert_true(fd >= 0);
+	if (certificate == BEFORE)
+		write_certificate(fd);
 	add_file(at.pkey, fd, traditional);
+	if (certificate == AFTER)
+		write_certificate(fd);
 	close(fd);
 }
 
@@ -353,7 +460,7 @@ static void attack(void)
 	close(at.control);
 }
 
-static void start(bool ours)
+static void start(bool ours, bool own_heap)
 {
 	int control[2];
 
@@ -364,7 +471,7 @@ static void start(bool ours)
 	if (!at.pid) {
 		dup2(control[1], CONTROL_FD);
 		execl("/proc/self/exe", "provider_key_scan_test", ours ? "epk" : "stock", at.path,
-		      NULL);
+		      own_heap ? "own" : NULL, NULL);
 		_exit(127);
 	}
 	close(control[1]);
@@ -375,16 +482,24 @@ static const struct {
 	const char *type, *curve;
 	unsigned int bits;
 	bool traditional;
+	enum certificate certificate;
+	bool own_heap;
 } keys[] = {
-	{ "RSA", NULL, 2048, false },
-	{ "RSA", NULL, 2048, true },
-	{ "RSA", NULL, 1024, false },
-	{ "RSA", NULL, 3072, false },
-	{ "RSA", NULL, 4096, false },
-	{ "EC", "prime256v1", 0, false },
-	{ "EC", "prime256v1", 0, true },
-	{ "EC", "secp384r1", 0, false },
-	{ "ED25519", NULL, 0, false },
+	{ "RSA", NULL, 2048, false, NONE, false },
+	{ "RSA", NULL, 2048, true, NONE, false },
+	{ "RSA", NULL, 2048, false, BEFORE, false },
+	{ "RSA", NULL, 2048, true, AFTER, false },
+	{ "RSA", NULL, 1024, false, NONE, false },
+	{ "RSA", NULL, 3072, false, NONE, false },
+	{ "RSA", NULL, 4096, false, NONE, false },
+	{ "EC", "prime256v1", 0, false, NONE, false },
+	{ "EC", "prime256v1", 0, true, NONE, false },
+	{ "EC", "prime256v1", 0, true, BEFORE, false },
+	{ "EC", "secp384r1", 0, false, AFTER, false },
+	{ "ED25519", NULL, 0, false, NONE, false },
+	{ "ED25519", NULL, 0, false, BEFORE, false },
+	{ "RSA", NULL, 2048, false, BEFORE, true },
+	{ "EC", "prime256v1", 0, true, AFTER, true },
 };
 
 #define NR_KEYS	(sizeof(keys) / sizeof(keys[0]))
@@ -399,14 +514,14 @@ static void try_key(size_t i, bool ours)
 		at.pkey = EVP_PKEY_Q_keygen(plain, NULL, keys[i].type, keys[i].curve);
 	assert_ossl(at.pkey != NULL);
 	printf("%s %s%u\n", keys[i].type, keys[i].curve ? keys[i].curve : "", keys[i].bits);
-	make_file(keys[i].traditional);
+	make_file(keys[i].traditional, keys[i].certificate);
 	if (!strcmp(keys[i].type, "RSA"))
 		add_rsa(at.pkey);
 	else if (keys[i].curve)
 		add_ec(keys[i].curve);
 	else
 		add_ed();
-	start(ours);
+	start(ours, keys[i].own_heap);
 	attack();
 	unlink(at.path);
 	EVP_PKEY_free(at.pkey);
@@ -457,7 +572,10 @@ int main(int argc, char **argv)
 		cmocka_unit_test(no_part_of_a_key_is_outside),
 	};
 
-	if (argc == 3)
+	has_own_heap = argc == 4;
+	if (has_own_heap)
+		assert_ossl(CRYPTO_set_mem_functions(own_malloc, own_realloc, own_free));
+	if (argc >= 3)
 		return have_key(!strcmp(argv[1], "epk"), argv[2]);
 	return cmocka_run_group_tests_name("provider_key_scan", tests, setup, NULL);
 }

@@ -30,29 +30,48 @@ static struct {
 	char dir[64];
 	int port;
 	pid_t pid;
-	bool ours;
+	bool ours, combined;
 	bool ever[NEEDLES_MAX];
 } at;
 
 /* ---- files */
 
-static FILE *create(const char *name)
+static FILE *open_file(const char *name, const char *mode)
 {
 	char path[128];
 	FILE *file;
 
 	snprintf(path, sizeof(path), "%s/%s", at.dir, name);
-	file = fopen(path, "w");
+	file = fopen(path, mode);
 	assert_non_null(file);
 	assert_int_equal(fchmod(fileno(file), 0600), 0);
 	return file;
+}
+
+static FILE *create(const char *name)
+{
+	return open_file(name, "w");
+}
+
+/* Behind its certificate, and in a file of its own. */
+static void write_key(const char *crt, const char *key, EVP_PKEY *pkey, bool traditional)
+{
+	FILE *file = open_file(crt, "a");
+
+	if (at.combined)
+		add_file(pkey, fileno(file), traditional);
+	fclose(file);
+	file = create(key);
+	if (!at.combined)
+		add_file(pkey, fileno(file), traditional);
+	fclose(file);
 }
 
 static void write_certificate(const char *name, EVP_PKEY *pkey)
 {
 	X509 *cert = X509_new_ex(plain, NULL);
 	X509_NAME *subject = X509_get_subject_name(cert);
-	FILE *file = create(name);
+	FILE *file = open_file(name, "w");
 
 	X509_set_version(cert, X509_VERSION_3);
 	ASN1_INTEGER_set(X509_get_serialNumber(cert), 1);
@@ -73,18 +92,13 @@ static void write_keys(void)
 	EVP_PKEY *rsa = EVP_PKEY_Q_keygen(plain, NULL, "RSA", (size_t)2048);
 	EVP_PKEY *ec = EVP_PKEY_Q_keygen(plain, NULL, "EC", "P-256");
 	BIGNUM *scalar;
-	FILE *file;
 
 	nr_needles = 0;
 	write_certificate("rsa.crt", rsa);
-	file = create("rsa.key");
-	add_file(rsa, fileno(file), false);
-	fclose(file);
+	write_key("rsa.crt", "rsa.key", rsa, false);
 	add_rsa(rsa);
 	write_certificate("ec.crt", ec);
-	file = create("ec.key");
-	add_file(ec, fileno(file), true);
-	fclose(file);
+	write_key("ec.crt", "ec.key", ec, true);
 	scalar = get_number(ec, OSSL_PKEY_PARAM_PRIV_KEY);
 	add_number("scalar", scalar);
 	BN_free(scalar);
@@ -95,6 +109,7 @@ static void write_keys(void)
 static void write_config(void)
 {
 	FILE *file = create("nginx.conf");
+	const char *key = at.combined ? "crt" : "key";
 
 	fprintf(file,
 		"daemon off;\nuser root;\nworker_processes 1;\npid nginx.pid;\n"
@@ -103,9 +118,10 @@ static void write_config(void)
 		"http {\n\taccess_log off;\n\tclient_body_temp_path body;\n\tproxy_temp_path p;\n"
 		"\tfastcgi_temp_path f;\n\tuwsgi_temp_path u;\n\tscgi_temp_path s;\n"
 		"\tserver {\n\t\tlisten 127.0.0.1:%d ssl;\n"
-		"\t\tssl_certificate rsa.crt;\n\t\tssl_certificate_key rsa.key;\n"
-		"\t\tssl_certificate ec.crt;\n\t\tssl_certificate_key ec.key;\n"
-		"\t\tssl_protocols TLSv1.2 TLSv1.3;\n\t\treturn 200 done;\n\t}\n}\n", at.port);
+		"\t\tssl_certificate rsa.crt;\n\t\tssl_certificate_key rsa.%s;\n"
+		"\t\tssl_certificate ec.crt;\n\t\tssl_certificate_key ec.%s;\n"
+		"\t\tssl_protocols TLSv1.2 TLSv1.3;\n\t\treturn 200 done;\n\t}\n}\n", at.port, key,
+		key);
 	fclose(file);
 }
 
@@ -330,10 +346,19 @@ static void await_other_worker(pid_t old)
 	fail();
 }
 
+static void stop_nginx(void)
+{
+	int status;
+
+	kill(at.pid, SIGQUIT);
+	assert_int_equal(waitpid(at.pid, &status, 0), at.pid);
+	at.pid = 0;
+	assert_int_equal(status, 0);
+}
+
 static void live_through(bool ours)
 {
 	pid_t old;
-	int status;
 
 	memset(at.ever, 0, sizeof(at.ever));
 	at.ours = ours;
@@ -353,10 +378,7 @@ static void live_through(bool ours)
 	await_other_worker(old);
 	use_all();
 	look("a worker killed", 2);
-	kill(at.pid, SIGQUIT);
-	assert_int_equal(waitpid(at.pid, &status, 0), at.pid);
-	at.pid = 0;
-	assert_int_equal(status, 0);
+	stop_nginx();
 }
 
 static void no_process_has_a_key(void **state)
@@ -376,6 +398,55 @@ static void stock_processes_have_it(void **state)
 			assert_true(at.ever[i]);
 }
 
+/* ---- bad key files */
+
+static void spoil_key_file(void)
+{
+	char command[512];
+
+	snprintf(command, sizeof(command), "cd %s && { sed '/PRIVATE/,$d' rsa.%s; openssl genpkey "
+		 "-quiet -algorithm RSA -aes128 -pass pass:secret; } >bad && mv bad rsa.%s", at.dir,
+		 at.combined ? "crt" : "key", at.combined ? "crt" : "key");
+	assert_int_equal(system(command), 0);
+}
+
+static bool log_says(const char *what)
+{
+	char path[128], line[1024];
+	bool says = false;
+	FILE *log;
+
+	snprintf(path, sizeof(path), "%s/log", at.dir);
+	log = fopen(path, "r");
+	while (log && fgets(line, sizeof(line), log))
+		says |= strstr(line, "emerg") && strstr(line, what);
+	if (log)
+		fclose(log);
+	return says;
+}
+
+/* The workers that there are go on, with the keys that they have. */
+static void a_reload_with_a_bad_key_changes_nothing(void **state)
+{
+	pid_t before;
+	int tries;
+
+	(void)state;
+	at.ours = true;
+	start_nginx();
+	use_all();
+	before = worker();
+	spoil_key_file();
+	kill(at.pid, SIGHUP);
+	for (tries = 0; tries < 400 && !log_says("it is encrypted"); tries++)
+		usleep(25000);
+	assert_true(tries < 400);
+	use_all();
+	assert_int_equal(worker(), before);
+	look("reloaded with a bad key", 2);
+	stop_nginx();
+}
+
 /* A key that cannot be in a domain is known when nginx reads it. */
 static void bad_key_files_are_named(void **state)
 {
@@ -384,11 +455,10 @@ static void bad_key_files_are_named(void **state)
 	FILE *out;
 
 	(void)state;
-	fclose(create("rsa.key"));
+	spoil_key_file();
 	snprintf(command, sizeof(command),
-		 "openssl genpkey -algorithm RSA -aes128 -pass pass:secret -out %s/rsa.key 2>&1; "
 		 "OPENSSL_CONF=%s/openssl.cnf %s -t -p %s -c nginx.conf -e stderr 2>&1", at.dir,
-		 at.dir, nginx_bin, at.dir);
+		 nginx_bin, at.dir);
 	out = popen(command, "r");
 	assert_non_null(out);
 	while (fgets(line, sizeof(line), out))
@@ -397,10 +467,13 @@ static void bad_key_files_are_named(void **state)
 	assert_true(named);
 }
 
+static bool with_combined_files;
+
 static int setup(void **state)
 {
 	(void)state;
 	plain = make_libctx(0);
+	at.combined = with_combined_files;
 	strcpy(at.dir, "/tmp/epk-nginx-test-XXXXXX");
 	assert_non_null(mkdtemp(at.dir));
 	at.port = free_port();
@@ -428,6 +501,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(stock_processes_have_it),
 		cmocka_unit_test(no_process_has_a_key),
+		cmocka_unit_test(a_reload_with_a_bad_key_changes_nothing),
 		cmocka_unit_test(bad_key_files_are_named),
 	};
 
@@ -436,5 +510,9 @@ int main(void)
 		printf("SKIP provider_nginx: no nginx at %s\n", nginx_bin);
 		return 0;
 	}
-	return cmocka_run_group_tests_name("provider_nginx", tests, setup, teardown);
+	if (cmocka_run_group_tests_name("provider_nginx", tests, setup, teardown))
+		return 1;
+	with_combined_files = true;
+	return cmocka_run_group_tests_name("provider_nginx, certificates and keys in one file", tests,
+					   setup, teardown);
 }

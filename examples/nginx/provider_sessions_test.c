@@ -66,7 +66,7 @@ static int load(void)
 }
 
 /* A program's own policy, which takes the place of the provider's. */
-static bool has_policy;
+static bool has_policy, has_versions;
 
 static int permit(const SSL *ssl, const SSL_CTX *ctx, int op, int bits, int nid, void *other,
 		  void *arg)
@@ -93,6 +93,9 @@ static SSL *new_end(OSSL_LIB_CTX *libctx, const char *properties, bool server)
 	if (server && SSL_CTX_use_PrivateKey_file(ctx, path, SSL_FILETYPE_PEM) <= 0)
 		return NULL;
 	ssl = SSL_new(ctx);
+	if (has_versions && (SSL_set_min_proto_version(ssl, TLS1_2_VERSION) <= 0 ||
+			     SSL_set_max_proto_version(ssl, TLS1_3_VERSION) <= 0))
+		return NULL;
 	/* Its SSLs keep it. */
 	SSL_CTX_free(ctx);
 	return ssl;
@@ -167,6 +170,7 @@ static int start_anew(const char *what)
 	int status;
 
 	has_policy = strstr(what, "policy");
+	has_versions = strstr(what, "versions");
 	if (strstr(what, "allowed"))
 		allow = "CONTEXTS";
 	OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
@@ -241,7 +245,9 @@ static void ciphers_from_elsewhere_negotiate_nothing(void **state)
 	assert_int_equal(start("an engine set later"), AT_ONCE);
 	assert_int_equal(start("a library context of its own, policy"), REFUSED);
 	assert_int_equal(start("properties asked for, policy"), REFUSED);
-	assert_int_equal(start("policy"), SERVED_ALL);
+	assert_int_equal(start("a library context of its own, policy, versions"), REFUSED);
+	assert_int_equal(start("properties asked for, policy, versions"), REFUSED);
+	assert_int_equal(start("policy, versions"), SERVED_ALL);
 }
 
 static void they_are_told_where_they_are_allowed(void **state)

@@ -25,7 +25,7 @@
  * struct mapping - a line of /proc/PID/maps
  */
 struct mapping {
-	uint64_t start, end;
+	uint64_t start, end, offset;
 	char perms[8];
 	unsigned int major, minor;
 	uint64_t inode;
@@ -274,8 +274,11 @@ static void note_object(struct process *p, const struct mapping *m, bool is_tls)
 	size_t i;
 
 	for (i = 0; i < p->nr_objects; i++)
-		if (!strcmp(p->objects[i].path, m->path))
+		if (!strcmp(p->objects[i].path, m->path)) {
+			/* Its code in parts has each once: dlmopen() has it all once more. */
+			p->objects[i].copies += p->objects[i].offset == m->offset;
 			return;
+		}
 	if (p->nr_objects == OBJECTS_MAX) {
 		p->more = true;
 		return;
@@ -283,6 +286,8 @@ static void note_object(struct process *p, const struct mapping *m, bool is_tls)
 	o = &p->objects[p->nr_objects++];
 	strcpy(o->path, m->path);
 	o->is_tls = is_tls;
+	o->offset = m->offset;
+	o->copies = 1;
 }
 
 /* With the code of a file comes its data, later in the list. */
@@ -312,12 +317,11 @@ static int look_at_mapping(struct process *p, const struct mapping *m)
 /* Line by line, however long one is: who is looked at has chosen the paths. */
 static int parse_mapping(const char *line, struct mapping *m)
 {
-	uint64_t offset;
 	int path = 0;
 	size_t len;
 
 	if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %7s %" SCNx64 " %x:%x %" SCNu64 " %n",
-		   &m->start, &m->end, m->perms, &offset, &m->major, &m->minor, &m->inode,
+		   &m->start, &m->end, m->perms, &m->offset, &m->major, &m->minor, &m->inode,
 		   &path) != 7 || !path)
 		return -EPROTO;
 	len = strcspn(line + path, "\n");

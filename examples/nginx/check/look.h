@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "../provider/published.h"
@@ -12,10 +13,14 @@
 /**
  * struct object - a file whose code is mapped
  * @is_tls: it has an implementation of TLS
+ * @offset: what of it is mapped first
+ * @copies: how often it is
  */
 struct object {
 	char path[PATH_MAX];
 	bool is_tls;
+	uint64_t offset;
+	size_t copies;
 };
 
 #define OBJECTS_MAX	512

@@ -104,6 +104,9 @@ static void judge_others(const struct process *p, struct findings *f)
 
 	for (i = 0; i < p->nr_objects; i++) {
 		base = base_name(p->objects[i].path);
+		if (p->objects[i].is_tls && p->objects[i].copies > 1)
+			found(f, "several-copies", "%.150s is loaded %zu times",
+			      p->objects[i].path, p->objects[i].copies);
 		if (!p->objects[i].is_tls || &p->objects[i] == libssl)
 			continue;
 		snprintf(word, sizeof(word), "other:%.*s", soname_len(base), base);

@@ -199,6 +199,10 @@ bool box_start(struct provider *prov, const char *wanted)
 {
 	int err;
 
+	/* A thread can reach what it began last there, and keys go from one domain to another. */
+	if (!strcmp(wanted, "vmfunc"))
+		return raise(prov, EPK_R_NO_DOMAIN, "backend vmfunc: it opens one domain at a time, "
+			     "which does not do for keys");
 	lock();
 	err = init_wanted(wanted);
 	if (!err) {
@@ -257,9 +261,8 @@ static uint64_t other_bytes(unsigned int boxes)
 /* Only the module counts, and not for who may lock what it likes: then there is more than that. */
 static bool is_at_limit(uint64_t bytes, const struct rlimit *limit)
 {
-	return (!strcmp(backend, "epk") || !strcmp(backend, "vmfunc")) &&
-	       limit->rlim_cur != RLIM_INFINITY && bytes <= limit->rlim_cur &&
-	       bytes + BOX_LEN > limit->rlim_cur;
+	return !strcmp(backend, "epk") && limit->rlim_cur != RLIM_INFINITY &&
+	       bytes <= limit->rlim_cur && bytes + BOX_LEN > limit->rlim_cur;
 }
 
 static void raise_used_up(struct provider *prov, const char *call, int err)

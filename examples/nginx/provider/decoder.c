@@ -12,9 +12,11 @@
  * OpenSSL puts before a pipe, OpenSSL gets a key in place of it, with which nothing can be done.
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <openssl/bio.h>
 #include <openssl/buffer.h>
@@ -23,6 +25,7 @@
 #include <openssl/crypto.h>
 
 #include "key.h"
+#include "leftovers.h"
 
 /* Of what is read at a time: a key has at most some 7 KiB. */
 #define TEXT_MAX	65536
@@ -80,18 +83,24 @@ static void go_to(OSSL_CORE_BIO *bio, long position)
 	core_ctrl(bio, BIO_C_FILE_SEEK, position, NULL);
 }
 
-/*
- * From here on, stdio has no more of the file at a time than it is asked for, and what it had
- * is gone.
- */
-static void stop_buffering(FILE *file)
+/* Not by way of stdio's buffer. */
+static size_t read_file(FILE *file, uint8_t *text, size_t size)
 {
-	flockfile(file);
-	/* Where it goes on reading is a pointer's matter. */
-	if (file->_IO_buf_base && !(file->_flags & 2 /* unbuffered */))
-		explicit_bzero(file->_IO_buf_base, file->_IO_buf_end - file->_IO_buf_base);
-	setvbuf(file, NULL, _IONBF, 0);
-	funlockfile(file);
+	int fd = fileno(file);
+	long at = ftell(file);
+	size_t len = 0;
+	ssize_t got;
+
+	if (fd < 0 || at < 0) {
+		len = fread(text, 1, size, file);
+		forget_buffer(file);
+		return len;
+	}
+	do {
+		got = pread(fd, text + len, size - len, at + len);
+		len += got > 0 ? got : 0;
+	} while ((got > 0 && len < size) || (got < 0 && errno == EINTR));
+	return len;
 }
 
 static size_t read_text(OSSL_CORE_BIO *bio, FILE *file, uint8_t *text, size_t size)
@@ -99,7 +108,7 @@ static size_t read_text(OSSL_CORE_BIO *bio, FILE *file, uint8_t *text, size_t si
 	size_t len = 0, got = 0;
 
 	if (file)
-		return fread(text, 1, size, file);
+		return read_file(file, text, size);
 	while (len < size && core_read(bio, text + len, size - len, &got) > 0 && got)
 		len += got;
 	return len;
@@ -187,7 +196,7 @@ static void decoder_free(void *d)
 static int takes_selection(void *prov, int selection)
 {
 	(void)prov;
-	return selection & OSSL_KEYMGMT_SELECT_PRIVATE_KEY;
+	return selection;
 }
 
 /**
@@ -205,64 +214,90 @@ struct reading {
 	struct private_key *key;
 };
 
-/* Whoever has read that may have read on. */
-static bool is_behind_certificate(const struct reading *r, uint8_t *text)
-{
-	size_t len = r->start < TEXT_MAX ? r->start : TEXT_MAX;
-
-	if (r->source != FROM_FILE || !len)
-		return false;
-	go_to(r->bio, r->start - len);
-	len = read_text(r->bio, r->file, text, len);
-	go_to(r->bio, r->start);
-	return pem_has_certificate(text, len);
-}
-
 static bool read_in_room(struct reading *r, struct room *room)
 {
 	uint8_t *text = arena_get(room->arena, TEXT_MAX);
-	bool behind;
 	size_t len;
 
 	if (!text)
 		return false;
-	behind = is_behind_certificate(r, text);
 	len = read_text(r->bio, r->file, text, TEXT_MAX);
 	r->verdict = pem_read(text, len, len < TEXT_MAX, &r->pem);
-	if (r->verdict == PEM_KEY && behind) {
-		r->pem.why = PEM_WITH_CERTIFICATE;
-		r->verdict = PEM_REFUSED;
-	}
 	if (r->verdict != PEM_KEY)
 		return true;
 	r->key = key_make(r->prov, key_kinds[r->pem.type].name);
 	return r->key && key_take(r->key, &r->pem);
 }
 
-static bool read_key(struct reading *r)
+static bool in_room(struct reading *r, bool (*read)(struct reading *r, struct room *room))
 {
-	struct room *room;
+	struct room *room = room_make(r->prov, ROOM_SIZE);
 	struct inside in;
-	size_t i;
 	bool ok;
 
-	/* RSA draws nothing here, and has nothing to draw from while the guard works. */
-	for (i = 0; i < NR_KINDS; i++)
-		if (i != PEM_RSA && !key_get_ready(r->prov, &key_kinds[i]))
-			return false;
-	room = room_make(r->prov, ROOM_SIZE);
 	if (!room)
 		return false;
 	ok = room_enter(room, &in, key_kinds[PEM_RSA].stack);
 	if (ok) {
-		ok = read_in_room(r, room);
+		ok = read(r, room);
 		ok = room_leave(&in) && ok;
 		if (!ok)
 			raise(r->prov, EPK_R_KEY_FILE, "%s", r->key ? r->key->type :
 			      "no room for it");
 	}
 	room_free(room);
-	return ok && (r->verdict != PEM_KEY || key_make_public(r->key));
+	return ok;
+}
+
+/* ---- what is looked for is something else, where a key may be in the way */
+
+static bool look_in_room(struct reading *r, struct room *room)
+{
+	uint8_t *text = arena_get(room->arena, TEXT_MAX);
+
+	if (text && pem_is_key(text, read_text(r->bio, r->file, text, TEXT_MAX), &r->pem.end))
+		r->verdict = PEM_KEY;
+	return text;
+}
+
+static bool begins_as_other(const struct reading *r)
+{
+	uint8_t telling[PEM_TELLING];
+	bool other = read_text(r->bio, r->file, telling, sizeof(telling)) == sizeof(telling) &&
+		     pem_is_other(telling);
+
+	OPENSSL_cleanse(telling, sizeof(telling));
+	go_to(r->bio, r->start);
+	return other;
+}
+
+/*
+ * OpenSSL's decoder, which is next, would leave what the key's text encodes on the heap.  Who
+ * asks goes on behind it then.
+ */
+static int skip_key(struct reading *r)
+{
+	r->source = source_of(r->bio, &r->file);
+	r->start = position(r->bio);
+	if (r->source == FROM_ELSEWHERE || begins_as_other(r))
+		return 1;
+	if (!in_room(r, look_in_room))
+		return 0;
+	go_to(r->bio, r->start + (r->verdict == PEM_KEY ? r->pem.end : 0));
+	return r->verdict != PEM_KEY;
+}
+
+/* ---- */
+
+static bool read_key(struct reading *r)
+{
+	size_t i;
+
+	/* RSA draws nothing here, and has nothing to draw from while the guard works. */
+	for (i = 0; i < NR_KINDS; i++)
+		if (i != PEM_RSA && !key_get_ready(r->prov, &key_kinds[i]))
+			return false;
+	return in_room(r, read_in_room) && (r->verdict != PEM_KEY || key_make_public(r->key));
 }
 
 static int hand_over(const struct private_key *key, OSSL_CALLBACK *cb, void *arg)
@@ -319,10 +354,10 @@ static int decoder_decode(void *d, OSSL_CORE_BIO *bio, int selection, OSSL_CALLB
 
 	(void)ask;
 	(void)ask_arg;
-	if (!takes_selection(NULL, selection))
-		return 1;
+	if (!(selection & OSSL_KEYMGMT_SELECT_PRIVATE_KEY))
+		return selection ? skip_key(&r) : 1;
 	if (is_readable(&r) && r.file)
-		stop_buffering(r.file);
+		forget_buffer(r.file);
 	if (r.verdict == PEM_REFUSED || !read_key(&r) || r.verdict == PEM_REFUSED) {
 		done = refuse_file(&r, cb, arg);
 	} else if (r.verdict == PEM_KEY) {

@@ -14,6 +14,7 @@
  */
 #define _GNU_SOURCE
 #include <link.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +23,9 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 
+#include "epk_provider.h"
 #include "heap.h"
+#include "leftovers.h"
 
 /* ---- arenas: blocks of a few sizes, each free one in the list of its size */
 
@@ -123,27 +126,43 @@ static CRYPTO_malloc_fn malloc_before;
 static CRYPTO_realloc_fn realloc_before;
 static CRYPTO_free_fn free_before;
 
+enum use { USE_OTHER, USE_OUTLIVES, USE_PEM, USE_DER };
+
 /*
  * What outlives the computation, as others use it, too: the thread's errors, and what
- * OpenSSL remembers of threads and of algorithms.  None of it is of a key.
+ * OpenSSL remembers of threads and of algorithms.  None of it is of a key.  And what reads files
+ * that may have keys.
  */
-static bool outlives(const char *file)
+static enum use use_of(const char *file)
 {
-	static const char *const parts[] = { "/err/", "initthread.c", "/property/", "/rand/",
-					     "core_", "ex_data.c", "crypto/provider.c",
-					     "crypto/provider_", "implementations/rands/" };
+	static const struct {
+		const char *part;
+		enum use use;
+	} parts[] = {
+		{ "/err/", USE_OUTLIVES }, { "initthread.c", USE_OUTLIVES },
+		{ "/property/", USE_OUTLIVES }, { "/rand/", USE_OUTLIVES },
+		{ "core_", USE_OUTLIVES }, { "ex_data.c", USE_OUTLIVES },
+		{ "crypto/provider.c", USE_OUTLIVES }, { "crypto/provider_", USE_OUTLIVES },
+		{ "implementations/rands/", USE_OUTLIVES },
+		{ "/pem/", USE_PEM }, { "evp/encode.c", USE_PEM }, { "decode_der2key.c", USE_DER },
+	};
 	static const char *lately[64];
 	const char **known = &lately[(uintptr_t)file >> 3 & 63];
 	size_t i;
 
 	/* Each file has its name once. */
 	if (!file || __atomic_load_n(known, __ATOMIC_RELAXED) == file)
-		return false;
+		return USE_OTHER;
 	for (i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
-		if (strstr(file, parts[i]))
-			return true;
+		if (strstr(file, parts[i].part))
+			return parts[i].use;
 	__atomic_store_n(known, file, __ATOMIC_RELAXED);
-	return false;
+	return USE_OTHER;
+}
+
+static bool outlives(const char *file)
+{
+	return use_of(file) == USE_OUTLIVES;
 }
 
 /* libcrypto can be built so that it does not say: then nothing tells what outlives. */
@@ -157,6 +176,28 @@ static __thread struct naming {
 	bool on, unnamed, outside;
 } naming __attribute__((tls_model("initial-exec")));
 
+static void give_back(void *ptr, const char *file, int line)
+{
+	if (free_before != CRYPTO_free)
+		free_before(ptr, file, line);
+	else
+		free(ptr);
+}
+
+static void *get_outside(size_t size, bool noted, const char *file, int line)
+{
+	void *ptr = NULL;
+
+	if (malloc_before != CRYPTO_malloc)
+		ptr = malloc_before(size, file, line);
+	else if (size)
+		ptr = malloc(size);
+	if (!ptr || !noted || leftover_note(ptr, size))
+		return ptr;
+	give_back(ptr, file, line);
+	return NULL;
+}
+
 static void *heap_malloc(size_t size, const char *file, int line)
 {
 	if (naming.on) {
@@ -165,19 +206,37 @@ static void *heap_malloc(size_t size, const char *file, int line)
 	}
 	if (entered && !outlives(file))
 		return size ? arena_get(entered, size) : NULL;
-	if (malloc_before != CRYPTO_malloc)
-		return malloc_before(size, file, line);
-	return size ? malloc(size) : NULL;
+	return get_outside(size, use_of(file) == USE_PEM, file, line);
+}
+
+/*
+ * What has copied it left parts of it in vector registers, which the dynamic linker puts on the
+ * stack when it looks for a function: in as much as a signal's frame has, which scrub() adds.
+ */
+#define STACK_BELOW	4096
+
+static __attribute__((noinline)) void wipe_all_of(void *ptr, size_t size)
+{
+	explicit_bzero(ptr, size);
+	scrub((char *)__builtin_frame_address(0) - STACK_BELOW);
 }
 
 static void heap_free(void *ptr, const char *file, int line)
 {
-	if (entered && is_in(entered, ptr))
+	size_t size;
+
+	if (entered && is_in(entered, ptr)) {
 		arena_put(entered, ptr);
-	else if (free_before != CRYPTO_free)
-		free_before(ptr, file, line);
-	else
-		free(ptr);
+		return;
+	}
+	size = leftover_size(ptr);
+	/* What comes from a BIO's memory into a decoder.  A program's own heap does not say. */
+	if (!size && ptr && free_before == CRYPTO_free && use_of(file) == USE_DER)
+		size = malloc_usable_size(ptr);
+	if (size)
+		wipe_all_of(ptr, size);
+	leftover_forget(ptr);
+	give_back(ptr, file, line);
 }
 
 static void *move_within(struct arena *a, void *ptr, size_t size)
@@ -197,12 +256,28 @@ static void *move_within(struct arena *a, void *ptr, size_t size)
 	return to;
 }
 
+static void *move_noted(void *ptr, size_t old, size_t size, const char *file, int line)
+{
+	void *to = size ? get_outside(size, true, file, line) : NULL;
+
+	if (to)
+		memcpy(to, ptr, old < size ? old : size);
+	if (to || !size)
+		heap_free(ptr, file, line);
+	return to;
+}
+
 static void *heap_realloc(void *ptr, size_t size, const char *file, int line)
 {
+	size_t old;
+
 	if (!ptr)
 		return heap_malloc(size, file, line);
 	if (entered && is_in(entered, ptr))
 		return move_within(entered, ptr, size);
+	old = leftover_size(ptr);
+	if (old)
+		return move_noted(ptr, old, size, file, line);
 	if (realloc_before != CRYPTO_realloc)
 		return realloc_before(ptr, size, file, line);
 	if (size)
@@ -367,6 +442,8 @@ bool heap_start(const EVP_MD *md, const char **why)
 	*why = lead_here();
 	if (!*why)
 		*why = md ? try_names(md) : "there is no SHA-512";
+	if (!*why)
+		leftovers_start(why);
 	pthread_mutex_unlock(&start_lock);
 	return !*why;
 }

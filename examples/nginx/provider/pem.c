@@ -319,9 +319,31 @@ static bool find_body(struct part *rest, struct part label, struct part *body)
 	return false;
 }
 
-bool pem_has_certificate(const uint8_t *text, size_t len)
+bool pem_is_key(const uint8_t *text, size_t len, size_t *end)
 {
-	return find(text, len, "CERTIFICATE" DASHES);
+	struct part rest = { text, len }, label, body;
+
+	if (!find_begin(&rest, &label) || !ends_with(label, PRIVATE))
+		return false;
+	*end = find_body(&rest, label, &body) ? (size_t)(rest.at - text) : len;
+	return true;
+}
+
+bool pem_is_other(const uint8_t telling[PEM_TELLING])
+{
+	static const char *const names[] = { "PUBLIC KEY-", "RSA PUBLIC ", "CERTIFICATE",
+					     "TRUSTED CER", "DH PARAMETE", "EC PARAMETE" };
+	struct part part = { telling, PEM_TELLING };
+	size_t i;
+
+	if (!begins_with(part, BEGIN))
+		return false;
+	part.at += strlen(BEGIN);
+	part.len -= strlen(BEGIN);
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (begins_with(part, names[i]))
+			return true;
+	return false;
 }
 
 static enum pem_verdict read_block(struct part label, struct part body, struct pem *pem)
@@ -352,12 +374,10 @@ enum pem_verdict pem_read(uint8_t *text, size_t len, bool is_all, struct pem *pe
 	bool has_key = find(text, len, PRIVATE DASHES), found, whole;
 
 	memset(pem, 0, sizeof(*pem));
-	if (has_key && pem_has_certificate(text, len))
-		return refuse(pem, PEM_WITH_CERTIFICATE);
 	/* Where a line ends then is another matter from memory than from a file. */
 	if (has_key && memchr(text, 0, len))
 		return refuse(pem, "its text has zeros");
-	/* What is before a key OpenSSL would skip, too: parameters, say. */
+	/* What is before a key OpenSSL would skip, too: parameters, certificates. */
 	do {
 		found = find_begin(&rest, &label);
 		whole = found && find_body(&rest, label, &body);

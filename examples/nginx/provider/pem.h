@@ -37,12 +37,13 @@ struct pem {
 	struct part secret;
 };
 
-#define PEM_WITH_CERTIFICATE \
-	"it is in one file with a certificate, whose readers leave it in memory; part them"
-
 /* The text is overwritten with what it encodes.  @is_all: more does not follow. */
 enum pem_verdict pem_read(uint8_t *text, size_t len, bool is_all, struct pem *pem);
-bool pem_has_certificate(const uint8_t *text, size_t len);
+/* Is the first block a private key?  Then it ends at @end, or with the text. */
+bool pem_is_key(const uint8_t *text, size_t len, size_t *end);
+/* It cannot be one: so many bytes, of which none is secret, say what it is. */
+#define PEM_TELLING	22
+bool pem_is_other(const uint8_t telling[PEM_TELLING]);
 
 #define NR_RSA_NUMBERS	8	/* n, e, d, p, q, dp, dq, qinv */
 

@@ -62,7 +62,7 @@ static struct {
 	SSL_CTX *(*get_ctx)(const SSL *ssl);
 	void *(*get_ctx_data)(const SSL_CTX *ctx, int idx);
 	long (*ctrl)(SSL *ssl, int cmd, long arg, void *parg);
-	uint64_t (*clear_options)(SSL *ssl, uint64_t options);
+	uint64_t (*clear_options)(SSL *ssl, uint64_t options), (*set_options)(SSL *ssl, uint64_t options);
 	int (*is_dtls)(const SSL *ssl);
 	void (*set_policy)(SSL_CTX *ctx, int (*cb)(const SSL *ssl, const SSL_CTX *ctx, int op,
 						   int bits, int nid, void *other, void *arg));
@@ -82,6 +82,7 @@ static void find_libssl(void)
 	*(void **)&libssl.get_ctx_data = dlsym(lib, "SSL_CTX_get_ex_data");
 	*(void **)&libssl.ctrl = dlsym(lib, "SSL_ctrl");
 	*(void **)&libssl.clear_options = dlsym(lib, "SSL_clear_options");
+	*(void **)&libssl.set_options = dlsym(lib, "SSL_set_options");
 	*(void **)&libssl.is_dtls = dlsym(lib, "SSL_is_dtls");
 	*(void **)&libssl.set_policy = dlsym(lib, "SSL_CTX_set_security_callback");
 }
@@ -90,7 +91,7 @@ static bool have_libssl(void)
 {
 	pthread_once(&libssl_found, find_libssl);
 	return libssl.get_ctx && libssl.get_ctx_data && libssl.ctrl && libssl.clear_options &&
-	       libssl.is_dtls && libssl.set_policy;
+	       libssl.set_options && libssl.is_dtls && libssl.set_policy;
 }
 
 static bool is_among(const void *what, void *const *words, size_t nr_words)
@@ -215,11 +216,12 @@ static void ctx_freed(void *parent, void *ptr, CRYPTO_EX_DATA *data, int idx, lo
 		publish_add(&published.ssl_contexts[says_served(ptr) ? SERVED : UNSERVED], -1);
 }
 
-/* From more than to. */
+/* From more than to; and none of them, should the program say from where to where itself. */
 static void take_versions(SSL *ssl)
 {
 	bool dtls = libssl.is_dtls(ssl);
 
+	libssl.set_options(ssl, SSL_OP_NO_SSL_MASK | SSL_OP_NO_DTLS_MASK);
 	libssl.ctrl(ssl, SSL_CTRL_SET_MIN_PROTO_VERSION, dtls ? DTLS1_2_VERSION : TLS1_3_VERSION,
 		    NULL);
 	libssl.ctrl(ssl, SSL_CTRL_SET_MAX_PROTO_VERSION, dtls ? DTLS1_VERSION : TLS1_2_VERSION,

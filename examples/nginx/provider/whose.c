@@ -51,19 +51,34 @@ static bool is_bound_to(void *lib)
 	return true;
 }
 
+/* dlmopen(): with a libc of its own, which is told of no fork, and a libepk that nobody knows of. */
+static bool is_apart(void *lib)
+{
+	Lmid_t namespace;
+
+	return dlinfo(lib, RTLD_DI_LMID, &namespace) || namespace != LM_ID_BASE;
+}
+
+static const char *why_not_ours(void *lib, const void *code)
+{
+	if (!lib || !is_bound_to(lib) ||
+	    object_of(code) != object_of(dlsym(lib, "OPENSSL_init_crypto")))
+		return "an OpenSSL of its own";
+	return is_apart(lib) ? "an OpenSSL in a namespace of its own" : NULL;
+}
+
 /* @code: of the OpenSSL that calls */
 bool is_of_our_libcrypto(const void *code)
 {
 	void *lib = dlopen("libcrypto.so.3", RTLD_LAZY | RTLD_NOLOAD);
-	bool ours = lib && is_bound_to(lib) &&
-		    object_of(code) == object_of(dlsym(lib, "OPENSSL_init_crypto"));
+	const char *why_not = why_not_ours(lib, code);
 
 	if (lib)
 		dlclose(lib);
-	if (!ours)
-		fprintf(stderr, "epk provider: process %d has an OpenSSL of its own, which is "
-			"refused\n", (int)getpid());
-	return ours;
+	if (why_not)
+		fprintf(stderr, "epk provider: process %d has %s, which is refused\n",
+			(int)getpid(), why_not);
+	return !why_not;
 }
 
 static char exempt_in[PATH_MAX];

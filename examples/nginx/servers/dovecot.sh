@@ -17,8 +17,8 @@ configure() {
 		base_dir = $run/base
 		log_path = $run/log.dovecot
 		ssl = required
-		ssl_cert = <$run/cert.pem
-		ssl_key = <$run/key.pem
+		ssl_cert = <$run/site.pem
+		ssl_key = <$run/site.pem
 		ssl_min_protocol = TLSv1.2
 		mail_location = maildir:/tmp/mail
 		passdb {

@@ -181,10 +181,9 @@ prepare() {
 	}
 	sed -i "s/^backend = .*/backend = $BACKEND/" $conf
 	cp "$here/cert.pem" "$here/key.pem" "$run"
-	# Names by which haproxy finds the key of a certificate: no file has both.
-	cp "$run/cert.pem" "$run/site.pem"
-	cp "$run/key.pem" "$run/site.pem.key"
-	chmod 644 "$run"/*.pem "$run/site.pem.key"
+	# Both in one file, as many have them.
+	cat "$run/cert.pem" "$run/key.pem" >"$run/site.pem"
+	chmod 644 "$run"/*.pem
 	if [ "$way" = env ]; then
 		export OPENSSL_CONF=$conf
 	else

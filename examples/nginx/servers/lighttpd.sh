@@ -27,8 +27,7 @@ configure() {
 		server.max-keep-alive-idle = 3600
 		server.max-keep-alive-requests = 1000
 		ssl.engine = "enable"
-		ssl.pemfile = "$run/cert.pem"
-		ssl.privkey = "$run/key.pem"
+		ssl.pemfile = "$run/site.pem"
 	END
 }
 

@@ -2,7 +2,7 @@
 # Ways in which a program could lose the provider: none is silent.
 title=
 processes="tls_start tls_start_stati tls_start_root"
-work="wrong_file_is_seen start_without_configuration_is_seen set_uid_is_seen set_uid_by_the_system own_OpenSSL_is_refused own_OpenSSL_is_seen missing_include_is_seen unreadable_include_is_seen ended_leader_is_seen long_path_is_no_line sparse_file_takes_no_memory names_are_printed_plainly exception_is_seen what_cannot_be_seen_is_told"
+work="wrong_file_is_seen start_without_configuration_is_seen set_uid_is_seen set_uid_by_the_system own_OpenSSL_is_refused own_OpenSSL_is_seen namespace_is_refused copy_is_seen missing_include_is_seen unreadable_include_is_seen ended_leader_is_seen long_path_is_no_line sparse_file_takes_no_memory names_are_printed_plainly exception_is_seen what_cannot_be_seen_is_told"
 
 configure() { :; }
 start() { :; }
@@ -63,6 +63,16 @@ own_OpenSSL_is_refused() {
 
 own_OpenSSL_is_seen() {
 	OPENSSL_CONF=$stock finds other:tls_start_static "$here/tls_start_static"
+}
+
+# By dlmopen().
+namespace_is_refused() {
+	found "$here/tls_start" --namespace && return 1
+	grep -q "has an OpenSSL in a namespace of its own, which is refused" "$run/log"
+}
+
+copy_is_seen() {
+	finds several-copies "$here/tls_start" --namespace-no-config
 }
 
 exception_is_seen() {

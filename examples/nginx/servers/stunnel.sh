@@ -17,12 +17,11 @@ configure() {
 		[https]
 		accept = 127.0.0.1:4433
 		connect = 127.0.0.1:8080
-		cert = $run/cert.pem
-		key = $run/key.pem
+		cert = $run/site.pem
 	END
 	# By the same names in the chroot, where it reads them again and has no /etc/passwd.
 	mkdir -p "$run/empty$run"
-	cp "$run/stunnel.conf" "$run/cert.pem" "$run/key.pem" "$run/empty$run"
+	cp "$run/stunnel.conf" "$run/site.pem" "$run/empty$run"
 }
 
 start() {

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: MIT
+/*
+ * What is left of a PEM file in ordinary memory when somebody has read it.
+ *
+ * Whoever reads a certificate from a file that has its key besides reads the key's text as well:
+ * it goes through stdio's buffer, and OpenSSL's code for PEM decodes each block on its way, in
+ * memory that it frees as it is.  The provider is not asked for any of that.  But libcrypto's
+ * memory comes from heap.c, which is told the name of the file that allocates it, and says
+ * here what has to be wiped when it is freed.  And a BIO of a file, of libcrypto's own kind,
+ * gets two functions before those that it has, which wipe stdio's buffer as it is given up.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <link.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <openssl/bio.h>
+
+#include "leftovers.h"
+
+/* ---- blocks, of which there are a few for each thread that reads PEM */
+
+#define NR_SETS	64
+#define NR_WAYS	16
+
+static struct noted {
+	uintptr_t ptr;
+	size_t size;
+} noted[NR_SETS][NR_WAYS];
+
+static unsigned int nr_noted;
+
+static struct noted *set_of(const void *ptr)
+{
+	uintptr_t bits = (uintptr_t)ptr >> 4;
+
+	return noted[(bits ^ bits >> 6 ^ bits >> 12) % NR_SETS];
+}
+
+/* Nobody else has the block: nobody waits for anybody, and a child of a fork finds no lock. */
+bool leftover_note(const void *ptr, size_t size)
+{
+	struct noted *set = set_of(ptr);
+	uintptr_t none;
+	int i;
+
+	for (i = 0; i < NR_WAYS; i++) {
+		none = 0;
+		if (!__atomic_compare_exchange_n(&set[i].ptr, &none, (uintptr_t)ptr, false,
+						 __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+			continue;
+		set[i].size = size;
+		__atomic_fetch_add(&nr_noted, 1, __ATOMIC_RELAXED);
+		return true;
+	}
+	return false;
+}
+
+static struct noted *find(const void *ptr)
+{
+	struct noted *set;
+	int i;
+
+	/* Nearly always: each block of the process that is freed comes here. */
+	if (!__atomic_load_n(&nr_noted, __ATOMIC_RELAXED) || !ptr)
+		return NULL;
+	set = set_of(ptr);
+	for (i = 0; i < NR_WAYS; i++)
+		if (__atomic_load_n(&set[i].ptr, __ATOMIC_RELAXED) == (uintptr_t)ptr)
+			return &set[i];
+	return NULL;
+}
+
+size_t leftover_size(const void *ptr)
+{
+	const struct noted *n = find(ptr);
+
+	return n ? n->size : 0;
+}
+
+void leftover_forget(const void *ptr)
+{
+	struct noted *n = find(ptr);
+
+	if (!n)
+		return;
+	__atomic_fetch_sub(&nr_noted, 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&n->ptr, 0, __ATOMIC_RELEASE);
+}
+
+/* ---- stdio's buffers */
+
+#define UNBUFFERED	0x2	/* glibc's, of _flags */
+#define WRITING		0x800
+
+static bool has_read(const FILE *file)
+{
+	return file->_IO_buf_base && !(file->_flags & (UNBUFFERED | WRITING));
+}
+
+static void wipe_buffer(FILE *file)
+{
+	flockfile(file);
+	if (has_read(file))
+		explicit_bzero(file->_IO_buf_base, file->_IO_buf_end - file->_IO_buf_base);
+	funlockfile(file);
+}
+
+/* Where there is no way back, as in a pipe, what has been read ahead has to stay. */
+void forget_buffer(FILE *file)
+{
+	int before = errno;
+
+	flockfile(file);
+	if (has_read(file) && !fflush(file) && file->_IO_read_ptr == file->_IO_read_end) {
+		explicit_bzero(file->_IO_buf_base, file->_IO_buf_end - file->_IO_buf_base);
+		/* Nor does it find its way within the buffer. */
+		file->_IO_read_base = file->_IO_read_ptr = file->_IO_read_end = file->_IO_buf_base;
+	}
+	funlockfile(file);
+	errno = before;
+}
+
+/* ---- BIOs of files */
+
+static int (*destroy_before)(BIO *bio);
+static long (*ctrl_before)(BIO *bio, int cmd, long num, void *ptr);
+
+static void give_up_file(BIO *bio)
+{
+	FILE *file = NULL;
+
+	if (!BIO_get_init(bio) || BIO_get_fp(bio, &file) <= 0 || !file)
+		return;
+	if (BIO_get_close(bio))
+		wipe_buffer(file);
+	else
+		forget_buffer(file);
+}
+
+static int destroy(BIO *bio)
+{
+	if (bio)
+		give_up_file(bio);
+	return destroy_before(bio);
+}
+
+static long ctrl(BIO *bio, int cmd, long num, void *ptr)
+{
+	if (cmd == BIO_C_SET_FILENAME || cmd == BIO_C_SET_FILE_PTR)
+		give_up_file(bio);
+	return ctrl_before(bio, cmd, num, ptr);
+}
+
+/* Where the kind of BIO lies: what the linker makes read-only, or nothing. */
+struct fixed {
+	uintptr_t at, start, end;
+};
+
+static int look_for_fixed(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	struct fixed *fixed = arg;
+	uintptr_t start;
+	int i;
+
+	(void)size;
+	for (i = 0; i < info->dlpi_phnum; i++) {
+		start = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr;
+		if (info->dlpi_phdr[i].p_type != PT_GNU_RELRO ||
+		    fixed->at - start >= info->dlpi_phdr[i].p_memsz)
+			continue;
+		fixed->start = start;
+		fixed->end = start + info->dlpi_phdr[i].p_memsz;
+		return 1;
+	}
+	return 0;
+}
+
+/* As the dynamic linker does: its last page may have more. */
+static bool protect(const struct fixed *fixed, int prot)
+{
+	uintptr_t page = sysconf(_SC_PAGESIZE), start = fixed->start & -page;
+
+	return !fixed->start || !mprotect((void *)start, (fixed->end & -page) - start, prot);
+}
+
+static bool is_ours(const BIO_METHOD *file)
+{
+	return BIO_meth_get_destroy(file) == destroy && BIO_meth_get_ctrl(file) == ctrl;
+}
+
+bool leftovers_start(const char **why)
+{
+	BIO_METHOD *file = (BIO_METHOD *)BIO_s_file();
+	struct fixed fixed = { .at = (uintptr_t)file };
+
+	if (is_ours(file))
+		return true;
+	dl_iterate_phdr(look_for_fixed, &fixed);
+	destroy_before = BIO_meth_get_destroy(file);
+	ctrl_before = BIO_meth_get_ctrl(file);
+	if (destroy_before && ctrl_before && protect(&fixed, PROT_READ | PROT_WRITE)) {
+		BIO_meth_set_destroy(file, destroy);
+		BIO_meth_set_ctrl(file, ctrl);
+		if (protect(&fixed, PROT_READ) && is_ours(file))
+			return true;
+	}
+	*why = "libcrypto's BIOs of files cannot be watched";
+	return false;
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What is left of a PEM file in ordinary memory when somebody has read it.
+ */
+#ifndef LEFTOVERS_H
+#define LEFTOVERS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+/* Has what OpenSSL's BIOs of files read wiped; @why says what is not as it has to be. */
+bool leftovers_start(const char **why);
+
+/* A block that has to be wiped when it is freed.  False: there are too many such at a time. */
+bool leftover_note(const void *ptr, size_t size);
+/* Its size, or 0 if it is none. */
+size_t leftover_size(const void *ptr);
+/* It is not one any more: before somebody else gets it. */
+void leftover_forget(const void *ptr);
+
+/* stdio has nothing of the file, and goes on reading where it would have. */
+void forget_buffer(FILE *file);
+
+#endif /* LEFTOVERS_H */
