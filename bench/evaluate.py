@@ -23,7 +23,7 @@ import figures
 
 TOP = figures.HERE.parent
 RUN = TOP / "tests/testbed/run.py"
-TESTS = ("bench-switch", "bench-flat", "bench-micro", "bench-hash", "bench-ipc", "bench-nginx", "bench-guest", "bench-kvm")
+TESTS = ("bench-switch", "bench-flat", "bench-micro", "bench-hash", "bench-ipc", "bench-nginx", "bench-peers", "bench-guest", "bench-kvm")
 PROGRAMS = ("micro_bench", "hash_bench", "ipc_bench")
 VERSIONS = ("bochs", "linux-source-6.1", "qemu-system-x86", "gcc", "libc6", "uthash-dev")
 
