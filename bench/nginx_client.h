@@ -15,6 +15,7 @@ bool clients_init(void);
 struct clients {
 	int port;
 	int nr;
+	void *session;
 	struct client {
 		int fd;
 		void *ssl;

@@ -243,8 +243,6 @@ bool server_start(struct server *server, const char *home, const char *backend, 
 			return true;
 		usleep(50000);
 	}
-	fprintf(stderr, "nginx_bench: nginx does not start:\n");
-	server_complaints(server);
 	return false;
 }
 

@@ -35,7 +35,7 @@ struct server {
 	char dir[32];
 };
 
-/* @home: the nginx example's folder, or where the guest has it.  False with a message if it fails. */
+/* @home: the nginx example's build folder, or where the guest has it.  False if it does not start. */
 bool server_start(struct server *server, const char *home, const char *backend, int port);
 
 /* Waits for its end; false if it was not well until then. */
