@@ -64,20 +64,26 @@ static const char *name_of(const char *backend)
 	return backend ? backend : "no protection";
 }
 
-/* How often the time stamp counter counts in a nanosecond of CPU time. */
+/* How often the time stamp counter counts in a nanosecond of CPU time: the least, as others run, too. */
 static double ticks_of_ns(void)
 {
+	double least = 1e9, ticks;
 	struct timespec from, to;
 	uint64_t start;
 	volatile int i;
+	int tries;
 
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &from);
-	start = __rdtsc();
-	for (i = 0; i < 2000000; i++)
-		;
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &to);
-	return (double)(__rdtsc() - start) /
-	       ((to.tv_sec - from.tv_sec) * 1e9 + to.tv_nsec - from.tv_nsec);
+	for (tries = 0; tries < 50; tries++) {
+		clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &from);
+		start = __rdtsc();
+		for (i = 0; i < 100000; i++)
+			;
+		clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &to);
+		ticks = (double)(__rdtsc() - start) /
+			((to.tv_sec - from.tv_sec) * 1e9 + to.tv_nsec - from.tv_nsec);
+		least = ticks < least ? ticks : least;
+	}
+	return least;
 }
 
 /* Until the worker has done what it has to: what it has worked by then. */
@@ -304,7 +310,8 @@ int main(int argc, char **argv)
 	if (some)
 		side_by_side();
 	else
-		for (which = 0; which < (quick ? 3 : NR_BACKENDS); which++)
-			count_cells(which);
+		for (which = 0; which < NR_BACKENDS; which++)
+			if (!quick || !backends[which] || !strcmp(backends[which], "epk"))
+				count_cells(which);
 	return 0;
 }
