@@ -10,6 +10,9 @@ FLAT_PERCENT = 5
 HASH_FROM = 64
 HASH_TIMES = 10     # by which "epk" is ahead of "mpk" there
 IPC_TIMES = 5       # and gates of what processes have
+NGINX_PERCENT = 2   # that "epk" takes more than no protection, in modelled cycles
+NGINX_BYTES = 16384  # of files so large, or larger
+VDOM_PERCENT = 2.65  # what VDom's httpd and MySQL take more at most
 
 
 class Claims:
@@ -43,6 +46,25 @@ class Claims:
             self.claim(max(counts, cycles) >= times, f"{table}: {case} is {times} times ahead of {other}, "
                                                      f"{figures.name_of(mine)}: {counts:.1f}, modelled {cycles:.1f}")
 
+    def at_most(self, table, case, percent, least=0):
+        """More than no protection, in modelled cycles, with files of @least bytes and more."""
+        known = figures.by_key(self.found)
+        mine = [figure for figure in self.of(table, case) if figure.get("bytes", 0) >= least]
+        self.claim(bool(mine), f"{table}: {case} has been measured")
+        for figure in mine:
+            more = model.percent_more(figure, figures.baseline(figure, known))
+            self.claim(more is not None and more <= percent, f"{table}: {case} takes at most {percent} % more, {figures.name_of(figure)}: {more}")
+
+    def least_of(self, table, case, others):
+        """In modelled cycles, wherever one of the others is possible."""
+        for other in others:
+            self.claim(bool(self.of(table, other)), f"{table}: {other} has been measured")
+            theirs = {figures.key(figure)[2:]: model.cycles(figure) for figure in self.of(table, other)}
+            for figure in self.of(table, case):
+                cycles = theirs.get(figures.key(figure)[2:])
+                self.claim(cycles is None or (model.cycles(figure) or cycles) < cycles,
+                           f"{table}: {case} takes less than {other}, {figures.name_of(figure)}")
+
 
 def broken(run):
     """Those that do not hold, in words."""
@@ -55,4 +77,9 @@ def broken(run):
     for other in ("pipe", "Unix socket", "futex and shared memory"):
         claims.ahead("ipc", 1, IPC_TIMES, other, "gate, same EPT")
         claims.ahead("ipc", 1, IPC_TIMES, other, "gate, another EPT")
+    claims.at_most("nginx", "epk", NGINX_PERCENT, NGINX_BYTES)
+    for table in ("nginx", "nginx anew"):
+        claims.least_of(table, "epk", ("vmfunc", "mpk", "mprotect"))
+    for table in ("vdom httpd", "vdom mysql"):
+        claims.at_most(table, "epk", VDOM_PERCENT)
     return claims.broken

@@ -23,8 +23,9 @@ import figures
 
 TOP = figures.HERE.parent
 RUN = TOP / "tests/testbed/run.py"
-TESTS = ("bench-switch", "bench-flat", "bench-micro", "bench-hash", "bench-ipc", "bench-guest", "bench-kvm")
-PROGRAMS = ("micro_bench", "hash_bench", "ipc_bench")
+TESTS = ("bench-switch", "bench-flat", "bench-micro", "bench-hash", "bench-ipc", "bench-nginx", "bench-peers", "bench-guest", "bench-kvm")
+PROGRAMS = ("micro_bench", "hash_bench", "ipc_bench", "peers_bench", "nginx_bench")
+NGINX = TOP / "examples/nginx"
 VERSIONS = ("bochs", "linux-source-6.1", "qemu-system-x86", "gcc", "libc6", "uthash-dev")
 
 
@@ -71,9 +72,14 @@ def measure_here(file):
     """What this machine can, in cycles."""
     found, start, head = [], time.monotonic(), header(native=True)
     subprocess.run(["make", "-s", "-C", figures.HERE], check=True)
+    subprocess.run(["make", "-s", "-C", NGINX], check=True)
+    os.environ["LD_LIBRARY_PATH"] = str(TOP / "guest-lib/build")
     for program in PROGRAMS:
         say(program)
-        found += figures.parse(output(figures.HERE / "build" / program, "some").splitlines())
+        command = [figures.HERE / "build" / program, "some"]
+        if program == "nginx_bench":
+            command = [TOP / "tests/testbed/with-nginx.sh", command[0], NGINX / "build", "some"]
+        found += figures.parse(output(*command).splitlines())
     for line in (wrong := figures.problems(found)):
         say(f"wrong: {line}")
     if not wrong:

@@ -97,6 +97,12 @@ class Figures(unittest.TestCase):
         self.assertEqual(model.cycles(GOOD[1]), 48 + 2 * model.CONSTANTS["wrpkru"].cycles)
         self.assertIsNone(model.cycles(GOOD[0]))
 
+    def test_percent_more(self):
+        base = dict(GOOD[1], count=100.0, wrpkru=0)
+        self.assertAlmostEqual(model.percent_more(dict(base, count=102.0), base), 2)
+        self.assertIsNone(model.percent_more(GOOD[3], base))
+        self.assertIsNone(model.percent_more(base, GOOD[0]))
+
 
 class Claims(unittest.TestCase):
     """On the committed run, spoilt."""
@@ -127,6 +133,18 @@ class Claims(unittest.TestCase):
 
     def test_ipc(self):
         self.assertIn("ipc: gate, another EPT is 5 times ahead of pipe", self.spoil("ipc", "pipe", 0.1))
+
+    def test_nginx(self):
+        self.assertIn("nginx: epk takes at most 2 % more", self.spoil("nginx", "epk", 1.1, bytes=128 << 10))
+
+    def test_nginx_small_files(self):
+        self.assertNotIn("at most", self.spoil("nginx", "epk", 1.1, bytes=1 << 10))
+
+    def test_nginx_least(self):
+        self.assertIn("nginx anew: epk takes less than mpk", self.spoil("nginx anew", "mpk", 0.5))
+
+    def test_vdom(self):
+        self.assertIn("vdom mysql: epk takes at most 2.65 % more", self.spoil("vdom mysql", "epk", 1.1))
 
     def test_not_measured(self):
         self.run_["figures"] = [figure for figure in self.run_["figures"] if figure["case"] != "mpk"]

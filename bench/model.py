@@ -29,3 +29,9 @@ def cycles(figure):
             + figure["vmfunc"] * CONSTANTS["vmfunc"].cycles
             + figure["syscalls"] * CONSTANTS["syscall"].cycles
             + figure["exits"] * CONSTANTS["exit"].cycles)
+
+
+def percent_more(figure, base):
+    """By how many per cent a figure's modelled cycles are more than its baseline's; None if there are none."""
+    mine, theirs = cycles(figure), base and cycles(base)
+    return 100 * (mine / theirs - 1) if mine and theirs else None

@@ -8,6 +8,9 @@ What stands between "<!-- bench: WORDS -->" and "<!-- end -->" there is generate
     modelled TABLE BY      the same, of modelled cycles
     threads TABLE          a line for each number of domains and threads, where there are several threads
     calls TABLE            a line for each number of callees and bytes of a message
+    counts TABLE           a line for each place where it is measured, a column for each case
+    overhead TABLE         the same, of per cent of modelled cycles that a case takes more than its baseline
+    events TABLE           of the last number of domains, each size and case with its events and that overhead
     plot TABLE BY          an SVG plot of it, in docs/plots
     machine, model         where the figures come from
 No digit may stand elsewhere in the document, but in `code` and in links: no figure is typed by hand.
@@ -27,6 +30,11 @@ DOCUMENT = TOP / "docs/performance.md"
 PLOTS = TOP / "docs/plots"
 BLOCK = re.compile(r"(<!-- bench: (.*?) -->\n)(.*?)(<!-- end -->)", re.S)
 BY = {"domains": "domains", "bytes": "bytes of a domain"}
+# What the numbers of such a table are of.
+PLACES = {
+    "nginx": ("clients", "file"), "nginx anew": ("clients", "file"), "vdom httpd": ("keys", "file"), "vdom mysql": ("threads",),
+    "vdom objects": ("objects",), "libmpk openssl": ("keys",), "libmpk jit": ("pages",),
+}
 UNITS = ((1 << 20, "MiB"), (1 << 10, "KiB"))
 GNUPLOT = """set terminal svg size 760,420 font "sans,12" background "white"
 set logscale xy
@@ -119,6 +127,46 @@ class Report:
     def calls(self, table):
         return self.by_two(self.of(table), ("domains", "bytes"), ["callees", "bytes of the message"])
 
+    def places(self, table, value, skip=()):
+        """A line for each place, and what @value says of each case there."""
+        found = [figure for figure in self.of(table) if figure["case"] not in skip]
+        names = ("domains", "bytes")[:len(PLACES[table])]
+        cases = list(dict.fromkeys(figure["case"] for figure in found))
+        at = {tuple(figure[name] for name in names) + (figure["case"],): figure for figure in found}
+        lines = ["| " + " | ".join(PLACES[table] + tuple(cases)) + " |", "|---" * (len(names) + len(cases)) + "|"]
+        for place in sorted({key[:-1] for key in at}):
+            values = [value(at.get(place + (case,))) for case in cases]
+            lines.append("| " + " | ".join([quantity(*pair) for pair in zip(place, names)] + values) + " |")
+        return "\n".join(lines) + "\n"
+
+    def counts(self, table):
+        return self.places(table, lambda figure: number(figure and figure.get("count")))
+
+    def more(self, figure):
+        """How much more than its baseline, in words."""
+        percent = figure and model.percent_more(figure, figures.baseline(figure, self.known))
+        return "–" if percent is None else f"{percent:+.1f} %"
+
+    def overhead(self, table):
+        return self.places(table, self.more, {figure["case"] for figure in self.of(table) if figure["baseline"] == "-"})
+
+    def events(self, table):
+        last = max(figure["domains"] for figure in self.of(table))
+        found = [figure for figure in self.of(table) if figure["domains"] == last]
+        found.sort(key=lambda figure: figure["bytes"])
+        events = [event for event in figures.EVENTS if any(figure.get(event) for figure in found)]
+        head = [PLACES[table][1], "", "instructions"] + [NAMES[event] for event in events] + ["modelled cycles", "more than unprotected"]
+        lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+        for figure in found:
+            cells = [quantity(figure["bytes"], "bytes"), figure["case"]]
+            if figure.get("impossible"):
+                cells += [figure["impossible"]] + [""] * (len(head) - 3)
+            else:
+                cells += [number(figure["count"])] + [number(figure[event]) for event in events] + [number(model.cycles(figure))]
+                cells += [self.more(figure) if figure["baseline"] != "-" else ""]
+            lines.append("| " + " | ".join(cells) + " |")
+        return "\n".join(lines) + "\n"
+
     def plot(self, table, by):
         """Its script, and the line that shows it."""
         cases, points = self.table(table, by, lambda figure: figure and figure.get("count"))
@@ -140,7 +188,8 @@ class Report:
 
         def block(match):
             what, *words = match[2].split()
-            if what not in ("rows", "grid", "modelled", "plot", "threads", "calls", "machine", "model"):
+            if what not in ("rows", "grid", "modelled", "plot", "threads", "calls", "machine", "model", "counts", "overhead",
+                            "events"):
                 sys.exit(f"report: what is {match[2]}?")
             # The name of a table may have two words.
             if len(words) > 1 and " ".join(words[:2]) in {figure["table"] for figure in self.run["figures"]}:
