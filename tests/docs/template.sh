@@ -38,7 +38,8 @@ rc=0
 ./app_test.sh "$work/made/app" none >"$work/said" 2>&1 || rc=$?
 { [ $rc = 1 ] && grep -q 'read from outside' "$work/said"; } || fail "the test does not see a leak"
 # What goes to the guest, and how.
-make -n B="$work/made" run EPK_SOURCE="$top" >"$work/said"
-grep -q "run PROGRAM=$work/made/app BACKEND=epk .*FILES=\"$work/own/app.c\" ARGS=\"app.c\"" <(tr -d '\\\n' <"$work/said") ||
-	fail "make run"
+mkdir "$work/clone"
+printf 'run:\n\t@echo "$(PROGRAM), $(BACKEND), $(FILES), $(ARGS), $(ALONE), $(B)"\n' >"$work/clone/Makefile"
+well "make run" make -s B="$work/made" run EPK_SOURCE="$work/clone" ALONE=1
+grep -qx "$work/made/app, epk, $work/own/app.c, app.c, 1, " "$work/said" || fail "make run"
 echo "template: all passed"
