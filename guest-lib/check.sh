@@ -285,11 +285,14 @@ done
 
 # The examples build so too, and are short.
 for backend in none mprotect; do
-	PKG_CONFIG_SYSROOT_DIR=$stage PKG_CONFIG_PATH=$stage/usr/lib/pkgconfig \
-		EPK_BACKEND=$backend LD_LIBRARY_PATH=$stage/usr/lib \
+	PKG_CONFIG_SYSROOT_DIR=$stage PKG_CONFIG_PATH=$stage/usr/lib/pkgconfig:/usr/lib/x86_64-linux-gnu/pkgconfig \
+		EPK_BACKEND=$backend EPK_STRICT=1 LD_LIBRARY_PATH=$stage/usr/lib PYTHONPATH=$stage/usr/lib/python3/dist-packages \
 		make -s -C ../examples/library B="$stage/examples" check \
 		CFLAGS="-O2 -Werror -I$stage/usr/include -L$stage/usr/lib" >"$stage/ran" ||
 		fail "an example failed with the backend $backend: $(cat "$stage/ran")"
+done
+for said in '29 bytes' '2000 rows' '1000 tenants' '200 clients'; do
+	grep -q "^backend mprotect: $said" "$stage/ran" || fail "an example did not run: $said"
 done
 wc -l ../examples/library/*.c | awk '$1 > 150 && $2 != "total" { exit 1 }' ||
 	fail "an example is long"

@@ -91,5 +91,6 @@ rc=0
 make -s -C "$top/examples/template" B="$work/made" run ALONE=1 >"$work/said" 2>&1 </dev/null || rc=$?
 [ $rc = 0 ] && grep -q '^epk: [0-9]*$' "$work/said" || fail "make run of the template: exit status $rc"
 ends 0 '{"error": 13, "beside": "it"}' --alone --files "$work/data" "$work/own.py"
+ends 0 '^backend epk: 29 bytes' --alone --backend epk "$top/examples/library/token.py"
 [ $failed = 0 ] && echo "program: all passed"
 exit $failed

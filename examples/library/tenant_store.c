@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: MIT
+/*
+ * A store of 1,000 tenants.  Each has a table of lists in the heap of a domain of its own, which lies in a
+ * file: what the store writes is there for the next process, and a bug of one query reaches one tenant.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <epk.h>
+
+#define TENANTS		1000
+#define LISTS		8
+#define KEYS		10
+/* Of each tenant's file. */
+#define BYTES		8192
+
+struct item {
+	struct item *next;
+	long key, value;
+};
+
+struct table {
+	struct item *lists[LISTS];
+};
+
+struct tenant {
+	int domain, fd;
+	void **root;
+};
+
+static struct tenant tenants[TENANTS];
+
+static struct item *find(const struct table *table, long key)
+{
+	struct item *item;
+
+	for (item = table->lists[key % LISTS]; item && item->key != key; item = item->next)
+		;
+	return item;
+}
+
+/* An item is whole before the list has it: so it is after a kill, too. */
+static int add(int domain, struct table *table, long key, long value)
+{
+	struct item **list = &table->lists[key % LISTS], *item = epk_malloc(domain, sizeof(*item));
+
+	if (!item)
+		return -errno;
+	*item = (struct item){ *list, key, value };
+	__atomic_store_n(list, item, __ATOMIC_RELEASE);
+	return 0;
+}
+
+static int put(const struct tenant *tenant, long key, long value)
+{
+	int err, added = 0;
+
+	EPK_WITH_ERROR(err, tenant->domain, PROT_READ | PROT_WRITE) {
+		struct item *item = find(*tenant->root, key);
+
+		if (item)
+			item->value = value;
+		else
+			added = add(tenant->domain, *tenant->root, key, value);
+	}
+	return err ? err : added;
+}
+
+static int get(const struct tenant *tenant, long key, long *value)
+{
+	int err, found = -ENOENT;
+
+	EPK_WITH_ERROR(err, tenant->domain, PROT_READ) {
+		const struct item *item = find(*tenant->root, key);
+
+		if (item) {
+			*value = item->value;
+			found = 0;
+		}
+	}
+	return err ? err : found;
+}
+
+static int open_tenant(struct tenant *tenant)
+{
+	int made = epk_heap_open(tenant->domain, tenant->fd, BYTES, &tenant->root), err;
+	void *table = made == 1 ? epk_calloc(tenant->domain, 1, sizeof(struct table)) : NULL;
+
+	if (made <= 0)
+		return made;
+	if (!table)
+		return -errno;
+	EPK_WITH_ERROR(err, tenant->domain, PROT_READ | PROT_WRITE)
+		*tenant->root = table;
+	return err;
+}
+
+/* As a process does that starts. */
+static int open_all(int ids[])
+{
+	int i, err = alloc_domains(TENANTS, ids);
+
+	for (i = 0; i < TENANTS && !err; i++) {
+		tenants[i].domain = ids[i];
+		err = open_tenant(&tenants[i]);
+	}
+	return err;
+}
+
+int main(void)
+{
+	int ids[TENANTS], i, key, err = 0, wrong = 0;
+	struct rlimit files;
+	long got = -1;
+
+	/* Each tenant has a descriptor. */
+	if (getrlimit(RLIMIT_NOFILE, &files))
+		return 1;
+	files.rlim_cur = files.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &files);
+	for (i = 0; i < TENANTS; i++) {
+		/* A path, in a store that is to outlive the machine. */
+		tenants[i].fd = memfd_create("tenant", MFD_CLOEXEC);
+		if (tenants[i].fd < 0)
+			return 1;
+	}
+	err = open_all(ids);
+	for (key = 0; key < KEYS && !err; key++)
+		for (i = 0; i < TENANTS && !err; i++)
+			err = put(&tenants[i], key, i * KEYS + key);
+	if (!err)
+		err = free_domains(TENANTS, ids);
+	/* The next one finds it all. */
+	if (!err)
+		err = open_all(ids);
+	for (i = 0; i < TENANTS && !err; i++)
+		for (key = 0; key < KEYS && !err; key++) {
+			err = get(&tenants[i], key, &got);
+			wrong += got != i * KEYS + key;
+		}
+	if (err) {
+		fprintf(stderr, "tenant_store: %s\n", epk_strerror(err));
+		return 1;
+	}
+	printf("backend %s: %d tenants, %d wrong values\n", epk_backend(), TENANTS, wrong);
+	return wrong || free_domains(TENANTS, ids);
+}
