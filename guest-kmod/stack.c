@@ -60,9 +60,13 @@ static struct page *page_of(struct page **slot)
 static vm_fault_t stack_fault(struct vm_fault *vmf)
 {
 	struct stack *stack = vmf->vma->vm_file->private_data;
-	struct page *count = page_of(&stack->count);
-	struct page *page = vmf->pgoff == FIRST ? count : page_of(&stack->zero);
+	struct page *count, *page;
 
+	/* A core dump asks for each page, there or not: it does without, and nobody has touched it. */
+	if (current->flags & PF_DUMPCORE)
+		return VM_FAULT_SIGBUS;
+	count = page_of(&stack->count);
+	page = vmf->pgoff == FIRST ? count : page_of(&stack->zero);
 	if (!count || !page)
 		return VM_FAULT_OOM;
 	/* Before the thread can go on: it sees that it has used the page. */

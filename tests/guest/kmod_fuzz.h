@@ -139,6 +139,9 @@ struct stack {
 		uint64_t count;
 	} past[8];
 	unsigned int nr_past;
+	/* Where the one before was, and what it counted. */
+	char *last_at;
+	uint64_t last_count;
 };
 
 enum death { KILLED, EXECUTES, EXITS, NR_DEATHS };

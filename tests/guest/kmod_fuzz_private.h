@@ -262,6 +262,21 @@ static void tell_stack(const struct thread *t)
 		       pagemap_of(t->stack.at + i * PAGE));
 }
 
+/* Is it another count, of a mapping that was here before, or does another CPU see another? */
+static void tell_count(const struct thread *t, const char *when, uint64_t count, uint64_t least,
+		       uint64_t most)
+{
+	const volatile uint64_t *word = (void *)t->stack.at;
+	int cpu = sched_getcpu();
+	uint64_t again = *word;
+
+	sched_yield();
+	printf("%s, on CPU %d: %lu, at least %lu, at most %lu; again %lu, on CPU %d %lu; before, a stack at %p counted %lu\n",
+	       when, cpu, count, least, most, again, sched_getcpu(), *word, t->stack.last_at,
+	       t->stack.last_count);
+	tell_stack(t);
+}
+
 /* What the count says has to lie between these, and nothing else is in its page. */
 static void count_stack(struct thread *t, const char *when, uint64_t least, uint64_t most)
 {
@@ -270,8 +285,7 @@ static void count_stack(struct thread *t, const char *when, uint64_t least, uint
 	unsigned int i;
 
 	if (count < least || count > most) {
-		printf("%s: at least %lu, at most %lu\n", when, least, most);
-		tell_stack(t);
+		tell_count(t, when, count, least, most);
 		fail("pages that came to a stack", count, t->stack.at);
 	}
 	for (i = 1; i < PAGE / 8; i++) {
@@ -280,6 +294,15 @@ static void count_stack(struct thread *t, const char *when, uint64_t least, uint
 	}
 	__atomic_fetch_add(&counts->touched, count - t->stack.count, __ATOMIC_RELAXED);
 	t->stack.count = count;
+}
+
+/* After anything else: none has come to it, and who looks for a fault knows what was done. */
+static void recount_stack(struct thread *t, const char *after)
+{
+	const volatile uint64_t *word = (void *)t->stack.at;
+
+	if (word && *word != t->stack.count)
+		count_stack(t, after, t->stack.count, t->stack.count);
 }
 
 /* Touch one: it has what was written there, and is counted if it was not there. */
@@ -409,6 +432,7 @@ static int map_stack(struct thread *t)
 	struct stack *stack = &t->stack;
 
 	*stack = (struct stack){
+		.last_at = stack->at, .last_count = stack->count,
 		.at = mmap(NULL, STACK_PAGES * PAGE, PROT_READ | PROT_WRITE,
 			   MAP_PRIVATE | MAP_NORESERVE, t->process->dev.fd, EPK_MMAP_STACK),
 	};

@@ -43,6 +43,7 @@ static void one_op(struct thread *t)
 	ret = ops[i].run(t);
 	if (ops[i].changes)
 		change_ends(p);
+	recount_stack(t, ops[i].name);
 	/* What it held may have moved away. */
 	recheck(t);
 	count_add(ret ? &counts->refused[i] : &counts->done[i]);

@@ -5,6 +5,8 @@
  */
 #include "epk_test.h"
 
+#include <sys/resource.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 
 #define PAGE	4096ul
@@ -134,6 +136,80 @@ static void stays(void)
 	munmap(stack, PAGES * PAGE);
 }
 
+static int status_of(pid_t pid)
+{
+	int status = -1;
+
+	REQUIRE(pid > 0 && waitpid(pid, &status, 0) == pid);
+	return status;
+}
+
+/* Another process, in the name of this one. */
+static void look_from_outside(char *stack)
+{
+	uint64_t word = 1;
+	struct iovec to = { &word, 8 }, from = { stack + 3 * PAGE, 8 };
+	char path[32];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/mem", getppid());
+	fd = open(path, O_RDWR);
+	if (process_vm_readv(getppid(), &to, 1, &from, 1, 0) != 8 || word)
+		_exit(1);
+	if (pread(fd, &word, 8, (uintptr_t)stack + 5 * PAGE) != 8 || word)
+		_exit(2);
+	word = 7;
+	if (pwrite(fd, &word, 8, (uintptr_t)stack + 6 * PAGE) != 8)
+		_exit(3);
+	_exit(0);
+}
+
+#define PATTERN	"/proc/sys/kernel/core_pattern"
+#define CORE	"/tmp/touch-core"
+
+/* Its core has what it had used of the stack, and of the rest nothing. */
+static void die(char *stack)
+{
+	const struct rlimit any = { RLIM_INFINITY, RLIM_INFINITY };
+
+	if (setrlimit(RLIMIT_CORE, &any))
+		_exit(1);
+	signal(SIGABRT, SIG_DFL);
+	*(volatile uint64_t *)(stack + 8 * PAGE) = 8;
+	abort();
+}
+
+/* What others have looked at has come, as by a touch; a core dump has none come. */
+static void by_others(void)
+{
+	char *stack = map_stack(), was[128] = { 0 };
+	int status, fd = open(PATTERN, O_RDONLY);
+	pid_t pid;
+
+	REQUIRE(fd >= 0 && read(fd, was, sizeof(was) - 1) > 0);
+	close(fd);
+	pid = fork();
+	if (!pid)
+		look_from_outside(stack);
+	CHECK_EQ(status_of(pid), 0);
+	CHECK_EQ(touched(stack), 3);
+	CHECK_EQ(*(volatile uint64_t *)(stack + 3 * PAGE), 0);
+	CHECK_EQ(*(volatile uint64_t *)(stack + 5 * PAGE), 0);
+	CHECK_EQ(*(volatile uint64_t *)(stack + 6 * PAGE), 7);
+	CHECK_EQ(touched(stack), 3);
+
+	REQUIRE(put(PATTERN, CORE));
+	pid = fork();
+	if (!pid)
+		die(stack);
+	status = status_of(pid);
+	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT && WCOREDUMP(status));
+	CHECK_EQ(touched(stack), 4);
+	CHECK(unlink(CORE) == 0 || unlink(CORE ".1") == 0);
+	put(PATTERN, was);
+	munmap(stack, PAGES * PAGE);
+}
+
 static long free_kib(void)
 {
 	FILE *f = fopen("/proc/meminfo", "r");
@@ -252,6 +328,7 @@ int main(void)
 	counts();
 	locked();
 	stays();
+	by_others();
 	costs_nothing();
 	return epk_test_result();
 }

@@ -540,9 +540,10 @@ struct epk_note {
  *
  * With MAP_PRIVATE, EPK_MMAP_STACK gives memory that is no domain's, and ordinary but for its first
  * page: a __u64 there, followed by nothing, counts how many pages have come to the rest by a touch,
- * each after it was mapped, or given back by madvise(MADV_DONTNEED).  In a forked child, which
- * inherits it, both count.  Who has not seen it change knows that no more of the memory is in use
- * than before.  Who writes to the first page has a copy, in which nothing changes any more.
+ * each after it was mapped, or given back by madvise(MADV_DONTNEED); by that of a debugger, too, but
+ * not by a core dump.  In a forked child, which inherits it, both count.  Who has not seen it change
+ * knows that no more of the memory is in use than before.  Who writes to the first page has a copy,
+ * in which nothing changes any more.
  */
 #define EPK_MMAP_TABLE		0ull
 #define EPK_MMAP_IDENTITY	(1ull << 32)
