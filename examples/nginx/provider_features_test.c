@@ -169,6 +169,64 @@ static void sessions_resume(void **state)
 			}
 }
 
+/* What an operator's job does with ssl_session_ticket_key now and then. */
+static void ticket_keys_are_rotated(void **state)
+{
+	static const int versions[] = { TLS1_2_VERSION, TLS1_3_VERSION };
+	uint8_t keys[80];
+	struct ends e;
+	int i, role, round;
+
+	(void)state;
+	for (i = 0; i < 2; i++)
+		FOR_BOTH(role) {
+			make_ctxs(&e, versions[i], role);
+			SSL_CTX_set_session_cache_mode(e.server_ctx, SSL_SESS_CACHE_OFF);
+			for (round = 0; round < 6; round++) {
+				memset(keys, 'a' + round / 2, sizeof(keys));
+				assert_ossl(SSL_CTX_set_tlsext_ticket_keys(e.server_ctx, keys,
+									   sizeof(keys)));
+				make_ends(&e);
+				assert_true(shake_hands(&e));
+				pass_both_ways(&e);
+				assert_int_equal(SSL_session_reused(e.server), round % 2);
+				drop_ends(&e);
+			}
+			drop_all(&e);
+		}
+}
+
+static void sessions_are_renegotiated(void **state)
+{
+	struct ends e;
+	uint8_t byte;
+	int role, round, turn;
+
+	(void)state;
+	FOR_BOTH(role) {
+		make_ctxs(&e, TLS1_2_VERSION, role);
+		SSL_CTX_set_options(e.server_ctx, SSL_OP_ALLOW_CLIENT_RENEGOTIATION);
+		make_ends(&e);
+		assert_true(shake_hands(&e));
+		for (round = 1; round < 4; round++) {
+			/* Full, and with the session. */
+			assert_ossl(round % 2 ? SSL_renegotiate(e.client) :
+						SSL_renegotiate_abbreviated(e.client));
+			SSL_do_handshake(e.client);
+			for (turn = 0; turn < 6; turn++) {
+				assert_true(SSL_read(e.server, &byte, 1) <= 0);
+				assert_true(SSL_read(e.client, &byte, 1) <= 0);
+			}
+			ERR_clear_error();
+			assert_int_equal(SSL_num_renegotiations(e.client), round);
+			assert_false(SSL_renegotiate_pending(e.client));
+			assert_true(SSL_is_init_finished(e.client) && SSL_is_init_finished(e.server));
+			pass_both_ways(&e);
+		}
+		drop_all(&e);
+	}
+}
+
 /* Peers that do not know the extended one (RFC 7627). */
 static void older_master_secret_is_derived(void **state)
 {
@@ -601,6 +659,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sessions_resume),
+		cmocka_unit_test(ticket_keys_are_rotated),
+		cmocka_unit_test(sessions_are_renegotiated),
 		cmocka_unit_test(older_master_secret_is_derived),
 		cmocka_unit_test(groups_agree),
 		cmocka_unit_test(hello_is_retried),

@@ -46,6 +46,8 @@ static bool fails(SSL *ssl)
 	return SSL_get_error(ssl, 0) == SSL_ERROR_SSL;
 }
 
+static const char *name_asked_for;
+
 /* Whether both got through, and bytes too.  Whoever fails first says why. */
 static bool connect_ends(SSL_CTX *server_ctx, SSL_CTX *client_ctx)
 {
@@ -60,6 +62,8 @@ static bool connect_ends(SSL_CTX *server_ctx, SSL_CTX *client_ctx)
 	SSL_set_bio(client, b, a);
 	SSL_set_accept_state(server);
 	SSL_set_connect_state(client);
+	if (name_asked_for)
+		SSL_set_tlsext_host_name(client, name_asked_for);
 	for (turn = 0; turn < 20 && done != 3; turn++) {
 		done = SSL_do_handshake(client) == 1;
 		if (fails(client))
@@ -118,6 +122,59 @@ static void handshakes_with_each_key(void **state)
 }
 
 /* A key exchange without a group: what it agrees on is in the domain all the same. */
+static SSL_CTX *behind[2];
+
+static int choose(SSL *ssl, int *alert, void *arg)
+{
+	const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+
+	(void)alert;
+	(void)arg;
+	if (!name || !SSL_set_SSL_CTX(ssl, behind[!strcmp(name, "other")]))
+		return SSL_TLSEXT_ERR_ALERT_FATAL;
+	return SSL_TLSEXT_ERR_OK;
+}
+
+/* As one server for several names, each with a key of its own. */
+static void names_have_keys(void **state)
+{
+	static const size_t which[] = { 1, 5 };
+	static const int versions[] = { TLS1_2_VERSION, TLS1_3_VERSION };
+	static const char *const names[] = { "one", "other" };
+	SSL_CTX *front, *client;
+	EVP_PKEY *mine[2];
+	X509 *certs[2];
+	size_t i, v;
+
+	(void)state;
+	for (i = 0; i < 2; i++) {
+		mine[i] = read_key(made[which[i]], false);
+		certs[i] = certify(made[which[i]]);
+	}
+	for (v = 0; v < 2; v++) {
+		for (i = 0; i < 2; i++)
+			behind[i] = make_end(with_epk, true, versions[v], certs[i], mine[i]);
+		front = make_end(with_epk, true, versions[v], certs[0], mine[0]);
+		SSL_CTX_set_tlsext_servername_callback(front, choose);
+		for (i = 0; i < 4; i++) {
+			client = make_end(plain, false, versions[v], NULL, NULL);
+			X509_STORE_add_cert(SSL_CTX_get_cert_store(client), certs[i % 2]);
+			SSL_CTX_set_verify(client, SSL_VERIFY_PEER, NULL);
+			name_asked_for = names[i % 2];
+			assert_ossl(connect_ends(front, client));
+			SSL_CTX_free(client);
+		}
+		name_asked_for = NULL;
+		SSL_CTX_free(front);
+		for (i = 0; i < 2; i++)
+			SSL_CTX_free(behind[i]);
+	}
+	for (i = 0; i < 2; i++) {
+		EVP_PKEY_free(mine[i]);
+		X509_free(certs[i]);
+	}
+}
+
 static void static_rsa_works(void **state)
 {
 	EVP_PKEY *mine = read_key(made[1], false);
@@ -219,6 +276,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(handshakes_with_each_key),
+		cmocka_unit_test(names_have_keys),
 		cmocka_unit_test(static_rsa_works),
 		cmocka_unit_test(tls_takes_no_other_keys),
 		cmocka_unit_test(others_keys_are_taken_if_told),

@@ -214,6 +214,43 @@ static int start_anew(const char *what)
 	return strstr(report, "\"refused\"") && says("sessions_refused", 2) ? REFUSED : OTHERWISE;
 }
 
+static SSL_CTX *elsewhere;
+
+static int go_elsewhere(SSL *ssl, int *alert, void *arg)
+{
+	(void)alert, (void)arg;
+	return SSL_set_SSL_CTX(ssl, elsewhere) ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL;
+}
+
+/* A server whose clients go on with another context by the name that they ask for. */
+static int switch_contexts(const char *what)
+{
+	SSL *client, *server;
+	bool works;
+
+	OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
+	if (load() <= 0)
+		return OTHERWISE;
+	client = new_end(NULL, NULL, false);
+	server = new_end(NULL, NULL, true);
+	elsewhere = SSL_CTX_new_ex(strstr(what, "own") ? OSSL_LIB_CTX_new() : NULL, NULL,
+				   TLS_method());
+	if (!client || !server || !elsewhere)
+		return OTHERWISE;
+	if (strstr(what, "policy"))
+		SSL_CTX_set_security_callback(elsewhere, permit);
+	SSL_CTX_set_tlsext_servername_callback(SSL_get_SSL_CTX(server), go_elsewhere);
+	SSL_set_tlsext_host_name(client, "other");
+	if (strstr(what, "TLS 1.2"))
+		SSL_set_max_proto_version(client, TLS1_2_VERSION);
+	SSL_CTX_use_certificate(elsewhere, SSL_get_certificate(server));
+	SSL_CTX_use_PrivateKey(elsewhere, SSL_get_privatekey(server));
+	works = shake_hands(client, server);
+	if (!works)
+		return REFUSED;
+	return check_self("--accept backend-none") ? LET_THROUGH : SERVED_ALL;
+}
+
 static int start(const char *what)
 {
 	int status;
@@ -250,6 +287,18 @@ static void ciphers_from_elsewhere_negotiate_nothing(void **state)
 	assert_int_equal(start("policy, versions"), SERVED_ALL);
 }
 
+static void nor_does_a_session_that_goes_there(void **state)
+{
+	(void)state;
+	assert_int_equal(start("switch to another"), SERVED_ALL);
+	assert_int_equal(start("switch to another, TLS 1.2"), SERVED_ALL);
+	assert_int_equal(start("switch to one of a library context of its own"), REFUSED);
+	/* What has begun with wrapped secrets does not go on with others' ciphers; but nothing has here. */
+	assert_int_equal(start("switch to one of a library context of its own, policy"), REFUSED);
+	assert_int_equal(start("switch to one of a library context of its own, policy, TLS 1.2"),
+			 LET_THROUGH);
+}
+
 static void they_are_told_where_they_are_allowed(void **state)
 {
 	(void)state;
@@ -282,13 +331,14 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sessions_with_the_provider_are_told),
 		cmocka_unit_test(ciphers_from_elsewhere_negotiate_nothing),
+		cmocka_unit_test(nor_does_a_session_that_goes_there),
 		cmocka_unit_test(they_are_told_where_they_are_allowed),
 		cmocka_unit_test(no_provider_is_told),
 		cmocka_unit_test(backend_is_told),
 	};
 
 	if (argc == 2)
-		return start_anew(argv[1]);
+		return strstr(argv[1], "switch") ? switch_contexts(argv[1]) : start_anew(argv[1]);
 
 	OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
 	return cmocka_run_group_tests_name("provider_sessions", tests, NULL, NULL);

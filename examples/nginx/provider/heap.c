@@ -144,7 +144,8 @@ static enum use use_of(const char *file)
 		{ "core_", USE_OUTLIVES }, { "ex_data.c", USE_OUTLIVES },
 		{ "crypto/provider.c", USE_OUTLIVES }, { "crypto/provider_", USE_OUTLIVES },
 		{ "implementations/rands/", USE_OUTLIVES },
-		{ "/pem/", USE_PEM }, { "evp/encode.c", USE_PEM }, { "decode_der2key.c", USE_DER },
+		{ "crypto/pem/", USE_PEM }, { "crypto/evp/encode.c", USE_PEM },
+		{ "/decode_der2key.c", USE_DER },
 	};
 	static const char *lately[64];
 	const char **known = &lately[(uintptr_t)file >> 3 & 63];

@@ -23,7 +23,7 @@
 
 /* ---- blocks, of which there are a few for each thread that reads PEM */
 
-#define NR_SETS	64
+#define NR_SETS	512
 #define NR_WAYS	16
 
 static struct noted {
@@ -37,7 +37,7 @@ static struct noted *set_of(const void *ptr)
 {
 	uintptr_t bits = (uintptr_t)ptr >> 4;
 
-	return noted[(bits ^ bits >> 6 ^ bits >> 12) % NR_SETS];
+	return noted[(bits ^ bits >> 9 ^ bits >> 18) % NR_SETS];
 }
 
 /* Nobody else has the block: nobody waits for anybody, and a child of a fork finds no lock. */
