@@ -53,7 +53,8 @@ class Claims:
         self.claim(bool(mine), f"{table}: {case} has been measured")
         for figure in mine:
             more = model.percent_more(figure, figures.baseline(figure, known))
-            self.claim(more is not None and more <= percent, f"{table}: {case} takes at most {percent} % more, {figures.name_of(figure)}: {more}")
+            self.claim(more is not None and more <= percent,
+                       f"{table}: {case} takes at most {percent} % more, {figures.name_of(figure)}: {more}")
 
     def least_of(self, table, case, others):
         """In modelled cycles, wherever one of the others is possible."""
