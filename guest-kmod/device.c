@@ -213,14 +213,24 @@ static long ioc_populate(struct file *file, void __user *arg)
 	return epk_populate(ctx->mm, range.addr, range.len);
 }
 
-static long ioc_unmap(struct file *file, void __user *arg)
+static long unmap(struct file *file, void __user *arg, bool keep)
 {
 	struct epk_context *ctx = file->private_data;
 	struct epk_range range;
 
 	if (copy_from_user(&range, arg, sizeof(range)))
 		return -EFAULT;
-	return epk_unmap(ctx->mm, range.addr, range.len);
+	return epk_unmap(ctx->mm, range.addr, range.len, keep);
+}
+
+static long ioc_unmap(struct file *file, void __user *arg)
+{
+	return unmap(file, arg, false);
+}
+
+static long ioc_reserve(struct file *file, void __user *arg)
+{
+	return unmap(file, arg, true);
 }
 
 static long ioc_file(struct file *file, void __user *arg)
@@ -235,7 +245,7 @@ static long ioc_file(struct file *file, void __user *arg)
 	ret = epk_file_map(file, &req);
 	/* Where nothing has been replaced, there is a place to tell of. */
 	if (!ret && req.addr != addr && copy_to_user(arg, &req, sizeof(req)))
-		ret = epk_unmap(current->mm, req.addr, PAGE_ALIGN(req.len)) ?: -EFAULT;
+		ret = epk_unmap(current->mm, req.addr, PAGE_ALIGN(req.len), false) ?: -EFAULT;
 	return ret;
 }
 
@@ -395,6 +405,7 @@ static const struct call {
 	{ EPK_IOC_POPULATE, AFTER, ioc_populate },
 	{ EPK_IOC_FILE, AFTER, ioc_file },
 	{ EPK_IOC_UNMAP, AFTER, ioc_unmap },
+	{ EPK_IOC_RESERVE, AFTER, ioc_reserve },
 	{ EPK_IOC_GATES, AFTER, ioc_gates },
 	{ EPK_IOC_HELD, AFTER, ioc_held },
 	{ EPK_IOC_NOTE, AFTER, ioc_note },

@@ -11,7 +11,7 @@
  */
 int epk_anon_mmap(const struct epk_mapping *map, void **addr, int prot, int flags)
 {
-	int keep = flags & (MAP_POPULATE | MAP_FIXED_NOREPLACE);
+	int keep = flags & (MAP_POPULATE | MAP_FIXED_NOREPLACE | MAP_FIXED);
 	int kind = map->fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
 	size_t len = map->end - map->start;
 	void *want = *addr, *got;
@@ -40,4 +40,11 @@ unmap:
 int epk_anon_munmap(void *addr, size_t len)
 {
 	return munmap(addr, len) ? -errno : 0;
+}
+
+int epk_anon_reserve(void *addr, size_t len)
+{
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+
+	return mmap(addr, len, PROT_NONE, flags, -1, 0) == MAP_FAILED ? -errno : 0;
 }

@@ -156,7 +156,7 @@ struct epk_moves {
 #define EPK_MOVES_ADMIT		1u
 
 /**
- * struct epk_range - argument of EPK_IOC_POPULATE and EPK_IOC_UNMAP
+ * struct epk_range - argument of EPK_IOC_POPULATE, EPK_IOC_UNMAP and EPK_IOC_RESERVE
  * @addr: first byte, on a page boundary
  * @len: bytes, whole pages
  *
@@ -531,6 +531,11 @@ struct epk_note {
 #define EPK_IOC_RETURN		_IO('E', 0xf0)
 #define EPK_RETURN_NOTHING	1ul
 #define EPK_IOC_CATCH		_IOW('E', 0xf1, struct epk_catch)
+/*
+ * EPK_IOC_UNMAP, and what was unmapped is private memory then that nobody can access, so that nothing else
+ * comes to lie there before something is mapped over it.  Errors: those of EPK_IOC_UNMAP and of mmap().
+ */
+#define EPK_IOC_RESERVE		_IOW('E', 0xf2, struct epk_range)
 
 /*
  * Offsets for mmap() of the device, with MAP_SHARED but for EPK_MMAP_STACK.  The domain table, the table of notes, which has one
