@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: MIT
+/* Which number is which domain, and which memory has which key. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+#include "pkeys.h"
+
+struct books *pkeys_books;
+
+/* Whoever cannot close them again goes no further. */
+static void protect(int prot)
+{
+	if (pkeys_raw(SYS_mprotect, (long)pkeys_books, sizeof(*pkeys_books), prot, 0, 0, 0) < 0)
+		abort();
+}
+
+bool books_make(void)
+{
+	long got = pkeys_raw(SYS_mmap, 0, sizeof(*pkeys_books), PROT_READ,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (got < 0 && got > -4096)
+		return false;
+	pkeys_books = (struct books *)got;
+	return true;
+}
+
+/* Who looks without the lock sees that it has to look again. */
+static unsigned int changes;
+
+void books_open(void)
+{
+	protect(RW);
+	__atomic_add_fetch(&changes, 1, __ATOMIC_SEQ_CST);
+}
+
+void books_close(void)
+{
+	__atomic_add_fetch(&changes, 1, __ATOMIC_SEQ_CST);
+	protect(PROT_READ);
+}
+
+/* The first region that ends behind @addr, by its place. */
+static unsigned int place(uintptr_t addr)
+{
+	unsigned int low = 0, high = pkeys_books->nr_regions;
+
+	while (low < high) {
+		unsigned int middle = (low + high) / 2;
+
+		if (pkeys_books->regions[middle].end > addr)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return low;
+}
+
+/* The first region that has a part in the range. */
+bool region_find(uintptr_t start, uintptr_t end, struct region *first)
+{
+	unsigned int at = place(start);
+
+	if (at == pkeys_books->nr_regions || pkeys_books->regions[at].start >= end)
+		return false;
+	*first = pkeys_books->regions[at];
+	return true;
+}
+
+static void insert(unsigned int at, const struct region *region)
+{
+	struct region *regions = pkeys_books->regions;
+
+	memmove(regions + at + 1, regions + at, (pkeys_books->nr_regions - at) * sizeof(*regions));
+	regions[at] = *region;
+	__atomic_store_n(&pkeys_books->nr_regions, pkeys_books->nr_regions + 1, __ATOMIC_RELEASE);
+}
+
+static void remove_at(unsigned int at)
+{
+	struct region *regions = pkeys_books->regions;
+
+	__atomic_store_n(&pkeys_books->nr_regions, pkeys_books->nr_regions - 1, __ATOMIC_RELEASE);
+	memmove(regions + at, regions + at + 1, (pkeys_books->nr_regions - at) * sizeof(*regions));
+}
+
+/* Nothing is known where it lies. */
+void region_add(const struct region *region)
+{
+	unsigned int at = place(region->start);
+	struct region *before = pkeys_books->regions + at - 1;
+
+	pkeys_books->bytes[region->slot] += region->end - region->start;
+	if (at && before->end == region->start && before->slot == region->slot &&
+	    before->prot == region->prot) {
+		before->end = region->end;
+		return;
+	}
+	insert(at, region);
+}
+
+/* Nothing is known of the range from then on.  -ENOMEM: there are too many pieces. */
+int region_cut(uintptr_t start, uintptr_t end)
+{
+	struct region region, rest;
+	unsigned int at;
+
+	/* One is cut into two at most, and one comes in between. */
+	if (pkeys_books->nr_regions + 2 >= REGIONS_MOST)
+		return -ENOMEM;
+	while (region_find(start, end, &region)) {
+		at = place(start);
+		remove_at(at);
+		pkeys_books->bytes[region.slot] -= region.end - region.start;
+		rest = region;
+		if (region.end > end) {
+			rest.start = end;
+			pkeys_books->bytes[rest.slot] += rest.end - rest.start;
+			insert(at, &rest);
+		}
+		rest = region;
+		if (region.start < start) {
+			rest.end = start;
+			pkeys_books->bytes[rest.slot] += rest.end - rest.start;
+			insert(at, &rest);
+		}
+	}
+	return 0;
+}
+
+/* Without the lock: is a part of the range memory that has a key?  In doubt it is. */
+bool region_may_be(uintptr_t start, uintptr_t end)
+{
+	unsigned int before;
+	struct region found;
+	bool may;
+
+	if (!pkeys_books || !__atomic_load_n(&pkeys_books->nr_regions, __ATOMIC_ACQUIRE))
+		return false;
+	before = __atomic_load_n(&changes, __ATOMIC_SEQ_CST);
+	may = before % 2 || region_find(start, end, &found);
+	return may || __atomic_load_n(&changes, __ATOMIC_SEQ_CST) != before;
+}
+
+/* The key with this value; its value is 0 if there is none.  Without any lock, in handlers of signals, too. */
+union key key_find(int value)
+{
+	union key key = { .raw = 0 };
+
+	if (value <= 0 || !pkeys_books)
+		return key;
+	key.raw = __atomic_load_n(&pkeys_books->keys[(unsigned int)value % SLOTS].raw, __ATOMIC_ACQUIRE);
+	if (key.value != value)
+		key.raw = 0;
+	return key;
+}
+
+void key_write(unsigned int slot, int value, int id)
+{
+	union key key = { .value = value, .id = id };
+
+	__atomic_store_n(&pkeys_books->keys[slot].raw, key.raw, __ATOMIC_RELEASE);
+}
+
+unsigned int key_slot_of(int id)
+{
+	unsigned int slot = pkeys_books->slot_of[(unsigned int)id % INDICES];
+
+	return pkeys_books->keys[slot].id == id ? slot : NO_SLOT;
+}
