@@ -131,6 +131,15 @@ int region_cut(uintptr_t start, uintptr_t end)
 	return 0;
 }
 
+/* region_find() without the lock, in handlers of signals, too; in doubt there is none. */
+bool region_look(uintptr_t start, uintptr_t end, struct region *first)
+{
+	unsigned int before = __atomic_load_n(&changes, __ATOMIC_SEQ_CST);
+	bool found = before % 2 == 0 && region_find(start, end, first);
+
+	return found && __atomic_load_n(&changes, __ATOMIC_SEQ_CST) == before;
+}
+
 /* Without the lock: is a part of the range memory that has a key?  In doubt it is. */
 bool region_may_be(uintptr_t start, uintptr_t end)
 {
@@ -138,7 +147,7 @@ bool region_may_be(uintptr_t start, uintptr_t end)
 	struct region found;
 	bool may;
 
-	if (!pkeys_books || !__atomic_load_n(&pkeys_books->nr_regions, __ATOMIC_ACQUIRE))
+	if (!pkeys_books)
 		return false;
 	before = __atomic_load_n(&changes, __ATOMIC_SEQ_CST);
 	may = before % 2 || region_find(start, end, &found);

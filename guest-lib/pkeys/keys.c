@@ -40,12 +40,20 @@ static void sweep(void)
 		key_release(slot);
 }
 
+/* For programs that have arrays by keys. */
+static bool wants_small(void)
+{
+	const char *numbers = secure_getenv("EPK_PKEYS_NUMBERS");
+
+	return numbers && !strcmp(numbers, "small");
+}
+
 /* A value whose slot is free, or 0. */
 static int value_new(void)
 {
 	unsigned int value;
 
-	if (pkeys_books->small) {
+	if (wants_small()) {
 		for (value = 1; value < SLOTS; value++)
 			if (!pkeys_books->keys[value].id)
 				return value;

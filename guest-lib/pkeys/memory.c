@@ -229,9 +229,13 @@ static int change(const struct region *region, int prot, unsigned int slot)
 /* Is all of it mapped, and of a kind that can have a key? */
 static int check(uintptr_t start, uintptr_t end)
 {
+	uintptr_t here = (uintptr_t)&start;
 	struct region region;
 	struct vma vma;
 
+	/* Nobody could go on without the stack that this runs on. */
+	if (here >= start && here < end)
+		return -EACCES;
 	while (start < end) {
 		if (region_find(start, start + PAGE, &region)) {
 			start = region.end;

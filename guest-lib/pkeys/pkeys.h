@@ -67,7 +67,7 @@ struct region {
  * @held: by slot: what the thread that forks may do
  * @nr_slots: slots in use
  * @nr_regions: regions in use
- * @small: values are small numbers
+ * @handler: the program's, of SIGSEGV
  * @regions: by address
  */
 struct books {
@@ -77,7 +77,7 @@ struct books {
 	uint8_t held[SLOTS];
 	unsigned int nr_slots;
 	unsigned int nr_regions;
-	bool small;
+	void (*handler)(int sig, siginfo_t *info, void *context);
 	struct region regions[REGIONS_MOST];
 };
 
@@ -87,6 +87,7 @@ bool books_make(void);
 void books_open(void);
 void books_close(void);
 bool region_find(uintptr_t start, uintptr_t end, struct region *first);
+bool region_look(uintptr_t start, uintptr_t end, struct region *first);
 bool region_may_be(uintptr_t start, uintptr_t end);
 void region_add(const struct region *region);
 int region_cut(uintptr_t start, uintptr_t end);

@@ -105,6 +105,22 @@ static void values(void **state)
 		assert_int_equal(pkey_free(keys[i]), 0);
 }
 
+static void small_numbers(void **state)
+{
+	int first, second;
+
+	(void)state;
+	setenv("EPK_PKEYS_NUMBERS", "small", 1);
+	first = new_key(READ);
+	second = new_key(CLOSED);
+	unsetenv("EPK_PKEYS_NUMBERS");
+	assert_int_equal(second, first + 1);
+	assert_in_range(second, 2, 20);
+	assert_int_equal(pkey_get(first), READ);
+	assert_int_equal(pkey_free(first), 0);
+	assert_int_equal(pkey_free(second), 0);
+}
+
 static void fails(int result, int error)
 {
 	assert_int_equal(result, -1);
@@ -143,10 +159,19 @@ static void errors(void **state)
 	assert_true(is_filled(mem));
 }
 
+static void *on_own_stack(void *arg)
+{
+	char *local = (char *)((uintptr_t)&arg & -PAGE);
+
+	return pkey_mprotect(local, PAGE, RW, key) == -1 && errno == EACCES ? NULL : local;
+}
+
 /* What cannot have a key; and nothing before it in the range has one then. */
 static void errors_of_memory(void **state)
 {
 	char *with_hole = map_pages(3), *shared, *local = (char *)((uintptr_t)&state & -PAGE);
+	pthread_t thread;
+	void *wrong;
 
 	munmap(with_hole + PAGE, PAGE);
 	fails(pkey_mprotect(with_hole, 3 * PAGE, RW, key), ENOMEM);
@@ -156,6 +181,9 @@ static void errors_of_memory(void **state)
 	fails(pkey_mprotect(with_hole, 3 * PAGE, RW, key), EACCES);
 	assert_int_equal(may(with_hole), RW);
 	fails(pkey_mprotect(local, PAGE, RW, key), EACCES);
+	assert_int_equal(pthread_create(&thread, NULL, on_own_stack, NULL), 0);
+	pthread_join(thread, &wrong);
+	assert_null(wrong);
 	munmap(with_hole, 3 * PAGE);
 }
 
@@ -167,6 +195,8 @@ static void keeps_contents(void **state)
 	if (backend_protects()) {
 		assert_int_equal(may(mem), 0);
 		assert_int_equal(try_code, refused_code());
+		if (try_code == SEGV_PKUERR)
+			assert_int_equal(try_pkey, key);
 		assert_int_equal(may(mem + PAGES * PAGE - 1), 0);
 	}
 	assert_int_equal(pkey_set(key, OPEN), 0);
@@ -606,6 +636,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		WITH_KEY(values),
+		WITH_KEY(small_numbers),
 		WITH_KEY(errors),
 		WITH_KEY(errors_of_memory),
 		WITH_KEY(keeps_contents),
