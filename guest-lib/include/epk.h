@@ -87,9 +87,7 @@ int free_domains(int num, int dom_ids[]);
  * @flags: 0 or any of MAP_ANONYMOUS, MAP_PRIVATE or MAP_SHARED (not both; they
  *	mean the same), MAP_POPULATE (a hint), MAP_FIXED_NOREPLACE, MAP_FIXED
  *
- * MAP_FIXED replaces what lies there of ordinary memory, in one step; if the call fails, that may be gone, as with
- * mmap(2).  What is a domain's makes room by epk_munmap_reserve().
- *
+ * MAP_FIXED replaces ordinary memory in one step, which may be gone if the call fails; not a domain's.
  * The memory is not inherited by fork.  Release it with domain_munmap() or
  * free_domains(), never with munmap(): the library would unmap the range a
  * second time, whoever owns it by then.
@@ -155,41 +153,7 @@ void *epk_mmap_file(int dom_id, void *addr, size_t len, int prot, int flags, int
  */
 int domain_munmap(void *addr, size_t len);
 
-/**
- * epk_munmap_reserve() - unmap domain memory, and keep its addresses
- * @addr: first byte, a multiple of 4 KiB
- * @len: bytes; rounded up to whole pages
- *
- * As domain_munmap(), but ordinary memory that nobody can access (PROT_NONE) lies there afterwards, without a
- * moment in which another thread's mmap(2) could get that place.  Map over it with MAP_FIXED, or unmap it with
- * munmap(2).
- *
- * Thread-safe; not async-signal-safe.
- *
- * Return: 0, or an error of domain_munmap(), after which nothing has changed; or an error of mmap(2).
- */
-int epk_munmap_reserve(void *addr, size_t len);
-
-/**
- * epk_mprotect() - change the most that holders can do with domain memory
- * @addr: first byte, a multiple of 4 KiB
- * @len: bytes; rounded up to whole pages
- * @prot: as for domain_mmap()
- *
- * The range may be a part of a mapping, or several that touch.  Who does not hold the domain can do
- * nothing as before, and who holds it to be read only cannot write.  Use this and not mprotect(2), of which the
- * library would not know.
- *
- * Thread-safe; not async-signal-safe.
- *
- * Return: 0, or an error, after which nothing has changed:
- * -EINVAL: @prot has another bit, or as for domain_munmap();
- * -EOVERFLOW: as for domain_munmap();
- * -EACCES: of a file that is not open for writing;
- * -EPERM: a component's memory (backend "epk");
- * -ENOMEM: no memory to split a mapping.
- */
-int epk_mprotect(void *addr, size_t len, int prot);
+#include <epk_remap.h>
 
 /**
  * domain_begin() - get the access permission of a domain

@@ -4,6 +4,7 @@
  * knows of a domain.
  */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <semaphore.h>
 #include <stdatomic.h>
 #include <sys/syscall.h>
@@ -11,6 +12,7 @@
 #include "unit.h"
 
 #define PAGES	4ul
+#define LARGE	256ul
 #define CLOSED	PKEY_DISABLE_ACCESS
 #define READ	PKEY_DISABLE_WRITE
 #define OPEN	0
@@ -338,6 +340,8 @@ static void parts(void **state)
 	assert_ptr_equal(mmap(mem, 3 * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0), mem);
 	assert_int_equal(pkey_set(key, CLOSED), 0);
 	assert_int_equal(mem[0] + mem[PAGE] + mem[2 * PAGE], 0);
+	/* It has no key, as far as anybody knows. */
+	assert_int_equal(mprotect(mem, PAGE, RW | PROT_EXEC), 0);
 	assert_int_equal(may(mem + 2 * PAGE), RW);
 	if (backend_protects())
 		assert_int_equal(may(mem + 3 * PAGE), 0);
@@ -590,44 +594,129 @@ static void forks(void **state)
 }
 
 static volatile bool stop;
-static volatile char last;
 
-/* With all that there is open, so that only what changes under it refuses. */
-static void *writer(void *arg)
+/* The access is tried again: it succeeds as soon as nobody is at work there. */
+static void try_again(int sig)
 {
-	char next = 1;
+	(void)sig;
+}
 
+/* With all that there is open, so that only what changes under it refuses; how often it has counted. */
+static void *counter(void *arg)
+{
+	volatile uint64_t *count = arg;
+	uint64_t n;
+
+	for (n = 0; !stop; n++)
+		*count = *count + 1;
+	return (void *)n;
+}
+
+/* Nothing that a thread has written is lost while so much memory gets another key. */
+static void races(void **state)
+{
+	int keys[2] = { new_key(OPEN), new_key(OPEN) }, i;
+	char *large = map_pages(LARGE);
+	pthread_t thread;
+	void *counted;
+
+	(void)state;
+	stop = false;
+	signal(SIGSEGV, try_again);
+	memset(large + PAGE, 1, (LARGE - 1) * PAGE);
+	assert_int_equal(pkey_mprotect(large, LARGE * PAGE, RW, keys[0]), 0);
+	assert_int_equal(pthread_create(&thread, NULL, counter, large), 0);
+	for (i = 0; i < 90; i++)
+		assert_int_equal(pkey_mprotect(large, LARGE * PAGE, RW, i % 3 == 2 ? 0 : keys[i % 2]), 0);
+	stop = true;
+	pthread_join(thread, &counted);
+	assert_int_equal(*(uint64_t *)large, (uint64_t)counted);
+	assert_true(counted);
+	signal(SIGSEGV, SIG_DFL);
+	assert_int_equal(munmap(large, LARGE * PAGE), 0);
+	pkey_free(keys[0]);
+	pkey_free(keys[1]);
+}
+
+/* Another thread, which has all keys open, and the byte that it tries to write where memory is about to go. */
+static sem_t ask, answered;
+static char *volatile asked;
+static volatile bool wrote;
+static int nr_asked, nr_wrote, zeros[2];
+
+static void *tries(void *arg)
+{
 	(void)arg;
-	while (!stop) {
-		if (try_write(mem, next))
-			last = next++;
+	while (!sem_wait(&ask) && asked) {
+		assert_int_equal(write(zeros[1], "", 1), 1);
+		wrote = read(zeros[0], asked, 1) == 1;
+		if (!wrote)
+			assert_int_equal(read(zeros[0], &value, 1), 1);
+		sem_post(&answered);
 	}
 	return NULL;
 }
 
-/* Nothing that a thread has written is lost while the memory gets another key. */
-static void races(void **state)
+static void is_asked(void *addr)
 {
-	int keys[2] = { new_key(OPEN), new_key(OPEN) }, i;
+	if (!asked)
+		return;
+	nr_asked++;
+	asked = addr;
+	sem_post(&ask);
+	sem_wait(&answered);
+	nr_wrote += wrote;
+}
+
+/* Where the library that answers asks for the domains' memory, contents are on their way. */
+int epk_munmap_reserve(void *addr, size_t len)
+{
+	int (*real)(void *addr, size_t len) = dlsym(RTLD_NEXT, "epk_munmap_reserve");
+
+	is_asked(addr);
+	return real(addr, len);
+}
+
+void *domain_mmap(int id, void *addr, size_t len, int prot, int flags)
+{
+	void *(*real)(int id, void *addr, size_t len, int prot, int flags) =
+		dlsym(RTLD_NEXT, "domain_mmap");
+
+	if (flags & MAP_FIXED)
+		is_asked(addr);
+	return real(id, addr, len, prot, flags);
+}
+
+/* What comes between the copy and the change of keys would be lost: it is refused. */
+static void refused_meanwhile(void **state)
+{
+	int keys[2] = { new_key(OPEN), new_key(OPEN) };
 	pthread_t thread;
-	bool lost = false;
 
 	(void)state;
-	stop = false;
-	last = 'a';
+	sem_init(&ask, 0, 0);
+	sem_init(&answered, 0, 0);
+	assert_int_equal(pipe(zeros), 0);
+	asked = mem;
+	assert_int_equal(pthread_create(&thread, NULL, tries, NULL), 0);
+	is_asked(mem);
+	assert_int_equal(nr_wrote, 1);
+	mem[0] = 'a';
 	give(keys[0], RW);
-	assert_int_equal(pthread_create(&thread, NULL, writer, NULL), 0);
-	for (i = 0; i < 300; i++)
-		give(i % 3 == 2 ? 0 : keys[i % 2], RW);
-	stop = true;
-	pthread_join(thread, NULL);
+	assert_int_equal(nr_asked, 2);
+	give(keys[1], RW);
+	assert_int_equal(nr_asked, 4);
 	give(0, RW);
-	lost = mem[0] != last;
+	assert_int_equal(nr_asked, 5);
+	assert_int_equal(nr_wrote, 1);
+	asked = NULL;
+	sem_post(&ask);
+	pthread_join(thread, NULL);
+	assert_true(is_filled(mem));
+	close(zeros[0]);
+	close(zeros[1]);
 	pkey_free(keys[0]);
 	pkey_free(keys[1]);
-	assert_false(lost);
-	mem[0] = 'a';
-	assert_true(is_filled(mem));
 }
 
 #define WITH_KEY(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -658,6 +747,7 @@ int main(void)
 		WITH_KEY(handlers),
 		WITH_KEY(forks),
 		WITH_KEY(races),
+		WITH_KEY(refused_meanwhile),
 	};
 
 	skip_if(backend_is("vmfunc"), "is none that keeps several keys open");
