@@ -2,6 +2,7 @@
 /* Which number is which domain, and which memory has which key. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -28,19 +29,20 @@ bool books_make(void)
 	return true;
 }
 
-/* Who looks without the lock sees that it has to look again. */
-static unsigned int changes;
-
 void books_open(void)
 {
 	protect(RW);
-	__atomic_add_fetch(&changes, 1, __ATOMIC_SEQ_CST);
 }
 
 void books_close(void)
 {
-	__atomic_add_fetch(&changes, 1, __ATOMIC_SEQ_CST);
 	protect(PROT_READ);
+}
+
+/* Odd while regions move in the list: who looks without the lock looks again. */
+static void moving(void)
+{
+	__atomic_add_fetch(&pkeys_books->changes, 1, __ATOMIC_SEQ_CST);
 }
 
 /* The first region that ends behind @addr, by its place. */
@@ -74,17 +76,21 @@ static void insert(unsigned int at, const struct region *region)
 {
 	struct region *regions = pkeys_books->regions;
 
+	moving();
 	memmove(regions + at + 1, regions + at, (pkeys_books->nr_regions - at) * sizeof(*regions));
 	regions[at] = *region;
-	__atomic_store_n(&pkeys_books->nr_regions, pkeys_books->nr_regions + 1, __ATOMIC_RELEASE);
+	pkeys_books->nr_regions++;
+	moving();
 }
 
 static void remove_at(unsigned int at)
 {
 	struct region *regions = pkeys_books->regions;
 
-	__atomic_store_n(&pkeys_books->nr_regions, pkeys_books->nr_regions - 1, __ATOMIC_RELEASE);
+	moving();
+	pkeys_books->nr_regions--;
 	memmove(regions + at, regions + at + 1, (pkeys_books->nr_regions - at) * sizeof(*regions));
+	moving();
 }
 
 /* Nothing is known where it lies. */
@@ -96,21 +102,26 @@ void region_add(const struct region *region)
 	pkeys_books->bytes[region->slot] += region->end - region->start;
 	if (at && before->end == region->start && before->slot == region->slot &&
 	    before->prot == region->prot) {
+		moving();
 		before->end = region->end;
+		moving();
 		return;
 	}
 	insert(at, region);
 }
 
-/* Nothing is known of the range from then on.  -ENOMEM: there are too many pieces. */
-int region_cut(uintptr_t start, uintptr_t end)
+/* Is there room for what one piece of memory makes of one region: two at most, and itself? */
+bool regions_have_room(void)
+{
+	return pkeys_books->nr_regions + 3 < REGIONS_MOST;
+}
+
+/* Nothing is known of the range from then on. */
+void region_cut(uintptr_t start, uintptr_t end)
 {
 	struct region region, rest;
 	unsigned int at;
 
-	/* One is cut into two at most, and one comes in between. */
-	if (pkeys_books->nr_regions + 2 >= REGIONS_MOST)
-		return -ENOMEM;
 	while (region_find(start, end, &region)) {
 		at = place(start);
 		remove_at(at);
@@ -128,30 +139,25 @@ int region_cut(uintptr_t start, uintptr_t end)
 			insert(at, &rest);
 		}
 	}
-	return 0;
 }
 
-/* region_find() without the lock, in handlers of signals, too; in doubt there is none. */
+/*
+ * region_find() without the lock, in handlers of signals, too: who has it may wait for one of an allocator,
+ * whose owner looks.
+ */
 bool region_look(uintptr_t start, uintptr_t end, struct region *first)
 {
-	unsigned int before = __atomic_load_n(&changes, __ATOMIC_SEQ_CST);
-	bool found = before % 2 == 0 && region_find(start, end, first);
-
-	return found && __atomic_load_n(&changes, __ATOMIC_SEQ_CST) == before;
-}
-
-/* Without the lock: is a part of the range memory that has a key?  In doubt it is. */
-bool region_may_be(uintptr_t start, uintptr_t end)
-{
 	unsigned int before;
-	struct region found;
-	bool may;
+	bool found;
 
 	if (!pkeys_books)
 		return false;
-	before = __atomic_load_n(&changes, __ATOMIC_SEQ_CST);
-	may = before % 2 || region_find(start, end, &found);
-	return may || __atomic_load_n(&changes, __ATOMIC_SEQ_CST) != before;
+	do {
+		before = __atomic_load_n(&pkeys_books->changes, __ATOMIC_SEQ_CST);
+		found = region_find(start, end, first);
+		atomic_thread_fence(memory_order_seq_cst);
+	} while (before % 2 || __atomic_load_n(&pkeys_books->changes, __ATOMIC_SEQ_CST) != before);
+	return found;
 }
 
 /* The key with this value; its value is 0 if there is none.  Without any lock, in handlers of signals, too. */

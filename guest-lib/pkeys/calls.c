@@ -60,8 +60,10 @@ static long answer(long ret)
 static bool has_key(const void *addr, size_t len)
 {
 	uintptr_t start = (uintptr_t)addr;
+	struct region region;
 
-	return !(start % PAGE) && len && start + page_up(len) > start && region_may_be(start, start + page_up(len));
+	return !(start % PAGE) && len && start + page_up(len) > start &&
+	       region_look(start, start + page_up(len), &region);
 }
 
 static int drop(void *addr, size_t len, bool reserve)
@@ -215,7 +217,13 @@ _Static_assert(SYS_mprotect == 10 && SYS_munmap == 11 && SYS_mremap == 25 && SYS
 /* Before anything else of the program: what others' constructors call may come before this one. */
 __attribute__((constructor(101))) static void set_up(void)
 {
+	struct pkeys_guard guard;
+
 	dl_iterate_phdr(find_text, NULL);
+	pkeys_lock(&guard);
+	pkeys_books->sigaction = dlsym(RTLD_NEXT, "sigaction");
+	pkeys_books->pthread_create = dlsym(RTLD_NEXT, "pthread_create");
+	pkeys_unlock(&guard);
 	pkeys_scan();
 	pkeys_fork_setup();
 }

@@ -15,6 +15,19 @@
 
 static int file = -1;
 
+/* No calls of the C library, in which a thread can be cancelled. */
+static bool page_io(long nr, const char *page, off_t offset)
+{
+	return pkeys_raw(nr, file, (long)page, PAGE, offset, 0, 0) == (long)PAGE;
+}
+
+static void close_file(void)
+{
+	if (file >= 0)
+		pkeys_raw(SYS_close, file, 0, 0, 0, 0, 0);
+	file = -1;
+}
+
 /* Pages that are zero are holes. */
 static bool write_pages(const char *from, size_t len, off_t offset)
 {
@@ -22,8 +35,7 @@ static bool write_pages(const char *from, size_t len, off_t offset)
 	size_t at;
 
 	for (at = 0; at < len; at += PAGE)
-		if (memcmp(from + at, zero, PAGE) &&
-		    pwrite(file, from + at, PAGE, offset + at) != (ssize_t)PAGE)
+		if (memcmp(from + at, zero, PAGE) && !page_io(SYS_pwrite64, from + at, offset + at))
 			return false;
 	return true;
 }
@@ -63,21 +75,18 @@ static void save(void)
 	off_t offset = 0;
 	unsigned int n;
 
-	file = memfd_create("libepk-pkeys", MFD_CLOEXEC);
+	file = pkeys_raw(SYS_memfd_create, (long)"libepk-pkeys", MFD_CLOEXEC, 0, 0, 0, 0);
 	if (file < 0)
 		return;
 	for (n = 0; n < pkeys_books->nr_regions; n++, region++) {
 		if (!save_region(region, offset)) {
-			close(file);
-			file = -1;
+			close_file();
 			return;
 		}
 		offset += region->end - region->start;
 	}
-	if (ftruncate(file, offset)) {
-		close(file);
-		file = -1;
-	}
+	if (pkeys_raw(SYS_ftruncate, file, offset, 0, 0, 0, 0))
+		close_file();
 }
 
 static bool is_in_use(void)
@@ -100,9 +109,7 @@ static void prepare(void)
 
 static void drop_file(void)
 {
-	if (file >= 0)
-		close(file);
-	file = -1;
+	close_file();
 	pkeys_inside = false;
 	pkeys_fork_unlock();
 }
@@ -113,13 +120,13 @@ static bool read_pages(char *to, size_t len, off_t offset)
 	off_t at = offset, end = offset + len, stop;
 
 	while (at < end) {
-		at = lseek(file, at, SEEK_DATA);
+		at = pkeys_raw(SYS_lseek, file, at, SEEK_DATA, 0, 0, 0);
 		if (at < 0)
-			return errno == ENXIO;
+			return at == -ENXIO;
 		if (at >= end)
 			return true;
 		stop = at + PAGE;
-		if (pread(file, to + (at - offset), PAGE, at) != (ssize_t)PAGE)
+		if (!page_io(SYS_pread64, to + (at - offset), at))
 			return false;
 		at = stop;
 	}

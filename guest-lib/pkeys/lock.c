@@ -12,15 +12,20 @@
 #include "pkeys.h"
 
 static pthread_mutex_t changes = PTHREAD_MUTEX_INITIALIZER;
-static sigset_t fork_signals;
+static uint64_t fork_signals;
 __thread bool pkeys_inside;
 
-static void block(sigset_t *old)
+/* Those of the C library as well, by which a thread may be cancelled at once. */
+static void block(uint64_t *old)
 {
-	sigset_t all;
+	uint64_t all = ~0ull;
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, old);
+	pkeys_raw(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)old, sizeof(all), 0, 0);
+}
+
+static void restore(const uint64_t *old)
+{
+	pkeys_raw(SYS_rt_sigprocmask, SIG_SETMASK, (long)old, 0, sizeof(*old), 0, 0);
 }
 
 void pkeys_lock(struct pkeys_guard *guard)
@@ -40,13 +45,13 @@ void pkeys_unlock(struct pkeys_guard *guard)
 	books_close();
 	pkeys_inside = false;
 	pthread_mutex_unlock(&changes);
-	pthread_sigmask(SIG_SETMASK, &guard->signals, NULL);
+	restore(&guard->signals);
 }
 
 /* Across a fork; the parent and the child both give it up. */
 void pkeys_fork_lock(void)
 {
-	sigset_t signals;
+	uint64_t signals;
 
 	block(&signals);
 	pthread_mutex_lock(&changes);
@@ -55,10 +60,10 @@ void pkeys_fork_lock(void)
 
 void pkeys_fork_unlock(void)
 {
-	sigset_t signals = fork_signals;
+	uint64_t signals = fork_signals;
 
 	pthread_mutex_unlock(&changes);
-	pthread_sigmask(SIG_SETMASK, &signals, NULL);
+	restore(&signals);
 }
 
 void pkeys_say(const char *format, ...)
@@ -75,8 +80,7 @@ void pkeys_say(const char *format, ...)
 		return;
 	used += (size_t)len < sizeof(line) - used - 1 ? (size_t)len : sizeof(line) - used - 2;
 	line[used++] = '\n';
-	if (write(STDERR_FILENO, line, used) < 0)
-		return;
+	pkeys_raw(SYS_write, STDERR_FILENO, (long)line, used, 0, 0, 0);
 }
 
 /* A system call that nobody can take for the program's; what the kernel says. */

@@ -19,6 +19,7 @@ static void parse(const char *line, struct vma *vma)
 	vma->prot = (may[0] == 'r' ? PROT_READ : 0) | (may[1] == 'w' ? PROT_WRITE : 0) |
 		    (may[2] == 'x' ? PROT_EXEC : 0);
 	vma->shared = may[3] == 's';
+	vma->file = strchr(line, '/');
 	/* Names stand far to the right. */
 	name = strstr(line, "  [");
 	vma->special = name && strncmp(name + 2, "[heap]", 6) && strncmp(name + 2, "[anon", 5);

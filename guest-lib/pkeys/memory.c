@@ -52,14 +52,14 @@ void copy_pages(char *to, const char *from, size_t len)
 			memcpy(to + at, from + at, PAGE);
 }
 
-static int note(uintptr_t start, uintptr_t end, int prot, unsigned int slot)
+/* There is room for it. */
+static void note(uintptr_t start, uintptr_t end, int prot, unsigned int slot)
 {
 	const struct region region = { .start = start, .end = end, .slot = slot, .prot = prot };
-	int err = region_cut(start, end);
 
-	if (!err && slot)
+	region_cut(start, end);
+	if (slot)
 		region_add(&region);
-	return err;
 }
 
 /* New memory of a domain for what is held to write: what it is to have, and what it may be from then on. */
@@ -82,13 +82,17 @@ static int move_in(const struct vma *vma, uintptr_t start, size_t len, int prot,
 		err = aside == -ENOMEM ? -ENOMEM : -EACCES;
 		goto protect;
 	}
-	if (domain_mmap(id, (void *)start, len, RW, MAP_FIXED) == MAP_FAILED) {
-		err = -errno;
-		goto move_back;
-	}
 	if (failed(raw_mprotect(aside, len, PROT_READ))) {
 		err = -ENOMEM;
-		epk_munmap_reserve((void *)start, len);
+		goto move_back;
+	}
+	/* Where the file has an end before that of its memory, there is nothing to copy. */
+	if (vma->file && failed(pkeys_raw(SYS_madvise, aside, len, MADV_POPULATE_READ, 0, 0, 0))) {
+		err = -EACCES;
+		goto move_back;
+	}
+	if (domain_mmap(id, (void *)start, len, RW, MAP_FIXED) == MAP_FAILED) {
+		err = -errno;
 		goto move_back;
 	}
 	err = fill(start, (const char *)aside, len, prot);
@@ -116,6 +120,8 @@ static int adopt(uintptr_t start, uintptr_t end, int prot, unsigned int slot)
 		stop = min(vma.end, end);
 		if (vma.shared || vma.special)
 			return -EACCES;
+		if (!regions_have_room())
+			return -ENOMEM;
 		err = hold(&held, id, RW, 0);
 		if (err)
 			return err;
@@ -123,9 +129,7 @@ static int adopt(uintptr_t start, uintptr_t end, int prot, unsigned int slot)
 		unhold(&held);
 		if (err)
 			return err;
-		err = note(start, stop, prot, slot);
-		if (err)
-			return err;
+		note(start, stop, prot, slot);
 	}
 	return 0;
 }
@@ -215,12 +219,14 @@ static int change(const struct region *region, int prot, unsigned int slot)
 {
 	int err;
 
+	if (!regions_have_room())
+		return -ENOMEM;
 	if (slot == region->slot)
 		err = epk_mprotect((void *)region->start, region->end - region->start, prot & RW);
 	else
 		err = slot ? rekey(region, prot, slot) : expel(region, prot);
 	if (!err)
-		err = note(region->start, region->end, prot, slot);
+		note(region->start, region->end, prot, slot);
 	if (slot != region->slot)
 		key_release(region->slot);
 	return err;
@@ -314,10 +320,12 @@ int memory_drop(uintptr_t start, uintptr_t end, bool reserve)
 		clip(&region, start, end);
 		stop = region.start > start ? region.start : region.end;
 		if (region.start == start) {
+			if (!regions_have_room())
+				return -ENOMEM;
 			ret = reserve ? epk_munmap_reserve((void *)start, stop - start) :
 					domain_munmap((void *)start, stop - start);
 			if (!ret)
-				ret = note(start, stop, 0, NO_SLOT);
+				note(start, stop, 0, NO_SLOT);
 			key_release(region.slot);
 		} else if (!reserve) {
 			ret = pkeys_raw(SYS_munmap, start, stop - start, 0, 0, 0, 0);

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
 
@@ -67,7 +68,10 @@ struct region {
  * @held: by slot: what the thread that forks may do
  * @nr_slots: slots in use
  * @nr_regions: regions in use
+ * @changes: of the list of regions, counted as they begin and as they end
  * @handler: the program's, of SIGSEGV
+ * @sigaction: the C library's
+ * @pthread_create: likewise
  * @regions: by address
  */
 struct books {
@@ -77,7 +81,11 @@ struct books {
 	uint8_t held[SLOTS];
 	unsigned int nr_slots;
 	unsigned int nr_regions;
+	unsigned int changes;
 	void (*handler)(int sig, siginfo_t *info, void *context);
+	int (*sigaction)(int sig, const struct sigaction *action, struct sigaction *old);
+	int (*pthread_create)(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *arg),
+			      void *arg);
 	struct region regions[REGIONS_MOST];
 };
 
@@ -88,9 +96,9 @@ void books_open(void);
 void books_close(void);
 bool region_find(uintptr_t start, uintptr_t end, struct region *first);
 bool region_look(uintptr_t start, uintptr_t end, struct region *first);
-bool region_may_be(uintptr_t start, uintptr_t end);
 void region_add(const struct region *region);
-int region_cut(uintptr_t start, uintptr_t end);
+bool regions_have_room(void);
+void region_cut(uintptr_t start, uintptr_t end);
 union key key_find(int value);
 void key_write(unsigned int slot, int value, int id);
 unsigned int key_slot_of(int id);
@@ -101,10 +109,10 @@ extern __thread bool pkeys_inside __attribute__((tls_model("initial-exec")));
 
 /**
  * struct pkeys_guard - what comes back when the lock of changes is given up
- * @signals: that were blocked
+ * @signals: that were blocked, as the kernel has them
  */
 struct pkeys_guard {
-	sigset_t signals;
+	uint64_t signals;
 };
 
 void pkeys_lock(struct pkeys_guard *guard);
@@ -155,6 +163,7 @@ static inline size_t page_up(size_t len)
  * @prot: what may be done
  * @shared: MAP_SHARED
  * @special: it is the kernel's, or a stack
+ * @file: it has a name, perhaps of a file
  */
 struct vma {
 	uintptr_t start;
@@ -162,6 +171,7 @@ struct vma {
 	int prot;
 	bool shared;
 	bool special;
+	bool file;
 };
 
 bool vma_find(uintptr_t addr, struct vma *vma);

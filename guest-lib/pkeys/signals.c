@@ -53,10 +53,13 @@ static int install(const struct sigaction *action, struct sigaction *old,
 __attribute__((visibility("default"))) int sigaction(int sig, const struct sigaction *action,
 						     struct sigaction *old)
 {
-	int (*next)(int sig, const struct sigaction *action, struct sigaction *old) =
-		dlsym(RTLD_NEXT, "sigaction");
+	int (*next)(int sig, const struct sigaction *action, struct sigaction *old);
 	int ret;
 
+	/* A handler may ask for another: dlsym() is not for these. */
+	next = pkeys_books ? pkeys_books->sigaction : NULL;
+	if (!next)
+		next = dlsym(RTLD_NEXT, "sigaction");
 	/* What is there, as libepk asks it or installs, is its own affair. */
 	if (sig == SIGSEGV && action && action->sa_flags & SA_SIGINFO && action->sa_sigaction != handler &&
 	    !pkeys_inside)

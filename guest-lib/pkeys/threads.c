@@ -53,11 +53,13 @@ static int list(struct start *start)
 __attribute__((visibility("default"))) int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
 							  void *(*run)(void *arg), void *arg)
 {
-	int (*create)(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *arg),
-		      void *arg) = dlsym(RTLD_NEXT, "pthread_create");
+	int (*create)(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *arg), void *arg);
 	struct start *start = NULL;
 	int err;
 
+	create = pkeys_books ? pkeys_books->pthread_create : NULL;
+	if (!create)
+		create = dlsym(RTLD_NEXT, "pthread_create");
 	if (pkeys_books && pkeys_books->nr_slots)
 		start = calloc(1, sizeof(*start));
 	if (pkeys_books && pkeys_books->nr_slots && !start)

@@ -374,6 +374,29 @@ static void of_the_heap(void **state)
 	free(heap);
 }
 
+/* A private mapping of a file has what it had, but where the file ends before it. */
+static void of_a_file(void **state)
+{
+	int fd = memfd_create("of_a_file", 0);
+	char *pages;
+
+	(void)state;
+	assert_int_equal(write(fd, mem, PAGE), PAGE);
+	pages = mmap(NULL, 2 * PAGE, RW, MAP_PRIVATE, fd, 0);
+	assert_ptr_not_equal(pages, MAP_FAILED);
+	pages[1] = 'f';
+	fails(pkey_mprotect(pages, 2 * PAGE, RW, key), EACCES);
+	assert_int_equal(may(pages), RW);
+	assert_int_equal(pkey_mprotect(pages, PAGE, RW, key), 0);
+	if (backend_protects())
+		assert_int_equal(may(pages), 0);
+	assert_int_equal(pkey_set(key, READ), 0);
+	assert_int_equal(pages[0], 'a');
+	assert_int_equal(pages[1], 'f');
+	assert_int_equal(munmap(pages, 2 * PAGE), 0);
+	close(fd);
+}
+
 /* Its number is none, its memory is closed to who had it closed, and no other key comes to it. */
 static void freed_with_memory(void **state)
 {
@@ -739,6 +762,7 @@ int main(void)
 		WITH_KEY(parts),
 		WITH_KEY(stays_where_it_is),
 		WITH_KEY(of_the_heap),
+		WITH_KEY(of_a_file),
 		WITH_KEY(freed_with_memory),
 		WITH_KEY(by_system_call),
 		WITH_KEY(thousands),
