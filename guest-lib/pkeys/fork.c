@@ -7,8 +7,10 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "pkeys.h"
@@ -69,6 +71,16 @@ static void save_rights(void)
 	}
 }
 
+/* Beyond RLIMIT_FSIZE there is a signal, too, that nobody has asked for. */
+static void give_up(void)
+{
+	const uint64_t too_large = 1ull << (SIGXFSZ - 1);
+	const struct timespec now = { 0 };
+
+	pkeys_raw(SYS_rt_sigtimedwait, (long)&too_large, 0, (long)&now, sizeof(too_large), 0, 0);
+	close_file();
+}
+
 static void save(void)
 {
 	const struct region *region = pkeys_books->regions;
@@ -80,13 +92,13 @@ static void save(void)
 		return;
 	for (n = 0; n < pkeys_books->nr_regions; n++, region++) {
 		if (!save_region(region, offset)) {
-			close_file();
+			give_up();
 			return;
 		}
 		offset += region->end - region->start;
 	}
 	if (pkeys_raw(SYS_ftruncate, file, offset, 0, 0, 0, 0))
-		close_file();
+		give_up();
 }
 
 static bool is_in_use(void)
@@ -142,22 +154,28 @@ static bool load_region(const struct region *region, off_t offset)
 
 	if (domain_mmap(id, (void *)region->start, len, RW, MAP_FIXED) == MAP_FAILED)
 		return false;
-	if (hold(&held, id, RW, 0))
-		return false;
-	loaded = read_pages((char *)region->start, len, offset);
+	loaded = !hold(&held, id, RW, 0) && read_pages((char *)region->start, len, offset);
 	unhold(&held);
-	return loaded && (region->prot == RW || !epk_mprotect((void *)region->start, len, region->prot & RW));
+	if (loaded && region->prot != RW)
+		loaded = !epk_mprotect((void *)region->start, len, region->prot & RW);
+	/* Not a part of it. */
+	if (!loaded)
+		epk_munmap_reserve((void *)region->start, len);
+	return loaded;
 }
 
-/* Nothing else of the child's may come where the parent's memory is. */
-static void reserve_all(void)
+/* Nothing else of the child's may come where the parent's memory is; unless it has already. */
+static bool reserve_all(void)
 {
+	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
 	const struct region *region = pkeys_books->regions;
 	unsigned int n;
 
 	for (n = 0; n < pkeys_books->nr_regions; n++, region++)
-		pkeys_raw(SYS_mmap, region->start, region->end - region->start, PROT_NONE,
-			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+		if (pkeys_raw(SYS_mmap, region->start, region->end - region->start, PROT_NONE, flags,
+			      -1, 0) != (long)region->start)
+			return false;
+	return true;
 }
 
 /* A domain for each key. */
@@ -186,8 +204,7 @@ static bool load(void)
 	unsigned int n, slot;
 	off_t offset = 0;
 
-	reserve_all();
-	if (!load_keys() || (pkeys_books->nr_regions && file < 0))
+	if (!reserve_all() || !load_keys() || (pkeys_books->nr_regions && file < 0))
 		return false;
 	for (n = 0; n < pkeys_books->nr_regions; n++, region++) {
 		if (!load_region(region, offset))
@@ -200,12 +217,33 @@ static bool load(void)
 	return true;
 }
 
+/* What is no domain's memory has no key, and what has no domain is no key. */
+static void forget_rest(void)
+{
+	struct region region;
+	unsigned int slot;
+	uintptr_t at = 0;
+	int place;
+
+	for (; region_find(at, UINTPTR_MAX, &region); at = region.end)
+		if (!epk_domain_at((void *)region.start))
+			region_cut(region.start, region.end);
+	for (slot = 1; slot < SLOTS; slot++) {
+		if (!pkeys_books->keys[slot].id || !epk_domain_place(pkeys_books->keys[slot].id, &place, NULL))
+			continue;
+		key_write(slot, 0, 0);
+		pkeys_books->nr_slots--;
+	}
+}
+
 static void child(void)
 {
 	if (is_in_use()) {
 		books_open();
-		if (!load())
+		if (!load()) {
+			forget_rest();
 			pkeys_say("a forked child has not all of its parent's memory with keys: what it lacks is inaccessible");
+		}
 		books_close();
 	}
 	drop_file();

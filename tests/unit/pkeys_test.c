@@ -7,6 +7,7 @@
 #include <dlfcn.h>
 #include <semaphore.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include "unit.h"
@@ -616,6 +617,42 @@ static void forks(void **state)
 	pkey_free(other_key_of_child);
 }
 
+static void in_child_without_memory(void)
+{
+	EXPECT(!try_read(mem, &value));
+	EXPECT(!try_read(mem + PAGES * PAGE - 1, &value));
+	EXPECT(pkey_get(key) == CLOSED && !pkey_set(key, OPEN) && !try_read(mem, &value));
+	/* It is the child's to use, as ordinary memory. */
+	EXPECT(!mprotect(mem, PAGE, RW) && !mem[0]);
+	EXPECT(!munmap(mem, PAGES * PAGE));
+}
+
+/* What the parent cannot leave the child it has not: the parent has it, and no signal. */
+static void forks_without_room(void)
+{
+	const struct rlimit none = { 0, 0 };
+	int status;
+	pid_t pid;
+
+	EXPECT(!setrlimit(RLIMIT_FSIZE, &none));
+	pid = fork();
+	if (!pid) {
+		in_child_without_memory();
+		_exit(0);
+	}
+	EXPECT(waitpid(pid, &status, 0) == pid && !status);
+	EXPECT(!pkey_set(key, READ) && is_filled(mem));
+}
+
+static void forks_at_a_limit(void **state)
+{
+	(void)state;
+	give(key, RW);
+	run_in_child(forks_without_room);
+	assert_int_equal(pkey_set(key, READ), 0);
+	assert_true(is_filled(mem));
+}
+
 static volatile bool stop;
 
 /* The access is tried again: it succeeds as soon as nobody is at work there. */
@@ -770,6 +807,7 @@ int main(void)
 		WITH_KEY(threads),
 		WITH_KEY(handlers),
 		WITH_KEY(forks),
+		WITH_KEY(forks_at_a_limit),
 		WITH_KEY(races),
 		WITH_KEY(refused_meanwhile),
 	};
