@@ -46,6 +46,26 @@ int epk_munmap_reserve(void *addr, size_t len);
  * -ENOMEM: no memory to split a mapping.
  */
 int epk_mprotect(void *addr, size_t len, int prot);
+/**
+ * epk_fill() - write to domain memory, whatever its mapping allows
+ * @addr: first byte, a multiple of 4 KiB
+ * @from: what to write
+ * @len: bytes, whole pages
+ *
+ * The caller holds the domain to write.  What is mapped with PROT_READ or PROT_NONE is written all the same, so that
+ * other holders see none of it before epk_mprotect() opens it, and write nothing that is lost.
+ *
+ * Thread-safe; not async-signal-safe.
+ *
+ * Return: 0, or an error, after which a part may be written:
+ * -EINVAL: not whole pages, @len is 0, or some byte is not domain memory, or that of a file (backend "epk");
+ * -EOVERFLOW: the range passes the end of the address space;
+ * -EACCES: the caller does not hold the domain to write;
+ * -EFAULT: @from cannot be read;
+ * -ENOMEM, -ENOSPC: no memory, no place for the domain;
+ * -EIO: a file's memory that cannot be written (other backends), or no /proc.
+ */
+int epk_fill(void *addr, const void *from, size_t len);
 
 #pragma GCC visibility pop
 

@@ -62,11 +62,23 @@ static void note(uintptr_t start, uintptr_t end, int prot, unsigned int slot)
 		region_add(&region);
 }
 
-/* New memory of a domain for what is held to write: what it is to have, and what it may be from then on. */
+/*
+ * New memory that nobody can access, of a domain that is held to write: what it is to have, and what it may be from
+ * then on.  What is zero is so already.
+ */
 static int fill(uintptr_t start, const char *from, size_t len, int prot)
 {
-	copy_pages((char *)start, from, len);
-	return prot == RW ? 0 : epk_mprotect((void *)start, len, prot);
+	size_t at;
+	int err;
+
+	for (at = 0; at < len; at += PAGE) {
+		if (is_zero(from + at))
+			continue;
+		err = epk_fill((void *)(start + at), from + at, PAGE);
+		if (err)
+			return err;
+	}
+	return prot ? epk_mprotect((void *)start, len, prot) : 0;
 }
 
 /* What is there goes aside, page table entries and all, and comes back if the domain has no room. */
@@ -91,13 +103,17 @@ static int move_in(const struct vma *vma, uintptr_t start, size_t len, int prot,
 		err = -EACCES;
 		goto move_back;
 	}
-	if (domain_mmap(id, (void *)start, len, RW, MAP_FIXED) == MAP_FAILED) {
+	if (domain_mmap(id, (void *)start, len, PROT_NONE, MAP_FIXED) == MAP_FAILED) {
 		err = -errno;
 		goto move_back;
 	}
 	err = fill(start, (const char *)aside, len, prot);
+	if (err) {
+		epk_munmap_reserve((void *)start, len);
+		goto move_back;
+	}
 	raw_munmap(aside, len);
-	return err;
+	return 0;
 
 move_back:
 	raw_move(aside, len, start);
@@ -148,7 +164,7 @@ static int move_over(uintptr_t start, size_t len, int prot, int id)
 		copy_pages(between, (const char *)start, len);
 		err = epk_munmap_reserve((void *)start, len);
 	}
-	if (!err && domain_mmap(id, (void *)start, len, RW, MAP_FIXED) == MAP_FAILED)
+	if (!err && domain_mmap(id, (void *)start, len, PROT_NONE, MAP_FIXED) == MAP_FAILED)
 		err = -errno;
 	if (!err)
 		err = fill(start, between, len, prot);

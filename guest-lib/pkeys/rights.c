@@ -17,6 +17,19 @@ static void close_all(int id)
 		;
 }
 
+/* What a thread can have open, but for what hold() wants for a moment. */
+#define OPEN_MOST	(EPK_MAX_HELD - 4)
+
+/* So many may be opened before it is worth a system call to count. */
+static __thread int budget __attribute__((tls_model("initial-exec")));
+
+static bool may_open(void)
+{
+	if (budget <= 0)
+		budget = OPEN_MOST - epk_held(NULL, 0);
+	return budget-- > 0;
+}
+
 /* 0, or a negative error number: then it may do nothing more than before, perhaps less. */
 int rights_set(int id, int prot)
 {
@@ -30,7 +43,7 @@ int rights_set(int id, int prot)
 	if (!prot || now == RW)
 		close_all(id);
 	if (prot)
-		err = domain_begin(id, prot);
+		err = now || may_open() ? domain_begin(id, prot) : -EMFILE;
 	return err == -EALREADY ? 0 : err;
 }
 

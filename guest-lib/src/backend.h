@@ -16,6 +16,7 @@
  * @mmap: maps memory into a live domain
  * @munmap: unmaps a range of domain memory
  * @reserve: the same, and memory that nobody can access lies there instead, at once
+ * @fill: writes whole pages of what the caller holds to write, whatever mappings allow; without the lock
  * @protect: holders can do @prot with a mapping from now on
  * @note: sets a live domain's note, which is 0 until then, to memory of it; -EBUSY if it has one
  * @thread_start: gets the calling thread ready for its first begin; may be NULL
@@ -53,6 +54,7 @@ struct epk_backend {
 	int (*mmap)(struct epk_mapping *map, void *addr, int flags);
 	int (*munmap)(void *addr, size_t len);
 	int (*reserve)(void *addr, size_t len);
+	int (*fill)(void *addr, const void *from, size_t len);
 	int (*protect)(const struct epk_mapping *map, int prot);
 	int (*note)(int id, uint64_t addr);
 	int (*thread_start)(struct epk_thread *t);
@@ -102,6 +104,7 @@ int epk_module_free(int num, const int *ids);
 int epk_module_mmap(struct epk_mapping *map, void *addr, int flags);
 int epk_module_munmap(void *addr, size_t len);
 int epk_module_reserve(void *addr, size_t len);
+int epk_module_fill(void *addr, const void *from, size_t len);
 int epk_module_protect(const struct epk_mapping *map, int prot);
 int epk_module_note(int id, uint64_t addr);
 int epk_module_enrol(void);
@@ -124,6 +127,7 @@ int epk_strict_map(const struct epk_mapping *map);
 int epk_anon_mmap(const struct epk_mapping *map, void **addr, int prot, int flags);
 int epk_anon_munmap(void *addr, size_t len);
 int epk_anon_reserve(void *addr, size_t len);
+int epk_anon_fill(void *addr, const void *from, size_t len);
 
 /* pkeys.c: the process's protection keys.  Key 0 is everybody's. */
 bool epk_pkeys_usable(void);

@@ -480,6 +480,7 @@ const struct epk_backend epk_backend_mpk = {
 	.mmap = mpk_mmap,
 	.munmap = epk_anon_munmap,
 	.reserve = epk_anon_reserve,
+	.fill = epk_anon_fill,
 	.protect = mpk_protect,
 	.note = soft_table_note,
 	.thread_start = mpk_thread_start,

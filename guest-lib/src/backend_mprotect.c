@@ -140,6 +140,7 @@ const struct epk_backend epk_backend_mprotect = {
 	.mmap = mprotect_mmap,
 	.munmap = epk_anon_munmap,
 	.reserve = epk_anon_reserve,
+	.fill = epk_anon_fill,
 	.protect = mprotect_protect,
 	.note = soft_table_note,
 	.thread_stop = mprotect_thread_stop,

@@ -33,6 +33,7 @@ const struct epk_backend epk_backend_none = {
 	.mmap = none_mmap,
 	.munmap = epk_anon_munmap,
 	.reserve = epk_anon_reserve,
+	.fill = epk_anon_fill,
 	.protect = none_protect,
 	.note = soft_table_note,
 	.end = none_end,

@@ -109,6 +109,7 @@ const struct epk_backend epk_backend_vmfunc = {
 	.mmap = epk_module_mmap,
 	.munmap = epk_module_munmap,
 	.reserve = epk_module_reserve,
+	.fill = epk_module_fill,
 	.protect = epk_module_protect,
 	.note = epk_module_note,
 	.thread_start = vmfunc_thread_start,

@@ -183,6 +183,48 @@ int epk_munmap_reserve(void *addr, size_t len)
 	return change("epk_munmap_reserve", addr, len, 0, reserve);
 }
 
+/* Elsewhere the module does. */
+static int check_fill(uintptr_t start, uintptr_t end)
+{
+	int id, prot;
+
+	for (; start < end; start += EPK_PAGE_SIZE) {
+		id = epk_domain_at((void *)start);
+		if (!id)
+			return epk_because(EPK_CAUSE_MEMORY);
+		prot = epk_held_prot(id);
+		if (!(prot & PROT_WRITE))
+			return prot < 0 ? prot : -EACCES;
+	}
+	return 0;
+}
+
+int epk_fill(void *addr, const void *from, size_t len)
+{
+	const struct epk_backend *ops = epk_ops();
+	uintptr_t start = (uintptr_t)addr;
+	int saved_errno = errno, cancel, err = 0;
+
+	if (start % EPK_PAGE_SIZE || len % EPK_PAGE_SIZE)
+		err = epk_because(EPK_CAUSE_PAGE);
+	else if (!len)
+		err = epk_because(EPK_CAUSE_LEN);
+	else if (start + len < start)
+		err = -EOVERFLOW;
+	else if (!ops)
+		err = epk_because(EPK_CAUSE_MEMORY);
+	else if (!ops->in_module)
+		err = check_fill(start, start + len);
+	if (!err) {
+		/* open() is where a thread that is cancelled ends. */
+		pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+		err = ops->fill(addr, from, len);
+		pthread_setcancelstate(cancel, NULL);
+	}
+	errno = saved_errno;
+	return epk_explain("epk_fill", (long)addr, err);
+}
+
 int epk_mprotect(void *addr, size_t len, int prot)
 {
 	if (prot & ~PROT_RW)

@@ -195,6 +195,15 @@ int epk_module_reserve(void *addr, size_t len)
 	return ioctl(epk_now.fd, EPK_IOC_RESERVE, &range) ? -errno : 0;
 }
 
+int epk_module_fill(void *addr, const void *from, size_t len)
+{
+	struct epk_fill fill = {
+		.addr = (uintptr_t)addr, .len = len, .from = (uintptr_t)from,
+	};
+
+	return ioctl(epk_now.fd, EPK_IOC_FILL, &fill) ? -errno : 0;
+}
+
 /* The key stays. */
 int epk_module_protect(const struct epk_mapping *map, int prot)
 {

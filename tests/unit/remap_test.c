@@ -164,6 +164,34 @@ static void protect_outlasts_eviction(void **state)
 	assert_int_equal(free_domains(20, others), 0);
 }
 
+static void fill_what_nobody_can_access(void **state)
+{
+	static char from[2 * PAGE];
+
+	(void)state;
+	memset(from, 'f', sizeof(from));
+	assert_int_equal(epk_mprotect(mem, PAGE, PROT_NONE), 0);
+	assert_int_equal(epk_mprotect(mem + PAGE, PAGE, PROT_READ), 0);
+	assert_int_equal(epk_fill(mem, from, 2 * PAGE), -EACCES);
+	assert_int_equal(domain_begin(ids[0], PROT_READ), 0);
+	assert_int_equal(epk_fill(mem, from, 2 * PAGE), -EACCES);
+	assert_int_equal(domain_end(ids[0]), 0);
+	assert_int_equal(domain_begin(ids[0], RW), 0);
+	assert_int_equal(epk_fill(mem, from, 2 * PAGE), 0);
+	assert_false(try_read(mem, &value));
+	assert_int_equal(mem[PAGE], 'f');
+	assert_int_equal(epk_mprotect(mem, PAGE, PROT_READ), 0);
+	assert_memory_equal(mem, from, 2 * PAGE);
+	assert_int_equal(mem[2 * PAGE], 'a');
+	assert_int_equal(epk_fill(mem + 1, from, PAGE), -EINVAL);
+	assert_int_equal(epk_fill(mem, from, 1), -EINVAL);
+	assert_int_equal(epk_fill(mem, from, 0), -EINVAL);
+	assert_int_equal(epk_fill(from, from, PAGE), -EINVAL);
+	assert_int_equal(epk_fill(mem, from, -PAGE), -EOVERFLOW);
+	assert_int_equal(epk_fill(mem, (void *)PAGE, PAGE), -EFAULT);
+	assert_int_equal(domain_end(ids[0]), 0);
+}
+
 static void protect_bad_arguments(void **state)
 {
 	(void)state;
@@ -187,6 +215,7 @@ int main(void)
 		WITH_MEMORY(protect_part),
 		WITH_MEMORY(protect_while_held),
 		WITH_MEMORY(protect_outlasts_eviction),
+		WITH_MEMORY(fill_what_nobody_can_access),
 		WITH_MEMORY(protect_bad_arguments),
 	};
 

@@ -171,6 +171,25 @@ struct epk_range {
 };
 
 /**
+ * struct epk_fill - argument of EPK_IOC_FILL
+ * @addr: first byte of domain memory, on a page boundary
+ * @len: bytes, whole pages
+ * @from: what to write there
+ *
+ * Writes to memory of domains that the thread holds to write, also where its mapping is to be read only, or not even
+ * that: so nobody else sees it, or writes there, before all of it is there.
+ *
+ * Errors: EINVAL not whole pages, or something else lies there, a file's memory among it; EACCES the thread does
+ * not hold it; EFAULT; ENOMEM; ENOSPC it has no place, and cannot have one; EINTR a fatal signal.  What is written when
+ * it fails stays.
+ */
+struct epk_fill {
+	__u64 addr;
+	__u64 len;
+	__u64 from;
+};
+
+/**
  * struct epk_file - argument of EPK_IOC_FILE
  * @addr: in: hint, or the exact address with MAP_FIXED_NOREPLACE or MAP_FIXED;
  *	out: where the mapping is
@@ -536,6 +555,7 @@ struct epk_note {
  * comes to lie there before something is mapped over it.  Errors: those of EPK_IOC_UNMAP and of mmap().
  */
 #define EPK_IOC_RESERVE		_IOW('E', 0xf2, struct epk_range)
+#define EPK_IOC_FILL		_IOW('E', 0xf3, struct epk_fill)
 
 /*
  * Offsets for mmap() of the device, with MAP_SHARED but for EPK_MMAP_STACK.  The domain table, the table of notes, which has one
