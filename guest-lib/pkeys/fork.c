@@ -7,10 +7,8 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "pkeys.h"
@@ -74,10 +72,7 @@ static void save_rights(void)
 /* Beyond RLIMIT_FSIZE there is a signal, too, that nobody has asked for. */
 static void give_up(void)
 {
-	const uint64_t too_large = 1ull << (SIGXFSZ - 1);
-	const struct timespec now = { 0 };
-
-	pkeys_raw(SYS_rt_sigtimedwait, (long)&too_large, 0, (long)&now, sizeof(too_large), 0, 0);
+	pkeys_too_large();
 	close_file();
 }
 

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 /* What changes books or memory does so alone, and with no signal's handler in between. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "pkeys.h"
@@ -66,6 +68,15 @@ void pkeys_fork_unlock(void)
 	restore(&signals);
 }
 
+/* What could not be written to a file, and is blocked. */
+void pkeys_too_large(void)
+{
+	const uint64_t signals = 1ull << (SIGXFSZ - 1);
+	const struct timespec now = { 0 };
+
+	pkeys_raw(SYS_rt_sigtimedwait, (long)&signals, 0, (long)&now, sizeof(signals), 0, 0);
+}
+
 void pkeys_say(const char *format, ...)
 {
 	char line[512] = "libepk-pkeys: ";
@@ -80,7 +91,8 @@ void pkeys_say(const char *format, ...)
 		return;
 	used += (size_t)len < sizeof(line) - used - 1 ? (size_t)len : sizeof(line) - used - 2;
 	line[used++] = '\n';
-	pkeys_raw(SYS_write, STDERR_FILENO, (long)line, used, 0, 0, 0);
+	if (pkeys_raw(SYS_write, STDERR_FILENO, (long)line, used, 0, 0, 0) == -EFBIG)
+		pkeys_too_large();
 }
 
 /* A system call that nobody can take for the program's; what the kernel says. */

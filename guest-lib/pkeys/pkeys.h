@@ -120,6 +120,7 @@ void pkeys_unlock(struct pkeys_guard *guard);
 void pkeys_fork_lock(void);
 void pkeys_fork_unlock(void);
 void pkeys_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void pkeys_too_large(void);
 long pkeys_raw(long nr, long a, long b, long c, long d, long e, long f);
 
 /* rights.c: what a thread may do, PROT_NONE, PROT_READ or RW. */
