@@ -213,14 +213,77 @@ static long ioc_populate(struct file *file, void __user *arg)
 	return epk_populate(ctx->mm, range.addr, range.len);
 }
 
-static long ioc_unmap(struct file *file, void __user *arg)
+static long unmap(struct file *file, void __user *arg, bool keep)
 {
 	struct epk_context *ctx = file->private_data;
 	struct epk_range range;
 
 	if (copy_from_user(&range, arg, sizeof(range)))
 		return -EFAULT;
-	return epk_unmap(ctx->mm, range.addr, range.len);
+	return epk_unmap(ctx->mm, range.addr, range.len, keep);
+}
+
+static long ioc_unmap(struct file *file, void __user *arg)
+{
+	return unmap(file, arg, false);
+}
+
+static long ioc_reserve(struct file *file, void __user *arg)
+{
+	return unmap(file, arg, true);
+}
+
+/* Rounds in which others can take the domain's place away again. */
+#define FILL_TRIES	64
+
+static int fill_page(struct epk_context *ctx, unsigned long addr, const void *from)
+{
+	int ret, tries, id;
+
+	for (tries = 0; tries < FILL_TRIES; tries++) {
+		if (mmap_read_lock_killable(ctx->mm))
+			return -EINTR;
+		ret = epk_fill(ctx->mm, addr, from, &id);
+		mmap_read_unlock(ctx->mm);
+		if (ret != -EAGAIN)
+			return ret;
+		ret = epk_admit(ctx, id, EPK_EPT_ANY);
+		if (ret)
+			return ret;
+	}
+	return -ENOSPC;
+}
+
+static long ioc_fill(struct file *file, void __user *arg)
+{
+	struct epk_context *ctx = file->private_data;
+	struct epk_fill req;
+	void *page;
+	u64 done;
+	long ret = 0;
+
+	if (copy_from_user(&req, arg, sizeof(req)))
+		return -EFAULT;
+	if (!req.len || offset_in_page(req.addr | req.len) || req.addr + req.len < req.addr ||
+	    req.addr + req.len > TASK_SIZE)
+		return -EINVAL;
+	page = (void *)__get_free_page(GFP_KERNEL_ACCOUNT);
+	if (!page)
+		return -ENOMEM;
+	for (done = 0; !ret && done < req.len; done += PAGE_SIZE) {
+		/* As the caller reads it: it may be a domain's, too. */
+		if (copy_from_user(page, u64_to_user_ptr(req.from + done), PAGE_SIZE))
+			ret = -EFAULT;
+		else
+			ret = fill_page(ctx, req.addr + done, page);
+		if (fatal_signal_pending(current))
+			ret = -EINTR;
+		cond_resched();
+	}
+	/* It may have been a secret. */
+	memzero_explicit(page, PAGE_SIZE);
+	free_page((unsigned long)page);
+	return ret;
 }
 
 static long ioc_file(struct file *file, void __user *arg)
@@ -235,7 +298,7 @@ static long ioc_file(struct file *file, void __user *arg)
 	ret = epk_file_map(file, &req);
 	/* Where nothing has been replaced, there is a place to tell of. */
 	if (!ret && req.addr != addr && copy_to_user(arg, &req, sizeof(req)))
-		ret = epk_unmap(current->mm, req.addr, PAGE_ALIGN(req.len)) ?: -EFAULT;
+		ret = epk_unmap(current->mm, req.addr, PAGE_ALIGN(req.len), false) ?: -EFAULT;
 	return ret;
 }
 
@@ -395,6 +458,8 @@ static const struct call {
 	{ EPK_IOC_POPULATE, AFTER, ioc_populate },
 	{ EPK_IOC_FILE, AFTER, ioc_file },
 	{ EPK_IOC_UNMAP, AFTER, ioc_unmap },
+	{ EPK_IOC_RESERVE, AFTER, ioc_reserve },
+	{ EPK_IOC_FILL, AFTER, ioc_fill },
 	{ EPK_IOC_GATES, AFTER, ioc_gates },
 	{ EPK_IOC_HELD, AFTER, ioc_held },
 	{ EPK_IOC_NOTE, AFTER, ioc_note },

@@ -564,6 +564,7 @@ int epk_mmap_prepare(struct file *file, unsigned long addr, unsigned long len,
 		     unsigned long flags, unsigned long pgoff);
 void epk_mmap_unprepare(struct file *file, unsigned long len);
 int epk_populate(struct mm_struct *mm, u64 addr, u64 len);
+int epk_fill(struct mm_struct *mm, unsigned long addr, const void *from, int *id);
 bool epk_file_is_device(const struct file *file);
 
 /* remap.c */

@@ -244,7 +244,7 @@ static int file_try(struct file *file, const struct epk_file *req)
 
 	if (IS_ERR_VALUE(addr))
 		return addr;
-	return epk_unmap(current->mm, addr, PAGE_ALIGN(req->len));
+	return epk_unmap(current->mm, addr, PAGE_ALIGN(req->len), false);
 }
 
 /**

@@ -239,6 +239,52 @@ int epk_populate(struct mm_struct *mm, u64 addr, u64 len)
 	return ret;
 }
 
+static bool holds_to_write(const struct epk_region *region)
+{
+	const struct epk_thread *thread;
+	unsigned long flags;
+	bool holds;
+
+	local_irq_save(flags);
+	thread = epk_thread_find(current);
+	holds = thread && thread->ctx == region->ctx && epk_rights_hold(thread, region->id, true);
+	local_irq_restore(flags);
+	return holds;
+}
+
+/**
+ * epk_fill() - write a page of domain memory, whatever its mapping allows
+ * @mm: the context's address space, locked for reading
+ * @addr: the page
+ * @from: what to write
+ * @id: the domain, if it has no place
+ *
+ * Return: 0, -EAGAIN if it has no place, or see struct epk_fill.
+ */
+int epk_fill(struct mm_struct *mm, unsigned long addr, const void *from, int *id)
+{
+	struct vm_area_struct *vma = find_vma(mm, addr);
+	struct epk_region *region;
+	unsigned long alias;
+	int ret;
+
+	if (!vma || vma->vm_start > addr || vma->vm_ops != &epk_domain_vm_ops)
+		return -EINVAL;
+	region = vma->vm_private_data;
+	if (region->dead || !vma_in_place(vma))
+		return -EINVAL;
+	if (!holds_to_write(region))
+		return -EACCES;
+	*id = region->id;
+	if (region->ept == EPK_EPT_NONE)
+		return -EAGAIN;
+	ret = page_get(vma, addr, &alias);
+	if (ret)
+		return ret;
+	memcpy(page_address(region_page(region, (addr - region->start) >> PAGE_SHIFT)), from, PAGE_SIZE);
+	return 0;
+}
+
 /* For debuggers: root opens it, and the log tells. */
 static bool debug_access;
 

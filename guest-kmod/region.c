@@ -2,6 +2,7 @@
 /* What mappings of a domain have in common, whatever is behind them. */
 #include <linux/hashtable.h>
 #include <linux/mm.h>
+#include <linux/mman.h>
 #include <linux/sched.h>
 #include <linux/spinlock.h>
 
@@ -118,7 +119,7 @@ int epk_region_mprotect(struct vm_area_struct *vma, unsigned long start, unsigne
 }
 
 /**
- * struct unmapper - a thread in EPK_IOC_UNMAP
+ * struct unmapper - a thread in EPK_IOC_UNMAP or EPK_IOC_RESERVE
  * @node: in unmappers
  * @task: the thread
  */
@@ -148,15 +149,25 @@ bool epk_is_unmapper(const struct task_struct *task)
 	return found;
 }
 
+/* What comes there can be no other's before who asked for it maps something else over it. */
+static int reserve(u64 addr, u64 len)
+{
+	unsigned long ret = vm_mmap(NULL, addr, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS |
+				    MAP_NORESERVE | MAP_FIXED, 0);
+
+	return IS_ERR_VALUE(ret) ? (int)ret : 0;
+}
+
 /**
  * epk_unmap() - unmap domain memory for its owner
  * @mm: that of current, and of its context
  * @addr: first byte, on a page boundary
  * @len: bytes, whole pages
+ * @keep: have memory that nobody can access there instead
  *
- * Return: 0, -EINVAL, -EPERM if something else lies there, and what munmap() says.
+ * Return: 0, -EINVAL, -EPERM if something else lies there, and what munmap() or mmap() says.
  */
-int epk_unmap(struct mm_struct *mm, u64 addr, u64 len)
+int epk_unmap(struct mm_struct *mm, u64 addr, u64 len, bool keep)
 {
 	struct unmapper unmapper = { .task = current };
 	int ret;
@@ -166,7 +177,7 @@ int epk_unmap(struct mm_struct *mm, u64 addr, u64 len)
 	raw_spin_lock_irq(&unmappers_lock);
 	hash_add(unmappers, &unmapper.node, (unsigned long)current);
 	raw_spin_unlock_irq(&unmappers_lock);
-	ret = vm_munmap(addr, len);
+	ret = keep ? reserve(addr, len) : vm_munmap(addr, len);
 	raw_spin_lock_irq(&unmappers_lock);
 	hash_del(&unmapper.node);
 	raw_spin_unlock_irq(&unmappers_lock);

@@ -146,7 +146,7 @@ int epk_region_may_join(struct epk_context *ctx, const struct epk_domain *domain
 int epk_region_mprotect(struct vm_area_struct *vma, unsigned long start, unsigned long end,
 			unsigned long newflags);
 bool epk_is_unmapper(const struct task_struct *task);
-int epk_unmap(struct mm_struct *mm, u64 addr, u64 len);
+int epk_unmap(struct mm_struct *mm, u64 addr, u64 len, bool keep);
 
 /* remap.c */
 int epk_region_map(struct vm_area_struct *vma, unsigned long start, unsigned long end);

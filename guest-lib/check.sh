@@ -210,6 +210,35 @@ done
 kill $sleeper
 grep -q "strays.so: vmfunc at 0x[0-9a-f]* (plain+" "$stage/found" || fail "epk-scan -p"
 
+# What answers before the C library has these names alone, no way to open a key of its own, and what it needs installed.
+nm -D --defined-only "$B/libepk-pkeys.so" | awk '{ print $3 }' | sort | tr '\n' ' ' | grep -qx 'mmap mmap64 mprotect mremap munmap pkey_alloc pkey_free pkey_get pkey_mprotect pkey_set pthread_create sigaction syscall ' ||
+	fail "libepk-pkeys.so has other names"
+"$B/epk-scan" -q "$B/libepk-pkeys.so" || fail "libepk-pkeys.so opens keys by itself"
+cat >"$stage/keys.c" <<'EOF'
+#define _GNU_SOURCE
+#include <sys/mman.h>
+int main(void) { return pkey_alloc(0, PKEY_DISABLE_ACCESS) > 15 ? 0 : 3; }
+#ifdef OWN
+void own(void) { __asm__ volatile(".byte 0x0f, 0x01, 0xef"); }
+#endif
+EOF
+gcc -o "$stage/keys" "$stage/keys.c"
+gcc -DOWN -o "$stage/own" "$stage/keys.c"
+# keys STATUS PROGRAM SETTING...
+keys() {
+	local expected=$1 program=$2 rc=0
+	shift 2
+	env LD_LIBRARY_PATH="$B" LD_PRELOAD="$(realpath "$B")/libepk-pkeys.so" EPK_BACKEND=none "$@" "$program" >"$stage/said" 2>&1 || rc=$?
+	[ $rc = "$expected" ] || fail "$program $*: exit status $rc, not $expected: $(cat "$stage/said")"
+}
+keys 0 "$stage/keys"
+keys 126 "$stage/own"
+grep -q 'has a wrpkru of its own, at 0x[0-9a-f]* as it is linked: ' "$stage/said" || fail "it says: $(cat "$stage/said")"
+keys 0 "$stage/own" EPK_PKEYS_SCAN=no
+# What opens too little is no key.
+keys 3 "$stage/keys" EPK_BACKEND=vmfunc
+keys 3 "$stage/keys" EPK_BACKEND=such
+
 # epk-check says on any machine what there is, and the same to programs.
 check() {
 	LD_LIBRARY_PATH=$B "$B/epk-check" "$@"

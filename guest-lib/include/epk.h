@@ -80,13 +80,14 @@ int free_domains(int num, int dom_ids[]);
 /**
  * domain_mmap() - map zeroed memory into a domain
  * @dom_id: the domain
- * @addr: hint, or the exact address with MAP_FIXED_NOREPLACE
+ * @addr: hint, or the exact address with MAP_FIXED_NOREPLACE or MAP_FIXED
  * @len: bytes; rounded up to whole pages of 4 KiB
  * @prot: PROT_NONE, PROT_READ, or PROT_READ with PROT_WRITE: the most that a
  *	holder can do.  PROT_WRITE alone means both
  * @flags: 0 or any of MAP_ANONYMOUS, MAP_PRIVATE or MAP_SHARED (not both; they
- *	mean the same), MAP_POPULATE (a hint), MAP_FIXED_NOREPLACE
+ *	mean the same), MAP_POPULATE (a hint), MAP_FIXED_NOREPLACE, MAP_FIXED
  *
+ * MAP_FIXED replaces ordinary memory in one step, which may be gone if the call fails; not a domain's.
  * The memory is not inherited by fork.  Release it with domain_munmap() or
  * free_domains(), never with munmap(): the library would unmap the range a
  * second time, whoever owns it by then.
@@ -95,11 +96,10 @@ int free_domains(int num, int dom_ids[]);
  *
  * Return: the address, or MAP_FAILED with errno set to
  * EINVAL: @dom_id is not positive, @len is 0, @prot or @flags has another bit
- *	(PROT_EXEC and MAP_FIXED among them), or @addr is misaligned with
- *	MAP_FIXED_NOREPLACE;
+ *	(PROT_EXEC among them), or @addr is misaligned with MAP_FIXED_NOREPLACE or MAP_FIXED;
  * EOVERFLOW: @len rounded up does not fit in a size_t;
  * ENOENT, EPERM: as for free_domains();
- * EEXIST: MAP_FIXED_NOREPLACE and something is mapped there;
+ * EEXIST: MAP_FIXED_NOREPLACE and something is mapped there, or MAP_FIXED and a domain's memory is;
  * ENOMEM: no memory, address space or mappings left, or (backend "epk") more
  *	than RLIMIT_MEMLOCK allows;
  * any other error of mmap(2), passed on.
@@ -152,6 +152,8 @@ void *epk_mmap_file(int dom_id, void *addr, size_t len, int prot, int flags, int
  * -ENOMEM: no memory to split a mapping; nothing is unmapped.
  */
 int domain_munmap(void *addr, size_t len);
+
+#include <epk_remap.h>
 
 /**
  * domain_begin() - get the access permission of a domain

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 /* Domain memory of the backends that use plain memory: anonymous, or a file's. */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "backend.h"
 
@@ -11,7 +13,7 @@
  */
 int epk_anon_mmap(const struct epk_mapping *map, void **addr, int prot, int flags)
 {
-	int keep = flags & (MAP_POPULATE | MAP_FIXED_NOREPLACE);
+	int keep = flags & (MAP_POPULATE | MAP_FIXED_NOREPLACE | MAP_FIXED);
 	int kind = map->fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
 	size_t len = map->end - map->start;
 	void *want = *addr, *got;
@@ -40,4 +42,26 @@ unmap:
 int epk_anon_munmap(void *addr, size_t len)
 {
 	return munmap(addr, len) ? -errno : 0;
+}
+
+int epk_anon_reserve(void *addr, size_t len)
+{
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+
+	return mmap(addr, len, PROT_NONE, flags, -1, 0) == MAP_FAILED ? -errno : 0;
+}
+
+/* As a debugger does: by the kernel, which asks neither for what is mapped nor for keys. */
+int epk_anon_fill(void *addr, const void *from, size_t len)
+{
+	int fd = open("/proc/self/mem", O_WRONLY | O_CLOEXEC), err = 0;
+	ssize_t wrote;
+
+	if (fd < 0)
+		return -errno;
+	wrote = pwrite(fd, from, len, (off_t)(uintptr_t)addr);
+	if (wrote != (ssize_t)len)
+		err = wrote < 0 ? -errno : -EIO;
+	close(fd);
+	return err;
 }

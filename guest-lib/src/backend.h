@@ -15,6 +15,9 @@
  * @gather: brings live domains together; all or none.  NULL: they are
  * @mmap: maps memory into a live domain
  * @munmap: unmaps a range of domain memory
+ * @reserve: the same, and memory that nobody can access lies there instead, at once
+ * @fill: writes whole pages of what the caller holds to write, whatever mappings allow; without the lock
+ * @protect: holders can do @prot with a mapping from now on
  * @note: sets a live domain's note, which is 0 until then, to memory of it; -EBUSY if it has one
  * @thread_start: gets the calling thread ready for its first begin; may be NULL
  * @thread_stop: drops whatever the calling thread holds; may be NULL
@@ -39,7 +42,7 @@
  * @counts: fills in what the library does not know itself; may be NULL
  * @forget: in a forked child: lets go of what belongs to the parent; may be NULL
  *
- * @alloc, @free, @mmap, @munmap and @forget run under epk_lock.  All return 0
+ * @alloc, @free, @mmap, @munmap, @reserve, @protect and @forget run under epk_lock.  All return 0
  * or a negative error number.
  */
 struct epk_backend {
@@ -50,6 +53,9 @@ struct epk_backend {
 	int (*gather)(int num, const int *ids);
 	int (*mmap)(struct epk_mapping *map, void *addr, int flags);
 	int (*munmap)(void *addr, size_t len);
+	int (*reserve)(void *addr, size_t len);
+	int (*fill)(void *addr, const void *from, size_t len);
+	int (*protect)(const struct epk_mapping *map, int prot);
 	int (*note)(int id, uint64_t addr);
 	int (*thread_start)(struct epk_thread *t);
 	void (*thread_stop)(struct epk_thread *t);
@@ -97,6 +103,9 @@ int epk_module_alloc(int num, int *ids, uint32_t flags);
 int epk_module_free(int num, const int *ids);
 int epk_module_mmap(struct epk_mapping *map, void *addr, int flags);
 int epk_module_munmap(void *addr, size_t len);
+int epk_module_reserve(void *addr, size_t len);
+int epk_module_fill(void *addr, const void *from, size_t len);
+int epk_module_protect(const struct epk_mapping *map, int prot);
 int epk_module_note(int id, uint64_t addr);
 int epk_module_enrol(void);
 int epk_module_gates(const struct epk_state *state);
@@ -117,6 +126,8 @@ int epk_strict_map(const struct epk_mapping *map);
 /* anon.c: their memory. */
 int epk_anon_mmap(const struct epk_mapping *map, void **addr, int prot, int flags);
 int epk_anon_munmap(void *addr, size_t len);
+int epk_anon_reserve(void *addr, size_t len);
+int epk_anon_fill(void *addr, const void *from, size_t len);
 
 /* pkeys.c: the process's protection keys.  Key 0 is everybody's. */
 bool epk_pkeys_usable(void);

@@ -459,6 +459,14 @@ static int mpk_mmap(struct epk_mapping *map, void *addr, int flags)
 	return err;
 }
 
+static int mpk_protect(const struct epk_mapping *map, int prot)
+{
+	struct epk_mapping wanted = *map;
+
+	wanted.prot = prot;
+	return protect(&wanted, epk_entry_load(EPK_ID_INDEX(map->id)).pkey);
+}
+
 static void mpk_forget(const struct epk_state *old)
 {
 	epk_pkeys_inherit(old->pkeys);
@@ -471,6 +479,9 @@ const struct epk_backend epk_backend_mpk = {
 	.free = soft_table_free,
 	.mmap = mpk_mmap,
 	.munmap = epk_anon_munmap,
+	.reserve = epk_anon_reserve,
+	.fill = epk_anon_fill,
+	.protect = mpk_protect,
 	.note = soft_table_note,
 	.thread_start = mpk_thread_start,
 	.thread_stop = mpk_thread_stop,

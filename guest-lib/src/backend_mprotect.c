@@ -125,6 +125,13 @@ static int mprotect_mmap(struct epk_mapping *map, void *addr, int flags)
 	return 0;
 }
 
+static int mprotect_protect(const struct epk_mapping *map, int prot)
+{
+	int now = prot & wanted(epk_registry_at(EPK_ID_INDEX(map->id)));
+
+	return mprotect((void *)map->start, map->end - map->start, now) ? -errno : 0;
+}
+
 const struct epk_backend epk_backend_mprotect = {
 	.name = "mprotect",
 	.init = soft_table_init,
@@ -132,6 +139,9 @@ const struct epk_backend epk_backend_mprotect = {
 	.free = soft_table_free,
 	.mmap = mprotect_mmap,
 	.munmap = epk_anon_munmap,
+	.reserve = epk_anon_reserve,
+	.fill = epk_anon_fill,
+	.protect = mprotect_protect,
 	.note = soft_table_note,
 	.thread_stop = mprotect_thread_stop,
 	.begin = mprotect_begin,

@@ -14,6 +14,11 @@ static int none_mmap(struct epk_mapping *map, void *addr, int flags)
 	return 0;
 }
 
+static int none_protect(const struct epk_mapping *map, int prot)
+{
+	return mprotect((void *)map->start, map->end - map->start, prot) ? -errno : 0;
+}
+
 static int none_end(struct epk_thread *t, unsigned int slot)
 {
 	epk_held_remove(t, slot);
@@ -27,6 +32,9 @@ const struct epk_backend epk_backend_none = {
 	.free = soft_table_free,
 	.mmap = none_mmap,
 	.munmap = epk_anon_munmap,
+	.reserve = epk_anon_reserve,
+	.fill = epk_anon_fill,
+	.protect = none_protect,
 	.note = soft_table_note,
 	.end = none_end,
 };

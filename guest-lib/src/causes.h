@@ -12,7 +12,7 @@
 	CAUSE(EPK_CAUSE_ID, EINVAL, "an ID of a domain is positive")			\
 	CAUSE(EPK_CAUSE_TWICE, EINVAL, "an ID stands twice in dom_ids")			\
 	CAUSE(EPK_CAUSE_PROT, EINVAL, "prot is PROT_READ, perhaps with PROT_WRITE; no domain's memory can be run")	\
-	CAUSE(EPK_CAUSE_FLAGS, EINVAL, "a flag that domain memory cannot have: MAP_FIXED is MAP_FIXED_NOREPLACE here")	\
+	CAUSE(EPK_CAUSE_FLAGS, EINVAL, "a flag that this memory cannot have; MAP_FIXED is for domain_mmap() alone")	\
 	CAUSE(EPK_CAUSE_LEN, EINVAL, "len is 0")						\
 	CAUSE(EPK_CAUSE_PAGE, EINVAL, "the address, or the offset in the file, is no multiple of 4096")	\
 	CAUSE(EPK_CAUSE_MEMORY, EINVAL, "a part of it is no domain's memory: domain_mmap() and epk_mmap_file() give that")	\

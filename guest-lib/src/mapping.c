@@ -158,23 +158,45 @@ static bool covered(uintptr_t start, uintptr_t end)
 	return true;
 }
 
-int epk_mapping_unmap(uintptr_t start, uintptr_t end, int (*unmap)(void *addr, size_t len))
+/* Borders at both ends of a range of domain memory; which of them were none before: rejoin(). */
+static int cut(uintptr_t start, uintptr_t end, bool made[2])
 {
-	int first, last, err;
+	int err;
 
 	if (!covered(start, end))
 		return epk_because(EPK_CAUSE_MEMORY);
-	first = split(start);
-	if (first < 0)
-		return first;
-	last = split(end);
-	if (last < 0) {
-		err = last;
-		goto join_first;
-	}
-	err = unmap((void *)start, end - start);
+	err = split(start);
+	made[0] = err > 0;
+	if (err < 0)
+		return err;
+	err = split(end);
+	made[1] = err > 0;
+	if (err < 0 && made[0])
+		join(start);
+	return err < 0 ? err : 0;
+}
+
+static void rejoin(uintptr_t start, uintptr_t end, const bool made[2])
+{
+	if (made[1])
+		join(end);
+	if (made[0])
+		join(start);
+}
+
+int epk_mapping_unmap(uintptr_t start, uintptr_t end, int (*unmap)(void *addr, size_t len))
+{
+	bool made[2];
+	int err;
+
+	err = cut(start, end, made);
 	if (err)
-		goto join_last;
+		return err;
+	err = unmap((void *)start, end - start);
+	if (err) {
+		rejoin(start, end, made);
+		return err;
+	}
 	while (start < end) {
 		struct epk_mapping *map = find(start);
 
@@ -182,13 +204,40 @@ int epk_mapping_unmap(uintptr_t start, uintptr_t end, int (*unmap)(void *addr, s
 		delete(map);
 	}
 	return 0;
+}
 
-join_last:
-	if (last)
-		join(end);
-join_first:
-	if (first)
-		join(start);
+/* All of it or nothing. */
+int epk_mapping_protect(uintptr_t start, uintptr_t end, int prot,
+			int (*protect)(const struct epk_mapping *map, int prot))
+{
+	struct epk_mapping *map;
+	uintptr_t at, failed;
+	bool made[2];
+	int err;
+
+	err = cut(start, end, made);
+	if (err)
+		return err;
+	for (at = start; at < end; at = map->end) {
+		map = find(at);
+		err = protect(map, prot);
+		if (err)
+			goto take_back;
+	}
+	for (at = start; at < end; at = map->end) {
+		map = find(at);
+		map->prot = prot;
+	}
+	return 0;
+
+take_back:
+	/* What failed may have been done in part. */
+	failed = map->end;
+	for (at = start; at < failed; at = map->end) {
+		map = find(at);
+		protect(map, map->prot);
+	}
+	rejoin(start, end, made);
 	return err;
 }
 

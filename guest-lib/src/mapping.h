@@ -41,6 +41,8 @@ struct epk_mapping *epk_mapping_new(const struct epk_mapping *what);
 void epk_mapping_cancel(struct epk_mapping *map);
 void epk_mapping_insert(struct epk_mapping *map);
 int epk_mapping_unmap(uintptr_t start, uintptr_t end, int (*unmap)(void *addr, size_t len));
+int epk_mapping_protect(uintptr_t start, uintptr_t end, int prot,
+			int (*protect)(const struct epk_mapping *map, int prot));
 int epk_mapping_unmap_domain(int id, int (*unmap)(void *addr, size_t len), bool gone);
 void epk_mapping_forget(void);
 

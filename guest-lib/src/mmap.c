@@ -8,7 +8,7 @@
 
 #define PROT_RW		(PROT_READ | PROT_WRITE)
 #define MMAP_FLAGS	(MAP_ANONYMOUS | MAP_PRIVATE | MAP_SHARED | MAP_POPULATE | \
-			 MAP_FIXED_NOREPLACE)
+			 MAP_FIXED_NOREPLACE | MAP_FIXED)
 
 /* Rounds up to whole pages. */
 static int page_len(size_t *len)
@@ -27,7 +27,7 @@ static int check_mmap(void *addr, size_t *len, int *prot, int flags)
 		return epk_because(EPK_CAUSE_PROT);
 	if (flags & ~MMAP_FLAGS || (flags & MAP_PRIVATE && flags & MAP_SHARED))
 		return epk_because(EPK_CAUSE_FLAGS);
-	if (flags & MAP_FIXED_NOREPLACE && (uintptr_t)addr % EPK_PAGE_SIZE)
+	if (flags & (MAP_FIXED_NOREPLACE | MAP_FIXED) && (uintptr_t)addr % EPK_PAGE_SIZE)
 		return epk_because(EPK_CAUSE_PAGE);
 	if (*prot & PROT_WRITE)
 		*prot = PROT_RW;
@@ -36,7 +36,7 @@ static int check_mmap(void *addr, size_t *len, int *prot, int flags)
 
 static int map_locked(const struct epk_mapping *what, void *addr, int flags, void **got)
 {
-	struct epk_mapping *map;
+	struct epk_mapping *map, there;
 	struct epk_entry entry;
 	int err;
 
@@ -47,6 +47,10 @@ static int map_locked(const struct epk_mapping *what, void *addr, int flags, voi
 	err = epk_now.strict && epk_now.soft ? epk_strict_map(what) : 0;
 	if (err)
 		return err;
+	/* What is a domain's goes by its own calls alone. */
+	if (flags & MAP_FIXED && epk_mapping_next((uintptr_t)addr, &there) &&
+	    there.start - (uintptr_t)addr < what->end)
+		return -EEXIST;
 	map = epk_mapping_new(what);
 	if (!map)
 		return -ENOMEM;
@@ -129,7 +133,26 @@ void *epk_mmap_file(int dom_id, void *addr, size_t len, int prot, int flags, int
 	return map_memory("epk_mmap_file", &what, addr, flags);
 }
 
-int domain_munmap(void *addr, size_t len)
+static int unmap(uintptr_t start, uintptr_t end, int prot)
+{
+	(void)prot;
+	return epk_mapping_unmap(start, end, epk_ops()->munmap);
+}
+
+static int reserve(uintptr_t start, uintptr_t end, int prot)
+{
+	(void)prot;
+	return epk_mapping_unmap(start, end, epk_ops()->reserve);
+}
+
+static int protect(uintptr_t start, uintptr_t end, int prot)
+{
+	return epk_mapping_protect(start, end, prot, epk_ops()->protect);
+}
+
+/* Whole pages of domain memory. */
+static int change(const char *call, void *addr, size_t len, int prot,
+		  int (*act)(uintptr_t start, uintptr_t end, int prot))
 {
 	uintptr_t start = (uintptr_t)addr;
 	int saved_errno = errno;
@@ -140,13 +163,73 @@ int domain_munmap(void *addr, size_t len)
 	if (!err && start + len < start)
 		err = -EOVERFLOW;
 	if (err)
-		return epk_explain("domain_munmap", (long)addr, err);
+		return epk_explain(call, (long)addr, err);
 	err = epk_notes_lock(&aside);
 	if (!err) {
-		err = epk_ops() ? epk_mapping_unmap(start, start + len, epk_ops()->munmap) :
-				  epk_because(EPK_CAUSE_MEMORY);
+		err = epk_ops() ? act(start, start + len, prot) : epk_because(EPK_CAUSE_MEMORY);
 		epk_notes_unlock(&aside);
 	}
 	errno = saved_errno;
-	return epk_explain("domain_munmap", (long)addr, err);
+	return epk_explain(call, (long)addr, err);
+}
+
+int domain_munmap(void *addr, size_t len)
+{
+	return change("domain_munmap", addr, len, 0, unmap);
+}
+
+int epk_munmap_reserve(void *addr, size_t len)
+{
+	return change("epk_munmap_reserve", addr, len, 0, reserve);
+}
+
+/* Elsewhere the module does. */
+static int check_fill(uintptr_t start, uintptr_t end)
+{
+	int id, prot;
+
+	for (; start < end; start += EPK_PAGE_SIZE) {
+		id = epk_domain_at((void *)start);
+		if (!id)
+			return epk_because(EPK_CAUSE_MEMORY);
+		prot = epk_held_prot(id);
+		if (!(prot & PROT_WRITE))
+			return prot < 0 ? prot : -EACCES;
+	}
+	return 0;
+}
+
+int epk_fill(void *addr, const void *from, size_t len)
+{
+	const struct epk_backend *ops = epk_ops();
+	uintptr_t start = (uintptr_t)addr;
+	int saved_errno = errno, cancel, err = 0;
+
+	if (start % EPK_PAGE_SIZE || len % EPK_PAGE_SIZE)
+		err = epk_because(EPK_CAUSE_PAGE);
+	else if (!len)
+		err = epk_because(EPK_CAUSE_LEN);
+	else if (start + len < start)
+		err = -EOVERFLOW;
+	else if (!ops)
+		err = epk_because(EPK_CAUSE_MEMORY);
+	else if (!ops->in_module)
+		err = check_fill(start, start + len);
+	if (!err) {
+		/* open() is where a thread that is cancelled ends. */
+		pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+		err = ops->fill(addr, from, len);
+		pthread_setcancelstate(cancel, NULL);
+	}
+	errno = saved_errno;
+	return epk_explain("epk_fill", (long)addr, err);
+}
+
+int epk_mprotect(void *addr, size_t len, int prot)
+{
+	if (prot & ~PROT_RW)
+		return epk_explain("epk_mprotect", (long)addr, epk_because(EPK_CAUSE_PROT));
+	if (prot & PROT_WRITE)
+		prot = PROT_RW;
+	return change("epk_mprotect", addr, len, prot, protect);
 }

@@ -160,7 +160,7 @@ static int map_file(struct epk_mapping *map, void *addr, int flags)
 int epk_module_mmap(struct epk_mapping *map, void *addr, int flags)
 {
 	struct epk_range range = { .len = map->end - map->start };
-	int keep = flags & MAP_FIXED_NOREPLACE;
+	int keep = flags & (MAP_FIXED_NOREPLACE | MAP_FIXED);
 	void *got;
 
 	if (map->fd >= 0)
@@ -186,6 +186,28 @@ int epk_module_munmap(void *addr, size_t len)
 	struct epk_range range = { .addr = (uintptr_t)addr, .len = len };
 
 	return ioctl(epk_now.fd, EPK_IOC_UNMAP, &range) ? -errno : 0;
+}
+
+int epk_module_reserve(void *addr, size_t len)
+{
+	struct epk_range range = { .addr = (uintptr_t)addr, .len = len };
+
+	return ioctl(epk_now.fd, EPK_IOC_RESERVE, &range) ? -errno : 0;
+}
+
+int epk_module_fill(void *addr, const void *from, size_t len)
+{
+	struct epk_fill fill = {
+		.addr = (uintptr_t)addr, .len = len, .from = (uintptr_t)from,
+	};
+
+	return ioctl(epk_now.fd, EPK_IOC_FILL, &fill) ? -errno : 0;
+}
+
+/* The key stays. */
+int epk_module_protect(const struct epk_mapping *map, int prot)
+{
+	return mprotect((void *)map->start, map->end - map->start, prot) ? -errno : 0;
 }
 
 int epk_module_note(int id, uint64_t addr)

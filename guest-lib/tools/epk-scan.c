@@ -15,25 +15,12 @@
 #include <unistd.h>
 
 #include "scan.h"
-
-#define LONGEST	3	/* bytes that tell one of them */
+#include "sequence.h"
 
 static bool quiet;
 static unsigned long found;
 static const char *allowed[64];
 static unsigned int nr_allowed;
-
-/* Intel SDM volume 2: 0F 01 EF, 0F 01 D4, 0F AE /5 with an operand in memory. */
-static const char *sequence_at(const uint8_t *at)
-{
-	if (at[0] == 0x0f && at[1] == 0x01 && at[2] == 0xef)
-		return "wrpkru";
-	if (at[0] == 0x0f && at[1] == 0x01 && at[2] == 0xd4)
-		return "vmfunc";
-	if (at[0] == 0x0f && at[1] == 0xae && (at[2] >> 3 & 7) == 5 && at[2] >> 6 != 3)
-		return "xrstor";
-	return NULL;
-}
 
 static bool is_allowed(const char *symbol)
 {
@@ -77,8 +64,8 @@ static bool scan_file(const char *path)
 		return false;
 	}
 	for (nr = 0; image_segment(&image, nr, &segment); nr++) {
-		for (i = 0; i + LONGEST <= segment.size; i++) {
-			what = sequence_at(segment.data + i);
+		for (i = 0; i + EPK_SEQUENCE_BYTES <= segment.size; i++) {
+			what = epk_sequence_at(segment.data + i);
 			if (what)
 				report(what, path, segment.addr + i, &image, segment.addr + i);
 		}
@@ -137,8 +124,8 @@ static bool scan_mapping(int mem, const struct mapping *map, uint8_t *tail, size
 		return false;
 	}
 	has_image = map->name[0] == '/' && !image_open(&image, map->name);
-	for (i = 0; i + LONGEST <= keep + size; i++) {
-		what = sequence_at(bytes + i);
+	for (i = 0; i + EPK_SEQUENCE_BYTES <= keep + size; i++) {
+		what = epk_sequence_at(bytes + i);
 		if (what)
 			report(what, map->name[0] ? map->name : "[anonymous]",
 			       map->start - keep + i, has_image ? &image : NULL,
@@ -146,7 +133,7 @@ static bool scan_mapping(int mem, const struct mapping *map, uint8_t *tail, size
 			       link_address(&image, map->offset + i - keep) : 0);
 	}
 	image_close(&image);
-	*nr_tail = keep + size < LONGEST - 1 ? keep + size : LONGEST - 1;
+	*nr_tail = keep + size < EPK_SEQUENCE_BYTES - 1 ? keep + size : EPK_SEQUENCE_BYTES - 1;
 	memcpy(tail, bytes + keep + size - *nr_tail, *nr_tail);
 	free(bytes);
 	return true;
@@ -154,7 +141,7 @@ static bool scan_mapping(int mem, const struct mapping *map, uint8_t *tail, size
 
 static bool scan_maps(FILE *maps, int mem)
 {
-	uint8_t tail[LONGEST - 1];
+	uint8_t tail[EPK_SEQUENCE_BYTES - 1];
 	uint64_t last_end = 0;
 	struct mapping map;
 	size_t nr_tail = 0;

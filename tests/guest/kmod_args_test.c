@@ -359,6 +359,85 @@ static void mmap_arguments(int id)
 	close(fd);
 }
 
+static int reserve(void *addr, size_t len)
+{
+	struct epk_range range = { .addr = (uintptr_t)addr, .len = len };
+
+	return ioctl(dev.fd, EPK_IOC_RESERVE, &range);
+}
+
+/* What was a domain's is nobody's, and nothing else comes there by itself. */
+static void reserve_arguments(int id)
+{
+	char *p = epk_device_map(&dev, id, 4 * 4096), *plain;
+
+	REQUIRE(p != MAP_FAILED);
+	FAILS(ioctl(dev.fd, EPK_IOC_RESERVE, NULL), EFAULT);
+	FAILS(reserve(p, 0), EINVAL);
+	FAILS(reserve(p, 100), EINVAL);
+	FAILS(reserve(p + 1, 4096), EINVAL);
+	FAILS(reserve(p, -4096ul), EINVAL);
+	plain = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	*plain = 1;
+	FAILS(reserve(plain, 4096), EPERM);
+	CHECK_EQ(*plain, 1);
+	munmap(plain, 4096);
+	CHECK_EQ(reserve(p + 4096, 4096), 0);
+	FAILS((long)mmap(p + 4096, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
+			 -1, 0), EEXIST);
+	/* Not again: it is the program's by now, and so is what lies over both. */
+	FAILS(reserve(p + 4096, 4096), EPERM);
+	FAILS(reserve(p, 4 * 4096), EPERM);
+	REQUIRE(mprotect(p + 4096, 4096, PROT_READ | PROT_WRITE) == 0);
+	CHECK_EQ(p[4096], 0);
+	/* A domain over it, in one step. */
+	CHECK_EQ(mmap(p + 4096, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, dev.fd,
+		      EPK_MMAP_DOMAIN(id)) == p + 4096, 1);
+	CHECK_EQ(reserve(p, 4 * 4096), 0);
+	CHECK_EQ(munmap(p, 4 * 4096), 0);
+}
+
+static int fill(const void *to, size_t len, const void *from)
+{
+	struct epk_fill req = { .addr = (uintptr_t)to, .len = len, .from = (uintptr_t)from };
+
+	return ioctl(dev.fd, EPK_IOC_FILL, &req);
+}
+
+/* Only what is held to write; then wherever its mapping is closed. */
+static void fill_arguments(int id)
+{
+	static char from[2 * 4096];
+	char *p = epk_device_map(&dev, id, 2 * 4096), *plain;
+
+	REQUIRE(p != MAP_FAILED);
+	memset(from, 'f', sizeof(from));
+	REQUIRE(mprotect(p, 2 * 4096, PROT_NONE) == 0);
+	FAILS(ioctl(dev.fd, EPK_IOC_FILL, NULL), EFAULT);
+	FAILS(fill(p, 4096, from), EACCES);
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_BEGIN, EPK_BEGIN(id, PROT_READ)), 0);
+	FAILS(fill(p, 4096, from), EACCES);
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_BEGIN, EPK_BEGIN(id, PROT_READ | PROT_WRITE)), 1);
+	FAILS(fill(p, 0, from), EINVAL);
+	FAILS(fill(p, 100, from), EINVAL);
+	FAILS(fill(p + 1, 4096, from), EINVAL);
+	FAILS(fill(p, -4096ul, from), EINVAL);
+	FAILS(fill(p, 4096, (void *)1), EFAULT);
+	plain = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	FAILS(fill(plain, 4096, from), EINVAL);
+	CHECK_EQ(*plain, 0);
+	munmap(plain, 4096);
+	FAILS(fill((void *)dev.table, 4096, from), EINVAL);
+	CHECK_EQ(fill(p, 2 * 4096, from), 0);
+	REQUIRE(mprotect(p, 2 * 4096, PROT_READ) == 0);
+	CHECK_EQ(memcmp(p, from, sizeof(from)), 0);
+	from[5000] = 'g';
+	CHECK_EQ(fill(p + 4096, 4096, from + 4096), 0);
+	CHECK_EQ(p[5000], 'g');
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_END, id), 0);
+	CHECK_EQ(epk_device_unmap(&dev, p, 2 * 4096), 0);
+}
+
 /* Whole pages of one's own domains, of live ones and of others; nothing else. */
 static void unmap_arguments(int id)
 {
@@ -549,6 +628,8 @@ int main(void)
 	CHECK_EQ(ioctl_32(dev.fd, EPK_IOC_THREAD, 0), -ENOTTY);
 	read_only_pages();
 	unmap_arguments(id);
+	reserve_arguments(id);
+	fill_arguments(id);
 	mapping_calls(id);
 	free_while_mapped();
 	locked_limit(id);

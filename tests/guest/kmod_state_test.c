@@ -170,7 +170,7 @@ static void cell_after(enum call call)
 /* What these were to do is done. */
 static bool ends_it(enum call call)
 {
-	return call == FREE || call == UNMAP || call == NOTE_PRIVATE;
+	return call == FREE || call == UNMAP || call == RESERVE || call == NOTE_PRIVATE;
 }
 
 static void cell_ready(enum call call)
@@ -235,7 +235,8 @@ static void cell_mine(enum call call)
 	epk_wrpkru(EPK_PKRU_ALLOW(EPK_NOTE_PKEY(note)));
 	CELL(EPK_TRY(value = *page) == 0 && value == SECRET);
 	make_checked(call, MINE, dev.fd);
-	if (call == FREE || call == UNMAP || call == END || call == CALL_NONE || call == RETURN)
+	if (call == FREE || call == UNMAP || call == RESERVE || call == END || call == CALL_NONE ||
+	    call == RETURN)
 		CELL(EPK_TRY(value = *page) != 0);
 	else
 		CELL(EPK_TRY(value = *page) == 0 && value == SECRET);

@@ -17,7 +17,7 @@
 
 /* The faults are the first touches of a page, by the program, by write() from it, by a futex. */
 enum call {
-	INIT, ALLOC, FREE, THREAD, STATS, MOVE, POPULATE, FILE_, UNMAP, NOTE,
+	INIT, ALLOC, FREE, THREAD, STATS, MOVE, POPULATE, FILE_, UNMAP, RESERVE, FILL, NOTE,
 	CALL, RETURN, GATES, BEGIN, END, HELD, ADMIT, CALL_NONE, FORGET, CATCH, FOLLOW, NOTE_PRIVATE,
 	COMPAT, UNKNOWN, MMAP_TABLE,
 	MMAP_NOTES, MMAP_IDENTITY, MMAP_DOMAIN, MMAP_STACK, TOUCH_TABLE, WRITE_TABLE, TOUCH_NOTES, WRITE_NOTES, TOUCH_IDENTITY,
@@ -25,7 +25,7 @@ enum call {
 };
 
 static const char *const names[NR_CALLS] = {
-	"INIT", "ALLOC", "FREE", "THREAD", "STATS", "MOVE", "POPULATE", "FILE", "UNMAP",
+	"INIT", "ALLOC", "FREE", "THREAD", "STATS", "MOVE", "POPULATE", "FILE", "UNMAP", "RESERVE", "FILL",
 	"NOTE", "CALL", "RETURN", "GATES", "BEGIN", "END", "HELD",
 	"MOVE that makes room", "CALL of nothing", "RETURN of nothing", "CATCH",
 	"THREAD that follows", "NOTE that makes private", "ALLOC by int 0x80", "an unknown call",
@@ -58,6 +58,8 @@ static const int expected[NR_CALLS][NR_STATES] = {
 	[POPULATE]       = { ENXIO,  ENXIO,  0,      0,        EPERM,  0,      0 },
 	[FILE_]          = { ENXIO,  ENXIO,  0,      0,        EPERM,  EPERM,  0 },
 	[UNMAP]          = { ENXIO,  ENXIO,  0,      0,        EPERM,  EPERM,  0 },
+	[RESERVE]        = { ENXIO,  ENXIO,  0,      0,        EPERM,  EPERM,  0 },
+	[FILL]           = { ENXIO,  ENXIO,  EACCES, 0,        EPERM,  EACCES, 0 },
 	[NOTE]           = { ENXIO,  ENXIO,  0,      0,        EPERM,  EPERM,  EBUSY },
 	[CALL]           = { ENXIO,  ENXIO,  0,      0,        EPERM,  EPERM,  EPERM },
 	[RETURN]         = { ENXIO,  ENXIO,  EACCES, EACCES,   EPERM,  EACCES, EACCES },
@@ -92,7 +94,7 @@ static const int expected[NR_CALLS][NR_STATES] = {
 /* On a ready open that has no domain yet, and nothing mapped. */
 static const int expected_empty[NR_CALLS] = {
 	[INIT] = EBUSY, [FREE] = ENOENT, [MOVE] = ENOENT, [POPULATE] = EINVAL,
-	[FILE_] = ENOENT, [UNMAP] = EPERM, [NOTE] = ENOENT, [CALL] = ENOENT,
+	[FILE_] = ENOENT, [UNMAP] = EPERM, [RESERVE] = EPERM, [FILL] = EINVAL, [NOTE] = ENOENT, [CALL] = ENOENT,
 	[RETURN] = EACCES, [BEGIN] = ENOENT, [END] = EACCES, [ADMIT] = ENOENT, [CALL_NONE] = ESRCH,
 	[FORGET] = EACCES, [CATCH] = EINVAL, [NOTE_PRIVATE] = ENOENT, [COMPAT] = ENOTTY,
 	[UNKNOWN] = ENOTTY,
@@ -149,6 +151,16 @@ static int call_init(int fd)
 		return -1;
 	dev.init = init;
 	return 0;
+}
+
+/* With what is there. */
+static int call_fill(int fd)
+{
+	static uint32_t same[1024];
+	struct epk_fill fill = { .addr = (uintptr_t)page, .len = 4096, .from = (uintptr_t)same };
+
+	same[0] = SECRET;
+	return ioctl(fd, EPK_IOC_FILL, &fill);
 }
 
 static int call_file(int fd)
@@ -342,6 +354,10 @@ static int call_ioctl(enum call call, int fd)
 		return call_file(fd);
 	case UNMAP:
 		return ioctl(fd, EPK_IOC_UNMAP, &range);
+	case RESERVE:
+		return ioctl(fd, EPK_IOC_RESERVE, &range);
+	case FILL:
+		return call_fill(fd);
 	case NOTE:
 		return ioctl(fd, EPK_IOC_NOTE, &note);
 	case CALL:

@@ -119,7 +119,7 @@ units() {
 	for name in *_test.c *_test.cc; do
 		name=${name%_test.c*}
 		case $name in
-		overwrite | @($but)) ;;
+		overwrite | pkeys | pkeys_process | @($but)) ;;
 		*)
 			tests+=("$name")
 			targets+=("$work/units/${name}_test")

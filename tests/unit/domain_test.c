@@ -247,7 +247,9 @@ static void mmap_bad_flags(void **state)
 	char *there = new_pages(id, 1);
 
 	(void)state;
-	expect_no_mmap(id, there, PAGE, RW, MAP_FIXED, EINVAL);
+	expect_no_mmap(id, there, PAGE, RW, MAP_FIXED, EEXIST);
+	expect_no_mmap(id, there - PAGE, 2 * PAGE, RW, MAP_FIXED, EEXIST);
+	expect_no_mmap(id, there + 1, PAGE, RW, MAP_FIXED, EINVAL);
 	expect_no_mmap(id, NULL, PAGE, RW, MAP_SHARED | MAP_PRIVATE, EINVAL);
 	expect_no_mmap(id, NULL, PAGE, RW, MAP_GROWSDOWN, EINVAL);
 	expect_no_mmap(id, NULL, PAGE, RW, MAP_HUGETLB, EINVAL);

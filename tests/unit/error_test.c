@@ -132,7 +132,7 @@ static int goes_wrong(int n, const char **why)
 	case 3: *why = "an ID of a domain"; return epk_alloc_beside(1, twice, 0);
 	case 4: *why = "can be run"; return negative(domain_mmap(dom, NULL, 1, PROT_EXEC, 0));
 	case 5: *why = "can be run"; return domain_begin(dom, PROT_EXEC);
-	case 6: *why = "MAP_FIXED_NOREPLACE here"; return negative(domain_mmap(dom, mem, 1, RW, MAP_FIXED));
+	case 6: *why = "MAP_FIXED is for"; return negative(domain_mmap(dom, mem, 1, RW, MAP_GROWSDOWN));
 	case 7: *why = "len is 0"; return negative(domain_mmap(dom, NULL, 0, RW, 0));
 	case 8: *why = "multiple of 4096";
 		return negative(domain_mmap(dom, mem + 1, 1, RW, MAP_FIXED_NOREPLACE));

@@ -156,7 +156,7 @@ struct epk_moves {
 #define EPK_MOVES_ADMIT		1u
 
 /**
- * struct epk_range - argument of EPK_IOC_POPULATE and EPK_IOC_UNMAP
+ * struct epk_range - argument of EPK_IOC_POPULATE, EPK_IOC_UNMAP and EPK_IOC_RESERVE
  * @addr: first byte, on a page boundary
  * @len: bytes, whole pages
  *
@@ -168,6 +168,25 @@ struct epk_moves {
 struct epk_range {
 	__u64 addr;
 	__u64 len;
+};
+
+/**
+ * struct epk_fill - argument of EPK_IOC_FILL
+ * @addr: first byte of domain memory, on a page boundary
+ * @len: bytes, whole pages
+ * @from: what to write there
+ *
+ * Writes to memory of domains that the thread holds to write, also where its mapping is to be read only, or not even
+ * that: so nobody else sees it, or writes there, before all of it is there.
+ *
+ * Errors: EINVAL not whole pages, or something else lies there, a file's memory among it; EACCES the thread does
+ * not hold it; EFAULT; ENOMEM; ENOSPC it has no place, and cannot have one; EINTR a fatal signal.  What is written when
+ * it fails stays.
+ */
+struct epk_fill {
+	__u64 addr;
+	__u64 len;
+	__u64 from;
 };
 
 /**
@@ -531,6 +550,12 @@ struct epk_note {
 #define EPK_IOC_RETURN		_IO('E', 0xf0)
 #define EPK_RETURN_NOTHING	1ul
 #define EPK_IOC_CATCH		_IOW('E', 0xf1, struct epk_catch)
+/*
+ * EPK_IOC_UNMAP, and what was unmapped is private memory then that nobody can access, so that nothing else
+ * comes to lie there before something is mapped over it.  Errors: those of EPK_IOC_UNMAP and of mmap().
+ */
+#define EPK_IOC_RESERVE		_IOW('E', 0xf2, struct epk_range)
+#define EPK_IOC_FILL		_IOW('E', 0xf3, struct epk_fill)
 
 /*
  * Offsets for mmap() of the device, with MAP_SHARED but for EPK_MMAP_STACK.  The domain table, the table of notes, which has one

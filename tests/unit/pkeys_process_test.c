@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: MIT
+/* Threads, handlers, children and races of a program whose keys libepk-pkeys.so gives. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <semaphore.h>
+#include <sys/resource.h>
+
+#include "pkeys_unit.h"
+
+#define LARGE	256ul
+
+static sem_t go, done;
+
+static void *early(void *arg)
+{
+	sem_wait(&go);
+	*(int *)arg = pkey_get(key);
+	if (backend_is_private() && try_read(mem, &value))
+		*(int *)arg = -1;
+	sem_post(&done);
+	sem_wait(&go);
+	assert_int_equal(pkey_set(key, OPEN), 0);
+	*(int *)arg = is_filled(mem) ? pkey_get(key) : -1;
+	return NULL;
+}
+
+static void *late(void *arg)
+{
+	*(int *)arg = pkey_get(key);
+	if (!is_filled(mem))
+		*(int *)arg = -1;
+	assert_int_equal(pkey_set(key, CLOSED), 0);
+	return NULL;
+}
+
+static void threads(void **state)
+{
+	pthread_t thread;
+	int got = -1;
+
+	(void)state;
+	sem_init(&go, 0, 0);
+	sem_init(&done, 0, 0);
+	assert_int_equal(pthread_create(&thread, NULL, early, &got), 0);
+	give(key, RW);
+	assert_int_equal(pkey_set(key, READ), 0);
+	sem_post(&go);
+	sem_wait(&done);
+	assert_int_equal(got, CLOSED);
+	sem_post(&go);
+	pthread_join(thread, NULL);
+	assert_int_equal(got, OPEN);
+	/* Its own right is what it was. */
+	assert_int_equal(pkey_get(key), READ);
+	assert_int_equal(pthread_create(&thread, NULL, late, &got), 0);
+	pthread_join(thread, NULL);
+	assert_int_equal(got, READ);
+	assert_int_equal(pkey_get(key), READ);
+}
+
+static volatile int in_handler;
+
+static void handler(int sig)
+{
+	(void)sig;
+	in_handler = pkey_get(key);
+	pkey_set(key, OPEN);
+}
+
+static void handlers(void **state)
+{
+	(void)state;
+	give(key, RW);
+	assert_int_equal(pkey_set(key, READ), 0);
+	signal(SIGUSR1, handler);
+	in_handler = -1;
+	raise(SIGUSR1);
+	signal(SIGUSR1, SIG_DFL);
+	assert_int_equal(in_handler, backend_is_private() ? CLOSED : READ);
+	/* What it may is gone with it. */
+	if (backend_is_private())
+		assert_int_equal(pkey_get(key), READ);
+	assert_true(is_filled(mem));
+}
+
+static int other_key_of_child;
+
+static void in_child_of_fork(void)
+{
+	EXPECT(pkey_get(key) == READ);
+	EXPECT(pkey_get(other_key_of_child) == CLOSED);
+	EXPECT(is_filled(mem));
+	if (backend_protects())
+		EXPECT(!try_write(mem, 'z'));
+	EXPECT(!mprotect(mem + 2 * PAGE, PAGE, RW) && !mprotect(mem + 2 * PAGE, PAGE, PROT_READ));
+	EXPECT(!pkey_set(key, OPEN));
+	EXPECT(try_write(mem, 'z') && mem[0] == 'z');
+	EXPECT(pkey_alloc(0, CLOSED) > 15);
+	EXPECT(!pkey_set(key, CLOSED));
+	EXPECT(!backend_protects() || !try_read(mem, &value));
+	EXPECT(!pkey_mprotect(mem, PAGES * PAGE, RW, 0) && mem[0] == 'z' && mem[PAGE] == 'b');
+	EXPECT(!pkey_free(key));
+}
+
+static void forks_again(void)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (!pid) {
+		in_child_of_fork();
+		_exit(0);
+	}
+	EXPECT(waitpid(pid, &status, 0) == pid && !status);
+	in_child_of_fork();
+}
+
+static void forks(void **state)
+{
+	int files = count_files();
+
+	(void)state;
+	other_key_of_child = new_key(CLOSED);
+	give(key, RW);
+	assert_int_equal(pkey_set(key, READ), 0);
+	run_in_child(in_child_of_fork);
+	run_in_child(forks_again);
+	/* The parent's is its own, and nothing of it lies about. */
+	assert_int_equal(pkey_get(key), READ);
+	assert_true(is_filled(mem));
+	assert_int_equal(count_files(), files);
+	pkey_free(other_key_of_child);
+}
+
+static void in_child_without_memory(void)
+{
+	EXPECT(!try_read(mem, &value));
+	EXPECT(!try_read(mem + PAGES * PAGE - 1, &value));
+	EXPECT(pkey_get(key) == CLOSED && !pkey_set(key, OPEN) && !try_read(mem, &value));
+	/* It is the child's to use, as ordinary memory. */
+	EXPECT(!mprotect(mem, PAGE, RW) && !mem[0]);
+	EXPECT(!munmap(mem, PAGES * PAGE));
+}
+
+/* What the parent cannot leave the child it has not: the parent has it, and no signal. */
+static void forks_without_room(void)
+{
+	const struct rlimit none = { 0, 0 };
+	int status;
+	pid_t pid;
+
+	EXPECT(!setrlimit(RLIMIT_FSIZE, &none));
+	pid = fork();
+	if (!pid) {
+		in_child_without_memory();
+		_exit(0);
+	}
+	EXPECT(waitpid(pid, &status, 0) == pid && !status);
+	EXPECT(!pkey_set(key, READ) && is_filled(mem));
+}
+
+static void forks_at_a_limit(void **state)
+{
+	(void)state;
+	give(key, RW);
+	run_in_child(forks_without_room);
+	assert_int_equal(pkey_set(key, READ), 0);
+	assert_true(is_filled(mem));
+}
+
+static volatile bool stop;
+
+/* The access is tried again: it succeeds as soon as nobody is at work there. */
+static void try_again(int sig)
+{
+	(void)sig;
+}
+
+/* With all that there is open, so that only what changes under it refuses; how often it has counted. */
+static void *counter(void *arg)
+{
+	volatile uint64_t *count = arg;
+	uint64_t n;
+
+	for (n = 0; !stop; n++)
+		*count = *count + 1;
+	return (void *)n;
+}
+
+/* Nothing that a thread has written is lost while so much memory gets another key. */
+static void races(void **state)
+{
+	int keys[2] = { new_key(OPEN), new_key(OPEN) }, i;
+	char *large = map_pages(LARGE);
+	pthread_t thread;
+	void *counted;
+
+	(void)state;
+	stop = false;
+	signal(SIGSEGV, try_again);
+	memset(large + PAGE, 1, (LARGE - 1) * PAGE);
+	assert_int_equal(pkey_mprotect(large, LARGE * PAGE, RW, keys[0]), 0);
+	assert_int_equal(pthread_create(&thread, NULL, counter, large), 0);
+	for (i = 0; i < 90; i++)
+		assert_int_equal(pkey_mprotect(large, LARGE * PAGE, RW, i % 3 == 2 ? 0 : keys[i % 2]), 0);
+	assert_int_equal(pkey_mprotect(large, LARGE * PAGE, RW, 0), 0);
+	stop = true;
+	pthread_join(thread, &counted);
+	assert_int_equal(*(uint64_t *)large, (uint64_t)counted);
+	assert_true(counted);
+	signal(SIGSEGV, SIG_DFL);
+	assert_int_equal(munmap(large, LARGE * PAGE), 0);
+	pkey_free(keys[0]);
+	pkey_free(keys[1]);
+}
+
+/* Another thread, which has all keys open, and the byte that it tries to write where memory is about to go. */
+static sem_t ask, answered;
+static char *volatile asked;
+static volatile bool wrote;
+static int nr_asked, nr_wrote, zeros[2];
+
+static void *tries(void *arg)
+{
+	(void)arg;
+	while (!sem_wait(&ask) && asked) {
+		assert_int_equal(write(zeros[1], "", 1), 1);
+		wrote = read(zeros[0], asked, 1) == 1;
+		if (!wrote)
+			assert_int_equal(read(zeros[0], &value, 1), 1);
+		sem_post(&answered);
+	}
+	return NULL;
+}
+
+static void is_asked(void *addr)
+{
+	if (!asked)
+		return;
+	nr_asked++;
+	asked = addr;
+	sem_post(&ask);
+	sem_wait(&answered);
+	nr_wrote += wrote;
+}
+
+/* Where the library that answers asks for the domains' memory, contents are on their way. */
+int epk_munmap_reserve(void *addr, size_t len)
+{
+	int (*real)(void *addr, size_t len) = dlsym(RTLD_NEXT, "epk_munmap_reserve");
+
+	is_asked(addr);
+	return real(addr, len);
+}
+
+void *domain_mmap(int id, void *addr, size_t len, int prot, int flags)
+{
+	void *(*real)(int id, void *addr, size_t len, int prot, int flags) =
+		dlsym(RTLD_NEXT, "domain_mmap");
+
+	if (flags & MAP_FIXED)
+		is_asked(addr);
+	return real(id, addr, len, prot, flags);
+}
+
+int epk_fill(void *addr, const void *from, size_t len)
+{
+	int (*real)(void *addr, const void *from, size_t len) = dlsym(RTLD_NEXT, "epk_fill");
+
+	is_asked(addr);
+	return real(addr, from, len);
+}
+
+/* What comes between the copy and the change of keys would be lost: it is refused. */
+static void refused_meanwhile(void **state)
+{
+	int keys[2] = { new_key(OPEN), new_key(OPEN) };
+	pthread_t thread;
+
+	(void)state;
+	sem_init(&ask, 0, 0);
+	sem_init(&answered, 0, 0);
+	assert_int_equal(pipe(zeros), 0);
+	asked = mem;
+	assert_int_equal(pthread_create(&thread, NULL, tries, NULL), 0);
+	is_asked(mem);
+	assert_int_equal(nr_wrote, 1);
+	mem[0] = 'a';
+	give(keys[0], RW);
+	/* To be mapped, and to be filled, three pages. */
+	assert_int_equal(nr_asked, 1 + 4);
+	give(keys[1], RW);
+	assert_int_equal(nr_asked, 5 + 5);
+	give(0, RW);
+	assert_int_equal(nr_asked, 11);
+	assert_int_equal(nr_wrote, 1);
+	asked = NULL;
+	sem_post(&ask);
+	pthread_join(thread, NULL);
+	assert_true(is_filled(mem));
+	close(zeros[0]);
+	close(zeros[1]);
+	pkey_free(keys[0]);
+	pkey_free(keys[1]);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		WITH_KEY(threads),
+		WITH_KEY(handlers),
+		WITH_KEY(forks),
+		WITH_KEY(forks_at_a_limit),
+		WITH_KEY(races),
+		WITH_KEY(refused_meanwhile),
+	};
+
+	skip_if(backend_is("vmfunc"), "is none that keeps several keys open");
+	need_backend();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

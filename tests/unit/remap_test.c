@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: MIT
+/* Memory that changes in place: what lies over other memory, leaves its addresses reserved, or can do less. */
+#define _GNU_SOURCE
+#include <sys/syscall.h>
+
+#include "unit.h"
+
+#define PAGES	4ul
+
+static int ids[2];
+static char *mem, value;
+
+static int set_up(void **state)
+{
+	(void)state;
+	assert_int_equal(alloc_domains(2, ids), 0);
+	mem = new_pages(ids[0], PAGES);
+	assert_int_equal(domain_begin(ids[0], RW), 0);
+	memset(mem, 'a', PAGES * PAGE);
+	assert_int_equal(domain_end(ids[0]), 0);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	return free_domains(2, ids);
+}
+
+static char *plain(void *addr, int prot, int flags)
+{
+	return mmap(addr, PAGE, prot, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+}
+
+/* What the page at @addr is to a thread that holds @id: RW, PROT_READ or nothing. */
+static int may(int id, char *addr)
+{
+	int prot = 0;
+
+	assert_int_equal(domain_begin(id, RW), 0);
+	if (try_read(addr, &value))
+		prot = try_write(addr, value) ? RW : PROT_READ;
+	assert_int_equal(domain_end(id), 0);
+	return prot;
+}
+
+static void reserve_keeps_the_place(void **state)
+{
+	(void)state;
+	assert_int_equal(epk_munmap_reserve(mem + PAGE, 2 * PAGE), 0);
+	assert_int_equal(epk_domain_at(mem), ids[0]);
+	assert_int_equal(epk_domain_at(mem + PAGE), 0);
+	assert_int_equal(epk_domain_at(mem + 3 * PAGE), ids[0]);
+	assert_int_equal(may(ids[0], mem), RW);
+	assert_int_equal(may(ids[0], mem + PAGE), 0);
+	assert_int_equal(may(ids[0], mem + 3 * PAGE), RW);
+	assert_ptr_equal(plain(mem + 2 * PAGE, RW, MAP_FIXED_NOREPLACE), MAP_FAILED);
+	assert_int_equal(errno, EEXIST);
+	assert_int_equal(epk_munmap_reserve(mem, PAGES * PAGE), -EINVAL);
+	/* Nothing of the domain's is there for who opens it. */
+	assert_int_equal(mprotect(mem + PAGE, PAGE, RW), 0);
+	assert_int_equal(mem[PAGE], 0);
+	assert_int_equal(munmap(mem + PAGE, 2 * PAGE), 0);
+}
+
+static void reserve_bad_arguments(void **state)
+{
+	char *ordinary = plain(NULL, RW, 0);
+
+	(void)state;
+	*ordinary = 1;
+	assert_int_equal(epk_munmap_reserve(mem + 1, PAGE), -EINVAL);
+	assert_int_equal(epk_munmap_reserve(mem, 0), -EINVAL);
+	assert_int_equal(epk_munmap_reserve(mem, -PAGE), -EOVERFLOW);
+	assert_int_equal(epk_munmap_reserve(ordinary, PAGE), -EINVAL);
+	assert_int_equal(epk_munmap_reserve(mem, (PAGES + 1) * PAGE), -EINVAL);
+	assert_int_equal(*ordinary, 1);
+	assert_int_equal(may(ids[0], mem), RW);
+	assert_int_equal(value, 'a');
+	munmap(ordinary, PAGE);
+}
+
+/* From one domain to another, at the same address. */
+static void reserve_and_map(void **state)
+{
+	(void)state;
+	assert_int_equal(epk_munmap_reserve(mem, 2 * PAGE), 0);
+	assert_ptr_equal(domain_mmap(ids[1], mem, 2 * PAGE, RW, MAP_FIXED), mem);
+	assert_int_equal(epk_domain_at(mem), ids[1]);
+	if (backend_protects())
+		assert_int_equal(may(ids[0], mem), 0);
+	assert_int_equal(may(ids[1], mem), RW);
+	assert_int_equal(value, 0);
+	assert_int_equal(may(ids[0], mem + 2 * PAGE), RW);
+	assert_int_equal(value, 'a');
+}
+
+static void fixed_over_ordinary_memory(void **state)
+{
+	char *ordinary = plain(NULL, RW, 0);
+
+	(void)state;
+	*ordinary = 1;
+	assert_ptr_equal(domain_mmap(ids[0], ordinary, PAGE, RW, MAP_FIXED), ordinary);
+	assert_int_equal(epk_domain_at(ordinary), ids[0]);
+	if (backend_protects())
+		assert_false(try_read(ordinary, &value));
+	assert_int_equal(may(ids[0], ordinary), RW);
+	assert_int_equal(value, 0);
+}
+
+static void protect_part(void **state)
+{
+	(void)state;
+	assert_int_equal(epk_mprotect(mem + PAGE, 2 * PAGE, PROT_READ), 0);
+	assert_int_equal(may(ids[0], mem), RW);
+	assert_int_equal(may(ids[0], mem + PAGE), PROT_READ);
+	assert_int_equal(may(ids[0], mem + 2 * PAGE), PROT_READ);
+	assert_int_equal(may(ids[0], mem + 3 * PAGE), RW);
+	assert_int_equal(epk_mprotect(mem, 2 * PAGE, PROT_NONE), 0);
+	assert_int_equal(may(ids[0], mem), 0);
+	assert_int_equal(may(ids[0], mem + PAGE), 0);
+	assert_int_equal(may(ids[0], mem + 2 * PAGE), PROT_READ);
+	/* Several mappings by now. */
+	assert_int_equal(epk_mprotect(mem, PAGES * PAGE, PROT_WRITE), 0);
+	assert_int_equal(may(ids[0], mem + PAGE), RW);
+	assert_int_equal(value, 'a');
+	if (backend_protects())
+		assert_false(try_read(mem, &value));
+}
+
+static void protect_while_held(void **state)
+{
+	(void)state;
+	assert_int_equal(domain_begin(ids[0], RW), 0);
+	assert_int_equal(epk_mprotect(mem, PAGE, PROT_READ), 0);
+	assert_true(try_read(mem, &value));
+	assert_false(try_write(mem, 0));
+	assert_true(try_write(mem + PAGE, 'a'));
+	assert_int_equal(epk_mprotect(mem, PAGE, RW), 0);
+	assert_true(try_write(mem, 'a'));
+	assert_int_equal(domain_end(ids[0]), 0);
+}
+
+/* More domains than have keys under "mpk": it is not forgotten while the domain has none. */
+static void protect_outlasts_eviction(void **state)
+{
+	int others[20], i;
+
+	(void)state;
+	assert_int_equal(epk_mprotect(mem, PAGE, PROT_READ), 0);
+	assert_int_equal(alloc_domains(20, others), 0);
+	for (i = 0; i < 20; i++) {
+		new_pages(others[i], 1);
+		assert_int_equal(domain_begin(others[i], RW), 0);
+		assert_int_equal(domain_end(others[i]), 0);
+	}
+	assert_int_equal(epk_mprotect(mem + PAGE, PAGE, PROT_READ), 0);
+	if (backend_protects())
+		assert_false(try_read(mem + PAGE, &value));
+	assert_int_equal(may(ids[0], mem), PROT_READ);
+	assert_int_equal(may(ids[0], mem + PAGE), PROT_READ);
+	assert_int_equal(may(ids[0], mem + 2 * PAGE), RW);
+	assert_int_equal(free_domains(20, others), 0);
+}
+
+static void fill_what_nobody_can_access(void **state)
+{
+	static char from[2 * PAGE];
+
+	(void)state;
+	memset(from, 'f', sizeof(from));
+	assert_int_equal(epk_mprotect(mem, PAGE, PROT_NONE), 0);
+	assert_int_equal(epk_mprotect(mem + PAGE, PAGE, PROT_READ), 0);
+	assert_int_equal(epk_fill(mem, from, 2 * PAGE), -EACCES);
+	assert_int_equal(domain_begin(ids[0], PROT_READ), 0);
+	assert_int_equal(epk_fill(mem, from, 2 * PAGE), -EACCES);
+	assert_int_equal(domain_end(ids[0]), 0);
+	assert_int_equal(domain_begin(ids[0], RW), 0);
+	assert_int_equal(epk_fill(mem, from, 2 * PAGE), 0);
+	assert_false(try_read(mem, &value));
+	assert_int_equal(mem[PAGE], 'f');
+	assert_int_equal(epk_mprotect(mem, PAGE, PROT_READ), 0);
+	assert_memory_equal(mem, from, 2 * PAGE);
+	assert_int_equal(mem[2 * PAGE], 'a');
+	assert_int_equal(epk_fill(mem + 1, from, PAGE), -EINVAL);
+	assert_int_equal(epk_fill(mem, from, 1), -EINVAL);
+	assert_int_equal(epk_fill(mem, from, 0), -EINVAL);
+	assert_int_equal(epk_fill(from, from, PAGE), -EINVAL);
+	assert_int_equal(epk_fill(mem, from, -PAGE), -EOVERFLOW);
+	assert_int_equal(epk_fill(mem, (void *)PAGE, PAGE), -EFAULT);
+	assert_int_equal(domain_end(ids[0]), 0);
+}
+
+static void protect_bad_arguments(void **state)
+{
+	(void)state;
+	assert_int_equal(epk_mprotect(mem, PAGE, PROT_READ | PROT_EXEC), -EINVAL);
+	assert_int_equal(epk_mprotect(mem + 1, PAGE, PROT_READ), -EINVAL);
+	assert_int_equal(epk_mprotect(mem, 0, PROT_READ), -EINVAL);
+	assert_int_equal(epk_mprotect(mem, -PAGE, PROT_READ), -EOVERFLOW);
+	assert_int_equal(epk_mprotect(mem, (PAGES + 1) * PAGE, PROT_READ), -EINVAL);
+	assert_int_equal(may(ids[0], mem), RW);
+}
+
+#define WITH_MEMORY(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		WITH_MEMORY(reserve_keeps_the_place),
+		WITH_MEMORY(reserve_bad_arguments),
+		WITH_MEMORY(reserve_and_map),
+		WITH_MEMORY(fixed_over_ordinary_memory),
+		WITH_MEMORY(protect_part),
+		WITH_MEMORY(protect_while_held),
+		WITH_MEMORY(protect_outlasts_eviction),
+		WITH_MEMORY(fill_what_nobody_can_access),
+		WITH_MEMORY(protect_bad_arguments),
+	};
+
+	skip_if(backend_is("vmfunc"), "has its own tests of rights");
+	need_backend();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
