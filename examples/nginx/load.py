@@ -258,7 +258,8 @@ def storm(servers, seconds, *events):
         results.append(result)
     stock, ours = results
     # How many is chance: after each event all clients come anew, and each pair waits for its turn.
-    check("requests are answered all the while", min(server["kept"] for server in results) > 20 and min(server["new"] for server in results) > 20)
+    check("requests are answered all the while",
+          min(server["kept"] for server in results) > 20 and min(server["new"] for server in results) > 20)
     check(f"no session is lost but with its worker: {ours}", ours["lost"] <= servers[1].cut + by_chance(servers, stock))
     check("no answer is another one's", ours["wrong"] == 0)
 
