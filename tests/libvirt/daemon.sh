@@ -18,6 +18,13 @@ mkdir -p /run/lock /var/lib/libvirt/images
 chmod 755 /run /var/lib/libvirt
 mkdir -p /dev/hugepages
 mount -t hugetlbfs hugetlbfs /dev/hugepages
+# libvirt's own default, which it looks up whatever qemu.conf says; the package that makes it starts daemons, too.
+if ! getent passwd libvirt-qemu >/dev/null; then
+	{ cat /etc/passwd; echo "libvirt-qemu:x:64055:64055::/var/lib/libvirt:/bin/false"; } >/run/passwd
+	{ getent group kvm >/dev/null || echo "kvm:x:106:"; cat /etc/group; echo "libvirt-qemu:x:64055:"; } >/run/group
+	mount --bind /run/passwd /etc/passwd
+	mount --bind /run/group /etc/group
+fi
 # QEMU has no more rights than this script, and no groups to be accounted in.
 printf '%s\n' 'user = "root"' 'group = "root"' 'security_driver = "none"' 'namespaces = []' \
 	'cgroup_controllers = []' >/etc/libvirt/qemu.conf

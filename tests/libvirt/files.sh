@@ -13,6 +13,8 @@ drivers=/usr/lib/x86_64-linux-gnu/libvirt
 arguments="console=ttyS0 quiet mitigations=off random.trust_cpu=on initcall_blacklist=cmos_init"
 programs=(/usr/sbin/libvirtd /usr/sbin/virtlogd /usr/bin/virsh "$drivers/connection-driver/libvirt_driver_qemu.so"
 	"$drivers/storage-file/libvirt_storage_file_fs.so"
+	# It writes what is saved.
+	/usr/lib/libvirt/libvirt_iohelper
 	# libvirt asks QEMU about its own emulation, too.
 	/usr/lib/x86_64-linux-gnu/qemu/accel-tcg-x86_64.so)
 
@@ -34,7 +36,7 @@ for file in bios-256k.bin linuxboot_dma.bin pvh.bin kvmvapic.bin; do
 		cp -L "/usr/share/seabios/$file" "$host/usr/share/qemu/"
 done
 make -s -C "$here"
-cp "$here/build/console" "$here/host/run" "$to/"
+cp "$here/build/console" "$here"/host/{lib,run,moved} "$to/"
 "$here/guest.sh" "$kernel" "$modules" "$to" "$arguments"
 # Debian's kernels take a minute to decompress, and are booted directly.
 [ ! -d "$kernel/modules" ] || truncate -s 1M "$to/disk.img"
