@@ -79,6 +79,12 @@ class Figures(unittest.TestCase):
         self.new[1]["wrpkru"] = 3
         self.assertIn("3 wrpkru, was 2", self.found())
 
+    def test_loose_events(self):
+        old = dict(GOOD[1], loose=2)
+        self.assertEqual(figures.differs(dict(old, exits=2), old), "")
+        self.assertEqual(figures.differs(dict(old, exits=2.1), old), "2.1 exits, was 0")
+        self.assertIn("2 exits", figures.differs(dict(old, exits=2, loose=2), GOOD[1]))
+
     def test_possible(self):
         del self.new[3]["impossible"]
         self.new[3]["count"] = 5.0
