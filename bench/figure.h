@@ -18,6 +18,7 @@
  * @bytes: of a domain or of a message; likewise
  * @threads: likewise
  * @within: by how many per cent another run may differ; 0: by what figures.py says
+ * @loose: by how many events, of which few requests have had few
  */
 struct bench_key {
 	const char *table;
@@ -27,6 +28,7 @@ struct bench_key {
 	long bytes;
 	long threads;
 	int within;
+	int loose;
 };
 
 /**
@@ -59,6 +61,8 @@ static inline void bench_where(const struct bench_key *key)
 		printf(", \"threads\": %ld", key->threads);
 	if (key->within)
 		printf(", \"within\": %d", key->within);
+	if (key->loose)
+		printf(", \"loose\": %d", key->loose);
 }
 
 /* @events: or NULL, if they have not been counted. */

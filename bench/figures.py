@@ -72,7 +72,7 @@ def differs(new, old):
     if abs(new["count"] - old["count"]) > max(LEAST, old["count"] * percent / 100):
         return f"{new['count']:,}, was {old['count']:,}: over {percent} %"
     for event in EVENTS:
-        if abs(new.get(event, 0) - old.get(event, 0)) > 0.01 + old.get(event, 0) * PERCENT / 100:
+        if abs(new.get(event, 0) - old.get(event, 0)) > max(old.get("loose", 0), 0.01 + old.get(event, 0) * PERCENT / 100):
             return f"{new.get(event, 0)} {event}, was {old.get(event, 0)}"
     return ""
 

@@ -79,6 +79,12 @@ class Figures(unittest.TestCase):
         self.new[1]["wrpkru"] = 3
         self.assertIn("3 wrpkru, was 2", self.found())
 
+    def test_loose_events(self):
+        old = dict(GOOD[1], loose=2)
+        self.assertEqual(figures.differs(dict(old, exits=2), old), "")
+        self.assertEqual(figures.differs(dict(old, exits=2.1), old), "2.1 exits, was 0")
+        self.assertIn("2 exits", figures.differs(dict(old, exits=2, loose=2), GOOD[1]))
+
     def test_possible(self):
         del self.new[3]["impossible"]
         self.new[3]["count"] = 5.0
@@ -135,16 +141,17 @@ class Claims(unittest.TestCase):
         self.assertIn("ipc: gate, another EPT is 5 times ahead of pipe", self.spoil("ipc", "pipe", 0.1))
 
     def test_nginx(self):
-        self.assertIn("nginx: epk takes at most 2 % more", self.spoil("nginx", "epk", 1.1, bytes=128 << 10))
+        self.assertIn("nginx: epk takes at most 2 % more than no protection", self.spoil("nginx", "no protection", 0.9, bytes=128 << 10))
 
     def test_nginx_small_files(self):
-        self.assertNotIn("at most", self.spoil("nginx", "epk", 1.1, bytes=1 << 10))
+        self.assertEqual("", self.spoil("nginx", "no protection", 0.9, bytes=1 << 10))
+
+    def test_nginx_domains_alone(self):
+        self.assertIn("nginx: epk takes at most 2 % more than none", self.spoil("nginx", "none", 0.9, bytes=1 << 10))
 
     def test_nginx_least(self):
-        self.assertIn("nginx anew: epk takes less than mpk", self.spoil("nginx anew", "mpk", 0.5))
-
-    def test_vdom(self):
-        self.assertIn("vdom mysql: epk takes at most 2.65 % more", self.spoil("vdom mysql", "epk", 1.1))
+        self.assertIn("nginx: epk takes less than mpk", self.spoil("nginx", "mpk", 0.5))
+        self.assertIn("nginx anew: epk takes less than mprotect", self.spoil("nginx anew", "mprotect", 0.5))
 
     def test_not_measured(self):
         self.run_["figures"] = [figure for figure in self.run_["figures"] if figure["case"] != "mpk"]
