@@ -12,6 +12,7 @@ HASH_TIMES = 10     # by which "epk" is ahead of "mpk" there
 IPC_TIMES = 5       # and gates of what processes have
 NGINX_PERCENT = 2   # that "epk" takes more at most, in modelled cycles: than the same provider with no domain closed,
 NGINX_BYTES = 128 << 10  # and than no protection with files so large; docs/performance.md has what smaller ones take
+VDOM_PERCENT = 2.65  # what VDom's httpd and MySQL take more at most
 
 
 class Claims:
@@ -84,4 +85,6 @@ def broken(run):
     # By little "mpk" is ahead of "epk" there.
     claims.at_most("nginx anew", "epk", NGINX_PERCENT)
     claims.least_of("nginx anew", "epk", ("mprotect",))
+    for table in ("vdom httpd", "vdom mysql"):
+        claims.at_most(table, "epk", VDOM_PERCENT)
     return claims.broken

@@ -153,6 +153,9 @@ class Claims(unittest.TestCase):
         self.assertIn("nginx: epk takes less than mpk", self.spoil("nginx", "mpk", 0.5))
         self.assertIn("nginx anew: epk takes less than mprotect", self.spoil("nginx anew", "mprotect", 0.5))
 
+    def test_vdom(self):
+        self.assertIn("vdom mysql: epk takes at most 2.65 % more", self.spoil("vdom mysql", "epk", 1.1))
+
     def test_not_measured(self):
         self.run_["figures"] = [figure for figure in self.run_["figures"] if figure["case"] != "mpk"]
         self.assertIn("hash: epk and mpk have been measured", "; ".join(claims.broken(self.run_)))
