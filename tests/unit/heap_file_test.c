@@ -181,7 +181,10 @@ static void work(int id, struct node **root)
 	EXPECT(!pop(id, root));
 }
 
-/* Stops before its work. */
+/*
+ * Stops before its work, by SIGTRAP, and after it, by SIGILL.  Neither makes a system call, which Bochs
+ * does not step over without a complaint of the kernel.
+ */
 static void stepped(int fd)
 {
 	struct node **root;
@@ -192,10 +195,9 @@ static void stepped(int fd)
 	id = open_heap(fd, &root, 1);
 	for (i = 0; i < 3; i++)
 		EXPECT(push(id, root, i));
-	raise(SIGSTOP);
+	asm volatile("int3" : : : "memory");
 	work(id, root);
-	raise(SIGSTOP);
-	_exit(0);
+	__builtin_trap();
 }
 
 /* As after a kill: the list is there, and nearly all else can be had. */
@@ -235,7 +237,7 @@ static void killed_anywhere(void **state)
 	if (!pid)
 		stepped(fd);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
+	assert_true(WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP);
 	do {
 		assert_int_equal(pread(fd, now, BYTES, 0), BYTES);
 		if (memcmp(now, before, BYTES)) {
@@ -247,7 +249,7 @@ static void killed_anywhere(void **state)
 		assert_int_equal(waitpid(pid, &status, 0), pid);
 	} while (WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP);
 	/* The second stop, and not a way out. */
-	assert_true(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
+	assert_true(WIFSTOPPED(status) && WSTOPSIG(status) == SIGILL);
 	kill(pid, SIGKILL);
 	waitpid(pid, &status, 0);
 	close(fd);
