@@ -30,7 +30,6 @@ NGINX = TOP / "examples/nginx"
 VERSIONS = ("bochs", "linux-source-6.1", "qemu-system-x86", "gcc", "libc6", "uthash-dev", "libsqlite3-dev")
 
 
-
 def say(text):
     print(time.strftime("%H:%M:%S"), text, flush=True)
 
