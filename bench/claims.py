@@ -13,6 +13,8 @@ IPC_TIMES = 5       # and gates of what processes have
 NGINX_PERCENT = 2   # that "epk" takes more at most, in modelled cycles: than the same provider with no domain closed,
 NGINX_BYTES = 128 << 10  # and than no protection with files so large; docs/performance.md has what smaller ones take
 VDOM_PERCENT = 2.65  # what VDom's httpd and MySQL take more at most
+SQLITE_TIMES = 5    # and SQLite with gates of SQLite with a server
+SCALE_PERCENT = 10  # by which one of many may take more than one alone
 
 
 class Claims:
@@ -35,10 +37,18 @@ class Claims:
         self.claim(len(counts) > 1 and max(counts) <= min(counts) * (1 + FLAT_PERCENT / 100),
                    f"{table}: epk is flat from {low} to {high} {by}: {counts}")
 
+    def independent(self, table):
+        """However many there are, each takes what one alone does."""
+        for case in {figure["case"] for figure in self.found if figure["table"] == table and figure["case"].startswith("epk")}:
+            counts = {figure["threads"]: figure["count"] for figure in self.found
+                      if figure["table"] == table and figure["case"] == case}
+            self.claim(len(counts) > 1 and max(counts.values()) <= counts[1] * (1 + SCALE_PERCENT / 100),
+                       f"{table}: {case} does not grow: {counts}")
+
     def ahead(self, table, low, times, other, case="epk"):
         """In instructions or in modelled cycles."""
         pairs = [(mine, theirs) for mine in self.of(table, case) for theirs in self.of(table, other)
-                 if mine["domains"] == theirs["domains"] >= low and mine.get("bytes") == theirs.get("bytes")]
+                 if mine.get("domains", 0) == theirs.get("domains", 0) >= low and mine.get("bytes") == theirs.get("bytes")]
         self.claim(bool(pairs), f"{table}: {case} and {other} have been measured")
         for mine, theirs in pairs:
             counts = theirs["count"] / mine["count"]
@@ -87,4 +97,9 @@ def broken(run):
     claims.least_of("nginx anew", "epk", ("mprotect",))
     for table in ("vdom httpd", "vdom mysql"):
         claims.at_most(table, "epk", VDOM_PERCENT)
+    for operation in ("insert", "select", "update", "delete"):
+        for gates in ("epk, gates", "epk, gates across EPTs"):
+            claims.ahead("sqlite", 0, SQLITE_TIMES, f"Unix socket, a message a call: {operation}", f"{gates}: {operation}")
+    claims.independent("threads")
+    claims.independent("processes")
     return claims.broken

@@ -23,10 +23,11 @@ import figures
 
 TOP = figures.HERE.parent
 RUN = TOP / "tests/testbed/run.py"
-TESTS = ("bench-switch", "bench-flat", "bench-micro", "bench-hash", "bench-ipc", "bench-nginx", "bench-peers", "bench-guest", "bench-kvm")
-PROGRAMS = ("micro_bench", "hash_bench", "ipc_bench", "peers_bench", "nginx_bench")
+TESTS = ("bench-switch", "bench-flat", "bench-micro", "bench-hash", "bench-ipc", "bench-sqlite", "bench-scale", "bench-nginx",
+         "bench-peers", "bench-guest", "bench-kvm")
+PROGRAMS = ("micro_bench", "hash_bench", "ipc_bench", "sqlite_bench", "scale_bench", "peers_bench", "nginx_bench")
 NGINX = TOP / "examples/nginx"
-VERSIONS = ("bochs", "linux-source-6.1", "qemu-system-x86", "gcc", "libc6", "uthash-dev")
+VERSIONS = ("bochs", "linux-source-6.1", "qemu-system-x86", "gcc", "libc6", "uthash-dev", "libsqlite3-dev")
 
 
 def say(text):

@@ -37,7 +37,11 @@ struct bench_key {
  * @vmfunc: VMFUNC
  * @syscalls: system calls
  * @flushes: of these, such as change mappings and so flush the TLB
- * @exits: VM exits
+ * @exits: VM exits: those of EPK, as the host counts them, and hypercalls of user code
+ * @hypercalls: of these, hypercalls
+ * @links: likewise, first accesses that linked a table into an EPT
+ * @domain_faults: likewise, accesses that no EPT allows
+ * @refused: likewise, what is left: VMFUNC to EPTs that are not there
  * @faults: page faults
  */
 struct bench_events {
@@ -46,6 +50,10 @@ struct bench_events {
 	double syscalls;
 	double flushes;
 	double exits;
+	double hypercalls;
+	double links;
+	double domain_faults;
+	double refused;
 	double faults;
 };
 
@@ -65,16 +73,28 @@ static inline void bench_where(const struct bench_key *key)
 		printf(", \"loose\": %d", key->loose);
 }
 
+static inline void bench_reason(const char *name, double value)
+{
+	if (value)
+		printf(", \"%s\": %.3g", name, value);
+}
+
 /* @events: or NULL, if they have not been counted. */
 static inline void bench_figure(const struct bench_key *key, double count,
 				const struct bench_events *events)
 {
 	bench_where(key);
 	printf(", \"count\": %.1f", count);
-	if (events)
+	if (events) {
 		printf(", \"wrpkru\": %.3g, \"vmfunc\": %.3g, \"syscalls\": %.3g, \"flushes\": %.3g, "
 		       "\"exits\": %.3g, \"faults\": %.3g", events->wrpkru, events->vmfunc,
 		       events->syscalls, events->flushes, events->exits, events->faults);
+		/* Why there were exits. */
+		bench_reason("hypercalls", events->hypercalls);
+		bench_reason("links", events->links);
+		bench_reason("domain_faults", events->domain_faults);
+		bench_reason("refused", events->refused);
+	}
 	printf("}\n");
 }
 

@@ -251,7 +251,7 @@ static void measure(void)
 			continue;
 		}
 		bench_row(&row, &at);
-		if (!quick && !in_file && (which[i] == 1 || which[i] == 64 || which[i] == 1024))
+		if (!quick && !in_file)
 			thread_rows(which[i]);
 	}
 }

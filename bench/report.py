@@ -4,7 +4,8 @@
 
 What stands between "<!-- bench: WORDS -->" and "<!-- end -->" there is generated; WORDS are
     rows TABLE [PREFIX]    a line for each case (of those whose names begin so)
-    grid TABLE BY          a line for each value of BY (domains, bytes), a column for each case
+    grid TABLE BY          a line for each value of BY (domains, bytes, threads), a column for each case
+    crossed TABLE          of cases "LINE: COLUMN"
     modelled TABLE BY      the same, of modelled cycles
     threads TABLE          a line for each number of domains and threads, where there are several threads
     calls TABLE            a line for each number of callees and bytes of a message
@@ -29,7 +30,7 @@ TOP = figures.HERE.parent
 DOCUMENT = TOP / "docs/performance.md"
 PLOTS = TOP / "docs/plots"
 BLOCK = re.compile(r"(<!-- bench: (.*?) -->\n)(.*?)(<!-- end -->)", re.S)
-BY = {"domains": "domains", "bytes": "bytes of a domain"}
+BY = {"domains": "domains", "bytes": "bytes of a domain", "threads": "at once"}
 # What the numbers of such a table are of.
 PLACES = {
     "nginx": ("clients", "file"), "nginx anew": ("clients", "file"), "vdom httpd": ("keys", "file"), "vdom mysql": ("threads",),
@@ -83,7 +84,7 @@ class Report:
             base = figures.baseline(figure, self.known)
             where = "".join(f", {quantity(figure[name], name)} {name}" for name in figures.WHERE if name in figure)
             cells = [figure["case"] + where, number(figure["count"])]
-            cells += [number(figure.get(event, 0)) for event in events]
+            cells += [happened(figure, event) for event in events]
             cells += [number(model.cycles(figure))] * modelled
             cells += [base["case"], f"{figure['count'] / base['count']:.2f}"] if base else ["", ""]
             lines.append("| " + " | ".join(cells) + " |")
@@ -92,7 +93,7 @@ class Report:
     def table(self, table, by, value):
         """Cases in the order of the first point, and what @value says of each at each point."""
         # By one thread, unless there are threads to compare.
-        found = [figure for figure in self.of(table) if figure.get("threads", 1) == 1]
+        found = [figure for figure in self.of(table) if by == "threads" or figure.get("threads", 1) == 1]
         cases = list(dict.fromkeys(figure["case"] for figure in found))
         points = sorted({figure[by] for figure in found})
         at = {(figure[by], figure["case"]): figure for figure in found}
@@ -162,10 +163,24 @@ class Report:
             if figure.get("impossible"):
                 cells += [figure["impossible"]] + [""] * (len(head) - 3)
             else:
-                cells += [number(figure["count"])] + [number(figure[event]) for event in events] + [number(model.cycles(figure))]
+                cells += [number(figure["count"])] + [happened(figure, event) for event in events] + [number(model.cycles(figure))]
                 cells += [self.more(figure) if figure["baseline"] != "-" else ""]
             lines.append("| " + " | ".join(cells) + " |")
         return "\n".join(lines) + "\n"
+
+    def crossed(self, table):
+        """How much less or more than the baseline it is stands there, too."""
+        lines, columns, cells = {}, {}, {}
+        for figure in self.of(table):
+            line, _, column = figure["case"].rpartition(": ")
+            lines[line] = columns[column] = None
+            base = figures.baseline(figure, self.known)
+            cells[line, column] = number(figure.get("count"))
+            if base and "count" in figure:
+                cells[line, column] += f" ({figure['count'] / base['count']:.2f})"
+        text = ["| " + " | ".join([""] + list(columns)) + " |", "|---" * (len(columns) + 1) + "|"]
+        text += ["| " + " | ".join([line] + [cells.get((line, column), "–") for column in columns]) + " |" for line in lines]
+        return "\n".join(text) + "\n"
 
     def plot(self, table, by):
         """Its script, and the line that shows it."""
@@ -188,7 +203,7 @@ class Report:
 
         def block(match):
             what, *words = match[2].split()
-            if what not in ("rows", "grid", "modelled", "plot", "threads", "calls", "machine", "model", "counts", "overhead",
+            if what not in ("rows", "grid", "modelled", "plot", "threads", "calls", "crossed", "machine", "model", "counts", "overhead",
                             "events"):
                 sys.exit(f"report: what is {match[2]}?")
             # The name of a table may have two words.
@@ -201,6 +216,16 @@ class Report:
 
 NAMES = {"wrpkru": "WRPKRU", "vmfunc": "VMFUNC", "syscalls": "system calls", "flushes": "of these, such as flush the TLB",
          "exits": "VM exits", "faults": "page faults"}
+
+
+REASONS = {"hypercalls": "hypercalls", "links": "tables linked", "domain_faults": "domain faults", "refused": "refused"}
+
+
+def happened(figure, event):
+    """How often an event did, and if it is a VM exit, why."""
+    text = number(figure.get(event, 0))
+    why = [f"{number(figure[name])} {REASONS[name]}" for name in figures.REASONS if figure.get(name)]
+    return f"{text} ({', '.join(why)})" if event == "exits" and why else text
 
 
 def number(value):
