@@ -65,7 +65,8 @@ class Claims:
             theirs = known.get((table, base) + figures.key(figure)[2:]) if base else figures.baseline(figure, known)
             more = model.percent_more(figure, theirs)
             self.claim(more is not None and more <= percent,
-                       f"{table}: {case} takes at most {percent} % more than {base or figure['baseline']}, {figures.name_of(figure)}: {more}")
+                       f"{table}: {case} takes at most {percent} % more than {base or figure['baseline']}, "
+                       f"{figures.name_of(figure)}: {more}")
 
     def least_of(self, table, case, others):
         """In modelled cycles, wherever one of the others is possible."""
