@@ -193,6 +193,8 @@ static void *get_outside(size_t size, bool noted, const char *file, int line)
 		ptr = malloc_before(size, file, line);
 	else if (size)
 		ptr = malloc(size);
+	/* What was noted there a program has given back by itself, to where it came from. */
+	leftover_forget(ptr);
 	if (!ptr || !noted || leftover_note(ptr, size))
 		return ptr;
 	give_back(ptr, file, line);
@@ -222,6 +224,14 @@ static __attribute__((noinline)) void wipe_all_of(void *ptr, size_t size)
 	scrub((char *)__builtin_frame_address(0) - STACK_BELOW);
 }
 
+/* All of it: a block that a program has from elsewhere may lie where one was noted. */
+static size_t noted_size(void *ptr)
+{
+	size_t size = leftover_size(ptr);
+
+	return size && free_before == CRYPTO_free ? malloc_usable_size(ptr) : size;
+}
+
 static void heap_free(void *ptr, const char *file, int line)
 {
 	size_t size;
@@ -230,7 +240,7 @@ static void heap_free(void *ptr, const char *file, int line)
 		arena_put(entered, ptr);
 		return;
 	}
-	size = leftover_size(ptr);
+	size = noted_size(ptr);
 	/* What comes from a BIO's memory into a decoder.  A program's own heap does not say. */
 	if (!size && ptr && free_before == CRYPTO_free && use_of(file) == USE_DER)
 		size = malloc_usable_size(ptr);
@@ -271,20 +281,25 @@ static void *move_noted(void *ptr, size_t old, size_t size, const char *file, in
 static void *heap_realloc(void *ptr, size_t size, const char *file, int line)
 {
 	size_t old;
+	void *to;
 
 	if (!ptr)
 		return heap_malloc(size, file, line);
 	if (entered && is_in(entered, ptr))
 		return move_within(entered, ptr, size);
-	old = leftover_size(ptr);
+	old = noted_size(ptr);
 	if (old)
 		return move_noted(ptr, old, size, file, line);
-	if (realloc_before != CRYPTO_realloc)
-		return realloc_before(ptr, size, file, line);
-	if (size)
-		return realloc(ptr, size);
-	free(ptr);
-	return NULL;
+	if (realloc_before != CRYPTO_realloc) {
+		to = realloc_before(ptr, size, file, line);
+	} else if (size) {
+		to = realloc(ptr, size);
+	} else {
+		free(ptr);
+		return NULL;
+	}
+	leftover_forget(to);
+	return to;
 }
 
 void heap_enter(struct arena *arena)

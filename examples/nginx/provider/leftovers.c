@@ -26,24 +26,48 @@
 #define NR_SETS	512
 #define NR_WAYS	16
 
-static struct noted {
+struct noted {
 	uintptr_t ptr;
 	size_t size;
-} noted[NR_SETS][NR_WAYS];
+};
 
+/* What a program keeps has further tables, which stay. */
+struct table {
+	struct noted sets[NR_SETS][NR_WAYS];
+	struct table *next;
+};
+
+static struct table first_table;
 static unsigned int nr_noted;
 
-static struct noted *set_of(const void *ptr)
+static struct noted *set_of(struct table *table, const void *ptr)
 {
 	uintptr_t bits = (uintptr_t)ptr >> 4;
 
-	return noted[(bits ^ bits >> 9 ^ bits >> 18) % NR_SETS];
+	return table->sets[(bits ^ bits >> 9 ^ bits >> 18) % NR_SETS];
 }
 
-/* Nobody else has the block: nobody waits for anybody, and a child of a fork finds no lock. */
-bool leftover_note(const void *ptr, size_t size)
+static struct table *next_of(struct table *table)
 {
-	struct noted *set = set_of(ptr);
+	return __atomic_load_n(&table->next, __ATOMIC_ACQUIRE);
+}
+
+static struct table *add_table(struct table *last)
+{
+	struct table *next = NULL, *added = mmap(NULL, sizeof(*added), PROT_READ | PROT_WRITE,
+						 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (added == MAP_FAILED)
+		return NULL;
+	if (__atomic_compare_exchange_n(&last->next, &next, added, false, __ATOMIC_ACQ_REL,
+					__ATOMIC_ACQUIRE))
+		return added;
+	munmap(added, sizeof(*added));
+	return next;
+}
+
+static bool note_in(struct noted *set, const void *ptr, size_t size)
+{
 	uintptr_t none;
 	int i;
 
@@ -59,18 +83,35 @@ bool leftover_note(const void *ptr, size_t size)
 	return false;
 }
 
+/* Nobody else has the block: nobody waits for anybody, and a child of a fork finds no lock. */
+bool leftover_note(const void *ptr, size_t size)
+{
+	struct table *table = &first_table, *next;
+
+	while (!note_in(set_of(table, ptr), ptr, size)) {
+		next = next_of(table);
+		table = next ? next : add_table(table);
+		if (!table)
+			return false;
+	}
+	return true;
+}
+
 static struct noted *find(const void *ptr)
 {
+	struct table *table = &first_table;
 	struct noted *set;
 	int i;
 
 	/* Nearly always: each block of the process that is freed comes here. */
 	if (!__atomic_load_n(&nr_noted, __ATOMIC_RELAXED) || !ptr)
 		return NULL;
-	set = set_of(ptr);
-	for (i = 0; i < NR_WAYS; i++)
-		if (__atomic_load_n(&set[i].ptr, __ATOMIC_RELAXED) == (uintptr_t)ptr)
-			return &set[i];
+	for (; table; table = next_of(table)) {
+		set = set_of(table, ptr);
+		for (i = 0; i < NR_WAYS; i++)
+			if (__atomic_load_n(&set[i].ptr, __ATOMIC_RELAXED) == (uintptr_t)ptr)
+				return &set[i];
+	}
 	return NULL;
 }
 
@@ -83,22 +124,24 @@ size_t leftover_size(const void *ptr)
 
 void leftover_forget(const void *ptr)
 {
-	struct noted *n = find(ptr);
+	struct noted *n;
 
-	if (!n)
-		return;
-	__atomic_fetch_sub(&nr_noted, 1, __ATOMIC_RELAXED);
-	__atomic_store_n(&n->ptr, 0, __ATOMIC_RELEASE);
+	while ((n = find(ptr))) {
+		__atomic_fetch_sub(&nr_noted, 1, __ATOMIC_RELAXED);
+		__atomic_store_n(&n->ptr, 0, __ATOMIC_RELEASE);
+	}
 }
 
 /* ---- stdio's buffers */
 
 #define UNBUFFERED	0x2	/* glibc's, of _flags */
 #define WRITING		0x800
+#define MAPPED		0x1	/* of _flags2: its buffer is the file, see fopen(3)'s "m" */
 
 static bool has_read(const FILE *file)
 {
-	return file->_IO_buf_base && !(file->_flags & (UNBUFFERED | WRITING));
+	return file->_IO_buf_base && !(file->_flags & (UNBUFFERED | WRITING)) &&
+	       !(file->_flags2 & MAPPED);
 }
 
 static void wipe_buffer(FILE *file)
@@ -110,18 +153,48 @@ static void wipe_buffer(FILE *file)
 }
 
 /* Where there is no way back, as in a pipe, what has been read ahead has to stay. */
-void forget_buffer(FILE *file)
+static void forget_locked(FILE *file)
 {
 	int before = errno;
 
-	flockfile(file);
 	if (has_read(file) && !fflush(file) && file->_IO_read_ptr == file->_IO_read_end) {
 		explicit_bzero(file->_IO_buf_base, file->_IO_buf_end - file->_IO_buf_base);
 		/* Nor does it find its way within the buffer. */
 		file->_IO_read_base = file->_IO_read_ptr = file->_IO_read_end = file->_IO_buf_base;
 	}
-	funlockfile(file);
 	errno = before;
+}
+
+void forget_buffer(FILE *file)
+{
+	flockfile(file);
+	forget_locked(file);
+	funlockfile(file);
+}
+
+/* glibc's, of all that are open. */
+extern FILE *_IO_list_all;
+void _IO_list_lock(void);
+void _IO_list_unlock(void);
+
+/*
+ * Its program may have closed it: who has it locked while it is in the list, has it open until he
+ * unlocks it.  Nobody is waited for with the list locked: who has it is about to read more of it.
+ */
+static void forget_if_open(FILE *file)
+{
+	const FILE *f;
+	bool locked;
+
+	_IO_list_lock();
+	for (f = _IO_list_all; f && f != file; f = f->_chain)
+		;
+	locked = f && !ftrylockfile(file);
+	_IO_list_unlock();
+	if (!locked)
+		return;
+	forget_locked(file);
+	funlockfile(file);
 }
 
 /* ---- BIOs of files */
@@ -138,7 +211,7 @@ static void give_up_file(BIO *bio)
 	if (BIO_get_close(bio))
 		wipe_buffer(file);
 	else
-		forget_buffer(file);
+		forget_if_open(file);
 }
 
 static int destroy(BIO *bio)

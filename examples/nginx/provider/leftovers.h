@@ -12,7 +12,7 @@
 /* Has what OpenSSL's BIOs of files read wiped; @why says what is not as it has to be. */
 bool leftovers_start(const char **why);
 
-/* A block that has to be wiped when it is freed.  False: there are too many such at a time. */
+/* A block that has to be wiped when it is freed.  False: there is no memory for that. */
 bool leftover_note(const void *ptr, size_t size);
 /* Its size, or 0 if it is none. */
 size_t leftover_size(const void *ptr);
