@@ -74,11 +74,16 @@ static EVP_PKEY *read_from(OSSL_LIB_CTX *libctx, BIO *bio)
 	return pkey;
 }
 
-static __attribute__((noinline)) EVP_PKEY *read_key(OSSL_LIB_CTX *libctx, const char *path)
+static __attribute__((noinline)) EVP_PKEY *read_key(OSSL_LIB_CTX *libctx, const char *path,
+						    struct stage *stage)
 {
 	BIO *bio = BIO_new_file(path, "r");
 	EVP_PKEY *pkey = read_from(libctx, bio);
 
+	let_look(stage, "file still open");
+	(void)BIO_reset(bio);
+	EVP_PKEY_free(PEM_read_bio_PUBKEY_ex(bio, NULL, NULL, NULL, libctx, NULL));
+	ERR_clear_error();
 	BIO_free(bio);
 	return pkey;
 }
@@ -95,6 +100,14 @@ static void read_others(OSSL_LIB_CTX *libctx, BIO *bio)
 	(void)BIO_reset(bio);
 	EVP_PKEY_free(PEM_read_bio_PUBKEY_ex(bio, NULL, NULL, NULL, libctx, NULL));
 	(void)BIO_reset(bio);
+}
+
+static void read_by_buffer(const char *path)
+{
+	BIO *bio = BIO_push(BIO_new(BIO_f_buffer()), BIO_new_file(path, "r"));
+
+	X509_free(PEM_read_bio_X509(bio, NULL, NULL, NULL));
+	BIO_free_all(bio);
 }
 
 /* As a server does that is told of a file once and a file twice, in one go, and by stdio. */
@@ -117,6 +130,9 @@ static __attribute__((noinline)) void read_certificates(OSSL_LIB_CTX *libctx, co
 	if (!has_own_heap)
 		SSL_CTX_load_verify_file(ctx, path);
 	SSL_CTX_free(ctx);
+	/* Such a heap has buffers' as well. */
+	if (!has_own_heap)
+		read_by_buffer(path);
 
 	assert_non_null(file);
 	X509_free(PEM_read_X509(file, NULL, NULL, NULL));
@@ -239,7 +255,7 @@ static int have_key(bool ours, const char *path)
 	is_ours = ours;
 	read_certificates(libctx, path, &stage);
 	let_look(&stage, "certificates read");
-	pkey = read_key(libctx, path);
+	pkey = read_key(libctx, path, &stage);
 	let_look(&stage, "read");
 	sign_often(libctx, pkey, &stage);
 	if (EVP_PKEY_is_a(pkey, "RSA")) {

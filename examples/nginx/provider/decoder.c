@@ -249,6 +249,14 @@ static bool in_room(struct reading *r, bool (*read)(struct reading *r, struct ro
 	return ok;
 }
 
+/* Going there, stdio reads the file's page from its start, and so what is before. */
+static void leave_at(const struct reading *r, long position)
+{
+	go_to(r->bio, position);
+	if (r->file)
+		forget_buffer(r->file);
+}
+
 /* ---- what is looked for is something else, where a key may be in the way */
 
 static bool look_in_room(struct reading *r, struct room *room)
@@ -283,7 +291,7 @@ static int skip_key(struct reading *r)
 		return 1;
 	if (!in_room(r, look_in_room))
 		return 0;
-	go_to(r->bio, r->start + (r->verdict == PEM_KEY ? r->pem.end : 0));
+	leave_at(r, r->start + (r->verdict == PEM_KEY ? r->pem.end : 0));
 	return r->verdict != PEM_KEY;
 }
 
@@ -361,7 +369,7 @@ static int decoder_decode(void *d, OSSL_CORE_BIO *bio, int selection, OSSL_CALLB
 	if (r.verdict == PEM_REFUSED || !read_key(&r) || r.verdict == PEM_REFUSED) {
 		done = refuse_file(&r, cb, arg);
 	} else if (r.verdict == PEM_KEY) {
-		go_to(bio, r.start + r.pem.end);
+		leave_at(&r, r.start + r.pem.end);
 		done = hand_over(r.key, cb, arg);
 		if (!done)
 			done = refuse_file(&r, cb, arg);

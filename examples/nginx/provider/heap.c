@@ -145,7 +145,7 @@ static enum use use_of(const char *file)
 		{ "crypto/provider.c", USE_OUTLIVES }, { "crypto/provider_", USE_OUTLIVES },
 		{ "implementations/rands/", USE_OUTLIVES },
 		{ "crypto/pem/", USE_PEM }, { "crypto/evp/encode.c", USE_PEM },
-		{ "/decode_der2key.c", USE_DER },
+		{ "/decode_der2key.c", USE_DER }, { "/bf_buff.c", USE_DER },
 	};
 	static const char *lately[64];
 	const char **known = &lately[(uintptr_t)file >> 3 & 63];
@@ -241,7 +241,7 @@ static void heap_free(void *ptr, const char *file, int line)
 		return;
 	}
 	size = noted_size(ptr);
-	/* What comes from a BIO's memory into a decoder.  A program's own heap does not say. */
+	/* What comes from a BIO's memory into a decoder; its buffer.  A program's heap does not say. */
 	if (!size && ptr && free_before == CRYPTO_free && use_of(file) == USE_DER)
 		size = malloc_usable_size(ptr);
 	if (size)
