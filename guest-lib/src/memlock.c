@@ -2,6 +2,7 @@
 /* RLIMIT_MEMLOCK, against which domain memory counts as pinned memory does. */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -9,32 +10,61 @@
 
 #include "backend.h"
 
-/* A line of /proc/self/status, 0 if it is not there. */
-static uint64_t number(const char *text, const char *name, int base)
-{
-	const char *line = strstr(text, name);
+/* What /proc/self/status says; 0 if it does not. */
+struct status {
+	uint64_t capabilities, pinned, locked;
+};
 
-	return line ? strtoull(line + strlen(name), NULL, base) : 0;
+static void take_line(struct status *status, const char *line)
+{
+	if (!strncmp(line, "CapEff:", 7))
+		status->capabilities = strtoull(line + 7, NULL, 16);
+	else if (!strncmp(line, "VmPin:", 6))
+		status->pinned = strtoull(line + 6, NULL, 10) * 1024;
+	else if (!strncmp(line, "VmLck:", 6))
+		status->locked = strtoull(line + 6, NULL, 10) * 1024;
+}
+
+/* Of lines the beginning: that of the groups has as many as the user is in, 65,536 at most. */
+static void take_lines(struct status *status, int fd)
+{
+	char text[1024], line[64];
+	size_t len = 0;
+	ssize_t got, i;
+
+	while ((got = read(fd, text, sizeof(text))) > 0) {
+		for (i = 0; i < got; i++) {
+			if (text[i] != '\n') {
+				if (len < sizeof(line) - 1)
+					line[len++] = text[i];
+				continue;
+			}
+			line[len] = 0;
+			take_line(status, line);
+			len = 0;
+		}
+	}
 }
 
 #define CAP_IPC_LOCK	14
 
+/* Under locks, which nobody is to be cancelled with. */
 bool epk_memlock_reached(size_t more, size_t own)
 {
-	int saved_errno = errno, fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+	struct status status = { 0, 0, 0 };
+	int saved_errno = errno, cancel, fd;
 	struct rlimit limit;
-	char text[4096];
-	uint64_t pinned;
-	ssize_t got;
 
-	got = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
-	if (fd >= 0)
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+	fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		take_lines(&status, fd);
 		close(fd);
-	text[got > 0 ? got : 0] = 0;
+	}
+	pthread_setcancelstate(cancel, NULL);
 	errno = saved_errno;
 	if (getrlimit(RLIMIT_MEMLOCK, &limit) || limit.rlim_cur == RLIM_INFINITY ||
-	    number(text, "\nCapEff:", 16) >> CAP_IPC_LOCK & 1)
+	    status.capabilities >> CAP_IPC_LOCK & 1)
 		return false;
-	pinned = (number(text, "\nVmPin:", 10) + number(text, "\nVmLck:", 10)) * 1024 + own;
-	return pinned + more > limit.rlim_cur;
+	return status.pinned + status.locked + own + more > limit.rlim_cur;
 }

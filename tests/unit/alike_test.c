@@ -6,6 +6,7 @@
 #include "unit.h"
 
 #include <fcntl.h>
+#include <grp.h>
 #include <sys/resource.h>
 
 #define DOMAINS	60
@@ -151,9 +152,58 @@ static void not_strict(void)
 	EXPECT(takes_a_device(id) == !module);
 }
 
+static void *is_cancelled_mapping(void *id)
+{
+	pthread_cancel(pthread_self());
+	domain_mmap(*(int *)id, NULL, PAGE, RW, 0);
+	pthread_testcancel();
+	return NULL;
+}
+
+/* It leaves no lock behind. */
+static void strict_and_cancelled(void)
+{
+	pthread_t thread;
+	void *result;
+	char *mem;
+	int id;
+
+	EXPECT(!setenv("EPK_STRICT", "1", 1) && !alloc_domains(1, &id));
+	limit_memory();
+	EXPECT(!pthread_create(&thread, NULL, is_cancelled_mapping, &id));
+	EXPECT(!pthread_join(thread, &result) && result == PTHREAD_CANCELED);
+	alarm(30);
+	EXPECT(fits(id, 1, &mem));
+	alarm(0);
+}
+
+#define GROUPS	4000
+
+/* Who may lock what he likes is in so many that the kernel's text has little else. */
+static void strict_in_many_groups(void)
+{
+	gid_t groups[GROUPS];
+	struct rlimit limit = { LIMIT * PAGE, LIMIT * PAGE };
+	char *mem;
+	int id, i;
+
+	for (i = 0; i < GROUPS; i++)
+		groups[i] = 100000 + i;
+	EXPECT(!setrlimit(RLIMIT_MEMLOCK, &limit));
+	mem = mmap(NULL, (LIMIT + 1) * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	EXPECT(mem != MAP_FAILED);
+	if (mlock(mem, (LIMIT + 1) * PAGE) || setgroups(GROUPS, groups))
+		return;
+	EXPECT(!munmap(mem, (LIMIT + 1) * PAGE));
+	EXPECT(!setenv("EPK_STRICT", "1", 1) && !alloc_domains(1, &id));
+	EXPECT(fits(id, LIMIT + 1, &mem));
+}
+
 IN_CHILD(strict_by_environment)
 IN_CHILD(strict_by_option)
 IN_CHILD(not_strict)
+IN_CHILD(strict_and_cancelled)
+IN_CHILD(strict_in_many_groups)
 
 int main(void)
 {
@@ -161,6 +211,8 @@ int main(void)
 		cmocka_unit_test(in_child_strict_by_environment),
 		cmocka_unit_test(in_child_strict_by_option),
 		cmocka_unit_test(in_child_not_strict),
+		cmocka_unit_test(in_child_strict_and_cancelled),
+		cmocka_unit_test(in_child_strict_in_many_groups),
 		cmocka_unit_test(system_calls_reach_two),
 		cmocka_unit_test(heaps_in_a_call),
 	};
