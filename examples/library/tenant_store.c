@@ -86,16 +86,15 @@ static int get(const struct tenant *tenant, long key, long *value)
 
 static int open_tenant(struct tenant *tenant)
 {
-	int made = epk_heap_open(tenant->domain, tenant->fd, BYTES, &tenant->root), err;
-	void *table = made == 1 ? epk_calloc(tenant->domain, 1, sizeof(struct table)) : NULL;
+	int made = epk_heap_open(tenant->domain, tenant->fd, BYTES, &tenant->root), err, lacks = 0;
 
-	if (made <= 0)
+	if (made < 0)
 		return made;
-	if (!table)
-		return -errno;
+	/* It is new, or who made it was killed before he came here. */
 	EPK_WITH_ERROR(err, tenant->domain, PROT_READ | PROT_WRITE)
-		*tenant->root = table;
-	return err;
+		if (!*tenant->root && !(*tenant->root = epk_calloc(tenant->domain, 1, sizeof(struct table))))
+			lacks = -errno;
+	return err ? err : lacks;
 }
 
 /* As a process does that starts. */

@@ -76,7 +76,7 @@ int epk_heap_choose(int dom_id);
 /**
  * epk_heap_open() - have a domain's heap in a file, and find it there again
  * @dom_id: a domain without a heap; held or not, as for epk_malloc()
- * @fd: the file, as for epk_mmap_file(), open to be read and written; can be closed afterwards
+ * @fd: a regular file, as for epk_mmap_file(), open to be read and written; can be closed afterwards
  * @bytes: how large the file is to be, if it is empty, up to 1 TiB.  It stays so
  * @root: where the address of a pointer is stored that lies in the file: NULL in a new heap, and
  *	then what the program writes to it, holding the domain
@@ -89,18 +89,25 @@ int epk_heap_choose(int dom_id);
  * is its own affair: make it reachable from the root by one store.  Memory reaches the disk by fsync() and
  * whenever the kernel likes, in any order: what is there after a crash of the machine need not be whole.
  *
- * One process at a time: flock() sees to that.  Who can write to the file can make the program follow its
- * pointers anywhere.
+ * One domain of one process at a time has the file, which is locked for that (fcntl(2), F_OFD_SETLK) by a
+ * descriptor of its own, made by way of /proc: the process has to be allowed to open it.
+ *
+ * Who can write to the file can make the program and the library read and write anywhere, and who makes it
+ * shorter ends a thread by SIGBUS wherever it touches the heap, perhaps with the heap's lock.
  *
  * Thread-safe; not async-signal-safe.
  *
- * Return: 0: the file had a heap; 1: it was empty and has a new one; or
+ * Return: 0: the file had a heap, perhaps of a process that was killed before it stored a root: look whether
+ * there is one; 1: it had none, and has a new one; or
  * -EINVAL: @dom_id is not positive, @root is NULL, @bytes is 0 or too large for a file that is empty, or
  *	the file is neither empty nor such a heap, or damaged;
  * -EEXIST: something is mapped where the file was before;
- * -EBUSY: the domain has a heap;
+ * -EACCES: @fd is not open for both, or the process may not open the file;
+ * -EBUSY: the domain has a heap, or the file is open as one already;
  * -ENOSPC: the disk has no room for @bytes, or as for domain_begin();
- * those of epk_malloc() and epk_mmap_file(), of posix_fallocate() and of reading and writing @fd.
+ * -EOPNOTSUPP: there is no /proc;
+ * those of epk_malloc() and epk_mmap_file(), of posix_fallocate(), open() and fcntl(), and of reading and
+ * writing @fd.
  */
 int epk_heap_open(int dom_id, int fd, size_t bytes, void ***root);
 

@@ -32,9 +32,11 @@
 	CAUSE(EPK_CAUSE_ROOT, EINVAL, "there is no place for the address of the root")	\
 	CAUSE(EPK_CAUSE_INITIALISED, EALREADY, "epk_init() comes before all other calls, and once")	\
 	CAUSE(EPK_CAUSE_COPY, EBUSY, "another copy of libepk is at work in this process: link it once, as a shared object")	\
+	CAUSE(EPK_CAUSE_HEAP_OPEN, EBUSY, "the file is locked: its heap is open already, here or in another process")	\
 	CAUSE(EPK_CAUSE_USED, EBUSY, "it is a component already, or has a heap: make it one before anything is allocated in it")	\
 	CAUSE(EPK_CAUSE_READ_ONLY, EACCES, "held to be read only: domain_begin() with PROT_WRITE widens that")	\
 	CAUSE(EPK_CAUSE_FILE_MODE, EACCES, "the file is not open for reading, or not for writing and prot has PROT_WRITE")	\
+	CAUSE(EPK_CAUSE_HEAP_MODE, EACCES, "a heap's file is opened anew to be locked: the process may not, or its descriptor is not for both")	\
 	CAUSE(EPK_CAUSE_DEVICE, EACCES, "this user may not open /dev/epk: its group may, see epk-check(1)")	\
 	CAUSE(EPK_CAUSE_VFORK, EPERM, "a child of vfork() has its parent's memory: its parent is to begin a domain first")	\
 	CAUSE(EPK_CAUSE_SEAL, EPERM, "a seal of the memfd forbids it")			\
@@ -43,6 +45,7 @@
 	CAUSE(EPK_CAUSE_PKEYS, ENOSPC, "no protection key is free: the program has allocated them all")	\
 	CAUSE(EPK_CAUSE_GATHER, ENOSPC, "so many cannot be together: an EPT has as many as the process has keys, 15 at most")	\
 	CAUSE(EPK_CAUSE_MEMLOCK, ENOMEM, "RLIMIT_MEMLOCK is reached: raise it (ulimit -l, LimitMEMLOCK=), or use less domain memory")	\
+	CAUSE(EPK_CAUSE_HEAP_PROC, EOPNOTSUPP, "a heap's file is opened anew to be locked, by /proc, which is not there")	\
 	CAUSE(EPK_CAUSE_CATCH, EOPNOTSUPP, "this backend cannot tell a fault of the function: epk can")	\
 	CAUSE(EPK_CAUSE_FAULTED, EFAULT, "the function has faulted, and was left there: what it had locked stays locked")	\
 	CAUSE(EPK_CAUSE_COMPONENT, EOPNOTSUPP, "components are for the backend epk, with two keys, AES-NI and RDFSBASE")

@@ -5,6 +5,8 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
@@ -37,6 +39,37 @@ struct file_head {
 };
 _Static_assert(sizeof(struct file_head) == 64, "blocks begin behind it");
 
+/*
+ * The file once more, locked for as long as it is mapped by that: who opens it, here or in another
+ * process, finds it locked.  A lock on the caller's would be everybody's who has that, as children do.
+ * Returns a descriptor.
+ */
+static int open_locked(int fd)
+{
+	struct flock all = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	int mode = fcntl(fd, F_GETFL), own, err;
+	char path[32];
+	struct stat file;
+
+	if (mode < 0 || fstat(fd, &file))
+		return -errno;
+	if ((mode & O_ACCMODE) != O_RDWR)
+		return epk_because(EPK_CAUSE_HEAP_MODE);
+	if (!S_ISREG(file.st_mode))
+		return epk_because(EPK_CAUSE_HEAP_FILE);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	own = open(path, O_RDWR | O_CLOEXEC);
+	if (own < 0 && errno == ENOENT)
+		return epk_because(EPK_CAUSE_HEAP_PROC);
+	if (own < 0)
+		return errno == EACCES ? epk_because(EPK_CAUSE_HEAP_MODE) : -errno;
+	if (!fcntl(own, F_OFD_SETLK, &all))
+		return own;
+	err = errno == EAGAIN || errno == EACCES ? epk_because(EPK_CAUSE_HEAP_OPEN) : -errno;
+	close(own);
+	return err;
+}
+
 /* 1: there is none, and nothing else.  Nobody is asked to lose what a file has. */
 static int read_head(int fd, struct file_head *head)
 {
@@ -45,7 +78,7 @@ static int read_head(int fd, struct file_head *head)
 
 	if (fstat(fd, &file))
 		return -errno;
-	if (S_ISREG(file.st_mode) && !file.st_size)
+	if (!file.st_size)
 		return 1;
 	got = pread(fd, head, sizeof(*head), 0);
 	if (got < 0)
@@ -61,11 +94,20 @@ static int read_head(int fd, struct file_head *head)
 	return 0;
 }
 
-/* The disk has room for all of it: no touch will find that it has not. */
+/* No touch will find that the disk has no room: a copy may have holes where there were zeros. */
+static int take_room(int fd, size_t bytes)
+{
+	int err;
+
+	do
+		err = -posix_fallocate(fd, 0, bytes);
+	while (err == -EINTR);
+	return err;
+}
+
 static int make_file(int fd, size_t bytes, struct file_head *head)
 {
 	ssize_t put;
-	int err;
 
 	if (!bytes || bytes > MAX_BYTES)
 		return epk_because(EPK_CAUSE_LEN);
@@ -74,10 +116,7 @@ static int make_file(int fd, size_t bytes, struct file_head *head)
 	put = pwrite(fd, head, sizeof(*head), 0);
 	if (put != sizeof(*head))
 		return put < 0 ? -errno : -ENOSPC;
-	do
-		err = -posix_fallocate(fd, 0, head->bytes);
-	while (err == -EINTR);
-	return err;
+	return 0;
 }
 
 static char *map_at(int id, int fd, const struct file_head *head, uint64_t addr)
@@ -118,18 +157,18 @@ static int fill(struct heap *heap, char *mem, const struct file_head *head, bool
 	return 0;
 }
 
-/* Returns as epk_heap_open(). */
-static int open_held(int id, int fd, size_t bytes, void ***root)
+/* The domain is held, and the file locked.  Returns as epk_heap_open(). */
+static int open_own(int id, int fd, size_t bytes, void ***root)
 {
 	struct file_head head;
 	struct heap *heap;
 	int err, made;
 	char *mem;
 
-	if (epk_heap_find(id))
-		return epk_because(EPK_CAUSE_USED);
 	made = read_head(fd, &head);
 	err = made > 0 ? make_file(fd, bytes, &head) : made;
+	if (!err)
+		err = take_room(fd, head.bytes);
 	if (err)
 		return err;
 	heap = epk_heap_index(id);
@@ -153,17 +192,34 @@ unmake:
 	return err;
 }
 
+/* The mapping keeps the lock. */
+static int open_held(int id, int fd, size_t bytes, void ***root)
+{
+	int own, made;
+
+	if (epk_heap_find(id))
+		return epk_because(EPK_CAUSE_USED);
+	own = open_locked(fd);
+	if (own < 0)
+		return own;
+	made = open_own(id, own, bytes, root);
+	close(own);
+	return made;
+}
+
 int epk_heap_open(int dom_id, int fd, size_t bytes, void ***root)
 {
-	int saved_errno = errno, held, made;
+	int saved_errno = errno, held, made, cancel;
 
 	if (!root)
 		return epk_explain("epk_heap_open", dom_id, epk_because(EPK_CAUSE_ROOT));
+	/* Who is cancelled ends where he reads a file, with the domain. */
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	held = epk_heap_hold(dom_id);
-	if (held < 0)
-		return epk_explain("epk_heap_open", dom_id, held);
-	made = open_held(dom_id, fd, bytes, root);
-	epk_heap_unhold(dom_id, held);
+	made = held < 0 ? held : open_held(dom_id, fd, bytes, root);
+	if (held >= 0)
+		epk_heap_unhold(dom_id, held);
+	pthread_setcancelstate(cancel, NULL);
 	errno = saved_errno;
 	return made < 0 ? epk_explain("epk_heap_open", dom_id, made) : made;
 }

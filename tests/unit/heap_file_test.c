@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/ptrace.h>
+#include <sys/stat.h>
 
 #define BYTES	(4 * PAGE)
 #define MAGIC	0x5eed
@@ -125,9 +126,10 @@ static void says_what_is_wrong(void)
 	EXPECT(!lseek(fd, 0, SEEK_END));
 	EXPECT(epk_heap_open(ids[0], fd, BYTES, &root) == 1);
 	EXPECT(epk_heap_open(ids[0], empty, BYTES, &second) == -EBUSY && !lseek(empty, 0, SEEK_END));
-	/* It is mapped where it is to lie. */
-	EXPECT(epk_heap_open(ids[1], fd, BYTES, &second) == -EEXIST);
+	EXPECT(epk_heap_open(ids[1], fd, BYTES, &second) == -EBUSY);
+	EXPECT(strstr(epk_strerror(-EBUSY), "open already"));
 	EXPECT(!free_domains(1, ids) && count_epk_mappings() == 0);
+	/* It is mapped where it is to lie. */
 	there = mmap((char *)root - (uintptr_t)root % PAGE, PAGE, PROT_NONE,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 	EXPECT(there != MAP_FAILED && epk_heap_open(ids[1], fd, BYTES, &second) == -EEXIST);
@@ -142,6 +144,157 @@ static void says_what_is_wrong(void)
 }
 
 IN_CHILD(says_what_is_wrong)
+
+static void opens_in_child(int fd, int expected)
+{
+	int status, id;
+	void **root;
+	pid_t pid = fork();
+
+	EXPECT(pid >= 0);
+	if (!pid) {
+		EXPECT(!alloc_domains(1, &id));
+		EXPECT(epk_heap_open(id, fd, BYTES, &root) == expected);
+		_exit(0);
+	}
+	EXPECT(waitpid(pid, &status, 0) == pid && !status);
+}
+
+/* Of all who have it by one descriptor: a lock on that is everybody's. */
+static void is_ones_at_a_time(void)
+{
+	int fd = new_file(), id, reader;
+	struct node **root;
+	void **none;
+	char path[64];
+
+	id = open_heap(fd, &root, 1);
+	EXPECT(push(id, root, 1));
+	opens_in_child(fd, -EBUSY);
+	EXPECT(push(id, root, 2));
+	close_heap(id);
+	opens_in_child(fd, 0);
+	close_heap(open_heap(fd, &root, 0));
+	/* What may be done is what the descriptor is for, whatever the file allows. */
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	reader = open(path, O_RDONLY | O_CLOEXEC);
+	EXPECT(reader >= 0 && !alloc_domains(1, &id));
+	EXPECT(epk_heap_open(id, reader, BYTES, &none) == -EACCES);
+}
+
+IN_CHILD(is_ones_at_a_time)
+
+static int shared_fd, results[UNIT_THREADS];
+
+static void *opens_at_once(void *arg)
+{
+	static unsigned int nr_ready;
+	int *result = arg, id;
+	void **root;
+
+	EXPECT(!alloc_domains(1, &id));
+	__atomic_fetch_add(&nr_ready, 1, __ATOMIC_ACQ_REL);
+	while (__atomic_load_n(&nr_ready, __ATOMIC_ACQUIRE) % UNIT_THREADS)
+		;
+	*result = epk_heap_open(id, shared_fd, BYTES, &root);
+	return NULL;
+}
+
+/* Only one of them makes the heap, or has it. */
+static void is_one_threads_at_a_time(void)
+{
+	void *args[UNIT_THREADS];
+	int i, n, made;
+
+	for (n = 0; n < 50; n++) {
+		shared_fd = new_file();
+		for (i = 0; i < UNIT_THREADS; i++)
+			args[i] = &results[i];
+		run_threads(opens_at_once, args, UNIT_THREADS);
+		for (i = made = 0; i < UNIT_THREADS; i++) {
+			made += results[i] == 1;
+			EXPECT(results[i] == 1 || results[i] == -EBUSY);
+		}
+		EXPECT(made == 1);
+		close(shared_fd);
+	}
+}
+
+IN_CHILD(is_one_threads_at_a_time)
+
+/* No touch finds that the disk is full. */
+static void has_all_its_room(void)
+{
+	int fd = new_file(), copy = new_file();
+	struct node **root;
+	struct stat file;
+	char page[PAGE];
+
+	close_heap(open_heap(fd, &root, 1));
+	EXPECT(pread(fd, page, PAGE, 0) == PAGE && pwrite(copy, page, PAGE, 0) == PAGE);
+	EXPECT(pread(fd, page, 16, BYTES - 16) == 16 && pwrite(copy, page, 16, BYTES - 16) == 16);
+	EXPECT(!fstat(copy, &file) && file.st_size == BYTES && file.st_blocks < (long)BYTES / 512);
+	close_heap(open_heap(copy, &root, 0));
+	EXPECT(!fstat(copy, &file) && file.st_blocks >= (long)BYTES / 512);
+}
+
+IN_CHILD(has_all_its_room)
+
+static void *is_cancelled_opening(void *id)
+{
+	void **root;
+
+	pthread_cancel(pthread_self());
+	if (epk_heap_open(*(int *)id, shared_fd, BYTES, &root) != 1)
+		return NULL;
+	pthread_testcancel();
+	return NULL;
+}
+
+/* It has the heap then, and neither its lock nor its domain. */
+static void opened_and_cancelled(void)
+{
+	pthread_t thread;
+	void *result;
+	int id;
+
+	shared_fd = new_file();
+	EXPECT(!alloc_domains(1, &id));
+	EXPECT(!pthread_create(&thread, NULL, is_cancelled_opening, &id));
+	EXPECT(!pthread_join(thread, &result) && result == PTHREAD_CANCELED);
+	alarm(30);
+	EXPECT(epk_malloc(id, 100) && lseek(shared_fd, 0, SEEK_END) == BYTES);
+	alarm(0);
+}
+
+IN_CHILD(opened_and_cancelled)
+
+static void made_and_killed(int fd)
+{
+	void **root;
+	int id;
+
+	EXPECT(!alloc_domains(1, &id) && epk_heap_open(id, fd, BYTES, &root) == 1);
+	_exit(0);
+}
+
+/* There is a heap, and nothing in it. */
+static void killed_before_there_is_a_root(void)
+{
+	int fd = new_file(), status, id;
+	struct node **root;
+	pid_t pid = fork();
+
+	EXPECT(pid >= 0);
+	if (!pid)
+		made_and_killed(fd);
+	EXPECT(waitpid(pid, &status, 0) == pid && !status);
+	id = open_heap(fd, &root, 0);
+	EXPECT(!*root && push(id, root, 1));
+	close_heap(id);
+}
+
+IN_CHILD(killed_before_there_is_a_root)
 
 static void says_what_lengths_it_takes(void)
 {
@@ -315,6 +468,11 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(in_child_is_there_again),
 		cmocka_unit_test(in_child_says_what_is_wrong),
+		cmocka_unit_test(in_child_is_ones_at_a_time),
+		cmocka_unit_test(in_child_is_one_threads_at_a_time),
+		cmocka_unit_test(in_child_has_all_its_room),
+		cmocka_unit_test(in_child_opened_and_cancelled),
+		cmocka_unit_test(in_child_killed_before_there_is_a_root),
 		cmocka_unit_test(in_child_says_what_lengths_it_takes),
 		cmocka_unit_test(killed_anywhere),
 		cmocka_unit_test(killed_again_and_again),
