@@ -83,6 +83,7 @@ static unsigned int exchange(const struct plan *plan, unsigned int to, struct ep
 	return nr;
 }
 
+/* Also those that are there: where they are when they go the kernel knows, under its lock. */
 static int move_to(const struct plan *plan, unsigned int to)
 {
 	struct epk_move moves[2 * MOST];
@@ -91,8 +92,7 @@ static int move_to(const struct plan *plan, unsigned int to)
 	int i;
 
 	for (i = 0; i < plan->num; i++)
-		if (plan->epts[i] != to)
-			moves[nr++] = (struct epk_move){ .id = plan->ids[i], .ept = to };
+		moves[nr++] = (struct epk_move){ .id = plan->ids[i], .ept = to };
 	arg.num = exchange(plan, to, moves, nr);
 	return ioctl(epk_now.fd, EPK_IOC_MOVE, &arg) ? -errno : 0;
 }
@@ -118,18 +118,14 @@ static unsigned int best(const struct plan *plan, bool with_room)
  * To where most are; else to an EPT with room for all, perhaps a new one; else others make room.  What
  * has no room for other reasons, or is not there, is passed over.
  */
-int epk_module_gather(int num, const int *ids)
+static int gather_once(int num, const int *ids, int keys)
 {
-	struct plan plan = { .num = num, .ids = ids, .keys = __builtin_popcount(epk_now.pkeys) };
+	struct plan plan = { .num = num, .ids = ids, .keys = keys };
 	unsigned int ept;
 	int err = -ENOSPC;
 
-	if (num > plan.keys)
-		return epk_because(EPK_CAUSE_GATHER);
 	look(&plan);
 	ept = best(&plan, true);
-	if (ept != EPK_EPT_NONE && plan.mine[ept] == num)
-		return 0;
 	if (ept != EPK_EPT_NONE)
 		err = move_to(&plan, ept);
 	for (ept = 0; ept < KVM_EPK_MAX_EPTS && err == -ENOSPC; ept++)
@@ -140,5 +136,19 @@ int epk_module_gather(int num, const int *ids)
 		ept = best(&plan, false);
 		err = move_to(&plan, ept == EPK_EPT_NONE ? 0 : ept);
 	}
+	return err;
+}
+
+/* Threads that begin domains have them placed, and others evicted, whoever looks. */
+#define TRIES	3
+
+int epk_module_gather(int num, const int *ids)
+{
+	int keys = __builtin_popcount(epk_now.pkeys), err = -ENOSPC, i;
+
+	if (num > keys)
+		return epk_because(EPK_CAUSE_GATHER);
+	for (i = 0; i < TRIES && err == -ENOSPC; i++)
+		err = gather_once(num, ids, keys);
 	return err;
 }

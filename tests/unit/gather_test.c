@@ -3,6 +3,10 @@
 #define _GNU_SOURCE
 #include "unit.h"
 
+#include <linux/epk.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+
 #include "state.h"
 
 #define MOST	15
@@ -39,6 +43,31 @@ static bool are_together(int num, const int *list)
 		if (ept_of(list[i]) < 0 || ept_of(list[i]) != ept_of(list[0]))
 			return false;
 	return true;
+}
+
+/* What other threads do between the library's look and the kernel's. */
+static struct epk_move others[2];
+static int nr_others, others_error;
+
+static int kernel(int fd, unsigned long request, void *arg)
+{
+	return syscall(SYS_ioctl, fd, request, arg);
+}
+
+int ioctl(int fd, unsigned long request, ...)
+{
+	struct epk_moves first = { .num = nr_others, .moves = (uintptr_t)others };
+	va_list args;
+	void *arg;
+
+	va_start(args, request);
+	arg = va_arg(args, void *);
+	va_end(args);
+	if (request == EPK_IOC_MOVE && nr_others) {
+		nr_others = 0;
+		others_error = kernel(fd, request, &first) ? errno : 0;
+	}
+	return kernel(fd, request, arg);
 }
 
 /* Far from each other, and out of any place, if there are but few. */
@@ -135,6 +164,37 @@ static void those_that_find_no_room(void **state)
 	assert_int_equal(free_domains(MANY, ids), 0);
 }
 
+/* One of them leaves its place; if @taken, another domain has that at once. */
+static void while_others_move(bool taken)
+{
+	int list[2], other, i;
+
+	assert_int_equal(alloc_domains(MANY, ids), 0);
+	for (i = MANY - 1; ept_of(ids[i]) < 0; i--)
+		;
+	list[0] = ids[i];
+	list[1] = ids[MANY - 1];
+	other = ids[MANY - 2];
+	assert_true(i < MANY - 2);
+	others[0] = (struct epk_move){ .id = list[0], .ept = EPK_EPT_NONE };
+	others[1] = (struct epk_move){ .id = other, .ept = ept_of(list[0]) };
+	nr_others = taken ? 2 : 1;
+	others_error = -1;
+	assert_int_equal(epk_gather(2, list), 0);
+	assert_int_equal(others_error, 0);
+	assert_true(are_together(2, list));
+	assert_int_equal(free_domains(MANY, ids), 0);
+}
+
+static void those_that_others_move(void **state)
+{
+	(void)state;
+	if (!backend_is("epk"))
+		skip();
+	while_others_move(false);
+	while_others_move(true);
+}
+
 static void what_is_wrong(void **state)
 {
 	int list[] = { 0, 0, 0 }, places[NR], i, n;
@@ -170,6 +230,7 @@ int main(void)
 		cmocka_unit_test(those_far_apart),
 		cmocka_unit_test(those_held),
 		cmocka_unit_test(those_that_find_no_room),
+		cmocka_unit_test(those_that_others_move),
 		cmocka_unit_test(what_is_wrong),
 	};
 
