@@ -40,13 +40,15 @@ static bool write_pages(const char *from, size_t len, off_t offset)
 	return true;
 }
 
+/* What is not the key's memory is not read: nobody could tell of a fault, with signals blocked. */
 static bool save_region(const struct region *region, off_t offset)
 {
+	int id = pkeys_books->keys[region->slot].id;
 	size_t len = region->end - region->start;
 	bool readable = region->prot & PROT_READ, saved;
 	struct hold held;
 
-	if (hold(&held, pkeys_books->keys[region->slot].id, PROT_READ, 0))
+	if (epk_domain_at((void *)region->start) != id || hold(&held, id, PROT_READ, 0))
 		return false;
 	saved = readable || !epk_mprotect((void *)region->start, len, PROT_READ);
 	if (saved)
