@@ -224,7 +224,7 @@ static void forget_rest(void)
 
 	for (; region_find(at, UINTPTR_MAX, &region); at = region.end)
 		if (!epk_domain_at((void *)region.start))
-			region_cut(region.start, region.end);
+			region_note(region.start, region.end, PROT_NONE, NO_SLOT);
 	for (slot = 1; slot < SLOTS; slot++) {
 		if (!pkeys_books->keys[slot].id || !epk_domain_place(pkeys_books->keys[slot].id, &place, NULL))
 			continue;

@@ -53,16 +53,6 @@ void copy_pages(char *to, const char *from, size_t len)
 			memcpy(to + at, from + at, PAGE);
 }
 
-/* There is room for it. */
-static void note(uintptr_t start, uintptr_t end, int prot, unsigned int slot)
-{
-	const struct region region = { .start = start, .end = end, .slot = slot, .prot = prot };
-
-	region_cut(start, end);
-	if (slot)
-		region_add(&region);
-}
-
 /*
  * New memory that nobody can access, of a domain that is held to write: what it is to have, and what it may be from
  * then on.  What is zero is so already.
@@ -181,9 +171,9 @@ static int adopt(uintptr_t start, uintptr_t end, int prot, unsigned int slot)
 		err = move_in(&vma, start, stop - start, prot, id);
 		unhold(&held);
 		if (!err)
-			note(start, stop, prot, slot);
+			region_note(start, stop, prot, slot);
 		else if (epk_domain_at((void *)start) == id)
-			note(start, stop, PROT_NONE, slot);
+			region_note(start, stop, PROT_NONE, slot);
 		if (err)
 			return err;
 	}
@@ -308,7 +298,7 @@ static void note_what_is(const struct region *region, unsigned int slot)
 		return;
 	if (!id || id != pkeys_books->keys[slot].id)
 		slot = NO_SLOT;
-	note(region->start, region->end, PROT_NONE, slot);
+	region_note(region->start, region->end, PROT_NONE, slot);
 }
 
 /* One that has a key already. */
@@ -325,7 +315,7 @@ static int change(const struct region *region, int prot, unsigned int slot)
 	if (err)
 		note_what_is(region, slot);
 	else
-		note(region->start, region->end, prot, slot);
+		region_note(region->start, region->end, prot, slot);
 	if (slot != region->slot)
 		key_release(region->slot);
 	return err;
@@ -424,7 +414,7 @@ int memory_drop(uintptr_t start, uintptr_t end, bool reserve)
 			ret = reserve ? epk_munmap_reserve((void *)start, stop - start) :
 					domain_munmap((void *)start, stop - start);
 			if (!ret)
-				note(start, stop, 0, NO_SLOT);
+				region_note(start, stop, 0, NO_SLOT);
 			key_release(region.slot);
 		} else if (!reserve) {
 			ret = pkeys_raw(SYS_munmap, start, stop - start, 0, 0, 0, 0);

@@ -333,6 +333,35 @@ static void refused_meanwhile(void **state)
 	pkey_free(keys[1]);
 }
 
+static void *changes_the_end(void *arg)
+{
+	char *last = mem + (PAGES - 1) * PAGE;
+	int n;
+
+	(void)arg;
+	for (n = 0; !stop; n++)
+		assert_int_equal(mprotect(last, PAGE, n % 2 ? RW : PROT_READ), 0);
+	return NULL;
+}
+
+/* Whoever asks for memory with a key finds it, whatever becomes of what lies beside it meanwhile. */
+static void seen_meanwhile(void **state)
+{
+	int missed = 0, n = backend_is("epk") ? 2000 : 300000;
+	pthread_t thread;
+
+	(void)state;
+	give(key, RW);
+	stop = false;
+	assert_int_equal(pthread_create(&thread, NULL, changes_the_end, NULL), 0);
+	while (n--)
+		missed += mremap(mem, PAGE, PAGE, 0) != MAP_FAILED;
+	stop = true;
+	pthread_join(thread, NULL);
+	assert_int_equal(missed, 0);
+	assert_int_equal(mprotect(mem, PAGES * PAGE, RW), 0);
+}
+
 static void no_child(void)
 {
 }
@@ -419,6 +448,7 @@ int main(void)
 		WITH_KEY(races),
 		WITH_KEY(refused_meanwhile),
 		WITH_KEY(each_call_fails),
+		WITH_KEY(seen_meanwhile),
 	};
 
 	skip_if(backend_is("vmfunc"), "is none that keeps several keys open");

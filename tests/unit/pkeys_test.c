@@ -279,6 +279,7 @@ static void failed_map_keeps_it(void **state)
 	if (backend_protects())
 		assert_int_equal(may(mem), 0);
 	assert_int_equal(pkey_set(key, READ), 0);
+	assert_true(try_read(mem, &value));
 	assert_true(is_filled(mem));
 }
 
