@@ -39,7 +39,7 @@ void books_close(void)
 	protect(PROT_READ);
 }
 
-/* Odd while regions move in the list: who looks without the lock looks again. */
+/* Odd while the list changes, to the end of the change: who looks without the lock looks again. */
 static void moving(void)
 {
 	__atomic_add_fetch(&pkeys_books->changes, 1, __ATOMIC_SEQ_CST);
@@ -76,25 +76,21 @@ static void insert(unsigned int at, const struct region *region)
 {
 	struct region *regions = pkeys_books->regions;
 
-	moving();
 	memmove(regions + at + 1, regions + at, (pkeys_books->nr_regions - at) * sizeof(*regions));
 	regions[at] = *region;
 	pkeys_books->nr_regions++;
-	moving();
 }
 
 static void remove_at(unsigned int at)
 {
 	struct region *regions = pkeys_books->regions;
 
-	moving();
 	pkeys_books->nr_regions--;
 	memmove(regions + at, regions + at + 1, (pkeys_books->nr_regions - at) * sizeof(*regions));
-	moving();
 }
 
 /* Nothing is known where it lies. */
-void region_add(const struct region *region)
+static void add(const struct region *region)
 {
 	unsigned int at = place(region->start);
 	struct region *before = pkeys_books->regions + at - 1;
@@ -102,9 +98,7 @@ void region_add(const struct region *region)
 	pkeys_books->bytes[region->slot] += region->end - region->start;
 	if (at && before->end == region->start && before->slot == region->slot &&
 	    before->prot == region->prot) {
-		moving();
 		before->end = region->end;
-		moving();
 		return;
 	}
 	insert(at, region);
@@ -117,7 +111,7 @@ bool regions_have_room(void)
 }
 
 /* Nothing is known of the range from then on. */
-void region_cut(uintptr_t start, uintptr_t end)
+static void cut(uintptr_t start, uintptr_t end)
 {
 	struct region region, rest;
 	unsigned int at;
@@ -139,6 +133,18 @@ void region_cut(uintptr_t start, uintptr_t end)
 			insert(at, &rest);
 		}
 	}
+}
+
+/* The range has this key from then on, or none.  There is room for it. */
+void region_note(uintptr_t start, uintptr_t end, int prot, unsigned int slot)
+{
+	const struct region region = { .start = start, .end = end, .slot = slot, .prot = prot };
+
+	moving();
+	cut(start, end);
+	if (slot)
+		add(&region);
+	moving();
 }
 
 /*

@@ -104,14 +104,20 @@ static int protect(void *addr, size_t len, int prot, uintptr_t caller)
 
 static void *map(void *addr, size_t len, int prot, int flags, int fd, off_t offset, uintptr_t caller)
 {
-	int err = 0;
+	long elsewhere, err;
 
-	if (!is_ours(caller) && (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) == MAP_FIXED &&
-	    has_key(addr, len))
-		err = drop(addr, len, true);
-	if (err)
-		return (void *)answer(err);
-	return (void *)answer(pkeys_raw(SYS_mmap, (long)addr, len, prot, flags, fd, offset));
+	if (is_ours(caller) || (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) != MAP_FIXED ||
+	    !has_key(addr, len))
+		return (void *)answer(pkeys_raw(SYS_mmap, (long)addr, len, prot, flags, fd, offset));
+	/* What cannot be mapped costs nothing that is there. */
+	elsewhere = pkeys_raw(SYS_mmap, 0, len, prot, flags & ~(MAP_FIXED | MAP_POPULATE), fd, offset);
+	if (elsewhere < 0 && elsewhere > -4096)
+		return (void *)answer(elsewhere);
+	err = drop(addr, len, true);
+	pkeys_raw(SYS_munmap, elsewhere, len, 0, 0, 0, 0);
+	if (!err)
+		err = pkeys_raw(SYS_mmap, (long)addr, len, prot, flags, fd, offset);
+	return (void *)answer(err);
 }
 
 /* Memory with a key stays where it is and as large as it is. */

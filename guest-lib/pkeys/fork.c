@@ -40,13 +40,15 @@ static bool write_pages(const char *from, size_t len, off_t offset)
 	return true;
 }
 
+/* What is not the key's memory is not read: nobody could tell of a fault, with signals blocked. */
 static bool save_region(const struct region *region, off_t offset)
 {
+	int id = pkeys_books->keys[region->slot].id;
 	size_t len = region->end - region->start;
 	bool readable = region->prot & PROT_READ, saved;
 	struct hold held;
 
-	if (hold(&held, pkeys_books->keys[region->slot].id, PROT_READ, 0))
+	if (epk_domain_at((void *)region->start) != id || hold(&held, id, PROT_READ, 0))
 		return false;
 	saved = readable || !epk_mprotect((void *)region->start, len, PROT_READ);
 	if (saved)
@@ -222,7 +224,7 @@ static void forget_rest(void)
 
 	for (; region_find(at, UINTPTR_MAX, &region); at = region.end)
 		if (!epk_domain_at((void *)region.start))
-			region_cut(region.start, region.end);
+			region_note(region.start, region.end, PROT_NONE, NO_SLOT);
 	for (slot = 1; slot < SLOTS; slot++) {
 		if (!pkeys_books->keys[slot].id || !epk_domain_place(pkeys_books->keys[slot].id, &place, NULL))
 			continue;

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 
 #include "pkeys.h"
 
@@ -52,33 +53,59 @@ void copy_pages(char *to, const char *from, size_t len)
 			memcpy(to + at, from + at, PAGE);
 }
 
-/* There is room for it. */
-static void note(uintptr_t start, uintptr_t end, int prot, unsigned int slot)
-{
-	const struct region region = { .start = start, .end = end, .slot = slot, .prot = prot };
-
-	region_cut(start, end);
-	if (slot)
-		region_add(&region);
-}
-
 /*
  * New memory that nobody can access, of a domain that is held to write: what it is to have, and what it may be from
  * then on.  What is zero is so already.
  */
 static int fill(uintptr_t start, const char *from, size_t len, int prot)
 {
-	size_t at;
+	size_t at, end;
 	int err;
 
-	for (at = 0; at < len; at += PAGE) {
+	for (at = 0; at < len; at = end) {
+		end = at + PAGE;
 		if (is_zero(from + at))
 			continue;
-		err = epk_fill((void *)(start + at), from + at, PAGE);
+		while (end < len && !is_zero(from + end))
+			end += PAGE;
+		err = epk_fill((void *)(start + at), from + at, end - at);
 		if (err)
 			return err;
 	}
 	return prot ? epk_mprotect((void *)start, len, prot) : 0;
+}
+
+/* Of a file, by a system call: where the file has ended there is nothing, and no SIGBUS. */
+static bool copy_file_pages(uintptr_t to, uintptr_t from, size_t len)
+{
+	long pid = pkeys_raw(SYS_getpid, 0, 0, 0, 0, 0, 0), ret = 0;
+	size_t at;
+
+	for (at = 0; at < len && (ret >= 0 || ret == -EFAULT); at += PAGE) {
+		struct iovec source = { (void *)(from + at), PAGE }, target = { (void *)(to + at), PAGE };
+
+		ret = pkeys_raw(SYS_process_vm_writev, pid, (long)&source, 1, (long)&target, 1, 0);
+	}
+	return ret >= 0 || ret == -EFAULT;
+}
+
+/*
+ * To where nobody can access anything, and nothing is.  Near the most mappings that there can be the kernel moves
+ * nothing: then it is copied.
+ */
+static bool move_to(uintptr_t start, uintptr_t aside, size_t len, int prot, bool file)
+{
+	bool copied;
+
+	if (!failed(raw_move(aside, len, start)))
+		return !failed(raw_mprotect(start, len, prot));
+	copied = !failed(raw_mprotect(aside, len, PROT_READ)) && !failed(raw_mprotect(start, len, RW));
+	if (copied && file)
+		copied = copy_file_pages(start, aside, len);
+	else if (copied)
+		copy_pages((char *)start, (const char *)aside, len);
+	raw_munmap(aside, len);
+	return !failed(raw_mprotect(start, len, copied ? prot : PROT_NONE)) && copied;
 }
 
 /* What is there goes aside, page table entries and all, and comes back if the domain has no room. */
@@ -108,15 +135,15 @@ static int move_in(const struct vma *vma, uintptr_t start, size_t len, int prot,
 		goto move_back;
 	}
 	err = fill(start, (const char *)aside, len, prot);
-	if (err) {
-		epk_munmap_reserve((void *)start, len);
+	/* What stays the domain's is for nobody else to lie over. */
+	if (err && !epk_munmap_reserve((void *)start, len))
 		goto move_back;
-	}
 	raw_munmap(aside, len);
-	return 0;
+	return err;
 
 move_back:
-	raw_move(aside, len, start);
+	move_to(start, aside, len, vma->prot, vma->file);
+	return err;
 protect:
 	raw_mprotect(start, len, vma->prot);
 	return err;
@@ -143,31 +170,61 @@ static int adopt(uintptr_t start, uintptr_t end, int prot, unsigned int slot)
 			return err;
 		err = move_in(&vma, start, stop - start, prot, id);
 		unhold(&held);
+		if (!err)
+			region_note(start, stop, prot, slot);
+		else if (epk_domain_at((void *)start) == id)
+			region_note(start, stop, PROT_NONE, slot);
 		if (err)
 			return err;
-		note(start, stop, prot, slot);
 	}
 	return 0;
 }
 
-/* By way of more memory of the domain that it goes to: nobody reads it in between. */
-static int move_over(uintptr_t start, size_t len, int prot, int id)
+/* What filling @mem takes, which nobody can access yet, is there: the domain's memory, and a way to write to it. */
+static int try_fill(char *mem)
 {
-	char *between = domain_mmap(id, NULL, len, RW, 0);
+	static const char zero[PAGE];
+
+	return epk_fill(mem, zero, PAGE);
+}
+
+/*
+ * By way of more memory of the domain that it goes to: nobody reads it in between.  As long as the contents are
+ * where they were, an error leaves them there; after that they are nowhere that a program finds them.
+ */
+static int move_over(const struct region *region, int prot, int id)
+{
+	size_t len = region->end - region->start;
+	void *start = (void *)region->start;
+	char *between = domain_mmap(id, NULL, len, PROT_NONE, 0);
 	int err;
 
 	if (between == MAP_FAILED)
 		return -errno;
-	/* Who writes there now is told. */
-	err = epk_mprotect((void *)start, len, PROT_READ);
-	if (!err) {
-		copy_pages(between, (const char *)start, len);
-		err = epk_munmap_reserve((void *)start, len);
-	}
-	if (!err && domain_mmap(id, (void *)start, len, PROT_NONE, MAP_FIXED) == MAP_FAILED)
-		err = -errno;
+	err = try_fill(between);
 	if (!err)
-		err = fill(start, between, len, prot);
+		err = epk_mprotect(between, len, RW);
+	if (err)
+		goto unmap;
+	/* Who writes there now is told. */
+	err = epk_mprotect(start, len, PROT_READ);
+	if (err)
+		goto unmap;
+	copy_pages(between, start, len);
+	err = epk_munmap_reserve(start, len);
+	if (err) {
+		epk_mprotect(start, len, region->prot & RW);
+		goto unmap;
+	}
+	if (domain_mmap(id, start, len, PROT_NONE, MAP_FIXED) == MAP_FAILED) {
+		err = -errno;
+		goto unmap;
+	}
+	err = fill(region->start, between, len, prot);
+	/* Not a part of it. */
+	if (err)
+		epk_munmap_reserve(start, len);
+unmap:
 	domain_munmap(between, len);
 	return err;
 }
@@ -182,31 +239,33 @@ static int rekey(const struct region *region, int prot, unsigned int slot)
 		return err;
 	err = hold(&target, to, RW, from);
 	if (!err) {
-		err = move_over(region->start, region->end - region->start, prot, to);
+		err = move_over(region, prot, to);
 		unhold(&target);
 	}
 	unhold(&source);
 	return err;
 }
 
-static int move_out(uintptr_t start, size_t len, int prot)
+static int move_out(const struct region *region, int prot)
 {
+	size_t len = region->end - region->start;
+	void *start = (void *)region->start;
 	long aside = pkeys_raw(SYS_mmap, 0, len, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	int err;
 
 	if (failed(aside))
 		return -ENOMEM;
-	err = epk_mprotect((void *)start, len, PROT_READ);
-	if (!err) {
-		copy_pages((char *)aside, (const char *)start, len);
-		err = failed(raw_mprotect(aside, len, prot)) ? -ENOMEM : 0;
-	}
+	err = epk_mprotect(start, len, PROT_READ);
+	if (err)
+		goto unmap;
+	copy_pages((char *)aside, start, len);
+	err = failed(raw_mprotect(aside, len, prot)) ? -ENOMEM : epk_munmap_reserve(start, len);
 	if (!err)
-		err = epk_munmap_reserve((void *)start, len);
-	if (!err && !failed(raw_move(aside, len, start)))
-		return 0;
+		return move_to(region->start, aside, len, prot, false) ? 0 : -ENOMEM;
+	epk_mprotect(start, len, region->prot & RW);
+unmap:
 	raw_munmap(aside, len);
-	return err ? err : -ENOMEM;
+	return err;
 }
 
 static int expel(const struct region *region, int prot)
@@ -217,7 +276,7 @@ static int expel(const struct region *region, int prot)
 	err = hold(&source, pkeys_books->keys[region->slot].id, PROT_READ, 0);
 	if (err)
 		return err;
-	err = move_out(region->start, region->end - region->start, prot);
+	err = move_out(region, prot);
 	unhold(&source);
 	return err;
 }
@@ -228,6 +287,18 @@ static void clip(struct region *region, uintptr_t start, uintptr_t end)
 	if (region->start < start)
 		region->start = start;
 	region->end = min(region->end, end);
+}
+
+/* After an error: the books say what there is. */
+static void note_what_is(const struct region *region, unsigned int slot)
+{
+	int id = epk_domain_at((void *)region->start);
+
+	if (id < 0 || id == pkeys_books->keys[region->slot].id)
+		return;
+	if (!id || id != pkeys_books->keys[slot].id)
+		slot = NO_SLOT;
+	region_note(region->start, region->end, PROT_NONE, slot);
 }
 
 /* One that has a key already. */
@@ -241,8 +312,10 @@ static int change(const struct region *region, int prot, unsigned int slot)
 		err = epk_mprotect((void *)region->start, region->end - region->start, prot & RW);
 	else
 		err = slot ? rekey(region, prot, slot) : expel(region, prot);
-	if (!err)
-		note(region->start, region->end, prot, slot);
+	if (err)
+		note_what_is(region, slot);
+	else
+		region_note(region->start, region->end, prot, slot);
 	if (slot != region->slot)
 		key_release(region->slot);
 	return err;
@@ -341,7 +414,7 @@ int memory_drop(uintptr_t start, uintptr_t end, bool reserve)
 			ret = reserve ? epk_munmap_reserve((void *)start, stop - start) :
 					domain_munmap((void *)start, stop - start);
 			if (!ret)
-				note(start, stop, 0, NO_SLOT);
+				region_note(start, stop, 0, NO_SLOT);
 			key_release(region.slot);
 		} else if (!reserve) {
 			ret = pkeys_raw(SYS_munmap, start, stop - start, 0, 0, 0, 0);

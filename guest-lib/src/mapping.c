@@ -97,11 +97,13 @@ void epk_mapping_cancel(struct epk_mapping *map)
 	epk_pool_put(&pool, map);
 }
 
+/* Over nothing that is there: whose memory it is could not be said any more. */
 void epk_mapping_insert(struct epk_mapping *map)
 {
 	struct epk_domain *dom = epk_registry_at(EPK_ID_INDEX(map->id));
 
-	RB_INSERT(epk_mappings, &root, map);
+	if (RB_INSERT(epk_mappings, &root, map))
+		__builtin_trap();
 	count(map, 1);
 	map->next = dom->mappings;
 	map->link = &dom->mappings;

@@ -47,9 +47,9 @@ static int map_locked(const struct epk_mapping *what, void *addr, int flags, voi
 	err = epk_now.strict && epk_now.soft ? epk_strict_map(what) : 0;
 	if (err)
 		return err;
-	/* What is a domain's goes by its own calls alone. */
+	/* What is a domain's goes by its own calls alone; it may begin before the range. */
 	if (flags & MAP_FIXED && epk_mapping_next((uintptr_t)addr, &there) &&
-	    there.start - (uintptr_t)addr < what->end)
+	    (there.start <= (uintptr_t)addr || there.start - (uintptr_t)addr < what->end))
 		return -EEXIST;
 	map = epk_mapping_new(what);
 	if (!map)

@@ -233,6 +233,18 @@ static void *tries(void *arg)
 	return NULL;
 }
 
+/* The call of the library's that fails, counted down; and whether contents have left their place by then. */
+static volatile int fails_at;
+static volatile bool has_left, left_when_it_failed;
+
+static bool refuses(void)
+{
+	if (!fails_at || --fails_at)
+		return false;
+	left_when_it_failed = has_left;
+	return true;
+}
+
 static void is_asked(void *addr)
 {
 	if (!asked)
@@ -248,9 +260,21 @@ static void is_asked(void *addr)
 int epk_munmap_reserve(void *addr, size_t len)
 {
 	int (*real)(void *addr, size_t len) = dlsym(RTLD_NEXT, "epk_munmap_reserve");
+	int err;
 
 	is_asked(addr);
-	return real(addr, len);
+	if (refuses())
+		return -ENOMEM;
+	err = real(addr, len);
+	has_left |= !err;
+	return err;
+}
+
+int epk_mprotect(void *addr, size_t len, int prot)
+{
+	int (*real)(void *addr, size_t len, int prot) = dlsym(RTLD_NEXT, "epk_mprotect");
+
+	return refuses() ? -ENOMEM : real(addr, len, prot);
 }
 
 void *domain_mmap(int id, void *addr, size_t len, int prot, int flags)
@@ -260,6 +284,10 @@ void *domain_mmap(int id, void *addr, size_t len, int prot, int flags)
 
 	if (flags & MAP_FIXED)
 		is_asked(addr);
+	if (refuses()) {
+		errno = ENOMEM;
+		return MAP_FAILED;
+	}
 	return real(id, addr, len, prot, flags);
 }
 
@@ -268,7 +296,7 @@ int epk_fill(void *addr, const void *from, size_t len)
 	int (*real)(void *addr, const void *from, size_t len) = dlsym(RTLD_NEXT, "epk_fill");
 
 	is_asked(addr);
-	return real(addr, from, len);
+	return refuses() ? -ENOMEM : real(addr, from, len);
 }
 
 /* What comes between the copy and the change of keys would be lost: it is refused. */
@@ -287,12 +315,13 @@ static void refused_meanwhile(void **state)
 	assert_int_equal(nr_wrote, 1);
 	mem[0] = 'a';
 	give(keys[0], RW);
-	/* To be mapped, and to be filled, three pages. */
-	assert_int_equal(nr_asked, 1 + 4);
+	/* To be mapped, and to be filled. */
+	assert_int_equal(nr_asked, 1 + 2);
+	/* Tried, given up, mapped, filled. */
 	give(keys[1], RW);
-	assert_int_equal(nr_asked, 5 + 5);
+	assert_int_equal(nr_asked, 3 + 4);
 	give(0, RW);
-	assert_int_equal(nr_asked, 11);
+	assert_int_equal(nr_asked, 8);
 	assert_int_equal(nr_wrote, 1);
 	asked = NULL;
 	sem_post(&ask);
@@ -304,6 +333,111 @@ static void refused_meanwhile(void **state)
 	pkey_free(keys[1]);
 }
 
+static void *changes_the_end(void *arg)
+{
+	char *last = mem + (PAGES - 1) * PAGE;
+	int n;
+
+	(void)arg;
+	for (n = 0; !stop; n++)
+		assert_int_equal(mprotect(last, PAGE, n % 2 ? RW : PROT_READ), 0);
+	return NULL;
+}
+
+/* Whoever asks for memory with a key finds it, whatever becomes of what lies beside it meanwhile. */
+static void seen_meanwhile(void **state)
+{
+	int missed = 0, n = backend_is("epk") ? 2000 : 300000;
+	pthread_t thread;
+
+	(void)state;
+	give(key, RW);
+	stop = false;
+	assert_int_equal(pthread_create(&thread, NULL, changes_the_end, NULL), 0);
+	while (n--)
+		missed += mremap(mem, PAGE, PAGE, 0) != MAP_FAILED;
+	stop = true;
+	pthread_join(thread, NULL);
+	assert_int_equal(missed, 0);
+	assert_int_equal(mprotect(mem, PAGES * PAGE, RW), 0);
+}
+
+static void no_child(void)
+{
+}
+
+/* It has this key and its contents; 0: it is ordinary. */
+static bool is_whole_with(int its_key)
+{
+	bool whole;
+
+	if (!its_key)
+		return may(mem) == RW && is_filled(mem);
+	EXPECT(!pkey_set(its_key, CLOSED));
+	EXPECT(!backend_protects() || (!may(mem) && !may(mem + (PAGES - 1) * PAGE)));
+	EXPECT(!pkey_set(its_key, READ));
+	whole = try_read(mem, &value) && is_filled(mem);
+	EXPECT(!pkey_set(its_key, OPEN));
+	whole = whole && may(mem) == RW && may(mem + (PAGES - 1) * PAGE) == RW;
+	EXPECT(!pkey_set(its_key, CLOSED));
+	return whole;
+}
+
+/* Nobody can access it, whatever is open, and it is the program's to use as ordinary memory. */
+static bool is_gone(int first, int second)
+{
+	bool gone;
+
+	EXPECT(!pkey_set(first, OPEN) && !pkey_set(second, OPEN));
+	gone = !try_read(mem, &value) && !try_read(mem + (PAGES - 1) * PAGE, &value);
+	EXPECT(!pkey_set(first, CLOSED) && !pkey_set(second, CLOSED));
+	return gone && !mprotect(mem, PAGES * PAGE, RW) && !mem[0] && may(mem) == RW;
+}
+
+/* Any of the library's calls can fail: memory and what is known of it are as before, or as asked for, or there is none. */
+static void fails_on_the_way(int from, int to)
+{
+	int nth, ret, error;
+
+	for (nth = 1; nth < 50; nth++) {
+		munmap(mem, PAGES * PAGE);
+		mem = map_pages(PAGES);
+		fill(mem);
+		give(from, RW);
+		has_left = false;
+		fails_at = nth;
+		ret = pkey_mprotect(mem, PAGES * PAGE, RW, to);
+		error = errno;
+		if (fails_at)
+			break;
+		run_in_child(no_child);
+		if (!ret) {
+			assert_true(is_whole_with(to));
+			continue;
+		}
+		assert_int_equal(error, ENOMEM);
+		if (from && to && left_when_it_failed)
+			assert_true(is_gone(from, to));
+		else
+			assert_true(is_whole_with(from));
+	}
+	fails_at = 0;
+	assert_int_equal(ret, 0);
+	assert_in_range(nth, 2, 20);
+}
+
+static void each_call_fails(void **state)
+{
+	int other = new_key(CLOSED);
+
+	(void)state;
+	fails_on_the_way(0, key);
+	fails_on_the_way(key, 0);
+	fails_on_the_way(key, other);
+	give(0, RW);
+	assert_int_equal(pkey_free(other), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -313,6 +447,8 @@ int main(void)
 		WITH_KEY(forks_at_a_limit),
 		WITH_KEY(races),
 		WITH_KEY(refused_meanwhile),
+		WITH_KEY(each_call_fails),
+		WITH_KEY(seen_meanwhile),
 	};
 
 	skip_if(backend_is("vmfunc"), "is none that keeps several keys open");

@@ -267,6 +267,22 @@ static void parts(void **state)
 		assert_int_equal(may(mem + 3 * PAGE), 0);
 }
 
+/* What cannot be mapped is mapped over nothing. */
+static void failed_map_keeps_it(void **state)
+{
+	(void)state;
+	give(key, RW);
+	assert_ptr_equal(mmap(mem, PAGE, PROT_READ, MAP_PRIVATE | MAP_FIXED, -1, 0), MAP_FAILED);
+	assert_int_equal(errno, EBADF);
+	assert_ptr_equal(mmap(mem, PAGE, PROT_READ, MAP_FIXED | MAP_ANONYMOUS, -1, 0), MAP_FAILED);
+	assert_int_equal(errno, EINVAL);
+	if (backend_protects())
+		assert_int_equal(may(mem), 0);
+	assert_int_equal(pkey_set(key, READ), 0);
+	assert_true(try_read(mem, &value));
+	assert_true(is_filled(mem));
+}
+
 static void stays_where_it_is(void **state)
 {
 	(void)state;
@@ -462,6 +478,7 @@ int main(void)
 		WITH_KEY(prot_with_key),
 		WITH_KEY(no_key),
 		WITH_KEY(parts),
+		WITH_KEY(failed_map_keeps_it),
 		WITH_KEY(stays_where_it_is),
 		WITH_KEY(of_the_heap),
 		WITH_KEY(of_a_file),

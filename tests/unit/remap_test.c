@@ -109,6 +109,43 @@ static void fixed_over_ordinary_memory(void **state)
 	assert_int_equal(value, 0);
 }
 
+/* What is a domain's stays so, in whatever part the range lies over it. */
+static void fixed_over_domain_memory(void **state)
+{
+	static const struct { long first, pages; } ranges[] = {
+		{ 0, 1 }, { 0, PAGES }, { 1, 1 }, { 1, 2 }, { PAGES - 1, 1 }, { PAGES - 1, 2 }, { -1, 2 },
+		{ -1, PAGES + 2 },
+	};
+	char *around = mmap(NULL, (PAGES + 2) * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	size_t i;
+
+	(void)state;
+	assert_int_equal(epk_munmap_reserve(mem, PAGES * PAGE), 0);
+	mem = around + PAGE;
+	assert_ptr_equal(domain_mmap(ids[0], mem, PAGES * PAGE, RW, MAP_FIXED), mem);
+	assert_int_equal(domain_begin(ids[0], RW), 0);
+	memset(mem, 'a', PAGES * PAGE);
+	assert_int_equal(domain_end(ids[0]), 0);
+	for (i = 0; i < 2 * sizeof(ranges) / sizeof(ranges[0]); i++) {
+		char *at = mem + ranges[i / 2].first * (long)PAGE;
+
+		errno = 0;
+		assert_ptr_equal(domain_mmap(ids[i % 2], at, ranges[i / 2].pages * PAGE, RW, MAP_FIXED),
+				 MAP_FAILED);
+		assert_int_equal(errno, EEXIST);
+	}
+	assert_int_equal(count_epk_mappings(), 1);
+	for (i = 0; i < PAGES; i++) {
+		assert_int_equal(epk_domain_at(mem + i * PAGE), ids[0]);
+		assert_int_equal(may(ids[0], mem + i * PAGE), RW);
+		assert_int_equal(value, 'a');
+	}
+	/* What touches it is free. */
+	assert_ptr_equal(domain_mmap(ids[1], mem - PAGE, PAGE, RW, MAP_FIXED), mem - PAGE);
+	assert_ptr_equal(domain_mmap(ids[1], mem + PAGES * PAGE, PAGE, RW, MAP_FIXED), mem + PAGES * PAGE);
+	assert_int_equal(may(ids[1], mem - PAGE), RW);
+}
+
 static void protect_part(void **state)
 {
 	(void)state;
@@ -212,6 +249,7 @@ int main(void)
 		WITH_MEMORY(reserve_bad_arguments),
 		WITH_MEMORY(reserve_and_map),
 		WITH_MEMORY(fixed_over_ordinary_memory),
+		WITH_MEMORY(fixed_over_domain_memory),
 		WITH_MEMORY(protect_part),
 		WITH_MEMORY(protect_while_held),
 		WITH_MEMORY(protect_outlasts_eviction),
