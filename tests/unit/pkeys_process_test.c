@@ -5,6 +5,7 @@
 #include <semaphore.h>
 #include <sys/resource.h>
 
+#include "map_limit.h"
 #include "pkeys_unit.h"
 
 #define LARGE	256ul
@@ -438,6 +439,40 @@ static void each_call_fails(void **state)
 	assert_int_equal(pkey_free(other), 0);
 }
 
+/* One in the middle of what the program has, so that it is cut off from both sides. */
+static void at_the_limit(int from, int to, int room)
+{
+	char *around;
+	int ret;
+
+	munmap(mem, PAGES * PAGE);
+	around = map_pages(3 * PAGES);
+	mem = around + PAGES * PAGE;
+	fill(mem);
+	give(from, RW);
+	limit_reach();
+	limit_release(room);
+	ret = pkey_mprotect(mem, PAGES * PAGE, RW, to);
+	limit_forget();
+	assert_true(is_whole_with(ret ? from : to));
+	munmap(around, PAGES * PAGE);
+	munmap(mem + PAGES * PAGE, PAGES * PAGE);
+}
+
+/* Where the kernel moves nothing any more, what has been moved aside is not lost. */
+static void near_the_most_mappings(void **state)
+{
+	int room;
+
+	(void)state;
+	if (backend_is("epk") || !limit_is_near())
+		return;
+	for (room = 0; room < 12; room++) {
+		at_the_limit(0, key, room);
+		at_the_limit(key, 0, room);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -449,6 +484,7 @@ int main(void)
 		WITH_KEY(refused_meanwhile),
 		WITH_KEY(each_call_fails),
 		WITH_KEY(seen_meanwhile),
+		WITH_KEY(near_the_most_mappings),
 	};
 
 	skip_if(backend_is("vmfunc"), "is none that keeps several keys open");

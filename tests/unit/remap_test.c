@@ -3,7 +3,7 @@
 #define _GNU_SOURCE
 #include <sys/syscall.h>
 
-#include "unit.h"
+#include "map_limit.h"
 
 #define PAGES	4ul
 
@@ -146,6 +146,29 @@ static void fixed_over_domain_memory(void **state)
 	assert_int_equal(may(ids[1], mem - PAGE), RW);
 }
 
+/* What fails after it has replaced something leaves no hole, in which another thread's memory could come to lie. */
+static void fixed_that_fails_leaves_no_hole(void **state)
+{
+	char *around = mmap(NULL, 3 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *got;
+	int room;
+
+	(void)state;
+	if (backend_is("epk") || !limit_is_near())
+		return;
+	for (room = 0; room < 3; room++) {
+		limit_reach();
+		if (room)
+			limit_release();
+		got = domain_mmap(ids[0], around + PAGE, PAGE, RW, MAP_FIXED);
+		fprintf(stderr, "KM room %d %p\n", room, got);
+		limit_forget();
+		assert_ptr_equal(plain(around + PAGE, RW, MAP_FIXED_NOREPLACE), MAP_FAILED);
+		if (got != MAP_FAILED)
+			assert_int_equal(epk_munmap_reserve(around + PAGE, PAGE), 0);
+	}
+	munmap(around, 3 * PAGE);
+}
+
 static void protect_part(void **state)
 {
 	(void)state;
@@ -250,6 +273,7 @@ int main(void)
 		WITH_MEMORY(reserve_and_map),
 		WITH_MEMORY(fixed_over_ordinary_memory),
 		WITH_MEMORY(fixed_over_domain_memory),
+		WITH_MEMORY(fixed_that_fails_leaves_no_hole),
 		WITH_MEMORY(protect_part),
 		WITH_MEMORY(protect_while_held),
 		WITH_MEMORY(protect_outlasts_eviction),
