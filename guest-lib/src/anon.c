@@ -35,8 +35,17 @@ int epk_anon_mmap(const struct epk_mapping *map, void **addr, int prot, int flag
 	return 0;
 
 unmap:
-	munmap(got, len);
+	epk_anon_undo(got, len, flags);
 	return err;
+}
+
+/* What epk_anon_mmap() has mapped: what it has replaced leaves no hole, in which others' memory could come to lie. */
+void epk_anon_undo(void *addr, size_t len, int flags)
+{
+	if (flags & MAP_FIXED)
+		epk_anon_reserve(addr, len);
+	else
+		munmap(addr, len);
 }
 
 int epk_anon_munmap(void *addr, size_t len)

@@ -125,6 +125,7 @@ int epk_strict_map(const struct epk_mapping *map);
 
 /* anon.c: their memory. */
 int epk_anon_mmap(const struct epk_mapping *map, void **addr, int prot, int flags);
+void epk_anon_undo(void *addr, size_t len, int flags);
 int epk_anon_munmap(void *addr, size_t len);
 int epk_anon_reserve(void *addr, size_t len);
 int epk_anon_fill(void *addr, const void *from, size_t len);

@@ -455,7 +455,7 @@ static int mpk_mmap(struct epk_mapping *map, void *addr, int flags)
 	map->end = map->start + len;
 	err = protect(map, entry.pkey);
 	if (err)
-		epk_anon_munmap(addr, len);
+		epk_anon_undo(addr, len, flags);
 	return err;
 }
 

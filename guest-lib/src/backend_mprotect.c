@@ -117,7 +117,7 @@ static int mprotect_mmap(struct epk_mapping *map, void *addr, int flags)
 		return err;
 	if (flags & MAP_POPULATE && mprotect(addr, len, prot)) {
 		err = -errno;
-		epk_anon_munmap(addr, len);
+		epk_anon_undo(addr, len, flags);
 		return err;
 	}
 	map->start = (uintptr_t)addr;
