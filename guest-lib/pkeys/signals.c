@@ -34,18 +34,21 @@ static void handler(int sig, siginfo_t *info, void *context)
 static int install(const struct sigaction *action, struct sigaction *old,
 		   int (*next)(int sig, const struct sigaction *action, struct sigaction *old))
 {
+	void (*before)(int sig, siginfo_t *info, void *context);
 	struct sigaction ours = *action;
 	struct pkeys_guard guard;
 	int ret;
 
 	ours.sa_sigaction = handler;
 	pkeys_lock(&guard);
+	before = pkeys_books->handler;
+	/* Another thread's fault finds it as soon as the kernel has ours. */
+	pkeys_books->handler = action->sa_sigaction;
 	ret = next(SIGSEGV, &ours, old);
-	if (!ret) {
-		if (old && old->sa_flags & SA_SIGINFO && old->sa_sigaction == handler)
-			old->sa_sigaction = pkeys_books->handler;
-		pkeys_books->handler = action->sa_sigaction;
-	}
+	if (ret)
+		pkeys_books->handler = before;
+	else if (old && old->sa_flags & SA_SIGINFO && old->sa_sigaction == handler)
+		old->sa_sigaction = before;
 	pkeys_unlock(&guard);
 	return ret;
 }
