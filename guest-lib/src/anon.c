@@ -65,12 +65,16 @@ int epk_anon_fill(void *addr, const void *from, size_t len)
 {
 	int fd = open("/proc/self/mem", O_WRONLY | O_CLOEXEC), err = 0;
 	ssize_t wrote;
+	size_t done;
 
 	if (fd < 0)
 		return -errno;
-	wrote = pwrite(fd, from, len, (off_t)(uintptr_t)addr);
-	if (wrote != (ssize_t)len)
-		err = wrote < 0 ? -errno : -EIO;
+	/* No call writes more than some 2 GiB. */
+	for (done = 0; done < len && !err; done += wrote) {
+		wrote = pwrite(fd, (const char *)from + done, len - done, (off_t)((uintptr_t)addr + done));
+		if (wrote <= 0)
+			err = wrote < 0 ? -errno : -EIO;
+	}
 	close(fd);
 	return err;
 }
