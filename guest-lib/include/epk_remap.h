@@ -60,10 +60,12 @@ int epk_mprotect(void *addr, size_t len, int prot);
  * Return: 0, or an error, after which a part may be written:
  * -EINVAL: not whole pages, @len is 0, or some byte is not domain memory, or that of a file (backend "epk");
  * -EOVERFLOW: the range passes the end of the address space;
- * -EACCES: the caller does not hold the domain to write;
+ * -EACCES: the caller does not hold the domain to write, or the process cannot be dumped (other backends);
  * -EFAULT: @from cannot be read;
  * -ENOMEM, -ENOSPC: no memory, no place for the domain;
- * -EIO: a file's memory that cannot be written (other backends), or no /proc.
+ * -ENOENT: the domain was freed meanwhile (backend "epk"), or there is no /proc (other backends);
+ * -EMFILE, -ENFILE: no file more can be opened (other backends);
+ * -EIO: a file's memory that cannot be written (other backends).
  */
 int epk_fill(void *addr, const void *from, size_t len);
 

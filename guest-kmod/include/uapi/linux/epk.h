@@ -180,8 +180,8 @@ struct epk_range {
  * that: so nobody else sees it, or writes there, before all of it is there.
  *
  * Errors: EINVAL not whole pages, or something else lies there, a file's memory among it; EACCES the thread does
- * not hold it; EFAULT; ENOMEM; ENOSPC it has no place, and cannot have one; EINTR a fatal signal.  What is written when
- * it fails stays.
+ * not hold it; EFAULT; ENOMEM; ENOSPC it has no place, and cannot have one; ENOENT the domain was freed meanwhile; EINTR
+ * a fatal signal.  What is written when it fails stays.
  */
 struct epk_fill {
 	__u64 addr;
