@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# watch.sh: the lines of docs/operations.md by which root watches a running process say what it does, each; those of the module's
+# tracepoints name events and fields that it has (tests/unit/trace_test.c has them told, in the guest).
+# Exits 77 with the reason on the last line where the kernel has no uprobes.
+set -eu
+. "$(dirname "$0")/../testbed/lib.sh"
+cd "$TOP"
+work=$(mktemp -d)
+trap 'kill "$pid" 2>/dev/null || :; rm -rf "$work"' EXIT
+pid=
+[ -w /sys/kernel/tracing/uprobe_events ] || mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null || :
+if [ ! -w /sys/kernel/tracing/uprobe_events ]; then
+	echo "the kernel has no uprobes, or this is not root"
+	exit 77
+fi
+
+make -s -C guest-lib
+cat >"$work/busy.c" <<'END'
+#include <epk.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+int main(void)
+{
+	int id;
+
+	if (alloc_domains(1, &id) || domain_mmap(id, NULL, 4096, PROT_READ | PROT_WRITE, 0) == MAP_FAILED)
+		return 1;
+	for (;;) {
+		if (domain_begin(id, PROT_READ | PROT_WRITE) || domain_end(id))
+			return 1;
+		usleep(10000);
+	}
+}
+END
+library=$TOP/guest-lib/build/libepk.so.1
+gcc -O2 -o "$work/busy" -Iguest-lib/include "$work/busy.c" "$library"
+EPK_BACKEND=none LD_LIBRARY_PATH=guest-lib/build "$work/busy" 2>/dev/null &
+pid=$!
+
+# Of the table: what stands between the second column's quotes.
+mapfile -t lines < <(sed -n 's/^| .* | `\(bpftrace .*\)` |$/\1/p' docs/operations.md)
+[ ${#lines[@]} -ge 5 ] || die "watch: where are the lines?"
+ran=0
+for line in "${lines[@]}"; do
+	if [[ $line == *tracepoint:epk:* ]]; then
+		event=$(sed 's/.*tracepoint:epk:\([a-z_]*\).*/\1/' <<<"$line")
+		# From its name to the next one's.
+		fields=$(sed -n "/^TRACE_EVENT($event,/,/^);/p" guest-kmod/trace.h)
+		[ -n "$fields" ] || die "watch: the module has no tracepoint $event"
+		for field in $(grep -o 'args->[a-z]*' <<<"$line" | cut -c 7-); do
+			grep -q "__field(.*, $field)" <<<"$fields" || die "watch: $event has no $field"
+		done
+		continue
+	fi
+	line=${line//PID/$pid}
+	line=${line//\/usr\/lib\/x86_64-linux-gnu\/libepk.so.1/$library}
+	timeout -s INT 20 bash -c "${line/-e \'/-e \'interval:s:2 { exit() \} }" >"$work/said" 2>&1 || :
+	kill -0 $pid || die "watch: the process has not gone on"
+	# Some tens of times; the last has a count for the domain.
+	told=$(grep -cE '^[0-9]+ (begins|ends) [0-9]+$' "$work/said" || :)
+	counted=$(sed -n 's/^@begins\[[0-9]*\]: //p' "$work/said")
+	[ "$told" -gt 20 ] || [ "${counted:-0}" -gt 20 ] || { cat "$work/said" >&2; die "watch: nothing was told by $line"; }
+	ran=$((ran + 1))
+done
+[ $ran -ge 3 ] || die "watch: only $ran lines ran"
+echo "watch: $ran lines told what the process does"

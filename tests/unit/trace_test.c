@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: MIT
+/*
+ * What docs/operations.md has root watch in a running process: begins and ends by uprobes, at the
+ * first instruction of what the library exports; moves and faults by the module's tracepoints.  The
+ * program does what it did, and each begin, end, move and fault is there once, with its domain.
+ */
+#define _GNU_SOURCE
+#include "unit.h"
+
+#include <fcntl.h>
+#include <link.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#define TRACING	"/sys/kernel/tracing"
+#define NR	40
+#define ROUNDS	3
+
+static char instance[64], group[32], text[1 << 17];
+static int ids[NR];
+static char *mem[NR];
+
+static bool put(const char *folder, const char *name, const char *what)
+{
+	char path[256];
+	int fd;
+	bool well;
+
+	snprintf(path, sizeof(path), "%s/%s", folder, name);
+	fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+	well = fd >= 0 && write(fd, what, strlen(what)) == (ssize_t)strlen(what);
+	close(fd);
+	return well;
+}
+
+static bool has(const char *name)
+{
+	char path[256];
+
+	snprintf(path, sizeof(path), "%s/%s", instance, name);
+	return !access(path, F_OK);
+}
+
+/* Lines since the last one that have all of @words. */
+static int lines(const char *event, const char *of)
+{
+	char path[128], *line, *rest = text;
+	int fd, nr = 0;
+	ssize_t len, got;
+
+	snprintf(path, sizeof(path), "%s/trace", instance);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	for (len = 0; (got = read(fd, text + len, sizeof(text) - 1 - len)) > 0; len += got)
+		;
+	close(fd);
+	text[len] = 0;
+	while ((line = strsep(&rest, "\n")))
+		nr += strstr(line, event) && strstr(line, of);
+	return nr;
+}
+
+static const char *number(const char *format, int value)
+{
+	static char out[64];
+
+	snprintf(out, sizeof(out), format, value);
+	return out;
+}
+
+/* Where in this program's file a function is: the program is at its place, or anywhere. */
+static int find_offset(struct dl_phdr_info *info, size_t size, void *data)
+{
+	unsigned long *at = data;
+	int i;
+
+	(void)size;
+	for (i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *head = &info->dlpi_phdr[i];
+		unsigned long start = info->dlpi_addr + head->p_vaddr;
+
+		if (head->p_type == PT_LOAD && *at >= start && *at - start < head->p_filesz) {
+			*at += head->p_offset - start;
+			return 1;
+		}
+	}
+	return 0;
+}
+
+static bool probe(const char *name, void *function)
+{
+	unsigned long offset = (uintptr_t)function;
+	char exe[128], command[320];
+	ssize_t len = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+
+	exe[len > 0 ? len : 0] = 0;
+	if (dl_iterate_phdr(find_offset, &offset) != 1)
+		return false;
+	snprintf(command, sizeof(command), "p:%s/%s %s:%#lx dom=%%di:s32\n", group, name, exe,
+		 offset);
+	return put(TRACING, "uprobe_events", command);
+}
+
+static void begins_and_ends(void **state)
+{
+	char event[64], byte;
+	int i, round;
+
+	(void)state;
+	if (access(TRACING "/uprobe_events", W_OK)) {
+		print_message("this kernel has no uprobes\n");
+		skip();
+	}
+	assert_true(probe("written", epk_begin_write));
+	assert_true(probe("read", epk_begin_read));
+	assert_true(probe("ended", domain_end));
+	snprintf(event, sizeof(event), "events/%s/enable", group);
+	assert_true(put(instance, event, "1"));
+	for (round = 0; round < ROUNDS; round++)
+		for (i = 0; i < NR; i++) {
+			assert_int_equal(domain_begin(ids[i], RW), 0);
+			mem[i][1 + round]++;
+			assert_int_equal(domain_end(ids[i]), 0);
+			assert_int_equal(domain_begin(ids[i], PROT_READ), 0);
+			assert_int_equal(mem[i][1 + round], 1);
+			assert_int_equal(domain_end(ids[i]), 0);
+			if (backend_protects())
+				assert_false(try_read(mem[i], &byte));
+		}
+	/* A right that is not a constant where it is asked for comes by the same way. */
+	assert_int_equal(domain_begin(ids[0], (volatile int){ RW }), 0);
+	assert_int_equal(domain_end(ids[0]), 0);
+	assert_true(put(instance, event, "0"));
+	assert_int_equal(domain_begin(ids[1], RW), 0);
+	assert_int_equal(domain_end(ids[1]), 0);
+
+	assert_int_equal(lines(" written: ", ""), ROUNDS * NR + 1);
+	assert_int_equal(lines(" read: ", ""), ROUNDS * NR);
+	assert_int_equal(lines(" ended: ", ""), 2 * ROUNDS * NR + 1);
+	for (i = 1; i < NR; i++)
+		assert_int_equal(lines(" written: ", number("dom=%d", ids[i])), ROUNDS);
+}
+
+/* However the test ends: probes stay in the file for whoever runs it, otherwise. */
+static int take_away(void **state)
+{
+	const char *names[] = { "written", "read", "ended" };
+	char name[64];
+	unsigned int i;
+
+	(void)state;
+	snprintf(name, sizeof(name), "events/%s/enable", group);
+	put(instance, name, "0");
+	put(instance, "events/epk/enable", "0");
+	for (i = 0; i < sizeof(names) / sizeof(*names); i++) {
+		snprintf(name, sizeof(name), "-:%s/%s\n", group, names[i]);
+		put(TRACING, "uprobe_events", name);
+	}
+	return rmdir(instance);
+}
+
+/* The first touch of a page, and where a domain goes when others need its key. */
+static void moves_and_faults(void **state)
+{
+	int id, ept, to[2];
+
+	(void)state;
+	if (!backend_is("epk"))
+		skip();
+	assert_true(has("events/epk/epk_place"));
+	assert_true(put(instance, "events/epk/epk_place/enable", "1"));
+	assert_true(put(instance, "events/epk/epk_fault/enable", "1"));
+	id = new_domain();
+	assert_int_equal(lines(" epk_place: ", number("id=%d ", id)), 1);
+	assert_int_equal(lines(" epk_fault: ", ""), 0);
+	assert_int_equal(domain_begin(id, RW), 0);
+	*(volatile char *)new_pages(id, 2) = 1;
+	assert_int_equal(domain_end(id), 0);
+	assert_true(lines(" epk_fault: ", "") >= 1);
+	/* Together with one that is elsewhere, where there is an elsewhere. */
+	assert_int_equal(epk_domain_place(id, &ept, NULL), 0);
+	to[0] = id;
+	to[1] = ids[0];
+	assert_int_equal(epk_gather(2, to), 0);
+	if (epk_domain_place(id, &ept, NULL) == 0 && lines(" epk_place: ", number("id=%d ", id)) < 2)
+		assert_true(lines(" epk_place: ", number("id=%d ", ids[0])) >= 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(begins_and_ends),
+		cmocka_unit_test(moves_and_faults),
+	};
+
+	need_backend();
+	/* Where nobody has mounted it: for this process alone. */
+	if (access(TRACING "/instances", W_OK) && !unshare(CLONE_NEWNS) &&
+	    !mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+		mount("tracefs", TRACING, "tracefs", 0, NULL);
+	snprintf(group, sizeof(group), "epk_test_%d", getpid());
+	snprintf(instance, sizeof(instance), TRACING "/instances/%s", group);
+	skip_if(mkdir(instance, 0700), "the kernel has no tracing, or this is not root");
+	fill_domains(NR, ids, mem, 1);
+	return cmocka_run_group_tests(tests, NULL, take_away);
+}
