@@ -231,7 +231,22 @@ def by_chance(servers, stock):
     return max(0, stock["lost"] - servers[0].cut) + CLIENTS if servers[0].reloaded else 0
 
 
+class NoReport(Exception):
+    """A client has ended before its time, and says nothing of the server."""
+
+
 def storm(servers, seconds, *events):
+    """As often as it takes for all clients to report: ab gives up where too much fails at once, with any nginx."""
+    for tries in range(3):
+        try:
+            storm_once(servers, seconds, *events)
+            return
+        except NoReport as what:
+            say(f"again, {tries + 1} of 3: {what}")
+    check("ab reports", False)
+
+
+def storm_once(servers, seconds, *events):
     """Keep-alive and new connections, and one of the events every two seconds."""
     end = time.monotonic() + seconds
     for server in servers:
@@ -246,8 +261,11 @@ def storm(servers, seconds, *events):
         if time.monotonic() > end - 3:
             break
     results = []
-    for server, (wrk, ab) in zip(servers, loads):
-        kept, new = wrk.communicate()[0], ab.communicate()[0]
+    said = [(wrk.communicate()[0], ab.communicate()[0]) for wrk, ab in loads]
+    for server, (_, new), (_, ab) in zip(servers, said, loads):
+        if "Complete requests:" not in new:
+            raise NoReport(f"{server.name}: ab ended with {ab.returncode}: {new.strip()[-200:]}")
+    for server, (kept, new) in zip(servers, said):
         errors = sum(int(n) for n in re.findall(r"(?:connect|read|write|timeout) (\d+)", kept))
         # ab counts one in several ways.
         failed = max((int(n) for n in re.findall(r"(?:Connect|Receive|Length|Exceptions): (\d+)", new)), default=0)
