@@ -56,12 +56,35 @@ epk_gates_start:
 	ret
 .endm
 
+/*
+ * Where bpftrace and its like can have the kernel tell of each call, in the form of SystemTap's
+ * sys/sdt.h but for its nop: at a function's first instruction, when nothing has been opened yet, a
+ * trap does no harm.  It costs nothing while nobody listens.  The first argument is the domain.
+ */
+.macro probe name, more
+.Lprobe\@:
+	.pushsection .note.stapsdt, "", "note"
+	.balign	4
+	.long	.Lprobe_is\@ - .Lprobe_of\@, .Lprobe_end\@ - .Lprobe_is\@, 3
+.Lprobe_of\@:
+	.asciz	"stapsdt"
+.Lprobe_is\@:
+	.quad	.Lprobe\@, 0, 0	/* no other base, nobody to be told of listeners */
+	.asciz	"epk"
+	.asciz	"\name"
+	.asciz	"-4@%edi\more"
+.Lprobe_end\@:
+	.balign	4
+	.popsection
+.endm
+
 .macro begin name, rights, prot
 	.globl	\name
 	.type	\name, @function
 	.balign	64
 \name:
 	.cfi_startproc
+	probe	begin, " -4@$\prot"
 	find	%edi, .Lslow_\name
 	jne	.Lother_\name
 	shr	$48, %r8
@@ -162,6 +185,7 @@ domain_begin:
 	.balign	64
 domain_end:
 	.cfi_startproc
+	probe	end
 	find	%edi, .Lend_slow
 	jne	.Lend_slow
 	shr	$48, %r8

@@ -59,7 +59,7 @@ for line in "${lines[@]}"; do
 	timeout -s INT 20 bash -c "${line/-e \'/-e \'interval:s:2 { exit() \} }" >"$work/said" 2>&1 || :
 	kill -0 $pid || die "watch: the process has not gone on"
 	# Some tens of times; the last has a count for the domain.
-	told=$(grep -cE '^[0-9]+ (begins|ends) [0-9]+$' "$work/said" || :)
+	told=$(grep -cE '^[0-9]+ (begins [0-9]+ for 3|ends [0-9]+)$' "$work/said" || :)
 	counted=$(sed -n 's/^@begins\[[0-9]*\]: //p' "$work/said")
 	[ "$told" -gt 20 ] || [ "${counted:-0}" -gt 20 ] || { cat "$work/said" >&2; die "watch: nothing was told by $line"; }
 	ran=$((ran + 1))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * What docs/operations.md has root watch in a running process: begins and ends by uprobes, at the
- * first instruction of what the library exports; moves and faults by the module's tracepoints.  The
+ * What docs/operations.md has root watch in a running process: begins and ends by uprobes where the
+ * library's probes are, at the first instruction; moves and faults by the module's tracepoints.  The
  * program does what it did, and each begin, end, move and fault is there once, with its domain.
  */
 #define _GNU_SOURCE
