@@ -31,20 +31,23 @@ struct noted {
 	size_t size;
 };
 
-/* What a program keeps has further tables, which stay. */
+/*
+ * What a program keeps has further tables, which stay.  Each block of the process that is allocated or
+ * freed is looked for: most sets have none, which @used says at once.
+ */
 struct table {
+	unsigned int used[NR_SETS];
 	struct noted sets[NR_SETS][NR_WAYS];
 	struct table *next;
 };
 
 static struct table first_table;
-static unsigned int nr_noted;
 
-static struct noted *set_of(struct table *table, const void *ptr)
+static unsigned int set_of(const void *ptr)
 {
 	uintptr_t bits = (uintptr_t)ptr >> 4;
 
-	return table->sets[(bits ^ bits >> 9 ^ bits >> 18) % NR_SETS];
+	return (bits ^ bits >> 9 ^ bits >> 18) % NR_SETS;
 }
 
 static struct table *next_of(struct table *table)
@@ -66,20 +69,23 @@ static struct table *add_table(struct table *last)
 	return next;
 }
 
-static bool note_in(struct noted *set, const void *ptr, size_t size)
+static bool note_in(struct table *table, const void *ptr, size_t size)
 {
+	unsigned int *used = &table->used[set_of(ptr)];
+	struct noted *set = table->sets[set_of(ptr)];
 	uintptr_t none;
 	int i;
 
+	__atomic_fetch_add(used, 1, __ATOMIC_RELAXED);
 	for (i = 0; i < NR_WAYS; i++) {
 		none = 0;
 		if (!__atomic_compare_exchange_n(&set[i].ptr, &none, (uintptr_t)ptr, false,
 						 __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
 			continue;
 		set[i].size = size;
-		__atomic_fetch_add(&nr_noted, 1, __ATOMIC_RELAXED);
 		return true;
 	}
+	__atomic_fetch_sub(used, 1, __ATOMIC_RELAXED);
 	return false;
 }
 
@@ -88,7 +94,7 @@ bool leftover_note(const void *ptr, size_t size)
 {
 	struct table *table = &first_table, *next;
 
-	while (!note_in(set_of(table, ptr), ptr, size)) {
+	while (!note_in(table, ptr, size)) {
 		next = next_of(table);
 		table = next ? next : add_table(table);
 		if (!table)
@@ -97,38 +103,42 @@ bool leftover_note(const void *ptr, size_t size)
 	return true;
 }
 
-static struct noted *find(const void *ptr)
+/* Sets @used to what counts it. */
+static struct noted *find(const void *ptr, unsigned int **used)
 {
-	struct table *table = &first_table;
-	struct noted *set;
+	unsigned int set = set_of(ptr);
+	struct table *table;
 	int i;
 
-	/* Nearly always: each block of the process that is freed comes here. */
-	if (!__atomic_load_n(&nr_noted, __ATOMIC_RELAXED) || !ptr)
+	if (!ptr)
 		return NULL;
-	for (; table; table = next_of(table)) {
-		set = set_of(table, ptr);
+	for (table = &first_table; table; table = next_of(table)) {
+		*used = &table->used[set];
+		if (!__atomic_load_n(*used, __ATOMIC_RELAXED))
+			continue;
 		for (i = 0; i < NR_WAYS; i++)
-			if (__atomic_load_n(&set[i].ptr, __ATOMIC_RELAXED) == (uintptr_t)ptr)
-				return &set[i];
+			if (__atomic_load_n(&table->sets[set][i].ptr, __ATOMIC_RELAXED) == (uintptr_t)ptr)
+				return &table->sets[set][i];
 	}
 	return NULL;
 }
 
 size_t leftover_size(const void *ptr)
 {
-	const struct noted *n = find(ptr);
+	unsigned int *used;
+	const struct noted *n = find(ptr, &used);
 
 	return n ? n->size : 0;
 }
 
 void leftover_forget(const void *ptr)
 {
+	unsigned int *used;
 	struct noted *n;
 
-	while ((n = find(ptr))) {
-		__atomic_fetch_sub(&nr_noted, 1, __ATOMIC_RELAXED);
+	while ((n = find(ptr, &used))) {
 		__atomic_store_n(&n->ptr, 0, __ATOMIC_RELEASE);
+		__atomic_fetch_sub(used, 1, __ATOMIC_RELAXED);
 	}
 }
 
