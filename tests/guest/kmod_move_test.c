@@ -435,7 +435,7 @@ static void look_at_other(unsigned int i)
 
 static void *racer(void *arg)
 {
-	volatile unsigned int i = (long)arg;
+	volatile unsigned int i = (long)arg % 2;
 	volatile uint32_t got;
 
 	CHECK_EQ(ioctl(dev.fd, EPK_IOC_THREAD, 0), 0);
