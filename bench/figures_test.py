@@ -144,12 +144,6 @@ class Claims(unittest.TestCase):
     def test_ipc(self):
         self.assertIn("ipc: gate, another EPT is 5 times ahead of pipe", self.spoil("ipc", "pipe", 0.1))
 
-    def test_nginx(self):
-        self.assertIn("nginx: epk takes at most 2 % more than no protection", self.spoil("nginx", "no protection", 0.9, bytes=128 << 10))
-
-    def test_nginx_small_files(self):
-        self.assertEqual("", self.spoil("nginx", "no protection", 0.9, bytes=1 << 10))
-
     def test_nginx_domains_alone(self):
         self.assertIn("nginx: epk takes at most 2 % more than none", self.spoil("nginx", "none", 0.9, bytes=1 << 10))
 

@@ -127,7 +127,6 @@ static CRYPTO_realloc_fn realloc_before;
 static CRYPTO_free_fn free_before;
 
 enum use { USE_OTHER, USE_OUTLIVES, USE_PEM, USE_DER };
-#define USE_BITS	2
 
 /*
  * What outlives the computation, as others use it, too: the thread's errors, and what
@@ -148,22 +147,18 @@ static enum use use_of(const char *file)
 		{ "crypto/pem/", USE_PEM }, { "crypto/evp/encode.c", USE_PEM },
 		{ "/decode_der2key.c", USE_DER }, { "/bf_buff.c", USE_DER },
 	};
-	/* Each file has its name once, at an address that leaves these bits free. */
-	static uintptr_t lately[64];
-	uintptr_t *known = &lately[(uintptr_t)file >> 3 & 63], named = (uintptr_t)file << USE_BITS;
-	uintptr_t was = __atomic_load_n(known, __ATOMIC_RELAXED);
-	enum use use = USE_OTHER;
+	static const char *lately[64];
+	const char **known = &lately[(uintptr_t)file >> 3 & 63];
 	size_t i;
 
-	if (!file)
+	/* Each file has its name once. */
+	if (!file || __atomic_load_n(known, __ATOMIC_RELAXED) == file)
 		return USE_OTHER;
-	if (was >> USE_BITS == named >> USE_BITS)
-		return was & ((1 << USE_BITS) - 1);
-	for (i = 0; i < sizeof(parts) / sizeof(parts[0]) && use == USE_OTHER; i++)
+	for (i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
 		if (strstr(file, parts[i].part))
-			use = parts[i].use;
-	__atomic_store_n(known, named | use, __ATOMIC_RELAXED);
-	return use;
+			return parts[i].use;
+	__atomic_store_n(known, file, __ATOMIC_RELAXED);
+	return USE_OTHER;
 }
 
 static bool outlives(const char *file)

@@ -31,23 +31,20 @@ struct noted {
 	size_t size;
 };
 
-/*
- * What a program keeps has further tables, which stay.  Each block of the process that is allocated or
- * freed is looked for: most sets have none, which @used says at once.
- */
+/* What a program keeps has further tables, which stay. */
 struct table {
-	unsigned int used[NR_SETS];
 	struct noted sets[NR_SETS][NR_WAYS];
 	struct table *next;
 };
 
 static struct table first_table;
+static unsigned int nr_noted;
 
-static unsigned int set_of(const void *ptr)
+static struct noted *set_of(struct table *table, const void *ptr)
 {
 	uintptr_t bits = (uintptr_t)ptr >> 4;
 
-	return (bits ^ bits >> 9 ^ bits >> 18) % NR_SETS;
+	return table->sets[(bits ^ bits >> 9 ^ bits >> 18) % NR_SETS];
 }
 
 static struct table *next_of(struct table *table)
@@ -69,23 +66,20 @@ static struct table *add_table(struct table *last)
 	return next;
 }
 
-static bool note_in(struct table *table, const void *ptr, size_t size)
+static bool note_in(struct noted *set, const void *ptr, size_t size)
 {
-	unsigned int *used = &table->used[set_of(ptr)];
-	struct noted *set = table->sets[set_of(ptr)];
 	uintptr_t none;
 	int i;
 
-	__atomic_fetch_add(used, 1, __ATOMIC_RELAXED);
 	for (i = 0; i < NR_WAYS; i++) {
 		none = 0;
 		if (!__atomic_compare_exchange_n(&set[i].ptr, &none, (uintptr_t)ptr, false,
 						 __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
 			continue;
 		set[i].size = size;
+		__atomic_fetch_add(&nr_noted, 1, __ATOMIC_RELAXED);
 		return true;
 	}
-	__atomic_fetch_sub(used, 1, __ATOMIC_RELAXED);
 	return false;
 }
 
@@ -94,7 +88,7 @@ bool leftover_note(const void *ptr, size_t size)
 {
 	struct table *table = &first_table, *next;
 
-	while (!note_in(table, ptr, size)) {
+	while (!note_in(set_of(table, ptr), ptr, size)) {
 		next = next_of(table);
 		table = next ? next : add_table(table);
 		if (!table)
@@ -103,42 +97,38 @@ bool leftover_note(const void *ptr, size_t size)
 	return true;
 }
 
-/* Sets @used to what counts it. */
-static struct noted *find(const void *ptr, unsigned int **used)
+static struct noted *find(const void *ptr)
 {
-	unsigned int set = set_of(ptr);
-	struct table *table;
+	struct table *table = &first_table;
+	struct noted *set;
 	int i;
 
-	if (!ptr)
+	/* Nearly always: each block of the process that is freed comes here. */
+	if (!__atomic_load_n(&nr_noted, __ATOMIC_RELAXED) || !ptr)
 		return NULL;
-	for (table = &first_table; table; table = next_of(table)) {
-		*used = &table->used[set];
-		if (!__atomic_load_n(*used, __ATOMIC_RELAXED))
-			continue;
+	for (; table; table = next_of(table)) {
+		set = set_of(table, ptr);
 		for (i = 0; i < NR_WAYS; i++)
-			if (__atomic_load_n(&table->sets[set][i].ptr, __ATOMIC_RELAXED) == (uintptr_t)ptr)
-				return &table->sets[set][i];
+			if (__atomic_load_n(&set[i].ptr, __ATOMIC_RELAXED) == (uintptr_t)ptr)
+				return &set[i];
 	}
 	return NULL;
 }
 
 size_t leftover_size(const void *ptr)
 {
-	unsigned int *used;
-	const struct noted *n = find(ptr, &used);
+	const struct noted *n = find(ptr);
 
 	return n ? n->size : 0;
 }
 
 void leftover_forget(const void *ptr)
 {
-	unsigned int *used;
 	struct noted *n;
 
-	while ((n = find(ptr, &used))) {
+	while ((n = find(ptr))) {
+		__atomic_fetch_sub(&nr_noted, 1, __ATOMIC_RELAXED);
 		__atomic_store_n(&n->ptr, 0, __ATOMIC_RELEASE);
-		__atomic_fetch_sub(used, 1, __ATOMIC_RELAXED);
 	}
 }
 
