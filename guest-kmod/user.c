@@ -207,15 +207,16 @@ unsigned int epk_user_epts(unsigned int host)
 
 /**
  * epk_user_made_ept() - an EPT had to be made for a user
- * @user: the user; under the EPT mutex
+ * @user: the user, current's; under the EPT mutex
  *
- * And is to be destroyed one day, which stops all virtual CPUs, whoever they work for.
+ * And is to be destroyed one day, which stops all virtual CPUs, whoever they work for.  Who would not
+ * wait is not charged: others of the same user would wait in its place.
  */
 void epk_user_made_ept(struct epk_user *user)
 {
 	unsigned int rate = READ_ONCE(user_epts_per_second);
 
-	if (rate)
+	if (rate && !ns_capable_noaudit(&init_user_ns, CAP_SYS_RESOURCE))
 		WRITE_ONCE(user->epts_paid, max(user->epts_paid, ktime_get_ns()) +
 			   NSEC_PER_SEC / rate);
 }

@@ -2,7 +2,9 @@
 /* Neighbours: what one user can take and see of what is all users'; see kmod_slowing_test.c. */
 #include "neighbour_test.h"
 
+#include <linux/capability.h>
 #include <sched.h>
+#include <sys/syscall.h>
 
 static void run_as(uid_t uid, void (*func)(void))
 {
@@ -310,6 +312,16 @@ static void make_many_as_root(void)
 	make_as_fast(24);
 }
 
+/* Nor is what root has had made, which is not bounded, against a process of root's that is. */
+static void make_twenty_bounded(void)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct none[2] = { 0 };
+
+	CHECK_EQ(syscall(SYS_capset, &head, none), 0);
+	make_as_fast(20);
+}
+
 static void epts(void)
 {
 	epk_device_open(&dev);
@@ -332,6 +344,7 @@ static void epts(void)
 	run_as(USER, make_many);
 	run_as(OTHER, make_twenty);
 	run_as(0, make_many_as_root);
+	run_as(0, make_twenty_bounded);
 	parameter("user_epts_per_second", "100");
 }
 
