@@ -185,7 +185,22 @@ public:
 		return static_cast<T *>(got);
 	}
 
-	void deallocate(T *ptr, std::size_t) noexcept { epk_free(id_, ptr); }
+	/*
+	 * Held to be read, it is written to all the same.  What cannot be given back is not lost without a word, but
+	 * where it went with its domain, or was never this forked child's.
+	 */
+	void deallocate(T *ptr, std::size_t) noexcept
+	{
+		int err = epk_free(id_, ptr);
+
+		if (err == -EACCES) {
+			hold writing(id_);
+
+			err = epk_free(id_, ptr);
+		}
+		if (err && err != -ENOENT && err != -EPERM)
+			std::terminate();
+	}
 
 	int id() const noexcept { return id_; }
 

@@ -143,6 +143,21 @@ static void containers_lie_in_domains()
 		CHECK(epk::allocator<int>(dom) == epk::allocator<char>(dom));
 		CHECK(epk::allocator<int>(dom) != epk::allocator<int>(other));
 	}
+	/* One that ends where it is only read is given back, too. */
+	const int *first = nullptr;
+	for (int i = 0; i < 3; i++) {
+		strings *list;
+		{
+			epk::hold held(dom);
+			list = new strings(20000, i, epk::allocator<int>(dom));
+		}
+		epk::hold held(dom, epk::access::read);
+
+		CHECK(!first || first == list->data());
+		first = list->data();
+		delete list;
+		CHECK(epk_held_prot(dom.id()) == PROT_READ);
+	}
 	epk::allocator<wide> aligned(dom);
 	wide *got = aligned.allocate(3);
 	CHECK(reinterpret_cast<uintptr_t>(got) % 64 == 0 && epk_domain_at(got) == dom.id());
