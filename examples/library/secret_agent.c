@@ -6,6 +6,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -28,6 +29,7 @@ struct client {
 static struct client clients[CLIENTS];
 static unsigned int leaked;
 
+/* Stands for a real one. */
 static uint64_t mac(const unsigned char *key, uint64_t text)
 {
 	uint64_t hash = 0xcbf29ce484222325 ^ text;
@@ -50,17 +52,31 @@ static int read_all(int fd, void *to, size_t bytes)
 	return recv(fd, to, bytes, MSG_WAITALL) == (ssize_t)bytes ? 0 : -EPIPE;
 }
 
-/* The kernel writes it with the rights of this thread; no copy of it is anywhere else. */
+/*
+ * The kernel writes it with the rights of this thread; no copy of it is anywhere else.  The domain is held
+ * for what has come, and not while the client has its time: others need the places, too.
+ */
 static int take_key(struct client *client)
 {
-	int err, got = 0;
+	struct pollfd more = { .fd = client->fd, .events = POLLIN };
+	ssize_t got = 0;
+	size_t have;
+	int err;
 
 	client->key = epk_malloc(client->domain, KEY);
 	if (!client->key)
 		return -errno;
-	EPK_WITH_ERROR(err, client->domain, PROT_READ | PROT_WRITE)
-		got = read_all(client->fd, client->key, KEY);
-	return err ? err : got;
+	for (have = 0; have < KEY; have += got) {
+		if (poll(&more, 1, -1) != 1)
+			return -EPIPE;
+		EPK_WITH_ERROR(err, client->domain, PROT_READ | PROT_WRITE)
+			got = recv(client->fd, client->key + have, KEY - have, MSG_DONTWAIT);
+		if (err)
+			return err;
+		if (got <= 0)
+			return -EPIPE;
+	}
+	return 0;
 }
 
 /* Would an access to the key of the next be refused? */
@@ -83,7 +99,8 @@ static int answer(struct client *client)
 			err = epk_call(client->domain, sign, client, &result);
 		if (err)
 			return err;
-		if (write(client->fd, &result, sizeof(result)) != sizeof(result))
+		/* One that has gone away is no reason to end. */
+		if (send(client->fd, &result, sizeof(result), MSG_NOSIGNAL) != sizeof(result))
 			return -EPIPE;
 	}
 	return 0;
@@ -99,6 +116,7 @@ static void *serve(void *arg)
 	if (!client->err)
 		EPK_WITH_ERROR(client->err, client->domain, PROT_READ)
 			look_around(client);
+	close(client->fd);
 	return NULL;
 }
 
