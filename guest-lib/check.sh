@@ -26,6 +26,11 @@ exported=$(./names.sh "$B/libepk.so.1" "$B/libepk.a") || fail "header and librar
 for object in gate gate_pin call_stack call call_caught component_gate libepk; do
 	readelf -n "$B/$object.o" 2>/dev/null | sed -n 's/.*x86 feature: //p'
 done | tr '\n' ' ' | grep -qx 'SHSTK SHSTK SHSTK SHSTK ' || fail "marks for shadow stacks"
+# What docs/operations.md watches: each kind of begin, and the end.
+for probe in 'begin -4@%edi -4@$3' 'begin -4@%edi -4@$1' 'end -4@%edi'; do
+	readelf -n "$B/libepk.so.1" | awk '$1 == "Name:" { name = $2 } $1 == "Arguments:" { $1 = name; print }' | grep -qxF -e "$probe" ||
+		fail "no probe $probe"
+done
 readelf -Wl "$B/libepk.so.1" | grep -q 'GNU_STACK.* RW ' || fail "stacks are executable"
 
 # WRPKRU and VMFUNC stand in the gates alone.  After WRPKRU comes a check at once;
@@ -323,6 +328,6 @@ done
 for said in '29 bytes' '2000 rows' '1000 tenants' '200 clients'; do
 	grep -q "^backend mprotect: $said" "$stage/ran" || fail "an example did not run: $said"
 done
-wc -l ../examples/library/*.c | awk '$1 > 150 && $2 != "total" { exit 1 }' ||
+wc -l ../examples/library/*.c | awk '$1 > 170 && $2 != "total" { exit 1 }' ||
 	fail "an example is long"
 echo "check: all passed"
