@@ -127,13 +127,22 @@ static CRYPTO_realloc_fn realloc_before;
 static CRYPTO_free_fn free_before;
 
 enum use { USE_OTHER, USE_OUTLIVES, USE_PEM, USE_DER };
+#define USE_BITS	2
+
+/* What was found lately of files, by their names' addresses: each file has its name once. */
+static uintptr_t lately[64];
+
+static inline uintptr_t *latest_of(const char *file)
+{
+	return &lately[(uintptr_t)file >> 3 & 63];
+}
 
 /*
  * What outlives the computation, as others use it, too: the thread's errors, and what
  * OpenSSL remembers of threads and of algorithms.  None of it is of a key.  And what reads files
  * that may have keys.
  */
-static enum use use_of(const char *file)
+static __attribute__((noinline)) enum use find_use(const char *file)
 {
 	static const struct {
 		const char *part;
@@ -147,18 +156,24 @@ static enum use use_of(const char *file)
 		{ "crypto/pem/", USE_PEM }, { "crypto/evp/encode.c", USE_PEM },
 		{ "/decode_der2key.c", USE_DER }, { "/bf_buff.c", USE_DER },
 	};
-	static const char *lately[64];
-	const char **known = &lately[(uintptr_t)file >> 3 & 63];
+	enum use use = USE_OTHER;
 	size_t i;
 
-	/* Each file has its name once. */
-	if (!file || __atomic_load_n(known, __ATOMIC_RELAXED) == file)
-		return USE_OTHER;
-	for (i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+	for (i = 0; i < sizeof(parts) / sizeof(parts[0]) && use == USE_OTHER; i++)
 		if (strstr(file, parts[i].part))
-			return parts[i].use;
-	__atomic_store_n(known, file, __ATOMIC_RELAXED);
-	return USE_OTHER;
+			use = parts[i].use;
+	__atomic_store_n(latest_of(file), (uintptr_t)file << USE_BITS | use, __ATOMIC_RELAXED);
+	return use;
+}
+
+/* Each block of the process asks for it. */
+static inline enum use use_of(const char *file)
+{
+	uintptr_t latest = __atomic_load_n(latest_of(file), __ATOMIC_RELAXED);
+
+	if (!file)
+		return USE_OTHER;
+	return (uintptr_t)file == latest >> USE_BITS ? latest & ((1 << USE_BITS) - 1) : find_use(file);
 }
 
 static bool outlives(const char *file)
@@ -194,7 +209,8 @@ static void *get_outside(size_t size, bool noted, const char *file, int line)
 	else if (size)
 		ptr = malloc(size);
 	/* What was noted there a program has given back by itself, to where it came from. */
-	leftover_forget(ptr);
+	if (!leftovers_none())
+		leftover_forget(ptr);
 	if (!ptr || !noted || leftover_note(ptr, size))
 		return ptr;
 	give_back(ptr, file, line);
@@ -227,7 +243,7 @@ static __attribute__((noinline)) void wipe_all_of(void *ptr, size_t size)
 /* All of it: a block that a program has from elsewhere may lie where one was noted. */
 static size_t noted_size(void *ptr)
 {
-	size_t size = leftover_size(ptr);
+	size_t size = leftovers_none() ? 0 : leftover_size(ptr);
 
 	return size && free_before == CRYPTO_free ? malloc_usable_size(ptr) : size;
 }
@@ -246,7 +262,8 @@ static void heap_free(void *ptr, const char *file, int line)
 		size = malloc_usable_size(ptr);
 	if (size)
 		wipe_all_of(ptr, size);
-	leftover_forget(ptr);
+	if (!leftovers_none())
+		leftover_forget(ptr);
 	give_back(ptr, file, line);
 }
 

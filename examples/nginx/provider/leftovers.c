@@ -38,7 +38,7 @@ struct table {
 };
 
 static struct table first_table;
-static unsigned int nr_noted;
+unsigned int leftovers_noted;
 
 static struct noted *set_of(struct table *table, const void *ptr)
 {
@@ -77,7 +77,7 @@ static bool note_in(struct noted *set, const void *ptr, size_t size)
 						 __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
 			continue;
 		set[i].size = size;
-		__atomic_fetch_add(&nr_noted, 1, __ATOMIC_RELAXED);
+		__atomic_fetch_add(&leftovers_noted, 1, __ATOMIC_RELAXED);
 		return true;
 	}
 	return false;
@@ -103,8 +103,7 @@ static struct noted *find(const void *ptr)
 	struct noted *set;
 	int i;
 
-	/* Nearly always: each block of the process that is freed comes here. */
-	if (!__atomic_load_n(&nr_noted, __ATOMIC_RELAXED) || !ptr)
+	if (leftovers_none() || !ptr)
 		return NULL;
 	for (; table; table = next_of(table)) {
 		set = set_of(table, ptr);
@@ -127,7 +126,7 @@ void leftover_forget(const void *ptr)
 	struct noted *n;
 
 	while ((n = find(ptr))) {
-		__atomic_fetch_sub(&nr_noted, 1, __ATOMIC_RELAXED);
+		__atomic_fetch_sub(&leftovers_noted, 1, __ATOMIC_RELAXED);
 		__atomic_store_n(&n->ptr, 0, __ATOMIC_RELEASE);
 	}
 }

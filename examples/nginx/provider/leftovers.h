@@ -12,6 +12,14 @@
 /* Has what OpenSSL's BIOs of files read wiped; @why says what is not as it has to be. */
 bool leftovers_start(const char **why);
 
+/* How many blocks are noted: mostly none, which who allocates and frees all of the process's blocks asks first. */
+extern unsigned int leftovers_noted;
+
+static inline bool leftovers_none(void)
+{
+	return !__atomic_load_n(&leftovers_noted, __ATOMIC_RELAXED);
+}
+
 /* A block that has to be wiped when it is freed.  False: there is no memory for that. */
 bool leftover_note(const void *ptr, size_t size);
 /* Its size, or 0 if it is none. */
