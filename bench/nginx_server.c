@@ -102,7 +102,8 @@ static bool write_conf(const char *home, const struct server *server)
 /* The example's own, in its build folder; else as it is installed. */
 static bool write_openssl_conf(const char *home, const struct server *server)
 {
-	char path[PATH], line[64], *text;
+	char path[PATH], line[64], *text, *old;
+	const char *at;
 	bool built, ok;
 
 	if (!server->backend)
@@ -115,8 +116,12 @@ static bool write_openssl_conf(const char *home, const struct server *server)
 		text = replaced(text, PROVIDER, path);
 		text = replaced(text, PROVIDER, path);
 	}
-	snprintf(line, sizeof(line), "\nbackend = %s\n", server->backend);
-	text = replaced(text, "\nbackend = auto\n", line);
+	/* Whichever it names. */
+	snprintf(line, sizeof(line), "\nbackend = %s", server->backend);
+	at = text ? strstr(text, "\nbackend = ") : NULL;
+	old = at ? strndup(at, 1 + strcspn(at + 1, "\n")) : NULL;
+	text = replaced(text, old ? old : "\nbackend = ", line);
+	free(old);
 	ok = text && write_file(server->dir, "openssl.cnf", text, strlen(text));
 	free(text);
 	return ok;

@@ -179,6 +179,8 @@ prepare() {
 		echo "nobody:x:65534:65534::/:/bin/false" >>/etc/passwd
 		echo "nogroup:x:65534:" >>/etc/group
 	}
+	# What comes after this finds it as it was.
+	cp $conf "$run/shipped.cnf"
 	sed -i "s/^backend = .*/backend = $BACKEND/" $conf
 	cp "$here/cert.pem" "$here/key.pem" "$run"
 	# Both in one file, as many have them.
@@ -195,6 +197,8 @@ clean_up() {
 	for left in $(members); do
 		kill -9 "$left"
 	done 2>/dev/null
+	[ "$way" = env ] || epk-tls-setup disable >&2
+	[ ! -f "$run/shipped.cnf" ] || cp "$run/shipped.cnf" $conf
 }
 
 show_logs() {
