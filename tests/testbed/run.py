@@ -21,7 +21,6 @@ tests/testbed/kernel.sh, dkms-kernel.sh and debian-kernel.sh.
 
 import argparse
 import concurrent.futures
-import itertools
 import os
 import pathlib
 import sys
@@ -30,11 +29,11 @@ import time
 import durations
 import results as outcome
 import testlist
-from elsewhere import AloneRun, HereRun
-from flavours import DEBIAN_FLAVOURS, GUEST_FLAVOURS, HOST_FLAVOURS, build, pair
-from native import Beside, passed, run_native
+from flavours import GUEST_FLAVOURS, HOST_FLAVOURS, build, pair
+from machines import plan_machines
+from native import passed, run_native
 from results import say
-from selection import HERE_NOT, HERE_TESTS, choose
+from selection import choose
 from session import Run
 from testlist import is_named
 
@@ -86,8 +85,13 @@ def main():
         runs = plan_machines(tests, args, kernels, beside)
     builds = bool(runs) or any("self" not in test.needs for test in native)
     plan = durations.Plan(native, runs, MACHINES, builds)
-    for line in plan.lines():
-        say(line)
+    try:
+        for line in plan.lines():
+            say(line)
+    except BrokenPipeError:
+        # Who asked for the plan alone has read enough of it.
+        if not args.plan:
+            raise
     if args.plan:
         return
     outcome.progress = durations.Progress(plan)
@@ -107,37 +111,6 @@ def main():
     if args.ktap:
         outcome.write_ktap(args.ktap, results)
     sys.exit(outcome.summary(results, time.monotonic() - started))
-
-
-def plan_machines(tests, args, kernels, beside):
-    """A machine for each guest kernel and number of CPUs."""
-    runs = []
-    for each, cpus in itertools.product(kernels, args.cpus or ((1,) if args.fast else (1, 2))):
-        chosen = choose(tests, args, each["guest"].flavour)
-        mine = [test for test in chosen if cpus in test.cpus]
-        alone = [test for test in mine if {"alone", "lone"} & set(test.needs)]
-        # The emulator is slow, and QEMU's has had these on as many CPUs.
-        spared = {"lone", "uni"} if cpus > 1 and not args.names else {"lone"}
-        mine = [test for test in mine if not spared & set(test.needs)]
-        if args.here:
-            mine = [test for test in mine if test.name not in HERE_NOT and
-                    any(is_named(test, name) for name in HERE_TESTS)]
-            runs.append(HereRun(cpus, mine, each, args.keep, args.show and args.names))
-            continue
-        debian = {args.kernel, each["guest"].flavour} & set(DEBIAN_FLAVOURS)
-        if alone and (args.alone or not debian):
-            runs.append(AloneRun(cpus, alone, each, args.keep, args.show and args.names))
-        if mine and not args.alone:
-            # A run that tests anything first tests the emulator; no guest without need.
-            levels = {"host"} | {test.level for test in mine}
-            mine = [test for test in tests if cpus in test.cpus and
-                    (test in mine or test.name in {f"selfcheck-{level}" for level in levels})]
-            runs.append(Run(cpus, mine, each, args.keep, args.show and args.names))
-    if beside:
-        runs.append(Beside(beside, args.show))
-    # The longest first, so that none goes on alone at the end.
-    runs.sort(key=lambda run: (isinstance(run, Beside), isinstance(run, AloneRun), -len(run.tests)))
-    return runs
 
 
 def run_machines(runs, figures):

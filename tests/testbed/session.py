@@ -129,8 +129,7 @@ class Run(Payload):
 
     def compares(self):
         """Whether figures have to be those of bench/results."""
-        return (self.COUNTS and not self.FIGURES_TO and self.cpus == 1 and
-                all(kernel.flavour == "normal" for kernel in self.kernels.values()))
+        return self.COUNTS and not self.FIGURES_TO and is_measured(self.cpus, self.kernels)
 
     def emulate(self):
         self.start_time = time.monotonic()
@@ -266,3 +265,20 @@ class Run(Payload):
             self.say(f"logs: {self.work}")
         else:
             shutil.rmtree(self.work)
+
+
+def is_measured(cpus, kernels):
+    """Whether bench/results has figures of such a machine."""
+    return cpus == 1 and all(kernel.flavour == "normal" for kernel in kernels.values())
+
+
+class FiguresRun(Run):
+    """Figures alone: they would depend on what other tests have left of the guest's memory."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.where += ", figures"
+
+    @staticmethod
+    def wants(test, cpus, kernels):
+        return "figures" in test.needs and is_measured(cpus, kernels)

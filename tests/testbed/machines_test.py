@@ -1,0 +1,71 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Which machines a run has, and what each of them tests."""
+
+import os
+import pathlib
+import subprocess
+import types
+import unittest
+
+import flavours
+import machines
+import testlist
+
+TESTS = [testlist.Test(name, level, cpus, 4, set(needs.split(",")), "run") for name, level, cpus, needs in (
+    ("selfcheck-host", "host", (1, 2), "core"),
+    ("selfcheck-guest", "guest", (1, 2), "core"),
+    ("kvm-x", "host", (1,), "-"),
+    ("kmod-x", "guest", (1, 2), "epk"),
+    ("kmod-uni", "guest", (1, 2), "alone,uni,epk"),
+    ("kmod-lone", "guest", (1,), "lone"),
+    ("bench-flat", "guest", (1, 2), "epk,figures"),
+    ("bench-kvm", "host", (1,), "named,figures"))]
+
+
+class Machines(unittest.TestCase):
+    @staticmethod
+    def plan(*names, host="normal", guest="normal", **given):
+        args = types.SimpleNamespace(**{"names": names, "cpus": None, "fast": False, "here": False, "alone": False,
+                                        "keep": False, "show": False, "kernel": host, **given})
+        runs = machines.plan_machines(TESTS, args, [flavours.pair(host, guest)], [])
+        return {run.title(): [test.name for test in run.tests] for run in runs}
+
+    def test_all(self):
+        both = ["selfcheck-host", "selfcheck-guest"]
+        self.assertEqual(self.plan(), {
+            "[1 CPU]": both + ["kvm-x", "kmod-x", "kmod-uni"],
+            "[1 CPU, figures]": both + ["bench-flat"],
+            # Nothing compares its figures.
+            "[2 CPUs]": both + ["kmod-x", "bench-flat"],
+            "[1 CPU, alone]": ["kmod-uni", "kmod-lone"],
+            "[2 CPUs, alone]": ["kmod-uni"]})
+
+    def test_figures_have_the_same_past_by_name(self):
+        by_name, whole = self.plan("bench-flat", cpus=[1]), self.plan(cpus=[1])
+        self.assertEqual(list(by_name), ["[1 CPU, figures]"])
+        self.assertEqual(by_name["[1 CPU, figures]"], whole["[1 CPU, figures]"])
+        self.assertEqual(self.plan("bench-kvm"), {"[1 CPU, figures]": ["selfcheck-host", "bench-kvm"]})
+
+    def test_other_kernels_have_no_figures(self):
+        for host, guest in (("debug", "normal"), ("normal", "debug"), ("6.12", "normal")):
+            runs = self.plan("bench-flat", "kmod-x", cpus=[1], host=host, guest=guest)
+            self.assertEqual(list(runs.values()), [["selfcheck-host", "selfcheck-guest", "kmod-x", "bench-flat"]])
+
+    def test_spared_on_two_cpus_unless_named(self):
+        self.assertIn("kmod-uni", self.plan("kmod-uni")["[2 CPUs]"])
+
+    def test_alone(self):
+        self.assertEqual(list(self.plan(alone=True)), ["[1 CPU, alone]", "[2 CPUs, alone]"])
+
+    def test_plan_that_nobody_reads_to_its_end(self):
+        reader, writer = os.pipe()
+        os.close(reader)
+        run = subprocess.run([pathlib.Path(__file__).with_name("run.py"), "--plan", "selfcheck"], stdout=writer,
+                             stderr=subprocess.PIPE, text=True, check=False)
+        os.close(writer)
+        self.assertEqual((run.returncode, run.stderr), (0, ""))
+
+
+if __name__ == "__main__":
+    unittest.main()
