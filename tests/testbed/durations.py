@@ -36,25 +36,30 @@ def record(new):
         os.replace(part, CACHE / "durations.json")
 
 
+def expected(run, known):
+    """Seconds of all tests of a run, and of what its machine's boot takes."""
+    seconds = sum(known.get(run.key(test.name), GUESS[run.KIND]) for test in run.tests)
+    return seconds + (known.get(run.key(BOOT), GUESS["boot"]) if run.KIND != "native" else 0)
+
+
 class Plan:
-    """What a run will do: its native tests, one after the other, then machines, some at once."""
+    """What a run will do: native tests, one after the other, then machines, and others beside them, some at once."""
 
     def __init__(self, native, runs, at_once, builds, known=None):
         self.native, self.runs, self.at_once = native, runs, at_once
         self.known = read() if known is None else known
         self.guessed = 0
         self.seconds = self.of(BUILD, "build", 0) if builds else 0
-        self.seconds += sum(self.of(test.name, "native") for test in native)
+        self.seconds += sum(self.of(test.name, "native", 1) for test in native)
         workers = [0] * at_once
         # As the pool has it: the next one goes where there is room first.
         for run in runs:
             workers.sort()
-            workers[0] += sum(self.of(run.key(test.name), run.KIND) for test in run.tests)
-            if run.KIND != "native":
-                workers[0] += self.of(run.key(BOOT), "boot", 0)
+            workers[0] += expected(run, self.known)
+            self.guessed += sum(run.key(test.name) not in self.known for test in run.tests)
         self.seconds += max(workers)
 
-    def of(self, key, kind, counts=1):
+    def of(self, key, kind, counts):
         if key not in self.known:
             self.guessed += counts
         return self.known.get(key, GUESS[kind])

@@ -3,24 +3,23 @@
 
 import itertools
 
+import durations
 from elsewhere import AloneRun, HereRun
 from flavours import DEBIAN_FLAVOURS
-from native import Beside
+from native import Native
 from selection import HERE_NOT, HERE_TESTS, choose
 from session import FiguresRun, Run
 from testlist import is_named
 
 
-def plan_machines(tests, args, kernels, beside):
-    """A machine for each guest kernel and number of CPUs, and for figures one of their own."""
+def plan_machines(tests, args, kernels, native):
+    """A machine for each guest kernel and number of CPUs, for figures one of their own; and native tests beside them."""
     runs = []
     for each, cpus in itertools.product(kernels, args.cpus or ((1,) if args.fast else (1, 2))):
         chosen = choose(tests, args, each["guest"].flavour)
         mine = [test for test in chosen if cpus in test.cpus]
         alone = [test for test in mine if {"alone", "lone"} & set(test.needs)]
-        # The emulator is slow, and QEMU's has had these on as many CPUs.
-        spared = {"lone", "uni"} if cpus > 1 and not args.names else {"lone"}
-        mine = [test for test in mine if not spared & set(test.needs)]
+        mine = [test for test in mine if "lone" not in test.needs]
         settings = (cpus, each, args.keep, args.show and args.names)
         if args.here:
             mine = [test for test in mine if test.name not in HERE_NOT and
@@ -31,15 +30,25 @@ def plan_machines(tests, args, kernels, beside):
         if alone and (args.alone or not debian):
             runs.append(make(AloneRun, alone, settings))
         if not args.alone:
+            if not debian and not args.names:
+                mine = [test for test in mine if not is_spared(test, cpus)]
             figures = [test for test in mine if FiguresRun.wants(test, cpus, each)]
             for kind, part in (Run, [test for test in mine if test not in figures]), (FiguresRun, figures):
                 if part:
                     runs.append(make(kind, with_selfcheck(tests, part, cpus), settings))
-    if beside:
-        runs.append(Beside(beside, args.show))
-    # The longest first, so that none goes on alone at the end.
-    runs.sort(key=lambda run: (isinstance(run, Beside), isinstance(run, AloneRun), -len(run.tests)))
+    if native:
+        runs.append(Native(native, args.show))
+    # The longest first, so that none goes on alone at the end; but native ones say at once what is wrong.
+    known = durations.read()
+    runs.sort(key=lambda run: (not isinstance(run, Native), -durations.expected(run, known)))
     return runs
+
+
+def is_spared(test, cpus):
+    """Whether the emulator, which is slow, leaves out what QEMU's has: on as many CPUs; or of the first EPT alone."""
+    if cpus > 1:
+        return "uni" in test.needs or is_spared(test, 1)
+    return "alone" in test.needs and not {"epk", "core"} & test.needs
 
 
 def make(kind, tests, settings):

@@ -7,7 +7,9 @@ import pathlib
 import subprocess
 import types
 import unittest
+from unittest import mock
 
+import durations
 import flavours
 import machines
 import testlist
@@ -19,26 +21,31 @@ TESTS = [testlist.Test(name, level, cpus, 4, set(needs.split(",")), "run") for n
     ("kmod-x", "guest", (1, 2), "epk"),
     ("kmod-uni", "guest", (1, 2), "alone,uni,epk"),
     ("kmod-lone", "guest", (1,), "lone"),
+    ("unit-mpk", "guest", (1,), "alone"),
+    ("unit-core-mpk", "guest", (1,), "alone,core"),
     ("bench-flat", "guest", (1, 2), "epk,figures"),
-    ("bench-kvm", "host", (1,), "named,figures"))]
+    ("bench-kvm", "host", (1,), "named,figures"),
+    ("hygiene-x", "native", (), "self"))]
 
 
 class Machines(unittest.TestCase):
-    @staticmethod
-    def plan(*names, host="normal", guest="normal", **given):
+    known = {}
+
+    def plan(self, *names, host="normal", guest="normal", native=(), **given):
         args = types.SimpleNamespace(**{"names": names, "cpus": None, "fast": False, "here": False, "alone": False,
                                         "keep": False, "show": False, "kernel": host, **given})
-        runs = machines.plan_machines(TESTS, args, [flavours.pair(host, guest)], [])
+        with mock.patch.object(durations, "read", lambda: self.known):
+            runs = machines.plan_machines(TESTS, args, [flavours.pair(host, guest)], native)
         return {run.title(): [test.name for test in run.tests] for run in runs}
 
     def test_all(self):
         both = ["selfcheck-host", "selfcheck-guest"]
         self.assertEqual(self.plan(), {
-            "[1 CPU]": both + ["kvm-x", "kmod-x", "kmod-uni"],
+            "[1 CPU]": both + ["kvm-x", "kmod-x", "kmod-uni", "unit-core-mpk"],
             "[1 CPU, figures]": both + ["bench-flat"],
             # Nothing compares its figures.
             "[2 CPUs]": both + ["kmod-x", "bench-flat"],
-            "[1 CPU, alone]": ["kmod-uni", "kmod-lone"],
+            "[1 CPU, alone]": ["kmod-uni", "kmod-lone", "unit-mpk", "unit-core-mpk"],
             "[2 CPUs, alone]": ["kmod-uni"]})
 
     def test_figures_have_the_same_past_by_name(self):
@@ -52,8 +59,20 @@ class Machines(unittest.TestCase):
             runs = self.plan("bench-flat", "kmod-x", cpus=[1], host=host, guest=guest)
             self.assertEqual(list(runs.values()), [["selfcheck-host", "selfcheck-guest", "kmod-x", "bench-flat"]])
 
-    def test_spared_on_two_cpus_unless_named(self):
+    def test_nothing_is_spared_that_is_named(self):
         self.assertIn("kmod-uni", self.plan("kmod-uni")["[2 CPUs]"])
+        self.assertIn("unit-mpk", self.plan("unit")["[1 CPU]"])
+
+    def test_nothing_is_spared_on_real_machines(self):
+        self.assertIn("unit-mpk", self.plan(here=True, cpus=[1])["[1 CPU, this machine]"])
+
+    def test_the_longest_begins_first(self):
+        native = [TESTS[-1]]
+        for slowest, title in (("emulated 1 normal/normal bench-flat", "[1 CPU, figures]"),
+                               ("emulated 2 normal/normal kmod-x", "[2 CPUs]")):
+            self.known = {slowest: 1000}
+            titles = list(self.plan(native=native))
+            self.assertEqual(titles[:2], [machines.Native.title(), title])
 
     def test_alone(self):
         self.assertEqual(list(self.plan(alone=True)), ["[1 CPU, alone]", "[2 CPUs, alone]"])

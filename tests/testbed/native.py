@@ -38,8 +38,8 @@ def passed(results):
     return {result.name: result.seconds for result in results if result.outcome == "pass"}
 
 
-class Beside:
-    """Native tests that nothing which runs at the time can disturb."""
+class Native:
+    """Native tests, one after the other, while machines run: two of them might build the same."""
 
     KIND = "native"
 

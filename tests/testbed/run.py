@@ -80,7 +80,7 @@ def main():
     if not args.emulated and not args.alone and not args.here:
         native = [test for test in choose(tests, args, guests[0]) if test.level == "native"]
     if not args.native:
-        beside = [test for test in native if "beside" in test.needs]
+        beside = [test for test in native if "quiet" not in test.needs]
         native = [test for test in native if test not in beside]
         runs = plan_machines(tests, args, kernels, beside)
     builds = bool(runs) or any("self" not in test.needs for test in native)

@@ -66,12 +66,14 @@ def read_tests(path=TESTS):
         needs = set() if needs == "-" else set(needs.split(","))
         if needs - {"epk", "raw", "nginx", "selftests", "mutations", "named", "debug", "wide", "stock-host", "firmware",
                     "guest", "guest-debug", "fast", "kmod-mutations", "alone", "lone", "uni",
-                    "libvirt", "beside", "self", "figures", "core", "slow"}:
+                    "libvirt", "quiet", "self", "figures", "core", "slow"}:
             raise ListError(f"{where}: unknown need {needs}")
         if "uni" in needs and ("alone" not in needs or cpus != "both"):
             raise ListError(f"{where}: uni without alone and both")
         if "core" in needs and level == "native" or "slow" in needs and level != "native":
             raise ListError(f"{where}: native tests are slow, others core, or neither")
+        if "quiet" in needs and level != "native":
+            raise ListError(f"{where}: only native tests are quiet")
         if any(test.name == name for test in tests):
             raise ListError(f"{where}: {name} stands there twice")
         tests.append(Test(name, level, sets[cpus], int(timeout), needs, command))

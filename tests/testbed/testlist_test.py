@@ -50,7 +50,7 @@ class Lists(unittest.TestCase):
                           ("a native 1 5 - run", "number of CPUs"), ("a guest - 5 - run", "number of CPUs"),
                           ("a native - 0 - run", "timeout"), ("a native - 5 what - run", "unknown need"),
                           ("a guest 1 5 uni run", "uni without"), ("a native - 5 core run", "slow"),
-                          ("a guest 1 5 slow run", "slow"), ("a native - 5 - run\na native - 5 - run", "twice")):
+                          ("a guest 1 5 slow run", "slow"), ("a guest 1 5 quiet run", "quiet"), ("a native - 5 - run\na native - 5 - run", "twice")):
             self.refused(line + "\n", why)
 
 
