@@ -62,9 +62,9 @@ build: packages
 check: packages
 	@$(RUN) --plan
 	@echo "then, on Debian's own kernels:"
-	@$(MAKE) -s check-kernels PLAN=--plan
+	@$(MAKE) -s check-kernels PLAN=--plan GUESTS="stock backports"
 	@$(RUN)
-	@$(MAKE) -s check-kernels
+	@$(MAKE) -s check-kernels GUESTS="stock backports"
 
 check-fast: packages
 	@$(RUN) --fast
@@ -89,12 +89,13 @@ check-debug: packages
 	@$(RUN) --emulated $(RUN_CPUS) --guest-kernel debug $(or $(TESTS),kmod hypercall lib unit guest-fuzz guest-fuzz-long)
 
 # Not in "check": booting one takes 1.1 emulated seconds, ten times as long as the test kernel.
+check-kernels: GUESTS ?= stock backports cloud
 check-kernels: packages
 	@$(if $(TESTS),:,$(RUN) $(PLAN) --alone --cpus 1 --guest-kernel backports) & alone=$$!; \
 	$(RUN) $(PLAN) --emulated --cpus 1 kmod-refused && \
 	$(if $(TESTS),:,$(RUN) $(PLAN) --emulated --cpus 1 --kernel stock); \
 	rest=$$?; wait $$alone && exit $$rest
-	@$(RUN) $(PLAN) --emulated --cpus 1 $(addprefix --guest-kernel ,stock backports cloud) $(TESTS)
+	@$(RUN) $(PLAN) --emulated --cpus 1 $(addprefix --guest-kernel ,$(GUESTS)) $(TESTS)
 
 check-unit:
 	@tests/testbed/packages.sh tests/unit/packages.list
@@ -129,7 +130,7 @@ shell: packages
 	@tests/testbed/program.py $(addprefix --cpus ,$(CPUS)) --shell $(FILES)
 
 demo: packages
-	@$(RUN) --emulated --cpus 1 --show nginx
+	@$(RUN) --emulated --cpus 1 --show nginx-demo
 
 bench: packages
 	@bench/evaluate.py $(TESTS)

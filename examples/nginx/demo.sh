@@ -4,6 +4,9 @@
 # inside the worker who tries to read them.  Runs as root where nginx, libepk
 # and the files of guest-files.list are; busybox suffices as a shell.
 #
+#	demo.sh [small]
+#
+# With "small" all sessions fetch files up to 256 KiB only, and a few the largest one.
 # Exit status: 0 if every byte was served right and the leak test had the
 # outcome that it must have.  Environment:
 #
@@ -18,7 +21,10 @@ SHORT_SESSIONS=16
 # The domains in which secrets are wrapped, and with the certificate's key: one each a process.
 VAULT=2
 NGINX_BIN=${NGINX_BIN:-/usr/sbin/nginx}
-FILES="1.bin 4.bin 16.bin 64.bin 256.bin 1024.bin"
+FILES="1.bin 4.bin 16.bin 64.bin 256.bin"
+LARGEST=1024.bin
+small=${1-}
+[ "$small" = small ] || FILES="$FILES $LARGEST"
 SHORT_FILES="1.bin 16.bin 64.bin"
 SUITES="1.2,ECDHE-ECDSA-AES128-GCM-SHA256
 1.2,ECDHE-ECDSA-AES256-GCM-SHA384
@@ -363,6 +369,7 @@ short_rounds() { # short_rounds BACKEND
 	for suite in $SUITES; do
 		short_round $SHORT_SESSIONS $suite $SHORT_FILES
 	done
+	[ "$small" != small ] || short_round $RARE_SESSIONS $MAIN_TLS,$MAIN_CIPHER $LARGEST
 	for suite in $RARE_SUITES; do
 		short_round $RARE_SESSIONS $suite 16.bin
 	done

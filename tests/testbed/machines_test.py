@@ -20,8 +20,10 @@ TESTS = [testlist.Test(name, level, cpus, 4, set(needs.split(",")), "run") for n
     ("kvm-x", "host", (1,), "-"),
     ("kmod-x", "guest", (1, 2), "epk"),
     ("kmod-uni", "guest", (1, 2), "alone,uni,epk"),
+    ("kmod-spared", "guest", (1, 2), "alone,spared,epk"),
     ("kmod-lone", "guest", (1,), "lone"),
     ("unit-mpk", "guest", (1,), "alone"),
+    ("unit-step-mpk", "guest", (1,), "lone"),
     ("unit-core-mpk", "guest", (1,), "alone,core"),
     ("bench-flat", "guest", (1, 2), "epk,figures"),
     ("bench-kvm", "host", (1,), "named,figures"),
@@ -45,8 +47,8 @@ class Machines(unittest.TestCase):
             "[1 CPU, figures]": both + ["bench-flat"],
             # Nothing compares its figures.
             "[2 CPUs]": both + ["kmod-x", "bench-flat"],
-            "[1 CPU, alone]": ["kmod-uni", "kmod-lone", "unit-mpk", "unit-core-mpk"],
-            "[2 CPUs, alone]": ["kmod-uni"]})
+            "[1 CPU, alone]": ["kmod-uni", "kmod-spared", "kmod-lone", "unit-mpk", "unit-step-mpk", "unit-core-mpk"],
+            "[2 CPUs, alone]": ["kmod-uni", "kmod-spared"]})
 
     def test_figures_have_the_same_past_by_name(self):
         by_name, whole = self.plan("bench-flat", cpus=[1]), self.plan(cpus=[1])
@@ -62,9 +64,17 @@ class Machines(unittest.TestCase):
     def test_nothing_is_spared_that_is_named(self):
         self.assertIn("kmod-uni", self.plan("kmod-uni")["[2 CPUs]"])
         self.assertIn("unit-mpk", self.plan("unit")["[1 CPU]"])
+        self.assertIn("kmod-spared", self.plan("kmod")["[1 CPU]"])
 
     def test_nothing_is_spared_on_real_machines(self):
-        self.assertIn("unit-mpk", self.plan(here=True, cpus=[1])["[1 CPU, this machine]"])
+        here = self.plan(here=True, cpus=[1])["[1 CPU, this machine]"]
+        self.assertLessEqual({"unit-mpk", "kmod-spared"}, set(here))
+
+    def test_debian_kernels_step_through_nothing(self):
+        alone = {"guest": "backports", "alone": True, "cpus": [1]}
+        self.assertNotIn("unit-step-mpk", self.plan(**alone)["[1 CPU, backports, alone]"])
+        self.assertIn("unit-step-mpk", self.plan("unit", **alone)["[1 CPU, backports, alone]"])
+        self.assertIn("unit-step-mpk", self.plan(alone=True)["[1 CPU, alone]"])
 
     def test_the_longest_begins_first(self):
         native = [TESTS[-1]]

@@ -65,11 +65,13 @@ def read_tests(path=TESTS):
             raise ListError(f"{where}: bad timeout {timeout}")
         needs = set() if needs == "-" else set(needs.split(","))
         if needs - {"epk", "raw", "nginx", "selftests", "mutations", "named", "debug", "wide", "stock-host", "firmware",
-                    "guest", "guest-debug", "fast", "kmod-mutations", "alone", "lone", "uni",
+                    "guest", "guest-debug", "fast", "kmod-mutations", "alone", "lone", "uni", "spared",
                     "libvirt", "quiet", "self", "figures", "core", "slow"}:
             raise ListError(f"{where}: unknown need {needs}")
         if "uni" in needs and ("alone" not in needs or cpus != "both"):
             raise ListError(f"{where}: uni without alone and both")
+        if "spared" in needs and ("alone" not in needs or {"uni", "core"} & needs):
+            raise ListError(f"{where}: spared without alone, or but for one CPU")
         if "core" in needs and level == "native" or "slow" in needs and level != "native":
             raise ListError(f"{where}: native tests are slow, others core, or neither")
         if "quiet" in needs and level != "native":

@@ -50,7 +50,9 @@ class Lists(unittest.TestCase):
                           ("a native 1 5 - run", "number of CPUs"), ("a guest - 5 - run", "number of CPUs"),
                           ("a native - 0 - run", "timeout"), ("a native - 5 what - run", "unknown need"),
                           ("a guest 1 5 uni run", "uni without"), ("a native - 5 core run", "slow"),
-                          ("a guest 1 5 slow run", "slow"), ("a guest 1 5 quiet run", "quiet"), ("a native - 5 - run\na native - 5 - run", "twice")):
+                          ("a guest 1 5 slow run", "slow"),
+                          ("a guest 1 5 quiet run", "quiet"), ("a guest 1 5 spared run", "spared without"),
+                          ("a guest both 5 alone,uni,spared run", "but for one"), ("a native - 5 - run\na native - 5 - run", "twice")):
             self.refused(line + "\n", why)
 
 
