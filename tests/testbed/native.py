@@ -52,7 +52,7 @@ class Native:
 
     @staticmethod
     def title():
-        return "beside them"
+        return "native beside machines"
 
     def durations(self):
         return passed(self.results)
