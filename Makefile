@@ -37,7 +37,7 @@ help:
 ##   bench-report    docs/performance.md and its plots from these
 ##   bench-compare   the evaluation anew, against bench/results
 ##   bench-native    cycles of what this machine can measure, into OUT (bench/build/native.json)
-##   bench-flat      whether a switch stays the same with two CPUs, too
+##   bench-flat      whether a switch stays the same with two CPUs, too, and threads do not wait for each other
 ##   bench-lib       what the library costs on this machine, against its baselines
 ##
 ## To build and install
@@ -145,7 +145,7 @@ bench-compare: packages
 	@bench/evaluate.py --compare $(TESTS)
 
 bench-flat: packages
-	@$(RUN) --emulated --cpus 2 --show bench-flat
+	@$(RUN) --emulated --cpus 2 --show bench-flat bench-independent
 
 bench-lib:
 	@$(MAKE) -s -C guest-lib

@@ -132,11 +132,36 @@ static struct shared {
 static int nr_workers;
 static const struct task *task;
 
+static int cpus(void)
+{
+	cpu_set_t set;
+
+	need(!sched_getaffinity(0, sizeof(set), &set), "sched_getaffinity");
+	return CPU_COUNT(&set);
+}
+
+/* As many to each CPU: one that had more than its part would show as if they waited. */
+static void keep_to_cpu(int nr)
+{
+	cpu_set_t set, mine;
+	int cpu = -1;
+
+	need(!sched_getaffinity(0, sizeof(set), &set), "sched_getaffinity");
+	for (nr %= CPU_COUNT(&set); nr >= 0; nr--)
+		do
+			cpu++;
+		while (!CPU_ISSET(cpu, &set));
+	CPU_ZERO(&mine);
+	CPU_SET(cpu, &mine);
+	need(!sched_setaffinity(0, sizeof(mine), &mine), "sched_setaffinity");
+}
+
 static void work(int worker)
 {
 	struct mine mine;
 	int batch;
 
+	keep_to_cpu(worker);
 	get_domains(&mine);
 	task->run(&mine, task->batch);
 	for (batch = 0; batch < BATCHES; batch++) {
@@ -165,14 +190,6 @@ static uint64_t batch_took(void)
 		ended = shared->at[i].ended > ended ? shared->at[i].ended : ended;
 	}
 	return ended - began;
-}
-
-static int cpus(void)
-{
-	cpu_set_t set;
-
-	need(!sched_getaffinity(0, sizeof(set), &set), "sched_getaffinity");
-	return CPU_COUNT(&set);
 }
 
 /* Of the least of the batches, for each time that one did it, on the CPUs that they could have. */
