@@ -110,6 +110,14 @@ class User:
         script.chmod(0o755)
 
 
+def built():
+    """All that runs there; what does not compile has said so."""
+    try:
+        return flavours.build(flavours.pair("normal", "normal"))
+    except subprocess.CalledProcessError as error:
+        fail(f"{pathlib.Path(error.cmd[0]).name} failed, for what stands above: nothing was started")
+
+
 def machine(base, user, args):
     """A run of the one program."""
     class Program(base):
@@ -138,12 +146,12 @@ def machine(base, user, args):
 
     needs = {"epk", "alone"}
     tests = [testlist.Test("program", "guest", (args.cpus,), args.seconds, needs, f"/{FOLDER}/.start")]
-    return Program(args.cpus, tests, flavours.build(flavours.pair("normal", "normal")), False, None)
+    return Program(args.cpus, tests, built(), False, None)
 
 
 def shell(user, cpus):
     """A console in a guest without EPK, on this terminal."""
-    kernels = flavours.build(flavours.pair("normal", "normal"))
+    kernels = built()
 
     class Shell(elsewhere.AloneRun):
         def has_guest(self):
