@@ -47,5 +47,5 @@ mkdir -p "$work/clone/tests/testbed"
 touch "$work/clone/tests/testbed/program.py" && chmod +x "$work/clone/tests/testbed/program.py"
 printf 'run:\n\t@echo "$(PROGRAM), $(BACKEND), $(FILES), $(ARGS), $(ALONE), $(B)"\n' >"$work/clone/Makefile"
 well "make run" make -s B="$work/made" run EPK_SOURCE="$work/clone" ALONE=1
-grep -qx "$work/made/app, epk, $work/own/app.c, app.c, 1, " "$work/said" || fail "make run"
+grep -qx "$work/made/app, epk, '$work/own/app.c', app.c, 1, " "$work/said" || fail "make run"
 echo "template: all passed"

@@ -15,6 +15,7 @@ import argparse
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -62,6 +63,8 @@ def look(program, files):
         fail("two files have one name")
     if program is None:
         return True
+    if program.suffix in (".c", ".cc", ".cpp", ".cxx"):
+        fail(program, "is not compiled: docs/tutorial.md has how")
     if not os.access(program, os.X_OK):
         fail(program, "cannot be executed: chmod +x")
     if interpreter(program):
@@ -127,6 +130,11 @@ def machine(base, user, args):
             user.start(self.work / "guest", args.backend, [f"./{args.program[0].name}", *args.program[1]])
 
         def test_line(self, line):
+            # What it has printed last may be no whole line.
+            last, end, rest = line.partition("EPK-TEST end program ")
+            if last and end:
+                self.test_line(last)
+                line = end + rest
             if not line.startswith("EPK-TEST ") and self.current.get("name") == "program":
                 print(line, flush=True)
             super().test_line(line)
@@ -175,18 +183,21 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cpus", type=int, choices=(1, 2), default=1)
     parser.add_argument("--backend", help="as EPK_BACKEND has it: epk, mpk, none, ...")
-    parser.add_argument("--files", default="", help="of the program's, in one word")
+    parser.add_argument("--files", default="", help="of the program's, in one word, in which a shell's quotes quote")
     parser.add_argument("--alone", action="store_true", help="in a guest without EPK, which boots in a second")
     parser.add_argument("--seconds", type=int, default=SECONDS, help="emulated ones, after which it is killed")
     parser.add_argument("--shell", action="store_true")
     parser.add_argument("words", nargs=argparse.REMAINDER, metavar="PROGRAM [ARGUMENT...]")
     args = parser.parse_args()
-    files = [pathlib.Path(name) for name in args.files.split()]
+    try:
+        files = [pathlib.Path(name) for name in shlex.split(args.files)]
+    except ValueError as error:
+        parser.error(f"--files: {error}")
     if args.shell:
         files += [pathlib.Path(name) for name in args.words]
         shell(User(files, look(None, files)), args.cpus)
         return
-    if not args.words:
+    if not args.words or not args.words[0]:
         parser.error("which program?")
     program = pathlib.Path(args.words[0])
     args.program = program, args.words[1:]

@@ -75,8 +75,10 @@ echo it >"$work/data"
 cp "$work/own.py" "$work/own.pl" && sed -i '1s/.*/#!\/usr\/bin\/perl/' "$work/own.pl"
 
 refuses 'there is no file' "$work/none"
-refuses 'cannot be executed' "$work/own.c"
-refuses 'neither a program nor a script' "$(chmod +x "$work/answer.c" && echo "$work/answer.c")"
+refuses 'is not compiled' "$work/own.c"
+refuses 'cannot be executed' "$work/data"
+cp "$work/answer.c" "$work/answer" && chmod +x "$work/answer"
+refuses 'neither a program nor a script' "$work/answer"
 refuses 'wants perl' "$work/own.pl"
 refuses 'needs libanswer.so' "$work/own"
 refuses 'link it with -L and -l' --files "$work/libanswer.so" "$work/placed"
@@ -97,6 +99,7 @@ here=$work/clone/tests/testbed
 refuses 'x.c:1: error' --alone "$work/own.py"
 refuses 'build.sh failed, for what stands above' --shell "$work/data"
 here=$own_here
+ends 2 'No closing quotation' --files "'$work" "$work/own"
 ends 42 'epk says 42 to <a b>' --alone --backend epk --files "$work/libanswer.so" "$work/own" "a b"
 # As the template does it.
 make -s -C "$top/guest-lib" install PREFIX="$work/usr" >/dev/null
@@ -110,10 +113,14 @@ ends 0 '^backend mpk: 29 bytes.*a stray read is refused' --alone --backend mpk "
 cp "$top/guest-lib/python/epk_test.py" "$work" && chmod +x "$work/epk_test.py"
 ends 0 '^Ran [1-9][0-9] tests' --alone --backend epk "$work/epk_test.py"
 grep -q '^OK' "$work/said" || fail "Python's package under epk"
-printf '#!/bin/sh\necho "$# words on $(nproc) CPUs"\n' >"$work/cpus"
-chmod +x "$work/cpus"
-make -s -C "$top" run PROGRAM="$work/cpus" ALONE=1 CPUS=2 ARGS="one two" >"$work/said" 2>&1 </dev/null || fail "make run CPUS=2"
+# Its last line has no end, and its name and a file's have a space.
+mkdir "$work/a folder"
+printf '#!/bin/sh\necho "$# words on $(nproc) CPUs"\nprintf "%%s" "$(cat "a file")"\n' >"$work/a folder/cpus"
+chmod +x "$work/a folder/cpus"
+echo "it is there" >"$work/a folder/a file"
+make -s -C "$top" run PROGRAM="$work/a folder/cpus" FILES="'$work/a folder/a file'" ALONE=1 CPUS=2 ARGS="one two" >"$work/said" 2>&1 </dev/null || fail "make run CPUS=2"
 grep -q '^2 words on 2 CPUs' "$work/said" || fail "make run CPUS=2"
+grep -q '^it is there$' "$work/said" || fail "make run: a line without an end"
 
 # A console: what is typed there, once there is a prompt.
 says() {
