@@ -351,7 +351,13 @@ PKG_CONFIG_SYSROOT_DIR=$stage PKG_CONFIG_PATH=$stage/usr/lib/pkgconfig \
 	pkg-config --cflags --libs libepk >"$stage/flags" || fail "pkg-config does not find libepk"
 # shellcheck disable=SC2046
 gcc -o "$stage/use" "$stage/use.c" -I"$stage/usr/include" -L"$stage/usr/lib" $(cat "$stage/flags")
-EPK_BACKEND=none LD_LIBRARY_PATH=$stage/usr/lib "$stage/use" || fail "the program failed"
+EPK_BACKEND=none LD_LIBRARY_PATH=$stage/usr/lib "$stage/use" 2>"$stage/said" || fail "the program failed"
+[ ! -s "$stage/said" ] || fail "who asks for none is told of it: $(cat "$stage/said")"
+# valgrind's CPU has no protection keys: who has not asked for none is warned, once.
+if command -v valgrind >/dev/null; then
+	env -u EPK_BACKEND LD_LIBRARY_PATH="$stage/usr/lib" valgrind -q "$stage/use" 2>"$stage/said" || fail "the program failed under valgrind"
+	[ "$(grep -c ': nothing is protected: ' "$stage/said")" = 1 ] || fail "none is not told of: $(cat "$stage/said")"
+fi
 
 # Another language binds to it.
 backends='none mprotect'
