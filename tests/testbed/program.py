@@ -6,7 +6,7 @@ program.py [OPTION...] PROGRAM [ARGUMENT...]
 program.py --shell [FILE...]
 
 The program and the FILEs lie in one folder of the guest, from where it starts, as root, and which is where its shared
-objects are looked for.  The guest has busybox, the library and epk-check besides, and Python 3.11 if the program is a script of
+objects are looked for.  The guest has busybox, the library and its tools besides, and Python 3.11 if the program is a script of
 Python, or with --shell.  What it prints is printed, and its exit status is this one's.
 
 The shell is in a guest of QEMU's own emulation, which has protection keys and no EPK; so is a program with --alone.
@@ -93,7 +93,9 @@ class User:
         for path in self.files:
             shutil.copy2(path, to)
         build = TOP / "guest-lib/build"
-        shutil.copy2(build / "epk-check", guest / "epk/bin")
+        for tool in ("epk-check", "epk-scan"):
+            shutil.copy2(build / tool, guest / "epk/bin")
+        (guest / "epk/bin/epk-info").symlink_to("epk-check")
         shutil.copy2(build / "libepk.so.1", to)
         if self.python:
             ignore = shutil.ignore_patterns("test", "tests", "__pycache__", "idlelib", "ensurepip", "lib2to3", "turtledemo")

@@ -136,13 +136,13 @@ make -s -C "$top" shell FILES="$work/data $work/own.py" CPUS=2 <"$work/typed" >"
 shell=$!
 exec 7>"$work/typed"
 says '/epk/user # '
-echo 'echo "$((6 * 7)) on $(nproc)"; cat data; epk-check | grep "backend epk"; python3 own.py; exit' >&7
+echo 'echo "$((6 * 7)) on $(nproc)"; cat data; epk-info | grep "backend epk"; epk-scan libepk.so.1 | grep -c vmfunc; python3 own.py; exit' >&7
 says '"beside": "it"'
 rc=0
 wait $shell || rc=$?
 exec 7>&-
 [ $rc = 0 ] || fail "make shell: exit status $rc"
-for text in '^42 on 2' '^it' '^ok *backend epk *works' '^{"error": 13'; do
+for text in '^[1-9][0-9]*.$' '^42 on 2' '^it' '^ok *backend epk *works' '^{"error": 13'; do
 	grep -q "$text" "$work/said" || fail "make shell: no $text"
 done
 [ $failed = 0 ] && echo "program: all passed"
