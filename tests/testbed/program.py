@@ -6,8 +6,9 @@ program.py [OPTION...] PROGRAM [ARGUMENT...]
 program.py --shell [FILE...]
 
 The program and the FILEs lie in one folder of the guest, from where it starts, as root, and which is where its shared
-objects are looked for.  The guest has busybox, the library and its tools besides, and Python 3.11 if the program is a script of
-Python, or with --shell.  What it prints is printed, and its exit status is this one's.
+objects are looked for, with EPK_BACKEND, EPK_DEBUG and EPK_STRICT as they are here.  The guest has busybox, the library and
+its tools besides, and Python 3.11 if the program is a script of Python, or with --shell.  What it prints is printed, and its
+exit status is this one's.
 
 The shell is in a guest of QEMU's own emulation, which has protection keys and no EPK; so is a program with --alone.
 """
@@ -30,6 +31,8 @@ from testlist import TOP
 FOLDER = pathlib.PurePath("epk/user")
 PYTHON = "3.11"
 SECONDS = 600       # emulated
+# Of the environment here, what the program finds there.
+PASSED = ("EPK_BACKEND", "EPK_DEBUG", "EPK_STRICT")
 
 
 def fail(*words):
@@ -109,9 +112,10 @@ class User:
     def start(self, guest, backend, command):
         """A script with which it starts there."""
         script = guest / FOLDER / ".start"
-        words = " ".join("'" + word.replace("'", "'\\''") + "'" for word in command)
-        script.write_text(f"#!/bin/sh\ncd /{FOLDER}\nexport LD_LIBRARY_PATH=/{FOLDER}"
-                          f"{f' EPK_BACKEND={backend}' if backend else ''}\nexec {words}\n")
+        there = {name: os.environ[name] for name in PASSED if name in os.environ}
+        there.update({"EPK_BACKEND": backend} if backend else {}, LD_LIBRARY_PATH=f"/{FOLDER}")
+        exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in there.items())
+        script.write_text(f"#!/bin/sh\ncd /{FOLDER}\nexport {exports}\nexec {shlex.join(command)}\n")
         script.chmod(0o755)
 
 

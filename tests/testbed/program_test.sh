@@ -8,6 +8,7 @@ top=$here/../..
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failed=0
+unset EPK_BACKEND EPK_DEBUG EPK_STRICT
 
 fail() {
 	echo "program: $*"
@@ -115,11 +116,11 @@ ends 0 '^Ran [1-9][0-9] tests' --alone --backend epk "$work/epk_test.py"
 grep -q '^OK' "$work/said" || fail "Python's package under epk"
 # Its last line has no end, and its name and a file's have a space.
 mkdir "$work/a folder"
-printf '#!/bin/sh\necho "$# words on $(nproc) CPUs"\nprintf "%%s" "$(cat "a file")"\n' >"$work/a folder/cpus"
+printf '#!/bin/sh\necho "$# words on $(nproc) CPUs, <$EPK_DEBUG>, <$EPK_BACKEND>"\nprintf "%%s" "$(cat "a file")"\n' >"$work/a folder/cpus"
 chmod +x "$work/a folder/cpus"
 echo "it is there" >"$work/a folder/a file"
-make -s -C "$top" run PROGRAM="$work/a folder/cpus" FILES="'$work/a folder/a file'" ALONE=1 CPUS=2 ARGS="one two" >"$work/said" 2>&1 </dev/null || fail "make run CPUS=2"
-grep -q '^2 words on 2 CPUs' "$work/said" || fail "make run CPUS=2"
+EPK_DEBUG="1 and more" EPK_BACKEND=none make -s -C "$top" run BACKEND=mpk PROGRAM="$work/a folder/cpus" FILES="'$work/a folder/a file'" ALONE=1 CPUS=2 ARGS="one two" >"$work/said" 2>&1 </dev/null || fail "make run CPUS=2"
+grep -q '^2 words on 2 CPUs, <1 and more>, <mpk>' "$work/said" || fail "make run CPUS=2"
 grep -q '^it is there$' "$work/said" || fail "make run: a line without an end"
 
 # A console: what is typed there, once there is a prompt.
