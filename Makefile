@@ -124,7 +124,7 @@ firmware-matrix: packages
 
 run: packages
 	@tests/testbed/program.py $(addprefix --backend ,$(BACKEND)) $(addprefix --cpus ,$(CPUS)) $(if $(ALONE),--alone) \
-		--files "$(FILES)" $(PROGRAM) $(ARGS)
+		--files "$(FILES)" "$(PROGRAM)" $(ARGS)
 
 shell: packages
 	@tests/testbed/program.py $(addprefix --cpus ,$(CPUS)) --shell $(FILES)

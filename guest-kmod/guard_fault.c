@@ -25,6 +25,7 @@
 #include "guard.h"
 #include "hook.h"
 #include "region.h"
+#include "trace.h"
 
 /*
  * One access that is refused so often in a row, with nothing in its way, never succeeds; nor does
@@ -285,6 +286,19 @@ static void gates_restart(void)
 	local_irq_enable();
 }
 
+/* Of a system call the instruction is where the program has made it. */
+static void tell_refused(const struct access *access)
+{
+	int id;
+
+	if (mmap_read_lock_killable(current->mm))
+		return;
+	id = epk_region_id_at(current->mm, access->addr);
+	mmap_read_unlock(current->mm);
+	if (id)
+		trace_epk_refused(id, access->addr, task_pt_regs(current)->ip, access->write);
+}
+
 typedef void (*bad_area_fn)(struct pt_regs *regs, unsigned long error_code, unsigned long addr,
 			    u32 pkey, int si_code);
 
@@ -330,6 +344,8 @@ static void guarded_bad_area(struct pt_regs *regs, unsigned long error_code, uns
 	/* One kind of violation, wherever the domain is. */
 	if (answer == NOWHERE)
 		si_code = SEGV_PKUERR;
+	if (answer != REACHED && may_sleep && !dies && trace_epk_refused_enabled())
+		tell_refused(&access);
 	if (answer != REACHED && error_code & X86_PF_USER && epk_trap_leave(regs))
 		answer = REACHED;
 	if (answer != REACHED)

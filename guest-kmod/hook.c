@@ -231,3 +231,28 @@ bool epk_hooks_alive(void)
 	mutex_unlock(&sign_lock);
 	return alive;
 }
+
+/* Those that are armed, in a line; an empty one if they have no effect any more. */
+static int hooks_get(char *buffer, const struct kernel_param *param)
+{
+	unsigned int i;
+	int len = 0;
+
+	if (!epk_hooks_alive())
+		return scnprintf(buffer, PAGE_SIZE, "\n");
+	for (i = 0; i < nr_hooks; i++) {
+		if (!hooks[i]->late)
+			len += scnprintf(buffer + len, PAGE_SIZE - 1 - len, "%s%s", len ? "," : "",
+					 hooks[i]->symbol);
+	}
+	return len + scnprintf(buffer + len, PAGE_SIZE - len, "\n");
+}
+
+static int hooks_set(const char *value, const struct kernel_param *param)
+{
+	return -EPERM;
+}
+
+static const struct kernel_param_ops hooks_ops = { .get = hooks_get, .set = hooks_set };
+module_param_cb(hooks, &hooks_ops, NULL, 0444);
+MODULE_PARM_DESC(hooks, "to be read: functions of the kernel that the module guards at");

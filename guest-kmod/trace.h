@@ -57,6 +57,26 @@ TRACE_EVENT(epk_fault,
 	TP_printk("addr=%#lx ept=%u pfn=%#lx", __entry->addr, __entry->ept, __entry->pfn)
 );
 
+/* An access to a domain's memory is refused: by a signal, an error of a system call, or of a call. */
+TRACE_EVENT(epk_refused,
+	TP_PROTO(int id, unsigned long addr, unsigned long ip, bool write),
+	TP_ARGS(id, addr, ip, write),
+	TP_STRUCT__entry(
+		__field(unsigned long, addr)
+		__field(unsigned long, ip)
+		__field(int, id)
+		__field(u8, write)
+	),
+	TP_fast_assign(
+		__entry->addr = addr;
+		__entry->ip = ip;
+		__entry->id = id;
+		__entry->write = write;
+	),
+	TP_printk("id=%d addr=%#lx ip=%#lx write=%u", __entry->id, __entry->addr, __entry->ip,
+		  __entry->write)
+);
+
 /* Keys are closed in the current thread; one bit of @deny for each. */
 TRACE_EVENT(epk_revoke,
 	TP_PROTO(unsigned int ept, u32 deny),

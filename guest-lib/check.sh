@@ -276,6 +276,11 @@ cmp "$stage/said" "$stage/told" || fail "epk-info says something else"
 rc=0
 LD_LIBRARY_PATH=$B "$stage/epk-info" -x 2>"$stage/told" || rc=$?
 { [ $rc = 2 ] && grep -q '^usage: epk-info' "$stage/told"; } || fail "epk-info -x: exit status $rc"
+grep -q '^[^ ]*epk-info: invalid option' "$stage/told" || fail "epk-info -x calls itself something else"
+rc=0
+LD_LIBRARY_PATH=$B "$stage/epk-info" 2>"$stage/told" >/dev/full || rc=$?
+{ [ $rc = 2 ] && grep -q '^epk-info: standard output: ' "$stage/told"; } || fail "epk-info >/dev/full: exit status $rc"
+grep -q '^[a-z]* *backend vmfunc' "$stage/said" || fail "epk-check does not tell of vmfunc"
 check --help | grep -q '^usage: ' || fail "epk-check --help"
 for wrong in -x --jsom file; do
 	rc=0
@@ -285,6 +290,46 @@ done
 rc=0
 check >/dev/full 2>/dev/null || rc=$?
 [ $rc = 2 ] || fail "epk-check: exit status $rc where nothing can be written"
+
+# Root of a user namespace has the limit of who made it, whatever capabilities it has there.
+if unshare -Ur true 2>/dev/null; then
+	(ulimit -l 64 && LD_LIBRARY_PATH=$B unshare -Ur "$B/epk-check") >"$stage/said" || :
+	grep -q '^less     locked memory  64 KiB, which is 16 domains' "$stage/said" || fail "epk-check takes a namespace's root for the machine's"
+fi
+# Where no child can be made, it says so, and not that one has died.  Root has no such limit.
+if setpriv --reuid 65534 --clear-groups true 2>/dev/null; then
+	rc=0
+	cp "$B/epk-check" "$B/libepk.so.1" "$stage"
+	chmod 755 "$stage"
+	(ulimit -u 1 && exec setpriv --reuid 65534 --clear-groups env LD_LIBRARY_PATH="$stage" "$stage/epk-check") >"$stage/said" || rc=$?
+	grep -q '^missing  backend epk    no child to try it in$' "$stage/said" || fail "epk-check without children: exit status $rc: $(cat "$stage/said")"
+fi
+
+# Whatever a name is made of, its line stays one, and JSON is JSON.
+cat >"$stage/odd.c" <<'EOF'
+#include "facts.h"
+int main(int argc, char **argv)
+{
+	(void)argc;
+	facts_json = argv[1][0] == 'j';
+	say(OK, "odd", argv[2], "%s", argv[2]);
+	return 0;
+}
+EOF
+gcc -o "$stage/odd" -Itools "$stage/odd.c" tools/facts.c
+python3 - "$stage/odd" <<'EOF' || fail "odd strings are not told as they are"
+import json, re, subprocess, sys
+odd = [b'"', b"\\", b"a\nb\rc", b"\x1b[2J\x07\x7f", b"%s%n", "\u00e4\u20ac\U0001f511\U0010ffff".encode(),
+       b"\xff\xfe", b"\xc0\x80\xe0\x80\x80\xf0\x80\x80\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"cut\xe2\x82", b"\xe2\x82", b" "]
+for text in odd:
+    def said(form):
+        return subprocess.run([sys.argv[1], form, text], check=True, stdout=subprocess.PIPE).stdout
+    fact = json.loads(said("j"))
+    assert fact["value"] == fact["advice"], (text, fact)
+    assert fact["value"].replace("\ufffd", "") == text.decode(errors="replace").replace("\ufffd", ""), (text, fact)
+    lines = said("t")
+    assert re.fullmatch(rb"[ -~]+\n[ -~]+\n", lines), (text, lines)
+EOF
 
 # A program builds against the installed library alone, and runs.
 make -s install DESTDIR="$stage" PREFIX=/usr >/dev/null
@@ -306,10 +351,20 @@ PKG_CONFIG_SYSROOT_DIR=$stage PKG_CONFIG_PATH=$stage/usr/lib/pkgconfig \
 	pkg-config --cflags --libs libepk >"$stage/flags" || fail "pkg-config does not find libepk"
 # shellcheck disable=SC2046
 gcc -o "$stage/use" "$stage/use.c" -I"$stage/usr/include" -L"$stage/usr/lib" $(cat "$stage/flags")
-EPK_BACKEND=none LD_LIBRARY_PATH=$stage/usr/lib "$stage/use" || fail "the program failed"
+EPK_BACKEND=none LD_LIBRARY_PATH=$stage/usr/lib "$stage/use" 2>"$stage/said" || fail "the program failed"
+[ ! -s "$stage/said" ] || fail "who asks for none is told of it: $(cat "$stage/said")"
+# valgrind's CPU has no protection keys: who has not asked for none is warned, once.
+if command -v valgrind >/dev/null; then
+	env -u EPK_BACKEND LD_LIBRARY_PATH="$stage/usr/lib" valgrind -q "$stage/use" 2>"$stage/said" || fail "the program failed under valgrind"
+	[ "$(grep -c ': nothing is protected: ' "$stage/said")" = 1 ] || fail "none is not told of: $(cat "$stage/said")"
+fi
 
 # Another language binds to it.
-for backend in none mprotect; do
+backends='none mprotect'
+if grep -qw ospke /proc/cpuinfo; then
+	backends="$backends mpk"
+fi
+for backend in $backends; do
 	EPK_BACKEND=$backend python3 bind.py "$stage/usr/lib/libepk.so" ||
 		fail "Python cannot use the library with the backend $backend"
 	EPK_BACKEND=$backend EPK_PYTHON=$stage/usr/lib/python3/dist-packages LD_LIBRARY_PATH=$stage/usr/lib \
@@ -318,15 +373,15 @@ for backend in none mprotect; do
 done
 
 # The examples build so too, and are short.
-for backend in none mprotect; do
+for backend in $backends; do
 	PKG_CONFIG_SYSROOT_DIR=$stage PKG_CONFIG_PATH=$stage/usr/lib/pkgconfig:/usr/lib/x86_64-linux-gnu/pkgconfig \
 		EPK_BACKEND=$backend EPK_STRICT=1 LD_LIBRARY_PATH=$stage/usr/lib PYTHONPATH=$stage/usr/lib/python3/dist-packages \
 		make -s -C ../examples/library B="$stage/examples" check \
 		CFLAGS="-O2 -Werror -I$stage/usr/include -L$stage/usr/lib" >"$stage/ran" ||
 		fail "an example failed with the backend $backend: $(cat "$stage/ran")"
-done
-for said in '29 bytes' '2000 rows' '1000 tenants' '200 clients'; do
-	grep -q "^backend mprotect: $said" "$stage/ran" || fail "an example did not run: $said"
+	for said in '29 bytes' '2000 rows' '1000 tenants' '200 clients'; do
+		grep -q "^backend $backend: $said" "$stage/ran" || fail "an example did not run: $said"
+	done
 done
 wc -l ../examples/library/*.c | awk '$1 > 170 && $2 != "total" { exit 1 }' ||
 	fail "an example is long"

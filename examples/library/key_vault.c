@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
  * A key vault: keys are made, used and destroyed inside a domain, and code outside
- * sees their number and what they sign, never their bytes.
+ * sees their number and what they sign, and does not reach their bytes.
  *
  * What "signing" is does not matter here: a toy that must not be used for more.
  */
@@ -12,6 +12,8 @@
 #include <sys/random.h>
 
 #include <epk.h>
+
+#include "stray.h"
 
 #define KEYS	8
 
@@ -103,6 +105,7 @@ static int fail(const char *what, int err)
 int main(void)
 {
 	uint64_t first, second, other;
+	bool got;
 	int err, a, b;
 
 	err = vault_open();
@@ -123,7 +126,9 @@ int main(void)
 		fprintf(stderr, "key_vault: a key that was never made signed\n");
 		return 1;
 	}
-	printf("backend %s: key %d signs alike twice: %s; key %d signs otherwise: %s\n",
-	       epk_backend(), a, first == second ? "yes" : "no", b, first != other ? "yes" : "no");
-	return first != second || first == other || free_domains(1, &vault);
+	got = stray_read(keys[a].bytes);
+	printf("backend %s: key %d signs alike twice: %s; key %d signs otherwise: %s; a stray read of a key %s\n",
+	       epk_backend(), a, first == second ? "yes" : "no", b, first != other ? "yes" : "no",
+	       stray_says(got));
+	return first != second || first == other || !stray_is_as_it_should_be(got) || free_domains(1, &vault);
 }

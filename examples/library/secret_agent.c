@@ -2,7 +2,7 @@
 /*
  * An agent that keeps the keys of 200 clients and signs with them.  Each client has a thread, a connection
  * and a domain: its key comes from the socket into the domain, and is used in calls that have that domain
- * alone.  A thread that looks at the key of another gets none.
+ * alone.  In the end each thread looks at the key of another.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include <epk.h>
+#include "stray.h"
 
 #define CLIENTS		200
 #define KEY		64
@@ -27,6 +28,7 @@ struct client {
 };
 
 static struct client clients[CLIENTS];
+static pthread_barrier_t answered;
 static unsigned int leaked;
 
 /* Stands for a real one. */
@@ -79,12 +81,12 @@ static int take_key(struct client *client)
 	return 0;
 }
 
-/* Would an access to the key of the next be refused? */
+/* A bug: it reads the key of the next.  Under "mprotect" all reach what any thread holds; nobody does by now. */
 static void look_around(const struct client *own)
 {
 	const unsigned char *key = clients[(own - clients + 1) % CLIENTS].key;
 
-	if (key && epk_may_access(key, KEY, PROT_READ) != -EACCES)
+	if (key && stray_read(key))
 		__atomic_add_fetch(&leaked, 1, __ATOMIC_RELAXED);
 }
 
@@ -113,10 +115,9 @@ static void *serve(void *arg)
 	client->err = take_key(client);
 	if (!client->err)
 		client->err = answer(client);
-	if (!client->err)
-		EPK_WITH_ERROR(client->err, client->domain, PROT_READ)
-			look_around(client);
 	close(client->fd);
+	pthread_barrier_wait(&answered);
+	look_around(client);
 	return NULL;
 }
 
@@ -141,6 +142,8 @@ int main(void)
 	unsigned char key[KEY];
 
 	err = alloc_domains(CLIENTS, ids);
+	if (!err)
+		err = -pthread_barrier_init(&answered, NULL, CLIENTS);
 	for (i = 0; i < CLIENTS && !err; i++) {
 		memset(key, i + 1, KEY);
 		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) || write(pair[0], key, KEY) != KEY)
@@ -161,6 +164,7 @@ int main(void)
 		pthread_join(threads[i], NULL);
 		wrong += clients[i].err != 0;
 	}
-	printf("backend %s: %d clients, %d wrong, %u keys in reach of others\n", epk_backend(), CLIENTS, wrong, leaked);
-	return wrong || leaked || free_domains(CLIENTS, ids);
+	printf("backend %s: %d clients, %d wrong answers, %u keys that another thread has read\n", epk_backend(), CLIENTS,
+	       wrong, leaked);
+	return wrong || (leaked && leaked != CLIENTS) || !stray_is_as_it_should_be(leaked) || free_domains(CLIENTS, ids);
 }

@@ -53,7 +53,7 @@ for package in libepk1 libepk-dev python3-epk epk-tools openssl-provider-epk epk
 	ls "$work/${package}_${version}"_*.deb >/dev/null || fail "no $package"
 done
 contents=$(dpkg-deb -c "$work"/libepk-dev_*.deb)
-for example in examples/library/*.c examples/library/Makefile; do
+for example in examples/library/*.[ch] examples/library/Makefile; do
 	grep -q " ./usr/share/doc/libepk-dev/examples/${example##*/}\$" <<<"$contents" ||
 		fail "$example is in no package"
 done

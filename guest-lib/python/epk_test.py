@@ -149,6 +149,43 @@ class Holding(Case):
                 os._exit(0)
             self.assertEqual(os.waitpid(pid, 0)[1], 0)
 
+    def test_ends_where_it_began(self):
+        domain, said = epk.Domain(), []
+
+        def generator():
+            with domain.hold():
+                yield
+
+        def other(end):
+            with domain.hold(write=False):
+                try:
+                    end()
+                except RuntimeError as error:
+                    said.append(str(error))
+                said.append(epk.held())
+
+        def elsewhere(end):
+            thread = threading.Thread(target=other, args=(end,))
+            thread.start()
+            thread.join()
+
+        held = domain.hold()
+        with held:
+            elsewhere(lambda: held.__exit__(None, None, None))
+            self.assertEqual(epk.held(), {domain.id: True})
+        self.assertEqual(epk.held(), {})
+        suspended = generator()
+        next(suspended)
+        # What the documentation warns of.
+        self.assertEqual(epk.held(), {domain.id: True})
+        elsewhere(suspended.close)
+        self.assertEqual(len(said), 4)
+        for i in (0, 2):
+            self.assertIn("another thread holds", said[i])
+            self.assertEqual(said[i + 1], {domain.id: False})
+        self.assertEqual(epk.held(), {domain.id: True})
+        epk._check(epk._lib.domain_end(domain.id))
+
     def test_is_the_threads_own(self):
         domain, seen = epk.Domain(), []
         buffer = domain.buffer(10)
@@ -214,6 +251,9 @@ class Buffers(Case):
                 self.buffer[0:10:2]
             with self.assertRaises(ValueError):
                 self.buffer[0] = 256
+            for index, data in ((0, b"x"), (0, "x"), (slice(0, 1), 1), (slice(0, 1), "x")):
+                with self.assertRaises(TypeError):
+                    self.buffer[index] = data
             self.assertEqual(self.buffer.read(), bytes(100))
         for size in (0, -1, (1 << 64) + 16, 1 << 63):
             self.fails(errno.EINVAL, self.domain.buffer, size)
@@ -324,6 +364,27 @@ class Buffers(Case):
         gone.free()
         self.fails(errno.ENOENT, buffer.read)
         self.fails(errno.EINVAL, gone.buffer, 10)
+
+    def test_fork_while_another_counts(self):
+        has, done = threading.Event(), threading.Event()
+
+        def other():
+            with epk._counting:
+                has.set()
+                done.wait()
+
+        def body():
+            signal.alarm(60)
+            with epk.Domain() as own:
+                own.buffer(10).free()
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        has.wait()
+        status = self.child(body)
+        done.set()
+        thread.join()
+        self.assertEqual(status, 0)
 
     def test_fork(self):
         def body():

@@ -60,5 +60,7 @@ enum epk_cause {
 
 /* error.c: the calling thread's call fails for this; returns the error number, negative. */
 int epk_because(enum epk_cause cause);
+/* The same, for that of a call of the library's that has just set errno. */
+int epk_because_of_call(void);
 
 #endif /* EPK_CAUSES_H */

@@ -140,6 +140,16 @@ int epk_fails(int err)
 	return err;
 }
 
+/*
+ * What is at work on a call of the library's that has failed, with its number in errno, fails for that; its
+ * own failure is told, and by that its cause no longer pending.
+ */
+int epk_because_of_call(void)
+{
+	epk_cause_pending = epk_cause_last;
+	return -errno;
+}
+
 static bool told(void)
 {
 	return epk_now.debug || epk_printing();

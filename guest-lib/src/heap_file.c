@@ -94,15 +94,21 @@ static int read_head(int fd, struct file_head *head)
 	return 0;
 }
 
+/* Of a file that may be written: what else forbids it is a seal. */
+static int cannot_write(int error)
+{
+	return error == EPERM ? epk_because(EPK_CAUSE_SEAL) : -error;
+}
+
 /* No touch will find that the disk has no room: a copy may have holes where there were zeros. */
 static int take_room(int fd, size_t bytes)
 {
-	int err;
+	int error;
 
 	do
-		err = -posix_fallocate(fd, 0, bytes);
-	while (err == -EINTR);
-	return err;
+		error = posix_fallocate(fd, 0, bytes);
+	while (error == EINTR);
+	return cannot_write(error);
 }
 
 static int make_file(int fd, size_t bytes, struct file_head *head)
@@ -115,7 +121,7 @@ static int make_file(int fd, size_t bytes, struct file_head *head)
 	head->bytes = (bytes + EPK_PAGE_SIZE - 1) & ~(EPK_PAGE_SIZE - 1);
 	put = pwrite(fd, head, sizeof(*head), 0);
 	if (put != sizeof(*head))
-		return put < 0 ? -errno : -ENOSPC;
+		return put < 0 ? cannot_write(errno) : -ENOSPC;
 	return 0;
 }
 
@@ -173,10 +179,10 @@ static int open_own(int id, int fd, size_t bytes, void ***root)
 		return err;
 	heap = epk_heap_index(id);
 	if (!heap)
-		return -errno;
+		return epk_because_of_call();
 	mem = made ? map_anywhere(id, fd, &head) : map_at(id, fd, &head, head.addr);
 	if (mem == MAP_FAILED) {
-		err = -errno;
+		err = epk_because_of_call();
 		goto unmake;
 	}
 	err = fill(heap, mem, &head, made);

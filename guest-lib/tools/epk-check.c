@@ -105,6 +105,28 @@ static void check_module(void)
 		    "then modprobe epk", "none is installed for this kernel");
 }
 
+/* Of the module: it has none while it is not loaded. */
+static void check_hooks(void)
+{
+	static const char path[] = "/sys/module/epk/parameters/hooks";
+	unsigned int nr = 1;
+	char line[4096];
+	const char *at;
+
+	if (!module_is_there())
+		return;
+	if (!line_of(path, line, sizeof(line)))
+		say(LESS, "hooks", "install module and tools of one version", "%s: %s", path, strerror(errno));
+	else if (!*line)
+		say(MISSING, "hooks", "reboot: the kernel's tracing is broken, dmesg says how",
+		    "they have no effect any more, and there are no new domains");
+	else {
+		for (at = line; (at = strchr(at, ',')); at++)
+			nr++;
+		say(OK, "hooks", NULL, "at %u functions of the kernel, which %s names", nr, path);
+	}
+}
+
 /* Open for who asks? */
 static bool check_device(void)
 {
@@ -151,11 +173,12 @@ struct found {
 };
 
 /* Keys are the process's, and a context is for good: so it is a child's. */
-static void try_device(struct found *found)
+static void try_device(struct found *found, const char *unused)
 {
 	struct epk_init init = { .version = EPK_ABI_VERSION };
 	int fd, key;
 
+	(void)unused;
 	while ((key = pkey_alloc(0, 0)) > 0) {
 		init.pkeys |= 1u << key;
 		found->keys++;
@@ -171,6 +194,7 @@ static void keep_quiet(enum epk_level level, const char *line)
 	(void)line;
 }
 
+/* With "" what a program takes. */
 static void try_backend(struct found *found, const char *name)
 {
 	struct epk_options options = { .size = sizeof(options), .backend = *name ? name : NULL };
@@ -186,38 +210,46 @@ static void try_backend(struct found *found, const char *name)
 	found->error = ret;
 }
 
-/* With NULL the device itself, with "" what a program takes.  False if the child has died. */
-static bool try(const char *backend, struct found *found)
+/* Why it is not known what a child finds out. */
+struct untried {
+	const char *why, *advice;
+};
+
+/* Returns NULL where it is. */
+static const struct untried *try(void (*child)(struct found *found, const char *arg), const char *arg, struct found *found)
 {
+	static const struct untried no_child = {
+		"no child to try it in", "more processes and memory for the user: ulimit -u, cgroups"
+	}, ended = { "the child that tried it was ended", "dmesg may say why" };
 	struct found *shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
 				    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	int status = -1;
 	pid_t pid;
 
 	if (shared == MAP_FAILED)
-		return false;
+		return &no_child;
 	fflush(stdout);
 	pid = fork();
 	if (!pid) {
-		if (backend)
-			try_backend(shared, backend);
-		else
-			try_device(shared);
+		child(shared, arg);
 		_exit(0);
 	}
 	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
 	*found = *shared;
 	munmap(shared, sizeof(*shared));
-	return !status;
+	if (pid < 0)
+		return &no_child;
+	return status ? &ended : NULL;
 }
 
 static void check_epts(void)
 {
 	struct found found;
+	const struct untried *untried = try(try_device, NULL, &found);
 
-	if (!try(NULL, &found))
-		say(MISSING, "domains", "dmesg may say why", "the child that tried it was ended");
+	if (untried)
+		say(MISSING, "domains", untried->advice, "%s", untried->why);
 	else if (found.error == EINVAL)
 		say(MISSING, "domains", "install module and tools of one version",
 		    "the module has another version of the interface than %u", EPK_ABI_VERSION);
@@ -231,20 +263,23 @@ static void check_epts(void)
 		    "module without alone=1", "%u have a place at a time: the host offers no EPTs", found.keys);
 }
 
-/* Has this process CAP_IPC_LOCK, bit 14? */
+/*
+ * In a child.  What may be locked where nothing may: it takes CAP_IPC_LOCK in the machine's own user
+ * namespace, and /proc tells of the one that the process is in.
+ */
+static void try_lock(struct found *found, const char *unused)
+{
+	const struct rlimit none = { 0, 0 };
+
+	(void)unused;
+	found->error = setrlimit(RLIMIT_MEMLOCK, &none) || mlock(found, sizeof(*found)) ? errno : 0;
+}
+
 static bool may_lock(void)
 {
-	FILE *file = fopen("/proc/self/status", "re");
-	unsigned long long caps = 0;
-	char line[256];
+	struct found found;
 
-	while (file && fgets(line, sizeof(line), file)) {
-		if (sscanf(line, "CapEff: %llx", &caps) == 1)
-			break;
-	}
-	if (file)
-		fclose(file);
-	return caps >> 14 & 1;
+	return !try(try_lock, NULL, &found) && !found.error;
 }
 
 static void check_limit(void)
@@ -301,11 +336,13 @@ static void check_user(void)
 static void check_program(void)
 {
 	const char *wanted = getenv("EPK_BACKEND");
+	const struct untried *untried;
 	struct found found;
 
 	wanted = wanted && *wanted ? "EPK_BACKEND says so" : "nobody says otherwise";
-	if (!try("", &found))
-		say(MISSING, "program", "dmesg may say why", "the child that tried it was ended");
+	untried = try(try_backend, "", &found);
+	if (untried)
+		say(LESS, "program", untried->advice, "%s", untried->why);
 	else if (found.error)
 		say(LESS, "program", "EPK_BACKEND names what works: see below", "gets no domain: %s",
 		    found.why);
@@ -324,21 +361,29 @@ static void check_backends(void)
 	} backends[] = {
 		{ "epk", "see what is missing above" },
 		{ "mpk", "it needs protection keys" },
+		{ "vmfunc", "it needs a host with EPK: for comparison, nothing is lost without" },
 		{ "mprotect", NULL },
 	};
+	const struct untried *untried;
 	struct found found;
 	unsigned int i;
 	char fact[32];
 
 	for (i = 0; i < sizeof(backends) / sizeof(*backends); i++) {
 		snprintf(fact, sizeof(fact), "backend %s", backends[i].name);
-		if (!try(backends[i].name, &found))
-			say(MISSING, fact, "dmesg may say why", "the child that tried it was ended");
+		untried = try(try_backend, backends[i].name, &found);
+		if (untried)
+			say(i ? LESS : MISSING, fact, untried->advice, "%s", untried->why);
 		else if (found.error)
 			say(i ? LESS : MISSING, fact, backends[i].without, "%s", found.why);
 		else
 			say(OK, fact, NULL, "works");
 	}
+}
+
+static const char *program(bool info)
+{
+	return info ? "epk-info" : "epk-check";
 }
 
 static void usage(FILE *to, bool info)
@@ -348,7 +393,7 @@ static void usage(FILE *to, bool info)
 		    "what is missing.  A user who is not root sees what that user's programs have.\n"
 		    "  -h, --help  show this\n"
 		    "  --json      as JSON, for programs\n"
-		    "Exit status: %s.\n", info ? "epk-info" : "epk-check",
+		    "Exit status: %s.\n", program(info),
 		info ? "0, or 2 wrong arguments" :
 		       "0 backend \"epk\" works, 1 something that it needs is missing, 2 wrong arguments");
 }
@@ -378,6 +423,7 @@ int main(int argc, char **argv)
 	check_cpu();
 	check_kernel();
 	check_module();
+	check_hooks();
 	if (check_device())
 		check_epts();
 	check_limit();
@@ -390,7 +436,7 @@ int main(int argc, char **argv)
 	if (facts_json)
 		printf("\n], \"works\": %s}\n", facts_missing ? "false" : "true");
 	if (fflush(stdout) || ferror(stdout)) {
-		fprintf(stderr, "epk-check: standard output: %s\n", strerror(errno));
+		fprintf(stderr, "%s: standard output: %s\n", program(info), strerror(errno));
 		return 2;
 	}
 	return facts_missing && !info;

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 """What the documents show works: on this machine, with the library as it is installed.
 
-check.py man: each page of a call has a program, which builds as a user builds one, and succeeds; and fits a terminal.
+check.py man: each page of a call, and epk(7), has a program, which builds as a user builds one, and succeeds; each of a tool
+has commands, which print what it says; and fits a terminal.
 check.py readme, check.py tutorial: so do the programs of that document; what it has one type prints what it says.
 """
 import os
@@ -30,7 +31,8 @@ class Installed:
         subprocess.run(["make", "-s", "-C", extract.TOP / "guest-lib", "install", f"PREFIX={prefix}"], check=True,
                        stdout=subprocess.DEVNULL)
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("EPK_")}
-        self.environment.update(PKG_CONFIG_PATH=f"{prefix}/lib/pkgconfig", LD_LIBRARY_PATH=f"{prefix}/lib", LC_ALL="C")
+        self.environment.update(PKG_CONFIG_PATH=f"{prefix}/lib/pkgconfig", LD_LIBRARY_PATH=f"{prefix}/lib", LC_ALL="C",
+                                PATH=f"{prefix}/bin:{os.environ['PATH']}")
         packages = [str(folder) for folder in prefix.glob("lib/python*/dist-packages")]
         self.environment["PYTHONPATH"] = ":".join(packages)
         flags = self.run("pkg-config --cflags --libs libepk")
@@ -82,6 +84,18 @@ def check_man(library):
             found += library.wrong(path.stem, extract.page_program(path))
         except extract.Wrong as wrong:
             found.append(str(wrong))
+    for path in extract.tool_pages():
+        try:
+            commands = list(extract.typed_in(extract.page_example(path)))
+            found += [] if commands else [f"{path.name}: nothing is typed"]
+            found += check_typed(library, commands)
+        except extract.Wrong as wrong:
+            found.append(str(wrong))
+    path = extract.PAGES / "epk-scan.1"
+    said = library.run("epk-scan $(pkg-config --variable=libdir libepk)/libepk.so.1").stdout
+    functions = set(re.findall(r"\((\w+)\+0x", said))
+    found += [f"{path.name} does not name {name}" for name in sorted(functions) if f" {name}" not in path.read_text()]
+    found += [] if functions else [f"epk-scan finds nothing in the library: {said}"]
     every = [path for folder in ("guest-lib/man", "kvm-patches/host", "examples/nginx")
              for path in sorted((extract.TOP / folder).glob("*.[1378]")) if not path.is_symlink()]
     for path in every:
@@ -96,10 +110,10 @@ def like(shown):
     return ".*".join(re.escape(part) for part in shown.split("..."))
 
 
-def check_typed(library, path):
+def check_typed(library, commands):
     """What is printed is what the document says."""
     found = []
-    for command, shown in extract.typed(path):
+    for command, shown in commands:
         # documents_test sees in the guest what that prints.
         if command.startswith("make "):
             continue
@@ -122,7 +136,7 @@ def check_document(library, path):
         (library.work / name).unlink(missing_ok=True)
     for name, text in extract.other_files(path).items():
         (library.work / name).write_text(text)
-    found += check_typed(library, path) + dangling(path)
+    found += check_typed(library, extract.typed(path)) + dangling(path)
     return found
 
 

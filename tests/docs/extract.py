@@ -23,8 +23,13 @@ class Wrong(Exception):
 
 
 def pages():
-    """Of the library's calls, each once, by whatever names it goes."""
-    return sorted(path for path in PAGES.glob("*.3") if not path.is_symlink())
+    """Of the library and its calls, each once, by whatever names it goes."""
+    return sorted(path for path in PAGES.glob("*.3") if not path.is_symlink()) + [PAGES / "epk.7"]
+
+
+def tool_pages():
+    """Of its tools, likewise."""
+    return sorted(path for path in PAGES.glob("*.1") if not path.is_symlink())
 
 
 def plain(line, where):
@@ -40,15 +45,20 @@ def plain(line, where):
     return re.sub(r"\\(\(..|.|$)", character, line)
 
 
-def page_program(path):
-    """The program of a man page."""
+def page_example(path):
+    """What a man page shows."""
     section = re.search(r"^\.SH EXAMPLES\n(.*?)(?=^\.SH )", path.read_text(), re.M | re.S)
     if not section:
         raise Wrong(f"{path.name}: no section EXAMPLES")
     examples = re.findall(r"^\.EX\n(.*?)^\.EE$", section[1], re.M | re.S)
     if len(examples) != 1:
         raise Wrong(f"{path.name}: {len(examples)} examples, not one")
-    text = "".join(plain(line, path.name) + "\n" for line in examples[0].splitlines())
+    return "".join(plain(line, path.name) + "\n" for line in examples[0].splitlines())
+
+
+def page_program(path):
+    """The program of a man page."""
+    text = page_example(path)
     if not re.search(r"^int main\(", text, re.M):
         raise Wrong(f"{path.name}: the example is no whole program")
     if not re.search(rf"\b{path.stem}\b", text):
@@ -90,12 +100,17 @@ def other_files(path):
     return files
 
 
+def typed_in(text):
+    """Each command that one types, and what it prints."""
+    for part in re.split(r"^\$ ", text, flags=re.M)[1:]:
+        yield part.partition("\n")[::2]
+
+
 def typed(path):
-    """Of such a document: each command that one types, and what it prints."""
+    """Those of such a document."""
     for language, text in blocks(path):
         if language == "console":
-            for part in re.split(r"^\$ ", text, flags=re.M)[1:]:
-                yield part.partition("\n")[::2]
+            yield from typed_in(text)
 
 
 def shown_in_guest(path):

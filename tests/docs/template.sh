@@ -37,9 +37,15 @@ grep -qw pku /proc/cpuinfo && well "under mpk" ./app_test.sh "$work/made/app" mp
 rc=0
 ./app_test.sh "$work/made/app" none >"$work/said" 2>&1 || rc=$?
 { [ $rc = 1 ] && grep -q 'read from outside' "$work/said"; } || fail "the test does not see a leak"
+# Where the clone is, it cannot know.
+rc=0
+make -s B="$work/made" run >"$work/said" 2>&1 || rc=$?
+{ [ $rc != 0 ] && grep -q '^make run EPK_SOURCE=.*a clone of EPK on KVM, which ../.. is not' "$work/said"; } || fail "make run without a clone"
+[ "$(wc -l <"$work/said")" -le 2 ] || fail "make run without a clone says too much"
 # What goes to the guest, and how.
-mkdir "$work/clone"
+mkdir -p "$work/clone/tests/testbed"
+touch "$work/clone/tests/testbed/program.py" && chmod +x "$work/clone/tests/testbed/program.py"
 printf 'run:\n\t@echo "$(PROGRAM), $(BACKEND), $(FILES), $(ARGS), $(ALONE), $(B)"\n' >"$work/clone/Makefile"
 well "make run" make -s B="$work/made" run EPK_SOURCE="$work/clone" ALONE=1
-grep -qx "$work/made/app, epk, $work/own/app.c, app.c, 1, " "$work/said" || fail "make run"
+grep -qx "$work/made/app, epk, '$work/own/app.c', app.c, 1, " "$work/said" || fail "make run"
 echo "template: all passed"

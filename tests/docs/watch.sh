@@ -7,8 +7,8 @@ set -eu
 . "$(dirname "$0")/../testbed/lib.sh"
 cd "$TOP"
 work=$(mktemp -d)
-trap 'kill "$pid" 2>/dev/null || :; rm -rf "$work"' EXIT
-pid=
+trap 'kill $none $mpk 2>/dev/null || :; rm -rf "$work"' EXIT
+none='' mpk=''
 [ -w /sys/kernel/tracing/uprobe_events ] || mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null || :
 if [ ! -w /sys/kernel/tracing/uprobe_events ]; then
 	echo "the kernel has no uprobes, or this is not root"
@@ -18,16 +18,32 @@ fi
 make -s -C guest-lib
 cat >"$work/busy.c" <<'END'
 #include <epk.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-int main(void)
+static sigjmp_buf back;
+
+static void on_fault(int signo)
 {
+	siglongjmp(back, signo);
+}
+
+/* With an argument it goes astray, too. */
+int main(int argc, char **argv)
+{
+	volatile char *mem;
 	int id;
 
-	if (alloc_domains(1, &id) || domain_mmap(id, NULL, 4096, PROT_READ | PROT_WRITE, 0) == MAP_FAILED)
+	(void)argv;
+	if (alloc_domains(1, &id) ||
+	    (mem = domain_mmap(id, NULL, 4096, PROT_READ | PROT_WRITE, 0)) == MAP_FAILED)
 		return 1;
+	signal(SIGSEGV, on_fault);
 	for (;;) {
+		if (argc > 1 && !sigsetjmp(back, 1))
+			mem[0] = 1;
 		if (domain_begin(id, PROT_READ | PROT_WRITE) || domain_end(id) || domain_begin(id, PROT_READ) || domain_end(id))
 			return 1;
 		usleep(10000);
@@ -37,7 +53,12 @@ END
 library=$TOP/guest-lib/build/libepk.so.1
 gcc -O2 -o "$work/busy" -Iguest-lib/include "$work/busy.c" "$library"
 EPK_BACKEND=none LD_LIBRARY_PATH=guest-lib/build "$work/busy" 2>/dev/null &
-pid=$!
+none=$!
+mpk=
+if grep -qw ospke /proc/cpuinfo; then
+	EPK_BACKEND=mpk LD_LIBRARY_PATH=guest-lib/build "$work/busy" astray 2>/dev/null &
+	mpk=$!
+fi
 
 # Of the table: what stands between the second column's quotes.
 mapfile -t lines < <(sed -n 's/^| .* | `\(bpftrace .*\)` |$/\1/p' docs/operations.md)
@@ -54,6 +75,11 @@ for line in "${lines[@]}"; do
 		done
 		continue
 	fi
+	pid=$none
+	if [[ $line == *page_fault_user* ]]; then
+		[ -n "$mpk" ] || continue
+		pid=$mpk
+	fi
 	line=${line//PID/$pid}
 	line=${line//\/usr\/lib\/x86_64-linux-gnu\/libepk.so.1/$library}
 	timeout -s INT 20 bash -c "${line/-e \'/-e \'interval:s:2 { exit() \} }" >"$work/said" 2>&1 || :
@@ -62,10 +88,11 @@ for line in "${lines[@]}"; do
 	case $line in
 	*'epk:begin { printf'*) kinds=('begins [0-9]+ for 3' 'begins [0-9]+ for 1') ;;
 	*'epk:end { printf'*) kinds=('ends [0-9]+') ;;
+	*page_fault_user*) kinds=('[0-9a-f]+000') ;;
 	*) kinds=() counted=$(sed -n 's/^@begins\[[0-9]*\]: //p' "$work/said") ;;
 	esac
 	for kind in "${kinds[@]}"; do
-		counted=$(grep -cE "^[0-9]+ $kind\$" "$work/said" || :)
+		counted=$(grep -cE "^[0-9]+:? $kind\$" "$work/said" || :)
 		[ "$counted" -gt 20 ] || break
 	done
 	[ "${counted:-0}" -gt 20 ] || { cat "$work/said" >&2; die "watch: nothing was told by $line"; }

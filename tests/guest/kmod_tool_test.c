@@ -75,6 +75,47 @@ static bool is_alone(void)
 	return WEXITSTATUS(status);
 }
 
+/*
+ * Each is one of the kernel's, with ftrace at it; and as many as were said.  A system call's function has
+ * several names.
+ */
+static void hooks_are_named(void)
+{
+	static char armed[1 << 16];
+	char names[4096], *name, *rest = names, *at, line[80];
+	int nr = 0, lines, fd = open("/sys/module/epk/parameters/hooks", O_RDWR);
+	ssize_t n = 0, got;
+
+	CHECK(fd < 0);
+	fd = open("/sys/module/epk/parameters/hooks", O_RDONLY);
+	got = read(fd, names, sizeof(names) - 1);
+	close(fd);
+	REQUIRE(got > 1);
+	names[got - 1] = 0;
+	fd = open("/sys/kernel/debug/tracing/enabled_functions", O_RDONLY);
+	REQUIRE(fd >= 0);
+	while ((got = read(fd, armed + n, sizeof(armed) - 1 - n)) > 0)
+		n += got;
+	close(fd);
+	armed[n] = 0;
+	while ((name = strsep(&rest, ","))) {
+		nr++;
+		if (strstr(name, "_sys_"))
+			continue;
+		snprintf(line, sizeof(line), "%s (", name);
+		at = strstr(armed, line);
+		while (at && at != armed && at[-1] != '\n')
+			at = strstr(at + 1, line);
+		if (!epk_check(at, __FILE__, __LINE__, name, " is not hooked"))
+			break;
+	}
+	for (at = armed, lines = 0; (at = strchr(at, '\n')); at++)
+		lines++;
+	CHECK_EQ(lines, nr);
+	snprintf(line, sizeof(line), "hooks          at %d functions", nr);
+	SAYS(line);
+}
+
 static void all_is_there(void)
 {
 	char places[64];
@@ -83,6 +124,9 @@ static void all_is_there(void)
 	SAYS("ok       cpu ");
 	SAYS("ok       kernel ");
 	SAYS("ok       module ");
+	SAYS("ok       hooks          at ");
+	SAYS(" functions of the kernel, which /sys/module/epk/parameters/hooks names");
+	hooks_are_named();
 	SAYS("ok       device         /dev/epk, mode 0600");
 	SAYS("ok       locked memory  no limit");
 	SAYS("ok       user           has 262144 domains in ");

@@ -6,8 +6,9 @@ program.py [OPTION...] PROGRAM [ARGUMENT...]
 program.py --shell [FILE...]
 
 The program and the FILEs lie in one folder of the guest, from where it starts, as root, and which is where its shared
-objects are looked for.  The guest has busybox, the library and epk-check besides, and Python 3.11 if the program is a script of
-Python, or with --shell.  What it prints is printed, and its exit status is this one's.
+objects are looked for, with EPK_BACKEND, EPK_DEBUG and EPK_STRICT as they are here.  The guest has busybox, the library and
+its tools besides, and Python 3.11 if the program is a script of Python, or with --shell.  What it prints is printed, and its
+exit status is this one's.
 
 The shell is in a guest of QEMU's own emulation, which has protection keys and no EPK; so is a program with --alone.
 """
@@ -15,6 +16,7 @@ import argparse
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -29,6 +31,8 @@ from testlist import TOP
 FOLDER = pathlib.PurePath("epk/user")
 PYTHON = "3.11"
 SECONDS = 600       # emulated
+# Of the environment here, what the program finds there.
+PASSED = ("EPK_BACKEND", "EPK_DEBUG", "EPK_STRICT")
 
 
 def fail(*words):
@@ -62,6 +66,8 @@ def look(program, files):
         fail("two files have one name")
     if program is None:
         return True
+    if program.suffix in (".c", ".cc", ".cpp", ".cxx"):
+        fail(program, "is not compiled: docs/tutorial.md has how")
     if not os.access(program, os.X_OK):
         fail(program, "cannot be executed: chmod +x")
     if interpreter(program):
@@ -90,7 +96,9 @@ class User:
         for path in self.files:
             shutil.copy2(path, to)
         build = TOP / "guest-lib/build"
-        shutil.copy2(build / "epk-check", guest / "epk/bin")
+        for tool in ("epk-check", "epk-scan"):
+            shutil.copy2(build / tool, guest / "epk/bin")
+        (guest / "epk/bin/epk-info").symlink_to("epk-check")
         shutil.copy2(build / "libepk.so.1", to)
         if self.python:
             ignore = shutil.ignore_patterns("test", "tests", "__pycache__", "idlelib", "ensurepip", "lib2to3", "turtledemo")
@@ -104,10 +112,19 @@ class User:
     def start(self, guest, backend, command):
         """A script with which it starts there."""
         script = guest / FOLDER / ".start"
-        words = " ".join("'" + word.replace("'", "'\\''") + "'" for word in command)
-        script.write_text(f"#!/bin/sh\ncd /{FOLDER}\nexport LD_LIBRARY_PATH=/{FOLDER}"
-                          f"{f' EPK_BACKEND={backend}' if backend else ''}\nexec {words}\n")
+        there = {name: os.environ[name] for name in PASSED if name in os.environ}
+        there.update({"EPK_BACKEND": backend} if backend else {}, LD_LIBRARY_PATH=f"/{FOLDER}")
+        exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in there.items())
+        script.write_text(f"#!/bin/sh\ncd /{FOLDER}\nexport {exports}\nexec {shlex.join(command)}\n")
         script.chmod(0o755)
+
+
+def built():
+    """All that runs there; what does not compile has said so."""
+    try:
+        return flavours.build(flavours.pair("normal", "normal"))
+    except subprocess.CalledProcessError as error:
+        fail(f"{pathlib.Path(error.cmd[0]).name} failed, for what stands above: nothing was started")
 
 
 def machine(base, user, args):
@@ -119,6 +136,11 @@ def machine(base, user, args):
             user.start(self.work / "guest", args.backend, [f"./{args.program[0].name}", *args.program[1]])
 
         def test_line(self, line):
+            # What it has printed last may be no whole line.
+            last, end, rest = line.partition("EPK-TEST end program ")
+            if last and end:
+                self.test_line(last)
+                line = end + rest
             if not line.startswith("EPK-TEST ") and self.current.get("name") == "program":
                 print(line, flush=True)
             super().test_line(line)
@@ -138,12 +160,12 @@ def machine(base, user, args):
 
     needs = {"epk", "alone"}
     tests = [testlist.Test("program", "guest", (args.cpus,), args.seconds, needs, f"/{FOLDER}/.start")]
-    return Program(args.cpus, tests, flavours.build(flavours.pair("normal", "normal")), False, None)
+    return Program(args.cpus, tests, built(), False, None)
 
 
 def shell(user, cpus):
     """A console in a guest without EPK, on this terminal."""
-    kernels = flavours.build(flavours.pair("normal", "normal"))
+    kernels = built()
 
     class Shell(elsewhere.AloneRun):
         def has_guest(self):
@@ -167,18 +189,21 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cpus", type=int, choices=(1, 2), default=1)
     parser.add_argument("--backend", help="as EPK_BACKEND has it: epk, mpk, none, ...")
-    parser.add_argument("--files", default="", help="of the program's, in one word")
+    parser.add_argument("--files", default="", help="of the program's, in one word, in which a shell's quotes quote")
     parser.add_argument("--alone", action="store_true", help="in a guest without EPK, which boots in a second")
     parser.add_argument("--seconds", type=int, default=SECONDS, help="emulated ones, after which it is killed")
     parser.add_argument("--shell", action="store_true")
     parser.add_argument("words", nargs=argparse.REMAINDER, metavar="PROGRAM [ARGUMENT...]")
     args = parser.parse_args()
-    files = [pathlib.Path(name) for name in args.files.split()]
+    try:
+        files = [pathlib.Path(name) for name in shlex.split(args.files)]
+    except ValueError as error:
+        parser.error(f"--files: {error}")
     if args.shell:
         files += [pathlib.Path(name) for name in args.words]
         shell(User(files, look(None, files)), args.cpus)
         return
-    if not args.words:
+    if not args.words or not args.words[0]:
         parser.error("which program?")
     program = pathlib.Path(args.words[0])
     args.program = program, args.words[1:]

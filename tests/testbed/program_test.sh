@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# program_test.sh: program.py runs a program and a script of Python in the guest, with their files, arguments and exit status; and
-# says what is missing before anything boots.
+# program_test.sh: program.py runs a program and a script of Python in the guest, with their files, arguments and exit status, on so
+# many CPUs; has a shell there; and says what is missing, or does not compile, before anything boots.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 top=$here/../..
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failed=0
+unset EPK_BACKEND EPK_DEBUG EPK_STRICT
 
 fail() {
 	echo "program: $*"
@@ -75,14 +76,31 @@ echo it >"$work/data"
 cp "$work/own.py" "$work/own.pl" && sed -i '1s/.*/#!\/usr\/bin\/perl/' "$work/own.pl"
 
 refuses 'there is no file' "$work/none"
-refuses 'cannot be executed' "$work/own.c"
-refuses 'neither a program nor a script' "$(chmod +x "$work/answer.c" && echo "$work/answer.c")"
+refuses 'is not compiled' "$work/own.c"
+refuses 'cannot be executed' "$work/data"
+cp "$work/answer.c" "$work/answer" && chmod +x "$work/answer"
+refuses 'neither a program nor a script' "$work/answer"
 refuses 'wants perl' "$work/own.pl"
 refuses 'needs libanswer.so' "$work/own"
 refuses 'link it with -L and -l' --files "$work/libanswer.so" "$work/placed"
 refuses 'there is no file' --files "$work/none" "$work/own"
 refuses 'one name' --files "$work/own.py" "$work/own.py"
 ends 2 'which program'
+ends 2 'invalid choice: 3' --cpus 3 "$work/own"
+# A tree that does not compile.
+mkdir -p "$work/clone/tests"
+ln -s "$(realpath "$top")"/* "$work/clone" 2>/dev/null || :
+ln -s "$(realpath "$top")"/tests/* "$work/clone/tests" 2>/dev/null || :
+rm "$work/clone/tests/testbed"
+cp -r "$here" "$work/clone/tests/testbed"
+printf '#!/bin/sh\necho "x.c:1: error: what is that" >&2\nexit 2\n' >"$work/clone/tests/testbed/build.sh"
+printf '#!/bin/sh\necho /nowhere\n' >"$work/clone/tests/testbed/kernel.sh"
+own_here=$here
+here=$work/clone/tests/testbed
+refuses 'x.c:1: error' --alone "$work/own.py"
+refuses 'build.sh failed, for what stands above' --shell "$work/data"
+here=$own_here
+ends 2 'No closing quotation' --files "'$work" "$work/own"
 ends 42 'epk says 42 to <a b>' --alone --backend epk --files "$work/libanswer.so" "$work/own" "a b"
 # As the template does it.
 make -s -C "$top/guest-lib" install PREFIX="$work/usr" >/dev/null
@@ -91,6 +109,42 @@ rc=0
 make -s -C "$top/examples/template" B="$work/made" run ALONE=1 >"$work/said" 2>&1 </dev/null || rc=$?
 [ $rc = 0 ] && grep -q '^epk: [0-9]*$' "$work/said" || fail "make run of the template: exit status $rc"
 ends 0 '{"error": 13, "beside": "it"}' --alone --files "$work/data" "$work/own.py"
-ends 0 '^backend epk: 29 bytes' --alone --backend epk "$top/examples/library/token.py"
+ends 0 '^backend epk: 29 bytes.*a stray read is refused' --alone --backend epk "$top/examples/library/token.py"
+ends 0 '^backend mpk: 29 bytes.*a stray read is refused' --alone --backend mpk "$top/examples/library/token.py"
+cp "$top/guest-lib/python/epk_test.py" "$work" && chmod +x "$work/epk_test.py"
+ends 0 '^Ran [1-9][0-9] tests' --alone --backend epk "$work/epk_test.py"
+grep -q '^OK' "$work/said" || fail "Python's package under epk"
+# Its last line has no end, and its name and a file's have a space.
+mkdir "$work/a folder"
+printf '#!/bin/sh\necho "$# words on $(nproc) CPUs, <$EPK_DEBUG>, <$EPK_BACKEND>"\nprintf "%%s" "$(cat "a file")"\n' >"$work/a folder/cpus"
+chmod +x "$work/a folder/cpus"
+echo "it is there" >"$work/a folder/a file"
+EPK_DEBUG="1 and more" EPK_BACKEND=none make -s -C "$top" run BACKEND=mpk PROGRAM="$work/a folder/cpus" FILES="'$work/a folder/a file'" ALONE=1 CPUS=2 ARGS="one two" >"$work/said" 2>&1 </dev/null || fail "make run CPUS=2"
+grep -q '^2 words on 2 CPUs, <1 and more>, <mpk>' "$work/said" || fail "make run CPUS=2"
+grep -q '^it is there$' "$work/said" || fail "make run: a line without an end"
+
+# A console: what is typed there, once there is a prompt.
+says() {
+	local second
+	for ((second = 0; second < 240; second++)); do
+		! grep -q "$1" "$work/said" || return 0
+		sleep 1
+	done
+	fail "the shell does not say $1"
+}
+mkfifo "$work/typed"
+make -s -C "$top" shell FILES="$work/data $work/own.py" CPUS=2 <"$work/typed" >"$work/said" 2>&1 &
+shell=$!
+exec 7>"$work/typed"
+says '/epk/user # '
+echo 'echo "$((6 * 7)) on $(nproc)"; cat data; epk-info | grep "backend epk"; epk-scan libepk.so.1 | grep -c vmfunc; python3 own.py; exit' >&7
+says '"beside": "it"'
+rc=0
+wait $shell || rc=$?
+exec 7>&-
+[ $rc = 0 ] || fail "make shell: exit status $rc"
+for text in '^[1-9][0-9]*.$' '^42 on 2' '^it' '^ok *backend epk *works' '^{"error": 13'; do
+	grep -q "$text" "$work/said" || fail "make shell: no $text"
+done
 [ $failed = 0 ] && echo "program: all passed"
 exit $failed

@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <grp.h>
+#include <sched.h>
 #include <sys/resource.h>
 
 #define DOMAINS	60
@@ -199,11 +200,29 @@ static void strict_in_many_groups(void)
 	EXPECT(fits(id, LIMIT + 1, &mem));
 }
 
+/*
+ * Root of a user namespace of its own has all capabilities, of which the kernel counts none here.  Its own
+ * is left for that: as root of the machine it has no limit.
+ */
+static void strict_in_a_namespace(void)
+{
+	struct rlimit limit = { LIMIT * PAGE, LIMIT * PAGE };
+	char *mem;
+	int id;
+
+	EXPECT(!setrlimit(RLIMIT_MEMLOCK, &limit));
+	if (unshare(CLONE_NEWUSER))
+		return;
+	EXPECT(!setenv("EPK_STRICT", "1", 1) && !alloc_domains(1, &id));
+	EXPECT(!fits(id, LIMIT + 1, &mem) && fits(id, LIMIT, &mem));
+}
+
 IN_CHILD(strict_by_environment)
 IN_CHILD(strict_by_option)
 IN_CHILD(not_strict)
 IN_CHILD(strict_and_cancelled)
 IN_CHILD(strict_in_many_groups)
+IN_CHILD(strict_in_a_namespace)
 
 int main(void)
 {
@@ -213,6 +232,7 @@ int main(void)
 		cmocka_unit_test(in_child_not_strict),
 		cmocka_unit_test(in_child_strict_and_cancelled),
 		cmocka_unit_test(in_child_strict_in_many_groups),
+		cmocka_unit_test(in_child_strict_in_a_namespace),
 		cmocka_unit_test(system_calls_reach_two),
 		cmocka_unit_test(heaps_in_a_call),
 	};

@@ -235,6 +235,41 @@ static void left_by_longjmp(void **state)
 	tear_down();
 }
 
+static sigjmp_buf from_fault;
+
+static void leave_fault(int sig)
+{
+	siglongjmp(from_fault, sig);
+}
+
+static long goes_wrong(void *arg)
+{
+	return *(volatile long *)arg;
+}
+
+/* By a handler of the program's own: each next call has the stack back. */
+static void left_by_faults(void **state)
+{
+	struct sigaction old, own = { .sa_handler = leave_fault };
+	volatile int i, before = 0;
+
+	(void)state;
+	set_up();
+	assert_int_equal(sigaction(SIGSEGV, &own, &old), 0);
+	for (i = 0; i < 200; i++) {
+		if (i == 5)
+			before = count_mappings();
+		if (!sigsetjmp(from_fault, 1)) {
+			epk_call(ids[1], goes_wrong, NULL, NULL);
+			fail();
+		}
+		assert_int_equal(epk_held(NULL, 0), 0);
+	}
+	assert_int_equal(count_mappings(), before);
+	assert_int_equal(sigaction(SIGSEGV, &old, NULL), 0);
+	tear_down();
+}
+
 static long exit_thread(void *arg)
 {
 	mem[1][1]++;
@@ -679,6 +714,7 @@ int main(void)
 		cmocka_unit_test(what_was_held_is_gone),
 		cmocka_unit_test(it_ends_its_domain),
 		cmocka_unit_test(left_by_longjmp),
+		cmocka_unit_test(left_by_faults),
 		cmocka_unit_test(left_by_thread_exit),
 		cmocka_unit_test(left_by_cancellation),
 		cmocka_unit_test(interrupted),

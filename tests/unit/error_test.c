@@ -4,6 +4,8 @@
 #include "unit.h"
 
 #include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 
 static const int known[] = {
 	0, EINVAL, ENOENT, EPERM, EBUSY, EALREADY, EACCES, EMFILE, ENFILE, EAGAIN, EDEADLK,
@@ -119,6 +121,43 @@ static int begin_again(void)
 	return domain_begin(dom, PROT_READ);
 }
 
+/* A heap's file that is sealed, when it has one already or before. */
+static int heap_in_sealed(int seal, bool made)
+{
+	int fd = memfd_create("heap", MFD_CLOEXEC | MFD_ALLOW_SEALING), id = new_domain(), err;
+	void **root;
+
+	if (made) {
+		assert_int_equal(epk_heap_open(id, fd, PAGE, &root), 1);
+		free_domain(id);
+		id = new_domain();
+	}
+	assert_return_code(fcntl(fd, F_ADD_SEALS, seal), errno);
+	err = epk_heap_open(id, fd, PAGE, &root);
+	close(fd);
+	free_domain(id);
+	return err;
+}
+
+/* Where the module, or EPK_STRICT as main() has it, looks at the limit: its index is domain memory. */
+static int heap_beyond_limit(void)
+{
+	int fd = memfd_create("heap", MFD_CLOEXEC), id = new_domain(), err;
+	struct rlimit none, old;
+	void **root;
+
+	assert_return_code(getrlimit(RLIMIT_MEMLOCK, &old), errno);
+	none = (struct rlimit){ 0, old.rlim_max };
+	/* Without root's rights, but for its own files of /proc. */
+	assert_return_code(setrlimit(RLIMIT_MEMLOCK, &none) | seteuid(65534) | prctl(PR_SET_DUMPABLE, 1),
+			   errno);
+	err = epk_heap_open(id, fd, PAGE, &root);
+	assert_return_code(seteuid(getuid()) | setrlimit(RLIMIT_MEMLOCK, &old), errno);
+	close(fd);
+	free_domain(id);
+	return err;
+}
+
 /* Each fails, for a reason that its number alone does not tell. */
 static int goes_wrong(int n, const char **why)
 {
@@ -162,6 +201,10 @@ static int goes_wrong(int n, const char **why)
 	case 26: *why = backend_is("epk") ? "no error" : "cannot tell a fault";
 		return epk_call_caught(dom, nothing, NULL, NULL);
 	case 27: *why = "no allocation of this"; return epk_usable_size(dom, mem) ? 0 : -errno;
+	case 28: *why = "a seal of"; return heap_in_sealed(F_SEAL_WRITE, false);
+	case 29: *why = "a seal of"; return heap_in_sealed(F_SEAL_GROW, false);
+	case 30: *why = "a seal of"; return heap_in_sealed(F_SEAL_WRITE, true);
+	case 31: *why = "RLIMIT_MEMLOCK is"; return heap_beyond_limit();
 	default: return 1;
 	}
 }
@@ -186,7 +229,7 @@ static void causes_are_told(void **state)
 			continue;
 		fail_msg("case %d, error %d: \"%s\" is not in \"%s\"", n, -err, why, epk_strerror(err));
 	}
-	assert_int_equal(n, 28);
+	assert_int_equal(n, 32);
 	free_domain(dom);
 }
 
@@ -290,5 +333,6 @@ int main(void)
 	};
 
 	need_backend();
+	setenv("EPK_STRICT", "1", 1);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

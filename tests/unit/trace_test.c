@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
  * What docs/operations.md has root watch in a running process: begins and ends by uprobes where the
- * library's probes are, at the first instruction; moves and faults by the module's tracepoints.  The
- * program does what it did, and each begin, end, move and fault is there once, with its domain.
+ * library's probes are, at the first instruction; moves, faults and refusals by the module's tracepoints.
+ * The program does what it did.  Each begin and end is there once, with its domain; so is each place that
+ * a domain gets, and each access of an instruction that is refused, with its address; and the first touch of
+ * a page, with address and EPT, and no later one.
  */
 #define _GNU_SOURCE
 #include "unit.h"
@@ -10,6 +12,7 @@
 #include <fcntl.h>
 #include <link.h>
 #include <sched.h>
+#include <stdarg.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 
@@ -34,15 +37,7 @@ static bool put(const char *folder, const char *name, const char *what)
 	return well;
 }
 
-static bool has(const char *name)
-{
-	char path[256];
-
-	snprintf(path, sizeof(path), "%s/%s", instance, name);
-	return !access(path, F_OK);
-}
-
-/* Lines since the last one that have all of @words. */
+/* How many lines of the trace so far have both. */
 static int lines(const char *event, const char *of)
 {
 	char path[128], *line, *rest = text;
@@ -60,11 +55,14 @@ static int lines(const char *event, const char *of)
 	return nr;
 }
 
-static const char *number(const char *format, int value)
+static __attribute__((format(printf, 1, 2))) const char *words(const char *format, ...)
 {
 	static char out[64];
+	va_list args;
 
-	snprintf(out, sizeof(out), format, value);
+	va_start(args, format);
+	vsnprintf(out, sizeof(out), format, args);
+	va_end(args);
 	return out;
 }
 
@@ -138,7 +136,7 @@ static void begins_and_ends(void **state)
 	assert_int_equal(lines(" read: ", ""), ROUNDS * NR);
 	assert_int_equal(lines(" ended: ", ""), 2 * ROUNDS * NR + 1);
 	for (i = 1; i < NR; i++)
-		assert_int_equal(lines(" written: ", number("dom=%d", ids[i])), ROUNDS);
+		assert_int_equal(lines(" written: ", words("dom=%d", ids[i])), ROUNDS);
 }
 
 /* However the test ends: probes stay in the file for whoever runs it, otherwise. */
@@ -159,31 +157,91 @@ static int take_away(void **state)
 	return rmdir(instance);
 }
 
+static int refused(int id, const void *at)
+{
+	return lines(" epk_refused: ", words("id=%d addr=%#lx ", id, (uintptr_t)at));
+}
+
+static int placed(int id)
+{
+	return lines(" epk_place: ", words("id=%d ", id));
+}
+
+static bool watches(const char *event)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "events/epk/%s/enable", event);
+	return put(instance, path, "1");
+}
+
 /* The first touch of a page, and where a domain goes when others need its key. */
 static void moves_and_faults(void **state)
 {
-	int id, ept, to[2];
+	int id, ept, elsewhere, before;
+	volatile char *page;
+	uintptr_t addr;
 
 	(void)state;
 	if (!backend_is("epk"))
 		skip();
-	assert_true(has("events/epk/epk_place"));
-	assert_true(put(instance, "events/epk/epk_place/enable", "1"));
-	assert_true(put(instance, "events/epk/epk_fault/enable", "1"));
+	assert_true(watches("epk_place") && watches("epk_fault"));
 	id = new_domain();
-	assert_int_equal(lines(" epk_place: ", number("id=%d ", id)), 1);
+	assert_int_equal(placed(id), 1);
 	assert_int_equal(lines(" epk_fault: ", ""), 0);
+	page = new_pages(id, 2);
+	addr = (uintptr_t)page;
 	assert_int_equal(domain_begin(id, RW), 0);
-	*(volatile char *)new_pages(id, 2) = 1;
+	page[0] = 1;
+	page[1] = 1;
 	assert_int_equal(domain_end(id), 0);
-	assert_true(lines(" epk_fault: ", "") >= 1);
-	/* Together with one that is elsewhere, where there is an elsewhere. */
 	assert_int_equal(epk_domain_place(id, &ept, NULL), 0);
-	to[0] = id;
-	to[1] = ids[0];
-	assert_int_equal(epk_gather(2, to), 0);
-	if (epk_domain_place(id, &ept, NULL) == 0 && lines(" epk_place: ", number("id=%d ", id)) < 2)
-		assert_true(lines(" epk_place: ", number("id=%d ", ids[0])) >= 1);
+	assert_int_equal(lines(" epk_fault: ", words("addr=%#lx ept=%d ", addr, ept)), 1);
+	assert_int_equal(lines(" epk_fault: ", words("addr=%#lx ", addr)), 1);
+	assert_int_equal(lines(" epk_fault: ", words("addr=%#lx ", addr + PAGE)), 0);
+	/* Where the other one is elsewhere, or nowhere, one of them moves. */
+	assert_int_equal(epk_domain_place(ids[0], &elsewhere, NULL), 0);
+	before = placed(id) + placed(ids[0]);
+	assert_int_equal(epk_gather(2, (int[]){ id, ids[0] }), 0);
+	assert_true(placed(id) + placed(ids[0]) >= before + (elsewhere != ept));
+}
+
+/* Whether a handler goes on, a call returns, or a system call has its error. */
+static void refusals(void **state)
+{
+	int id, other, pipes[2];
+	char *page, byte;
+
+	(void)state;
+	if (!backend_is("epk"))
+		skip();
+	assert_true(watches("epk_refused"));
+	id = new_domain();
+	page = new_pages(id, 1);
+	other = new_domain();
+	assert_int_equal(domain_begin(id, RW), 0);
+	page[5] = 1;
+	assert_int_equal(domain_end(id), 0);
+	assert_false(try_read(NULL, &byte));
+	assert_int_equal(lines(" epk_refused: ", ""), 0);
+	assert_int_equal(domain_begin(other, RW), 0);
+	assert_false(try_read(page + 5, &byte));
+	domain_end(other);
+	assert_int_equal(refused(id, page + 5), 1);
+	assert_int_equal(lines(" epk_refused: ", " write=0"), 1);
+	assert_false(try_write(page + 6, 1));
+	assert_int_equal(refused(id, page + 6), 1);
+	assert_int_equal(lines(" epk_refused: ", " write=1"), 1);
+	assert_int_equal(pipe(pipes), 0);
+	assert_int_equal(write(pipes[1], page + 7, 1), -1);
+	assert_int_equal(errno, EFAULT);
+	/* The kernel may try more than once. */
+	assert_true(refused(id, page + 7) >= 1);
+	assert_int_equal(lines(" epk_refused: ", ""), 2 + refused(id, page + 7));
+	close(pipes[0]);
+	close(pipes[1]);
+	free_domain(other);
+	free_domain(id);
 }
 
 int main(void)
@@ -191,6 +249,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(begins_and_ends),
 		cmocka_unit_test(moves_and_faults),
+		cmocka_unit_test(refusals),
 	};
 
 	need_backend();

@@ -12,6 +12,11 @@ A domain keeps its memory from all code of the process that does not hold it.  P
 memory: what is read out of a buffer as bytes is a copy that no domain protects.  Buffer.read_from() and
 Buffer.write_to() move data between files and a domain without one.
 
+A hold is its thread's, and not a task's or a generator's.  Where a block that holds a domain awaits something, all that
+the event loop runs meanwhile has the domain open; where one yields, so has the generator's caller, until it goes on:
+await and yield outside.  A block that ends in another thread than it began in, as that of a generator may, is a
+RuntimeError, and the domain stays held where it is.
+
 Without EPK_BACKEND in the environment, and without init(), the library takes what the machine has.  See epk(7).
 """
 
@@ -36,6 +41,15 @@ _READ, _RW = 1, 3
 _counting = _threading.RLock()
 
 
+def _forked() -> None:
+    # A thread that the child has not may have had it.
+    global _counting
+    _counting = _threading.RLock()
+
+
+_os.register_at_fork(after_in_child=_forked)
+
+
 class Error(OSError):
     """A call of the library failed; errno says how, and strerror why, and what to do."""
 
@@ -48,8 +62,7 @@ def _check(err: int) -> int:
 
 def _check_pointer(pointer: int | None) -> int:
     if not pointer or pointer == _c.c_void_p(-1).value:
-        _check(-_c.get_errno())
-    assert pointer
+        raise Error(_c.get_errno(), _lib.epk_strerror(-_c.get_errno()).decode())
     return pointer
 
 
@@ -182,13 +195,13 @@ class Held:
 
     def __init__(self, domain: Domain, write: bool = True) -> None:
         self.domain, self._prot = domain, _RW if write else _READ
-        self._before: list[tuple[int, int]] = []
+        self._before: list[tuple[int, int, int]] = []
 
     def __enter__(self) -> Domain:
         number = self.domain.id
         before = _check(_lib.epk_held_prot(number))
         # First, or an interrupt between the two would leave it open.
-        self._before.append((before, _os.getpid()))
+        self._before.append((before, _os.getpid(), _threading.get_ident()))
         try:
             if before & self._prot != self._prot:
                 _check(_lib.domain_begin(number, self._prot))
@@ -199,8 +212,10 @@ class Held:
 
     def _end(self) -> None:
         """Hold what was held before."""
-        before, owner = self._before[-1]
+        before, owner, thread = self._before[-1]
         number = self.domain.id
+        if owner == _os.getpid() and thread != _threading.get_ident():
+            raise RuntimeError(f"another thread holds domain {number} by this block, and has to end it")
         try:
             # A forked child that leaves the block holds nothing of its parent's.
             if owner == _os.getpid() and _lib.epk_held_prot(number) != before:
@@ -338,12 +353,14 @@ class Buffer:
     def __setitem__(self, index: int | slice, value: int | bytes | bytearray | memoryview) -> None:
         if isinstance(index, slice):
             start, stop, step = index.indices(self._size)
-            assert not isinstance(value, int)
+            if isinstance(value, int):
+                raise TypeError("a slice of a buffer is set to bytes")
             if step != 1 or memoryview(value).nbytes != max(stop - start, 0):
                 raise ValueError("a buffer does not change its size, and has slices of step 1 only")
             self.write(value, start)
             return
-        assert isinstance(value, int)
+        if not isinstance(value, int):
+            raise TypeError("a byte of a buffer is set to a number")
         index += self._size if index < 0 else 0
         self.write(bytes([value]), index)
 
