@@ -40,6 +40,7 @@ include/linux/mm.h@int \(\*may_split\)\(struct vm_area_struct \*area, unsigned l
 include/linux/mm.h@int \(\*access\)\(struct vm_area_struct \*vma, unsigned long addr, void \*buf, int len, int write\)@the debugger's way into a mapping (memory.c)
 include/linux/mm_types.h@!_mm_id_mapcount@how a folio counts who maps it (map_count.h)
 include/linux/gfp.h@vma_alloc_folio(_noprof)?\(gfp_t gfp, int order, struct vm_area_struct \*vma, unsigned long addr, bool hugepage\)@how memory is had from the node of a policy (memory.c)
+include/linux/userfaultfd_k.h@vma_can_userfault\(struct vm_area_struct \*vma, unsigned long vm_flags(\) \{|, bool wp_async\) \{.* \(vma->vm_flags & VM_SPECIAL\)\) return false; vm_flags &= __VM_UFFD_FLAGS;)@that userfaultfd leaves special memory alone; of 6.12 older ones do not (memory.c)
 include/linux/xarray.h@void xas_split_alloc\(struct xa_state \*, void \*entry, unsigned int order, gfp_t\)@how 2 MiB become pages (huge.c)
 include/linux/mmu_notifier.h@bool \(\*invalidate\)\(struct mmu_interval_notifier \*interval_sub, const struct mmu_notifier_range \*range, unsigned long cur_seq\)@how a file takes its pages back (file_page.c)
 arch/x86/include/asm/mmu.h@atomic64_t tlb_gen@how CPUs know which of their translations are old (remap.c)

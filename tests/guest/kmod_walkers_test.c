@@ -5,6 +5,7 @@
  */
 #include "epk_test.h"
 
+#include <linux/userfaultfd.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -17,6 +18,9 @@
 
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE	25
+#endif
+#ifndef UFFD_FEATURE_WP_ASYNC
+#define UFFD_FEATURE_WP_ASYNC	(1 << 15)
 #endif
 #ifndef PR_SET_MEMORY_MERGE
 #define PR_SET_MEMORY_MERGE	67
@@ -275,6 +279,29 @@ static void query(void)
 	close(fd);
 }
 
+/*
+ * userfaultfd that only notes what is written, from 6.7 on, which there takes memory of any kind.  What
+ * it puts in the place of pages that are not there yet would have each touch of them tried for ever.
+ */
+static void note_writes(void)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_WP_ASYNC };
+	struct uffdio_register range = {
+		.range = { (uintptr_t)secret, BYTES }, .mode = UFFDIO_REGISTER_MODE_WP,
+	};
+	int fd = syscall(SYS_userfaultfd, O_CLOEXEC);
+
+	REQUIRE(fd >= 0);
+	if (ioctl(fd, UFFDIO_API, &api)) {
+		CHECK_EQ(errno, EINVAL);
+	} else {
+		CHECK(ioctl(fd, UFFDIO_REGISTER, &range) == -1 && errno == EINVAL);
+		range.range.start = (uintptr_t)plain;
+		CHECK_EQ(ioctl(fd, UFFDIO_REGISTER, &range), 0);
+	}
+	close(fd);
+}
+
 static long resident(void)
 {
 	FILE *f = fopen("/proc/self/statm", "r");
@@ -318,7 +345,7 @@ int main(void)
 {
 	static void (*const walkers[])(void) = {
 		smaps, tables, pagemap, pagemap_scan, clear_refs, mincores, advise, move, merge,
-		dump, query, counted,
+		dump, query, note_writes, counted,
 	};
 	unsigned int i;
 
