@@ -358,7 +358,8 @@ static bool is_stack(unsigned long pgoff)
 
 static int stack_check(unsigned long pages, unsigned long flags)
 {
-	if (flags & VM_SHARED || pages > EPK_STACK_BYTES_MAX >> PAGE_SHIFT)
+	/* What is shared, and cannot be written to by its file, is VM_MAYSHARE alone. */
+	if (flags & (VM_SHARED | VM_MAYSHARE) || pages > EPK_STACK_BYTES_MAX >> PAGE_SHIFT)
 		return -EINVAL;
 	return flags & VM_EXEC ? -EACCES : 0;
 }

@@ -48,6 +48,28 @@ static void refused(void)
 	      MAP_FAILED && errno == EINVAL);
 }
 
+/* By an open that is only for reading, memory that is shared is another kind to the kernel. */
+static void refused_to_readers(void)
+{
+	struct epk_init init = { .version = EPK_ABI_VERSION };
+	int status = -1;
+	pid_t pid = fork();
+
+	if (!pid) {
+		epk_failures = 0;
+		dev.fd = open(EPK_DEVICE, O_RDONLY | O_CLOEXEC);
+		init.pkeys = epk_all_pkeys();
+		REQUIRE(dev.fd >= 0 && ioctl(dev.fd, EPK_IOC_INIT, &init) == 0);
+		CHECK(map_with(PROT_READ, MAP_SHARED, PAGES) == MAP_FAILED && errno == EINVAL);
+		CHECK(mmap(NULL, PAGE, PROT_READ, MAP_SHARED, dev.fd, EPK_MMAP_DOMAIN(1)) ==
+		      MAP_FAILED && errno == EINVAL);
+		CHECK(map_with(PROT_READ, MAP_PRIVATE, PAGES) != MAP_FAILED);
+		_exit(epk_failures != 0);
+	}
+	CHECK(pid > 0 && waitpid(pid, &status, 0) == pid);
+	CHECK_EQ(status, 0);
+}
+
 static void counts(void)
 {
 	volatile char *stack = map_stack(), *other = map_stack();
@@ -325,6 +347,7 @@ int main(void)
 	forked();
 	epk_device_open(&dev);
 	refused();
+	refused_to_readers();
 	counts();
 	locked();
 	stays();
