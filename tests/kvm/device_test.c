@@ -133,6 +133,8 @@ static void in_windows(void)
 	}, beside[] = {
 		{ WINDOW_BASE - GiB - 8, 8 }, { WINDOW_BASE - GiB - 32, 0 }, { WINDOW_END, 8 },
 		{ WINDOW_END + 64, 0 }, { 1ull << 48, 8 }, { ~0ull - 15, 8 },
+		/* From what views reach to what they do not. */
+		{ (1ull << 48) - 4, 8 }, { (1ull << 48) - 1, 0 },
 	};
 	struct kvm_coalesced_mmio_zone zone = { .addr = WINDOW_BASE - GiB - PAGE, .size = 2 * PAGE };
 	struct vm *vm = vm_create();
