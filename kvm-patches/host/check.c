@@ -253,6 +253,16 @@ static void check_modules(void)
 		say(MISSING, "parameter ept", "load kvm_intel without ept=0", "%s", value);
 }
 
+/* Since Linux 6.3 it is what kvm was loaded with, and off until kvm_intel has found EPT. */
+static const char *tdp_mmu_advice(void)
+{
+	struct stat st;
+
+	if (!stat(on_machine("/sys/module/kvm/parameters/tdp_mmu"), &st) && st.st_mode & 0222)
+		return "echo Y > /sys/module/kvm/parameters/tdp_mmu; VMs from then on have it";
+	return module_loaded("kvm_intel") ? "load kvm without tdp_mmu=0, and kvm_intel without ept=0" : "see modules";
+}
+
 static void check_parameters(void)
 {
 	static const char *const set = "echo 'options kvm_intel epk=any' > /etc/modprobe.d/epk.conf; "
@@ -277,7 +287,7 @@ static void check_parameters(void)
 	else if (!strcmp(value, "Y"))
 		say(OK, "TDP MMU", NULL, "on");
 	else
-		say(MISSING, "TDP MMU", "echo Y > /sys/module/kvm/parameters/tdp_mmu; VMs from then on have it", "%s", value);
+		say(MISSING, "TDP MMU", tdp_mmu_advice(), "%s", value);
 }
 
 static int check_device(void)

@@ -281,7 +281,21 @@ class Check(Made):
             facts = self.check(parameter_epk=state)
             self.assertEqual("which QEMU does not" in facts["parameter epk"], value == "on")
         self.parameters = {"kvm_intel": {"epk": "any", "ept": "N"}, "kvm": {"epk_debug": "Y", "tdp_mmu": "N"}}
-        self.check(parameter_ept="missing", epk_debug="less", TDP_MMU="missing")
+        self.assertIn("echo Y >", self.check(parameter_ept="missing", epk_debug="less", TDP_MMU="missing")["TDP MMU"])
+
+    def test_tdp_mmu_of_later_kernels(self):
+        """Since Linux 6.3 nobody can write it."""
+        self.parameters["kvm"]["tdp_mmu"] = "N"
+        file = self.root / "sys/module/kvm/parameters/tdp_mmu"
+        for module in "kvm_intel", "none":
+            self.make()
+            file.chmod(0o444)
+            facts = self.check(**{"TDP_MMU": "missing", **({"modules": "missing", "parameter_epk": "missing"}
+                                                          if module == "none" else {})})
+            self.assertNotIn("echo Y", facts["TDP MMU"])
+            self.assertIn("see modules" if module == "none" else "tdp_mmu=0", facts["TDP MMU"])
+            shutil.rmtree(self.root / "sys/module/kvm_intel", ignore_errors=True)
+            self.parameters.pop("kvm_intel", None)
 
     def test_device(self):
         self.kvm = "error 13\napi 12\nepts 512\n"
@@ -719,7 +733,15 @@ class Rest(Made):
             rc, out, err = self.run_tool(*args)
             self.assertEqual((rc, out), (2, ""), args)
             self.assertIn("usage: epk-host", err)
-        self.assertIn("usage: epk-host", self.run_tool("--help")[1])
+        for args in ("--help",), ("-h",), ("check", "--help"), ("status", "-h"), ("run", "--help"), ("modules", "--help"):
+            rc, out, err = self.run_tool(*args)
+            self.assertEqual((rc, err), (0, ""))
+            self.assertIn("usage: epk-host", out)
+        # Who wants JSON is not given anything else.
+        for args in ("--json", "modules", "load"), ("--json", "run", "x"), ("modules", "load", "--json"):
+            rc, out, err = self.run_tool(*args)
+            self.assertEqual((rc, out), (2, ""))
+            self.assertIn("--json", err)
         version = (TOP / "guest-lib/include/epk.h").read_text()
         number = ".".join(re.search(rf"EPK_VERSION_{part} (\d+)", version)[1] for part in ("MAJOR", "MINOR"))
         self.assertEqual(self.run_tool("--version"), (0, f"epk-host {number}\n", ""))
