@@ -290,8 +290,8 @@ class Check(Made):
         for module in "kvm_intel", "none":
             self.make()
             file.chmod(0o444)
-            facts = self.check(**{"TDP_MMU": "missing", **({"modules": "missing", "parameter_epk": "missing"}
-                                                          if module == "none" else {})})
+            others = {"modules": "missing", "parameter_epk": "missing"} if module == "none" else {}
+            facts = self.check(TDP_MMU="missing", **others)
             self.assertNotIn("echo Y", facts["TDP MMU"])
             self.assertIn("see modules" if module == "none" else "tdp_mmu=0", facts["TDP MMU"])
             shutil.rmtree(self.root / "sys/module/kvm_intel", ignore_errors=True)
