@@ -286,16 +286,12 @@ class Check(Made):
     def test_tdp_mmu_of_later_kernels(self):
         """Since Linux 6.3 nobody can write it."""
         self.parameters["kvm"]["tdp_mmu"] = "N"
-        file = self.root / "sys/module/kvm/parameters/tdp_mmu"
-        for module in "kvm_intel", "none":
-            self.make()
-            file.chmod(0o444)
-            others = {"modules": "missing", "parameter_epk": "missing"} if module == "none" else {}
-            facts = self.check(TDP_MMU="missing", **others)
-            self.assertNotIn("echo Y", facts["TDP MMU"])
-            self.assertIn("see modules" if module == "none" else "tdp_mmu=0", facts["TDP MMU"])
-            shutil.rmtree(self.root / "sys/module/kvm_intel", ignore_errors=True)
-            self.parameters.pop("kvm_intel", None)
+        self.make()
+        (self.root / "sys/module/kvm/parameters/tdp_mmu").chmod(0o444)
+        self.assertIn("-> load kvm without tdp_mmu=0", self.check(TDP_MMU="missing")["TDP MMU"])
+        shutil.rmtree(self.root / "sys/module/kvm_intel")
+        del self.parameters["kvm_intel"]
+        self.assertIn("-> see modules", self.check(TDP_MMU="missing", modules="missing", parameter_epk="missing")["TDP MMU"])
 
     def test_device(self):
         self.kvm = "error 13\napi 12\nepts 512\n"
@@ -734,14 +730,9 @@ class Rest(Made):
             self.assertEqual((rc, out), (2, ""), args)
             self.assertIn("usage: epk-host", err)
         for args in ("--help",), ("-h",), ("check", "--help"), ("status", "-h"), ("run", "--help"), ("modules", "--help"):
-            rc, out, err = self.run_tool(*args)
-            self.assertEqual((rc, err), (0, ""))
-            self.assertIn("usage: epk-host", out)
-        # Who wants JSON is not given anything else.
+            self.assertRegex(self.run_tool(*args)[1], "^usage: epk-host")
         for args in ("--json", "modules", "load"), ("--json", "run", "x"), ("modules", "load", "--json"):
-            rc, out, err = self.run_tool(*args)
-            self.assertEqual((rc, out), (2, ""))
-            self.assertIn("--json", err)
+            self.assertEqual(self.run_tool(*args)[:2], (2, ""))
         version = (TOP / "guest-lib/include/epk.h").read_text()
         number = ".".join(re.search(rf"EPK_VERSION_{part} (\d+)", version)[1] for part in ("MAJOR", "MINOR"))
         self.assertEqual(self.run_tool("--version"), (0, f"epk-host {number}\n", ""))
