@@ -37,8 +37,6 @@
 #define CPUID_PKU		BIT(3)		/* leaf 7, ecx */
 #define CPUID_OSPKE		BIT(4)
 
-/* What there is a series for. */
-static const char *const kernels[] = { "6.1", "6.12" };
 #define LEAST_QEMU	702	/* 7.2 */
 #define KVM_API		12
 
@@ -194,15 +192,9 @@ static bool kvm_is_ours(void)
 static void check_kernel(void)
 {
 	char release[128] = "a kernel that does not say its release";
-	size_t i, length;
 
 	line_of(on_machine("/proc/sys/kernel/osrelease"), release, sizeof(release));
-	for (i = 0; i < sizeof(kernels) / sizeof(*kernels); i++) {
-		length = strlen(kernels[i]);
-		if (!strncmp(release, kernels[i], length) && strchr(".-", release[length]))
-			break;
-	}
-	if (kvm_is_ours() || i < sizeof(kernels) / sizeof(*kernels))
+	if (kvm_is_ours() || kernel_is_known(release))
 		say(OK, "kernel", NULL, "%s", release);
 	else
 		say(MISSING, "kernel", "Linux 6.1 or 6.12, as Debian 12 has them: the KVM series are for these", "%s", release);
