@@ -247,10 +247,23 @@ do_load() {
 	die "nothing has changed: the kernel's own KVM is loaded"
 }
 
+# Before files go: modprobe takes the kernel's own, of each kernel that has others, whenever this is cut off.
+prefer_stock() {
+	local conf dir
+	conf=$(mktemp) && echo 'search built-in updates' >"$conf" || return
+	for dir in /lib/modules/*/updates; do
+		[ ! -e "$dir/dkms/kvm.ko" ] && [ ! -d "$dir/epk-kvm" ] && continue
+		dir=${dir%/updates}
+		depmod -C "$conf" "${dir##*/}"
+	done
+	rm -f "$conf"
+}
+
 # Not interrupted, as modprobe would look for what is gone.
 remove() {
 	local dir status=0
 	trap '' INT TERM HUP QUIT
+	prefer_stock
 	if command -v dkms >/dev/null; then
 		for dir in /var/lib/dkms/epk-kvm/*; do
 			[ -d "$dir" ] || continue

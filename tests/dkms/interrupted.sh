@@ -29,8 +29,13 @@ made() {
 }
 
 made uname <<<$'#!/bin/sh\necho 9.9-made-up'
-# What modprobe sees: what depmod has seen last.
-made depmod <<<$'#!/bin/sh\ncd $LIB && find . -name "*.ko" | sort >modules.dep'
+# What modprobe sees: what depmod has seen last; of names that stand there twice, what its configuration has first.
+made depmod <<-'EOS'
+	#!/bin/sh
+	cd $LIB && find . -name "*.ko" | sort >modules.all
+	[ "$1" != -C ] || ! grep -qx "search built-in updates" "$2" || sed -i '/updates/{/kvm/d}' modules.all
+	mv modules.all modules.dep
+EOS
 made modinfo <<-'EOS'
 	#!/bin/sh
 	# -k RELEASE -F FIELD NAME
@@ -85,6 +90,13 @@ call() {
 	AT=$1 SIGNAL=$2 setsid --wait "$work/source/modules.sh" "$3" >"$work/said" 2>&1 </dev/null || :
 }
 
+# As long as it has been cut off.
+is_safe() {
+	while read -r file; do
+		[ -f "$lib/$file" ] || fail "$1: modprobe looks for $file"
+	done <"$lib/modules.dep"
+}
+
 is_whole() {
 	(cd "$lib" && find . -name '*.ko' | sort) | cmp -s - "$lib/modules.dep" || fail "$1: modprobe looks for what is not there"
 	case $(cd "$lib" && find updates -name '*.ko' 2>/dev/null | wc -l) in
@@ -108,10 +120,16 @@ for signal in INT TERM HUP; do
 	is_whole "restore, $signal"
 	[ ! -d "$lib/updates/dkms" ] || fail "restore leaves modules"
 	machine
+	call none $signal install
+	call gone KILL restore
+	is_safe "restore, killed"
+	call none $signal restore
+	is_whole "restore, after it was killed"
+	machine
 	cp -r /usr/src/epk-kvm-1.0 "$work/dkms"
 	rm -r /usr/src/epk-kvm-1.0
 	call make $signal install
 	is_whole "by hand, $signal"
 	rm -r "$work/dkms"
 done
-echo "interrupted: at 4 places, by 3 signals: KVM is whole"
+echo "interrupted: at 4 places, by 3 signals, and killed: modprobe has all of KVM"
