@@ -33,7 +33,9 @@ config=${CONFIG:-/usr/src/linux-config-$linux/config.amd64_none_amd64.xz}
 [ "$(dpkg --print-architecture)" = amd64 ] || fail "this is for amd64"
 tests/testbed/packages.sh <(sed "s/-6\.1$/-$linux/" kvm-patches/kernel-deb.list)
 [ -s "$config" ] || fail "$config is missing: apt install --reinstall linux-config-$linux"
-mkdir -p "$out" "${WORK:-build/kernel}" || fail "cannot write to $out"
+for folder in "$out" "${WORK:-build/kernel}"; do
+	mkdir -p "$folder" || fail "cannot write to $folder"
+done
 out=$(realpath "$out")
 work=$(realpath "${WORK:-build/kernel}")
 tarball=/usr/src/linux-source-$linux.tar.xz

@@ -67,6 +67,8 @@ static void check_kernel(void)
 	uname(&name);
 	if (module_is_there())
 		say(OK, "kernel", NULL, "%s", name.release);
+	else if (!kernel_is_known(name.release))
+		say(MISSING, "kernel", "Linux 6.1 or 6.12, as Debian 12 has them: the module is for these", "%s", name.release);
 	else if (!line_of("/proc/sys/kernel/ftrace_enabled", line, sizeof(line)))
 		say(MISSING, "kernel", "boot a kernel with CONFIG_DYNAMIC_FTRACE, as distributions' are",
 		    "%s, without function tracing, by which the module guards", name.release);

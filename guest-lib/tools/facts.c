@@ -10,6 +10,19 @@
 static const char *const state_names[NR_STATES] = { "ok", "less", "missing" };
 bool facts_json, facts_missing;
 
+bool kernel_is_known(const char *release)
+{
+	static const char *const known[] = { "6.1", "6.12" };
+	size_t i, length;
+
+	for (i = 0; i < sizeof(known) / sizeof(*known); i++) {
+		length = strlen(known[i]);
+		if (!strncmp(release, known[i], length) && strchr(".-", release[length]))
+			return true;
+	}
+	return false;
+}
+
 /* The next character of UTF-8, U+FFFD for a byte that is of none. */
 static uint32_t next_character(const char **text)
 {

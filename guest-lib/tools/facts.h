@@ -24,6 +24,9 @@ say(enum state state, const char *fact, const char *advice, const char *format, 
 void put_json(const char *text);
 int put_text(FILE *to, const char *text);
 
+/* Is it of a Linux that there are a module and a KVM series for? */
+bool kernel_is_known(const char *release);
+
 /* To read.  What is no file, such as a pipe that nobody writes to, does not keep us. */
 FILE *open_file(const char *path);
 

@@ -37,8 +37,6 @@
 #define CPUID_PKU		BIT(3)		/* leaf 7, ecx */
 #define CPUID_OSPKE		BIT(4)
 
-/* What there is a series for. */
-static const char *const kernels[] = { "6.1", "6.12" };
 #define LEAST_QEMU	702	/* 7.2 */
 #define KVM_API		12
 
@@ -194,15 +192,9 @@ static bool kvm_is_ours(void)
 static void check_kernel(void)
 {
 	char release[128] = "a kernel that does not say its release";
-	size_t i, length;
 
 	line_of(on_machine("/proc/sys/kernel/osrelease"), release, sizeof(release));
-	for (i = 0; i < sizeof(kernels) / sizeof(*kernels); i++) {
-		length = strlen(kernels[i]);
-		if (!strncmp(release, kernels[i], length) && strchr(".-", release[length]))
-			break;
-	}
-	if (kvm_is_ours() || i < sizeof(kernels) / sizeof(*kernels))
+	if (kvm_is_ours() || kernel_is_known(release))
 		say(OK, "kernel", NULL, "%s", release);
 	else
 		say(MISSING, "kernel", "Linux 6.1 or 6.12, as Debian 12 has them: the KVM series are for these", "%s", release);
@@ -253,6 +245,16 @@ static void check_modules(void)
 		say(MISSING, "parameter ept", "load kvm_intel without ept=0", "%s", value);
 }
 
+/* Since Linux 6.3 it is what kvm was loaded with, and off until kvm_intel has found EPT. */
+static const char *tdp_mmu_advice(void)
+{
+	struct stat st;
+
+	if (!stat(on_machine("/sys/module/kvm/parameters/tdp_mmu"), &st) && st.st_mode & 0222)
+		return "echo Y > /sys/module/kvm/parameters/tdp_mmu; VMs from then on have it";
+	return module_loaded("kvm_intel") ? "load kvm without tdp_mmu=0, and kvm_intel without ept=0" : "see modules";
+}
+
 static void check_parameters(void)
 {
 	static const char *const set = "echo 'options kvm_intel epk=any' > /etc/modprobe.d/epk.conf; "
@@ -277,7 +279,7 @@ static void check_parameters(void)
 	else if (!strcmp(value, "Y"))
 		say(OK, "TDP MMU", NULL, "on");
 	else
-		say(MISSING, "TDP MMU", "echo Y > /sys/module/kvm/parameters/tdp_mmu; VMs from then on have it", "%s", value);
+		say(MISSING, "TDP MMU", tdp_mmu_advice(), "%s", value);
 }
 
 static int check_device(void)

@@ -88,10 +88,15 @@ int main(int argc, char **argv)
 	argc -= optind;
 	argv += optind;
 	command = argc ? argv[0] : "";
-	if (!strcmp(command, "run"))
-		return host_run(argc, argv);
-	if (!strcmp(command, "modules"))
-		return host_modules(argc, argv);
+	if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
+		usage(stdout);
+		return DONE;
+	}
+	if (!strcmp(command, "run") || !strcmp(command, "modules")) {
+		if (facts_json || (*command == 'm' && !strcmp(argv[argc - 1], "--json")))
+			return fail(WRONG, "%s has no --json: check and status do", command);
+		return *command == 'r' ? host_run(argc, argv) : host_modules(argc, argv);
+	}
 	if (argc == 2 && !strcmp(argv[1], "--json"))
 		facts_json = true;
 	else if (argc != 1)

@@ -167,6 +167,13 @@ find_source() {
 	version=$(make -s -C "$source" version)
 }
 
+# Half of it would leave the host without KVM once modprobe knows of it.
+interrupted() {
+	trap '' INT TERM HUP QUIT
+	are_installed || remove
+	die "interrupted: what was not whole is removed again; call it again"
+}
+
 by_dkms() { command -v dkms >/dev/null && [ "$source" = "/usr/src/epk-kvm-$version" ]; }
 
 install_by_hand() {
@@ -196,6 +203,7 @@ do_install() {
 	fi
 	find_source
 	"$source/prepare.sh" "$lib/build" || exit 1
+	trap interrupted INT TERM HUP QUIT
 	if by_dkms; then
 		# Says so where it is installed already.
 		dkms install "epk-kvm/$version" -k "$release" || die "DKMS did not install them"
@@ -239,8 +247,23 @@ do_load() {
 	die "nothing has changed: the kernel's own KVM is loaded"
 }
 
+# Before files go: modprobe takes the kernel's own, of each kernel that has others, whenever this is cut off.
+prefer_stock() {
+	local conf dir
+	conf=$(mktemp) && echo 'search built-in updates' >"$conf" || return
+	for dir in /lib/modules/*/updates; do
+		[ ! -e "$dir/dkms/kvm.ko" ] && [ ! -d "$dir/epk-kvm" ] && continue
+		dir=${dir%/updates}
+		depmod -C "$conf" "${dir##*/}"
+	done
+	rm -f "$conf"
+}
+
+# Not interrupted, as modprobe would look for what is gone.
 remove() {
 	local dir status=0
+	trap '' INT TERM HUP QUIT
+	prefer_stock
 	if command -v dkms >/dev/null; then
 		for dir in /var/lib/dkms/epk-kvm/*; do
 			[ -d "$dir" ] || continue

@@ -8,8 +8,9 @@ Boots a small kernel by each firmware in QEMU's own emulation, with memory that 
 and asks the module's chooser twice: in that kernel, and here, about what the kernel tells.  The
 two have to agree.  Without a NAME it is the whole matrix, with "sample" the cells that tell most;
 else a NAME is a part of a cell's, as "q35-ovmf 46".
---table writes the table of docs/firmware.md; --keep keeps each cell's log, and --again goes by
-those that are there, as after a change of the chooser.
+--table writes the tables into FILE, as docs/firmware.md: what stands before them there stays, and what
+it says of cells that have not been run.  --keep keeps each cell's log, and --again goes by those that are
+there, as after a change of the chooser.
 
 OVMF describes all of its address space in pages of 2 MiB, and then looks at each of these that is
 in its PCI window, an eighth of the space: that takes minutes of emulation at 48 bits, of which it
@@ -73,6 +74,8 @@ class Cell:
         self.name = f"{machine} {bits} {gib} {extra}"
         self.epts = self.slots = self.why = None
         self.trouble = None
+        # Of an earlier run: what the table says, and the line below it.
+        self.said = self.note = None
 
     def possible(self):
         """What QEMU has no such machine for"""
@@ -240,12 +243,44 @@ def short(cell):
     if cell.epts == -1:
         return "QEMU refuses"
     if cell.epts is None:
-        return "not run"
+        return cell.said or "not run"
     if not cell.epts:
         return "none"
     wanted = re.search(r"not of (\d+) GiB", cell.why)
     of = f" of {wanted[1]}" if wanted and int(wanted[1]) != cell.slots else ""
     return f"{cell.epts} × {cell.slots}{of}"
+
+
+def label(cell):
+    """A cell's name below the table"""
+    return f"- {cell.gib:,} GiB, {cell.bits} bits{', ' if cell.extra else ''}{cell.extra}: "
+
+
+def widths_of(machine):
+    return [bits for bits in WIDTHS if machine == "q35-ovmf" or bits != 44]
+
+
+def read_table(cells, lines):
+    """Have the cells what a table said of them, in an earlier run"""
+    by = {cell.name: cell for cell in cells}
+    machine = None
+    for line in lines:
+        if match := re.fullmatch(r"\*\*(.*)\*\*", line):
+            machine = match[1]
+        elif machine and (match := re.fullmatch(r"\| ([0-9,]+) \| ([A-Za-z+]*) \| (.*) \|", line)):
+            for bits, said in zip(widths_of(machine), match[3].split(" | ")):
+                by[f"{machine} {bits} {match[1].replace(',', '')} {match[2]}"].said = said
+        elif machine and line.startswith("- "):
+            for cell in cells:
+                if cell.machine == machine and line.startswith(label(cell)):
+                    cell.note = line
+
+
+def note(cell):
+    """The line below the table, if there is one of it"""
+    if cell.epts is None:
+        return cell.note
+    return label(cell) + re.sub(r"^.*: ", "", cell.why) + "." if cell.why and cell.epts < 512 else None
 
 
 def table(cells):
@@ -254,7 +289,7 @@ def table(cells):
     for machine in MACHINES:
         yield f"**{machine}**"
         yield ""
-        widths = [bits for bits in WIDTHS if machine == "q35-ovmf" or bits != 44]
+        widths = widths_of(machine)
         yield "| GiB of RAM | with | " + " | ".join(f"{bits} bits" for bits in widths) + " |"
         yield "|---|---|" + "---|" * len(widths)
         for gib in MEMORY:
@@ -265,14 +300,19 @@ def table(cells):
                     continue
                 yield f"| {gib:,} | {extra} | " + " | ".join(map(short, row)) + " |"
         yield ""
-        fewer = [cell for name, cell in by.items()
-                 if cell.machine == machine and cell.why and cell.epts < 512]
-        for cell in fewer:
-            where = re.sub(r"^.*: ", "", cell.why)
-            extra = f", {cell.extra}" if cell.extra else ""
-            yield f"- {cell.gib:,} GiB, {cell.bits} bits{extra}: {where}."
-        if fewer:
+        notes = [note(cell) for cell in cells if cell.machine == machine and note(cell)]
+        yield from notes
+        if notes:
             yield ""
+
+
+def write_table(path, cells):
+    """The text before the first table stays, and so does what was not run."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    first = f"**{next(iter(MACHINES))}**"
+    start = lines.index(first) if first in lines else len(lines)
+    read_table(cells, lines[start:])
+    path.write_text("\n".join((*lines[:start], *table(cells))))
 
 
 def main():
@@ -320,7 +360,7 @@ def main():
                   f"{'; ' + (cell.trouble or cell.why) if cell.trouble or cell.why else ''}"
                   f" ({time.monotonic() - started:.0f} s)", flush=True)
     if args.table:
-        args.table.write_text("\n".join(table(cells)))
+        write_table(args.table, cells)
     sys.exit(1 if failed or not wanted else 0)
 
 

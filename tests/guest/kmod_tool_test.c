@@ -5,6 +5,7 @@
 #include "epk_test.h"
 
 #include <grp.h>
+#include <sys/personality.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -16,6 +17,8 @@
 
 static const char *tool;
 static char said[1 << 14];
+/* What the kernel tells the tool of itself: UNAME26 makes another version of it. */
+static unsigned long persona;
 
 /* Run the tool as a user, in a group, with a limit of locked memory; its exit status. */
 static int run(uid_t uid, gid_t gid, rlim_t limit)
@@ -30,7 +33,7 @@ static int run(uid_t uid, gid_t gid, rlim_t limit)
 	pid = fork();
 	if (!pid) {
 		dup2(out[1], 1);
-		if (setrlimit(RLIMIT_MEMLOCK, &memlock) || setgroups(0, NULL) ||
+		if (personality(persona) < 0 || setrlimit(RLIMIT_MEMLOCK, &memlock) || setgroups(0, NULL) ||
 		    setresgid(gid, gid, gid) || setresuid(uid, uid, uid))
 			_exit(100);
 		execl(tool, tool, NULL);
@@ -175,6 +178,11 @@ static void without_module(void)
 	SAYS("-> install epk-dkms");
 	SAYS("missing  device         /dev/epk: No such file");
 	SAYS("ok       backend mpk    works");
+	persona = UNAME26;
+	CHECK_EQ(run(0, 0, RLIM_INFINITY), 1);
+	SAYS("missing  kernel         2.6.");
+	SAYS("-> Linux 6.1 or 6.12");
+	persona = 0;
 	write_file("/proc/sys/kernel/ftrace_enabled", "0");
 	CHECK_EQ(run(0, 0, RLIM_INFINITY), 1);
 	SAYS("missing  kernel ");

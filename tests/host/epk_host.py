@@ -281,7 +281,17 @@ class Check(Made):
             facts = self.check(parameter_epk=state)
             self.assertEqual("which QEMU does not" in facts["parameter epk"], value == "on")
         self.parameters = {"kvm_intel": {"epk": "any", "ept": "N"}, "kvm": {"epk_debug": "Y", "tdp_mmu": "N"}}
-        self.check(parameter_ept="missing", epk_debug="less", TDP_MMU="missing")
+        self.assertIn("echo Y >", self.check(parameter_ept="missing", epk_debug="less", TDP_MMU="missing")["TDP MMU"])
+
+    def test_tdp_mmu_of_later_kernels(self):
+        """Since Linux 6.3 nobody can write it."""
+        self.parameters["kvm"]["tdp_mmu"] = "N"
+        self.make()
+        (self.root / "sys/module/kvm/parameters/tdp_mmu").chmod(0o444)
+        self.assertIn("-> load kvm without tdp_mmu=0", self.check(TDP_MMU="missing")["TDP MMU"])
+        shutil.rmtree(self.root / "sys/module/kvm_intel")
+        del self.parameters["kvm_intel"]
+        self.assertIn("-> see modules", self.check(TDP_MMU="missing", modules="missing", parameter_epk="missing")["TDP MMU"])
 
     def test_device(self):
         self.kvm = "error 13\napi 12\nepts 512\n"
@@ -719,7 +729,10 @@ class Rest(Made):
             rc, out, err = self.run_tool(*args)
             self.assertEqual((rc, out), (2, ""), args)
             self.assertIn("usage: epk-host", err)
-        self.assertIn("usage: epk-host", self.run_tool("--help")[1])
+        for args in ("--help",), ("-h",), ("check", "--help"), ("status", "-h"), ("run", "--help"), ("modules", "--help"):
+            self.assertRegex(self.run_tool(*args)[1], "^usage: epk-host")
+        for args in ("--json", "modules", "load"), ("--json", "run", "x"), ("modules", "load", "--json"):
+            self.assertEqual(self.run_tool(*args)[:2], (2, ""))
         version = (TOP / "guest-lib/include/epk.h").read_text()
         number = ".".join(re.search(rf"EPK_VERSION_{part} (\d+)", version)[1] for part in ("MAJOR", "MINOR"))
         self.assertEqual(self.run_tool("--version"), (0, f"epk-host {number}\n", ""))

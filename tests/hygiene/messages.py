@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""messages.py [--list]: each line that the module or KVM logs is in docs/operations.md, and no other.
+"""messages.py [--list]: each line that module, KVM, library or tools say is in docs/operations.md, and no other.
 
 There what varies in a line is written as an ellipsis, and a line stands alone in the first column of a table.
 """
@@ -14,13 +14,29 @@ STRING = r'"((?:[^"\\]|\\.)*)"'
 PRINTS = re.compile(r"\bpr_(?:err|warn|notice|info)(?:_ratelimited|_once)?\(\s*((?:%s\s*|EPK_DEVICE\s*)+)" % STRING)
 # What epk_choose() writes, for room.c to print.
 CHOICES = re.compile(r"snprintf\(why, EPK_WHY_BYTES,\s*((?:%s\s*)+)" % STRING)
+# What the library has of errors and causes, and says of a fault.
+LIBRARY = (re.compile(r"\b(?:CAUSE|ERROR)\((?:\w+, )+((?:%s\s*)+)\)" % STRING), re.compile(r'\{ 0, "0", (%s)' % STRING),
+           re.compile(r"\bepk_say\(EPK_LEVEL_\w+, ((?:%s\s*)+)\)" % STRING), re.compile(r'add\(&line, ("fault: [^"]*")'))
+FAULTS = re.compile(r"^static const char \*reason\(.*?^}", re.M | re.S)
+# What tools say before they give up, in C and in shell.
+FAILS = re.compile(r"\bfail\(\w+,\s*((?:%s\s*|STATISTICS\s*)+)" % STRING)
+DIES = re.compile(r"\b(?:die|warn|refuse|fail) ((?:%s[ \t]*(?:\\\n\s*)?)+)" % STRING)
+SCRIPTS = ("kvm-patches/host/modules.sh", "kvm-patches/dkms/prepare.sh", "kvm-patches/kernel-deb.sh", "qemu-configs/microvm.sh",
+           "qemu-configs/cloud-init/make-seed.sh", "tests/hardware/check.sh")
+VARIABLE = re.compile(r"\$\{[^}]*\}|\$\([^)]*\)|\$[A-Za-z0-9_*@]+")
 
 
 def line(match):
     """The line that a call logs, as the document has it."""
-    text = match.group(1).replace("EPK_DEVICE", '"/dev/epk"')
-    text = "".join(re.findall(STRING, text)).replace(r"\n", "")
+    text = match.group(1).replace("EPK_DEVICE", '"/dev/epk"').replace("STATISTICS", '"/sys/kernel/debug/kvm"')
+    text = "".join(re.findall(STRING, text)).replace(r"\n", "").replace(r"\"", '"').rstrip(" ")
     return re.sub("(?:…)+", "…", re.sub(r"%pR|%[-#0-9.lz]*[a-zA-Z]", "…", text))
+
+
+def shell_line(match):
+    """Likewise, of words of a shell."""
+    text = VARIABLE.sub("…", " ".join(re.findall(STRING, match.group(1))))
+    return re.sub("(?:…)+", "…", text)
 
 
 def module_lines():
@@ -39,9 +55,28 @@ def kvm_lines():
         yield from (line(match) for match in PRINTS.finditer(added))
 
 
+def library_lines():
+    """Of libepk."""
+    for path in sorted((TOP / "guest-lib/src").glob("*.[ch]")):
+        source = path.read_text()
+        for pattern in LIBRARY:
+            yield from (line(match) for match in pattern.finditer(source))
+        for reasons in FAULTS.finditer(source):
+            yield from re.findall("return %s;" % STRING, reasons[0])
+
+
+def tool_lines():
+    """Of the tools of the host, and of what is called by make."""
+    for path in sorted((TOP / "kvm-patches/host").glob("*.c")):
+        yield from (line(match) for match in FAILS.finditer(path.read_text()))
+    for name in SCRIPTS:
+        yield from (shell_line(match) for match in DIES.finditer((TOP / name).read_text()))
+
+
 def main():
     """Compare."""
-    logged = {text for text in (*module_lines(), *kvm_lines()) if text.strip("…")}
+    sources = (module_lines(), kvm_lines(), library_lines(), tool_lines())
+    logged = {text for lines in sources for text in lines if text.strip("…:; ")}
     if sys.argv[1:] == ["--list"]:
         print(*sorted(logged), sep="\n")
         return 0

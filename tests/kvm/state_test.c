@@ -52,11 +52,13 @@ static void guest_second(void)
 
 static void *memory[2];
 
-static struct vm *machine(void)
+/* Its VMM gives it so many EPTs; 0 if it does not know of any. */
+static struct vm *machine_of(uint32_t epts)
 {
 	struct vm *vm = vm_create();
 	int i;
 
+	REQUIRE(!epts || !vm_enable_cap(vm, KVM_CAP_EPK, epts));
 	for (i = 0; i < 2; i++) {
 		if (!memory[i])
 			memory[i] = huge_aligned_memory(4 * MiB);
@@ -65,6 +67,11 @@ static struct vm *machine(void)
 	vcpu_add(vm, guest_first);
 	vcpu_add(vm, guest_second);
 	return vm;
+}
+
+static struct vm *machine(void)
+{
+	return machine_of(0);
 }
 
 static struct vm *running(void)
@@ -227,6 +234,27 @@ static void malformed(void)
 	vm_destroy(second);
 }
 
+/* Where the VMM gives fewer EPTs it cannot go on, however few of them it has made. */
+static void fewer(void)
+{
+	static const uint32_t numbers[] = { 1, 2, 256, 511, 512 };
+	struct vm *first = running(), *second;
+	struct full_state state, after;
+	unsigned int i;
+
+	REQUIRE(!get(first, &state, MAX_RUNS));
+	for (i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+		int all = numbers[i] == state.head.nr_epts;
+
+		second = machine_of(numbers[i]);
+		CHECK_EQ(set(second, &state), all ? 0 : -EINVAL);
+		CHECK_EQ(get(second, &after, MAX_RUNS), 0);
+		CHECK_EQ(after.head.version, all ? KVM_EPK_VERSION : 0);
+		vm_destroy(second);
+	}
+	vm_destroy(first);
+}
+
 static void vcpu_arguments(void)
 {
 	struct vm *vm = running();
@@ -346,6 +374,7 @@ int main(int argc, char **argv)
 	static const struct test_case cases[] = {
 		{ "save-restore", save_restore },
 		{ "malformed", malformed },
+		{ "fewer", fewer },
 		{ "vcpu-arguments", vcpu_arguments },
 		{ "not-enabled", not_enabled },
 		{ "taken-away-meanwhile", taken_away_meanwhile },

@@ -36,7 +36,7 @@ for file in bios-256k.bin linuxboot_dma.bin pvh.bin kvmvapic.bin; do
 		cp -L "/usr/share/seabios/$file" "$host/usr/share/qemu/"
 done
 make -s -C "$here"
-cp "$here/build/console" "$here"/host/{lib,run,moved} "$to/"
+cp "$here"/build/{console,hostname.so} "$here"/host/{lib,run,moved} "$to/"
 "$here/guest.sh" "$kernel" "$modules" "$to" "$arguments"
 # Debian's kernels take a minute to decompress, and are booted directly.
 [ ! -d "$kernel/modules" ] || truncate -s 1M "$to/disk.img"
