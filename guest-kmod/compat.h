@@ -46,6 +46,13 @@ static inline void epk_add_mm_counter(struct mm_struct *mm, int member, long pag
 #endif
 }
 
+/* Threads of the kernel's own in a process, before and since they are not only io_uring's. */
+#ifdef PF_USER_WORKER
+#define EPK_PF_USER_WORKER	PF_USER_WORKER
+#else
+#define EPK_PF_USER_WORKER	0
+#endif
+
 #ifdef EPK_HAVE_REGISTER_SYSCORE
 
 #define EPK_SYSCORE_ARG	void *data

@@ -357,6 +357,13 @@ static long ioc_end(struct file *file, void __user *arg)
 	return word == (int)word ? epk_rights_end(file->private_data, word) : -EINVAL;
 }
 
+static long ioc_protect(struct file *file, void __user *arg)
+{
+	unsigned long word = (unsigned long)arg;
+
+	return epk_common_set(file->private_data, (int)word, word >> 32);
+}
+
 static long ioc_held(struct file *file, void __user *arg)
 {
 	struct epk_grant *list;
@@ -462,6 +469,7 @@ static const struct call {
 	{ EPK_IOC_FILL, AFTER, ioc_fill },
 	{ EPK_IOC_GATES, AFTER, ioc_gates },
 	{ EPK_IOC_HELD, AFTER, ioc_held },
+	{ EPK_IOC_PROTECT, AFTER, ioc_protect },
 	{ EPK_IOC_NOTE, AFTER, ioc_note },
 	{ EPK_IOC_CALL, AFTER, ioc_call },
 	{ EPK_IOC_RETURN, AFTER, ioc_return },

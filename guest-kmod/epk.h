@@ -123,6 +123,9 @@ struct epk_user {
  * @private: see EPK_NOTE_PRIVATE
  * @confined: see EPK_NOTE_CONFINED
  * @leaves: in this batch, who has a right to it loses it
+ * @hidden: the table shows it as evicted, so that begin and end come here: see common.c
+ * @common: what who does not hold it may do: PROT_READ, perhaps with PROT_WRITE, or 0; it changes under
+ *	the context's lock, and is read with interrupts off
  * @asked: the last batch in which threads were asked and one held it
  */
 struct epk_domain {
@@ -135,6 +138,8 @@ struct epk_domain {
 	bool private;
 	bool confined;
 	bool leaves;
+	bool hidden;
+	u8 common;
 	u64 asked;
 };
 
@@ -142,12 +147,14 @@ struct epk_domain {
  * struct epk_chunk - a page of the domain table
  * @table: the page, which the process can map
  * @notes: another, with the notes of the same domains; NULL if none of it has been used
+ * @hidden: where those are that the table hides; NULL if there never was one
  * @domains: the domain of each entry, or NULL
  * @generations: the last generation given out for each entry
  */
 struct epk_chunk {
 	struct epk_entry *table;
 	u64 *notes;
+	u64 *hidden;
 	struct epk_domain *domains[EPK_CHUNK_ENTRIES];
 	u16 generations[EPK_CHUNK_ENTRIES];
 };
@@ -193,6 +200,9 @@ enum epk_state { EPK_NEW, EPK_STARTING, EPK_READY };
  * @ending: private domains end in this batch: code that has a right to one loses all that it has
  * @asking: threads say in this batch what they hold
  * @asked_open: for each EPT, the keys that some have open
+ * @retractions: counts how often a common right has become less; written under @lock
+ * @retract_ept: the EPT of the last,
+ * @retract_keys: and its keys there; both under @lock
  * @hand: where the search for a domain that makes room goes on
  * @nr_gates: of @gates, those in use; set once, last
  * @gates: see struct epk_gate
@@ -248,6 +258,9 @@ struct epk_context {
 	bool ending;
 	bool asking;
 	u16 asked_open[KVM_EPK_MAX_EPTS];
+	u64 retractions;
+	u32 retract_ept;
+	u16 retract_keys;
 	unsigned int hand;
 	unsigned int nr_gates;
 	struct epk_gate gates[EPK_GATES_MAX];
@@ -372,6 +385,11 @@ struct epk_faults {
  * @undone: keys that were revoked while it ran a virtual CPU; KVM opens them again
  * @signals: it has EPK_THREAD_SIGNALS
  * @follows: what it holds goes where the domain goes
+ * @joined: an access has registered it, and no begin: the library has nothing of it yet
+ * @commons: in @commons_ept, the keys that are open without its holding the domain.  They are forgotten when it leaves
+ *	that, and may be closed by now
+ * @commons_ept: see there
+ * @retracted: of @ctx's retractions, the last that it has met, if there are @commons
  * @fs: its FS base when it was registered last: that of its handlers, if they interrupt who is confined
  * @arrives: @arriving counts: a signal is about to be handled
  * @stashed: all its rights are in the record; PKRU means nothing
@@ -397,6 +415,10 @@ struct epk_thread {
 	u32 undone;
 	bool signals;
 	bool follows;
+	bool joined;
+	u16 commons;
+	u32 commons_ept;
+	u64 retracted;
 	bool arrives;
 	bool stashed;
 	unsigned long fs;
@@ -464,6 +486,7 @@ void epk_place_show(struct epk_context *ctx, const struct epk_domain *domain);
 
 /* revoke.c */
 void epk_revoke(struct epk_context *ctx);
+void epk_retract(struct epk_context *ctx, u32 ept, u16 keys);
 
 /* record.c */
 bool epk_record_has_room(const struct epk_thread *thread, u32 pkru);
@@ -471,6 +494,7 @@ u32 epk_record_stash(struct epk_thread *thread, u32 pkru, u32 ept);
 u32 epk_record_lend(struct epk_thread *thread, u32 pkru, u32 ept);
 u32 epk_record_unstash(struct epk_thread *thread, u32 pkru, u32 ept);
 u32 epk_record_meet(struct epk_thread *thread, u32 pkru, u32 ept, bool later);
+u32 epk_record_uncommon(struct epk_thread *thread, u32 pkru, u32 ept, u16 keys);
 u32 epk_record_settle(struct epk_thread *thread, u32 pkru, u32 ept);
 unsigned int epk_record_open_key(const struct epk_thread *thread, int id);
 bool epk_record_has_private(const struct epk_thread *thread);
@@ -493,6 +517,11 @@ int epk_gates_set(struct epk_context *ctx, const struct epk_gates *req,
 		  const struct epk_gate *gates);
 bool epk_gates_have(const struct epk_context *ctx, unsigned long ip);
 void epk_gates_go_back(const struct epk_context *ctx, struct pt_regs *regs);
+
+/* common.c */
+int epk_common_set(struct epk_context *ctx, int id, int prot);
+int epk_common_prot(struct epk_context *ctx, int id);
+bool epk_common_open(struct epk_thread *thread, int id, u32 ept, u8 pkey, int prot);
 
 /* rights.c */
 int epk_rights_begin(struct file *file, int id, int prot, bool call);
@@ -525,6 +554,7 @@ void epk_table_write(struct epk_context *ctx, const struct epk_domain *domain);
 void epk_table_hide(struct epk_context *ctx, const struct epk_domain *domain);
 void epk_table_clear(struct epk_context *ctx, u32 index);
 void epk_table_count_revocation(struct epk_context *ctx);
+u64 *epk_hidden_get(struct epk_context *ctx, u32 index);
 u64 *epk_notes_get(struct epk_context *ctx, u32 index);
 void epk_note_clear(struct epk_context *ctx, u32 index);
 struct epk_domain *epk_domain_at(struct epk_context *ctx, u32 index);
@@ -577,6 +607,7 @@ void epk_flush(struct mm_struct *mm);
 
 /* file.c */
 int epk_file_map(struct file *dev, struct epk_file *req);
+struct file *epk_file_device(struct file *file);
 
 /* context.c */
 struct epk_context *epk_context_create(void);
@@ -604,11 +635,14 @@ void epk_threads_exit(void);
 
 /* thread.c */
 extern struct preempt_ops epk_thread_ops;
+/* With epk_thread_register(): it is an access that does it. */
+#define EPK_THREAD_JOINS	BIT(30)
 int epk_thread_register(struct file *file, unsigned long flags);
 void epk_thread_switch(const struct kvm_epk_identity *identity, bool preempt,
 		       struct task_struct *prev, struct task_struct *next);
 void epk_thread_drop(void);
 void epk_thread_revoke(struct epk_context *ctx);
+void epk_thread_retract(struct epk_context *ctx);
 void epk_revoke_waiting(struct epk_thread *thread);
 void epk_thread_close(struct epk_context *ctx);
 unsigned long epk_thread_rescues(void);

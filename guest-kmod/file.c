@@ -128,6 +128,17 @@ static int backing_mmap(struct file *file, struct vm_area_struct *vma)
 static const struct file_operations backing_fops;
 
 /**
+ * epk_file_device() - the open device that a mapping of a domain belongs to
+ * @file: the mapping's file
+ */
+struct file *epk_file_device(struct file *file)
+{
+	const struct epk_backing *backing = file->private_data;
+
+	return file->f_op == &backing_fops ? backing->dev : file;
+}
+
+/**
  * epk_file_prepare() - is the domain of a mapping that is to replace something there
  * @file: any file
  *

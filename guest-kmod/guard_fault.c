@@ -10,8 +10,11 @@
  * stack there, holds that domain when it first wants it, be it its own first push, the frame of the
  * next signal, or its return.  No frame is in a private domain.
  */
+#include <linux/file.h>
+#include <linux/fs.h>
 #include <linux/jhash.h>
 #include <linux/mm.h>
+#include <linux/mman.h>
 #include <linux/ptrace.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
@@ -125,8 +128,11 @@ static bool is_torn(struct epk_faults *faults, const struct access *access, int 
 	return true;
 }
 
-/* NOWHERE: refused, and the domain has no place, or none that is of use. */
-enum answer { REFUSED, NOWHERE, REACHED, BRING_IN, BRING_HERE };
+/*
+ * NOWHERE: refused, and the domain has no place, or none that is of use.  JOIN: the thread needs a
+ * record before it can be answered.
+ */
+enum answer { REFUSED, NOWHERE, REACHED, BRING_IN, BRING_HERE, JOIN };
 
 static bool lies_in(int id, unsigned long addr)
 {
@@ -165,11 +171,37 @@ static enum answer go_there(struct epk_thread *thread, const struct access *acce
 	return epk_rights_go(thread, ept) ? REFUSED : REACHED;
 }
 
+/* The same for who does not hold the domain, and may do this all the same, as everybody may. */
+static enum answer go_common(struct epk_thread *thread, const struct access *access,
+			     const struct epk_accessed *to, u32 ept, u8 pkey, int prot)
+{
+	if (ept != epk_current_ept() && wants_both(&thread->faults, access, to))
+		return is_torn(&thread->faults, access, to->id) ? NOWHERE : BRING_HERE;
+	return epk_common_open(thread, to->id, ept, pkey, prot) ? REACHED : REFUSED;
+}
+
+/* No thread of the program's, or none any more. */
+static bool is_none(void)
+{
+	return current->flags & (PF_KTHREAD | PF_IO_WORKER | EPK_PF_USER_WORKER | PF_EXITING);
+}
+
+/* What may be done with it without being held, if that is enough and is what counts. */
+static int common_prot(const struct epk_thread *thread, const struct epk_region *region, bool write)
+{
+	int prot = epk_common_prot(region->ctx, region->id);
+
+	if (!(prot & (write ? PROT_WRITE : PROT_READ)) || is_none())
+		return 0;
+	return thread && (thread->stashed || epk_held_prot(thread, region->id)) ? 0 : prot;
+}
+
 /* What an access wants. */
 struct wanted {
 	struct epk_context *ctx;
 	int id;
 	u32 here;
+	struct file *file;
 };
 
 /* Interrupts are off, and the mmap lock is held. */
@@ -181,17 +213,28 @@ static enum answer look(const struct vm_area_struct *vma, const struct access *a
 	struct epk_thread *thread = epk_thread_find(current);
 	u32 pkru = read_pkru();
 	enum answer answer;
+	int common;
 
 	if (region->dead)
 		return REFUSED;
-	if (!thread || !thread->follows || thread->ctx != region->ctx)
-		return region->ept == EPK_EPT_NONE ? NOWHERE : REFUSED;
 	*wanted = (struct wanted) { region->ctx, region->id, epk_current_ept() };
+	if (!thread || !thread->follows || thread->ctx != region->ctx) {
+		if (!(thread && thread->ctx != region->ctx) &&
+		    common_prot(NULL, region, access->write)) {
+			wanted->file = get_file(epk_file_device(vma->vm_file));
+			return JOIN;
+		}
+		return region->ept == EPK_EPT_NONE ? NOWHERE : REFUSED;
+	}
 	inherit(thread, region->id, access->write);
+	common = common_prot(thread, region, access->write);
 	if (region->ept == EPK_EPT_NONE)
-		return epk_record_find(thread, region->id) < 0 ||
+		return (epk_record_find(thread, region->id) < 0 && !common) ||
 		       is_torn(&thread->faults, access, region->id) ? NOWHERE : BRING_IN;
-	answer = go_there(thread, access, &to, region->ept, vma_pkey((void *)vma));
+	if (common)
+		answer = go_common(thread, access, &to, region->ept, vma_pkey((void *)vma), common);
+	else
+		answer = go_there(thread, access, &to, region->ept, vma_pkey((void *)vma));
 	if (answer == REACHED && region->ept == wanted->here && read_pkru() == pkru &&
 	    is_hopeless(thread, access))
 		return REFUSED;
@@ -264,6 +307,11 @@ static enum answer resolve(const struct access *access)
 	if (answer == REFUSED)
 		answer = look_up(access, &wanted);
 
+	if (answer == JOIN) {
+		answer = epk_thread_register(wanted.file, EPK_THREAD_SIGNALS | EPK_THREAD_FOLLOWS |
+					     EPK_THREAD_JOINS) ? REFUSED : REACHED;
+		fput(wanted.file);
+	}
 	/* The context is that of current's record, and stays. */
 	if (answer == BRING_IN)
 		return epk_admit(wanted.ctx, wanted.id, EPK_EPT_ANY) ? NOWHERE : REACHED;

@@ -51,7 +51,7 @@ unsigned int epk_rights_list(struct epk_context *ctx, struct epk_grant *list, un
 	}
 	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++) {
 		id = READ_ONCE(ctx->place_ids[epk_current_ept()][pkey]);
-		if (id && ctx->pkeys & BIT(pkey) && epk_pkru_allows(read_pkru(), pkey, false) && nr++ < max)
+		if (id && ctx->pkeys & BIT(pkey) && epk_record_open_key(thread, id) == pkey && nr++ < max)
 			list[nr - 1] = (struct epk_grant) { id, epk_held_prot(thread, id) };
 	}
 out:

@@ -62,7 +62,7 @@ static inline u64 epk_note_read(const struct epk_chunk *chunk, u32 index)
  * @ctx: a context that is ready
  * @index: the entry, below EPK_TABLE_ENTRIES
  *
- * Two reads, for a private domain: in between the place can become another's.  Who goes by it
+ * Two reads, for a private domain or a hidden one: in between the place can become another's.  Who goes by it
  * finds that in place_ids.
  *
  * Context: any.
@@ -74,7 +74,8 @@ static inline struct epk_entry epk_table_read(const struct epk_context *ctx, u32
 	union {
 		u64 word;
 		struct epk_entry entry;
-	} u = { .word = 0 };
+	} u = { .word = 0 }, where;
+	const u64 *hidden;
 	u64 note;
 
 	/* Pairs with epk_chunk_get(). */
@@ -87,6 +88,13 @@ static inline struct epk_entry epk_table_read(const struct epk_context *ctx, u32
 		if (EPK_NOTE_PKEY(note)) {
 			u.entry.ept = EPK_NOTE_EPT(note);
 			u.entry.pkey = EPK_NOTE_PKEY(note);
+		}
+		/* Pairs with epk_hidden_get(). */
+		hidden = smp_load_acquire(&chunk->hidden);
+		if (hidden) {
+			where.word = READ_ONCE(hidden[index % EPK_CHUNK_ENTRIES]);
+			if (where.entry.id == u.entry.id)
+				u = where;
 		}
 	}
 	return u.entry;
@@ -130,6 +138,18 @@ static inline int epk_record_find(const struct epk_thread *thread, int id)
 			return n;
 	}
 	return -ENOENT;
+}
+
+/**
+ * epk_record_hold() - what a key is open for is more than a common right
+ * @thread: the record of current, or of who does not run
+ * @ept: its EPT
+ * @pkey: the key
+ */
+static inline void epk_record_hold(struct epk_thread *thread, u32 ept, u8 pkey)
+{
+	if (thread->commons_ept == ept)
+		thread->commons &= ~BIT(pkey);
 }
 
 /**

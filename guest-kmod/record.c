@@ -76,10 +76,17 @@ static unsigned int level_end(const struct epk_thread *thread, unsigned int leve
 						    thread->base;
 }
 
+/* Keys that are open for no more than a domain's common right, which an access gives again. */
+static u16 commons_in(const struct epk_thread *thread, u32 ept)
+{
+	return thread->commons_ept == ept ? thread->commons : 0;
+}
+
 /* Open keys of @pkru become rights by ID, those that are in @keys. */
 static noinline u32 stash(struct epk_thread *thread, u32 pkru, u32 ept, u32 keys)
 {
 	u32 open = ~pkru & thread->ctx->pkru_deny;
+	u16 commons = commons_in(thread, ept);
 	unsigned int pkey;
 	int id;
 
@@ -87,10 +94,12 @@ static noinline u32 stash(struct epk_thread *thread, u32 pkru, u32 ept, u32 keys
 		if (!(keys & BIT(pkey)))
 			continue;
 		id = READ_ONCE(thread->ctx->place_ids[ept][pkey]);
-		if (id)
+		if (id && !(commons & BIT(pkey)))
 			right_add(thread, id, pkru >> (2 * pkey + 1) & 1);
 		pkru |= epk_pkru_deny(pkey);
 	}
+	if (commons)
+		thread->commons &= ~keys;
 	return pkru;
 }
 
@@ -140,10 +149,12 @@ static __always_inline u32 open_keys(struct epk_thread *thread, u32 pkru, u32 ep
 			pkey = 0;
 		if (pkey)
 			pkru = open_key(pkru, pkey, thread->rights[n].read_only);
-		if (pkey && !lent)
+		if (pkey && !lent) {
+			epk_record_hold(thread, ept, pkey);
 			right_drop(thread, n);
-		else
+		} else {
 			n++;
+		}
 	}
 	return pkru;
 }
@@ -163,7 +174,35 @@ static u32 mark(const struct epk_thread *thread, u32 pkru)
 
 	if (!thread->follows)
 		return pkru;
-	return thread->nr_rights > thread->base ? pkru | closed : pkru & ~closed;
+	return thread->nr_rights > thread->base || thread->joined ? pkru | closed : pkru & ~closed;
+}
+
+/**
+ * epk_record_uncommon() - close keys that are open for a common right
+ * @thread: its record
+ * @pkru: its PKRU
+ * @ept: its EPT
+ * @keys: which, in its commons_ept; if it is not there, they are closed already
+ *
+ * Context: interrupts off, and threads_lock unless it is current's.
+ * Return: what PKRU has to be.
+ */
+u32 epk_record_uncommon(struct epk_thread *thread, u32 pkru, u32 ept, u16 keys)
+{
+	u32 open = ~pkru & thread->ctx->pkru_deny, was = pkru;
+	u16 commons = commons_in(thread, ept) & keys;
+	unsigned int pkey;
+
+	thread->commons &= ~keys;
+	for_each_key(pkey, open) {
+		if (commons & BIT(pkey))
+			pkru |= epk_pkru_deny(pkey);
+	}
+	if (pkru == was)
+		return pkru;
+	epk_table_count_revocation(thread->ctx);
+	trace_epk_revoke(ept, pkru & ~was);
+	return thread->stashed ? pkru : mark(thread, pkru);
 }
 
 /**
@@ -182,20 +221,21 @@ u32 epk_record_settle(struct epk_thread *thread, u32 pkru, u32 ept)
 }
 
 /**
- * epk_record_open_key() - by which key current has a domain open in its PKRU
+ * epk_record_open_key() - by which key current holds a domain in its PKRU
  * @thread: the record of current
  * @id: the domain
  *
- * Return: the key, 0 if it has not.
+ * Return: the key; 0 if it has none open, or for the common right.
  */
 unsigned int epk_record_open_key(const struct epk_thread *thread, int id)
 {
 	const int *row = thread->ctx->place_ids[epk_current_ept()];
 	u32 open = ~read_pkru() & thread->ctx->pkru_deny;
+	u16 commons = commons_in(thread, epk_current_ept());
 	unsigned int pkey;
 
 	for_each_key(pkey, open) {
-		if (READ_ONCE(row[pkey]) == id)
+		if (READ_ONCE(row[pkey]) == id && !(commons & BIT(pkey)))
 			return pkey;
 	}
 	return 0;
@@ -371,6 +411,7 @@ static u32 look_through(struct epk_thread *thread, u32 pkru, u32 ept, bool opens
 			domain = NULL;
 		if (domain && n >= thread->base && opens && is_in(ctx, domain, ept)) {
 			pkru = open_key(pkru, domain->pkey, thread->rights[n].read_only);
+			epk_record_hold(thread, ept, domain->pkey);
 			domain = NULL;
 		}
 		if (!domain && n >= thread->base) {
@@ -421,6 +462,7 @@ u32 epk_record_meet(struct epk_thread *thread, u32 pkru, u32 ept, bool later)
 		if (leaving & BIT(pkey))
 			pkru |= epk_pkru_deny(pkey);
 	}
+	thread->commons &= ~ctx->leaving[thread->commons_ept];
 	if (pkru != was) {
 		epk_table_count_revocation(ctx);
 		trace_epk_revoke(ept, pkru & ~was);

@@ -22,6 +22,11 @@ static void revoke_cpu(void *ctx)
 	epk_thread_revoke(ctx);
 }
 
+static void retract_cpu(void *ctx)
+{
+	epk_thread_retract(ctx);
+}
+
 /* Threads at a time that the lock is held for. */
 #define WALK_STEP	64
 
@@ -111,4 +116,31 @@ void epk_revoke(struct epk_context *ctx)
 	on_each_cpu_mask(&ctx->cpus, revoke_cpu, ctx, true);
 	walk(ctx);
 	places_clear(ctx);
+}
+
+/**
+ * epk_retract() - have no thread go on with a common right
+ * @ctx: the context, locked; no access gives the right any more
+ * @ept: the EPT where the domain is
+ * @keys: its key there, as a bit; none: there it is nowhere
+ *
+ * Threads that do not run meet it when they are switched in, and lose all their common rights: so it is the
+ * same work however many there are.  Nobody else gets the place for this, so nobody has to be waited for.
+ *
+ * Context: process, interrupts on.
+ */
+void epk_retract(struct epk_context *ctx, u32 ept, u16 keys)
+{
+	lockdep_assert_held(&ctx->lock);
+	lockdep_assert_irqs_enabled();
+
+	ctx->retract_ept = ept;
+	ctx->retract_keys = keys;
+	epk_dawdle();
+	/* Pairs with the acquires in epk_thread_switch() and epk_common_open(). */
+	smp_store_release(&ctx->retractions, ctx->retractions + 1);
+	/* Pairs with the barrier in epk_context_note_cpu(). */
+	smp_mb();
+	epk_dawdle();
+	on_each_cpu_mask(&ctx->cpus, retract_cpu, ctx, true);
 }

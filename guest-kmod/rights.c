@@ -44,8 +44,12 @@ static __always_inline int go(struct epk_thread *thread, u32 ept, u32 allow, u32
 
 static unsigned int nr_held(const struct epk_thread *thread)
 {
-	return thread->nr_rights - thread->base +
-	       hweight32(~read_pkru() & thread->ctx->pkru_deny);
+	u16 commons = thread->commons_ept == epk_current_ept() ? thread->commons : 0;
+	u32 open = ~read_pkru() & thread->ctx->pkru_deny;
+
+	for (; commons; commons &= commons - 1)
+		open &= ~epk_pkru_deny(__ffs(commons));
+	return thread->nr_rights - thread->base + hweight32(open);
 }
 
 /* All that is held is put aside but @kept, and what is in an EPT can be held alone. */
@@ -75,7 +79,7 @@ static int begin(struct epk_context *ctx, int id, int prot, bool calls)
 	bool elsewhere;
 	int held, ret;
 
-	if (!thread || !thread->follows)
+	if (!thread || !thread->follows || thread->joined)
 		return -ESRCH;
 	if (thread->ctx != ctx)
 		return -ENXIO;
@@ -98,12 +102,16 @@ static int begin(struct epk_context *ctx, int id, int prot, bool calls)
 	deny = prot & PROT_WRITE ? 0 : 2u << 2 * entry.pkey;
 	if (!calls) {
 		ret = go(thread, entry.ept, allow, deny);
+		if (!ret)
+			epk_record_hold(thread, entry.ept, entry.pkey);
 		return ret ? ret : held != 0;
 	}
 	ret = call(thread, entry.ept, sp, 0);
-	if (!ret)
-		write_pkru((read_pkru() & ~allow) | deny);
-	return ret;
+	if (ret)
+		return ret;
+	write_pkru((read_pkru() & ~allow) | deny);
+	epk_record_hold(thread, entry.ept, entry.pkey);
+	return 0;
 }
 
 /* The private domain in which current has its stack and which it holds, or 0; or -EINTR. */

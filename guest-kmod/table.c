@@ -54,7 +54,19 @@ struct epk_chunk *epk_chunk_get(struct epk_context *ctx, u32 index)
 	return chunk;
 }
 
-/* Where a domain is.  Of a private one only its note says it. */
+static void hidden_write(struct epk_context *ctx, u32 index, struct epk_entry entry)
+{
+	union {
+		struct epk_entry entry;
+		u64 word;
+	} u = { .entry = entry };
+	u64 *hidden = ctx->chunks[index / EPK_CHUNK_ENTRIES]->hidden;
+
+	if (hidden)
+		WRITE_ONCE(hidden[index % EPK_CHUNK_ENTRIES], u.word);
+}
+
+/* Where a domain is.  Of a private one only its note says it, of a hidden one nothing. */
 static void place_write(struct epk_context *ctx, const struct epk_domain *domain, u16 ept, u8 pkey)
 {
 	u32 index = EPK_ID_INDEX(domain->id);
@@ -68,9 +80,14 @@ static void place_write(struct epk_context *ctx, const struct epk_domain *domain
 		ept = EPK_EPT_NONE;
 		pkey = 0;
 	}
-	entry_write(ctx, index, (struct epk_entry) {
-		.id = domain->id, .ept = ept, .pkey = pkey,
-	});
+	/* Who finds that it is hidden finds where it is, or that it is nowhere, and asks again. */
+	if (domain->hidden) {
+		hidden_write(ctx, index, (struct epk_entry) { domain->id, ept, pkey });
+		entry_write(ctx, index, (struct epk_entry) { domain->id, EPK_EPT_NONE, 0 });
+	} else {
+		entry_write(ctx, index, (struct epk_entry) { domain->id, ept, pkey });
+		hidden_write(ctx, index, (struct epk_entry) { 0 });
+	}
 }
 
 /**
@@ -181,6 +198,24 @@ u64 *epk_notes_get(struct epk_context *ctx, u32 index)
 }
 
 /**
+ * epk_hidden_get() - the page that says where domains are that the table hides
+ * @ctx: the context, locked
+ * @index: that of a live domain
+ *
+ * Return: the page, made if there was none; NULL without memory.
+ */
+u64 *epk_hidden_get(struct epk_context *ctx, u32 index)
+{
+	struct epk_chunk *chunk = ctx->chunks[index / EPK_CHUNK_ENTRIES];
+
+	lockdep_assert_held(&ctx->lock);
+	if (!chunk->hidden)
+		/* Pairs with epk_table_read(). */
+		smp_store_release(&chunk->hidden, (u64 *)get_zeroed_page(GFP_KERNEL_ACCOUNT));
+	return chunk->hidden;
+}
+
+/**
  * epk_note_clear() - a domain goes, and its note with it
  * @ctx: the context, locked
  * @index: the domain's, which no other has yet
@@ -223,6 +258,7 @@ void epk_table_exit(struct epk_context *ctx)
 			continue;
 		free_page((unsigned long)ctx->chunks[i]->table);
 		free_page((unsigned long)ctx->chunks[i]->notes);
+		free_page((unsigned long)ctx->chunks[i]->hidden);
 		kfree(ctx->chunks[i]);
 		ctx->chunks[i] = NULL;
 	}

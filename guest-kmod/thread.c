@@ -122,6 +122,52 @@ void epk_revoke_waiting(struct epk_thread *thread)
 }
 
 /**
+ * epk_thread_retract() - let current lose a common right
+ * @ctx: a context, in the middle of epk_retract()
+ *
+ * Context: interrupts off.
+ */
+void epk_thread_retract(struct epk_context *ctx)
+{
+	u32 pkru = read_pkru(), now;
+	struct epk_thread *thread;
+
+	lockdep_assert_irqs_disabled();
+
+	if (!runs_thread_of(ctx))
+		return;
+	thread = epk_thread_find(current);
+	if (!thread || thread->ctx != ctx)
+		return;
+	/* Against epk_revoke_waiting() of a debugger's, and the like. */
+	raw_spin_lock(&ctx->threads_lock);
+	if (thread->commons_ept == ctx->retract_ept) {
+		now = epk_record_uncommon(thread, pkru, epk_current_ept(), ctx->retract_keys);
+		if (epk_thread_runs_vcpu(current))
+			thread->undone |= now & ~pkru;
+		write_pkru(now);
+	}
+	thread->retracted = ctx->retractions;
+	raw_spin_unlock(&ctx->threads_lock);
+	/* It may have read what PKRU was, to write it back. */
+	epk_gates_restart(ctx, current);
+}
+
+/* The same for a thread that is about to be switched in: all of them, since nobody knows which. */
+static noinline void retract_waiting(struct epk_thread *thread)
+{
+	struct epk_context *ctx = thread->ctx;
+	struct thread_struct *saved = &thread->task->thread;
+	u64 now = smp_load_acquire(&ctx->retractions);
+
+	raw_spin_lock(&ctx->threads_lock);
+	saved->pkru = epk_record_uncommon(thread, saved->pkru, thread->ept, ~0);
+	thread->retracted = now;
+	epk_gates_restart(ctx, thread->task);
+	raw_spin_unlock(&ctx->threads_lock);
+}
+
+/**
  * epk_thread_close() - close all keys of a context in current
  * @ctx: a context that is about to begin
  *
@@ -166,6 +212,10 @@ void epk_thread_switch(const struct kvm_epk_identity *identity, bool preempt,
 		batch = smp_load_acquire(&thread->ctx->batch);
 		if (unlikely(seen != batch))
 			epk_revoke_waiting(thread);
+		/* Before its PKRU, too.  Who met it with that batch has none left. */
+		if (unlikely(thread->commons) &&
+		    thread->retracted != smp_load_acquire(&thread->ctx->retractions))
+			retract_waiting(thread);
 		target = thread->ept;
 		thread->ept = 0;
 	} else {
@@ -213,7 +263,7 @@ void epk_thread_drop(void)
 /**
  * epk_thread_register() - let the EPT of current survive context switches
  * @file: an open /dev/epk of current's address space
- * @flags: EPK_THREAD_SIGNALS, EPK_THREAD_FOLLOWS
+ * @flags: EPK_THREAD_SIGNALS, EPK_THREAD_FOLLOWS, EPK_THREAD_JOINS
  *
  * Registering twice is fine.  A thread becomes a holder of domains with all keys closed: one
  * that it opened before may be in the middle of being revoked, or have been while the
@@ -237,12 +287,14 @@ int epk_thread_register(struct file *file, unsigned long flags)
 	if (!old) {
 		thread->signals = flags & EPK_THREAD_SIGNALS;
 		thread->follows = flags & EPK_THREAD_FOLLOWS;
+		thread->joined = flags & EPK_THREAD_JOINS;
 		thread->file = get_file(file);
 		thread->ctx = file->private_data;
 		thread->task = current;
 		thread->fs = x86_fsbase_read_cpu();
-		/* Not marked any more. */
-		write_pkru((read_pkru() & ~(thread->ctx->pkru_deny * 3)) | thread->ctx->pkru_deny);
+		/* Not marked any more, unless its first begin is to come here. */
+		write_pkru((read_pkru() & ~(thread->ctx->pkru_deny * 3)) |
+			   thread->ctx->pkru_deny * (thread->joined ? 3 : 1));
 		raw_spin_lock(&thread->ctx->threads_lock);
 		thread->seen = thread->ctx->batch;
 		list_add_tail(&thread->node, &thread->ctx->threads);
@@ -253,6 +305,8 @@ int epk_thread_register(struct file *file, unsigned long flags)
 		if (!(read_pkru() & EPK_KEY0))
 			old->fs = x86_fsbase_read_cpu();
 		old->signals |= flags & EPK_THREAD_SIGNALS;
+		if (!(flags & EPK_THREAD_JOINS))
+			old->joined = false;
 		if (flags & EPK_THREAD_FOLLOWS) {
 			old->follows = true;
 			write_pkru(epk_record_settle(old, read_pkru(), epk_current_ept()));

@@ -212,6 +212,29 @@ int domain_begin(int dom_id, int prot);
 int domain_end(int dom_id);
 
 /**
+ * epk_protect() - say what each thread may do with a domain that it does not hold
+ * @dom_id: the domain
+ * @prot: PROT_NONE, as it is at first; PROT_READ; or PROT_READ with PROT_WRITE.  PROT_WRITE alone means both
+ *
+ * For all threads of the process, those to come too, and their signal handlers.  What is less is in force in all of
+ * them when it returns.  Who holds the domain may do what it has begun, no more and no less, and
+ * after domain_end() what each thread may.  A mapping allows what domain_mmap() and epk_mprotect() say, at most.
+ *
+ * Backend "epk": the cost does not depend on how much memory the domain has.  A thread's first access in an EPT costs
+ * a fault; domain_begin() and domain_end() of such a domain are system calls.  Under "mprotect" rights are the
+ * process's, as ever.
+ *
+ * Thread-safe.  Under the backend "epk" async-signal-safe.
+ *
+ * Return: 0, or an error, after which nothing has changed:
+ * -EINVAL: @dom_id is not positive, or @prot is none of the above;
+ * -ENOENT, -EPERM: as for domain_begin();
+ * -EOPNOTSUPP: the backend is "mpk" or "vmfunc", where nobody can change what other threads may do;
+ * -ENOMEM: no memory, or (backend "mprotect") none to split a mapping.
+ */
+int epk_protect(int dom_id, int prot);
+
+/**
  * epk_alloc_beside() - allocate domain IDs that are cheap to hold with another
  * @num: how many
  * @dom_ids: room for @num IDs; written only on success

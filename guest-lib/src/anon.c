@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "backend.h"
+#include "registry.h"
 
 /*
  * Anonymous memory is private whatever @flags say: nobody inherits it, so that shared
@@ -77,4 +78,10 @@ int epk_anon_fill(void *addr, const void *from, size_t len)
 	}
 	close(fd);
 	return err;
+}
+
+/* Under epk_lock: what any thread may do with a domain, as far as the books say. */
+int epk_anon_common_prot(int id)
+{
+	return epk_registry_at(EPK_ID_INDEX(id))->common;
 }

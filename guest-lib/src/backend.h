@@ -32,6 +32,9 @@
  * @interrupted: as @held, in a handler of a signal, of the code that it interrupted; of which this is
  *	the third argument.  NULL: what is on the list
  * @held_prot: what it holds of a live domain, 0 if nothing
+ * @common: all threads may do @prot with a live domain that they do not hold, from now on; without the
+ *	lock.  NULL: it cannot be had
+ * @common_prot: what they may; if there is @common
  * @in_module: the module puts rights aside; see aside.h
  * @put_aside: puts all rights of the thread aside until it has this stack pointer again, and holds
  *	the domain alone, or nothing for 0; for backends that do without the list
@@ -69,6 +72,8 @@ struct epk_backend {
 	int (*interrupted)(struct epk_held *list, int max, const void *context);
 	int (*held_prot)(int id);
 	int (*pinned)(int id);
+	int (*common)(int id, int prot);
+	int (*common_prot)(int id);
 	bool in_module;
 	int (*put_aside)(int id, uintptr_t sp);
 	int (*take_back)(uintptr_t sp);
@@ -110,6 +115,8 @@ int epk_module_note(int id, uint64_t addr);
 int epk_module_enrol(void);
 int epk_module_gates(const struct epk_state *state);
 int epk_module_counts(struct epk_counts *counts);
+int epk_module_common(int id, int prot);
+int epk_module_common_prot(int id);
 
 /* gather.c */
 int epk_module_gather(int num, const int *ids);
@@ -128,6 +135,7 @@ int epk_anon_mmap(const struct epk_mapping *map, void **addr, int prot, int flag
 void epk_anon_undo(void *addr, size_t len, int flags);
 int epk_anon_munmap(void *addr, size_t len);
 int epk_anon_reserve(void *addr, size_t len);
+int epk_anon_common_prot(int id);
 int epk_anon_fill(void *addr, const void *from, size_t len);
 
 /* pkeys.c: the process's protection keys.  Key 0 is everybody's. */

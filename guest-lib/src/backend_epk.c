@@ -160,6 +160,8 @@ const struct epk_backend epk_backend_epk = {
 	.held = epk_list_held,
 	.interrupted = epk_list_interrupted,
 	.held_prot = epk_prot_held,
+	.common = epk_module_common,
+	.common_prot = epk_module_common_prot,
 	.counts = epk_module_counts,
 	.forget = epk_forget,
 };

@@ -14,7 +14,7 @@ static int wanted(const struct epk_domain *dom)
 {
 	if (dom->writers)
 		return PROT_READ | PROT_WRITE;
-	return dom->readers ? PROT_READ : PROT_NONE;
+	return (dom->readers ? PROT_READ : PROT_NONE) | dom->common;
 }
 
 static int protect_all(const struct epk_domain *dom, int prot)
@@ -42,6 +42,37 @@ static int count(int id, int prot, int change)
 		*counter -= change;
 		protect_all(dom, before);
 	}
+	return err;
+}
+
+/* Under epk_lock. */
+static int set_common(int id, int prot)
+{
+	struct epk_domain *dom = epk_registry_at(EPK_ID_INDEX(id));
+	int before = wanted(dom), was = dom->common, err = 0;
+	struct epk_entry entry;
+
+	err = epk_lookup(id, &entry);
+	if (err)
+		return err;
+	dom->common = prot;
+	if (wanted(dom) != before)
+		err = protect_all(dom, wanted(dom));
+	if (err) {
+		dom->common = was;
+		protect_all(dom, before);
+	}
+	return err;
+}
+
+static int mprotect_common(int id, int prot)
+{
+	int err = -pthread_mutex_lock(&epk_lock);
+
+	if (err)
+		return err;
+	err = set_common(id, prot);
+	pthread_mutex_unlock(&epk_lock);
 	return err;
 }
 
@@ -147,4 +178,6 @@ const struct epk_backend epk_backend_mprotect = {
 	.begin = mprotect_begin,
 	.widen = mprotect_widen,
 	.end = mprotect_end,
+	.common = mprotect_common,
+	.common_prot = epk_anon_common_prot,
 };

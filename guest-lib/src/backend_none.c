@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* No protection at all, but the same bookkeeping and the same errors. */
 #include "backend.h"
+#include "registry.h"
 
 static int none_mmap(struct epk_mapping *map, void *addr, int flags)
 {
@@ -17,6 +18,20 @@ static int none_mmap(struct epk_mapping *map, void *addr, int flags)
 static int none_protect(const struct epk_mapping *map, int prot)
 {
 	return mprotect((void *)map->start, map->end - map->start, prot) ? -errno : 0;
+}
+
+static int none_common(int id, int prot)
+{
+	int err = -pthread_mutex_lock(&epk_lock);
+	struct epk_entry entry;
+
+	if (err)
+		return err;
+	err = epk_lookup(id, &entry);
+	if (!err)
+		epk_registry_at(EPK_ID_INDEX(id))->common = prot;
+	pthread_mutex_unlock(&epk_lock);
+	return err;
 }
 
 static int none_end(struct epk_thread *t, unsigned int slot)
@@ -37,4 +52,6 @@ const struct epk_backend epk_backend_none = {
 	.protect = none_protect,
 	.note = soft_table_note,
 	.end = none_end,
+	.common = none_common,
+	.common_prot = epk_anon_common_prot,
 };

@@ -12,6 +12,7 @@
 	CAUSE(EPK_CAUSE_ID, EINVAL, "an ID of a domain is positive")			\
 	CAUSE(EPK_CAUSE_TWICE, EINVAL, "an ID stands twice in dom_ids")			\
 	CAUSE(EPK_CAUSE_PROT, EINVAL, "prot is PROT_READ, perhaps with PROT_WRITE; no domain's memory can be run")	\
+	CAUSE(EPK_CAUSE_COMMON, EINVAL, "prot is PROT_NONE, PROT_READ, or PROT_READ with PROT_WRITE")	\
 	CAUSE(EPK_CAUSE_FLAGS, EINVAL, "a flag that this memory cannot have; MAP_FIXED is for domain_mmap() alone")	\
 	CAUSE(EPK_CAUSE_LEN, EINVAL, "len is 0")						\
 	CAUSE(EPK_CAUSE_PAGE, EINVAL, "the address, or the offset in the file, is no multiple of 4096")	\
@@ -47,6 +48,7 @@
 	CAUSE(EPK_CAUSE_MEMLOCK, ENOMEM, "RLIMIT_MEMLOCK is reached: raise it (ulimit -l, LimitMEMLOCK=), or use less domain memory")	\
 	CAUSE(EPK_CAUSE_HEAP_PROC, EOPNOTSUPP, "a heap's file is opened anew to be locked, by /proc, which is not there")	\
 	CAUSE(EPK_CAUSE_CATCH, EOPNOTSUPP, "this backend cannot tell a fault of the function: epk can")	\
+	CAUSE(EPK_CAUSE_PROTECT, EOPNOTSUPP, "this backend cannot change what other threads may do: epk can")	\
 	CAUSE(EPK_CAUSE_FAULTED, EFAULT, "the function has faulted, and was left there: what it had locked stays locked")	\
 	CAUSE(EPK_CAUSE_COMPONENT, EOPNOTSUPP, "components are for the backend epk, with two keys, AES-NI and RDFSBASE")
 

@@ -178,7 +178,16 @@ int epk_domain_at(const void *addr)
 	return id;
 }
 
-/* What @list has of the mapping allows all of @prot. */
+/* Nobody has to hold it for that. */
+static bool is_common(int id, int prot)
+{
+	const struct epk_backend *ops = epk_ops();
+	int common = ops->common ? ops->common_prot(id) : 0;
+
+	return common > 0 && !(prot & ~common);
+}
+
+/* What @list has of the mapping, or what all may do, allows all of @prot. */
 static bool allows(const struct epk_mapping *map, const struct epk_held *list, int nr, int prot)
 {
 	int i;
@@ -188,7 +197,7 @@ static bool allows(const struct epk_mapping *map, const struct epk_held *list, i
 	for (i = 0; i < nr; i++)
 		if (list[i].id == map->id)
 			return !(prot & ~list[i].prot);
-	return false;
+	return is_common(map->id, prot);
 }
 
 static int list_all(struct epk_held *list, int max)

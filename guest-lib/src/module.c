@@ -238,3 +238,16 @@ int epk_module_counts(struct epk_counts *counts)
 	counts->vm_faults = stats.vm_faults;
 	return 0;
 }
+
+/* What each thread may do with a domain that it does not hold. */
+int epk_module_common(int id, int prot)
+{
+	return ioctl(epk_now.fd, EPK_IOC_PROTECT, EPK_BEGIN(id, prot)) ? -errno : 0;
+}
+
+int epk_module_common_prot(int id)
+{
+	int prot = ioctl(epk_now.fd, EPK_IOC_PROTECT, EPK_BEGIN(id, EPK_PROTECT_ASK));
+
+	return prot < 0 ? -errno : prot;
+}

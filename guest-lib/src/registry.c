@@ -74,8 +74,10 @@ void epk_registry_remove(int num, const int *ids)
 {
 	int i;
 
-	for (i = 0; i < num; i++)
+	for (i = 0; i < num; i++) {
 		own->domains[EPK_ID_INDEX(ids[i])].id = 0;
+		own->domains[EPK_ID_INDEX(ids[i])].common = PROT_NONE;
+	}
 	own->live -= num;
 }
 

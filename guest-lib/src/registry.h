@@ -17,6 +17,7 @@ struct epk_mapping;
  * @last_id: the ID that lived there last
  * @readers: threads that may read it, and
  * @writers: that may write it, under "mprotect"
+ * @common: what a thread may do that does not hold it, under "mprotect" and "none"
  * @marked: scratch for finding an ID that is given twice
  * @mappings: its memory
  */
@@ -25,6 +26,7 @@ struct epk_domain {
 	int last_id;
 	unsigned int readers;
 	unsigned int writers;
+	int common;
 	bool marked;
 	struct epk_mapping *mappings;
 };

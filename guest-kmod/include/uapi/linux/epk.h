@@ -471,7 +471,7 @@ struct epk_gates {
  * before anything else can lie at the address.  It stays if that page is unmapped by EPK_IOC_UNMAP,
  * so who unmaps it must not go by it.
  *
- * Errors: ENOENT no such domain; EPERM it is private, and not held to write; EBUSY it has a note;
+ * Errors: ENOENT no such domain; EPERM it is private, and not held to write; EBUSY it has a note, or is to be private and has a common right;
  * EINVAL @flags, or no such page; ENOMEM; EINTR a fatal signal.
  */
 struct epk_note {
@@ -544,6 +544,19 @@ struct epk_note {
 #define EPK_IOC_BEGIN		_IO('E', 0xeb)
 /* The argument is a domain's ID.  Errors: EACCES the thread does not hold it; ENXIO as above. */
 #define EPK_IOC_END		_IO('E', 0xec)
+/*
+ * What each thread of the process may do with a domain while it does not hold it.  The argument is EPK_BEGIN(),
+ * where the protection can be 0, as it is at first: nothing.  Less is in force in all threads before the call
+ * returns; more is given by the access that wants it, which registers its thread if need be.  Who holds the
+ * domain may do what it has begun, no more.  The frame of a signal is not written there, and workers of io_uring
+ * have no such right; who is confined (EPK_NOTE_CONFINED) has none to write.  While there is one the table
+ * shows the domain as evicted.  With EPK_PROTECT_ASK nothing changes; the answer is what each thread may do, as
+ * PROT_READ and PROT_WRITE, and 0 for a private domain.
+ *
+ * Errors, which leave all as it was: ENOENT no such domain; EPERM it is private; EINVAL; ENOMEM.
+ */
+#define EPK_IOC_PROTECT		_IO('E', 0xf8)
+#define EPK_PROTECT_ASK		0x80000000u
 #define EPK_IOC_HELD		_IOWR('E', 0xed, struct epk_grants)
 #define EPK_IOC_NOTE		_IOW('E', 0xee, struct epk_note)
 #define EPK_IOC_CALL		_IO('E', 0xef)

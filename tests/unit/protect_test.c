@@ -1,0 +1,524 @@
+// SPDX-License-Identifier: MIT
+/* What all threads may do with a domain that they do not hold. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+
+#include "unit.h"
+
+#define MANY	40
+#define ROUNDS	300
+#define SLEEPERS	6
+
+static int id, other;
+static char *mem, *other_mem;
+
+static int set_up(void **state)
+{
+	(void)state;
+	assert_int_equal(alloc_domains(1, &id), 0);
+	assert_int_equal(alloc_domains(1, &other), 0);
+	mem = new_pages(id, 2);
+	other_mem = new_pages(other, 1);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	assert_int_equal(free_domains(1, &id), 0);
+	return free_domains(1, &other);
+}
+
+/* What @addr is to the thread as it is: RW, PROT_READ or nothing. */
+static int may(volatile char *addr)
+{
+	char was;
+
+	if (!try_read(addr, &was))
+		return PROT_NONE;
+	return try_write(addr, was) ? RW : PROT_READ;
+}
+
+/* The same, where each thread's rights are its own and are kept. */
+static int expected(int prot)
+{
+	return backend_protects() ? prot : RW;
+}
+
+static void *look(void *arg)
+{
+	*(int *)arg = may(mem);
+	return NULL;
+}
+
+static int new_thread_may(void)
+{
+	void *arg = &(int){ -1 };
+
+	run_threads(look, &arg, 1);
+	return *(int *)arg;
+}
+
+static int seen;
+
+static void look_in_handler(int sig)
+{
+	(void)sig;
+	seen = may(mem);
+}
+
+static int handler_may(void)
+{
+	signal(SIGUSR1, look_in_handler);
+	raise(SIGUSR1);
+	return seen;
+}
+
+static void everybody_may_what_is_said(void **state)
+{
+	static const int prots[] = { PROT_READ, RW, PROT_READ, PROT_NONE, RW, PROT_NONE, PROT_READ, PROT_NONE };
+	size_t i;
+
+	(void)state;
+	assert_int_equal(may(mem), expected(PROT_NONE));
+	for (i = 0; i < sizeof(prots) / sizeof(*prots); i++) {
+		assert_int_equal(epk_protect(id, prots[i]), 0);
+		assert_int_equal(may(mem), expected(prots[i]));
+		assert_int_equal(may(mem + PAGE), expected(prots[i]));
+		assert_int_equal(new_thread_may(), expected(prots[i]));
+		assert_int_equal(handler_may(), expected(prots[i]));
+		assert_int_equal(may(other_mem), expected(PROT_NONE));
+		assert_int_equal(epk_held_prot(id), 0);
+		assert_int_equal(epk_held(NULL, 0), 0);
+		assert_int_equal(epk_may_access(mem, 1, PROT_READ), prots[i] ? 0 : -EACCES);
+		assert_int_equal(epk_may_access(mem, 1, RW), prots[i] & PROT_WRITE ? 0 : -EACCES);
+	}
+	assert_int_equal(epk_protect(id, PROT_WRITE), 0);
+	assert_int_equal(may(mem), RW);
+}
+
+/* Who holds it has what it has begun, during and after any change. */
+static void holders_have_what_they_begun(void **state)
+{
+	(void)state;
+	assert_int_equal(epk_protect(id, RW), 0);
+	assert_int_equal(may(mem), RW);
+	assert_int_equal(domain_end(id), -EACCES);
+	assert_int_equal(may(mem), RW);
+	assert_int_equal(domain_begin(id, PROT_READ), 0);
+	assert_int_equal(domain_begin(id, PROT_READ), -EALREADY);
+	assert_int_equal(epk_held_prot(id), PROT_READ);
+	if (backend_is_private())
+		assert_int_equal(may(mem), PROT_READ);
+	assert_int_equal(handler_may(), RW);
+	assert_int_equal(epk_protect(id, PROT_NONE), 0);
+	assert_int_equal(may(mem), expected(PROT_READ));
+	assert_int_equal(domain_begin(id, RW), 0);
+	assert_int_equal(may(mem), RW);
+	assert_int_equal(epk_protect(id, PROT_READ), 0);
+	assert_int_equal(may(mem), RW);
+	if (backend_is_private()) {
+		assert_int_equal(new_thread_may(), PROT_READ);
+		assert_int_equal(handler_may(), PROT_READ);
+	}
+	assert_int_equal(may(mem), RW);
+	assert_int_equal(epk_protect(id, PROT_NONE), 0);
+	assert_int_equal(may(mem), RW);
+	assert_int_equal(domain_end(id), 0);
+	assert_int_equal(may(mem), expected(PROT_NONE));
+	assert_int_equal(domain_end(id), -EACCES);
+}
+
+/* A right that was used before it was begun is begun all the same. */
+static void begun_after_use(void **state)
+{
+	(void)state;
+	assert_int_equal(epk_protect(id, PROT_READ), 0);
+	assert_int_equal(may(mem), expected(PROT_READ));
+	assert_int_equal(domain_begin(other, RW), 0);
+	assert_int_equal(domain_begin(id, RW), 0);
+	assert_int_equal(may(mem), RW);
+	assert_int_equal(epk_protect(id, PROT_NONE), 0);
+	assert_int_equal(may(mem), RW);
+	assert_int_equal(may(other_mem), RW);
+	raise(SIGUSR1);
+	assert_int_equal(may(mem), RW);
+	assert_int_equal(domain_end(id), 0);
+	assert_int_equal(may(mem), expected(PROT_NONE));
+	assert_int_equal(may(other_mem), RW);
+	assert_int_equal(domain_end(other), 0);
+}
+
+/* Both domains in one instruction: one of them moves if they are in two EPTs. */
+static void beside_what_is_held(void **state)
+{
+	int i;
+
+	(void)state;
+	assert_int_equal(epk_protect(id, RW), 0);
+	assert_int_equal(domain_begin(other, RW), 0);
+	for (i = 0; i < 20; i++) {
+		const char *from = i & 1 ? mem : other_mem;
+		char *to = i & 1 ? other_mem : mem;
+		size_t n = 64;
+
+		asm volatile("rep movsb" : "+S"(from), "+D"(to), "+c"(n) : : "memory");
+	}
+	assert_int_equal(domain_end(other), 0);
+	assert_int_equal(may(mem), RW);
+	assert_int_equal(may(other_mem), expected(PROT_NONE));
+}
+
+static atomic_long rounds;
+static atomic_bool stop;
+
+/* Counts in the domain as long as it can. */
+static void *count(void *arg)
+{
+	volatile char *at = arg;
+	char n;
+
+	while (!stop) {
+		if (try_read(at, &n))
+			try_write(at, n + 1);
+		rounds++;
+	}
+	return NULL;
+}
+
+static void wait_for_rounds(int nr)
+{
+	long until = rounds + nr;
+
+	while (rounds < until)
+		sched_yield();
+}
+
+static char read_held(char *at)
+{
+	char n;
+
+	assert_int_equal(domain_begin(id, PROT_READ), 0);
+	n = *(volatile char *)at;
+	assert_int_equal(domain_end(id), 0);
+	return n;
+}
+
+/* When it returns, what runs has lost it. */
+static void running_threads_lose_it_at_once(void **state)
+{
+	pthread_t threads[2];
+	char before, after;
+	int i, changed = 0;
+
+	(void)state;
+	stop = false;
+	for (i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, count, mem + i), 0);
+	for (i = 0; i < ROUNDS; i++) {
+		char first = read_held(mem);
+
+		assert_int_equal(epk_protect(id, RW), 0);
+		wait_for_rounds(3);
+		assert_int_equal(epk_protect(id, i & 1 ? PROT_NONE : PROT_READ), 0);
+		before = read_held(mem);
+		changed += before != first;
+		wait_for_rounds(3);
+		after = read_held(mem);
+		if (backend_is_private() && before != after)
+			break;
+	}
+	stop = true;
+	assert_int_equal(pthread_join(threads[0], NULL), 0);
+	assert_int_equal(pthread_join(threads[1], NULL), 0);
+	assert_int_equal(i, ROUNDS);
+	/* Or there was nothing to lose. */
+	assert_true(changed > ROUNDS / 10);
+}
+
+static sem_t asleep, awake;
+
+static void *use_and_sleep(void *arg)
+{
+	int *found = arg;
+
+	found[0] = may(mem);
+	sem_post(&asleep);
+	while (sem_wait(&awake))
+		;
+	found[1] = may(mem);
+	return NULL;
+}
+
+static void sleeping_threads_lose_it(void **state)
+{
+	int found[SLEEPERS][2], i, prot;
+	pthread_t threads[SLEEPERS];
+
+	(void)state;
+	for (prot = PROT_NONE; prot <= PROT_READ; prot++) {
+		sem_init(&asleep, 0, 0);
+		sem_init(&awake, 0, 0);
+		assert_int_equal(epk_protect(id, RW), 0);
+		for (i = 0; i < SLEEPERS; i++)
+			assert_int_equal(pthread_create(&threads[i], NULL, use_and_sleep, found[i]), 0);
+		for (i = 0; i < SLEEPERS; i++)
+			sem_wait(&asleep);
+		assert_int_equal(epk_protect(id, prot), 0);
+		for (i = 0; i < SLEEPERS; i++)
+			sem_post(&awake);
+		for (i = 0; i < SLEEPERS; i++) {
+			assert_int_equal(pthread_join(threads[i], NULL), 0);
+			assert_int_equal(found[i][0], RW);
+			assert_int_equal(found[i][1], expected(prot));
+		}
+	}
+}
+
+static int calls(char *at, bool write_to)
+{
+	int fds[2], n;
+
+	assert_int_equal(pipe(fds), 0);
+	if (write_to)
+		assert_int_equal(write(fds[1], "x", 1), 1);
+	n = write_to ? read(fds[0], at, 1) : write(fds[1], at, 1);
+	n = n == 1 ? 0 : -errno;
+	close(fds[0]);
+	close(fds[1]);
+	return n;
+}
+
+static void system_calls(void **state)
+{
+	(void)state;
+	if (!backend_protects())
+		return;
+	assert_int_equal(calls(mem, false), -EFAULT);
+	assert_int_equal(epk_protect(id, PROT_READ), 0);
+	assert_int_equal(calls(mem, false), 0);
+	assert_int_equal(calls(mem, true), -EFAULT);
+	assert_int_equal(epk_protect(id, RW), 0);
+	assert_int_equal(calls(mem, true), 0);
+	assert_int_equal(epk_protect(id, PROT_NONE), 0);
+	assert_int_equal(calls(mem, false), -EFAULT);
+	assert_int_equal(calls(mem, true), -EFAULT);
+}
+
+/* More than one EPT has keys, or than there are places. */
+static void many_domains(void **state)
+{
+	int ids[MANY], i, k;
+	char *pages[MANY];
+
+	(void)state;
+	assert_int_equal(alloc_domains(MANY, ids), 0);
+	for (i = 0; i < MANY; i++) {
+		pages[i] = new_pages(ids[i], 1);
+		assert_int_equal(epk_protect(ids[i], RW), 0);
+	}
+	for (k = 0; k < 2; k++) {
+		for (i = 0; i < MANY; i++)
+			*(volatile int *)pages[i] += i + 1;
+	}
+	for (i = 0; i < MANY; i += 3)
+		assert_int_equal(epk_protect(ids[i], PROT_NONE), 0);
+	for (i = 0; i < MANY; i++) {
+		assert_int_equal(may(pages[i]), expected(i % 3 ? RW : PROT_NONE));
+		assert_int_equal(domain_begin(ids[i], PROT_READ), 0);
+		assert_int_equal(*(int *)pages[i], 2 * (i + 1));
+		assert_int_equal(domain_end(ids[i]), 0);
+	}
+	/* The thread has used it, and holds nothing. */
+	assert_int_equal(free_domains(MANY, ids), 0);
+}
+
+static void *touch_all(void *arg)
+{
+	char **pages = arg;
+	int i, k;
+
+	for (k = 0; k < 3; k++) {
+		for (i = 0; i < MANY; i++)
+			if (may(pages[i]) != RW)
+				return "refused";
+	}
+	return NULL;
+}
+
+/* Places change under threads that have common rights to what is there. */
+static void threads_and_places(void **state)
+{
+	int ids[MANY], i;
+	char *pages[MANY];
+	void *args[] = { pages, pages, pages };
+
+	(void)state;
+	assert_int_equal(alloc_domains(MANY, ids), 0);
+	for (i = 0; i < MANY; i++) {
+		pages[i] = new_pages(ids[i], 1);
+		assert_int_equal(epk_protect(ids[i], RW), 0);
+	}
+	run_threads(touch_all, args, 3);
+	assert_int_equal(free_domains(MANY, ids), 0);
+}
+
+/* What comes after it has nothing of it, at the same index neither. */
+static void a_new_domain_has_none(void **state)
+{
+	char *page;
+	int i, next;
+
+	(void)state;
+	for (i = 0; i < 50; i++) {
+		assert_int_equal(alloc_domains(1, &next), 0);
+		page = new_pages(next, 1);
+		assert_int_equal(may(page), expected(PROT_NONE));
+		assert_int_equal(epk_protect(next, RW), 0);
+		assert_int_equal(may(page), RW);
+		assert_int_equal(free_domains(1, &next), 0);
+		assert_int_equal(epk_protect(next, RW), -ENOENT);
+	}
+}
+
+static long touch_common(void *arg)
+{
+	(void)arg;
+	return may(mem);
+}
+
+/* What a call has used by a common right is forgotten, and nothing that is begun later with it. */
+static void after_a_call(void **state)
+{
+	int ids[MANY], i;
+	char *pages[MANY];
+	long may_then;
+
+	(void)state;
+	signal(SIGUSR1, look_in_handler);
+	assert_int_equal(alloc_domains(MANY, ids), 0);
+	for (i = 0; i < MANY; i++)
+		pages[i] = new_pages(ids[i], 1);
+	assert_int_equal(epk_protect(id, PROT_READ), 0);
+	for (i = 0; i < MANY; i++) {
+		assert_int_equal(epk_call(other, touch_common, NULL, &may_then), 0);
+		assert_int_equal(may_then, expected(PROT_READ));
+		assert_int_equal(domain_begin(ids[i], RW), 0);
+		raise(SIGUSR1);
+		assert_int_equal(may(pages[i]), RW);
+		assert_int_equal(domain_end(ids[i]), 0);
+		assert_int_equal(may(pages[i]), expected(PROT_NONE));
+	}
+	assert_int_equal(free_domains(MANY, ids), 0);
+}
+
+static void bad_arguments(void **state)
+{
+	int freed;
+
+	(void)state;
+	assert_int_equal(alloc_domains(1, &freed), 0);
+	assert_int_equal(free_domains(1, &freed), 0);
+	assert_int_equal(epk_protect(id, PROT_READ), 0);
+	errno = 0;
+	assert_int_equal(epk_protect(id, PROT_READ | PROT_EXEC), -EINVAL);
+	assert_int_equal(epk_protect(id, -1), -EINVAL);
+	assert_int_equal(epk_protect(id, 1 << 30), -EINVAL);
+	assert_int_equal(epk_protect(id, INT32_MIN), -EINVAL);
+	assert_int_equal(epk_protect(0, PROT_READ), -EINVAL);
+	assert_int_equal(epk_protect(-1, PROT_READ), -EINVAL);
+	assert_int_equal(epk_protect(freed, PROT_READ), -ENOENT);
+	assert_int_equal(epk_protect(freed, PROT_NONE), -ENOENT);
+	assert_int_equal(errno, 0);
+	assert_int_equal(may(mem), expected(PROT_READ));
+}
+
+static void child_has_nothing(void)
+{
+	EXPECT(epk_protect(id, RW) == -EPERM);
+	EXPECT(may(mem) == PROT_NONE);
+}
+
+static void forked(void **state)
+{
+	(void)state;
+	assert_int_equal(epk_protect(id, RW), 0);
+	assert_int_equal(may(mem), RW);
+	run_in_child(child_has_nothing);
+	assert_int_equal(may(mem), RW);
+}
+
+static long in_component(void *arg)
+{
+	*(volatile char *)arg = 'c';
+	return 0;
+}
+
+/* It trusts nobody, and who is confined changes nothing that others see. */
+static void components(void **state)
+{
+	const struct epk_component_options options = {
+		.size = sizeof(options), .flags = EPK_COMPONENT_CONFINED,
+	};
+	long (*const entries[])(void *) = { in_component };
+	int confined;
+
+	(void)state;
+	if (!backend_is("epk"))
+		return;
+	assert_int_equal(alloc_domains(1, &confined), 0);
+	assert_int_equal(epk_protect(confined, PROT_READ), 0);
+	assert_int_equal(epk_component_create(confined, entries, 1, &options), -EBUSY);
+	assert_int_equal(epk_protect(confined, PROT_NONE), 0);
+	free_domains(1, &confined);
+	assert_int_equal(alloc_domains(1, &confined), 0);
+	assert_int_equal(epk_component_create(confined, entries, 1, &options), 0);
+	assert_int_equal(epk_protect(confined, PROT_READ), -EPERM);
+	assert_int_equal(epk_protect(id, RW), 0);
+	mem[0] = 'o';
+	assert_int_equal(epk_gate_call(confined, 0, mem, NULL), -EFAULT);
+	assert_int_equal(mem[0], 'o');
+	assert_int_equal(free_domains(1, &confined), 0);
+}
+
+/* "mpk" and "vmfunc" say so, and nothing has changed. */
+static void refused(void **state)
+{
+	(void)state;
+	assert_int_equal(epk_protect(id, PROT_READ), -EOPNOTSUPP);
+	assert_int_equal(epk_protect(id, PROT_NONE), -EOPNOTSUPP);
+	assert_int_equal(epk_protect(0, PROT_READ), -EINVAL);
+	assert_int_equal(may(mem), PROT_NONE);
+}
+
+#define WITH_MEMORY(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest refusing[] = { WITH_MEMORY(refused) };
+	const struct CMUnitTest tests[] = {
+		WITH_MEMORY(everybody_may_what_is_said),
+		WITH_MEMORY(holders_have_what_they_begun),
+		WITH_MEMORY(begun_after_use),
+		WITH_MEMORY(beside_what_is_held),
+		WITH_MEMORY(running_threads_lose_it_at_once),
+		WITH_MEMORY(sleeping_threads_lose_it),
+		WITH_MEMORY(system_calls),
+		WITH_MEMORY(many_domains),
+		WITH_MEMORY(threads_and_places),
+		WITH_MEMORY(a_new_domain_has_none),
+		WITH_MEMORY(after_a_call),
+		WITH_MEMORY(bad_arguments),
+		WITH_MEMORY(forked),
+		WITH_MEMORY(components),
+	};
+
+	need_backend();
+	if (backend_is("mpk") || backend_is("vmfunc"))
+		return cmocka_run_group_tests(refusing, NULL, NULL);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
