@@ -1,0 +1,415 @@
+// SPDX-License-Identifier: MIT
+/* libmpk's calls, as its paper has them, by libepk. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <signal.h>
+
+#include <libmpk.h>
+
+#include "unit.h"
+
+#define ANON	(MAP_ANONYMOUS | MAP_PRIVATE)
+#define GROUP	100
+#define MANY	60
+
+static char *mem;
+
+static int may(volatile char *addr)
+{
+	char was;
+
+	if (!try_read(addr, &was))
+		return PROT_NONE;
+	return try_write(addr, was) ? RW : PROT_READ;
+}
+
+static int expected(int prot)
+{
+	return backend_protects() ? prot : RW;
+}
+
+/* Of all but "mpk" and "vmfunc", where no thread's rights can be changed by another. */
+static bool changes_all(void)
+{
+	return !backend_is("mpk") && !backend_is("vmfunc");
+}
+
+static char *group(int vkey, size_t pages, int prot)
+{
+	char *got = mpk_mmap(vkey, NULL, pages * PAGE, prot, ANON, -1, 0);
+
+	assert_ptr_not_equal(got, MAP_FAILED);
+	return got;
+}
+
+static int set_up(void **state)
+{
+	(void)state;
+	assert_int_equal(mpk_init(-1), 0);
+	mem = group(GROUP, 2, RW);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	return mpk_munmap(GROUP);
+}
+
+#define FAILS(call, error)						\
+	do {								\
+		errno = 0;						\
+		assert_int_equal((call), -1);				\
+		assert_int_equal(errno, (error));			\
+	} while (0)
+
+static void *other_thread(void *arg)
+{
+	*(int *)arg = may(mem);
+	return NULL;
+}
+
+static int other_may(void)
+{
+	void *arg = &(int){ -1 };
+
+	run_threads(other_thread, &arg, 1);
+	return *(int *)arg;
+}
+
+/* The paper's first example: a domain, for the thread that has begun it. */
+static void isolation(void **state)
+{
+	(void)state;
+	assert_int_equal(may(mem), expected(PROT_NONE));
+	assert_int_equal(mpk_begin(GROUP, RW), 0);
+	strcpy(mem, "Hello World!");
+	/* Under "mpk" a new thread has what its creator holds. */
+	if (backend_is("epk"))
+		assert_int_equal(other_may(), PROT_NONE);
+	assert_int_equal(mpk_end(GROUP), 0);
+	assert_int_equal(may(mem), expected(PROT_NONE));
+	assert_int_equal(mpk_begin(GROUP, PROT_READ), 0);
+	assert_string_equal(mem, "Hello World!");
+	assert_int_equal(may(mem), expected(PROT_READ));
+	assert_int_equal(mpk_end(GROUP), 0);
+	assert_int_equal(may(mem), expected(PROT_NONE));
+}
+
+/* Its second: what all threads may, changed at once. */
+static void quick_change(void **state)
+{
+	static const int prots[] = { RW, PROT_READ, PROT_NONE, PROT_READ, RW, PROT_NONE };
+	size_t i;
+
+	(void)state;
+	if (!changes_all()) {
+		FAILS(mpk_mprotect(GROUP, RW), EOPNOTSUPP);
+		assert_int_equal(may(mem), PROT_NONE);
+		return;
+	}
+	for (i = 0; i < sizeof(prots) / sizeof(*prots); i++) {
+		assert_int_equal(mpk_mprotect(GROUP, prots[i]), 0);
+		assert_int_equal(may(mem), expected(prots[i]));
+		assert_int_equal(other_may(), expected(prots[i]));
+	}
+	/* As mprotect(), it gives more than the mapping was made with. */
+	assert_int_equal(mpk_munmap(GROUP), 0);
+	mem = group(GROUP, 1, PROT_READ);
+	assert_int_equal(mpk_begin(GROUP, RW), 0);
+	assert_int_equal(may(mem), PROT_READ);
+	assert_int_equal(mpk_end(GROUP), 0);
+	assert_int_equal(mpk_mprotect(GROUP, RW), 0);
+	assert_int_equal(may(mem), RW);
+	assert_int_equal(other_may(), RW);
+}
+
+static void nested(void **state)
+{
+	int i;
+
+	(void)state;
+	FAILS(mpk_end(GROUP), EACCES);
+	assert_int_equal(mpk_begin(GROUP, PROT_READ), 0);
+	assert_int_equal(mpk_begin(GROUP, RW), 0);
+	assert_int_equal(mpk_begin(GROUP, PROT_READ), 0);
+	assert_int_equal(may(mem), RW);
+	assert_int_equal(mpk_end(GROUP), 0);
+	assert_int_equal(may(mem), RW);
+	assert_int_equal(mpk_end(GROUP), 0);
+	assert_int_equal(may(mem), expected(PROT_READ));
+	assert_int_equal(mpk_end(GROUP), 0);
+	assert_int_equal(may(mem), expected(PROT_NONE));
+	FAILS(mpk_end(GROUP), EACCES);
+	for (i = 0; i < MPK_BEGINS_MAX; i++)
+		assert_int_equal(mpk_begin(GROUP, RW), 0);
+	FAILS(mpk_begin(GROUP, RW), EMFILE);
+	for (i = 0; i < MPK_BEGINS_MAX; i++) {
+		assert_int_equal(may(mem), RW);
+		assert_int_equal(mpk_end(GROUP), 0);
+	}
+	assert_int_equal(may(mem), expected(PROT_NONE));
+}
+
+static int in_handler, in_begun, after_end;
+
+static void handler(int sig)
+{
+	(void)sig;
+	in_handler = may(mem);
+	if (mpk_begin(GROUP, PROT_READ))
+		abort();
+	in_begun = may(mem);
+	if (mpk_end(GROUP))
+		abort();
+	after_end = may(mem);
+}
+
+/* A handler's own pair is its own. */
+static void signals(void **state)
+{
+	(void)state;
+	/* "mpk" has no begins in handlers, and where rights are the process's they are the handler's, too. */
+	if (!backend_is("epk"))
+		return;
+	signal(SIGUSR1, handler);
+	assert_int_equal(mpk_begin(GROUP, RW), 0);
+	raise(SIGUSR1);
+	assert_int_equal(in_handler, PROT_NONE);
+	assert_int_equal(in_begun, PROT_READ);
+	assert_int_equal(after_end, PROT_NONE);
+	assert_int_equal(may(mem), RW);
+	assert_int_equal(mpk_end(GROUP), 0);
+	assert_int_equal(may(mem), PROT_NONE);
+}
+
+/* More groups than keys; numbers that are used anew name nothing of what was. */
+static void many_and_anew(void **state)
+{
+	char *pages[MANY];
+	int round, i;
+
+	(void)state;
+	for (round = 0; round < 3; round++) {
+		for (i = 0; i < MANY; i++) {
+			pages[i] = group(1000 * i, 1, RW);
+			assert_int_equal(mpk_begin(1000 * i, RW), 0);
+			assert_int_equal(*(int *)pages[i], 0);
+			*(int *)pages[i] = i + 1;
+			assert_int_equal(mpk_end(1000 * i), 0);
+		}
+		for (i = 0; i < MANY; i++) {
+			assert_int_equal(mpk_begin(1000 * i, PROT_READ), 0);
+			assert_int_equal(*(int *)pages[i], i + 1);
+			assert_int_equal(mpk_end(1000 * i), 0);
+			assert_int_equal(may(pages[i]), expected(PROT_NONE));
+		}
+		for (i = 0; i < MANY; i++) {
+			assert_int_equal(mpk_munmap(1000 * i), 0);
+			FAILS(mpk_begin(1000 * i, RW), ENOENT);
+			FAILS(mpk_munmap(1000 * i), ENOENT);
+		}
+	}
+}
+
+/* No domain is left behind. */
+static void groups_come_and_go(void **state)
+{
+	struct unit_resources before, after;
+	int i;
+
+	(void)state;
+	for (i = 0; i < 300; i++) {
+		if (i == 5)
+			before = count_resources();
+		group(7000 + i, 1, RW);
+		assert_int_equal(mpk_munmap(7000 + i), 0);
+	}
+	after = count_resources();
+	assert_memory_equal(&before, &after, sizeof(before));
+}
+
+static void two_mappings(void **state)
+{
+	char *more = group(GROUP, 1, PROT_READ);
+
+	(void)state;
+	assert_int_equal(mpk_begin(GROUP, RW), 0);
+	assert_int_equal(may(mem), RW);
+	assert_int_equal(may(more), PROT_READ);
+	assert_int_equal(mpk_end(GROUP), 0);
+	assert_int_equal(may(more), backend_protects() ? PROT_NONE : PROT_READ);
+}
+
+static void heap(void **state)
+{
+	char *a = mpk_malloc(GROUP, 100), *b = mpk_malloc(GROUP, 5000);
+
+	(void)state;
+	assert_non_null(a);
+	assert_non_null(b);
+	assert_int_equal(may(a), expected(PROT_NONE));
+	assert_int_equal(mpk_begin(GROUP, RW), 0);
+	memset(a, 'a', 100);
+	memset(b, 'b', 5000);
+	assert_int_equal(a[99], 'a');
+	assert_int_equal(mpk_end(GROUP), 0);
+	assert_int_equal(mpk_free(a), 0);
+	FAILS(mpk_free(a), EINVAL);
+	assert_int_equal(mpk_free(b), 0);
+	assert_int_equal(mpk_free(NULL), 0);
+	FAILS(mpk_free(&mem), EINVAL);
+	errno = 0;
+	assert_null(mpk_malloc(GROUP + 1, 1));
+	assert_int_equal(errno, ENOENT);
+}
+
+static void a_file(void **state)
+{
+	int fd = memfd_create("group", 0);
+	char *at;
+
+	(void)state;
+	assert_int_equal(ftruncate(fd, PAGE), 0);
+	assert_ptr_equal(mpk_mmap(5, NULL, PAGE, RW, MAP_PRIVATE, fd, 0), MAP_FAILED);
+	assert_int_equal(errno, EOPNOTSUPP);
+	FAILS(mpk_begin(5, RW), ENOENT);
+	at = mpk_mmap(5, NULL, PAGE, RW, MAP_SHARED, fd, 0);
+	assert_ptr_not_equal(at, MAP_FAILED);
+	assert_int_equal(mpk_begin(5, RW), 0);
+	*at = 'f';
+	assert_int_equal(mpk_end(5), 0);
+	assert_int_equal(mpk_munmap(5), 0);
+	assert_int_equal(pread(fd, &(char){ 0 }, 1, 0), 1);
+	close(fd);
+}
+
+static void bad_arguments(void **state)
+{
+	(void)state;
+	assert_int_equal(mpk_init(100), 0);
+	FAILS(mpk_begin(-1, RW), EINVAL);
+	FAILS(mpk_begin(GROUP, PROT_NONE), EINVAL);
+	FAILS(mpk_begin(GROUP, PROT_EXEC), EINVAL);
+	FAILS(mpk_end(-5), EINVAL);
+	FAILS(mpk_end(GROUP + 1), ENOENT);
+	FAILS(mpk_mprotect(-1, RW), EINVAL);
+	FAILS(mpk_mprotect(GROUP, 8), EINVAL);
+	FAILS(mpk_mprotect(GROUP, PROT_READ | PROT_EXEC), EOPNOTSUPP);
+	FAILS(mpk_mprotect(GROUP + 1, RW), ENOENT);
+	FAILS(mpk_munmap(GROUP + 1), ENOENT);
+	assert_ptr_equal(mpk_mmap(-1, NULL, PAGE, RW, ANON, -1, 0), MAP_FAILED);
+	assert_int_equal(errno, EINVAL);
+	assert_ptr_equal(mpk_mmap(GROUP + 1, NULL, 0, RW, ANON, -1, 0), MAP_FAILED);
+	assert_int_equal(errno, EINVAL);
+	assert_ptr_equal(mpk_mmap(GROUP + 1, NULL, PAGE, RW | PROT_EXEC, ANON, -1, 0), MAP_FAILED);
+	assert_int_equal(errno, EOPNOTSUPP);
+	assert_ptr_equal(mpk_mmap(GROUP + 1, NULL, PAGE, RW, ANON | MAP_GROWSDOWN, -1, 0), MAP_FAILED);
+	assert_int_equal(errno, EINVAL);
+	FAILS(mpk_begin(GROUP + 1, RW), ENOENT);
+	assert_int_equal(mpk_begin(GROUP, RW), 0);
+	FAILS(mpk_munmap(GROUP), EBUSY);
+	assert_int_equal(may(mem), RW);
+	assert_int_equal(mpk_end(GROUP), 0);
+}
+
+/* A child has none of its parent's groups, begins nothing of theirs, and makes its own. */
+static void child(void)
+{
+	char *own;
+
+	EXPECT(mpk_begin(GROUP, RW) == -1 && errno == ENOENT);
+	EXPECT(mpk_end(GROUP) == -1 && errno == ENOENT);
+	EXPECT(mpk_munmap(GROUP) == -1 && errno == ENOENT);
+	own = mpk_mmap(GROUP, NULL, PAGE, RW, ANON, -1, 0);
+	EXPECT(own != MAP_FAILED);
+	EXPECT(mpk_end(GROUP) == -1 && errno == EACCES);
+	EXPECT(may(own) == expected(PROT_NONE));
+	EXPECT(!mpk_begin(GROUP, RW));
+	*own = 'c';
+	EXPECT(!mpk_end(GROUP));
+	EXPECT(!mpk_munmap(GROUP));
+}
+
+static void forked(void **state)
+{
+	(void)state;
+	assert_int_equal(mpk_begin(GROUP, RW), 0);
+	*mem = 'p';
+	run_in_child(child);
+	assert_int_equal(*mem, 'p');
+	assert_int_equal(mpk_end(GROUP), 0);
+}
+
+/* A thread that makes groups while others fork. */
+static void *make_groups(void *arg)
+{
+	int first = *(int *)arg, i;
+
+	for (i = 0; i < 40; i++) {
+		if (mpk_mmap(first + i, NULL, PAGE, RW, ANON, -1, 0) == MAP_FAILED ||
+		    mpk_begin(first + i, RW) || mpk_end(first + i) || mpk_munmap(first + i))
+			return "failed";
+	}
+	return NULL;
+}
+
+static void make_one(void)
+{
+	EXPECT(mpk_mmap(3, NULL, PAGE, RW, ANON, -1, 0) != MAP_FAILED);
+}
+
+static void *fork_all_the_time(void *arg)
+{
+	int i, status;
+	pid_t pid;
+
+	for (i = 0; i < 10; i++) {
+		pid = fork();
+		if (!pid) {
+			make_one();
+			_exit(0);
+		}
+		if (waitpid(pid, &status, 0) != pid || status)
+			return arg;
+	}
+	return NULL;
+}
+
+static void *either(void *arg)
+{
+	return *(int *)arg ? make_groups(arg) : fork_all_the_time(arg);
+}
+
+static void threads_and_forks(void **state)
+{
+	int firsts[] = { 1000, 2000, 0 };
+	void *args[] = { &firsts[0], &firsts[1], &firsts[2] };
+
+	(void)state;
+	run_threads(either, args, 3);
+}
+
+#define WITH_GROUP(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		WITH_GROUP(isolation),
+		WITH_GROUP(quick_change),
+		WITH_GROUP(nested),
+		WITH_GROUP(signals),
+		WITH_GROUP(many_and_anew),
+		WITH_GROUP(groups_come_and_go),
+		WITH_GROUP(two_mappings),
+		WITH_GROUP(heap),
+		WITH_GROUP(a_file),
+		WITH_GROUP(bad_arguments),
+		WITH_GROUP(forked),
+		WITH_GROUP(threads_and_forks),
+	};
+
+	skip_if(backend_is("vmfunc"), "has its own tests of rights");
+	need_backend();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
