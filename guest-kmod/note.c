@@ -59,7 +59,9 @@ static int note_write(struct epk_context *ctx, int id, unsigned long addr, u32 f
 	notes = epk_notes_get(ctx, EPK_ID_INDEX(id));
 	if (!notes)
 		return -ENOMEM;
-	if (notes[slot] || (flags & EPK_NOTE_PRIVATE && domain->common))
+	if (notes[slot])
+		return -EBUSY;
+	if (flags & EPK_NOTE_PRIVATE && domain->common)
 		return -EBUSY;
 	WRITE_ONCE(notes[slot], addr);
 	if (flags & EPK_NOTE_PRIVATE)

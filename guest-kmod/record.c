@@ -174,7 +174,9 @@ static u32 mark(const struct epk_thread *thread, u32 pkru)
 
 	if (!thread->follows)
 		return pkru;
-	return thread->nr_rights > thread->base || thread->joined ? pkru | closed : pkru & ~closed;
+	if (thread->joined)
+		return pkru | closed;
+	return thread->nr_rights > thread->base ? pkru | closed : pkru & ~closed;
 }
 
 /**

@@ -10,7 +10,7 @@
 #include "unit.h"
 
 #define MANY	40
-#define ROUNDS	300
+#define ROUNDS	60
 #define SLEEPERS	6
 
 static int id, other;

@@ -28,6 +28,12 @@ cp "$here/guest.sh" "$folder/list" "$work/epk.ko" "$guest/epk/mutations"
 awk '{ print $2 }' "$folder/list" | sort -u | while read -r test; do
 	read -r program arguments < <(list_lines "$TOP/tests/tests.list" |
 		awk -v test="$test" '$1 == test' | cut -f 6-)
-	cp -u "$TOP/tests/guest/build/$program" "$guest/epk/bin"
+	for build in guest unit; do
+		[ ! -e "$TOP/tests/$build/build/$program" ] || cp -u "$TOP/tests/$build/build/$program" "$guest/epk/bin"
+	done
+	# With the libraries of those that are not linked with them.
+	{ ldd "$guest/epk/bin/$program" 2>/dev/null || true; } | grep -o '/[^ ]*' | while read -r library; do
+		[ -e "$guest$library" ] || cp --parents -L "$library" "$guest"
+	done
 	echo "$test $program $arguments"
 done >"$guest/epk/mutations/tests"
