@@ -359,6 +359,21 @@ if command -v valgrind >/dev/null; then
 	[ "$(grep -c ': nothing is protected: ' "$stage/said")" = 1 ] || fail "none is not told of: $(cat "$stage/said")"
 fi
 
+# So does one that is written to libmpk's calls: the example of its page.
+[ -s "$stage/usr/share/man/man7/libepk-mpk.7" ] || fail "libepk-mpk.7 is not installed"
+PYTHONPATH=../tests/docs python3 -B -c '
+import extract
+print(extract.page_program(extract.PAGES / "libepk-mpk.7"))' >"$stage/mpk.c" || fail "libepk-mpk(7) has no example"
+gcc -Wall -Wextra -Werror -o "$stage/mpk" "$stage/mpk.c" -I"$stage/usr/include" -L"$stage/usr/lib" -lepk-mpk -lepk
+for backend in none mprotect; do
+	EPK_BACKEND=$backend LD_LIBRARY_PATH=$stage/usr/lib "$stage/mpk" || fail "libmpk's calls failed with the backend $backend"
+done
+echo '#include <libmpk.h>' | g++ -x c++ -std=c++11 -Wall -Wextra -Werror -fsyntax-only -Iinclude - ||
+	fail "libmpk.h is not C++"
+[ "$(nm -g --defined-only "$B/libepk-mpk.a" | awk 'NF == 3 { print $3 }' | LC_ALL=C sort | tr '\n' ' ')" = \
+	"mpk_begin mpk_end mpk_free mpk_init mpk_malloc mpk_mmap mpk_mprotect mpk_munmap " ] || fail "names of libepk-mpk.a"
+! nm "$B/libepk-mpk.a" | grep -q ' U .*pkey' || fail "libepk-mpk.a opens keys by itself"
+
 # Another language binds to it.
 backends='none mprotect'
 if grep -qw ospke /proc/cpuinfo; then

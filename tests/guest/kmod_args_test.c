@@ -438,6 +438,36 @@ static void fill_arguments(int id)
 	CHECK_EQ(epk_device_unmap(&dev, p, 2 * 4096), 0);
 }
 
+static int protect(int id, uint32_t prot)
+{
+	return ioctl(dev.fd, EPK_IOC_PROTECT, EPK_BEGIN(id, prot));
+}
+
+/* What is refused changes nothing, and the table hides what has a common right. */
+static void protect_arguments(int id)
+{
+	const struct epk_entry *entry = &dev.table[EPK_ID_INDEX(id)];
+
+	CHECK_EQ(protect(id, EPK_PROTECT_ASK), 0);
+	CHECK_EQ(protect(id, PROT_READ), 0);
+	CHECK_EQ(entry->pkey, 0);
+	CHECK_EQ(entry->ept, EPK_EPT_NONE);
+	FAILS(protect(id, PROT_READ | PROT_EXEC), EINVAL);
+	FAILS(protect(id, 8), EINVAL);
+	FAILS(protect(id, EPK_PROTECT_ASK | PROT_WRITE), EINVAL);
+	FAILS(protect(id, ~0u), EINVAL);
+	FAILS(protect(0, PROT_READ), ENOENT);
+	FAILS(protect(-1, PROT_READ), ENOENT);
+	FAILS(protect(id + (1 << EPK_ID_INDEX_BITS), PROT_READ), ENOENT);
+	FAILS(protect(0, EPK_PROTECT_ASK), ENOENT);
+	CHECK_EQ(protect(id, EPK_PROTECT_ASK), PROT_READ);
+	CHECK_EQ(protect(id, PROT_WRITE), 0);
+	CHECK_EQ(protect(id, EPK_PROTECT_ASK), PROT_READ | PROT_WRITE);
+	CHECK_EQ(protect(id, 0), 0);
+	CHECK_EQ(protect(id, EPK_PROTECT_ASK), 0);
+	CHECK_EQ(entry->pkey != 0, 1);
+}
+
 /* Whole pages of one's own domains, of live ones and of others; nothing else. */
 static void unmap_arguments(int id)
 {
@@ -630,6 +660,7 @@ int main(void)
 	unmap_arguments(id);
 	reserve_arguments(id);
 	fill_arguments(id);
+	protect_arguments(id);
 	mapping_calls(id);
 	free_while_mapped();
 	locked_limit(id);

@@ -18,7 +18,7 @@
 /* The faults are the first touches of a page, by the program, by write() from it, by a futex. */
 enum call {
 	INIT, ALLOC, FREE, THREAD, STATS, MOVE, POPULATE, FILE_, UNMAP, RESERVE, FILL, NOTE,
-	CALL, RETURN, GATES, BEGIN, END, HELD, ADMIT, CALL_NONE, FORGET, CATCH, FOLLOW, NOTE_PRIVATE,
+	CALL, RETURN, GATES, BEGIN, END, HELD, PROTECT, ADMIT, CALL_NONE, FORGET, CATCH, FOLLOW, NOTE_PRIVATE,
 	COMPAT, UNKNOWN, MMAP_TABLE,
 	MMAP_NOTES, MMAP_IDENTITY, MMAP_DOMAIN, MMAP_STACK, TOUCH_TABLE, WRITE_TABLE, TOUCH_NOTES, WRITE_NOTES, TOUCH_IDENTITY,
 	WRITE_IDENTITY, TOUCH_DOMAIN, WRITE_DOMAIN, FUTEX_DOMAIN, NR_CALLS,
@@ -26,7 +26,7 @@ enum call {
 
 static const char *const names[NR_CALLS] = {
 	"INIT", "ALLOC", "FREE", "THREAD", "STATS", "MOVE", "POPULATE", "FILE", "UNMAP", "RESERVE", "FILL",
-	"NOTE", "CALL", "RETURN", "GATES", "BEGIN", "END", "HELD",
+	"NOTE", "CALL", "RETURN", "GATES", "BEGIN", "END", "HELD", "PROTECT",
 	"MOVE that makes room", "CALL of nothing", "RETURN of nothing", "CATCH",
 	"THREAD that follows", "NOTE that makes private", "ALLOC by int 0x80", "an unknown call",
 	"mmap of the table", "mmap of the notes", "mmap of the identity page", "mmap of a domain",
@@ -67,6 +67,7 @@ static const int expected[NR_CALLS][NR_STATES] = {
 	[BEGIN]          = { ENXIO,  ENXIO,  0,      EALREADY, EPERM,  EPERM,  EPERM },
 	[END]            = { ENXIO,  ENXIO,  EACCES, EACCES,   EPERM,  EACCES, 0 },
 	[HELD]           = { ENXIO,  ENXIO,  0,      0,        EPERM,  0,      0 },
+	[PROTECT]        = { ENXIO,  ENXIO,  0,      0,        EPERM,  EPERM,  EPERM },
 	[ADMIT]          = { ENXIO,  ENXIO,  0,      0,        EPERM,  0,      0 },
 	[CALL_NONE]      = { ENXIO,  ENXIO,  ESRCH,  ESRCH,    EPERM,  ESRCH,  0 },
 	[FORGET]         = { ENXIO,  ENXIO,  EACCES, EACCES,   EPERM,  EACCES, EACCES },
@@ -95,7 +96,7 @@ static const int expected[NR_CALLS][NR_STATES] = {
 static const int expected_empty[NR_CALLS] = {
 	[INIT] = EBUSY, [FREE] = ENOENT, [MOVE] = ENOENT, [POPULATE] = EINVAL,
 	[FILE_] = ENOENT, [UNMAP] = EPERM, [RESERVE] = EPERM, [FILL] = EINVAL, [NOTE] = ENOENT, [CALL] = ENOENT,
-	[RETURN] = EACCES, [BEGIN] = ENOENT, [END] = EACCES, [ADMIT] = ENOENT, [CALL_NONE] = ESRCH,
+	[RETURN] = EACCES, [BEGIN] = ENOENT, [END] = EACCES, [PROTECT] = ENOENT, [ADMIT] = ENOENT, [CALL_NONE] = ESRCH,
 	[FORGET] = EACCES, [CATCH] = EINVAL, [NOTE_PRIVATE] = ENOENT, [COMPAT] = ENOTTY,
 	[UNKNOWN] = ENOTTY,
 	[MMAP_DOMAIN] = ENOENT,
@@ -378,6 +379,8 @@ static int call_ioctl(enum call call, int fd)
 		return ioctl(fd, EPK_IOC_END, (long)id);
 	case HELD:
 		return call_held(fd);
+	case PROTECT:
+		return ioctl(fd, EPK_IOC_PROTECT, EPK_BEGIN(id, PROT_NONE));
 	case FOLLOW:
 		return ioctl(fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS | EPK_THREAD_FOLLOWS);
 	case NOTE_PRIVATE:
