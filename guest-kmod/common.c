@@ -126,6 +126,7 @@ bool epk_common_open(struct epk_thread *thread, int id, u32 ept, u8 pkey, int pr
 	if (thread->commons_ept != ept)
 		thread->commons = 0;
 	if (!thread->commons)
+		/* Pairs with epk_retract(), whose interrupt comes if this is too new. */
 		thread->retracted = smp_load_acquire(&ctx->retractions);
 	thread->commons_ept = ept;
 	thread->commons |= BIT(pkey);

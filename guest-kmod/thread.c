@@ -158,9 +158,11 @@ static noinline void retract_waiting(struct epk_thread *thread)
 {
 	struct epk_context *ctx = thread->ctx;
 	struct thread_struct *saved = &thread->task->thread;
-	u64 now = smp_load_acquire(&ctx->retractions);
+	u64 now;
 
 	raw_spin_lock(&ctx->threads_lock);
+	/* Pairs with epk_retract(). */
+	now = smp_load_acquire(&ctx->retractions);
 	saved->pkru = epk_record_uncommon(thread, saved->pkru, thread->ept, ~0);
 	thread->retracted = now;
 	epk_gates_restart(ctx, thread->task);
@@ -212,10 +214,12 @@ void epk_thread_switch(const struct kvm_epk_identity *identity, bool preempt,
 		batch = smp_load_acquire(&thread->ctx->batch);
 		if (unlikely(seen != batch))
 			epk_revoke_waiting(thread);
-		/* Before its PKRU, too.  Who met it with that batch has none left. */
-		if (unlikely(thread->commons) &&
-		    thread->retracted != smp_load_acquire(&thread->ctx->retractions))
-			retract_waiting(thread);
+		if (unlikely(thread->commons)) {
+			/* Before its PKRU, too.  Pairs with the release in epk_retract(). */
+			batch = smp_load_acquire(&thread->ctx->retractions);
+			if (thread->retracted != batch)
+				retract_waiting(thread);
+		}
 		target = thread->ept;
 		thread->ept = 0;
 	} else {

@@ -368,7 +368,7 @@ gcc -Wall -Wextra -Werror -o "$stage/mpk" "$stage/mpk.c" -I"$stage/usr/include" 
 for backend in none mprotect; do
 	EPK_BACKEND=$backend LD_LIBRARY_PATH=$stage/usr/lib "$stage/mpk" || fail "libmpk's calls failed with the backend $backend"
 done
-echo '#include <libmpk.h>' | g++ -x c++ -std=c++11 -Wall -Wextra -Werror -fsyntax-only -Iinclude - ||
+echo '#include <libmpk.h>' | g++ -x c++ -std=c++11 -Wall -Wextra -Werror -fsyntax-only -Impk - ||
 	fail "libmpk.h is not C++"
 [ "$(nm -g --defined-only "$B/libepk-mpk.a" | awk 'NF == 3 { print $3 }' | LC_ALL=C sort | tr '\n' ' ')" = \
 	"mpk_begin mpk_end mpk_free mpk_init mpk_malloc mpk_mmap mpk_mprotect mpk_munmap " ] || fail "names of libepk-mpk.a"
