@@ -446,7 +446,7 @@ static int protect(int id, uint32_t prot)
 /* What is refused changes nothing, and the table hides what has a common right. */
 static void protect_arguments(int id)
 {
-	const struct epk_entry *entry = &dev.table[EPK_ID_INDEX(id)];
+	const volatile struct epk_entry *entry = &dev.table[EPK_ID_INDEX(id)];
 
 	CHECK_EQ(protect(id, EPK_PROTECT_ASK), 0);
 	CHECK_EQ(protect(id, PROT_READ), 0);
