@@ -185,7 +185,9 @@ static void *count(void *arg)
 	while (!stop) {
 		if (try_read(at, &n))
 			try_write(at, n + 1);
-		rounds++;
+		/* Not all of a time slice, which an emulator takes its time for. */
+		if (++rounds % 8 == 0)
+			sched_yield();
 	}
 	return NULL;
 }
@@ -296,7 +298,8 @@ static int calls(char *at, bool write_to)
 static void system_calls(void **state)
 {
 	(void)state;
-	if (!backend_protects())
+	/* The emulator that has EPTs has its kernel read what a key denies. */
+	if (!backend_protects() || (backend_is("epk") && !backend_is_alone()))
 		return;
 	assert_int_equal(calls(mem, false), -EFAULT);
 	assert_int_equal(epk_protect(id, PROT_READ), 0);
@@ -365,6 +368,52 @@ static void threads_and_places(void **state)
 	}
 	run_threads(touch_all, args, 3);
 	assert_int_equal(free_domains(MANY, ids), 0);
+}
+
+#define OTHERS	15
+
+/* So many at once that there is no place for another, where there is one EPT. */
+static void *hold_all(void *arg)
+{
+	char **pages = arg;
+	int i, k;
+
+	for (i = 0; i < OTHERS; i++)
+		if (domain_begin(epk_domain_at(pages[i]), RW))
+			return "begin";
+	for (k = 0; k < 20; k++)
+		for (i = 0; i < OTHERS; i++)
+			++*(volatile char *)pages[i];
+	for (i = 0; i < OTHERS; i++)
+		if (domain_end(epk_domain_at(pages[i])))
+			return "end";
+	return NULL;
+}
+
+/* What comes to the place of a domain that was used by a common right is begun as ever, and kept. */
+static void the_place_goes_to_another(void **state)
+{
+	int ids[OTHERS], i;
+	char *pages[OTHERS];
+	void *arg = pages;
+
+	(void)state;
+	signal(SIGUSR1, look_in_handler);
+	assert_int_equal(alloc_domains(OTHERS, ids), 0);
+	for (i = 0; i < OTHERS; i++)
+		pages[i] = new_pages(ids[i], 1);
+	assert_int_equal(epk_protect(id, PROT_READ), 0);
+	assert_int_equal(may(mem), expected(PROT_READ));
+	run_threads(hold_all, &arg, 1);
+	for (i = 0; i < OTHERS; i++) {
+		assert_int_equal(domain_begin(ids[i], RW), 0);
+		/* No access that faults: it would come to the domain's place by what is held. */
+		raise(SIGUSR1);
+		assert_int_equal(epk_held_prot(ids[i]), RW);
+		assert_int_equal(may(pages[i]), RW);
+		assert_int_equal(domain_end(ids[i]), 0);
+	}
+	assert_int_equal(free_domains(OTHERS, ids), 0);
 }
 
 /* What comes after it has nothing of it, at the same index neither. */
@@ -472,16 +521,17 @@ static void components(void **state)
 		return;
 	assert_int_equal(alloc_domains(1, &confined), 0);
 	assert_int_equal(epk_protect(confined, PROT_READ), 0);
-	assert_int_equal(epk_component_create(confined, entries, 1, &options), -EBUSY);
+	assert_int_equal(epk_component_create(confined, entries, 1, NULL), -EBUSY);
 	assert_int_equal(epk_protect(confined, PROT_NONE), 0);
 	free_domains(1, &confined);
 	assert_int_equal(alloc_domains(1, &confined), 0);
-	assert_int_equal(epk_component_create(confined, entries, 1, &options), 0);
+	/* In the emulator that has EPTs no code can be confined. */
+	assert_int_equal(epk_component_create(confined, entries, 1, backend_is_alone() ? &options : NULL), 0);
 	assert_int_equal(epk_protect(confined, PROT_READ), -EPERM);
 	assert_int_equal(epk_protect(id, RW), 0);
 	mem[0] = 'o';
-	assert_int_equal(epk_gate_call(confined, 0, mem, NULL), -EFAULT);
-	assert_int_equal(mem[0], 'o');
+	assert_int_equal(epk_gate_call(confined, 0, mem, NULL), backend_is_alone() ? -EFAULT : 0);
+	assert_int_equal(mem[0], backend_is_alone() ? 'o' : 'c');
 	assert_int_equal(free_domains(1, &confined), 0);
 }
 
@@ -510,6 +560,7 @@ int main(void)
 		WITH_MEMORY(system_calls),
 		WITH_MEMORY(many_domains),
 		WITH_MEMORY(threads_and_places),
+		WITH_MEMORY(the_place_goes_to_another),
 		WITH_MEMORY(a_new_domain_has_none),
 		WITH_MEMORY(after_a_call),
 		WITH_MEMORY(bad_arguments),

@@ -31,9 +31,5 @@ awk '{ print $2 }' "$folder/list" | sort -u | while read -r test; do
 	for build in guest unit; do
 		[ ! -e "$TOP/tests/$build/build/$program" ] || cp -u "$TOP/tests/$build/build/$program" "$guest/epk/bin"
 	done
-	# With the libraries of those that are not linked with them.
-	{ ldd "$guest/epk/bin/$program" 2>/dev/null || true; } | grep -o '/[^ ]*' | while read -r library; do
-		[ -e "$guest$library" ] || cp --parents -L "$library" "$guest"
-	done
 	echo "$test $program $arguments"
 done >"$guest/epk/mutations/tests"
