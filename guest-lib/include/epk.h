@@ -612,7 +612,7 @@ struct epk_component_options {
  *
  * Return: 0.
  * Errors: EINVAL, E2BIG wrong @nr, @entries or @options; ENOENT, EPERM no such domain; EBUSY it has
- * a heap, or is a component; EOPNOTSUPP the backend is not "epk", or has but one protection key, or
+ * a heap or a right by epk_protect(), or is a component; EOPNOTSUPP the backend is not "epk", or has but one protection key, or
  * the CPU lacks AES-NI, or the kernel RDFSBASE; ENODEV it cannot be confined any more; ENOMEM; and those of domain_begin().
  */
 int epk_component_create(int dom_id, long (*const entries[])(void *arg), unsigned int nr,

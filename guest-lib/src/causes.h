@@ -34,7 +34,7 @@
 	CAUSE(EPK_CAUSE_INITIALISED, EALREADY, "epk_init() comes before all other calls, and once")	\
 	CAUSE(EPK_CAUSE_COPY, EBUSY, "another copy of libepk is at work in this process: link it once, as a shared object")	\
 	CAUSE(EPK_CAUSE_HEAP_OPEN, EBUSY, "the file is locked: its heap is open already, here or in another process")	\
-	CAUSE(EPK_CAUSE_USED, EBUSY, "it is a component already, or has a heap: make it one before anything is allocated in it")	\
+	CAUSE(EPK_CAUSE_USED, EBUSY, "it is a component already, has a heap, or what epk_protect() gives: make it one before")	\
 	CAUSE(EPK_CAUSE_READ_ONLY, EACCES, "held to be read only: domain_begin() with PROT_WRITE widens that")	\
 	CAUSE(EPK_CAUSE_FILE_MODE, EACCES, "the file is not open for reading, or not for writing and prot has PROT_WRITE")	\
 	CAUSE(EPK_CAUSE_HEAP_MODE, EACCES, "a heap's file is opened anew to be locked: the process may not, or its descriptor is not for both")	\

@@ -227,7 +227,8 @@ static int create(struct plan *plan, const struct epk_component_options *options
 		return err;
 	if (strcmp(epk_ops()->name, "epk") || !cpu_can() || !shows_records())
 		return epk_because(EPK_CAUSE_COMPONENT);
-	if (epk_note(plan->id))
+	/* The module looks again. */
+	if (epk_note(plan->id) || epk_ops()->common_prot(plan->id) > 0)
 		return epk_because(EPK_CAUSE_USED);
 	return make(plan);
 }

@@ -447,7 +447,10 @@ static int protect(int id, uint32_t prot)
 static void protect_arguments(int id)
 {
 	const volatile struct epk_entry *entry = &dev.table[EPK_ID_INDEX(id)];
+	char *p = epk_device_map(&dev, id, 4096);
+	struct epk_note note = { .id = id, .flags = EPK_NOTE_PRIVATE, .addr = (uintptr_t)p };
 
+	REQUIRE(p != MAP_FAILED);
 	CHECK_EQ(protect(id, EPK_PROTECT_ASK), 0);
 	CHECK_EQ(protect(id, PROT_READ), 0);
 	CHECK_EQ(entry->pkey, 0);
@@ -461,6 +464,10 @@ static void protect_arguments(int id)
 	FAILS(protect(id + (1 << EPK_ID_INDEX_BITS), PROT_READ), ENOENT);
 	FAILS(protect(0, EPK_PROTECT_ASK), ENOENT);
 	CHECK_EQ(protect(id, EPK_PROTECT_ASK), PROT_READ);
+	/* Private is what nobody shares. */
+	FAILS(ioctl(dev.fd, EPK_IOC_NOTE, &note), EBUSY);
+	CHECK_EQ(*p, 0);
+	CHECK_EQ(epk_device_unmap(&dev, p, 4096), 0);
 	CHECK_EQ(protect(id, PROT_WRITE), 0);
 	CHECK_EQ(protect(id, EPK_PROTECT_ASK), PROT_READ | PROT_WRITE);
 	CHECK_EQ(protect(id, 0), 0);
