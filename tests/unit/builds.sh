@@ -128,7 +128,7 @@ units() {
 	done
 	rm -rf "$work/units"
 	make -s -j2 CC="$cc" CXX="${cxx[$cc]}" CFLAGS="$flags -Wno-error" B="$work/units" LB="$out" \
-		LIBRARIES="$out/libepk.a $out/libepk-whole.a" "${targets[@]}" >"$work/log" 2>&1 || {
+		LIBRARIES="$out/libepk.a $out/libepk-whole.a $out/libepk-mpk.a" "${targets[@]}" >"$work/log" 2>&1 || {
 		cat "$work/log"
 		fail "$cc $flags: the unit tests do not build"
 	}

@@ -225,7 +225,7 @@ static void running_threads_lose_it_at_once(void **state)
 		char first = read_held(mem);
 
 		assert_int_equal(epk_protect(id, RW), 0);
-		wait_for_rounds(3);
+		wait_for_rounds(20);
 		assert_int_equal(epk_protect(id, i & 1 ? PROT_NONE : PROT_READ), 0);
 		before = read_held(mem);
 		changed += before != first;
@@ -239,7 +239,7 @@ static void running_threads_lose_it_at_once(void **state)
 	assert_int_equal(pthread_join(threads[1], NULL), 0);
 	assert_int_equal(i, ROUNDS);
 	/* Or there was nothing to lose. */
-	assert_true(changed > ROUNDS / 10);
+	assert_true(changed > 0);
 }
 
 static sem_t asleep, awake;
