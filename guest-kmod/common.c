@@ -45,6 +45,15 @@ static void change(struct epk_context *ctx, struct epk_domain *domain, int prot)
 		hide(ctx, domain, false);
 }
 
+/*
+ * Who is confined changes nothing that others see, and what is given here they see.  Another component
+ * is not confined: it writes where it likes, and begins what it likes, so that this gives it nothing.
+ */
+static bool may_change(void)
+{
+	return !(read_pkru() & EPK_KEY0);
+}
+
 /**
  * epk_common_set() - say what all threads may do with a domain that they do not hold
  * @ctx: the context of current->mm
@@ -65,6 +74,8 @@ int epk_common_set(struct epk_context *ctx, int id, int prot)
 		prot |= PROT_READ;
 	if (id <= 0)
 		return -ENOENT;
+	if (!ask && !may_change())
+		return -EPERM;
 	mutex_lock(&ctx->lock);
 	domain = epk_domain_find(ctx, id);
 	if (!domain)

@@ -489,7 +489,8 @@ void epk_revoke(struct epk_context *ctx);
 void epk_retract(struct epk_context *ctx, u32 ept, u16 keys);
 
 /* record.c */
-bool epk_record_has_room(const struct epk_thread *thread, u32 pkru);
+unsigned int epk_record_nr_open(const struct epk_thread *thread, u32 pkru, u32 ept);
+bool epk_record_has_room(const struct epk_thread *thread, u32 pkru, u32 ept);
 u32 epk_record_stash(struct epk_thread *thread, u32 pkru, u32 ept);
 u32 epk_record_lend(struct epk_thread *thread, u32 pkru, u32 ept);
 u32 epk_record_unstash(struct epk_thread *thread, u32 pkru, u32 ept);

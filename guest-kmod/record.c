@@ -82,6 +82,22 @@ static u16 commons_in(const struct epk_thread *thread, u32 ept)
 	return thread->commons_ept == ept ? thread->commons : 0;
 }
 
+/**
+ * epk_record_nr_open() - how many domains a thread holds in its PKRU
+ * @thread: its record
+ * @pkru: its PKRU
+ * @ept: its EPT
+ */
+unsigned int epk_record_nr_open(const struct epk_thread *thread, u32 pkru, u32 ept)
+{
+	u32 open = ~pkru & thread->ctx->pkru_deny;
+	u16 commons = commons_in(thread, ept);
+
+	for (; commons; commons &= commons - 1)
+		open &= ~epk_pkru_deny(__ffs(commons));
+	return hweight32(open);
+}
+
 /* Open keys of @pkru become rights by ID, those that are in @keys. */
 static noinline u32 stash(struct epk_thread *thread, u32 pkru, u32 ept, u32 keys)
 {
@@ -288,10 +304,11 @@ void epk_record_drop(struct epk_thread *thread, unsigned int n)
  * epk_record_has_room() - is there room for what a thread has open, so that nobody loses any right
  * @thread: its record
  * @pkru: its PKRU
+ * @ept: its EPT
  */
-bool epk_record_has_room(const struct epk_thread *thread, u32 pkru)
+bool epk_record_has_room(const struct epk_thread *thread, u32 pkru, u32 ept)
 {
-	return thread->nr_rights + hweight32(~pkru & thread->ctx->pkru_deny) <= EPK_RIGHTS;
+	return thread->nr_rights + epk_record_nr_open(thread, pkru, ept) <= EPK_RIGHTS;
 }
 
 /**
@@ -526,7 +543,7 @@ void epk_record_inherit(struct epk_thread *thread, int id)
  */
 bool epk_record_may_call(const struct epk_thread *thread, u32 pkru, unsigned long sp)
 {
-	unsigned int rights = thread->nr_rights + hweight32(~pkru & thread->ctx->pkru_deny);
+	unsigned int rights = thread->nr_rights + epk_record_nr_open(thread, pkru, epk_current_ept());
 	unsigned int n, calls = 0;
 
 	for (n = 0; n < thread->nr_interrupted; n++)

@@ -44,12 +44,8 @@ static __always_inline int go(struct epk_thread *thread, u32 ept, u32 allow, u32
 
 static unsigned int nr_held(const struct epk_thread *thread)
 {
-	u16 commons = thread->commons_ept == epk_current_ept() ? thread->commons : 0;
-	u32 open = ~read_pkru() & thread->ctx->pkru_deny;
-
-	for (; commons; commons &= commons - 1)
-		open &= ~epk_pkru_deny(__ffs(commons));
-	return thread->nr_rights - thread->base + hweight32(open);
+	return thread->nr_rights - thread->base +
+	       epk_record_nr_open(thread, read_pkru(), epk_current_ept());
 }
 
 /* All that is held is put aside but @kept, and what is in an EPT can be held alone. */

@@ -359,7 +359,7 @@ static void rights_lend(struct epk_thread *thread, unsigned long frame)
 {
 	thread->stack = frame;
 	/* They are not worth those of what was interrupted: they stay open, unless their places go. */
-	if (!epk_record_has_room(thread, read_pkru())) {
+	if (!epk_record_has_room(thread, read_pkru(), epk_current_ept())) {
 		thread->stashed = true;
 		return;
 	}

@@ -2,52 +2,13 @@
 /* What all threads may do with a domain that they do not hold. */
 #define _GNU_SOURCE
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
-#include <semaphore.h>
-#include <stdatomic.h>
 
-#include "unit.h"
+#include "protect_unit.h"
+#include "pkru.h"
+#include "state.h"
 
 #define MANY	40
-#define ROUNDS	60
-#define SLEEPERS	6
-
-static int id, other;
-static char *mem, *other_mem;
-
-static int set_up(void **state)
-{
-	(void)state;
-	assert_int_equal(alloc_domains(1, &id), 0);
-	assert_int_equal(alloc_domains(1, &other), 0);
-	mem = new_pages(id, 2);
-	other_mem = new_pages(other, 1);
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	assert_int_equal(free_domains(1, &id), 0);
-	return free_domains(1, &other);
-}
-
-/* What @addr is to the thread as it is: RW, PROT_READ or nothing. */
-static int may(volatile char *addr)
-{
-	char was;
-
-	if (!try_read(addr, &was))
-		return PROT_NONE;
-	return try_write(addr, was) ? RW : PROT_READ;
-}
-
-/* The same, where each thread's rights are its own and are kept. */
-static int expected(int prot)
-{
-	return backend_protects() ? prot : RW;
-}
 
 static void *look(void *arg)
 {
@@ -173,114 +134,6 @@ static void beside_what_is_held(void **state)
 	assert_int_equal(may(other_mem), expected(PROT_NONE));
 }
 
-static atomic_long rounds[2];
-static atomic_bool stop;
-
-/* Counts in the domain as long as it can. */
-static void *count(void *arg)
-{
-	volatile char *at = arg;
-	char n;
-
-	while (!stop) {
-		if (try_read(at, &n))
-			try_write(at, n + 1);
-		/* Not all of a time slice, which an emulator takes its time for. */
-		if (++rounds[at - mem] % 8 == 0)
-			sched_yield();
-	}
-	return NULL;
-}
-
-static void wait_for_rounds(int nr)
-{
-	long until[] = { rounds[0] + nr, rounds[1] + nr };
-
-	while (rounds[0] < until[0] || rounds[1] < until[1])
-		sched_yield();
-}
-
-static char read_held(char *at)
-{
-	char n;
-
-	assert_int_equal(domain_begin(id, PROT_READ), 0);
-	n = *(volatile char *)at;
-	assert_int_equal(domain_end(id), 0);
-	return n;
-}
-
-/* When it returns, what runs has lost it. */
-static void running_threads_lose_it_at_once(void **state)
-{
-	pthread_t threads[2];
-	char before, after;
-	int i, changed = 0;
-
-	(void)state;
-	stop = false;
-	for (i = 0; i < 2; i++)
-		assert_int_equal(pthread_create(&threads[i], NULL, count, mem + i), 0);
-	for (i = 0; i < ROUNDS; i++) {
-		char first = read_held(mem);
-
-		assert_int_equal(epk_protect(id, RW), 0);
-		wait_for_rounds(3);
-		assert_int_equal(epk_protect(id, i & 1 ? PROT_NONE : PROT_READ), 0);
-		before = read_held(mem);
-		changed += before != first;
-		wait_for_rounds(3);
-		after = read_held(mem);
-		if (backend_is_private() && before != after)
-			break;
-	}
-	stop = true;
-	assert_int_equal(pthread_join(threads[0], NULL), 0);
-	assert_int_equal(pthread_join(threads[1], NULL), 0);
-	assert_int_equal(i, ROUNDS);
-	/* Or there was nothing to lose. */
-	assert_true(changed > ROUNDS / 10);
-}
-
-static sem_t asleep, awake;
-
-static void *use_and_sleep(void *arg)
-{
-	int *found = arg;
-
-	found[0] = may(mem);
-	sem_post(&asleep);
-	while (sem_wait(&awake))
-		;
-	found[1] = may(mem);
-	return NULL;
-}
-
-static void sleeping_threads_lose_it(void **state)
-{
-	int found[SLEEPERS][2], i, prot;
-	pthread_t threads[SLEEPERS];
-
-	(void)state;
-	for (prot = PROT_NONE; prot <= PROT_READ; prot++) {
-		sem_init(&asleep, 0, 0);
-		sem_init(&awake, 0, 0);
-		assert_int_equal(epk_protect(id, RW), 0);
-		for (i = 0; i < SLEEPERS; i++)
-			assert_int_equal(pthread_create(&threads[i], NULL, use_and_sleep, found[i]), 0);
-		for (i = 0; i < SLEEPERS; i++)
-			sem_wait(&asleep);
-		assert_int_equal(epk_protect(id, prot), 0);
-		for (i = 0; i < SLEEPERS; i++)
-			sem_post(&awake);
-		for (i = 0; i < SLEEPERS; i++) {
-			assert_int_equal(pthread_join(threads[i], NULL), 0);
-			assert_int_equal(found[i][0], RW);
-			assert_int_equal(found[i][1], expected(prot));
-		}
-	}
-}
-
 static int calls(char *at, bool write_to)
 {
 	int fds[2], n;
@@ -298,8 +151,7 @@ static int calls(char *at, bool write_to)
 static void system_calls(void **state)
 {
 	(void)state;
-	/* The emulator that has EPTs has its kernel read what a key denies. */
-	if (!backend_protects() || (backend_is("epk") && !backend_is_alone()))
+	if (!system_calls_count())
 		return;
 	assert_int_equal(calls(mem, false), -EFAULT);
 	assert_int_equal(epk_protect(id, PROT_READ), 0);
@@ -416,6 +268,66 @@ static void the_place_goes_to_another(void **state)
 	assert_int_equal(free_domains(OTHERS, ids), 0);
 }
 
+/* So many levels of calls, each with so many rights, leave room for one more call with @last. */
+#define LEVELS	6
+#define EACH	49
+#define LAST	(EPK_ROOM - LEVELS * EACH - 1)
+/* EPK_RIGHTS less EPK_RIGHTS_SPARE of the module. */
+#define EPK_ROOM (384 - (EPK_HELD_MAX + EPK_NR_PKEYS))
+#define USED	4
+
+static int room_ids[EACH + 2 + USED], level;
+static char *room_pages[USED];
+
+static long nothing(void *arg)
+{
+	(void)arg;
+	return 0;
+}
+
+static long fill_room(void *arg)
+{
+	int more = ++level > LEVELS ? LAST : EACH, i;
+	long result = -1;
+
+	for (i = 0; i < more - 1; i++)
+		if (domain_begin(room_ids[i], RW))
+			return -100;
+	if (level <= LEVELS) {
+		i = epk_call(other, fill_room, arg, &result);
+		return i ? i : result;
+	}
+	for (i = 0; i < USED; i++)
+		if (may(room_pages[i]) != RW)
+			return -101;
+	/* One is left. */
+	i = epk_call(other, nothing, NULL, &result);
+	if (i || domain_begin(room_ids[EACH], RW) || domain_begin(room_ids[EACH + 1], RW))
+		return i ? i : -102;
+	return epk_call(other, nothing, NULL, &result) == -EMFILE ? 0 : -103;
+}
+
+/* What is used by a common right is no holding where these are counted. */
+static void not_counted_as_held(void **state)
+{
+	const int nr = sizeof(room_ids) / sizeof(*room_ids);
+	long result = -1;
+	int i;
+
+	(void)state;
+	if (!backend_is("epk"))
+		return;
+	assert_int_equal(alloc_domains(nr, room_ids), 0);
+	for (i = 0; i < USED; i++) {
+		room_pages[i] = new_pages(room_ids[EACH + 2 + i], 1);
+		assert_int_equal(epk_protect(room_ids[EACH + 2 + i], RW), 0);
+	}
+	level = 0;
+	assert_int_equal(epk_call(other, fill_room, NULL, &result), 0);
+	assert_int_equal(result, 0);
+	assert_int_equal(free_domains(nr, room_ids), 0);
+}
+
 /* What comes after it has nothing of it, at the same index neither. */
 static void a_new_domain_has_none(void **state)
 {
@@ -507,13 +419,35 @@ static long in_component(void *arg)
 	return 0;
 }
 
+static long gives(void *arg)
+{
+	return epk_protect(id, *(int *)arg);
+}
+
+/* Who is confined gives nobody anything, and takes nothing away. */
+static void given_in_a_component(int component)
+{
+	static int rw = RW, none = PROT_NONE;
+	bool confined = backend_is_alone();
+	long result = 1;
+
+	assert_int_equal(epk_protect(id, PROT_NONE), 0);
+	assert_int_equal(epk_gate_call(component, 1, &rw, &result), 0);
+	assert_int_equal(result, confined ? -EPERM : 0);
+	assert_int_equal(may(mem), confined ? PROT_NONE : RW);
+	assert_int_equal(epk_protect(id, RW), 0);
+	assert_int_equal(epk_gate_call(component, 1, &none, &result), 0);
+	assert_int_equal(result, confined ? -EPERM : 0);
+	assert_int_equal(may(mem), confined ? RW : PROT_NONE);
+}
+
 /* It trusts nobody, and who is confined changes nothing that others see. */
 static void components(void **state)
 {
 	const struct epk_component_options options = {
 		.size = sizeof(options), .flags = EPK_COMPONENT_CONFINED,
 	};
-	long (*const entries[])(void *) = { in_component };
+	long (*const entries[])(void *) = { in_component, gives };
 	int confined;
 
 	(void)state;
@@ -526,12 +460,13 @@ static void components(void **state)
 	free_domains(1, &confined);
 	assert_int_equal(alloc_domains(1, &confined), 0);
 	/* In the emulator that has EPTs no code can be confined. */
-	assert_int_equal(epk_component_create(confined, entries, 1, backend_is_alone() ? &options : NULL), 0);
+	assert_int_equal(epk_component_create(confined, entries, 2, backend_is_alone() ? &options : NULL), 0);
 	assert_int_equal(epk_protect(confined, PROT_READ), -EPERM);
 	assert_int_equal(epk_protect(id, RW), 0);
 	mem[0] = 'o';
 	assert_int_equal(epk_gate_call(confined, 0, mem, NULL), backend_is_alone() ? -EFAULT : 0);
 	assert_int_equal(mem[0], backend_is_alone() ? 'o' : 'c');
+	given_in_a_component(confined);
 	assert_int_equal(free_domains(1, &confined), 0);
 }
 
@@ -545,8 +480,6 @@ static void refused(void **state)
 	assert_int_equal(may(mem), PROT_NONE);
 }
 
-#define WITH_MEMORY(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
-
 int main(void)
 {
 	const struct CMUnitTest refusing[] = { WITH_MEMORY(refused) };
@@ -555,12 +488,11 @@ int main(void)
 		WITH_MEMORY(holders_have_what_they_begun),
 		WITH_MEMORY(begun_after_use),
 		WITH_MEMORY(beside_what_is_held),
-		WITH_MEMORY(running_threads_lose_it_at_once),
-		WITH_MEMORY(sleeping_threads_lose_it),
 		WITH_MEMORY(system_calls),
 		WITH_MEMORY(many_domains),
 		WITH_MEMORY(threads_and_places),
 		WITH_MEMORY(the_place_goes_to_another),
+		WITH_MEMORY(not_counted_as_held),
 		WITH_MEMORY(a_new_domain_has_none),
 		WITH_MEMORY(after_a_call),
 		WITH_MEMORY(bad_arguments),

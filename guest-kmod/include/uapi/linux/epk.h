@@ -553,7 +553,8 @@ struct epk_note {
  * shows the domain as evicted.  With EPK_PROTECT_ASK nothing changes; the answer is what each thread may do, as
  * PROT_READ and PROT_WRITE, and 0 for a private domain.
  *
- * Errors, which leave all as it was: ENOENT no such domain; EPERM it is private; EINVAL; ENOMEM.
+ * Errors, which leave all as it was: ENOENT no such domain; EPERM it is private, or who calls is confined and
+ * does not only ask; EINVAL; ENOMEM.
  */
 #define EPK_IOC_PROTECT		_IO('E', 0xf8)
 #define EPK_PROTECT_ASK		0x80000000u
