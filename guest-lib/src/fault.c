@@ -93,9 +93,27 @@ static int held_prot(const struct fault *fault)
 	return 0;
 }
 
+/* What it may do with what it does not hold: see epk_protect(). */
+static int common_prot(int id)
+{
+	const struct epk_backend *ops = epk_ops();
+	int prot = ops->common ? ops->common_prot(id) : 0;
+
+	return prot > 0 ? prot : 0;
+}
+
+static const char *reason_common(const struct fault *fault, int prot)
+{
+	if (fault->write && !(prot & PROT_WRITE))
+		return "which all threads may read only, and the thread does not hold";
+	if (fault->write && !(fault->map.prot & PROT_WRITE))
+		return "which is mapped to be read only";
+	return "which all threads may access so";
+}
+
 static const char *reason(const struct fault *fault, int signo)
 {
-	int prot = held_prot(fault);
+	int prot = held_prot(fault), common = prot ? 0 : common_prot(fault->map.id);
 
 	if (signo == SIGBUS)
 		return "for which there is no memory, or which its file does not have";
@@ -105,6 +123,8 @@ static const char *reason(const struct fault *fault, int signo)
 		return "which the thread may not hold";
 	if (!prot && epk_note_is_private(fault->map.id))
 		return "which is a component that the thread is not in";
+	if (common)
+		return reason_common(fault, common);
 	if (!prot)
 		return "which the thread does not hold";
 	if (fault->write && !(prot & PROT_WRITE))

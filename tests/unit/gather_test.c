@@ -164,6 +164,30 @@ static void those_that_find_no_room(void **state)
 	assert_int_equal(free_domains(MANY, ids), 0);
 }
 
+/* What has a right of all threads has a place that nobody sees, and makes no room: that is said. */
+static void those_beside_common_ones(void **state)
+{
+	int list[2], i, n = keys();
+
+	(void)state;
+	if (!backend_is("epk") || !backend_is_alone())
+		skip();
+	assert_int_equal(alloc_domains(2, list), 0);
+	fill_domains(n, ids, mem, 1);
+	for (i = 0; i < n; i++) {
+		assert_int_equal(epk_protect(ids[i], RW), 0);
+		mem[i][0] = 1;
+	}
+	assert_int_equal(epk_gather(2, list), -ENOSPC);
+	assert_non_null(strstr(epk_strerror(-ENOSPC), "epk_protect()"));
+	for (i = 0; i < n; i++)
+		assert_int_equal(epk_protect(ids[i], PROT_NONE), 0);
+	assert_int_equal(epk_gather(2, list), 0);
+	assert_true(are_together(2, list));
+	assert_int_equal(free_domains(2, list), 0);
+	free_all_domains(n, ids);
+}
+
 /* One of them leaves its place; if @taken, another domain has that at once. */
 static void while_others_move(bool taken)
 {
@@ -230,6 +254,7 @@ int main(void)
 		cmocka_unit_test(those_far_apart),
 		cmocka_unit_test(those_held),
 		cmocka_unit_test(those_that_find_no_room),
+		cmocka_unit_test(those_beside_common_ones),
 		cmocka_unit_test(those_that_others_move),
 		cmocka_unit_test(what_is_wrong),
 	};

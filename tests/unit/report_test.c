@@ -175,6 +175,22 @@ static void says_what_is_mapped_to_be_read(void)
 	SAYS(faulted(mem, true), "which is mapped to be read only", number("it holds %lu\n", dom));
 }
 
+/* Where all threads may, holding it is not what lacks. */
+static void says_what_all_may(void)
+{
+	int dom = new_domain();
+	char *mem = domain_mmap(dom, NULL, PAGE, PROT_READ, 0), *more = new_pages(dom, 1);
+
+	EXPECT(mem != MAP_FAILED);
+	listen_to_faults();
+	if (epk_protect(dom, PROT_READ) == -EOPNOTSUPP)
+		return;
+	EXPECT(!faulted(more, false));
+	SAYS(faulted(more, true), "a write ", "all threads may read only", "it holds nothing\n");
+	EXPECT(!epk_protect(dom, RW) && !faulted(more, true));
+	SAYS(faulted(mem, true), "which is mapped to be read only", "it holds nothing\n");
+}
+
 static void says_what_a_file_lacks(void)
 {
 	int dom = new_domain(), fd = memfd_create("short", MFD_CLOEXEC);
@@ -516,6 +532,7 @@ IN_CHILD(says_what_is_not_held)
 IN_CHILD(says_what_is_held)
 IN_CHILD(says_some_of_many)
 IN_CHILD(says_what_is_beside)
+IN_CHILD(says_what_all_may)
 IN_CHILD(says_what_is_mapped_to_be_read)
 IN_CHILD(says_what_a_file_lacks)
 IN_CHILD(says_nothing_of_others)
@@ -538,6 +555,7 @@ int main(void)
 		cmocka_unit_test(in_child_says_some_of_many),
 		cmocka_unit_test(in_child_says_what_is_beside),
 		cmocka_unit_test(in_child_says_what_is_mapped_to_be_read),
+		cmocka_unit_test(in_child_says_what_all_may),
 		cmocka_unit_test(in_child_says_what_a_file_lacks),
 		cmocka_unit_test(in_child_dies_as_before),
 		cmocka_unit_test(in_child_says_amid_others),
