@@ -17,7 +17,7 @@ CHOICES = re.compile(r"snprintf\(why, EPK_WHY_BYTES,\s*((?:%s\s*)+)" % STRING)
 # What the library has of errors and causes, and says of a fault.
 LIBRARY = (re.compile(r"\b(?:CAUSE|ERROR)\((?:\w+, )+((?:%s\s*)+)\)" % STRING), re.compile(r'\{ 0, "0", (%s)' % STRING),
            re.compile(r"\bepk_say\(EPK_LEVEL_\w+, ((?:%s\s*)+)\)" % STRING), re.compile(r'add\(&line, ("fault: [^"]*")'))
-FAULTS = re.compile(r"^static const char \*reason\(.*?^}", re.M | re.S)
+FAULTS = re.compile(r"^static const char \*reason\w*\(.*?^}", re.M | re.S)
 # What tools say before they give up, in C and in shell.
 FAILS = re.compile(r"\bfail\(\w+,\s*((?:%s\s*|STATISTICS\s*)+)" % STRING)
 DIES = re.compile(r"\b(?:die|warn|refuse|fail) ((?:%s[ \t]*(?:\\\n\s*)?)+)" % STRING)
