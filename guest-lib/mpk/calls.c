@@ -10,6 +10,7 @@
 #include "libmpk.h"
 
 #define PROT_RW		(PROT_READ | PROT_WRITE)
+#define PAGE		4096ul
 
 static int answer(int err)
 {
@@ -34,10 +35,34 @@ struct begun {
 
 static __thread struct begun begun[MPK_BEGINS_MAX];
 static __thread unsigned int nr_begun;
+/* The list is being changed: a signal's handler adds and takes at its end, and moves nothing. */
+static __thread bool changing;
 
 void begins_forget(void)
 {
 	nr_begun = 0;
+	changing = false;
+}
+
+/* What the compiler does in another order is seen by a signal's handler. */
+static void in_order(void)
+{
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+static bool change_start(void)
+{
+	bool was = changing;
+
+	changing = true;
+	in_order();
+	return was;
+}
+
+static void change_end(bool was)
+{
+	in_order();
+	changing = was;
 }
 
 int mpk_init(double evict_rate)
@@ -48,12 +73,30 @@ int mpk_init(double evict_rate)
 	return answer(err == -EALREADY ? 0 : err);
 }
 
+/* Others may have unmapped what the thread had begun, which then has no end. */
+static void drop_gone(void)
+{
+	unsigned int i, n = 0;
+
+	if (change_start())
+		return;
+	for (i = 0; i < MPK_BEGINS_MAX; i++)
+		if (epk_held_prot(begun[i].id) >= 0)
+			begun[n++] = begun[i];
+	in_order();
+	nr_begun = n;
+	change_end(false);
+}
+
 int mpk_begin(int vkey, int prot)
 {
 	int id = group_find(vkey), before, err;
+	bool was;
 
 	if (id < 0)
 		return answer(id);
+	if (nr_begun >= MPK_BEGINS_MAX)
+		drop_gone();
 	if (nr_begun >= MPK_BEGINS_MAX)
 		return answer(-EMFILE);
 	before = epk_held_prot(id);
@@ -62,42 +105,73 @@ int mpk_begin(int vkey, int prot)
 	err = domain_begin(id, prot);
 	if (err && err != -EALREADY)
 		return answer(err);
-	begun[nr_begun++] = (struct begun) { .id = id, .before = before };
+	was = change_start();
+	/* A handler that comes between the two writes behind it. */
+	nr_begun++;
+	in_order();
+	begun[nr_begun - 1] = (struct begun) { .id = id, .before = before };
+	change_end(was);
 	return 0;
 }
 
-/* The last begin of the domain, off the list. */
-static int take(int id)
+static unsigned int how_many(void)
 {
-	unsigned int n = nr_begun < MPK_BEGINS_MAX ? nr_begun : MPK_BEGINS_MAX, i;
-	int before;
+	return nr_begun < MPK_BEGINS_MAX ? nr_begun : MPK_BEGINS_MAX;
+}
 
-	for (i = n; i--;) {
-		if (begun[i].id != id)
-			continue;
-		before = begun[i].before;
-		for (n--; i < n; i++)
-			begun[i] = begun[i + 1];
-		nr_begun = n;
-		return before;
+/* Where the last begin of the domain is, or MPK_BEGINS_MAX. */
+static unsigned int last_begin(int id)
+{
+	unsigned int i;
+
+	for (i = how_many(); i--;)
+		if (begun[i].id == id)
+			return i;
+	return MPK_BEGINS_MAX;
+}
+
+static void drop_begin(unsigned int i)
+{
+	unsigned int n = how_many() - 1;
+
+	for (; i < n; i++)
+		begun[i] = begun[i + 1];
+	in_order();
+	nr_begun = n;
+}
+
+static int end(int id)
+{
+	unsigned int at = last_begin(id);
+	int before, err;
+
+	if (at == MPK_BEGINS_MAX)
+		return -EACCES;
+	before = begun[at].before;
+	/* What was held outside stays, no more of it. */
+	if (before && epk_held_prot(id) == before) {
+		drop_begin(at);
+		return 0;
 	}
-	return -EACCES;
+	err = domain_end(id);
+	/* What is held still can be ended still. */
+	if (err && epk_held_prot(id) > 0)
+		return err;
+	drop_begin(at);
+	return err || !before ? err : domain_begin(id, before);
 }
 
 int mpk_end(int vkey)
 {
-	int id = group_find(vkey), before, err;
+	int id = group_find(vkey), err;
+	bool was;
 
 	if (id < 0)
 		return answer(id);
-	before = take(id);
-	if (before < 0)
-		return answer(before);
-	/* What was held outside stays, no more of it. */
-	if (before && epk_held_prot(id) == before)
-		return 0;
-	err = domain_end(id);
-	return answer(err || !before ? err : domain_begin(id, before));
+	was = change_start();
+	err = end(id);
+	change_end(was);
+	return answer(err);
 }
 
 static void *map(int id, void *addr, size_t len, int prot, int flags, int fd, off_t offset)
@@ -123,30 +197,28 @@ static int get_domain(int vkey, bool *fresh)
 	return id;
 }
 
-static void note_pages(int vkey, int prot)
+static void note(int vkey, uintptr_t start, size_t len, int prot)
 {
-	struct group_prots prots = group_prots(vkey);
-
-	prots.pages &= prot;
-	group_set_prots(vkey, prots);
+	if (prot != PROT_RW)
+		narrow_add(vkey, start, start + ((len + PAGE - 1) & -PAGE), prot);
 }
 
 static void *map_locked(int vkey, void *addr, size_t len, int prot, int flags, int fd, off_t offset)
 {
 	void *mem = MAP_FAILED;
 	bool fresh;
-	int id = get_domain(vkey, &fresh), err = id < 0 ? id : 0;
+	int id = get_domain(vkey, &fresh), err = id < 0 ? id : groups_room(fresh, prot != PROT_RW);
 
 	if (!err) {
 		mem = map(id, addr, len, prot, flags, fd, offset);
 		err = mem == MAP_FAILED ? -errno : 0;
 	}
-	if (!err && fresh)
-		err = group_add(vkey, id, prot);
-	else if (!err)
-		note_pages(vkey, prot);
-	if (!err)
+	if (!err) {
+		if (fresh)
+			group_add(vkey, id);
+		note(vkey, (uintptr_t)mem, len, prot);
 		return mem;
+	}
 	if (fresh && id > 0)
 		free_domains(1, &id);
 	errno = -err;
@@ -172,7 +244,7 @@ void *mpk_mmap(int vkey, void *addr, size_t len, int prot, int flags, int fd, of
 	return mem;
 }
 
-/* Under the lock: what it was stays what it was, if it cannot be freed. */
+/* Under the lock: what cannot be freed stays a group, perhaps without some of its memory. */
 static int unmap_locked(int vkey)
 {
 	int id = group_find(vkey), err;
@@ -182,6 +254,8 @@ static int unmap_locked(int vkey)
 	err = free_domains(1, &id);
 	if (!err || err == -ENOENT)
 		group_remove(vkey);
+	else
+		narrow_forget(vkey, id);
 	return err;
 }
 
@@ -196,47 +270,59 @@ int mpk_munmap(int vkey)
 	return answer(err);
 }
 
-struct widening {
-	int id;
-	int prot;
-	int err;
-};
-
-static int widen_mapping(int id, void *addr, size_t len, void *arg)
+static int set_prot(const struct narrow *narrow, int prot)
 {
-	struct widening *to = arg;
-
-	if (id == to->id)
-		to->err = epk_mprotect(addr, len, to->prot);
-	return to->err;
+	return epk_mprotect((void *)narrow->start, narrow->end - narrow->start, prot);
 }
 
-/* As mprotect() would, it gives what mpk_mmap() was not asked for. */
-static int widen(int id, int prot, struct group_prots *prots)
+/* All before @end has again what is noted. */
+static void take_back(int vkey, int prot, const struct narrow *end)
 {
-	struct widening to = { .id = id, .prot = prot | prots->pages };
-	int err = to.prot == prots->pages ? 0 : epk_for_each_mapping(widen_mapping, &to);
+	const struct narrow *at;
 
-	if (!err)
-		prots->pages = to.prot;
-	return err;
+	for (at = narrow_first(vkey); at && at != end; at = narrow_next(at))
+		if (prot & ~at->prot)
+			set_prot(at, at->prot);
 }
 
-/* Under the lock, so that the group is this one until it is done. */
+/* All of it or nothing.  It is noted when the rest is done. */
+static int widen(int vkey, int id, int prot)
+{
+	const struct narrow *at = narrow_first(vkey);
+	int err = 0;
+
+	while (at && !(prot & ~at->prot))
+		at = narrow_next(at);
+	/* Where nobody can do it, nothing is opened even for a moment. */
+	if (at)
+		err = epk_protect(id, group_common(vkey));
+	if (err)
+		return err;
+	for (; at; at = narrow_next(at)) {
+		err = prot & ~at->prot ? set_prot(at, at->prot | prot) : 0;
+		if (err) {
+			take_back(vkey, prot, at);
+			return err;
+		}
+	}
+	return 0;
+}
+
+/*
+ * Under the lock, so that the group is this one until it is done.  As mprotect() would, it gives what mpk_mmap() was
+ * not asked for; to who has begun it first, and to all when nothing can fail any more.
+ */
 static int protect_locked(int vkey, int prot)
 {
-	int id = group_find(vkey), err = id < 0 ? id : epk_protect(id, prot);
-	struct group_prots prots;
+	int id = group_find(vkey), err = id < 0 ? id : widen(vkey, id, prot);
 
 	if (err)
 		return err;
-	prots = group_prots(vkey);
-	err = widen(id, prot, &prots);
+	err = epk_protect(id, prot);
 	if (err)
-		epk_protect(id, prots.common);
+		take_back(vkey, prot, NULL);
 	else
-		prots.common = prot;
-	group_set_prots(vkey, prots);
+		group_set_common(vkey, prot);
 	return err;
 }
 

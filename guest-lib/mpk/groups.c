@@ -19,6 +19,7 @@
 
 /* More than groups, so that a search soon meets a free one; a power of two. */
 #define SLOTS	(2 * MPK_GROUPS_MAX)
+#define PROT_RW	(PROT_READ | PROT_WRITE)
 
 /**
  * union group - a slot
@@ -35,15 +36,31 @@ union group {
 };
 
 /**
+ * struct more - what only changes ask for
+ * @first: of the group's memory that is noted: its place and 1; 0 for none
+ * @common: what may be done by who has not begun it
+ */
+struct more {
+	uint32_t first;
+	int common;
+};
+
+/**
  * struct groups - the table
  * @slots: by a hash of the number, and the next that is free
- * @prots: by slot
+ * @more: by slot
  * @nr: groups
+ * @nr_narrow: of @narrow, those that ever were in use
+ * @free: those that are no more: place and 1; 0 for none
+ * @narrow: memory
  */
 struct groups {
 	union group slots[SLOTS];
-	struct group_prots prots[SLOTS];
+	struct more more[SLOTS];
 	unsigned int nr;
+	uint32_t nr_narrow;
+	uint32_t free;
+	struct narrow narrow[MPK_NARROW_MAX];
 };
 
 #define BYTES	((sizeof(struct groups) + 4095) & ~4095ul)
@@ -156,28 +173,46 @@ static void slot_write(unsigned int at, union group group)
 	__atomic_store_n(&groups->slots[at].raw, group.raw, __ATOMIC_RELEASE);
 }
 
-int group_add(int vkey, int id, int prot)
+/* Asked before anything is mapped: what MAP_FIXED takes the place of does not come back. */
+int groups_room(bool fresh, bool narrow)
+{
+	if (fresh && groups->nr == MPK_GROUPS_MAX)
+		return -ENOSPC;
+	return narrow && !groups->free && groups->nr_narrow == MPK_NARROW_MAX ? -ENOSPC : 0;
+}
+
+void group_add(int vkey, int id)
 {
 	const union group group = { .vkey = vkey, .id = id };
 	unsigned int at = hash(vkey);
 
-	if (groups->nr == MPK_GROUPS_MAX)
-		return -ENOSPC;
 	while (groups->slots[at].id)
 		at = (at + 1) % SLOTS;
-	protect(PROT_READ | PROT_WRITE);
-	groups->prots[at] = (struct group_prots) { .pages = prot };
+	protect(PROT_RW);
+	groups->more[at] = (struct more) { 0 };
 	groups->nr++;
 	slot_write(at, group);
 	protect(PROT_READ);
-	return 0;
+}
+
+/* Takes what @link points to off its list. */
+static void drop(uint32_t *link)
+{
+	uint32_t place = *link;
+	struct narrow *narrow = &groups->narrow[place - 1];
+
+	*link = narrow->next;
+	narrow->next = groups->free;
+	groups->free = place;
 }
 
 void group_remove(int vkey)
 {
 	unsigned int at = find(groups, vkey);
 
-	protect(PROT_READ | PROT_WRITE);
+	protect(PROT_RW);
+	while (groups->more[at].first)
+		drop(&groups->more[at].first);
 	groups->nr--;
 	slot_write(at, gone);
 	/* What is searched ends here again, if nothing follows. */
@@ -188,18 +223,82 @@ void group_remove(int vkey)
 	protect(PROT_READ);
 }
 
-struct group_prots group_prots(int vkey)
+static struct more *more_of(int vkey)
 {
-	return groups->prots[find(groups, vkey)];
+	return &groups->more[find(groups, vkey)];
 }
 
-void group_set_prots(int vkey, struct group_prots prots)
+int group_common(int vkey)
 {
-	struct group_prots *now = &groups->prots[find(groups, vkey)];
+	return more_of(vkey)->common;
+}
 
-	if (now->pages == prots.pages && now->common == prots.common)
+static const struct narrow *narrow_at(uint32_t place)
+{
+	return place ? &groups->narrow[place - 1] : NULL;
+}
+
+const struct narrow *narrow_first(int vkey)
+{
+	return narrow_at(more_of(vkey)->first);
+}
+
+const struct narrow *narrow_next(const struct narrow *narrow)
+{
+	return narrow_at(narrow->next);
+}
+
+void narrow_add(int vkey, uintptr_t start, uintptr_t end, int prot)
+{
+	struct more *more = more_of(vkey);
+	uint32_t place;
+
+	protect(PROT_RW);
+	place = groups->free;
+	if (place)
+		groups->free = groups->narrow[place - 1].next;
+	else
+		place = ++groups->nr_narrow;
+	groups->narrow[place - 1] = (struct narrow) {
+		.start = start, .end = end, .next = more->first, .prot = prot,
+	};
+	more->first = place;
+	protect(PROT_READ);
+}
+
+void narrow_forget(int vkey, int id)
+{
+	uint32_t *link = &more_of(vkey)->first;
+
+	protect(PROT_RW);
+	while (*link) {
+		struct narrow *narrow = &groups->narrow[*link - 1];
+
+		if (epk_domain_at((void *)narrow->start) != id)
+			drop(link);
+		else
+			link = &narrow->next;
+	}
+	protect(PROT_READ);
+}
+
+void group_set_common(int vkey, int prot)
+{
+	struct more *more = more_of(vkey);
+	uint32_t *link = &more->first;
+
+	if (more->common == prot && !*link)
 		return;
-	protect(PROT_READ | PROT_WRITE);
-	*now = prots;
+	protect(PROT_RW);
+	more->common = prot;
+	while (*link) {
+		struct narrow *narrow = &groups->narrow[*link - 1];
+
+		narrow->prot |= prot;
+		if (narrow->prot == PROT_RW)
+			drop(link);
+		else
+			link = &narrow->next;
+	}
 	protect(PROT_READ);
 }

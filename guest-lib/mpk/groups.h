@@ -4,15 +4,20 @@
 #define EPK_MPK_GROUPS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 /**
- * struct group_prots - what may be done with a group
- * @pages: by who may, with each of its mappings
- * @common: by who has not begun it
+ * struct narrow - memory of mpk_mmap()'s that allows less than all: what else a group has, its heap too, is not noted
+ * @start: first byte
+ * @end: one past the last
+ * @next: in the list of its group, or of what is free: its place and 1; 0 for none
+ * @prot: what may be done by who may
  */
-struct group_prots {
-	unsigned char pages;
-	unsigned char common;
+struct narrow {
+	uintptr_t start;
+	uintptr_t end;
+	uint32_t next;
+	int prot;
 };
 
 /* All return 0 or a negative error number; a domain's ID is positive.  Without the lock: */
@@ -21,10 +26,19 @@ int group_find(int vkey);
 /* With it: to change them. */
 int groups_lock(void);
 void groups_unlock(void);
-int group_add(int vkey, int id, int prot);
+int groups_room(bool fresh, bool narrow);
+void group_add(int vkey, int id);
 void group_remove(int vkey);
-struct group_prots group_prots(int vkey);
-void group_set_prots(int vkey, struct group_prots prots);
+int group_common(int vkey);
+
+/* The last that was mapped first; NULL after the last. */
+const struct narrow *narrow_first(int vkey);
+const struct narrow *narrow_next(const struct narrow *narrow);
+void narrow_add(int vkey, uintptr_t start, uintptr_t end, int prot);
+/* What no domain or another has is no more. */
+void narrow_forget(int vkey, int id);
+/* @prot is what all threads may do, and each of its mappings allows that. */
+void group_set_common(int vkey, int prot);
 
 /* calls.c: a forked child has begun nothing. */
 void begins_forget(void);

@@ -20,8 +20,9 @@ extern "C" {
 
 #pragma GCC visibility push(default)
 
-/* Page groups at a time; a thread's begins that have not ended. */
+/* Page groups at a time; of all their mappings, those not to be written; a thread's begins that have not ended. */
 #define MPK_GROUPS_MAX	8192
+#define MPK_NARROW_MAX	65536
 #define MPK_BEGINS_MAX	64
 
 /* Before all else; again, it does nothing.  @evict_rate is not needed: what has no key takes turns. */

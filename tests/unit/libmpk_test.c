@@ -6,6 +6,7 @@
 
 #include <libmpk.h>
 
+#include "map_limit.h"
 #include "unit.h"
 
 #define ANON	(MAP_ANONYMOUS | MAP_PRIVATE)
@@ -263,6 +264,156 @@ static void heap(void **state)
 	assert_int_equal(errno, ENOENT);
 }
 
+/* With the group begun. */
+static int may_begun(char *addr)
+{
+	int prot;
+
+	assert_int_equal(mpk_begin(GROUP, RW), 0);
+	prot = may(addr);
+	assert_int_equal(mpk_end(GROUP), 0);
+	return prot;
+}
+
+/* What is given to some of a group takes nothing from the rest. */
+static void change_narrows_nothing(void **state)
+{
+	char *none = group(GROUP, 1, PROT_NONE), *read = group(GROUP, 1, PROT_READ), *a, *b;
+	bool changes = changes_all();
+
+	(void)state;
+	a = mpk_malloc(GROUP, 100);
+	assert_non_null(a);
+	if (changes)
+		assert_int_equal(mpk_mprotect(GROUP, PROT_READ), 0);
+	else
+		FAILS(mpk_mprotect(GROUP, PROT_READ), EOPNOTSUPP);
+	assert_int_equal(may_begun(mem), RW);
+	assert_int_equal(may_begun(read), PROT_READ);
+	assert_int_equal(may_begun(none), changes ? PROT_READ : PROT_NONE);
+	assert_int_equal(may_begun(a), RW);
+	b = mpk_malloc(GROUP, 100 * PAGE);
+	assert_non_null(b);
+	assert_int_equal(may_begun(b + 100 * PAGE - 1), RW);
+	assert_int_equal(mpk_free(a), 0);
+	if (changes)
+		assert_int_equal(mpk_mprotect(GROUP, PROT_NONE), 0);
+	assert_int_equal(may(none), changes ? expected(PROT_NONE) & PROT_READ : PROT_NONE);
+	assert_int_equal(may_begun(none), changes ? PROT_READ : PROT_NONE);
+}
+
+/* A file that is not open for writing fails it in the middle; what was changed before is as it was. */
+static void failed_change(void **state)
+{
+	int fd = memfd_create("group", 0), only;
+	char path[40], *maps[4];
+	size_t i;
+
+	(void)state;
+	assert_int_equal(ftruncate(fd, PAGE), 0);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	only = open(path, O_RDONLY);
+	assert_true(only >= 0);
+	maps[0] = group(GROUP, 1, PROT_READ);
+	maps[1] = mpk_mmap(GROUP, NULL, PAGE, PROT_READ, MAP_SHARED, only, 0);
+	assert_ptr_not_equal(maps[1], MAP_FAILED);
+	maps[2] = group(GROUP, 1, PROT_READ);
+	maps[3] = group(GROUP, 1, PROT_READ);
+	if (changes_all())
+		assert_int_equal(mpk_mprotect(GROUP, PROT_READ), 0);
+	FAILS(mpk_mprotect(GROUP, RW), changes_all() ? EACCES : EOPNOTSUPP);
+	for (i = 0; i < 4; i++) {
+		assert_int_equal(may(maps[i]), changes_all() ? PROT_READ : PROT_NONE);
+		assert_int_equal(may_begun(maps[i]), PROT_READ);
+	}
+	assert_int_equal(may(mem), changes_all() ? expected(PROT_READ) : PROT_NONE);
+	assert_int_equal(may_begun(mem), RW);
+	close(only);
+	close(fd);
+}
+
+/* What is not to be written is noted, so much of it and no more. */
+static void many_narrow(void **state)
+{
+	int i, round;
+
+	(void)state;
+	/* Takes long where it is emulated, and is the same. */
+	if (SANITIZED || backend_is("epk"))
+		return;
+	for (round = 0; round < 2; round++) {
+		group(GROUP + 1, 1, RW);
+		for (i = 0; i < MPK_NARROW_MAX; i++)
+			group(GROUP + 1, 1, PROT_READ);
+		errno = 0;
+		assert_ptr_equal(mpk_mmap(GROUP + 1, NULL, PAGE, PROT_READ, ANON, -1, 0), MAP_FAILED);
+		assert_int_equal(errno, ENOSPC);
+		assert_ptr_equal(mpk_mmap(GROUP + 2, NULL, PAGE, PROT_READ, ANON, -1, 0), MAP_FAILED);
+		FAILS(mpk_begin(GROUP + 2, RW), ENOENT);
+		group(GROUP + 1, 1, RW);
+		assert_int_equal(mpk_munmap(GROUP + 1), 0);
+	}
+}
+
+static void *unmap_it(void *arg)
+{
+	*(int *)arg = mpk_munmap(GROUP + 1) ? errno : 0;
+	return NULL;
+}
+
+/* Under "epk" another thread's begin keeps no group; what it leaves behind is in nobody's way. */
+static void unmapped_by_another(void **state)
+{
+	void *arg = &(int){ -1 };
+	int i;
+
+	(void)state;
+	for (i = 0; i <= MPK_BEGINS_MAX; i++) {
+		group(GROUP + 1, 1, RW);
+		assert_int_equal(mpk_begin(GROUP + 1, RW), 0);
+		run_threads(unmap_it, &arg, 1);
+		assert_int_equal(*(int *)arg, backend_is("epk") ? 0 : EBUSY);
+		if (backend_is("epk")) {
+			FAILS(mpk_end(GROUP + 1), ENOENT);
+		} else {
+			assert_int_equal(mpk_end(GROUP + 1), 0);
+			assert_int_equal(mpk_munmap(GROUP + 1), 0);
+		}
+	}
+	assert_int_equal(mpk_begin(GROUP, RW), 0);
+	assert_int_equal(may(mem), RW);
+	assert_int_equal(mpk_end(GROUP), 0);
+	assert_int_equal(may(mem), expected(PROT_NONE));
+}
+
+/* What could not be closed is ended by the next call. */
+static void failed_end(void **state)
+{
+	char *at, *pages[3];
+	int i;
+
+	(void)state;
+	if (SANITIZED || !backend_is("mprotect") || !limit_is_near())
+		return;
+	at = mmap(NULL, 3 * PAGE, PROT_NONE, ANON, -1, 0);
+	assert_ptr_not_equal(at, MAP_FAILED);
+	/* The kernel makes one mapping of all three, while they allow the same. */
+	for (i = 0; i < 3; i++) {
+		pages[i] = mpk_mmap(GROUP + 1 + i, at + i * PAGE, PAGE, RW, ANON | MAP_FIXED, -1, 0);
+		assert_ptr_equal(pages[i], at + i * PAGE);
+		assert_int_equal(mpk_begin(GROUP + 1 + i, RW), 0);
+	}
+	limit_reach();
+	FAILS(mpk_end(GROUP + 2), ENOMEM);
+	assert_int_equal(epk_held_prot(epk_domain_at(pages[1])), RW);
+	limit_forget();
+	for (i = 0; i < 3; i++) {
+		assert_int_equal(mpk_end(GROUP + 1 + i), 0);
+		assert_int_equal(may(pages[i]), PROT_NONE);
+		assert_int_equal(mpk_munmap(GROUP + 1 + i), 0);
+	}
+}
+
 static void a_file(void **state)
 {
 	int fd = memfd_create("group", 0);
@@ -409,6 +560,11 @@ int main(void)
 		WITH_GROUP(groups_come_and_go),
 		WITH_GROUP(two_mappings),
 		WITH_GROUP(heap),
+		WITH_GROUP(change_narrows_nothing),
+		WITH_GROUP(failed_change),
+		WITH_GROUP(many_narrow),
+		WITH_GROUP(unmapped_by_another),
+		WITH_GROUP(failed_end),
 		WITH_GROUP(a_file),
 		WITH_GROUP(bad_arguments),
 		WITH_GROUP(forked),
