@@ -35,7 +35,7 @@ int group_common(int vkey);
 const struct narrow *narrow_first(int vkey);
 const struct narrow *narrow_next(const struct narrow *narrow);
 void narrow_add(int vkey, uintptr_t start, uintptr_t end, int prot);
-/* What no domain or another has is no more. */
+/* Of @id, what it has no longer. */
 void narrow_forget(int vkey, int id);
 /* @prot is what all threads may do, and each of its mappings allows that. */
 void group_set_common(int vkey, int prot);

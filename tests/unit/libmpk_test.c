@@ -318,13 +318,14 @@ static void failed_change(void **state)
 	maps[1] = mpk_mmap(GROUP, NULL, PAGE, PROT_READ, MAP_SHARED, only, 0);
 	assert_ptr_not_equal(maps[1], MAP_FAILED);
 	maps[2] = group(GROUP, 1, PROT_READ);
-	maps[3] = group(GROUP, 1, PROT_READ);
+	/* Readable by a change that did not fail, and so it stays. */
+	maps[3] = group(GROUP, 1, PROT_NONE);
 	if (changes_all())
 		assert_int_equal(mpk_mprotect(GROUP, PROT_READ), 0);
 	FAILS(mpk_mprotect(GROUP, RW), changes_all() ? EACCES : EOPNOTSUPP);
 	for (i = 0; i < 4; i++) {
 		assert_int_equal(may(maps[i]), changes_all() ? PROT_READ : PROT_NONE);
-		assert_int_equal(may_begun(maps[i]), PROT_READ);
+		assert_int_equal(may_begun(maps[i]), changes_all() || i < 3 ? PROT_READ : PROT_NONE);
 	}
 	assert_int_equal(may(mem), changes_all() ? expected(PROT_READ) : PROT_NONE);
 	assert_int_equal(may_begun(mem), RW);
@@ -412,6 +413,42 @@ static void failed_end(void **state)
 		assert_int_equal(may(pages[i]), PROT_NONE);
 		assert_int_equal(mpk_munmap(GROUP + 1 + i), 0);
 	}
+}
+
+/* Half of the group's memory goes; what comes in its place is new. */
+static void failed_munmap(void **state)
+{
+	static const int groups[] = { GROUP + 2, GROUP + 1, GROUP + 2, GROUP + 1 };
+	char *around, *at;
+	int i;
+
+	(void)state;
+	/* Where the kernel makes one mapping of all four, of which the last is unmapped first. */
+	if (SANITIZED || backend_takes_pkeys() || !limit_is_near())
+		return;
+	/* With others around them, that it does not make one with these. */
+	around = mmap(NULL, 6 * PAGE, PROT_READ | PROT_EXEC, ANON, -1, 0);
+	assert_ptr_not_equal(around, MAP_FAILED);
+	at = around + PAGE;
+	for (i = 0; i < 4; i++)
+		assert_ptr_equal(mpk_mmap(groups[i], at + i * PAGE, PAGE, PROT_NONE, ANON | MAP_FIXED, -1, 0),
+				 at + i * PAGE);
+	limit_reach();
+	FAILS(mpk_munmap(GROUP + 1), ENOMEM);
+	limit_forget();
+	assert_true(epk_domain_at(at + PAGE) > 0);
+	assert_int_equal(epk_domain_at(at + 3 * PAGE), 0);
+	assert_ptr_equal(mpk_mmap(GROUP + 1, at + 3 * PAGE, PAGE, RW, ANON | MAP_FIXED_NOREPLACE, -1, 0),
+			 at + 3 * PAGE);
+	assert_int_equal(mpk_mprotect(GROUP + 1, PROT_READ), 0);
+	assert_int_equal(mpk_begin(GROUP + 1, RW), 0);
+	assert_int_equal(may(at + 3 * PAGE), RW);
+	assert_int_equal(may(at + PAGE), PROT_READ);
+	assert_int_equal(mpk_end(GROUP + 1), 0);
+	assert_int_equal(mpk_munmap(GROUP + 1), 0);
+	assert_int_equal(mpk_munmap(GROUP + 2), 0);
+	munmap(around, PAGE);
+	munmap(around + 5 * PAGE, PAGE);
 }
 
 static void a_file(void **state)
@@ -565,6 +602,7 @@ int main(void)
 		WITH_GROUP(many_narrow),
 		WITH_GROUP(unmapped_by_another),
 		WITH_GROUP(failed_end),
+		WITH_GROUP(failed_munmap),
 		WITH_GROUP(a_file),
 		WITH_GROUP(bad_arguments),
 		WITH_GROUP(forked),
