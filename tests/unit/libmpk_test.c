@@ -184,6 +184,53 @@ static void signals(void **state)
 	assert_int_equal(may(mem), PROT_NONE);
 }
 
+static unsigned int steps;
+
+static void pair_at_each_step(int sig)
+{
+	(void)sig;
+	/* In the middle of a call of the library's it may be refused. */
+	if (!mpk_begin(GROUP + 1, RW) && mpk_end(GROUP + 1))
+		abort();
+	steps++;
+}
+
+/* With the trap flag. */
+static void step(bool on)
+{
+	unsigned long flags = __builtin_ia32_readeflags_u64();
+
+	__builtin_ia32_writeeflags_u64(on ? flags | 0x100 : flags & ~0x100ul);
+}
+
+/* A handler's pair between any two instructions of another takes nothing of that one's place. */
+static void signals_at_each_step(void **state)
+{
+	int began, ended, held;
+
+	(void)state;
+	/* Where a begin is a matter of the thread's own memory. */
+	if (SANITIZED || !backend_is("none"))
+		return;
+	group(GROUP + 1, 1, RW);
+	signal(SIGTRAP, pair_at_each_step);
+	step(true);
+	began = mpk_begin(GROUP, RW);
+	step(false);
+	held = epk_held_prot(epk_domain_at(mem));
+	step(true);
+	ended = mpk_end(GROUP);
+	step(false);
+	signal(SIGTRAP, SIG_DFL);
+	assert_in_range(steps, 100, 100000);
+	assert_int_equal(began, 0);
+	assert_int_equal(held, RW);
+	assert_int_equal(ended, 0);
+	assert_int_equal(epk_held_prot(epk_domain_at(mem)), 0);
+	FAILS(mpk_end(GROUP), EACCES);
+	assert_int_equal(mpk_munmap(GROUP + 1), 0);
+}
+
 /* More groups than keys; numbers that are used anew name nothing of what was. */
 static void many_and_anew(void **state)
 {
@@ -593,6 +640,7 @@ int main(void)
 		WITH_GROUP(quick_change),
 		WITH_GROUP(nested),
 		WITH_GROUP(signals),
+		WITH_GROUP(signals_at_each_step),
 		WITH_GROUP(many_and_anew),
 		WITH_GROUP(groups_come_and_go),
 		WITH_GROUP(two_mappings),
