@@ -50,13 +50,21 @@ static void clear_avx512_upper(void)
 
 /*
  * A signal that interrupts the code below has the kernel store all registers further down,
- * beneath what that code uses.  Such a frame leaves gaps, but none of 256 bytes, nor of
- * 64 at its lower end, and so changes one of these marks.
+ * beneath what that code uses.  Of such a frame the upper part may stay as it was: AMX's tiles
+ * that are not in use, then all but the oldest registers.  The lower end is written: a context,
+ * perhaps what the signal says, and 512 bytes of x87 and SSE.  In this there are gaps: 264 bytes
+ * at most between the context's registers, 240 bytes from the end, and x87's, and 48 after
+ * SSE's.  So of marks that are up to 416 bytes apart it changes one; those near find one of
+ * which little is below.
  */
 #define MARK		0x5ca1ab1e0ddba115ull
 #define NEAR_STEP	64
 #define NEAR_MARKS	4
-#define FAR_STEP	256
+#define FAR_STEP	384
+
+/* With AMX there are 32 of them, at each record: so they are gone through by four. */
+#define FAR_MARKS	4
+#define FAR_SPAN	(FAR_MARKS * FAR_STEP)
 
 /* Of where such a frame can be. */
 static size_t frame_max;
@@ -67,15 +75,18 @@ __attribute__((constructor)) static void ask_frame_max(void)
 
 	/* Kernels that do not tell have no larger ones.  It begins below the red zone. */
 	frame_max = (told ? told : 4096) + 128 + 64;
-	frame_max = (frame_max + FAR_STEP - 1) & ~(size_t)(FAR_STEP - 1);
+	frame_max = (frame_max + FAR_SPAN - 1) & ~(size_t)(FAR_SPAN - 1);
 }
 
-/* The first mark below those that are near. */
-#define FAR_FROM	(NEAR_MARKS * NEAR_STEP + FAR_STEP)
+static char *lowest_near(char *low)
+{
+	return low - NEAR_MARKS * NEAR_STEP;
+}
 
+/* And lowest of all. */
 static char *lowest_mark(char *low)
 {
-	return low - NEAR_MARKS * NEAR_STEP - frame_max;
+	return lowest_near(low) - frame_max;
 }
 
 static volatile uint64_t *word(char *at)
@@ -87,13 +98,17 @@ static volatile uint64_t *word(char *at)
 __attribute__((noinline)) char *watch(size_t stack)
 {
 	char *low = (char *)(((uintptr_t)__builtin_frame_address(0) - stack) & ~(uintptr_t)63);
-	char *at, *last = lowest_mark(low);
+	char *at;
 	int i;
 
 	for (i = 1; i <= NEAR_MARKS; i++)
 		*word(low - i * NEAR_STEP) = MARK;
-	for (at = low - FAR_FROM; at >= last; at -= FAR_STEP)
+	for (at = lowest_mark(low); at < lowest_near(low); at += FAR_SPAN) {
 		*word(at) = MARK;
+		*word(at + FAR_STEP) = MARK;
+		*word(at + 2 * FAR_STEP) = MARK;
+		*word(at + 3 * FAR_STEP) = MARK;
+	}
 	return low;
 }
 
@@ -101,14 +116,18 @@ __attribute__((noinline)) char *watch(size_t stack)
 static char *lowest_used(char *low)
 {
 	char *at, *last = lowest_mark(low);
-	uint64_t differ = 0;
+	uint64_t differ = 0, differ_too = 0;
 	int i;
 
 	for (i = 1; i <= NEAR_MARKS; i++)
 		differ |= *word(low - i * NEAR_STEP) ^ MARK;
-	for (at = low - FAR_FROM; at >= last; at -= FAR_STEP)
+	for (at = last; at < lowest_near(low); at += FAR_SPAN) {
 		differ |= *word(at) ^ MARK;
-	return differ ? last : low;
+		differ_too |= *word(at + FAR_STEP) ^ MARK;
+		differ |= *word(at + 2 * FAR_STEP) ^ MARK;
+		differ_too |= *word(at + 3 * FAR_STEP) ^ MARK;
+	}
+	return differ | differ_too ? last : low;
 }
 
 /*

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: MIT
+/*
+ * What a signal's frame leaves on the stack, wherever in the watched code it comes: nothing of
+ * the vector registers, with AMX's tiles in the frame or a gap in their place, too.
+ */
+#define _GNU_SOURCE
+#include <alloca.h>
+#include <cpuid.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "provider_test.h"
+#include "provider/epk_provider.h"
+
+OSSL_LIB_CTX *with_epk, *plain;
+
+#define WATCHED		2048
+#define STACK_STEP	16
+/* Of a frame, and of what lies between it and the watched code. */
+#define BELOW		(32 * 1024)
+
+/* In two halves, lest the test finds its own. */
+#define SECRET_HALF	0x3c5a96e1u
+
+#define ARCH_REQ_XCOMP_PERM	0x1023
+#define XFEATURE_XTILEDATA	18
+
+static volatile unsigned int nr_signals;
+
+static void on_signal(int sig)
+{
+	(void)sig;
+	nr_signals++;
+}
+
+static void on_signal_with_info(int sig, siginfo_t *info, void *context)
+{
+	(void)sig;
+	(void)info;
+	(void)context;
+	nr_signals++;
+}
+
+/* Vector registers with the secret, and a signal; then they are empty.  Nothing else is called. */
+static long interrupted_with_secret(void)
+{
+	long pid = getpid(), tid = gettid(), ret = SYS_tgkill;
+	uint64_t half = SECRET_HALF;
+
+	__asm__ volatile("mov %[half], %%r8\n\tshl $32, %%r8\n\tor %[half], %%r8\n\t"
+			 "movq %%r8, %%xmm0\n\tmovq %%r8, %%xmm15\n\txor %%r8d, %%r8d\n\t"
+			 "syscall\n\t"
+			 "pxor %%xmm0, %%xmm0\n\tpxor %%xmm15, %%xmm15\n\t"
+			 : "+a"(ret)
+			 : [half] "r"(half), "D"(pid), "S"(tid), "d"((long)SIGUSR1)
+			 : "rcx", "r8", "r11", "xmm0", "xmm15", "cc", "memory");
+	return ret;
+}
+
+static __attribute__((noinline)) long interrupted_at(size_t depth)
+{
+	volatile char *bytes = alloca(depth + 1);
+	long ret;
+
+	bytes[0] = 0;
+	ret = interrupted_with_secret();
+	bytes[depth] = 0;
+	return ret;
+}
+
+static __attribute__((noinline)) long watched_and_interrupted(size_t depth)
+{
+	char *low = watch(WATCHED);
+	long ret = interrupted_at(depth);
+
+	scrub(low);
+	return ret;
+}
+
+static __attribute__((noinline)) unsigned int left_below(void)
+{
+	const volatile uint32_t *top = __builtin_frame_address(0);
+	const volatile uint32_t *at = top - (WATCHED + BELOW) / sizeof(*at);
+	unsigned int found = 0;
+
+	for (; at < top; at++)
+		found += at[0] == SECRET_HALF && at[1] == SECRET_HALF;
+	return found;
+}
+
+/* From where the watched code begins to where it almost ends. */
+static unsigned int left_of_signals(void)
+{
+	unsigned int found = 0, before = nr_signals;
+	size_t depth, times = 0;
+	long failed = 0;
+
+	for (depth = 0; depth < WATCHED - 512; depth += STACK_STEP, times++) {
+		failed |= watched_and_interrupted(depth);
+		found += left_below();
+	}
+	assert_int_equal(failed, 0);
+	assert_int_equal(nr_signals - before, times);
+	return found;
+}
+
+static void handle_with(void (*with_info)(int, siginfo_t *, void *))
+{
+	struct sigaction action = { .sa_handler = on_signal };
+
+	if (with_info) {
+		action.sa_flags = SA_SIGINFO;
+		action.sa_sigaction = with_info;
+	}
+	assert_int_equal(sigaction(SIGUSR1, &action, NULL), 0);
+}
+
+static void nothing_is_left_of_a_frame(void **state)
+{
+	(void)state;
+	handle_with(NULL);
+	assert_int_equal(left_of_signals(), 0);
+	handle_with(on_signal_with_info);
+	assert_int_equal(left_of_signals(), 0);
+}
+
+/* What is looked for is there to be found. */
+static void unwatched_code_leaves_it(void **state)
+{
+	(void)state;
+	handle_with(NULL);
+	assert_int_equal(interrupted_at(0), 0);
+	assert_true(left_below() > 0);
+}
+
+static int have_tiles(void)
+{
+	unsigned int a, b, c, d;
+
+	return __get_cpuid_count(7, 0, &a, &b, &c, &d) && d >> 24 & 1 &&
+	       !syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA);
+}
+
+static __attribute__((target("amx-tile"))) void use_tiles(int use)
+{
+	/* Palette 1, and one tile of 16 rows of 64 bytes. */
+	static const uint8_t config[64] = { [0] = 1, [16] = 64, [48] = 16 };
+
+	if (use)
+		__asm__ volatile("ldtilecfg %0\n\ttilezero %%tmm0" : : "m"(config));
+	else
+		__asm__ volatile("tilerelease");
+}
+
+static void nothing_is_left_of_a_frame_with_tiles(void **state)
+{
+	(void)state;
+	if (!have_tiles())
+		skip();
+	use_tiles(1);
+	nothing_is_left_of_a_frame(state);
+	use_tiles(0);
+	nothing_is_left_of_a_frame(state);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(unwatched_code_leaves_it),
+		cmocka_unit_test(nothing_is_left_of_a_frame),
+		cmocka_unit_test(nothing_is_left_of_a_frame_with_tiles),
+	};
+
+	return cmocka_run_group_tests_name("provider_scrub", tests, NULL, NULL);
+}
