@@ -517,6 +517,25 @@ static void others_groups_are_refused(void **state)
 	}
 }
 
+/* A job's stack is from the heap, and too small for all that is wiped. */
+static void jobs_are_refused(void **state)
+{
+	static const int versions[] = { TLS1_2_VERSION, TLS1_3_VERSION };
+	struct ends e;
+	int v, role;
+
+	(void)state;
+	for (v = 0; v < 2; v++)
+		FOR_BOTH(role) {
+			make_ctxs(&e, versions[v], role);
+			SSL_CTX_set_mode(role ? e.server_ctx : e.client_ctx, SSL_MODE_ASYNC);
+			make_ends(&e);
+			assert_false(shake_hands(&e));
+			assert_int_equal(ERR_GET_REASON(ERR_peek_error()), EPK_R_STACK);
+			drop_all(&e);
+		}
+}
+
 static size_t psk_len;
 
 static int find_psk(SSL *ssl, const uint8_t *id, size_t id_len, SSL_SESSION **found)
@@ -671,6 +690,7 @@ int main(void)
 		cmocka_unit_test(exporters_agree),
 		cmocka_unit_test(threads_shake_hands),
 		cmocka_unit_test(others_groups_are_refused),
+		cmocka_unit_test(jobs_are_refused),
 		cmocka_unit_test(external_psks_are_refused),
 		cmocka_unit_test(tickets_are_good_in_all_workers),
 		cmocka_unit_test(session_of_another_key_is_an_error),

@@ -6,8 +6,11 @@
 #define _GNU_SOURCE
 #include <alloca.h>
 #include <cpuid.h>
+#include <pthread.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "provider_test.h"
@@ -164,12 +167,56 @@ static void nothing_is_left_of_a_frame_with_tiles(void **state)
 	nothing_is_left_of_a_frame(state);
 }
 
+/* ---- a stack that is too small */
+
+#define SMALL_STACK	(16 * 1024)
+#define GUARD		4096
+
+static void *watch_more_than_there_is(void *arg)
+{
+	(void)arg;
+	scrub(watch(32 * 1024));
+	return NULL;
+}
+
+/* It is a fault, and what lies behind the page below is as it was. */
+static void small_stack_is_a_fault(void **state)
+{
+	char *mem = mmap(NULL, BELOW + GUARD + SMALL_STACK, PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	pthread_attr_t attr;
+	pthread_t thread;
+	int status, i;
+	pid_t pid;
+
+	(void)state;
+	assert_true(mem != MAP_FAILED);
+	assert_int_equal(mprotect(mem + BELOW, GUARD, PROT_NONE), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid) {
+		signal(SIGSEGV, SIG_DFL);
+		pthread_attr_init(&attr);
+		pthread_attr_setstack(&attr, mem + BELOW + GUARD, SMALL_STACK);
+		if (pthread_create(&thread, &attr, watch_more_than_there_is, NULL))
+			_exit(1);
+		pthread_join(thread, NULL);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+	for (i = 0; i < BELOW; i++)
+		assert_int_equal(mem[i], 0);
+	munmap(mem, BELOW + GUARD + SMALL_STACK);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(unwatched_code_leaves_it),
 		cmocka_unit_test(nothing_is_left_of_a_frame),
 		cmocka_unit_test(nothing_is_left_of_a_frame_with_tiles),
+		cmocka_unit_test(small_stack_is_a_fault),
 	};
 
 	return cmocka_run_group_tests_name("provider_scrub", tests, NULL, NULL);

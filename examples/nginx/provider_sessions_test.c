@@ -84,6 +84,7 @@ static SSL *new_end(OSSL_LIB_CTX *libctx, const char *properties, bool server)
 	if (!ctx)
 		return NULL;
 	SSL_CTX_set_options(ctx, SSL_OP_ENABLE_KTLS);
+	SSL_CTX_set_mode(ctx, SSL_MODE_ASYNC);
 	if (has_policy)
 		SSL_CTX_set_security_callback(ctx, permit);
 	snprintf(path, sizeof(path), "%s/cert.pem", BUILD_DIR);
@@ -194,7 +195,8 @@ static int start_anew(const char *what)
 		return check_self("--accept backend-none") == 1 && says("sessions", 0) &&
 		       says("ssl_contexts_elsewhere", 2) && says("sessions_elsewhere", 1) &&
 		       says("sessions_refused", 1) && is_told_why() ? AT_ONCE : OTHERWISE;
-	if (!client || !server || SSL_get_options(client) & SSL_OP_ENABLE_KTLS)
+	if (!client || !server || SSL_get_options(client) & SSL_OP_ENABLE_KTLS ||
+	    SSL_get_mode(client) & SSL_MODE_ASYNC)
 		return strstr(what, "no configuration") ? LET_THROUGH : OTHERWISE;
 	works = shake_hands(client, server);
 	status = check_self("--accept backend-none");

@@ -183,7 +183,7 @@ static bool go_through(struct provider *prov, struct opened_box *b, const struct
 
 static bool in_box(struct provider *prov, const struct task *t)
 {
-	struct opened_box b = { .box = box_get_beside(prov) };
+	struct opened_box b = { .box = stack_suffices(prov) ? box_get_beside(prov) : NULL };
 	bool ok;
 
 	if (!b.box)

@@ -94,6 +94,15 @@ static volatile uint64_t *word(char *at)
 	return (volatile uint64_t *)at;
 }
 
+/* A stack that ends before is a fault, as nobody jumps over the page that is below it. */
+static void touch(const char *from, const char *down_to)
+{
+	const volatile char *at;
+
+	for (at = from; at > down_to; at -= 4096)
+		(void)*at;
+}
+
 /* Before code is called that uses @stack bytes; what it returns is for scrub(). */
 __attribute__((noinline)) char *watch(size_t stack)
 {
@@ -101,6 +110,7 @@ __attribute__((noinline)) char *watch(size_t stack)
 	char *at;
 	int i;
 
+	touch(__builtin_frame_address(0), lowest_mark(low));
 	for (i = 1; i <= NEAR_MARKS; i++)
 		*word(low - i * NEAR_STEP) = MARK;
 	for (at = lowest_mark(low); at < lowest_near(low); at += FAR_SPAN) {

@@ -248,6 +248,8 @@ static void ssl_made(void *parent, void *ptr, CRYPTO_EX_DATA *data, int idx, lon
 		return;
 	/* The kernel would get the keys. */
 	libssl.clear_options(parent, SSL_OP_ENABLE_KTLS);
+	/* It is for engines, which there are not, and has stacks on which no secret can be wiped. */
+	libssl.ctrl(parent, SSL_CTRL_CLEAR_MODE, SSL_MODE_ASYNC, NULL);
 	if (served || !refuses)
 		return;
 	publish_add(&published.refused, 1);

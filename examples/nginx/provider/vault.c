@@ -369,6 +369,8 @@ bool vault_enter(struct provider *prov, struct opened *o)
 
 bool vault_open(struct provider *prov, struct opened *o)
 {
+	if (!stack_suffices(prov))
+		return false;
 	vault_reserve(o);
 	return vault_enter(prov, o);
 }
