@@ -43,6 +43,8 @@ static bool says(const char *name, unsigned long count)
 }
 
 static const char *allow = "";
+/* "domain": libcrypto's memory functions are the provider's, and so an SSL_CTX can be refused. */
+static const char *private_keys = "any";
 
 static int load(void)
 {
@@ -54,10 +56,10 @@ static int load(void)
 	fprintf(f, "config_diagnostics = 1\nopenssl_conf = o\n[o]\nproviders = p\nalg_section = a\n"
 		"epk_guard = g\n[p]\n" EPK_NAME " = e\ndefault = d\n[d]\nactivate = 1\n"
 		/* Who asks for the default provider gets its keys, too, which are not what is tested here. */
-		"[e]\nmodule = %s/epk.so\nactivate = 1\nbackend = none\nprivate_keys = any\n"
+		"[e]\nmodule = %s/epk.so\nactivate = 1\nbackend = none\nprivate_keys = %s\n"
 		"[a]\ndefault_properties = epk.domain=yes\n"
 		"[g]\npath = %s/epk.so\ndefault_properties = ?epk.domain=yes\nallow = %s\n",
-		dir, dir, allow);
+		dir, private_keys, dir, allow);
 	fclose(f);
 	free(dir);
 	ret = CONF_modules_load_file(path, NULL, 0);
@@ -66,7 +68,7 @@ static int load(void)
 }
 
 /* A program's own policy, which takes the place of the provider's. */
-static bool has_policy, has_versions;
+static bool has_policy, has_versions, has_options;
 
 static int permit(const SSL *ssl, const SSL_CTX *ctx, int op, int bits, int nid, void *other,
 		  void *arg)
@@ -97,6 +99,8 @@ static SSL *new_end(OSSL_LIB_CTX *libctx, const char *properties, bool server)
 	if (has_versions && (SSL_set_min_proto_version(ssl, TLS1_2_VERSION) <= 0 ||
 			     SSL_set_max_proto_version(ssl, TLS1_3_VERSION) <= 0))
 		return NULL;
+	if (has_options)
+		SSL_clear_options(ssl, SSL_OP_NO_SSL_MASK);
 	/* Its SSLs keep it. */
 	SSL_CTX_free(ctx);
 	return ssl;
@@ -149,7 +153,7 @@ static bool set_engine(void)
 	       ENGINE_set_default_ciphers(engine);
 }
 
-enum { SERVED_ALL, AT_ONCE, REFUSED, LET_THROUGH, OTHERWISE };
+enum { SERVED_ALL, NONE_MADE, AT_ONCE, REFUSED, LET_THROUGH, OTHERWISE };
 
 static bool is_told_why(void)
 {
@@ -159,6 +163,18 @@ static bool is_told_why(void)
 		if (strstr(data, "allow = CONTEXTS"))
 			return true;
 	return false;
+}
+
+/* It was said why; a context that is served comes to be all the same, but for an engine. */
+static bool only_that_is_refused(bool has_engine)
+{
+	SSL_CTX *served;
+	bool told = is_told_why() && says("sessions_elsewhere", 0) &&
+		    says("ssl_contexts_elsewhere", 0);
+
+	served = SSL_CTX_new_ex(NULL, "?epk.domain=yes," NOT_OUR_KEYS, TLS_method());
+	SSL_CTX_free(served);
+	return told && !served == has_engine;
 }
 
 /* How a program gets its libssl what it should not have. */
@@ -172,6 +188,9 @@ static int start_anew(const char *what)
 
 	has_policy = strstr(what, "policy");
 	has_versions = strstr(what, "versions");
+	has_options = strstr(what, "options");
+	if (strstr(what, "keys in domains"))
+		private_keys = "domain";
 	if (strstr(what, "allowed"))
 		allow = "CONTEXTS";
 	OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
@@ -190,6 +209,11 @@ static int start_anew(const char *what)
 	client = new_end(libctx, properties, false);
 	ERR_clear_error();
 	server = new_end(libctx, properties, true);
+	if (!client && !server) {
+		status = check_self("--accept backend-none");
+		return status == 0 && only_that_is_refused(strstr(what, "engine")) ? NONE_MADE :
+										      OTHERWISE;
+	}
 	/* That has nothing but its context: no certificate is good enough for it. */
 	if (client && !server)
 		return check_self("--accept backend-none") == 1 && says("sessions", 0) &&
@@ -210,6 +234,9 @@ static int start_anew(const char *what)
 	if (status != 1 || !says("sessions", 0) || !says("ssl_contexts_elsewhere", 2) ||
 	    !says("record_keys", 0) || !says("sessions_elsewhere", 2))
 		return OTHERWISE;
+	if (works && has_options)
+		return strstr(report, "\"refused\"") && says("sessions_refused", 2) ?
+		       LET_THROUGH : OTHERWISE;
 	if (works)
 		return strstr(report, "\"unserved\"") && says("sessions_refused", 0) ?
 		       LET_THROUGH : OTHERWISE;
@@ -230,6 +257,8 @@ static int switch_contexts(const char *what)
 	SSL *client, *server;
 	bool works;
 
+	if (strstr(what, "keys in domains"))
+		private_keys = "domain";
 	OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
 	if (load() <= 0)
 		return OTHERWISE;
@@ -237,6 +266,8 @@ static int switch_contexts(const char *what)
 	server = new_end(NULL, NULL, true);
 	elsewhere = SSL_CTX_new_ex(strstr(what, "own") ? OSSL_LIB_CTX_new() : NULL, NULL,
 				   TLS_method());
+	if (client && server && !elsewhere)
+		return NONE_MADE;
 	if (!client || !server || !elsewhere)
 		return OTHERWISE;
 	if (strstr(what, "policy"))
@@ -275,6 +306,22 @@ static void sessions_with_the_provider_are_told(void **state)
 	assert_int_equal(start("default allowed"), SERVED_ALL);
 }
 
+static void contexts_with_ciphers_from_elsewhere_are_not_made(void **state)
+{
+	(void)state;
+	assert_int_equal(start("keys in domains"), SERVED_ALL);
+	assert_int_equal(start("a library context of its own, keys in domains"), NONE_MADE);
+	assert_int_equal(start("properties asked for, keys in domains"), NONE_MADE);
+	assert_int_equal(start("an engine set later, keys in domains, policy, versions, options"),
+			 NONE_MADE);
+	assert_int_equal(start("properties asked for, keys in domains, policy, versions, options"),
+			 NONE_MADE);
+	assert_int_equal(start("switch to another, keys in domains, TLS 1.2"), SERVED_ALL);
+	assert_int_equal(start("switch to one of a library context of its own, keys in domains, "
+			       "policy, TLS 1.2"), NONE_MADE);
+}
+
+/* Where libcrypto's memory functions are not the provider's. */
 static void ciphers_from_elsewhere_negotiate_nothing(void **state)
 {
 	(void)state;
@@ -287,6 +334,7 @@ static void ciphers_from_elsewhere_negotiate_nothing(void **state)
 	assert_int_equal(start("a library context of its own, policy, versions"), REFUSED);
 	assert_int_equal(start("properties asked for, policy, versions"), REFUSED);
 	assert_int_equal(start("policy, versions"), SERVED_ALL);
+	assert_int_equal(start("properties asked for, policy, versions, options"), LET_THROUGH);
 }
 
 static void nor_does_a_session_that_goes_there(void **state)
@@ -332,6 +380,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sessions_with_the_provider_are_told),
+		cmocka_unit_test(contexts_with_ciphers_from_elsewhere_are_not_made),
 		cmocka_unit_test(ciphers_from_elsewhere_negotiate_nothing),
 		cmocka_unit_test(nor_does_a_session_that_goes_there),
 		cmocka_unit_test(they_are_told_where_they_are_allowed),

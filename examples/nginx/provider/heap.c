@@ -192,6 +192,21 @@ static __thread struct naming {
 	bool on, unnamed, outside;
 } naming __attribute__((tls_model("initial-exec")));
 
+static __thread const char *refused_in __attribute__((tls_model("initial-exec")));
+
+void heap_refuse_next(const char *file)
+{
+	refused_in = file;
+}
+
+static bool is_refused(const char *file)
+{
+	if (!file || !strstr(file, refused_in))
+		return false;
+	refused_in = NULL;
+	return true;
+}
+
 static void give_back(void *ptr, const char *file, int line)
 {
 	if (free_before != CRYPTO_free)
@@ -223,6 +238,8 @@ static void *heap_malloc(size_t size, const char *file, int line)
 		naming.unnamed |= !is_named(file);
 		naming.outside |= is_named(file) && outlives(file);
 	}
+	if (refused_in && is_refused(file))
+		return NULL;
 	if (entered && !outlives(file))
 		return size ? arena_get(entered, size) : NULL;
 	return get_outside(size, use_of(file) == USE_PEM, file, line);

@@ -29,4 +29,7 @@ unsigned int arena_live(const struct arena *arena);
 void heap_enter(struct arena *arena);
 void heap_leave(void);
 
+/* The next that this thread asks for in that file of OpenSSL's is not to be had; NULL: it is. */
+void heap_refuse_next(const char *file);
+
 #endif /* HEAP_H */

@@ -10,9 +10,11 @@
  * So the words of a new SSL_CTX are looked at: those that are to be the provider's ciphers
  * are there, or it has others.  No place in it is presumed.
  *
- * What libcrypto tells it by cannot fail.  So such an SSL_CTX gets a security policy that
- * forbids everything, certificates too, which a server finds when it starts; and its SSLs
- * no version of TLS to negotiate, should the program have a policy of its own.
+ * What libcrypto tells it by cannot fail.  But what libssl asks for next to make such an SSL_CTX
+ * is memory, and that it does not get where that is led to heap.c: so there is none.  Elsewhere, or
+ * should a libssl ask for nothing, it has a security policy that forbids everything, certificates
+ * too, which a server finds when it starts; and its SSLs have no version of TLS to negotiate,
+ * should the program have a policy of its own.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -31,8 +33,12 @@
 #include <openssl/ssl.h>
 
 #include "epk_provider.h"
+#include "heap.h"
 #include "publish.h"
 #include "sessions.h"
+
+/* Where libssl makes an SSL_CTX. */
+#define MAKES_CTX	"ssl/ssl_lib.c"
 
 /* Longer than an SSL_CTX, for who does not say how long one is. */
 #define SSL_CTX_MAX	2048
@@ -198,13 +204,18 @@ static void ctx_made(void *parent, void *ptr, CRYPTO_EX_DATA *data, int idx, lon
 	bool served = ctx_is_served(parent);
 
 	(void)ptr, (void)argl, (void)argp;
+	heap_refuse_next(NULL);
 	/* Where that fails it has none, which is as UNSERVED. */
 	CRYPTO_set_ex_data(data, idx, mark_of(served));
 	publish_add(&published.ssl_contexts[served ? SERVED : UNSERVED], 1);
 	if (served)
 		return;
 	say_unserved();
-	if (refuses && have_libssl())
+	if (!refuses)
+		return;
+	raise_refused();
+	heap_refuse_next(MAKES_CTX);
+	if (have_libssl())
 		libssl.set_policy(parent, forbid);
 }
 
