@@ -585,6 +585,54 @@ static void external_psks_are_refused(void **state)
 		}
 }
 
+static unsigned int give_psk(uint8_t *psk, unsigned int max)
+{
+	memset(psk, 'p', max < 32 ? max : 32);
+	return max < 32 ? max : 32;
+}
+
+static unsigned int servers_psk(SSL *ssl, const char *id, uint8_t *psk, unsigned int max)
+{
+	(void)ssl, (void)id;
+	return give_psk(psk, max);
+}
+
+static unsigned int clients_psk(SSL *ssl, const char *hint, char *id, unsigned int max_id,
+				uint8_t *psk, unsigned int max)
+{
+	(void)ssl, (void)hint;
+	snprintf(id, max_id, "ours");
+	return give_psk(psk, max);
+}
+
+/* What is agreed on with TLS 1.2's is put together in ordinary memory. */
+static void psk_suites_are_refused(void **state)
+{
+	static const char *const suites[] = {
+		"PSK-AES128-GCM-SHA256", "DHE-PSK-AES128-GCM-SHA256",
+		"ECDHE-PSK-CHACHA20-POLY1305",
+	};
+	struct ends e;
+	size_t i;
+	int role;
+
+	(void)state;
+	for (i = 0; i < 3; i++)
+		FOR_BOTH(role) {
+			make_ctxs(&e, TLS1_2_VERSION, role);
+			assert_ossl(SSL_CTX_set_cipher_list(e.server_ctx, suites[i]));
+			assert_ossl(SSL_CTX_set_cipher_list(e.client_ctx, suites[i]));
+			assert_ossl(SSL_CTX_set_dh_auto(e.server_ctx, 1));
+			assert_ossl(SSL_CTX_set1_groups_list(e.client_ctx, "X25519:P-521"));
+			SSL_CTX_set_psk_server_callback(e.server_ctx, servers_psk);
+			SSL_CTX_set_psk_client_callback(e.client_ctx, clients_psk);
+			make_ends(&e);
+			assert_false(shake_hands(&e));
+			assert_int_equal(ERR_GET_REASON(ERR_peek_error()), EPK_R_KEY_EXCHANGE);
+			drop_all(&e);
+		}
+}
+
 /* ---- processes */
 
 static bool resumes_in_worker(struct ends *e, bool expected)
@@ -692,6 +740,7 @@ int main(void)
 		cmocka_unit_test(others_groups_are_refused),
 		cmocka_unit_test(jobs_are_refused),
 		cmocka_unit_test(external_psks_are_refused),
+		cmocka_unit_test(psk_suites_are_refused),
 		cmocka_unit_test(tickets_are_good_in_all_workers),
 		cmocka_unit_test(session_of_another_key_is_an_error),
 	};

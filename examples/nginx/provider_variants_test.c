@@ -73,6 +73,7 @@ int EVP_KDF_derive(EVP_KDF_CTX *ctx, unsigned char *out, size_t len, const OSSL_
 #define NO_TICKET	0x080
 #define OLD_MASTER	0x100
 #define RETRY		0x200
+#define NO_DHE		0x800	/* a session is resumed without a key exchange */
 #define STATIC_RSA	0x400	/* which the provider does as a server alone */
 #define FAILS		(NO_CLIENT_CERT | WRONG_CERT)
 
@@ -87,6 +88,7 @@ static const struct variant {
 	{ "certificate afterwards", "TLS_AES_256_GCM_SHA384", TLS1_3_VERSION, AFTERWARDS },
 	{ "early data", "TLS_CHACHA20_POLY1305_SHA256", TLS1_3_VERSION, EARLY },
 	{ "no tickets, retried", "TLS_AES_256_GCM_SHA384", TLS1_3_VERSION, NO_TICKET | RETRY },
+	{ "no key exchange", "TLS_AES_128_GCM_SHA256", TLS1_3_VERSION, NO_DHE },
 	{ "no client's certificate", "TLS_AES_256_GCM_SHA384", TLS1_3_VERSION, NO_CLIENT_CERT },
 	{ "wrong certificate", "TLS_AES_256_GCM_SHA384", TLS1_3_VERSION, WRONG_CERT },
 	{ "TLS 1.2", "ECDHE-RSA-AES256-GCM-SHA384", TLS1_2_VERSION, EXPORT },
@@ -255,6 +257,10 @@ static void go_through(struct end *e, pause_fn pause)
 		else
 			SSL_set_connect_state(e->ssl);
 		SSL_set_session(e->ssl, session);
+		if (e->v->with & NO_DHE) {
+			SSL_set_options(e->ssl, SSL_OP_ALLOW_NO_DHE_KEX);
+			assert_ossl(SSL_set1_groups_list(e->ssl, e->serves && round ? "P-384" : "X25519"));
+		}
 		if (e->v->with & FAILS) {
 			/* With TLS 1.3 the client may not know yet. */
 			if (SSL_do_handshake(e->ssl) > 0)
