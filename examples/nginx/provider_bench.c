@@ -4,7 +4,9 @@
  * same in turns in one process.  Prints the median of the ratios of the pairs, and
  * between which values half of them lie.
  *
- *	EPK_BACKEND=none provider_bench [pairs]
+ *	EPK_BACKEND=none provider_bench [pairs [limits]]
+ *
+ * Exit status: 0, or, with "limits", 1 if a median is over its own.
  */
 #include <time.h>
 
@@ -139,13 +141,55 @@ static int by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+/* What is promised, and some more, as other work of the machine moves medians. */
+static const struct limit {
+	const char *name, *what;
+	size_t len;
+	double most;
+} limits[] = {
+	{ "AES-", "seal, TLS", 1024, 1.15 + 0.05 },
+	{ "AES-", "open, TLS", 1024, 1.15 + 0.05 },
+	{ "AES-", "seal, TLS", RECORD_MAX, 1.03 + 0.03 },
+	{ "AES-", "open, TLS", RECORD_MAX, 1.03 + 0.03 },
+	{ "ChaCha20", "seal, TLS", 1024, 1.15 + 0.05 },
+	{ "ChaCha20", "open, TLS", 1024, 1.15 + 0.05 },
+	{ "ChaCha20", "seal, TLS", RECORD_MAX, 1.03 + 0.03 },
+	{ "ChaCha20", "open, TLS", RECORD_MAX, 1.03 + 0.03 },
+	{ "TLS 1.", "full handshake", 0, 1.25 },
+	{ "RSA-2048", "signature", 0, 1.05 },
+	{ "P-256", "signature", 0, 1.25 },
+};
+
+static unsigned int nr_over;
+
+static bool begins(const char *text, const char *with)
+{
+	return !strncmp(text, with, strlen(with));
+}
+
+static bool is_over(const char *name, const char *what, size_t len, double ratio)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof(limits) / sizeof(limits[0]); i++)
+		if (begins(name, limits[i].name) && begins(what, limits[i].what) &&
+		    len == limits[i].len && ratio > limits[i].most)
+			return true;
+	return false;
+}
+
 static void print_pairs(const char *name, const char *what, size_t len, double *ratio,
 			double *base, unsigned int pairs)
 {
+	bool over;
+
 	qsort(ratio, pairs, sizeof(*ratio), by_value);
 	qsort(base, pairs, sizeof(*base), by_value);
-	printf("%-22s %-16s %5zu bytes: %.3f (%.3f to %.3f), default %.0f ns\n", name, what, len,
-	       ratio[pairs / 2], ratio[pairs / 4], ratio[pairs * 3 / 4], base[pairs / 2]);
+	over = is_over(name, what, len, ratio[pairs / 2]);
+	nr_over += over;
+	printf("%-22s %-16s %5zu bytes: %.3f (%.3f to %.3f), default %.0f ns%s\n", name, what, len,
+	       ratio[pairs / 2], ratio[pairs / 4], ratio[pairs * 3 / 4], base[pairs / 2],
+	       over ? ": over its limit" : "");
 	fflush(stdout);
 }
 
@@ -337,8 +381,8 @@ int main(int argc, char **argv)
 	unsigned int pairs = argc > 1 ? strtoul(argv[1], NULL, 0) : 301;
 	size_t i, s;
 
-	if (!pairs || pairs > PAIRS_MAX) {
-		fprintf(stderr, "usage: provider_bench [pairs, up to %d]\n", PAIRS_MAX);
+	if (!pairs || pairs > PAIRS_MAX || argc > 3 || (argc == 3 && strcmp(argv[2], "limits"))) {
+		fprintf(stderr, "usage: provider_bench [pairs, up to %d [limits]]\n", PAIRS_MAX);
 		return 2;
 	}
 	plain = make_libctx(0);
@@ -357,5 +401,5 @@ int main(int argc, char **argv)
 	for (i = 0; i < sizeof(cbcs) / sizeof(cbcs[0]); i++)
 		for (s = 1; s < sizeof(sizes) / sizeof(sizes[0]); s++)
 			compare(cbcs[i], "update", update_only, 1, sizes[s], pairs);
-	return 0;
+	return argc == 3 && nr_over;
 }
