@@ -175,12 +175,20 @@ static void nothing_is_left_of_a_frame_with_tiles(void **state)
 static void *watch_more_than_there_is(void *arg)
 {
 	(void)arg;
-	scrub(watch(32 * 1024));
+	watch(32 * 1024);
+	return NULL;
+}
+
+/* As what was not watched is wiped. */
+static void *wipe_more_than_there_is(void *arg)
+{
+	(void)arg;
+	scrub((char *)__builtin_frame_address(0) - 16 * 1024);
 	return NULL;
 }
 
 /* It is a fault, and what lies behind the page below is as it was. */
-static void small_stack_is_a_fault(void **state)
+static void is_a_fault(void *(*fn)(void *))
 {
 	char *mem = mmap(NULL, BELOW + GUARD + SMALL_STACK, PROT_READ | PROT_WRITE,
 			 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -189,8 +197,8 @@ static void small_stack_is_a_fault(void **state)
 	int status, i;
 	pid_t pid;
 
-	(void)state;
 	assert_true(mem != MAP_FAILED);
+	memset(mem, 1, BELOW);
 	assert_int_equal(mprotect(mem + BELOW, GUARD, PROT_NONE), 0);
 	pid = fork();
 	assert_true(pid >= 0);
@@ -198,7 +206,7 @@ static void small_stack_is_a_fault(void **state)
 		signal(SIGSEGV, SIG_DFL);
 		pthread_attr_init(&attr);
 		pthread_attr_setstack(&attr, mem + BELOW + GUARD, SMALL_STACK);
-		if (pthread_create(&thread, &attr, watch_more_than_there_is, NULL))
+		if (pthread_create(&thread, &attr, fn, NULL))
 			_exit(1);
 		pthread_join(thread, NULL);
 		_exit(0);
@@ -206,8 +214,15 @@ static void small_stack_is_a_fault(void **state)
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
 	for (i = 0; i < BELOW; i++)
-		assert_int_equal(mem[i], 0);
+		assert_int_equal(mem[i], 1);
 	munmap(mem, BELOW + GUARD + SMALL_STACK);
+}
+
+static void small_stack_is_a_fault(void **state)
+{
+	(void)state;
+	is_a_fault(watch_more_than_there_is);
+	is_a_fault(wipe_more_than_there_is);
 }
 
 int main(void)

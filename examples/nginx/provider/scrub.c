@@ -147,8 +147,10 @@ static char *lowest_used(char *low)
 static __attribute__((noinline)) void clear_stack(char *low)
 {
 	size_t stack = (char *)__builtin_frame_address(0) - low;
-	char *bytes = alloca(stack);
+	char *bytes;
 
+	touch(__builtin_frame_address(0), low);
+	bytes = alloca(stack);
 	memset(bytes, 0, stack);
 	__asm__ volatile("" : : "r"(bytes) : "memory");
 }
