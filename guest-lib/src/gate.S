@@ -83,6 +83,7 @@ epk_gates_start:
 	.type	\name, @function
 	.balign	64
 \name:
+.Lfirst_\name:
 	.cfi_startproc
 	probe	begin, " -4@$\prot"
 	find	%edi, .Lslow_\name
@@ -184,6 +185,7 @@ domain_begin:
 	.type	domain_end, @function
 	.balign	64
 domain_end:
+.Lend_first:
 	.cfi_startproc
 	probe	end
 	find	%edi, .Lend_slow
@@ -262,21 +264,24 @@ epk_close:
 
 epk_gates_end:
 
-/* struct epk_gate[]: from the look at the table to the WRPKRU. */
+/*
+ * struct epk_gate[]: from the look at the table to the WRPKRU.  By names that nobody takes the
+ * place of, as a program that has functions called so does of those that are exported.
+ */
 	.section .data.rel.ro, "aw"
 	.balign	8
 	.globl	epk_gate_list, epk_gate_list_end
 	.hidden	epk_gate_list, epk_gate_list_end
 epk_gate_list:
 	.irp	name, epk_begin_write, epk_begin_read
-	.quad	\name, .Lopen1_\name, \name
-	.quad	.Lnested_\name, .Lopen2_\name, \name
-	.quad	.Lother_\name, .Lopen3_\name, \name
-	.quad	.Lmasked_\name, .Lopen4_\name, \name
+	.quad	.Lfirst_\name, .Lopen1_\name, .Lfirst_\name
+	.quad	.Lnested_\name, .Lopen2_\name, .Lfirst_\name
+	.quad	.Lother_\name, .Lopen3_\name, .Lfirst_\name
+	.quad	.Lmasked_\name, .Lopen4_\name, .Lfirst_\name
 	.endr
-	.quad	domain_end, .Lclosed1, domain_end
-	.quad	.Lend_nested, .Lclosed2, domain_end
-	.quad	.Lend_unmarked, .Lclosed3, domain_end
+	.quad	.Lend_first, .Lclosed1, .Lend_first
+	.quad	.Lend_nested, .Lclosed2, .Lend_first
+	.quad	.Lend_unmarked, .Lclosed3, .Lend_first
 	.quad	epk_close, .Lclosed4, epk_close
 epk_gate_list_end:
 
