@@ -190,6 +190,8 @@ static int note_vault(int dom, void *addr, size_t len, void *arg)
 
 static size_t before_elsewhere;
 
+static bool is_stepping;
+
 static void set_trap(bool on)
 {
 	if (on)
@@ -198,29 +200,27 @@ static void set_trap(bool on)
 		__asm__ volatile("pushfq\n\tandq $~0x100, (%%rsp)\n\tpopfq" : : : "memory", "cc");
 }
 
-static bool is_stepping;
-
 /* What the module has begin anew after a signal never ends if there is one after each instruction. */
-static bool stop_stepping(void)
+static int call_gate(int (*gate)(int), int dom)
 {
 	bool stops = is_stepping && !strcmp(epk_backend(), "epk");
+	int err;
 
 	if (stops)
 		set_trap(false);
-	return stops;
+	err = gate(dom);
+	if (stops)
+		set_trap(true);
+	return err;
 }
 
 /* In place of libepk's, for the provider.  While this thread sleeps others want a place there. */
 EXPORT int epk_begin_write(int dom)
 {
-	bool stopped;
 	int err;
 
 	REAL(epk_begin_write);
-	stopped = stop_stepping();
-	err = real(dom);
-	if (stopped)
-		set_trap(true);
+	err = call_gate(real, dom);
 	if (!err && dom == vault) {
 		is_open = true;
 		__atomic_fetch_add(&nr_openings, 1, __ATOMIC_RELAXED);
@@ -232,17 +232,10 @@ EXPORT int epk_begin_write(int dom)
 
 EXPORT int domain_end(int dom)
 {
-	bool stopped;
-	int err;
-
 	REAL(domain_end);
 	if (dom == vault)
 		is_open = false;
-	stopped = stop_stepping();
-	err = real(dom);
-	if (stopped)
-		set_trap(true);
-	return err;
+	return call_gate(real, dom);
 }
 
 EXPORT int sched_yield(void)
@@ -793,14 +786,6 @@ int main(int argc, char **argv)
 	};
 
 	if (argc == 3) {
-		struct epk_options options = { .size = sizeof(options), .backend = argv[1] };
-		int err = epk_init(&options);
-
-		/* The provider's own words OpenSSL forgets. */
-		if (err) {
-			fprintf(stderr, "backend %s: %s\n", argv[1], epk_strerror(err));
-			return 1;
-		}
 		is_emulated = true;
 		setenv("EPK_BACKEND", argv[1], 1);
 		setenv("BUILD_DIR", argv[2], 1);
