@@ -165,16 +165,28 @@ static bool is_told_why(void)
 	return false;
 }
 
+static bool served_is_made(void)
+{
+	SSL_CTX *served = SSL_CTX_new_ex(NULL, "?epk.domain=yes," NOT_OUR_KEYS, TLS_method());
+
+	SSL_CTX_free(served);
+	return served;
+}
+
 /* It was said why; a context that is served comes to be all the same, but for an engine. */
 static bool only_that_is_refused(bool has_engine)
 {
-	SSL_CTX *served;
 	bool told = is_told_why() && says("sessions_elsewhere", 0) &&
 		    says("ssl_contexts_elsewhere", 0);
 
-	served = SSL_CTX_new_ex(NULL, "?epk.domain=yes," NOT_OUR_KEYS, TLS_method());
-	SSL_CTX_free(served);
-	return told && !served == has_engine;
+	return told && served_is_made() != has_engine;
+}
+
+static void ask_for_memory(void *parent, void *ptr, CRYPTO_EX_DATA *data, int idx, long argl,
+			   void *argp)
+{
+	(void)parent, (void)ptr, (void)data, (void)idx, (void)argl, (void)argp;
+	OPENSSL_free(OPENSSL_malloc(16));
 }
 
 /* How a program gets its libssl what it should not have. */
@@ -196,6 +208,11 @@ static int start_anew(const char *what)
 	OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
 	if (!strstr(what, "no configuration") && load() <= 0)
 		return OTHERWISE;
+	if (strstr(what, "secure heap") && CRYPTO_secure_malloc_init(64 * 1024, 16) <= 0)
+		return OTHERWISE;
+	if (strstr(what, "callback"))
+		CRYPTO_get_ex_new_index(CRYPTO_EX_INDEX_SSL_CTX, 0, NULL, ask_for_memory, NULL,
+					NULL);
 	if (strstr(what, "library context"))
 		libctx = OSSL_LIB_CTX_new();
 	if (strstr(what, "properties asked for"))
@@ -218,7 +235,8 @@ static int start_anew(const char *what)
 	if (client && !server)
 		return check_self("--accept backend-none") == 1 && says("sessions", 0) &&
 		       says("ssl_contexts_elsewhere", 2) && says("sessions_elsewhere", 1) &&
-		       says("sessions_refused", 1) && is_told_why() ? AT_ONCE : OTHERWISE;
+		       says("sessions_refused", 1) && is_told_why() && served_is_made() ?
+		       AT_ONCE : OTHERWISE;
 	if (!client || !server || SSL_get_options(client) & SSL_OP_ENABLE_KTLS ||
 	    SSL_get_mode(client) & SSL_MODE_ASYNC)
 		return strstr(what, "no configuration") ? LET_THROUGH : OTHERWISE;
@@ -321,6 +339,15 @@ static void contexts_with_ciphers_from_elsewhere_are_not_made(void **state)
 			       "policy, TLS 1.2"), NONE_MADE);
 }
 
+/* What libssl asks for next is not for the provider to refuse, and nothing after it is. */
+static void nothing_else_is_refused(void **state)
+{
+	(void)state;
+	assert_int_equal(start("properties asked for, keys in domains, secure heap"), AT_ONCE);
+	assert_int_equal(start("a library context of its own, keys in domains, secure heap"), AT_ONCE);
+	assert_int_equal(start("properties asked for, keys in domains, callback"), AT_ONCE);
+}
+
 /* Where libcrypto's memory functions are not the provider's. */
 static void ciphers_from_elsewhere_negotiate_nothing(void **state)
 {
@@ -381,6 +408,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sessions_with_the_provider_are_told),
 		cmocka_unit_test(contexts_with_ciphers_from_elsewhere_are_not_made),
+		cmocka_unit_test(nothing_else_is_refused),
 		cmocka_unit_test(ciphers_from_elsewhere_negotiate_nothing),
 		cmocka_unit_test(nor_does_a_session_that_goes_there),
 		cmocka_unit_test(they_are_told_where_they_are_allowed),

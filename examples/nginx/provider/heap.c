@@ -199,12 +199,13 @@ void heap_refuse_next(const char *file)
 	refused_in = file;
 }
 
+/* Whoever asks first: what asks for nothing more where it was to be refused is not followed by another. */
 static bool is_refused(const char *file)
 {
-	if (!file || !strstr(file, refused_in))
-		return false;
+	bool refused = file && strstr(file, refused_in);
+
 	refused_in = NULL;
-	return true;
+	return refused;
 }
 
 static void give_back(void *ptr, const char *file, int line)
@@ -319,6 +320,7 @@ static void *heap_realloc(void *ptr, size_t size, const char *file, int line)
 
 	if (!ptr)
 		return heap_malloc(size, file, line);
+	refused_in = NULL;
 	if (entered && is_in(entered, ptr))
 		return move_within(entered, ptr, size);
 	old = noted_size(ptr);

@@ -11,7 +11,8 @@
  * are there, or it has others.  No place in it is presumed.
  *
  * What libcrypto tells it by cannot fail.  But what libssl asks for next to make such an SSL_CTX
- * is memory, and that it does not get where that is led to heap.c: so there is none.  Elsewhere, or
+ * is memory, and that it does not get where that is led to heap.c: so there is none.  Elsewhere, where
+ * the program has given OpenSSL a secure heap or something else has asked for memory in between, or
  * should a libssl ask for nothing, it has a security policy that forbids everything, certificates
  * too, which a server finds when it starts; and its SSLs have no version of TLS to negotiate,
  * should the program have a policy of its own.
@@ -214,9 +215,11 @@ static void ctx_made(void *parent, void *ptr, CRYPTO_EX_DATA *data, int idx, lon
 	if (!refuses)
 		return;
 	raise_refused();
-	heap_refuse_next(MAKES_CTX);
 	if (have_libssl())
 		libssl.set_policy(parent, forbid);
+	/* A secure heap is asked instead. */
+	if (!CRYPTO_secure_malloc_initialized())
+		heap_refuse_next(MAKES_CTX);
 }
 
 static void ctx_freed(void *parent, void *ptr, CRYPTO_EX_DATA *data, int idx, long argl,
