@@ -141,7 +141,7 @@ INLINED bool close_box(struct provider *prov, struct opened_box *b)
 static bool in_vault(struct provider *prov, struct opened_box *b, const struct task *t,
 		     void (*fn)(struct opened *, struct curve_work *, const struct task *))
 {
-	if (!vault_enter(prov, &b->o))
+	if (!vault_enter(prov, &b->o, b->low))
 		return false;
 	fn(&b->o, (struct curve_work *)b->box->mem, t);
 	return vault_close(prov, &b->o);

@@ -101,7 +101,7 @@ bool vault_start(struct provider *prov);
 void vault_reserve(struct opened *o);
 bool vault_try_reserve(struct opened *o);
 void vault_leave(struct opened *o);
-bool vault_enter(struct provider *prov, struct opened *o);
+bool vault_enter(struct provider *prov, struct opened *o, char *watched);
 bool vault_open(struct provider *prov, struct opened *o);
 void vault_wipe(struct opened *o);
 bool vault_close(struct provider *prov, struct opened *o);

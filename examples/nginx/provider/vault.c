@@ -343,8 +343,12 @@ static bool can_enter(struct provider *prov)
 	       raise(prov, EPK_R_NO_KEY, "it did not come through a fork");
 }
 
-/* Where a place is reserved, which is left by vault_close(), or if there is an error. */
-bool vault_enter(struct provider *prov, struct opened *o)
+/*
+ * Where a place is reserved, which is left by vault_close(), or if there is an error.  @watched: how
+ * far down the stack is watched already, by who needs more of it; NULL: it is not.  Marks that
+ * were made anew would hide what a signal has left among those.
+ */
+bool vault_enter(struct provider *prov, struct opened *o, char *watched)
 {
 	int err;
 
@@ -363,7 +367,7 @@ bool vault_enter(struct provider *prov, struct opened *o)
 	o->vault = vault;
 	o->work = &vault->works[o->place];
 	o->wiped = false;
-	o->low = watch(STACK_BYTES);
+	o->low = watched ? watched : watch(STACK_BYTES);
 	return true;
 }
 
@@ -372,7 +376,7 @@ bool vault_open(struct provider *prov, struct opened *o)
 	if (!stack_suffices(prov))
 		return false;
 	vault_reserve(o);
-	return vault_enter(prov, o);
+	return vault_enter(prov, o, NULL);
 }
 
 void vault_wipe(struct opened *o)
