@@ -145,7 +145,7 @@ static uint8_t *fetched(const struct cipher_ctx *ctx)
 	return ctx->box->mem + BOX_LEN - KEY_ROOM;
 }
 
-/* The box is open. */
+/* The box is open, and the stack suffices. */
 static char *enter_opened(struct cipher_ctx *ctx)
 {
 	if (ctx->fresh) {
@@ -158,7 +158,8 @@ static char *enter_opened(struct cipher_ctx *ctx)
 /* NULL, or for leave() how far down the stack is expected to be used. */
 static char *enter(struct cipher_ctx *ctx)
 {
-	return box_open(ctx->prov, ctx->box) ? enter_opened(ctx) : NULL;
+	return stack_suffices(ctx->prov, ctx->cipher->stack) && box_open(ctx->prov, ctx->box) ?
+	       enter_opened(ctx) : NULL;
 }
 
 /* Returns what the operation returns to OpenSSL: more than 0 only if all went well. */
@@ -414,7 +415,7 @@ static int init(void *vctx, const unsigned char *key, size_t keylen, const unsig
 	if (!key && iv && ivlen == IV_LEN && is_empty(params) && ctx->sealing == sealing &&
 	    may_wait(ctx))
 		return begin_message(ctx, iv);
-	if (!may_serve(ctx, params))
+	if (!may_serve(ctx, params) || !stack_suffices(ctx->prov, ctx->cipher->stack))
 		return 0;
 	taken = fetch_key(ctx, key, keylen);
 	if (!taken)

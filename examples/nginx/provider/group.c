@@ -183,7 +183,8 @@ static bool go_through(struct provider *prov, struct opened_box *b, const struct
 
 static bool in_box(struct provider *prov, const struct task *t)
 {
-	struct opened_box b = { .box = stack_suffices(prov) ? box_get_beside(prov) : NULL };
+	struct opened_box b = { .box = stack_suffices(prov, STACK_BYTES) ?
+					 box_get_beside(prov) : NULL };
 	bool ok;
 
 	if (!b.box)

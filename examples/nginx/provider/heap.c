@@ -248,14 +248,14 @@ static void *heap_malloc(size_t size, const char *file, int line)
 
 /*
  * What has copied it left parts of it in vector registers, which the dynamic linker puts on the
- * stack when it looks for a function: in as much as a signal's frame has, which scrub() adds.
+ * stack when it looks for a function: in as much as a signal's frame has, which is added.
  */
 #define STACK_BELOW	4096
 
 static __attribute__((noinline)) void wipe_all_of(void *ptr, size_t size)
 {
 	explicit_bzero(ptr, size);
-	scrub((char *)__builtin_frame_address(0) - STACK_BELOW);
+	scrub_unwatched(STACK_BELOW, stack_end());
 }
 
 /* All of it: a block that a program has from elsewhere may lie where one was noted. */

@@ -50,7 +50,7 @@ static const OSSL_ITEM reasons[] = {
 	{ EPK_R_PRIVATE_KEY, "the private key in the domain cannot do this" },
 	{ EPK_R_KEY_FILE, "this private key cannot be in a domain" },
 	{ EPK_R_FOREIGN_KEY, "TLS does not use a private key that is in no domain" },
-	{ EPK_R_STACK, "the stack is too small for secrets" },
+	{ EPK_R_STACK, "the stack is too small for secrets, or not known" },
 	{ 0, NULL }
 };
 

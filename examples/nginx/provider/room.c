@@ -168,7 +168,7 @@ bool room_enter(struct room *room, struct inside *in, size_t stack)
 
 	if (!room_is_ours(room))
 		return raise(room->prov, EPK_R_FORKED, "made before fork()");
-	if (!stack_suffices(room->prov))
+	if (!stack_suffices(room->prov, stack))
 		return false;
 	/* Numbers that libcrypto takes for secret would lie there. */
 	if (CRYPTO_secure_malloc_initialized())

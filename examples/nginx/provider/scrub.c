@@ -94,6 +94,12 @@ static volatile uint64_t *word(char *at)
 	return (volatile uint64_t *)at;
 }
 
+/* How far below the caller of watch(@stack) it makes marks. */
+size_t watched_below(size_t stack)
+{
+	return stack + NEAR_MARKS * NEAR_STEP + frame_max + 2 * 64;
+}
+
 /* A stack that ends before is a fault, as nobody jumps over the page that is below it. */
 static void touch(const char *from, const char *down_to)
 {
@@ -155,11 +161,8 @@ static __attribute__((noinline)) void clear_stack(char *low)
 	__asm__ volatile("" : : "r"(bytes) : "memory");
 }
 
-/*
- * Called where watch() was, which told @low, or further up.  Registers first: from then on
- * a signal stores nothing.
- */
-void scrub(char *low)
+/* First of all: from then on a signal stores nothing. */
+static void clear_registers(void)
 {
 	if (__builtin_cpu_supports("avx"))
 		clear_avx();
@@ -171,5 +174,23 @@ void scrub(char *low)
 			 "xor %%r8d, %%r8d\n\txor %%r9d, %%r9d\n\t"
 			 "xor %%r10d, %%r10d\n\txor %%r11d, %%r11d"
 			 : : : "rcx", "rdx", "rsi", "r8", "r9", "r10", "r11", "cc");
+}
+
+/* Called where watch() was, which told @low, or further up. */
+void scrub(char *low)
+{
+	clear_registers();
 	clear_stack(lowest_used(low));
+}
+
+/* Where there was no watch(): @stack bytes and a signal's frame, of a stack that ends at @end. */
+__attribute__((noinline)) void scrub_unwatched(size_t stack, const char *end)
+{
+	char *here = __builtin_frame_address(0), *low = here - watched_below(stack);
+
+	clear_registers();
+	if (low < end)
+		low = (char *)end;
+	if (low < here)
+		clear_stack(low);
 }

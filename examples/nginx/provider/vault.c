@@ -69,6 +69,8 @@ static int failed(const char *call, int err)
 
 static const char *why_failed(void)
 {
+	if (vault_error == -EFAULT)
+		return "the stack is too small or not known";
 	return vault_error == -EBADMSG ? "not what was written" : epk_strerror(vault_error);
 }
 
@@ -160,8 +162,11 @@ static int with_key(ssize_t (*call)(int fd, struct vault *v), int fd, const stru
 static int fill_room(const char *name, ssize_t (*call)(int fd, struct vault *v), int fd)
 {
 	struct room room;
-	int err = make_room(&room);
+	int err;
 
+	if (!stack_has(STACK_BYTES))
+		return failed(name, -EFAULT);
+	err = make_room(&room);
 	if (err)
 		return err;
 	err = with_key(call, fd, &room);
@@ -373,7 +378,7 @@ bool vault_enter(struct provider *prov, struct opened *o, char *watched)
 
 bool vault_open(struct provider *prov, struct opened *o)
 {
-	if (!stack_suffices(prov))
+	if (!stack_suffices(prov, STACK_BYTES))
 		return false;
 	vault_reserve(o);
 	return vault_enter(prov, o, NULL);

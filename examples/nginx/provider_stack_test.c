@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Stacks with nothing below that would be a fault: a thread's that its program has given it, a signal
+ * handler's, a coroutine's.  A record's key is used there only where it is known that the stack suffices.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include "provider_test.h"
+
+OSSL_LIB_CTX *with_epk, *plain;
+
+#define STACK_ROOM	(96 * 1024)
+#define FILLED		0x5a
+
+static char *stack_below;
+static EVP_CIPHER_CTX *sealing;
+static int sealed, seal_reason;
+static volatile bool on_its_stack;
+
+static EVP_CIPHER_CTX *new_context(void)
+{
+	EVP_CIPHER *cipher = fetch(with_epk, "AES-256-GCM");
+	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+	const uint8_t key[32] = { 1 };
+
+	assert_ossl(EVP_EncryptInit_ex2(ctx, cipher, key, NULL, NULL));
+	EVP_CIPHER_free(cipher);
+	return ctx;
+}
+
+static void seal_record(void)
+{
+	uint8_t bytes[64] = { 0 }, iv[12] = { 0 };
+	int len;
+
+	ERR_clear_error();
+	sealed = EVP_EncryptInit_ex2(sealing, NULL, NULL, iv, NULL) > 0 &&
+		 EVP_EncryptUpdate(sealing, bytes, &len, bytes, sizeof(bytes)) > 0;
+	seal_reason = ERR_GET_REASON(ERR_peek_error());
+	ERR_clear_error();
+}
+
+static void *seal_in_thread(void *arg)
+{
+	(void)arg;
+	seal_record();
+	return NULL;
+}
+
+static void on_seal_signal(int sig)
+{
+	char here;
+
+	(void)sig;
+	on_its_stack = (size_t)(&here - (char *)stack_below) < STACK_ROOM;
+	seal_record();
+}
+
+/* Of a stack of a thread that has nothing below which would be a fault. */
+static bool seals_in_thread(char *mem, size_t size)
+{
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	pthread_attr_init(&attr);
+	assert_int_equal(pthread_attr_setstack(&attr, mem + STACK_ROOM - size, size), 0);
+	assert_int_equal(pthread_create(&thread, &attr, seal_in_thread, NULL), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	pthread_attr_destroy(&attr);
+	return sealed;
+}
+
+static bool seals_in_handler(char *mem, size_t size)
+{
+	const stack_t stack = { .ss_sp = mem + STACK_ROOM - size, .ss_size = size };
+	const stack_t none = { .ss_flags = SS_DISABLE };
+	struct sigaction action = { .sa_handler = on_seal_signal, .sa_flags = SA_ONSTACK };
+
+	assert_int_equal(sigaltstack(&stack, NULL), 0);
+	assert_int_equal(sigaction(SIGUSR1, &action, NULL), 0);
+	on_its_stack = false;
+	pthread_kill(pthread_self(), SIGUSR1);
+	assert_true(on_its_stack);
+	assert_int_equal(sigaltstack(&none, NULL), 0);
+	return sealed;
+}
+
+static bool seals_in_coroutine(char *mem, size_t size)
+{
+	static ucontext_t here, there;
+
+	assert_int_equal(getcontext(&there), 0);
+	there.uc_stack.ss_sp = mem + STACK_ROOM - size;
+	there.uc_stack.ss_size = size;
+	there.uc_link = &here;
+	makecontext(&there, seal_record, 0);
+	assert_int_equal(swapcontext(&here, &there), 0);
+	return sealed;
+}
+
+/* Whatever its size, it is an error or sealed, and what lies below is as it was. */
+static unsigned int refused_below(bool (*seals)(char *, size_t), size_t size)
+{
+	unsigned int refused = 0;
+	size_t i;
+
+	for (; size < STACK_ROOM; size += 2048) {
+		memset(stack_below, FILLED, STACK_ROOM);
+		if (!seals(stack_below, size)) {
+			assert_int_equal(seal_reason, EPK_R_STACK);
+			refused++;
+		}
+		for (i = 0; i < STACK_ROOM - size; i++)
+			assert_int_equal(stack_below[i], FILLED);
+	}
+	assert_true(sealed == (seals != seals_in_coroutine));
+	return refused;
+}
+
+/* Nobody's memory is written, and records go on where the stack is known to suffice. */
+static void stacks_that_end_before_are_refused(void **state)
+{
+	(void)state;
+	stack_below = mmap(NULL, STACK_ROOM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+			   0);
+	assert_true(stack_below != MAP_FAILED);
+	sealing = new_context();
+	seal_record();
+	assert_true(sealed);
+	/* A frame can be so small that the least stack of a thread suffices. */
+	refused_below(seals_in_thread, PTHREAD_STACK_MIN);
+	assert_true(refused_below(seals_in_handler, sysconf(_SC_MINSIGSTKSZ) + 6 * 1024) > 0);
+	refused_below(seals_in_coroutine, 16 * 1024);
+	seal_record();
+	assert_true(sealed);
+	EVP_CIPHER_CTX_free(sealing);
+	munmap(stack_below, STACK_ROOM);
+}
+
+/* As in a chroot without /proc: where this stack is, which no thread has asked for yet. */
+static void first_thread_needs_no_files(void **state)
+{
+	struct rlimit before, none;
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none = before;
+	none.rlim_cur = 0;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	assert_true(open("/proc/self/maps", O_RDONLY) < 0);
+	seal_record();
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_true(sealed);
+	EVP_CIPHER_CTX_free(sealing);
+}
+
+static void *start(void *arg)
+{
+	with_epk = make_libctx(1);
+	plain = make_libctx(0);
+	sealing = new_context();
+	return arg;
+}
+
+int main(void)
+{
+	pthread_t thread;
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(first_thread_needs_no_files),
+		cmocka_unit_test(stacks_that_end_before_are_refused),
+	};
+
+	if (pthread_create(&thread, NULL, start, NULL) || pthread_join(thread, NULL))
+		return 1;
+	return cmocka_run_group_tests_name("provider_stack", tests, NULL, NULL);
+}
