@@ -28,6 +28,8 @@
 #include <openssl/params.h>
 
 #include "provider/hash.c"
+#include "provider_gates.h"
+#include "provider_known_stack.h"
 #include "provider_needles.h"
 #include "provider_test.h"
 
@@ -162,99 +164,9 @@ static void find_elsewhere(void)
 	assert_true(elsewhere[0].from && elsewhere[1].from);
 }
 
-/* ---- is the vault open? */
-
-static int vault;
-static __thread volatile bool is_open;
-static volatile bool is_slow;
-static size_t nr_openings, nr_waits;
-
-static int note_vault(int dom, void *addr, size_t len, void *arg)
-{
-	(void)addr;
-	(void)arg;
-	if (len != BOX_LEN)
-		vault = dom;
-	return 0;
-}
-
-#define REAL(fn)									\
-	static __typeof__(&fn) real;							\
-											\
-	if (!real)									\
-		real = (__typeof__(&fn))dlsym(RTLD_NEXT, #fn)
-
-#define EXPORT	__attribute__((visibility("default")))
-
-#undef domain_begin
+/* ---- each instruction */
 
 static size_t before_elsewhere;
-
-static bool is_stepping;
-
-static void set_trap(bool on)
-{
-	if (on)
-		__asm__ volatile("pushfq\n\torq $0x100, (%%rsp)\n\tpopfq" : : : "memory", "cc");
-	else
-		__asm__ volatile("pushfq\n\tandq $~0x100, (%%rsp)\n\tpopfq" : : : "memory", "cc");
-}
-
-/* What the module has begin anew after a signal never ends if there is one after each instruction. */
-static int call_gate(int (*gate)(int), int dom)
-{
-	bool stops = is_stepping && !strcmp(epk_backend(), "epk");
-	int err;
-
-	if (stops)
-		set_trap(false);
-	err = gate(dom);
-	if (stops)
-		set_trap(true);
-	return err;
-}
-
-/* In place of libepk's, for the provider.  While this thread sleeps others want a place there. */
-EXPORT int epk_begin_write(int dom)
-{
-	int err;
-
-	REAL(epk_begin_write);
-	err = call_gate(real, dom);
-	if (!err && dom == vault) {
-		is_open = true;
-		__atomic_fetch_add(&nr_openings, 1, __ATOMIC_RELAXED);
-		if (is_slow)
-			usleep(1000);
-	}
-	return err;
-}
-
-EXPORT int domain_end(int dom)
-{
-	REAL(domain_end);
-	if (dom == vault)
-		is_open = false;
-	return call_gate(real, dom);
-}
-
-EXPORT int sched_yield(void)
-{
-	REAL(sched_yield);
-	if (is_open)
-		__atomic_fetch_add(&nr_waits, 1, __ATOMIC_RELAXED);
-	return real();
-}
-
-extern void *__libc_malloc(size_t len);
-
-/* A thread's first use of what is its own allocates that. */
-EXPORT void *malloc(size_t len)
-{
-	if (is_open)
-		__atomic_fetch_add(&nr_waits, 1, __ATOMIC_RELAXED);
-	return __libc_malloc(len);
-}
 
 /* Is this the beginning of what may wait? */
 static bool may_wait(const uint8_t *ip)
@@ -456,11 +368,12 @@ static void key_on_the_heap_is_seen(void **state)
 /* As many domains as several EPTs have places for. */
 #define FAR_AWAY	48
 
-/* The box is not where the vault is, if there is more than one EPT: the module opens it besides. */
+/* The box is not where the vault is: the module opens it besides. */
 static void key_goes_to_another_ept(void **state)
 {
 	EVP_CIPHER *cipher = fetch(with_epk, "AES-256-GCM");
 	EVP_CIPHER_CTX *between[FAR_AWAY];
+	int vaults = -1, boxes = -1;
 	size_t i;
 
 	(void)state;
@@ -470,8 +383,12 @@ static void key_goes_to_another_ept(void **state)
 		between[i] = EVP_CIPHER_CTX_new();
 		assert_ossl(EVP_EncryptInit_ex2(between[i], cipher, NULL, NULL, NULL));
 	}
+	opened_besides = 0;
 	try_cipher("AES-256-GCM", 32, false);
 	assert_int_equal(nr_found + nr_elsewhere, 0);
+	assert_int_equal(epk_domain_place(vault, &vaults, NULL), 0);
+	assert_int_equal(epk_domain_place(opened_besides, &boxes, NULL), 0);
+	assert_true(vaults >= 0 && boxes >= 0 && vaults != boxes);
 	for (i = 0; i < FAR_AWAY; i++)
 		EVP_CIPHER_CTX_free(between[i]);
 	EVP_CIPHER_free(cipher);
@@ -735,7 +652,8 @@ static int setup(void **state)
 	with_epk = OSSL_LIB_CTX_new();
 	load_providers(with_epk, "key_exchange = any\n");
 	assert_int_equal(epk_for_each_mapping(note_vault, NULL), 0);
-	stack = aligned_alloc(64, STACK_BYTES);
+	stack = known_stack = aligned_alloc(64, STACK_BYTES);
+	known_stack_len = STACK_BYTES;
 	return !stack;
 }
 

@@ -17,6 +17,7 @@
 #include <openssl/core_names.h>
 #include <openssl/rand.h>
 
+#include "provider_known_stack.h"
 #include "provider_test.h"
 #include "provider/epk_provider.h"
 
@@ -356,6 +357,8 @@ static void start(const char *name, int sealing)
 	static uint8_t stack[STACK_BYTES] __attribute__((aligned(64)));
 
 	memset(stack, 0, sizeof(stack));
+	known_stack = stack;
+	known_stack_len = sizeof(stack);
 	memset(&work, 0, sizeof(work));
 	work.name = name;
 	work.sealing = sealing;
