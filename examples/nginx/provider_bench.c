@@ -141,41 +141,68 @@ static int by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* What is promised, and some more, as other work of the machine moves medians. */
+/* What docs/tls.md says at most, and some more, as other work of the machine moves medians. */
+#define MORE	0.05
+
 static const struct limit {
 	const char *name, *what;
 	size_t len;
 	double most;
 } limits[] = {
-	{ "AES-", "seal, TLS", 1024, 1.15 + 0.05 },
-	{ "AES-", "open, TLS", 1024, 1.15 + 0.05 },
-	{ "AES-", "seal, TLS", RECORD_MAX, 1.03 + 0.03 },
-	{ "AES-", "open, TLS", RECORD_MAX, 1.03 + 0.03 },
-	{ "ChaCha20", "seal, TLS", 1024, 1.15 + 0.05 },
-	{ "ChaCha20", "open, TLS", 1024, 1.15 + 0.05 },
-	{ "ChaCha20", "seal, TLS", RECORD_MAX, 1.03 + 0.03 },
-	{ "ChaCha20", "open, TLS", RECORD_MAX, 1.03 + 0.03 },
-	{ "TLS 1.", "full handshake", 0, 1.25 },
-	{ "RSA-2048", "signature", 0, 1.05 },
-	{ "P-256", "signature", 0, 1.25 },
+	{ "AES-128-GCM", "seal, TLS 1.3", 1024, 1.16 + MORE },
+	{ "AES-128-GCM", "open, TLS 1.3", 1024, 1.16 + MORE },
+	{ "AES-256-GCM", "seal, TLS 1.3", 1024, 1.16 + MORE },
+	{ "AES-256-GCM", "open, TLS 1.3", 1024, 1.16 + MORE },
+	{ "AES-128-GCM", "seal, TLS 1.3", RECORD_MAX, 1.04 + MORE },
+	{ "AES-128-GCM", "open, TLS 1.3", RECORD_MAX, 1.04 + MORE },
+	{ "AES-256-GCM", "seal, TLS 1.3", RECORD_MAX, 1.04 + MORE },
+	{ "AES-256-GCM", "open, TLS 1.3", RECORD_MAX, 1.04 + MORE },
+	{ "ChaCha20-Poly1305", "seal, TLS 1.3", 1024, 0.81 + MORE },
+	{ "ChaCha20-Poly1305", "open, TLS 1.3", 1024, 0.81 + MORE },
+	{ "ChaCha20-Poly1305", "seal, TLS 1.3", RECORD_MAX, 0.97 + MORE },
+	{ "ChaCha20-Poly1305", "open, TLS 1.3", RECORD_MAX, 0.97 + MORE },
+	{ "TLS 1.3", "full handshake", 0, 1.12 + MORE },
+	{ "TLS 1.2", "full handshake", 0, 1.12 + MORE },
+	{ "RSA-2048, PKCS#1", "signature", 0, 1.01 + MORE },
+	{ "RSA-2048, PSS", "signature", 0, 1.01 + MORE },
+	{ "P-256", "signature", 0, 0.99 + MORE },
+	{ "P-384", "signature", 0, 1.00 + MORE },
+	{ "Ed25519", "signature", 0, 1.05 + MORE },
 };
 
-static unsigned int nr_over;
+#define NR_LIMITS	(sizeof(limits) / sizeof(limits[0]))
 
-static bool begins(const char *text, const char *with)
-{
-	return !strncmp(text, with, strlen(with));
-}
+static bool is_met[NR_LIMITS];
+static unsigned int nr_over;
 
 static bool is_over(const char *name, const char *what, size_t len, double ratio)
 {
+	bool over = false;
 	size_t i;
 
-	for (i = 0; i < sizeof(limits) / sizeof(limits[0]); i++)
-		if (begins(name, limits[i].name) && begins(what, limits[i].what) &&
-		    len == limits[i].len && ratio > limits[i].most)
-			return true;
-	return false;
+	for (i = 0; i < NR_LIMITS; i++) {
+		if (strcmp(name, limits[i].name) || strcmp(what, limits[i].what) ||
+		    len != limits[i].len)
+			continue;
+		is_met[i] = true;
+		over |= ratio > limits[i].most;
+	}
+	return over;
+}
+
+/* A limit of what is not measured would never fail. */
+static bool are_met(void)
+{
+	size_t i;
+	bool all = true;
+
+	for (i = 0; i < NR_LIMITS; i++) {
+		if (!is_met[i])
+			fprintf(stderr, "nothing is measured of %s, %s, %zu bytes\n",
+				limits[i].name, limits[i].what, limits[i].len);
+		all &= is_met[i];
+	}
+	return all;
 }
 
 static void print_pairs(const char *name, const char *what, size_t len, double *ratio,
@@ -401,5 +428,5 @@ int main(int argc, char **argv)
 	for (i = 0; i < sizeof(cbcs) / sizeof(cbcs[0]); i++)
 		for (s = 1; s < sizeof(sizes) / sizeof(sizes[0]); s++)
 			compare(cbcs[i], "update", update_only, 1, sizes[s], pairs);
-	return argc == 3 && nr_over;
+	return !are_met() || (argc == 3 && nr_over);
 }
