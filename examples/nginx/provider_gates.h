@@ -18,8 +18,8 @@
 #include "provider/epk_provider.h"
 
 static int vault;
-/* What was opened last while the vault was. */
-static int opened_besides;
+/* The vault's EPT, and that of what was opened last while it was, just before: it may be moved for it. */
+static int vaults_ept, besides_ept;
 static __thread volatile bool is_open;
 static volatile bool is_slow;
 static size_t nr_openings, nr_waits;
@@ -67,20 +67,26 @@ static int call_gate(int (*gate)(int), int dom)
 	return err;
 }
 
+static int note_places(int dom)
+{
+	return epk_domain_place(vault, &vaults_ept, NULL) ?:
+	       epk_domain_place(dom, &besides_ept, NULL);
+}
+
 /* In place of libepk's, for the provider.  While this thread sleeps others want a place there. */
 EXPORT int epk_begin_write(int dom)
 {
 	int err;
 
 	REAL(epk_begin_write);
+	if (is_open)
+		call_gate(note_places, dom);
 	err = call_gate(real, dom);
 	if (!err && dom == vault) {
 		is_open = true;
 		__atomic_fetch_add(&nr_openings, 1, __ATOMIC_RELAXED);
 		if (is_slow)
 			usleep(1000);
-	} else if (!err && is_open) {
-		opened_besides = dom;
 	}
 	return err;
 }
