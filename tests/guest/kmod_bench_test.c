@@ -372,7 +372,7 @@ static void across(int x, int y)
 	REQUIRE(!pthread_create(&thread, NULL, use_across, &same) && !pthread_join(thread, NULL));
 	row(ACCESS, other.access, "-", 0, 1400);
 	row("the same, by the same key", same.access, ACCESS, 0, 1400);
-	row("begin, access, end beside it, and that", other.round, ACCESS, 0, 2000);
+	row("begin, access, end beside it, and that", other.round, ACCESS, 0, 2100);
 }
 
 static void page_moves(int id)
