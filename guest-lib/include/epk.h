@@ -154,6 +154,7 @@ void *epk_mmap_file(int dom_id, void *addr, size_t len, int prot, int flags, int
 int domain_munmap(void *addr, size_t len);
 
 #include <epk_remap.h>
+#include <epk_dirty.h>
 
 /**
  * domain_begin() - get the access permission of a domain

@@ -31,6 +31,13 @@
 	CAUSE(EPK_CAUSE_HEAP, EINVAL, "which domain's heap: epk_heap_choose() says so where not exactly one is held to be written")	\
 	CAUSE(EPK_CAUSE_HEAP_FILE, EINVAL, "the file is not empty, and has no heap that epk_heap_open() has made, or it is damaged")	\
 	CAUSE(EPK_CAUSE_ROOT, EINVAL, "there is no place for the address of the root")	\
+	CAUSE(EPK_CAUSE_DIRTY, EINVAL, "there is no place for the result, or nothing that is watched")	\
+	CAUSE(EPK_CAUSE_DIRTY_DOMAIN, EINVAL, "a domain's memory lies there: ordinary memory can be watched, and take the result")	\
+	CAUSE(EPK_CAUSE_DIRTY_NAME, EINVAL, "the engines that EPK_DIRTY can name are scan and soft-dirty")	\
+	CAUSE(EPK_CAUSE_DIRTY_TWICE, EBUSY, "a part of it is watched already: epk_dirty_stop() ends that")	\
+	CAUSE(EPK_CAUSE_DIRTY_THREADS, EBUSY, "other threads run, and soft-dirty bits are told and cleared in two steps: later kernels have better")	\
+	CAUSE(EPK_CAUSE_DIRTY_CHILD, EPERM, "it is the parent's memory that is watched: epk_dirty_start() does it here")	\
+	CAUSE(EPK_CAUSE_DIRTY_KERNEL, EOPNOTSUPP, "the kernel cannot tell what is written to: Debian's 6.12 with userfaultfd can, and soft-dirty bits")	\
 	CAUSE(EPK_CAUSE_INITIALISED, EALREADY, "epk_init() comes before all other calls, and once")	\
 	CAUSE(EPK_CAUSE_COPY, EBUSY, "another copy of libepk is at work in this process: link it once, as a shared object")	\
 	CAUSE(EPK_CAUSE_HEAP_OPEN, EBUSY, "the file is locked: its heap is open already, here or in another process")	\

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "backend.h"
+#include "dirty.h"
 #include "pkru.h"
 #include "registry.h"
 
@@ -46,7 +47,8 @@ static void child(void)
 		epk_mapping_forget();
 		epk_registry_inherit();
 	}
-	/* Its owner has another thread ID now. */
+	epk_dirty_forget();
+	/* Their owner has another thread ID now, or is not here. */
 	epk_lock_init();
 	nested = 0;
 }

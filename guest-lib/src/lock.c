@@ -2,6 +2,7 @@
 #include "lock.h"
 
 pthread_mutex_t epk_lock = PTHREAD_MUTEX_INITIALIZER;
+pthread_mutex_t epk_dirty_lock = PTHREAD_MUTEX_INITIALIZER;
 
 /*
  * With priority inheritance, the word that is locked says by whom from the first
@@ -16,6 +17,7 @@ __attribute__((constructor(101))) void epk_lock_init(void)
 	pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ERRORCHECK);
 	pthread_mutexattr_setprotocol(&attr, PTHREAD_PRIO_INHERIT);
 	pthread_mutex_init(&epk_lock, &attr);
+	pthread_mutex_init(&epk_dirty_lock, &attr);
 	pthread_mutexattr_destroy(&attr);
 }
 

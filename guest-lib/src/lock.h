@@ -10,8 +10,10 @@
  * signal handler that interrupted its owner, EDEADLK: mappings can be read then.
  */
 extern pthread_mutex_t epk_lock;
+/* Guards what is watched, see dirty.h; before the other. */
+extern pthread_mutex_t epk_dirty_lock;
 
-/* Makes it anew, free. */
+/* Makes them anew, free. */
 void epk_lock_init(void);
 
 /* For what no signal handler of this thread may find half done. */

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: MIT
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "dirty.h"
+#include "state.h"
+
+struct epk_dirty *epk_dirty_list;
+
+/* Pages of the range from @start to @end are to be told. */
+void epk_dirty_note(struct epk_dirty *dirty, uintptr_t start, uintptr_t end)
+{
+	size_t page, last;
+
+	start = start > dirty->start ? start : dirty->start;
+	end = end < dirty->end ? end : dirty->end;
+	if (start >= end)
+		return;
+	last = (end - dirty->start) / EPK_PAGE_SIZE;
+	for (page = (start - dirty->start) / EPK_PAGE_SIZE; page < last; page++) {
+		if (page % 64 == 0 && last - page >= 64) {
+			dirty->pages[page / 64] = ~0ull;
+			page += 63;
+		} else {
+			dirty->pages[page / 64] |= 1ull << page % 64;
+		}
+	}
+}
+
+/*
+ * The child's copies of their descriptors watch, and can write, the parent's memory.  They stay in the list, where
+ * @pid says whose they are, until epk_dirty_stop() gives their memory back.
+ */
+void epk_dirty_forget(void)
+{
+	struct epk_dirty *dirty;
+
+	for (dirty = epk_dirty_list; dirty; dirty = dirty->next) {
+		if (dirty->fd >= 0)
+			syscall(SYS_close, dirty->fd);
+		dirty->fd = -1;
+	}
+}

@@ -1,0 +1,660 @@
+// SPDX-License-Identifier: MIT
+/*
+ * epk_dirty_start() and its like.  A copy is kept up to date by nothing but the pages that are told: it has to be
+ * like the memory each time, whatever has been done to that.
+ */
+#define _GNU_SOURCE
+#include "unit.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <time.h>
+
+#define PAGES	64
+#define HUGE	(2ul << 20)
+
+static unsigned char *mem;
+static unsigned char copy[PAGES * PAGE] __attribute__((aligned(4096)));
+static struct epk_dirty *dirty;
+static struct epk_pages ranges[PAGES];
+/* How many of them the last call has written. */
+static int last;
+
+static bool engine_is(const char *name)
+{
+	const char *engine = epk_dirty_engine();
+
+	return engine && !strcmp(engine, name);
+}
+
+static void map_at(void *addr, size_t pages)
+{
+	assert_ptr_equal(mmap(addr, pages * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0), addr);
+	assert_int_equal(madvise(addr, pages * PAGE, MADV_NOHUGEPAGE), 0);
+}
+
+/* Every second page has something.  Nothing else lies beside it that it could be merged with. */
+static int set_up(void **state)
+{
+	int i;
+
+	(void)state;
+	mem = mmap(NULL, (PAGES + 2) * PAGE, PROT_NONE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_ptr_not_equal(mem, MAP_FAILED);
+	mem += PAGE;
+	map_at(mem, PAGES);
+	for (i = 0; i < PAGES; i += 2)
+		memset(mem + i * PAGE, i + 1, PAGE);
+	memcpy(copy, mem, sizeof(copy));
+	assert_int_equal(epk_dirty_start(mem, PAGES * PAGE, &dirty), 0);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	if (dirty)
+		assert_int_equal(epk_dirty_stop(dirty), 0);
+	dirty = NULL;
+	return munmap(mem - PAGE, (PAGES + 2) * PAGE);
+}
+
+static int collect_some(int max)
+{
+	unsigned char *behind = mem;
+	int nr = epk_dirty_collect(dirty, ranges, max), i;
+
+	last = nr;
+	for (i = 0; i < nr; i++) {
+		assert_true((unsigned char *)ranges[i].addr >= behind + (i ? PAGE : 0));
+		assert_true(ranges[i].len && ranges[i].len % PAGE == 0);
+		behind = (unsigned char *)ranges[i].addr + ranges[i].len;
+		assert_true(behind <= mem + PAGES * PAGE);
+	}
+	return nr;
+}
+
+static int collect(void)
+{
+	return collect_some(PAGES);
+}
+
+static bool is_told(int nr, int page)
+{
+	unsigned char *addr = mem + page * PAGE;
+	int i;
+
+	for (i = 0; i < nr; i++)
+		if (addr >= (unsigned char *)ranges[i].addr &&
+		    addr < (unsigned char *)ranges[i].addr + ranges[i].len)
+			return true;
+	return false;
+}
+
+/* These and no others. */
+static void assert_told(const char *pages)
+{
+	int nr = collect(), i;
+
+	for (i = 0; i < PAGES; i++)
+		assert_int_equal(is_told(nr, i), i < (int)strlen(pages) && pages[i] == 'x');
+}
+
+static void pages_written(void **state)
+{
+	(void)state;
+	assert_int_equal(collect(), 0);
+	mem[0] = 5;
+	mem[3 * PAGE - 1] = 0;
+	mem[3 * PAGE] = 7;
+	assert_told("x xx");
+	assert_int_equal(collect(), 0);
+	mem[3 * PAGE] = 8;
+	assert_told("   x");
+}
+
+static void pages_read(void **state)
+{
+	unsigned int i, sum = 0;
+
+	(void)state;
+	for (i = 0; i < PAGES; i++)
+		sum += *(volatile unsigned char *)(mem + i * PAGE);
+	assert_int_equal(sum, PAGES / 2 * PAGES / 2);
+	assert_int_equal(collect(), 0);
+	mem[PAGE] = 1;
+	assert_told(" x");
+}
+
+/* What does not fit is told by the next, with what was written meanwhile. */
+static void little_room(void **state)
+{
+	(void)state;
+	mem[1 * PAGE] = mem[5 * PAGE] = mem[6 * PAGE] = mem[9 * PAGE] = 1;
+	assert_int_equal(collect_some(1), 1);
+	assert_true(is_told(1, 1));
+	mem[3 * PAGE] = 1;
+	assert_int_equal(collect_some(2), 2);
+	assert_true(is_told(2, 3) && is_told(2, 5) && is_told(2, 6));
+	assert_told("         x");
+}
+
+/* It reads as zeros now, whether it is read or not. */
+static void pages_dropped(void **state)
+{
+	(void)state;
+	assert_int_equal(madvise(mem, 3 * PAGE, MADV_DONTNEED), 0);
+	assert_true(is_told(collect(), 0) && is_told(last, 2));
+	assert_int_equal(collect(), 0);
+	assert_int_equal(madvise(mem + 4 * PAGE, PAGE, MADV_DONTNEED), 0);
+	assert_int_equal(*(volatile unsigned char *)(mem + 4 * PAGE), 0);
+	assert_true(is_told(collect(), 4));
+	/* Under soft-dirty, what reads as zeros need not be told again. */
+	assert_int_equal(*(volatile unsigned char *)(mem + 4 * PAGE), 0);
+	collect();
+	mem[0] = 1;
+	assert_true(is_told(collect(), 0));
+}
+
+static void mapped_anew(void **state)
+{
+	int nr;
+
+	(void)state;
+	assert_int_equal(munmap(mem + 2 * PAGE, 4 * PAGE), 0);
+	assert_int_equal(collect(), 0);
+	map_at(mem + 4 * PAGE, 1);
+	nr = collect();
+	assert_true(is_told(nr, 4) && !is_told(nr, 2) && !is_told(nr, 3));
+	assert_int_equal(collect(), 0);
+	map_at(mem + 2 * PAGE, 4);
+	nr = collect();
+	assert_true(is_told(nr, 2) && is_told(nr, 3) && is_told(nr, 4) && is_told(nr, 5));
+	mem[2 * PAGE] = 1;
+	assert_told("  x");
+}
+
+static void moved_in_and_out(void **state)
+{
+	unsigned char *other = mmap(NULL, 4 * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	(void)state;
+	assert_ptr_not_equal(other, MAP_FAILED);
+	memset(other, 9, 2 * PAGE);
+	/* Not touched any more once it is there. */
+	assert_ptr_equal(mremap(other, 2 * PAGE, 2 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, mem + 8 * PAGE),
+			 mem + 8 * PAGE);
+	assert_true(is_told(collect(), 8) && is_told(last, 9));
+	assert_int_equal(collect(), 0);
+	mem[9 * PAGE] = 1;
+	assert_true(is_told(collect(), 9));
+	/* Out, and back. */
+	assert_ptr_equal(mremap(mem, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, other), other);
+	assert_int_equal(collect(), 0);
+	other[0] = 77;
+	assert_ptr_equal(mremap(other, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, mem), mem);
+	assert_true(is_told(collect(), 0));
+	/* The pages go, the mapping stays. */
+	assert_ptr_equal(mremap(mem + 16 * PAGE, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
+				other), other);
+	assert_true(is_told(collect(), 16));
+	assert_int_equal(munmap(other, PAGE), 0);
+	assert_int_equal(munmap(other + 2 * PAGE, 2 * PAGE), 0);
+}
+
+static void protected_in_between(void **state)
+{
+	(void)state;
+	mem[2 * PAGE] = 1;
+	assert_int_equal(mprotect(mem, 4 * PAGE, PROT_READ), 0);
+	assert_told("  x");
+	assert_int_equal(mprotect(mem, 4 * PAGE, PROT_NONE), 0);
+	assert_int_equal(collect(), 0);
+	assert_int_equal(mprotect(mem, 4 * PAGE, RW), 0);
+	assert_int_equal(collect(), 0);
+	mem[0] = 1;
+	assert_told("x");
+}
+
+/* By the kernel in the process's name: into its page tables, and past them. */
+static void written_by_system_calls(void **state)
+{
+	int fd = open("/dev/zero", O_RDONLY);
+	char from[8] = "writev";
+	struct iovec local = { from, 8 }, remote = { mem + 6 * PAGE, 8 };
+
+	(void)state;
+	assert_int_equal(read(fd, mem + 4 * PAGE, 100), 100);
+	close(fd);
+	assert_int_equal(process_vm_writev(getpid(), &local, 1, &remote, 1, 0), 8);
+	assert_told("    x x");
+	/* Where it has been written to before. */
+	mem[6 * PAGE] = 1;
+	assert_told("      x");
+	assert_int_equal(process_vm_writev(getpid(), &local, 1, &remote, 1, 0), 8);
+	assert_told("      x");
+	fd = open("/proc/self/mem", O_RDWR);
+	assert_int_equal(pwrite(fd, "x", 1, (off_t)(uintptr_t)mem + 8 * PAGE), 1);
+	close(fd);
+	assert_told("        x");
+}
+
+/* 4 MiB that may have large pages, whose second half is dropped. */
+static void large_pages(void **state)
+{
+	unsigned char *room = mmap(NULL, 4 * HUGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *large;
+	static struct epk_pages few[4];
+	struct epk_dirty *other;
+	int nr;
+
+	(void)state;
+	assert_ptr_not_equal(room, MAP_FAILED);
+	large = (unsigned char *)(((uintptr_t)room + HUGE - 1) & -HUGE);
+	madvise(large, 2 * HUGE, MADV_HUGEPAGE);
+	memset(large, 1, 2 * HUGE);
+	assert_int_equal(epk_dirty_start(large, 2 * HUGE, &other), 0);
+	assert_int_equal(epk_dirty_collect(other, few, 4), 0);
+	large[5 * PAGE] = 2;
+	nr = epk_dirty_collect(other, few, 4);
+	assert_int_equal(nr, 1);
+	assert_true((unsigned char *)few[0].addr <= large + 5 * PAGE);
+	assert_true((unsigned char *)few[0].addr + few[0].len >= large + 6 * PAGE);
+	assert_true((unsigned char *)few[0].addr + few[0].len <= large + HUGE);
+	assert_int_equal(madvise(large + HUGE, HUGE, MADV_DONTNEED), 0);
+	nr = epk_dirty_collect(other, few, 4);
+	assert_int_equal(nr, 1);
+	assert_ptr_equal(few[0].addr, large + HUGE);
+	assert_int_equal(few[0].len, HUGE);
+	assert_int_equal(epk_dirty_collect(other, few, 4), 0);
+	/* One page of a large one. */
+	assert_int_equal(madvise(large + PAGE, PAGE, MADV_DONTNEED), 0);
+	nr = epk_dirty_collect(other, few, 4);
+	assert_int_equal(nr, 1);
+	assert_true((unsigned char *)few[0].addr <= large + PAGE);
+	assert_int_equal(epk_dirty_stop(other), 0);
+	munmap(room, 4 * HUGE);
+}
+
+static int count_userfaultfds(void)
+{
+	char link[64], to[64];
+	ssize_t got;
+	int fd, nr = 0;
+
+	for (fd = 0; fd < 1024; fd++) {
+		snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+		got = readlink(link, to, sizeof(to) - 1);
+		to[got < 0 ? 0 : got] = '\0';
+		nr += !strcmp(to, "anon_inode:[userfaultfd]");
+	}
+	return nr;
+}
+
+static int child(void)
+{
+	struct epk_dirty *own;
+
+	mem[0] = 99;
+	if (count_userfaultfds())
+		return 1;
+	if (epk_dirty_collect(dirty, ranges, PAGES) != -EPERM)
+		return 2;
+	if (epk_dirty_stop(dirty) || epk_dirty_stop(dirty) != -EINVAL)
+		return 3;
+	if (epk_dirty_start(mem, PAGES * PAGE, &own))
+		return 4;
+	mem[PAGE] = 1;
+	if (epk_dirty_collect(own, ranges, PAGES) < 1)
+		return 5;
+	return epk_dirty_stop(own) ? 6 : 0;
+}
+
+static void forked(void **state)
+{
+	int status, stop[2];
+	char byte;
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(pipe(stop), 0);
+	pid = fork();
+	if (!pid) {
+		close(stop[1]);
+		/* Pages are shared as long as it lives. */
+		_exit(read(stop[0], &byte, 1) ? 7 : child());
+	}
+	mem[2 * PAGE] = 1;
+	assert_true(is_told(collect(), 2));
+	mem[2 * PAGE] = 2;
+	mem[3 * PAGE] = 2;
+	assert_true(is_told(collect(), 2) && is_told(last, 3));
+	assert_int_equal(madvise(mem + 4 * PAGE, PAGE, MADV_DONTNEED), 0);
+	assert_int_equal(*(volatile unsigned char *)(mem + 4 * PAGE), 0);
+	assert_true(is_told(collect(), 4));
+	close(stop[1]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+	close(stop[0]);
+	assert_int_not_equal(mem[0], 99);
+	collect();
+	mem[6 * PAGE] = 1;
+	assert_true(is_told(collect(), 6));
+}
+
+static void map_file(int fd, int flags)
+{
+	assert_ptr_equal(mmap(mem, 8 * PAGE, RW, flags | MAP_FIXED, fd, 0), mem);
+}
+
+/* Its pages can leave the page tables without losing anything. */
+static void shared_file(void **state)
+{
+	char name[] = "/tmp/epk-dirty-XXXXXX";
+	int fd = mkstemp(name);
+
+	(void)state;
+	unlink(name);
+	assert_int_equal(ftruncate(fd, 8 * PAGE), 0);
+	map_file(fd, MAP_SHARED);
+	assert_true(is_told(collect(), 0));
+	collect();
+	mem[PAGE] = 1;
+	assert_true(is_told(collect(), 1));
+	mem[2 * PAGE] = 1;
+	assert_int_equal(msync(mem, 8 * PAGE, MS_SYNC), 0);
+	madvise(mem, 8 * PAGE, 21 /* MADV_PAGEOUT */);
+	assert_true(is_told(collect(), 2));
+	mem[3 * PAGE] = 1;
+	madvise(mem, 8 * PAGE, MADV_DONTNEED);
+	assert_true(is_told(collect(), 3));
+	map_file(fd, MAP_PRIVATE);
+	collect();
+	mem[4 * PAGE] = 1;
+	assert_true(is_told(collect(), 4));
+	assert_int_equal(madvise(mem + 4 * PAGE, PAGE, MADV_DONTNEED), 0);
+	assert_int_equal(*(volatile unsigned char *)(mem + 4 * PAGE), 0);
+	assert_true(is_told(collect(), 4));
+	close(fd);
+}
+
+static void two_at_a_time(void **state)
+{
+	struct epk_dirty *other;
+	struct epk_pages one;
+	char *page = mmap(NULL, PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	(void)state;
+	assert_ptr_not_equal(page, MAP_FAILED);
+	assert_int_equal(epk_dirty_start(mem + PAGE, PAGE, &other), -EBUSY);
+	page[4] = 1;
+	assert_int_equal(epk_dirty_start(page, PAGE, &other), 0);
+	page[5] = 1;
+	mem[0] = 1;
+	assert_told("x");
+	assert_int_equal(epk_dirty_collect(other, &one, 1), 1);
+	assert_ptr_equal(one.addr, page);
+	assert_int_equal(epk_dirty_collect(other, &one, 1), 0);
+	mem[1 * PAGE] = 1;
+	assert_int_equal(epk_dirty_stop(other), 0);
+	munmap(page, PAGE);
+	assert_told(" x");
+	assert_int_equal(epk_dirty_stop(dirty), 0);
+	mem[2 * PAGE] = 1;
+	assert_int_equal(epk_dirty_start(mem, PAGES * PAGE, &dirty), 0);
+	mem[3 * PAGE] = 1;
+	assert_told("   x");
+}
+
+static void bad_arguments(void **state)
+{
+	struct epk_dirty *other = NULL;
+	char *domain, *engine = getenv("EPK_DIRTY");
+	int id;
+
+	(void)state;
+	assert_int_equal(epk_dirty_start(mem + 1, PAGE, &other), -EINVAL);
+	assert_int_equal(epk_dirty_start(mem, 0, &other), -EINVAL);
+	assert_int_equal(epk_dirty_start(mem, PAGE, NULL), -EINVAL);
+	assert_int_equal(epk_dirty_start(mem, -PAGE, &other), -EOVERFLOW);
+	assert_int_equal(epk_dirty_start(mem, -1, &other), -EOVERFLOW);
+	assert_int_equal(epk_dirty_start((void *)0x7ffffffff000, PAGE, &other), -EOVERFLOW);
+	assert_int_equal(epk_dirty_collect(NULL, ranges, 1), -EINVAL);
+	assert_int_equal(epk_dirty_collect(dirty, NULL, 1), -EINVAL);
+	assert_int_equal(epk_dirty_collect(dirty, ranges, 0), -EINVAL);
+	assert_int_equal(epk_dirty_collect(dirty, ranges, -1), -EINVAL);
+	assert_int_equal(epk_dirty_stop(NULL), -EINVAL);
+	if (engine)
+		engine = strdup(engine);
+	assert_int_equal(setenv("EPK_DIRTY", "magic", 1), 0);
+	assert_null(epk_dirty_engine());
+	assert_int_equal(epk_dirty_start(copy, PAGE, &other), -EINVAL);
+	assert_int_equal(alloc_domains(1, &id), 0);
+	domain = domain_mmap(id, NULL, 2 * PAGE, RW, 0);
+	assert_ptr_not_equal(domain, MAP_FAILED);
+	unsetenv("EPK_DIRTY");
+	if (engine)
+		setenv("EPK_DIRTY", engine, 1);
+	assert_int_equal(epk_dirty_start(domain + PAGE, PAGE, &other), -EINVAL);
+	assert_int_equal(domain_begin(id, RW), 0);
+	assert_int_equal(epk_dirty_collect(dirty, (struct epk_pages *)domain, 1), -EINVAL);
+	/* What is held is held afterwards. */
+	mem[0] = 1;
+	assert_told("x");
+	domain[0] = 1;
+	assert_int_equal(domain_end(id), 0);
+	assert_int_equal(free_domains(1, &id), 0);
+	assert_null(other);
+	free(engine);
+}
+
+/* The pages that are told, and no others, are copied. */
+static void follow(int round)
+{
+	unsigned char *end = mem + PAGES * PAGE, *at, there;
+	int nr = collect(), i;
+
+	assert_in_range(nr, 0, PAGES);
+	for (i = 0; i < nr; i++)
+		memcpy(copy + ((unsigned char *)ranges[i].addr - mem), ranges[i].addr, ranges[i].len);
+	for (at = mem; at < end; at += PAGE) {
+		if (mincore(at, PAGE, &there) && errno == ENOMEM)
+			continue;
+		if (memcmp(copy + (at - mem), at, PAGE))
+			fail_msg("round %d: page %d was not told", round, (int)((at - mem) / PAGE));
+	}
+}
+
+static unsigned int seed;
+
+static unsigned int any(unsigned int below)
+{
+	seed = seed * 1664525 + 1013904223;
+	return (seed >> 8) % below;
+}
+
+/* One of the things that happen to memory; what is unmapped comes back. */
+static void happen(int round)
+{
+	unsigned int page = any(PAGES - 4), nr = 1 + any(4), i;
+	unsigned char *at = mem + page * PAGE, *other;
+
+	switch (any(12)) {
+	case 0:
+		madvise(at, nr * PAGE, MADV_DONTNEED);
+		break;
+	case 1:
+		map_at(at, nr);
+		break;
+	case 2:
+		munmap(at, nr * PAGE);
+		if (any(2))
+			follow(round);
+		map_at(at, nr);
+		break;
+	case 3:
+		other = mmap(NULL, nr * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		memset(other, round, any(2) * PAGE);
+		assert_ptr_equal(mremap(other, nr * PAGE, nr * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, at), at);
+		break;
+	case 4:
+		mprotect(at, nr * PAGE, PROT_READ);
+		if (any(2))
+			follow(round);
+		mprotect(at, nr * PAGE, RW);
+		break;
+	case 5:
+		if (any(4) == 0 && !fork())
+			_exit(0);
+		break;
+	default:
+		for (i = 0; i < nr; i++)
+			at[i * PAGE + any(PAGE)] = round;
+	}
+}
+
+static void whatever_happens(void **state)
+{
+	int round, i;
+
+	(void)state;
+	for (round = 0; round < 3000; round++) {
+		for (i = any(6); i >= 0; i--)
+			happen(round);
+		follow(round);
+	}
+	while (wait(NULL) > 0)
+		;
+}
+
+#define WRITERS	3
+
+static bool enough;
+static long long written[WRITERS];
+
+static void *writer(void *arg)
+{
+	long which = (long)arg;
+	unsigned int my = 77 + which;
+	volatile long long *at;
+
+	while (!__atomic_load_n(&enough, __ATOMIC_ACQUIRE)) {
+		my = my * 1664525 + 1013904223;
+		at = (volatile long long *)(mem + (my >> 8) % PAGES * PAGE) + which;
+		*at = ++written[which];
+		if (which == 0 && my >> 8 & 1)
+			madvise(mem + (my >> 16) % PAGES * PAGE, PAGE, MADV_DONTNEED);
+	}
+	return NULL;
+}
+
+static void *waits(void *arg)
+{
+	while (!__atomic_load_n(&enough, __ATOMIC_ACQUIRE))
+		usleep(1000);
+	return arg;
+}
+
+/* Each write is in a copy that was made afterwards, once the writers have ended. */
+static void threads_write_meanwhile(void **state)
+{
+	pthread_t threads[WRITERS];
+	time_t end = time(NULL) + 120;
+	int round, nr, i, told;
+	long n;
+
+	(void)state;
+	if (engine_is("soft-dirty")) {
+		enough = false;
+		assert_int_equal(pthread_create(&threads[0], NULL, waits, NULL), 0);
+		mem[0]++;
+		assert_int_equal(collect(), -EBUSY);
+		__atomic_store_n(&enough, true, __ATOMIC_RELEASE);
+		pthread_join(threads[0], NULL);
+		assert_true(is_told(collect(), 0));
+		return;
+	}
+	for (round = 0; round < 20; round++) {
+		enough = false;
+		for (n = 0; n < WRITERS; n++)
+			assert_int_equal(pthread_create(&threads[n], NULL, writer, (void *)n), 0);
+		for (told = 0; told < 50 && time(NULL) < end;) {
+			nr = collect_some(1 + told);
+			assert_in_range(nr, 0, PAGES);
+			for (i = 0; i < nr; i++)
+				memcpy(copy + ((unsigned char *)ranges[i].addr - mem), ranges[i].addr,
+				       ranges[i].len);
+			told += nr > 0;
+		}
+		__atomic_store_n(&enough, true, __ATOMIC_RELEASE);
+		for (n = 0; n < WRITERS; n++)
+			pthread_join(threads[n], NULL);
+		assert_int_equal(told, 50);
+		follow(round);
+	}
+}
+
+/* Other code closes what is not its own: an error, and a new start helps. */
+static void descriptor_gone(void **state)
+{
+	int nr;
+
+	(void)state;
+	if (!engine_is("scan"))
+		return;
+	mem[0] = 1;
+	assert_int_equal(syscall(SYS_close_range, 3, ~0u, 0), 0);
+	assert_int_equal(open("/dev/null", O_RDONLY), 3);
+	nr = collect();
+	assert_int_equal(nr, -EBADF);
+	assert_int_equal(epk_dirty_stop(dirty), 0);
+	assert_int_equal(close(3), 0);
+	assert_int_equal(epk_dirty_start(mem, PAGES * PAGE, &dirty), 0);
+	mem[0] = 1;
+	assert_told("x");
+}
+
+static void kernel_that_cannot(void **state)
+{
+	struct epk_dirty *other = NULL;
+
+	(void)state;
+	assert_int_equal(epk_dirty_start(copy, PAGE, &other), -EOPNOTSUPP);
+	assert_null(other);
+	assert_non_null(strstr(epk_strerror(-EOPNOTSUPP), "userfaultfd"));
+}
+
+#define WITH_MEMORY(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+/* dirty_test BACKEND [ENGINE] */
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		WITH_MEMORY(pages_written),
+		WITH_MEMORY(pages_read),
+		WITH_MEMORY(little_room),
+		WITH_MEMORY(pages_dropped),
+		WITH_MEMORY(mapped_anew),
+		WITH_MEMORY(moved_in_and_out),
+		WITH_MEMORY(protected_in_between),
+		WITH_MEMORY(written_by_system_calls),
+		WITH_MEMORY(large_pages),
+		WITH_MEMORY(forked),
+		WITH_MEMORY(shared_file),
+		WITH_MEMORY(two_at_a_time),
+		WITH_MEMORY(bad_arguments),
+		WITH_MEMORY(whatever_happens),
+		WITH_MEMORY(threads_write_meanwhile),
+		WITH_MEMORY(descriptor_gone),
+	};
+	const struct CMUnitTest without[] = { cmocka_unit_test(kernel_that_cannot) };
+
+	need_backend();
+	if (argc > 2)
+		setenv("EPK_DIRTY", argv[2], 1);
+	if (!epk_dirty_engine())
+		return cmocka_run_group_tests(without, NULL, NULL);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
