@@ -39,6 +39,7 @@ help:
 ##   bench-native    cycles of what this machine can measure, into OUT (bench/build/native.json)
 ##   bench-flat      whether a switch stays the same with two CPUs, too, and threads do not wait for each other
 ##   bench-lib       what the library costs on this machine, against its baselines
+##   bench-dirty     what it costs on this machine to learn which pages were written to
 ##
 ## To build and install
 ##   packages        what Debian packages the rest needs
@@ -151,6 +152,10 @@ bench-lib:
 	@$(MAKE) -s -C guest-lib
 	@$(MAKE) -s -C bench lib
 
+bench-dirty:
+	@$(MAKE) -s -C guest-lib
+	@$(MAKE) -s -C bench dirty
+
 kernel-deb:
 	@kvm-patches/kernel-deb.sh $(OUT)
 
@@ -178,4 +183,4 @@ clean:
 	$(MAKE) -C tests/kvm clean
 	$(MAKE) -C tests/testbed clean
 
-.PHONY: help packages kernel build run shell check check-fast check-load check-hw check-alone check-install check-libvirt check-debug check-guest check-kernels check-unit check-builds check-hygiene check-selftests demo bench bench-report bench-native bench-compare bench-flat bench-lib kernel-deb deb check-deb install clean firmware-matrix
+.PHONY: help packages kernel build run shell check check-fast check-load check-hw check-alone check-install check-libvirt check-debug check-guest check-kernels check-unit check-builds check-hygiene check-selftests demo bench bench-report bench-native bench-compare bench-flat bench-lib bench-dirty kernel-deb deb check-deb install clean firmware-matrix
