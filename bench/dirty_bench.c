@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * What it costs to learn which pages were written to: by the engines of epk_dirty_start(), and by what programs do
+ * What it costs to learn which pages were written to: by epk_dirty_start(), and by what programs do
  * without them, mprotect() with a handler of SIGSEGV and userfaultfd with a thread that resolves faults.
  *
  * A round writes to some of 4,096 pages and asks; the median of the rounds is the result, in nanoseconds of this
@@ -31,19 +31,9 @@ static struct epk_pages found[PAGES];
 static struct epk_dirty *dirty;
 static int uffd;
 
-static int by_engine_start(const char *name)
+static int engine_start(void)
 {
-	return setenv("EPK_DIRTY", name, 1) || epk_dirty_start(mem, PAGES * PAGE, &dirty);
-}
-
-static int scan_start(void)
-{
-	return by_engine_start("scan");
-}
-
-static int soft_start(void)
-{
-	return by_engine_start("soft-dirty");
+	return epk_dirty_start(mem, PAGES * PAGE, &dirty);
 }
 
 static long engine_collect(void)
@@ -148,8 +138,7 @@ static const struct way {
 	long (*collect)(void);
 	void (*stop)(void);
 } ways[] = {
-	{ "scan", scan_start, engine_collect, engine_stop },
-	{ "soft-dirty", soft_start, engine_collect, engine_stop },
+	{ "libepk", engine_start, engine_collect, engine_stop },
 	{ "mprotect", mprotect_start, mprotect_collect, mprotect_stop },
 	{ "userfaultfd", uffd_start, uffd_collect, NULL },
 };

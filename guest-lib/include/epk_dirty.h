@@ -36,11 +36,12 @@ struct epk_pages {
  * Thread-safe; not async-signal-safe.
  *
  * Return: 0, or
- * -EINVAL: @addr is misaligned, @len is 0, @dirty is NULL, a domain's memory lies there, or EPK_DIRTY names no engine;
+ * -EINVAL: @addr is misaligned, @len is 0, @dirty is NULL, or a domain's memory lies there;
  * -EOVERFLOW: the range passes the end of the address space;
- * -EBUSY: a part of it is watched already; or (engine "soft-dirty") other threads run;
- * -EOPNOTSUPP: the kernel cannot tell;
- * -EPERM: a child of vfork(); -ENOMEM; -EMFILE or -ENFILE: no file more can be opened.
+ * -EBUSY: a part of it is watched already, by another userfaultfd of the program perhaps;
+ * -EOPNOTSUPP: the kernel cannot tell, or may not;
+ * -EPERM: a child of vfork(); -ENOMEM; -EMFILE or -ENFILE: no file more can be opened;
+ * -EACCES or -ENOENT: /proc/self/pagemap may not be read, or is not there.
  */
 int epk_dirty_start(void *addr, size_t len, struct epk_dirty **dirty);
 
@@ -50,17 +51,19 @@ int epk_dirty_start(void *addr, size_t len, struct epk_dirty **dirty);
  * @ranges: room for @max of them, in ordinary memory
  * @max: how many; at least 1
  *
- * In the order of addresses, each page once.  If there are more than @max, the rest is told by the next call.  What other threads write meanwhile is told now, or the next time:
- * whoever reads a page after the call has read what is told, or will be told again.
+ * In the order of addresses, each page once.  If there are more than @max, the rest is told by the next call.  What
+ * other threads write meanwhile is told now, or the next time: whoever reads a page after the call has read what is
+ * told, or will be told again.  The man page says what is not seen.
  *
- * Pages of new mappings count as written to, and so does what has lost its contents; a page may be told that was not.
+ * Pages of new mappings count as written to, and so does what has lost its contents; shared memory and files count
+ * each time; a page may be told that was not.
  *
  * Thread-safe; not async-signal-safe.
  *
  * Return: how many of @ranges were written, or
- * -EINVAL: @dirty or @ranges is NULL, @max is not positive, or @ranges lies in a domain's memory;
+ * -EINVAL: @dirty or @ranges is NULL, @max is not positive, or a domain's memory lies at @ranges or in what is watched;
  * -EPERM: @dirty is the parent's, in a forked child;
- * -EBUSY: (engine "soft-dirty") other threads run;
+ * -EBADF: the program has closed the library's userfaultfd;
  * any other error of the kernel.  After each of these nothing is forgotten.
  */
 int epk_dirty_collect(struct epk_dirty *dirty, struct epk_pages ranges[], int max);
@@ -74,15 +77,6 @@ int epk_dirty_collect(struct epk_dirty *dirty, struct epk_pages ranges[], int ma
  * Return: 0, -EINVAL (@dirty is NULL, or is not watched any more), -EPERM (a child of vfork()).
  */
 int epk_dirty_stop(struct epk_dirty *dirty);
-
-/**
- * epk_dirty_engine() - by what epk_dirty_start() would find out
- *
- * Thread-safe; not async-signal-safe.
- *
- * Return: "scan", "soft-dirty", or NULL: it would fail.
- */
-const char *epk_dirty_engine(void);
 
 #pragma GCC visibility pop
 

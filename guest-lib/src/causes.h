@@ -33,11 +33,14 @@
 	CAUSE(EPK_CAUSE_ROOT, EINVAL, "there is no place for the address of the root")	\
 	CAUSE(EPK_CAUSE_DIRTY, EINVAL, "there is no place for the result, or nothing that is watched")	\
 	CAUSE(EPK_CAUSE_DIRTY_DOMAIN, EINVAL, "a domain's memory lies there: ordinary memory can be watched, and take the result")	\
-	CAUSE(EPK_CAUSE_DIRTY_NAME, EINVAL, "the engines that EPK_DIRTY can name are scan and soft-dirty")	\
 	CAUSE(EPK_CAUSE_DIRTY_TWICE, EBUSY, "a part of it is watched already: epk_dirty_stop() ends that")	\
-	CAUSE(EPK_CAUSE_DIRTY_THREADS, EBUSY, "other threads run, and soft-dirty bits are told and cleared in two steps: later kernels have better")	\
+	CAUSE(EPK_CAUSE_DIRTY_FOREIGN, EBUSY, "another userfaultfd with WP_ASYNC has a part of it: nobody else's writes can be told there")	\
 	CAUSE(EPK_CAUSE_DIRTY_CHILD, EPERM, "it is the parent's memory that is watched: epk_dirty_start() does it here")	\
-	CAUSE(EPK_CAUSE_DIRTY_KERNEL, EOPNOTSUPP, "the kernel cannot tell what is written to: Debian's 6.12 with userfaultfd can, and soft-dirty bits")	\
+	CAUSE(EPK_CAUSE_DIRTY_KERNEL, EOPNOTSUPP, "the kernel cannot tell what is written to, or may not: it takes userfaultfd with WP_ASYNC, and PAGEMAP_SCAN, as Debian's 6.12 has them")	\
+	CAUSE(EPK_CAUSE_DIRTY_FILES, EMFILE, "the process has as many files open as RLIMIT_NOFILE allows")	\
+	CAUSE(EPK_CAUSE_DIRTY_ACCESS, EACCES, "/proc/self/pagemap is root's after a change of user: prctl(PR_SET_DUMPABLE) gives it back")	\
+	CAUSE(EPK_CAUSE_DIRTY_PROC, ENOENT, "there is no /proc/self/pagemap: /proc has to be mounted")	\
+	CAUSE(EPK_CAUSE_DIRTY_CLOSED, EBADF, "the program has closed the library's userfaultfd: epk_dirty_stop(), and start anew")	\
 	CAUSE(EPK_CAUSE_INITIALISED, EALREADY, "epk_init() comes before all other calls, and once")	\
 	CAUSE(EPK_CAUSE_COPY, EBUSY, "another copy of libepk is at work in this process: link it once, as a shared object")	\
 	CAUSE(EPK_CAUSE_HEAP_OPEN, EBUSY, "the file is locked: its heap is open already, here or in another process")	\

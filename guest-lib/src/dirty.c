@@ -14,59 +14,44 @@
 /* Where the kernel has its own. */
 #define EPK_ADDRESSES	0x7ffffffff000ull
 
-/* Not by the kinds in ranges: that is memory which others can write. */
-static const struct epk_dirty_engine *const engines[EPK_DIRTY_NR] = {
-	[EPK_DIRTY_SCAN] = &epk_dirty_scan,
-	[EPK_DIRTY_SOFT] = &epk_dirty_soft,
-};
-
-static const struct epk_dirty_engine *engine_of(const struct epk_dirty *dirty)
-{
-	return engines[dirty->kind == EPK_DIRTY_SOFT ? EPK_DIRTY_SOFT : EPK_DIRTY_SCAN];
-}
-
-/* The engine that EPK_DIRTY names, or the first that works. */
-static int choose(enum epk_dirty_kind *kind)
-{
-	const char *name = secure_getenv("EPK_DIRTY");
-	int i;
-
-	for (i = 0; name && *name && strcmp(name, engines[i]->name);)
-		if (++i == EPK_DIRTY_NR)
-			return epk_because(EPK_CAUSE_DIRTY_NAME);
-	if (!name || !*name)
-		while (i < EPK_DIRTY_NR - 1 && !engines[i]->works())
-			i++;
-	if (!engines[i]->works())
-		return epk_because(EPK_CAUSE_DIRTY_KERNEL);
-	*kind = i;
-	return 0;
-}
-
-/* Nothing is held, nobody else is at work, and no open() is where the thread ends. */
+/* Nothing is held, and no open() is where the thread ends. */
 static inline __attribute__((always_inline)) int enter(struct epk_aside *aside, int *cancel)
 {
 	int err = epk_fork_check() ?: epk_hold_nothing(aside);
 
-	if (err)
-		return err;
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, cancel);
-	err = -pthread_mutex_lock(&epk_dirty_lock);
-	if (err) {
-		pthread_setcancelstate(*cancel, NULL);
-		epk_take_back(aside);
-	}
+	if (!err)
+		pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, cancel);
 	return err;
 }
 
 static inline __attribute__((always_inline)) void leave(struct epk_aside *aside, int cancel)
 {
-	pthread_mutex_unlock(&epk_dirty_lock);
 	pthread_setcancelstate(cancel, NULL);
 	epk_take_back(aside);
 }
 
-/* Is a domain's memory there? */
+/*
+ * Whoever has the lock waits for no other, and no handler interrupts it: fork() may wait for it in a handler that
+ * interrupted the owner of epk_lock.
+ */
+static int lock(sigset_t *signals)
+{
+	int err;
+
+	epk_signals_block(signals);
+	err = -pthread_mutex_lock(&epk_dirty_lock);
+	if (err)
+		epk_signals_restore(signals);
+	return err;
+}
+
+static void unlock(const sigset_t *signals)
+{
+	pthread_mutex_unlock(&epk_dirty_lock);
+	epk_signals_restore(signals);
+}
+
+/* Is a domain's memory there?  Not with the lock held.  One that is mapped meanwhile is found by the next call. */
 static int check_ordinary(uintptr_t start, uintptr_t end)
 {
 	struct epk_mapping map;
@@ -95,7 +80,7 @@ static bool is_watched(uintptr_t start, uintptr_t end)
 	const struct epk_dirty *each;
 
 	for (each = epk_dirty_list; each; each = each->next)
-		if (each->pid == getpid() && each->start < end && start < each->end)
+		if (each->forks == epk_dirty_forks && each->start < end && start < each->end)
 			return true;
 	return false;
 }
@@ -106,49 +91,41 @@ static size_t pages_of(const struct epk_dirty *dirty)
 }
 
 /* Not by malloc(), whose memory may be what is watched. */
-static struct epk_dirty *make(enum epk_dirty_kind kind, uintptr_t start, uintptr_t end)
+static struct epk_dirty *make(uintptr_t start, uintptr_t end)
 {
-	size_t pages = (end - start) / EPK_PAGE_SIZE, words = (pages + 63) / 64;
-	size_t bytes = sizeof(struct epk_dirty) + words * 8 + (kind == EPK_DIRTY_SOFT ? pages : 0);
+	size_t words = ((end - start) / EPK_PAGE_SIZE + 63) / 64, bytes = sizeof(struct epk_dirty) + words * 8;
 	struct epk_dirty *dirty = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
 				       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (dirty == MAP_FAILED)
 		return NULL;
-	*dirty = (struct epk_dirty){
-		.kind = kind, .start = start, .end = end, .pid = getpid(), .fd = -1, .bytes = bytes,
-		.states = (uint8_t *)(dirty->pages + words),
-	};
+	*dirty = (struct epk_dirty){ .start = start, .end = end, .forks = epk_dirty_forks, .fd = -1, .bytes = bytes };
 	return dirty;
 }
 
 /* What was written to before is not of interest. */
 static int begin(struct epk_dirty *dirty)
 {
-	const struct epk_dirty_engine *engine = engine_of(dirty);
-	int err = engine->start(dirty);
+	int err = epk_dirty_scan_start(dirty);
 
 	if (err)
 		return err;
-	err = engine->harvest(dirty);
+	err = epk_dirty_scan_harvest(dirty);
 	if (err)
-		engine->stop(dirty);
+		epk_dirty_scan_stop(dirty);
 	else
 		memset(dirty->pages, 0, (pages_of(dirty) + 63) / 64 * 8);
 	return err;
 }
 
-static int start(uintptr_t from, uintptr_t end, struct epk_dirty **made)
+static int start_locked(uintptr_t from, uintptr_t end, struct epk_dirty **made)
 {
-	enum epk_dirty_kind kind;
 	struct epk_dirty *dirty;
-	int err = check_ordinary(from, end) ?: choose(&kind);
+	int err;
 
-	if (!err && is_watched(from, end))
-		err = epk_because(EPK_CAUSE_DIRTY_TWICE);
-	if (err)
-		return err;
-	dirty = make(kind, from, end);
+	if (is_watched(from, end))
+		return epk_because(EPK_CAUSE_DIRTY_TWICE);
+	dirty = make(from, end);
 	if (!dirty)
 		return -ENOMEM;
 	err = begin(dirty);
@@ -160,6 +137,18 @@ static int start(uintptr_t from, uintptr_t end, struct epk_dirty **made)
 	epk_dirty_list = dirty;
 	*made = dirty;
 	return 0;
+}
+
+static int start(uintptr_t from, uintptr_t end, struct epk_dirty **made)
+{
+	sigset_t signals;
+	int err = check_ordinary(from, end) ?: lock(&signals);
+
+	if (err)
+		return err;
+	err = start_locked(from, end, made);
+	unlock(&signals);
+	return err;
 }
 
 int epk_dirty_start(void *addr, size_t len, struct epk_dirty **dirty)
@@ -226,18 +215,42 @@ static int tell(struct epk_dirty *dirty, struct epk_pages *ranges, int max)
 	return nr;
 }
 
-static int collect(struct epk_dirty *dirty, struct epk_pages *ranges, int max)
+/* Is it watched, and by this process? */
+static int check(const struct epk_dirty *dirty)
 {
-	uintptr_t start = (uintptr_t)ranges;
-	int err = check_ordinary(start, start + max * sizeof(*ranges));
+	if (!*find(dirty))
+		return epk_because(EPK_CAUSE_DIRTY);
+	return dirty->forks == epk_dirty_forks ? 0 : epk_because(EPK_CAUSE_DIRTY_CHILD);
+}
+
+static int range_of(const struct epk_dirty *dirty, uintptr_t *start, uintptr_t *end)
+{
+	sigset_t signals;
+	int err = lock(&signals);
 
 	if (err)
 		return err;
-	if (!*find(dirty))
-		return epk_because(EPK_CAUSE_DIRTY);
-	if (dirty->pid != getpid())
-		return epk_because(EPK_CAUSE_DIRTY_CHILD);
-	return engine_of(dirty)->harvest(dirty) ?: tell(dirty, ranges, max);
+	err = check(dirty);
+	if (!err) {
+		*start = dirty->start;
+		*end = dirty->end;
+	}
+	unlock(&signals);
+	return err;
+}
+
+static int collect(struct epk_dirty *dirty, struct epk_pages *ranges, int max)
+{
+	uintptr_t start, end, room = (uintptr_t)ranges;
+	sigset_t signals;
+	int nr = check_ordinary(room, room + max * sizeof(*ranges)) ?: range_of(dirty, &start, &end) ?:
+		 check_ordinary(start, end) ?: lock(&signals);
+
+	if (nr)
+		return nr;
+	nr = check(dirty) ?: epk_dirty_scan_harvest(dirty) ?: tell(dirty, ranges, max);
+	unlock(&signals);
+	return nr;
 }
 
 int epk_dirty_collect(struct epk_dirty *dirty, struct epk_pages ranges[], int max)
@@ -256,14 +269,22 @@ int epk_dirty_collect(struct epk_dirty *dirty, struct epk_pages ranges[], int ma
 
 static int stop(struct epk_dirty *dirty)
 {
-	struct epk_dirty **link = find(dirty);
+	struct epk_dirty **link;
+	sigset_t signals;
+	int err = lock(&signals);
 
-	if (!*link)
-		return epk_because(EPK_CAUSE_DIRTY);
-	*link = dirty->next;
-	engine_of(dirty)->stop(dirty);
-	munmap(dirty, dirty->bytes);
-	return 0;
+	if (err)
+		return err;
+	link = find(dirty);
+	if (*link) {
+		*link = dirty->next;
+		epk_dirty_scan_stop(dirty);
+		munmap(dirty, dirty->bytes);
+	} else {
+		err = epk_because(EPK_CAUSE_DIRTY);
+	}
+	unlock(&signals);
+	return err;
 }
 
 int epk_dirty_stop(struct epk_dirty *dirty)
@@ -278,16 +299,4 @@ int epk_dirty_stop(struct epk_dirty *dirty)
 	}
 	errno = saved_errno;
 	return epk_explain("epk_dirty_stop", (long)dirty, err);
-}
-
-const char *epk_dirty_engine(void)
-{
-	int saved_errno = errno, cancel, err;
-	enum epk_dirty_kind kind;
-
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
-	err = choose(&kind);
-	pthread_setcancelstate(cancel, NULL);
-	errno = saved_errno;
-	return err ? NULL : engines[kind]->name;
 }

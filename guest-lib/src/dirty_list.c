@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -6,6 +7,7 @@
 #include "state.h"
 
 struct epk_dirty *epk_dirty_list;
+unsigned long epk_dirty_forks;
 
 /* Pages of the range from @start to @end are to be told. */
 void epk_dirty_note(struct epk_dirty *dirty, uintptr_t start, uintptr_t end)
@@ -27,16 +29,24 @@ void epk_dirty_note(struct epk_dirty *dirty, uintptr_t start, uintptr_t end)
 	}
 }
 
+bool epk_dirty_has_fd(const struct epk_dirty *dirty)
+{
+	struct stat file;
+
+	return dirty->fd >= 0 && !fstat(dirty->fd, &file) && file.st_dev == dirty->dev && file.st_ino == dirty->ino;
+}
+
 /*
  * The child's copies of their descriptors watch, and can write, the parent's memory.  They stay in the list, where
- * @pid says whose they are, until epk_dirty_stop() gives their memory back.
+ * @forks says whose they are, until epk_dirty_stop() gives their memory back.
  */
 void epk_dirty_forget(void)
 {
 	struct epk_dirty *dirty;
 
+	epk_dirty_forks++;
 	for (dirty = epk_dirty_list; dirty; dirty = dirty->next) {
-		if (dirty->fd >= 0)
+		if (epk_dirty_has_fd(dirty))
 			syscall(SYS_close, dirty->fd);
 		dirty->fd = -1;
 	}

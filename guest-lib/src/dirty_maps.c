@@ -10,16 +10,17 @@
 
 static int parse(const char *line, struct epk_map *map)
 {
+	unsigned long inode;
 	char shared;
 
-	if (sscanf(line, "%lx-%lx %*3c%c %*s %*s %lu", &map->start, &map->end, &shared, &map->inode) != 4)
+	if (sscanf(line, "%lx-%lx %*3c%c %*s %*s %lu", &map->start, &map->end, &shared, &inode) != 4)
 		return -EIO;
-	map->shared = shared == 's';
+	map->anonymous = shared == 'p' && !inode;
 	return 0;
 }
 
 /* Of each line the beginning is of interest, not the name.  Nothing is allocated: that could change the maps. */
-int epk_dirty_maps(void (*visit)(const struct epk_map *map, void *arg), void *arg)
+int epk_dirty_maps(int (*visit)(const struct epk_map *map, void *arg), void *arg)
 {
 	int fd = syscall(SYS_openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC), err = 0;
 	char text[4096], line[120];
@@ -37,9 +38,7 @@ int epk_dirty_maps(void (*visit)(const struct epk_map *map, void *arg), void *ar
 				continue;
 			line[used] = '\0';
 			used = 0;
-			err = parse(line, &map);
-			if (!err)
-				visit(&map, arg);
+			err = parse(line, &map) ?: visit(&map, arg);
 		}
 	}
 	if (!err && got < 0)

@@ -1,22 +1,25 @@
 // SPDX-License-Identifier: MIT
 /*
- * Which pages were written to, by later kernels: userfaultfd write-protects the pages, the kernel resolves
- * the first write to each by itself (UFFD_FEATURE_WP_ASYNC), and PAGEMAP_SCAN tells and protects again in one
- * step, page by page, under the page table's lock.  So threads may run.
+ * Which pages were written to: userfaultfd write-protects the pages, the kernel resolves the first write to each
+ * by itself (UFFD_FEATURE_WP_ASYNC), and PAGEMAP_SCAN tells and protects again in one step, page by page, under
+ * the page table's lock.  So threads may run.
  *
  * A mapping that is made later, or moved here, does not belong to the userfaultfd: that is how it is told from
  * others, and counts as written to.  What has no page and no mark of the userfaultfd either has lost what it
- * had, by MADV_DONTNEED for example.  Linux 6.7 did not tell that; where the kernel does not, this is no engine.
- * Of a private mapping of a file no kernel tells, as the mark stays, and so all of that counts as written to each time.
+ * had, by MADV_DONTNEED for example.  Linux 6.7 did not tell that; where the kernel does not, this is not offered.
+ * Of private mappings of files the mark stays, and shared memory changes past this process's page tables, by
+ * MADV_REMOVE or ftruncate(): all of these count as written to each time.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "causes.h"
 #include "dirty.h"
 #include "state.h"
 
@@ -44,6 +47,7 @@ struct pm_scan_67 {
 
 #define PAGEMAP_SCAN_67		_IOWR('f', 16, struct pm_scan_67)
 #define SCAN_PROTECT		(1u << 0)
+/* Of some userfaultfd with WP_ASYNC; that there is no other is looked at first. */
 #define IS_OURS			(1u << 0)
 #define IS_WRITTEN		(1u << 1)
 #define IS_PRESENT		(1u << 3)
@@ -78,11 +82,43 @@ static int open_pagemap(void)
 	return fd < 0 ? -errno : fd;
 }
 
+/* What the error number of a system call here means. */
+static int explain(int err)
+{
+	switch (err) {
+	case -EMFILE:
+		return epk_because(EPK_CAUSE_DIRTY_FILES);
+	case -EACCES:
+		return epk_because(EPK_CAUSE_DIRTY_ACCESS);
+	case -ENOENT:
+		return epk_because(EPK_CAUSE_DIRTY_PROC);
+	case -EBADF:
+		return epk_because(EPK_CAUSE_DIRTY_CLOSED);
+	default:
+		return err;
+	}
+}
+
+/* Likewise while it is tried what the kernel has: what is short, or refused for now, is not what it lacks. */
+static int explain_trial(int err)
+{
+	switch (err) {
+	case -ENOSYS:
+	case -EINVAL:
+	case -EOPNOTSUPP:
+	case -ENOTTY:
+	case -EPERM:
+		return epk_because(EPK_CAUSE_DIRTY_KERNEL);
+	default:
+		return err;
+	}
+}
+
 /*
  * Does the kernel tell pages that are not there, and not protected, beside one that is and where no page
  * table is?
  */
-static bool tells_missing(int fd, int pagemap, char *room)
+static int try_missing(int fd, int pagemap, char *room)
 {
 	struct uffdio_register area = {
 		.range = { (uintptr_t)room, PROBE }, .mode = UFFDIO_REGISTER_MODE_WP,
@@ -93,90 +129,110 @@ static bool tells_missing(int fd, int pagemap, char *room)
 		.vec = (uintptr_t)regions, .vec_len = 2, .category_mask = IS_OURS | IS_WRITTEN,
 		.return_mask = IS_WRITTEN,
 	};
+	int nr;
 
 	if (madvise(room, PROBE, MADV_NOHUGEPAGE) && errno != EINVAL)
-		return false;
+		return -errno;
 	*(volatile char *)room = 1;
-	return !ioctl(fd, UFFDIO_REGISTER, &area) && ioctl(pagemap, PAGEMAP_SCAN_67, &scan) == 1 &&
-	       regions[0].start == scan.start && regions[0].end == scan.end;
+	if (ioctl(fd, UFFDIO_REGISTER, &area))
+		return -errno;
+	nr = ioctl(pagemap, PAGEMAP_SCAN_67, &scan);
+	if (nr < 0)
+		return -errno;
+	return nr == 1 && regions[0].start == scan.start && regions[0].end == scan.end ? 0 : -EOPNOTSUPP;
 }
 
-static bool works(void)
+static int try_kernel(int fd, int pagemap)
 {
 	char *room = mmap(NULL, PROBE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	int saved_errno = errno, fd = open_uffd(), pagemap = open_pagemap();
-	bool does = fd >= 0 && pagemap >= 0 && room != MAP_FAILED && tells_missing(fd, pagemap, room);
+	int err;
 
-	if (room != MAP_FAILED)
-		munmap(room, PROBE);
-	if (pagemap >= 0)
-		syscall(SYS_close, pagemap);
-	if (fd >= 0)
-		syscall(SYS_close, fd);
-	errno = saved_errno;
-	return does;
+	if (room == MAP_FAILED)
+		return -errno;
+	err = explain_trial(try_missing(fd, pagemap, room));
+	munmap(room, PROBE);
+	return err;
 }
 
-/* What of a range is a private mapping of a file. */
-struct search {
+/* A piece of a range that does not belong to its userfaultfd. */
+struct piece {
+	struct epk_dirty *dirty;
 	uint64_t start, end;
-	bool found;
 };
 
-static void look_at_map(const struct epk_map *map, void *arg)
+/* What of it @map has; false: nothing. */
+static bool narrow(struct piece *piece, const struct epk_map *map)
 {
-	struct search *search = arg;
-
-	search->found |= map->start < search->end && map->end > search->start && !map->shared && map->inode;
+	piece->start = piece->start > map->start ? piece->start : map->start;
+	piece->end = piece->end < map->end ? piece->end : map->end;
+	return piece->start < piece->end;
 }
 
-/* Or a negated error number. */
-static int has_private_file(uint64_t start, uint64_t end)
+/* Not what another userfaultfd has. */
+static int take(const struct piece *piece)
 {
-	struct search search = { start, end, false };
-	int err = epk_dirty_maps(look_at_map, &search);
-
-	return err ?: search.found;
-}
-
-/* From now on the kernel notes writes there, or does not: then the next look finds that. */
-static int protect(struct epk_dirty *dirty, uint64_t start, uint64_t end)
-{
-	struct uffdio_writeprotect arg = {
-		.range = { start, end - start }, .mode = UFFDIO_WRITEPROTECT_MODE_WP,
+	struct uffdio_register arg = {
+		.range = { piece->start, piece->end - piece->start }, .mode = UFFDIO_REGISTER_MODE_WP,
 	};
 
-	return ioctl(dirty->fd, UFFDIO_WRITEPROTECT, &arg);
+	return ioctl(piece->dirty->fd, UFFDIO_REGISTER, &arg) ? -errno : 0;
+}
+
+/* What is taken first is nobody else's: kernels let each unregister what is another's. */
+static int let_go(const struct piece *piece)
+{
+	struct uffdio_range range = { piece->start, piece->end - piece->start };
+
+	return take(piece) ?: ioctl(piece->dirty->fd, UFFDIO_UNREGISTER, &range) ? -errno : 0;
+}
+
+static int let_go_of_other(const struct epk_map *map, void *arg)
+{
+	struct piece piece = *(struct piece *)arg;
+
+	if (!map->anonymous && narrow(&piece, map))
+		let_go(&piece);
+	return 0;
 }
 
 /*
- * What the kernel cannot watch counts as written to each time.  What lies there by now may be another mapping: then
- * it does not belong to the userfaultfd, or it did already when the maps were read.
+ * What lay there when the maps were read may be another mapping since.  One that is made after it was taken does not
+ * belong to the userfaultfd.
  */
+static int take_anonymous(const struct epk_map *map, void *arg)
+{
+	struct piece piece = *(struct piece *)arg;
+	int err;
+
+	if (!map->anonymous || !narrow(&piece, map))
+		return 0;
+	err = take(&piece);
+	if (!err)
+		return epk_dirty_maps(let_go_of_other, &piece);
+	return err == -ENOTTY || err == -EBADF ? -EBADF : 0;
+}
+
+/* What cannot be taken counts as written to each time; of what is, the look at what was written to finds all. */
 static int adopt(struct epk_dirty *dirty, uint64_t start, uint64_t end)
 {
-	struct uffdio_register arg = {
-		.range = { start, end - start }, .mode = UFFDIO_REGISTER_MODE_WP,
-	};
-	int private;
+	struct piece piece = { dirty, start, end };
 
 	epk_dirty_note(dirty, start, end);
-	private = has_private_file(start, end);
-	if (private)
-		return private < 0 ? private : 0;
-	if (ioctl(dirty->fd, UFFDIO_REGISTER, &arg))
-		return errno == ENOTTY || errno == EBADF ? -EBADF : 0;
-	private = has_private_file(start, end);
-	if (!private)
-		return protect(dirty, start, end) && errno == ENOTTY ? -EBADF : 0;
-	ioctl(dirty->fd, UFFDIO_UNREGISTER, &arg.range);
-	return private < 0 ? private : 0;
+	return epk_dirty_maps(take_anonymous, &piece);
 }
 
 static int written(struct epk_dirty *dirty, uint64_t start, uint64_t end)
 {
 	epk_dirty_note(dirty, start, end);
 	return 0;
+}
+
+static int refuse(struct epk_dirty *dirty, uint64_t start, uint64_t end)
+{
+	(void)dirty;
+	(void)start;
+	(void)end;
+	return epk_because(EPK_CAUSE_DIRTY_FOREIGN);
 }
 
 /* Calls @found for all that @scan finds. */
@@ -201,42 +257,85 @@ static int look(struct epk_dirty *dirty, int pagemap, struct pm_scan_67 *scan,
 		}
 		for (i = 0; i < nr; i++)
 			err = found(dirty, regions[i].start, regions[i].end) ?: err;
+		/* So it is where only a part of a hugetlb page is asked for: that can be no one's but another userfaultfd's. */
+		if (nr >= 0 && scan->walk_end <= scan->start) {
+			scan->walk_end = scan->start + EPK_PAGE_SIZE;
+			epk_dirty_note(dirty, scan->start, scan->walk_end);
+		}
 	}
 	return err;
 }
 
-/* First those that are new: what is mapped later than that is found the next time. */
-static int harvest(struct epk_dirty *dirty)
+static int look_both(struct epk_dirty *dirty, int pagemap)
 {
 	struct pm_scan_67 strange = { .category_inverted = IS_OURS, .category_mask = IS_OURS };
 	struct pm_scan_67 dirtied = { .flags = SCAN_PROTECT, .category_mask = IS_OURS | IS_WRITTEN };
+
+	/* First those that are new: what is mapped later than that is found the next time. */
+	return look(dirty, pagemap, &strange, adopt) ?: look(dirty, pagemap, &dirtied, written);
+}
+
+int epk_dirty_scan_harvest(struct epk_dirty *dirty)
+{
+	int pagemap = epk_dirty_has_fd(dirty) ? open_pagemap() : -EBADF, err = pagemap;
+
+	if (pagemap >= 0) {
+		err = look_both(dirty, pagemap);
+		syscall(SYS_close, pagemap);
+	}
+	return explain(err);
+}
+
+/* Is it somebody's already, whose writes and protections would be taken for this one's? */
+static int look_for_foreign(struct epk_dirty *dirty, int pagemap)
+{
+	struct pm_scan_67 foreign = { .category_mask = IS_OURS };
+
+	return look(dirty, pagemap, &foreign, refuse);
+}
+
+int epk_dirty_scan_start(struct epk_dirty *dirty)
+{
 	int pagemap = open_pagemap(), err;
+	struct stat file;
 
 	if (pagemap < 0)
-		return pagemap;
-	err = look(dirty, pagemap, &strange, adopt);
-	if (!err)
-		err = look(dirty, pagemap, &dirtied, written);
-	syscall(SYS_close, pagemap);
-	return err;
-}
-
-static int start(struct epk_dirty *dirty)
-{
+		return explain(pagemap);
 	dirty->fd = open_uffd();
-	return dirty->fd < 0 ? dirty->fd : 0;
+	err = dirty->fd < 0 ? explain_trial(dirty->fd) : 0;
+	if (!err && fstat(dirty->fd, &file))
+		err = -errno;
+	if (!err) {
+		dirty->dev = file.st_dev;
+		dirty->ino = file.st_ino;
+		err = try_kernel(dirty->fd, pagemap) ?: look_for_foreign(dirty, pagemap);
+	}
+	syscall(SYS_close, pagemap);
+	if (err)
+		epk_dirty_scan_stop(dirty);
+	return explain(err);
 }
 
-/* With it the kernel forgets what it has protected.  What has been closed, and is another file now, stays. */
-static void stop(struct epk_dirty *dirty)
+static int let_go_of_all(const struct epk_map *map, void *arg)
 {
-	struct uffdio_range none = { 0, 0 };
+	struct piece piece = *(struct piece *)arg;
 
-	if (dirty->fd >= 0 && ioctl(dirty->fd, UFFDIO_WAKE, &none) && errno == EINVAL)
+	if (map->anonymous && narrow(&piece, map))
+		let_go(&piece);
+	return 0;
+}
+
+/*
+ * With its last descriptor the kernel forgets what it has protected; a child of a raw clone() may have one.  A number
+ * that is another file's now stays.
+ */
+void epk_dirty_scan_stop(struct epk_dirty *dirty)
+{
+	struct piece all = { dirty, dirty->start, dirty->end };
+
+	if (epk_dirty_has_fd(dirty)) {
+		epk_dirty_maps(let_go_of_all, &all);
 		syscall(SYS_close, dirty->fd);
+	}
 	dirty->fd = -1;
 }
-
-const struct epk_dirty_engine epk_dirty_scan = {
-	.name = "scan", .works = works, .start = start, .harvest = harvest, .stop = stop,
-};

@@ -15,16 +15,23 @@
 static pid_t owner;
 
 /* Forks in signal handlers that interrupted this thread with the lock. */
-static unsigned int nested;
+static unsigned int nested, nested_dirty;
 
+/* This order: see lock() in dirty.c.  No userfaultfd is made meanwhile that the child would not know of. */
 static void lock(void)
 {
 	if (pthread_mutex_lock(&epk_lock))
 		nested++;
+	if (pthread_mutex_lock(&epk_dirty_lock))
+		nested_dirty++;
 }
 
 static void unlock(void)
 {
+	if (nested_dirty)
+		nested_dirty--;
+	else
+		pthread_mutex_unlock(&epk_dirty_lock);
 	if (nested)
 		nested--;
 	else
@@ -50,7 +57,7 @@ static void child(void)
 	epk_dirty_forget();
 	/* Their owner has another thread ID now, or is not here. */
 	epk_lock_init();
-	nested = 0;
+	nested = nested_dirty = 0;
 }
 
 int epk_fork_setup(void)

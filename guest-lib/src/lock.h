@@ -10,7 +10,7 @@
  * signal handler that interrupted its owner, EDEADLK: mappings can be read then.
  */
 extern pthread_mutex_t epk_lock;
-/* Guards what is watched, see dirty.h; before the other. */
+/* Guards what is watched, see dirty.h.  Whoever has it takes no other. */
 extern pthread_mutex_t epk_dirty_lock;
 
 /* Makes them anew, free. */

@@ -6,101 +6,10 @@
 #define _GNU_SOURCE
 #include "unit.h"
 
-#include <dirent.h>
-#include <fcntl.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
 
-#define PAGES	64
-#define HUGE	(2ul << 20)
-
-static unsigned char *mem;
-static unsigned char copy[PAGES * PAGE] __attribute__((aligned(4096)));
-static struct epk_dirty *dirty;
-static struct epk_pages ranges[PAGES];
-/* How many of them the last call has written. */
-static int last;
-
-static bool engine_is(const char *name)
-{
-	const char *engine = epk_dirty_engine();
-
-	return engine && !strcmp(engine, name);
-}
-
-static void map_at(void *addr, size_t pages)
-{
-	assert_ptr_equal(mmap(addr, pages * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0), addr);
-	assert_int_equal(madvise(addr, pages * PAGE, MADV_NOHUGEPAGE), 0);
-}
-
-/* Every second page has something.  Nothing else lies beside it that it could be merged with. */
-static int set_up(void **state)
-{
-	int i;
-
-	(void)state;
-	mem = mmap(NULL, (PAGES + 2) * PAGE, PROT_NONE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	assert_ptr_not_equal(mem, MAP_FAILED);
-	mem += PAGE;
-	map_at(mem, PAGES);
-	for (i = 0; i < PAGES; i += 2)
-		memset(mem + i * PAGE, i + 1, PAGE);
-	memcpy(copy, mem, sizeof(copy));
-	assert_int_equal(epk_dirty_start(mem, PAGES * PAGE, &dirty), 0);
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	if (dirty)
-		assert_int_equal(epk_dirty_stop(dirty), 0);
-	dirty = NULL;
-	return munmap(mem - PAGE, (PAGES + 2) * PAGE);
-}
-
-static int collect_some(int max)
-{
-	unsigned char *behind = mem;
-	int nr = epk_dirty_collect(dirty, ranges, max), i;
-
-	last = nr;
-	for (i = 0; i < nr; i++) {
-		assert_true((unsigned char *)ranges[i].addr >= behind + (i ? PAGE : 0));
-		assert_true(ranges[i].len && ranges[i].len % PAGE == 0);
-		behind = (unsigned char *)ranges[i].addr + ranges[i].len;
-		assert_true(behind <= mem + PAGES * PAGE);
-	}
-	return nr;
-}
-
-static int collect(void)
-{
-	return collect_some(PAGES);
-}
-
-static bool is_told(int nr, int page)
-{
-	unsigned char *addr = mem + page * PAGE;
-	int i;
-
-	for (i = 0; i < nr; i++)
-		if (addr >= (unsigned char *)ranges[i].addr &&
-		    addr < (unsigned char *)ranges[i].addr + ranges[i].len)
-			return true;
-	return false;
-}
-
-/* These and no others. */
-static void assert_told(const char *pages)
-{
-	int nr = collect(), i;
-
-	for (i = 0; i < PAGES; i++)
-		assert_int_equal(is_told(nr, i), i < (int)strlen(pages) && pages[i] == 'x');
-}
+#include "dirty_unit.h"
 
 static void pages_written(void **state)
 {
@@ -151,9 +60,7 @@ static void pages_dropped(void **state)
 	assert_int_equal(madvise(mem + 4 * PAGE, PAGE, MADV_DONTNEED), 0);
 	assert_int_equal(*(volatile unsigned char *)(mem + 4 * PAGE), 0);
 	assert_true(is_told(collect(), 4));
-	/* Under soft-dirty, what reads as zeros need not be told again. */
-	assert_int_equal(*(volatile unsigned char *)(mem + 4 * PAGE), 0);
-	collect();
+	assert_int_equal(collect(), 0);
 	mem[0] = 1;
 	assert_true(is_told(collect(), 0));
 }
@@ -277,27 +184,12 @@ static void large_pages(void **state)
 	munmap(room, 4 * HUGE);
 }
 
-static int count_userfaultfds(void)
-{
-	char link[64], to[64];
-	ssize_t got;
-	int fd, nr = 0;
-
-	for (fd = 0; fd < 1024; fd++) {
-		snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-		got = readlink(link, to, sizeof(to) - 1);
-		to[got < 0 ? 0 : got] = '\0';
-		nr += !strcmp(to, "anon_inode:[userfaultfd]");
-	}
-	return nr;
-}
-
 static int child(void)
 {
 	struct epk_dirty *own;
 
 	mem[0] = 99;
-	if (count_userfaultfds())
+	if (count_userfaultfds(NULL))
 		return 1;
 	if (epk_dirty_collect(dirty, ranges, PAGES) != -EPERM)
 		return 2;
@@ -344,11 +236,6 @@ static void forked(void **state)
 	assert_true(is_told(collect(), 6));
 }
 
-static void map_file(int fd, int flags)
-{
-	assert_ptr_equal(mmap(mem, 8 * PAGE, RW, flags | MAP_FIXED, fd, 0), mem);
-}
-
 /* Its pages can leave the page tables without losing anything. */
 static void shared_file(void **state)
 {
@@ -377,6 +264,43 @@ static void shared_file(void **state)
 	assert_int_equal(madvise(mem + 4 * PAGE, PAGE, MADV_DONTNEED), 0);
 	assert_int_equal(*(volatile unsigned char *)(mem + 4 * PAGE), 0);
 	assert_true(is_told(collect(), 4));
+	close(fd);
+}
+
+/* Past the page tables: none of them has changed before the pages go. */
+static void shared_pages_taken(void **state)
+{
+	int fd = memfd_create("dirty", 0);
+
+	(void)state;
+	assert_int_equal(ftruncate(fd, 8 * PAGE), 0);
+	map_file(fd, MAP_SHARED);
+	memset(mem, 1, 8 * PAGE);
+	collect();
+	collect();
+	assert_int_equal(madvise(mem + PAGE, PAGE, MADV_REMOVE), 0);
+	assert_true(is_told(collect(), 1));
+	assert_int_equal(fallocate(fd, 3 /* PUNCH_HOLE | KEEP_SIZE */, 2 * PAGE, PAGE), 0);
+	assert_true(is_told(collect(), 2));
+	assert_int_equal(ftruncate(fd, 4 * PAGE), 0);
+	assert_int_equal(ftruncate(fd, 8 * PAGE), 0);
+	assert_true(is_told(collect(), 4));
+	close(fd);
+}
+
+/* It counts as written to each time; what lies beside it does not. */
+static void file_page_beside(void **state)
+{
+	int fd = memfd_create("dirty", 0);
+
+	(void)state;
+	assert_int_equal(ftruncate(fd, PAGE), 0);
+	map_at(mem + 3 * PAGE, 6);
+	assert_ptr_equal(mmap(mem + 5 * PAGE, PAGE, RW, MAP_PRIVATE | MAP_FIXED, fd, 0), mem + 5 * PAGE);
+	assert_told("   xxxxxx");
+	assert_told("     x");
+	mem[6 * PAGE] = 1;
+	assert_told("     xx");
 	close(fd);
 }
 
@@ -411,7 +335,7 @@ static void two_at_a_time(void **state)
 static void bad_arguments(void **state)
 {
 	struct epk_dirty *other = NULL;
-	char *domain, *engine = getenv("EPK_DIRTY");
+	char *domain;
 	int id;
 
 	(void)state;
@@ -426,17 +350,9 @@ static void bad_arguments(void **state)
 	assert_int_equal(epk_dirty_collect(dirty, ranges, 0), -EINVAL);
 	assert_int_equal(epk_dirty_collect(dirty, ranges, -1), -EINVAL);
 	assert_int_equal(epk_dirty_stop(NULL), -EINVAL);
-	if (engine)
-		engine = strdup(engine);
-	assert_int_equal(setenv("EPK_DIRTY", "magic", 1), 0);
-	assert_null(epk_dirty_engine());
-	assert_int_equal(epk_dirty_start(copy, PAGE, &other), -EINVAL);
 	assert_int_equal(alloc_domains(1, &id), 0);
 	domain = domain_mmap(id, NULL, 2 * PAGE, RW, 0);
 	assert_ptr_not_equal(domain, MAP_FAILED);
-	unsetenv("EPK_DIRTY");
-	if (engine)
-		setenv("EPK_DIRTY", engine, 1);
 	assert_int_equal(epk_dirty_start(domain + PAGE, PAGE, &other), -EINVAL);
 	assert_int_equal(domain_begin(id, RW), 0);
 	assert_int_equal(epk_dirty_collect(dirty, (struct epk_pages *)domain, 1), -EINVAL);
@@ -447,7 +363,6 @@ static void bad_arguments(void **state)
 	assert_int_equal(domain_end(id), 0);
 	assert_int_equal(free_domains(1, &id), 0);
 	assert_null(other);
-	free(engine);
 }
 
 /* The pages that are told, and no others, are copied. */
@@ -550,13 +465,6 @@ static void *writer(void *arg)
 	return NULL;
 }
 
-static void *waits(void *arg)
-{
-	while (!__atomic_load_n(&enough, __ATOMIC_ACQUIRE))
-		usleep(1000);
-	return arg;
-}
-
 /* Each write is in a copy that was made afterwards, once the writers have ended. */
 static void threads_write_meanwhile(void **state)
 {
@@ -566,16 +474,6 @@ static void threads_write_meanwhile(void **state)
 	long n;
 
 	(void)state;
-	if (engine_is("soft-dirty")) {
-		enough = false;
-		assert_int_equal(pthread_create(&threads[0], NULL, waits, NULL), 0);
-		mem[0]++;
-		assert_int_equal(collect(), -EBUSY);
-		__atomic_store_n(&enough, true, __ATOMIC_RELEASE);
-		pthread_join(threads[0], NULL);
-		assert_true(is_told(collect(), 0));
-		return;
-	}
 	for (round = 0; round < 20; round++) {
 		enough = false;
 		for (n = 0; n < WRITERS; n++)
@@ -596,40 +494,7 @@ static void threads_write_meanwhile(void **state)
 	}
 }
 
-/* Other code closes what is not its own: an error, and a new start helps. */
-static void descriptor_gone(void **state)
-{
-	int nr;
-
-	(void)state;
-	if (!engine_is("scan"))
-		return;
-	mem[0] = 1;
-	assert_int_equal(syscall(SYS_close_range, 3, ~0u, 0), 0);
-	assert_int_equal(open("/dev/null", O_RDONLY), 3);
-	nr = collect();
-	assert_int_equal(nr, -EBADF);
-	assert_int_equal(epk_dirty_stop(dirty), 0);
-	assert_int_equal(close(3), 0);
-	assert_int_equal(epk_dirty_start(mem, PAGES * PAGE, &dirty), 0);
-	mem[0] = 1;
-	assert_told("x");
-}
-
-static void kernel_that_cannot(void **state)
-{
-	struct epk_dirty *other = NULL;
-
-	(void)state;
-	assert_int_equal(epk_dirty_start(copy, PAGE, &other), -EOPNOTSUPP);
-	assert_null(other);
-	assert_non_null(strstr(epk_strerror(-EOPNOTSUPP), "userfaultfd"));
-}
-
-#define WITH_MEMORY(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
-
-/* dirty_test BACKEND [ENGINE] */
-int main(int argc, char **argv)
+int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		WITH_MEMORY(pages_written),
@@ -643,18 +508,14 @@ int main(int argc, char **argv)
 		WITH_MEMORY(large_pages),
 		WITH_MEMORY(forked),
 		WITH_MEMORY(shared_file),
+		WITH_MEMORY(shared_pages_taken),
+		WITH_MEMORY(file_page_beside),
 		WITH_MEMORY(two_at_a_time),
 		WITH_MEMORY(bad_arguments),
 		WITH_MEMORY(whatever_happens),
 		WITH_MEMORY(threads_write_meanwhile),
-		WITH_MEMORY(descriptor_gone),
 	};
-	const struct CMUnitTest without[] = { cmocka_unit_test(kernel_that_cannot) };
 
 	need_backend();
-	if (argc > 2)
-		setenv("EPK_DIRTY", argv[2], 1);
-	if (!epk_dirty_engine())
-		return cmocka_run_group_tests(without, NULL, NULL);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return RUN_WITH_MEMORY(tests);
 }
