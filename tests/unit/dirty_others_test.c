@@ -110,8 +110,10 @@ static void no_file_more(void **state)
 {
 	struct epk_dirty *other = NULL;
 	struct rlimit old, none;
+	int fd = open("/dev/null", O_RDONLY);
 
 	(void)state;
+	close(fd);
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
 	none = old;
 	none.rlim_cur = 0;
@@ -119,6 +121,10 @@ static void no_file_more(void **state)
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
 	assert_int_equal(epk_dirty_start(copy, PAGE, &other), -EMFILE);
 	assert_int_equal(epk_dirty_collect(dirty, ranges, PAGES), -EMFILE);
+	/* For one more. */
+	none.rlim_cur = fd + 1;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	assert_int_equal(epk_dirty_start(copy, PAGE, &other), -EMFILE);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
 	assert_non_null(strstr(epk_strerror(-EMFILE), "RLIMIT_NOFILE"));
 	assert_null(other);
@@ -206,45 +212,55 @@ static void forked_by_another_thread(void **state)
 	assert_int_equal(bad, 0);
 }
 
-static pthread_barrier_t both;
-static struct epk_pages of_other[PAGES];
+#define ROUNDS	300
+/* So many that each is at it for a while. */
+#define MANY	2048
+
+static struct epk_dirty *many;
+static struct epk_pages of_one[MANY], of_other[MANY];
+static long at_round, done_round, nr_other;
 
 static void *collects_too(void *arg)
 {
-	long round, nr;
+	long round;
 
-	for (round = 0; round < 2000; round++) {
-		pthread_barrier_wait(&both);
-		nr = epk_dirty_collect(dirty, of_other, PAGES);
-		*(long *)arg = nr;
-		pthread_barrier_wait(&both);
+	for (round = 1; round <= ROUNDS; round++) {
+		while (__atomic_load_n(&at_round, __ATOMIC_ACQUIRE) < round)
+			sched_yield();
+		nr_other = epk_dirty_collect(many, of_other, MANY);
+		__atomic_store_n(&done_round, round, __ATOMIC_RELEASE);
 	}
-	return NULL;
+	return arg;
 }
 
 /* Two collect at a time: each page is told to one of them. */
 static void two_collect(void **state)
 {
-	long nr, nr_other, round, i, told, wrong = 0;
+	char *room = mmap(NULL, MANY * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	long nr, round, i, told, wrong = 0;
 	pthread_t thread;
 
 	(void)state;
-	pthread_barrier_init(&both, NULL, 2);
-	assert_int_equal(pthread_create(&thread, NULL, collects_too, &nr_other), 0);
-	for (round = 0; round < 2000; round++) {
-		for (i = round % 2; i < PAGES; i += 2)
-			mem[i * PAGE]++;
-		pthread_barrier_wait(&both);
-		nr = epk_dirty_collect(dirty, ranges, PAGES);
-		pthread_barrier_wait(&both);
+	assert_ptr_not_equal(room, MAP_FAILED);
+	assert_int_equal(madvise(room, MANY * PAGE, MADV_NOHUGEPAGE), 0);
+	assert_int_equal(epk_dirty_start(room, MANY * PAGE, &many), 0);
+	assert_int_equal(pthread_create(&thread, NULL, collects_too, NULL), 0);
+	for (round = 1; round <= ROUNDS; round++) {
+		for (i = round % 2; i < MANY; i += 2)
+			room[i * PAGE]++;
+		__atomic_store_n(&at_round, round, __ATOMIC_RELEASE);
+		nr = epk_dirty_collect(many, of_one, MANY);
+		while (__atomic_load_n(&done_round, __ATOMIC_ACQUIRE) < round)
+			sched_yield();
 		for (told = i = 0; i < nr; i++)
-			told += ranges[i].len / PAGE;
+			told += of_one[i].len / PAGE;
 		for (i = 0; i < nr_other; i++)
 			told += of_other[i].len / PAGE;
-		wrong += told != PAGES / 2;
+		wrong += told != MANY / 2;
 	}
 	pthread_join(thread, NULL);
-	pthread_barrier_destroy(&both);
+	assert_int_equal(epk_dirty_stop(many), 0);
+	munmap(room, MANY * PAGE);
 	assert_int_equal(wrong, 0);
 }
 
