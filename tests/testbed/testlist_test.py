@@ -55,6 +55,15 @@ class Lists(unittest.TestCase):
                           ("a guest both 5 alone,uni,spared run", "but for one"), ("a native - 5 - run\na native - 5 - run", "twice")):
             self.refused(line + "\n", why)
 
+    def test_programs(self):
+        """One of the list is looked for by its name alone, so no two folders may have it that one machine's are from."""
+        for folders in (("unit", "kvm", "debug", "testbed"), ("guest", "unit", "docs", "debug")):
+            sources = [source for each in folders for source in (testlist.TOP / "tests" / each).glob("*_test.c")]
+            sources += (testlist.TOP / "bench").glob("*_test.c")
+            names = [source.name for source in sources]
+            self.assertGreater(len(names), 40)
+            self.assertEqual([name for name in set(names) if names.count(name) > 1], [])
+
 
 if __name__ == "__main__":
     unittest.main()
