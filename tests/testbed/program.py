@@ -31,6 +31,12 @@ from testlist import TOP
 FOLDER = pathlib.PurePath("epk/user")
 PYTHON = "3.11"
 SECONDS = 600       # emulated
+BACKENDS = ("epk", "mpk", "vmfunc", "mprotect", "none")
+# By which scripts may start there: what a path names, and what env finds.
+ENV = "/usr/bin/env"
+INTERPRETERS = ("/bin/sh", "/usr/bin/python3", f"/usr/bin/python{PYTHON}")
+# What that folder has besides.
+TAKEN = ("epk", ".start", "libepk.so.1")
 # Of the environment here, what the program finds there.
 PASSED = ("EPK_BACKEND", "EPK_DEBUG", "EPK_STRICT")
 
@@ -39,28 +45,70 @@ def fail(*words):
     sys.exit("program: " + " ".join(map(str, words)))
 
 
+def called_by_env(argument):
+    """What env starts when the kernel hands it that after #!: all of it as one word."""
+    split = re.match(r"(?:-[0iv]*S|--split-string[= ])(.*)", argument)
+    if not split:
+        return argument
+    words = iter(shlex.split(split[1]))
+    for word in words:
+        if word in ("-u", "-C"):
+            next(words, None)
+        elif not word.startswith("-") and "=" not in word:
+            return word
+    return ""
+
+
 def interpreter(path):
-    """Of a script: its interpreter's name; of an ELF file: ""."""
+    """Of a script: its interpreter; of an ELF file: ""."""
     with open(path, "rb") as file:
         start = file.read(256)
     if start.startswith(b"\x7fELF"):
-        if start[4] != 2 or start[18:20] != b"\x3e\0":
+        if start[4:5] != b"\2" or start[18:20] != b"\x3e\0":
             fail(path, "is not a program for x86-64")
         return ""
     line = start.split(b"\n")[0].decode(errors="replace")
     if not line.startswith("#!"):
         fail(path, "is neither a program nor a script (#!)")
-    name = pathlib.PurePath(line[2:].split()[-1]).name
-    if name not in ("sh", "python3", f"python{PYTHON}"):
-        fail(f"{path} wants {name}: the guest has sh and python3")
+    if line.endswith("\r"):
+        fail(path, "has lines that end with CR and LF, which no kernel takes for a script's")
+    words = line[2:].split(None, 1)
+    if not words:
+        fail(path, "names no interpreter after #!")
+    name, there = words[0], INTERPRETERS
+    if name == ENV:
+        try:
+            name = called_by_env(words[1].rstrip() if words[1:] else "")
+        except ValueError as error:
+            fail(f"{path}: {ENV} -S: {error}")
+        there += tuple(pathlib.PurePath(known).name for known in INTERPRETERS)
+    if name not in there:
+        fail(f"{path} wants {name or 'nothing of ' + ENV}: the guest has {', '.join(INTERPRETERS)} and, for these, {ENV}")
     return name
+
+
+def complete(files):
+    """Is every shared object there that these want?"""
+    there = {path.name for path in files} | {"libepk.so.1"}
+    for path in files:
+        said = subprocess.run(["readelf", "-d", path], check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+        for name in re.findall(r"\(NEEDED\).*\[(.*/.*)\]", said):
+            fail(f"{path} wants {name} from that folder, which the guest has not: link it with -L and -l")
+        said = subprocess.run(["ldd", path], check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+        missing = [name for name in re.findall(r"(\S+) => not found", said) if name not in there]
+        if missing:
+            fail(f"{path} needs {', '.join(missing)}: name them among the files")
 
 
 def look(program, files):
     """What is wrong before anything boots; is Python needed?"""
     for path in files:
+        if path.is_dir():
+            fail(path, "is a folder: single files can be brought, and no folders")
         if not path.is_file():
             fail("there is no file", path)
+        if path.name in TAKEN:
+            fail(f"{path}: the guest has its own {path.name} there: another name")
     names = [path.name for path in files]
     if len(set(names)) != len(names):
         fail("two files have one name")
@@ -70,18 +118,9 @@ def look(program, files):
         fail(program, "is not compiled: docs/tutorial.md has how")
     if not os.access(program, os.X_OK):
         fail(program, "cannot be executed: chmod +x")
-    if interpreter(program):
-        return "python" in interpreter(program)
-    needed = subprocess.run(["readelf", "-d", program], check=False, text=True, stdout=subprocess.PIPE).stdout
-    for name in re.findall(r"\(NEEDED\).*\[(.*/.*)\]", needed):
-        fail(f"{program} wants {name} from that folder, which the guest has not: link it with -L and -l")
-    there = set(names) | {"libepk.so.1"}
-    for path in files:
-        said = subprocess.run(["ldd", path], check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
-        missing = [name for name in re.findall(r"(\S+) => not found", said) if name not in there]
-        if missing:
-            fail(f"{path} needs {', '.join(missing)}: name them among the files")
-    return False
+    python = "python" in interpreter(program)
+    complete(files)
+    return python
 
 
 class User:
@@ -95,6 +134,12 @@ class User:
         to.mkdir()
         for path in self.files:
             shutil.copy2(path, to)
+            # images.sh takes for programs, which have libraries, what all may execute.
+            if os.access(path, os.X_OK):
+                (to / path.name).chmod(0o755)
+        # The real one: busybox's does not know -S.
+        (guest / "usr/bin").mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ENV, guest / "usr/bin")
         build = TOP / "guest-lib/build"
         for tool in ("epk-check", "epk-scan"):
             shutil.copy2(build / tool, guest / "epk/bin")
@@ -105,9 +150,8 @@ class User:
             shutil.copytree(TOP / "guest-lib/python/epk", to / "epk", ignore=shutil.ignore_patterns("__pycache__"))
             library = guest / f"usr/lib/python{PYTHON}"
             shutil.copytree(f"/usr/lib/python{PYTHON}", library, symlinks=True, ignore=ignore)
-            (guest / "usr/bin").mkdir(parents=True, exist_ok=True)
-            shutil.copy2(f"/usr/bin/python{PYTHON}", guest / "usr/bin/python3")
-            (guest / "usr/bin/env").symlink_to("/bin/busybox")
+            shutil.copy2(f"/usr/bin/python{PYTHON}", guest / "usr/bin")
+            (guest / "usr/bin/python3").symlink_to(f"python{PYTHON}")
 
     def start(self, guest, backend, command):
         """A script with which it starts there."""
@@ -188,7 +232,7 @@ def shell(user, cpus):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cpus", type=int, choices=(1, 2), default=1)
-    parser.add_argument("--backend", help="as EPK_BACKEND has it: epk, mpk, none, ...")
+    parser.add_argument("--backend", choices=BACKENDS, help="as EPK_BACKEND has it")
     parser.add_argument("--files", default="", help="of the program's, in one word, in which a shell's quotes quote")
     parser.add_argument("--alone", action="store_true", help="in a guest without EPK, which boots in a second")
     parser.add_argument("--seconds", type=int, default=SECONDS, help="emulated ones, after which it is killed")
