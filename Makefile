@@ -123,9 +123,10 @@ check-hw: packages
 firmware-matrix: packages
 	@tests/firmware/matrix.py --keep tests/firmware/build/layouts --table tests/firmware/build/table.md
 
+# FILES and PROGRAM, which are in the environment wherever they were set, may have quotes.
 run: packages
-	@tests/testbed/program.py $(addprefix --backend ,$(BACKEND)) $(addprefix --cpus ,$(CPUS)) $(if $(ALONE),--alone) \
-		--files "$(FILES)" "$(PROGRAM)" $(ARGS)
+	@tests/testbed/program.py $(addprefix --backend ,$(BACKEND)) $(addprefix --cpus ,$(CPUS)) $(if $(filter-out 0 no,$(ALONE)),--alone) \
+		--files "$$FILES" "$$PROGRAM" $(ARGS)
 
 shell: packages
 	@tests/testbed/program.py $(addprefix --cpus ,$(CPUS)) --shell $(FILES)

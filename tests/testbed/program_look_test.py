@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""What program.py says of a program before anything boots, and what it takes to the guest."""
+"""What program.py says of a program before anything boots, what it takes to the guest, and how make's words get there."""
 
 import contextlib
 import io
@@ -31,7 +31,8 @@ class Case(unittest.TestCase):
 
     def library(self, name, *options):
         path = self.work / name
-        subprocess.run(["gcc", "-shared", "-fPIC", "-Wl,--no-as-needed", "-x", "c", "/dev/null", "-x", "none", "-o", path, *options], check=True)
+        subprocess.run(["gcc", "-shared", "-fPIC", "-Wl,--no-as-needed", "-o", path, "-x", "c", "/dev/null", "-x", "none", *options],
+                       check=True)
         return path
 
 
@@ -133,6 +134,34 @@ class Brings(Case):
                 # busybox is the shell; what is linked lies beside it.
                 there = guest / path.lstrip("/")
                 self.assertEqual(there.is_file() and os.access(there, os.X_OK), python and "python" in path, path)
+
+
+class Makes(Case):
+    """make run, and what program.py is given."""
+
+    def setUp(self):
+        super().setUp()
+        shutil.copy2(TOP / "Makefile", self.work)
+        (self.work / "tests/testbed").mkdir(parents=True)
+        self.file("#!/bin/sh\n", "tests/testbed/packages.sh")
+        self.file("#!/bin/sh\nprintf '<%s>' \"$@\"\n", "tests/testbed/program.py")
+
+    def given(self, *words, **environment):
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+        return subprocess.run(["make", "-s", "-C", self.work, "run", *words], check=False, text=True, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, env={**kept, **environment}).stdout
+
+    def test_words(self):
+        self.assertEqual(self.given("PROGRAM=./a b"), "<--files><><./a b>")
+        self.assertEqual(self.given("PROGRAM=a", 'FILES="a b" \'c d\'', "ARGS=1 '2 3' \"4 5\""),
+                         "<--files><\"a b\" 'c d'><a><1><2 3><4 5>")
+        self.assertEqual(self.given('PROGRAM=a"$$(echo b)', "BACKEND=mpk", "CPUS=2"),
+                         '<--backend><mpk><--cpus><2><--files><><a"$(echo b)>')
+        self.assertEqual(self.given(PROGRAM="a", FILES='"a b"'), '<--files><"a b"><a>')
+
+    def test_alone(self):
+        for value, option in (("1", "<--alone>"), ("yes", "<--alone>"), ("0", ""), ("no", ""), ("", "")):
+            self.assertEqual(self.given("PROGRAM=a", f"ALONE={value}"), f"{option}<--files><><a>", value)
 
 
 if __name__ == "__main__":
