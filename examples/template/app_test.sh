@@ -17,3 +17,6 @@ said=$("$program" "$file") || exit 1
 said=$("$program" "$file" --leak 2>&1)
 [ $? = 139 ] || { echo "the token is read from outside: $said"; exit 1; }
 case $said in *token*) echo "it leaks: $said"; exit 1 ;; esac
+# What a file has against being read is said as the kernel means it.
+case $("$program" "$file.none" 2>&1) in *"No such file"*) ;; *) echo "it misnames what open(2) said"; exit 1 ;; esac
+case $("$program" /dev/null 2>&1) in *"/dev/null: empty"*) ;; *) echo "it misnames an empty file"; exit 1 ;; esac
