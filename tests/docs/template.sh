@@ -43,9 +43,19 @@ make -s B="$work/made" run >"$work/said" 2>&1 || rc=$?
 { [ $rc != 0 ] && grep -q '^make run EPK_SOURCE=.*a clone of EPK on KVM, which ../.. is not' "$work/said"; } || fail "make run without a clone"
 [ "$(wc -l <"$work/said")" -le 2 ] || fail "make run without a clone says too much"
 # What goes to the guest, and how.
-mkdir -p "$work/clone/tests/testbed"
-touch "$work/clone/tests/testbed/program.py" && chmod +x "$work/clone/tests/testbed/program.py"
-printf 'run:\n\t@echo "$(PROGRAM), $(BACKEND), $(FILES), $(ARGS), $(ALONE), $(B)"\n' >"$work/clone/Makefile"
-well "make run" make -s B="$work/made" run EPK_SOURCE="$work/clone" ALONE=1
-grep -qx "$work/made/app, epk, '$work/own/app.c', app.c, 1, " "$work/said" || fail "make run"
+clone="$work/a clone"
+mkdir -p "$clone/tests/testbed"
+touch "$clone/tests/testbed/program.py" && chmod +x "$clone/tests/testbed/program.py"
+printf 'run:\n\t@printf "%%s, " "$$PROGRAM" "$(BACKEND)" "$$FILES" "$$ARGS" "$(ALONE)" "$(CPUS)" "$(B)"\n' >"$clone/Makefile"
+
+# takes BACKEND FILES ARGS WORD...
+takes() {
+	local words="$work/made/app, $1, $2, $3, 1, 2, , "
+	shift 3
+	well "make run $*" make -s B="$work/made" run EPK_SOURCE="$clone" ALONE=1 CPUS=2 "$@"
+	[ "$(cat "$work/said")" = "$words" ] || fail "make run $*"
+}
+takes epk "'$work/own/app.c'" app.c
+takes mpk "'$work/own/app.c'" app.c BACKEND=mpk
+takes epk '"a b" c$d' "1 '2 3' \"4\"" FILES='"a b" c$$d' ARGS="1 '2 3' \"4\""
 echo "template: all passed"
