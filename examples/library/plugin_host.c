@@ -70,7 +70,7 @@ static int run(struct plugin *plugin, long *result)
 		err = -EFAULT;
 	else
 		*result = plugin->run(plugin);
-	/* After siglongjmp() the right is gone, but the library still counts it. */
+	/* After siglongjmp() the right is gone under "epk" alone: elsewhere the domain stays held. */
 	domain_end(plugin->domain);
 	return err;
 }

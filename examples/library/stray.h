@@ -2,7 +2,8 @@
 /*
  * What a bug does, for the other examples: it reads at an address, whoever may.
  *
- * Who does that holds no domain afterwards, as after each fault that a handler leaves by siglongjmp().
+ * Under "epk" who does that holds no domain afterwards, as after each fault that a handler leaves by
+ * siglongjmp(); elsewhere what was held is to be ended.
  */
 #ifndef STRAY_H
 #define STRAY_H

@@ -117,6 +117,64 @@ static void again_and_again(void **state)
 	end_all(NULL, 0);
 }
 
+static void *looks(void *arg)
+{
+	return try_read(arg, &ignored) ? arg : NULL;
+}
+
+static bool another_can_read(char *at)
+{
+	pthread_t thread;
+	void *got;
+
+	assert_int_equal(pthread_create(&thread, NULL, looks, at), 0);
+	assert_int_equal(pthread_join(thread, &got), 0);
+	return got;
+}
+
+/* Out of the body of EPK_WITH: whose page protections are the process's, it is open to all until it is ended. */
+static void open_until_ended(void **state)
+{
+	(void)state;
+	if (!backend_is("mprotect"))
+		skip();
+	assert_false(another_can_read(mem[4]));
+	if (!sigsetjmp(back, 1)) {
+		EPK_WITH(ids[4], RW) {
+			raise(SIGUSR1);
+			fail();
+		}
+	}
+	assert_int_equal(epk_held_prot(ids[4]), RW);
+	assert_true(another_can_read(mem[4]));
+	assert_int_equal(free_domains(1, &ids[4]), -EBUSY);
+	assert_int_equal(domain_end(ids[4]), 0);
+	assert_false(another_can_read(mem[4]));
+	assert_int_equal(domain_end(ids[4]), -EACCES);
+	end_all(NULL, 0);
+}
+
+static long escapes(void *arg)
+{
+	raise(SIGUSR1);
+	return (long)arg;
+}
+
+/* Out of what epk_call() runs, nothing stays held, and nothing open. */
+static void call_leaves_nothing(void **state)
+{
+	(void)state;
+	if (!sigsetjmp(back, 1)) {
+		epk_call(ids[4], escapes, NULL, NULL);
+		fail();
+	}
+	assert_int_equal(epk_held(NULL, 0), 0);
+	if (!backend_is("none"))
+		assert_false(another_can_read(mem[4]));
+	assert_int_equal(domain_end(ids[4]), -EACCES);
+	end_all(NULL, 0);
+}
+
 /* It is begun anew each time: under "mpk" each begin wants its end. */
 static void begun_anew(void **state)
 {
@@ -141,6 +199,8 @@ int main(void)
 		cmocka_unit_test(next_begins_another),
 		cmocka_unit_test(again_and_again),
 		cmocka_unit_test(begun_anew),
+		cmocka_unit_test(open_until_ended),
+		cmocka_unit_test(call_leaves_nothing),
 	};
 
 	need_backend();
