@@ -283,7 +283,7 @@ int epk_begin_read(int dom_id);
 /* In epk_options.flags: no handler of SIGSEGV and SIGBUS, not even where errors are explained. */
 #define EPK_NO_SIGNAL_HANDLER	1u
 /*
- * "mpk", "mprotect" and "none" refuse what "epk" would: memory beyond RLIMIT_MEMLOCK, and files that are not ordinary
+ * "mpk", "mprotect" and "none" refuse these of the things that "epk" would: memory beyond RLIMIT_MEMLOCK, and files that are not ordinary
  * ones of ext4, XFS or tmpfs.  For tests.
  */
 #define EPK_STRICT		2u
@@ -638,7 +638,7 @@ int epk_component_create(int dom_id, long (*const entries[])(void *arg), unsigne
  * Errors: ENOENT, EPERM no such domain; EINVAL it is no component, or has no such entry; EBUSY as
  * many threads are in it as can be; EDEADLK it is called by a signal handler that interrupted it,
  * or is confined and waits; EMFILE the thread is in 15 confined calls, or has put too much aside;
- * EFAULT it has faulted; EIO it has run, but what was held before could not be given back; EAGAIN,
+ * EFAULT it has faulted; ENOBUFS it waits, and has too little stack left to be entered; EIO it has run, but what was held before could not be given back; EAGAIN,
  * ENOSPC it has no place, and cannot get one; ENOMEM.
  */
 int epk_gate_call(int dom_id, unsigned int entry, void *arg, long *result);

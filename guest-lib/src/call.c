@@ -226,7 +226,7 @@ static __attribute__((noinline)) int may_write(int id)
 	int held = epk_held_prot(id);
 
 	if (held < 0)
-		return held;
+		return epk_because_of(held);
 	return held && !(held & PROT_WRITE) ? epk_because(EPK_CAUSE_READ_ONLY) : 0;
 }
 
@@ -372,6 +372,14 @@ int epk_call_caught(int dom_id, long (*fn)(void *arg), void *arg, long *result)
 	return likely(!err) ? 0 : epk_explain("epk_call_caught", dom_id, err);
 }
 
+/* The begin has told its cause, and that as its own. */
+static __attribute__((noinline)) int failed(const char *call, int id, int err)
+{
+	if (id <= 0 && err == -EINVAL)
+		epk_because(EPK_CAUSE_ID);
+	return epk_explain(call, id, err);
+}
+
 int epk_call(int dom_id, long (*fn)(void *arg), void *arg, long *result)
 {
 	struct call call __attribute__((cleanup(unwound)));
@@ -387,5 +395,5 @@ int epk_call(int dom_id, long (*fn)(void *arg), void *arg, long *result)
 		if (result)
 			*result = value;
 	}
-	return likely(!err) ? 0 : epk_explain("epk_call", dom_id, err);
+	return likely(!err) ? 0 : failed("epk_call", dom_id, err);
 }

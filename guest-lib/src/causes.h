@@ -9,7 +9,7 @@
 
 #define EPK_CAUSES(CAUSE)							\
 	CAUSE(EPK_CAUSE_NUM, EINVAL, "num is not positive, or dom_ids is NULL")		\
-	CAUSE(EPK_CAUSE_ID, EINVAL, "an ID of a domain is positive")			\
+	CAUSE(EPK_CAUSE_ID, EINVAL, "an ID of a domain is positive: look at what alloc_domains() returned")		\
 	CAUSE(EPK_CAUSE_TWICE, EINVAL, "an ID stands twice in dom_ids")			\
 	CAUSE(EPK_CAUSE_PROT, EINVAL, "prot is PROT_READ, perhaps with PROT_WRITE; no domain's memory can be run")	\
 	CAUSE(EPK_CAUSE_COMMON, EINVAL, "prot is PROT_NONE, PROT_READ, or PROT_READ with PROT_WRITE")	\
@@ -53,6 +53,7 @@
 	CAUSE(EPK_CAUSE_SEAL, EPERM, "a seal of the memfd forbids it")			\
 	CAUSE(EPK_CAUSE_NO_DEVICE, ENODEV, "there is no /dev/epk: load the kernel module, epk")	\
 	CAUSE(EPK_CAUSE_NO_PKEYS, ENODEV, "no protection keys: \"ospke\" is not in /proc/cpuinfo")	\
+	CAUSE(EPK_CAUSE_FILE, ENODEV, "the file cannot be mapped, as a pipe or a directory: give an ordinary one")	\
 	CAUSE(EPK_CAUSE_PKEYS, ENOSPC, "no protection key is free: the program has allocated them all")	\
 	CAUSE(EPK_CAUSE_GATHER, ENOSPC, "so many cannot be together: an EPT has as many as the process has keys, 15 at most")	\
 	CAUSE(EPK_CAUSE_GATHER_ROOM, ENOSPC, "no EPT has room for all: components, and what epk_protect() gives to all, stay where they are, RAM perhaps, too: gather first")	\
@@ -75,5 +76,7 @@ enum epk_cause {
 int epk_because(enum epk_cause cause);
 /* The same, for that of a call of the library's that has just set errno. */
 int epk_because_of_call(void);
+/* Or that has just returned @err. */
+int epk_because_of(int err);
 
 #endif /* EPK_CAUSES_H */

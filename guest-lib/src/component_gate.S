@@ -357,7 +357,7 @@ epk_gate_call:
 .Lno_room:
 	on_outside
 	mov	%rax, EPK_COMP_EXPECT(%rbx)
-	mov	$-EFAULT, %ebp
+	mov	$-ENOBUFS, %ebp
 	jmp	.Lrefuse
 .Lruns:
 	mov	$-EDEADLK, %ebp

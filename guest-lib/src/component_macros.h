@@ -13,6 +13,7 @@
 #define EINVAL		22
 #define EBUSY		16
 #define EDEADLK		35
+#define ENOBUFS		105
 /* DF, AC, TF and the like are nobody's to hand over. */
 #define FLAGS		0x202
 

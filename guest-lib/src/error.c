@@ -21,26 +21,27 @@ static const struct error {
 	const char *text;
 } errors[] = {
 	{ 0, "0", "no error" },
-	ERROR(EINVAL, "an argument is out of range"),
+	ERROR(EINVAL, "an argument is out of range: the call's manual page says which can be"),
 	ERROR(ENOENT, "no such domain: never allocated, or freed"),
 	ERROR(EPERM, "the domain is a component, or another process's, inherited by fork(): allocate one here"),
 	ERROR(EBUSY, "the domain is still held: domain_end() comes first"),
 	ERROR(EALREADY, "the thread holds the domain, with all of that: EPK_WITH() can stand in another"),
 	ERROR(EACCES, "the thread does not hold the domain, or not for that: domain_begin() comes first"),
-	ERROR(EBADF, "no open file"),
+	ERROR(EBADF, "no open file: its descriptor was closed, or never one"),
 	ERROR(EOPNOTSUPP, "a file of a kind, or on a filesystem, that no domain can have"),
 	ERROR(EMFILE, "the thread holds as many domains as it can: end some"),
-	ERROR(ENFILE, "too many files are open in the system"),
+	ERROR(ENFILE, "too many files are open in the system: raise fs.file-max"),
 	ERROR(EAGAIN, "threads hold as many domains as there are places or keys for: hold fewer at a time"),
 	ERROR(EDEADLK, "a signal handler asks for what the call that it interrupted is at work on"),
-	ERROR(EFAULT, "the component's function has faulted, or its stack had no room left: it can be called again"),
-	ERROR(EINTR, "a fatal signal came"),
+	ERROR(EFAULT, "the component's function has faulted, and was left there: it can be called again"),
+	ERROR(ENOBUFS, "the component waits, with too little stack left to be entered: give it more (stack_bytes)"),
+	ERROR(EINTR, "a fatal signal came: the process ends, and nothing is to be done"),
 	ERROR(ENOSPC, "no room for more domains or for their RAM: free some"),
 	ERROR(EDQUOT, "the user has as much as the module's parameters allow: max_user_*"),
 	ERROR(ENOMEM, "out of memory, address space or mappings (vm.max_map_count)"),
-	ERROR(ENODEV, "the machine lacks what the backend needs, or the file cannot be mapped"),
-	ERROR(EOVERFLOW, "the range passes the end of the address space"),
-	ERROR(EEXIST, "something is mapped at that address"),
+	ERROR(ENODEV, "the machine lacks what the backend needs: epk-check(1) says what"),
+	ERROR(EOVERFLOW, "the range passes the end of the address space: give a shorter one"),
+	ERROR(EEXIST, "something is mapped at that address: give another, or none"),
 	ERROR(E2BIG, "the options come from a later version and ask for more than this one has"),
 	ERROR(EIO, "the thread could not stay in the domain's EPT; no right is open"),
 };
@@ -146,8 +147,13 @@ int epk_fails(int err)
  */
 int epk_because_of_call(void)
 {
+	return epk_because_of(-errno);
+}
+
+int epk_because_of(int err)
+{
 	epk_cause_pending = epk_cause_last;
-	return -errno;
+	return err;
 }
 
 static bool told(void)

@@ -57,7 +57,7 @@ static int map_locked(const struct epk_mapping *what, void *addr, int flags, voi
 	err = epk_ops()->mmap(map, addr, flags);
 	if (err) {
 		epk_mapping_cancel(map);
-		return err;
+		return err == -ENODEV && what->fd >= 0 ? epk_because(EPK_CAUSE_FILE) : err;
 	}
 	epk_mapping_insert(map);
 	*got = (void *)map->start;

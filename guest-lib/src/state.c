@@ -20,7 +20,7 @@ static const struct {
 /* Not by the table: another thread may be initialising, and nothing is opened here. */
 static int refuse(int id)
 {
-	epk_cause_last = 0;
+	epk_cause_last = id <= 0 ? EPK_CAUSE_ID : 0;
 	if (id <= 0)
 		return -EINVAL;
 	return epk_id_inherited(id) ? -EPERM : -ENOENT;
@@ -28,7 +28,10 @@ static int refuse(int id)
 
 static int begin_none(int id, int prot)
 {
-	return prot && !(prot & ~(PROT_READ | PROT_WRITE)) ? refuse(id) : -EINVAL;
+	if (prot && !(prot & ~(PROT_READ | PROT_WRITE)))
+		return refuse(id);
+	epk_cause_last = EPK_CAUSE_PROT;
+	return -EINVAL;
 }
 
 static int end_none(int id)

@@ -10,6 +10,7 @@
 static const int known[] = {
 	0, EINVAL, ENOENT, EPERM, EBUSY, EALREADY, EACCES, EMFILE, ENFILE, EAGAIN, EDEADLK,
 	ENOSPC, ENOMEM, ENODEV, EOVERFLOW, EEXIST, E2BIG, EIO, EBADF, EOPNOTSUPP, EDQUOT, EFAULT, EINTR,
+	ENOBUFS,
 };
 
 #define NR_KNOWN	(sizeof(known) / sizeof(known[0]))
@@ -50,6 +51,9 @@ static void three_kinds_of_efault(void **state)
 	(void)state;
 	assert_non_null(strstr(epk_strerror(EFAULT), "does not hold"));
 	assert_non_null(strstr(epk_strerror(-EFAULT), "the component's function"));
+	/* Another number says that it was not entered. */
+	assert_null(strstr(epk_strerror(-EFAULT), "stack"));
+	assert_non_null(strstr(epk_strerror(-ENOBUFS), "stack_bytes"));
 	if (backend_is("epk")) {
 		assert_int_equal(epk_call_caught(id, faults, NULL, NULL), -EFAULT);
 		assert_non_null(strstr(epk_strerror(-EFAULT), "was left there"));
@@ -205,6 +209,15 @@ static int goes_wrong(int n, const char **why)
 	case 29: *why = "a seal of"; return heap_in_sealed(F_SEAL_GROW, false);
 	case 30: *why = "a seal of"; return heap_in_sealed(F_SEAL_WRITE, true);
 	case 31: *why = "RLIMIT_MEMLOCK is"; return heap_beyond_limit();
+	case 32: *why = "alloc_domains() returned"; return domain_begin(0, RW);
+	case 33: *why = "alloc_domains() returned"; return domain_begin(-5, PROT_READ);
+	case 34: *why = "alloc_domains() returned"; return domain_end(-1);
+	case 35: *why = "alloc_domains() returned"; return negative(epk_malloc(0, 1));
+	case 36: *why = "alloc_domains() returned"; return negative(domain_mmap(0, NULL, 1, RW, 0));
+	case 37: *why = "alloc_domains() returned"; return epk_call(-1, nothing, NULL, NULL);
+	case 38: *why = "alloc_domains() returned"; return free_domains(1, &(int){ 0 });
+	case 39: *why = "alloc_domains() returned"; return epk_free(-2, mem);
+	case 40: *why = "its descriptor"; return negative(epk_mmap_file(dom, NULL, PAGE, RW, 0, -1, 0));
 	default: return 1;
 	}
 }
@@ -229,7 +242,7 @@ static void causes_are_told(void **state)
 			continue;
 		fail_msg("case %d, error %d: \"%s\" is not in \"%s\"", n, -err, why, epk_strerror(err));
 	}
-	assert_int_equal(n, 32);
+	assert_int_equal(n, 41);
 	free_domain(dom);
 }
 
@@ -257,7 +270,7 @@ static void causes_do_not_stay(void **state)
 			assert_string_equal(epk_strerror(EINVAL), plain);
 		run_threads(asks, &plain, 1);
 		/* The same number, for what is known of it. */
-		assert_int_equal(domain_end(-1), -EINVAL);
+		assert_int_equal(epk_held(NULL, 5), -EINVAL);
 		assert_string_equal(epk_strerror(EINVAL), plain);
 	}
 	free_domain(dom);
@@ -320,6 +333,32 @@ static void causes_on_the_way_are_forgotten(void)
 
 IN_CHILD(causes_on_the_way_are_forgotten)
 
+/* Where it is not refused before. */
+static void a_file_that_cannot_be_mapped(void)
+{
+	int pipes[2], id;
+
+	unsetenv("EPK_STRICT");
+	id = new_domain();
+	EXPECT(!pipe(pipes));
+	EXPECT(epk_mmap_file(id, NULL, PAGE, PROT_READ, 0, pipes[0], 0) == MAP_FAILED);
+	EXPECT(errno == (backend_is("epk") ? EOPNOTSUPP : ENODEV));
+	EXPECT(!strstr(epk_strerror(errno), "the machine lacks"));
+	EXPECT(backend_is("epk") || strstr(epk_strerror(errno), "as a pipe"));
+}
+
+IN_CHILD(a_file_that_cannot_be_mapped)
+
+/* Before there is any domain. */
+static void no_id_at_first(void)
+{
+	EXPECT(domain_begin(0, RW) == -EINVAL && strstr(epk_strerror(EINVAL), "alloc_domains() returned"));
+	EXPECT(domain_begin(1, PROT_EXEC) == -EINVAL && strstr(epk_strerror(EINVAL), "can be run"));
+	EXPECT(domain_end(-1) == -EINVAL && strstr(epk_strerror(EINVAL), "alloc_domains() returned"));
+}
+
+IN_CHILD(no_id_at_first)
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -328,6 +367,8 @@ int main(void)
 		cmocka_unit_test(three_kinds_of_efault),
 		cmocka_unit_test(causes_are_told),
 		cmocka_unit_test(in_child_causes_on_the_way_are_forgotten),
+		cmocka_unit_test(in_child_a_file_that_cannot_be_mapped),
+		cmocka_unit_test(in_child_no_id_at_first),
 		cmocka_unit_test(causes_do_not_stay),
 		cmocka_unit_test(causes_do_not_stay_for_others),
 	};
