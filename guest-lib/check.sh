@@ -19,6 +19,12 @@ for standard in 11 17 20; do
 done
 echo '#include <epk.h>' | g++ -x c++ -std=c++11 -Wall -Wextra -Werror -fsyntax-only -Iinclude - ||
 	fail "epk.h is not C++"
+# What can return nothing says so in words.
+printf '#include <epk.hpp>\nlong call() { return epk::call(1, [] { return %s; }); }\n' 7 | g++ -x c++ -std=c++11 -fsyntax-only -Iinclude - ||
+	fail "epk::call() takes no function"
+printf '#include <epk.hpp>\nlong call() { return epk::call(1, [] { return %s; }); }\n' '' | g++ -x c++ -std=c++11 -fsyntax-only -Iinclude - \
+	2>"$stage/said" && fail "epk::call() takes a function that returns nothing"
+grep -q 'epk::call: the function returns what fits' "$stage/said" || fail "g++ says of that: $(cat "$stage/said")"
 
 exported=$(./names.sh "$B/libepk.so.1" "$B/libepk.a") || fail "header and library differ"
 

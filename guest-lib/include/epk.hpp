@@ -159,6 +159,9 @@ private:
  * For the containers of the standard library: what they allocate lies in the domain's heap.  Who makes, reads or
  * changes the elements holds the domain.  The domain outlives the container, and is held where that ends, if
  * its elements have something to do then.
+ *
+ * What a container keeps in its own object lies where that is: a std::basic_string of a few characters has them
+ * there, in ordinary memory.  A secret is a std::vector, or the string lies in the domain itself.
  */
 template <typename T> class allocator {
 public:
@@ -224,6 +227,8 @@ template <typename T, typename U> bool operator!=(const allocator<T> &left, cons
  */
 template <typename F> long call(int id, F &&fn)
 {
+	static_assert(!std::is_void<decltype(fn())>::value,
+		      "epk::call: the function returns what fits into a long; one that has nothing to say, 0");
 	struct frame {
 		typename std::remove_reference<F>::type *fn;
 		static long run(void *arg) { return static_cast<long>((*static_cast<frame *>(arg)->fn)()); }
