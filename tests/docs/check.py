@@ -163,8 +163,8 @@ def dangling(path):
 
 def unnamed(path):
     """The short examples that README.md does not name."""
-    return [f"{path.name} does not name {example.name}" for example in sorted((extract.TOP / "examples/library").glob("*.c"))
-            if f"`{example.name}`" not in path.read_text()]
+    return [f"{path.name} does not name {example.name}" for example in sorted((extract.TOP / "examples/library").iterdir())
+            if example.suffix in (".c", ".py") and f"`{example.name}`" not in path.read_text()]
 
 
 def main():
