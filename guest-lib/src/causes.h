@@ -72,11 +72,14 @@ enum epk_cause {
 };
 #undef EPK_CAUSE_NAME
 
-/* error.c: the calling thread's call fails for this; returns the error number, negative. */
-int epk_because(enum epk_cause cause);
+/*
+ * error.c: the calling thread's call fails for this; returns the error number, negative.  Cold: what
+ * succeeds, as allocations do, saves no registers for it.
+ */
+__attribute__((cold)) int epk_because(enum epk_cause cause);
 /* The same, for that of a call of the library's that has just set errno. */
-int epk_because_of_call(void);
+__attribute__((cold)) int epk_because_of_call(void);
 /* Or that has just returned @err. */
-int epk_because_of(int err);
+__attribute__((cold)) int epk_because_of(int err);
 
 #endif /* EPK_CAUSES_H */

@@ -19,7 +19,7 @@ int epk_heap_hold(int id)
 	if (held > 0)
 		return held & PROT_WRITE ? 1 : epk_because(EPK_CAUSE_READ_ONLY);
 	held = domain_begin(id, PROT_READ | PROT_WRITE);
-	return held ? epk_because_of(held) : 0;
+	return likely(!held) ? 0 : epk_because_of(held);
 }
 
 void epk_heap_unhold(int id, int held)

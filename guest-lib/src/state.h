@@ -254,7 +254,7 @@ static inline int epk_lookup(int id, struct epk_entry *entry)
 {
 	if (likely(epk_entry_find(id, entry)))
 		return 0;
-	if (id <= 0) {
+	if (unlikely(id <= 0)) {
 		epk_because(EPK_CAUSE_ID);
 		return -EINVAL;
 	}
