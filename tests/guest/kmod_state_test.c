@@ -357,8 +357,8 @@ static void cell_closing(enum call call)
 	open_ready();
 	CELL(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
 	/* These change what the next one answers. */
-	if (call == ALLOC || call == FREE || call == NOTE || call == NOTE_PRIVATE || call == GATES ||
-	    call == BEGIN || call >= MMAP_TABLE)
+	if (call == ALLOC || call == FREE || call == RESERVE || call == NOTE ||
+	    call == NOTE_PRIVATE || call == GATES || call == BEGIN || call >= MMAP_TABLE)
 		maker.after = maker.before;
 	/* Its memfd may have that number by then. */
 	if (call == FILE_)
