@@ -20,7 +20,7 @@ help:
 ##   check           all tests: unit tests, hygiene, emulated tests, some on Debian's kernels
 ##
 ## More tests, which "check" leaves out, but for check-kernels
-##   check-kernels   cores of the tests on Debian's own kernels, host and guests; the wide guest; suspend
+##   check-kernels   cores of the tests on Debian's own kernels, host and guests, and a host of 6.12; the wide guest; suspend
 ##   check-builds    the library by each compiler at each level, by sanitizers, valgrind, musl; long
 ##   check-debug     fuzzers, failing allocations and the guest's tests, on debug kernels; long
 ##   check-selftests Linux's own KVM selftests with stock KVM and with the series
@@ -63,9 +63,9 @@ build: packages
 check: packages
 	@$(RUN) --plan
 	@echo "then, on Debian's own kernels:"
-	@$(MAKE) -s check-kernels PLAN=--plan GUESTS="stock backports"
+	@$(MAKE) -s check-kernels PLAN=--plan HOSTS=stock GUESTS="stock backports"
 	@$(RUN)
-	@$(MAKE) -s check-kernels GUESTS="stock backports"
+	@$(MAKE) -s check-kernels HOSTS=stock GUESTS="stock backports"
 
 check-fast: packages
 	@$(RUN) --fast
@@ -90,11 +90,12 @@ check-debug: packages
 	@$(RUN) --emulated $(RUN_CPUS) --guest-kernel debug $(or $(TESTS),kmod hypercall lib unit guest-fuzz guest-fuzz-long)
 
 # Not in "check": booting one takes 1.1 emulated seconds, ten times as long as the test kernel.
+check-kernels: HOSTS ?= stock 6.12
 check-kernels: GUESTS ?= stock backports cloud
 check-kernels: packages
 	@$(if $(TESTS),:,$(RUN) $(PLAN) --alone --cpus 1 --guest-kernel backports) & alone=$$!; \
 	$(RUN) $(PLAN) --emulated --cpus 1 kmod-refused && \
-	$(if $(TESTS),:,$(RUN) $(PLAN) --emulated --cpus 1 --kernel stock); \
+	$(if $(TESTS),:,$(foreach host,$(HOSTS),$(RUN) $(PLAN) --emulated --cpus 1 --kernel $(host) &&) :); \
 	rest=$$?; wait $$alone && exit $$rest
 	@$(RUN) $(PLAN) --emulated --cpus 1 $(addprefix --guest-kernel ,$(GUESTS)) $(TESTS)
 

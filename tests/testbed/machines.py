@@ -27,7 +27,8 @@ def plan_machines(tests, args, kernels, native):
             runs.append(make(HereRun, mine, settings))
             continue
         debian = {args.kernel, each["guest"].flavour} & set(DEBIAN_FLAVOURS)
-        if alone and (args.alone or not debian):
+        # Without a host, another kernel of the host changes nothing.
+        if alone and (args.alone or not debian and args.kernel == "normal"):
             runs.append(make(AloneRun, alone, settings))
         if not args.alone:
             if not debian and not args.names:

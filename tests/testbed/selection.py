@@ -11,6 +11,8 @@ STOCK_HOST_TESTS = ("selfcheck", "modules", "kvm-hypercall", "kvm-vmfunc", "kvm-
                     "kvm-state", "kvm-memory", "kvm-device", "kvm-nvmx", "kvm-emulator", "kvm-race",
                     "hypercall", "kmod-args", "kmod-switch", "kmod-move", "kmod-attack",
                     "lib-matrix")
+# ... of Linux 6.12, whose KVM has another series ...
+HOST_612_TESTS = ("selfcheck", "fuzz", "kvm", "hypercall", "kmod-args", "kmod-switch", "kmod-move", "kmod-attack", "lib-matrix")
 # ... and as the guest; those that need the wide guest do, too.
 DEBIAN_TESTS = ("selfcheck", "kmod-args", "kmod-process", "kmod-switch", "kmod-move",
                 "kmod-signal", "kmod-frame", "kmod-rights", "kmod-pkru", "kmod-futex", "kmod-perf",
@@ -35,7 +37,8 @@ def choose(tests, args, guest):
     """The tests that are named; else all that suit the kernels."""
     debian = guest in DEBIAN_FLAVOURS
     of_guest = CLOUD_TESTS if guest == "cloud" else DEBIAN_TESTS if debian else ()
-    core = STOCK_HOST_TESTS if args.kernel == "stock" else of_guest
+    of_host = {"stock": STOCK_HOST_TESTS, "6.12": HOST_612_TESTS}
+    core = of_host.get(args.kernel, of_guest)
     names = args.names or (core if not args.alone else ())
     chosen = [test for test in tests if test.name in names or "named" not in test.needs and
               (not names or any(is_named(test, name) for name in names))]
