@@ -119,22 +119,26 @@ static bool is_in(const struct arena *a, const void *ptr)
 
 /* ---- what libcrypto calls */
 
-/* Each allocation of the process asks for it. */
 static __thread struct arena *entered __attribute__((tls_model("initial-exec")));
 
 static CRYPTO_malloc_fn malloc_before;
 static CRYPTO_realloc_fn realloc_before;
 static CRYPTO_free_fn free_before;
 
+/* Those that allocate what is wiped come last, and of these the one whose frees are looked at. */
 enum use { USE_OTHER, USE_OUTLIVES, USE_PEM, USE_DER };
 #define USE_BITS	2
 
-/* What was found lately of files, by their names' addresses: each file has its name once. */
-static uintptr_t lately[64];
+/*
+ * What was found lately of files, by their names' addresses: each file has its name once.  As
+ * many as a page has words: a library's files that share one are few.
+ */
+#define NR_LATELY	512
+static uintptr_t lately[NR_LATELY];
 
 static inline uintptr_t *latest_of(const char *file)
 {
-	return &lately[(uintptr_t)file >> 3 & 63];
+	return &lately[(uintptr_t)file >> 3 & (NR_LATELY - 1)];
 }
 
 /*
@@ -166,7 +170,6 @@ static __attribute__((noinline)) enum use find_use(const char *file)
 	return use;
 }
 
-/* Each block of the process asks for it. */
 static inline enum use use_of(const char *file)
 {
 	uintptr_t latest = __atomic_load_n(latest_of(file), __ATOMIC_RELAXED);
@@ -194,9 +197,35 @@ static __thread struct naming {
 
 static __thread const char *refused_in __attribute__((tls_model("initial-exec")));
 
+/*
+ * What each block of the process asks, whether it is allocated or freed: is there any of the
+ * three above in this thread, or a heap of the program's?
+ */
+static __thread bool special __attribute__((tls_model("initial-exec")));
+static bool is_programs;
+
+static void note_special(void)
+{
+	special = entered || refused_in || naming.on;
+}
+
+/*
+ * Then, if no block is noted and the file's use is known, and is none of @wiped and those behind, there
+ * is nothing to do but what the C library does.  Who gave somebody a noted block has noted it before:
+ * none is missed when it is freed.
+ */
+static inline bool is_ordinary(const char *file, enum use wiped)
+{
+	uintptr_t latest = __atomic_load_n(latest_of(file), __ATOMIC_RELAXED);
+
+	return !special && !is_programs && leftovers_none() &&
+	       ((uintptr_t)file << USE_BITS ^ latest) < wiped;
+}
+
 void heap_refuse_next(const char *file)
 {
 	refused_in = file;
+	note_special();
 }
 
 /* Whoever asks first: what asks for nothing more where it was to be refused is not followed by another. */
@@ -204,7 +233,7 @@ static bool is_refused(const char *file)
 {
 	bool refused = file && strstr(file, refused_in);
 
-	refused_in = NULL;
+	heap_refuse_next(NULL);
 	return refused;
 }
 
@@ -233,7 +262,7 @@ static void *get_outside(size_t size, bool noted, const char *file, int line)
 	return NULL;
 }
 
-static void *heap_malloc(size_t size, const char *file, int line)
+static __attribute__((noinline)) void *get(size_t size, const char *file, int line)
 {
 	if (naming.on) {
 		naming.unnamed |= !is_named(file);
@@ -244,6 +273,12 @@ static void *heap_malloc(size_t size, const char *file, int line)
 	if (entered && !outlives(file))
 		return size ? arena_get(entered, size) : NULL;
 	return get_outside(size, use_of(file) == USE_PEM, file, line);
+}
+
+/* Where a block was noted just now that its program has given back by itself, it is wiped once more. */
+static void *heap_malloc(size_t size, const char *file, int line)
+{
+	return size && is_ordinary(file, USE_PEM) ? malloc(size) : get(size, file, line);
 }
 
 /*
@@ -266,7 +301,7 @@ static size_t noted_size(void *ptr)
 	return size && free_before == CRYPTO_free ? malloc_usable_size(ptr) : size;
 }
 
-static void heap_free(void *ptr, const char *file, int line)
+static __attribute__((noinline)) void put_back(void *ptr, const char *file, int line)
 {
 	size_t size;
 
@@ -283,6 +318,17 @@ static void heap_free(void *ptr, const char *file, int line)
 	if (!leftovers_none())
 		leftover_forget(ptr);
 	give_back(ptr, file, line);
+}
+
+/* Nothing is what is freed most: all that an error may have, before each of libssl's operations. */
+static void heap_free(void *ptr, const char *file, int line)
+{
+	if (!ptr && !is_programs)
+		return;
+	if (is_ordinary(file, USE_DER))
+		free(ptr);
+	else
+		put_back(ptr, file, line);
 }
 
 static void *move_within(struct arena *a, void *ptr, size_t size)
@@ -320,7 +366,7 @@ static void *heap_realloc(void *ptr, size_t size, const char *file, int line)
 
 	if (!ptr)
 		return heap_malloc(size, file, line);
-	refused_in = NULL;
+	heap_refuse_next(NULL);
 	if (entered && is_in(entered, ptr))
 		return move_within(entered, ptr, size);
 	old = noted_size(ptr);
@@ -343,11 +389,13 @@ void heap_enter(struct arena *arena)
 	if (entered)
 		abort();
 	entered = arena;
+	note_special();
 }
 
 void heap_leave(void)
 {
 	entered = NULL;
+	note_special();
 }
 
 /* ---- how it comes to call these */
@@ -452,6 +500,7 @@ static const char *lead_here(void)
 	if (are_ours())
 		return NULL;
 	CRYPTO_get_mem_functions(&malloc_before, &realloc_before, &free_before);
+	is_programs = free_before != CRYPTO_free || malloc_before != CRYPTO_malloc;
 	dl_iterate_phdr(look_in_object, &place);
 	if (place.found != 1)
 		return place.found ? "libcrypto's memory functions are in several places" :
@@ -472,11 +521,13 @@ static const char *try_names(const EVP_MD *md)
 	bool ok;
 
 	naming = (struct naming){ .on = true };
+	note_special();
 	number = BN_new();
 	ctx = EVP_MD_CTX_new();
 	ok = number && ctx && EVP_DigestInit_ex2(ctx, md, NULL);
 	seen = naming;
 	naming.on = false;
+	note_special();
 	EVP_MD_CTX_free(ctx);
 	BN_free(number);
 	if (!ok)
