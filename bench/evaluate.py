@@ -98,7 +98,7 @@ def main():
         sys.exit(measure_here(args.native))
     tests = args.tests or list(TESTS)
     start = time.monotonic()
-    say(f"measuring {', '.join(tests)}; all of it takes half an hour at most")
+    say(f"measuring {', '.join(tests)}, the long ones on machines of their own")
     head = header()
     found, seconds = measure(tests)
     took = time.monotonic() - start

@@ -13,7 +13,7 @@ from testlist import is_named
 
 
 def plan_machines(tests, args, kernels, native):
-    """A machine for each guest kernel and number of CPUs, for figures one of their own; and native tests beside them."""
+    """A machine for each guest kernel and number of CPUs, for figures others; and native tests beside them."""
     runs = []
     for each, cpus in itertools.product(kernels, args.cpus or ((1,) if args.fast else (1, 2))):
         chosen = choose(tests, args, each["guest"].flavour)
@@ -34,7 +34,9 @@ def plan_machines(tests, args, kernels, native):
             if not debian and not args.names:
                 mine = [test for test in mine if not is_spared(test, cpus)]
             figures = [test for test in mine if FiguresRun.wants(test, cpus, each)]
-            for kind, part in (Run, [test for test in mine if test not in figures]), (FiguresRun, figures):
+            parts = [(Run, [test for test in mine if test not in figures])]
+            parts += [(FiguresRun, part) for part in of_figures(figures)]
+            for kind, part in parts:
                 if part:
                     runs.append(make(kind, with_selfcheck(tests, part, cpus), settings))
     if native:
@@ -43,6 +45,15 @@ def plan_machines(tests, args, kernels, native):
     known = durations.read()
     runs.sort(key=lambda run: (not isinstance(run, Native), -durations.expected(run, known)))
     return runs
+
+
+def of_figures(tests):
+    """
+    Those of each machine.  The long ones, which run only if they are named, have one each: as many at once as there
+    are CPUs, and with the same past whatever else is named.
+    """
+    long = [test for test in tests if "named" in test.needs]
+    return [[test] for test in long] + [[test for test in tests if test not in long]]
 
 
 def is_spared(test, cpus):

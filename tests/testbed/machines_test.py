@@ -27,6 +27,7 @@ TESTS = [testlist.Test(name, level, cpus, 4, set(needs.split(",")), "run") for n
     ("unit-core-mpk", "guest", (1,), "alone,core"),
     ("bench-flat", "guest", (1, 2), "epk,figures"),
     ("bench-kvm", "host", (1,), "named,figures"),
+    ("bench-long", "guest", (1,), "named,figures"),
     ("hygiene-x", "native", (), "self"))]
 
 
@@ -54,7 +55,14 @@ class Machines(unittest.TestCase):
         by_name, whole = self.plan("bench-flat", cpus=[1]), self.plan(cpus=[1])
         self.assertEqual(list(by_name), ["[1 CPU, figures]"])
         self.assertEqual(by_name["[1 CPU, figures]"], whole["[1 CPU, figures]"])
-        self.assertEqual(self.plan("bench-kvm"), {"[1 CPU, figures]": ["selfcheck-host", "bench-kvm"]})
+        self.assertEqual(self.plan("bench-kvm"), {"[1 CPU, bench-kvm]": ["selfcheck-host", "bench-kvm"]})
+
+    def test_long_figures_have_machines_of_their_own(self):
+        self.known = {"emulated 1 normal/normal bench-long": 1000}
+        by_machine = self.plan("bench-kvm", "bench-flat", "bench-long", cpus=[1])
+        self.assertEqual(list(by_machine)[0], "[1 CPU, bench-long]")
+        self.assertEqual({title: tests[-1] for title, tests in by_machine.items()}, {
+            "[1 CPU, figures]": "bench-flat", "[1 CPU, bench-kvm]": "bench-kvm", "[1 CPU, bench-long]": "bench-long"})
 
     def test_other_kernels_have_no_figures(self):
         for host, guest in (("debug", "normal"), ("normal", "debug"), ("6.12", "normal")):

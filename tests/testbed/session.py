@@ -277,7 +277,7 @@ class FiguresRun(Run):
 
     def __init__(self, *args):
         super().__init__(*args)
-        self.where += ", figures"
+        self.where += ", " + (", ".join(test.name for test in self.tests if "named" in test.needs) or "figures")
 
     @staticmethod
     def wants(test, cpus, kernels):
