@@ -2,8 +2,8 @@
 /*
  * No part of a private key is in ordinary memory.
  *
- * A process of its own reads a key from a file, signs with it, forks, and frees it, with the
- * epk provider or without.  An attacker who knows the key, and so everything that follows from
+ * A process of its own reads a key from a file, signs with it, forks, and frees it, and as a server
+ * that has been at work reads it again when it is asked for a name, with the epk provider or without.  An attacker who knows the key, and so everything that follows from
  * it and from a signature, looks after each of these for all of it in that process's memory
  * outside domains.  Where there is no epk provider it has to be found, or this shows nothing.
  */
@@ -214,6 +214,90 @@ static void work_in_child(OSSL_LIB_CTX *libctx, EVP_PKEY *pkey, struct stage *st
 	assert_int_equal(status, 0);
 }
 
+/* ---- a server of TLS, which reads the file when it is asked for a name */
+
+struct late {
+	OSSL_LIB_CTX *libctx;
+	const char *path;
+	struct stage *stage;
+	bool asked;
+};
+
+static int read_when_asked(SSL *ssl, int *alert, void *arg)
+{
+	struct late *late = arg;
+	EVP_PKEY *pkey;
+
+	(void)alert;
+	if (!SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name))
+		return SSL_TLSEXT_ERR_OK;
+	late->asked = true;
+	read_certificates(late->libctx, late->path, late->stage);
+	pkey = read_key(late->libctx, late->path, late->stage);
+	sign(late->libctx, pkey, late->stage, false);
+	let_look(late->stage, "asked, signed");
+	EVP_PKEY_free(pkey);
+	let_look(late->stage, "asked, freed");
+	return SSL_TLSEXT_ERR_OK;
+}
+
+static SSL_CTX *make_server(struct late *late)
+{
+	SSL_CTX *ctx = SSL_CTX_new_ex(late->libctx, NULL, TLS_server_method());
+	char path[4096];
+
+	snprintf(path, sizeof(path), "%s/cert.pem", BUILD_DIR);
+	assert_ossl(SSL_CTX_use_certificate_chain_file(ctx, path));
+	snprintf(path, sizeof(path), "%s/key.pem", BUILD_DIR);
+	assert_ossl(SSL_CTX_use_PrivateKey_file(ctx, path, SSL_FILETYPE_PEM));
+	SSL_CTX_set_tlsext_servername_callback(ctx, read_when_asked);
+	SSL_CTX_set_tlsext_servername_arg(ctx, late);
+	return ctx;
+}
+
+static void serve(SSL_CTX *server_ctx, SSL_CTX *client_ctx, const char *name)
+{
+	SSL *server = SSL_new(server_ctx), *client = SSL_new(client_ctx);
+	BIO *a = BIO_new(BIO_s_mem()), *b = BIO_new(BIO_s_mem());
+	char bytes[16];
+	int turn, done = 0;
+
+	BIO_up_ref(a);
+	BIO_up_ref(b);
+	SSL_set_bio(server, a, b);
+	SSL_set_bio(client, b, a);
+	SSL_set_accept_state(server);
+	SSL_set_connect_state(client);
+	if (name)
+		SSL_set_tlsext_host_name(client, name);
+	for (turn = 0; turn < 20 && done != 3; turn++) {
+		done = SSL_do_handshake(client) == 1;
+		done |= (SSL_do_handshake(server) == 1) << 1;
+	}
+	assert_int_equal(done, 3);
+	assert_int_equal(SSL_write(server, "sixteen bytes...", 16), 16);
+	assert_int_equal(SSL_read(client, bytes, 16), 16);
+	SSL_free(server);
+	SSL_free(client);
+}
+
+static void work_as_server(OSSL_LIB_CTX *libctx, const char *path, struct stage *stage)
+{
+	struct late late = { libctx, path, stage, false };
+	SSL_CTX *server = make_server(&late);
+	SSL_CTX *client = SSL_CTX_new_ex(make_libctx(0), NULL, TLS_client_method());
+	int i;
+
+	for (i = 0; i < 3; i++)
+		serve(server, client, NULL);
+	assert_false(late.asked);
+	serve(server, client, "a.name");
+	assert_true(late.asked);
+	let_look(stage, "asked, served");
+	SSL_CTX_free(server);
+	SSL_CTX_free(client);
+}
+
 /* A heap of the program's own, which says nothing of its blocks and wipes none. */
 #define HEAD	16
 
@@ -265,6 +349,7 @@ static int have_key(bool ours, const char *path)
 	work_in_child(libctx, pkey, &stage);
 	EVP_PKEY_free(pkey);
 	let_look(&stage, "freed");
+	work_as_server(libctx, path, &stage);
 	stage.pid = 0;
 	return write(CONTROL_FD, &stage, sizeof(stage)) != sizeof(stage);
 }

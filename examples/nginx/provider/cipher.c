@@ -313,7 +313,8 @@ static bool is_empty(const OSSL_PARAM params[])
 
 static bool is_one(const OSSL_PARAM params[], const char *name)
 {
-	return params && params[0].key && !params[1].key && !strcmp(params[0].key, name);
+	return params && params[0].key && *params[0].key == *name && !params[1].key &&
+	       !strcmp(params[0].key, name);
 }
 
 /* Does the inner context need to know at once? */
@@ -471,7 +472,12 @@ static int end_message(struct cipher_ctx *ctx, uint8_t *out, size_t *outl, size_
 			     OSSL_PARAM_construct_end() };
 
 	m->right = f->final(inner(ctx), out, outl, outsize);
-	return m->right <= 0 || !ctx->sealing ? m->right : f->get(inner(ctx), tag);
+	if (m->right <= 0 || !ctx->sealing)
+		return m->right;
+	if (!ctx->cipher->tag_at)
+		return f->get(inner(ctx), tag);
+	memcpy(m->tag, ctx->box->mem + ctx->cipher->tag_at, TAG_LEN);
+	return 1;
 }
 
 /* All of a record's payload: ends it, too. */

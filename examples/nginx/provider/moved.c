@@ -11,6 +11,9 @@
  *	- one that was moved before it got its key computes what one does that was not;
  *	- two that were moved differ afterwards in pointers into themselves alone, so they
  *	  have allocated nothing.  Where these pointers are is noted, for copies.
+ *
+ * And where one has the tag of what it has sealed, each time: to ask for that takes as much as all
+ * that the provider adds to a record.  One that has it in another place, or nowhere, is asked.
  */
 #define _GNU_SOURCE
 #include <malloc.h>
@@ -58,19 +61,20 @@ static OSSL_PROVIDER *inner_provider;
 static pthread_mutex_t learn_lock = PTHREAD_MUTEX_INITIALIZER;
 
 #define RECORD_MAX	16384
+#define TAG_UNTRIED	((size_t)-1)
 #define ROOM		(RECORD_MAX + 512)
 
 /* What a cipher made of the same calls, and how it answered them. */
 struct outcome {
 	uint8_t bytes[2 * ROOM];
-	size_t len;
+	size_t len, tag_at;
 	unsigned int answers, calls;
 };
 
 struct drive {
 	const struct cipher *cipher;
-	void *ctx;
-	bool sealing;
+	uint8_t *ctx;
+	bool sealing, moved;
 	size_t len;
 	struct outcome *outcome;
 };
@@ -129,12 +133,24 @@ static void final(const struct drive *d)
 		o->len += outl;
 }
 
+/* The first place in a context that was moved, of which the size is known; 0: none. */
+static size_t place_of(const struct drive *d, const uint8_t *tag)
+{
+	size_t at, end = d->moved ? d->cipher->size : 0;
+
+	for (at = 0; at + TAG_LEN <= end; at++)
+		if (!memcmp(d->ctx + at, tag, TAG_LEN))
+			return at;
+	return 0;
+}
+
 static void tag(const struct drive *d)
 {
 	struct outcome *o = d->outcome;
 
 	if (d->sealing) {
 		get_octets(d, OSSL_CIPHER_PARAM_AEAD_TAG, o->bytes + o->len, TAG_LEN);
+		o->tag_at = place_of(d, o->bytes + o->len);
 		o->len += TAG_LEN;
 	}
 }
@@ -398,6 +414,15 @@ static bool same_outcome(const struct outcome *a, const struct outcome *b)
 	       !memcmp(a->bytes, b->bytes, sizeof(a->bytes));
 }
 
+/* One that is in two places has none. */
+static void note_tag(struct cipher *c, size_t at, size_t at_too)
+{
+	if (c->tag_at == TAG_UNTRIED)
+		c->tag_at = at;
+	if (c->tag_at != at || at != at_too)
+		c->tag_at = 0;
+}
+
 static bool try_once(struct provider *prov, struct cipher *c, struct trial *t, bool sealing,
 		     size_t len)
 {
@@ -413,6 +438,7 @@ static bool try_once(struct provider *prov, struct cipher *c, struct trial *t, b
 	drive(&d);
 	c->inner.freectx(d.ctx);
 
+	d.moved = true;
 	d.ctx = memcpy(t->a, c->fresh, c->size);
 	d.outcome = &t->moved;
 	drive(&d);
@@ -423,6 +449,8 @@ static bool try_once(struct provider *prov, struct cipher *c, struct trial *t, b
 		c->stack = stack;
 	if (!same_outcome(&t->there, &t->moved) || !same_outcome(&t->there, &t->moved_too))
 		return raise(prov, EPK_R_NOT_MOVABLE, "%s computes something else", c->name);
+	if (sealing)
+		note_tag(c, t->moved.tag_at, t->moved_too.tag_at);
 	return same_but_for_where(prov, c, t->a, b);
 }
 
@@ -489,6 +517,7 @@ static bool learn(struct provider *prov, struct cipher *c, struct trial *t)
 	    c->inner.get_params(params) <= 0)
 		return false;
 	memcpy(t->before, c->fresh, c->size);
+	c->tag_at = TAG_UNTRIED;
 	for (i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++)
 		if (!try_once(prov, c, t, true, lengths[i]) || !try_once(prov, c, t, false, lengths[i]))
 			return false;
