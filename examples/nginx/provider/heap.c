@@ -210,9 +210,9 @@ static void note_special(void)
 }
 
 /*
- * Then, if no block is noted and the file's use is known, and is none of @wiped and those behind, there
- * is nothing to do but what the C library does.  Who gave somebody a noted block has noted it before:
- * none is missed when it is freed.
+ * Then, if no block is noted and the file's use is known, and comes before @wiped, there is nothing to
+ * do but what the C library does.  That is asked each time, as a key may be read at any.  Who has
+ * given somebody a noted block has noted it before: none is missed when it is freed.
  */
 static inline bool is_ordinary(const char *file, enum use wiped)
 {
@@ -275,7 +275,10 @@ static __attribute__((noinline)) void *get(size_t size, const char *file, int li
 	return get_outside(size, use_of(file) == USE_PEM, file, line);
 }
 
-/* Where a block was noted just now that its program has given back by itself, it is wiped once more. */
+/*
+ * A block that another thread notes, and gives back by itself, between the question and malloc() may
+ * be this one, and stays noted: then it is wiped when it is freed, though it has nothing.
+ */
 static void *heap_malloc(size_t size, const char *file, int line)
 {
 	return size && is_ordinary(file, USE_PEM) ? malloc(size) : get(size, file, line);
