@@ -7,6 +7,7 @@ import unittest
 import claims
 import figures
 import model
+import report
 
 GOOD = [
     {"table": "t", "case": "base", "baseline": "-", "count": 100.0},
@@ -15,6 +16,27 @@ GOOD = [
     {"table": "t", "case": "rough", "baseline": "base", "count": 1000.0, "within": 10},
     {"table": "t", "case": "never", "baseline": "base", "impossible": "no place"},
 ]
+
+
+class Aim(unittest.TestCase):
+    def told(self, more, table="nginx"):
+        run = [{"table": "nginx", "case": case, "baseline": base, "domains": 300, "bytes": size, "count": count,
+                **{event: 0 for event in figures.EVENTS}}
+               for size in (1 << 10, 16 << 10) for case, base, count in (("no protection", "-", 1000.0), ("epk", "no protection", more))]
+        return report.Report({"figures": run}).aim(table)
+
+    def test_is_met(self):
+        self.assertIn("It is met.", self.told(1020.0))
+
+    def test_is_missed_there(self):
+        self.assertEqual(self.told(1031.0).split("**")[1:],
+                         ["It is missed", " with 300 clients and 16 KiB (+3.1 %).\n"])
+
+
+class SideBySide(unittest.TestCase):
+    def test_the_longest_goes_alone(self):
+        self.assertEqual(report.side_by_side([10, 100, 20, 30]), 100)
+        self.assertEqual(report.side_by_side([50, 50, 50]), 100)
 
 
 class Figures(unittest.TestCase):
