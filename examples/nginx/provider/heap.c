@@ -314,7 +314,7 @@ static __attribute__((noinline)) void put_back(void *ptr, const char *file, int 
 	}
 	size = noted_size(ptr);
 	/* What comes from a BIO's memory into a decoder; its buffer.  A program's heap does not say. */
-	if (!size && ptr && free_before == CRYPTO_free && use_of(file) == USE_DER)
+	if (!size && free_before == CRYPTO_free && use_of(file) == USE_DER)
 		size = malloc_usable_size(ptr);
 	if (size)
 		wipe_all_of(ptr, size);
@@ -323,10 +323,13 @@ static __attribute__((noinline)) void put_back(void *ptr, const char *file, int 
 	give_back(ptr, file, line);
 }
 
-/* Nothing is what is freed most: all that an error may have, before each of libssl's operations. */
+/*
+ * Nothing is what is freed most: all that the thread's errors may have, before each of libssl's
+ * operations.  No heap has anything to do then.
+ */
 static void heap_free(void *ptr, const char *file, int line)
 {
-	if (!ptr && !is_programs)
+	if (!ptr)
 		return;
 	if (is_ordinary(file, USE_DER))
 		free(ptr);

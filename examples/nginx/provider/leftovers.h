@@ -13,7 +13,7 @@
 bool leftovers_start(const char **why);
 
 /* How many blocks are noted: mostly none, which who allocates and frees all of the process's blocks asks first. */
-extern unsigned int leftovers_noted;
+extern unsigned int leftovers_noted __attribute__((visibility("hidden")));
 
 static inline bool leftovers_none(void)
 {
