@@ -13,7 +13,7 @@ from testlist import is_named
 
 
 def plan_machines(tests, args, kernels, native):
-    """A machine for each guest kernel and number of CPUs, for figures others; and native tests beside them."""
+    """A machine for each guest kernel and number of CPUs, besides those of figures; and native tests beside them."""
     runs = []
     for each, cpus in itertools.product(kernels, args.cpus or ((1,) if args.fast else (1, 2))):
         chosen = choose(tests, args, each["guest"].flavour)
