@@ -56,7 +56,7 @@ static void handler_may_fork(void **state)
 
 	(void)state;
 	assert_true(is_usable(box));
-	box_put(NULL, box, 1);
+	box_put(NULL, box, 0, 1);
 	/* Otherwise it waits for itself. */
 	alarm(10);
 	for (round = 0; round < 2; round++) {
@@ -75,7 +75,7 @@ static void handler_may_fork(void **state)
 		assert_int_equal(nested, 0);
 		assert_ptr_equal(box_get(NULL), box);
 		assert_true(is_usable(box));
-		box_put(NULL, box, 1);
+		box_put(NULL, box, 0, 1);
 	}
 	alarm(0);
 }
