@@ -2,10 +2,22 @@
 /* Boxes, where a signal handler that interrupted the code below forks. */
 #define _GNU_SOURCE
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* So that what is freed is seen. */
+static unsigned int nr_freed;
+
+static void count_and_free(void *block)
+{
+	nr_freed++;
+	free(block);
+}
+
+#define free count_and_free
 #include "provider/box.c"
+#undef free
 #include "provider/publish.c"
 #include "provider_test.h"
 
@@ -80,6 +92,47 @@ static void handler_may_fork(void **state)
 	alarm(0);
 }
 
+/* What was interrupted may be on its way through a list that a box of before is in. */
+static void handler_frees_no_box_of_before(void **state)
+{
+	const struct lineage of = { { 1, 2 } };
+	struct box *box = box_get(NULL);
+	unsigned int half;
+	int status;
+	pid_t pid;
+
+	(void)state;
+	box_offer(box, &of);
+	lock();
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid) {
+		unlock();
+		assert_null(box_join(&of, &half));
+		box_put(NULL, box, 0, 1);
+		_exit(nr_freed);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	unlock();
+	/* One that does not interrupt may, with the last half. */
+	assert_ptr_equal(box_join(&of, &half), box);
+	assert_int_equal(half, 1);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid) {
+		nr_freed = 0;
+		box_put(NULL, box, half, 1);
+		assert_int_equal(nr_freed, 0);
+		box_put(NULL, box, 0, 1);
+		_exit(nr_freed != 1);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	box_put(NULL, box, half, 1);
+	box_put(NULL, box, 0, 1);
+}
+
 /* An abort is better than one box for two. */
 static void handler_may_not_take_boxes(void **state)
 {
@@ -106,6 +159,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(handler_may_fork),
+		cmocka_unit_test(handler_frees_no_box_of_before),
 		cmocka_unit_test(handler_may_not_take_boxes),
 	};
 

@@ -132,7 +132,6 @@ static void in_child(void)
 			free(box);
 		}
 	nr_waiting = 0;
-	memset(offered, 0, sizeof(offered));
 	/* A worker gives up its rights and its root directory next. */
 	if (backend)
 		err = init_library(backend);
@@ -423,7 +422,7 @@ static struct box **chain_of(const struct lineage *of)
 	return &offered[of->id[0] % NR_CHAINS];
 }
 
-/* The link to the first that is ours; a child's chains may have others, see in_child(). */
+/* The link to the first of ours: a child's chains have its parent's until they are freed. */
 static struct box **find_offered(const struct lineage *of)
 {
 	struct box **at = chain_of(of);
