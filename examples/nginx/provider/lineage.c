@@ -18,7 +18,7 @@
 
 #include "secrets.h"
 
-#define NR_SETS	8192
+#define NR_SETS	4096
 #define NR_WAYS	8
 
 static uint64_t known[NR_SETS][NR_WAYS][3];
