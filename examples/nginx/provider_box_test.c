@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: MIT
 /* Boxes, where a signal handler that interrupted the code below forks. */
 #define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <epk.h>
 
 /* So that what is freed is seen. */
 static unsigned int nr_freed;
@@ -13,6 +18,18 @@ static void count_and_free(void *block)
 {
 	nr_freed++;
 	free(block);
+}
+
+/* In place of libepk's. */
+static bool opens_nothing;
+
+int epk_begin_write(int dom)
+{
+	static int (*begin)(int dom);
+
+	if (!begin)
+		begin = (int (*)(int))dlsym(RTLD_NEXT, "epk_begin_write");
+	return opens_nothing ? -EINVAL : begin(dom);
 }
 
 #define free count_and_free
@@ -92,6 +109,26 @@ static void handler_may_fork(void **state)
 	alarm(0);
 }
 
+static void half_that_is_not_wiped_is_nobodys(void **state)
+{
+	const struct lineage of = { { 3, 4 } };
+	struct box *box = box_get(NULL);
+	unsigned int half;
+
+	(void)state;
+	box_offer(box, &of);
+	assert_ptr_equal(box_join(&of, &half), box);
+	opens_nothing = true;
+	box_put(NULL, box, half, 1);
+	opens_nothing = false;
+	assert_null(box_join(&of, &half));
+	assert_true(is_usable(box));
+	nr_freed = 0;
+	box_put(NULL, box, 0, 1);
+	assert_int_equal(nr_freed, 1);
+	assert_null(box_join(&of, &half));
+}
+
 /* What was interrupted may be on its way through a list that a box of before is in. */
 static void handler_frees_no_box_of_before(void **state)
 {
@@ -102,6 +139,7 @@ static void handler_frees_no_box_of_before(void **state)
 	pid_t pid;
 
 	(void)state;
+	nr_freed = 0;
 	box_offer(box, &of);
 	lock();
 	pid = fork();
@@ -159,6 +197,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(handler_may_fork),
+		cmocka_unit_test(half_that_is_not_wiped_is_nobodys),
 		cmocka_unit_test(handler_frees_no_box_of_before),
 		cmocka_unit_test(handler_may_not_take_boxes),
 	};

@@ -5,8 +5,8 @@
  * Boxes are used again, so that a server that has had as many sessions as it will
  * makes no system call for one.  A box that waits is zeroed.
  *
- * It has two halves, for the two directions of one connection.  Who has one is the first half's;
- * the second is for a key of the same lineage (lineage.c), and for no other.
+ * It has two halves, for the two directions of one connection.  Who gets a box has the first, or all
+ * of it; the other goes to a key of the same lineage (lineage.c), and to nobody else.
  *
  * A box belongs to the process that made it.  Domain memory does not cross
  * fork(), and a child's library may give out the same domain IDs anew, so each
@@ -456,7 +456,7 @@ static bool has_rest(const struct box *box)
 	       box->taken != (1 << NR_HALVES) - 1;
 }
 
-/* Is it to be freed? */
+/* Returns whether the box is to be freed. */
 static bool give_half_back(struct box *box, unsigned int half)
 {
 	if (has_rest(box))
