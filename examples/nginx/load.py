@@ -323,7 +323,7 @@ def nothing_is_left(server):
             time.sleep(0.1)
         domains = int(server.ask(pid, "counts").get("domains", -1))
         check(f"no key is left in worker {pid}: {keyed}", keyed in map(str, OWN))
-        check(f"no more domains than sessions at a time: {domains}", 0 < domains <= 2 * (CLIENTS + 20) + max(OWN) + 2)
+        check(f"no more domains than sessions at a time: {domains}", 0 < domains <= CLIENTS + 20 + max(OWN) + 2)
 
 
 def memory_is_flat(build, first, last):

@@ -1,11 +1,40 @@
 // SPDX-License-Identifier: MIT
 /* Boxes, where a signal handler that interrupted the code below forks. */
 #define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
 #include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <epk.h>
+
+/* So that what is freed is seen. */
+static unsigned int nr_freed;
+
+static void count_and_free(void *block)
+{
+	nr_freed++;
+	free(block);
+}
+
+/* In place of libepk's. */
+static bool opens_nothing;
+
+int epk_begin_write(int dom)
+{
+	static int (*begin)(int dom);
+
+	if (!begin)
+		begin = (int (*)(int))dlsym(RTLD_NEXT, "epk_begin_write");
+	return opens_nothing ? -EINVAL : begin(dom);
+}
+
+#define free count_and_free
 #include "provider/box.c"
+#undef free
 #include "provider/publish.c"
 #include "provider_test.h"
 
@@ -56,7 +85,7 @@ static void handler_may_fork(void **state)
 
 	(void)state;
 	assert_true(is_usable(box));
-	box_put(NULL, box, 1);
+	box_put(NULL, box, 0, 1);
 	/* Otherwise it waits for itself. */
 	alarm(10);
 	for (round = 0; round < 2; round++) {
@@ -75,9 +104,71 @@ static void handler_may_fork(void **state)
 		assert_int_equal(nested, 0);
 		assert_ptr_equal(box_get(NULL), box);
 		assert_true(is_usable(box));
-		box_put(NULL, box, 1);
+		box_put(NULL, box, 0, 1);
 	}
 	alarm(0);
+}
+
+static void half_that_is_not_wiped_is_nobodys(void **state)
+{
+	const struct lineage of = { { 3, 4 } };
+	struct box *box = box_get(NULL);
+	unsigned int half;
+
+	(void)state;
+	box_offer(box, &of);
+	assert_ptr_equal(box_join(&of, &half), box);
+	opens_nothing = true;
+	box_put(NULL, box, half, 1);
+	opens_nothing = false;
+	assert_null(box_join(&of, &half));
+	assert_true(is_usable(box));
+	nr_freed = 0;
+	box_put(NULL, box, 0, 1);
+	assert_int_equal(nr_freed, 1);
+	assert_null(box_join(&of, &half));
+}
+
+/* What was interrupted may be on its way through a list that a box of before is in. */
+static void handler_frees_no_box_of_before(void **state)
+{
+	const struct lineage of = { { 1, 2 } };
+	struct box *box = box_get(NULL);
+	unsigned int half;
+	int status;
+	pid_t pid;
+
+	(void)state;
+	nr_freed = 0;
+	box_offer(box, &of);
+	lock();
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid) {
+		unlock();
+		assert_null(box_join(&of, &half));
+		box_put(NULL, box, 0, 1);
+		_exit(nr_freed);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	unlock();
+	/* One that does not interrupt may, with the last half. */
+	assert_ptr_equal(box_join(&of, &half), box);
+	assert_int_equal(half, 1);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid) {
+		nr_freed = 0;
+		box_put(NULL, box, half, 1);
+		assert_int_equal(nr_freed, 0);
+		box_put(NULL, box, 0, 1);
+		_exit(nr_freed != 1);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	box_put(NULL, box, half, 1);
+	box_put(NULL, box, 0, 1);
 }
 
 /* An abort is better than one box for two. */
@@ -106,6 +197,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(handler_may_fork),
+		cmocka_unit_test(half_that_is_not_wiped_is_nobodys),
+		cmocka_unit_test(handler_frees_no_box_of_before),
 		cmocka_unit_test(handler_may_not_take_boxes),
 	};
 

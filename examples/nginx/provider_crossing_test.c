@@ -191,7 +191,7 @@ static void step(int sig, siginfo_t *info, void *ucontext)
 	(void)sig;
 	(void)info;
 	nr_steps++;
-	if (is_open && may_wait((uint8_t *)regs[REG_RIP]))
+	if (nr_open && may_wait((uint8_t *)regs[REG_RIP]))
 		nr_waits++;
 	nr_found += at >= stack && needles_in(at, stack + STACK_BYTES);
 	if (nr_steps % 256 == 0)

@@ -4,83 +4,12 @@
  * for a place in the vault, and nobody allocates memory, for an error that a peer has made say.
  */
 #define _GNU_SOURCE
-#include <dlfcn.h>
 #include <pthread.h>
-#include <sched.h>
 
+#include "provider_gates.h"
 #include "provider_test.h"
 
 OSSL_LIB_CTX *with_epk, *plain;
-
-static int vault;
-static volatile bool is_slow;
-static __thread volatile int nr_open;
-static size_t nr_openings, nr_waits;
-
-static int note_vault(int dom, void *addr, size_t len, void *arg)
-{
-	(void)addr;
-	(void)arg;
-	if (len != BOX_LEN)
-		vault = dom;
-	return 0;
-}
-
-#define REAL(fn)									\
-	static __typeof__(&fn) real;							\
-											\
-	if (!real)									\
-		real = (__typeof__(&fn))dlsym(RTLD_NEXT, #fn)
-
-#define EXPORT	__attribute__((visibility("default")))
-
-#undef domain_begin
-
-/* In place of libepk's, for the provider.  Who sleeps in the vault has others want a place there. */
-EXPORT int epk_begin_write(int dom)
-{
-	int err;
-
-	REAL(epk_begin_write);
-	err = real(dom);
-	if (err)
-		return err;
-	nr_open++;
-	__atomic_fetch_add(&nr_openings, 1, __ATOMIC_RELAXED);
-	if (is_slow && dom == vault)
-		usleep(1000);
-	return 0;
-}
-
-EXPORT int domain_end(int dom)
-{
-	REAL(domain_end);
-	nr_open--;
-	return real(dom);
-}
-
-static void note_wait(void)
-{
-	if (nr_open)
-		__atomic_fetch_add(&nr_waits, 1, __ATOMIC_RELAXED);
-}
-
-EXPORT int sched_yield(void)
-{
-	REAL(sched_yield);
-	note_wait();
-	return real();
-}
-
-extern void *__libc_malloc(size_t len);
-
-EXPORT void *malloc(size_t len)
-{
-	note_wait();
-	return __libc_malloc(len);
-}
-
-/* ---- */
 
 static EVP_PKEY *mine, *theirs;
 
@@ -176,6 +105,7 @@ static int setup(void **state)
 	with_epk = OSSL_LIB_CTX_new();
 	load_providers(with_epk, "");
 	assert_int_equal(epk_for_each_mapping(note_vault, NULL), 0);
+	watches_all = true;
 	mine = generate();
 	theirs = generate();
 	return !mine || !theirs;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Is the vault open, and does anybody wait meanwhile?  The gates that the provider calls are led
- * through here, as is what may wait.
+ * Is the vault open, or any domain, and does anybody wait meanwhile?  The gates that the provider
+ * calls are led through here, as is what may wait.
  */
 #ifndef PROVIDER_GATES_H
 #define PROVIDER_GATES_H
@@ -20,7 +20,9 @@
 static int vault;
 /* The vault's EPT, and that of what was opened last while it was, just before: it may be moved for it. */
 static int vaults_ept, besides_ept;
-static __thread volatile bool is_open;
+/* Each domain counts, and not the vault alone. */
+static bool watches_all;
+static __thread volatile int nr_open;
 static volatile bool is_slow;
 static size_t nr_openings, nr_waits;
 
@@ -73,37 +75,47 @@ static int note_places(int dom)
 	       epk_domain_place(dom, &besides_ept, NULL);
 }
 
+static bool is_watched(int dom)
+{
+	return watches_all || dom == vault;
+}
+
+static void note_wait(void)
+{
+	if (nr_open)
+		__atomic_fetch_add(&nr_waits, 1, __ATOMIC_RELAXED);
+}
+
 /* In place of libepk's, for the provider.  While this thread sleeps others want a place there. */
 EXPORT int epk_begin_write(int dom)
 {
 	int err;
 
 	REAL(epk_begin_write);
-	if (is_open)
+	if (nr_open)
 		call_gate(note_places, dom);
 	err = call_gate(real, dom);
-	if (!err && dom == vault) {
-		is_open = true;
-		__atomic_fetch_add(&nr_openings, 1, __ATOMIC_RELAXED);
-		if (is_slow)
-			usleep(1000);
-	}
-	return err;
+	if (err || !is_watched(dom))
+		return err;
+	nr_open++;
+	__atomic_fetch_add(&nr_openings, 1, __ATOMIC_RELAXED);
+	if (is_slow && dom == vault)
+		usleep(1000);
+	return 0;
 }
 
 EXPORT int domain_end(int dom)
 {
 	REAL(domain_end);
-	if (dom == vault)
-		is_open = false;
+	if (is_watched(dom))
+		nr_open--;
 	return call_gate(real, dom);
 }
 
 EXPORT int sched_yield(void)
 {
 	REAL(sched_yield);
-	if (is_open)
-		__atomic_fetch_add(&nr_waits, 1, __ATOMIC_RELAXED);
+	note_wait();
 	return real();
 }
 
@@ -112,8 +124,7 @@ extern void *__libc_malloc(size_t len);
 /* A thread's first use of what is its own allocates that. */
 EXPORT void *malloc(size_t len)
 {
-	if (is_open)
-		__atomic_fetch_add(&nr_waits, 1, __ATOMIC_RELAXED);
+	note_wait();
 	return __libc_malloc(len);
 }
 

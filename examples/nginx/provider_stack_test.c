@@ -10,9 +10,11 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "provider_derive.h"
 #include "provider_test.h"
 
 OSSL_LIB_CTX *with_epk, *plain;
@@ -93,7 +95,7 @@ static bool seals_in_handler(char *mem, size_t size)
 	return sealed;
 }
 
-static bool seals_in_coroutine(char *mem, size_t size)
+static void in_coroutine(void (*fn)(void), char *mem, size_t size)
 {
 	static ucontext_t here, there;
 
@@ -101,8 +103,13 @@ static bool seals_in_coroutine(char *mem, size_t size)
 	there.uc_stack.ss_sp = mem + STACK_ROOM - size;
 	there.uc_stack.ss_size = size;
 	there.uc_link = &here;
-	makecontext(&there, seal_record, 0);
+	makecontext(&there, fn, 0);
 	assert_int_equal(swapcontext(&here, &there), 0);
+}
+
+static bool seals_in_coroutine(char *mem, size_t size)
+{
+	in_coroutine(seal_record, mem, size);
 	return sealed;
 }
 
@@ -145,6 +152,67 @@ static void stacks_that_end_before_are_refused(void **state)
 	munmap(stack_below, STACK_ROOM);
 }
 
+static pid_t pid;
+
+static void fork_here(void)
+{
+	pid = fork();
+}
+
+#define FORK_STACK	(32 * 1024)
+
+/* Nothing below was written to; K is lost, which is said; and what needs none works. */
+static bool has_no_key(void)
+{
+	uint8_t iv[IV_BYTES];
+	const char *why = "";
+	bool right = true;
+	size_t i;
+
+	for (i = 0; i < STACK_ROOM - FORK_STACK; i++)
+		right &= stack_below[i] == FILLED;
+	ERR_clear_error();
+	right &= derive_iv(iv) <= 0 &&
+		 ERR_GET_REASON(ERR_peek_error_data(&why, NULL)) == EPK_R_NO_KEY &&
+		 strstr(why, "the stack is too small or not known");
+	EVP_CIPHER_CTX_free(sealing);
+	sealing = new_context();
+	seal_record();
+	return right && sealed;
+}
+
+/* K is computed with when a child gets it, and so the child of a coroutine gets none. */
+static void child_of_coroutine_has_no_key(void **state)
+{
+	uint8_t before[IV_BYTES], after[IV_BYTES];
+	int status;
+
+	(void)state;
+	stack_below = mmap(NULL, STACK_ROOM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+			   0);
+	assert_true(stack_below != MAP_FAILED);
+	memset(stack_below, FILLED, STACK_ROOM);
+	sealing = new_context();
+	assert_ossl(derive_iv(before));
+	in_coroutine(fork_here, stack_below, FORK_STACK);
+	assert_true(pid >= 0);
+	if (!pid)
+		_exit(!has_no_key());
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	/* Its parent has it as ever, and so have children of who is on a stack that is known. */
+	assert_ossl(derive_iv(after));
+	assert_memory_equal(before, after, IV_BYTES);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid)
+		_exit(derive_iv(after) <= 0 || memcmp(before, after, IV_BYTES));
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	EVP_CIPHER_CTX_free(sealing);
+	munmap(stack_below, STACK_ROOM);
+}
+
 /* As in a chroot without /proc: where this stack is, which no thread has asked for yet. */
 static void first_thread_needs_no_files(void **state)
 {
@@ -176,6 +244,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(first_thread_needs_no_files),
 		cmocka_unit_test(stacks_that_end_before_are_refused),
+		cmocka_unit_test(child_of_coroutine_has_no_key),
 	};
 
 	if (pthread_create(&thread, NULL, start, NULL) || pthread_join(thread, NULL))

@@ -228,6 +228,12 @@ static void pass_all_sizes(struct link *l)
 		pass(l->server, l->client, bytes + i, i);
 }
 
+/* Of a connection: one, or with keys that libssl has in ordinary memory one for each direction. */
+static unsigned int domains_of(const struct suite *suite)
+{
+	return suite->version == TLS1_3_VERSION || SSL_CIPHER_is_aead(cipher_of(suite)) ? 1 : 2;
+}
+
 static void records_pass_both_ways(void **state)
 {
 	struct link l;
@@ -238,13 +244,14 @@ static void records_pass_both_ways(void **state)
 	for (i = 0; i < NR_SUITES; i++) {
 		for (epk_serves = 0; epk_serves < 2; epk_serves++) {
 			connect_ends(&l, &suites[i], epk_serves);
-			/* one for each direction, at the end that has the provider */
-			assert_int_equal(keyed_domains(), 2);
+			/* at the end that has the provider */
+			assert_int_equal(keyed_domains(), domains_of(&suites[i]));
 			pass_all_sizes(&l);
+			assert_int_equal(keyed_domains(), domains_of(&suites[i]));
 			disconnect(&l);
 			assert_int_equal(keyed_domains(), 0);
 			/* and the most at a time: a ticket's, and that of key exchanges */
-			assert_in_range(live_contexts(), 2, 4);
+			assert_in_range(live_contexts(), 1, 3);
 		}
 	}
 }

@@ -5,6 +5,9 @@
  * Boxes are used again, so that a server that has had as many sessions as it will
  * makes no system call for one.  A box that waits is zeroed.
  *
+ * It has two halves, for the two directions of one connection.  Who gets a box has the first, or all
+ * of it; the other goes to a key of the same lineage (lineage.c), and to nobody else.
+ *
  * A box belongs to the process that made it.  Domain memory does not cross
  * fork(), and a child's library may give out the same domain IDs anew, so each
  * box remembers how often its process was forked before it was made.
@@ -36,12 +39,20 @@ static struct box *waiting[2];
 static unsigned int nr_waiting;
 static unsigned int nr_boxes;
 
+/* By lineage: boxes with a half that the connection's other direction may have. */
+#define NR_CHAINS	1024
+
+static struct box *offered[NR_CHAINS];
+
 /* Of all of these. */
 #define LOCK_INITIALIZER	PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP
 static pthread_mutex_t boxes_lock = LOCK_INITIALIZER;
 
 /* Forks in signal handlers that interrupted this thread with the lock. */
 static unsigned int nested;
+
+/* In the child of such a one: what was interrupted may go on with any box of before. */
+static bool was_interrupted;
 
 static int init_library(const char *name);
 
@@ -111,6 +122,7 @@ static void in_child(void)
 	boxes_lock = (pthread_mutex_t)LOCK_INITIALIZER;
 	/* What was interrupted may go on, and box_get() takes no box from before. */
 	if (interrupted) {
+		was_interrupted = true;
 		publish_in_child(false);
 		return;
 	}
@@ -236,9 +248,8 @@ static bool library_ready(struct provider *prov)
 
 /* ---- what an administrator can change */
 
-/* While a session begins: one more box for its ticket, one for the key exchange. */
+/* While a session begins: one more box for its ticket or its next key, one for the key exchange. */
 #define BEGINNING	2
-#define OF_A_SESSION	2
 #define MANY		10000
 
 static int add_len(int dom, void *addr, size_t len, void *arg)
@@ -265,10 +276,16 @@ static bool is_at_limit(uint64_t bytes, const struct rlimit *limit)
 	       bytes <= limit->rlim_cur && bytes + BOX_LEN > limit->rlim_cur;
 }
 
+/* Without secrets in the vault nobody knows which two directions belong together. */
+static unsigned int of_a_session(const struct provider *prov)
+{
+	return prov->wraps ? 1 : 2;
+}
+
 static void raise_used_up(struct provider *prov, const char *call, int err)
 {
 	unsigned int boxes = __atomic_load_n(&nr_boxes, __ATOMIC_RELAXED);
-	uint64_t other = other_bytes(boxes), each = OF_A_SESSION * BOX_LEN;
+	uint64_t other = other_bytes(boxes), each = of_a_session(prov) * BOX_LEN;
 	struct rlimit limit = { .rlim_cur = 0 };
 	unsigned long long kib;
 
@@ -357,7 +374,11 @@ static struct box *get_of(struct provider *prov, bool beside)
 		}
 	} while (box && !box_is_ours(box));
 	unlock();
-	return box ? box : box_new(prov, beside);
+	if (!box)
+		box = box_new(prov, beside);
+	if (box)
+		box->taken = 1;
+	return box;
 }
 
 struct box *box_get(struct provider *prov)
@@ -394,35 +415,125 @@ bool box_close(struct provider *prov, const struct box *box)
 	return true;
 }
 
-/* One that cannot be zeroed must not be used again. */
-static bool box_zero(struct provider *prov, struct box *box, size_t used)
+/* ---- halves; these are called with the lock */
+
+static struct box **chain_of(const struct lineage *of)
 {
+	return &offered[of->id[0] % NR_CHAINS];
+}
+
+/* The link to the first of ours: a child's chains have its parent's until they are freed. */
+static struct box **find_offered(const struct lineage *of)
+{
+	struct box **at = chain_of(of);
+
+	while (*at && (!lineage_is(&(*at)->of, of) || !box_is_ours(*at)))
+		at = &(*at)->next;
+	return at;
+}
+
+static void withdraw(struct box *box)
+{
+	struct box **at = chain_of(&box->of);
+
+	while (*at && *at != box)
+		at = &(*at)->next;
+	if (*at)
+		*at = box->next;
+}
+
+static void offer_rest(struct box *box)
+{
+	struct box **chain = chain_of(&box->of);
+
+	box->next = *chain;
+	*chain = box;
+}
+
+static bool has_rest(const struct box *box)
+{
+	return lineage_is_some(&box->of) && !box->spoilt && box->taken &&
+	       box->taken != (1 << NR_HALVES) - 1;
+}
+
+/* Returns whether the box is to be freed. */
+static bool give_half_back(struct box *box, unsigned int half)
+{
+	if (has_rest(box))
+		withdraw(box);
+	box->taken &= ~(1u << half);
+	if (box->taken) {
+		if (has_rest(box))
+			offer_rest(box);
+		return false;
+	}
+	memset(&box->of, 0, sizeof(box->of));
+	if (!box_is_ours(box))
+		return !was_interrupted;
+	if (box->spoilt || nr_waiting >= WAITING_MAX)
+		return true;
+	box->next = waiting[box->beside];
+	waiting[box->beside] = box;
+	nr_waiting++;
+	return false;
+}
+
+/* ---- */
+
+/* The free half of a box that has this connection's other key, or NULL. */
+struct box *box_join(const struct lineage *of, unsigned int *half)
+{
+	struct box **at, *box;
+
+	lock();
+	at = find_offered(of);
+	box = *at;
+	if (box) {
+		*at = box->next;
+		*half = __builtin_ctz(~box->taken);
+		box->taken |= 1u << *half;
+	}
+	unlock();
+	return box;
+}
+
+/* Its first half has a key of this connection, and nobody has the other. */
+void box_offer(struct box *box, const struct lineage *of)
+{
+	lock();
+	box->of = *of;
+	if (has_rest(box))
+		offer_rest(box);
+	unlock();
+}
+
+/* One that cannot be zeroed must not be used again. */
+static bool box_zero(struct provider *prov, struct box *box, unsigned int half, size_t used)
+{
+	if (!used)
+		return true;
 	if (!box_open(prov, box))
 		return false;
-	explicit_bzero(box->mem, used);
+	explicit_bzero(box->mem + half * HALF_LEN, used);
 	return box_close(prov, box);
 }
 
-void box_put(struct provider *prov, struct box *box, size_t used)
+/* A half, and all of it if it has not been offered. */
+void box_put(struct provider *prov, struct box *box, unsigned int half, size_t used)
 {
-	bool keep;
-
 	/* A forked child has neither the memory nor the domain. */
-	if (!box_is_ours(box)) {
-		free(box);
-		return;
+	bool zeroed = !box_is_ours(box) || box_zero(prov, box, half, used), gone;
+
+	lock();
+	if (!zeroed) {
+		if (has_rest(box))
+			withdraw(box);
+		box->spoilt = true;
 	}
-	keep = box_zero(prov, box, used);
-	if (keep) {
-		lock();
-		keep = nr_waiting < WAITING_MAX;
-		if (keep) {
-			box->next = waiting[box->beside];
-			waiting[box->beside] = box;
-			nr_waiting++;
-		}
-		unlock();
-	}
-	if (!keep)
+	gone = give_half_back(box, half);
+	unlock();
+	if (gone && box_is_ours(box))
 		box_free(prov, box);
+	else if (gone)
+		free(box);
 }

@@ -18,70 +18,30 @@
 #include <openssl/crypto.h>
 #include <openssl/params.h>
 
+#include "cipher.h"
 #include "publish.h"
 #include "secrets.h"
 
-enum stage {
-	STAGE_PLAIN,	/* the inner context has seen all calls */
-	STAGE_BEGUN,	/* but for a message's IV, and perhaps its header and tag */
-	STAGE_HEADER,	/* but for a TLS 1.2 record's header */
-	STAGE_AHEAD,	/* it has ended the message, and nobody has asked for that */
-	STAGE_ENDED,	/* as STAGE_PLAIN, and the message has the tag */
-};
-
-/* Nothing of it is secret: a record's IV is its number mixed with what libssl keeps. */
-struct message {
-	uint8_t iv[IV_LEN];
-	uint8_t header[HEADER_LEN];
-	uint8_t tag[TAG_LEN];
-	size_t header_len;
-	size_t tag_len;
-	int right;
-};
-
-/**
- * struct cipher_ctx - what OpenSSL holds
- * @fresh: the inner context is not in the box yet
- * @keyed: it has a key, and goes @sealing's way
- * @tls_mac: it may own a copy of the last record's MAC (KIND_CBC)
- * @counted: it is among the published ones; @record: with a key from the vault;
- *	@cbc: as one of a CBC suite
- * @odd: used as libssl never does; the inner context is to see all calls at once
- * @iv_len: as the inner context would tell it, or 0
- *
- * Two threads may copy one, or query it, at a time: neither writes to it, but for @iv_len.
- */
-struct cipher_ctx {
-	struct provider *prov;
-	const struct cipher *cipher;
-	struct box *box;
-	bool fresh;
-	bool keyed;
-	bool sealing;
-	bool tls_mac;
-	bool counted;
-	bool record;
-	bool cbc;
-	bool odd;
-	size_t iv_len;
-	enum stage stage;
-	struct message message;
-};
-
 static void *inner(const struct cipher_ctx *ctx)
 {
-	return ctx->box->mem;
+	return ctx->mem;
 }
 
 static size_t padded(size_t size)
 {
-	return (size + 63) & ~(size_t)63;
+	return (size + 15) & ~(size_t)15;
+}
+
+/* Of a box: the context, what is kept of it, and a key on its way. */
+static size_t room(const struct cipher *cipher)
+{
+	return 2 * padded(cipher->size) + KEY_ROOM;
 }
 
 /* Where the state from before the end of a message is kept. */
 static void *kept(const struct cipher_ctx *ctx)
 {
-	return ctx->box->mem + padded(ctx->cipher->size);
+	return ctx->mem + padded(ctx->cipher->size);
 }
 
 static OSSL_PARAM octets(const char *name, void *bytes, size_t len)
@@ -142,7 +102,7 @@ static bool settle(struct cipher_ctx *ctx)
 /* Where a key is that came from the vault, until the inner context has it. */
 static uint8_t *fetched(const struct cipher_ctx *ctx)
 {
-	return ctx->box->mem + BOX_LEN - KEY_ROOM;
+	return ctx->mem + 2 * padded(ctx->cipher->size);
 }
 
 /* The box is open, and the stack suffices. */
@@ -208,6 +168,7 @@ static struct cipher_ctx *cipher_newctx(struct provider *prov, const struct ciph
 		free(ctx);
 		return NULL;
 	}
+	ctx->mem = ctx->box->mem;
 	return ctx;
 }
 
@@ -223,8 +184,8 @@ static void free_tls_mac(struct cipher_ctx *ctx)
 	low = enter(ctx);
 	if (!low)
 		return;
-	memcpy(&mac, ctx->box->mem + ctx->cipher->tls_mac, sizeof(mac));
-	memcpy(&owned, ctx->box->mem + ctx->cipher->tls_mac_owned, sizeof(owned));
+	memcpy(&mac, ctx->mem + ctx->cipher->tls_mac, sizeof(mac));
+	memcpy(&owned, ctx->mem + ctx->cipher->tls_mac_owned, sizeof(owned));
 	if (leave(ctx, low, 1) > 0 && owned)
 		OPENSSL_free(mac);
 }
@@ -238,7 +199,7 @@ static void cipher_freectx(void *vctx)
 	if (ctx->tls_mac)
 		free_tls_mac(ctx);
 	discount(ctx);
-	box_put(ctx->prov, ctx->box, 2 * padded(ctx->cipher->size));
+	box_put(ctx->prov, ctx->box, ctx->half, room(ctx->cipher));
 	free(ctx);
 }
 
@@ -297,6 +258,7 @@ static void *cipher_dupctx(void *vctx)
 	}
 	to->fresh = false;
 	to->keyed = from->keyed;
+	to->had_key = from->had_key;
 	if (from->counted)
 		count(to, from->record);
 	to->sealing = from->sealing;
@@ -304,6 +266,71 @@ static void *cipher_dupctx(void *vctx)
 	to->stage = from->stage;
 	to->message = from->message;
 	return to;
+}
+
+/* What has had no key holds no secret: so that no two boxes are open at a time, which costs. */
+static bool copy_unkeyed(struct cipher_ctx *to, struct cipher_ctx *from)
+{
+	uint8_t bytes[HALF_LEN / 2];
+	char *low;
+
+	if (from->fresh)
+		return true;
+	low = enter(from);
+	if (!low)
+		return false;
+	memcpy(bytes, inner(from), from->cipher->size);
+	if (leave(from, low, 1) <= 0 || !box_open(to->prov, to->box))
+		return false;
+	memcpy(inner(to), bytes, to->cipher->size);
+	relocate(to->cipher, inner(to), inner(to), inner(from));
+	return box_close(to->prov, to->box);
+}
+
+static bool move(struct cipher_ctx *ctx, struct box *box, unsigned int half)
+{
+	struct cipher_ctx from = *ctx;
+	bool ok;
+
+	ctx->box = box;
+	ctx->half = half;
+	ctx->mem = box->mem + half * HALF_LEN;
+	ok = from.had_key ? copy_inner(ctx, &from) : copy_unkeyed(ctx, &from);
+	if (ok)
+		box_put(ctx->prov, from.box, from.half, from.fresh ? 0 : room(ctx->cipher));
+	else
+		box_put(ctx->prov, box, half, room(ctx->cipher));
+	if (!ok)
+		*ctx = from;
+	return ok;
+}
+
+/* May it have one box with another of this connection? */
+static bool may_pair(const struct cipher_ctx *ctx, const struct lineage *of)
+{
+	return lineage_is_some(of) && !ctx->had_key && room(ctx->cipher) <= HALF_LEN &&
+	       (ctx->cipher->kind == KIND_WHOLE || ctx->cipher->kind == KIND_CCM);
+}
+
+/*
+ * Before a key of this connection, or of none, comes: to the box that has the connection's other
+ * key, and out of one that has another connection's.
+ */
+static bool find_place(struct cipher_ctx *ctx, const struct lineage *of)
+{
+	struct box *box = NULL;
+	unsigned int half = 0;
+
+	if (lineage_is(&ctx->box->of, of))
+		return true;
+	if (may_pair(ctx, of))
+		box = box_join(of, &half);
+	if (!box && lineage_is_some(&ctx->box->of)) {
+		box = box_get(ctx->prov);
+		if (!box)
+			return false;
+	}
+	return !box || move(ctx, box, half);
 }
 
 static bool is_empty(const OSSL_PARAM params[])
@@ -376,16 +403,24 @@ static void note_params(struct cipher_ctx *ctx, const OSSL_PARAM params[])
  */
 static int fetch_key(struct cipher_ctx *ctx, const uint8_t *key, size_t len)
 {
+	static const struct lineage none;
+	struct lineage of;
 	struct opened o;
 	int taken;
 
-	if (!key || !ctx->prov->wraps || !handle_looks_like(key, len))
+	if (!key)
 		return -1;
-	if (!vault_open(ctx->prov, &o))
+	if (!ctx->prov->wraps || !handle_looks_like(key, len))
+		return find_place(ctx, &none) ? -1 : 0;
+	handle_lineage(key, len, &of);
+	if (!find_place(ctx, &of) || !vault_open(ctx->prov, &o))
 		return 0;
 	taken = handle_take_to_box(ctx->prov, &o, ctx->box, fetched(ctx), key, len);
-	if (vault_close(ctx->prov, &o))
-		return taken;
+	if (vault_close(ctx->prov, &o)) {
+		if (taken > 0 && may_pair(ctx, &of) && !lineage_is_some(&ctx->box->of))
+			box_offer(ctx->box, &of);
+		return taken < 0 && !find_place(ctx, &none) ? 0 : taken;
+	}
 	if (taken > 0) {
 		explicit_bzero(fetched(ctx), KEY_ROOM);
 		box_close(ctx->prov, ctx->box);
@@ -399,6 +434,7 @@ static int init_inner(struct cipher_ctx *ctx, const uint8_t *key, size_t keylen,
 	int ret;
 
 	note_params(ctx, params);
+	ctx->had_key |= !!key;
 	ret = settle(ctx) &&
 	      ctx->cipher->inner.init[sealing](inner(ctx), key, keylen, iv, ivlen, params) > 0;
 	ctx->keyed = ret && (ctx->keyed || key);

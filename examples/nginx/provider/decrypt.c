@@ -217,7 +217,7 @@ static bool give(const struct decryption *d, const uint8_t *secret)
 	}
 	if (!vault_open(prov, &o))
 		return false;
-	handle_give(&o, d->out, secret, MASTER_LEN);
+	handle_give(&o, d->out, secret, MASTER_LEN, NULL);
 	return vault_close(prov, &o);
 }
 

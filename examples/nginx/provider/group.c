@@ -111,7 +111,7 @@ static void give(struct opened *o, struct curve_work *w, const struct task *t)
 		wrap(o, SECRET_PRIVATE, t->generated->wrapped, w->private_key,
 		     t->generated->group->curve.private_len);
 	else
-		handle_give(o, t->handle, w->shared, t->key->group->curve.private_len);
+		handle_give(o, t->handle, w->shared, t->key->group->curve.private_len, NULL);
 }
 
 /* What opens a box and what closes it, of one frame: see scrub(). */
@@ -192,7 +192,7 @@ static bool in_box(struct provider *prov, const struct task *t)
 	errors_hold_back();
 	ok = go_through(prov, &b, t);
 	errors_tell(prov);
-	box_put(prov, b.box, sizeof(struct curve_work));
+	box_put(prov, b.box, 0, sizeof(struct curve_work));
 	return ok;
 }
 

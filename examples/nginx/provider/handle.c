@@ -27,6 +27,9 @@ static uint64_t next_turn = 1;
 #define NOTHING		0
 #define IN_HANDS	1	/* less than any number */
 
+/* By places as well: of what is there with that number. */
+static struct lineage lineages[NR_KEPT];
+
 /* By bits: which places are taken. */
 static uint64_t taken[NR_KEPT / 64];
 
@@ -137,8 +140,42 @@ static void write_handle(struct opened *o, uint64_t nr, uint8_t *handle, size_t 
 	mix(o, tweak, handle, sizeof(nr), handle + NR_LEN, told);
 }
 
-void handle_give(struct opened *o, uint8_t *handle, const uint8_t *secret, size_t len)
+/* The place is in our hands, and who looks meanwhile is to see that. */
+static void set_lineage(unsigned int place, const struct lineage *of)
 {
+	__atomic_thread_fence(__ATOMIC_RELEASE);
+	__atomic_store_n(&lineages[place].id[0], of->id[0], __ATOMIC_RELAXED);
+	__atomic_store_n(&lineages[place].id[1], of->id[1], __ATOMIC_RELAXED);
+}
+
+/*
+ * None, if there is none.  Without the vault, and so whether these bytes are a handle is not known:
+ * it holds if handle_take_to_box() takes them for one.
+ */
+void handle_lineage(const uint8_t *handle, size_t len, struct lineage *of)
+{
+	unsigned int place;
+	uint64_t nr;
+
+	memset(of, 0, sizeof(*of));
+	if (!handle_looks_like(handle, len))
+		return;
+	nr = number_in(handle);
+	place = nr % NR_KEPT;
+	if (__atomic_load_n(&numbers[place], __ATOMIC_ACQUIRE) != nr)
+		return;
+	of->id[0] = __atomic_load_n(&lineages[place].id[0], __ATOMIC_RELAXED);
+	of->id[1] = __atomic_load_n(&lineages[place].id[1], __ATOMIC_RELAXED);
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	if (__atomic_load_n(&numbers[place], __ATOMIC_RELAXED) != nr)
+		memset(of, 0, sizeof(*of));
+}
+
+/* @of: NULL, or of what connection it is a record key */
+void handle_give(struct opened *o, uint8_t *handle, const uint8_t *secret, size_t len,
+		 const struct lineage *of)
+{
+	static const struct lineage none;
 	unsigned int place;
 	struct kept *k;
 	uint64_t nr;
@@ -150,6 +187,7 @@ void handle_give(struct opened *o, uint8_t *handle, const uint8_t *secret, size_
 	k = &o->vault->kept[place];
 	k->len = len;
 	memcpy(k->bytes, secret, len);
+	set_lineage(place, of ? of : &none);
 	__atomic_store_n(&numbers[place], nr, __ATOMIC_RELEASE);
 	write_handle(o, nr, handle, len);
 }

@@ -32,18 +32,18 @@ struct kdf_ctx {
  * What a key exchange has agreed on.  Groups of ours give a handle; anything else stood in
  * ordinary memory, as the private keys that it came from did.
  */
-bool take_shared(struct provider *prov, struct opened *o, const uint8_t *from, size_t len)
+enum taken take_shared(struct provider *prov, struct opened *o, const uint8_t *from, size_t len)
 {
 	int taken = handle_take(prov, o, o->work->secret, from, len);
 
 	if (taken >= 0)
-		return taken;
+		return taken ? TAKEN_OURS : TAKEN_NOT;
 	if (!prov->any_key_exchange || len > sizeof(o->work->secret))
 		return raise(prov, EPK_R_KEY_EXCHANGE,
 			     "with x25519, secp256r1 and secp384r1 alone it is in a domain; "
 			     "\"key_exchange = any\" takes others");
 	memcpy(o->work->secret, from, len);
-	return true;
+	return TAKEN_FOREIGN;
 }
 
 static void *kdf_new(void *prov, bool is_prf)

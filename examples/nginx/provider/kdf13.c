@@ -88,45 +88,72 @@ static bool derive_salt(const struct step *s, struct opened *o)
  * What comes in without a secret before is a PSK, and libssl's own are of the hash's length.
  * One that an application has brought is found by its binder's label: it is not wrapped.
  */
-static bool take_input(const struct step *s, struct opened *o)
+static enum taken take_input(const struct step *s, struct opened *o)
 {
 	if (s->salt)
 		return take_shared(s->prov, o, s->key->data, s->key->data_size);
 	if (s->key->data_size != s->hash->len)
 		return raise(s->prov, EPK_R_EXTERNAL_PSK, "of %zu bytes", s->key->data_size);
 	unwrap(o, SECRET_PSK, o->work->secret, s->key->data, s->hash->len);
-	return true;
+	return TAKEN_FOREIGN;
+}
+
+/* Of what connection the secret in @o->work->out is, which libssl gets as @wrapped. */
+static void trace(const struct step *s, struct opened *o, enum taken taken, const uint8_t *wrapped)
+{
+	size_t len = s->hash->len;
+	struct lineage of;
+
+	if (taken == TAKEN_OURS) {
+		lineage_of_secret(o, o->work->out, len, &of);
+		lineage_remember(o, wrapped, len, &of);
+	} else if (s->salt && !s->key) {
+		lineage_hand_on(o, s->salt->data, wrapped, len);
+	}
 }
 
 static bool extract(const struct step *s, struct opened *o, uint8_t *out, size_t outlen)
 {
 	struct hmac *h = &o->work->hmac;
 	size_t len = s->key ? s->key->data_size : s->hash->len;
+	enum taken taken = TAKEN_FOREIGN;
 
 	if (outlen != s->hash->len || (s->salt && s->salt->data_size != s->hash->len))
 		return cannot(s, "wrong length");
 	memset(o->work->salt, 0, sizeof(o->work->salt));
 	/* Without either it is zeros, as many as the hash is long. */
 	memset(o->work->secret, 0, s->hash->len);
-	if ((s->key && !take_input(s, o)) || (s->salt && !derive_salt(s, o)))
+	if (s->key)
+		taken = take_input(s, o);
+	if (!taken || (s->salt && !derive_salt(s, o)))
 		return false;
 	hmac_key(h, s->hash, o->work->salt, s->hash->len);
 	hmac_begin(h);
 	hmac_add(h, o->work->secret, len);
 	hmac_end(h, o->work->out);
 	wrap(o, SECRET_SCHEDULE, out, o->work->out, outlen);
+	trace(s, o, taken, out);
 	return true;
+}
+
+/* One that record keys are derived from, of both ends' sending, and the next of it. */
+static bool is_traffic(const struct derivation *d)
+{
+	return is(d, "c hs traffic") || is(d, "s hs traffic") || is(d, "c ap traffic") ||
+	       is(d, "s ap traffic") || is(d, "traffic upd");
 }
 
 static bool give_out(const struct step *s, struct opened *o, uint8_t *out, size_t outlen)
 {
 	const struct derivation *d = &s->d;
 	const uint8_t *derived = o->work->out;
+	struct lineage of;
 
 	if (!d->data && is(d, "key")) {
 		if (!handle_fits(outlen))
 			return cannot(s, "no record key's length");
-		handle_give(o, out, derived, outlen);
+		lineage_of(o, s->key->data, s->hash->len, &of);
+		handle_give(o, out, derived, outlen, &of);
 	} else if ((!d->data && is(d, "iv")) || is(d, "exporter")) {
 		memcpy(out, derived, outlen);
 	} else if (outlen != s->hash->len) {
@@ -136,6 +163,8 @@ static bool give_out(const struct step *s, struct opened *o, uint8_t *out, size_
 		mac_remember(out, outlen);
 	} else {
 		wrap(o, is(d, "resumption") ? SECRET_PSK : SECRET_SCHEDULE, out, derived, outlen);
+		if (is_traffic(d))
+			lineage_hand_on(o, s->key->data, out, outlen);
 	}
 	return true;
 }

@@ -132,6 +132,7 @@ static bool give_key_block(struct provider *prov, struct opened *o, const struct
 {
 	const struct block *b = block_of(hash, outlen);
 	uint8_t *derived = o->work->out;
+	struct lineage of;
 
 	if (!b)
 		return raise(prov, EPK_R_DERIVATION, "a key block of %zu bytes: of no suite with %s",
@@ -149,9 +150,10 @@ static bool give_key_block(struct provider *prov, struct opened *o, const struct
 		p_hash(o, label, out, outlen);
 		return true;
 	}
+	lineage_of_secret(o, o->work->hmac.chain, WHICH_LEN, &of);
 	p_hash(o, label, derived, outlen);
-	handle_give(o, out, derived, b->key_len);
-	handle_give(o, out + b->key_len, derived + b->key_len, b->key_len);
+	handle_give(o, out, derived, b->key_len, &of);
+	handle_give(o, out + b->key_len, derived + b->key_len, b->key_len, &of);
 	memcpy(out + 2 * b->key_len, derived + 2 * b->key_len, outlen - 2 * b->key_len);
 	return true;
 }

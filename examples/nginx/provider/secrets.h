@@ -34,7 +34,11 @@ enum secret_kind {
 	SECRET_LONG_LIVED,	/* a private key of a certificate's, in key.c */
 	SECRET_INDEX,		/* none: the key of a table's order */
 	SECRET_BLOCK,		/* none: what tells one key block from others */
+	SECRET_LINEAGE,		/* none: what tells one connection from others */
 };
+
+/* What a key exchange has agreed on, when it is asked for. */
+enum taken { TAKEN_NOT, TAKEN_OURS, TAKEN_FOREIGN };
 
 /* A secret that a handle names. */
 struct kept {
@@ -120,12 +124,21 @@ void mix(struct opened *o, const uint8_t tweak[8], const uint8_t *in, size_t inl
 /* handle.c */
 bool handle_fits(size_t len);
 bool handle_looks_like(const uint8_t *bytes, size_t len);
-void handle_give(struct opened *o, uint8_t *handle, const uint8_t *secret, size_t len);
+void handle_give(struct opened *o, uint8_t *handle, const uint8_t *secret, size_t len,
+		 const struct lineage *of);
+void handle_lineage(const uint8_t *handle, size_t len, struct lineage *of);
 int handle_take(struct provider *prov, struct opened *o, uint8_t *to, const uint8_t *handle,
 		size_t len);
 int handle_take_to_box(struct provider *prov, struct opened *o, const struct box *box,
 		       uint8_t to[SHARED_MAX], const uint8_t *handle, size_t len);
 void handles_in_child(void);
+
+/* lineage.c */
+void lineage_of_secret(struct opened *o, const uint8_t *secret, size_t len, struct lineage *l);
+void lineage_remember(struct opened *o, const uint8_t *wrapped, size_t len,
+		      const struct lineage *l);
+void lineage_of(struct opened *o, const uint8_t *wrapped, size_t len, struct lineage *l);
+void lineage_hand_on(struct opened *o, const uint8_t *from, const uint8_t *to, size_t len);
 
 /* given.c */
 bool given_once(struct opened *o, const uint8_t *start, size_t len, size_t block);
@@ -136,7 +149,7 @@ void mac_remember(const uint8_t *wrapped, size_t len);
 extern const OSSL_DISPATCH hmac_functions[];
 
 /* kdf.c */
-bool take_shared(struct provider *prov, struct opened *o, const uint8_t *from, size_t len);
+enum taken take_shared(struct provider *prov, struct opened *o, const uint8_t *from, size_t len);
 extern const OSSL_DISPATCH tls13_kdf_functions[], tls1_prf_functions[];
 
 /* kdf13.c and prf.c */
