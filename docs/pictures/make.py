@@ -20,6 +20,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 TOP = HERE.parents[1]
 LAYERS = {"module-layers": TOP / "guest-kmod/layers", "library-layers": TOP / "guest-lib/src/layers"}
 MARK = re.compile(r"<!-- make.py: source ([0-9a-f]{16}), picture ([0-9a-f]{16}) -->\n$")
+# Of a file of layers what is none: see tests/hygiene/layers.py.
+SETTINGS = "headers", "names"
 # Of the pictures of layers, in pixels.
 WIDTH, ROW, LINE, LETTERS = 760, 14, 17, 84
 COLOURS = "#dce9f7", "#eef3fa"
@@ -43,7 +45,7 @@ def read_layers(text):
                 layers.append((word[:-1], []))
             else:
                 layers[-1][1].append(word)
-    return layers
+    return [(name, files) for name, files in layers if name not in SETTINGS]
 
 
 def wrapped(words):

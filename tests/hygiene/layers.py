@@ -5,6 +5,9 @@
 A LIST names the layers of the folder that it lies in, from top to bottom, and of each its files: a
 file may use what those behind it define, in its own layer and below.  So there is no circle.
 
+Of the lines "headers:" and "names:" the first has the folder whose headers declare what is defined
+here, besides those that lie here; the second how each name begins that other files can see.
+
 Read are the sources themselves, so that each branch of #if counts and nothing has to be built.
 What an inline function or a macro of a header uses, its user does.  What is not understood fails,
 and so does a name that a header declares and no file defines.
@@ -27,6 +30,8 @@ TOKEN = re.compile(r"""
 NAME = re.compile(r"[A-Za-z_]\w*")
 OPEN, CLOSE = ("(", "[", "{"), (")", "]", "}")
 ASM = ("asm", "__asm__")
+# In the text of asm, where a file defines a function of that name.
+INSTRUCTIONS = ("syscall",)
 TAGS = ("struct", "union", "enum")
 # Before or behind what is declared, with or without brackets.
 ATTRIBUTES = ("__attribute__", "__ro_after_init")
@@ -79,7 +84,8 @@ def used_names(tokens):
             yield token.text, token.line
         elif token.kind == "string" and asm:
             for name in NAME.findall(token.text):
-                yield name, token.line
+                if name not in INSTRUCTIONS:
+                    yield name, token.line
 
 
 def name_before(head, mark):
@@ -259,22 +265,28 @@ class Source:
             self.defines[name] = line
 
 
+SETTINGS = ("headers", "names")
+
+
 def read_list(path):
-    """The layers by their files, from top to bottom"""
-    layers, layer = {}, None
+    """(the layers by their files, from top to bottom; what is set)"""
+    layers, layer, settings = {}, None, {name: [] for name in SETTINGS}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         words = line.partition("#")[0].split()
         if words and words[0].endswith(":"):
             layer = words.pop(0)[:-1]
+        if layer in SETTINGS:
+            settings[layer] += words
+            continue
         for file in words:
             if file in layers or layer is None:
                 raise Wrong(f"{path.relative_to(TOP)}:{number}: {file} has a layer already, "
                             "or the layer has no name")
             layers[file] = layer
-    return layers
+    return layers, settings
 
 
-def read_sources(path, layers):
+def read_sources(path, layers, settings):
     """(files, headers) of a list's folder; each file is in the list"""
     folder = path.parent
     found = {file.name: file for file in sorted(folder.glob("*.[cS]"))
@@ -282,7 +294,8 @@ def read_sources(path, layers):
     for name in sorted(found.keys() ^ layers.keys()):
         raise Wrong(f"{path.relative_to(TOP)}: " +
                     (f"{name} has no layer" if name in found else f"there is no {name}"))
-    headers = [*folder.glob("*.h"), *folder.glob("../include/*.h")]
+    headers = [*folder.glob("*.h"), *(header for other in settings["headers"]
+                                      for header in folder.glob(f"{other}/*.h"))]
     return ([Source(found[name]) for name in layers], [Source(header) for header in headers])
 
 
@@ -293,6 +306,8 @@ def find_homes(files, headers):
     for file in files:
         made = [name for name in file.made if name in declared]
         for name in [*file.defines, *made]:
+            if name == "main":
+                continue
             if name in homes:
                 raise Wrong(f"{name} is defined in {homes[name]} and in {file.name}")
             homes[name] = file.name
@@ -330,13 +345,21 @@ def find_arrows(files, headers):
                     yield file, line, where, name, used, homes[name]
 
 
+def misnamed(files, starts):
+    """What other files can see, and does not begin as it has to: as in find_arrows()"""
+    for file in files:
+        for name, line in file.defines.items():
+            if starts and name not in file.own and not name.startswith(tuple(starts)):
+                yield str(file.path.relative_to(TOP)), line, f"{name} does not begin with {starts[0]}"
+
+
 def check(path):
-    """False if a file of a list's folder uses what is above it"""
-    layers = read_list(path)
-    files, headers = read_sources(path, layers)
+    """False if a file of a list's folder uses what is above it, or has a name that does not begin as it has to"""
+    layers, settings = read_list(path)
+    files, headers = read_sources(path, layers, settings)
     order = list(layers)
     arrows = set()
-    bad = set()
+    bad = set(misnamed(files, settings["names"]))
     for file, line, where, name, used, home in find_arrows(files, headers):
         arrows.add((file.name, home))
         if order.index(home) > order.index(file.name):
