@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * Calls of the C library that find memory with a key, and those of the kernel's own by way of syscall(3).
+ * Calls of the C library that find memory with a key.
  * What libepk calls is its own affair, told by its text.
  */
 #define _GNU_SOURCE
@@ -14,10 +14,6 @@
 
 #define EXPORT	__attribute__((visibility("default")))
 #define CALLER	((uintptr_t)__builtin_return_address(0))
-
-int pkey_alloc(unsigned int flags, unsigned int rights);
-int pkey_free(int pkey);
-int pkey_mprotect(void *addr, size_t len, int prot, int pkey);
 
 /* libepk's text. */
 static uintptr_t text_start, text_end;
@@ -44,12 +40,12 @@ static int find_text(struct dl_phdr_info *info, size_t size, void *arg)
 }
 
 /* Not the program's own. */
-static bool is_ours(uintptr_t caller)
+bool pkeys_is_ours(uintptr_t caller)
 {
 	return pkeys_inside || (caller >= text_start && caller < text_end);
 }
 
-static long answer(long ret)
+long pkeys_answer(long ret)
 {
 	if (ret >= 0 || ret < -4095)
 		return ret;
@@ -78,65 +74,65 @@ static int drop(void *addr, size_t len, bool reserve)
 	return err;
 }
 
-static int unmap(void *addr, size_t len, uintptr_t caller)
+int pkeys_unmap(void *addr, size_t len, uintptr_t caller)
 {
-	if (is_ours(caller) || !has_key(addr, len))
-		return answer(pkeys_raw(SYS_munmap, (long)addr, len, 0, 0, 0, 0));
-	return answer(drop(addr, len, false));
+	if (pkeys_is_ours(caller) || !has_key(addr, len))
+		return pkeys_answer(pkeys_raw(SYS_munmap, (long)addr, len, 0, 0, 0, 0));
+	return pkeys_answer(drop(addr, len, false));
 }
 
-static int protect(void *addr, size_t len, int prot, uintptr_t caller)
+int pkeys_protect(void *addr, size_t len, int prot, uintptr_t caller)
 {
 	struct pkeys_guard guard;
 	int saved_errno = errno, err;
 
-	if (is_ours(caller) || !has_key(addr, len))
-		return answer(pkeys_raw(SYS_mprotect, (long)addr, len, prot, 0, 0, 0));
+	if (pkeys_is_ours(caller) || !has_key(addr, len))
+		return pkeys_answer(pkeys_raw(SYS_mprotect, (long)addr, len, prot, 0, 0, 0));
 	if (prot & ~(RW | PROT_EXEC))
-		return answer(-EINVAL);
+		return pkeys_answer(-EINVAL);
 	pkeys_lock(&guard);
 	err = memory_protect((uintptr_t)addr, (uintptr_t)addr + page_up(len),
 			     prot & PROT_WRITE ? prot | PROT_READ : prot);
 	pkeys_unlock(&guard);
 	errno = saved_errno;
-	return answer(err == -EINVAL || err == -EACCES || !err ? err : -ENOMEM);
+	return pkeys_answer(err == -EINVAL || err == -EACCES || !err ? err : -ENOMEM);
 }
 
 static void *map(void *addr, size_t len, int prot, int flags, int fd, off_t offset, uintptr_t caller)
 {
 	long elsewhere, err;
 
-	if (is_ours(caller) || (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) != MAP_FIXED ||
+	if (pkeys_is_ours(caller) || (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) != MAP_FIXED ||
 	    !has_key(addr, len))
-		return (void *)answer(pkeys_raw(SYS_mmap, (long)addr, len, prot, flags, fd, offset));
+		return (void *)pkeys_answer(pkeys_raw(SYS_mmap, (long)addr, len, prot, flags, fd, offset));
 	/* What cannot be mapped costs nothing that is there. */
 	elsewhere = pkeys_raw(SYS_mmap, 0, len, prot, flags & ~(MAP_FIXED | MAP_POPULATE), fd, offset);
 	if (elsewhere < 0 && elsewhere > -4096)
-		return (void *)answer(elsewhere);
+		return (void *)pkeys_answer(elsewhere);
 	err = drop(addr, len, true);
 	pkeys_raw(SYS_munmap, elsewhere, len, 0, 0, 0, 0);
 	if (!err)
 		err = pkeys_raw(SYS_mmap, (long)addr, len, prot, flags, fd, offset);
-	return (void *)answer(err);
+	return (void *)pkeys_answer(err);
 }
 
 /* Memory with a key stays where it is and as large as it is. */
-static void *move(void *addr, size_t len, size_t new_len, int flags, void *to, uintptr_t caller)
+void *pkeys_move(void *addr, size_t len, size_t new_len, int flags, void *to, uintptr_t caller)
 {
-	if (!is_ours(caller) && (has_key(addr, len ? len : 1) ||
-				 (flags & MREMAP_FIXED && has_key(to, new_len))))
-		return (void *)answer(-ENOMEM);
-	return (void *)answer(pkeys_raw(SYS_mremap, (long)addr, len, new_len, flags, (long)to, 0));
+	if (!pkeys_is_ours(caller) && (has_key(addr, len ? len : 1) ||
+				       (flags & MREMAP_FIXED && has_key(to, new_len))))
+		return (void *)pkeys_answer(-ENOMEM);
+	return (void *)pkeys_answer(pkeys_raw(SYS_mremap, (long)addr, len, new_len, flags, (long)to, 0));
 }
 
 EXPORT int munmap(void *addr, size_t len)
 {
-	return unmap(addr, len, CALLER);
+	return pkeys_unmap(addr, len, CALLER);
 }
 
 EXPORT int mprotect(void *addr, size_t len, int prot)
 {
-	return protect(addr, len, prot, CALLER);
+	return pkeys_protect(addr, len, prot, CALLER);
 }
 
 EXPORT void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
@@ -158,67 +154,8 @@ EXPORT void *mremap(void *addr, size_t len, size_t new_len, int flags, ...)
 	if (flags & MREMAP_FIXED)
 		to = va_arg(args, void *);
 	va_end(args);
-	return move(addr, len, new_len, flags, to, CALLER);
+	return pkeys_move(addr, len, new_len, flags, to, CALLER);
 }
-
-/* Those that syscall() below does not make itself. */
-__attribute__((used)) long pkeys_syscall(long nr, long a, long b, long c, long d, long e)
-{
-	uintptr_t caller = CALLER;
-
-	switch (nr) {
-	case SYS_munmap:
-		return unmap((void *)a, b, caller);
-	case SYS_mprotect:
-		return protect((void *)a, b, c, caller);
-	case SYS_mremap:
-		return (long)move((void *)a, b, c, d, (void *)e, caller);
-	}
-	if (is_ours(caller))
-		return answer(pkeys_raw(nr, a, b, c, d, 0, 0));
-	if (nr == SYS_pkey_alloc)
-		return pkey_alloc(a, b);
-	return nr == SYS_pkey_free ? pkey_free(a) : pkey_mprotect((void *)a, b, c, d);
-}
-
-__attribute__((used)) long pkeys_failed(long ret)
-{
-	return answer(ret);
-}
-
-/* All else as the C library does it, whose frame is the caller's. */
-asm(".pushsection .text\n"
-    ".globl syscall\n"
-    ".type syscall, @function\n"
-    "syscall:\n"
-    "	cmpq $10, %rdi\n"		/* mprotect, munmap */
-    "	je 1f\n"
-    "	cmpq $11, %rdi\n"
-    "	je 1f\n"
-    "	cmpq $25, %rdi\n"		/* mremap */
-    "	je 1f\n"
-    "	leaq -329(%rdi), %rax\n"	/* pkey_mprotect, pkey_alloc, pkey_free */
-    "	cmpq $2, %rax\n"
-    "	jbe 1f\n"
-    "	movq %rdi, %rax\n"
-    "	movq %rsi, %rdi\n"
-    "	movq %rdx, %rsi\n"
-    "	movq %rcx, %rdx\n"
-    "	movq %r8, %r10\n"
-    "	movq %r9, %r8\n"
-    "	movq 8(%rsp), %r9\n"
-    "	syscall\n"
-    "	cmpq $-4095, %rax\n"
-    "	jae 2f\n"
-    "	ret\n"
-    "2:	movq %rax, %rdi\n"
-    "	jmp pkeys_failed\n"
-    "1:	jmp pkeys_syscall\n"
-    ".size syscall, .-syscall\n"
-    ".popsection\n");
-
-_Static_assert(SYS_mprotect == 10 && SYS_munmap == 11 && SYS_mremap == 25 && SYS_pkey_mprotect == 329 &&
-	       SYS_pkey_alloc == 330 && SYS_pkey_free == 331, "as above");
 
 /* Before anything else of the program: what others' constructors call may come before this one. */
 __attribute__((constructor(101))) static void set_up(void)

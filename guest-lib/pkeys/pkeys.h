@@ -89,6 +89,11 @@ struct books {
 	struct region regions[REGIONS_MOST];
 };
 
+/* raw.c */
+void pkeys_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void pkeys_too_large(void);
+long pkeys_raw(long nr, long a, long b, long c, long d, long e, long f);
+
 /* books.c: to change them, the lock of changes is held. */
 extern struct books *pkeys_books;
 bool books_make(void);
@@ -118,9 +123,6 @@ void pkeys_lock(struct pkeys_guard *guard);
 void pkeys_unlock(struct pkeys_guard *guard);
 void pkeys_fork_lock(void);
 void pkeys_fork_unlock(void);
-void pkeys_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
-void pkeys_too_large(void);
-long pkeys_raw(long nr, long a, long b, long c, long d, long e, long f);
 
 /* rights.c: what a thread may do, PROT_NONE, PROT_READ or RW. */
 int rights_set(int id, int prot);
@@ -175,6 +177,14 @@ struct vma {
 };
 
 bool vma_find(uintptr_t addr, struct vma *vma);
+
+/* calls.c: is who called none of the program's own?  Then the kernel has the call as it is. */
+bool pkeys_is_ours(uintptr_t caller);
+/* As the C library has it, with errno. */
+long pkeys_answer(long ret);
+int pkeys_unmap(void *addr, size_t len, uintptr_t caller);
+int pkeys_protect(void *addr, size_t len, int prot, uintptr_t caller);
+void *pkeys_move(void *addr, size_t len, size_t new_len, int flags, void *to, uintptr_t caller);
 
 /* scan.c, fork.c */
 void pkeys_scan(void);
