@@ -40,7 +40,12 @@ void narrow_forget(int vkey, int id);
 /* @prot is what all threads may do, and each of its mappings allows that. */
 void group_set_common(int vkey, int prot);
 
-/* calls.c: a forked child has begun nothing. */
+/* begins.c, of the calling thread: is there room for another?  Then it is noted with what was held of @id before. */
+bool begins_have_room(void);
+void begins_add(int id, int before);
+/* The last of @id ends; 0 or a negative error number. */
+int begins_end(int id);
+/* A forked child has begun nothing. */
 void begins_forget(void);
 
 #endif /* EPK_MPK_GROUPS_H */
