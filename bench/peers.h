@@ -22,6 +22,11 @@ struct peers_group {
 extern struct peers_group peers_groups[MOST_GROUPS];
 extern int peers_nr;
 
+/* By which means: "no protection", "libmpk", or a backend; before any is chosen a key is made for all. */
+extern const char *peers_how;
+extern bool peers_bare, peers_libmpk;
+void peers_choose(const char *how);
+
 /* Ends the program if it fails; false if the backend has no place for so many. */
 bool peers_make(size_t len);
 

@@ -7,7 +7,6 @@
  * peers_bench [quick|some]: as of micro_bench
  */
 #define _GNU_SOURCE
-#include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,80 +17,9 @@
 
 #include "libmpk_like.h"
 #include "peers.h"
-#include "pkru.h"
 #include "table.h"
 
 static bool quick, some;
-/* "no protection", "libmpk", or a backend. */
-static const char *how;
-static bool bare, libmpk;
-
-struct peers_group peers_groups[MOST_GROUPS];
-int peers_nr;
-
-void peers_need(bool well, const char *what)
-{
-	if (well)
-		return;
-	fprintf(stderr, "peers_bench: %s: %s: %s\n", how, what, strerror(errno));
-	exit(1);
-}
-
-/* In place of glibc's for libmpk: in the program's own text, where it is counted. */
-int pkey_set(int pkey, unsigned int rights)
-{
-	uint32_t pkru = (rdpkru() & ~PKRU_BITS(pkey)) | rights << (2 * pkey);
-
-	asm volatile("wrpkru" : : "a"(pkru), "c"(0), "d"(0) : "memory");
-	return 0;
-}
-
-static bool give(struct peers_group *group)
-{
-	int flags = MAP_PRIVATE | MAP_ANONYMOUS;
-
-	if (bare || libmpk) {
-		group->id = peers_nr + 1;
-		group->mem = mmap(NULL, group->len, RW, flags, -1, 0);
-	} else {
-		if (alloc_domains(1, &group->id))
-			return false;
-		group->mem = domain_mmap(group->id, NULL, group->len, RW, 0);
-	}
-	peers_need(group->mem != MAP_FAILED, "mmap");
-	madvise(group->mem, group->len, MADV_NOHUGEPAGE);
-	return !libmpk || !libmpk_add(group->id, group->mem, group->len);
-}
-
-bool peers_make(size_t len)
-{
-	struct peers_group *group = &peers_groups[peers_nr];
-
-	peers_need(peers_nr < MOST_GROUPS, "groups");
-	group->len = len;
-	if (!give(group))
-		return false;
-	peers_open(peers_nr++, RW);
-	memset(group->mem, 1, len);
-	return true;
-}
-
-void peers_open(int group, int prot)
-{
-	if (bare)
-		return;
-	if (libmpk ? libmpk_begin(peers_groups[group].id, prot) :
-		     domain_begin(peers_groups[group].id, prot))
-		abort();
-}
-
-void peers_close(int group)
-{
-	if (bare)
-		return;
-	if (libmpk ? libmpk_end(peers_groups[group].id) : domain_end(peers_groups[group].id))
-		abort();
-}
 
 /**
  * struct pattern - a table
@@ -128,7 +56,7 @@ static const struct pattern *pattern;
 static void row_at(int number, long bytes, bool has_place)
 {
 	struct bench_case row = {
-		.name = how, .baseline = bare ? "-" : "no protection", .run = pattern->run,
+		.name = peers_how, .baseline = peers_bare ? "-" : "no protection", .run = pattern->run,
 		.within = WITHIN,
 	};
 	struct bench_at at = {
@@ -145,12 +73,12 @@ static void row_at(int number, long bytes, bool has_place)
 
 static void start(void)
 {
-	struct epk_options options = { .size = sizeof(options), .backend = how };
+	struct epk_options options = { .size = sizeof(options), .backend = peers_how };
 	int err, i;
 
-	if (bare)
+	if (peers_bare)
 		return;
-	if (libmpk) {
+	if (peers_libmpk) {
 		for (i = 0; i < 15; i++)
 			if (pkey_alloc(0, PKEY_DISABLE_ACCESS) <= 0) {
 				peers_need(some, "pkey_alloc");
@@ -194,15 +122,12 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: peers_bench [quick|some]\n");
 		return 2;
 	}
-	how = "keys";
 	keys_init();
 	for (i = 0; i < NR_PATTERNS; i++)
 		for (j = 0; j < sizeof(means) / sizeof(*means); j++) {
 			pattern = &patterns[i];
-			how = means[j];
-			bare = !strcmp(how, "no protection");
-			libmpk = !strcmp(how, "libmpk");
-			if (quick && !bare && strcmp(how, "epk"))
+			peers_choose(means[j]);
+			if (quick && !peers_bare && strcmp(peers_how, "epk"))
 				continue;
 			failed |= bench_traced(measure) != 0;
 		}
