@@ -68,7 +68,7 @@ check: packages
 	@$(MAKE) -s check-kernels HOSTS=stock GUESTS="stock backports"
 
 check-fast: packages
-	@$(RUN) --fast
+	@$(RUN) $(PLAN) --fast
 
 check-guest: packages
 	@$(RUN) --emulated $(RUN_CPUS) $(TESTS)

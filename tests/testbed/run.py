@@ -41,7 +41,8 @@ from testlist import is_named
 MACHINES = max(2, os.cpu_count() or 1)
 
 
-def main():
+def arguments():
+    """What is asked for"""
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cpus", type=int, choices=(1, 2), action="append")
@@ -66,16 +67,15 @@ def main():
                         help="write the results there, too, as JUnit's XML")
     parser.add_argument("--ktap", type=pathlib.Path, metavar="FILE", help="likewise, as the kernel's tests do")
     parser.add_argument("names", nargs="*")
-    args = parser.parse_args()
-    Run.FIGURES_TO = args.figures
+    return parser.parse_args()
 
-    started = time.monotonic()
+
+def chosen(args, kernels, guests):
+    """(native tests that run when no machine does, machines)"""
     tests = testlist.read_tests()
     for name in args.names:
         if not any(is_named(test, name) for test in tests):
             sys.exit(f"no such test: {name}; see tests/tests.list")
-    guests = args.guest_kernel or ["normal"]
-    kernels = [pair(args.kernel, guest) for guest in guests]
     native, runs = [], []
     if not args.emulated and not args.alone and not args.here:
         native = [test for test in choose(tests, args, guests[0]) if test.level == "native"]
@@ -83,15 +83,29 @@ def main():
         beside = [test for test in native if "quiet" not in test.needs]
         native = [test for test in native if test not in beside]
         runs = plan_machines(tests, args, kernels, beside)
-    builds = bool(runs) or any("self" not in test.needs for test in native)
-    plan = durations.Plan(native, runs, MACHINES, builds)
+    return native, runs
+
+
+def say_plan(plan, is_all):
     try:
         for line in plan.lines():
             say(line)
     except BrokenPipeError:
         # Who asked for the plan alone has read enough of it.
-        if not args.plan:
+        if not is_all:
             raise
+
+
+def main():
+    args = arguments()
+    Run.FIGURES_TO = args.figures
+    started = time.monotonic()
+    guests = args.guest_kernel or ["normal"]
+    kernels = [pair(args.kernel, guest) for guest in guests]
+    native, runs = chosen(args, kernels, guests)
+    builds = bool(runs) or any("self" not in test.needs for test in native)
+    plan = durations.Plan(native, runs, MACHINES, builds)
+    say_plan(plan, is_all=args.plan)
     if args.plan:
         return
     outcome.progress = durations.Progress(plan)
