@@ -74,7 +74,7 @@ check-guest: packages
 	@$(RUN) --emulated $(RUN_CPUS) $(TESTS)
 
 check-libvirt: packages
-	@$(RUN) --native hygiene-domains hygiene-cloud-init cloud-init-root libvirt-each
+	@$(RUN) --native hygiene-domains hygiene-cloud-init cloud-init-root libvirt-each libvirt-hook
 	@$(RUN) --emulated --cpus 1 libvirt-disk libvirt-demo libvirt-moved
 	@$(RUN) --emulated --cpus 1 --guest-kernel cloud libvirt-kernel
 

@@ -8,7 +8,7 @@
 #include "facts.h"
 
 static const char *const state_names[NR_STATES] = { "ok", "less", "missing" };
-bool facts_json, facts_missing;
+bool facts_json, facts_quiet, facts_missing;
 
 bool kernel_is_known(const char *release)
 {
@@ -91,6 +91,14 @@ void say(enum state state, const char *fact, const char *advice, const char *for
 	vsnprintf(value, sizeof(value), format, args);
 	va_end(args);
 	facts_missing |= state == MISSING;
+	if (facts_quiet) {
+		if (state == MISSING) {
+			fprintf(stderr, "%s: ", fact);
+			put_text(stderr, value);
+			fprintf(stderr, "%s%s\n", advice ? " -> " : "", advice ? advice : "");
+		}
+		return;
+	}
 	if (!facts_json) {
 		printf("%-8s %-14s ", state_names[state], fact);
 		put_text(stdout, value);

@@ -10,8 +10,8 @@
 /* MISSING: something does not work without.  LESS: it works, with less than there could be. */
 enum state { OK, LESS, MISSING, NR_STATES };
 
-/* As JSON; something was MISSING. */
-extern bool facts_json, facts_missing;
+/* As JSON; only what is MISSING, to standard error; something was MISSING. */
+extern bool facts_json, facts_quiet, facts_missing;
 
 /* @advice, what to do about it, may be NULL. */
 void __attribute__((format(printf, 4, 5)))

@@ -382,13 +382,11 @@ static void check_firmware(void)
 	say(LESS, "firmware", "for guests that boot by UEFI: apt-get install ovmf", "SeaBIOS alone, as QEMU brings it");
 }
 
-int host_check(void)
+struct geometry host_facts(void)
 {
-	unsigned int gib, room;
-	int epts;
+	struct geometry here = { .bits = address_bits() };
+	unsigned int gib, room = epts_of(here.bits, &gib), epts;
 
-	if (facts_json)
-		printf("{\"facts\": [");
 	check_cpu();
 	check_vmx();
 	check_ept();
@@ -401,12 +399,41 @@ int host_check(void)
 	check_modules();
 	check_parameters();
 	epts = check_device();
+	if (!facts_missing)
+		here.epts = epts < room ? epts : room;
+	return here;
+}
+
+/* With QEMU's -cpu host the guest sees the host's address bits, unless there are to be less of them. */
+static void check_guest(const struct geometry *guest, const struct geometry *here)
+{
+	char advice[128];
+
+	snprintf(advice, sizeof(advice), "start QEMU here with -cpu host,host-phys-bits-limit=%u", guest->bits);
+	if (guest->epts > here->epts)
+		say(MISSING, "guest", here->epts ? "a host that gives as many" : "see what is missing above",
+		    "has %u EPTs; there are %u", guest->epts, here->epts);
+	else if (guest->bits > here->bits)
+		say(MISSING, "guest", "a host that has as many", "has %u address bits; there are %u", guest->bits, here->bits);
+	else if (guest->bits && guest->bits < here->bits)
+		say(LESS, "guest", advice, "has %u address bits, fewer than there are", guest->bits);
+	else if (guest->epts || guest->bits)
+		say(OK, "guest", NULL, "has room here");
+}
+
+int host_check(const struct geometry *guest)
+{
+	struct geometry here;
+
+	if (facts_json)
+		printf("{\"facts\": [");
+	here = host_facts();
+	check_guest(guest, &here);
 	check_qemu();
 	check_libvirt();
 	check_firmware();
-	room = epts_of(address_bits(), &gib);
 	if (facts_json)
 		printf("\n], \"works\": %s, \"epts\": %u, \"address_bits\": %u}\n", facts_missing ? "false" : "true",
-		       epts < 0 || facts_missing ? 0 : (unsigned int)epts < room ? (unsigned int)epts : room, address_bits());
+		       facts_missing ? 0 : here.epts, here.bits);
 	return facts_missing ? LACKING : DONE;
 }

@@ -17,9 +17,32 @@
 /* Exit statuses. */
 enum { DONE, LACKING, WRONG };
 
-int host_check(void);
+/* What a guest has, or a host gives; 0 for what is not said. */
+struct geometry {
+	unsigned int epts, bits;
+};
+
+/* check.c.  All facts, and whether they do for a guest of that geometry. */
+int host_check(const struct geometry *guest);
+/* Those that a guest's EPTs hang on; what there is for it if none is missing. */
+struct geometry host_facts(void);
 int host_status(void);
 int host_run(int argc, char **argv);
+int host_hook(int argc, char **argv);
+
+/* domain.c.  What a domain's XML says. */
+#define DOMAIN_NAMESPACE	"urn:epk-on-kvm:guest:1"
+
+struct domain {
+	bool uses_epk;			/* it says so, or cannot be read and speaks of it */
+	struct geometry has;
+	bool host_cpu;			/* the guest sees the host's address bits, and ... */
+	unsigned int most_bits;		/* ... not more than these; 0: all */
+	unsigned int fixed_bits;	/* it has these on each host; 0: it does not */
+};
+
+/* What is wrong with it, or NULL. */
+const char *domain_read(int fd, struct domain *domain);
 
 /* words.c.  To standard error; returns @status. */
 int __attribute__((format(printf, 2, 3))) fail(int status, const char *format, ...);

@@ -36,7 +36,8 @@ for file in *.xml; do
 	for has in "domain[@type='kvm']" "domain/cpu[@mode='host-passthrough'][@check='full']" \
 		"domain/cpu/maxphysaddr[@mode='passthrough']" \
 		"domain/cpu/feature[@policy='require'][@name='pku']" \
-		"domain/features/kvm/poll-control[@state='on']"; do
+		"domain/features/kvm/poll-control[@state='on']" \
+		"domain/metadata/*[local-name()='guest'][namespace-uri()='urn:epk-on-kvm:guest:1']"; do
 		xmllint --xpath "/$has" "$file" >/dev/null 2>&1 || fail "$file has no $has"
 	done
 	[ "$(xmllint --xpath 'string(/domain/name)' "$file")" = "${file%.xml}" ] || fail "$file has another name"
