@@ -377,7 +377,7 @@ done
 echo '#include <libmpk.h>' | g++ -x c++ -std=c++11 -Wall -Wextra -Werror -fsyntax-only -Impk - ||
 	fail "libmpk.h is not C++"
 [ "$(nm -g --defined-only "$B/libepk-mpk.a" | awk 'NF == 3 { print $3 }' | LC_ALL=C sort | tr '\n' ' ')" = \
-	"mpk_begin mpk_end mpk_free mpk_init mpk_malloc mpk_mmap mpk_mprotect mpk_munmap " ] || fail "names of libepk-mpk.a"
+	"mpk_begin mpk_end mpk_free mpk_init mpk_malloc mpk_mmap mpk_mmap_code mpk_mprotect mpk_munmap " ] || fail "names of libepk-mpk.a"
 ! nm "$B/libepk-mpk.a" | grep -q ' U .*pkey' || fail "libepk-mpk.a opens keys by itself"
 
 # Another language binds to it.

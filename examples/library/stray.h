@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a bug does, for the other examples: it reads at an address, whoever may.
+ * What a bug does, for the other examples: it reads or writes at an address, whoever may.
  *
  * Under "epk" who does that holds no domain afterwards, as after each fault that a handler leaves by
  * siglongjmp(); elsewhere what was held is to be ended.
@@ -27,8 +27,7 @@ static void stray_fault(int signo)
 	signal(signo, SIG_DFL);
 }
 
-/* Does it get what is there? */
-static bool stray_read(const void *from)
+static inline bool stray_access(volatile char *at, bool write)
 {
 	struct sigaction action = { .sa_handler = stray_fault };
 	volatile bool got = false;
@@ -36,11 +35,26 @@ static bool stray_read(const void *from)
 	sigaction(SIGSEGV, &action, NULL);
 	stray_tries = 1;
 	if (!sigsetjmp(stray_back, 1)) {
-		(void)*(const volatile char *)from;
+		if (write)
+			*at = 0;
+		else
+			(void)*at;
 		got = true;
 	}
 	stray_tries = 0;
 	return got;
+}
+
+/* Does it get what is there? */
+static inline bool stray_read(const void *from)
+{
+	return stray_access((char *)from, false);
+}
+
+/* Does it change what is there? */
+static inline bool stray_write(void *to)
+{
+	return stray_access(to, true);
 }
 
 /* "none" is there to try programs with, and keeps nothing from anybody. */

@@ -154,6 +154,7 @@ void *epk_mmap_file(int dom_id, void *addr, size_t len, int prot, int flags, int
 int domain_munmap(void *addr, size_t len);
 
 #include <epk_remap.h>
+#include <epk_code.h>
 #include <epk_dirty.h>
 
 /**
@@ -287,6 +288,8 @@ int epk_begin_read(int dom_id);
  * ones of ext4, XFS or tmpfs.  For tests.
  */
 #define EPK_STRICT		2u
+/* There is memory of domains that can be run: epk_mmap_code(). */
+#define EPK_CODE		4u
 
 /* What a line is about that the library has to say. */
 enum epk_level {
@@ -326,7 +329,7 @@ epk_print_fn epk_set_print(epk_print_fn print);
  * @size: sizeof(struct epk_options), so that later versions can add fields
  * @backend: "epk", "mpk", "vmfunc", "mprotect", "none", or NULL: EPK_BACKEND, or
  *	what the machine has
- * @flags: 0, EPK_NO_SIGNAL_HANDLER, EPK_STRICT, or both
+ * @flags: 0, or any of EPK_NO_SIGNAL_HANDLER, EPK_STRICT and EPK_CODE
  * @reserved: zero
  */
 struct epk_options {

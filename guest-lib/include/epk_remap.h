@@ -30,7 +30,7 @@ int epk_munmap_reserve(void *addr, size_t len);
  * epk_mprotect() - change the most that holders can do with domain memory
  * @addr: first byte, a multiple of 4 KiB
  * @len: bytes; rounded up to whole pages
- * @prot: as for domain_mmap()
+ * @prot: as for domain_mmap(); of epk_mmap_code()'s, as there
  *
  * The range may be a part of a mapping, or several that touch.  Who does not hold the domain can do
  * nothing as before, and who holds it to be read only cannot write.  Use this and not mprotect(2), of which the
@@ -41,7 +41,7 @@ int epk_munmap_reserve(void *addr, size_t len);
  * Return: 0, or an error, after which nothing has changed:
  * -EINVAL: @prot has another bit, or as for domain_munmap();
  * -EOVERFLOW: as for domain_munmap();
- * -EACCES: of a file that is not open for writing;
+ * -EACCES: of a file that is not open for writing; of code, see epk_mmap_code();
  * -EPERM: a component's memory (backend "epk");
  * -ENOMEM: no memory to split a mapping.
  */

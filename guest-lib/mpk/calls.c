@@ -82,6 +82,18 @@ static void note(int vkey, uintptr_t start, size_t len, int prot)
 		narrow_add(vkey, start, start + ((len + PAGE - 1) & -PAGE), prot);
 }
 
+/* What is to be mapped is, unless there is @err; a group that has come to be for it is one, or is no more. */
+static int settle(int vkey, int id, bool fresh, int err)
+{
+	if (fresh && !err)
+		group_add(vkey, id);
+	else if (fresh && id > 0)
+		free_domains(1, &id);
+	if (err)
+		errno = -err;
+	return err;
+}
+
 static void *map_locked(int vkey, void *addr, size_t len, int prot, int flags, int fd, off_t offset)
 {
 	void *mem = MAP_FAILED;
@@ -92,16 +104,24 @@ static void *map_locked(int vkey, void *addr, size_t len, int prot, int flags, i
 		mem = map(id, addr, len, prot, flags, fd, offset);
 		err = mem == MAP_FAILED ? -errno : 0;
 	}
+	if (settle(vkey, id, fresh, err))
+		return MAP_FAILED;
+	note(vkey, (uintptr_t)mem, len, prot);
+	return mem;
+}
+
+/* It is not noted: what is done with it, epk_mprotect() says alone. */
+static void *map_code_locked(int vkey, size_t len, int prot, void **run)
+{
+	void *mem = MAP_FAILED;
+	bool fresh;
+	int id = get_domain(vkey, &fresh), err = id < 0 ? id : groups_room(fresh, false);
+
 	if (!err) {
-		if (fresh)
-			group_add(vkey, id);
-		note(vkey, (uintptr_t)mem, len, prot);
-		return mem;
+		mem = epk_mmap_code(id, len, prot, run);
+		err = mem == MAP_FAILED ? -errno : 0;
 	}
-	if (fresh && id > 0)
-		free_domains(1, &id);
-	errno = -err;
-	return MAP_FAILED;
+	return settle(vkey, id, fresh, err) ? MAP_FAILED : mem;
 }
 
 void *mpk_mmap(int vkey, void *addr, size_t len, int prot, int flags, int fd, off_t offset)
@@ -120,6 +140,22 @@ void *mpk_mmap(int vkey, void *addr, size_t len, int prot, int flags, int fd, of
 	groups_unlock();
 	if (mem == MAP_FAILED)
 		errno = err;
+	return mem;
+}
+
+void *mpk_mmap_code(int vkey, size_t len, int prot, void **run)
+{
+	int err = vkey < 0 ? -EINVAL : groups_lock();
+	void *mem;
+
+	if (err) {
+		errno = -err;
+		return MAP_FAILED;
+	}
+	mem = map_code_locked(vkey, len, prot, run);
+	err = errno;
+	groups_unlock();
+	errno = err;
 	return mem;
 }
 

@@ -34,6 +34,12 @@ int mpk_init(double evict_rate);
  */
 void *mpk_mmap(int vkey, void *addr, size_t len, int prot, int flags, int fd, off_t offset);
 
+/*
+ * The same of memory that is run at *@run, and written by who has begun the page group at the address that is returned:
+ * epk_mmap_code(3), of which @prot is the argument.  Not in the paper, whose code has one address.
+ */
+void *mpk_mmap_code(int vkey, size_t len, int prot, void **run);
+
 /* Ends a page group and unmaps all of its memory; the number can be used anew. */
 int mpk_munmap(int vkey);
 

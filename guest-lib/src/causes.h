@@ -62,6 +62,11 @@
 	CAUSE(EPK_CAUSE_CATCH, EOPNOTSUPP, "this backend cannot tell a fault of the function: epk can")	\
 	CAUSE(EPK_CAUSE_PROTECT, EOPNOTSUPP, "this backend cannot change what other threads may do: epk can")	\
 	CAUSE(EPK_CAUSE_FAULTED, EFAULT, "the function has faulted, and was left there: what it had locked stays locked")	\
+	CAUSE(EPK_CAUSE_CODE, EACCES, "the code has the bytes of WRPKRU, XRSTOR or VMFUNC in it: have other ones there")	\
+	CAUSE(EPK_CAUSE_CODE_END, EACCES, "the code's last bytes could begin WRPKRU, XRSTOR or VMFUNC: put a NOP behind them")	\
+	CAUSE(EPK_CAUSE_CODE_PROT, EINVAL, "prot is PROT_READ with PROT_WRITE, perhaps with PROT_EXEC, and there is a place for the other address")	\
+	CAUSE(EPK_CAUSE_CODE_ROOM, ENOMEM, "all code of a process together takes 1 GiB at most")	\
+	CAUSE(EPK_CAUSE_NO_CODE, EOPNOTSUPP, "no memory of domains can be run: epk_init() with EPK_CODE has some that can")	\
 	CAUSE(EPK_CAUSE_COMPONENT, EOPNOTSUPP, "components are for the backend epk, with two keys, AES-NI and RDFSBASE")
 
 #define EPK_CAUSE_NAME(cause, error, text)	cause,

@@ -8,6 +8,7 @@
 
 #include "aside.h"
 #include "backend.h"
+#include "code.h"
 #include "registry.h"
 
 /* Up to so many IDs, allocation needs no memory of its own. */
@@ -161,7 +162,7 @@ static int free_locked(int num, const int *ids, const struct epk_held *own, int 
 	if (!err && ops->in_module)
 		err = ops->free(num, ids);
 	for (i = 0; i < num && !err; i++)
-		err = epk_mapping_unmap_domain(ids[i], ops->munmap, ops->in_module);
+		err = epk_mapping_unmap_domain(ids[i], epk_code_munmap, ops->in_module);
 	if (!err && !ops->in_module)
 		err = ops->free(num, ids);
 	if (!err)

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "backend.h"
+#include "code.h"
 #include "component.h"
 #include "copy.h"
 #include "registry.h"
@@ -51,6 +52,7 @@ static int start(const struct epk_backend *backend)
 		goto release_region;
 	state.debug = epk_now.debug;
 	state.strict = epk_now.strict;
+	state.code = epk_now.code;
 	choose_gates(&state);
 	epk_state_write(&state);
 	return 0;
@@ -117,7 +119,7 @@ static int read_options(const struct epk_options *options, struct epk_options *k
 	err = epk_options_copy(known, sizeof(*known), options, options->size);
 	if (err)
 		return err;
-	if (known->flags & ~(EPK_NO_SIGNAL_HANDLER | EPK_STRICT) || known->reserved)
+	if (known->flags & ~(EPK_NO_SIGNAL_HANDLER | EPK_STRICT | EPK_CODE) || known->reserved)
 		return epk_because(EPK_CAUSE_OPTION);
 	return 0;
 }
@@ -154,6 +156,29 @@ static void be_strict(void)
 	epk_state_write(&state);
 }
 
+/* Before there is a backend, as it is no backend's. */
+static int have_code(void)
+{
+	struct epk_state state = epk_now;
+
+	state.code = epk_code_reserve();
+	if (!state.code)
+		return -ENOMEM;
+	epk_state_write(&state);
+	return 0;
+}
+
+static void have_no_code(void)
+{
+	struct epk_state state = epk_now;
+
+	if (!state.code)
+		return;
+	epk_code_release(state.code);
+	state.code = NULL;
+	epk_state_write(&state);
+}
+
 static int choose(const struct epk_options *options)
 {
 	struct epk_options known;
@@ -178,14 +203,19 @@ static int choose(const struct epk_options *options)
 		err = epk_copy_mark(&mark);
 	if (err)
 		return err;
-	err = start_wanted(&known);
+	if (known.flags & EPK_CODE)
+		err = have_code();
+	if (!err)
+		err = start_wanted(&known);
 	/* Why other backends were not taken is no cause of anything later. */
 	if (!err)
 		epk_cause_pending = 0;
-	if (err)
+	if (err) {
+		have_no_code();
 		epk_copy_unmark(mark);
-	else if ((epk_now.debug || epk_printing()) && !(known.flags & EPK_NO_SIGNAL_HANDLER))
+	} else if ((epk_now.debug || epk_printing()) && !(known.flags & EPK_NO_SIGNAL_HANDLER)) {
 		epk_fault_explain();
+	}
 	return err;
 }
 

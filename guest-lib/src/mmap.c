@@ -2,9 +2,11 @@
 /* The memory of domains: its arguments and the books; the rest is the backend's. */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <unistd.h>
 
 #include "aside.h"
 #include "backend.h"
+#include "code.h"
 
 #define PROT_RW		(PROT_READ | PROT_WRITE)
 #define MMAP_FLAGS	(MAP_ANONYMOUS | MAP_PRIVATE | MAP_SHARED | MAP_POPULATE | \
@@ -133,20 +135,88 @@ void *epk_mmap_file(int dom_id, void *addr, size_t len, int prot, int flags, int
 	return map_memory("epk_mmap_file", &what, addr, flags);
 }
 
+/* Under the lock: where it is written, then where it is run. */
+static int map_code(const struct epk_mapping *what, bool runs, void **got)
+{
+	uintptr_t at = epk_code_place(what->end);
+	int err;
+
+	if (!at)
+		return epk_because(EPK_CAUSE_CODE_ROOM);
+	err = map_locked(what, (void *)at, MAP_FIXED, got);
+	if (err) {
+		epk_code_fill(at, what->end);
+		return err;
+	}
+	err = epk_code_show(at, what->end, what->fd, runs);
+	/* What cannot go, does not run, and goes with the domain. */
+	if (err)
+		epk_mapping_unmap(at, at + what->end, epk_code_munmap);
+	return err;
+}
+
+/* Under the lock, without which no child is made that has the file, too. */
+static int map_code_file(struct epk_mapping *what, bool runs, void **got)
+{
+	int cancel, err;
+
+	what->fd = epk_code_file(what->end);
+	if (what->fd < 0)
+		return what->fd;
+	err = map_code(what, runs, got);
+	/* It is where a thread that is cancelled ends. */
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+	close(what->fd);
+	pthread_setcancelstate(cancel, NULL);
+	return err;
+}
+
+void *epk_mmap_code(int dom_id, size_t len, int prot, void **run)
+{
+	bool runs = prot & PROT_EXEC;
+	struct epk_mapping what = { .id = dom_id, .prot = PROT_RW };
+	int saved_errno = errno, err = 0;
+	struct epk_aside aside;
+	void *got = NULL;
+
+	if (!run || (prot | PROT_EXEC) != (PROT_RW | PROT_EXEC))
+		err = epk_because(EPK_CAUSE_CODE_PROT);
+	else if (!epk_now.code)
+		err = epk_because(EPK_CAUSE_NO_CODE);
+	if (!err)
+		err = page_len(&len);
+	what.end = len;
+	if (!err)
+		err = epk_notes_lock(&aside);
+	if (!err) {
+		err = map_code_file(&what, runs, &got);
+		epk_notes_unlock(&aside);
+	}
+	errno = err ? -epk_explain("epk_mmap_code", dom_id, err) : saved_errno;
+	if (err)
+		return MAP_FAILED;
+	*run = epk_code_run((uintptr_t)got);
+	return got;
+}
+
 static int unmap(uintptr_t start, uintptr_t end, int prot)
 {
 	(void)prot;
-	return epk_mapping_unmap(start, end, epk_ops()->munmap);
+	return epk_mapping_unmap(start, end, epk_code_munmap);
 }
 
 static int reserve(uintptr_t start, uintptr_t end, int prot)
 {
 	(void)prot;
-	return epk_mapping_unmap(start, end, epk_ops()->reserve);
+	return epk_mapping_unmap(start, end, epk_code_at(start) ? epk_code_munmap : epk_ops()->reserve);
 }
 
 static int protect(uintptr_t start, uintptr_t end, int prot)
 {
+	if (epk_code_at(start))
+		return epk_code_protect(start, end, prot);
+	if (prot & PROT_EXEC)
+		return epk_because(EPK_CAUSE_PROT);
 	return epk_mapping_protect(start, end, prot, epk_ops()->protect);
 }
 
@@ -227,9 +297,9 @@ int epk_fill(void *addr, const void *from, size_t len)
 
 int epk_mprotect(void *addr, size_t len, int prot)
 {
-	if (prot & ~PROT_RW)
+	if (prot & ~(PROT_RW | PROT_EXEC))
 		return epk_explain("epk_mprotect", (long)addr, epk_because(EPK_CAUSE_PROT));
-	if (prot & PROT_WRITE)
-		prot = PROT_RW;
+	if (prot)
+		prot |= PROT_READ;
 	return change("epk_mprotect", addr, len, prot, protect);
 }

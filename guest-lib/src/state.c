@@ -110,6 +110,7 @@ void epk_state_write(const struct epk_state *new_state)
 	epk_now.gates = new_state->gates;
 	epk_now.debug = new_state->debug;
 	epk_now.strict = new_state->strict;
+	epk_now.code = new_state->code;
 	epk_now.fd = new_state->fd;
 	epk_now.pid = new_state->pid;
 	epk_now.soft = new_state->soft;

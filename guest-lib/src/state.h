@@ -56,6 +56,7 @@ struct soft_table;
  * @gates: threads use the gates of "mpk"
  * @debug: errors are explained, whoever listens
  * @strict: what the module would refuse is refused without it, too
+ * @code: where memory that can be run is written, see code.c; NULL: none can
  * @pid: the process whose threads use it
  * @soft: where the table is written, if it is the library's own
  * @table_pkey: its key there, or 0
@@ -84,6 +85,7 @@ struct epk_state {
 	bool gates;
 	bool debug;
 	bool strict;
+	char *code;
 	int pid;
 	struct soft_table *soft;
 	uint8_t table_pkey;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* libmpk's calls, as its paper has them, by libepk. */
 #define _GNU_SOURCE
+#include <cpuid.h>
 #include <fcntl.h>
 #include <signal.h>
 
@@ -550,6 +551,93 @@ static void bad_arguments(void **state)
 	assert_int_equal(mpk_end(GROUP), 0);
 }
 
+/*
+ * The paper's compiler: a function is written within a begin and an end, in the thread that compiles; others run the
+ * one before or the new one, and what they write there is refused.
+ */
+#define FUNCTIONS	64
+#define BYTES		64
+
+static char *cache, *cache_run;
+static int nr_compiled;
+
+static int (*function(int n))(void)
+{
+	return (int (*)(void))(uintptr_t)(cache_run + n * BYTES);
+}
+
+static void *run_functions(void *arg)
+{
+	unsigned int a, b, c, d;
+	int n, nr;
+
+	(void)arg;
+	do {
+		nr = __atomic_load_n(&nr_compiled, __ATOMIC_ACQUIRE);
+		__cpuid(0, a, b, c, d);
+		for (n = 0; n < nr; n++)
+			if (function(n)() != n)
+				return "another function";
+		if (try_write(cache_run, 0))
+			return "wrote where it runs";
+		if (backend_is_private() && try_write(cache, 0))
+			return "wrote without a begin";
+	} while (nr < FUNCTIONS);
+	return NULL;
+}
+
+static void *compile_functions(void *arg)
+{
+	int n;
+
+	(void)arg;
+	for (n = 0; n < FUNCTIONS; n++) {
+		char *at = cache + n * BYTES;
+
+		if (mpk_begin(GROUP, RW))
+			return "no begin";
+		/* mov $n, %eax; ret */
+		memcpy(at, "\xb8\x00\x00\x00\x00\xc3", 6);
+		at[1] = n;
+		if (mpk_end(GROUP))
+			return "no end";
+		if (backend_protects() && try_write(at, 0))
+			return "wrote after the end";
+		__atomic_store_n(&nr_compiled, n + 1, __ATOMIC_RELEASE);
+	}
+	return NULL;
+}
+
+static void *compile_or_run(void *arg)
+{
+	return arg ? compile_functions(arg) : run_functions(arg);
+}
+
+static void code(void **state)
+{
+	void *args[] = { "", NULL, NULL }, *run;
+	char was;
+
+	(void)state;
+	assert_ptr_equal(mpk_mmap_code(-1, PAGE, RW | PROT_EXEC, &run), MAP_FAILED);
+	assert_int_equal(errno, EINVAL);
+	assert_ptr_equal(mpk_mmap_code(GROUP + 1, PAGE, PROT_EXEC, &run), MAP_FAILED);
+	assert_int_equal(errno, EINVAL);
+	FAILS(mpk_begin(GROUP + 1, RW), ENOENT);
+	cache = mpk_mmap_code(GROUP, FUNCTIONS * BYTES, RW | PROT_EXEC, &run);
+	assert_ptr_not_equal(cache, MAP_FAILED);
+	cache_run = run;
+	nr_compiled = 0;
+	run_threads(compile_or_run, args, 3);
+	/* A group of its own comes to be, and goes with its code. */
+	cache = mpk_mmap_code(GROUP + 1, PAGE, RW, &run);
+	assert_ptr_not_equal(cache, MAP_FAILED);
+	assert_int_equal(epk_mprotect(cache, PAGE, PROT_READ | PROT_EXEC), 0);
+	assert_true(try_read(run, &was));
+	assert_int_equal(mpk_munmap(GROUP + 1), 0);
+	assert_false(try_read(run, &was));
+}
+
 /* A child has none of its parent's groups, begins nothing of theirs, and makes its own. */
 static void child(void)
 {
@@ -652,12 +740,19 @@ int main(void)
 		WITH_GROUP(failed_end),
 		WITH_GROUP(failed_munmap),
 		WITH_GROUP(a_file),
+		WITH_GROUP(code),
 		WITH_GROUP(bad_arguments),
 		WITH_GROUP(forked),
 		WITH_GROUP(threads_and_forks),
 	};
+	struct epk_options options = { .size = sizeof(options), .flags = EPK_CODE };
 
 	skip_if(backend_is("vmfunc"), "has its own tests of rights");
 	need_backend();
+	/* Before mpk_init(), which has it so. */
+	if (epk_init(&options)) {
+		printf("no code with backend %s\n", unit_backend());
+		return 1;
+	}
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
