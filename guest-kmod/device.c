@@ -394,14 +394,12 @@ static long ioc_held(struct file *file, void __user *arg)
 static long ioc_note(struct file *file, void __user *arg)
 {
 	struct epk_note note;
-	int ret;
 
 	if (copy_from_user(&note, arg, sizeof(note)))
 		return -EFAULT;
 	if (note.flags & ~(EPK_NOTE_PRIVATE | EPK_NOTE_CONFINED) || note.flags == EPK_NOTE_CONFINED)
 		return -EINVAL;
-	ret = note.flags & EPK_NOTE_CONFINED ? epk_guard_confined_arm() : 0;
-	return ret ?: epk_note_set(file->private_data, note.id, note.addr, note.flags);
+	return epk_note_set(file->private_data, note.id, note.addr, note.flags, epk_guard_confined_arm);
 }
 
 /* What the host does not count reads as 0. */

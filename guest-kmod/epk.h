@@ -575,7 +575,7 @@ int epk_vma_insert_pfn(struct vm_area_struct *vma, unsigned long addr, unsigned 
 int epk_stack_mmap(struct vm_area_struct *vma);
 
 /* note.c */
-int epk_note_set(struct epk_context *ctx, int id, u64 addr, u32 flags);
+int epk_note_set(struct epk_context *ctx, int id, u64 addr, u32 flags, int (*arm)(void));
 
 /* domain.c */
 int epk_domains_init(struct epk_context *ctx, u32 generation);

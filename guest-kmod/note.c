@@ -44,11 +44,12 @@ static void make_private(struct epk_context *ctx, struct epk_domain *domain, boo
 	epk_table_write(ctx, domain);
 }
 
-static int note_write(struct epk_context *ctx, int id, unsigned long addr, u32 flags)
+static int note_write(struct epk_context *ctx, int id, unsigned long addr, u32 flags, int (*arm)(void))
 {
 	struct epk_domain *domain = epk_domain_find(ctx, id);
 	u32 slot = EPK_ID_INDEX(id) % EPK_CHUNK_ENTRIES;
 	u64 *notes;
+	int ret;
 
 	if (!domain)
 		return -ENOENT;
@@ -56,13 +57,18 @@ static int note_write(struct epk_context *ctx, int id, unsigned long addr, u32 f
 		return -EPERM;
 	if (!is_own_page(ctx, id, addr))
 		return -EINVAL;
+	if (flags & EPK_NOTE_PRIVATE && domain->common)
+		return -EBUSY;
+	/* An empty page of notes, made now, changes nothing that anybody sees. */
 	notes = epk_notes_get(ctx, EPK_ID_INDEX(id));
 	if (!notes)
 		return -ENOMEM;
 	if (notes[slot])
 		return -EBUSY;
-	if (flags & EPK_NOTE_PRIVATE && domain->common)
-		return -EBUSY;
+	/* The last that fails: what it arms stays armed, on a way that each program takes. */
+	ret = flags & EPK_NOTE_CONFINED ? arm() : 0;
+	if (ret)
+		return ret;
 	WRITE_ONCE(notes[slot], addr);
 	if (flags & EPK_NOTE_PRIVATE)
 		make_private(ctx, domain, flags & EPK_NOTE_CONFINED);
@@ -75,10 +81,11 @@ static int note_write(struct epk_context *ctx, int id, unsigned long addr, u32 f
  * @id: the domain
  * @addr: the page
  * @flags: EPK_NOTE_PRIVATE, EPK_NOTE_CONFINED
+ * @arm: makes threads that are confined possible; asked when nothing else can fail any more
  *
  * Return: see struct epk_note.
  */
-int epk_note_set(struct epk_context *ctx, int id, u64 addr, u32 flags)
+int epk_note_set(struct epk_context *ctx, int id, u64 addr, u32 flags, int (*arm)(void))
 {
 	int ret;
 
@@ -88,7 +95,7 @@ int epk_note_set(struct epk_context *ctx, int id, u64 addr, u32 flags)
 	if (mmap_read_lock_killable(ctx->mm))
 		return -EINTR;
 	mutex_lock(&ctx->lock);
-	ret = note_write(ctx, id, addr, flags);
+	ret = note_write(ctx, id, addr, flags, arm);
 	mutex_unlock(&ctx->lock);
 	mmap_read_unlock(ctx->mm);
 	return ret;

@@ -65,7 +65,32 @@ static noinline int call(struct epk_thread *thread, u32 ept, unsigned long sp, i
 	return 0;
 }
 
-/* Interrupts are off.  -EAGAIN if it has no place, or is on its way to one. */
+/* A batch that takes the place away waits for this CPU. */
+static __always_inline bool is_placed(const struct epk_context *ctx, struct epk_entry entry)
+{
+	return entry.pkey && READ_ONCE(ctx->place_ids[entry.ept][entry.pkey]) == entry.id;
+}
+
+/*
+ * Nobody is registered, and loses what is open by hand, for what fails.  -ESRCH once there is no more
+ * to be asked.
+ */
+static noinline int first_begin(struct epk_context *ctx, const struct epk_thread *thread, int id, bool calls)
+{
+	struct epk_entry entry = epk_table_read(ctx, EPK_ID_INDEX(id));
+
+	if (thread && thread->ctx != ctx)
+		return -ENXIO;
+	if (entry.id != id)
+		return -ENOENT;
+	if (epk_table_is_private(ctx, id))
+		return -EPERM;
+	if (thread && calls && !epk_record_may_call(thread, read_pkru(), task_pt_regs(current)->sp))
+		return -EMFILE;
+	return is_placed(ctx, entry) ? -ESRCH : -EAGAIN;
+}
+
+/* Interrupts are off.  -EAGAIN if it has no place, or is on its way to one; see first_begin(). */
 static int begin(struct epk_context *ctx, int id, int prot, bool calls)
 {
 	unsigned long sp = task_pt_regs(current)->sp;
@@ -76,7 +101,7 @@ static int begin(struct epk_context *ctx, int id, int prot, bool calls)
 	int held, ret;
 
 	if (!thread || !thread->follows || thread->joined)
-		return -ESRCH;
+		return first_begin(ctx, thread, id, calls);
 	if (thread->ctx != ctx)
 		return -ENXIO;
 	if (entry.id != id)
@@ -91,8 +116,7 @@ static int begin(struct epk_context *ctx, int id, int prot, bool calls)
 	if (calls ? !epk_record_may_call(thread, read_pkru(), sp) :
 		    !held && nr_held(thread) >= EPK_HELD_MAX)
 		return -EMFILE;
-	/* A batch that takes the place away waits for this CPU. */
-	if (!entry.pkey || READ_ONCE(ctx->place_ids[entry.ept][entry.pkey]) != id)
+	if (!is_placed(ctx, entry))
 		return -EAGAIN;
 	allow = 3u << 2 * entry.pkey;
 	deny = prot & PROT_WRITE ? 0 : 2u << 2 * entry.pkey;

@@ -5,6 +5,7 @@
  */
 #include "epk_test.h"
 
+#include <pthread.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -629,6 +630,72 @@ static void locked_limit(int id)
 }
 
 /* As a program of 32 bits asks. */
+/* How many domains the thread holds; of who does not follow nobody knows. */
+static unsigned int nr_held(void)
+{
+	struct epk_grant list[1];
+	struct epk_grants arg = { .num = 1, .list = (uintptr_t)list };
+
+	REQUIRE(ioctl(dev.fd, EPK_IOC_HELD, &arg) == 0);
+	return arg.num;
+}
+
+/*
+ * A first begin that fails registers nobody: neither is closed what is open, nor followed from now on.
+ * A switch of threads takes all keys from who has no record, in another way.
+ */
+static void first_begin_fails(int id, int private, uint32_t switched)
+{
+	const uint32_t pkru = EPK_PKRU_ALLOW(epk_device_entry(&dev, id).pkey);
+	const unsigned long cmds[] = { EPK_IOC_BEGIN, EPK_IOC_CALL };
+	unsigned int i;
+
+	for (i = 0; i < 2; i++) {
+		FAILS(ioctl(dev.fd, cmds[i], EPK_BEGIN(id + (1 << EPK_ID_INDEX_BITS), PROT_READ)), ENOENT);
+		FAILS(ioctl(dev.fd, cmds[i], EPK_BEGIN(0x7fffffff, PROT_READ)), ENOENT);
+		FAILS(ioctl(dev.fd, cmds[i], EPK_BEGIN(private, PROT_READ)), EPERM);
+		FAILS(ioctl(dev.fd, cmds[i], EPK_BEGIN(id, PROT_EXEC)), EINVAL);
+		CHECK(epk_rdpkru() == pkru || epk_rdpkru() == switched);
+		CHECK_EQ(nr_held(), 0);
+	}
+}
+
+static void *begins_first(void *ids)
+{
+	int id = ((int *)ids)[0], private = ((int *)ids)[1];
+
+	epk_device_enter(&dev, id);
+	first_begin_fails(id, private, ~3u);
+	/* So with who is registered, and does not follow. */
+	REQUIRE(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
+	epk_device_enter(&dev, id);
+	first_begin_fails(id, private, EPK_PKRU_ALLOW(epk_device_entry(&dev, id).pkey));
+	epk_device_enter(&dev, 0);
+	CHECK_EQ(ioctl(dev.fd, EPK_IOC_BEGIN, EPK_BEGIN(id, PROT_READ)), 0);
+	CHECK_EQ(nr_held(), 1);
+	return NULL;
+}
+
+static void first_begin(int id)
+{
+	struct epk_note note = { .flags = EPK_NOTE_PRIVATE };
+	int ids[2] = { id };
+	pthread_t thread;
+	char *p;
+
+	REQUIRE(epk_device_alloc(&dev, 1, &ids[1]) == 0);
+	p = epk_device_map(&dev, ids[1], 4096);
+	note.id = ids[1];
+	note.addr = (uintptr_t)p;
+	REQUIRE(p != MAP_FAILED && ioctl(dev.fd, EPK_IOC_NOTE, &note) == 0);
+	before = epk_device_stats(&dev);
+	REQUIRE(!pthread_create(&thread, NULL, begins_first, ids));
+	pthread_join(thread, NULL);
+	CHECK_EQ(epk_device_free(&dev, 1, &ids[1]), 0);
+	CHECK_EQ(epk_device_unmap(&dev, p, 4096), 0);
+	before = epk_device_stats(&dev);
+}
+
 static long ioctl_32(int fd, unsigned int request, unsigned int arg)
 {
 	long ret = 54;
@@ -668,6 +735,7 @@ int main(void)
 	reserve_arguments(id);
 	fill_arguments(id);
 	protect_arguments(id);
+	first_begin(id);
 	mapping_calls(id);
 	free_while_mapped();
 	locked_limit(id);

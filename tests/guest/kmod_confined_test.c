@@ -162,6 +162,60 @@ static void tick_each(long usec, int flags)
 	REQUIRE(!setitimer(ITIMER_REAL, &timer, NULL));
 }
 
+/* Is armed what threads that are confined need, and what all programs go through then? */
+static bool is_armed(void)
+{
+	char names[4096] = { 0 };
+	int fd = open("/sys/module/epk/parameters/hooks", O_RDONLY | O_CLOEXEC);
+
+	REQUIRE(fd >= 0 && read(fd, names, sizeof(names) - 1) > 0);
+	close(fd);
+	return strstr(names, "rseq");
+}
+
+/* As if nobody had ever been confined. */
+static void load_anew(void)
+{
+	int fd = open("/epk/epk.ko", O_RDONLY | O_CLOEXEC);
+
+	REQUIRE(fd >= 0 && !syscall(SYS_delete_module, "epk", O_NONBLOCK));
+	REQUIRE(!syscall(SYS_finit_module, fd, "", 0));
+	close(fd);
+	CHECK(!is_armed());
+}
+
+/* A note that is refused, for whatever reason, arms nothing. */
+static void refused_notes_arm_nothing(void)
+{
+	const uint32_t confined = EPK_NOTE_PRIVATE | EPK_NOTE_CONFINED;
+	char *mem[2], *plain;
+	int id[2], i;
+
+	for (i = 0; i < 2; i++)
+		id[i] = new_domain(&mem[i], 1);
+	plain = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	REQUIRE(plain != MAP_FAILED);
+	CHECK_EQ(note_flags(id[0], mem[0], EPK_NOTE_CONFINED), -EINVAL);
+	CHECK_EQ(note_flags(id[0], mem[0], confined | 4), -EINVAL);
+	CHECK_EQ(note_flags(id[0], mem[0] + 8, confined), -EINVAL);
+	CHECK_EQ(note_flags(id[0], mem[1], confined), -EINVAL);
+	CHECK_EQ(note_flags(id[0], plain, confined), -EINVAL);
+	CHECK_EQ(note_flags(id[0], (void *)~4095ul, confined), -EINVAL);
+	CHECK_EQ(note_flags(id[0] + (1 << EPK_ID_INDEX_BITS), mem[0], confined), -ENOENT);
+	CHECK_EQ(note_flags(0, mem[0], confined), -ENOENT);
+	REQUIRE(ioctl(dev.fd, EPK_IOC_PROTECT, EPK_BEGIN(id[0], PROT_READ)) == 0);
+	CHECK_EQ(note_flags(id[0], mem[0], confined), -EBUSY);
+	REQUIRE(ioctl(dev.fd, EPK_IOC_PROTECT, EPK_BEGIN(id[0], 0)) == 0);
+	CHECK_EQ(note_flags(id[1], mem[1], 0), 0);
+	CHECK_EQ(note_flags(id[1], mem[1], confined), -EBUSY);
+	CHECK_EQ(make_private(id[0], mem[0]), 0);
+	CHECK_EQ(note_flags(id[0], mem[0], confined), -EPERM);
+	CHECK(!is_armed());
+	for (i = 0; i < 2; i++)
+		done_with(id[i], mem[i], 1);
+	munmap(plain, PAGE);
+}
+
 static void notes_say_it(void)
 {
 	char *mem;
@@ -170,6 +224,7 @@ static void notes_say_it(void)
 
 	CHECK_EQ(note_flags(id, mem, EPK_NOTE_CONFINED), -EINVAL);
 	CHECK_EQ(note_flags(id, mem, EPK_NOTE_PRIVATE | EPK_NOTE_CONFINED), 0);
+	CHECK(is_armed());
 	CHECK_EQ(EPK_NOTE_ADDR(note_of(id)), (uintptr_t)mem);
 	/* Who knows nothing of it finds no key. */
 	CHECK_EQ(note_of(id) & 15, 0);
@@ -290,7 +345,9 @@ int main(void)
 {
 #define RUN(what)	do { puts(#what); fflush(stdout); what; } while (0)
 	own_fs = fs_base();
+	load_anew();
 	private_init(0);
+	RUN(refused_notes_arm_nothing());
 	RUN(notes_say_it());
 	RUN(signals());
 	RUN(calls());
