@@ -283,8 +283,9 @@ int epk_begin_read(int dom_id);
 /* In epk_options.flags: no handler of SIGSEGV and SIGBUS, not even where errors are explained. */
 #define EPK_NO_SIGNAL_HANDLER	1u
 /*
- * "mpk", "mprotect" and "none" refuse these of the things that "epk" would: memory beyond RLIMIT_MEMLOCK, and files that are not ordinary
- * ones of ext4, XFS or tmpfs.  For tests.
+ * "mpk", "mprotect" and "none" refuse these of the things that "epk" would: memory beyond RLIMIT_MEMLOCK, mappings
+ * beyond vm.max_map_count, files that are not ordinary ones of ext4, XFS or tmpfs, epk_call() in 65 of its like; and
+ * what needs the module, where the program has closed all descriptors.  For tests.
  */
 #define EPK_STRICT		2u
 

@@ -43,6 +43,7 @@
 	CAUSE(EPK_CAUSE_DIRTY_CLOSED, EBADF, "the program has closed the library's userfaultfd: epk_dirty_stop(), and start anew")	\
 	CAUSE(EPK_CAUSE_INITIALISED, EALREADY, "epk_init() comes before all other calls, and once")	\
 	CAUSE(EPK_CAUSE_COPY, EBUSY, "another copy of libepk is at work in this process: link it once, as a shared object")	\
+	CAUSE(EPK_CAUSE_CLOSED, EBADF, "the program has closed the library's descriptor, of /dev/epk: it is to close its own alone")	\
 	CAUSE(EPK_CAUSE_HEAP_OPEN, EBUSY, "the file is locked: its heap is open already, here or in another process")	\
 	CAUSE(EPK_CAUSE_USED, EBUSY, "it is a component already, has a heap, or what epk_protect() gives: make it one before")	\
 	CAUSE(EPK_CAUSE_READ_ONLY, EACCES, "held to be read only: domain_begin() with PROT_WRITE widens that")	\
@@ -60,6 +61,7 @@
 	CAUSE(EPK_CAUSE_MEMLOCK, ENOMEM, "RLIMIT_MEMLOCK is reached: raise it (ulimit -l, LimitMEMLOCK=), or use less domain memory")	\
 	CAUSE(EPK_CAUSE_HEAP_PROC, EOPNOTSUPP, "a heap's file is opened anew to be locked, by /proc, which is not there")	\
 	CAUSE(EPK_CAUSE_CATCH, EOPNOTSUPP, "this backend cannot tell a fault of the function: epk can")	\
+	CAUSE(EPK_CAUSE_MAPPINGS, ENOMEM, "the process has as many mappings as vm.max_map_count allows: raise it, or map fewer and larger ones")	\
 	CAUSE(EPK_CAUSE_PROTECT, EOPNOTSUPP, "this backend cannot change what other threads may do: epk can")	\
 	CAUSE(EPK_CAUSE_FAULTED, EFAULT, "the function has faulted, and was left there: what it had locked stays locked")	\
 	CAUSE(EPK_CAUSE_COMPONENT, EOPNOTSUPP, "components are for the backend epk, with two keys, AES-NI and RDFSBASE")

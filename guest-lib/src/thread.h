@@ -33,6 +33,7 @@ struct epk_held {
  * @tid: its thread ID
  * @stack: its stack for functions that epk_call() runs, if it has one
  * @records: of its confined calls, or NULL
+ * @asides: how often it has put something aside and not taken it back, without the module
  * @on_stack: how many such functions have not returned
  * @own_low: its own stack, from here
  * @own_bytes: so long; 0 if that is not known, or lies below @stack
@@ -49,6 +50,7 @@ struct epk_thread {
 	struct epk_stack stack;
 	char *records;
 	unsigned int on_stack;
+	unsigned int asides;
 	uintptr_t own_low;
 	size_t own_bytes;
 	size_t own_quick;
