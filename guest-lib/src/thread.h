@@ -38,6 +38,7 @@ struct epk_held {
  * @own_low: its own stack, from here
  * @own_bytes: so long; 0 if that is not known, or lies below @stack
  * @own_quick: the same, or 0 where the address sanitizer wants to know on which stack it is
+ * @fault: the last that epk_call_caught() has caught; its size is 0 before
  * @switches: VMFUNCs outside of the gates
  * @next: next in the list of all
  * @link: what points to this one
@@ -49,11 +50,12 @@ struct epk_thread {
 	pid_t tid;
 	struct epk_stack stack;
 	char *records;
-	unsigned int on_stack;
 	unsigned int asides;
+	unsigned int on_stack;
 	uintptr_t own_low;
 	size_t own_bytes;
 	size_t own_quick;
+	struct epk_fault fault;
 	uint64_t switches;
 	struct epk_thread *next;
 	struct epk_thread **link;
