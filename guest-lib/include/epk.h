@@ -284,7 +284,7 @@ int epk_begin_read(int dom_id);
 #define EPK_NO_SIGNAL_HANDLER	1u
 /*
  * "mpk", "mprotect" and "none" refuse these of the things that "epk" would: memory beyond RLIMIT_MEMLOCK, mappings
- * beyond vm.max_map_count, files that are not ordinary ones of ext4, XFS or tmpfs, epk_call() in 65 of its like; and
+ * beyond vm.max_map_count, files that are not ordinary ones of ext4, XFS or tmpfs, epk_call() in 64 of its like; and
  * what needs the module, where the program has closed all descriptors.  For tests.
  */
 #define EPK_STRICT		2u
