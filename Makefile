@@ -124,13 +124,13 @@ check-hw: packages
 firmware-matrix: packages
 	@tests/firmware/matrix.py --keep tests/firmware/build/layouts --table tests/firmware/build/table.md
 
-# FILES and PROGRAM, which are in the environment wherever they were set, may have quotes.
+# FILES and PROGRAM, which are in the environment wherever they were set, may have quotes and patterns.
 run: packages
 	@tests/testbed/program.py $(addprefix --backend ,$(BACKEND)) $(addprefix --cpus ,$(CPUS)) $(if $(filter-out 0 no,$(ALONE)),--alone) \
 		--files "$$FILES" "$$PROGRAM" $(ARGS)
 
 shell: packages
-	@tests/testbed/program.py $(addprefix --cpus ,$(CPUS)) --shell $(FILES)
+	@tests/testbed/program.py $(addprefix --cpus ,$(CPUS)) --files "$$FILES" --shell
 
 demo: packages
 	@$(RUN) --emulated --cpus 1 --show nginx-demo

@@ -302,6 +302,7 @@ struct epk_context {
  * @nothing: of nothing
  * @low: the stack of what it calls begins here, if its faults are caught
  * @top: and ends here; else 0
+ * @tells: who goes on after such a fault is told what it was
  */
 struct epk_interrupted {
 	unsigned long frame;
@@ -315,6 +316,21 @@ struct epk_interrupted {
 	bool own_stack;
 	bool call;
 	bool nothing;
+	bool tells;
+};
+
+/**
+ * struct epk_trap - an exception, as its signal would tell it
+ * @sig: the signal
+ * @code: its si_code
+ * @addr: its si_addr
+ * @prot: of a page fault what was wanted, as one of PROT_READ, PROT_WRITE and PROT_EXEC; else 0
+ */
+struct epk_trap {
+	int sig;
+	int code;
+	unsigned long addr;
+	unsigned int prot;
 };
 
 /* Rights in a record.  Far more than are held at a time; what finds no room is lost. */
@@ -527,7 +543,7 @@ bool epk_common_open(struct epk_thread *thread, int id, u32 ept, u8 pkey, int pr
 /* rights.c */
 int epk_rights_begin(struct file *file, int id, int prot, bool call);
 int epk_rights_call_caught(struct file *file, const struct epk_catch *req);
-bool epk_rights_catch(struct epk_thread *thread, struct pt_regs *regs);
+bool epk_rights_catch(struct epk_thread *thread, struct pt_regs *regs, const struct epk_trap *trap);
 int epk_rights_return(struct epk_context *ctx);
 int epk_rights_call_nothing(struct epk_context *ctx);
 int epk_rights_forget_call(struct epk_context *ctx, unsigned long sp);

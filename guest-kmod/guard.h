@@ -8,6 +8,7 @@
 
 #include <linux/types.h>
 
+struct epk_trap;
 struct mm_struct;
 struct pt_regs;
 
@@ -27,7 +28,8 @@ int epk_guard_fault_init(void);
 
 /* guard_trap.c */
 int epk_guard_trap_init(void);
-bool epk_trap_leave(struct pt_regs *regs);
+unsigned int epk_trap_prot(unsigned long error_code);
+bool epk_trap_leave(struct pt_regs *regs, const struct epk_trap *trap);
 
 /* guard_confined.c */
 int epk_guard_confined_init(void);

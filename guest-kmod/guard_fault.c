@@ -377,6 +377,9 @@ static void guarded_bad_area(struct pt_regs *regs, unsigned long error_code, uns
 	struct access access = {
 		.regs = regs, .addr = addr, .write = error_code & X86_PF_WRITE,
 	};
+	struct epk_trap trap = {
+		.sig = SIGSEGV, .addr = addr, .prot = epk_trap_prot(error_code),
+	};
 	bool may_sleep = !(faulthandler_disabled() || irqs_disabled());
 	/* In user mode it ends anyway. */
 	bool dies = !user_mode(regs) && fatal_signal_pending(current);
@@ -394,7 +397,8 @@ static void guarded_bad_area(struct pt_regs *regs, unsigned long error_code, uns
 		si_code = SEGV_PKUERR;
 	if (answer != REACHED && may_sleep && !dies && trace_epk_refused_enabled())
 		tell_refused(&access);
-	if (answer != REACHED && error_code & X86_PF_USER && epk_trap_leave(regs))
+	trap.code = si_code;
+	if (answer != REACHED && error_code & X86_PF_USER && epk_trap_leave(regs, &trap))
 		answer = REACHED;
 	if (answer != REACHED)
 		epk_hook_original(&fault_hooks[0], bad_area_fn)(regs, error_code, addr, pkey,

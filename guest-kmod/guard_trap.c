@@ -8,10 +8,12 @@
  *
  * Elsewhere it goes on where who has called it waits, if that was by EPK_IOC_CATCH.
  */
+#include <linux/mman.h>
 #include <linux/ptrace.h>
 #include <linux/sched.h>
 #include <linux/sched/task_stack.h>
 
+#include <asm/trap_pf.h>
 #include <asm/trapnr.h>
 
 #include "epk.h"
@@ -44,12 +46,24 @@ static bool leave_private(const struct epk_thread *thread, struct pt_regs *regs)
 }
 
 /**
+ * epk_trap_prot() - what a page fault was about
+ * @error_code: the CPU's
+ */
+unsigned int epk_trap_prot(unsigned long error_code)
+{
+	if (error_code & X86_PF_INSTR)
+		return PROT_EXEC;
+	return error_code & X86_PF_WRITE ? PROT_WRITE : PROT_READ;
+}
+
+/**
  * epk_trap_leave() - let current leave the private domain, or the call, in which it has faulted
  * @regs: its registers, of user mode
+ * @trap: what it has done; a private domain's is its own affair
  *
  * Return: false if it is in none, or the process has not said where to go.
  */
-bool epk_trap_leave(struct pt_regs *regs)
+bool epk_trap_leave(struct pt_regs *regs, const struct epk_trap *trap)
 {
 	struct epk_thread *thread;
 	unsigned long flags;
@@ -61,7 +75,7 @@ bool epk_trap_leave(struct pt_regs *regs)
 	thread = epk_thread_find(current);
 	if (may_leave(thread, regs))
 		left = epk_record_has_private(thread) ? leave_private(thread, regs) :
-							epk_rights_catch(thread, regs);
+							epk_rights_catch(thread, regs, trap);
 	if (left) {
 		regs->flags &= ~(X86_EFLAGS_TF | X86_EFLAGS_DF | X86_EFLAGS_AC);
 		/* The next signal is not for this. */
@@ -100,30 +114,33 @@ static bool is_exception(int sig)
 	}
 }
 
-static void notrace leave(struct ftrace_regs *fregs)
+static void notrace leave(struct ftrace_regs *fregs, const struct epk_trap *trap)
 {
-	if (epk_trap_leave(task_pt_regs(current)))
+	if (epk_trap_leave(task_pt_regs(current), trap))
 		epk_hook_return(fregs, 0);
 }
 
 /* force_sig(sig) */
 static void notrace before_force_sig(struct epk_hook *hook, struct ftrace_regs *fregs)
 {
-	if (current->mm && epk_context_exists(current->mm) &&
-	    is_exception((int)epk_hook_regs(fregs)->di))
-		leave(fregs);
+	struct epk_trap trap = { .sig = (int)epk_hook_regs(fregs)->di, .code = SI_KERNEL };
+
+	if (current->mm && epk_context_exists(current->mm) && is_exception(trap.sig))
+		leave(fregs, &trap);
 }
 
-/* force_sig_fault(sig, ...), also of page faults, and of instructions that the kernel emulates */
+/* force_sig_fault(sig, code, addr), also of page faults, and of instructions that the kernel emulates */
 static void notrace before_force_sig_fault(struct epk_hook *hook, struct ftrace_regs *fregs)
 {
-	int sig = (int)epk_hook_regs(fregs)->di;
+	const struct pt_regs *args = epk_hook_regs(fregs);
+	struct epk_trap trap = { .sig = (int)args->di, .code = (int)args->si, .addr = args->dx };
 
 	if (!current->mm || !epk_context_exists(current->mm))
 		return;
-	if (is_exception(sig) || (current->thread.trap_nr == X86_TRAP_PF &&
-				  (sig == SIGSEGV || sig == SIGBUS)))
-		leave(fregs);
+	if (current->thread.trap_nr == X86_TRAP_PF && (trap.sig == SIGSEGV || trap.sig == SIGBUS))
+		trap.prot = epk_trap_prot(current->thread.error_code);
+	if (trap.prot || is_exception(trap.sig))
+		leave(fregs, &trap);
 }
 
 static struct epk_hook trap_hooks[] = {

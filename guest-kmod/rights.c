@@ -238,7 +238,7 @@ int epk_rights_call_caught(struct file *file, const struct epk_catch *req)
 	int ret;
 
 	/* Pairs with epk_gates_set(). */
-	if (req->rsvd || !smp_load_acquire(&ctx->nr_gates) || !ctx->caught)
+	if (req->flags & ~EPK_CATCH_TELLS || !smp_load_acquire(&ctx->nr_gates) || !ctx->caught)
 		return -EINVAL;
 	ret = epk_rights_begin(file, req->id, PROT_READ | PROT_WRITE, true);
 	if (ret)
@@ -248,6 +248,7 @@ int epk_rights_call_caught(struct file *file, const struct epk_catch *req)
 	made = &thread->interrupted[thread->nr_interrupted - 1];
 	made->low = req->low;
 	made->top = req->top;
+	made->tells = req->flags & EPK_CATCH_TELLS;
 	local_irq_enable();
 	return 0;
 }
@@ -256,18 +257,24 @@ int epk_rights_call_caught(struct file *file, const struct epk_catch *req)
  * epk_rights_catch() - let current go on where it has called what faults
  * @thread: the record of current
  * @regs: its registers
+ * @trap: what it has done, for who wants to be told
  *
  * It has no right when it does, and cannot have written to where its stack pointer is kept.
  *
  * Context: interrupts off.
  * Return: false if nobody has called it so.
  */
-bool epk_rights_catch(struct epk_thread *thread, struct pt_regs *regs)
+bool epk_rights_catch(struct epk_thread *thread, struct pt_regs *regs, const struct epk_trap *trap)
 {
 	int level = epk_record_find_catch(thread, regs->sp);
 
 	if (level < 0 || epk_rights_confined(thread, level))
 		return false;
+	if (thread->interrupted[level].tells) {
+		regs->di = regs->ip;
+		regs->si = trap->addr;
+		regs->dx = (unsigned long)(u32)trap->code << 32 | trap->prot << 8 | trap->sig;
+	}
 	regs->sp = thread->interrupted[level].sp;
 	regs->ip = thread->ctx->caught;
 	thread->stashed = true;

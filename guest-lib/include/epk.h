@@ -284,8 +284,9 @@ int epk_begin_read(int dom_id);
 /* In epk_options.flags: no handler of SIGSEGV and SIGBUS, not even where errors are explained. */
 #define EPK_NO_SIGNAL_HANDLER	1u
 /*
- * "mpk", "mprotect" and "none" refuse these of the things that "epk" would: memory beyond RLIMIT_MEMLOCK, and files that are not ordinary
- * ones of ext4, XFS or tmpfs.  For tests.
+ * "mpk", "mprotect" and "none" refuse these of the things that "epk" would: memory beyond RLIMIT_MEMLOCK, mappings
+ * beyond vm.max_map_count, files that are not ordinary ones of ext4, XFS or tmpfs, epk_call() in 64 of its like; and
+ * what needs the module, where the program has closed all descriptors.  For tests.
  */
 #define EPK_STRICT		2u
 /* There is memory of domains that can be run: epk_mmap_code(). */
@@ -569,10 +570,46 @@ int epk_call(int dom_id, long (*fn)(void *arg), void *arg, long *result);
  * Thread-safe; not async-signal-safe.
  *
  * Return: as epk_call(), or
- * -EFAULT: @fn has faulted;
+ * -EFAULT: @fn has faulted: epk_last_fault() says where;
  * -EOPNOTSUPP: the backend is none that can tell, "epk" can.
  */
 int epk_call_caught(int dom_id, long (*fn)(void *arg), void *arg, long *result);
+
+/**
+ * struct epk_fault - an instruction's fault
+ * @size: sizeof(struct epk_fault), set by the caller, so that later versions can add members
+ * @addr: as si_addr: what was accessed, if @prot is not 0; else the instruction, or NULL
+ * @instruction: where the instruction is
+ * @signal: SIGSEGV, SIGBUS, SIGILL or SIGFPE, which it would have been
+ * @code: its si_code, as SEGV_PKUERR for a domain that was not held
+ * @prot: PROT_READ, PROT_WRITE or PROT_EXEC, which was wanted of @addr; 0: it was no access, or to no
+ *	address that there can be
+ */
+struct epk_fault {
+	size_t size;
+	void *addr;
+	void *instruction;
+	int signal;
+	int code;
+	int prot;
+	int reserved;
+};
+
+/**
+ * epk_last_fault() - where the function faulted that epk_call_caught() has left
+ * @fault: its size says how large it is; filled in
+ *
+ * It is what the kernel has seen, and of the thread's last call of epk_call_caught() that has returned
+ * -EFAULT; in a handler of a signal, too.  Addresses are the function's own, computed from what it has read,
+ * its domain's secrets perhaps: they are for who may know these.  What a component has done is not told.
+ *
+ * Thread-safe; not async-signal-safe.
+ *
+ * Return: 0, or
+ * -EINVAL: @fault is NULL, or its size is none;
+ * -ENOENT: no call has returned that, as ever under other backends than "epk", or since fork().
+ */
+int epk_last_fault(struct epk_fault *fault);
 
 /**
  * struct epk_component_options - what a component is to have

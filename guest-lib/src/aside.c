@@ -21,7 +21,30 @@ int epk_let_go(void)
 	return epk_self && epk_held_nr(epk_self) ? err : 0;
 }
 
-int epk_list_aside(struct epk_aside *aside, int id)
+/* So often as the module allows, if that is to be tried; which is not asked where nothing is held. */
+static int more(struct epk_aside *aside)
+{
+	struct epk_thread *t = epk_self;
+	bool counts = t && (epk_ops()->put_aside || epk_held_nr(t));
+
+	aside->before = t ? t->asides : 0;
+	if (counts && epk_now.strict && aside->before >= EPK_CALLS_MAX)
+		return -EMFILE;
+	if (counts)
+		t->asides = aside->before + 1;
+	return 0;
+}
+
+/* Whatever was put aside since then, and not taken back. */
+static void less(const struct epk_aside *aside)
+{
+	if (epk_self)
+		epk_self->asides = aside->before;
+}
+
+static int list_back(struct epk_aside *aside);
+
+static int list_aside(struct epk_aside *aside, int id)
 {
 	struct epk_thread *t = epk_self;
 	int err;
@@ -32,11 +55,11 @@ int epk_list_aside(struct epk_aside *aside, int id)
 	err = epk_let_go();
 	if (!err && id)
 		err = domain_begin(id, PROT_READ | PROT_WRITE);
-	return err && epk_list_back(aside) ? -EIO : err;
+	return err && list_back(aside) ? -EIO : err;
 }
 
 /* All of it, or nothing. */
-int epk_list_back(struct epk_aside *aside)
+static int list_back(struct epk_aside *aside)
 {
 	int err = 0, failed = epk_let_go();
 	unsigned int i;
@@ -53,6 +76,28 @@ int epk_list_back(struct epk_aside *aside)
 	return err;
 }
 
+/* Under the stack pointer in @aside, if it is not a list. */
+int epk_soft_aside(struct epk_aside *aside, int id)
+{
+	const struct epk_backend *ops = epk_ops();
+	int err = more(aside);
+
+	if (err)
+		return err;
+	err = ops->put_aside ? ops->put_aside(id, aside->sp) : list_aside(aside, id);
+	if (err)
+		less(aside);
+	return err;
+}
+
+int epk_soft_back(struct epk_aside *aside, uintptr_t sp)
+{
+	const struct epk_backend *ops = epk_ops();
+
+	less(aside);
+	return ops->take_back ? ops->take_back(sp) : list_back(aside);
+}
+
 /* Nobody will take it back, nor what was put aside since then: that frame is left, too. */
 void epk_forget_aside(struct epk_aside *aside)
 {
@@ -61,11 +106,28 @@ void epk_forget_aside(struct epk_aside *aside)
 	if (!aside->aside || !ops)
 		return;
 	aside->aside = false;
+	if (!ops->in_module)
+		less(aside);
 	if (!ops->in_module && ops->forget_aside)
 		ops->forget_aside();
 	/* Whatever the frame says. */
 	if (ops->in_module && ioctl(epk_now.fd, EPK_IOC_RETURN, aside->sp))
 		ioctl(epk_now.fd, EPK_IOC_RETURN, EPK_RETURN_NOTHING);
+}
+
+/* The module notes each thread that begins. */
+static int strict_thread(void)
+{
+	int err;
+
+	if (!epk_now.strict)
+		return 0;
+	err = -pthread_mutex_lock(&epk_lock);
+	if (err)
+		return err;
+	err = epk_strict();
+	pthread_mutex_unlock(&epk_lock);
+	return err;
 }
 
 /* epk_thread_start() of a thread that may hold something all the same, by the gates alone. */
@@ -77,6 +139,8 @@ int epk_thread_ready(void)
 	/* Elsewhere only a thread that has started can hold anything, and put it aside. */
 	if (epk_ops()->in_module)
 		err = epk_hold_nothing(&aside);
+	if (!err)
+		err = strict_thread();
 	if (!err)
 		err = epk_thread_start();
 	epk_take_back(&aside);

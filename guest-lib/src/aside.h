@@ -16,20 +16,22 @@
 /**
  * struct epk_aside - what is put aside in
  * @aside: something is
+ * @before: if the module does not: how often something was before
  * @sp: under this stack pointer, if the module has it
  * @nr: of @held, those in use
  * @held: the list, if it is one
  */
 struct epk_aside {
 	bool aside;
+	unsigned int before;
 	uintptr_t sp;
 	unsigned int nr;
 	struct epk_held held[EPK_MAX_HELD];
 };
 
 /* aside.c */
-int epk_list_aside(struct epk_aside *aside, int id);
-int epk_list_back(struct epk_aside *aside);
+int epk_soft_aside(struct epk_aside *aside, int id);
+int epk_soft_back(struct epk_aside *aside, uintptr_t sp);
 int epk_let_go(void);
 void epk_forget_aside(struct epk_aside *aside);
 int epk_thread_ready(void);
@@ -72,10 +74,8 @@ static inline __attribute__((always_inline)) int epk_put_aside(struct epk_aside 
 	if (ops->in_module)
 		err = epk_ioctl_here(EPK_IOC_CALL,
 				     id ? EPK_BEGIN(id, PROT_READ | PROT_WRITE) : 0);
-	else if (ops->put_aside)
-		err = ops->put_aside(id, epk_sp());
 	else
-		err = epk_list_aside(aside, id);
+		err = epk_soft_aside(aside, id);
 	aside->aside = !err;
 	return err;
 }
@@ -90,9 +90,7 @@ static inline __attribute__((always_inline)) int epk_take_back(struct epk_aside 
 	aside->aside = false;
 	if (ops->in_module)
 		return epk_ioctl_here(EPK_IOC_RETURN, 0);
-	if (ops->take_back)
-		return ops->take_back(epk_sp());
-	return epk_list_back(aside);
+	return epk_soft_back(aside, epk_sp());
 }
 
 /* Holds nothing until epk_take_back(), for backends where what is held is in PKRU. */

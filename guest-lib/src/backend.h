@@ -127,8 +127,15 @@ uint32_t epk_frame_pkru(const void *context);
 /* memlock.c: are so many bytes more beyond RLIMIT_MEMLOCK, as the kernel counts, and @own besides? */
 bool epk_memlock_reached(size_t more, size_t own);
 
-/* strict.c: would the module refuse to map this? */
+/* strict.c: would the module refuse anything, now that it is gone?  Would it refuse to map this? */
+int epk_strict_check(void);
 int epk_strict_map(const struct epk_mapping *map);
+
+/* Under epk_lock. */
+static inline int epk_strict(void)
+{
+	return unlikely(epk_now.strict) ? epk_strict_check() : 0;
+}
 
 /* anon.c: their memory. */
 int epk_anon_mmap(const struct epk_mapping *map, void **addr, int prot, int flags);

@@ -10,6 +10,8 @@
  * thread's own stack, above these stacks, or on one of them.
  */
 #define _GNU_SOURCE
+#include <string.h>
+
 #include "aside.h"
 #include "cleanup.h"
 #include "stack.h"
@@ -21,7 +23,7 @@ void epk_registers_clear(void);
 /**
  * struct outcome - how a function was left
  * @value: what it returned
- * @error: or -EFAULT
+ * @error: or -EFAULT, and epk_call_noted() has been told
  */
 struct outcome {
 	long value;
@@ -284,7 +286,7 @@ static inline __attribute__((always_inline)) int enter(struct call *call)
 static inline __attribute__((always_inline)) int put_aside_caught(struct call *call)
 {
 	const struct epk_catch arg = {
-		.id = call->id, .low = (uintptr_t)call->low - EPK_STACK_GUARD,
+		.id = call->id, .flags = EPK_CATCH_TELLS, .low = (uintptr_t)call->low - EPK_STACK_GUARD,
 		.top = (uintptr_t)call->top,
 	};
 	int err = epk_ioctl_here(EPK_IOC_CATCH, (uintptr_t)&arg);
@@ -350,6 +352,35 @@ static void end_if_locked(void)
 	epk_signals_restore(&old);
 }
 
+/*
+ * While nothing is held, so that the books can be looked at.  Without a thread it is a forked child's, which
+ * had none.
+ */
+static void tell_fault(void)
+{
+	if (epk_self)
+		epk_fault_caught(&epk_self->fault);
+}
+
+int epk_last_fault(struct epk_fault *fault)
+{
+	const struct epk_thread *t = epk_self;
+	size_t size = fault ? fault->size : 0, known;
+	int err = 0;
+
+	if (size < sizeof(size) || size % sizeof(size) || size > EPK_SIZE_MAX)
+		err = epk_because(EPK_CAUSE_FAULT);
+	else if (!t || !t->fault.size)
+		err = epk_because(EPK_CAUSE_NO_FAULT);
+	if (err)
+		return epk_explain("epk_last_fault", size, err);
+	known = size < sizeof(t->fault) ? size : sizeof(t->fault);
+	memcpy(fault, &t->fault, known);
+	memset((char *)fault + known, 0, size - known);
+	fault->size = size;
+	return 0;
+}
+
 int epk_call_caught(int dom_id, long (*fn)(void *arg), void *arg, long *result)
 {
 	struct call call __attribute__((cleanup(unwound)));
@@ -361,6 +392,8 @@ int epk_call_caught(int dom_id, long (*fn)(void *arg), void *arg, long *result)
 	err = fn ? enter_caught(&call) : epk_because(EPK_CAUSE_FUNCTION);
 	if (!err) {
 		outcome = epk_call_caught_on_stack(fn, arg, call.top);
+		if (outcome.error)
+			tell_fault();
 		err = leave(&call, !outcome.error);
 		if (outcome.error)
 			end_if_locked();

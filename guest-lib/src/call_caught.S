@@ -3,7 +3,8 @@
  * struct outcome epk_call_caught_on_stack(long (*fn)(void *), void *arg, void *top)
  *
  * As epk_call_on_stack(), and the module has the thread go on at epk_call_fault if fn faults, with the stack
- * pointer that the caller of this has, below which lies what has been saved here.
+ * pointer that the caller of this has, below which lies what has been saved here; and with what the fault was
+ * in registers, as EPK_CATCH_TELLS has it.
  */
 #include "gate.h"
 #include "gate_check.h"
@@ -68,7 +69,10 @@ epk_call_fault:
 	.cfi_offset %rbx, -72
 	sub	$80, %rsp
 	.cfi_adjust_cfa_offset 80
+	mov	%rdx, %rcx
 	registers_first
+	mov	%rcx, %rdx
+	call	epk_call_noted
 	fldcw	(%rsp)
 	ldmxcsr	4(%rsp)
 	mov	8(%rsp), %rbx

@@ -23,6 +23,8 @@
 	CAUSE(EPK_CAUSE_ENTRIES, EINVAL, "a component has 1 to 64 entries, none of them NULL")	\
 	CAUSE(EPK_CAUSE_ENTRY, EINVAL, "the domain is no component, or has no such entry")	\
 	CAUSE(EPK_CAUSE_COUNTS, EINVAL, "epk_counts.size is to be sizeof(struct epk_counts)")	\
+	CAUSE(EPK_CAUSE_FAULT, EINVAL, "epk_fault.size is to be sizeof(struct epk_fault)")	\
+	CAUSE(EPK_CAUSE_NO_FAULT, ENOENT, "no epk_call_caught() of this thread has returned -EFAULT")	\
 	CAUSE(EPK_CAUSE_VISIT, EINVAL, "there is no function to visit with")		\
 	CAUSE(EPK_CAUSE_BACKEND, EINVAL, "the backends are epk, mpk, vmfunc, mprotect and none")	\
 	CAUSE(EPK_CAUSE_SIZE, EINVAL, "options.size is to be the sizeof() of their structure")	\
@@ -41,6 +43,7 @@
 	CAUSE(EPK_CAUSE_DIRTY_ACCESS, EACCES, "/proc/self/pagemap is root's after a change of user: prctl(PR_SET_DUMPABLE) gives it back")	\
 	CAUSE(EPK_CAUSE_DIRTY_PROC, ENOENT, "there is no /proc/self/pagemap: /proc has to be mounted")	\
 	CAUSE(EPK_CAUSE_DIRTY_CLOSED, EBADF, "the program has closed the library's userfaultfd: epk_dirty_stop(), and start anew")	\
+	CAUSE(EPK_CAUSE_CLOSED, EBADF, "the program has closed the library's descriptor, of /dev/epk: it is to close its own alone")	\
 	CAUSE(EPK_CAUSE_INITIALISED, EALREADY, "epk_init() comes before all other calls, and once")	\
 	CAUSE(EPK_CAUSE_COPY, EBUSY, "another copy of libepk is at work in this process: link it once, as a shared object")	\
 	CAUSE(EPK_CAUSE_HEAP_OPEN, EBUSY, "the file is locked: its heap is open already, here or in another process")	\
@@ -58,10 +61,11 @@
 	CAUSE(EPK_CAUSE_GATHER, ENOSPC, "so many cannot be together: an EPT has as many as the process has keys, 15 at most")	\
 	CAUSE(EPK_CAUSE_GATHER_ROOM, ENOSPC, "no EPT has room for all: components, and what epk_protect() gives to all, stay where they are, RAM perhaps, too: gather first")	\
 	CAUSE(EPK_CAUSE_MEMLOCK, ENOMEM, "RLIMIT_MEMLOCK is reached: raise it (ulimit -l, LimitMEMLOCK=), or use less domain memory")	\
+	CAUSE(EPK_CAUSE_MAPPINGS, ENOMEM, "the process has as many mappings as vm.max_map_count allows: raise it, or map fewer and larger ones")	\
 	CAUSE(EPK_CAUSE_HEAP_PROC, EOPNOTSUPP, "a heap's file is opened anew to be locked, by /proc, which is not there")	\
 	CAUSE(EPK_CAUSE_CATCH, EOPNOTSUPP, "this backend cannot tell a fault of the function: epk can")	\
 	CAUSE(EPK_CAUSE_PROTECT, EOPNOTSUPP, "this backend cannot change what other threads may do: epk can")	\
-	CAUSE(EPK_CAUSE_FAULTED, EFAULT, "the function has faulted, and was left there: what it had locked stays locked")	\
+	CAUSE(EPK_CAUSE_FAULTED, EFAULT, "the function has faulted, and was left there: epk_last_fault() says where; what it had locked stays locked")	\
 	CAUSE(EPK_CAUSE_CODE, EACCES, "the code has the bytes of WRPKRU, XRSTOR or VMFUNC in it: have other ones there")	\
 	CAUSE(EPK_CAUSE_CODE_END, EACCES, "the code's last bytes could begin WRPKRU, XRSTOR or VMFUNC: put a NOP behind them")	\
 	CAUSE(EPK_CAUSE_CODE_PROT, EINVAL, "prot is PROT_READ with PROT_WRITE, perhaps with PROT_EXEC, and there is a place for the other address")	\

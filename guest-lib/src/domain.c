@@ -24,6 +24,8 @@ static int alloc_locked(int num, int *ids, int beside)
 	if (!err && beside)
 		err = epk_lookup(beside, &entry);
 	if (!err)
+		err = epk_strict();
+	if (!err)
 		err = epk_ops()->alloc(num, ids, beside);
 	if (!err)
 		epk_registry_add(num, ids);
@@ -158,6 +160,8 @@ static int free_locked(int num, const int *ids, const struct epk_held *own, int 
 	const struct epk_backend *ops = epk_ops();
 	int i, err = check_free(num, ids, own, nr);
 
+	if (!err)
+		err = epk_strict();
 	/* The module gives its memory back to anybody when the domain is no more. */
 	if (!err && ops->in_module)
 		err = ops->free(num, ids);

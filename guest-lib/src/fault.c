@@ -134,20 +134,27 @@ static const char *reason(const struct fault *fault, int signo)
 	return "which the thread holds";
 }
 
-static void tell(const struct fault *fault, int signo)
+static void add_place(struct line *line, const struct fault *fault)
 {
 	const struct epk_mapping *map = &fault->map;
 	size_t len = map->end - map->start;
+
+	if (fault->addr >= map->end)
+		add(line, "%zu bytes behind the end of", fault->addr - map->end + 1);
+	else if (fault->addr < map->start)
+		add(line, "%zu bytes before the start of", map->start - fault->addr);
+	else
+		add(line, "byte %zu of", fault->addr - map->start);
+	add(line, " the %zu at %#lx of domain %d", len, map->start, map->id);
+}
+
+static void tell(const struct fault *fault, int signo)
+{
+	const struct epk_mapping *map = &fault->map;
 	struct line line = { .used = 0 };
 
 	add(&line, "fault: %s at %#lx, ", fault->access, fault->addr);
-	if (fault->addr >= map->end)
-		add(&line, "%zu bytes behind the end of", fault->addr - map->end + 1);
-	else if (fault->addr < map->start)
-		add(&line, "%zu bytes before the start of", map->start - fault->addr);
-	else
-		add(&line, "byte %zu of", fault->addr - map->start);
-	add(&line, " the %zu at %#lx of domain %d", len, map->start, map->id);
+	add_place(&line, fault);
 	if (fault->addr >= map->start && fault->addr < map->end)
 		add(&line, ", %s", reason(fault, signo));
 	add_held(&line, fault);
@@ -243,6 +250,45 @@ int epk_handle_fault(int signo, void *info, void *context)
 	}
 	errno = saved_errno;
 	return 0;
+}
+
+static const char *words_of(const struct epk_fault *what)
+{
+	switch (what->prot) {
+	case PROT_READ:
+		return "a read";
+	case PROT_WRITE:
+		return "a write";
+	case PROT_EXEC:
+		return "a jump";
+	}
+	switch (what->signal) {
+	case SIGFPE:
+		return "a division or another sum that fails";
+	case SIGILL:
+		return "no instruction of this CPU";
+	default:
+		return "an access to no address";
+	}
+}
+
+/* Of one that was caught, and by whom no longer matters: what the thread held then is not known any more. */
+void epk_fault_caught(const struct epk_fault *what)
+{
+	struct fault fault = { .addr = (uintptr_t)what->addr };
+	struct line line = { .used = 0 };
+
+	if (!epk_now.debug && !epk_printing())
+		return;
+	add(&line, "fault: caught: %s, by the instruction at %#lx", words_of(what),
+	    (uintptr_t)what->instruction);
+	if (what->prot)
+		add(&line, ", at %#lx", fault.addr);
+	if (what->prot && look(fault.addr, &fault.map)) {
+		add(&line, ", ");
+		add_place(&line, &fault);
+	}
+	epk_say(EPK_LEVEL_FAULT, line.text);
 }
 
 /*

@@ -40,6 +40,13 @@ size_t epk_mapping_bytes(void)
 	return plain_bytes;
 }
 
+static size_t number;
+
+size_t epk_mapping_nr(void)
+{
+	return number;
+}
+
 static void count(const struct epk_mapping *map, long sign)
 {
 	if (map->fd < 0)
@@ -105,6 +112,7 @@ void epk_mapping_insert(struct epk_mapping *map)
 	if (RB_INSERT(epk_mappings, &root, map))
 		__builtin_trap();
 	count(map, 1);
+	number++;
 	map->next = dom->mappings;
 	map->link = &dom->mappings;
 	if (map->next)
@@ -117,6 +125,7 @@ static void delete(struct epk_mapping *map)
 {
 	RB_REMOVE(epk_mappings, &root, map);
 	count(map, -1);
+	number--;
 	*map->link = map->next;
 	if (map->next)
 		map->next->link = map->link;

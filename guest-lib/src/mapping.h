@@ -34,6 +34,7 @@ struct epk_mapping {
 
 /* Of all of them that are no file's. */
 size_t epk_mapping_bytes(void);
+size_t epk_mapping_nr(void);
 int epk_mapping_at(uintptr_t addr);
 bool epk_mapping_find(uintptr_t addr, struct epk_mapping *copy);
 bool epk_mapping_next(uintptr_t addr, struct epk_mapping *copy);

@@ -36,6 +36,13 @@ static int check_mmap(void *addr, size_t *len, int *prot, int flags)
 	return page_len(len);
 }
 
+static __attribute__((noinline)) int strict(const struct epk_mapping *what)
+{
+	int err = epk_strict_check();
+
+	return !err && epk_now.soft ? epk_strict_map(what) : err;
+}
+
 static int map_locked(const struct epk_mapping *what, void *addr, int flags, void **got)
 {
 	struct epk_mapping *map, there;
@@ -46,7 +53,7 @@ static int map_locked(const struct epk_mapping *what, void *addr, int flags, voi
 	if (err)
 		return err;
 	/* The module's are checked by itself. */
-	err = epk_now.strict && epk_now.soft ? epk_strict_map(what) : 0;
+	err = unlikely(epk_now.strict) ? strict(what) : 0;
 	if (err)
 		return err;
 	/* What is a domain's goes by its own calls alone; it may begin before the range. */
@@ -236,7 +243,9 @@ static int change(const char *call, void *addr, size_t len, int prot,
 		return epk_explain(call, (long)addr, err);
 	err = epk_notes_lock(&aside);
 	if (!err) {
-		err = epk_ops() ? act(start, start + len, prot) : epk_because(EPK_CAUSE_MEMORY);
+		err = epk_ops() ? epk_strict() : epk_because(EPK_CAUSE_MEMORY);
+		if (!err)
+			err = act(start, start + len, prot);
 		epk_notes_unlock(&aside);
 	}
 	errno = saved_errno;

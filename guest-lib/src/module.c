@@ -124,18 +124,24 @@ void epk_module_close(struct epk_state *state, uint32_t pkeys)
 	epk_pkeys_give(pkeys);
 }
 
+/* As errno has it.  Of what these are asked nothing else is a descriptor. */
+static int failed(void)
+{
+	return errno == EBADF ? epk_because(EPK_CAUSE_CLOSED) : -errno;
+}
+
 int epk_module_alloc(int num, int *ids, uint32_t flags)
 {
 	struct epk_domains arg = { .num = num, .flags = flags, .ids = (uintptr_t)ids };
 
-	return ioctl(epk_now.fd, EPK_IOC_ALLOC, &arg) ? -errno : 0;
+	return ioctl(epk_now.fd, EPK_IOC_ALLOC, &arg) ? failed() : 0;
 }
 
 int epk_module_free(int num, const int *ids)
 {
 	struct epk_domains arg = { .num = num, .ids = (uintptr_t)ids };
 
-	return ioctl(epk_now.fd, EPK_IOC_FREE, &arg) ? -errno : 0;
+	return ioctl(epk_now.fd, EPK_IOC_FREE, &arg) ? failed() : 0;
 }
 
 static int map_file(struct epk_mapping *map, void *addr, int flags)
@@ -157,6 +163,18 @@ static int map_file(struct epk_mapping *map, void *addr, int flags)
 	return 0;
 }
 
+/* One mapping more, that is joined with no other: what is to be locked as well has another error. */
+static bool can_map(void)
+{
+	void *more = mmap(NULL, EPK_PAGE_SIZE, PROT_NONE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	bool can = more != MAP_FAILED || errno != ENOMEM;
+
+	if (more != MAP_FAILED)
+		munmap(more, EPK_PAGE_SIZE);
+	errno = ENOMEM;
+	return can;
+}
+
 int epk_module_mmap(struct epk_mapping *map, void *addr, int flags)
 {
 	struct epk_range range = { .len = map->end - map->start };
@@ -167,10 +185,12 @@ int epk_module_mmap(struct epk_mapping *map, void *addr, int flags)
 		return map_file(map, addr, keep);
 	got = mmap(addr, range.len, map->prot, MAP_SHARED | keep, epk_now.fd,
 		   EPK_MMAP_DOMAIN(map->id));
+	if (got == MAP_FAILED && errno == ENOMEM && !can_map())
+		return epk_because(EPK_CAUSE_MAPPINGS);
 	if (got == MAP_FAILED && errno == ENOMEM && epk_memlock_reached(range.len, 0))
 		return epk_because(EPK_CAUSE_MEMLOCK);
 	if (got == MAP_FAILED)
-		return -errno;
+		return failed();
 	map->start = (uintptr_t)got;
 	map->end = map->start + range.len;
 	/* A hint: what it cannot do, touches will. */
@@ -185,14 +205,14 @@ int epk_module_munmap(void *addr, size_t len)
 {
 	struct epk_range range = { .addr = (uintptr_t)addr, .len = len };
 
-	return ioctl(epk_now.fd, EPK_IOC_UNMAP, &range) ? -errno : 0;
+	return ioctl(epk_now.fd, EPK_IOC_UNMAP, &range) ? failed() : 0;
 }
 
 int epk_module_reserve(void *addr, size_t len)
 {
 	struct epk_range range = { .addr = (uintptr_t)addr, .len = len };
 
-	return ioctl(epk_now.fd, EPK_IOC_RESERVE, &range) ? -errno : 0;
+	return ioctl(epk_now.fd, EPK_IOC_RESERVE, &range) ? failed() : 0;
 }
 
 int epk_module_fill(void *addr, const void *from, size_t len)
@@ -214,13 +234,13 @@ int epk_module_note(int id, uint64_t addr)
 {
 	struct epk_note arg = { .id = id, .addr = addr };
 
-	return ioctl(epk_now.fd, EPK_IOC_NOTE, &arg) ? -errno : 0;
+	return ioctl(epk_now.fd, EPK_IOC_NOTE, &arg) ? failed() : 0;
 }
 
 /* Has the calling thread's EPT survive context switches and signals. */
 int epk_module_enrol(void)
 {
-	return ioctl(epk_now.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS) ? -errno : 0;
+	return ioctl(epk_now.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS) ? failed() : 0;
 }
 
 int epk_module_counts(struct epk_counts *counts)

@@ -174,6 +174,7 @@ int epk_ensure_init(void);
 
 /* fault.c: faults that nobody handles are told before the program dies of them. */
 void epk_fault_explain(void);
+void epk_fault_caught(const struct epk_fault *what);
 
 /* options.c */
 int epk_options_copy(void *known, size_t known_size, const void *options, size_t size);

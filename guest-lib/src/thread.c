@@ -235,6 +235,28 @@ int epk_thread_start(void)
 	return err;
 }
 
+/*
+ * For epk_last_fault(): what the module has said in registers, and the function that has faulted cannot have
+ * written to.
+ */
+__attribute__((used)) void epk_call_noted(uint64_t ip, uint64_t addr, uint64_t what);
+
+void epk_call_noted(uint64_t ip, uint64_t addr, uint64_t what)
+{
+	struct epk_thread *t = epk_self;
+
+	if (!t)
+		return;
+	t->fault = (struct epk_fault) {
+		.size = sizeof(t->fault),
+		.addr = (void *)addr,
+		.instruction = (void *)ip,
+		.signal = EPK_CAUGHT_SIGNAL(what),
+		.code = EPK_CAUGHT_CODE(what),
+		.prot = EPK_CAUGHT_PROT(what),
+	};
+}
+
 /* Under epk_lock.  A begin at the same time in another thread may be missed. */
 bool epk_threads_hold(int id)
 {

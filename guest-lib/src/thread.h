@@ -33,10 +33,12 @@ struct epk_held {
  * @tid: its thread ID
  * @stack: its stack for functions that epk_call() runs, if it has one
  * @records: of its confined calls, or NULL
+ * @asides: how often it has put something aside and not taken it back, without the module
  * @on_stack: how many such functions have not returned
  * @own_low: its own stack, from here
  * @own_bytes: so long; 0 if that is not known, or lies below @stack
  * @own_quick: the same, or 0 where the address sanitizer wants to know on which stack it is
+ * @fault: the last that epk_call_caught() has caught; its size is 0 before
  * @switches: VMFUNCs outside of the gates
  * @next: next in the list of all
  * @link: what points to this one
@@ -48,10 +50,12 @@ struct epk_thread {
 	pid_t tid;
 	struct epk_stack stack;
 	char *records;
+	unsigned int asides;
 	unsigned int on_stack;
 	uintptr_t own_low;
 	size_t own_bytes;
 	size_t own_quick;
+	struct epk_fault fault;
 	uint64_t switches;
 	struct epk_thread *next;
 	struct epk_thread **link;

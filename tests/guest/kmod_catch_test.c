@@ -40,6 +40,9 @@ EPK_POP_SAVED
 "	cmpl	$0, catch_lands(%rip)\n"
 "	jne	2f\n"
 "3:	mov	%rsp, catch_found(%rip)\n"
+"	mov	%rdi, catch_found+24(%rip)\n"
+"	mov	%rsi, catch_found+32(%rip)\n"
+"	mov	%rdx, catch_found+40(%rip)\n"
 "	pushfq\n"
 "	pop	%rax\n"
 "	mov	%rax, catch_found+8(%rip)\n"
@@ -59,7 +62,7 @@ extern const char catch_caught[];
 __attribute__((used)) int catch_fd;
 __attribute__((used)) unsigned int catch_cmd = EPK_IOC_CATCH;
 __attribute__((used)) volatile int catch_lands;
-__attribute__((used)) volatile uint64_t catch_found[3];
+__attribute__((used)) volatile uint64_t catch_found[6];
 static volatile uint64_t catch_nowhere = 16;
 
 enum { X, Y, Z };
@@ -157,12 +160,12 @@ static void answers(void)
 {
 	struct epk_catch arg = in_stack(ids[Z]);
 
-	arg.rsvd = 1;
+	arg.flags = ~EPK_CATCH_TELLS;
 	CHECK_EQ(ioctl(dev.fd, EPK_IOC_CATCH, &arg), -1);
 	CHECK_EQ(errno, EINVAL);
 	CHECK_EQ(ioctl(dev.fd, EPK_IOC_CATCH, 8), -1);
 	CHECK_EQ(errno, EFAULT);
-	arg.rsvd = 0;
+	arg.flags = 0;
 	arg.id = 0;
 	CHECK_EQ(ioctl(dev.fd, EPK_IOC_CATCH, &arg), -1);
 	CHECK_EQ(errno, ENOENT);
@@ -196,6 +199,84 @@ static void caught(void)
 	expect_held(__LINE__, false, true);
 	CHECK_EQ(ioctl(dev.fd, EPK_IOC_RETURN, EPK_RETURN_NOTHING), 0);
 	expect_held(__LINE__, false, false);
+}
+
+/* Instructions, each with registers that say something else, and where they are. */
+#define TOLD(name, instruction)							\
+	asm("	.text\n"							\
+	    #name ":\n"							\
+	    "	mov	$0xd1, %edi\n"						\
+	    "	mov	$0x51, %esi\n"						\
+	    "	mov	$0xd, %edx\n"						\
+	    "	mov	$1, %eax\n"						\
+	    #name "_at:	" instruction "\n"					\
+	    "	ret\n");							\
+	extern const char name##_at[];						\
+	void name(void)
+
+TOLD(told_read, "cmpl $0, 0x123");
+TOLD(told_write, "movl $0, 0x1234");
+TOLD(told_domain, "mov told_page(%rip), %rcx\n told_domain_there: movl $0, (%rcx)");
+TOLD(told_jump, "mov $0x2345, %ecx\n jmp *%rcx");
+TOLD(told_kernel, "movabs 0xffff888000000000, %al");
+TOLD(told_odd, "movabs 0x8888000000000000, %al");
+TOLD(told_ud2, "ud2");
+TOLD(told_div, "xor %ecx, %ecx\n told_div_there: idivl %ecx");
+TOLD(told_file, "mov told_page(%rip), %rcx\n told_file_there: cmpb $0, (%rcx)");
+extern const char told_domain_there[], told_div_there[], told_file_there[];
+
+__attribute__((used)) char *told_page;
+
+static void told(void (*what)(void), const char *ip, const void *addr, int sig, int code, int prot)
+{
+	struct epk_catch arg = in_stack(ids[Z]);
+	volatile unsigned int tells;
+
+	for (tells = 0; tells < 2; tells++) {
+		arg.flags = tells ? EPK_CATCH_TELLS : 0;
+		signals = 0;
+		if (!sigsetjmp(back, 1))
+			CHECK_EQ(catch_try(&arg, stack + sizeof(stack), what), 1);
+		CHECK_EQ(signals, 0);
+		CHECK_EQ(call_return((void *)(uintptr_t)catch_found[0]), 0);
+		CHECK_EQ(catch_found[3], tells ? (uintptr_t)ip : 0xd1);
+		CHECK_EQ(catch_found[4], tells ? (uintptr_t)addr : 0x51);
+		if (!tells) {
+			CHECK_EQ(catch_found[5], 0xd);
+			continue;
+		}
+		CHECK_EQ(EPK_CAUGHT_SIGNAL(catch_found[5]), sig);
+		CHECK_EQ(EPK_CAUGHT_CODE(catch_found[5]), code);
+		CHECK_EQ(EPK_CAUGHT_PROT(catch_found[5]), prot);
+	}
+}
+
+/* Of a file that is shorter, by which a page fault is SIGBUS. */
+static char *behind_a_file(void)
+{
+	int fd = memfd_create("empty", 0);
+	char *mem = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, fd, 0);
+
+	REQUIRE(fd >= 0 && mem != MAP_FAILED);
+	close(fd);
+	return mem;
+}
+
+static void tells(void)
+{
+	told(told_read, told_read_at, (void *)0x123, SIGSEGV, SEGV_MAPERR, PROT_READ);
+	told(told_write, told_write_at, (void *)0x1234, SIGSEGV, SEGV_MAPERR, PROT_WRITE);
+	told_page = (char *)pages[X];
+	told(told_domain, told_domain_there, pages[X], SIGSEGV, SEGV_PKUERR, PROT_WRITE);
+	told(told_jump, (char *)0x2345, (void *)0x2345, SIGSEGV, SEGV_MAPERR, PROT_EXEC);
+	told(told_kernel, told_kernel_at, (void *)0xffff888000000000, SIGSEGV, SEGV_MAPERR, PROT_READ);
+	told(told_odd, told_odd_at, NULL, SIGSEGV, SI_KERNEL, 0);
+	told(told_ud2, told_ud2_at, told_ud2_at, SIGILL, ILL_ILLOPN, 0);
+	told(told_div, told_div_there, told_div_there, SIGFPE, FPE_INTDIV, 0);
+	told_page = behind_a_file();
+	told(told_file, told_file_there, told_page, SIGBUS, BUS_ADRERR, PROT_READ);
+	munmap(told_page, 4096);
+	drop_held();
 }
 
 /* What leaves by a fault and faults has its signal, and does not come back to it. */
@@ -327,6 +408,7 @@ int main(void)
 	RUN(wrong_place());
 	RUN(answers());
 	RUN(caught());
+	RUN(tells());
 	RUN(lands_once());
 	RUN(elsewhere());
 	RUN(inner_calls());

@@ -125,7 +125,7 @@ static int op_catch(struct thread *t)
 		.id = id, .low = (uintptr_t)stack, .top = (uintptr_t)stack + sizeof(stack),
 	};
 	if (one_in(&t->dice, 30))
-		call.arg.rsvd = odd(&t->dice);
+		call.arg.flags = odd(&t->dice);
 	if (one_in(&t->dice, 2))
 		call.value = stamp_of(id);
 	private = is_private(t->process, id);
@@ -139,7 +139,7 @@ static int op_catch(struct thread *t)
 		recheck(t);
 		return 1;
 	}
-	if (private || call.arg.rsvd)
+	if (private || call.arg.flags & ~EPK_CATCH_TELLS)
 		fail("what is to be refused is called", id, NULL);
 	t->nr_rights = t->entered = 0;
 	note_right(t, id, PROT_READ | PROT_WRITE, false);

@@ -3,7 +3,7 @@
 """Run a program of one's own in the emulated guest, where EPK works, or get a shell there.
 
 program.py [OPTION...] PROGRAM [ARGUMENT...]
-program.py --shell [FILE...]
+program.py --shell [--files FILES] [FILE...]
 
 The program and the FILEs lie in one folder of the guest, from where it starts, as root, and which is where its shared
 objects are looked for, with EPK_BACKEND, EPK_DEBUG and EPK_STRICT as they are here.  The guest has busybox, the library and
@@ -13,6 +13,7 @@ exit status is this one's.
 The shell is in a guest of QEMU's own emulation, which has protection keys and no EPK; so is a program with --alone.
 """
 import argparse
+import glob
 import os
 import pathlib
 import re
@@ -100,6 +101,13 @@ def complete(files):
             fail(f"{path} needs {', '.join(missing)}: name them among the files")
 
 
+def named(words):
+    """The files that a shell's words name: what is quoted in them is one, and a pattern all that it fits."""
+    for word in shlex.split(words):
+        fits = sorted(glob.glob(word)) if not os.path.lexists(word) else []
+        yield from map(pathlib.Path, fits or [word])
+
+
 def look(program, files):
     """What is wrong before anything boots; is Python needed?"""
     for path in files:
@@ -113,6 +121,7 @@ def look(program, files):
     if len(set(names)) != len(names):
         fail("two files have one name")
     if program is None:
+        complete(files)
         return True
     if program.suffix in (".c", ".cc", ".cpp", ".cxx"):
         fail(program, "is not compiled: docs/tutorial.md has how")
@@ -233,14 +242,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cpus", type=int, choices=(1, 2), default=1)
     parser.add_argument("--backend", choices=BACKENDS, help="as EPK_BACKEND has it")
-    parser.add_argument("--files", default="", help="of the program's, in one word, in which a shell's quotes quote")
+    parser.add_argument("--files", default="", help="of the program's, in one word, in which a shell's quotes quote and its patterns fit")
     parser.add_argument("--alone", action="store_true", help="in a guest without EPK, which boots in a second")
     parser.add_argument("--seconds", type=int, default=SECONDS, help="emulated ones, after which it is killed")
     parser.add_argument("--shell", action="store_true")
     parser.add_argument("words", nargs=argparse.REMAINDER, metavar="PROGRAM [ARGUMENT...]")
     args = parser.parse_args()
     try:
-        files = [pathlib.Path(name) for name in shlex.split(args.files)]
+        files = list(named(args.files))
     except ValueError as error:
         parser.error(f"--files: {error}")
     if args.shell:
@@ -249,6 +258,9 @@ def main():
         return
     if not args.words or not args.words[0]:
         parser.error("which program?")
+    backend = args.backend or os.environ.get("EPK_BACKEND")
+    if backend and backend not in BACKENDS:
+        fail(f"EPK_BACKEND is {backend} here: the backends are {', '.join(BACKENDS)}")
     program = pathlib.Path(args.words[0])
     args.program = program, args.words[1:]
     files = [program] + files

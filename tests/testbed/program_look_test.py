@@ -79,6 +79,27 @@ class Looks(Case):
             self.look(script, self.work / "ext.so", other)
             self.refuses("link it with -L and -l", script, self.library("ext.so", other), other)
 
+    def test_libraries_of_a_shells_files(self):
+        self.library("libother.so")
+        wants = self.library("it's wants.so", f"-L{self.work}", "-lother")
+        with self.assertRaises(SystemExit) as refused:
+            program.look(None, [wants])
+        self.assertIn("wants.so needs libother.so", str(refused.exception))
+        self.assertIs(program.look(None, [wants, self.work / "libother.so", self.file("", "data", 0o600)]), True)
+
+    def test_patterns(self):
+        for name in ("a b", "c.so", "d.so", "[e]", "e"):
+            self.file("", name)
+
+        def named(words):
+            return [path.name for path in program.named(words.replace("@", str(self.work)))]
+        self.assertEqual(named("'@/a b' @/c.so"), ["a b", "c.so"])
+        self.assertEqual(named("@/*.so"), ["c.so", "d.so"])
+        # What there is is no pattern, and what fits nothing is a name.
+        self.assertEqual(named("@/[e] @/[f] \"@/a\"*"), ["[e]", "[f]", "a b"])
+        with self.assertRaisesRegex(ValueError, "No closing quotation"):
+            named("@/it's")
+
     def test_names(self):
         script = self.file("#!/usr/bin/python3\n")
         for name in ("epk", ".start", "libepk.so.1"):
@@ -95,6 +116,14 @@ class Looks(Case):
                 program.main()
             self.assertEqual(refused.exception.code, 2)
             self.assertIn(f"invalid choice: '{backend}'", error.getvalue())
+            with mock.patch("sys.argv", ["program.py", "/none"]), mock.patch.dict(os.environ, EPK_BACKEND=backend), \
+                    self.assertRaises(SystemExit) as refused:
+                program.main()
+            self.assertIn(f"EPK_BACKEND is {backend} here: the backends are epk, mpk, vmfunc,", str(refused.exception))
+        # What is asked for by name counts.
+        with mock.patch("sys.argv", ["program.py", "--backend", "mpk", "/none"]), mock.patch.dict(os.environ, EPK_BACKEND="typo"), \
+                self.assertRaisesRegex(SystemExit, "there is no file"):
+            program.main()
         # All that the library has.
         names = subprocess.run(["grep", "-ohP", r"\.name = \"\K\w+", *(TOP / "guest-lib/src").glob("backend_*.c")],
                                check=True, text=True, stdout=subprocess.PIPE).stdout.split()
@@ -147,8 +176,11 @@ class Makes(Case):
         self.file("#!/bin/sh\nprintf '<%s>' \"$@\"\n", "tests/testbed/program.py")
 
     def given(self, *words, **environment):
+        return self.makes("run", *words, **environment)
+
+    def makes(self, target, *words, **environment):
         kept = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-        return subprocess.run(["make", "-s", "-C", self.work, "run", *words], check=False, text=True, stdout=subprocess.PIPE,
+        return subprocess.run(["make", "-s", "-C", self.work, target, *words], check=False, text=True, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, env={**kept, **environment}).stdout
 
     def test_words(self):
@@ -158,6 +190,11 @@ class Makes(Case):
         self.assertEqual(self.given('PROGRAM=a"$$(echo b)', "BACKEND=mpk", "CPUS=2"),
                          '<--backend><mpk><--cpus><2><--files><><a"$(echo b)>')
         self.assertEqual(self.given(PROGRAM="a", FILES='"a b"'), '<--files><"a b"><a>')
+
+    def test_shell(self):
+        self.assertEqual(self.makes("shell"), "<--files><><--shell>")
+        self.assertEqual(self.makes("shell", "FILES='a b' it\"'\"s *.so $$(echo c)", "CPUS=2"),
+                         "<--cpus><2><--files><'a b' it\"'\"s *.so $(echo c)><--shell>")
 
     def test_alone(self):
         for value, option in (("1", "<--alone>"), ("yes", "<--alone>"), ("0", ""), ("no", ""), ("", "")):

@@ -84,7 +84,32 @@ refuses 'wants /usr/bin/perl: ' "$work/own.pl"
 refuses 'needs libanswer.so' "$work/own"
 refuses 'link it with -L and -l' --files "$work/libanswer.so" "$work/placed"
 refuses 'there is no file' --files "$work/none" "$work/own"
+refuses "there is no file $work/\*.none" --files "$work/*.none" "$work/own"
+refuses 'one name' --files "$work/own.p?" "$work/own.py"
 refuses 'one name' --files "$work/own.py" "$work/own.py"
+for backend in typo ' mpk' MPK epk,mpk; do
+	EPK_BACKEND=$backend refuses 'the backends are epk, mpk, vmfunc, mprotect, none' "$work/own.py"
+	EPK_BACKEND=$backend refuses "EPK_BACKEND is $backend here" "$work/own.py"
+done
+# The shell's, as make hands them on.
+shell_refuses() {
+	local rc=0
+	make -s -C "$top" shell FILES="$2" >"$work/said" 2>&1 </dev/null || rc=$?
+	[ $rc != 0 ] || fail "make shell FILES=$2: exit status 0"
+	grep -q "$1" "$work/said" || fail "make shell FILES=$2: does not say $1"
+	! grep -q 'Traceback\|a shell in the guest' "$work/said" || fail "make shell FILES=$2: goes on"
+}
+mkdir "$work/a folder"
+cp "$work/own" "$work/a folder/own it"
+cp "$work/own" "$work/a folder/it's"
+shell_refuses "there is no file $work/a folder/none" "$work/data '$work/a folder/none'"
+shell_refuses "there is no file $work/a\$" "$work/a folder/own it"
+shell_refuses "there is no file $work/\*.none" "$work/*.none"
+shell_refuses 'No closing quotation' "$work/it's"
+shell_refuses "$work/a folder/own it needs libanswer.so" "'$work/a folder/own it'"
+shell_refuses "$work/a folder/it's needs libanswer.so" "\"$work/a folder/it's\""
+shell_refuses 'own it needs libanswer.so' "'$work/a folder/own'*"
+shell_refuses 'one name' "$work/own.p? $work/own.py"
 ends 2 'which program'
 ends 2 'invalid choice: 3' --cpus 3 "$work/own"
 # A tree that does not compile.
@@ -109,13 +134,10 @@ rc=0
 make -s -C "$top/examples/template" B="$work/made" run ALONE=1 >"$work/said" 2>&1 </dev/null || rc=$?
 [ $rc = 0 ] && grep -q '^epk: [0-9]*$' "$work/said" || fail "make run of the template: exit status $rc"
 ends 0 '{"error": 13, "beside": "it"}' --alone --files "$work/data" "$work/own.py"
-ends 0 '^backend epk: 29 bytes.*a stray read is refused' --alone --backend epk "$top/examples/library/token.py"
-ends 0 '^backend mpk: 29 bytes.*a stray read is refused' --alone --backend mpk "$top/examples/library/token.py"
 cp "$top/guest-lib/python/epk_test.py" "$work" && chmod +x "$work/epk_test.py"
 ends 0 '^Ran [1-9][0-9] tests' --alone --backend epk "$work/epk_test.py"
 grep -q '^OK' "$work/said" || fail "Python's package under epk"
 # Its last line has no end, and its name and a file's have a space.
-mkdir "$work/a folder"
 printf '#!/bin/sh\necho "$# words on $(nproc) CPUs, <$EPK_DEBUG>, <$EPK_BACKEND>"\nprintf "%%s" "$(cat "a file")"\n' >"$work/a folder/cpus"
 chmod +x "$work/a folder/cpus"
 echo "it is there" >"$work/a folder/a file"
@@ -133,17 +155,17 @@ says() {
 	fail "the shell does not say $1"
 }
 mkfifo "$work/typed"
-make -s -C "$top" shell FILES="$work/data $work/own.py" CPUS=2 <"$work/typed" >"$work/said" 2>&1 &
+make -s -C "$top" shell FILES="$work/dat? '$work/a folder/own'* $work/own.p[y] $work/*.so" CPUS=2 <"$work/typed" >"$work/said" 2>&1 &
 shell=$!
 exec 7>"$work/typed"
 says '/epk/user # '
-echo 'echo "$((6 * 7)) on $(nproc)"; cat data; epk-info | grep "backend epk"; epk-scan libepk.so.1 | grep -c vmfunc; python3 own.py; exit' >&7
+echo 'echo "$((6 * 7)) on $(nproc)"; cat data; epk-info | grep "backend epk"; "./own it" typed; epk-scan libepk.so.1 | grep -c vmfunc; python3 own.py; exit' >&7
 says '"beside": "it"'
 rc=0
 wait $shell || rc=$?
 exec 7>&-
 [ $rc = 0 ] || fail "make shell: exit status $rc"
-for text in '^[1-9][0-9]*.$' '^42 on 2' '^it' '^ok *backend epk *works' '^{"error": 13'; do
+for text in '^[1-9][0-9]*.$' 'epk says 42 to <typed>' '^42 on 2' '^it' '^ok *backend epk *works' '^{"error": 13'; do
 	grep -q "$text" "$work/said" || fail "make shell: no $text"
 done
 [ $failed = 0 ] && echo "program: all passed"

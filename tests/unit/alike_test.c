@@ -9,6 +9,7 @@
 #include <grp.h>
 #include <sched.h>
 #include <sys/resource.h>
+#include <sys/uio.h>
 
 #define DOMAINS	60
 #define LIMIT	16
@@ -17,7 +18,8 @@
 static void read_in_turn(int fd, int first, int second)
 {
 	char *to_first = epk_calloc(first, 1, PAGE), *to_second = epk_calloc(second, 1, PAGE);
-	int i;
+	const struct iovec both[2] = { { to_first, 64 }, { to_second, 64 } };
+	int ends[2], i;
 
 	assert_non_null(to_first);
 	assert_non_null(to_second);
@@ -27,6 +29,13 @@ static void read_in_turn(int fd, int first, int second)
 		assert_int_equal(read(fd, to_first, 64), 64);
 		assert_int_equal(read(fd, to_second, 64), 64);
 	}
+	/* One call of both, each way. */
+	assert_int_equal(readv(fd, both, 2), 128);
+	assert_int_equal(pipe(ends), 0);
+	assert_int_equal(writev(ends[1], both, 2), 128);
+	assert_int_equal(readv(ends[0], both, 2), 128);
+	close(ends[0]);
+	close(ends[1]);
 	assert_int_equal(domain_end(first), 0);
 	assert_int_equal(domain_end(second), 0);
 }
@@ -217,6 +226,118 @@ static void strict_in_a_namespace(void)
 	EXPECT(!fits(id, LIMIT + 1, &mem) && fits(id, LIMIT, &mem));
 }
 
+/* How often a function can be called in another. */
+static long nests(void *arg)
+{
+	long depth = (long)arg, deeper = -1;
+	int err = epk_call(call_ids[depth & 1], nests, (void *)(depth + 1), &deeper);
+
+	if (err && err != -EMFILE)
+		fprintf(stderr, "%ld calls, and then %s\n", depth, strerror(-err));
+	EXPECT(!err || err == -EMFILE);
+	return err ? depth : deeper;
+}
+
+static void strict_in_calls(void)
+{
+	long result = 0;
+	int tries;
+
+	EXPECT(!setenv("EPK_STRICT", "1", 1) && !alloc_domains(2, call_ids));
+	for (tries = 0; tries < 3; tries++) {
+		EXPECT(!epk_call(call_ids[0], nests, (void *)1, &result));
+		if (result != 65)
+			fprintf(stderr, "%ld calls\n", result);
+		/* A thread's first is one that counts, where the module does not know it yet. */
+		EXPECT(result == 65 || (!tries && result == 64));
+		EXPECT(!epk_held(NULL, 0));
+	}
+	EXPECT(!domain_begin(call_ids[0], RW));
+	EXPECT(!epk_call(call_ids[0], nests, (void *)1, &result) && result == 64);
+}
+
+static void *begins_first(void *id)
+{
+	return (void *)(long)domain_begin(*(int *)id, RW);
+}
+
+/* As a daemon does at its start. */
+static void strict_and_closed(void)
+{
+	pthread_t thread;
+	void *result;
+	char *mem;
+	int id, other;
+	pid_t pid;
+
+	EXPECT(!setenv("EPK_STRICT", "1", 1) && !alloc_domains(1, &id) && fits(id, 1, &mem));
+	EXPECT(!domain_begin(id, RW) && !domain_end(id));
+	closefrom(3);
+	EXPECT(alloc_domains(1, &other) == -EBADF && strstr(epk_strerror(-EBADF), "/dev/epk"));
+	EXPECT(domain_mmap(id, NULL, PAGE, RW, 0) == MAP_FAILED && errno == EBADF);
+	EXPECT(domain_munmap(mem, PAGE) == -EBADF);
+	EXPECT(free_domains(1, &id) == -EBADF);
+	EXPECT(!pthread_create(&thread, NULL, begins_first, &id) && !pthread_join(thread, &result));
+	EXPECT((long)result == -EBADF);
+	/* What is there can be used, and a child opens it anew. */
+	EXPECT(!domain_begin(id, RW));
+	mem[0] = 1;
+	EXPECT(!domain_end(id));
+	pid = fork();
+	if (!pid)
+		_exit(alloc_domains(1, &other) || free_domains(1, &other));
+	EXPECT(waitpid(pid, &other, 0) == pid && !other);
+}
+
+/* Another file has its number; in a process that is not strict there is none. */
+static void strict_and_replaced(void)
+{
+	int id, other, fd;
+
+	EXPECT(!setenv("EPK_STRICT", "1", 1) && !alloc_domains(1, &id));
+	closefrom(3);
+	for (fd = 3; fd < 20; fd++)
+		EXPECT(memfd_create("another", 0) == fd);
+	EXPECT(alloc_domains(1, &other) != 0 && domain_mmap(id, NULL, PAGE, RW, 0) == MAP_FAILED);
+	closefrom(3);
+}
+
+static void loose_and_closed(void)
+{
+	int ids[2];
+
+	EXPECT(!setenv("EPK_STRICT", "0", 1) && !alloc_domains(1, ids));
+	closefrom(3);
+	EXPECT(!alloc_domains(1, ids + 1) == !(backend_is("epk") || backend_is("vmfunc")));
+}
+
+#define MAP_COUNT	"/proc/sys/vm/max_map_count"
+
+static void strict_and_mappings(void)
+{
+	unsigned long most = 0, nr = 0;
+	FILE *file = fopen(MAP_COUNT, "r");
+	char *mem;
+	int id;
+
+	EXPECT(file && fscanf(file, "%lu", &most) == 1 && !fclose(file));
+	/* Who has a limit of memory reaches that before; more take long. */
+	if (geteuid() || most > 70000)
+		return;
+	EXPECT(!setenv("EPK_STRICT", "1", 1) && !alloc_domains(1, &id));
+	while (nr <= most && (mem = domain_mmap(id, NULL, PAGE, RW, 0)) != MAP_FAILED)
+		nr++;
+	EXPECT(mem == MAP_FAILED && errno == ENOMEM && nr <= most && nr + 1000 > most);
+	EXPECT(strstr(epk_strerror(-ENOMEM), "max_map_count"));
+	EXPECT(!free_domains(1, &id) && !alloc_domains(1, &id));
+	EXPECT(domain_mmap(id, NULL, PAGE, RW, 0) != MAP_FAILED);
+}
+
+IN_CHILD(strict_in_calls)
+IN_CHILD(strict_and_closed)
+IN_CHILD(strict_and_replaced)
+IN_CHILD(loose_and_closed)
+IN_CHILD(strict_and_mappings)
 IN_CHILD(strict_by_environment)
 IN_CHILD(strict_by_option)
 IN_CHILD(not_strict)
@@ -227,6 +348,11 @@ IN_CHILD(strict_in_a_namespace)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(in_child_strict_in_calls),
+		cmocka_unit_test(in_child_strict_and_closed),
+		cmocka_unit_test(in_child_strict_and_replaced),
+		cmocka_unit_test(in_child_loose_and_closed),
+		cmocka_unit_test(in_child_strict_and_mappings),
 		cmocka_unit_test(in_child_strict_by_environment),
 		cmocka_unit_test(in_child_strict_by_option),
 		cmocka_unit_test(in_child_not_strict),

@@ -705,9 +705,13 @@ static void frames_written_over(void **state)
 
 static void elsewhere(void **state)
 {
+	struct epk_fault fault = { .size = sizeof(fault) };
+
 	(void)state;
 	set_up();
 	assert_int_equal(epk_call_caught(ids[1], works, NULL, NULL), -EOPNOTSUPP);
+	assert_int_equal(epk_last_fault(&fault), -ENOENT);
+	assert_non_null(strstr(epk_strerror(-ENOENT), "epk_call_caught()"));
 	assert_int_equal(epk_held(NULL, 0), 0);
 	tear_down();
 }

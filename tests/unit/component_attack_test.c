@@ -380,8 +380,9 @@ static void dived(void)
 		EXPECT(!epk_gate_call(ids[0], TOUCH, own[0], &result));
 		EXPECT(!epk_gate_call(ids[1], TOUCH, own[1], &result));
 	}
-	/* Told from what begins and faults. */
+	/* Told from what begins and faults, and with the cure. */
 	EXPECT(no_room && no_room < 64);
+	EXPECT(strstr(epk_strerror(-ENOBUFS), "stack_bytes"));
 }
 
 IN_CHILD(dived)

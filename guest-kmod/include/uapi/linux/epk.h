@@ -342,13 +342,13 @@ struct epk_stats {
 /**
  * struct epk_catch - argument of EPK_IOC_CATCH
  * @id: in: the domain
- * @rsvd: in: zero
+ * @flags: in: EPK_CATCH_*
  * @low: in: the first byte of the stack that what is called has, and of what lies below to guard it
  * @top: in: behind its last
  *
  * EPK_IOC_CALL to write, and a fault of what is called is no signal: the thread goes on at @caught of
  * struct epk_gates, with the stack pointer of who called, TF, DF and AC cleared and its other registers
- * as they were.  It holds nothing.  EPK_IOC_RETURN there gives back what was put aside.  What calls and
+ * as they were, but for those of EPK_CATCH_TELLS.  It holds nothing.  EPK_IOC_RETURN there gives back what was put aside.  What calls and
  * signals have put aside since then is forgotten.
  *
  * What counts as a fault is as in a private domain: see struct epk_gates.  The stack pointer has to be from
@@ -357,14 +357,24 @@ struct epk_stats {
  * and what leaves the call: a call is left so once.  A call that catches nothing leaves it to that which has
  * called it.
  *
- * Errors: those of EPK_IOC_CALL; EINVAL @rsvd is not zero, or there is no @caught; EFAULT.
+ * Errors: those of EPK_IOC_CALL; EINVAL @flags is unknown, or there is no @caught; EFAULT.
  */
 struct epk_catch {
 	__u32 id;
-	__u32 rsvd;
+	__u32 flags;
 	__u64 low;
 	__u64 top;
 };
+
+/*
+ * Three registers say what the fault was, in the words that a signal would have: RDI the instruction's
+ * address, RSI si_addr, RDX EPK_CAUGHT_*() of si_signo, si_code and, of a page fault, PROT_READ,
+ * PROT_WRITE or PROT_EXEC for what it wanted, else 0.
+ */
+#define EPK_CATCH_TELLS		1
+#define EPK_CAUGHT_SIGNAL(rdx)	((rdx) & 0xff)
+#define EPK_CAUGHT_PROT(rdx)	((rdx) >> 8 & 0xff)
+#define EPK_CAUGHT_CODE(rdx)	((__s32)((rdx) >> 32))
 
 /*
  * Domains that a thread can hold at a time and begin another by EPK_IOC_BEGIN; a signal handler
