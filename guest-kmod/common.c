@@ -10,8 +10,8 @@
  * To take it away is one interrupt for the CPUs that run threads of the process, wherever the domain's
  * key may be open; all others lose their common rights when they are switched in.
  *
- * While a domain has a common right the table hides its place, so that no gate opens or closes the
- * key: what is noted as common stays true.
+ * While a domain has a common right the table unlists its place, so that no gate opens or closes
+ * the key: what is noted as common stays true.
  */
 #include <linux/mman.h>
 #include <linux/sched.h>
@@ -22,11 +22,11 @@
 
 #define PROT_RW	(PROT_READ | PROT_WRITE)
 
-static void hide(struct epk_context *ctx, struct epk_domain *domain, bool hidden)
+static void unlist(struct epk_context *ctx, struct epk_domain *domain, bool unlisted)
 {
-	if (domain->hidden == hidden)
+	if (domain->unlisted == unlisted)
 		return;
-	domain->hidden = hidden;
+	domain->unlisted = unlisted;
 	epk_table_write(ctx, domain);
 }
 
@@ -36,13 +36,13 @@ static void change(struct epk_context *ctx, struct epk_domain *domain, int prot)
 
 	/* Before somebody has it open, and until nobody has. */
 	if (prot)
-		hide(ctx, domain, true);
+		unlist(ctx, domain, true);
 	epk_dawdle();
 	WRITE_ONCE(domain->common, prot);
 	if (less)
 		epk_retract(ctx, domain->ept, domain->pkey ? BIT(domain->pkey) : 0);
 	if (!prot)
-		hide(ctx, domain, false);
+		unlist(ctx, domain, false);
 }
 
 /*
@@ -84,7 +84,7 @@ int epk_common_set(struct epk_context *ctx, int id, int prot)
 		ret = domain->common;
 	else if (domain->private)
 		ret = -EPERM;
-	else if (!epk_hidden_get(ctx, EPK_ID_INDEX(id)))
+	else if (!epk_unlisted_get(ctx, EPK_ID_INDEX(id)))
 		ret = -ENOMEM;
 	else
 		change(ctx, domain, prot);

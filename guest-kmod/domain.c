@@ -283,7 +283,7 @@ static void privates_end(struct epk_context *ctx, unsigned int num, const int *i
 			continue;
 		ending = true;
 		domain->leaves = true;
-		epk_table_hide(ctx, domain);
+		epk_table_unlist(ctx, domain);
 		if (domain->pkey)
 			epk_place_vacate(ctx, domain->ept, domain->pkey);
 	}

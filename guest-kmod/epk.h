@@ -123,7 +123,7 @@ struct epk_user {
  * @private: see EPK_NOTE_PRIVATE
  * @confined: see EPK_NOTE_CONFINED
  * @leaves: in this batch, who has a right to it loses it
- * @hidden: the table shows it as evicted, so that begin and end come here: see common.c
+ * @unlisted: the table shows it as evicted, so that begin and end come here: see common.c
  * @common: what who does not hold it may do: PROT_READ, perhaps with PROT_WRITE, or 0; it changes under
  *	the context's lock, and is read with interrupts off
  * @asked: the last batch in which threads were asked and one held it
@@ -138,7 +138,7 @@ struct epk_domain {
 	bool private;
 	bool confined;
 	bool leaves;
-	bool hidden;
+	bool unlisted;
 	u8 common;
 	u64 asked;
 };
@@ -147,14 +147,14 @@ struct epk_domain {
  * struct epk_chunk - a page of the domain table
  * @table: the page, which the process can map
  * @notes: another, with the notes of the same domains; NULL if none of it has been used
- * @hidden: where those are that the table hides; NULL if there never was one
+ * @unlisted: where those are that the table unlists; NULL if there never was one
  * @domains: the domain of each entry, or NULL
  * @generations: the last generation given out for each entry
  */
 struct epk_chunk {
 	struct epk_entry *table;
 	u64 *notes;
-	u64 *hidden;
+	u64 *unlisted;
 	struct epk_domain *domains[EPK_CHUNK_ENTRIES];
 	u16 generations[EPK_CHUNK_ENTRIES];
 };
@@ -568,10 +568,10 @@ int epk_table_init(struct epk_context *ctx);
 void epk_table_exit(struct epk_context *ctx);
 struct epk_chunk *epk_chunk_get(struct epk_context *ctx, u32 index);
 void epk_table_write(struct epk_context *ctx, const struct epk_domain *domain);
-void epk_table_hide(struct epk_context *ctx, const struct epk_domain *domain);
+void epk_table_unlist(struct epk_context *ctx, const struct epk_domain *domain);
 void epk_table_clear(struct epk_context *ctx, u32 index);
 void epk_table_count_revocation(struct epk_context *ctx);
-u64 *epk_hidden_get(struct epk_context *ctx, u32 index);
+u64 *epk_unlisted_get(struct epk_context *ctx, u32 index);
 u64 *epk_notes_get(struct epk_context *ctx, u32 index);
 void epk_note_clear(struct epk_context *ctx, u32 index);
 struct epk_domain *epk_domain_at(struct epk_context *ctx, u32 index);

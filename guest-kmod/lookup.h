@@ -62,7 +62,7 @@ static inline u64 epk_note_read(const struct epk_chunk *chunk, u32 index)
  * @ctx: a context that is ready
  * @index: the entry, below EPK_TABLE_ENTRIES
  *
- * Two reads, for a private domain or a hidden one: in between the place can become another's.  Who goes by it
+ * Two reads, for a private domain or an unlisted one: in between the place can become another's.  Who goes by it
  * finds that in place_ids.
  *
  * Context: any.
@@ -75,7 +75,7 @@ static inline struct epk_entry epk_table_read(const struct epk_context *ctx, u32
 		u64 word;
 		struct epk_entry entry;
 	} u = { .word = 0 }, where;
-	const u64 *hidden;
+	const u64 *unlisted;
 	u64 note;
 
 	/* Pairs with epk_chunk_get(). */
@@ -89,10 +89,10 @@ static inline struct epk_entry epk_table_read(const struct epk_context *ctx, u32
 			u.entry.ept = EPK_NOTE_EPT(note);
 			u.entry.pkey = EPK_NOTE_PKEY(note);
 		}
-		/* Pairs with epk_hidden_get(). */
-		hidden = smp_load_acquire(&chunk->hidden);
-		if (hidden) {
-			where.word = READ_ONCE(hidden[index % EPK_CHUNK_ENTRIES]);
+		/* Pairs with epk_unlisted_get(). */
+		unlisted = smp_load_acquire(&chunk->unlisted);
+		if (unlisted) {
+			where.word = READ_ONCE(unlisted[index % EPK_CHUNK_ENTRIES]);
 			if (where.entry.id == u.entry.id)
 				u = where;
 		}

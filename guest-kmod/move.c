@@ -217,8 +217,8 @@ static bool mover_go(struct epk_context *ctx, const struct mover *mover)
 	return false;
 }
 
-static void movers_hide(struct epk_context *ctx, unsigned int num, const struct mover *movers,
-			bool zap)
+static void movers_unlist(struct epk_context *ctx, unsigned int num, const struct mover *movers,
+			  bool zap)
 {
 	unsigned int n;
 
@@ -226,7 +226,7 @@ static void movers_hide(struct epk_context *ctx, unsigned int num, const struct 
 		if (!movers[n].domain)
 			continue;
 		movers[n].domain->moves = true;
-		epk_table_hide(ctx, movers[n].domain);
+		epk_table_unlist(ctx, movers[n].domain);
 		epk_dawdle();
 		if (zap)
 			epk_domain_zap(ctx, movers[n].domain);
@@ -260,7 +260,7 @@ static void movers_go(struct epk_context *ctx, unsigned int num, const struct mo
 	bool first = apart || ctx->revoke_due;
 	unsigned int n;
 
-	movers_hide(ctx, num, movers, apart);
+	movers_unlist(ctx, num, movers, apart);
 	/* Somebody may have a key of a new place open. */
 	if (first)
 		epk_revoke(ctx);

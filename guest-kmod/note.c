@@ -33,7 +33,7 @@ static void make_private(struct epk_context *ctx, struct epk_domain *domain, boo
 	domain->private = true;
 	domain->confined = confined;
 	WRITE_ONCE(ctx->nr_private, ctx->nr_private + 1);
-	epk_table_hide(ctx, domain);
+	epk_table_unlist(ctx, domain);
 	epk_dawdle();
 	domain->leaves = true;
 	if (domain->pkey)

@@ -120,7 +120,8 @@ static noinline u32 stash(struct epk_thread *thread, u32 pkru, u32 ept, u32 keys
 }
 
 /* Evicted, or on its way, perhaps from here to here. */
-static noinline unsigned int key_hidden(const struct epk_context *ctx, int id, u32 ept, u16 leaving)
+static noinline unsigned int key_unlisted(const struct epk_context *ctx, int id, u32 ept,
+					  u16 leaving)
 {
 	const int *row = ctx->place_ids[ept];
 	unsigned int pkey;
@@ -140,7 +141,7 @@ static __always_inline unsigned int key_in(const struct epk_context *ctx, int id
 	struct epk_entry entry = epk_table_read(ctx, EPK_ID_INDEX(id));
 
 	if (unlikely(!id || entry.id != id || !entry.pkey))
-		return key_hidden(ctx, id, ept, leaving);
+		return key_unlisted(ctx, id, ept, leaving);
 	return entry.ept == ept && READ_ONCE(ctx->place_ids[ept][entry.pkey]) == id &&
 	       !(leaving & BIT(entry.pkey)) ? entry.pkey : 0;
 }

@@ -54,19 +54,19 @@ struct epk_chunk *epk_chunk_get(struct epk_context *ctx, u32 index)
 	return chunk;
 }
 
-static void hidden_write(struct epk_context *ctx, u32 index, struct epk_entry entry)
+static void unlisted_write(struct epk_context *ctx, u32 index, struct epk_entry entry)
 {
 	union {
 		struct epk_entry entry;
 		u64 word;
 	} u = { .entry = entry };
-	u64 *hidden = ctx->chunks[index / EPK_CHUNK_ENTRIES]->hidden;
+	u64 *unlisted = ctx->chunks[index / EPK_CHUNK_ENTRIES]->unlisted;
 
-	if (hidden)
-		WRITE_ONCE(hidden[index % EPK_CHUNK_ENTRIES], u.word);
+	if (unlisted)
+		WRITE_ONCE(unlisted[index % EPK_CHUNK_ENTRIES], u.word);
 }
 
-/* Where a domain is.  Of a private one only its note says it, of a hidden one nothing. */
+/* Where a domain is.  Of a private one only its note says it, of an unlisted one nothing. */
 static void place_write(struct epk_context *ctx, const struct epk_domain *domain, u16 ept, u8 pkey)
 {
 	u32 index = EPK_ID_INDEX(domain->id);
@@ -80,13 +80,13 @@ static void place_write(struct epk_context *ctx, const struct epk_domain *domain
 		ept = EPK_EPT_NONE;
 		pkey = 0;
 	}
-	/* Who finds that it is hidden finds where it is, or that it is nowhere, and asks again. */
-	if (domain->hidden) {
-		hidden_write(ctx, index, (struct epk_entry) { domain->id, ept, pkey });
+	/* Who finds it unlisted finds where it is, or that it is nowhere, and asks again. */
+	if (domain->unlisted) {
+		unlisted_write(ctx, index, (struct epk_entry) { domain->id, ept, pkey });
 		entry_write(ctx, index, (struct epk_entry) { domain->id, EPK_EPT_NONE, 0 });
 	} else {
 		entry_write(ctx, index, (struct epk_entry) { domain->id, ept, pkey });
-		hidden_write(ctx, index, (struct epk_entry) { 0 });
+		unlisted_write(ctx, index, (struct epk_entry) { 0 });
 	}
 }
 
@@ -146,11 +146,11 @@ void epk_table_write(struct epk_context *ctx, const struct epk_domain *domain)
 }
 
 /**
- * epk_table_hide() - show a domain as evicted while it is on its way
+ * epk_table_unlist() - show a domain as evicted while it is on its way
  * @ctx: the context, locked
  * @domain: one of its domains
  */
-void epk_table_hide(struct epk_context *ctx, const struct epk_domain *domain)
+void epk_table_unlist(struct epk_context *ctx, const struct epk_domain *domain)
 {
 	lockdep_assert_held(&ctx->lock);
 	place_write(ctx, domain, EPK_EPT_NONE, 0);
@@ -198,21 +198,21 @@ u64 *epk_notes_get(struct epk_context *ctx, u32 index)
 }
 
 /**
- * epk_hidden_get() - the page that says where domains are that the table hides
+ * epk_unlisted_get() - the page that says where domains are that the table unlists
  * @ctx: the context, locked
  * @index: that of a live domain
  *
  * Return: the page, made if there was none; NULL without memory.
  */
-u64 *epk_hidden_get(struct epk_context *ctx, u32 index)
+u64 *epk_unlisted_get(struct epk_context *ctx, u32 index)
 {
 	struct epk_chunk *chunk = ctx->chunks[index / EPK_CHUNK_ENTRIES];
 
 	lockdep_assert_held(&ctx->lock);
-	if (!chunk->hidden)
+	if (!chunk->unlisted)
 		/* Pairs with epk_table_read(). */
-		smp_store_release(&chunk->hidden, (u64 *)get_zeroed_page(GFP_KERNEL_ACCOUNT));
-	return chunk->hidden;
+		smp_store_release(&chunk->unlisted, (u64 *)get_zeroed_page(GFP_KERNEL_ACCOUNT));
+	return chunk->unlisted;
 }
 
 /**
@@ -258,7 +258,7 @@ void epk_table_exit(struct epk_context *ctx)
 			continue;
 		free_page((unsigned long)ctx->chunks[i]->table);
 		free_page((unsigned long)ctx->chunks[i]->notes);
-		free_page((unsigned long)ctx->chunks[i]->hidden);
+		free_page((unsigned long)ctx->chunks[i]->unlisted);
 		kfree(ctx->chunks[i]);
 		ctx->chunks[i] = NULL;
 	}

@@ -150,6 +150,6 @@ int epk_module_gather(int num, const int *ids)
 		return epk_because(EPK_CAUSE_GATHER);
 	for (i = 0; i < TRIES && err == -ENOSPC; i++)
 		err = gather_once(num, ids, keys);
-	/* Nobody sees the places of what the table hides, so that nothing of it can make room. */
+	/* Nobody sees the places of what the table unlists, so that nothing of it can make room. */
 	return err == -ENOSPC ? epk_because(EPK_CAUSE_GATHER_ROOM) : err;
 }

@@ -444,7 +444,7 @@ static int protect(int id, uint32_t prot)
 	return ioctl(dev.fd, EPK_IOC_PROTECT, EPK_BEGIN(id, prot));
 }
 
-/* What is refused changes nothing, and the table hides what has a common right. */
+/* What is refused changes nothing, and the table unlists what has a common right. */
 static void protect_arguments(int id)
 {
 	const volatile struct epk_entry *entry = &dev.table[EPK_ID_INDEX(id)];

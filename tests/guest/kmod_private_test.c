@@ -24,14 +24,14 @@ static void *sp(int n)
 }
 
 /* Nothing but its note says where it is. */
-static void hidden(int line, int id, const char *mem)
+static void unlisted(int line, int id, const char *mem)
 {
 	struct epk_entry entry = epk_device_entry(&dev, id);
 	uint64_t note = note_of(id);
 	bool evicted = !EPK_NOTE_PKEY(note);
 
 	epk_check(entry.id == id && entry.ept == EPK_EPT_NONE && !entry.pkey && !entry.rsvd,
-		  __FILE__, line, "the table hides it", "");
+		  __FILE__, line, "the table unlists it", "");
 	epk_check(EPK_NOTE_ADDR(note) == (uintptr_t)mem, __FILE__, line, "the note has it", "");
 	epk_check(evicted == (EPK_NOTE_EPT(note) == EPK_EPT_NONE), __FILE__, line,
 		  "it has an EPT and a key, or neither", "");
@@ -52,7 +52,7 @@ static void is_made(void)
 	CHECK_EQ(end(id), 0);
 
 	CHECK_EQ(make_private(id, mem), 0);
-	hidden(__LINE__, id, mem);
+	unlisted(__LINE__, id, mem);
 	CHECK_EQ(begin(id), -EPERM);
 	CHECK_EQ(begin_prot(id, PROT_READ), -EPERM);
 	CHECK_EQ(call(sp(0), id), -EPERM);
@@ -101,7 +101,7 @@ static void moves(void)
 		};
 		int ret = epk_device_moves(&dev, 1, &move);
 
-		hidden(__LINE__, id, mem);
+		unlisted(__LINE__, id, mem);
 		if (!ret) {
 			CHECK_EQ(EPK_NOTE_EPT(note_of(id)), move.ept);
 			CHECK_EQ(EPK_NOTE_PKEY(note_of(id)), move.pkey);
@@ -109,7 +109,7 @@ static void moves(void)
 		/* Who holds it does so through all of them. */
 		list(id, PROT_READ | PROT_WRITE, 0, 0);
 		CHECK(can_read(mem) && *mem == 7);
-		hidden(__LINE__, id, mem);
+		unlisted(__LINE__, id, mem);
 		CHECK(EPK_NOTE_PKEY(note_of(id)));
 		if (i % 3)
 			continue;
@@ -142,7 +142,7 @@ static void admitted(void)
 	CHECK_EQ(admit(id, &move), 0);
 	CHECK_EQ(EPK_NOTE_EPT(note_of(id)), move.ept);
 	CHECK_EQ(EPK_NOTE_PKEY(note_of(id)), move.pkey);
-	hidden(__LINE__, id, mem);
+	unlisted(__LINE__, id, mem);
 	move = (struct epk_move) { .ept = EPK_EPT_NONE };
 	CHECK_EQ(admit(id, &move), -EINVAL);
 	move = (struct epk_move) { .ept = EPK_EPT_ANY, .pkey = 1 };
