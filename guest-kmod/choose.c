@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The choice of a place for windows and identity page: see choose.h.  All counts in blocks.
+ * The choice of a layout for windows and identity page: see choose.h.  All counts in blocks.
  *
  * Windows go to the upper end of the highest hole that takes them.  That is as far from RAM as
  * can be, so that RAM which no table announces has room to grow to; and where none is
@@ -20,7 +20,7 @@
 	"less memory to plug (maxmem=) or a smaller PCI hole "					\
 	"(q35: -global q35-pcihost.pci-hole64-size=) has more room; it takes a restart of the VM"
 
-/* What of a line depends on the layout. */
+/* What of a line depends on the VM. */
 #define TEXT_BYTES	320
 
 /* Blocks from @start up to @end, which is none of them. */
@@ -32,7 +32,7 @@ struct hole {
 /* What all parts of a search need. */
 struct search {
 	const struct epk_space *space;
-	/* The only place for the first window, or 0. */
+	/* The only base of the first window, or 0. */
 	__u64 fixed;
 	/* Blocks in all holes together. */
 	__u64 free;
@@ -277,7 +277,7 @@ static int check(const struct epk_space *space, const struct epk_ask *ask, char 
 	return -EINVAL;
 }
 
-int epk_choose(const struct epk_space *space, const struct epk_ask *ask, struct epk_place *place,
+int epk_choose(const struct epk_space *space, const struct epk_ask *ask, struct epk_layout *layout,
 	       char *why)
 {
 	struct search search = { .space = space };
@@ -320,22 +320,22 @@ int epk_choose(const struct epk_space *space, const struct epk_ask *ask, struct 
 	}
 
 	block = search.fixed ?: (hole.end & ~(__u64)(slots - 1)) - (__u64)epts * slots;
-	place->base = address_of(block);
-	place->epts = epts;
-	place->slots = slots;
-	place->identity = address_of(identity_block(space, block, (__u64)epts * slots) + 1) - 4096;
+	layout->base = address_of(block);
+	layout->epts = epts;
+	layout->slots = slots;
+	layout->identity = address_of(identity_block(space, block, (__u64)epts * slots) + 1) - 4096;
 	return 0;
 }
 
-bool epk_place_ok(const struct epk_place *place, __u64 end)
+bool epk_layout_ok(const struct epk_layout *layout, __u64 end)
 {
-	__u64 block = block_of(place->base), identity = block_of(place->identity);
-	__u64 count = (__u64)place->epts * place->slots;
+	__u64 block = block_of(layout->base), identity = block_of(layout->identity);
+	__u64 count = (__u64)layout->epts * layout->slots;
 
-	return place->epts >= 1 && place->epts <= KVM_EPK_MAX_EPTS &&
-	       place->slots <= KVM_EPK_MAX_SLOTS && is_power_of_two(place->slots) &&
-	       block >= KVM_EPK_FIRST_BLOCK && place->base == address_of(block) && !(block & (place->slots - 1)) &&
-	       place->base < end && count <= block_of(end) - block &&
-	       identity >= KVM_EPK_FIRST_BLOCK && !(place->identity & 4095) && identity < block_of(end) &&
+	return layout->epts >= 1 && layout->epts <= KVM_EPK_MAX_EPTS &&
+	       layout->slots <= KVM_EPK_MAX_SLOTS && is_power_of_two(layout->slots) &&
+	       block >= KVM_EPK_FIRST_BLOCK && layout->base == address_of(block) && !(block & (layout->slots - 1)) &&
+	       layout->base < end && count <= block_of(end) - block &&
+	       identity >= KVM_EPK_FIRST_BLOCK && !(layout->identity & 4095) && identity < block_of(end) &&
 	       (identity < block || identity >= block + count);
 }

@@ -66,13 +66,13 @@ struct epk_ask {
 };
 
 /**
- * struct epk_place - where windows and identity page are
+ * struct epk_layout - where windows and identity page are
  * @base: address of the first window
  * @identity: address of the identity page, in a block of its own
  * @epts: number of EPTs
  * @slots: slots in each window
  */
-struct epk_place {
+struct epk_layout {
 	__u64 base;
 	__u64 identity;
 	unsigned int epts;
@@ -86,7 +86,7 @@ struct epk_place {
  * epk_choose() - find the highest hole that takes the windows
  * @space: guest-physical space
  * @ask: what the administrator wants
- * @place: gets the place
+ * @layout: gets the layout
  * @why: EPK_WHY_BYTES, get why there is none, or why it is less than RAM and host could use,
  *	or an empty string
  *
@@ -95,7 +95,7 @@ struct epk_place {
  *
  * Return: 0, -EINVAL if what is asked for makes no sense, -EBUSY if something is in the way.
  */
-int epk_choose(const struct epk_space *space, const struct epk_ask *ask, struct epk_place *place,
+int epk_choose(const struct epk_space *space, const struct epk_ask *ask, struct epk_layout *layout,
 	       char *why);
 
 /**
@@ -109,10 +109,10 @@ int epk_choose(const struct epk_space *space, const struct epk_ask *ask, struct 
 const struct epk_taken *epk_taken_in(const struct epk_space *space, __u64 start, __u64 last);
 
 /**
- * epk_place_ok() - whether a place can be one at all
- * @place: the place
+ * epk_layout_ok() - whether a layout can be one at all
+ * @layout: the layout
  * @end: the first address beyond guest-physical space
  */
-bool epk_place_ok(const struct epk_place *place, __u64 end);
+bool epk_layout_ok(const struct epk_layout *layout, __u64 end);
 
 #endif /* EPK_CHOOSE_H */

@@ -51,31 +51,31 @@ static int __init host_check_version(void)
 }
 
 /* An earlier load, or the kernel before a reboot or a kexec, may have left EPK enabled. */
-static int __init host_adopt(unsigned int phys_bits, struct epk_place *place)
+static int __init host_adopt(unsigned int phys_bits, struct epk_layout *layout)
 {
 	long slots = epk_hc_query(KVM_EPK_QUERY_WINDOW_SLOTS);
 	long identity = epk_hc_query(KVM_EPK_QUERY_IDENTITY_GPA);
 
 	/* What is no such number is none that epk_room_keep() takes. */
-	place->slots = clamp(slots, 0L, (long)UINT_MAX);
-	place->identity = max(identity, 0L);
-	return epk_room_keep(phys_bits, place);
+	layout->slots = clamp(slots, 0L, (long)UINT_MAX);
+	layout->identity = max(identity, 0L);
+	return epk_room_keep(phys_bits, layout);
 }
 
-static int __init host_choose(unsigned int phys_bits, struct epk_place *place)
+static int __init host_choose(unsigned int phys_bits, struct epk_layout *layout)
 {
-	int ret = epk_room_find(phys_bits, place->epts, place);
+	int ret = epk_room_find(phys_bits, layout->epts, layout);
 
 	if (ret)
 		return ret;
-	ret = epk_hc_enable(KVM_EPK_WINDOWS(place->base >> KVM_EPK_BLOCK_SHIFT, place->epts,
-					    place->slots), place->identity);
+	ret = epk_hc_enable(KVM_EPK_WINDOWS(layout->base >> KVM_EPK_BLOCK_SHIFT, layout->epts,
+					    layout->slots), layout->identity);
 	if (!ret)
 		return 0;
 
 	if (ret == -EBUSY)
-		pr_err("the host has memory or a device where this kernel knows of none (mem= hides memory), in the windows of %u EPTs, of %u GiB each, at %#llx, or in the GiB of the identity page at %#llx: give another place (base=); or memory from 48 bits on, where no EPT reaches: give the VM fewer address bits (phys-bits=48)\n",
-		       place->epts, place->slots, place->base, place->identity);
+		pr_err("the host has memory or a device where this kernel knows of none (mem= hides memory), in the windows of %u EPTs, of %u GiB each, at %#llx, or in the GiB of the identity page at %#llx: give another base (base=); or memory from 48 bits on, where no EPT reaches: give the VM fewer address bits (phys-bits=48)\n",
+		       layout->epts, layout->slots, layout->base, layout->identity);
 	else if (ret == -EDOM)
 		pr_err("a virtual CPU has fewer address bits than this one: give all of them the same\n");
 	else
@@ -89,7 +89,7 @@ static int __init host_place(void)
 	long epts = epk_hc_query(KVM_EPK_QUERY_NR_EPTS);
 	long phys_bits = epk_hc_query(KVM_EPK_QUERY_PHYS_BITS);
 	long base = epk_hc_query(KVM_EPK_QUERY_WINDOW_BASE);
-	struct epk_place place = { .base = base, .epts = epts };
+	struct epk_layout layout = { .base = base, .epts = epts };
 	int ret;
 
 	if (epts < 1 || epts > KVM_EPK_MAX_EPTS || phys_bits <= KVM_EPK_BLOCK_SHIFT ||
@@ -98,14 +98,14 @@ static int __init host_place(void)
 		       epts, phys_bits, base);
 		return -ENODEV;
 	}
-	ret = base ? host_adopt(phys_bits, &place) : host_choose(phys_bits, &place);
+	ret = base ? host_adopt(phys_bits, &layout) : host_choose(phys_bits, &layout);
 	if (ret)
 		return ret;
 
-	epk_host.nr_epts = place.epts;
-	epk_host.slots = place.slots;
-	epk_host.window_pfn = PHYS_PFN(place.base);
-	epk_host.identity_pfn = PHYS_PFN(place.identity);
+	epk_host.nr_epts = layout.epts;
+	epk_host.slots = layout.slots;
+	epk_host.window_pfn = PHYS_PFN(layout.base);
+	epk_host.identity_pfn = PHYS_PFN(layout.identity);
 	return 0;
 }
 

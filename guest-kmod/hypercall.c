@@ -34,7 +34,7 @@ long epk_hc_query(enum kvm_epk_query what)
 
 /**
  * epk_hc_enable() - switch EPK on for the whole VM
- * @windows: KVM_EPK_WINDOWS() of a place that is free
+ * @windows: KVM_EPK_WINDOWS() of a layout that is free
  * @identity: address of the identity page
  *
  * Return: 0, -EEXIST if it was on already, -EDOM if the address width of a virtual CPU does

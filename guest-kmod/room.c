@@ -159,14 +159,14 @@ static int __init survey_make(struct survey *survey)
 }
 
 /* Nothing may be there yet, not even what lets others lie within it. */
-static int __init reserve(const struct epk_place *place)
+static int __init reserve(const struct epk_layout *layout)
 {
-	u64 size = (u64)place->epts * place->slots << KVM_EPK_BLOCK_SHIFT;
+	u64 size = (u64)layout->epts * layout->slots << KVM_EPK_BLOCK_SHIFT;
 	u64 block = BIT_ULL(KVM_EPK_BLOCK_SHIFT);
 
-	windows.start = place->base;
-	windows.end = place->base + size - 1;
-	identity.start = place->identity & ~(block - 1);
+	windows.start = layout->base;
+	windows.end = layout->base + size - 1;
+	identity.start = layout->identity & ~(block - 1);
 	identity.end = identity.start + block - 1;
 	if (request_resource(&iomem_resource, &windows))
 		return -EBUSY;
@@ -182,7 +182,7 @@ static u64 __init space_end(unsigned int phys_bits)
 	return min_t(u64, BIT_ULL(phys_bits) - 1, iomem_resource.end) + 1;
 }
 
-static int __init room_try(unsigned int phys_bits, unsigned int max_epts, struct epk_place *place)
+static int __init room_try(unsigned int phys_bits, unsigned int max_epts, struct epk_layout *layout)
 {
 	struct epk_space space = { .end = space_end(phys_bits), .max_epts = max_epts };
 	static char why[EPK_WHY_BYTES] __initdata;
@@ -193,11 +193,11 @@ static int __init room_try(unsigned int phys_bits, unsigned int max_epts, struct
 	if (!ret) {
 		space.taken = survey.taken;
 		space.nr_taken = survey.count;
-		ret = epk_choose(&space, &ask, place, why);
+		ret = epk_choose(&space, &ask, layout, why);
 		if (ret)
 			pr_err("%s\n", why);
 		else
-			ret = reserve(place) ? -EAGAIN : 0;
+			ret = reserve(layout) ? -EAGAIN : 0;
 		if (!ret && why[0])
 			pr_notice("%s\n", why);
 	} else {
@@ -208,23 +208,23 @@ static int __init room_try(unsigned int phys_bits, unsigned int max_epts, struct
 }
 
 /**
- * epk_room_find() - choose a place for windows and identity page, and reserve it
+ * epk_room_find() - choose a layout for windows and identity page, and reserve it
  * @phys_bits: the address width, from 31 to 52
  * @max_epts: the greatest number of EPTs
- * @place: gets the place
+ * @layout: gets the layout
  *
  * Return: 0, -EINVAL, -EBUSY or -ENOMEM, with a line in the log.
  */
-int __init epk_room_find(unsigned int phys_bits, unsigned int max_epts, struct epk_place *place)
+int __init epk_room_find(unsigned int phys_bits, unsigned int max_epts, struct epk_layout *layout)
 {
 	unsigned int i;
 	int ret = -EAGAIN;
 
 	for (i = 0; ret == -EAGAIN && i < TRIES; i++)
-		ret = room_try(phys_bits, max_epts, place);
+		ret = room_try(phys_bits, max_epts, layout);
 	if (ret != -EAGAIN)
 		return ret;
-	pr_err("others took each place that was free, %u times: try again\n", TRIES);
+	pr_err("others took each layout that was free, %u times: try again\n", TRIES);
 	return -EBUSY;
 }
 
@@ -238,24 +238,24 @@ static void __init say_in_the_way(const struct epk_space *space, const struct re
 }
 
 /**
- * epk_room_keep() - reserve the place that the host says is in use already
+ * epk_room_keep() - reserve the layout that the host says is in use already
  * @phys_bits: the address width, from 31 to 52
- * @place: the place
+ * @layout: the layout
  *
- * Return: 0, -EBUSY, -ENODEV if it is no place, or -ENOMEM, with a line in the log.
+ * Return: 0, -EBUSY, -ENODEV if it is no layout, or -ENOMEM, with a line in the log.
  */
-int __init epk_room_keep(unsigned int phys_bits, const struct epk_place *place)
+int __init epk_room_keep(unsigned int phys_bits, const struct epk_layout *layout)
 {
 	struct epk_space space = { .end = space_end(phys_bits) };
 	struct survey survey;
 	int ret;
 
-	if (!epk_place_ok(place, space.end)) {
+	if (!epk_layout_ok(layout, space.end)) {
 		pr_err("the host's EPK makes no sense: windows of %u EPTs, of %u GiB each, at %#llx, identity page at %#llx, %u address bits\n",
-		       place->epts, place->slots, place->base, place->identity, phys_bits);
+		       layout->epts, layout->slots, layout->base, layout->identity, phys_bits);
 		return -ENODEV;
 	}
-	if (reserve(place)) {
+	if (reserve(layout)) {
 		ret = survey_make(&survey) ?: -EBUSY;
 		space.taken = survey.taken;
 		space.nr_taken = min(survey.count, survey.room);
@@ -266,11 +266,11 @@ int __init epk_room_keep(unsigned int phys_bits, const struct epk_place *place)
 		kvfree(survey.taken);
 		return ret;
 	}
-	if ((ask.epts != EPK_ASK_ANY && ask.epts != place->epts) ||
-	    (ask.slots != EPK_ASK_ANY && ask.slots != place->slots) ||
-	    (ask.base != EPK_ASK_ANY && ask.base != place->base))
+	if ((ask.epts != EPK_ASK_ANY && ask.epts != layout->epts) ||
+	    (ask.slots != EPK_ASK_ANY && ask.slots != layout->slots) ||
+	    (ask.base != EPK_ASK_ANY && ask.base != layout->base))
 		pr_warn("EPK was enabled before, with epts=%u slots=%u base=%#llx, and stays so until the VM starts anew\n",
-			place->epts, place->slots, place->base);
+			layout->epts, layout->slots, layout->base);
 	return 0;
 }
 

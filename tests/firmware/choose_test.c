@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * The module's chooser against an oracle that tries every place, on layouts at random and at
+ * The module's chooser against an oracle that tries every layout, on memory maps at random and at
  * the limits; and what it says to bad input.
  */
 #include <errno.h>
@@ -80,7 +80,7 @@ static bool map_fits(const struct map *map, uint64_t first, uint64_t count)
 	return map->free > count;
 }
 
-/* The highest place of so many windows, or 0. */
+/* The highest layout of so many windows, or 0. */
 static uint64_t try(const struct map *map, const struct epk_ask *ask, uint64_t epts, uint64_t slots)
 {
 	uint64_t first;
@@ -94,9 +94,9 @@ static uint64_t try(const struct map *map, const struct epk_ask *ask, uint64_t e
 	return 0;
 }
 
-/* What there is to be, by trying: 0 and the place, or -EBUSY. */
-static int oracle(const struct epk_space *space, const struct epk_ask *ask, struct epk_place *place,
-		  bool *less)
+/* What there is to be, by trying: 0 and the layout, or -EBUSY. */
+static int oracle(const struct epk_space *space, const struct epk_ask *ask,
+		  struct epk_layout *layout, bool *less)
 {
 	static struct map map;
 	uint64_t want_epts = ask->epts == EPK_ASK_ANY ? space->max_epts : (unsigned int)ask->epts;
@@ -128,7 +128,7 @@ static int oracle(const struct epk_space *space, const struct epk_ask *ask, stru
 	*less = epts < want_epts || slots < want_slots;
 	fewer_epts += epts < want_epts;
 	fewer_slots += slots < want_slots;
-	/* Spare slots cost no better place: only in the same hole. */
+	/* Spare slots cost no better layout: only in the same hole. */
 	if (!*less && ask->slots == EPK_ASK_ANY && !map.plug && slots < KVM_EPK_MAX_SLOTS &&
 	    (twice = try(&map, ask, epts, 2 * slots))) {
 		uint64_t low = twice < first ? twice : first, high = twice < first ? first : twice;
@@ -141,13 +141,13 @@ static int oracle(const struct epk_space *space, const struct epk_ask *ask, stru
 			spare++;
 		}
 	}
-	place->base = first * BLOCK;
-	place->epts = epts;
-	place->slots = slots;
+	layout->base = first * BLOCK;
+	layout->epts = epts;
+	layout->slots = slots;
 	for (block = map.blocks - 1; map.used[block] ||
 	     (block >= first && block < first + epts * slots); block--)
 		;
-	place->identity = (block + 1) * BLOCK - 4096;
+	layout->identity = (block + 1) * BLOCK - 4096;
 	return 0;
 }
 
@@ -164,7 +164,7 @@ static void show(const struct epk_space *space, const struct epk_ask *ask)
 
 static void compare(struct epk_space *space, const struct epk_ask *ask)
 {
-	struct epk_place got = { 0 }, wanted = { 0 };
+	struct epk_layout got = { 0 }, wanted = { 0 };
 	char why[EPK_WHY_BYTES + 8];
 	unsigned long before = failures;
 	bool less = false;
@@ -182,7 +182,7 @@ static void compare(struct epk_space *space, const struct epk_ask *ask)
 		      got.identity == wanted.identity, "%u of %u at %#llx, %#llx; not %u of %u at %#llx, %#llx",
 		      got.epts, got.slots, got.base, got.identity,
 		      wanted.epts, wanted.slots, wanted.base, wanted.identity);
-		CHECK(epk_place_ok(&got, space->end), "no place");
+		CHECK(epk_layout_ok(&got, space->end), "no layout");
 		CHECK(!why[0] == !less, "%s", why);
 		aligned += got.slots > 1 && got.epts > 1;
 	}
@@ -228,13 +228,13 @@ static void at_random(void)
 
 static void expect(const struct epk_space *space, struct epk_ask ask, int should, const char *said)
 {
-	struct epk_place place = { 1, 2, 3, 4 };
+	struct epk_layout layout = { 1, 2, 3, 4 };
 	char why[EPK_WHY_BYTES] = "";
-	int ret = epk_choose(space, &ask, &place, why);
+	int ret = epk_choose(space, &ask, &layout, why);
 
 	CHECK(ret == should, "%d, not %d: %s", ret, should, why);
 	CHECK(strstr(why, said), "not \"%s\": %s", said, why);
-	CHECK(ret == 0 || (place.base == 1 && place.identity == 2 && place.epts == 3 && place.slots == 4),
+	CHECK(ret == 0 || (layout.base == 1 && layout.identity == 2 && layout.epts == 3 && layout.slots == 4),
 	      "something changed");
 }
 
@@ -289,61 +289,61 @@ static void at_the_limits(void)
 	};
 	struct epk_space space = { 1ull << 52, taken, 1, 512 };
 	struct epk_ask ask = { EPK_ASK_ANY, EPK_ASK_ANY, EPK_ASK_ANY };
-	struct epk_place place;
+	struct epk_layout layout;
 	char why[EPK_WHY_BYTES];
 	int bits;
 
 	for (bits = 43; bits <= 52; bits++) {
 		space.end = 1ull << bits;
-		CHECK(!epk_choose(&space, &ask, &place, why) && place.epts == 512 && place.slots >= 8 &&
-		      place.base + 512 * place.slots * BLOCK == space.end &&
-		      place.identity == place.base - 4096, "%d bits: %#llx %#llx", bits, place.base, place.identity);
+		CHECK(!epk_choose(&space, &ask, &layout, why) && layout.epts == 512 && layout.slots >= 8 &&
+		      layout.base + 512 * layout.slots * BLOCK == space.end &&
+		      layout.identity == layout.base - 4096, "%d bits: %#llx %#llx", bits, layout.base, layout.identity);
 	}
 	ask.slots = 512;
-	CHECK(!epk_choose(&space, &ask, &place, why) && place.base == space.end - (1ull << 48), "%#llx", place.base);
+	CHECK(!epk_choose(&space, &ask, &layout, why) && layout.base == space.end - (1ull << 48), "%#llx", layout.base);
 	space.end = 1ull << 48;
-	CHECK(!epk_choose(&space, &ask, &place, why) && place.epts == 511 && place.base == 1ull << 39, "%s", why);
+	CHECK(!epk_choose(&space, &ask, &layout, why) && layout.epts == 511 && layout.base == 1ull << 39, "%s", why);
 	ask.slots = EPK_ASK_ANY;
 	space.end = 1ull << 52;
 	space.nr_taken = 2;
-	CHECK(epk_choose(&space, &ask, &place, why) == -EBUSY, "%#llx", place.base);
+	CHECK(epk_choose(&space, &ask, &layout, why) == -EBUSY, "%#llx", layout.base);
 	taken[1] = taken[3];
-	CHECK(!epk_choose(&space, &ask, &place, why) && place.slots == 512 &&
-	      place.base == (1ull << 51) - (1ull << 48), "%u at %#llx", place.slots, place.base);
+	CHECK(!epk_choose(&space, &ask, &layout, why) && layout.slots == 512 &&
+	      layout.base == (1ull << 51) - (1ull << 48), "%u at %#llx", layout.slots, layout.base);
 	taken[1] = taken[2];
-	CHECK(!epk_choose(&space, &ask, &place, why) && place.slots == 16, "%u", place.slots);
+	CHECK(!epk_choose(&space, &ask, &layout, why) && layout.slots == 16, "%u", layout.slots);
 	/* What has as many slots as a window can have gets no spare ones. */
 	taken[0].last = 300 * BLOCK - 1;
-	CHECK(!epk_choose(&space, &ask, &place, why) && place.epts == 512 && place.slots == 512, "%u", place.slots);
+	CHECK(!epk_choose(&space, &ask, &layout, why) && layout.epts == 512 && layout.slots == 512, "%u", layout.slots);
 	/* A byte takes its block, the last one, too. */
 	space.end = 1ull << 40;
 	taken[0].last = taken[0].start = 1000 * BLOCK - 1;
 	ask.epts = 2;
 	ask.base = 998 * BLOCK;
-	CHECK(epk_choose(&space, &ask, &place, why) == -EBUSY, "%#llx", place.base);
+	CHECK(epk_choose(&space, &ask, &layout, why) == -EBUSY, "%#llx", layout.base);
 }
 
-static void places(void)
+static void layouts(void)
 {
-	const struct epk_place good = { 8 * BLOCK, 8 * BLOCK - 4096, 3, 4 };
+	const struct epk_layout good = { 8 * BLOCK, 8 * BLOCK - 4096, 3, 4 };
 	const uint64_t end = 20 * BLOCK;
-	struct epk_place place = { 9 * BLOCK, 8 * BLOCK - 4096, 3, 4 };
+	struct epk_layout layout = { 9 * BLOCK, 8 * BLOCK - 4096, 3, 4 };
 
-	CHECK(!epk_place_ok(&place, 2 * end), "not aligned");
-	place = (struct epk_place){ 3 * BLOCK, 8 * BLOCK, 1, 1 };
-	CHECK(!epk_place_ok(&place, end), "below 4 GiB");
-	place = (struct epk_place){ 1024 * BLOCK, 8 * BLOCK, 1, 1024 };
-	CHECK(!epk_place_ok(&place, 4096 * BLOCK), "too many slots");
-	place = (struct epk_place){ 1024 * BLOCK, 8 * BLOCK, 513, 1 };
-	CHECK(!epk_place_ok(&place, 4096 * BLOCK), "too many EPTs");
+	CHECK(!epk_layout_ok(&layout, 2 * end), "not aligned");
+	layout = (struct epk_layout){ 3 * BLOCK, 8 * BLOCK, 1, 1 };
+	CHECK(!epk_layout_ok(&layout, end), "below 4 GiB");
+	layout = (struct epk_layout){ 1024 * BLOCK, 8 * BLOCK, 1, 1024 };
+	CHECK(!epk_layout_ok(&layout, 4096 * BLOCK), "too many slots");
+	layout = (struct epk_layout){ 1024 * BLOCK, 8 * BLOCK, 513, 1 };
+	CHECK(!epk_layout_ok(&layout, 4096 * BLOCK), "too many EPTs");
 
-	CHECK(epk_place_ok(&good, end), "good");
-	CHECK(!epk_place_ok(&good, end - BLOCK), "beyond the end");
+	CHECK(epk_layout_ok(&good, end), "good");
+	CHECK(!epk_layout_ok(&good, end - BLOCK), "beyond the end");
 #define WRONG(member, value)							\
 	do {									\
-		place = good;							\
-		place.member = value;						\
-		CHECK(!epk_place_ok(&place, end), #member " = " #value);	\
+		layout = good;							\
+		layout.member = value;						\
+		CHECK(!epk_layout_ok(&layout, end), #member " = " #value);	\
 	} while (0)
 	WRONG(base, 0);
 	WRONG(base, 8 * BLOCK + 4096);
@@ -376,7 +376,7 @@ int main(int argc, char **argv)
 
 	bad_input();
 	at_the_limits();
-	places();
+	layouts();
 	for (i = 0; i < rounds && failures < 20; i++) {
 		state = seed + i;
 		draw(2);

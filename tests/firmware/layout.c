@@ -13,7 +13,7 @@ int main(int argc, char **argv)
 	static struct epk_taken taken[4096];
 	struct epk_space space = { .taken = taken, .max_epts = KVM_EPK_MAX_EPTS };
 	const struct epk_ask ask = { EPK_ASK_ANY, EPK_ASK_ANY, EPK_ASK_ANY };
-	struct epk_place place;
+	struct epk_layout layout;
 	char why[EPK_WHY_BYTES];
 	struct epk_taken *next = taken;
 	unsigned int by;
@@ -31,11 +31,11 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	space.nr_taken = next - taken;
-	if (epk_choose(&space, &ask, &place, why)) {
+	if (epk_choose(&space, &ask, &layout, why)) {
 		puts(why);
 		return 1;
 	}
-	printf("room: %u EPTs, %u slots, %#llx, %#llx\n%s\n", place.epts, place.slots, place.base,
-	       place.identity, why);
+	printf("room: %u EPTs, %u slots, %#llx, %#llx\n%s\n", layout.epts, layout.slots,
+	       layout.base, layout.identity, why);
 	return 0;
 }

@@ -26,12 +26,12 @@ module_param(kept_slots, uint, 0);
 
 static int __init room_init(void)
 {
-	struct epk_place place = { kept_base, kept_identity, kept_epts, kept_slots };
-	int ret = kept_base ? epk_room_keep(bits, &place) : epk_room_find(bits, max_epts, &place);
+	struct epk_layout layout = { kept_base, kept_identity, kept_epts, kept_slots };
+	int ret = kept_base ? epk_room_keep(bits, &layout) : epk_room_find(bits, max_epts, &layout);
 
 	if (!ret)
-		pr_info("room: %u EPTs, %u slots, %#llx, %#llx\n", place.epts, place.slots,
-			place.base, place.identity);
+		pr_info("room: %u EPTs, %u slots, %#llx, %#llx\n", layout.epts, layout.slots,
+			layout.base, layout.identity);
 	return ret;
 }
 
