@@ -95,7 +95,7 @@ int epk_common_set(struct epk_context *ctx, int id, int prot)
 /**
  * epk_common_prot() - what current may do with a domain if it does not hold it
  * @ctx: the context of current->mm
- * @id: a domain that is not freed meanwhile: the mmap lock is held, and a region of it not dead
+ * @id: a domain that is not freed meanwhile: the mmap lock is held, and a mapping of it not dead
  *
  * Who is confined changes nothing that others see.
  *

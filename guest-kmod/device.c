@@ -18,7 +18,7 @@
 
 #include "epk.h"
 #include "guard.h"
-#include "region.h"
+#include "mapping.h"
 
 static int epk_open(struct inode *inode, struct file *file)
 {

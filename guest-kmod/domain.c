@@ -88,7 +88,7 @@ static struct epk_domain *domain_create(struct epk_context *ctx, unsigned int ep
 	if (++chunk->generations[slot] > EPK_GENERATION_MAX)
 		chunk->generations[slot] = 1;
 
-	INIT_LIST_HEAD(&domain->regions);
+	INIT_LIST_HEAD(&domain->mappings);
 	domain->id = (int)index | chunk->generations[slot] << EPK_ID_INDEX_BITS;
 	domain->ept = ept;
 	domain->pkey = ept == EPK_EPT_NONE ? 0 : epk_place_take(ctx, ept);

@@ -114,7 +114,7 @@ struct epk_user {
 
 /**
  * struct epk_domain - one live domain
- * @regions: its mappings
+ * @mappings: its mappings
  * @id: its ID
  * @ept: the EPT whose window its pages are mapped through, or EPK_EPT_NONE
  * @pkey: the protection key of its pages, 0 if it is evicted
@@ -129,7 +129,7 @@ struct epk_user {
  * @asked: the last batch in which threads were asked and one held it
  */
 struct epk_domain {
-	struct list_head regions;
+	struct list_head mappings;
 	int id;
 	u16 ept;
 	u8 pkey;
@@ -215,7 +215,7 @@ enum epk_state { EPK_NEW, EPK_STARTING, EPK_READY };
  * @threads: registered threads
  * @cpus: CPUs that may run a thread of @mm in user mode; each sets its own bit before it
  *	looks at @batch, and clears it when it is asked and runs none
- * @prepared: the region of a mmap() that was checked before it replaces something; under
+ * @prepared: the mapping of a mmap() that was checked before it replaces something; under
  *	the mmap lock, held for writing
  * @held: EPTs that this context keeps in existence
  * @nr_domains: live domains
@@ -272,7 +272,7 @@ struct epk_context {
 	raw_spinlock_t threads_lock;
 	struct list_head threads;
 	struct cpumask cpus;
-	struct epk_region *prepared;
+	struct epk_mapping *prepared;
 	DECLARE_BITMAP(held, KVM_EPK_MAX_EPTS);
 	unsigned int nr_domains;
 	unsigned int nr_private;

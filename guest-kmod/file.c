@@ -20,12 +20,12 @@
 #include "epk.h"
 #include "file.h"
 
-static void file_region_release(struct kref *ref)
+static void file_mapping_release(struct kref *ref)
 {
-	struct epk_region *region = container_of(ref, struct epk_region, ref);
-	struct epk_file_region *file = container_of(region, struct epk_file_region, region);
+	struct epk_mapping *mapping = container_of(ref, struct epk_mapping, ref);
+	struct epk_file_mapping *file = container_of(mapping, struct epk_file_mapping, mapping);
 
-	epk_region_leave(region);
+	epk_mapping_leave(mapping);
 	mmu_interval_notifier_remove(&file->notifier);
 	kfree(file);
 }
@@ -33,9 +33,9 @@ static void file_region_release(struct kref *ref)
 /* The notifier has heard of the end of each page already. */
 static void file_close(struct vm_area_struct *vma)
 {
-	struct epk_region *region = vma->vm_private_data;
+	struct epk_mapping *mapping = vma->vm_private_data;
 
-	kref_put(&region->ref, file_region_release);
+	kref_put(&mapping->ref, file_mapping_release);
 }
 
 #ifdef CONFIG_NUMA
@@ -43,7 +43,7 @@ static void file_close(struct vm_area_struct *vma)
 /* Where the filesystem takes pages from as mbind() says, it is told. */
 static int file_set_policy(struct vm_area_struct *vma, struct mempolicy *policy)
 {
-	const struct vm_operations_struct *lower = vma_file_region(vma)->lower;
+	const struct vm_operations_struct *lower = vma_file_mapping(vma)->lower;
 
 	return lower->set_policy ? lower->set_policy(vma, policy) : 0;
 }
@@ -52,11 +52,11 @@ static int file_set_policy(struct vm_area_struct *vma, struct mempolicy *policy)
 
 /* With pfn_mkwrite, PTEs start read-only, and the filesystem hears of the first write. */
 static const struct vm_operations_struct file_vm_ops = {
-	.open = epk_region_open,
+	.open = epk_mapping_open,
 	.close = file_close,
 	.fault = epk_file_fault,
 	.pfn_mkwrite = epk_file_mkwrite,
-	.mprotect = epk_region_mprotect,
+	.mprotect = epk_mapping_mprotect,
 	.mremap = epk_vma_mremap,
 #ifdef CONFIG_NUMA
 	.set_policy = file_set_policy,
@@ -64,29 +64,29 @@ static const struct vm_operations_struct file_vm_ops = {
 };
 
 /* Under the mmap lock, held for writing. */
-static int region_make(struct epk_context *ctx, int id, struct vm_area_struct *vma)
+static int mapping_make(struct epk_context *ctx, int id, struct vm_area_struct *vma)
 {
-	struct epk_file_region *file = kzalloc(sizeof(*file), GFP_KERNEL_ACCOUNT);
-	struct epk_region *region = &file->region;
+	struct epk_file_mapping *file = kzalloc(sizeof(*file), GFP_KERNEL_ACCOUNT);
+	struct epk_mapping *mapping = &file->mapping;
 	struct epk_domain *domain;
 	int ret;
 
 	if (!file)
 		return -ENOMEM;
-	epk_region_init(region, ctx, vma);
-	region->file = true;
+	epk_mapping_init(mapping, ctx, vma);
+	mapping->file = true;
 	file->lower = vma->vm_ops;
-	ret = mmu_interval_notifier_insert_locked(&file->notifier, ctx->mm, region->start,
-						  region->end - region->start,
+	ret = mmu_interval_notifier_insert_locked(&file->notifier, ctx->mm, mapping->start,
+						  mapping->end - mapping->start,
 						  &epk_file_notifier_ops);
 	if (ret)
 		goto free;
 
 	mutex_lock(&ctx->lock);
 	domain = epk_domain_find(ctx, id);
-	ret = epk_region_may_join(ctx, domain);
+	ret = epk_mapping_may_join(ctx, domain);
 	if (!ret)
-		epk_region_join(region, domain, vma);
+		epk_mapping_join(mapping, domain, vma);
 	mutex_unlock(&ctx->lock);
 	if (ret) {
 		mmu_interval_notifier_remove(&file->notifier);
@@ -117,7 +117,7 @@ static int backing_mmap(struct file *file, struct vm_area_struct *vma)
 		return ret;
 	if (!vma->vm_ops || !vma->vm_ops->fault)
 		return -EOPNOTSUPP;
-	ret = region_make(ctx, backing->id, vma);
+	ret = mapping_make(ctx, backing->id, vma);
 	if (ret)
 		return ret;
 
@@ -156,7 +156,7 @@ int epk_file_prepare(const struct file *file)
 		return 0;
 	ctx = backing->dev->private_data;
 	mutex_lock(&ctx->lock);
-	ret = epk_region_may_join(ctx, epk_domain_find(ctx, backing->id));
+	ret = epk_mapping_may_join(ctx, epk_domain_find(ctx, backing->id));
 	mutex_unlock(&ctx->lock);
 	return ret;
 }

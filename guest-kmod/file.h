@@ -8,7 +8,7 @@
 #include <linux/fs.h>
 #include <linux/mmu_notifier.h>
 
-#include "region.h"
+#include "mapping.h"
 
 /**
  * struct epk_backing - the private data of the file that a mapping has
@@ -27,20 +27,20 @@ struct epk_backing {
 };
 
 /**
- * struct epk_file_region - a region over a file
- * @region: what every region has; its pages are those that have a PTE
+ * struct epk_file_mapping - a mapping over a file
+ * @mapping: what every mapping has; its pages are those that have a PTE
  * @notifier: tells what must lose its PTE
  * @lower: what the filesystem would have had in the VMA
  */
-struct epk_file_region {
-	struct epk_region region;
+struct epk_file_mapping {
+	struct epk_mapping mapping;
 	struct mmu_interval_notifier notifier;
 	const struct vm_operations_struct *lower;
 };
 
-static inline struct epk_file_region *vma_file_region(const struct vm_area_struct *vma)
+static inline struct epk_file_mapping *vma_file_mapping(const struct vm_area_struct *vma)
 {
-	return container_of(vma->vm_private_data, struct epk_file_region, region);
+	return container_of(vma->vm_private_data, struct epk_file_mapping, mapping);
 }
 
 int epk_file_prepare(const struct file *file);

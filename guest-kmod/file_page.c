@@ -5,7 +5,7 @@
  * The kernel finds the mappings of a page by its inode, but not the PTEs that hold
  * an alias.  So it is told by the page's map count that there are any, tells in turn
  * which addresses are about to lose the page or to be written back, through the MMU
- * notifier, and the PTEs go then.  A region has a page, its reference and its
+ * notifier, and the PTEs go then.  A mapping has a page, its reference and its
  * map count exactly as long as it has a PTE for it.
  */
 #include <linux/mmu_notifier.h>
@@ -41,55 +41,55 @@ static int page_counter(struct page *page)
 	return folio_test_swapbacked(page_folio(page)) ? MM_SHMEMPAGES : MM_FILEPAGES;
 }
 
-static void page_drop(struct epk_region *region, unsigned long index)
+static void page_drop(struct epk_mapping *mapping, unsigned long index)
 {
 	struct page *page;
 
 	/* Who finds the page gone must find its count lowered. */
-	xa_lock(&region->pages);
-	page = __xa_erase(&region->pages, index);
+	xa_lock(&mapping->pages);
+	page = __xa_erase(&mapping->pages, index);
 	if (page)
 		page_map_count_dec(page);
-	xa_unlock(&region->pages);
+	xa_unlock(&mapping->pages);
 	if (!page)
 		return;
-	region_count_pages(region, page_counter(page), -1);
+	mapping_count_pages(mapping, page_counter(page), -1);
 	put_page(page);
 }
 
 /*
  * What was mapped is mapped again when it is touched.  Page tables stay while this
  * runs: the caller holds the mmap lock or the lock of the file's mappings, and no
- * region has a page where it has no VMA any more.
+ * mapping has a page where it has no VMA any more.
  */
 static bool file_invalidate(struct mmu_interval_notifier *notifier,
 			    const struct mmu_notifier_range *range, unsigned long seq)
 {
-	struct epk_region *region =
-		&container_of(notifier, struct epk_file_region, notifier)->region;
-	unsigned long start = max(range->start, region->start);
-	unsigned long last = min(range->end, region->end) - 1;
-	pgoff_t from = (start - region->start) >> PAGE_SHIFT;
-	pgoff_t to = (last - region->start) >> PAGE_SHIFT;
+	struct epk_mapping *mapping =
+		&container_of(notifier, struct epk_file_mapping, notifier)->mapping;
+	unsigned long start = max(range->start, mapping->start);
+	unsigned long last = min(range->end, mapping->end) - 1;
+	pgoff_t from = (start - mapping->start) >> PAGE_SHIFT;
+	pgoff_t to = (last - mapping->start) >> PAGE_SHIFT;
 	unsigned long index;
 	struct page *page;
 	bool found = false;
 
-	/* A fault that does not see this here has its page in the region before it goes on. */
-	xa_lock(&region->pages);
+	/* A fault that does not see this here has its page in the mapping before it goes on. */
+	xa_lock(&mapping->pages);
 	mmu_interval_set_seq(notifier, seq);
-	xa_unlock(&region->pages);
+	xa_unlock(&mapping->pages);
 	epk_dawdle();
 
-	xa_for_each_range(&region->pages, index, page, from, to) {
-		page_zap(range->mm, region->start + (index << PAGE_SHIFT));
+	xa_for_each_range(&mapping->pages, index, page, from, to) {
+		page_zap(range->mm, mapping->start + (index << PAGE_SHIFT));
 		found = true;
 	}
 	if (!found)
 		return true;
 	epk_flush(range->mm);
-	xa_for_each_range(&region->pages, index, page, from, to)
-		page_drop(region, index);
+	xa_for_each_range(&mapping->pages, index, page, from, to)
+		page_drop(mapping, index);
 	return true;
 }
 
@@ -98,7 +98,7 @@ const struct mmu_interval_notifier_ops epk_file_notifier_ops = {
 };
 
 struct establish {
-	struct epk_file_region *file;
+	struct epk_file_mapping *file;
 	struct page *page;
 	pgoff_t index;
 	pte_t pte;
@@ -112,19 +112,19 @@ struct establish {
  */
 static bool page_store(const struct establish *e)
 {
-	struct epk_region *region = &e->file->region;
+	struct epk_mapping *mapping = &e->file->mapping;
 	bool stored;
 
-	xa_lock(&region->pages);
+	xa_lock(&mapping->pages);
 	stored = !mmu_interval_read_retry(&e->file->notifier, e->seq);
 	epk_dawdle();
 	if (stored)
-		stored = !xa_err(__xa_store(&region->pages, e->index, e->page, GFP_NOWAIT));
+		stored = !xa_err(__xa_store(&mapping->pages, e->index, e->page, GFP_NOWAIT));
 	if (stored) {
 		get_page(e->page);
 		page_map_count_inc(e->page);
 	}
-	xa_unlock(&region->pages);
+	xa_unlock(&mapping->pages);
 	return stored;
 }
 
@@ -132,20 +132,20 @@ static bool page_store(const struct establish *e)
 static int pte_establish(pte_t *pte, unsigned long addr, void *data)
 {
 	const struct establish *e = data;
-	struct epk_region *region = &e->file->region;
+	struct epk_mapping *mapping = &e->file->mapping;
 
 	if (!pte_none(*pte)) {
-		/* The region has this page, so who makes it go comes by here. */
+		/* The mapping has this page, so who makes it go comes by here. */
 		if (pte_pfn(*pte) == pte_pfn(e->pte) && !pte_write(*pte) &&
 		    !mmu_interval_read_retry(&e->file->notifier, e->seq))
-			set_pte_at(region->ctx->mm, addr, pte, e->pte);
+			set_pte_at(mapping->ctx->mm, addr, pte, e->pte);
 		return 0;
 	}
 	if (!page_store(e))
 		return 0;
 	epk_dawdle();
-	region_count_pages(region, page_counter(e->page), 1);
-	set_pte_at(region->ctx->mm, addr, pte, e->pte);
+	mapping_count_pages(mapping, page_counter(e->page), 1);
+	set_pte_at(mapping->ctx->mm, addr, pte, e->pte);
 	return 0;
 }
 
@@ -160,18 +160,18 @@ static int pte_nothing(pte_t *pte, unsigned long addr, void *data)
  */
 static vm_fault_t page_mkwrite(struct vm_fault *vmf, struct page *page)
 {
-	const struct vm_operations_struct *lower = vma_file_region(vmf->vma)->lower;
+	const struct vm_operations_struct *lower = vma_file_mapping(vmf->vma)->lower;
 	const struct epk_backing *backing = vmf->vma->vm_file->private_data;
-	struct address_space *mapping = vmf->vma->vm_file->f_mapping;
+	struct address_space *space = vmf->vma->vm_file->f_mapping;
 	unsigned int flags = vmf->flags;
 	vm_fault_t ret;
 
-	if (IS_SWAPFILE(mapping->host))
+	if (IS_SWAPFILE(space->host))
 		return VM_FAULT_SIGBUS;
 	/* By our file, whose path is the device's, it would be up to the mount of that. */
-	sb_start_pagefault(mapping->host->i_sb);
+	sb_start_pagefault(space->host->i_sb);
 	file_update_time(backing->lower);
-	sb_end_pagefault(mapping->host->i_sb);
+	sb_end_pagefault(space->host->i_sb);
 	if (!lower->page_mkwrite)
 		return 0;
 	vmf->page = page;
@@ -187,10 +187,10 @@ static void page_establish(struct vm_fault *vmf, struct page *page, unsigned lon
 			   unsigned long seq, bool write)
 {
 	struct vm_area_struct *vma = vmf->vma;
-	struct epk_file_region *file = vma_file_region(vma);
+	struct epk_file_mapping *file = vma_file_mapping(vma);
 	struct establish e = {
 		.file = file, .page = page, .seq = seq,
-		.index = (vmf->address - file->region.start) >> PAGE_SHIFT,
+		.index = (vmf->address - file->mapping.start) >> PAGE_SHIFT,
 		.pte = pte_mkspecial(pfn_pte(alias, vma->vm_page_prot)),
 	};
 
@@ -202,14 +202,14 @@ static void page_establish(struct vm_fault *vmf, struct page *page, unsigned lon
 /* Nothing sleeps for memory while the page is locked: reclaim may wait for it. */
 static vm_fault_t page_prepare(struct vm_fault *vmf, struct page *page, unsigned long *alias)
 {
-	struct epk_region *region = vmf->vma->vm_private_data;
-	pgoff_t index = (vmf->address - region->start) >> PAGE_SHIFT;
+	struct epk_mapping *mapping = vmf->vma->vm_private_data;
+	pgoff_t index = (vmf->address - mapping->start) >> PAGE_SHIFT;
 
 	/* Where the window has no room for its block, the page cannot be another. */
-	if (epk_ept_alias(region->ept, page_to_pfn(page), alias))
+	if (epk_ept_alias(mapping->ept, page_to_pfn(page), alias))
 		return VM_FAULT_SIGBUS;
-	region_note_block(region, page);
-	if (xa_reserve(&region->pages, index, GFP_KERNEL_ACCOUNT) ||
+	mapping_note_block(mapping, page);
+	if (xa_reserve(&mapping->pages, index, GFP_KERNEL_ACCOUNT) ||
 	    apply_to_page_range(vmf->vma->vm_mm, vmf->address & PAGE_MASK, PAGE_SIZE, pte_nothing,
 				NULL))
 		return VM_FAULT_OOM;
@@ -218,8 +218,8 @@ static vm_fault_t page_prepare(struct vm_fault *vmf, struct page *page, unsigned
 
 static vm_fault_t page_map(struct vm_fault *vmf, struct page *page, bool write)
 {
-	struct epk_file_region *file = vma_file_region(vmf->vma);
-	struct address_space *mapping = vmf->vma->vm_file->f_mapping;
+	struct epk_file_mapping *file = vma_file_mapping(vmf->vma);
+	struct address_space *space = vmf->vma->vm_file->f_mapping;
 	unsigned long alias, seq;
 	vm_fault_t ret = page_prepare(vmf, page, &alias);
 	bool dirtied = false;
@@ -235,33 +235,33 @@ static vm_fault_t page_map(struct vm_fault *vmf, struct page *page, bool write)
 	if (!(ret & VM_FAULT_LOCKED))
 		lock_page(page);
 	/* If it is not the file's any more, the next fault finds another. */
-	if (page_folio(page)->mapping == mapping) {
+	if (page_folio(page)->mapping == space) {
 		page_establish(vmf, page, alias, seq, write);
 		dirtied = write && set_page_dirty(page);
-		trace_epk_fault(vmf->address, file->region.ept, alias);
-		atomic_long_inc(&file->region.ctx->page_faults);
+		trace_epk_fault(vmf->address, file->mapping.ept, alias);
+		atomic_long_inc(&file->mapping.ctx->page_faults);
 	}
 	unlock_page(page);
 
 	if (dirtied || (write && file->lower->page_mkwrite))
-		balance_dirty_pages_ratelimited(mapping);
+		balance_dirty_pages_ratelimited(space);
 	return VM_FAULT_NOPAGE;
 }
 
 /**
  * epk_file_fault() - map a page of a file into its domain
- * @vmf: of a VMA of an epk_file_region
+ * @vmf: of a VMA of an epk_file_mapping
  */
 vm_fault_t epk_file_fault(struct vm_fault *vmf)
 {
-	struct epk_file_region *file = vma_file_region(vmf->vma);
+	struct epk_file_mapping *file = vma_file_mapping(vmf->vma);
 	bool write = vmf->flags & FAULT_FLAG_WRITE;
 	struct page *page;
 	vm_fault_t ret, mapped;
 
-	if (file->region.dead || !vma_in_place(vmf->vma))
+	if (file->mapping.dead || !vma_in_place(vmf->vma))
 		return VM_FAULT_SIGBUS;
-	if (file->region.ept == EPK_EPT_NONE)
+	if (file->mapping.ept == EPK_EPT_NONE)
 		return VM_FAULT_SIGSEGV;
 
 	ret = file->lower->fault(vmf);
@@ -278,7 +278,7 @@ vm_fault_t epk_file_fault(struct vm_fault *vmf)
 
 /**
  * epk_file_mkwrite() - let a page be written to that is mapped read-only
- * @vmf: of a VMA of an epk_file_region
+ * @vmf: of a VMA of an epk_file_mapping
  */
 vm_fault_t epk_file_mkwrite(struct vm_fault *vmf)
 {

@@ -27,7 +27,7 @@
 #include "epk.h"
 #include "guard.h"
 #include "hook.h"
-#include "region.h"
+#include "mapping.h"
 #include "trace.h"
 
 /*
@@ -136,7 +136,7 @@ enum answer { REFUSED, NOWHERE, REACHED, BRING_IN, BRING_HERE, JOIN };
 
 static bool lies_in(int id, unsigned long addr)
 {
-	return epk_region_id_at(current->mm, addr) == id;
+	return epk_mapping_id_at(current->mm, addr) == id;
 }
 
 /* What is wanted may be the stack of the handler that runs: not only its frame has to lie there. */
@@ -187,13 +187,14 @@ static bool is_none(void)
 }
 
 /* What may be done with it without being held, if that is enough and is what counts. */
-static int common_prot(const struct epk_thread *thread, const struct epk_region *region, bool write)
+static int common_prot(const struct epk_thread *thread, const struct epk_mapping *mapping,
+		       bool write)
 {
-	int prot = epk_common_prot(region->ctx, region->id);
+	int prot = epk_common_prot(mapping->ctx, mapping->id);
 
 	if (!(prot & (write ? PROT_WRITE : PROT_READ)) || is_none())
 		return 0;
-	return thread && (thread->stashed || epk_held_prot(thread, region->id)) ? 0 : prot;
+	return thread && (thread->stashed || epk_held_prot(thread, mapping->id)) ? 0 : prot;
 }
 
 /* What an access wants. */
@@ -208,34 +209,35 @@ struct wanted {
 static enum answer look(const struct vm_area_struct *vma, const struct access *access,
 			struct wanted *wanted)
 {
-	const struct epk_region *region = vma->vm_private_data;
-	const struct epk_accessed to = { region->id, vma->vm_start, vma->vm_end };
+	const struct epk_mapping *mapping = vma->vm_private_data;
+	const struct epk_accessed to = { mapping->id, vma->vm_start, vma->vm_end };
 	struct epk_thread *thread = epk_thread_find(current);
 	u32 pkru = read_pkru();
 	enum answer answer;
 	int common;
 
-	if (region->dead)
+	if (mapping->dead)
 		return REFUSED;
-	*wanted = (struct wanted) { region->ctx, region->id, epk_current_ept() };
-	if (!thread || !thread->follows || thread->ctx != region->ctx) {
-		if (!(thread && thread->ctx != region->ctx) &&
-		    common_prot(NULL, region, access->write)) {
+	*wanted = (struct wanted) { mapping->ctx, mapping->id, epk_current_ept() };
+	if (!thread || !thread->follows || thread->ctx != mapping->ctx) {
+		if (!(thread && thread->ctx != mapping->ctx) &&
+		    common_prot(NULL, mapping, access->write)) {
 			wanted->file = get_file(epk_file_device(vma->vm_file));
 			return JOIN;
 		}
-		return region->ept == EPK_EPT_NONE ? NOWHERE : REFUSED;
+		return mapping->ept == EPK_EPT_NONE ? NOWHERE : REFUSED;
 	}
-	inherit(thread, region->id, access->write);
-	common = common_prot(thread, region, access->write);
-	if (region->ept == EPK_EPT_NONE)
-		return (epk_record_find(thread, region->id) < 0 && !common) ||
-		       is_torn(&thread->faults, access, region->id) ? NOWHERE : BRING_IN;
+	inherit(thread, mapping->id, access->write);
+	common = common_prot(thread, mapping, access->write);
+	if (mapping->ept == EPK_EPT_NONE)
+		return (epk_record_find(thread, mapping->id) < 0 && !common) ||
+		       is_torn(&thread->faults, access, mapping->id) ? NOWHERE : BRING_IN;
 	if (common)
-		answer = go_common(thread, access, &to, region->ept, vma_pkey((void *)vma), common);
+		answer = go_common(thread, access, &to, mapping->ept, vma_pkey((void *)vma),
+				   common);
 	else
-		answer = go_there(thread, access, &to, region->ept, vma_pkey((void *)vma));
-	if (answer == REACHED && region->ept == wanted->here && read_pkru() == pkru &&
+		answer = go_there(thread, access, &to, mapping->ept, vma_pkey((void *)vma));
+	if (answer == REACHED && mapping->ept == wanted->here && read_pkru() == pkru &&
 	    is_hopeless(thread, access))
 		return REFUSED;
 	return answer;
@@ -250,7 +252,7 @@ static enum answer look_up(const struct access *access, struct wanted *wanted)
 	if (mmap_read_lock_killable(mm))
 		return REFUSED;
 	vma = find_vma(mm, access->addr);
-	if (vma && vma->vm_start <= access->addr && vma_has_region(vma)) {
+	if (vma && vma->vm_start <= access->addr && vma_has_mapping(vma)) {
 		local_irq_disable();
 		answer = look(vma, access, wanted);
 		local_irq_enable();
@@ -341,7 +343,7 @@ static void tell_refused(const struct access *access)
 
 	if (mmap_read_lock_killable(current->mm))
 		return;
-	id = epk_region_id_at(current->mm, access->addr);
+	id = epk_mapping_id_at(current->mm, access->addr);
 	mmap_read_unlock(current->mm);
 	if (id)
 		trace_epk_refused(id, access->addr, task_pt_regs(current)->ip, access->write);

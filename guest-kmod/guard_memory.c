@@ -23,16 +23,16 @@
 #include "file.h"
 #include "guard.h"
 #include "hook.h"
-#include "region.h"
+#include "mapping.h"
 
 /* Does something lie there that domains need: their memory, what says where they are? */
 static bool is_kept(const struct vm_area_struct *vma)
 {
-	const struct epk_region *region = vma->vm_private_data;
+	const struct epk_mapping *mapping = vma->vm_private_data;
 	const struct epk_context *ctx;
 
-	if (vma_has_region(vma))
-		return !region->dead && vma_in_place(vma);
+	if (vma_has_mapping(vma))
+		return !mapping->dead && vma_in_place(vma);
 	/* See epk_vma_mremap(). */
 	if (!epk_vma_is_view(vma) || vma->vm_private_data)
 		return false;
@@ -43,11 +43,11 @@ static bool is_kept(const struct vm_area_struct *vma)
 /* Who asks by EPK_IOC_UNMAP; not for where a private domain lies, nor for what says that. */
 static bool is_owned(const struct vm_area_struct *vma)
 {
-	const struct epk_region *region = vma->vm_private_data;
+	const struct epk_mapping *mapping = vma->vm_private_data;
 	const struct epk_context *ctx;
 
-	if (vma_has_region(vma))
-		return region->dead || epk_rights_may_shape(region->ctx, region->id);
+	if (vma_has_mapping(vma))
+		return mapping->dead || epk_rights_may_shape(mapping->ctx, mapping->id);
 	if (!epk_vma_is_view(vma))
 		return false;
 	ctx = vma->vm_file->private_data;
@@ -106,15 +106,15 @@ static void notrace before_mmap_region(struct epk_hook *hook, struct ftrace_regs
 /* Interrupts off. */
 static notrace bool may_fault(const struct vm_area_struct *vma, bool write)
 {
-	const struct epk_region *region = vma->vm_private_data;
+	const struct epk_mapping *mapping = vma->vm_private_data;
 	struct epk_thread *thread = epk_thread_find(current);
 
 	/* By the EPT that the thread is in; its keys are looked at by the original. */
-	if (READ_ONCE(region->ept) == epk_current_ept())
+	if (READ_ONCE(mapping->ept) == epk_current_ept())
 		return true;
-	return thread && thread->follows && thread->ctx == region->ctx &&
-	       region->ept != EPK_EPT_NONE &&
-	       epk_rights_reach(thread, region->id, region->ept, vma_pkey((void *)vma), write);
+	return thread && thread->follows && thread->ctx == mapping->ctx &&
+	       mapping->ept != EPK_EPT_NONE &&
+	       epk_rights_reach(thread, mapping->id, mapping->ept, vma_pkey((void *)vma), write);
 }
 
 /*
@@ -132,7 +132,7 @@ static void notrace before_user_fault(struct epk_hook *hook, struct ftrace_regs 
 	if (!epk_context_exists(mm))
 		return;
 	vma = find_vma(mm, args->si);
-	if (!vma || vma->vm_start > args->si || !vma_has_region(vma))
+	if (!vma || vma->vm_start > args->si || !vma_has_mapping(vma))
 		return;
 	local_irq_save(flags);
 	may = mm == current->mm && may_fault(vma, args->dx & FAULT_FLAG_WRITE);
@@ -155,7 +155,7 @@ static void notrace before_follow(struct epk_hook *hook, struct ftrace_regs *fre
 {
 	const struct follow_pfnmap_args *args = (const void *)epk_hook_regs(fregs)->di;
 
-	if (vma_has_region(args->vma))
+	if (vma_has_mapping(args->vma))
 		epk_hook_return(fregs, -EFAULT);
 }
 
@@ -171,7 +171,7 @@ static void notrace before_follow(struct epk_hook *hook, struct ftrace_regs *fre
 	if (!epk_context_exists(mm))
 		return;
 	vma = find_vma(mm, args->si);
-	if (vma && vma->vm_start <= args->si && vma_has_region(vma))
+	if (vma && vma->vm_start <= args->si && vma_has_mapping(vma))
 		epk_hook_return(fregs, -EFAULT);
 }
 

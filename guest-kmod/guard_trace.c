@@ -13,7 +13,7 @@
 #include "epk.h"
 #include "guard.h"
 #include "hook.h"
-#include "region.h"
+#include "mapping.h"
 
 static notrace bool holds_domain(void)
 {
@@ -51,7 +51,7 @@ static void notrace before_nothing(struct epk_hook *hook, struct ftrace_regs *fr
  */
 static void notrace before_mapping(struct epk_hook *hook, struct ftrace_regs *fregs)
 {
-	if (vma_has_region((const struct vm_area_struct *)epk_hook_regs(fregs)->di))
+	if (vma_has_mapping((const struct vm_area_struct *)epk_hook_regs(fregs)->di))
 		epk_hook_return(fregs, 0);
 }
 

@@ -4,7 +4,7 @@
  *
  * Where a mapping has all of an aligned range of 2 MiB and no page in it yet, the
  * first touch gives it 512 pages that lie side by side, and one PMD maps them.
- * They are one entry of the region.  Before a VMA is cut inside such a range the
+ * They are one entry of the mapping.  Before a VMA is cut inside such a range the
  * entry becomes as many as there are pages, each freed by itself; the kernel drops
  * the PMD, and the pages come back by PTEs.  Nothing fails for want of 2 MiB.
  *
@@ -24,7 +24,7 @@
 #include <linux/string.h>
 
 #include "epk.h"
-#include "region.h"
+#include "mapping.h"
 #include "walk.h"
 
 #ifdef EPK_HUGE
@@ -64,11 +64,11 @@ MODULE_PARM_DESC(transparent_hugepage,
 
 /**
  * epk_huge_may() - may a new mapping have its memory by 2 MiB at all
- * @vma: the mapping
+ * @vma: its VMA
  */
 bool epk_huge_may(struct vm_area_struct *vma)
 {
-	return IS_ALIGNED(vma->vm_start, PMD_SIZE) && vma_pages(vma) >= REGION_BLOCK_PAGES &&
+	return IS_ALIGNED(vma->vm_start, PMD_SIZE) && vma_pages(vma) >= MAPPING_HUGE_PAGES &&
 	       boot_cpu_has(X86_FEATURE_PSE);
 }
 
@@ -91,22 +91,22 @@ static bool has_range(const struct vm_area_struct *vma, unsigned long addr)
 	return start >= vma->vm_start && vma->vm_end - start >= PMD_SIZE;
 }
 
-static pgoff_t first_index(const struct epk_region *region, unsigned long addr)
+static pgoff_t first_index(const struct epk_mapping *mapping, unsigned long addr)
 {
-	return ((addr & PMD_MASK) - region->start) >> PAGE_SHIFT;
+	return ((addr & PMD_MASK) - mapping->start) >> PAGE_SHIFT;
 }
 
 /* Only if the range has no page. */
-static bool block_store(struct epk_region *region, pgoff_t first, struct page *page)
+static bool huge_store(struct epk_mapping *mapping, pgoff_t first, struct page *page)
 {
-	XA_STATE_ORDER(xas, &region->pages, first, REGION_BLOCK_ORDER);
+	XA_STATE_ORDER(xas, &mapping->pages, first, MAPPING_HUGE_ORDER);
 	bool stored;
 
 	do {
 		xas_lock(&xas);
 		stored = !xas_find_conflict(&xas);
 		if (stored)
-			xas_store(&xas, region_block_entry(page));
+			xas_store(&xas, mapping_huge_entry(page));
 		xas_unlock(&xas);
 	} while (xas_nomem(&xas, GFP_KERNEL_ACCOUNT));
 	return stored && !xas_error(&xas);
@@ -121,35 +121,35 @@ static bool block_store(struct epk_region *region, pgoff_t first, struct page *p
  */
 bool epk_huge_fill(struct vm_area_struct *vma, unsigned long addr)
 {
-	struct epk_region *region = vma->vm_private_data;
-	pgoff_t first = first_index(region, addr), index = first;
+	struct epk_mapping *mapping = vma->vm_private_data;
+	pgoff_t first = first_index(mapping, addr), index = first;
 	unsigned long alias;
 	struct page *page;
 
-	if (!region->huge || !has_range(vma, addr) || !is_wanted(vma) ||
-	    xa_find(&region->pages, &index, first + REGION_BLOCK_PAGES - 1, XA_PRESENT))
+	if (!mapping->huge || !has_range(vma, addr) || !is_wanted(vma) ||
+	    xa_find(&mapping->pages, &index, first + MAPPING_HUGE_PAGES - 1, XA_PRESENT))
 		return false;
-	page = alloc_pages(HUGE_GFP, REGION_BLOCK_ORDER);
+	page = alloc_pages(HUGE_GFP, MAPPING_HUGE_ORDER);
 	if (!page)
 		return false;
-	if (epk_ept_alias(region->ept, page_to_pfn(page), &alias))
+	if (epk_ept_alias(mapping->ept, page_to_pfn(page), &alias))
 		goto free;
-	region_note_block(region, page);
-	if (!block_store(region, first, page))
+	mapping_note_block(mapping, page);
+	if (!huge_store(mapping, first, page))
 		goto free;
-	region_count_pages(region, MM_SHMEMPAGES, REGION_BLOCK_PAGES);
+	mapping_count_pages(mapping, MM_SHMEMPAGES, MAPPING_HUGE_PAGES);
 	return true;
 free:
-	__free_pages(page, REGION_BLOCK_ORDER);
+	__free_pages(page, MAPPING_HUGE_ORDER);
 	return false;
 }
 
 /* Is a PMD to map this address?  There is a page. */
 static bool is_huge(struct vm_area_struct *vma, unsigned long addr)
 {
-	struct epk_region *region = vma->vm_private_data;
+	struct epk_mapping *mapping = vma->vm_private_data;
 
-	return region_is_block(xa_load(&region->pages, first_index(region, addr)));
+	return mapping_is_huge(xa_load(&mapping->pages, first_index(mapping, addr)));
 }
 
 /**
@@ -161,24 +161,24 @@ static bool is_huge(struct vm_area_struct *vma, unsigned long addr)
  */
 int epk_huge_may_split(struct vm_area_struct *vma, unsigned long addr)
 {
-	struct epk_region *region = vma->vm_private_data;
-	pgoff_t first = first_index(region, addr);
-	XA_STATE(xas, &region->pages, first);
+	struct epk_mapping *mapping = vma->vm_private_data;
+	pgoff_t first = first_index(mapping, addr);
+	XA_STATE(xas, &mapping->pages, first);
 	struct page *page;
 	unsigned int i;
 
-	if (!region->huge || IS_ALIGNED(addr, PMD_SIZE) || !vma_in_place(vma) ||
+	if (!mapping->huge || IS_ALIGNED(addr, PMD_SIZE) || !vma_in_place(vma) ||
 	    !is_huge(vma, addr))
 		return 0;
-	page = region_page(region, first);
-	xas_split_alloc(&xas, page, REGION_BLOCK_ORDER, GFP_KERNEL_ACCOUNT);
+	page = mapping_page(mapping, first);
+	xas_split_alloc(&xas, page, MAPPING_HUGE_ORDER, GFP_KERNEL_ACCOUNT);
 	if (xas_error(&xas))
 		return xas_error(&xas);
 
-	split_page(page, REGION_BLOCK_ORDER);
+	split_page(page, MAPPING_HUGE_ORDER);
 	xas_lock(&xas);
-	xas_split(&xas, page, REGION_BLOCK_ORDER);
-	for (i = 0; i < REGION_BLOCK_PAGES; i++) {
+	xas_split(&xas, page, MAPPING_HUGE_ORDER);
+	for (i = 0; i < MAPPING_HUGE_PAGES; i++) {
 		xas_set(&xas, first + i);
 		xas_store(&xas, page + i);
 	}
@@ -189,7 +189,7 @@ int epk_huge_may_split(struct vm_area_struct *vma, unsigned long addr)
 /* @alias: of any page of the range */
 static pmd_t huge_pmd(const struct vm_area_struct *vma, unsigned long alias)
 {
-	pmd_t pmd = pmd_mkhuge(pfn_pmd(ALIGN_DOWN(alias, REGION_BLOCK_PAGES), region_prot(vma)));
+	pmd_t pmd = pmd_mkhuge(pfn_pmd(ALIGN_DOWN(alias, MAPPING_HUGE_PAGES), mapping_prot(vma)));
 
 #ifdef CONFIG_ARCH_SUPPORTS_PMD_PFNMAP
 	return pmd_mkspecial(pmd);
@@ -225,9 +225,9 @@ bool epk_huge_map(struct vm_area_struct *vma, unsigned long addr, pmd_t *pmd,
 	return mapped;
 }
 
-static struct page *first_page(struct epk_region *region, unsigned long addr)
+static struct page *first_page(struct epk_mapping *mapping, unsigned long addr)
 {
-	return region_page(region, first_index(region, addr));
+	return mapping_page(mapping, first_index(mapping, addr));
 }
 
 /**
@@ -239,7 +239,7 @@ static struct page *first_page(struct epk_region *region, unsigned long addr)
  */
 bool epk_huge_remap(struct vm_area_struct *vma, unsigned long addr)
 {
-	struct epk_region *region = vma->vm_private_data;
+	struct epk_mapping *mapping = vma->vm_private_data;
 	unsigned long alias, next;
 	pmd_t *pmd = walk_pmd(vma->vm_mm, addr, addr + 1, &next);
 
@@ -248,7 +248,7 @@ bool epk_huge_remap(struct vm_area_struct *vma, unsigned long addr)
 		return true;
 	if (!is_huge(vma, addr))
 		return false;
-	if (!pmd || epk_ept_alias_known(region->ept, page_to_pfn(first_page(region, addr)),
+	if (!pmd || epk_ept_alias_known(mapping->ept, page_to_pfn(first_page(mapping, addr)),
 					&alias))
 		return true;
 	return epk_huge_map(vma, addr, pmd, alias);
@@ -264,15 +264,15 @@ bool epk_huge_remap(struct vm_area_struct *vma, unsigned long addr)
  */
 bool epk_huge_rewrite(struct vm_area_struct *vma, pmd_t *pmd, unsigned long addr)
 {
-	struct epk_region *region = vma->vm_private_data;
+	struct epk_mapping *mapping = vma->vm_private_data;
 	unsigned long alias;
 	spinlock_t *lock;
 	bool mapped;
 
 	lock = pmd_lock(vma->vm_mm, pmd);
 	mapped = pmd_leaf(*pmd);
-	if (mapped && !WARN_ON_ONCE(epk_ept_alias_known(region->ept,
-							page_to_pfn(first_page(region, addr)),
+	if (mapped && !WARN_ON_ONCE(epk_ept_alias_known(mapping->ept,
+							page_to_pfn(first_page(mapping, addr)),
 							&alias)))
 		set_pmd_at(vma->vm_mm, addr & PMD_MASK, pmd, huge_pmd(vma, alias));
 	else if (mapped)

@@ -18,14 +18,14 @@
 #include <linux/slab.h>
 
 #include "epk.h"
-#include "region.h"
+#include "mapping.h"
 #include "trace.h"
 
 /* Pages in a row that may turn out to lie in a block without a slot. */
 #define ALIAS_TRIES		8
 
-/* What a domain's page offset has above the page in the region and the index. */
-#define DOMAIN_TAG_SHIFT	(REGION_PAGE_BITS + EPK_ID_INDEX_BITS)
+/* What a domain's page offset has above the page in the mapping and the index. */
+#define DOMAIN_TAG_SHIFT	(MAPPING_PAGE_BITS + EPK_ID_INDEX_BITS)
 #define DOMAIN_TAG		(EPK_MMAP_DOMAIN(0) >> PAGE_SHIFT >> DOMAIN_TAG_SHIFT)
 
 static unsigned long max_pages;
@@ -72,18 +72,18 @@ static int account(struct epk_context *ctx, unsigned long pages, unsigned long g
 	return -ENOMEM;
 }
 
-static void region_release(struct kref *ref)
+static void mapping_release(struct kref *ref)
 {
-	struct epk_region *region = container_of(ref, struct epk_region, ref);
+	struct epk_mapping *mapping = container_of(ref, struct epk_mapping, ref);
 
-	epk_region_leave(region);
-	kfree(region);
+	epk_mapping_leave(mapping);
+	kfree(mapping);
 }
 
 /* The PTEs are gone and flushed: nothing refers to the pages any more. */
 static void domain_close(struct vm_area_struct *vma)
 {
-	struct epk_region *region = vma->vm_private_data;
+	struct epk_mapping *mapping = vma->vm_private_data;
 	unsigned long index, freed = 0;
 	void *entry;
 
@@ -91,26 +91,26 @@ static void domain_close(struct vm_area_struct *vma)
 	if (vma->vm_start == vma->vm_end || !vma_in_place(vma))
 		goto out;
 
-	xa_for_each_range(&region->pages, index, entry, vma_first_page(vma),
+	xa_for_each_range(&mapping->pages, index, entry, vma_first_page(vma),
 			  vma_first_page(vma) + vma_pages(vma) - 1) {
-		unsigned int order = region_is_block(entry) ? REGION_BLOCK_ORDER : 0;
+		unsigned int order = mapping_is_huge(entry) ? MAPPING_HUGE_ORDER : 0;
 
-		xa_erase(&region->pages, index);
-		__free_pages(region_entry_page(entry, 0), order);
+		xa_erase(&mapping->pages, index);
+		__free_pages(mapping_entry_page(entry, 0), order);
 		freed += 1ul << order;
 		cond_resched();
 	}
-	region_count_pages(region, MM_SHMEMPAGES, -(long)freed);
-	unaccount(region->ctx, vma_pages(vma));
+	mapping_count_pages(mapping, MM_SHMEMPAGES, -(long)freed);
+	unaccount(mapping->ctx, vma_pages(vma));
 out:
-	kref_put(&region->ref, region_release);
+	kref_put(&mapping->ref, mapping_release);
 }
 
 /* A zeroed page that the EPT's window can show, from where mbind() says. */
 static struct page *page_alloc(struct vm_area_struct *vma, unsigned long addr,
 			       unsigned long *alias)
 {
-	struct epk_region *region = vma->vm_private_data;
+	struct epk_mapping *mapping = vma->vm_private_data;
 	struct page *page = NULL, *reject, *next;
 	struct folio *folio;
 	LIST_HEAD(rejects);
@@ -121,7 +121,7 @@ static struct page *page_alloc(struct vm_area_struct *vma, unsigned long addr,
 		if (!folio)
 			break;
 		page = folio_page(folio, 0);
-		ret = epk_ept_alias(region->ept, page_to_pfn(page), alias);
+		ret = epk_ept_alias(mapping->ept, page_to_pfn(page), alias);
 		if (!ret)
 			break;
 		/* Kept for now, so that the next one is another. */
@@ -136,65 +136,65 @@ static struct page *page_alloc(struct vm_area_struct *vma, unsigned long addr,
 	return page;
 }
 
-/* Under the mmap lock.  The region has a page at @addr when this returns 0. */
+/* Under the mmap lock.  The mapping has a page at @addr when this returns 0. */
 static int page_get(struct vm_area_struct *vma, unsigned long addr, unsigned long *alias)
 {
-	struct epk_region *region = vma->vm_private_data;
-	pgoff_t index = (addr - region->start) >> PAGE_SHIFT;
-	struct page *page = region_page(region, index);
+	struct epk_mapping *mapping = vma->vm_private_data;
+	pgoff_t index = (addr - mapping->start) >> PAGE_SHIFT;
+	struct page *page = mapping_page(mapping, index);
 	void *old;
 
-	if (!page && region->huge && epk_huge_fill(vma, addr))
-		page = region_page(region, index);
+	if (!page && mapping->huge && epk_huge_fill(vma, addr))
+		page = mapping_page(mapping, index);
 	if (page)
-		return epk_ept_alias(region->ept, page_to_pfn(page), alias);
+		return epk_ept_alias(mapping->ept, page_to_pfn(page), alias);
 
 	page = page_alloc(vma, addr, alias);
 	if (!page)
 		return -ENOMEM;
-	region_note_block(region, page);
-	old = xa_cmpxchg(&region->pages, index, NULL, page, GFP_KERNEL_ACCOUNT);
+	mapping_note_block(mapping, page);
+	old = xa_cmpxchg(&mapping->pages, index, NULL, page, GFP_KERNEL_ACCOUNT);
 	if (!old) {
-		region_count_pages(region, MM_SHMEMPAGES, 1);
+		mapping_count_pages(mapping, MM_SHMEMPAGES, 1);
 		return 0;
 	}
 	__free_page(page);
 	/* Another thread was faster. */
-	return xa_err(old) ?: epk_ept_alias(region->ept,
-					    page_to_pfn(region_entry_page(old, index)), alias);
+	return xa_err(old) ?: epk_ept_alias(mapping->ept,
+					    page_to_pfn(mapping_entry_page(old, index)), alias);
 }
 
 static vm_fault_t domain_fault(struct vm_fault *vmf)
 {
-	struct epk_region *region = vmf->vma->vm_private_data;
+	struct epk_mapping *mapping = vmf->vma->vm_private_data;
 	unsigned long alias;
 
-	if (region->dead || !vma_in_place(vmf->vma))
+	if (mapping->dead || !vma_in_place(vmf->vma))
 		return VM_FAULT_SIGBUS;
-	if (region->ept == EPK_EPT_NONE)
+	if (mapping->ept == EPK_EPT_NONE)
 		return VM_FAULT_SIGSEGV;
 
 	if (page_get(vmf->vma, vmf->address & PAGE_MASK, &alias))
 		return VM_FAULT_SIGBUS;
 	epk_dawdle();
-	if (region->huge && epk_huge_map(vmf->vma, vmf->address, vmf->pmd, alias))
-		atomic_long_inc(&region->ctx->huge_faults);
-	else if (epk_vma_insert_pfn(vmf->vma, vmf->address, alias, region_prot(vmf->vma)))
+	if (mapping->huge && epk_huge_map(vmf->vma, vmf->address, vmf->pmd, alias))
+		atomic_long_inc(&mapping->ctx->huge_faults);
+	else if (epk_vma_insert_pfn(vmf->vma, vmf->address, alias, mapping_prot(vmf->vma)))
 		return VM_FAULT_OOM;
-	trace_epk_fault(vmf->address, region->ept, alias);
-	atomic_long_inc(&region->ctx->page_faults);
+	trace_epk_fault(vmf->address, mapping->ept, alias);
+	atomic_long_inc(&mapping->ctx->page_faults);
 	return VM_FAULT_NOPAGE;
 }
 
 /* Give the part of a VMA from @start to @end its pages. */
 static int vma_populate(struct vm_area_struct *vma, unsigned long start, unsigned long end)
 {
-	struct epk_region *region = vma->vm_private_data;
+	struct epk_mapping *mapping = vma->vm_private_data;
 	unsigned long addr, alias;
 	int ret;
 
-	if (vma->vm_ops != &epk_domain_vm_ops || region->dead || !vma_in_place(vma) ||
-	    region->ept == EPK_EPT_NONE)
+	if (vma->vm_ops != &epk_domain_vm_ops || mapping->dead || !vma_in_place(vma) ||
+	    mapping->ept == EPK_EPT_NONE)
 		return -EINVAL;
 	for (addr = start; addr < end; addr += PAGE_SIZE) {
 		if (fatal_signal_pending(current))
@@ -204,7 +204,7 @@ static int vma_populate(struct vm_area_struct *vma, unsigned long start, unsigne
 			return ret;
 		cond_resched();
 	}
-	return epk_region_map(vma, start, end);
+	return epk_mapping_map(vma, start, end);
 }
 
 /**
@@ -239,7 +239,7 @@ int epk_populate(struct mm_struct *mm, u64 addr, u64 len)
 	return ret;
 }
 
-static bool holds_to_write(const struct epk_region *region)
+static bool holds_to_write(const struct epk_mapping *mapping)
 {
 	const struct epk_thread *thread;
 	unsigned long flags;
@@ -247,7 +247,7 @@ static bool holds_to_write(const struct epk_region *region)
 
 	local_irq_save(flags);
 	thread = epk_thread_find(current);
-	holds = thread && thread->ctx == region->ctx && epk_rights_hold(thread, region->id, true);
+	holds = thread && thread->ctx == mapping->ctx && epk_rights_hold(thread, mapping->id, true);
 	local_irq_restore(flags);
 	return holds;
 }
@@ -264,24 +264,24 @@ static bool holds_to_write(const struct epk_region *region)
 int epk_fill(struct mm_struct *mm, unsigned long addr, const void *from, int *id)
 {
 	struct vm_area_struct *vma = find_vma(mm, addr);
-	struct epk_region *region;
+	struct epk_mapping *mapping;
 	unsigned long alias;
 	int ret;
 
 	if (!vma || vma->vm_start > addr || vma->vm_ops != &epk_domain_vm_ops)
 		return -EINVAL;
-	region = vma->vm_private_data;
-	if (region->dead || !vma_in_place(vma))
+	mapping = vma->vm_private_data;
+	if (mapping->dead || !vma_in_place(vma))
 		return -EINVAL;
-	if (!holds_to_write(region))
+	if (!holds_to_write(mapping))
 		return -EACCES;
-	*id = region->id;
-	if (region->ept == EPK_EPT_NONE)
+	*id = mapping->id;
+	if (mapping->ept == EPK_EPT_NONE)
 		return -EAGAIN;
 	ret = page_get(vma, addr, &alias);
 	if (ret)
 		return ret;
-	memcpy(page_address(region_page(region, (addr - region->start) >> PAGE_SHIFT)), from, PAGE_SIZE);
+	memcpy(page_address(mapping_page(mapping, (addr - mapping->start) >> PAGE_SHIFT)), from, PAGE_SIZE);
 	return 0;
 }
 
@@ -310,13 +310,13 @@ MODULE_PARM_DESC(debug_access, "let ptrace and /proc/PID/mem reach domain memory
 static int domain_access(struct vm_area_struct *vma, unsigned long addr, void *buf, int len,
 			 int write)
 {
-	struct epk_region *region = vma->vm_private_data;
+	struct epk_mapping *mapping = vma->vm_private_data;
 	unsigned int offset = offset_in_page(addr);
 	struct page *page;
 
-	if (!READ_ONCE(debug_access) || region->dead || !vma_in_place(vma))
+	if (!READ_ONCE(debug_access) || mapping->dead || !vma_in_place(vma))
 		return -EIO;
-	page = region_page(region, (addr - region->start) >> PAGE_SHIFT);
+	page = mapping_page(mapping, (addr - mapping->start) >> PAGE_SHIFT);
 	if (!page)
 		return -EIO;
 
@@ -332,18 +332,18 @@ static int domain_access(struct vm_area_struct *vma, unsigned long addr, void *b
 
 const struct vm_operations_struct epk_domain_vm_ops = {
 	.access = domain_access,
-	.open = epk_region_open,
+	.open = epk_mapping_open,
 	.close = domain_close,
 	.fault = domain_fault,
 	.may_split = epk_huge_may_split,
-	.mprotect = epk_region_mprotect,
+	.mprotect = epk_mapping_mprotect,
 	.mremap = epk_vma_mremap,
 };
 
 /* Where a domain's memory begins; NULL if there is none. */
 static struct epk_domain *domain_of(struct epk_context *ctx, unsigned long pgoff)
 {
-	return epk_domain_at(ctx, (pgoff >> REGION_PAGE_BITS) & (BIT(EPK_ID_INDEX_BITS) - 1));
+	return epk_domain_at(ctx, (pgoff >> MAPPING_PAGE_BITS) & (BIT(EPK_ID_INDEX_BITS) - 1));
 }
 
 static bool is_domain(unsigned long pgoff)
@@ -366,7 +366,7 @@ static int stack_check(unsigned long pages, unsigned long flags)
 
 static int domain_check(unsigned long pgoff, unsigned long pages, unsigned long flags)
 {
-	if (pgoff & REGION_PAGE_MASK || pages > REGION_PAGES)
+	if (pgoff & MAPPING_PAGE_MASK || pages > MAPPING_PAGES)
 		return -EINVAL;
 	return flags & VM_EXEC ? -EACCES : 0;
 }
@@ -404,52 +404,52 @@ static int mmap_check(const struct file *file, const struct mm_struct *mm, unsig
 				  view_check(pgoff, pages, flags);
 }
 
-/* A region for so much memory of a domain, accounted: see account(). */
-static struct epk_region *region_create(struct epk_context *ctx, unsigned long pages,
-					unsigned long going)
+/* A mapping for so much memory of a domain, accounted: see account(). */
+static struct epk_mapping *mapping_create(struct epk_context *ctx, unsigned long pages,
+					  unsigned long going)
 {
-	struct epk_region *region = kzalloc(sizeof(*region), GFP_KERNEL_ACCOUNT);
+	struct epk_mapping *mapping = kzalloc(sizeof(*mapping), GFP_KERNEL_ACCOUNT);
 	int ret;
 
-	if (!region)
+	if (!mapping)
 		return ERR_PTR(-ENOMEM);
 	ret = account(ctx, pages, going);
 	if (ret) {
-		kfree(region);
+		kfree(mapping);
 		return ERR_PTR(ret);
 	}
-	return region;
+	return mapping;
 }
 
-static void region_discard(struct epk_context *ctx, struct epk_region *region,
-			   unsigned long pages)
+static void mapping_discard(struct epk_context *ctx, struct epk_mapping *mapping,
+			    unsigned long pages)
 {
 	unaccount(ctx, pages);
-	kfree(region);
+	kfree(mapping);
 }
 
 static int domain_mmap(struct epk_context *ctx, struct vm_area_struct *vma)
 {
-	struct epk_region *region = ctx->prepared;
+	struct epk_mapping *mapping = ctx->prepared;
 	struct epk_domain *domain;
 	int ret;
 
 	ctx->prepared = NULL;
-	if (!region)
-		region = region_create(ctx, vma_pages(vma), 0);
-	if (IS_ERR(region))
-		return PTR_ERR(region);
-	epk_region_init(region, ctx, vma);
-	region->huge = epk_huge_may(vma);
+	if (!mapping)
+		mapping = mapping_create(ctx, vma_pages(vma), 0);
+	if (IS_ERR(mapping))
+		return PTR_ERR(mapping);
+	epk_mapping_init(mapping, ctx, vma);
+	mapping->huge = epk_huge_may(vma);
 
 	mutex_lock(&ctx->lock);
 	domain = domain_of(ctx, vma->vm_pgoff);
-	ret = epk_region_may_join(ctx, domain);
+	ret = epk_mapping_may_join(ctx, domain);
 	if (!ret)
-		epk_region_join(region, domain, vma);
+		epk_mapping_join(mapping, domain, vma);
 	mutex_unlock(&ctx->lock);
 	if (ret) {
-		region_discard(ctx, region, vma_pages(vma));
+		mapping_discard(ctx, mapping, vma_pages(vma));
 		return ret;
 	}
 
@@ -539,20 +539,20 @@ int epk_mmap_prepare(struct file *file, unsigned long addr, unsigned long len,
 {
 	struct epk_context *ctx = file->private_data;
 	int ret = mmap_check(file, current->mm, len >> PAGE_SHIFT, flags, pgoff);
-	struct epk_region *region;
+	struct epk_mapping *mapping;
 
 	if (ret || !is_domain(pgoff))
 		return ret;
 	mutex_lock(&ctx->lock);
-	ret = epk_region_may_join(ctx, domain_of(ctx, pgoff));
+	ret = epk_mapping_may_join(ctx, domain_of(ctx, pgoff));
 	mutex_unlock(&ctx->lock);
 	if (ret)
 		return ret;
-	region = region_create(ctx, len >> PAGE_SHIFT,
-			       pages_accounted(ctx->mm, addr, addr + len));
-	if (IS_ERR(region))
-		return PTR_ERR(region);
-	ctx->prepared = region;
+	mapping = mapping_create(ctx, len >> PAGE_SHIFT,
+				 pages_accounted(ctx->mm, addr, addr + len));
+	if (IS_ERR(mapping))
+		return PTR_ERR(mapping);
+	ctx->prepared = mapping;
 	return 0;
 }
 
@@ -568,6 +568,6 @@ void epk_mmap_unprepare(struct file *file, unsigned long len)
 	/* Only of one's own address space, whose lock is held, is there anything to forget. */
 	if (current->mm != ctx->mm || !ctx->prepared)
 		return;
-	region_discard(ctx, ctx->prepared, len >> PAGE_SHIFT);
+	mapping_discard(ctx, ctx->prepared, len >> PAGE_SHIFT);
 	ctx->prepared = NULL;
 }

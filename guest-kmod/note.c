@@ -10,18 +10,18 @@
 #include <linux/sched.h>
 
 #include "epk.h"
-#include "region.h"
+#include "mapping.h"
 
 /* The mmap lock is held, so it stays that. */
 static bool is_own_page(struct epk_context *ctx, int id, unsigned long addr)
 {
 	struct vm_area_struct *vma = find_vma(ctx->mm, addr);
-	const struct epk_region *region;
+	const struct epk_mapping *mapping;
 
 	if (!vma || vma->vm_start > addr || vma->vm_ops != &epk_domain_vm_ops)
 		return false;
-	region = vma->vm_private_data;
-	return region->id == id && !region->dead && vma_in_place(vma);
+	mapping = vma->vm_private_data;
+	return mapping->id == id && !mapping->dead && vma_in_place(vma);
 }
 
 /*

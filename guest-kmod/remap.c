@@ -10,35 +10,35 @@
 #include <asm/tlbflush.h>
 
 #include "epk.h"
-#include "region.h"
+#include "mapping.h"
 #include "walk.h"
 
-/* The VMAs that are left of a region, in order; NULL after the last. */
-static struct vm_area_struct *region_vma(const struct epk_region *region, unsigned long addr)
+/* The VMAs that are left of a mapping, in order; NULL after the last. */
+static struct vm_area_struct *mapping_vma(const struct epk_mapping *mapping, unsigned long addr)
 {
 	struct vm_area_struct *vma;
 
-	for (; addr < region->end; addr = vma->vm_end) {
-		vma = find_vma(region->ctx->mm, addr);
-		if (!vma || vma->vm_start >= region->end)
+	for (; addr < mapping->end; addr = vma->vm_end) {
+		vma = find_vma(mapping->ctx->mm, addr);
+		if (!vma || vma->vm_start >= mapping->end)
 			break;
-		if (vma_has_region(vma) && vma->vm_private_data == region)
+		if (vma_has_mapping(vma) && vma->vm_private_data == mapping)
 			return vma;
 	}
 	return NULL;
 }
 
-#define for_each_region_vma(vma, region)					\
-	for (vma = region_vma(region, (region)->start); vma;			\
-	     vma = region_vma(region, vma->vm_end))
+#define for_each_mapping_vma(vma, mapping)					\
+	for (vma = mapping_vma(mapping, (mapping)->start); vma;			\
+	     vma = mapping_vma(mapping, vma->vm_end))
 
-static void region_zap(struct epk_region *region)
+static void mapping_zap(struct epk_mapping *mapping)
 {
 	struct vm_area_struct *vma;
 
-	if (xa_empty(&region->pages))
+	if (xa_empty(&mapping->pages))
 		return;
-	for_each_region_vma(vma, region) {
+	for_each_mapping_vma(vma, mapping) {
 		zap_vma_ptes(vma, vma->vm_start, vma->vm_end - vma->vm_start);
 		cond_resched();
 	}
@@ -51,15 +51,15 @@ static void region_zap(struct epk_region *region)
  */
 void epk_domain_unmap(struct epk_context *ctx, struct epk_domain *domain)
 {
-	struct epk_region *region, *next;
+	struct epk_mapping *mapping, *next;
 
 	lockdep_assert_held_write(&ctx->mm->mmap_lock);
 	lockdep_assert_held(&ctx->lock);
 
-	list_for_each_entry_safe(region, next, &domain->regions, node) {
-		region->dead = true;
-		list_del_init(&region->node);
-		region_zap(region);
+	list_for_each_entry_safe(mapping, next, &domain->mappings, node) {
+		mapping->dead = true;
+		list_del_init(&mapping->node);
+		mapping_zap(mapping);
 	}
 }
 
@@ -72,13 +72,13 @@ void epk_domain_unmap(struct epk_context *ctx, struct epk_domain *domain)
  */
 void epk_domain_zap(struct epk_context *ctx, struct epk_domain *domain)
 {
-	struct epk_region *region;
+	struct epk_mapping *mapping;
 
 	lockdep_assert_held_write(&ctx->mm->mmap_lock);
 	lockdep_assert_held(&ctx->lock);
 
-	list_for_each_entry(region, &domain->regions, node)
-		region_zap(region);
+	list_for_each_entry(mapping, &domain->mappings, node)
+		mapping_zap(mapping);
 }
 
 /**
@@ -90,20 +90,20 @@ void epk_domain_zap(struct epk_context *ctx, struct epk_domain *domain)
  */
 bool epk_domain_fits(struct epk_domain *domain, unsigned int ept)
 {
-	struct epk_region *region;
+	struct epk_mapping *mapping;
 	unsigned long index, alias;
 	void *entry;
 
-	list_for_each_entry(region, &domain->regions, node) {
-		if (region->block == EPK_NO_BLOCK)
+	list_for_each_entry(mapping, &domain->mappings, node) {
+		if (mapping->block == EPK_NO_BLOCK)
 			continue;
-		if (region->block != EPK_MANY_BLOCKS) {
-			if (epk_ept_alias(ept, region->block << EPK_BLOCK_PFN_BITS, &alias))
+		if (mapping->block != EPK_MANY_BLOCKS) {
+			if (epk_ept_alias(ept, mapping->block << EPK_BLOCK_PFN_BITS, &alias))
 				return false;
 			continue;
 		}
-		xa_for_each(&region->pages, index, entry) {
-			struct page *page = region_entry_page(entry, 0);
+		xa_for_each(&mapping->pages, index, entry) {
+			struct page *page = mapping_entry_page(entry, 0);
 
 			if (epk_ept_alias(ept, page_to_pfn(page), &alias))
 				return false;
@@ -114,14 +114,14 @@ bool epk_domain_fits(struct epk_domain *domain, unsigned int ept)
 }
 
 /* A PMD or PTEs may map what lies up to here. */
-static unsigned long map_unit_end(const struct epk_region *region, unsigned long addr,
+static unsigned long map_unit_end(const struct epk_mapping *mapping, unsigned long addr,
 				  unsigned long end)
 {
-	return region->huge ? pmd_addr_end(addr, end) : end;
+	return mapping->huge ? pmd_addr_end(addr, end) : end;
 }
 
 struct remap {
-	struct epk_region *region;
+	struct epk_mapping *mapping;
 	struct mm_struct *mm;
 	pgprot_t prot;
 };
@@ -129,36 +129,36 @@ struct remap {
 static int pte_remap(pte_t *pte, unsigned long addr, void *data)
 {
 	struct remap *remap = data;
-	struct epk_region *region = remap->region;
-	struct page *page = region_page(region, (addr - region->start) >> PAGE_SHIFT);
+	struct epk_mapping *mapping = remap->mapping;
+	struct page *page = mapping_page(mapping, (addr - mapping->start) >> PAGE_SHIFT);
 	unsigned long alias;
 
 	/* What does not get mapped here is mapped when it is touched. */
 	if (page && pte_none(*pte) &&
-	    !epk_ept_alias_known(region->ept, page_to_pfn(page), &alias))
+	    !epk_ept_alias_known(mapping->ept, page_to_pfn(page), &alias))
 		set_pte_at(remap->mm, addr, pte, pte_mkspecial(pfn_pte(alias, remap->prot)));
 	return 0;
 }
 
 static pgprot_t vma_prot(const struct vm_area_struct *vma)
 {
-	const struct epk_region *region = vma->vm_private_data;
+	const struct epk_mapping *mapping = vma->vm_private_data;
 
-	return region->file ? vma->vm_page_prot : region_prot(vma);
+	return mapping->file ? vma->vm_page_prot : mapping_prot(vma);
 }
 
 /**
- * epk_region_map() - map the pages that a region has, unless nobody may access them
+ * epk_mapping_map() - map the pages that a mapping has, unless nobody may access them
  * @vma: one of its VMAs
  * @start: first address in it
  * @end: the address behind the last
  *
  * Return: 0, -ENOMEM.
  */
-int epk_region_map(struct vm_area_struct *vma, unsigned long start, unsigned long end)
+int epk_mapping_map(struct vm_area_struct *vma, unsigned long start, unsigned long end)
 {
 	struct remap remap = {
-		.region = vma->vm_private_data, .mm = vma->vm_mm, .prot = vma_prot(vma),
+		.mapping = vma->vm_private_data, .mm = vma->vm_mm, .prot = vma_prot(vma),
 	};
 	unsigned long next;
 	int ret = 0;
@@ -166,7 +166,7 @@ int epk_region_map(struct vm_area_struct *vma, unsigned long start, unsigned lon
 	if (!(vma->vm_flags & VM_ACCESS_FLAGS))
 		return 0;
 	for (; start < end && !ret; start = next) {
-		next = map_unit_end(remap.region, start, end);
+		next = map_unit_end(remap.mapping, start, end);
 		if (!epk_huge_remap(vma, start))
 			ret = apply_to_page_range(vma->vm_mm, start, next - start, pte_remap,
 						  &remap);
@@ -177,18 +177,18 @@ int epk_region_map(struct vm_area_struct *vma, unsigned long start, unsigned lon
 /* The pages of a VMA, a run of neighbours at a time, which is no longer than a page table. */
 static void vma_map(struct vm_area_struct *vma)
 {
-	struct epk_region *region = vma->vm_private_data;
+	struct epk_mapping *mapping = vma->vm_private_data;
 	unsigned long index, end, last = vma_first_page(vma) + vma_pages(vma) - 1;
 	void *entry;
 
-	xa_for_each_range(&region->pages, index, entry, vma_first_page(vma), last) {
+	xa_for_each_range(&mapping->pages, index, entry, vma_first_page(vma), last) {
 		for (end = index + 1; end <= last && end % PTRS_PER_PTE; end++) {
-			if (!xa_load(&region->pages, end))
+			if (!xa_load(&mapping->pages, end))
 				break;
 		}
 		/* What fails for want of memory is mapped when it is touched. */
-		epk_region_map(vma, region->start + (index << PAGE_SHIFT),
-			       region->start + (end << PAGE_SHIFT));
+		epk_mapping_map(vma, mapping->start + (index << PAGE_SHIFT),
+				mapping->start + (end << PAGE_SHIFT));
 		index = end - 1;
 		cond_resched();
 	}
@@ -199,7 +199,7 @@ static void vma_map(struct vm_area_struct *vma)
 
 /**
  * struct rewrite - how to get from the old PTEs of a VMA to the new ones
- * @region: the VMA's region, in its new EPT
+ * @mapping: the VMA's mapping, in its new EPT
  * @mm: its address space
  * @prot: its new protection
  * @slot: the PTE_SLOT bits of the page for which the next two were found out
@@ -207,7 +207,7 @@ static void vma_map(struct vm_area_struct *vma)
  * @key: the bits in which the keys differ
  */
 struct rewrite {
-	struct epk_region *region;
+	struct epk_mapping *mapping;
 	struct mm_struct *mm;
 	pgprot_t prot;
 	pteval_t slot;
@@ -218,13 +218,13 @@ struct rewrite {
 /* The first page of a slot. */
 static noinline void pte_rewrite_slow(pte_t *pte, unsigned long addr, struct rewrite *rewrite)
 {
-	struct epk_region *region = rewrite->region;
-	struct page *page = region_page(region, (addr - region->start) >> PAGE_SHIFT);
+	struct epk_mapping *mapping = rewrite->mapping;
+	struct page *page = mapping_page(mapping, (addr - mapping->start) >> PAGE_SHIFT);
 	unsigned long pfn = pte_pfn(*pte), alias;
 	pteval_t old = pte_val(*pte);
 
 	if (WARN_ON_ONCE(!page) ||
-	    WARN_ON_ONCE(epk_ept_alias_known(region->ept, page_to_pfn(page), &alias))) {
+	    WARN_ON_ONCE(epk_ept_alias_known(mapping->ept, page_to_pfn(page), &alias))) {
 		pte_clear(rewrite->mm, addr, pte);
 		return;
 	}
@@ -251,7 +251,7 @@ static void pte_rewrite(pte_t *pte, unsigned long addr, void *data)
 static void vma_rewrite(struct vm_area_struct *vma)
 {
 	struct rewrite rewrite = {
-		.region = vma->vm_private_data, .mm = vma->vm_mm, .prot = vma_prot(vma),
+		.mapping = vma->vm_private_data, .mm = vma->vm_mm, .prot = vma_prot(vma),
 	};
 	unsigned long addr, next;
 	pmd_t *pmd;
@@ -259,7 +259,7 @@ static void vma_rewrite(struct vm_area_struct *vma)
 	for (addr = vma->vm_start; addr < vma->vm_end; addr = next) {
 		pmd = walk_pmd(rewrite.mm, addr, vma->vm_end, &next);
 		cond_resched();
-		if (!pmd || (rewrite.region->huge && epk_huge_rewrite(vma, pmd, addr)))
+		if (!pmd || (rewrite.mapping->huge && epk_huge_rewrite(vma, pmd, addr)))
 			continue;
 		walk_ptes(rewrite.mm, pmd, addr, next, pte_rewrite, &rewrite);
 	}
@@ -280,17 +280,17 @@ static void vma_set_pkey(struct vm_area_struct *vma, u8 pkey)
 static void domain_show(struct epk_context *ctx, struct epk_domain *domain,
 			void (*show)(struct vm_area_struct *vma))
 {
-	struct epk_region *region;
+	struct epk_mapping *mapping;
 	struct vm_area_struct *vma;
 
 	lockdep_assert_held_write(&ctx->mm->mmap_lock);
 	lockdep_assert_held(&ctx->lock);
 
-	list_for_each_entry(region, &domain->regions, node) {
-		region->ept = domain->ept;
-		for_each_region_vma(vma, region) {
+	list_for_each_entry(mapping, &domain->mappings, node) {
+		mapping->ept = domain->ept;
+		for_each_mapping_vma(vma, mapping) {
 			vma_set_pkey(vma, domain->pkey);
-			if (domain->pkey && !xa_empty(&region->pages))
+			if (domain->pkey && !xa_empty(&mapping->pages))
 				show(vma);
 			cond_resched();
 		}

@@ -15,7 +15,7 @@
 #include <asm/pkru.h>
 
 #include "epk.h"
-#include "region.h"
+#include "mapping.h"
 
 /* Rounds in which others can take a domain's place away again. */
 #define ADMIT_TRIES	64
@@ -143,7 +143,7 @@ static int private_stack(struct epk_context *ctx)
 		return 0;
 	if (mmap_read_lock_killable(ctx->mm))
 		return -EINTR;
-	id = epk_region_id_at(ctx->mm, task_pt_regs(current)->sp);
+	id = epk_mapping_id_at(ctx->mm, task_pt_regs(current)->sp);
 	mmap_read_unlock(ctx->mm);
 	return epk_table_is_private(ctx, id) && epk_rights_may_shape(ctx, id) ? id : 0;
 }

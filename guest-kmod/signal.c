@@ -24,7 +24,7 @@
 #include "epk.h"
 #include "guard.h"
 #include "hook.h"
-#include "region.h"
+#include "mapping.h"
 
 /* Of the 64-bit ABI. */
 #define RED_ZONE	128
@@ -175,7 +175,7 @@ static bool lies_in_private(const struct epk_context *ctx, unsigned long addr)
 
 	if (mmap_read_lock_killable(current->mm))
 		return false;
-	id = epk_region_id_at(current->mm, addr);
+	id = epk_mapping_id_at(current->mm, addr);
 	mmap_read_unlock(current->mm);
 	return epk_table_is_private(ctx, id);
 }

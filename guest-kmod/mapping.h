@@ -2,8 +2,8 @@
 /*
  * The mappings of a domain, for the files that deal with them.
  */
-#ifndef EPK_REGION_H
-#define EPK_REGION_H
+#ifndef EPK_MAPPING_H
+#define EPK_MAPPING_H
 
 #include <linux/kref.h>
 #include <linux/mm.h>
@@ -12,12 +12,12 @@
 #include "epk.h"
 
 /* A domain's offsets are 2^40 bytes apart. */
-#define REGION_PAGE_BITS	(40 - PAGE_SHIFT)
-#define REGION_PAGES		BIT(REGION_PAGE_BITS)
-#define REGION_PAGE_MASK	(REGION_PAGES - 1)
+#define MAPPING_PAGE_BITS	(40 - PAGE_SHIFT)
+#define MAPPING_PAGES		BIT(MAPPING_PAGE_BITS)
+#define MAPPING_PAGE_MASK	(MAPPING_PAGES - 1)
 
 /**
- * struct epk_region - the memory of one mmap() of a domain
+ * struct epk_mapping - the memory of one mmap() of a domain
  * @ref: one for each VMA that it was split into
  * @node: in the domain's list, under the context's lock
  * @ctx: the context, kept by each VMA's file
@@ -31,9 +31,9 @@
  * @file: its pages are a file's, mapped with the protection that the VMA has
  * @huge: it may have memory by 2 MiB
  * @block: the one block of RAM that all its pages lie in, or one of the two below
- * @pages: page index from @start -> page, or the first of 2 MiB, see region_page()
+ * @pages: page index from @start -> page, or the first of 2 MiB, see mapping_page()
  */
-struct epk_region {
+struct epk_mapping {
 	struct kref ref;
 	struct list_head node;
 	struct epk_context *ctx;
@@ -49,115 +49,115 @@ struct epk_region {
 	struct xarray pages;
 };
 
-/* Values of epk_region.block for no page, and for pages of several blocks. */
+/* Values of epk_mapping.block for no page, and for pages of several blocks. */
 #define EPK_NO_BLOCK		(~0UL)
 #define EPK_MANY_BLOCKS		(~1UL)
 
-/* A page comes into a region: before its PTE does, under the mmap lock. */
-static inline void region_note_block(struct epk_region *region, const struct page *page)
+/* A page comes into a mapping: before its PTE does, under the mmap lock. */
+static inline void mapping_note_block(struct epk_mapping *mapping, const struct page *page)
 {
 	unsigned long block = page_to_pfn(page) >> EPK_BLOCK_PFN_BITS;
-	unsigned long old = READ_ONCE(region->block);
+	unsigned long old = READ_ONCE(mapping->block);
 
 	if (old == EPK_NO_BLOCK)
-		old = cmpxchg(&region->block, EPK_NO_BLOCK, block);
+		old = cmpxchg(&mapping->block, EPK_NO_BLOCK, block);
 	if (old != EPK_NO_BLOCK && old != block)
-		WRITE_ONCE(region->block, EPK_MANY_BLOCKS);
+		WRITE_ONCE(mapping->block, EPK_MANY_BLOCKS);
 }
 
 /* As many pages as a PMD maps, side by side: the entry of them all is the first, tagged. */
-#define REGION_BLOCK_ORDER	(PMD_SHIFT - PAGE_SHIFT)
-#define REGION_BLOCK_PAGES	BIT(REGION_BLOCK_ORDER)
-#define REGION_BLOCK_TAG	1
+#define MAPPING_HUGE_ORDER	(PMD_SHIFT - PAGE_SHIFT)
+#define MAPPING_HUGE_PAGES	BIT(MAPPING_HUGE_ORDER)
+#define MAPPING_HUGE_TAG	1
 
-static inline void *region_block_entry(struct page *first)
+static inline void *mapping_huge_entry(struct page *first)
 {
-	return xa_tag_pointer(first, REGION_BLOCK_TAG);
+	return xa_tag_pointer(first, MAPPING_HUGE_TAG);
 }
 
-static inline bool region_is_block(const void *entry)
+static inline bool mapping_is_huge(const void *entry)
 {
-	return xa_pointer_tag((void *)entry) == REGION_BLOCK_TAG;
+	return xa_pointer_tag((void *)entry) == MAPPING_HUGE_TAG;
 }
 
-/* The page that an entry of a region has for an index. */
-static inline struct page *region_entry_page(void *entry, pgoff_t index)
+/* The page that an entry of a mapping has for an index. */
+static inline struct page *mapping_entry_page(void *entry, pgoff_t index)
 {
-	if (!region_is_block(entry))
+	if (!mapping_is_huge(entry))
 		return entry;
-	return (struct page *)xa_untag_pointer(entry) + (index & (REGION_BLOCK_PAGES - 1));
+	return (struct page *)xa_untag_pointer(entry) + (index & (MAPPING_HUGE_PAGES - 1));
 }
 
-static inline struct page *region_page(struct epk_region *region, pgoff_t index)
+static inline struct page *mapping_page(struct epk_mapping *mapping, pgoff_t index)
 {
-	return region_entry_page(xa_load(&region->pages, index), index);
+	return mapping_entry_page(xa_load(&mapping->pages, index), index);
 }
 
 static inline pgoff_t vma_first_page(const struct vm_area_struct *vma)
 {
-	const struct epk_region *region = vma->vm_private_data;
+	const struct epk_mapping *mapping = vma->vm_private_data;
 
-	return vma->vm_pgoff - region->pgoff;
+	return vma->vm_pgoff - mapping->pgoff;
 }
 
 /*
- * The VMAs of a region share its range between them: each owns the pages at
+ * The VMAs of a mapping share its range between them: each owns the pages at
  * its addresses.  A VMA elsewhere is one that mremap() made and is about to
  * take back; its pages are not its own.
  */
 static inline bool vma_in_place(const struct vm_area_struct *vma)
 {
-	const struct epk_region *region = vma->vm_private_data;
+	const struct epk_mapping *mapping = vma->vm_private_data;
 
-	return vma->vm_start - region->start == vma_first_page(vma) << PAGE_SHIFT;
+	return vma->vm_start - mapping->start == vma_first_page(vma) << PAGE_SHIFT;
 }
 
 /**
- * region_count_pages() - a region gets pages, or loses some
- * @region: the region
+ * mapping_count_pages() - a mapping gets pages, or loses some
+ * @mapping: the mapping
  * @member: the counter of its address space, by which the OOM killer knows who has them
  * @pages: how many more
  */
-static inline void region_count_pages(struct epk_region *region, int member, long pages)
+static inline void mapping_count_pages(struct epk_mapping *mapping, int member, long pages)
 {
-	atomic_long_add(pages, &region->ctx->pages);
+	atomic_long_add(pages, &mapping->ctx->pages);
 	atomic_long_add(pages, &epk_counters.pages);
-	epk_add_mm_counter(region->ctx->mm, member, pages);
+	epk_add_mm_counter(mapping->ctx->mm, member, pages);
 }
 
 /*
  * With what protection memory that is not a file's is mapped.  In the VMA's own nothing is
  * writable while soft-dirty bits are counted, and a PMD would not become so by a write.
  */
-static inline pgprot_t region_prot(const struct vm_area_struct *vma)
+static inline pgprot_t mapping_prot(const struct vm_area_struct *vma)
 {
 	return vm_get_page_prot(vma->vm_flags);
 }
 
-/* region.c */
-void epk_region_init(struct epk_region *region, struct epk_context *ctx,
-		     const struct vm_area_struct *vma);
-void epk_region_join(struct epk_region *region, struct epk_domain *domain,
-		     struct vm_area_struct *vma);
-void epk_region_leave(struct epk_region *region);
-void epk_region_open(struct vm_area_struct *vma);
-int epk_region_id_at(struct mm_struct *mm, unsigned long addr);
-int epk_region_may_join(struct epk_context *ctx, const struct epk_domain *domain);
-int epk_region_mprotect(struct vm_area_struct *vma, unsigned long start, unsigned long end,
-			unsigned long newflags);
+/* mapping.c */
+void epk_mapping_init(struct epk_mapping *mapping, struct epk_context *ctx,
+		      const struct vm_area_struct *vma);
+void epk_mapping_join(struct epk_mapping *mapping, struct epk_domain *domain,
+		      struct vm_area_struct *vma);
+void epk_mapping_leave(struct epk_mapping *mapping);
+void epk_mapping_open(struct vm_area_struct *vma);
+int epk_mapping_id_at(struct mm_struct *mm, unsigned long addr);
+int epk_mapping_may_join(struct epk_context *ctx, const struct epk_domain *domain);
+int epk_mapping_mprotect(struct vm_area_struct *vma, unsigned long start, unsigned long end,
+			 unsigned long newflags);
 bool epk_is_unmapper(const struct task_struct *task);
 int epk_unmap(struct mm_struct *mm, u64 addr, u64 len, bool keep);
 
 /* remap.c */
-int epk_region_map(struct vm_area_struct *vma, unsigned long start, unsigned long end);
+int epk_mapping_map(struct vm_area_struct *vma, unsigned long start, unsigned long end);
 
 /* memory.c */
 extern const struct vm_operations_struct epk_domain_vm_ops;
 
-/* Does it belong to a region, whatever is behind it?  No others are opened like that. */
-static inline bool vma_has_region(const struct vm_area_struct *vma)
+/* Does it belong to a mapping, whatever is behind it?  No others are opened like that. */
+static inline bool vma_has_mapping(const struct vm_area_struct *vma)
 {
-	return vma->vm_ops && vma->vm_ops->open == epk_region_open;
+	return vma->vm_ops && vma->vm_ops->open == epk_mapping_open;
 }
 
 /*
@@ -166,7 +166,7 @@ static inline bool vma_has_region(const struct vm_area_struct *vma)
  */
 #if defined(CONFIG_TRANSPARENT_HUGEPAGE) &&					\
 	(defined(CONFIG_ARCH_HAS_PTE_DEVMAP) || defined(CONFIG_ARCH_SUPPORTS_PMD_PFNMAP)) && \
-	2 * XA_CHUNK_SHIFT >= REGION_BLOCK_ORDER
+	2 * XA_CHUNK_SHIFT >= MAPPING_HUGE_ORDER
 #define EPK_HUGE
 #endif
 
@@ -212,4 +212,4 @@ static inline bool epk_huge_rewrite(struct vm_area_struct *vma, pmd_t *pmd, unsi
 }
 #endif
 
-#endif /* EPK_REGION_H */
+#endif /* EPK_MAPPING_H */

@@ -7,52 +7,52 @@
 #include <linux/spinlock.h>
 
 #include "epk.h"
-#include "region.h"
+#include "mapping.h"
 
 /**
- * epk_region_init() - prepare the region of a new mapping
- * @region: zeroed
+ * epk_mapping_init() - prepare a new mapping
+ * @mapping: zeroed
  * @ctx: the context, which the VMA's file keeps
- * @vma: the mapping
+ * @vma: its VMA
  */
-void epk_region_init(struct epk_region *region, struct epk_context *ctx,
-		     const struct vm_area_struct *vma)
+void epk_mapping_init(struct epk_mapping *mapping, struct epk_context *ctx,
+		      const struct vm_area_struct *vma)
 {
-	kref_init(&region->ref);
-	xa_init(&region->pages);
-	region->ctx = ctx;
-	region->block = EPK_NO_BLOCK;
-	region->start = vma->vm_start;
-	region->end = vma->vm_end;
-	region->pgoff = vma->vm_pgoff;
+	kref_init(&mapping->ref);
+	xa_init(&mapping->pages);
+	mapping->ctx = ctx;
+	mapping->block = EPK_NO_BLOCK;
+	mapping->start = vma->vm_start;
+	mapping->end = vma->vm_end;
+	mapping->pgoff = vma->vm_pgoff;
 }
 
 /**
- * epk_region_id_at() - which domain has an address
+ * epk_mapping_id_at() - which domain has an address
  * @mm: the address space, locked
  * @addr: the address
  *
  * Return: the domain's ID, or 0.
  */
-int epk_region_id_at(struct mm_struct *mm, unsigned long addr)
+int epk_mapping_id_at(struct mm_struct *mm, unsigned long addr)
 {
 	struct vm_area_struct *vma = find_vma(mm, addr);
-	const struct epk_region *region;
+	const struct epk_mapping *mapping;
 
-	if (!vma || vma->vm_start > addr || !vma_has_region(vma))
+	if (!vma || vma->vm_start > addr || !vma_has_mapping(vma))
 		return 0;
-	region = vma->vm_private_data;
-	return region->dead ? 0 : region->id;
+	mapping = vma->vm_private_data;
+	return mapping->dead ? 0 : mapping->id;
 }
 
 /**
- * epk_region_may_join() - may current map more memory of a domain
+ * epk_mapping_may_join() - may current map more memory of a domain
  * @ctx: the context of current->mm, locked
  * @domain: one of its domains, or NULL
  *
  * Return: 0, -ENOENT, -EPERM.
  */
-int epk_region_may_join(struct epk_context *ctx, const struct epk_domain *domain)
+int epk_mapping_may_join(struct epk_context *ctx, const struct epk_domain *domain)
 {
 	lockdep_assert_held(&ctx->lock);
 	if (!domain)
@@ -61,57 +61,57 @@ int epk_region_may_join(struct epk_context *ctx, const struct epk_domain *domain
 }
 
 /**
- * epk_region_join() - make a mapping one of a domain
- * @region: its region
+ * epk_mapping_join() - make a mapping one of a domain
+ * @mapping: the mapping
  * @domain: the domain, its context locked
- * @vma: the mapping
+ * @vma: its VMA
  */
-void epk_region_join(struct epk_region *region, struct epk_domain *domain,
-		     struct vm_area_struct *vma)
+void epk_mapping_join(struct epk_mapping *mapping, struct epk_domain *domain,
+		      struct vm_area_struct *vma)
 {
-	lockdep_assert_held(&region->ctx->lock);
+	lockdep_assert_held(&mapping->ctx->lock);
 
-	region->id = domain->id;
-	region->ept = domain->ept;
-	list_add(&region->node, &domain->regions);
+	mapping->id = domain->id;
+	mapping->ept = domain->ept;
+	list_add(&mapping->node, &domain->mappings);
 	/* VM_IO too: without it MADV_DOFORK would take VM_DONTCOPY away. */
 	epk_vm_flags_set(vma, (unsigned long)domain->pkey << VM_PKEY_SHIFT | VM_PFNMAP | VM_IO |
 			 VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP);
 	epk_vm_flags_clear(vma, VM_MAYEXEC);
-	vma->vm_private_data = region;
+	vma->vm_private_data = mapping;
 }
 
 /**
- * epk_region_leave() - the last VMA of a region goes
- * @region: without pages
+ * epk_mapping_leave() - the last VMA of a mapping goes
+ * @mapping: without pages
  */
-void epk_region_leave(struct epk_region *region)
+void epk_mapping_leave(struct epk_mapping *mapping)
 {
-	mutex_lock(&region->ctx->lock);
-	list_del(&region->node);
-	mutex_unlock(&region->ctx->lock);
-	xa_destroy(&region->pages);
+	mutex_lock(&mapping->ctx->lock);
+	list_del(&mapping->node);
+	mutex_unlock(&mapping->ctx->lock);
+	xa_destroy(&mapping->pages);
 }
 
-void epk_region_open(struct vm_area_struct *vma)
+void epk_mapping_open(struct vm_area_struct *vma)
 {
-	struct epk_region *region = vma->vm_private_data;
+	struct epk_mapping *mapping = vma->vm_private_data;
 
-	kref_get(&region->ref);
+	kref_get(&mapping->ref);
 }
 
 /*
  * What nobody may access has no PTEs: on CPUs with L1TF the kernel refuses to make those of
  * an alias inaccessible, as no RAM is known to lie there.  Faults bring them back.
  */
-int epk_region_mprotect(struct vm_area_struct *vma, unsigned long start, unsigned long end,
-			unsigned long newflags)
+int epk_mapping_mprotect(struct vm_area_struct *vma, unsigned long start, unsigned long end,
+			 unsigned long newflags)
 {
-	const struct epk_region *region = vma->vm_private_data;
+	const struct epk_mapping *mapping = vma->vm_private_data;
 
 	if ((newflags ^ vma->vm_flags) & ARCH_VM_PKEY_FLAGS)
 		return -EACCES;
-	if (!region->dead && !epk_rights_may_shape(region->ctx, region->id))
+	if (!mapping->dead && !epk_rights_may_shape(mapping->ctx, mapping->id))
 		return -EPERM;
 	if (!(newflags & VM_ACCESS_FLAGS))
 		zap_vma_ptes(vma, start, end - start);
