@@ -49,7 +49,7 @@ static void child(void)
 		epk_state_clear();
 		if (old.ops->forget)
 			old.ops->forget(&old);
-		epk_region_forget(&old);
+		epk_table_area_forget(&old);
 		epk_threads_forget();
 		epk_mapping_forget();
 		epk_registry_inherit();

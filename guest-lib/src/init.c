@@ -42,14 +42,14 @@ static int start(const struct epk_backend *backend)
 	err = epk_registry_init(EPK_INDICES);
 	if (err)
 		return err;
-	state.table = epk_region_reserve();
+	state.table = epk_table_area_reserve();
 	if (!state.table) {
 		err = -ENOMEM;
 		goto exit_registry;
 	}
 	err = epk_explain_backend(backend->name, backend->init(&state));
 	if (err)
-		goto release_region;
+		goto release_table_area;
 	state.debug = epk_now.debug;
 	state.strict = epk_now.strict;
 	state.code = epk_now.code;
@@ -57,8 +57,8 @@ static int start(const struct epk_backend *backend)
 	epk_state_write(&state);
 	return 0;
 
-release_region:
-	epk_region_release(state.table);
+release_table_area:
+	epk_table_area_release(state.table);
 exit_registry:
 	epk_registry_exit();
 	return err;

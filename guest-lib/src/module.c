@@ -15,7 +15,7 @@
 #include "stack.h"
 #include "tls.h"
 
-/* The region below goes away with all that is mapped over it. */
+/* The area below goes away with all that is mapped over it. */
 static int map_over(int fd, const void *addr, size_t len, off_t offset)
 {
 	void *got = mmap((void *)addr, len, PROT_READ, MAP_SHARED | MAP_FIXED, fd, offset);
@@ -118,7 +118,7 @@ int epk_module_gates(const struct epk_state *state)
 /* The module keeps the keys as long as anything of the context is open or mapped. */
 void epk_module_close(struct epk_state *state, uint32_t pkeys)
 {
-	epk_region_clear(state->table);
+	epk_table_area_clear(state->table);
 	close(state->fd);
 	state->fd = -1;
 	epk_pkeys_give(pkeys);

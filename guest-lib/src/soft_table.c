@@ -146,7 +146,7 @@ int soft_table_init(struct epk_state *state)
 	return 0;
 }
 
-/* Undoes it.  What everybody reads goes with the region that it lies in. */
+/* Undoes it.  What everybody reads goes with the area that it lies in. */
 void soft_table_exit(const struct epk_state *state)
 {
 	munmap(state->soft, sizeof(*state->soft));

@@ -179,7 +179,7 @@ void epk_fault_caught(const struct epk_fault *what);
 /* options.c */
 int epk_options_copy(void *known, size_t known_size, const void *options, size_t size);
 
-/* region.c: the domain table and what belongs beside it */
+/* table_area.c: the domain table and what belongs beside it */
 #define EPK_INDICES		(1u << EPK_ID_INDEX_BITS)
 #define EPK_TABLE_ROOM		(EPK_INDICES * sizeof(struct epk_entry))
 _Static_assert(EPK_TABLE_ROOM == EPK_GATE_NOTES, "as in gate.h");
@@ -188,10 +188,10 @@ _Static_assert(EPK_TABLE_ROOM == EPK_GATE_NOTES, "as in gate.h");
 _Static_assert(EPK_GATE_INDEX_MASK == EPK_INDICES - 1, "as in gate.h");
 
 extern const struct epk_entry epk_no_table[];
-const struct epk_entry *epk_region_reserve(void);
-void epk_region_clear(const struct epk_entry *table);
-void epk_region_forget(const struct epk_state *old);
-void epk_region_release(const struct epk_entry *table);
+const struct epk_entry *epk_table_area_reserve(void);
+void epk_table_area_clear(const struct epk_entry *table);
+void epk_table_area_forget(const struct epk_state *old);
+void epk_table_area_release(const struct epk_entry *table);
 
 /* fork.c */
 int epk_fork_setup(void);

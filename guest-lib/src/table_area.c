@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * One region of address space holds the domain table, in the two pages before it
+ * The table area, one piece of address space, holds the domain table, in the two pages before it
  * the identity page and the gates' PKRU values, and behind it the domains' notes: gate.S then
  * needs one address.  It is reserved read-only; a backend maps its own things over it.
  */
@@ -10,7 +10,7 @@
 #include "pkru.h"
 #include "state.h"
 
-#define REGION_BYTES	(EPK_GATE_BEFORE + EPK_TABLE_ROOM + EPK_NOTES_ROOM)
+#define AREA_BYTES	(EPK_GATE_BEFORE + EPK_TABLE_ROOM + EPK_NOTES_ROOM)
 
 /* No domain at any index: what the gates see before the library is ready. */
 const struct epk_entry epk_no_table[EPK_INDICES] __attribute__((section(".bss.epk_no_table")));
@@ -36,35 +36,35 @@ static void fill_gates(uint32_t *values)
 static const struct epk_entry *inherited;
 
 /* NULL without address space. */
-const struct epk_entry *epk_region_reserve(void)
+const struct epk_entry *epk_table_area_reserve(void)
 {
 	const struct epk_entry *table = inherited;
-	char *region;
+	char *area;
 
 	if (table) {
 		inherited = NULL;
 		return table;
 	}
-	region = mmap(NULL, REGION_BYTES, PROT_READ,
-		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (region == MAP_FAILED)
+	area = mmap(NULL, AREA_BYTES, PROT_READ,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (area == MAP_FAILED)
 		return NULL;
-	if (mprotect(region, EPK_PAGE_SIZE, PROT_READ | PROT_WRITE))
+	if (mprotect(area, EPK_PAGE_SIZE, PROT_READ | PROT_WRITE))
 		goto unmap;
-	fill_gates((uint32_t *)region);
-	if (mprotect(region, EPK_PAGE_SIZE, PROT_READ))
+	fill_gates((uint32_t *)area);
+	if (mprotect(area, EPK_PAGE_SIZE, PROT_READ))
 		goto unmap;
-	return (const struct epk_entry *)(region + EPK_GATE_BEFORE);
+	return (const struct epk_entry *)(area + EPK_GATE_BEFORE);
 
 unmap:
-	munmap(region, REGION_BYTES);
+	munmap(area, AREA_BYTES);
 	return NULL;
 }
 
 /* Lets go of what was mapped over it. */
-void epk_region_clear(const struct epk_entry *table)
+void epk_table_area_clear(const struct epk_entry *table)
 {
-	mmap((char *)table - EPK_GATE_BEFORE, REGION_BYTES, PROT_READ,
+	mmap((char *)table - EPK_GATE_BEFORE, AREA_BYTES, PROT_READ,
 	     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 }
 
@@ -73,19 +73,19 @@ void epk_region_clear(const struct epk_entry *table)
  * has who is in a gate start again.  Without it, one that a handler interrupted and forked in goes on
  * and finds an empty table, that of the child's own domains later.
  */
-void epk_region_forget(const struct epk_state *old)
+void epk_table_area_forget(const struct epk_state *old)
 {
 	if (old->fd < 0 &&
 	    mmap((void *)old->table, EPK_TABLE_ROOM + EPK_NOTES_ROOM, PROT_READ,
 		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != MAP_FAILED)
 		inherited = old->table;
 	else if (old->fd < 0)
-		epk_region_release(old->table);
+		epk_table_area_release(old->table);
 	else
 		munmap((char *)old->table - EPK_GATE_BEFORE, EPK_GATE_BEFORE - EPK_GATE_IDENTITY);
 }
 
-void epk_region_release(const struct epk_entry *table)
+void epk_table_area_release(const struct epk_entry *table)
 {
-	munmap((char *)table - EPK_GATE_BEFORE, REGION_BYTES);
+	munmap((char *)table - EPK_GATE_BEFORE, AREA_BYTES);
 }
