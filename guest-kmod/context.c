@@ -74,17 +74,17 @@ static void close_cpu(void *ctx)
 	epk_thread_close(ctx);
 }
 
-/* All threads of the process have a mark when they next leave their CPU. */
-static int context_mark(struct epk_context *ctx)
+/* All threads of the process are known as unregistered when they next leave their CPU. */
+static int context_add_unregistered(struct epk_context *ctx)
 {
-	int ret = epk_mark_all(ctx->mm);
+	int ret = epk_unregistered_add_all(ctx->mm);
 
 	if (ret || atomic_read(&ctx->mm->mm_users) == 1)
 		return ret;
-	/* One that was being switched to and had no mark yet runs when this returns. */
+	/* One that was being switched to, and was not yet known, runs when this returns. */
 	synchronize_rcu();
-	/* Nobody is in the middle of loading a virtual CPU any more, and may have lost its mark. */
-	return epk_mark_all(ctx->mm);
+	/* Nobody is in the middle of loading a virtual CPU any more, and may have lost the node. */
+	return epk_unregistered_add_all(ctx->mm);
 }
 
 /* Its keys are the context's from when it is published, so none can be freed any more. */
@@ -102,7 +102,7 @@ static int context_prepare(struct epk_context *ctx, u32 generation)
 	mutex_unlock(&ctx->lock);
 	if (ret)
 		return ret;
-	ret = context_mark(ctx);
+	ret = context_add_unregistered(ctx);
 	if (ret)
 		epk_domains_cancel(ctx);
 	return ret;

@@ -664,12 +664,12 @@ void epk_revoke_waiting(struct epk_thread *thread);
 void epk_thread_close(struct epk_context *ctx);
 unsigned long epk_thread_rescues(void);
 
-/* mark.c */
-extern struct preempt_notifier epk_mark_node;
-void epk_mark(struct task_struct *task);
-void epk_unmark(struct task_struct *task);
-int epk_mark_all(struct mm_struct *mm);
-void epk_marks_exit(void);
+/* unregistered.c */
+extern struct preempt_notifier epk_unregistered_node;
+void epk_unregistered_add(struct task_struct *task);
+void epk_unregistered_drop(struct task_struct *task);
+int epk_unregistered_add_all(struct mm_struct *mm);
+void epk_unregistered_exit(void);
 
 /* switch.c */
 void epk_probe_switch(void *identity, bool preempt, struct task_struct *prev,

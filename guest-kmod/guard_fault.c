@@ -357,7 +357,7 @@ static void guarded_bad_area(struct pt_regs *regs, unsigned long error_code, uns
 
 /*
  * Not for what interrupts or NMIs do in its name.  Each thread of a process with domains has a
- * record or a mark.
+ * record or the node of the unregistered.
  */
 static void notrace before_bad_area(struct epk_hook *hook, struct ftrace_regs *fregs)
 {

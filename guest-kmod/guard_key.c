@@ -242,7 +242,7 @@ static void target_stash(struct task_struct *target, bool away)
 /*
  * A thread of the kernel comes to a process by no switch and no birth, and has the keys that
  * programs start with: all, where root says so.  The original has a full barrier behind the
- * store to current->mm, so epk_mark_all() sees it, or this here the context.
+ * store to current->mm, so epk_unregistered_add_all() sees it, or this here the context.
  */
 static void guarded_use_mm(struct mm_struct *mm)
 {
@@ -254,7 +254,7 @@ static void guarded_use_mm(struct mm_struct *mm)
 	deny = epk_context_enter(mm);
 	/* They stay closed, so only who comes before EPK_IOC_INIT is through has to lose them. */
 	if (!deny && epk_context_exists(mm))
-		epk_mark(current);
+		epk_unregistered_add(current);
 	write_pkru(read_pkru() | deny);
 	local_irq_enable();
 	epk_hook_leave();

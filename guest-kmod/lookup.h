@@ -42,7 +42,7 @@ static inline bool epk_thread_runs_vcpu(struct task_struct *task)
 	struct preempt_notifier *notifier;
 
 	hlist_for_each_entry(notifier, &task->preempt_notifiers, link) {
-		if (notifier->ops != &epk_thread_ops && notifier != &epk_mark_node)
+		if (notifier->ops != &epk_thread_ops && notifier != &epk_unregistered_node)
 			return true;
 	}
 	return false;

@@ -30,7 +30,7 @@ static void probe_exec(void *data, struct task_struct *task, pid_t old_pid,
 static void probe_newtask(void *data, struct task_struct *task, unsigned long clone_flags)
 {
 	if (task->mm && task->mm == current->mm && epk_context_exists(task->mm))
-		epk_mark(task);
+		epk_unregistered_add(task);
 }
 
 static void probe_signal(void *data, int sig, struct kernel_siginfo *info, struct k_sigaction *ka)
@@ -106,5 +106,5 @@ void epk_threads_exit(void)
 		probe->registered = false;
 	}
 	tracepoint_synchronize_unregister();
-	epk_marks_exit();
+	epk_unregistered_exit();
 }

@@ -223,7 +223,7 @@ void epk_thread_switch(const struct kvm_epk_identity *identity, bool preempt,
 		target = thread->ept;
 		thread->ept = 0;
 	} else {
-		/* See mark.c. */
+		/* See unregistered.c. */
 		next->thread.pkru |= epk_context_enter(next->mm);
 		epk_context_restart_gate(next);
 	}
@@ -252,7 +252,7 @@ void epk_thread_drop(void)
 		list_del(&thread->node);
 		raw_spin_unlock(&thread->ctx->threads_lock);
 	}
-	epk_unmark(current);
+	epk_unregistered_drop(current);
 	local_irq_enable();
 	preempt_enable();
 
