@@ -71,7 +71,7 @@ u32 epk_context_pkru_deny(const struct mm_struct *mm)
  * epk_context_pkru_closed() - what PKRU is in a thread that is not registered
  * @mm: the thread's address space, or NULL
  *
- * Marked, so that it asks the module before it opens anything.
+ * With the held bits, so that it asks the module before it opens anything.
  *
  * Context: any.
  * Return: both bits of all keys that carry domains in @mm.

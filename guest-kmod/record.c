@@ -182,10 +182,10 @@ static __always_inline u32 unstash(struct epk_thread *thread, u32 pkru, u32 ept)
 }
 
 /*
- * Closed is access-disable alone; with write-disable it is marked, as are all closed keys or
- * none: the record holds something.
+ * Closed is access-disable alone; with write-disable it has its held bit, as have all closed keys
+ * or none: the record holds something.
  */
-static u32 mark(const struct epk_thread *thread, u32 pkru)
+static u32 set_held_bits(const struct epk_thread *thread, u32 pkru)
 {
 	u32 closed = (pkru & thread->ctx->pkru_deny) << 1;
 
@@ -221,7 +221,7 @@ u32 epk_record_uncommon(struct epk_thread *thread, u32 pkru, u32 ept, u16 keys)
 		return pkru;
 	epk_table_count_revocation(thread->ctx);
 	trace_epk_revoke(ept, pkru & ~was);
-	return thread->stashed ? pkru : mark(thread, pkru);
+	return thread->stashed ? pkru : set_held_bits(thread, pkru);
 }
 
 /**
@@ -236,7 +236,7 @@ u32 epk_record_settle(struct epk_thread *thread, u32 pkru, u32 ept)
 {
 	if (!thread->follows || thread->stashed)
 		return pkru;
-	return mark(thread, unstash(thread, pkru, ept));
+	return set_held_bits(thread, unstash(thread, pkru, ept));
 }
 
 /**
@@ -357,7 +357,7 @@ u32 epk_record_unstash(struct epk_thread *thread, u32 pkru, u32 ept)
 	pkru = unstash(thread, pkru, ept);
 	if (!thread->follows)
 		thread->nr_rights = thread->base;
-	return mark(thread, pkru);
+	return set_held_bits(thread, pkru);
 }
 
 static bool right_leaves(struct epk_context *ctx, int id)
@@ -442,7 +442,7 @@ static u32 look_through(struct epk_thread *thread, u32 pkru, u32 ept, bool opens
 			thread->rights[n].id = 0;
 		n++;
 	}
-	return opens ? mark(thread, pkru) : pkru;
+	return opens ? set_held_bits(thread, pkru) : pkru;
 }
 
 /**

@@ -296,7 +296,7 @@ int epk_thread_register(struct file *file, unsigned long flags)
 		thread->ctx = file->private_data;
 		thread->task = current;
 		thread->fs = x86_fsbase_read_cpu();
-		/* Not marked any more, unless its first begin is to come here. */
+		/* Without held bits from now on, unless its first begin is to come here. */
 		write_pkru((read_pkru() & ~(thread->ctx->pkru_deny * 3)) |
 			   thread->ctx->pkru_deny * (thread->joined ? 3 : 1));
 		raw_spin_lock(&thread->ctx->threads_lock);

@@ -44,11 +44,11 @@
 	or	%rax, %r15
 .endm
 
-/* To \marked, or nothing is open, and key 0 is. */
-.macro leave_all marked
+/* To \held, or nothing is open, and key 0 is. */
+.macro leave_all held
 	xor	%ecx, %ecx
 	rdpkru
-	unmarked \marked
+	unheld \held
 	closed
 	and	$~2, %eax
 	wrpkru
@@ -61,7 +61,7 @@
 .endm
 
 /* As "open", and key 0 is write-disabled. */
-.macro confine id, none, away, marked
+.macro confine id, none, away, held
 	mov	\id, %esi
 	and	epk_state_page+EPK_STATE_INDEX_MASK(%rip), %esi
 	mov	epk_state_page+EPK_STATE_GATE_TABLE(%rip), %r14
@@ -74,7 +74,7 @@
 	jz	\away
 	xor	%ecx, %ecx
 	rdpkru
-	unmarked \marked
+	unheld \held
 	mov	epk_word@gottpoff(%rip), %r13
 	shr	$48, %r10
 	cmp	-EPK_GATE_IDENTITY(%r14), %r10w

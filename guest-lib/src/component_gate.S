@@ -80,7 +80,7 @@ epk_gate_call:
 	rdpkru
 	andn	epk_state_page+EPK_STATE_ACCESS(%rip), %eax, %r11d
 	jnz	.Lcannot
-	unmarked .Lcannot			/* a component, perhaps, which has just been evicted */
+	unheld .Lcannot				/* a component, perhaps, which has just been evicted */
 	pushq	%fs:EPK_WORD_OUTSIDE(%r13)
 	.cfi_adjust_cfa_offset 8
 	pushq	%fs:EPK_WORD_COMPONENT(%r13)
@@ -191,7 +191,7 @@ epk_gate_call:
 .Lclose:
 	xor	%ecx, %ecx
 	rdpkru
-	unmarked .Lhold_nothing
+	unheld .Lhold_nothing
 	closed
 	wrpkru
 .Lclosed:
@@ -255,7 +255,7 @@ epk_gate_call:
 	jz	.Lfrom_handler
 	blsr	%ebx, %ebx
 	jnz	.Lcannot
-	unmarked .Lcannot
+	unheld .Lcannot
 	test	%r11d, %r11d
 	jz	.Lfrom_confined
 	test	%eax, EPK_GATE_AD-EPK_GATE_BEFORE(%r14,%r11,4)
@@ -272,10 +272,10 @@ epk_gate_call:
 	andn	epk_state_page+EPK_STATE_ACCESS(%rip), %eax, %r12d
 	blsr	%r12d, %r12d
 	jnz	.Lforged
-	test	%eax, epk_state_page+EPK_STATE_MARK(%rip)
+	test	%eax, epk_state_page+EPK_STATE_HELD_BITS(%rip)
 	jz	.Lentered_alone
-	/* If one closed key is marked, all are. */
-.Lentered_marked:
+	/* If one closed key has its held bit, all have. */
+.Lentered_held:
 	xor	%ecx, %ecx
 	rdpkru
 	or	epk_state_page+EPK_STATE_CLOSED(%rip), %eax
@@ -383,7 +383,7 @@ epk_gate_call:
 	/* What the callee has is out of reach for who writes to the thread's memory meanwhile. */
 	xor	%ecx, %ecx
 	rdpkru
-	unmarked .Lhold_nothing
+	unheld .Lhold_nothing
 	closed
 	wrpkru
 .Lbringing:
@@ -534,7 +534,7 @@ epk_component_gates_end:
 epk_component_gate_list:
 	.quad	.Lenter, .Lenter_elsewhere, .Lenter
 	.quad	.Lenter_elsewhere, .Lentered, .Lenter_again
-	.quad	.Lentered_marked, .Lentered_closed, .Lentered_marked
+	.quad	.Lentered_held, .Lentered_closed, .Lentered_held
 	.quad	.Lback, .Lbacked, .Lback
 	.quad	.Lclose, .Lclosed, .Lclose
 	.quad	.Lbring, .Lbringing, .Lbring

@@ -34,12 +34,12 @@
  * To \other, if more is held, or may be, than the keys that are open; or something to read only.  EAX:
  * PKRU.
  */
-.macro unmarked other
-	test	%eax, epk_state_page+EPK_STATE_MARK(%rip)
+.macro unheld other
+	test	%eax, epk_state_page+EPK_STATE_HELD_BITS(%rip)
 	jnz	\other
 .endm
 
-/* All closed of the library's; what is marked stays that. */
+/* All closed of the library's; what has its held bit keeps it. */
 .macro closed
 	or	epk_state_page+EPK_STATE_ACCESS(%rip), %eax
 .endm
@@ -78,14 +78,14 @@
 .endm
 
 /*
- * Opens a component alone, wherever it is, by what "key" has found.  ECX is 0.  To \marked if the module
+ * Opens a component alone, wherever it is, by what "key" has found.  ECX is 0.  To \held if the module
  * has a right of the thread's in its record; without that, who has just looked looks again after it.  All
  * of it is in a gate; what starts at \elsewhere has another ECX.
  */
-.macro open key, marked, elsewhere, id
+.macro open key, held, elsewhere, id
 	rdpkru
-	.ifnb \marked
-	unmarked \marked
+	.ifnb \held
+	unheld \held
 	.endif
 	rorx	$48, %r10, %r12
 	closed

@@ -8,7 +8,7 @@
  * process cannot write, and on the ID that was asked for.
  *
  * Here are: any domain in the EPT that the thread is in, whatever else it holds; and
- * one in another EPT if it has no key open and no closed key is marked, which says that
+ * one in another EPT if it has no key open and no closed key has its held bit, which says that
  * it holds nothing.  All else is asked of the module, or of another backend.
  *
  * The module restarts a gate that is interrupted before its WRPKRU, or whose domain moves: see
@@ -137,8 +137,8 @@ epk_gates_start:
 .Lmasked_\name:
 	andn	epk_state_page+EPK_STATE_ACCESS(%rip), %eax, %r11d
 	jnz	.Lslow_\name			/* something is open */
-	test	%eax, epk_state_page+EPK_STATE_MARK(%rip)
-	jnz	.Lslow_\name			/* marked */
+	test	%eax, epk_state_page+EPK_STATE_HELD_BITS(%rip)
+	jnz	.Lslow_\name			/* a held bit */
 	mov	%eax, %r11d
 	movzx	%r9w, %ecx
 	xor	%eax, %eax
@@ -202,14 +202,14 @@ domain_end:
 	jne	.Lforged
 	ret
 
-/* Something else is open, or marked: if a closed key is, all are, and this one is to be. */
+/* Something else is open, or held: all closed keys have their held bits, and this one is to. */
 .Lend_nested:
 	test	%eax, EPK_GATE_AD-EPK_GATE_BEFORE(%r10,%r8,4)
 	jnz	.Lend_slow			/* not open here */
 	lea	(%rax,%rax), %r11d
 	and	%eax, %r11d			/* of each closed key the other bit */
-	test	%r11d, epk_state_page+EPK_STATE_MARK(%rip)
-	jz	.Lend_unmarked
+	test	%r11d, epk_state_page+EPK_STATE_HELD_BITS(%rip)
+	jz	.Lend_unheld
 	or	EPK_GATE_BITS-EPK_GATE_BEFORE(%r10,%r8,4), %eax
 	note_pkru
 	wrpkru
@@ -217,10 +217,10 @@ domain_end:
 	check_pkru
 	ret
 
-.Lend_unmarked:
+.Lend_unheld:
 	test	%eax, epk_state_page+EPK_STATE_ACCESS(%rip)
 	jz	.Lend_slow			/* no closed key to look at */
-	/* If it was open for reading, it is marked now: who asks is told otherwise. */
+	/* If it was open for reading, it has its held bit now: who asks is told otherwise. */
 	or	EPK_GATE_AD-EPK_GATE_BEFORE(%r10,%r8,4), %eax
 	note_pkru
 	wrpkru
@@ -244,7 +244,7 @@ epk_close:
 	rdpkru
 	lea	(%rax,%rax), %r11d
 	and	%eax, %r11d			/* of each closed key the other bit */
-	test	%r11d, epk_state_page+EPK_STATE_MARK(%rip)
+	test	%r11d, epk_state_page+EPK_STATE_HELD_BITS(%rip)
 	jnz	epk_close_unknown
 	test	%eax, epk_state_page+EPK_STATE_ACCESS(%rip)
 	jz	epk_close_unknown		/* no closed key to look at */
@@ -281,7 +281,7 @@ epk_gate_list:
 	.endr
 	.quad	.Lend_first, .Lclosed1, .Lend_first
 	.quad	.Lend_nested, .Lclosed2, .Lend_first
-	.quad	.Lend_unmarked, .Lclosed3, .Lend_first
+	.quad	.Lend_unheld, .Lclosed3, .Lend_first
 	.quad	epk_close, .Lclosed4, epk_close
 epk_gate_list_end:
 

@@ -80,7 +80,7 @@ void epk_pkeys_state(struct epk_state *state, uint32_t pkeys)
 			continue;
 		state->access |= PKRU_AD(pkey);
 		state->closed |= PKRU_BITS(pkey);
-		state->mark |= PKRU_WD(pkey);
+		state->held_bits |= PKRU_WD(pkey);
 	}
 }
 

@@ -102,7 +102,7 @@ void epk_state_write(const struct epk_state *new_state)
 	epk_now.table = new_state->table;
 	epk_now.access = new_state->access;
 	epk_now.closed = new_state->closed;
-	epk_now.mark = new_state->mark;
+	epk_now.held_bits = new_state->held_bits;
 	epk_now.nothing = new_state->nothing;
 	epk_now.xfeatures = new_state->xfeatures;
 	epk_now.tls_below = new_state->tls_below;

@@ -39,7 +39,7 @@ struct soft_table;
  * @end: domain_end() go on with
  * @pin_table: @table for the gates of "mpk", likewise
  * @closed: @access, and the bits that deny writing
- * @mark: those alone
+ * @held_bits: those alone
  * @nothing: which of @closed are set in a thread that holds nothing
  * @xfeatures: registers that there are, as bits of XCR0, but PKRU
  * @fd: /dev/epk, or -1
@@ -69,7 +69,7 @@ struct epk_state {
 	int (*end)(int id);
 	const struct epk_entry *pin_table;
 	uint32_t closed;
-	uint32_t mark;
+	uint32_t held_bits;
 	uint32_t nothing;
 	uint32_t xfeatures;
 	int fd;
@@ -109,7 +109,7 @@ _Static_assert(offsetof(struct epk_word, switches) == EPK_WORD_SWITCHES &&
 	       offsetof(struct epk_slot, pins) == EPK_SLOT_PINS &&
 	       sizeof(struct epk_slot) == EPK_SLOT_BYTES, "as in gate.h");
 EPK_STATE_AT(closed, EPK_STATE_CLOSED);
-EPK_STATE_AT(mark, EPK_STATE_MARK);
+EPK_STATE_AT(held_bits, EPK_STATE_HELD_BITS);
 EPK_STATE_AT(nothing, EPK_STATE_NOTHING);
 EPK_STATE_AT(xfeatures, EPK_STATE_XFEATURES);
 EPK_STATE_AT(fd, EPK_STATE_FD);

@@ -145,7 +145,7 @@ static void returns(void)
 	hold_two();
 	pkru = epk_rdpkru(), ept = dev.identity->ept;
 	CHECK_EQ(call(sp(0), ids[z]), 0);
-	/* With nothing in the record no key is marked. */
+	/* With nothing in the record no key has its held bit. */
 	CHECK_EQ(epk_rdpkru(), EPK_PKRU_ALLOW(epk_device_entry(&dev, ids[z]).pkey));
 	CHECK_EQ(dev.identity->ept, epk_device_entry(&dev, ids[z]).ept);
 	holds_z(__LINE__);

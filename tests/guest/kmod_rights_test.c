@@ -85,7 +85,7 @@ static void reaches(void)
 }
 
 /* Until they are together the closed keys say that there is more. */
-static void marks(void)
+static void held_bits(void)
 {
 	int *two = apart(), x = two[0], y = two[1];
 	uint32_t pkru;
@@ -419,7 +419,7 @@ static void signals(void)
 
 static void *newborn(void *arg)
 {
-	/* Marked, so that it asks. */
+	/* With the held bits, so that it asks. */
 	CHECK_EQ(epk_rdpkru() & EPK_PKRU_DENY_ALL * 3, EPK_PKRU_DENY_ALL * 3);
 	CHECK_EQ(end(ids[0]), -EACCES);
 	CHECK(ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_FOLLOWS) == -1 && errno == EINVAL);
@@ -739,7 +739,7 @@ int main(int argc, char **argv)
 	RUN(answers());
 	RUN(answers_far());
 	RUN(reaches());
-	RUN(marks());
+	RUN(held_bits());
 	RUN(only_reads());
 	RUN(system_calls());
 	RUN(both_at_once());

@@ -47,7 +47,7 @@ static inline uint32_t closed_bits(void)
 	return closed & pkru >> 1;
 }
 
-/* Nothing is held: no key open, none marked. */
+/* Nothing is held: no key open, no held bit. */
 static inline void holds_nothing(int line)
 {
 	if (epk_rdpkru() != EPK_PKRU_DENY_ALL)
