@@ -135,7 +135,7 @@ static int context_claim(struct epk_context *ctx, u32 pkeys)
 	int ret;
 
 	mutex_lock(&ctx->lock);
-	if (ctx->state != EPK_NEW) {
+	if (ctx->phase != EPK_NEW) {
 		ret = -EBUSY;
 		goto unlock;
 	}
@@ -144,7 +144,7 @@ static int context_claim(struct epk_context *ctx, u32 pkeys)
 	if (ret)
 		ctx->pkeys = 0;
 	else
-		ctx->state = EPK_STARTING;
+		ctx->phase = EPK_STARTING;
 	/* Each CPU that runs none of its threads will say so. */
 	cpumask_setall(&ctx->cpus);
 unlock:
@@ -160,7 +160,7 @@ static void context_renounce(struct epk_context *ctx)
 	synchronize_rcu();
 	mutex_lock(&ctx->lock);
 	ctx->pkeys = 0;
-	ctx->state = EPK_NEW;
+	ctx->phase = EPK_NEW;
 	mutex_unlock(&ctx->lock);
 }
 
@@ -195,7 +195,7 @@ int epk_context_start(struct epk_context *ctx, u32 pkeys, u32 generation)
 	} else {
 		context_close(ctx);
 		/* Pairs with epk_context_is_ready(). */
-		smp_store_release(&ctx->state, EPK_READY);
+		smp_store_release(&ctx->phase, EPK_READY);
 	}
 	epk_guard_key_decided(ctx->mm);
 	return ret;

@@ -354,7 +354,7 @@ void epk_domains_exit(struct epk_context *ctx)
 {
 	unsigned int index;
 
-	if (ctx->state == EPK_READY) {
+	if (ctx->phase == EPK_READY) {
 		mutex_lock(&ctx->lock);
 		__clear_bit(0, ctx->indices);
 		for_each_set_bit(index, ctx->indices, EPK_TABLE_ENTRIES) {

@@ -160,16 +160,16 @@ struct epk_chunk {
 };
 
 /**
- * enum epk_state - how far an open of /dev/epk has come
+ * enum epk_phase - how far an open of /dev/epk has come
  * @EPK_NEW: it can do nothing but EPK_IOC_INIT
  * @EPK_STARTING: that is under way
  * @EPK_READY: it can have domains
  */
-enum epk_state { EPK_NEW, EPK_STARTING, EPK_READY };
+enum epk_phase { EPK_NEW, EPK_STARTING, EPK_READY };
 
 /**
  * struct epk_context - one open of /dev/epk
- * @state: how far it has come; READY is read without the lock, and stays
+ * @phase: how far it has come; READY is read without the lock, and stays
  * @mm: the opener's address space; pinned, but not kept in use
  * @user: the opener
  * @epts: EPT indices that it may have run from 0 to this minus 1
@@ -230,7 +230,7 @@ enum epk_state { EPK_NEW, EPK_STARTING, EPK_READY };
  * @revocations: keys of threads closed so far
  */
 struct epk_context {
-	enum epk_state state;
+	enum epk_phase phase;
 	struct mm_struct *mm;
 	struct epk_user *user;
 	unsigned int epts;
@@ -372,7 +372,7 @@ struct epk_accessed {
  * @addr: where it went
  * @seen: the last batch that the thread had met then
  * @same: how many had all of these, one after the other
- * @state: a hash of the thread's registers when a domain was last brought to it
+ * @hash: of the thread's registers when a domain was last brought to it
  * @last: that domain
  * @brought: how often another was then, with the same registers
  */
@@ -384,7 +384,7 @@ struct epk_faults {
 	unsigned long addr;
 	u64 seen;
 	unsigned int same;
-	u32 state;
+	u32 hash;
 	int last;
 	unsigned int brought;
 };
@@ -752,7 +752,7 @@ static inline void epk_context_note_cpu(struct epk_context *ctx)
 static inline bool epk_context_is_ready(const struct epk_context *ctx)
 {
 	/* Pairs with the release in epk_context_start(). */
-	return smp_load_acquire(&ctx->state) == EPK_READY;
+	return smp_load_acquire(&ctx->phase) == EPK_READY;
 }
 
 #include "lookup.h"

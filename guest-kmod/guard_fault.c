@@ -113,13 +113,13 @@ static bool is_torn(struct epk_faults *faults, const struct access *access, int 
 {
 	const struct pt_regs *user = task_pt_regs(current);
 	const struct pt_regs *regs = in_futex(user) ? user : access->regs;
-	u32 state = jhash(regs, offsetof(struct pt_regs, orig_ax), regs->ip);
+	u32 hash = jhash(regs, offsetof(struct pt_regs, orig_ax), regs->ip);
 
-	if (state != faults->state)
+	if (hash != faults->hash)
 		faults->brought = 0;
 	else if (id != faults->last)
 		faults->brought++;
-	faults->state = state;
+	faults->hash = hash;
 	faults->last = id;
 	if (faults->brought <= SAME_MOST)
 		return false;
