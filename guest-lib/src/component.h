@@ -57,7 +57,7 @@
 
 #ifndef __ASSEMBLER__
 
-#include "state.h"
+#include "state_page.h"
 
 struct heap;
 

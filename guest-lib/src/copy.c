@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "copy.h"
-#include "state.h"
+#include "state_page.h"
 
 #define NAME	"libepk"
 /* As a line of maps ends. */

@@ -4,7 +4,7 @@
 #include <unistd.h>
 
 #include "dirty.h"
-#include "state.h"
+#include "state_page.h"
 
 struct epk_dirty *epk_dirty_list;
 unsigned long epk_dirty_forks;

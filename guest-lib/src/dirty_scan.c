@@ -21,7 +21,7 @@
 
 #include "causes.h"
 #include "dirty.h"
-#include "state.h"
+#include "state_page.h"
 
 /* <linux/fs.h> and <linux/userfaultfd.h> of Linux 6.7. */
 struct page_region_67 {

@@ -10,7 +10,7 @@
 
 #include "causes.h"
 #include "epk.h"
-#include "state.h"
+#include "state_page.h"
 
 #define ERROR(error, text)	{ error, #error, text }
 

@@ -46,7 +46,7 @@ static void child(void)
 	if (old.ops) {
 		if (old.closed)
 			epk_pkru_set(rdpkru() | old.closed);
-		epk_state_clear();
+		epk_state_page_clear();
 		if (old.ops->forget)
 			old.ops->forget(&old);
 		epk_table_area_forget(&old);

@@ -24,7 +24,7 @@
  * without an EPT, or a CPU without VMFUNC, raises SIGILL.
  *
  * Needs BMI1 and BMI2, which all CPUs with protection keys have; epk_gates_run() looks.  Where they cannot
- * be used, the table has no entry: see state.c.
+ * be used, the table has no entry: see state_page.c.
  *
  * Registers: edi id, esi its index, r8 its entry and then its pkey, r9 its EPT, r10 the table, eax
  * PKRU, ecx and edx 0 for it.  An entry without a place has an EPT that no thread is in.

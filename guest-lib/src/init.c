@@ -54,7 +54,7 @@ static int start(const struct epk_backend *backend)
 	state.strict = epk_now.strict;
 	state.code = epk_now.code;
 	choose_gates(&state);
-	epk_state_write(&state);
+	epk_state_page_write(&state);
 	return 0;
 
 release_table_area:
@@ -138,13 +138,13 @@ static int read_debug(void)
 	int err;
 
 	/* The first time it splits a mapping, of which there may be too many. */
-	err = epk_state_seal();
+	err = epk_state_page_seal();
 	if (err)
 		return err;
 	choose_gates(&state);
 	state.debug = is_set("EPK_DEBUG");
 	state.strict = is_set("EPK_STRICT");
-	epk_state_write(&state);
+	epk_state_page_write(&state);
 	return 0;
 }
 
@@ -153,7 +153,7 @@ static void be_strict(void)
 	struct epk_state state = epk_now;
 
 	state.strict = true;
-	epk_state_write(&state);
+	epk_state_page_write(&state);
 }
 
 /* Before there is a backend, as it is no backend's. */
@@ -164,7 +164,7 @@ static int have_code(void)
 	state.code = epk_code_reserve();
 	if (!state.code)
 		return -ENOMEM;
-	epk_state_write(&state);
+	epk_state_page_write(&state);
 	return 0;
 }
 
@@ -176,7 +176,7 @@ static void have_no_code(void)
 		return;
 	epk_code_release(state.code);
 	state.code = NULL;
-	epk_state_write(&state);
+	epk_state_page_write(&state);
 }
 
 static int choose(const struct epk_options *options)

@@ -10,7 +10,7 @@
 #include "mapping.h"
 #include "pool.h"
 #include "registry.h"
-#include "state.h"
+#include "state_page.h"
 
 /* Mappings do not overlap, so that those that do count as equal. */
 static int compare(const struct epk_mapping *left, const struct epk_mapping *right)

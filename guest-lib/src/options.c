@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <string.h>
 
-#include "state.h"
+#include "state_page.h"
 
 /*
  * What this version knows of a caller's structure of @size bytes, that is @known_size large here;

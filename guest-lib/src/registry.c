@@ -5,7 +5,7 @@
 #include <sys/mman.h>
 
 #include "registry.h"
-#include "state.h"
+#include "state_page.h"
 
 /**
  * struct domain_set - the domains of one process

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "state.h"
+#include "state_page.h"
 
 #define EPK_STACK_BYTES		(128ul * 1024)
 /* So much is wiped after each function.  It begins with a page. */

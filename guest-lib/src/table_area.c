@@ -8,7 +8,7 @@
 #include <sys/mman.h>
 
 #include "pkru.h"
-#include "state.h"
+#include "state_page.h"
 
 #define AREA_BYTES	(EPK_GATE_BEFORE + EPK_TABLE_ROOM + EPK_NOTES_ROOM)
 

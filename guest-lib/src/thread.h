@@ -13,7 +13,7 @@
 
 #include "epk.h"
 #include "stack.h"
-#include "state.h"
+#include "state_page.h"
 
 /**
  * struct epk_held - a domain that the thread holds

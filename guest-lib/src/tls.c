@@ -3,7 +3,7 @@
 #include <link.h>
 #include <stddef.h>
 
-#include "state.h"
+#include "state_page.h"
 #include "tls.h"
 
 /* Larger ones are allocated elsewhere, when they are first used. */

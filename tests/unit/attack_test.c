@@ -10,7 +10,7 @@
 #include "unit.h"
 
 #include "stack.h"
-#include "state.h"
+#include "state_page.h"
 
 #define NR	20
 

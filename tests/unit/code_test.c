@@ -9,7 +9,7 @@
 #include <time.h>
 
 #include "unit.h"
-#include "state.h"
+#include "state_page.h"
 
 #define PAGES	4ul
 #define LEN	(PAGES * PAGE)

@@ -9,7 +9,7 @@
 #include "unit.h"
 
 #include "component.h"
-#include "state.h"
+#include "state_page.h"
 
 extern const char epk_component_gates_start[], epk_component_gates_end[];
 

@@ -12,7 +12,7 @@
 #include "unit.h"
 
 #include "pkru.h"
-#include "state.h"
+#include "state_page.h"
 
 extern const char epk_component_gates_start[], epk_component_gates_end[];
 

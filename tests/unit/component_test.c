@@ -8,7 +8,7 @@
 #include "component_registers.h"
 #include "faults.h"
 #include "registry.h"
-#include "state.h"
+#include "state_page.h"
 #include "unit.h"
 
 enum { ADD, SUM, WHERE, CHAIN, BAD, HOLD, GROW, REGISTERS, TOUCH, LEAVE, WAIT,

@@ -3,7 +3,7 @@
 #define _GNU_SOURCE
 #include <sys/syscall.h>
 
-#include "state.h"
+#include "state_page.h"
 #include "unit.h"
 
 static int ids[3];

@@ -7,7 +7,7 @@
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 
-#include "state.h"
+#include "state_page.h"
 
 #define MOST	15
 #define NR	200

@@ -4,7 +4,7 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
-#include "state.h"
+#include "state_page.h"
 #include "unit.h"
 
 /* How often the library's state can still be made read-only; -1: always. */

@@ -9,7 +9,7 @@
 
 #include "unit.h"
 
-#include "state.h"
+#include "state_page.h"
 
 #define NR		24
 #define ROUNDS		1500

@@ -9,7 +9,7 @@
 #include <sys/ioctl.h>
 
 #include "protect_unit.h"
-#include "state.h"
+#include "state_page.h"
 
 #define ROUNDS	60
 #define SLEEPERS	6

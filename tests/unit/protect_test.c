@@ -6,7 +6,7 @@
 
 #include "protect_unit.h"
 #include "pkru.h"
-#include "state.h"
+#include "state_page.h"
 
 #define MANY	40
 

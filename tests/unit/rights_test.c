@@ -6,7 +6,7 @@
 
 #include "unit.h"
 
-#include "state.h"
+#include "state_page.h"
 
 #define MANY	40	/* more than there are protection keys */
 

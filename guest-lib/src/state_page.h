@@ -3,8 +3,8 @@
  * What the library knows once it is initialised, on a page that is read-only
  * from then on: no stray write can point it at another table or backend.
  */
-#ifndef EPK_STATE_H
-#define EPK_STATE_H
+#ifndef EPK_STATE_PAGE_H
+#define EPK_STATE_PAGE_H
 
 #include <errno.h>
 #include <stdbool.h>
@@ -140,9 +140,9 @@ static inline epk_print_fn epk_printing(void)
 }
 #define epk_now (epk_state_page.state)
 
-void epk_state_write(const struct epk_state *new_state);
-void epk_state_clear(void);
-int epk_state_seal(void);
+void epk_state_page_write(const struct epk_state *new_state);
+void epk_state_page_clear(void);
+int epk_state_page_seal(void);
 
 static inline const struct epk_backend *epk_ops(void)
 {
@@ -264,4 +264,4 @@ static inline int epk_lookup(int id, struct epk_entry *entry)
 	return epk_id_inherited(id) ? -EPERM : -ENOENT;
 }
 
-#endif /* EPK_STATE_H */
+#endif /* EPK_STATE_PAGE_H */

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#include "state.h"
+#include "state_page.h"
 
 /* Whatever a gate asks for, there is no such domain.  What lies before a table it finds here, too. */
 static const struct {
@@ -81,7 +81,7 @@ static int protect(int prot)
  * more.  @ops is stored last, since epk_ops() of other threads looks at it without
  * the lock.
  */
-void epk_state_write(const struct epk_state *new_state)
+void epk_state_page_write(const struct epk_state *new_state)
 {
 	if (protect(PROT_READ | PROT_WRITE))
 		abort();
@@ -121,12 +121,12 @@ void epk_state_write(const struct epk_state *new_state)
 }
 
 /* The library is not initialised. */
-void epk_state_clear(void)
+void epk_state_page_clear(void)
 {
 	struct epk_state none = STATE_NONE;
 
 	none.debug = epk_now.debug;
-	epk_state_write(&none);
+	epk_state_page_write(&none);
 }
 
 static int print_protect(int prot)
@@ -148,7 +148,7 @@ int epk_print_write(epk_print_fn print)
 }
 
 /* Nothing has been written to the page yet.  -ENOMEM: a mapping more is one too many. */
-int epk_state_seal(void)
+int epk_state_page_seal(void)
 {
 	int err = protect(PROT_READ);
 
