@@ -5,7 +5,7 @@
  */
 #include <linux/string.h>
 
-#include "epk.h"
+#include "module.h"
 
 #define TRIES	20
 

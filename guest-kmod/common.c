@@ -18,7 +18,7 @@
 
 #include <asm/pkru.h>
 
-#include "epk.h"
+#include "module.h"
 
 #define PROT_RW	(PROT_READ | PROT_WRITE)
 

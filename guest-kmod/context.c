@@ -7,7 +7,7 @@
 #include <linux/slab.h>
 #include <linux/smp.h>
 
-#include "epk.h"
+#include "module.h"
 #include "guard.h"
 #include "hook.h"
 

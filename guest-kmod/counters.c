@@ -2,7 +2,7 @@
 /*
  * What all files count in, and their tracepoints.
  */
-#include "epk.h"
+#include "module.h"
 
 #define CREATE_TRACE_POINTS
 #include "trace.h"

@@ -16,7 +16,7 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
-#include "epk.h"
+#include "module.h"
 #include "guard.h"
 #include "mapping.h"
 

@@ -5,7 +5,7 @@
 #include <linux/sched.h>
 #include <linux/slab.h>
 
-#include "epk.h"
+#include "module.h"
 #include "trace.h"
 
 /* Indices go round in so many entries, or in twice as many as are in use. */

@@ -15,7 +15,7 @@
 #include <linux/slab.h>
 #include <linux/smp.h>
 
-#include "epk.h"
+#include "module.h"
 
 /**
  * struct epk_ept - one EPT of the VM

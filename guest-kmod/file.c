@@ -17,7 +17,7 @@
 #include <linux/module.h>
 #include <linux/slab.h>
 
-#include "epk.h"
+#include "module.h"
 #include "file.h"
 
 static void file_mapping_release(struct kref *ref)

@@ -15,7 +15,7 @@
 #include <linux/vmstat.h>
 #include <linux/writeback.h>
 
-#include "epk.h"
+#include "module.h"
 #include "file.h"
 #include "map_count.h"
 #include "trace.h"

@@ -8,7 +8,7 @@
 #include <linux/sched/task_stack.h>
 #include <linux/string.h>
 
-#include "epk.h"
+#include "module.h"
 
 /* Not one byte of it is the program's to change.  The mmap lock is held. */
 static bool is_text(struct mm_struct *mm, u64 start, u64 end)

@@ -24,7 +24,7 @@
 #include <asm/pkru.h>
 #include <asm/trap_pf.h>
 
-#include "epk.h"
+#include "module.h"
 #include "guard.h"
 #include "hook.h"
 #include "mapping.h"

@@ -16,7 +16,7 @@
 
 #include <asm/pkru.h>
 
-#include "epk.h"
+#include "module.h"
 #include "guard.h"
 #include "hook.h"
 

@@ -19,7 +19,7 @@
 
 #include <asm/futex.h>
 
-#include "epk.h"
+#include "module.h"
 #include "file.h"
 #include "guard.h"
 #include "hook.h"

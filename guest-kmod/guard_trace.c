@@ -10,7 +10,7 @@
 
 #include <asm/pkru.h>
 
-#include "epk.h"
+#include "module.h"
 #include "guard.h"
 #include "hook.h"
 #include "mapping.h"

@@ -16,7 +16,7 @@
 #include <asm/trap_pf.h>
 #include <asm/trapnr.h>
 
-#include "epk.h"
+#include "module.h"
 #include "guard.h"
 #include "hook.h"
 

@@ -7,7 +7,7 @@
 
 #include <asm/pkru.h>
 
-#include "epk.h"
+#include "module.h"
 
 /**
  * epk_held_prot() - what current holds of a domain

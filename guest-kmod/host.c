@@ -18,7 +18,7 @@
 
 #include <asm/processor.h>
 
-#include "epk.h"
+#include "module.h"
 #include "room.h"
 
 struct epk_host epk_host __ro_after_init;

@@ -23,7 +23,7 @@
 #include <linux/sched/coredump.h>
 #include <linux/string.h>
 
-#include "epk.h"
+#include "module.h"
 #include "mapping.h"
 #include "walk.h"
 

@@ -6,7 +6,7 @@
 #include <linux/errno.h>
 #include <linux/kvm_para.h>
 
-#include "epk.h"
+#include "module.h"
 
 /* The host's errors are Linux's own numbers, except KVM_ENOSYS. */
 static long epk_hc(unsigned long op, unsigned long a1, unsigned long a2, unsigned long a3)

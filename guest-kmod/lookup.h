@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What each begin, fault and context switch asks first: short, and so inline.  Part of epk.h.
+ * What each begin, fault and context switch asks first: short, and so inline.  Part of module.h.
  */
 #ifndef EPK_LOOKUP_H
 #define EPK_LOOKUP_H

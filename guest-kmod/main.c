@@ -8,7 +8,7 @@
 #include <linux/module.h>
 #include <linux/seq_file.h>
 
-#include "epk.h"
+#include "module.h"
 #include "guard.h"
 #include "hook.h"
 

@@ -6,7 +6,7 @@
 #include <linux/sched.h>
 #include <linux/spinlock.h>
 
-#include "epk.h"
+#include "module.h"
 #include "mapping.h"
 
 /**

@@ -9,7 +9,7 @@
 #include <linux/mm.h>
 #include <linux/xarray.h>
 
-#include "epk.h"
+#include "module.h"
 
 /* A domain's offsets are 2^40 bytes apart. */
 #define MAPPING_PAGE_BITS	(40 - PAGE_SHIFT)

@@ -17,7 +17,7 @@
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 
-#include "epk.h"
+#include "module.h"
 #include "mapping.h"
 #include "trace.h"
 

@@ -20,7 +20,7 @@
 #include <linux/sched.h>
 #include <linux/slab.h>
 
-#include "epk.h"
+#include "module.h"
 #include "trace.h"
 
 /**

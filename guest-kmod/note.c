@@ -9,7 +9,7 @@
 #include <linux/mm.h>
 #include <linux/sched.h>
 
-#include "epk.h"
+#include "module.h"
 #include "mapping.h"
 
 /* The mmap lock is held, so it stays that. */

@@ -13,7 +13,7 @@
  */
 #include <linux/bitops.h>
 
-#include "epk.h"
+#include "module.h"
 
 /**
  * epk_place_init() - all keys of all EPTs are free

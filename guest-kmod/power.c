@@ -15,7 +15,7 @@
 
 #include <asm/pkru.h>
 
-#include "epk.h"
+#include "module.h"
 
 static struct {
 	u32 ept;

@@ -7,7 +7,7 @@
 #include <linux/sched/signal.h>
 #include <linux/tracepoint.h>
 
-#include "epk.h"
+#include "module.h"
 
 static void probe_exit(void *data, struct task_struct *task)
 {

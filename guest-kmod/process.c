@@ -7,7 +7,7 @@
 #include <linux/sched.h>
 #include <linux/spinlock.h>
 
-#include "epk.h"
+#include "module.h"
 
 /* Initialised contexts by mm, so that one mm never has two; guards look here often. */
 static DEFINE_HASHTABLE(contexts, 10);

@@ -20,7 +20,7 @@
 #include <asm/fsgsbase.h>
 #include <asm/pkru.h>
 
-#include "epk.h"
+#include "module.h"
 #include "trace.h"
 
 /* The keys whose access @deny denies, one after the other; @deny is 0 afterwards. */

@@ -9,7 +9,7 @@
 
 #include <asm/tlbflush.h>
 
-#include "epk.h"
+#include "module.h"
 #include "mapping.h"
 #include "walk.h"
 

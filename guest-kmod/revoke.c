@@ -15,7 +15,7 @@
  */
 #include <linux/smp.h>
 
-#include "epk.h"
+#include "module.h"
 
 static void revoke_cpu(void *ctx)
 {

@@ -14,7 +14,7 @@
 #include <asm/fsgsbase.h>
 #include <asm/pkru.h>
 
-#include "epk.h"
+#include "module.h"
 #include "mapping.h"
 
 /* Rounds in which others can take a domain's place away again. */

@@ -21,7 +21,7 @@
 #include <asm/fsgsbase.h>
 #include <asm/pkru.h>
 
-#include "epk.h"
+#include "module.h"
 #include "guard.h"
 #include "hook.h"
 #include "mapping.h"

@@ -16,7 +16,7 @@
 #include <linux/mm.h>
 #include <linux/slab.h>
 
-#include "epk.h"
+#include "module.h"
 
 #define FIRST	(EPK_MMAP_STACK >> PAGE_SHIFT)
 

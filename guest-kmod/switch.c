@@ -5,7 +5,7 @@
  */
 #include <linux/sched.h>
 
-#include "epk.h"
+#include "module.h"
 
 /**
  * epk_probe_switch() - a context switch

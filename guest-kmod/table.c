@@ -6,7 +6,7 @@
 #include <linux/slab.h>
 #include <linux/string.h>
 
-#include "epk.h"
+#include "module.h"
 
 static_assert(sizeof(struct epk_entry) == sizeof(u64));
 /* As many notes to a page as entries. */

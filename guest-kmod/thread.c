@@ -23,7 +23,7 @@
 #include <asm/fsgsbase.h>
 #include <asm/pkru.h>
 
-#include "epk.h"
+#include "module.h"
 
 DEFINE_PER_CPU(unsigned long, epk_rescues);
 

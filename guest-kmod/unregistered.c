@@ -18,7 +18,7 @@
 #include <linux/sched/signal.h>
 #include <linux/stop_machine.h>
 
-#include "epk.h"
+#include "module.h"
 
 /* If KVM in this guest calls notifiers: there is nothing to do. */
 static void node_sched_in(struct preempt_notifier *notifier, int cpu)

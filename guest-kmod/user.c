@@ -15,7 +15,7 @@
 #include <linux/slab.h>
 #include <linux/user_namespace.h>
 
-#include "epk.h"
+#include "module.h"
 
 /* Computed from the guest's RAM when the module is loaded. */
 #define HALF_OF_RAM		(~0ul)

@@ -6,7 +6,7 @@
 #include <linux/fs.h>
 #include <linux/sched.h>
 
-#include "epk.h"
+#include "module.h"
 
 struct pte_insert {
 	struct mm_struct *mm;

@@ -6,8 +6,8 @@
  * memory is never touched under one of the last two.  epk_context.threads_lock is
  * taken with interrupts off, under a run queue's lock as well; nothing is taken under it.
  */
-#ifndef EPK_KMOD_H
-#define EPK_KMOD_H
+#ifndef EPK_MODULE_H
+#define EPK_MODULE_H
 
 #include <linux/bitmap.h>
 #include <linux/cpumask.h>
@@ -757,4 +757,4 @@ static inline bool epk_context_is_ready(const struct epk_context *ctx)
 
 #include "lookup.h"
 
-#endif /* EPK_KMOD_H */
+#endif /* EPK_MODULE_H */
