@@ -34,7 +34,7 @@ static bool is_kept(const struct vm_area_struct *vma)
 	if (vma_has_mapping(vma))
 		return !mapping->dead && vma_in_place(vma);
 	/* See epk_vma_mremap(). */
-	if (!epk_vma_is_view(vma) || vma->vm_private_data)
+	if (!epk_vma_is_table_mapping(vma) || vma->vm_private_data)
 		return false;
 	ctx = vma->vm_file->private_data;
 	return READ_ONCE(ctx->nr_domains);
@@ -48,7 +48,7 @@ static bool is_owned(const struct vm_area_struct *vma)
 
 	if (vma_has_mapping(vma))
 		return mapping->dead || epk_rights_may_shape(mapping->ctx, mapping->id);
-	if (!epk_vma_is_view(vma))
+	if (!epk_vma_is_table_mapping(vma))
 		return false;
 	ctx = vma->vm_file->private_data;
 	return !READ_ONCE(ctx->nr_private);

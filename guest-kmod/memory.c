@@ -371,7 +371,7 @@ static int domain_check(unsigned long pgoff, unsigned long pages, unsigned long 
 	return flags & VM_EXEC ? -EACCES : 0;
 }
 
-static int view_check(unsigned long pgoff, unsigned long pages, unsigned long flags)
+static int table_mapping_check(unsigned long pgoff, unsigned long pages, unsigned long flags)
 {
 	unsigned long want;
 
@@ -401,7 +401,7 @@ static int mmap_check(const struct file *file, const struct mm_struct *mm, unsig
 	if (!(flags & VM_SHARED))
 		return -EINVAL;
 	return is_domain(pgoff) ? domain_check(pgoff, pages, flags) :
-				  view_check(pgoff, pages, flags);
+				  table_mapping_check(pgoff, pages, flags);
 }
 
 /* A mapping for so much memory of a domain, accounted: see account(). */
@@ -457,7 +457,7 @@ static int domain_mmap(struct epk_context *ctx, struct vm_area_struct *vma)
 	return 0;
 }
 
-static void view_mmap(struct vm_area_struct *vma)
+static void table_mapping_mmap(struct vm_area_struct *vma)
 {
 	if (vma->vm_pgoff == EPK_MMAP_TABLE >> PAGE_SHIFT)
 		epk_table_mmap(vma);
@@ -492,7 +492,7 @@ int epk_mmap(struct file *file, struct vm_area_struct *vma)
 		return domain_mmap(file->private_data, vma);
 	if (is_stack(vma->vm_pgoff))
 		return epk_stack_mmap(vma);
-	view_mmap(vma);
+	table_mapping_mmap(vma);
 	return 0;
 }
 

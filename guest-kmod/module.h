@@ -578,11 +578,11 @@ struct epk_domain *epk_domain_at(struct epk_context *ctx, u32 index);
 struct epk_domain *epk_domain_find(struct epk_context *ctx, int id);
 struct epk_domain *epk_domain_peek(struct epk_context *ctx, int id);
 
-/* view.c */
+/* table_mapping.c */
 void epk_table_mmap(struct vm_area_struct *vma);
 void epk_notes_mmap(struct vm_area_struct *vma);
 void epk_identity_mmap(struct vm_area_struct *vma);
-bool epk_vma_is_view(const struct vm_area_struct *vma);
+bool epk_vma_is_table_mapping(const struct vm_area_struct *vma);
 int epk_vma_mremap(struct vm_area_struct *vma);
 int epk_vma_insert_pfn(struct vm_area_struct *vma, unsigned long addr, unsigned long pfn,
 		       pgprot_t prot);

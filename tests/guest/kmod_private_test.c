@@ -480,7 +480,7 @@ static void shape(void)
 }
 
 /* What says where they are stays, as long as there is one. */
-static void views(void)
+static void table_mappings(void)
 {
 	const volatile void *const all[] = { dev.table, dev.identity, notes };
 	size_t bytes = dev.init.table_bytes;
@@ -538,7 +538,7 @@ int main(void)
 	RUN(by_its_holder());
 	RUN(begun_race());
 	RUN(shape());
-	RUN(views());
+	RUN(table_mappings());
 	RUN(advised());
 	return epk_test_result();
 }

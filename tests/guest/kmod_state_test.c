@@ -57,7 +57,7 @@ static void make_domain(void)
 
 static void map_untouched(void)
 {
-	char *notes = map_view(dev.fd, TABLE_BYTES, EPK_MMAP_NOTES);
+	char *notes = map_table(dev.fd, TABLE_BYTES, EPK_MMAP_NOTES);
 
 	REQUIRE(notes != MAP_FAILED);
 	untouched.notes = (uint32_t *)(notes + TABLE_BYTES - 4096);
@@ -89,7 +89,7 @@ static void goes_on(int fd, bool ready)
 	dev.fd = fd;
 	if (!ready)
 		CELL(call_init(fd) == 0);
-	dev.table = map_view(fd, TABLE_BYTES, EPK_MMAP_TABLE);
+	dev.table = map_table(fd, TABLE_BYTES, EPK_MMAP_TABLE);
 	REQUIRE(dev.table != MAP_FAILED);
 	make_domain();
 	works();
@@ -227,7 +227,7 @@ static void cell_mine(enum call call)
 	uint64_t note;
 
 	open_private();
-	notes = map_view(dev.fd, TABLE_BYTES, EPK_MMAP_NOTES);
+	notes = map_table(dev.fd, TABLE_BYTES, EPK_MMAP_NOTES);
 	REQUIRE(notes != MAP_FAILED);
 	note = notes[EPK_ID_INDEX(id)];
 	CELL(ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS | EPK_THREAD_FOLLOWS) == 0);

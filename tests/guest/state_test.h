@@ -273,19 +273,19 @@ static int fault(enum call call)
 
 #define TABLE_BYTES	((1ul << EPK_ID_INDEX_BITS) * sizeof(struct epk_entry))
 
-static void *map_view(int fd, size_t len, uint64_t offset)
+static void *map_table(int fd, size_t len, uint64_t offset)
 {
 	return mmap(NULL, len, PROT_READ, MAP_SHARED, fd, offset);
 }
 
 /* What can be mapped can be touched. */
-static int call_map_view(int fd, size_t len, uint64_t offset)
+static int call_map_table(int fd, size_t len, uint64_t offset)
 {
-	char *view = map_view(fd, len, offset);
+	char *table = map_table(fd, len, offset);
 
-	if (view == MAP_FAILED)
+	if (table == MAP_FAILED)
 		return -1;
-	CELL(touch((uint32_t *)(view + len - 4096)) == 0);
+	CELL(touch((uint32_t *)(table + len - 4096)) == 0);
 	return 0;
 }
 
@@ -311,11 +311,11 @@ static int call_map(enum call call, int fd)
 {
 	switch (call) {
 	case MMAP_TABLE:
-		return call_map_view(fd, TABLE_BYTES, EPK_MMAP_TABLE);
+		return call_map_table(fd, TABLE_BYTES, EPK_MMAP_TABLE);
 	case MMAP_NOTES:
-		return call_map_view(fd, TABLE_BYTES, EPK_MMAP_NOTES);
+		return call_map_table(fd, TABLE_BYTES, EPK_MMAP_NOTES);
 	case MMAP_IDENTITY:
-		return call_map_view(fd, 4096, EPK_MMAP_IDENTITY);
+		return call_map_table(fd, 4096, EPK_MMAP_IDENTITY);
 	case MMAP_STACK:
 		return call_map_stack(fd);
 	default:

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The read-only things that a process can map: its domain table, the table of its domains' notes,
- * and the identity page; and what all mappings of the device have in common.
+ * Table mappings, the read-only things that a process can map: its domain table, the table of its
+ * domains' notes, and the identity page; and what all mappings of the device have in common.
  */
 #include <linux/fs.h>
 #include <linux/sched.h>
@@ -131,10 +131,10 @@ void epk_identity_mmap(struct vm_area_struct *vma)
 }
 
 /**
- * epk_vma_is_view() - does it show a table or the identity page
+ * epk_vma_is_table_mapping() - does it show a table or the identity page
  * @vma: any VMA
  */
-bool epk_vma_is_view(const struct vm_area_struct *vma)
+bool epk_vma_is_table_mapping(const struct vm_area_struct *vma)
 {
 	return vma->vm_ops == &table_vm_ops || vma->vm_ops == &identity_vm_ops ||
 	       vma->vm_ops == &notes_vm_ops;
@@ -143,7 +143,7 @@ bool epk_vma_is_view(const struct vm_area_struct *vma)
 /* No VMA of this device moves: @vma is at the new place, and about to be unmapped again. */
 int epk_vma_mremap(struct vm_area_struct *vma)
 {
-	if (epk_vma_is_view(vma))
+	if (epk_vma_is_table_mapping(vma))
 		vma->vm_private_data = vma;
 	return -EINVAL;
 }
