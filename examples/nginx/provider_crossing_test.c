@@ -614,7 +614,7 @@ static void keys_that_nobody_takes_cost_nothing(void **state)
 	assert_true(after < before + 1000);
 }
 
-#define NR_THREADS	24	/* more than the vault has places to work in */
+#define NR_THREADS	24	/* more than the vault has slots to work in */
 
 static void *derive_some(void *arg)
 {

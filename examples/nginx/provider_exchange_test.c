@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
  * What happens while the box of a key exchange is open, with the private key in it: nobody waits
- * for a place in the vault, and nobody allocates memory, for an error that a peer has made say.
+ * for a slot of the vault, and nobody allocates memory, for an error that a peer has made say.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -58,7 +58,7 @@ static void *agree_on_nothing(void *arg)
 	return ok || ERR_GET_REASON(ERR_peek_last_error()) != EPK_R_PUBLIC_KEY ? NULL : arg;
 }
 
-#define NR_THREADS	24	/* more than the vault has places to work in */
+#define NR_THREADS	24	/* more than the vault has slots to work in */
 
 static void run(int nr, void *(*fn)(void *))
 {

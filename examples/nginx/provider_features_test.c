@@ -432,7 +432,7 @@ static void exporters_agree(void **state)
 
 /* ---- threads */
 
-#define NR_THREADS	24	/* more than the vault has places to work in */
+#define NR_THREADS	24	/* more than the vault has slots to work in */
 
 static void *shake_many_hands(void *arg)
 {

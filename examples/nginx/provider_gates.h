@@ -86,7 +86,7 @@ static void note_wait(void)
 		__atomic_fetch_add(&nr_waits, 1, __ATOMIC_RELAXED);
 }
 
-/* In place of libepk's, for the provider.  While this thread sleeps others want a place there. */
+/* In place of libepk's, for the provider.  While this thread sleeps others want a slot there. */
 EXPORT int epk_begin_write(int dom)
 {
 	int err;

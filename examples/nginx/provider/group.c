@@ -117,7 +117,7 @@ static void give(struct opened *o, struct curve_work *w, const struct task *t)
 /* What opens a box and what closes it, of one frame: see scrub(). */
 #define INLINED	static inline __attribute__((always_inline))
 
-/* The box, opened, and a place in the vault for what is to come. */
+/* The box, opened, and a slot of the vault for what is to come. */
 struct opened_box {
 	struct box *box;
 	char *low;
@@ -147,7 +147,7 @@ static bool in_vault(struct provider *prov, struct opened_box *b, const struct t
 	return vault_close(prov, &b->o);
 }
 
-/* A place there; with an error the box is closed. */
+/* A slot there; with an error the box is closed. */
 INLINED bool wait_for_vault(struct provider *prov, struct opened_box *b)
 {
 	if (vault_try_reserve(&b->o))

@@ -19,7 +19,7 @@
  * now, or one of the two below; nothing in them is secret.
  *
  * Nobody waits for anybody here, as the vault is open meanwhile: who changes a number to
- * IN_HANDS has the place to itself.
+ * IN_HANDS has the slot to itself.
  */
 static uint64_t numbers[NR_KEPT];
 static uint64_t next_turn = 1;
@@ -27,31 +27,31 @@ static uint64_t next_turn = 1;
 #define NOTHING		0
 #define IN_HANDS	1	/* less than any number */
 
-/* By places as well: of what is there with that number. */
+/* By slots as well: of what is there with that number. */
 static struct lineage lineages[NR_KEPT];
 
-/* By bits: which places are taken. */
+/* By bits: which slots are taken. */
 static uint64_t taken[NR_KEPT / 64];
 
 _Static_assert(NR_KEPT % 64 == 0, "whole words");
 
 #define NR_LEN	sizeof(uint64_t)
 
-/* What was kept is in the parent's vault, and other threads of it had places in their hands. */
+/* What was kept is in the parent's vault, and other threads of it had slots in their hands. */
 void handles_in_child(void)
 {
 	memset(numbers, 0, sizeof(numbers));
 	memset(taken, 0, sizeof(taken));
 }
 
-static bool take_in_hands(unsigned int place, uint64_t nr)
+static bool take_in_hands(unsigned int slot, uint64_t nr)
 {
-	return __atomic_compare_exchange_n(&numbers[place], &nr, IN_HANDS, false, __ATOMIC_ACQUIRE,
+	return __atomic_compare_exchange_n(&numbers[slot], &nr, IN_HANDS, false, __ATOMIC_ACQUIRE,
 					   __ATOMIC_RELAXED);
 }
 
 /* The first that is free, or -1. */
-static int free_place(void)
+static int free_slot(void)
 {
 	unsigned int i, bit;
 	uint64_t word;
@@ -79,19 +79,19 @@ static bool is_old(uint64_t nr)
 
 /*
  * One that is free, or an old one, of which the next is the oldest, or nearly: they came to their
- * places in turn.  There are more places than threads at work, so one is in nobody's hands.
+ * slots in turn.  There are more slots than threads at work, so one is in nobody's hands.
  */
-static unsigned int get_place(void)
+static unsigned int get_slot(void)
 {
 	unsigned int i, tries;
 	uint64_t nr;
-	int place;
+	int slot;
 
 	for (tries = 0;; tries++) {
 		if (tries % NR_KEPT == 0) {
-			place = free_place();
-			if (place >= 0)
-				return place;
+			slot = free_slot();
+			if (slot >= 0)
+				return slot;
 		}
 		i = __atomic_fetch_add(&next_old, 1, __ATOMIC_RELAXED) % NR_KEPT;
 		nr = __atomic_load_n(&numbers[i], __ATOMIC_RELAXED);
@@ -101,10 +101,10 @@ static unsigned int get_place(void)
 }
 
 /* Nothing is in it any more. */
-static void leave_place(unsigned int place)
+static void leave_slot(unsigned int slot)
 {
-	__atomic_store_n(&numbers[place], NOTHING, __ATOMIC_RELAXED);
-	__atomic_fetch_and(&taken[place / 64], ~(1ull << place % 64), __ATOMIC_RELEASE);
+	__atomic_store_n(&numbers[slot], NOTHING, __ATOMIC_RELAXED);
+	__atomic_fetch_and(&taken[slot / 64], ~(1ull << slot % 64), __ATOMIC_RELEASE);
 }
 
 static uint64_t number_in(const uint8_t *bytes)
@@ -140,12 +140,12 @@ static void write_handle(struct opened *o, uint64_t nr, uint8_t *handle, size_t 
 	mix(o, tweak, handle, sizeof(nr), handle + NR_LEN, told);
 }
 
-/* The place is in our hands, and who looks meanwhile is to see that. */
-static void set_lineage(unsigned int place, const struct lineage *of)
+/* The slot is in our hands, and who looks meanwhile is to see that. */
+static void set_lineage(unsigned int slot, const struct lineage *of)
 {
 	__atomic_thread_fence(__ATOMIC_RELEASE);
-	__atomic_store_n(&lineages[place].id[0], of->id[0], __ATOMIC_RELAXED);
-	__atomic_store_n(&lineages[place].id[1], of->id[1], __ATOMIC_RELAXED);
+	__atomic_store_n(&lineages[slot].id[0], of->id[0], __ATOMIC_RELAXED);
+	__atomic_store_n(&lineages[slot].id[1], of->id[1], __ATOMIC_RELAXED);
 }
 
 /*
@@ -154,20 +154,20 @@ static void set_lineage(unsigned int place, const struct lineage *of)
  */
 void handle_lineage(const uint8_t *handle, size_t len, struct lineage *of)
 {
-	unsigned int place;
+	unsigned int slot;
 	uint64_t nr;
 
 	memset(of, 0, sizeof(*of));
 	if (!handle_looks_like(handle, len))
 		return;
 	nr = number_in(handle);
-	place = nr % NR_KEPT;
-	if (__atomic_load_n(&numbers[place], __ATOMIC_ACQUIRE) != nr)
+	slot = nr % NR_KEPT;
+	if (__atomic_load_n(&numbers[slot], __ATOMIC_ACQUIRE) != nr)
 		return;
-	of->id[0] = __atomic_load_n(&lineages[place].id[0], __ATOMIC_RELAXED);
-	of->id[1] = __atomic_load_n(&lineages[place].id[1], __ATOMIC_RELAXED);
+	of->id[0] = __atomic_load_n(&lineages[slot].id[0], __ATOMIC_RELAXED);
+	of->id[1] = __atomic_load_n(&lineages[slot].id[1], __ATOMIC_RELAXED);
 	__atomic_thread_fence(__ATOMIC_ACQUIRE);
-	if (__atomic_load_n(&numbers[place], __ATOMIC_RELAXED) != nr)
+	if (__atomic_load_n(&numbers[slot], __ATOMIC_RELAXED) != nr)
 		memset(of, 0, sizeof(*of));
 }
 
@@ -176,48 +176,48 @@ void handle_give(struct opened *o, uint8_t *handle, const uint8_t *secret, size_
 		 const struct lineage *of)
 {
 	static const struct lineage none;
-	unsigned int place;
+	unsigned int slot;
 	struct kept *k;
 	uint64_t nr;
 
 	if (!handle_fits(len))
 		abort();
-	place = get_place();
-	nr = __atomic_fetch_add(&next_turn, 1, __ATOMIC_RELAXED) * NR_KEPT + place;
-	k = &o->vault->kept[place];
+	slot = get_slot();
+	nr = __atomic_fetch_add(&next_turn, 1, __ATOMIC_RELAXED) * NR_KEPT + slot;
+	k = &o->vault->kept[slot];
 	k->len = len;
 	memcpy(k->bytes, secret, len);
-	set_lineage(place, of ? of : &none);
-	__atomic_store_n(&numbers[place], nr, __ATOMIC_RELEASE);
+	set_lineage(slot, of ? of : &none);
+	__atomic_store_n(&numbers[slot], nr, __ATOMIC_RELEASE);
 	write_handle(o, nr, handle, len);
 }
 
-/* The place of what a handle names, which is in our hands then; or -1. */
+/* The slot of what a handle names, which is in our hands then; or -1. */
 static int find_kept(const struct opened *o, uint64_t nr, size_t len)
 {
-	unsigned int place = nr % NR_KEPT;
+	unsigned int slot = nr % NR_KEPT;
 
-	if (!take_in_hands(place, nr))
+	if (!take_in_hands(slot, nr))
 		return -1;
-	if (o->vault->kept[place].len == len)
-		return place;
-	__atomic_store_n(&numbers[place], nr, __ATOMIC_RELEASE);
+	if (o->vault->kept[slot].len == len)
+		return slot;
+	__atomic_store_n(&numbers[slot], nr, __ATOMIC_RELEASE);
 	return -1;
 }
 
-/* A place; -1: these bytes are no handle; -2: it is gone, which is an error. */
+/* A slot; -1: these bytes are no handle; -2: it is gone, which is an error. */
 static int find(struct provider *prov, struct opened *o, const uint8_t *handle, size_t len)
 {
-	int place;
+	int slot;
 
 	if (!handle_looks_like(handle, len))
 		return -1;
 	write_handle(o, number_in(handle), o->work->permuted, len);
 	if (CRYPTO_memcmp(o->work->permuted, handle, len))
 		return -1;
-	place = find_kept(o, number_in(handle), len);
-	if (place >= 0)
-		return place;
+	slot = find_kept(o, number_in(handle), len);
+	if (slot >= 0)
+		return slot;
 	raise(prov, EPK_R_KEY_GONE, "number %llu", (unsigned long long)number_in(handle));
 	return -2;
 }
@@ -226,13 +226,13 @@ static int find(struct provider *prov, struct opened *o, const uint8_t *handle, 
 int handle_take(struct provider *prov, struct opened *o, uint8_t *to, const uint8_t *handle,
 		size_t len)
 {
-	int place = find(prov, o, handle, len);
+	int slot = find(prov, o, handle, len);
 
-	if (place < 0)
-		return place == -1 ? -1 : 0;
-	memcpy(to, o->vault->kept[place].bytes, len);
-	explicit_bzero(&o->vault->kept[place], sizeof(struct kept));
-	leave_place(place);
+	if (slot < 0)
+		return slot == -1 ? -1 : 0;
+	memcpy(to, o->vault->kept[slot].bytes, len);
+	explicit_bzero(&o->vault->kept[slot], sizeof(struct kept));
+	leave_slot(slot);
 	return 1;
 }
 
@@ -256,25 +256,25 @@ static void cross(uint8_t to[SHARED_MAX], uint8_t from[SHARED_MAX])
 
 /*
  * As handle_take(), but to a box, at @to, which is open if this returns 1; then the vault's
- * place to work in is wiped, and nobody is to go back there.
+ * slot to work in is wiped, and nobody is to go back there.
  */
 int handle_take_to_box(struct provider *prov, struct opened *o, const struct box *box,
 		       uint8_t to[SHARED_MAX], const uint8_t *handle, size_t len)
 {
-	int place = find(prov, o, handle, len);
+	int slot = find(prov, o, handle, len);
 	struct kept *k;
 
-	if (place < 0)
-		return place == -1 ? -1 : 0;
-	k = &o->vault->kept[place];
+	if (slot < 0)
+		return slot == -1 ? -1 : 0;
+	k = &o->vault->kept[slot];
 	k->len = 0;
 	vault_wipe(o);
 	if (!box_open(prov, box)) {
 		explicit_bzero(k, sizeof(*k));
-		leave_place(place);
+		leave_slot(slot);
 		return 0;
 	}
 	cross(to, k->bytes);
-	leave_place(place);
+	leave_slot(slot);
 	return 1;
 }

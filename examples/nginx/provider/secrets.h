@@ -88,13 +88,13 @@ _Static_assert(!offsetof(struct vault, key) &&
 /**
  * struct opened - the vault, opened by this thread
  * @vault: its memory
- * @place: which part of it is reserved for this thread
+ * @slot: which part of it is reserved for this thread
  * @work: that part
  * @wiped: it is
  */
 struct opened {
 	struct vault *vault;
-	unsigned int place;
+	unsigned int slot;
 	struct work *work;
 	bool wiped;
 	char *low;

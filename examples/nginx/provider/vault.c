@@ -308,7 +308,7 @@ void vault_in_child(int err)
 
 /* ---- */
 
-static bool try_work(unsigned int *place)
+static bool try_work(unsigned int *slot)
 {
 	uint32_t all = __atomic_load_n(&works_taken, __ATOMIC_RELAXED);
 	int i;
@@ -316,7 +316,7 @@ static bool try_work(unsigned int *place)
 	while ((i = __builtin_ffs(~all) - 1) >= 0 && i < NR_WORKS)
 		if (__atomic_compare_exchange_n(&works_taken, &all, all | 1u << i, false,
 						__ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
-			*place = i;
+			*slot = i;
 			return true;
 		}
 	return false;
@@ -324,20 +324,20 @@ static bool try_work(unsigned int *place)
 
 bool vault_try_reserve(struct opened *o)
 {
-	return try_work(&o->place);
+	return try_work(&o->slot);
 }
 
 /* Before any domain is opened, as it may have to wait: others compute for microseconds. */
 void vault_reserve(struct opened *o)
 {
-	while (!try_work(&o->place))
+	while (!try_work(&o->slot))
 		sched_yield();
 }
 
 /* What has not been entered. */
 void vault_leave(struct opened *o)
 {
-	__atomic_fetch_and(&works_taken, ~(1u << o->place), __ATOMIC_RELEASE);
+	__atomic_fetch_and(&works_taken, ~(1u << o->slot), __ATOMIC_RELEASE);
 }
 
 static bool can_enter(struct provider *prov)
@@ -349,7 +349,7 @@ static bool can_enter(struct provider *prov)
 }
 
 /*
- * Where a place is reserved, which is left by vault_close(), or if there is an error.  @watched: how
+ * Where a slot is reserved, which is left by vault_close(), or if there is an error.  @watched: how
  * far down the stack is watched already, by who needs more of it; NULL: it is not.  Marks that
  * were made anew would hide what a signal has left among those.
  */
@@ -370,7 +370,7 @@ bool vault_enter(struct provider *prov, struct opened *o, char *watched)
 			     epk_strerror(err));
 	}
 	o->vault = vault;
-	o->work = &vault->works[o->place];
+	o->work = &vault->works[o->slot];
 	o->wiped = false;
 	o->low = watched ? watched : watch(STACK_BYTES);
 	return true;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * A key vault: keys are made, used and destroyed inside a domain, and code outside
+ * A key store: keys are made, used and destroyed inside a domain, and code outside
  * sees their number and what they sign, and does not reach their bytes.
  *
  * What "signing" is does not matter here: a toy that must not be used for more.
@@ -29,16 +29,16 @@ struct request {
 	uint64_t signature;
 };
 
-static int vault;
+static int store;
 static struct key *keys;
 
-static int vault_open(void)
+static int store_open(void)
 {
-	int err = alloc_domains(1, &vault);
+	int err = alloc_domains(1, &store);
 
 	if (err)
 		return err;
-	keys = epk_calloc(vault, KEYS, sizeof(*keys));
+	keys = epk_calloc(store, KEYS, sizeof(*keys));
 	return keys ? 0 : -errno;
 }
 
@@ -47,7 +47,7 @@ static int key_make(void)
 {
 	int i, err, nr = -ENOSPC;
 
-	EPK_WITH_ERROR(err, vault, PROT_READ | PROT_WRITE) {
+	EPK_WITH_ERROR(err, store, PROT_READ | PROT_WRITE) {
 		for (i = 0; i < KEYS && keys[i].in_use; i++)
 			;
 		if (i == KEYS)
@@ -63,7 +63,7 @@ static int key_make(void)
 	return err ? err : nr;
 }
 
-/* Runs on a stack inside the vault: no byte of the key stays behind on ours. */
+/* Runs on a stack inside the key store: no byte of the key stays behind on ours. */
 static long sign_inside(void *arg)
 {
 	struct request *request = arg;
@@ -89,7 +89,7 @@ static int key_sign(int nr, const char *message, uint64_t *signature)
 
 	if (nr < 0 || nr >= KEYS)
 		return -EINVAL;
-	err = epk_call(vault, sign_inside, &request, &result);
+	err = epk_call(store, sign_inside, &request, &result);
 	if (err || result)
 		return err ? err : (int)result;
 	*signature = request.signature;
@@ -98,7 +98,7 @@ static int key_sign(int nr, const char *message, uint64_t *signature)
 
 static int fail(const char *what, int err)
 {
-	fprintf(stderr, "key_vault: %s: %s\n", what, epk_strerror(err));
+	fprintf(stderr, "key_store: %s: %s\n", what, epk_strerror(err));
 	return 1;
 }
 
@@ -108,9 +108,9 @@ int main(void)
 	bool got;
 	int err, a, b;
 
-	err = vault_open();
+	err = store_open();
 	if (err)
-		return fail("vault_open", err);
+		return fail("store_open", err);
 	a = key_make();
 	b = key_make();
 	if (a < 0 || b < 0)
@@ -123,12 +123,12 @@ int main(void)
 	if (err)
 		return fail("key_sign", err);
 	if (key_sign(KEYS - 1, "hello", &other) != -ENOENT) {
-		fprintf(stderr, "key_vault: a key that was never made signed\n");
+		fprintf(stderr, "key_store: a key that was never made signed\n");
 		return 1;
 	}
 	got = stray_read(keys[a].bytes);
 	printf("backend %s: key %d signs alike twice: %s; key %d signs otherwise: %s; a stray read of a key %s\n",
 	       epk_backend(), a, first == second ? "yes" : "no", b, first != other ? "yes" : "no",
 	       stray_says(got));
-	return first != second || first == other || !stray_is_as_it_should_be(got) || free_domains(1, &vault);
+	return first != second || first == other || !stray_is_as_it_should_be(got) || free_domains(1, &store);
 }
