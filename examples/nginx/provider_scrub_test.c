@@ -256,7 +256,7 @@ static void nothing_is_left_of_a_frame_with_tiles(void **state)
 /* ---- a stack that is too small */
 
 #define SMALL_STACK	(16 * 1024)
-#define GUARD		4096
+#define GUARD_PAGE	4096
 
 static void *watch_more_than_there_is(void *arg)
 {
@@ -276,7 +276,7 @@ static void *wipe_more_than_there_is(void *arg)
 /* It is a fault, and what lies behind the page below is as it was. */
 static void is_a_fault(void *(*fn)(void *))
 {
-	char *mem = mmap(NULL, BELOW + GUARD + SMALL_STACK, PROT_READ | PROT_WRITE,
+	char *mem = mmap(NULL, BELOW + GUARD_PAGE + SMALL_STACK, PROT_READ | PROT_WRITE,
 			 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	pthread_attr_t attr;
 	pthread_t thread;
@@ -285,13 +285,13 @@ static void is_a_fault(void *(*fn)(void *))
 
 	assert_true(mem != MAP_FAILED);
 	memset(mem, 1, BELOW);
-	assert_int_equal(mprotect(mem + BELOW, GUARD, PROT_NONE), 0);
+	assert_int_equal(mprotect(mem + BELOW, GUARD_PAGE, PROT_NONE), 0);
 	pid = fork();
 	assert_true(pid >= 0);
 	if (!pid) {
 		signal(SIGSEGV, SIG_DFL);
 		pthread_attr_init(&attr);
-		pthread_attr_setstack(&attr, mem + BELOW + GUARD, SMALL_STACK);
+		pthread_attr_setstack(&attr, mem + BELOW + GUARD_PAGE, SMALL_STACK);
 		if (pthread_create(&thread, &attr, fn, NULL))
 			_exit(1);
 		pthread_join(thread, NULL);
@@ -301,7 +301,7 @@ static void is_a_fault(void *(*fn)(void *))
 	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
 	for (i = 0; i < BELOW; i++)
 		assert_int_equal(mem[i], 1);
-	munmap(mem, BELOW + GUARD + SMALL_STACK);
+	munmap(mem, BELOW + GUARD_PAGE + SMALL_STACK);
 }
 
 static void small_stack_is_a_fault(void **state)

@@ -614,7 +614,7 @@ int epk_last_fault(struct epk_fault *fault);
 /**
  * struct epk_component_options - what a component is to have
  * @size: of this structure
- * @stack_bytes: of the stack of each thread in it, with a guard of 4 KiB; at least 16 KiB;
+ * @stack_bytes: of the stack of each thread in it, with a guard page; at least 16 KiB;
  *	0: 32 KiB
  * @threads: that can be in it at a time, up to 1,024; 0: 16
  * @flags: EPK_COMPONENT_CONFINED or 0

@@ -64,12 +64,12 @@ static bool has_key(const void *addr, size_t len)
 
 static int drop(void *addr, size_t len, bool reserve)
 {
-	struct pkeys_guard guard;
+	struct pkeys_locked locked;
 	int saved_errno = errno, err;
 
-	pkeys_lock(&guard);
+	pkeys_lock(&locked);
 	err = memory_drop((uintptr_t)addr, (uintptr_t)addr + page_up(len), reserve);
-	pkeys_unlock(&guard);
+	pkeys_unlock(&locked);
 	errno = saved_errno;
 	return err;
 }
@@ -83,17 +83,17 @@ int pkeys_unmap(void *addr, size_t len, uintptr_t caller)
 
 int pkeys_protect(void *addr, size_t len, int prot, uintptr_t caller)
 {
-	struct pkeys_guard guard;
+	struct pkeys_locked locked;
 	int saved_errno = errno, err;
 
 	if (pkeys_is_ours(caller) || !has_key(addr, len))
 		return pkeys_answer(pkeys_raw(SYS_mprotect, (long)addr, len, prot, 0, 0, 0));
 	if (prot & ~(RW | PROT_EXEC))
 		return pkeys_answer(-EINVAL);
-	pkeys_lock(&guard);
+	pkeys_lock(&locked);
 	err = memory_protect((uintptr_t)addr, (uintptr_t)addr + page_up(len),
 			     prot & PROT_WRITE ? prot | PROT_READ : prot);
-	pkeys_unlock(&guard);
+	pkeys_unlock(&locked);
 	errno = saved_errno;
 	return pkeys_answer(err == -EINVAL || err == -EACCES || !err ? err : -ENOMEM);
 }
@@ -160,13 +160,13 @@ EXPORT void *mremap(void *addr, size_t len, size_t new_len, int flags, ...)
 /* Before anything else of the program: what others' constructors call may come before this one. */
 __attribute__((constructor(101))) static void set_up(void)
 {
-	struct pkeys_guard guard;
+	struct pkeys_locked locked;
 
 	dl_iterate_phdr(find_text, NULL);
-	pkeys_lock(&guard);
+	pkeys_lock(&locked);
 	pkeys_books->sigaction = dlsym(RTLD_NEXT, "sigaction");
 	pkeys_books->pthread_create = dlsym(RTLD_NEXT, "pthread_create");
-	pkeys_unlock(&guard);
+	pkeys_unlock(&locked);
 	pkeys_scan();
 	pkeys_fork_setup();
 }

@@ -95,13 +95,13 @@ static int prot_of(unsigned int rights)
 EXPORT int pkey_alloc(unsigned int flags, unsigned int rights)
 {
 	int saved_errno = errno, value, id;
-	struct pkeys_guard guard;
+	struct pkeys_locked locked;
 
 	if (flags || rights & ~DISABLE)
 		return fail(EINVAL);
-	pkeys_lock(&guard);
+	pkeys_lock(&locked);
 	value = key_new(&id);
-	pkeys_unlock(&guard);
+	pkeys_unlock(&locked);
 	if (!value)
 		return fail(ENOSPC);
 	/* Who has as many open as a thread can have has this one closed. */
@@ -113,16 +113,16 @@ EXPORT int pkey_alloc(unsigned int flags, unsigned int rights)
 EXPORT int pkey_free(int pkey)
 {
 	int saved_errno = errno;
-	struct pkeys_guard guard;
+	struct pkeys_locked locked;
 	union key key;
 
-	pkeys_lock(&guard);
+	pkeys_lock(&locked);
 	key = key_find(pkey);
 	if (key.value) {
 		key_write((unsigned int)pkey % SLOTS, 0, key.id);
 		key_release((unsigned int)pkey % SLOTS);
 	}
-	pkeys_unlock(&guard);
+	pkeys_unlock(&locked);
 	errno = saved_errno;
 	return key.value ? 0 : fail(EINVAL);
 }
@@ -171,7 +171,7 @@ static int check_range(uintptr_t start, size_t len)
 EXPORT int pkey_mprotect(void *addr, size_t len, int prot, int pkey)
 {
 	int saved_errno = errno, wrong = check_range((uintptr_t)addr, len), err;
-	struct pkeys_guard guard;
+	struct pkeys_locked locked;
 	union key key;
 
 	if (pkey == -1)
@@ -182,14 +182,14 @@ EXPORT int pkey_mprotect(void *addr, size_t len, int prot, int pkey)
 		return fail(EINVAL);
 	if (pkey && prot & PROT_EXEC)
 		return fail(key_find(pkey).value ? EACCES : EINVAL);
-	pkeys_lock(&guard);
+	pkeys_lock(&locked);
 	key = key_find(pkey);
 	err = -EINVAL;
 	if (key.value || !pkey)
 		err = memory_key((uintptr_t)addr, (uintptr_t)addr + page_up(len),
 				 pkey && prot & PROT_WRITE ? RW : prot & (RW | PROT_EXEC),
 				 key.value ? (unsigned int)pkey % SLOTS : NO_SLOT);
-	pkeys_unlock(&guard);
+	pkeys_unlock(&locked);
 	errno = saved_errno;
 	if (!err)
 		return 0;

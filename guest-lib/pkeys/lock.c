@@ -24,9 +24,9 @@ static void restore(const uint64_t *old)
 	pkeys_raw(SYS_rt_sigprocmask, SIG_SETMASK, (long)old, 0, sizeof(*old), 0, 0);
 }
 
-void pkeys_lock(struct pkeys_guard *guard)
+void pkeys_lock(struct pkeys_locked *locked)
 {
-	block(&guard->signals);
+	block(&locked->signals);
 	pthread_mutex_lock(&changes);
 	pkeys_inside = true;
 	if (!pkeys_books && !books_make()) {
@@ -36,12 +36,12 @@ void pkeys_lock(struct pkeys_guard *guard)
 	books_open();
 }
 
-void pkeys_unlock(struct pkeys_guard *guard)
+void pkeys_unlock(struct pkeys_locked *locked)
 {
 	books_close();
 	pkeys_inside = false;
 	pthread_mutex_unlock(&changes);
-	restore(&guard->signals);
+	restore(&locked->signals);
 }
 
 /* Across a fork; the parent and the child both give it up. */

@@ -112,15 +112,15 @@ unsigned int key_slot_of(int id);
 extern __thread bool pkeys_inside __attribute__((tls_model("initial-exec")));
 
 /**
- * struct pkeys_guard - what comes back when the lock of changes is given up
+ * struct pkeys_locked - what comes back when the lock of changes is given up
  * @signals: that were blocked, as the kernel has them
  */
-struct pkeys_guard {
+struct pkeys_locked {
 	uint64_t signals;
 };
 
-void pkeys_lock(struct pkeys_guard *guard);
-void pkeys_unlock(struct pkeys_guard *guard);
+void pkeys_lock(struct pkeys_locked *locked);
+void pkeys_unlock(struct pkeys_locked *locked);
 void pkeys_fork_lock(void);
 void pkeys_fork_unlock(void);
 

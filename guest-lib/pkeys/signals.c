@@ -36,11 +36,11 @@ static int install(const struct sigaction *action, struct sigaction *old,
 {
 	void (*before)(int sig, siginfo_t *info, void *context);
 	struct sigaction ours = *action;
-	struct pkeys_guard guard;
+	struct pkeys_locked locked;
 	int ret;
 
 	ours.sa_sigaction = handler;
-	pkeys_lock(&guard);
+	pkeys_lock(&locked);
 	before = pkeys_books->handler;
 	/* Another thread's fault finds it as soon as the kernel has ours. */
 	pkeys_books->handler = action->sa_sigaction;
@@ -49,7 +49,7 @@ static int install(const struct sigaction *action, struct sigaction *old,
 		pkeys_books->handler = before;
 	else if (old && old->sa_flags & SA_SIGINFO && old->sa_sigaction == handler)
 		old->sa_sigaction = before;
-	pkeys_unlock(&guard);
+	pkeys_unlock(&locked);
 	return ret;
 }
 

@@ -286,7 +286,7 @@ static inline __attribute__((always_inline)) int enter(struct call *call)
 static inline __attribute__((always_inline)) int put_aside_caught(struct call *call)
 {
 	const struct epk_catch arg = {
-		.id = call->id, .flags = EPK_CATCH_TELLS, .low = (uintptr_t)call->low - EPK_STACK_GUARD,
+		.id = call->id, .flags = EPK_CATCH_TELLS, .low = (uintptr_t)call->low - EPK_STACK_GUARD_BYTES,
 		.top = (uintptr_t)call->top,
 	};
 	int err = epk_ioctl_here(EPK_IOC_CATCH, (uintptr_t)&arg);

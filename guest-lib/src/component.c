@@ -58,7 +58,7 @@ static bool shows_records(void)
  * @nr: its entries
  * @entries: where they are
  * @threads: that can be in it at a time, a power of two
- * @stack_bytes: for each of them, with a guard
+ * @stack_bytes: for each of them, with a guard page
  * @tls_bytes: of these, for its thread-local variables: a page behind its FS base, the rest below
  * @heap_bytes: of its heap, if it cannot grow later
  * @confined: it is EPK_COMPONENT_CONFINED
@@ -93,7 +93,7 @@ static size_t all_bytes(const struct plan *plan)
 }
 
 /* Each stack ends at a page that nobody can touch. */
-static int guard_stacks(const struct plan *plan, char *mem)
+static int add_guard_pages(const struct plan *plan, char *mem)
 {
 	char *stack = mem + before_header(plan) + header_bytes(plan);
 	size_t i;
@@ -151,7 +151,7 @@ static int make(const struct plan *plan)
 
 	if (mem == MAP_FAILED)
 		return -errno;
-	err = guard_stacks(plan, mem);
+	err = add_guard_pages(plan, mem);
 	if (!err)
 		err = epk_thread_ready();
 	if (!err)

@@ -6,11 +6,11 @@
 #include <signal.h>
 
 /*
- * Guards the registry, the mappings, the list of threads and initialisation.  In a
+ * Protects the registry, the mappings, the list of threads and initialisation.  In a
  * signal handler that interrupted its owner, EDEADLK: mappings can be read then.
  */
 extern pthread_mutex_t epk_lock;
-/* Guards what is watched, see dirty.h.  Whoever has it takes no other. */
+/* Protects what is watched, see dirty.h.  Whoever has it takes no other. */
 extern pthread_mutex_t epk_dirty_lock;
 
 /* Makes them anew, free. */

@@ -30,35 +30,37 @@ void __sanitizer_finish_switch_fiber(void *fake, const void **low, size_t *bytes
 static char *map(int flags)
 {
 	bool counted = epk_ops()->in_module;
-	char *guard;
+	char *guard_pages;
 
-	guard = mmap(NULL, EPK_STACK_GUARD + EPK_STACK_BYTES, PROT_READ,
-		     MAP_PRIVATE | MAP_NORESERVE | flags | (counted ? 0 : MAP_ANONYMOUS),
-		     counted ? epk_now.fd : -1, counted ? EPK_MMAP_STACK : 0);
-	return guard == MAP_FAILED ? NULL : guard;
+	guard_pages = mmap(NULL, EPK_STACK_GUARD_BYTES + EPK_STACK_BYTES, PROT_READ,
+			   MAP_PRIVATE | MAP_NORESERVE | flags | (counted ? 0 : MAP_ANONYMOUS),
+			   counted ? epk_now.fd : -1, counted ? EPK_MMAP_STACK : 0);
+	return guard_pages == MAP_FAILED ? NULL : guard_pages;
 }
 
 /*
  * Its lowest byte, or NULL.  Below 2 GiB where there is room: libc tells by addresses which frames
  * a longjmp() leaves, and takes it for an error to go to a lower stack.
  *
- * Before it is the guard, and in the first page of that what the module counts.
+ * Before it are the guard_pages pages, and in the first of them what the module counts.
  */
 char *epk_stack_map(void)
 {
-	char *guard = map(MAP_32BIT);
+	char *guard_pages = map(MAP_32BIT);
 
-	if (!guard)
-		guard = map(0);
-	if (!guard)
+	if (!guard_pages)
+		guard_pages = map(0);
+	if (!guard_pages)
 		return NULL;
 	/* What was ever writable may be a copy of the count. */
-	if (mprotect(guard + EPK_PAGE_SIZE, EPK_STACK_GUARD - EPK_PAGE_SIZE, PROT_NONE) ||
-	    mprotect(guard + EPK_STACK_GUARD, EPK_STACK_BYTES, PROT_READ | PROT_WRITE)) {
-		munmap(guard, EPK_STACK_GUARD + EPK_STACK_BYTES);
+	if (mprotect(guard_pages + EPK_PAGE_SIZE, EPK_STACK_GUARD_BYTES - EPK_PAGE_SIZE,
+		     PROT_NONE) ||
+	    mprotect(guard_pages + EPK_STACK_GUARD_BYTES, EPK_STACK_BYTES,
+		     PROT_READ | PROT_WRITE)) {
+		munmap(guard_pages, EPK_STACK_GUARD_BYTES + EPK_STACK_BYTES);
 		return NULL;
 	}
-	return guard + EPK_STACK_GUARD;
+	return guard_pages + EPK_STACK_GUARD_BYTES;
 }
 
 static void unpoison(char *low, size_t bytes)
@@ -104,7 +106,7 @@ __attribute__((no_sanitize("address"))) void epk_stack_unwatch(struct epk_watch 
 void epk_stack_unmap(char *low)
 {
 	unpoison(low, EPK_STACK_BYTES);
-	munmap(low - EPK_STACK_GUARD, EPK_STACK_GUARD + EPK_STACK_BYTES);
+	munmap(low - EPK_STACK_GUARD_BYTES, EPK_STACK_GUARD_BYTES + EPK_STACK_BYTES);
 }
 
 /* False if it has to be wiped, and stays: that somebody uses it again nobody counts. */

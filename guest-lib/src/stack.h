@@ -17,7 +17,7 @@
 #define EPK_STACK_HOT		1024ul
 #define EPK_STACK_STEP		512ul
 /* Below it: what nobody can touch, but for the first page. */
-#define EPK_STACK_GUARD		(64ul * 1024)
+#define EPK_STACK_GUARD_BYTES	(64ul * 1024)
 
 /**
  * struct epk_stack - the stack of a thread
@@ -71,7 +71,7 @@ static inline char *epk_stack_hot(char *low, unsigned int warm)
 /* How many of its pages have been touched so far; 0 where nobody counts. */
 static inline uint64_t epk_stack_touched(const char *low)
 {
-	return *(const volatile uint64_t *)(low - EPK_STACK_GUARD);
+	return *(const volatile uint64_t *)(low - EPK_STACK_GUARD_BYTES);
 }
 
 /* call_caught.S: where the module has a thread go on whose epk_call_caught() has faulted. */
