@@ -111,7 +111,7 @@ static bool write_openssl_conf(const char *home, const struct server *server)
 	snprintf(path, sizeof(path), "%s/epk.so", home);
 	built = !access(path, R_OK);
 	text = read_text(built ? home : "/etc/ssl", built ? "openssl.cnf" : "openssl-epk.cnf");
-	/* For the provider and for its guard. */
+	/* For the provider and for its cipher check. */
 	if (built) {
 		text = replaced(text, PROVIDER, path);
 		text = replaced(text, PROVIDER, path);

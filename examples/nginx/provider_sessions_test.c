@@ -54,7 +54,7 @@ static int load(void)
 	int ret;
 
 	fprintf(f, "config_diagnostics = 1\nopenssl_conf = o\n[o]\nproviders = p\nalg_section = a\n"
-		"epk_guard = g\n[p]\n" EPK_NAME " = e\ndefault = d\n[d]\nactivate = 1\n"
+		"epk_cipher_check = g\n[p]\n" EPK_NAME " = e\ndefault = d\n[d]\nactivate = 1\n"
 		/* Who asks for the default provider gets its keys, too, which are not what is tested here. */
 		"[e]\nmodule = %s/epk.so\nactivate = 1\nbackend = none\nprivate_keys = %s\n"
 		"[a]\ndefault_properties = epk.domain=yes\n"

@@ -31,10 +31,10 @@ static inline void assert_ossl(int ok)
 	assert_true(ok > 0);
 }
 
-/* The name by which it comes before all others: see guard.c. */
+/* The name by which it comes before all others: see cipher_check.c. */
 #define EPK_NAME	"EPK"
 
-/* As openssl.cnf has them, but for the guard; @more are lines of the provider's section. */
+/* As openssl.cnf has them, but for the cipher check; @more are lines of the provider's section. */
 static inline int try_providers(OSSL_LIB_CTX *libctx, const char *more)
 {
 	char path[] = "/tmp/epk-provider-test-XXXXXX";
@@ -54,7 +54,7 @@ static inline int try_providers(OSSL_LIB_CTX *libctx, const char *more)
 	return ret;
 }
 
-/* As the guard does for "allow = CBC". */
+/* As the cipher check does for "allow = CBC". */
 static inline int allow_cbc(OSSL_PROVIDER *provider, void *arg)
 {
 	if (!strcmp(OSSL_PROVIDER_get0_name(provider), EPK_NAME))
@@ -62,7 +62,7 @@ static inline int allow_cbc(OSSL_PROVIDER *provider, void *arg)
 	return 1;
 }
 
-/* As the guard does, so that OpenSSL finds those of others afterwards, too. */
+/* As the cipher check does, so that OpenSSL finds those of others afterwards, too. */
 static inline void look_for_keys(OSSL_LIB_CTX *libctx)
 {
 	static const char *const names[] = { "RSA", "EC", "ED25519", "ED448", "RSA-PSS", "DSA" };

@@ -50,7 +50,7 @@ static bool fail(const char *what)
 	return false;
 }
 
-/* As openssl.cnf has them, but for the guard. */
+/* As openssl.cnf has them, but for the cipher check. */
 static OSSL_LIB_CTX *load(const char *provider, const char *backend)
 {
 	char path[] = "/tmp/record-cost-XXXXXX";

@@ -165,8 +165,8 @@ static void judge_provider(const struct process *p, struct findings *f)
 		found(f, "not-started", "memory domains do not work since a fork; handshakes fail");
 	if (s->key_lost)
 		found(f, "key-lost", "a fork has not handed on the key for secrets; handshakes fail");
-	if (!(s->guarded & 1))
-		found(f, "not-guarded", "the guard has not let the provider through for the default "
+	if (!(s->checked & 1))
+		found(f, "not-checked", "the cipher check has not let the provider through for the default "
 		      "library context");
 	if (!s->watched)
 		found(f, "not-watched", "what libssl uses is not known");

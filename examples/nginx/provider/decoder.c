@@ -301,7 +301,7 @@ static bool read_key(struct reading *r)
 {
 	size_t i;
 
-	/* RSA draws nothing here, and has nothing to draw from while the guard works. */
+	/* RSA draws nothing here, and has nothing to draw from while the cipher check works. */
 	for (i = 0; i < NR_KINDS; i++)
 		if (i != PEM_RSA && !key_get_ready(r->prov, &key_kinds[i]))
 			return false;

@@ -532,7 +532,7 @@ int group_capabilities(void *vprov, const char *capability, OSSL_CALLBACK *cb, v
 
 	if (strcmp(capability, "TLS-GROUP"))
 		return 1;
-	if (cb != guard_sees_group)
+	if (cb != cipher_check_sees_group)
 		libssl_is_there();
 	if (!prov->wraps)
 		return 1;

@@ -3,7 +3,7 @@
  * What OpenSSL can ask of keys that certificates have, and of their private halves.
  *
  * Keys that are made, and public ones, are the default provider's, as nobody prefers ours: see
- * guard.c.  But they come here when somebody signs, because ours of the signatures are
+ * cipher_check.c.  But they come here when somebody signs, because ours of the signatures are
  * preferred, and then and now because OpenSSL finds in a cache what it has looked for in this
  * provider alone.  So they are taken, kept in ordinary memory, and used by means of the
  * default provider: for all but TLS, see key_is_for_caller().

@@ -193,7 +193,7 @@ static const OSSL_ALGORITHM macs[] = { ALGORITHM("HMAC", hmac_functions), END };
 static OSSL_ALGORITHM keymgmts[NR_GROUPS + NR_KEYMGMTS + 1];
 static OSSL_ALGORITHM group_keymgmts[NR_GROUPS + 1], keyexchs[NR_GROUPS + 1];
 
-/* Who looks for one of these by a name that others have does not get ours: see guard.c. */
+/* Who looks for one of these by a name that others have does not get ours: see cipher_check.c. */
 #define KEY_PROPERTIES	"provider=epk," KEY_PROPERTY "=yes"
 
 static const OSSL_ALGORITHM signatures[] = {

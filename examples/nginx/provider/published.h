@@ -20,7 +20,7 @@ enum { SERVED, UNSERVED };
  * @self: its own address, which a copy of it has not
  * @pid: whose it is: a forked child's is its own as soon as it runs
  * @started: the library works, in this process
- * @guarded: library contexts that the guard has let through: 1, the default one; 2, others
+ * @checked: library contexts that the cipher check has let through: 1, the default one; 2, others
  * @secrets: they are wrapped
  * @key_lost: a fork did not hand on the key that wraps secrets
  * @any_key_exchange: those that are not in domains are taken
@@ -42,7 +42,7 @@ struct published {
 	uint32_t pid;
 	char backend[16];
 	uint32_t started;
-	uint32_t guarded;
+	uint32_t checked;
 	uint32_t secrets;
 	uint32_t key_lost;
 	uint32_t any_key_exchange;

@@ -166,7 +166,7 @@ const char *group_algorithm(size_t i);
 size_t group_secret_len(size_t i);
 int group_capabilities(void *provctx, const char *capability, OSSL_CALLBACK *cb, void *arg);
 
-/* guard.c: what it looks for groups with, so that it is not taken for libssl */
-int guard_sees_group(const OSSL_PARAM params[], void *arg);
+/* cipher_check.c: what it looks for groups with, so that it is not taken for libssl */
+int cipher_check_sees_group(const OSSL_PARAM params[], void *arg);
 
 #endif /* SECRETS_H */

@@ -3,7 +3,7 @@
  * Which of libssl's objects have the provider's ciphers, and no handshake for those that
  * have not.
  *
- * The guard sees what is there when the configuration is read.  A program can get itself
+ * The cipher check sees what is there when the configuration is read.  A program can get itself
  * other ciphers later: by a library context of its own, by properties that it asks for, by
  * an engine.  But an SSL_CTX fetches all its ciphers when it is made, and libcrypto tells of
  * each that is made, of whatever library context, and of each SSL (CRYPTO_get_ex_new_index()).
@@ -45,7 +45,7 @@
 #define SSL_CTX_MAX	2048
 
 /**
- * struct served - a library context that the guard has let through
+ * struct served - a library context that the cipher check has let through
  * @provctx: of its provider; NULL when that is gone
  * @ciphers: the provider's, as libssl gets them
  *
@@ -315,7 +315,7 @@ static void note_ciphers(struct served *s, OSSL_LIB_CTX *libctx, const char *pro
 }
 
 /*
- * For a library context that the guard is content with: only what has all of these ciphers
+ * For a library context that the cipher check is content with: only what has all of these ciphers
  * is served.  Whatever the properties are that it asks with, they are the same objects.
  */
 bool sessions_watch(OSSL_LIB_CTX *libctx, const char *properties, bool allow_unserved)
@@ -336,10 +336,10 @@ bool sessions_watch(OSSL_LIB_CTX *libctx, const char *properties, bool allow_uns
 		;
 	if (!libctx || libctx == OSSL_LIB_CTX_get0_global_default()) {
 		refuses = !allow_unserved;
-		published.guarded |= 1;
+		published.checked |= 1;
 		published.unserved_allowed = allow_unserved;
 	} else {
-		published.guarded |= 2;
+		published.checked |= 2;
 	}
 	return true;
 }

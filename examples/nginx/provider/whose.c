@@ -83,7 +83,7 @@ bool is_of_our_libcrypto(const void *code)
 
 static char exempt_in[PATH_MAX];
 
-/* "PATH, PATH": is this program one of them?  Remembered for the guard. */
+/* "PATH, PATH": is this program one of them?  Remembered for the cipher check. */
 bool note_exempt(const char *list)
 {
 	char program[PATH_MAX];

@@ -45,8 +45,8 @@
 #define EXPORT __attribute__((visibility("default")))
 
 /* Names by which OpenSSL looks; its headers use the first for another purpose. */
-EXPORT int guard_init(CONF_IMODULE *module, const CONF *conf) __asm__("OPENSSL_init");
-EXPORT void guard_finish(CONF_IMODULE *module) __asm__("OPENSSL_finish");
+EXPORT int cipher_check_init(CONF_IMODULE *module, const CONF *conf) __asm__("OPENSSL_init");
+EXPORT void cipher_check_finish(CONF_IMODULE *module) __asm__("OPENSSL_finish");
 
 /* What libssl negotiates too, if it is built so, and other providers have. */
 static const char *const not_ours[] = {
@@ -56,11 +56,11 @@ static const char *const not_ours[] = {
 };
 
 /**
- * struct guarded - what is checked, as its section has it
+ * struct checked - what is checked, as its section has it
  * @wraps: secrets are to be wrapped
  * @holds_keys: private keys are to be in domains
  */
-struct guarded {
+struct checked {
 	OSSL_LIB_CTX *libctx;
 	const char *properties;
 	const char *allowed;
@@ -77,7 +77,7 @@ static bool is_ours(const OSSL_PROVIDER *provider)
  * Which provider has an algorithm, with the properties that the server is to run with.  NULL:
  * none.
  */
-static const OSSL_PROVIDER *provider_of(const struct guarded *g, const char *name)
+static const OSSL_PROVIDER *provider_of(const struct checked *g, const char *name)
 {
 	EVP_CIPHER *cipher;
 	const OSSL_PROVIDER *provider = NULL;
@@ -92,7 +92,7 @@ static const OSSL_PROVIDER *provider_of(const struct guarded *g, const char *nam
 	return provider;
 }
 
-static const OSSL_PROVIDER *provider_of_kdf(const struct guarded *g, const char *name)
+static const OSSL_PROVIDER *provider_of_kdf(const struct checked *g, const char *name)
 {
 	EVP_KDF *kdf = EVP_KDF_fetch(g->libctx, name, g->properties);
 	const OSSL_PROVIDER *provider = kdf ? EVP_KDF_get0_provider(kdf) : NULL;
@@ -101,7 +101,7 @@ static const OSSL_PROVIDER *provider_of_kdf(const struct guarded *g, const char 
 	return provider;
 }
 
-static const OSSL_PROVIDER *provider_of_mac(const struct guarded *g, const char *name)
+static const OSSL_PROVIDER *provider_of_mac(const struct checked *g, const char *name)
 {
 	EVP_MAC *mac = EVP_MAC_fetch(g->libctx, name, g->properties);
 	const OSSL_PROVIDER *provider = mac ? EVP_MAC_get0_provider(mac) : NULL;
@@ -169,7 +169,7 @@ static bool is_listed(const char *list, const char *name)
 }
 
 /* Those that the default provider has not, nobody must have. */
-static bool all_from_epk(const struct guarded *g)
+static bool all_from_epk(const struct checked *g)
 {
 	const OSSL_PROVIDER *provider;
 	const char *name;
@@ -186,7 +186,7 @@ static bool all_from_epk(const struct guarded *g)
 	return true;
 }
 
-static bool none_without_domain(const struct guarded *g)
+static bool none_without_domain(const struct checked *g)
 {
 	const OSSL_PROVIDER *provider;
 	const char *name;
@@ -207,7 +207,7 @@ static bool none_without_domain(const struct guarded *g)
 
 static int allow_cbc(OSSL_PROVIDER *provider, void *arg)
 {
-	const struct guarded *g = arg;
+	const struct checked *g = arg;
 
 	if (is_ours(provider))
 		((struct provider *)OSSL_PROVIDER_get0_provider_ctx(provider))->any_mac =
@@ -220,7 +220,7 @@ static int allow_cbc(OSSL_PROVIDER *provider, void *arg)
 static int note_choices(OSSL_PROVIDER *provider, void *arg)
 {
 	const struct provider *prov;
-	struct guarded *g = arg;
+	struct checked *g = arg;
 
 	if (is_ours(provider)) {
 		prov = OSSL_PROVIDER_get0_provider_ctx(provider);
@@ -231,7 +231,7 @@ static int note_choices(OSSL_PROVIDER *provider, void *arg)
 }
 
 /* Who uses a wrapped secret has to be who wraps it, or nothing that it computes is right. */
-static bool all_wrap(const struct guarded *g)
+static bool all_wrap(const struct checked *g)
 {
 	static const char *const kdfs[] = { "TLS13-KDF", "TLS1-PRF" };
 	const OSSL_PROVIDER *provider;
@@ -257,7 +257,7 @@ struct search {
 	const OSSL_PROVIDER *first;
 };
 
-int guard_sees_group(const OSSL_PARAM params[], void *arg)
+int cipher_check_sees_group(const OSSL_PARAM params[], void *arg)
 {
 	const OSSL_PARAM *p = OSSL_PARAM_locate_const(params, OSSL_CAPABILITY_TLS_GROUP_ID);
 	struct search *search = arg;
@@ -272,7 +272,7 @@ static int look_for_group(OSSL_PROVIDER *provider, void *arg)
 	struct search *search = arg;
 
 	search->here = false;
-	OSSL_PROVIDER_get_capabilities(provider, "TLS-GROUP", guard_sees_group, search);
+	OSSL_PROVIDER_get_capabilities(provider, "TLS-GROUP", cipher_check_sees_group, search);
 	if (search->here && !search->first)
 		search->first = provider;
 	return 1;
@@ -283,7 +283,7 @@ static int look_for_group(OSSL_PROVIDER *provider, void *arg)
  * order of the file until OpenSSL looks for one by its name, which sorts them by that, and
  * which anything may do: so that it is done now.
  */
-static bool groups_are_first(const struct guarded *g)
+static bool groups_are_first(const struct checked *g)
 {
 	static const struct {
 		unsigned int id;
@@ -312,7 +312,7 @@ static bool groups_are_first(const struct guarded *g)
 }
 
 /* What has gone wrong says more than this. */
-static bool handshake_works(const struct guarded *g)
+static bool handshake_works(const struct checked *g)
 {
 	const char *group = rehearse(g->libctx, g->properties);
 
@@ -322,7 +322,7 @@ static bool handshake_works(const struct guarded *g)
 	return !group;
 }
 
-static bool all_secrets_from_epk(struct guarded *g)
+static bool all_secrets_from_epk(struct checked *g)
 {
 	OSSL_PROVIDER_do_all(g->libctx, note_choices, g);
 	return (!g->wraps || (all_wrap(g) && groups_are_first(g) && handshake_works(g))) &&
@@ -362,9 +362,9 @@ static bool asks_for_ktls(const CONF *conf)
 	return false;
 }
 
-int guard_init(CONF_IMODULE *module, const CONF *conf)
+int cipher_check_init(CONF_IMODULE *module, const CONF *conf)
 {
-	struct guarded g = { .libctx = NULL };
+	struct checked g = { .libctx = NULL };
 	const char *section, *wanted;
 	char properties[256];
 	bool ktls;
@@ -402,7 +402,7 @@ int guard_init(CONF_IMODULE *module, const CONF *conf)
 	       keys_stay_with_others(g.libctx);
 }
 
-void guard_finish(CONF_IMODULE *module)
+void cipher_check_finish(CONF_IMODULE *module)
 {
 	(void)module;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* What the guard lets start, and what not: each time in a new process. */
+/* What the cipher check lets start, and what not: each time in a new process. */
 #define OPENSSL_SUPPRESS_DEPRECATED
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -109,13 +109,13 @@ __attribute__((visibility("default"))) ssize_t getrandom(void *to, size_t len, u
 
 static int load(OSSL_LIB_CTX *libctx, const char *allow)
 {
-	char path[] = "/tmp/epk-guard-test-XXXXXX";
+	char path[] = "/tmp/epk-cipher-check-test-XXXXXX";
 	char *dir = realpath(BUILD_DIR, NULL);
 	FILE *f = fdopen(mkstemp(path), "w");
 	int ret;
 
 	fprintf(f, "config_diagnostics = 1\nopenssl_conf = o\n[o]\nproviders = p\nalg_section = a\n"
-		"epk_guard = g\nssl_conf = s\n[s]\nsystem_default = sd\n[sd]\nx.options = %s\n[p]\n%s\n[d]\nactivate = 1\n"
+		"epk_cipher_check = g\nssl_conf = s\n[s]\nsystem_default = sd\n[sd]\nx.options = %s\n[p]\n%s\n[d]\nactivate = 1\n"
 		"[e]\nmodule = %s/epk.so\nactivate = 1\nbackend = %s\nsecrets = %s\n"
 		"[a]\ndefault_properties = epk.domain=yes\n"
 		"[g]\npath = %s/epk.so\ndefault_properties = ?epk.domain=yes\nallow = %s\n",
@@ -278,7 +278,7 @@ static void choose_providers(const char *what)
 	providers = "AAA = d\nEPK = e\ndefault = d";
 }
 
-/* What the guard has to say of it. */
+/* What the cipher check has to say of it. */
 static const char *expected_of(const char *what, const char *engine)
 {
 	return strstr(what, "vmfunc") ? "backend vmfunc: it opens one domain at a time" :
@@ -329,7 +329,7 @@ static int start(const char *what, const char *engine, const char *allow)
 
 	assert_true(pid >= 0);
 	if (!pid) {
-		execl("/proc/self/exe", "provider_guard_test", what, engine, allow, NULL);
+		execl("/proc/self/exe", "provider_cipher_check_test", what, engine, allow, NULL);
 		_exit(127);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -391,7 +391,7 @@ static void cbc_suites_are_refused(void **state)
 	assert_int_equal(start("own", "", "rc4,cbc,CBC"), 0);
 }
 
-static void library_context_of_ones_own_is_guarded(void **state)
+static void library_context_of_ones_own_is_checked(void **state)
 {
 	(void)state;
 	assert_int_equal(start("own", "", ""), 0);
@@ -465,7 +465,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(backends_work_or_are_refused),
 		cmocka_unit_test(engines_ciphers_are_refused),
 		cmocka_unit_test(cbc_suites_are_refused),
-		cmocka_unit_test(library_context_of_ones_own_is_guarded),
+		cmocka_unit_test(library_context_of_ones_own_is_checked),
 		cmocka_unit_test(kernel_tls_is_refused),
 		cmocka_unit_test(secrets_are_wrapped_by_one_or_none),
 		cmocka_unit_test(handshake_is_rehearsed),
@@ -476,5 +476,5 @@ int main(int argc, char **argv)
 	if (argc == 4)
 		return start_anew(argv[1], argv[2], argv[3]);
 
-	return cmocka_run_group_tests_name("provider_guard", tests, NULL, NULL);
+	return cmocka_run_group_tests_name("provider_cipher_check", tests, NULL, NULL);
 }
