@@ -488,16 +488,16 @@ static size_t step_through_13(void)
 
 static size_t step_through_12(void)
 {
-	uint8_t master[MASTER_LEN], block[64];
+	uint8_t master[MASTER_LEN], key_block[64];
 	size_t found = 0;
 
 	needles_forget();
 	assert_true(prf(plain, shared, "master secret", master, MASTER_LEN));
 	needles_add_words(master, MASTER_LEN);
-	assert_true(prf(plain, master, "key expansion", block, sizeof(block)));
-	needles_add(block, sizeof(block));
+	assert_true(prf(plain, master, "key expansion", key_block, sizeof(key_block)));
+	needles_add(key_block, sizeof(key_block));
 	explicit_bzero(master, sizeof(master));
-	explicit_bzero(block, sizeof(block));
+	explicit_bzero(key_block, sizeof(key_block));
 
 	assert_true(prf(with_epk, shared, "master secret", work.key, MASTER_LEN));
 	STEP(step_key_block);

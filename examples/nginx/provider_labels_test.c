@@ -297,13 +297,13 @@ static void agree12(void)
 #define KEY_EXPANSION	"key expansion"
 
 /* Where keys end of which a part would be known then. */
-static size_t keys_in_block(size_t len)
+static size_t keys_in_key_block(size_t len)
 {
 	return len == 40 ? 32 : 64;
 }
 
-/* A block of a session, as it is asked for there or again; its first @keys bytes are keys. */
-static bool block_is_given(size_t len, size_t keys)
+/* A key block of a session, as it is asked for there or again; its first @keys bytes are keys. */
+static bool key_block_is_given(size_t len, size_t keys)
 {
 	uint8_t out[OUT_MAX], real[OUT_MAX];
 
@@ -312,7 +312,7 @@ static bool block_is_given(size_t len, size_t keys)
 	if (!prf(with_epk, mine12, KEY_EXPANSION, strlen(KEY_EXPANSION), out, len))
 		return false;
 	if (have_part_in_common(out, len, real, keys))
-		fail_msg("%zu bytes of a block with %zu bytes of keys", len, keys);
+		fail_msg("%zu bytes of a key block with %zu bytes of keys", len, keys);
 	/* The IVs, which come last, are what they are. */
 	assert_memory_equal(out + keys, real + keys, len - keys);
 	return true;
@@ -341,7 +341,8 @@ static void try_lengths(const size_t *lengths)
 			assert_false(prf(with_epk, mine12, label, split, out, len));
 	for (len = 8; len <= OUT_MAX; len++) {
 		session++;
-		assert_int_equal(block_is_given(len, keys_in_block(len)), is_len(len, lengths));
+		assert_int_equal(key_block_is_given(len, keys_in_key_block(len)),
+				 is_len(len, lengths));
 	}
 }
 
@@ -352,9 +353,9 @@ static void try_second_lengths(const size_t *lengths)
 
 	for (first = 0; lengths[first]; first++) {
 		session++;
-		assert_true(block_is_given(lengths[first], keys_in_block(lengths[first])));
+		assert_true(key_block_is_given(lengths[first], keys_in_key_block(lengths[first])));
 		for (len = 8; len <= OUT_MAX; len++)
-			assert_int_equal(block_is_given(len, keys_in_block(lengths[first])),
+			assert_int_equal(key_block_is_given(len, keys_in_key_block(lengths[first])),
 					 len == lengths[first]);
 	}
 }
@@ -405,7 +406,8 @@ static void key_block_is_given_for_cbc_alone(void **state)
 		}
 		for (n = 0; lengths[i][n] && lengths[i][n] <= 88; n++) {
 			session++;
-			assert_true(block_is_given(lengths[i][n], keys_in_block(lengths[i][n])));
+			assert_true(key_block_is_given(lengths[i][n],
+						       keys_in_key_block(lengths[i][n])));
 			for (len = 8; len <= OUT_MAX; len++)
 				assert_int_equal(prf(with_epk, mine12, KEY_EXPANSION, 13, out, len),
 						 len == lengths[i][n]);

@@ -19,13 +19,13 @@ static inline void label_of(const OSSL_PARAM *p, char *to, size_t size)
 	snprintf(to, size, "%.*s", (int)len, len ? (const char *)p->data : "");
 }
 
-static inline void note_block(const uint8_t *block, size_t len)
+static inline void note_key_block(const uint8_t *key_block, size_t len)
 {
 	size_t key = len == 40 ? 16 : 32;
 
-	add_needle("client's record key", block, key, false);
-	add_needle("server's record key", block + key, key, false);
-	add_needle("IVs", block + 2 * key, len - 2 * key, true);
+	add_needle("client's record key", key_block, key, false);
+	add_needle("server's record key", key_block + key, key, false);
+	add_needle("IVs", key_block + 2 * key, len - 2 * key, true);
 }
 
 static inline void note_tls12(const OSSL_PARAM params[], const uint8_t *out, size_t len)
@@ -37,7 +37,7 @@ static inline void note_tls12(const OSSL_PARAM params[], const uint8_t *out, siz
 	if (strstr(label, "master secret"))
 		add_needle("premaster secret", secret->data, secret->data_size, false);
 	if (!strcmp(label, "key expansion"))
-		note_block(out, len);
+		note_key_block(out, len);
 	else
 		add_needle(label, out, len, strstr(label, "finished"));
 }

@@ -189,15 +189,15 @@ static uint32_t same(uint32_t a, uint32_t b)
 	return ((differ | -differ) >> 31) - 1;
 }
 
-/* All ones if @block is 00 02, bytes that are not zero, 00 and a premaster secret. */
-static uint32_t is_premaster(const struct decrypt_ctx *ctx, const uint8_t *block, size_t len)
+/* All ones if @message is 00 02, bytes that are not zero, 00 and a premaster secret. */
+static uint32_t is_premaster(const struct decrypt_ctx *ctx, const uint8_t *message, size_t len)
 {
-	const uint8_t *secret = block + len - MASTER_LEN;
-	uint32_t good = same(block[0], 0) & same(block[1], 2) & same(secret[-1], 0), version;
+	const uint8_t *secret = message + len - MASTER_LEN;
+	uint32_t good = same(message[0], 0) & same(message[1], 2) & same(secret[-1], 0), version;
 	size_t i;
 
 	for (i = 2; i < len - MASTER_LEN - 1; i++)
-		good &= ~same(block[i], 0);
+		good &= ~same(message[i], 0);
 	version = same(secret[0], ctx->version >> 8 & 0xff) & same(secret[1], ctx->version & 0xff);
 	if (ctx->other_version)
 		version |= same(secret[0], ctx->other_version >> 8 & 0xff) &
@@ -224,19 +224,19 @@ static bool give(const struct decryption *d, const uint8_t *secret)
 static bool decrypt_premaster(void *rsa, struct decryption *d)
 {
 	size_t len = RSA_size(rsa), i;
-	uint8_t *block = OPENSSL_malloc(len), *drawn = OPENSSL_malloc(MASTER_LEN);
-	uint8_t *secret = block + len - MASTER_LEN;
+	uint8_t *message = OPENSSL_malloc(len), *drawn = OPENSSL_malloc(MASTER_LEN);
+	uint8_t *secret = message + len - MASTER_LEN;
 	uint32_t good;
-	bool ok = block && drawn && getrandom(drawn, MASTER_LEN, 0) == MASTER_LEN &&
-		  RSA_private_decrypt(d->in_len, d->in, block, rsa, RSA_NO_PADDING) == (int)len;
+	bool ok = message && drawn && getrandom(drawn, MASTER_LEN, 0) == MASTER_LEN &&
+		  RSA_private_decrypt(d->in_len, d->in, message, rsa, RSA_NO_PADDING) == (int)len;
 
 	if (ok) {
-		good = is_premaster(d->ctx, block, len);
+		good = is_premaster(d->ctx, message, len);
 		for (i = 0; i < MASTER_LEN; i++)
 			secret[i] = (secret[i] & good) | (drawn[i] & ~good);
 		ok = give(d, secret);
 	}
-	OPENSSL_clear_free(block, len);
+	OPENSSL_clear_free(message, len);
 	OPENSSL_clear_free(drawn, MASTER_LEN);
 	return ok;
 }
@@ -244,14 +244,14 @@ static bool decrypt_premaster(void *rsa, struct decryption *d)
 static bool decrypt_oaep(void *rsa, struct decryption *d)
 {
 	size_t len = RSA_size(rsa);
-	uint8_t *block = OPENSSL_malloc(len);
+	uint8_t *message = OPENSSL_malloc(len);
 	int got = -1;
 
-	if (block &&
-	    RSA_private_decrypt(d->in_len, d->in, block, rsa, RSA_NO_PADDING) == (int)len)
-		got = RSA_padding_check_PKCS1_OAEP_mgf1(d->out, d->size, block, len, len, NULL, 0,
+	if (message &&
+	    RSA_private_decrypt(d->in_len, d->in, message, rsa, RSA_NO_PADDING) == (int)len)
+		got = RSA_padding_check_PKCS1_OAEP_mgf1(d->out, d->size, message, len, len, NULL, 0,
 							d->ctx->oaep, d->ctx->mgf1);
-	OPENSSL_clear_free(block, len);
+	OPENSSL_clear_free(message, len);
 	*d->out_len = got;
 	return got >= 0;
 }

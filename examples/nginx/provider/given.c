@@ -2,13 +2,13 @@
 /*
  * How long each key block of TLS 1.2 was that has been given out.
  *
- * The beginning of a longer block is the shorter one, and how long it is says what of it is keys:
- * who asked for the same block as that of another suite would get for an IV what is a part of a
- * key, and with "allow = CBC" all keys.  So the length that is asked for first, by libssl, is the
- * only one.
+ * The beginning of a longer key block is the shorter one, and how long it is says what of it is
+ * keys: who asked for the same key block as that of another suite would get for an IV what is a
+ * part of a key, and with "allow = CBC" all keys.  So the length that is asked for first, by
+ * libssl, is the only one.
  *
- * What is remembered is what K makes of a block, which is no secret.  As many as there is room
- * for are, the oldest of a set is forgotten first: see docs/nginx.md.  Nobody waits for anybody,
+ * What is remembered is what K makes of a key block, which is no secret.  As many as there is room
+ * for are, the oldest of a set is forgotten first: see docs/tls.md.  Nobody waits for anybody,
  * as the vault is open meanwhile.
  */
 #include <string.h>
@@ -38,16 +38,16 @@ static void look(const uint64_t *ways, uint64_t what, bool *same, bool *other)
 	}
 }
 
-/* @start: the first @len bytes of what the block comes from.  Of two at a time one gets it, or none. */
-bool given_once(struct opened *o, const uint8_t *start, size_t len, size_t block)
+/* @start: the first @len bytes of what the key block comes from.  Of two at a time one gets it, or none. */
+bool given_once(struct opened *o, const uint8_t *start, size_t len, size_t key_block_len)
 {
-	const uint8_t tweak[8] = { SECRET_BLOCK };
+	const uint8_t tweak[8] = { SECRET_KEY_BLOCK };
 	uint64_t made[2] = { 0 }, what, *ways;
 	bool same, other;
 	uint32_t way;
 
 	mix(o, tweak, start, len, (uint8_t *)made, sizeof(made));
-	what = (made[0] & ~LEN_MASK) | block;
+	what = (made[0] & ~LEN_MASK) | key_block_len;
 	ways = given[made[1] % NR_SETS];
 	look(ways, what, &same, &other);
 	if (!same && !other) {

@@ -21,22 +21,24 @@ __attribute__((constructor)) static void ask_cpu(void)
 	has_sha_ni = __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_SHA);
 }
 
-void sha256_compress(uint32_t value[8], const uint8_t *block, struct sha_schedule *schedule)
+void sha256_compress(uint32_t value[8], const uint8_t *message_block, struct sha_schedule *schedule)
 {
 	if (has_sha_ni)
-		sha256_ni(value, block);
+		sha256_ni(value, message_block);
 	else
-		sha256_plain(value, block, schedule->of256);
+		sha256_plain(value, message_block, schedule->of256);
 }
 
-static void compress256(union sha_value *v, const uint8_t *block, struct sha_schedule *schedule)
+static void compress256(union sha_value *v, const uint8_t *message_block,
+			struct sha_schedule *schedule)
 {
-	sha256_compress(v->of256, block, schedule);
+	sha256_compress(v->of256, message_block, schedule);
 }
 
-static void compress512(union sha_value *v, const uint8_t *block, struct sha_schedule *schedule)
+static void compress512(union sha_value *v, const uint8_t *message_block,
+			struct sha_schedule *schedule)
 {
-	sha512_plain(v->of512, block, schedule->of512);
+	sha512_plain(v->of512, message_block, schedule->of512);
 }
 
 static void put256(uint8_t *out, const union sha_value *v)
@@ -65,7 +67,7 @@ static const struct hash hashes[] = {
 	{
 		.names = { "SHA256", "SHA2-256", "SHA-256" },
 		.len = 32,
-		.block = 64,
+		.message_block_len = 64,
 		.compress = compress256,
 		.put = put256,
 		.first.of256 = {
@@ -80,7 +82,7 @@ static const struct hash hashes[] = {
 	}, {
 		.names = { "SHA384", "SHA2-384", "SHA-384" },
 		.len = 48,
-		.block = 128,
+		.message_block_len = 128,
 		.compress = compress512,
 		.put = put384,
 		.first.of512 = {
@@ -119,70 +121,70 @@ static void start(struct hmac *h, const union sha_value *from, uint64_t len)
 
 static void compress(struct hmac *h)
 {
-	h->hash->compress(&h->value, h->block, &h->schedule);
+	h->hash->compress(&h->value, h->message_block, &h->schedule);
 }
 
 static void absorb(struct hmac *h, const uint8_t *data, size_t len)
 {
-	size_t block = h->hash->block, at = h->len % block, take;
+	size_t full = h->hash->message_block_len, at = h->len % full, take;
 
 	for (h->len += len; len; data += take, len -= take, at = 0) {
-		take = len < block - at ? len : block - at;
-		memcpy(h->block + at, data, take);
-		if (at + take == block)
+		take = len < full - at ? len : full - at;
+		memcpy(h->message_block + at, data, take);
+		if (at + take == full)
 			compress(h);
 	}
 }
 
-/* One bit, zeros, and the length in bits, for which there are two of the block's 16 words. */
+/* One bit, zeros, and the length in bits, for which there are two of its 16 words. */
 static void finish_hash(struct hmac *h, uint8_t *out)
 {
-	size_t block = h->hash->block, at = h->len % block;
+	size_t full = h->hash->message_block_len, at = h->len % full;
 	uint64_t bits = htobe64(h->len * 8);
 
-	h->block[at++] = 0x80;
-	if (at > block - block / 8) {
-		memset(h->block + at, 0, block - at);
+	h->message_block[at++] = 0x80;
+	if (at > full - full / 8) {
+		memset(h->message_block + at, 0, full - at);
 		compress(h);
 		at = 0;
 	}
-	memset(h->block + at, 0, block - at);
-	memcpy(h->block + block - sizeof(bits), &bits, sizeof(bits));
+	memset(h->message_block + at, 0, full - at);
+	memcpy(h->message_block + full - sizeof(bits), &bits, sizeof(bits));
 	compress(h);
 	h->hash->put(out, &h->value);
 }
 
-/* What the key in @h->block, combined with that byte, makes of the first value. */
+/* What the key in @h->message_block, combined with that byte, makes of the first value. */
 static void absorb_pad(struct hmac *h, uint8_t with, union sha_value *to)
 {
 	size_t i;
 
 	*to = h->hash->first;
-	for (i = 0; i < h->hash->block; i++)
-		h->block[i] ^= with;
-	h->hash->compress(to, h->block, &h->schedule);
+	for (i = 0; i < h->hash->message_block_len; i++)
+		h->message_block[i] ^= with;
+	h->hash->compress(to, h->message_block, &h->schedule);
 }
 
 void hmac_key(struct hmac *h, const struct hash *hash, const uint8_t *key, size_t len)
 {
 	h->hash = hash;
-	if (len > hash->block) {
+	if (len > hash->message_block_len) {
 		start(h, &hash->first, 0);
 		absorb(h, key, len);
 		finish_hash(h, h->digest);
 		key = h->digest;
 		len = hash->len;
 	}
-	memset(h->block, 0, sizeof(h->block));
+	memset(h->message_block, 0, sizeof(h->message_block));
 	if (len)
-		memcpy(h->block, key, len);
+		memcpy(h->message_block, key, len);
 	absorb_pad(h, 0x36, &h->inner);
 	absorb_pad(h, 0x36 ^ 0x5c, &h->outer);
 }
 
 void hmac_begin(struct hmac *h)
 {
-	start(h, &h->inner, h->hash->block);
+	start(h, &h->inner, h->hash->message_block_len);
 }
 
 void hmac_add(struct hmac *h, const void *data, size_t len)
@@ -194,7 +196,7 @@ void hmac_add(struct hmac *h, const void *data, size_t len)
 void hmac_end(struct hmac *h, uint8_t *out)
 {
 	finish_hash(h, h->digest);
-	start(h, &h->outer, h->hash->block);
+	start(h, &h->outer, h->hash->message_block_len);
 	absorb(h, h->digest, h->hash->len);
 	finish_hash(h, out);
 }

@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #define HASH_MAX	48
-#define HASH_BLOCK_MAX	128
+#define MESSAGE_BLOCK_MAX	128
 
 /* What a compression function chains. */
 union sha_value {
@@ -30,14 +30,16 @@ struct sha_schedule {
 	};
 };
 
-void sha256_compress(uint32_t value[8], const uint8_t *block, struct sha_schedule *schedule);
+void sha256_compress(uint32_t value[8], const uint8_t *message_block,
+		     struct sha_schedule *schedule);
 
 struct hash {
 	const char *names[3];
 	size_t len;
-	size_t block;
+	size_t message_block_len;
 	union sha_value first;
-	void (*compress)(union sha_value *v, const uint8_t *block, struct sha_schedule *schedule);
+	void (*compress)(union sha_value *v, const uint8_t *message_block,
+			 struct sha_schedule *schedule);
 	void (*put)(uint8_t *out, const union sha_value *v);
 	uint8_t of_nothing[HASH_MAX];
 };
@@ -51,13 +53,13 @@ const struct hash *hash_find(const char *name);
  * @outer: of the key
  * @value: of the message so far
  * @len: bytes of it so far
- * @block: those that wait
+ * @message_block: those that wait
  */
 struct hmac {
 	const struct hash *hash;
 	union sha_value inner, outer, value;
 	uint64_t len;
-	uint8_t block[HASH_BLOCK_MAX];
+	uint8_t message_block[MESSAGE_BLOCK_MAX];
 	struct sha_schedule schedule;
 	uint8_t digest[HASH_MAX];
 	uint8_t chain[HASH_MAX];

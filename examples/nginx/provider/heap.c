@@ -27,23 +27,23 @@
 #include "heap.h"
 #include "leftovers.h"
 
-/* ---- arenas: blocks of a few sizes, each free one in the list of its size */
+/* ---- arenas: pieces of a few sizes, each free one in the list of its size */
 
 #define ALIGN		16
 #define NR_SIZES	64
 
-struct block {
+struct piece {
 	size_t size;
-	struct block *next;
+	struct piece *next;
 };
 
 struct arena {
 	size_t size, used;
 	unsigned int live;
-	struct block *free[NR_SIZES];
+	struct piece *free[NR_SIZES];
 };
 
-_Static_assert(sizeof(struct block) == ALIGN, "what is behind it is aligned");
+_Static_assert(sizeof(struct piece) == ALIGN, "what is behind it is aligned");
 
 struct arena *arena_make(void *mem, size_t size)
 {
@@ -68,8 +68,8 @@ static unsigned int size_class(size_t *size)
 
 void *arena_get(struct arena *a, size_t size)
 {
-	size_t whole = size + sizeof(struct block);
-	struct block *b;
+	size_t whole = size + sizeof(struct piece);
+	struct piece *b;
 	unsigned int class;
 
 	if (whole < size || whole > a->size)
@@ -83,7 +83,7 @@ void *arena_get(struct arena *a, size_t size)
 	} else {
 		if (whole > a->size - a->used)
 			return NULL;
-		b = (struct block *)((uint8_t *)a + a->used);
+		b = (struct piece *)((uint8_t *)a + a->used);
 		a->used += whole;
 		b->size = whole;
 	}
@@ -93,7 +93,7 @@ void *arena_get(struct arena *a, size_t size)
 
 void arena_put(struct arena *a, void *ptr)
 {
-	struct block *b = (struct block *)ptr - 1;
+	struct piece *b = (struct piece *)ptr - 1;
 	size_t size = b->size;
 	unsigned int class = size_class(&size);
 
@@ -198,7 +198,7 @@ static __thread struct naming {
 static __thread const char *refused_in __attribute__((tls_model("initial-exec")));
 
 /*
- * What each block of the process asks, whether it is allocated or freed: is there any of the
+ * What each piece of the process asks, whether it is allocated or freed: is there any of the
  * three above in this thread, or a heap of the program's?
  */
 static __thread bool special __attribute__((tls_model("initial-exec")));
@@ -210,9 +210,9 @@ static void note_special(void)
 }
 
 /*
- * Then, if no block is noted and the file's use is known, and comes before @wiped, there is nothing to
+ * Then, if no piece is noted and the file's use is known, and comes before @wiped, there is nothing to
  * do but what the C library does.  That is asked each time, as a key may be read at any.  Who has
- * given somebody a noted block has noted it before: none is missed when it is freed.
+ * given somebody a noted piece has noted it before: none is missed when it is freed.
  */
 static inline bool is_ordinary(const char *file, enum use wiped)
 {
@@ -276,7 +276,7 @@ static __attribute__((noinline)) void *get(size_t size, const char *file, int li
 }
 
 /*
- * A block that another thread notes, and gives back by itself, between the question and malloc() may
+ * A piece that another thread notes, and gives back by itself, between the question and malloc() may
  * be this one, and stays noted: then it is wiped when it is freed, though it has nothing.
  */
 static void *heap_malloc(size_t size, const char *file, int line)
@@ -296,7 +296,7 @@ static __attribute__((noinline)) void wipe_all_of(void *ptr, size_t size)
 	scrub_unwatched(STACK_BELOW, stack_end());
 }
 
-/* All of it: a block that a program has from elsewhere may lie where one was noted. */
+/* All of it: a piece that a program has from elsewhere may lie where one was noted. */
 static size_t noted_size(void *ptr)
 {
 	size_t size = leftovers_none() ? 0 : leftover_size(ptr);
@@ -339,7 +339,7 @@ static void heap_free(void *ptr, const char *file, int line)
 
 static void *move_within(struct arena *a, void *ptr, size_t size)
 {
-	size_t old = ((struct block *)ptr - 1)->size - sizeof(struct block);
+	size_t old = ((struct piece *)ptr - 1)->size - sizeof(struct piece);
 	void *to;
 
 	if (size && size <= old)

@@ -3,7 +3,7 @@
  * What is left of a PEM file in ordinary memory when somebody has read it.
  *
  * Whoever reads a certificate from a file that has its key besides reads the key's text as well:
- * it goes through stdio's buffer, and OpenSSL's code for PEM decodes each block on its way, in
+ * it goes through stdio's buffer, and OpenSSL's code for PEM decodes each text on its way, in
  * memory that it frees as it is.  The provider is not asked for any of that.  But libcrypto's
  * memory comes from heap.c, which is told the name of the file that allocates it, and says
  * here what has to be wiped when it is freed.  And a BIO of a file, of libcrypto's own kind,
@@ -21,7 +21,7 @@
 
 #include "leftovers.h"
 
-/* ---- blocks, of which there are a few for each thread that reads PEM */
+/* ---- memory to wipe, of which there are a few for each thread that reads PEM */
 
 #define NR_SETS	512
 #define NR_WAYS	16
@@ -83,7 +83,7 @@ static bool note_in(struct noted *set, const void *ptr, size_t size)
 	return false;
 }
 
-/* Nobody else has the block: nobody waits for anybody, and a child of a fork finds no lock. */
+/* Nobody else has this: nobody waits for anybody, and a child of a fork finds no lock. */
 bool leftover_note(const void *ptr, size_t size)
 {
 	struct table *table = &first_table, *next;

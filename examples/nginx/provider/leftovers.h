@@ -12,7 +12,7 @@
 /* Has what OpenSSL's BIOs of files read wiped; @why says what is not as it has to be. */
 bool leftovers_start(const char **why);
 
-/* How many blocks are noted: mostly none, which who allocates and frees all of the process's blocks asks first. */
+/* How much is noted: mostly none, which who allocates and frees all of the process's memory asks first. */
 extern unsigned int leftovers_noted __attribute__((visibility("hidden")));
 
 static inline bool leftovers_none(void)
@@ -20,7 +20,7 @@ static inline bool leftovers_none(void)
 	return !__atomic_load_n(&leftovers_noted, __ATOMIC_RELAXED);
 }
 
-/* A block that has to be wiped when it is freed.  False: there is no memory for that. */
+/* Memory that has to be wiped when it is freed.  False: there is no memory for that. */
 bool leftover_note(const void *ptr, size_t size);
 /* Its size, or 0 if it is none. */
 size_t leftover_size(const void *ptr);

@@ -54,15 +54,15 @@ bool mac_start(struct provider *prov)
 /* Where a key of 32 or 48 bytes would be, and as what.  One compression: no table, no branch. */
 static uint64_t *set_of(const uint8_t *key, size_t len, uint64_t *what, size_t *set)
 {
-	uint8_t block[64] = { 0 };
+	uint8_t message_block[64] = { 0 };
 	SHA256_CTX hash;
 
 	memcpy(hash.h, index_key, sizeof(index_key));
-	memcpy(block, key, len);
-	SHA256_Transform(&hash, block);
+	memcpy(message_block, key, len);
+	SHA256_Transform(&hash, message_block);
 	memcpy(what, hash.h, sizeof(*what));
 	*set = hash.h[2] % NR_SETS;
-	OPENSSL_cleanse(block, sizeof(block));
+	OPENSSL_cleanse(message_block, sizeof(message_block));
 	OPENSSL_cleanse(&hash, sizeof(hash));
 	return remembered[*set];
 }

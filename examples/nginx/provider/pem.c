@@ -286,7 +286,7 @@ static bool find_begin(struct part *rest, struct part *label)
 	static const char mark[] = "\xef\xbb\xbf";
 	struct part line;
 
-	/* On the first line of each block alone. */
+	/* On the first line of each PEM block alone. */
 	if (rest->len > strlen(mark) && begins_with(*rest, mark)) {
 		rest->at += strlen(mark);
 		rest->len -= strlen(mark);
@@ -346,7 +346,7 @@ bool pem_is_other(const uint8_t telling[PEM_TELLING])
 	return false;
 }
 
-static enum pem_verdict read_block(struct part label, struct part body, struct pem *pem)
+static enum pem_verdict read_pem_block(struct part label, struct part body, struct pem *pem)
 {
 	struct part der;
 	bool is_rsa, is_ec, is_pkcs8;
@@ -389,5 +389,5 @@ enum pem_verdict pem_read(uint8_t *text, size_t len, bool is_all, struct pem *pe
 	if (!whole)
 		return PEM_OTHER;
 	pem->end = rest.at - text;
-	return read_block(label, body, pem);
+	return read_pem_block(label, body, pem);
 }

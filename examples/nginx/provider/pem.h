@@ -22,9 +22,9 @@ enum pem_verdict {
 enum pem_type { PEM_RSA, PEM_EC, PEM_ED25519, PEM_ED448 };
 
 /**
- * struct pem - what the first block of a text is
+ * struct pem - what the first PEM block of a text is
  * @why: it is refused
- * @end: of the block, from the beginning of the text
+ * @end: of the PEM block, from the beginning of the text
  * @type: of the key
  * @curve: of one of PEM_EC: NID
  * @secret: an RSAPrivateKey, a scalar or a seed
@@ -39,7 +39,7 @@ struct pem {
 
 /* The text is overwritten with what it encodes.  @is_all: more does not follow. */
 enum pem_verdict pem_read(uint8_t *text, size_t len, bool is_all, struct pem *pem);
-/* Is the first block a private key?  Then it ends at @end, or with the text. */
+/* Is the first PEM block a private key?  Then it ends at @end, or with the text. */
 bool pem_is_key(const uint8_t *text, size_t len, size_t *end);
 /* It cannot be one: so many bytes, of which none is secret, say what it is. */
 #define PEM_TELLING	22

@@ -70,11 +70,11 @@ static void p_hash(struct opened *o, const OSSL_PARAM *label, uint8_t *out, size
  * The key blocks of TLS 1.2's suites, by the hash that they derive with: two keys, and two IVs of
  * which libssl uses four bytes each, or twelve.  Others begin with the keys of two MACs.
  */
-static const struct block {
+static const struct key_block {
 	size_t hash_len, len;
-	/* 0 for suites whose MAC has a key of its own, of which libssl uses the block as it is. */
+	/* 0 for suites whose MAC has a key of its own, of which libssl uses it as it is. */
 	size_t key_len;
-} blocks[] = {
+} key_blocks[] = {
 	{ 32, 2 * (16 + 4), 16 },		/* GCM and CCM */
 	{ 32, 2 * (32 + 4), 32 },		/* CCM */
 	{ 48, 2 * (32 + 4), 32 },		/* GCM */
@@ -86,13 +86,13 @@ static const struct block {
 	{ 48, 2 * (48 + 32 + 16), 0 },
 };
 
-static const struct block *block_of(const struct hash *hash, size_t len)
+static const struct key_block *key_block_of(const struct hash *hash, size_t len)
 {
 	size_t i;
 
-	for (i = 0; i < sizeof(blocks) / sizeof(blocks[0]); i++)
-		if (blocks[i].hash_len == hash->len && blocks[i].len == len)
-			return &blocks[i];
+	for (i = 0; i < sizeof(key_blocks) / sizeof(key_blocks[0]); i++)
+		if (key_blocks[i].hash_len == hash->len && key_blocks[i].len == len)
+			return &key_blocks[i];
 	return NULL;
 }
 
@@ -130,7 +130,7 @@ static bool begins_as_reserved(const OSSL_PARAM *label)
 static bool give_key_block(struct provider *prov, struct opened *o, const struct hash *hash,
 			   const OSSL_PARAM *label, uint8_t *out, size_t outlen)
 {
-	const struct block *b = block_of(hash, outlen);
+	const struct key_block *b = key_block_of(hash, outlen);
 	uint8_t *derived = o->work->out;
 	struct lineage of;
 

@@ -261,11 +261,11 @@ static bool go_through_13(const struct stage *s, const uint8_t *shared, size_t l
 static bool go_through_12(const struct stage *s, const uint8_t *shared, size_t len,
 			  struct end *end)
 {
-	uint8_t block[2 * (RECORD_LEN + 4)];
+	uint8_t key_block[2 * (RECORD_LEN + 4)];
 
 	return prf(s, shared, len, "master secret", end->master, MASTER_LEN) &&
-	       prf(s, end->master, MASTER_LEN, "key expansion", block, sizeof(block)) &&
-	       seal(s, block, end->record12);
+	       prf(s, end->master, MASTER_LEN, "key expansion", key_block, sizeof(key_block)) &&
+	       seal(s, key_block, end->record12);
 }
 
 /* With the same two keys twice, as what they agree on is good for one use. */

@@ -33,7 +33,7 @@ enum secret_kind {
 	SECRET_CHECK,		/* none: what tells K from other bytes */
 	SECRET_LONG_LIVED,	/* a private key of a certificate's, in key.c */
 	SECRET_INDEX,		/* none: the key of a table's order */
-	SECRET_BLOCK,		/* none: what tells one key block from others */
+	SECRET_KEY_BLOCK,	/* none: what tells one key block from others */
 	SECRET_LINEAGE,		/* none: what tells one connection from others */
 };
 
@@ -61,7 +61,7 @@ struct work {
 	struct hmac hmac;
 	struct {
 		uint32_t value[8];
-		uint8_t block[64];
+		uint8_t message_block[64];
 	} mix;
 	uint8_t secret[1024];
 	uint8_t salt[HASH_MAX];
@@ -141,7 +141,7 @@ void lineage_of(struct opened *o, const uint8_t *wrapped, size_t len, struct lin
 void lineage_hand_on(struct opened *o, const uint8_t *from, const uint8_t *to, size_t len);
 
 /* given.c */
-bool given_once(struct opened *o, const uint8_t *start, size_t len, size_t block);
+bool given_once(struct opened *o, const uint8_t *start, size_t len, size_t key_block_len);
 
 /* mac.c */
 bool mac_start(struct provider *prov);

@@ -50,8 +50,8 @@
 
 	.text
 /*
- * void sha256_ni(uint32_t state[8], const uint8_t *block): with the instructions for it, which
- * need no schedule.  xmm1 and xmm2 are ABEF and CDGH, xmm3 to xmm6 four words of the message
+ * void sha256_ni(uint32_t state[8], const uint8_t *message_block): with the instructions for it,
+ * which need no schedule.  xmm1 and xmm2 are ABEF and CDGH, xmm3 to xmm6 four words of the message
  * each.
  */
 	.macro	ni_rounds m, i

@@ -3,7 +3,7 @@
  * The compression function of one size of SHA-2 (FIPS 180-4, 6.2.2 and 6.4.2), for any CPU.
  * Included once for each, with the registers and numbers of that size: see sha2.S.
  *
- *	void NAME(WORD state[8], const uint8_t *block, WORD schedule[ROUNDS])
+ *	void NAME(WORD state[8], const uint8_t *message_block, WORD schedule[ROUNDS])
  *
  * a to h are in registers throughout, and what is added to them never leaves these.
  */

@@ -6,7 +6,7 @@
  * Four rounds of a Feistel network (Luby and Rackoff: as good as a random permutation if
  * the round function is as good as a random function).  The round function is one call of
  * SHA-256's compression function, keyed with K in place of the chaining value, as in NMAC,
- * on one block: so no input is another's beginning.  It needs no table and no branch that
+ * on one message block: so no input is another's beginning.  It needs no table and no branch that
  * depends on a secret, and nothing of it comes to the stack (hash.h).
  */
 #include <stdlib.h>
@@ -26,15 +26,15 @@ void mix(struct opened *o, const uint8_t tweak[8], const uint8_t *in, size_t inl
 	 size_t outl)
 {
 	uint32_t *value = o->work->mix.value;
-	uint8_t *block = o->work->mix.block;
+	uint8_t *message_block = o->work->mix.message_block;
 	size_t i;
 
 	memcpy(value, o->vault->key, sizeof(o->work->mix.value));
-	memset(block, 0, sizeof(o->work->mix.block));
-	memcpy(block, tweak, 8);
+	memset(message_block, 0, sizeof(o->work->mix.message_block));
+	memcpy(message_block, tweak, 8);
 	if (inl)
-		memcpy(block + 8, in, inl);
-	sha256_compress(value, block, &o->work->hmac.schedule);
+		memcpy(message_block + 8, in, inl);
+	sha256_compress(value, message_block, &o->work->hmac.schedule);
 	for (i = 0; i < outl; i++)
 		out[i] ^= ((uint8_t *)value)[i];
 }
