@@ -46,7 +46,7 @@ static void change_end(bool was)
 	changing = was;
 }
 
-void begins_forget(void)
+void mpk_begins_forget(void)
 {
 	nr_begun = 0;
 	changing = false;
@@ -67,14 +67,14 @@ static void drop_gone(void)
 	change_end(false);
 }
 
-bool begins_have_room(void)
+bool mpk_begins_have_room(void)
 {
 	if (nr_begun >= MPK_BEGINS_MAX)
 		drop_gone();
 	return nr_begun < MPK_BEGINS_MAX;
 }
 
-void begins_add(int id, int before)
+void mpk_begins_add(int id, int before)
 {
 	bool was = change_start();
 
@@ -132,7 +132,7 @@ static int end(int id)
 	return err || !before ? err : domain_begin(id, before);
 }
 
-int begins_end(int id)
+int mpk_begins_end(int id)
 {
 	bool was = change_start();
 	int err = end(id);

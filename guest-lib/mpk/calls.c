@@ -30,11 +30,11 @@ int mpk_init(double evict_rate)
 
 int mpk_begin(int vkey, int prot)
 {
-	int id = group_find(vkey), before, err;
+	int id = mpk_group_find(vkey), before, err;
 
 	if (id < 0)
 		return answer(id);
-	if (!begins_have_room())
+	if (!mpk_begins_have_room())
 		return answer(-EMFILE);
 	before = epk_held_prot(id);
 	if (before < 0)
@@ -42,15 +42,15 @@ int mpk_begin(int vkey, int prot)
 	err = domain_begin(id, prot);
 	if (err && err != -EALREADY)
 		return answer(err);
-	begins_add(id, before);
+	mpk_begins_add(id, before);
 	return 0;
 }
 
 int mpk_end(int vkey)
 {
-	int id = group_find(vkey);
+	int id = mpk_group_find(vkey);
 
-	return answer(id < 0 ? id : begins_end(id));
+	return answer(id < 0 ? id : mpk_begins_end(id));
 }
 
 static void *map(int id, void *addr, size_t len, int prot, int flags, int fd, off_t offset)
@@ -68,7 +68,7 @@ static void *map(int id, void *addr, size_t len, int prot, int flags, int fd, of
 /* Under the lock.  The domain of a group, which is made if there is none. */
 static int get_domain(int vkey, bool *fresh)
 {
-	int id = group_find(vkey);
+	int id = mpk_group_find(vkey);
 
 	*fresh = id == -ENOENT;
 	if (*fresh)
@@ -79,14 +79,14 @@ static int get_domain(int vkey, bool *fresh)
 static void note(int vkey, uintptr_t start, size_t len, int prot)
 {
 	if (prot != PROT_RW)
-		narrow_add(vkey, start, start + ((len + PAGE - 1) & -PAGE), prot);
+		mpk_narrow_add(vkey, start, start + ((len + PAGE - 1) & -PAGE), prot);
 }
 
 /* What is to be mapped is, unless there is @err; a group that has come to be for it is one, or is no more. */
 static int settle(int vkey, int id, bool fresh, int err)
 {
 	if (fresh && !err)
-		group_add(vkey, id);
+		mpk_group_add(vkey, id);
 	else if (fresh && id > 0)
 		free_domains(1, &id);
 	if (err)
@@ -98,7 +98,8 @@ static void *map_locked(int vkey, void *addr, size_t len, int prot, int flags, i
 {
 	void *mem = MAP_FAILED;
 	bool fresh;
-	int id = get_domain(vkey, &fresh), err = id < 0 ? id : groups_room(fresh, prot != PROT_RW);
+	int id = get_domain(vkey, &fresh), err = id < 0 ? id : mpk_groups_room(fresh,
+									       prot != PROT_RW);
 
 	if (!err) {
 		mem = map(id, addr, len, prot, flags, fd, offset);
@@ -115,7 +116,7 @@ static void *map_code_locked(int vkey, size_t len, int prot, void **run)
 {
 	void *mem = MAP_FAILED;
 	bool fresh;
-	int id = get_domain(vkey, &fresh), err = id < 0 ? id : groups_room(fresh, false);
+	int id = get_domain(vkey, &fresh), err = id < 0 ? id : mpk_groups_room(fresh, false);
 
 	if (!err) {
 		mem = epk_mmap_code(id, len, prot, run);
@@ -127,7 +128,7 @@ static void *map_code_locked(int vkey, size_t len, int prot, void **run)
 void *mpk_mmap(int vkey, void *addr, size_t len, int prot, int flags, int fd, off_t offset)
 {
 	void *mem;
-	int err = vkey < 0 ? -EINVAL : prot & PROT_EXEC ? -EOPNOTSUPP : groups_lock();
+	int err = vkey < 0 ? -EINVAL : prot & PROT_EXEC ? -EOPNOTSUPP : mpk_groups_lock();
 
 	if (err) {
 		errno = -err;
@@ -137,7 +138,7 @@ void *mpk_mmap(int vkey, void *addr, size_t len, int prot, int flags, int fd, of
 		prot |= PROT_READ;
 	mem = map_locked(vkey, addr, len, prot, flags, fd, offset);
 	err = errno;
-	groups_unlock();
+	mpk_groups_unlock();
 	if (mem == MAP_FAILED)
 		errno = err;
 	return mem;
@@ -145,7 +146,7 @@ void *mpk_mmap(int vkey, void *addr, size_t len, int prot, int flags, int fd, of
 
 void *mpk_mmap_code(int vkey, size_t len, int prot, void **run)
 {
-	int err = vkey < 0 ? -EINVAL : groups_lock();
+	int err = vkey < 0 ? -EINVAL : mpk_groups_lock();
 	void *mem;
 
 	if (err) {
@@ -154,7 +155,7 @@ void *mpk_mmap_code(int vkey, size_t len, int prot, void **run)
 	}
 	mem = map_code_locked(vkey, len, prot, run);
 	err = errno;
-	groups_unlock();
+	mpk_groups_unlock();
 	errno = err;
 	return mem;
 }
@@ -162,26 +163,26 @@ void *mpk_mmap_code(int vkey, size_t len, int prot, void **run)
 /* Under the lock: what cannot be freed stays a group, perhaps without some of its memory. */
 static int unmap_locked(int vkey)
 {
-	int id = group_find(vkey), err;
+	int id = mpk_group_find(vkey), err;
 
 	if (id < 0)
 		return id;
 	err = free_domains(1, &id);
 	if (!err || err == -ENOENT)
-		group_remove(vkey);
+		mpk_group_remove(vkey);
 	else
-		narrow_forget(vkey, id);
+		mpk_narrow_forget(vkey, id);
 	return err;
 }
 
 int mpk_munmap(int vkey)
 {
-	int err = vkey < 0 ? -EINVAL : groups_lock();
+	int err = vkey < 0 ? -EINVAL : mpk_groups_lock();
 
 	if (err)
 		return answer(err);
 	err = unmap_locked(vkey);
-	groups_unlock();
+	mpk_groups_unlock();
 	return answer(err);
 }
 
@@ -195,7 +196,7 @@ static void take_back(int vkey, int prot, const struct narrow *end)
 {
 	const struct narrow *at;
 
-	for (at = narrow_first(vkey); at && at != end; at = narrow_next(at))
+	for (at = mpk_narrow_first(vkey); at && at != end; at = mpk_narrow_next(at))
 		if (prot & ~at->prot)
 			set_prot(at, at->prot);
 }
@@ -203,17 +204,17 @@ static void take_back(int vkey, int prot, const struct narrow *end)
 /* All of it or nothing.  It is noted when the rest is done. */
 static int widen(int vkey, int id, int prot)
 {
-	const struct narrow *at = narrow_first(vkey);
+	const struct narrow *at = mpk_narrow_first(vkey);
 	int err = 0;
 
 	while (at && !(prot & ~at->prot))
-		at = narrow_next(at);
+		at = mpk_narrow_next(at);
 	/* Where nobody can do it, nothing is opened even for a moment. */
 	if (at)
-		err = epk_protect(id, group_common(vkey));
+		err = epk_protect(id, mpk_group_common(vkey));
 	if (err)
 		return err;
-	for (; at; at = narrow_next(at)) {
+	for (; at; at = mpk_narrow_next(at)) {
 		err = prot & ~at->prot ? set_prot(at, at->prot | prot) : 0;
 		if (err) {
 			take_back(vkey, prot, at);
@@ -229,7 +230,7 @@ static int widen(int vkey, int id, int prot)
  */
 static int protect_locked(int vkey, int prot)
 {
-	int id = group_find(vkey), err = id < 0 ? id : widen(vkey, id, prot);
+	int id = mpk_group_find(vkey), err = id < 0 ? id : widen(vkey, id, prot);
 
 	if (err)
 		return err;
@@ -237,7 +238,7 @@ static int protect_locked(int vkey, int prot)
 	if (err)
 		take_back(vkey, prot, NULL);
 	else
-		group_set_common(vkey, prot);
+		mpk_group_set_common(vkey, prot);
 	return err;
 }
 
@@ -251,17 +252,17 @@ int mpk_mprotect(int vkey, int prot)
 		return answer(-EOPNOTSUPP);
 	if (prot & PROT_WRITE)
 		prot |= PROT_READ;
-	err = groups_lock();
+	err = mpk_groups_lock();
 	if (err)
 		return answer(err);
 	err = protect_locked(vkey, prot);
-	groups_unlock();
+	mpk_groups_unlock();
 	return answer(err);
 }
 
 void *mpk_malloc(int vkey, size_t size)
 {
-	int id = group_find(vkey);
+	int id = mpk_group_find(vkey);
 
 	if (id > 0)
 		return epk_malloc(id, size);

@@ -98,7 +98,7 @@ static unsigned int find(const struct groups *in, int vkey)
 	return SLOTS;
 }
 
-int group_find(int vkey)
+int mpk_group_find(int vkey)
 {
 	const struct groups *in = __atomic_load_n(&groups, __ATOMIC_ACQUIRE);
 	unsigned int at = in && vkey >= 0 ? find(in, vkey) : SLOTS;
@@ -129,7 +129,7 @@ static void in_child(void)
 	if (groups && munmap(groups, BYTES))
 		abort();
 	groups = NULL;
-	begins_forget();
+	mpk_begins_forget();
 	pthread_mutex_unlock(&lock);
 }
 
@@ -152,7 +152,7 @@ static int make(void)
 	return 0;
 }
 
-int groups_lock(void)
+int mpk_groups_lock(void)
 {
 	int err = -pthread_mutex_lock(&lock);
 
@@ -163,7 +163,7 @@ int groups_lock(void)
 	return err;
 }
 
-void groups_unlock(void)
+void mpk_groups_unlock(void)
 {
 	pthread_mutex_unlock(&lock);
 }
@@ -174,14 +174,14 @@ static void slot_write(unsigned int at, union group group)
 }
 
 /* Asked before anything is mapped: what MAP_FIXED takes the place of does not come back. */
-int groups_room(bool fresh, bool narrow)
+int mpk_groups_room(bool fresh, bool narrow)
 {
 	if (fresh && groups->nr == MPK_GROUPS_MAX)
 		return -ENOSPC;
 	return narrow && !groups->free && groups->nr_narrow == MPK_NARROW_MAX ? -ENOSPC : 0;
 }
 
-void group_add(int vkey, int id)
+void mpk_group_add(int vkey, int id)
 {
 	const union group group = { .vkey = vkey, .id = id };
 	unsigned int at = hash(vkey);
@@ -206,7 +206,7 @@ static void drop(uint32_t *link)
 	groups->free = place;
 }
 
-void group_remove(int vkey)
+void mpk_group_remove(int vkey)
 {
 	unsigned int at = find(groups, vkey);
 
@@ -228,7 +228,7 @@ static struct more *more_of(int vkey)
 	return &groups->more[find(groups, vkey)];
 }
 
-int group_common(int vkey)
+int mpk_group_common(int vkey)
 {
 	return more_of(vkey)->common;
 }
@@ -238,17 +238,17 @@ static const struct narrow *narrow_at(uint32_t place)
 	return place ? &groups->narrow[place - 1] : NULL;
 }
 
-const struct narrow *narrow_first(int vkey)
+const struct narrow *mpk_narrow_first(int vkey)
 {
 	return narrow_at(more_of(vkey)->first);
 }
 
-const struct narrow *narrow_next(const struct narrow *narrow)
+const struct narrow *mpk_narrow_next(const struct narrow *narrow)
 {
 	return narrow_at(narrow->next);
 }
 
-void narrow_add(int vkey, uintptr_t start, uintptr_t end, int prot)
+void mpk_narrow_add(int vkey, uintptr_t start, uintptr_t end, int prot)
 {
 	struct more *more = more_of(vkey);
 	uint32_t place;
@@ -266,7 +266,7 @@ void narrow_add(int vkey, uintptr_t start, uintptr_t end, int prot)
 	protect(PROT_READ);
 }
 
-void narrow_forget(int vkey, int id)
+void mpk_narrow_forget(int vkey, int id)
 {
 	uint32_t *link = &more_of(vkey)->first;
 
@@ -282,7 +282,7 @@ void narrow_forget(int vkey, int id)
 	protect(PROT_READ);
 }
 
-void group_set_common(int vkey, int prot)
+void mpk_group_set_common(int vkey, int prot)
 {
 	struct more *more = more_of(vkey);
 	uint32_t *link = &more->first;

@@ -18,7 +18,7 @@ static void protect(int prot)
 		abort();
 }
 
-bool books_make(void)
+bool pkeys_books_make(void)
 {
 	long got = pkeys_raw(SYS_mmap, 0, sizeof(*pkeys_books), PROT_READ,
 			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -29,12 +29,12 @@ bool books_make(void)
 	return true;
 }
 
-void books_open(void)
+void pkeys_books_open(void)
 {
 	protect(RW);
 }
 
-void books_close(void)
+void pkeys_books_close(void)
 {
 	protect(PROT_READ);
 }
@@ -62,7 +62,7 @@ static unsigned int place(uintptr_t addr)
 }
 
 /* The first region that has a part in the range. */
-bool region_find(uintptr_t start, uintptr_t end, struct region *first)
+bool pkeys_region_find(uintptr_t start, uintptr_t end, struct region *first)
 {
 	unsigned int at = place(start);
 
@@ -105,7 +105,7 @@ static void add(const struct region *region)
 }
 
 /* Is there room for what one piece of memory makes of one region: two at most, and itself? */
-bool regions_have_room(void)
+bool pkeys_regions_have_room(void)
 {
 	return pkeys_books->nr_regions + 3 < REGIONS_MOST;
 }
@@ -116,7 +116,7 @@ static void cut(uintptr_t start, uintptr_t end)
 	struct region region, rest;
 	unsigned int at;
 
-	while (region_find(start, end, &region)) {
+	while (pkeys_region_find(start, end, &region)) {
 		at = place(start);
 		remove_at(at);
 		pkeys_books->bytes[region.slot] -= region.end - region.start;
@@ -136,7 +136,7 @@ static void cut(uintptr_t start, uintptr_t end)
 }
 
 /* The range has this key from then on, or none.  There is room for it. */
-void region_note(uintptr_t start, uintptr_t end, int prot, unsigned int slot)
+void pkeys_region_note(uintptr_t start, uintptr_t end, int prot, unsigned int slot)
 {
 	const struct region region = { .start = start, .end = end, .slot = slot, .prot = prot };
 
@@ -148,10 +148,10 @@ void region_note(uintptr_t start, uintptr_t end, int prot, unsigned int slot)
 }
 
 /*
- * region_find() without the lock, in handlers of signals, too: who has it may wait for one of an allocator,
+ * pkeys_region_find() without the lock, in handlers of signals, too: who has it may wait for one of an allocator,
  * whose owner looks.
  */
-bool region_look(uintptr_t start, uintptr_t end, struct region *first)
+bool pkeys_region_look(uintptr_t start, uintptr_t end, struct region *first)
 {
 	unsigned int before;
 	bool found;
@@ -160,14 +160,14 @@ bool region_look(uintptr_t start, uintptr_t end, struct region *first)
 		return false;
 	do {
 		before = __atomic_load_n(&pkeys_books->changes, __ATOMIC_SEQ_CST);
-		found = region_find(start, end, first);
+		found = pkeys_region_find(start, end, first);
 		atomic_thread_fence(memory_order_seq_cst);
 	} while (before % 2 || __atomic_load_n(&pkeys_books->changes, __ATOMIC_SEQ_CST) != before);
 	return found;
 }
 
 /* The key with this value; its value is 0 if there is none.  Without any lock, in handlers of signals, too. */
-union key key_find(int value)
+union key pkeys_key_find(int value)
 {
 	union key key = { .raw = 0 };
 
@@ -179,14 +179,14 @@ union key key_find(int value)
 	return key;
 }
 
-void key_write(unsigned int slot, int value, int id)
+void pkeys_key_write(unsigned int slot, int value, int id)
 {
 	union key key = { .value = value, .id = id };
 
 	__atomic_store_n(&pkeys_books->keys[slot].raw, key.raw, __ATOMIC_RELEASE);
 }
 
-unsigned int key_slot_of(int id)
+unsigned int pkeys_key_slot_of(int id)
 {
 	unsigned int slot = pkeys_books->slot_of[(unsigned int)id % INDICES];
 

@@ -59,7 +59,7 @@ static bool has_key(const void *addr, size_t len)
 	struct region region;
 
 	return !(start % PAGE) && len && start + page_up(len) > start &&
-	       region_look(start, start + page_up(len), &region);
+	       pkeys_region_look(start, start + page_up(len), &region);
 }
 
 static int drop(void *addr, size_t len, bool reserve)
@@ -68,7 +68,7 @@ static int drop(void *addr, size_t len, bool reserve)
 	int saved_errno = errno, err;
 
 	pkeys_lock(&locked);
-	err = memory_drop((uintptr_t)addr, (uintptr_t)addr + page_up(len), reserve);
+	err = pkeys_memory_drop((uintptr_t)addr, (uintptr_t)addr + page_up(len), reserve);
 	pkeys_unlock(&locked);
 	errno = saved_errno;
 	return err;
@@ -91,8 +91,8 @@ int pkeys_protect(void *addr, size_t len, int prot, uintptr_t caller)
 	if (prot & ~(RW | PROT_EXEC))
 		return pkeys_answer(-EINVAL);
 	pkeys_lock(&locked);
-	err = memory_protect((uintptr_t)addr, (uintptr_t)addr + page_up(len),
-			     prot & PROT_WRITE ? prot | PROT_READ : prot);
+	err = pkeys_memory_protect((uintptr_t)addr, (uintptr_t)addr + page_up(len),
+				   prot & PROT_WRITE ? prot | PROT_READ : prot);
 	pkeys_unlock(&locked);
 	errno = saved_errno;
 	return pkeys_answer(err == -EINVAL || err == -EACCES || !err ? err : -ENOMEM);

@@ -48,14 +48,14 @@ static bool save_region(const struct region *region, off_t offset)
 	bool readable = region->prot & PROT_READ, saved;
 	struct hold held;
 
-	if (epk_domain_at((void *)region->start) != id || hold(&held, id, PROT_READ, 0))
+	if (epk_domain_at((void *)region->start) != id || pkeys_hold(&held, id, PROT_READ, 0))
 		return false;
 	saved = readable || !epk_mprotect((void *)region->start, len, PROT_READ);
 	if (saved)
 		saved = write_pages((const char *)region->start, len, offset);
 	if (!readable)
 		epk_mprotect((void *)region->start, len, region->prot);
-	unhold(&held);
+	pkeys_unhold(&held);
 	return saved;
 }
 
@@ -109,11 +109,11 @@ static void prepare(void)
 	if (!is_in_use())
 		return;
 	pkeys_inside = true;
-	books_open();
+	pkeys_books_open();
 	save_rights();
 	if (pkeys_books->nr_regions)
 		save();
-	books_close();
+	pkeys_books_close();
 }
 
 static void drop_file(void)
@@ -151,8 +151,8 @@ static bool load_region(const struct region *region, off_t offset)
 
 	if (domain_mmap(id, (void *)region->start, len, RW, MAP_FIXED) == MAP_FAILED)
 		return false;
-	loaded = !hold(&held, id, RW, 0) && read_pages((char *)region->start, len, offset);
-	unhold(&held);
+	loaded = !pkeys_hold(&held, id, RW, 0) && read_pages((char *)region->start, len, offset);
+	pkeys_unhold(&held);
 	if (loaded && region->prot != RW)
 		loaded = !epk_mprotect((void *)region->start, len, region->prot & RW);
 	/* Not a part of it. */
@@ -189,7 +189,7 @@ static bool load_keys(void)
 			continue;
 		if (alloc_domains(1, &id))
 			return false;
-		key_write(slot, pkeys_books->keys[slot].value, id);
+		pkeys_key_write(slot, pkeys_books->keys[slot].value, id);
 		pkeys_books->slot_of[(unsigned int)id % INDICES] = slot;
 	}
 	return true;
@@ -210,7 +210,7 @@ static bool load(void)
 	}
 	for (slot = 1; slot < SLOTS; slot++)
 		if (pkeys_books->held[slot])
-			rights_set(pkeys_books->keys[slot].id, pkeys_books->held[slot]);
+			pkeys_rights_set(pkeys_books->keys[slot].id, pkeys_books->held[slot]);
 	return true;
 }
 
@@ -222,13 +222,13 @@ static void forget_rest(void)
 	uintptr_t at = 0;
 	int place;
 
-	for (; region_find(at, UINTPTR_MAX, &region); at = region.end)
+	for (; pkeys_region_find(at, UINTPTR_MAX, &region); at = region.end)
 		if (!epk_domain_at((void *)region.start))
-			region_note(region.start, region.end, PROT_NONE, NO_SLOT);
+			pkeys_region_note(region.start, region.end, PROT_NONE, NO_SLOT);
 	for (slot = 1; slot < SLOTS; slot++) {
 		if (!pkeys_books->keys[slot].id || !epk_domain_place(pkeys_books->keys[slot].id, &place, NULL))
 			continue;
-		key_write(slot, 0, 0);
+		pkeys_key_write(slot, 0, 0);
 		pkeys_books->nr_slots--;
 	}
 }
@@ -236,12 +236,12 @@ static void forget_rest(void)
 static void child(void)
 {
 	if (is_in_use()) {
-		books_open();
+		pkeys_books_open();
 		if (!load()) {
 			forget_rest();
 			pkeys_say("a forked child has not all of its parent's memory with keys: what it lacks is inaccessible");
 		}
-		books_close();
+		pkeys_books_close();
 	}
 	drop_file();
 }

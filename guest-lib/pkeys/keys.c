@@ -37,7 +37,7 @@ static void sweep(void)
 	unsigned int slot;
 
 	for (slot = 1; slot < SLOTS; slot++)
-		key_release(slot);
+		pkeys_key_release(slot);
 }
 
 /* For programs that have arrays by keys. */
@@ -80,7 +80,7 @@ static int key_new(int *id)
 	if (!value || alloc_domains(1, id))
 		return 0;
 	pkeys_books->slot_of[(unsigned int)*id % INDICES] = value % SLOTS;
-	key_write(value % SLOTS, value, *id);
+	pkeys_key_write(value % SLOTS, value, *id);
 	pkeys_books->nr_slots++;
 	return value;
 }
@@ -105,7 +105,7 @@ EXPORT int pkey_alloc(unsigned int flags, unsigned int rights)
 	if (!value)
 		return fail(ENOSPC);
 	/* Who has as many open as a thread can have has this one closed. */
-	rights_set(id, prot_of(rights));
+	pkeys_rights_set(id, prot_of(rights));
 	errno = saved_errno;
 	return value;
 }
@@ -117,10 +117,10 @@ EXPORT int pkey_free(int pkey)
 	union key key;
 
 	pkeys_lock(&locked);
-	key = key_find(pkey);
+	key = pkeys_key_find(pkey);
 	if (key.value) {
-		key_write((unsigned int)pkey % SLOTS, 0, key.id);
-		key_release((unsigned int)pkey % SLOTS);
+		pkeys_key_write((unsigned int)pkey % SLOTS, 0, key.id);
+		pkeys_key_release((unsigned int)pkey % SLOTS);
 	}
 	pkeys_unlock(&locked);
 	errno = saved_errno;
@@ -129,14 +129,14 @@ EXPORT int pkey_free(int pkey)
 
 EXPORT int pkey_set(int pkey, unsigned int rights)
 {
-	union key key = key_find(pkey);
+	union key key = pkeys_key_find(pkey);
 	int saved_errno = errno, err;
 
 	if (rights & ~DISABLE || (!key.value && (pkey || rights)))
 		return fail(EINVAL);
 	if (!key.value)
 		return 0;
-	err = rights_set(key.id, prot_of(rights));
+	err = pkeys_rights_set(key.id, prot_of(rights));
 	errno = saved_errno;
 	if (err)
 		return fail(err == -ENOENT || err == -EPERM ? EINVAL : ENOSPC);
@@ -145,7 +145,7 @@ EXPORT int pkey_set(int pkey, unsigned int rights)
 
 EXPORT int pkey_get(int pkey)
 {
-	union key key = key_find(pkey);
+	union key key = pkeys_key_find(pkey);
 	int prot;
 
 	if (!key.value)
@@ -181,14 +181,14 @@ EXPORT int pkey_mprotect(void *addr, size_t len, int prot, int pkey)
 	if (prot & (PROT_GROWSDOWN | PROT_GROWSUP))
 		return fail(EINVAL);
 	if (pkey && prot & PROT_EXEC)
-		return fail(key_find(pkey).value ? EACCES : EINVAL);
+		return fail(pkeys_key_find(pkey).value ? EACCES : EINVAL);
 	pkeys_lock(&locked);
-	key = key_find(pkey);
+	key = pkeys_key_find(pkey);
 	err = -EINVAL;
 	if (key.value || !pkey)
-		err = memory_key((uintptr_t)addr, (uintptr_t)addr + page_up(len),
-				 pkey && prot & PROT_WRITE ? RW : prot & (RW | PROT_EXEC),
-				 key.value ? (unsigned int)pkey % SLOTS : NO_SLOT);
+		err = pkeys_memory_key((uintptr_t)addr, (uintptr_t)addr + page_up(len),
+				       pkey && prot & PROT_WRITE ? RW : prot & (RW | PROT_EXEC),
+				       key.value ? (unsigned int)pkey % SLOTS : NO_SLOT);
 	pkeys_unlock(&locked);
 	errno = saved_errno;
 	if (!err)

@@ -29,16 +29,16 @@ void pkeys_lock(struct pkeys_locked *locked)
 	block(&locked->signals);
 	pthread_mutex_lock(&changes);
 	pkeys_inside = true;
-	if (!pkeys_books && !books_make()) {
+	if (!pkeys_books && !pkeys_books_make()) {
 		pkeys_say("there is no memory for its books");
 		abort();
 	}
-	books_open();
+	pkeys_books_open();
 }
 
 void pkeys_unlock(struct pkeys_locked *locked)
 {
-	books_close();
+	pkeys_books_close();
 	pkeys_inside = false;
 	pthread_mutex_unlock(&changes);
 	restore(&locked->signals);

@@ -26,7 +26,7 @@ static void parse(const char *line, struct vma *vma)
 }
 
 /* The mapping that has @addr, or the next one behind it. */
-bool vma_find(uintptr_t addr, struct vma *vma)
+bool pkeys_vma_find(uintptr_t addr, struct vma *vma)
 {
 	long fd = pkeys_raw(SYS_openat, AT_FDCWD, (long)"/proc/self/maps", O_RDONLY | O_CLOEXEC, 0, 0, 0);
 	char buffer[2048], line[256];

@@ -44,7 +44,7 @@ static bool is_zero(const char *page)
 }
 
 /* To new memory: what is zero is so already, and needs none. */
-void copy_pages(char *to, const char *from, size_t len)
+void pkeys_copy_pages(char *to, const char *from, size_t len)
 {
 	size_t at;
 
@@ -103,7 +103,7 @@ static bool move_to(uintptr_t start, uintptr_t aside, size_t len, int prot, bool
 	if (copied && file)
 		copied = copy_file_pages(start, aside, len);
 	else if (copied)
-		copy_pages((char *)start, (const char *)aside, len);
+		pkeys_copy_pages((char *)start, (const char *)aside, len);
 	raw_munmap(aside, len);
 	return !failed(raw_mprotect(start, len, copied ? prot : PROT_NONE)) && copied;
 }
@@ -158,22 +158,22 @@ static int adopt(uintptr_t start, uintptr_t end, int prot, unsigned int slot)
 	uintptr_t stop;
 
 	for (; start < end; start = stop) {
-		if (!vma_find(start, &vma) || vma.start > start)
+		if (!pkeys_vma_find(start, &vma) || vma.start > start)
 			return -ENOMEM;
 		stop = min(vma.end, end);
 		if (vma.shared || vma.special)
 			return -EACCES;
-		if (!regions_have_room())
+		if (!pkeys_regions_have_room())
 			return -ENOMEM;
-		err = hold(&held, id, RW, 0);
+		err = pkeys_hold(&held, id, RW, 0);
 		if (err)
 			return err;
 		err = move_in(&vma, start, stop - start, prot, id);
-		unhold(&held);
+		pkeys_unhold(&held);
 		if (!err)
-			region_note(start, stop, prot, slot);
+			pkeys_region_note(start, stop, prot, slot);
 		else if (epk_domain_at((void *)start) == id)
-			region_note(start, stop, PROT_NONE, slot);
+			pkeys_region_note(start, stop, PROT_NONE, slot);
 		if (err)
 			return err;
 	}
@@ -210,7 +210,7 @@ static int move_over(const struct region *region, int prot, int id)
 	err = epk_mprotect(start, len, PROT_READ);
 	if (err)
 		goto unmap;
-	copy_pages(between, start, len);
+	pkeys_copy_pages(between, start, len);
 	err = epk_munmap_reserve(start, len);
 	if (err) {
 		epk_mprotect(start, len, region->prot & RW);
@@ -234,15 +234,15 @@ static int rekey(const struct region *region, int prot, unsigned int slot)
 	int from = pkeys_books->keys[region->slot].id, to = pkeys_books->keys[slot].id, err;
 	struct hold source, target;
 
-	err = hold(&source, from, PROT_READ, to);
+	err = pkeys_hold(&source, from, PROT_READ, to);
 	if (err)
 		return err;
-	err = hold(&target, to, RW, from);
+	err = pkeys_hold(&target, to, RW, from);
 	if (!err) {
 		err = move_over(region, prot, to);
-		unhold(&target);
+		pkeys_unhold(&target);
 	}
-	unhold(&source);
+	pkeys_unhold(&source);
 	return err;
 }
 
@@ -258,7 +258,7 @@ static int move_out(const struct region *region, int prot)
 	err = epk_mprotect(start, len, PROT_READ);
 	if (err)
 		goto unmap;
-	copy_pages((char *)aside, start, len);
+	pkeys_copy_pages((char *)aside, start, len);
 	err = failed(raw_mprotect(aside, len, prot)) ? -ENOMEM : epk_munmap_reserve(start, len);
 	if (!err)
 		return move_to(region->start, aside, len, prot, false) ? 0 : -ENOMEM;
@@ -273,11 +273,11 @@ static int expel(const struct region *region, int prot)
 	struct hold source;
 	int err;
 
-	err = hold(&source, pkeys_books->keys[region->slot].id, PROT_READ, 0);
+	err = pkeys_hold(&source, pkeys_books->keys[region->slot].id, PROT_READ, 0);
 	if (err)
 		return err;
 	err = move_out(region, prot);
-	unhold(&source);
+	pkeys_unhold(&source);
 	return err;
 }
 
@@ -298,7 +298,7 @@ static void note_what_is(const struct region *region, unsigned int slot)
 		return;
 	if (!id || id != pkeys_books->keys[slot].id)
 		slot = NO_SLOT;
-	region_note(region->start, region->end, PROT_NONE, slot);
+	pkeys_region_note(region->start, region->end, PROT_NONE, slot);
 }
 
 /* One that has a key already. */
@@ -306,7 +306,7 @@ static int change(const struct region *region, int prot, unsigned int slot)
 {
 	int err;
 
-	if (!regions_have_room())
+	if (!pkeys_regions_have_room())
 		return -ENOMEM;
 	if (slot == region->slot)
 		err = epk_mprotect((void *)region->start, region->end - region->start, prot & RW);
@@ -315,9 +315,9 @@ static int change(const struct region *region, int prot, unsigned int slot)
 	if (err)
 		note_what_is(region, slot);
 	else
-		region_note(region->start, region->end, prot, slot);
+		pkeys_region_note(region->start, region->end, prot, slot);
 	if (slot != region->slot)
-		key_release(region->slot);
+		pkeys_key_release(region->slot);
 	return err;
 }
 
@@ -332,21 +332,21 @@ static int check(uintptr_t start, uintptr_t end)
 	if (here >= start && here < end)
 		return -EACCES;
 	while (start < end) {
-		if (region_find(start, start + PAGE, &region)) {
+		if (pkeys_region_find(start, start + PAGE, &region)) {
 			start = region.end;
 			continue;
 		}
-		if (!vma_find(start, &vma) || vma.start > start)
+		if (!pkeys_vma_find(start, &vma) || vma.start > start)
 			return -ENOMEM;
 		if (vma.shared || vma.special)
 			return -EACCES;
-		start = region_find(start, vma.end, &region) ? region.start : vma.end;
+		start = pkeys_region_find(start, vma.end, &region) ? region.start : vma.end;
 	}
 	return 0;
 }
 
 /* pkey_mprotect(); NO_SLOT for key 0. */
-int memory_key(uintptr_t start, uintptr_t end, int prot, unsigned int slot)
+int pkeys_memory_key(uintptr_t start, uintptr_t end, int prot, unsigned int slot)
 {
 	struct region region;
 	uintptr_t stop;
@@ -354,7 +354,7 @@ int memory_key(uintptr_t start, uintptr_t end, int prot, unsigned int slot)
 
 	err = slot ? check(start, end) : 0;
 	for (; !err && start < end; start = stop) {
-		if (!region_find(start, end, &region)) {
+		if (!pkeys_region_find(start, end, &region)) {
 			region.start = end;
 			region.end = end;
 		}
@@ -371,14 +371,14 @@ int memory_key(uintptr_t start, uintptr_t end, int prot, unsigned int slot)
 }
 
 /* mprotect(): the keys stay. */
-int memory_protect(uintptr_t start, uintptr_t end, int prot)
+int pkeys_memory_protect(uintptr_t start, uintptr_t end, int prot)
 {
 	struct region region;
 	uintptr_t stop;
 	long ret;
 
 	for (; start < end; start = stop) {
-		if (!region_find(start, end, &region)) {
+		if (!pkeys_region_find(start, end, &region)) {
 			region.start = end;
 			region.end = end;
 		}
@@ -395,27 +395,27 @@ int memory_protect(uintptr_t start, uintptr_t end, int prot)
 }
 
 /* munmap() of all of it; or only of what has a key, whose place is kept for what is to lie there. */
-int memory_drop(uintptr_t start, uintptr_t end, bool reserve)
+int pkeys_memory_drop(uintptr_t start, uintptr_t end, bool reserve)
 {
 	struct region region;
 	uintptr_t stop;
 	long ret = 0;
 
 	for (; start < end; start = stop) {
-		if (!region_find(start, end, &region)) {
+		if (!pkeys_region_find(start, end, &region)) {
 			region.start = end;
 			region.end = end;
 		}
 		clip(&region, start, end);
 		stop = region.start > start ? region.start : region.end;
 		if (region.start == start) {
-			if (!regions_have_room())
+			if (!pkeys_regions_have_room())
 				return -ENOMEM;
 			ret = reserve ? epk_munmap_reserve((void *)start, stop - start) :
 					domain_munmap((void *)start, stop - start);
 			if (!ret)
-				region_note(start, stop, 0, NO_SLOT);
-			key_release(region.slot);
+				pkeys_region_note(start, stop, 0, NO_SLOT);
+			pkeys_key_release(region.slot);
 		} else if (!reserve) {
 			ret = pkeys_raw(SYS_munmap, start, stop - start, 0, 0, 0, 0);
 		}
@@ -426,17 +426,17 @@ int memory_drop(uintptr_t start, uintptr_t end, bool reserve)
 }
 
 /* A key that was freed, and has no memory any more. */
-void key_release(unsigned int slot)
+void pkeys_key_release(unsigned int slot)
 {
 	const union key key = pkeys_books->keys[slot];
 	int id = key.id;
 
 	if (key.value || !id || pkeys_books->bytes[slot])
 		return;
-	rights_set(id, PROT_NONE);
+	pkeys_rights_set(id, PROT_NONE);
 	/* "mpk": another thread has it open. */
 	if (free_domains(1, &id))
 		return;
-	key_write(slot, 0, 0);
+	pkeys_key_write(slot, 0, 0);
 	pkeys_books->nr_slots--;
 }

@@ -96,16 +96,16 @@ long pkeys_raw(long nr, long a, long b, long c, long d, long e, long f);
 
 /* books.c: to change them, the lock of changes is held. */
 extern struct books *pkeys_books;
-bool books_make(void);
-void books_open(void);
-void books_close(void);
-bool region_find(uintptr_t start, uintptr_t end, struct region *first);
-bool region_look(uintptr_t start, uintptr_t end, struct region *first);
-bool regions_have_room(void);
-void region_note(uintptr_t start, uintptr_t end, int prot, unsigned int slot);
-union key key_find(int value);
-void key_write(unsigned int slot, int value, int id);
-unsigned int key_slot_of(int id);
+bool pkeys_books_make(void);
+void pkeys_books_open(void);
+void pkeys_books_close(void);
+bool pkeys_region_find(uintptr_t start, uintptr_t end, struct region *first);
+bool pkeys_region_look(uintptr_t start, uintptr_t end, struct region *first);
+bool pkeys_regions_have_room(void);
+void pkeys_region_note(uintptr_t start, uintptr_t end, int prot, unsigned int slot);
+union key pkeys_key_find(int value);
+void pkeys_key_write(unsigned int slot, int value, int id);
+unsigned int pkeys_key_slot_of(int id);
 
 /* lock.c */
 /* In the library's own calls of others; what these call of the C library is not the program's. */
@@ -125,7 +125,7 @@ void pkeys_fork_lock(void);
 void pkeys_fork_unlock(void);
 
 /* rights.c: what a thread may do, PROT_NONE, PROT_READ or RW. */
-int rights_set(int id, int prot);
+int pkeys_rights_set(int id, int prot);
 
 /**
  * struct hold - what is held for a moment
@@ -141,15 +141,15 @@ struct hold {
 	int lent_prot;
 };
 
-int hold(struct hold *hold, int id, int prot, int other);
-void unhold(struct hold *hold);
+int pkeys_hold(struct hold *hold, int id, int prot, int other);
+void pkeys_unhold(struct hold *hold);
 
 /* memory.c: under the lock of changes.  All return 0 or a negative error number. */
-int memory_key(uintptr_t start, uintptr_t end, int prot, unsigned int slot);
-int memory_protect(uintptr_t start, uintptr_t end, int prot);
-int memory_drop(uintptr_t start, uintptr_t end, bool reserve);
-void key_release(unsigned int slot);
-void copy_pages(char *to, const char *from, size_t len);
+int pkeys_memory_key(uintptr_t start, uintptr_t end, int prot, unsigned int slot);
+int pkeys_memory_protect(uintptr_t start, uintptr_t end, int prot);
+int pkeys_memory_drop(uintptr_t start, uintptr_t end, bool reserve);
+void pkeys_key_release(unsigned int slot);
+void pkeys_copy_pages(char *to, const char *from, size_t len);
 
 /* Of addresses that are those of pages. */
 static inline size_t page_up(size_t len)
@@ -176,7 +176,7 @@ struct vma {
 	bool file;
 };
 
-bool vma_find(uintptr_t addr, struct vma *vma);
+bool pkeys_vma_find(uintptr_t addr, struct vma *vma);
 
 /* calls.c: is who called none of the program's own?  Then the kernel has the call as it is. */
 bool pkeys_is_ours(uintptr_t caller);

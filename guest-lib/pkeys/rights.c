@@ -31,7 +31,7 @@ static bool may_open(void)
 }
 
 /* 0, or a negative error number: then it may do nothing more than before, perhaps less. */
-int rights_set(int id, int prot)
+int pkeys_rights_set(int id, int prot)
 {
 	int now = epk_held_prot(id), err = 0;
 
@@ -53,7 +53,7 @@ static bool make_room(struct hold *hold, int other)
 	int ids[EPK_MAX_HELD], n, nr = epk_held(ids, EPK_MAX_HELD);
 
 	for (n = 0; n < nr && n < EPK_MAX_HELD; n++) {
-		if (ids[n] == other || ids[n] == hold->id || !key_slot_of(ids[n]))
+		if (ids[n] == other || ids[n] == hold->id || !pkeys_key_slot_of(ids[n]))
 			continue;
 		hold->lent = ids[n];
 		hold->lent_prot = epk_held_prot(ids[n]);
@@ -64,10 +64,10 @@ static bool make_room(struct hold *hold, int other)
 }
 
 /*
- * At least @prot, until unhold().  A thread has room for so many keys: another one makes some, if it has
+ * At least @prot, until pkeys_unhold().  A thread has room for so many keys: another one makes some, if it has
  * to, but not @other.
  */
-int hold(struct hold *hold, int id, int prot, int other)
+int pkeys_hold(struct hold *hold, int id, int prot, int other)
 {
 	int err;
 
@@ -82,16 +82,16 @@ int hold(struct hold *hold, int id, int prot, int other)
 	if ((err == -EMFILE || err == -EAGAIN) && make_room(hold, other)) {
 		err = domain_begin(id, prot);
 		if (err)
-			unhold(hold);
+			pkeys_unhold(hold);
 	}
 	return err;
 }
 
 /* What cannot come back is closed, and an access says so. */
-void unhold(struct hold *hold)
+void pkeys_unhold(struct hold *hold)
 {
-	rights_set(hold->id, hold->before);
+	pkeys_rights_set(hold->id, hold->before);
 	if (hold->lent)
-		rights_set(hold->lent, hold->lent_prot);
+		pkeys_rights_set(hold->lent, hold->lent_prot);
 	hold->lent = 0;
 }

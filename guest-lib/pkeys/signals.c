@@ -16,7 +16,7 @@ static void tell_key(siginfo_t *info)
 	struct region region;
 	int value;
 
-	if (info->si_code != SEGV_PKUERR || !region_look(page, page + PAGE, &region))
+	if (info->si_code != SEGV_PKUERR || !pkeys_region_look(page, page + PAGE, &region))
 		return;
 	value = pkeys_books->keys[region.slot % SLOTS].value;
 	if (value)

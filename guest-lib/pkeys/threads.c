@@ -32,7 +32,7 @@ static void *begin(void *arg)
 
 	free(arg);
 	for (n = 0; n < start.nr; n++)
-		rights_set(start.held[n].id, start.held[n].prot);
+		pkeys_rights_set(start.held[n].id, start.held[n].prot);
 	return start.run(start.arg);
 }
 
@@ -42,7 +42,7 @@ static int list(struct start *start)
 	int ids[EPK_MAX_HELD], n, nr = epk_backend() ? epk_held(ids, EPK_MAX_HELD) : 0;
 
 	for (n = 0; n < nr && n < EPK_MAX_HELD; n++) {
-		if (!key_slot_of(ids[n]))
+		if (!pkeys_key_slot_of(ids[n]))
 			continue;
 		start->held[start->nr].id = ids[n];
 		start->held[start->nr++].prot = epk_held_prot(ids[n]);

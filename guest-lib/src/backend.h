@@ -89,17 +89,17 @@ extern const struct epk_backend epk_backend_mprotect;
 extern const struct epk_backend epk_backend_none;
 
 /* soft_table.c: the domain table of the backends that have no kernel module. */
-int soft_table_init(struct epk_state *state);
-void soft_table_exit(const struct epk_state *state);
-int soft_table_alloc(int num, int *ids, int beside);
-int soft_table_free(int num, const int *ids);
-int soft_table_note(int id, uint64_t addr);
-int soft_table_push(uintptr_t sp, uint32_t pkru, const uint32_t pins[EPK_NR_PKEYS]);
-int soft_table_pop(uintptr_t sp, uint32_t *pkru, uint32_t pins[EPK_NR_PKEYS]);
-bool soft_table_aside(unsigned int pkey);
-void soft_table_set_pkey(int id, uint8_t pkey);
-void soft_table_owners(int owners[EPK_NR_PKEYS]);
-void soft_table_set_owner(unsigned int pkey, int id);
+int epk_soft_table_init(struct epk_state *state);
+void epk_soft_table_exit(const struct epk_state *state);
+int epk_soft_table_alloc(int num, int *ids, int beside);
+int epk_soft_table_free(int num, const int *ids);
+int epk_soft_table_note(int id, uint64_t addr);
+int epk_soft_table_push(uintptr_t sp, uint32_t pkru, const uint32_t pins[EPK_NR_PKEYS]);
+int epk_soft_table_pop(uintptr_t sp, uint32_t *pkru, uint32_t pins[EPK_NR_PKEYS]);
+bool epk_soft_table_aside(unsigned int pkey);
+void epk_soft_table_set_pkey(int id, uint8_t pkey);
+void epk_soft_table_owners(int owners[EPK_NR_PKEYS]);
+void epk_soft_table_set_owner(unsigned int pkey, int id);
 
 /* module.c: domains of the kernel module. */
 int epk_module_open(struct epk_state *state, uint32_t *pkeys);

@@ -56,7 +56,7 @@ take_back:
 /* Some thread has it open, or will have again. */
 static bool is_pinned(unsigned int pkey)
 {
-	return epk_threads_pin(pkey) || soft_table_aside(pkey);
+	return epk_threads_pin(pkey) || epk_soft_table_aside(pkey);
 }
 
 /* Takes @pkey from the domain @id, if there is one.  -EBUSY: a thread has the key open. */
@@ -68,16 +68,16 @@ static int evict(unsigned int pkey, int id)
 		return -EBUSY;
 	if (!id)
 		return 0;
-	soft_table_set_pkey(id, 0);
+	epk_soft_table_set_pkey(id, 0);
 	err = epk_membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED);
 	if (!err && is_pinned(pkey))
 		err = -EBUSY;
 	if (!err)
 		err = protect_all(id, pkey, 0);
 	if (err)
-		soft_table_set_pkey(id, pkey);
+		epk_soft_table_set_pkey(id, pkey);
 	else
-		soft_table_set_owner(pkey, 0);
+		epk_soft_table_set_owner(pkey, 0);
 	return err;
 }
 
@@ -95,7 +95,7 @@ static int take_key(void)
 	err = epk_membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED);
 	if (err)
 		return err;
-	soft_table_owners(owners);
+	epk_soft_table_owners(owners);
 	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++)
 		if (pkeys & 1u << pkey && !owners[pkey] && !is_pinned(pkey))
 			return pkey;
@@ -126,10 +126,10 @@ static int assign(int id)
 	err = protect_all(id, 0, pkey);
 	if (err)
 		return err;
-	soft_table_set_owner(pkey, id);
+	epk_soft_table_set_owner(pkey, id);
 	last_key = pkey;
 	given |= 1u << pkey;
-	soft_table_set_pkey(id, pkey);
+	epk_soft_table_set_pkey(id, pkey);
 	return pkey;
 }
 
@@ -148,7 +148,7 @@ static unsigned int key_of(int id)
 		return 0;
 	if (entry.pkey)
 		return entry.pkey;
-	soft_table_owners(owners);
+	epk_soft_table_owners(owners);
 	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++)
 		if (owners[pkey] == id)
 			return pkey;
@@ -170,7 +170,7 @@ static void close_strays(void)
 {
 	int owners[EPK_NR_PKEYS], pkey;
 
-	soft_table_owners(owners);
+	epk_soft_table_owners(owners);
 	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++) {
 		if (!(epk_now.pkeys & 1u << pkey) || !open_prot(pkey) ||
 		    (owners[pkey] && epk_own_slot()->pins[pkey]))
@@ -265,7 +265,7 @@ static int list_open(struct epk_held *list, int max, uint32_t pkru)
 
 	if (!epk_word.follows)
 		return 0;
-	soft_table_owners(owners);
+	epk_soft_table_owners(owners);
 	for (pkey = 1; pkey < EPK_NR_PKEYS; pkey++) {
 		prot = owners[pkey] && epk_own_slot()->pins[pkey] ? pkru_prot(pkru, pkey) : 0;
 		if (prot && nr++ < max)
@@ -307,7 +307,7 @@ static int forget(int id, uintptr_t sp)
 	uint32_t pkru, pins[EPK_NR_PKEYS];
 
 	(void)id;
-	soft_table_pop(sp, &pkru, pins);
+	epk_soft_table_pop(sp, &pkru, pins);
 	return 0;
 }
 
@@ -344,7 +344,7 @@ static int take_back(uintptr_t sp)
 
 	close_all();
 	epk_barrier();
-	err = soft_table_pop(sp, &pkru, pins);
+	err = epk_soft_table_pop(sp, &pkru, pins);
 	memcpy(epk_own_slot()->pins, pins, sizeof(pins));
 	epk_barrier();
 	if (!err)
@@ -357,7 +357,7 @@ static int put_aside(int id, uintptr_t sp)
 	int err;
 
 	close_strays();
-	err = soft_table_push(sp, rdpkru(), epk_own_slot()->pins);
+	err = epk_soft_table_push(sp, rdpkru(), epk_own_slot()->pins);
 	if (err)
 		return err;
 	close_all();
@@ -401,7 +401,7 @@ static int mpk_pinned(int id)
 
 	if (!epk_entry_find(id, &entry) || !entry.pkey)
 		return 0;
-	if (epk_own_slot()->pins[entry.pkey] || soft_table_aside(entry.pkey))
+	if (epk_own_slot()->pins[entry.pkey] || epk_soft_table_aside(entry.pkey))
 		err = -EBUSY;
 	else if (epk_threads_pin(entry.pkey))
 		err = -EAGAIN;
@@ -424,7 +424,7 @@ static int mpk_init(struct epk_state *state)
 	state->nothing = state->closed;
 	state->gates = true;
 	state->table_pkey = 31 - __builtin_clz(pkeys);
-	err = soft_table_init(state);
+	err = epk_soft_table_init(state);
 	if (err)
 		goto give_pkeys;
 	last_key = 0;
@@ -475,14 +475,14 @@ static void mpk_forget(const struct epk_state *old)
 const struct epk_backend epk_backend_mpk = {
 	.name = "mpk",
 	.init = mpk_init,
-	.alloc = soft_table_alloc,
-	.free = soft_table_free,
+	.alloc = epk_soft_table_alloc,
+	.free = epk_soft_table_free,
 	.mmap = mpk_mmap,
 	.munmap = epk_anon_munmap,
 	.reserve = epk_anon_reserve,
 	.fill = epk_anon_fill,
 	.protect = mpk_protect,
-	.note = soft_table_note,
+	.note = epk_soft_table_note,
 	.thread_start = mpk_thread_start,
 	.thread_stop = mpk_thread_stop,
 	.take = mpk_take,

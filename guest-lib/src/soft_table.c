@@ -128,7 +128,7 @@ static struct soft_table *map_file_and_show(void *table)
 }
 
 /* A child has nothing of it but what it can read. */
-int soft_table_init(struct epk_state *state)
+int epk_soft_table_init(struct epk_state *state)
 {
 	int pkey = state->table_pkey ? state->table_pkey : -1;
 	struct soft_table *soft = map_and_show((void *)state->table);
@@ -147,7 +147,7 @@ int soft_table_init(struct epk_state *state)
 }
 
 /* Undoes it.  What everybody reads goes with the area that it lies in. */
-void soft_table_exit(const struct epk_state *state)
+void epk_soft_table_exit(const struct epk_state *state)
 {
 	munmap(state->soft, sizeof(*state->soft));
 }
@@ -161,7 +161,7 @@ static int next_id(uint32_t index)
 }
 
 /* Nothing is nearer than anything else. */
-int soft_table_alloc(int num, int *ids, int beside)
+int epk_soft_table_alloc(int num, int *ids, int beside)
 {
 	struct soft_table *soft = epk_now.soft;
 	uint32_t index, pkru = unseal();
@@ -187,7 +187,7 @@ seal:
 	return err;
 }
 
-int soft_table_free(int num, const int *ids)
+int epk_soft_table_free(int num, const int *ids)
 {
 	struct soft_table *soft = epk_now.soft;
 	uint32_t index, pkru = unseal();
@@ -206,7 +206,7 @@ int soft_table_free(int num, const int *ids)
 	return 0;
 }
 
-int soft_table_note(int id, uint64_t addr)
+int epk_soft_table_note(int id, uint64_t addr)
 {
 	uint64_t *note = &epk_now.soft->notes[EPK_ID_INDEX(id)];
 	uint32_t pkru = unseal();
@@ -219,7 +219,7 @@ int soft_table_note(int id, uint64_t addr)
 	return set ? 0 : -EBUSY;
 }
 
-void soft_table_set_pkey(int id, uint8_t pkey)
+void epk_soft_table_set_pkey(int id, uint8_t pkey)
 {
 	uint32_t pkru = unseal();
 
@@ -227,7 +227,7 @@ void soft_table_set_pkey(int id, uint8_t pkey)
 	seal(pkru);
 }
 
-void soft_table_owners(int owners[EPK_NR_PKEYS])
+void epk_soft_table_owners(int owners[EPK_NR_PKEYS])
 {
 	uint32_t pkru = unseal();
 	int pkey;
@@ -237,7 +237,7 @@ void soft_table_owners(int owners[EPK_NR_PKEYS])
 	seal(pkru);
 }
 
-void soft_table_set_owner(unsigned int pkey, int id)
+void epk_soft_table_set_owner(unsigned int pkey, int id)
 {
 	uint32_t pkru = unseal();
 
@@ -268,7 +268,7 @@ static void forget_those_gone(struct soft_table *soft)
 }
 
 /* Under epk_lock, as the next.  What a thread that is gone has left under its stack pointer goes. */
-int soft_table_push(uintptr_t sp, uint32_t pkru, const uint32_t pins[EPK_NR_PKEYS])
+int epk_soft_table_push(uintptr_t sp, uint32_t pkru, const uint32_t pins[EPK_NR_PKEYS])
 {
 	struct soft_table *soft = epk_now.soft;
 	uint32_t mine = unseal();
@@ -292,7 +292,7 @@ int soft_table_push(uintptr_t sp, uint32_t pkru, const uint32_t pins[EPK_NR_PKEY
  * What the thread has put aside since is forgotten; all of it, if there is none under @sp.  For an
  * @sp of 0 what it put aside last.
  */
-int soft_table_pop(uintptr_t sp, uint32_t *pkru, uint32_t pins[EPK_NR_PKEYS])
+int epk_soft_table_pop(uintptr_t sp, uint32_t *pkru, uint32_t pins[EPK_NR_PKEYS])
 {
 	struct soft_table *soft = epk_now.soft;
 	struct soft_level *level;
@@ -317,7 +317,7 @@ int soft_table_pop(uintptr_t sp, uint32_t *pkru, uint32_t pins[EPK_NR_PKEYS])
 }
 
 /* Somebody has put aside what has this key. */
-bool soft_table_aside(unsigned int pkey)
+bool epk_soft_table_aside(unsigned int pkey)
 {
 	struct soft_table *soft = epk_now.soft;
 	uint32_t mine = unseal();

@@ -420,12 +420,12 @@ static void held_while_looked_at(void **state)
 	(void)state;
 	assert_int_equal(domain_begin(ids[0], PROT_READ), 0);
 	pkey = key_of(0);
-	soft_table_set_pkey(ids[0], 0);
+	epk_soft_table_set_pkey(ids[0], 0);
 	assert_int_equal(epk_held_prot(ids[0]), PROT_READ);
 	assert_int_equal(domain_begin(ids[0], PROT_READ), -EALREADY);
 	assert_int_equal(domain_begin(ids[0], RW), 0);
 	assert_int_equal(domain_end(ids[0]), 0);
-	soft_table_set_pkey(ids[0], pkey);
+	epk_soft_table_set_pkey(ids[0], pkey);
 	assert_int_equal(epk_held_prot(ids[0]), 0);
 	assert_int_equal(domain_end(ids[0]), -EACCES);
 	assert_false(try_read(mem[0], &ignored));
