@@ -40,8 +40,8 @@ int epk_begin_write(int dom)
 
 OSSL_LIB_CTX *with_epk, *plain;
 
-bool raise_error(struct provider *prov, const char *file, int line, const char *func,
-		 enum epk_reason reason, const char *fmt, ...)
+bool epkp_raise_error(struct provider *prov, const char *file, int line, const char *func,
+		      enum epk_reason reason, const char *fmt, ...)
 {
 	(void)prov;
 	(void)func;
@@ -50,42 +50,42 @@ bool raise_error(struct provider *prov, const char *file, int line, const char *
 }
 
 /* The vault has tests of its own. */
-int vault_domain(void)
+int epkp_vault_domain(void)
 {
 	return 0;
 }
 
-void vault_before_fork(void)
+void epkp_vault_before_fork(void)
 {
 }
 
-void vault_after_fork(void)
+void epkp_vault_after_fork(void)
 {
 }
 
-void vault_in_child(int err)
+void epkp_vault_in_child(int err)
 {
 	(void)err;
 }
 
 static bool is_usable(struct box *box)
 {
-	if (!box || !box_open(NULL, box))
+	if (!box || !epkp_box_open(NULL, box))
 		return false;
 	box->mem[0] = 1;
-	return box_close(NULL, box);
+	return epkp_box_close(NULL, box);
 }
 
 /* What is interrupted is between lock() and unlock(). */
 static void handler_may_fork(void **state)
 {
-	struct box *box = box_get(NULL), *other;
+	struct box *box = epkp_box_get(NULL), *other;
 	int status, round;
 	pid_t pid;
 
 	(void)state;
 	assert_true(is_usable(box));
-	box_put(NULL, box, 0, 1);
+	epkp_box_put(NULL, box, 0, 1);
 	/* Otherwise it waits for itself. */
 	alarm(10);
 	for (round = 0; round < 2; round++) {
@@ -95,16 +95,16 @@ static void handler_may_fork(void **state)
 		if (!pid) {
 			alarm(10);
 			unlock();
-			other = box_get(NULL);
+			other = epkp_box_get(NULL);
 			_exit(other == box || !is_usable(other));
 		}
 		assert_int_equal(waitpid(pid, &status, 0), pid);
 		assert_int_equal(status, 0);
 		unlock();
 		assert_int_equal(nested, 0);
-		assert_ptr_equal(box_get(NULL), box);
+		assert_ptr_equal(epkp_box_get(NULL), box);
 		assert_true(is_usable(box));
-		box_put(NULL, box, 0, 1);
+		epkp_box_put(NULL, box, 0, 1);
 	}
 	alarm(0);
 }
@@ -112,63 +112,63 @@ static void handler_may_fork(void **state)
 static void half_that_is_not_wiped_is_nobodys(void **state)
 {
 	const struct lineage of = { { 3, 4 } };
-	struct box *box = box_get(NULL);
+	struct box *box = epkp_box_get(NULL);
 	unsigned int half;
 
 	(void)state;
-	box_offer(box, &of);
-	assert_ptr_equal(box_join(&of, &half), box);
+	epkp_box_offer(box, &of);
+	assert_ptr_equal(epkp_box_join(&of, &half), box);
 	opens_nothing = true;
-	box_put(NULL, box, half, 1);
+	epkp_box_put(NULL, box, half, 1);
 	opens_nothing = false;
-	assert_null(box_join(&of, &half));
+	assert_null(epkp_box_join(&of, &half));
 	assert_true(is_usable(box));
 	nr_freed = 0;
-	box_put(NULL, box, 0, 1);
+	epkp_box_put(NULL, box, 0, 1);
 	assert_int_equal(nr_freed, 1);
-	assert_null(box_join(&of, &half));
+	assert_null(epkp_box_join(&of, &half));
 }
 
 /* What was interrupted may be on its way through a list that a box of before is in. */
 static void handler_frees_no_box_of_before(void **state)
 {
 	const struct lineage of = { { 1, 2 } };
-	struct box *box = box_get(NULL);
+	struct box *box = epkp_box_get(NULL);
 	unsigned int half;
 	int status;
 	pid_t pid;
 
 	(void)state;
 	nr_freed = 0;
-	box_offer(box, &of);
+	epkp_box_offer(box, &of);
 	lock();
 	pid = fork();
 	assert_true(pid >= 0);
 	if (!pid) {
 		unlock();
-		assert_null(box_join(&of, &half));
-		box_put(NULL, box, 0, 1);
+		assert_null(epkp_box_join(&of, &half));
+		epkp_box_put(NULL, box, 0, 1);
 		_exit(nr_freed);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);
 	unlock();
 	/* One that does not interrupt may, with the last half. */
-	assert_ptr_equal(box_join(&of, &half), box);
+	assert_ptr_equal(epkp_box_join(&of, &half), box);
 	assert_int_equal(half, 1);
 	pid = fork();
 	assert_true(pid >= 0);
 	if (!pid) {
 		nr_freed = 0;
-		box_put(NULL, box, half, 1);
+		epkp_box_put(NULL, box, half, 1);
 		assert_int_equal(nr_freed, 0);
-		box_put(NULL, box, 0, 1);
+		epkp_box_put(NULL, box, 0, 1);
 		_exit(nr_freed != 1);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);
-	box_put(NULL, box, half, 1);
-	box_put(NULL, box, 0, 1);
+	epkp_box_put(NULL, box, half, 1);
+	epkp_box_put(NULL, box, 0, 1);
 }
 
 /* An abort is better than one box for two. */
@@ -180,7 +180,7 @@ static void handler_may_not_take_boxes(void **state)
 	(void)state;
 	if (!pid) {
 		lock();
-		box_get(NULL);
+		epkp_box_get(NULL);
 		_exit(0);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -190,7 +190,7 @@ static void handler_may_not_take_boxes(void **state)
 static int setup(void **state)
 {
 	(void)state;
-	return box_setup() || !box_start(NULL, getenv("EPK_BACKEND"));
+	return epkp_box_setup() || !epkp_box_start(NULL, getenv("EPK_BACKEND"));
 }
 
 int main(void)

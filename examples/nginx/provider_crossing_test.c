@@ -528,10 +528,10 @@ static int step_plain(void)
 {
 	static struct hmac hmac;
 
-	hmac_key(&hmac, hash_find(digest), work.key, digest_len);
-	hmac_begin(&hmac);
-	hmac_add(&hmac, work.key, digest_len);
-	hmac_end(&hmac, hmac.chain);
+	epkp_hmac_key(&hmac, epkp_hash_find(digest), work.key, digest_len);
+	epkp_hmac_begin(&hmac);
+	epkp_hmac_add(&hmac, work.key, digest_len);
+	epkp_hmac_end(&hmac, hmac.chain);
 	explicit_bzero(&hmac, sizeof(hmac));
 	return 1;
 }

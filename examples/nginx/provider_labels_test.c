@@ -48,9 +48,9 @@ static bool have_part_in_common(const uint8_t *a, size_t a_len, const uint8_t *b
 
 /* ---- of mac.c: no vault is needed to look a key up */
 
-OSSL_LIB_CTX *inner_libctx;
+OSSL_LIB_CTX *epkp_inner_libctx;
 
-bool vault_open(struct provider *prov, struct opened *o)
+bool epkp_vault_open(struct provider *prov, struct opened *o)
 {
 	static struct vault vault;
 
@@ -60,15 +60,15 @@ bool vault_open(struct provider *prov, struct opened *o)
 	return true;
 }
 
-bool vault_close(struct provider *prov, struct opened *o)
+bool epkp_vault_close(struct provider *prov, struct opened *o)
 {
 	(void)prov;
 	(void)o;
 	return true;
 }
 
-bool raise_error(struct provider *prov, const char *file, int line, const char *func,
-		 enum epk_reason reason, const char *fmt, ...)
+bool epkp_raise_error(struct provider *prov, const char *file, int line, const char *func,
+		      enum epk_reason reason, const char *fmt, ...)
 {
 	(void)prov;
 	(void)file;
@@ -104,7 +104,7 @@ static void index_tells_nothing_of_a_key(void **state)
 	uint64_t what;
 
 	(void)state;
-	assert_true(mac_start(NULL));
+	assert_true(epkp_mac_start(NULL));
 	for (i = 0; i < 32; i++)
 		assert_true(same_sets(32, i) < 8);
 	for (i = 0; i < 48; i++)
@@ -113,13 +113,13 @@ static void index_tells_nothing_of_a_key(void **state)
 	for (i = 0; i < TRIES; i++) {
 		RAND_bytes(key, sizeof(key));
 		set_of(key, 48, &what, &set);
-		assert_true(mac_start(NULL));
+		assert_true(epkp_mac_start(NULL));
 		set_of(key, 48, &what, &other);
 		same += set == other;
 	}
 	assert_true(same < 16);
 	/* It finds what it has been told, and nothing else. */
-	mac_remember(key, 48);
+	epkp_mac_remember(key, 48);
 	assert_true(is_remembered(key, 48));
 	assert_false(is_remembered(key, 32));
 	key[47] ^= 1;

@@ -6,8 +6,8 @@
 
 OSSL_LIB_CTX *with_epk, *plain;
 
-bool raise_error(struct provider *prov, const char *file, int line, const char *func,
-		 enum epk_reason reason, const char *fmt, ...)
+bool epkp_raise_error(struct provider *prov, const char *file, int line, const char *func,
+		      enum epk_reason reason, const char *fmt, ...)
 {
 	(void)prov;
 	(void)file;

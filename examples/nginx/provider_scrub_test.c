@@ -108,10 +108,10 @@ static __attribute__((noinline)) long interrupted_at(size_t depth)
 
 static __attribute__((noinline)) long watched_and_interrupted(size_t depth)
 {
-	char *low = watch(watched);
+	char *low = epkp_watch(watched);
 	long ret = interrupted_at(depth);
 
-	scrub(low);
+	epkp_scrub(low);
 	return ret;
 }
 
@@ -177,13 +177,13 @@ static void nothing_is_left_of_a_frame(void **state)
 static __attribute__((noinline)) void watched_and_written(size_t below)
 {
 	volatile uint32_t *at;
-	char *low = watch(watched);
+	char *low = epkp_watch(watched);
 	size_t i;
 
 	at = (volatile uint32_t *)(low - below - WITHOUT_GAP);
 	for (i = 0; i < WITHOUT_GAP / sizeof(*at); i++)
 		at[i] = SECRET_HALF;
-	scrub(low);
+	epkp_scrub(low);
 }
 
 /* Whatever a CPU leaves out of its frames. */
@@ -193,7 +193,7 @@ static void nothing_is_left_of_so_much(void **state)
 
 	(void)state;
 	watched = watched_tried[0];
-	for (below = 0; below + WITHOUT_GAP <= watched_below(0) - 128; below += 8) {
+	for (below = 0; below + WITHOUT_GAP <= epkp_watched_below(0) - 128; below += 8) {
 		watched_and_written(below);
 		assert_int_equal(left_below(), 0);
 	}
@@ -261,7 +261,7 @@ static void nothing_is_left_of_a_frame_with_tiles(void **state)
 static void *watch_more_than_there_is(void *arg)
 {
 	(void)arg;
-	watch(32 * 1024);
+	epkp_watch(32 * 1024);
 	return NULL;
 }
 
@@ -269,7 +269,7 @@ static void *watch_more_than_there_is(void *arg)
 static void *wipe_more_than_there_is(void *arg)
 {
 	(void)arg;
-	scrub((char *)__builtin_frame_address(0) - 16 * 1024);
+	epkp_scrub((char *)__builtin_frame_address(0) - 16 * 1024);
 	return NULL;
 }
 

@@ -33,19 +33,19 @@ static void compare_hmacs(const char *digest)
 {
 	static struct hmac hmac;
 	uint8_t key[200], message[400], out[HASH_MAX], expected[EVP_MAX_MD_SIZE];
-	const struct hash *hash = hash_find(digest);
+	const struct hash *hash = epkp_hash_find(digest);
 	size_t key_len, len, half, got;
 
 	RAND_bytes(key, sizeof(key));
 	RAND_bytes(message, sizeof(message));
 	for (key_len = 1; key_len <= sizeof(key); key_len++) {
-		hmac_key(&hmac, hash, key, key_len);
+		epkp_hmac_key(&hmac, hash, key, key_len);
 		for (len = 0; len <= sizeof(message); len++) {
 			half = len * key_len / 256 % (len + 1);
-			hmac_begin(&hmac);
-			hmac_add(&hmac, message, half);
-			hmac_add(&hmac, message + half, len - half);
-			hmac_end(&hmac, out);
+			epkp_hmac_begin(&hmac);
+			epkp_hmac_add(&hmac, message, half);
+			epkp_hmac_add(&hmac, message + half, len - half);
+			epkp_hmac_end(&hmac, out);
 			if (key_len % 64 && len % 7)
 				continue;
 			assert_non_null(EVP_Q_mac(plain, "HMAC", NULL, digest, NULL, key, key_len,
@@ -87,16 +87,16 @@ static void permutation_is_one(void **state)
 		for (i = 0; i < 2; i++) {
 			kind = 1 + round % SECRET_PRIVATE;
 			RAND_bytes(secret, sizeof(secret));
-			wrap(&o, kind, wrapped, secret, lengths[i]);
-			unwrap(&o, kind, back, wrapped, lengths[i]);
+			epkp_wrap(&o, kind, wrapped, secret, lengths[i]);
+			epkp_unwrap(&o, kind, back, wrapped, lengths[i]);
 			assert_memory_equal(back, secret, lengths[i]);
 			/* One bit, and another kind: each changes all of it. */
 			secret[round % lengths[i]] ^= 1 << round % 8;
-			wrap(&o, kind, other, secret, lengths[i]);
+			epkp_wrap(&o, kind, other, secret, lengths[i]);
 			for (n = same = 0; n < lengths[i]; n++)
 				same += other[n] == wrapped[n];
 			assert_true(same < 6);
-			wrap(&o, kind + 1, wrapped, secret, lengths[i]);
+			epkp_wrap(&o, kind + 1, wrapped, secret, lengths[i]);
 			for (n = same = 0; n < lengths[i]; n++)
 				same += other[n] == wrapped[n];
 			assert_true(same < 6);
@@ -149,7 +149,7 @@ static void x25519_equals_openssls(void **state)
 
 	(void)state;
 	for (round = 0; round < 1000; round++) {
-		assert_true(x25519(&w, out, k, u));
+		assert_true(epkp_x25519(&w, out, k, u));
 		memcpy(u, k, 32);
 		memcpy(k, out, 32);
 	}
@@ -158,10 +158,10 @@ static void x25519_equals_openssls(void **state)
 		RAND_bytes(k, 32);
 		choose_point(u, round);
 		if (theirs(expected, k, u)) {
-			assert_true(x25519(&w, out, k, u));
+			assert_true(epkp_x25519(&w, out, k, u));
 			assert_memory_equal(out, expected, 32);
 		} else {
-			assert_false(x25519(&w, out, k, u));
+			assert_false(epkp_x25519(&w, out, k, u));
 		}
 	}
 	ERR_clear_error();

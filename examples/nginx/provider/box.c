@@ -69,7 +69,7 @@ static void unlock(void)
 	pthread_mutex_unlock(&boxes_lock);
 }
 
-void block_signals(sigset_t *before)
+void epkp_block_signals(sigset_t *before)
 {
 	sigset_t all;
 
@@ -85,10 +85,10 @@ static void before_fork(void)
 {
 	sigset_t before;
 
-	block_signals(&before);
+	epkp_block_signals(&before);
 	if (!pthread_mutex_lock(&boxes_lock)) {
 		mask_before = before;
-		vault_before_fork();
+		epkp_vault_before_fork();
 		return;
 	}
 	nested++;
@@ -103,7 +103,7 @@ static void after_fork(void)
 		nested--;
 		return;
 	}
-	vault_after_fork();
+	epkp_vault_after_fork();
 	before = mask_before;
 	unlock();
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -120,10 +120,10 @@ static void in_child(void)
 	nested = 0;
 	/* Its owner has another thread ID now. */
 	boxes_lock = (pthread_mutex_t)LOCK_INITIALIZER;
-	/* What was interrupted may go on, and box_get() takes no box from before. */
+	/* What was interrupted may go on, and epkp_box_get() takes no box from before. */
 	if (interrupted) {
 		was_interrupted = true;
-		publish_in_child(false);
+		epkp_publish_in_child(false);
 		return;
 	}
 	for (i = 0; i < 2; i++)
@@ -137,12 +137,12 @@ static void in_child(void)
 		err = init_library(backend);
 	if (backend && !err)
 		ready_generation = fork_generation;
-	publish_in_child(backend && !err);
-	vault_in_child(err);
+	epkp_publish_in_child(backend && !err);
+	epkp_vault_in_child(err);
 	pthread_sigmask(SIG_SETMASK, &mask_before, NULL);
 }
 
-int box_setup(void)
+int epkp_box_setup(void)
 {
 	static bool registered;
 	int err = 0;
@@ -207,7 +207,7 @@ static void say_if_weak(void)
  * When the provider is loaded, and so before a server gives up the rights and the root
  * directory that it takes to open /dev/epk, and while it can still refuse to start.
  */
-bool box_start(struct provider *prov, const char *wanted)
+bool epkp_box_start(struct provider *prov, const char *wanted)
 {
 	int err;
 
@@ -220,7 +220,7 @@ bool box_start(struct provider *prov, const char *wanted)
 	if (!err) {
 		ready_generation = fork_generation;
 		backend = epk_backend();
-		publish_started(backend);
+		epkp_publish_started(backend);
 		say_if_weak();
 	}
 	unlock();
@@ -239,7 +239,7 @@ static bool library_ready(struct provider *prov)
 		err = init_library(backend);
 		if (!err)
 			ready_generation = fork_generation;
-		published.started = !err;
+		epkp_published.started = !err;
 	}
 	unlock();
 	return !err || raise(prov, EPK_R_NO_DOMAIN, "backend %s after fork(): %s", backend,
@@ -289,7 +289,7 @@ static void raise_used_up(struct provider *prov, const char *call, int err)
 	struct rlimit limit = { .rlim_cur = 0 };
 	unsigned long long kib;
 
-	publish_add(&published.no_domain, 1);
+	epkp_publish_add(&epkp_published.no_domain, 1);
 	getrlimit(RLIMIT_MEMLOCK, &limit);
 	kib = limit.rlim_cur / 1024;
 	if (err == -ENOMEM &&
@@ -317,7 +317,8 @@ static struct box *box_new(struct provider *prov, bool beside)
 		return NULL;
 	}
 	box->beside = beside;
-	err = beside ? epk_alloc_beside(1, &box->dom, vault_domain()) : alloc_domains(1, &box->dom);
+	err = beside ? epk_alloc_beside(1, &box->dom, epkp_vault_domain()) :
+		       alloc_domains(1, &box->dom);
 	if (err) {
 		raise_used_up(prov, "alloc_domains", err);
 		goto free_box;
@@ -349,12 +350,12 @@ static void box_free(struct provider *prov, struct box *box)
 }
 
 /* This process's: made by it, and not before it was forked. */
-bool box_is_ours(const struct box *box)
+bool epkp_box_is_ours(const struct box *box)
 {
 	return box->generation == fork_generation;
 }
 
-unsigned int box_generation(void)
+unsigned int epkp_box_generation(void)
 {
 	return fork_generation;
 }
@@ -372,7 +373,7 @@ static struct box *get_of(struct provider *prov, bool beside)
 			waiting[beside] = box->next;
 			nr_waiting--;
 		}
-	} while (box && !box_is_ours(box));
+	} while (box && !epkp_box_is_ours(box));
 	unlock();
 	if (!box)
 		box = box_new(prov, beside);
@@ -381,22 +382,22 @@ static struct box *get_of(struct provider *prov, bool beside)
 	return box;
 }
 
-struct box *box_get(struct provider *prov)
+struct box *epkp_box_get(struct provider *prov)
 {
 	return get_of(prov, false);
 }
 
 /* One that is cheap to hold together with the vault. */
-struct box *box_get_beside(struct provider *prov)
+struct box *epkp_box_get_beside(struct provider *prov)
 {
 	return get_of(prov, true);
 }
 
-bool box_open(struct provider *prov, const struct box *box)
+bool epkp_box_open(struct provider *prov, const struct box *box)
 {
 	int err;
 
-	if (!box_is_ours(box))
+	if (!epkp_box_is_ours(box))
 		return raise(prov, EPK_R_FORKED, "made before fork()");
 	err = domain_begin(box->dom, PROT_READ | PROT_WRITE);
 	if (err)
@@ -405,7 +406,7 @@ bool box_open(struct provider *prov, const struct box *box)
 	return true;
 }
 
-bool box_close(struct provider *prov, const struct box *box)
+bool epkp_box_close(struct provider *prov, const struct box *box)
 {
 	int err = domain_end(box->dom);
 
@@ -427,7 +428,7 @@ static struct box **find_offered(const struct lineage *of)
 {
 	struct box **at = chain_of(of);
 
-	while (*at && (!lineage_is(&(*at)->of, of) || !box_is_ours(*at)))
+	while (*at && (!lineage_is(&(*at)->of, of) || !epkp_box_is_ours(*at)))
 		at = &(*at)->next;
 	return at;
 }
@@ -468,7 +469,7 @@ static bool give_half_back(struct box *box, unsigned int half)
 		return false;
 	}
 	memset(&box->of, 0, sizeof(box->of));
-	if (!box_is_ours(box))
+	if (!epkp_box_is_ours(box))
 		return !was_interrupted;
 	if (box->spoilt || nr_waiting >= WAITING_MAX)
 		return true;
@@ -481,7 +482,7 @@ static bool give_half_back(struct box *box, unsigned int half)
 /* ---- */
 
 /* The free half of a box that has this connection's other key, or NULL. */
-struct box *box_join(const struct lineage *of, unsigned int *half)
+struct box *epkp_box_join(const struct lineage *of, unsigned int *half)
 {
 	struct box **at, *box;
 
@@ -498,7 +499,7 @@ struct box *box_join(const struct lineage *of, unsigned int *half)
 }
 
 /* Its first half has a key of this connection, and nobody has the other. */
-void box_offer(struct box *box, const struct lineage *of)
+void epkp_box_offer(struct box *box, const struct lineage *of)
 {
 	lock();
 	box->of = *of;
@@ -512,17 +513,17 @@ static bool box_zero(struct provider *prov, struct box *box, unsigned int half, 
 {
 	if (!used)
 		return true;
-	if (!box_open(prov, box))
+	if (!epkp_box_open(prov, box))
 		return false;
 	explicit_bzero(box->mem + half * HALF_LEN, used);
-	return box_close(prov, box);
+	return epkp_box_close(prov, box);
 }
 
 /* A half, and all of it if it has not been offered. */
-void box_put(struct provider *prov, struct box *box, unsigned int half, size_t used)
+void epkp_box_put(struct provider *prov, struct box *box, unsigned int half, size_t used)
 {
 	/* A forked child has neither the memory nor the domain. */
-	bool zeroed = !box_is_ours(box) || box_zero(prov, box, half, used), gone;
+	bool zeroed = !epkp_box_is_ours(box) || box_zero(prov, box, half, used), gone;
 
 	lock();
 	if (!zeroed) {
@@ -532,7 +533,7 @@ void box_put(struct provider *prov, struct box *box, unsigned int half, size_t u
 	}
 	gone = give_half_back(box, half);
 	unlock();
-	if (gone && box_is_ours(box))
+	if (gone && epkp_box_is_ours(box))
 		box_free(prov, box);
 	else if (gone)
 		free(box);

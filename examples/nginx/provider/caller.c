@@ -36,7 +36,7 @@ static const void *libcrypto_code(void)
 static bool has_asked;
 
 /* Nobody else asks for the groups of TLS. */
-void libssl_is_there(void)
+void epkp_libssl_is_there(void)
 {
 	__atomic_store_n(&has_asked, true, __ATOMIC_RELAXED);
 }
@@ -48,7 +48,7 @@ static int is_libssl(struct dl_phdr_info *info, size_t size, void *arg)
 	return info->dlpi_name && strstr(info->dlpi_name, LIBSSL);
 }
 
-bool called_by_libssl(void)
+bool epkp_called_by_libssl(void)
 {
 	void *callers[DEEP];
 	int nr, i;

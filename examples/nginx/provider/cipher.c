@@ -112,30 +112,31 @@ static char *enter_opened(struct cipher_ctx *ctx)
 		memcpy(inner(ctx), ctx->cipher->fresh, ctx->cipher->size);
 		ctx->fresh = false;
 	}
-	return watch(ctx->cipher->stack);
+	return epkp_watch(ctx->cipher->stack);
 }
 
 /* NULL, or for leave() how far down the stack is expected to be used. */
 static char *enter(struct cipher_ctx *ctx)
 {
-	return stack_suffices(ctx->prov, ctx->cipher->stack) && box_open(ctx->prov, ctx->box) ?
+	return epkp_stack_suffices(ctx->prov, ctx->cipher->stack) && epkp_box_open(ctx->prov,
+										   ctx->box) ?
 	       enter_opened(ctx) : NULL;
 }
 
 /* Returns what the operation returns to OpenSSL: more than 0 only if all went well. */
 static int leave(struct cipher_ctx *ctx, char *low, int ret)
 {
-	scrub(low);
-	return box_close(ctx->prov, ctx->box) ? ret : 0;
+	epkp_scrub(low);
+	return epkp_box_close(ctx->prov, ctx->box) ? ret : 0;
 }
 
 /* As one that has a key. */
 static void count(struct cipher_ctx *ctx, bool record)
 {
 	if (!ctx->counted)
-		publish_add(&published.contexts, 1);
+		epkp_publish_add(&epkp_published.contexts, 1);
 	if (ctx->record != record)
-		publish_add(&published.records, record ? 1 : -1);
+		epkp_publish_add(&epkp_published.records, record ? 1 : -1);
 	ctx->counted = true;
 	ctx->record = record;
 }
@@ -143,13 +144,13 @@ static void count(struct cipher_ctx *ctx, bool record)
 /* A forked child has no context of its parent's. */
 static void discount(struct cipher_ctx *ctx)
 {
-	if (!ctx->counted || !box_is_ours(ctx->box))
+	if (!ctx->counted || !epkp_box_is_ours(ctx->box))
 		return;
-	publish_add(&published.contexts, -1);
+	epkp_publish_add(&epkp_published.contexts, -1);
 	if (ctx->record)
-		publish_add(&published.records, -1);
+		epkp_publish_add(&epkp_published.records, -1);
 	if (ctx->cbc)
-		publish_add(&published.cbc_contexts, -1);
+		epkp_publish_add(&epkp_published.cbc_contexts, -1);
 }
 
 static struct cipher_ctx *cipher_newctx(struct provider *prov, const struct cipher *cipher)
@@ -163,7 +164,7 @@ static struct cipher_ctx *cipher_newctx(struct provider *prov, const struct ciph
 	ctx->prov = prov;
 	ctx->cipher = cipher;
 	ctx->fresh = true;
-	ctx->box = box_get(prov);
+	ctx->box = epkp_box_get(prov);
 	if (!ctx->box) {
 		free(ctx);
 		return NULL;
@@ -179,7 +180,7 @@ static void free_tls_mac(struct cipher_ctx *ctx)
 	void *mac;
 	int owned;
 
-	if (!box_is_ours(ctx->box))
+	if (!epkp_box_is_ours(ctx->box))
 		return;
 	low = enter(ctx);
 	if (!low)
@@ -199,7 +200,7 @@ static void cipher_freectx(void *vctx)
 	if (ctx->tls_mac)
 		free_tls_mac(ctx);
 	discount(ctx);
-	box_put(ctx->prov, ctx->box, ctx->half, room(ctx->cipher));
+	epkp_box_put(ctx->prov, ctx->box, ctx->half, room(ctx->cipher));
 	free(ctx);
 }
 
@@ -227,7 +228,7 @@ static bool copy_inner(struct cipher_ctx *to, struct cipher_ctx *from)
 
 	if (!low)
 		return false;
-	ok = box_open(to->prov, to->box);
+	ok = epkp_box_open(to->prov, to->box);
 	if (ok) {
 		memcpy(inner(to), inner(from), c->size);
 		relocate(c, inner(to), inner(to), inner(from));
@@ -235,7 +236,7 @@ static bool copy_inner(struct cipher_ctx *to, struct cipher_ctx *from)
 			memcpy(kept(to), kept(from), c->size);
 			relocate(c, kept(to), inner(to), inner(from));
 		}
-		ok = box_close(to->prov, to->box);
+		ok = epkp_box_close(to->prov, to->box);
 	}
 	return leave(from, low, ok) > 0;
 }
@@ -280,11 +281,11 @@ static bool copy_unkeyed(struct cipher_ctx *to, struct cipher_ctx *from)
 	if (!low)
 		return false;
 	memcpy(bytes, inner(from), from->cipher->size);
-	if (leave(from, low, 1) <= 0 || !box_open(to->prov, to->box))
+	if (leave(from, low, 1) <= 0 || !epkp_box_open(to->prov, to->box))
 		return false;
 	memcpy(inner(to), bytes, to->cipher->size);
 	relocate(to->cipher, inner(to), inner(to), inner(from));
-	return box_close(to->prov, to->box);
+	return epkp_box_close(to->prov, to->box);
 }
 
 static bool move(struct cipher_ctx *ctx, struct box *box, unsigned int half)
@@ -297,9 +298,9 @@ static bool move(struct cipher_ctx *ctx, struct box *box, unsigned int half)
 	ctx->mem = box->mem + half * HALF_LEN;
 	ok = from.had_key ? copy_inner(ctx, &from) : copy_unkeyed(ctx, &from);
 	if (ok)
-		box_put(ctx->prov, from.box, from.half, from.fresh ? 0 : room(ctx->cipher));
+		epkp_box_put(ctx->prov, from.box, from.half, from.fresh ? 0 : room(ctx->cipher));
 	else
-		box_put(ctx->prov, box, half, room(ctx->cipher));
+		epkp_box_put(ctx->prov, box, half, room(ctx->cipher));
 	if (!ok)
 		*ctx = from;
 	return ok;
@@ -324,9 +325,9 @@ static bool find_place(struct cipher_ctx *ctx, const struct lineage *of)
 	if (lineage_is(&ctx->box->of, of))
 		return true;
 	if (may_pair(ctx, of))
-		box = box_join(of, &half);
+		box = epkp_box_join(of, &half);
 	if (!box && lineage_is_some(&ctx->box->of)) {
-		box = box_get(ctx->prov);
+		box = epkp_box_get(ctx->prov);
 		if (!box)
 			return false;
 	}
@@ -387,7 +388,7 @@ static void note_params(struct cipher_ctx *ctx, const OSSL_PARAM params[])
 	if (ctx->cipher->kind == KIND_CBC && of_suite)
 		ctx->tls_mac = true;
 	if (ctx->counted && ctx->cipher->kind >= KIND_CBC && !ctx->cbc && of_suite) {
-		publish_add(&published.cbc_contexts, 1);
+		epkp_publish_add(&epkp_published.cbc_contexts, 1);
 		ctx->cbc = true;
 	}
 	if (ctx->cipher->kind == KIND_WHOLE && params &&
@@ -410,20 +411,20 @@ static int fetch_key(struct cipher_ctx *ctx, const uint8_t *key, size_t len)
 
 	if (!key)
 		return -1;
-	if (!ctx->prov->wraps || !handle_looks_like(key, len))
+	if (!ctx->prov->wraps || !epkp_handle_looks_like(key, len))
 		return find_place(ctx, &none) ? -1 : 0;
-	handle_lineage(key, len, &of);
-	if (!find_place(ctx, &of) || !vault_open(ctx->prov, &o))
+	epkp_handle_lineage(key, len, &of);
+	if (!find_place(ctx, &of) || !epkp_vault_open(ctx->prov, &o))
 		return 0;
-	taken = handle_take_to_box(ctx->prov, &o, ctx->box, fetched(ctx), key, len);
-	if (vault_close(ctx->prov, &o)) {
+	taken = epkp_handle_take_to_box(ctx->prov, &o, ctx->box, fetched(ctx), key, len);
+	if (epkp_vault_close(ctx->prov, &o)) {
 		if (taken > 0 && may_pair(ctx, &of) && !lineage_is_some(&ctx->box->of))
-			box_offer(ctx->box, &of);
+			epkp_box_offer(ctx->box, &of);
 		return taken < 0 && !find_place(ctx, &none) ? 0 : taken;
 	}
 	if (taken > 0) {
 		explicit_bzero(fetched(ctx), KEY_ROOM);
-		box_close(ctx->prov, ctx->box);
+		epkp_box_close(ctx->prov, ctx->box);
 	}
 	return 0;
 }
@@ -452,7 +453,7 @@ static int init(void *vctx, const unsigned char *key, size_t keylen, const unsig
 	if (!key && iv && ivlen == IV_LEN && is_empty(params) && ctx->sealing == sealing &&
 	    may_wait(ctx))
 		return begin_message(ctx, iv);
-	if (!may_serve(ctx, params) || !stack_suffices(ctx->prov, ctx->cipher->stack))
+	if (!may_serve(ctx, params) || !epkp_stack_suffices(ctx->prov, ctx->cipher->stack))
 		return 0;
 	taken = fetch_key(ctx, key, keylen);
 	if (!taken)
@@ -724,28 +725,28 @@ static int cipher_set(void *vctx, const OSSL_PARAM params[])
 #define CIPHER(i)									\
 	static void *newctx_##i(void *prov)						\
 	{										\
-		return cipher_newctx(prov, &ciphers[i]);				\
+		return cipher_newctx(prov, &epkp_ciphers[i]);				\
 	}										\
 	static int get_params_##i(OSSL_PARAM params[])					\
 	{										\
-		return ciphers[i].inner.get_params(params);				\
+		return epkp_ciphers[i].inner.get_params(params);			\
 	}										\
 	static const OSSL_PARAM *gettable_params_##i(void *prov)			\
 	{										\
 		(void)prov;								\
-		return ciphers[i].inner.gettable_params(inner_provctx);			\
+		return epkp_ciphers[i].inner.gettable_params(epkp_inner_provctx);	\
 	}										\
 	static const OSSL_PARAM *gettable_##i(void *ctx, void *prov)			\
 	{										\
 		(void)ctx;								\
 		(void)prov;								\
-		return ciphers[i].inner.gettable(NULL, inner_provctx);			\
+		return epkp_ciphers[i].inner.gettable(NULL, epkp_inner_provctx);	\
 	}										\
 	static const OSSL_PARAM *settable_##i(void *ctx, void *prov)			\
 	{										\
 		(void)ctx;								\
 		(void)prov;								\
-		return ciphers[i].inner.settable(NULL, inner_provctx);			\
+		return epkp_ciphers[i].inner.settable(NULL, epkp_inner_provctx);	\
 	}
 
 #define FN(id, f)	{ OSSL_FUNC_CIPHER_##id, (void (*)(void))(f) }
@@ -772,7 +773,7 @@ static int cipher_set(void *vctx, const OSSL_PARAM params[])
 CIPHER(0) CIPHER(1) CIPHER(2) CIPHER(3) CIPHER(4) CIPHER(5) CIPHER(6) CIPHER(7)
 CIPHER(8) CIPHER(9) CIPHER(10) CIPHER(11) CIPHER(12) CIPHER(13) CIPHER(14) CIPHER(15)
 
-const OSSL_DISPATCH cipher_functions[NR_CIPHERS][15] = {
+const OSSL_DISPATCH epkp_cipher_functions[NR_CIPHERS][15] = {
 	FUNCTIONS(0), FUNCTIONS(1), FUNCTIONS(2), FUNCTIONS(3),
 	FUNCTIONS(4), FUNCTIONS(5), FUNCTIONS(6), FUNCTIONS(7),
 	FUNCTIONS(8), FUNCTIONS(9), FUNCTIONS(10), FUNCTIONS(11),

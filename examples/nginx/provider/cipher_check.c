@@ -70,7 +70,7 @@ struct checked {
 /* Whatever the file calls it. */
 static bool is_ours(const OSSL_PROVIDER *provider)
 {
-	return provider && OSSL_PROVIDER_get0_dispatch(provider) == provider_functions;
+	return provider && OSSL_PROVIDER_get0_dispatch(provider) == epkp_provider_functions;
 }
 
 /*
@@ -118,7 +118,7 @@ static const char *name_of(const OSSL_PROVIDER *provider)
 static bool refuse(const char *what, const char *kind, const char *from)
 {
 	ERR_raise_data(ERR_LIB_USER, ERR_R_INIT_FAIL, "%s comes from %s %s, not from epk%s%s",
-		       what, kind, from, *refusal ? ": " : "", refusal);
+		       what, kind, from, *epkp_refusal ? ": " : "", epkp_refusal);
 	return false;
 }
 
@@ -176,9 +176,9 @@ static bool all_from_epk(const struct checked *g)
 	size_t i;
 
 	for (i = 0; i < NR_CIPHERS; i++) {
-		name = ciphers[i].name;
+		name = epkp_ciphers[i].name;
 		provider = provider_of(g, name);
-		if (provider ? !is_ours(provider) : ciphers[i].names || *refusal)
+		if (provider ? !is_ours(provider) : epkp_ciphers[i].names || *epkp_refusal)
 			return refuse(name, "provider", name_of(provider));
 		if (!is_listed(g->allowed, name) && !from_no_engine(name))
 			return false;
@@ -257,7 +257,7 @@ struct search {
 	const OSSL_PROVIDER *first;
 };
 
-int cipher_check_sees_group(const OSSL_PARAM params[], void *arg)
+int epkp_cipher_check_sees_group(const OSSL_PARAM params[], void *arg)
 {
 	const OSSL_PARAM *p = OSSL_PARAM_locate_const(params, OSSL_CAPABILITY_TLS_GROUP_ID);
 	struct search *search = arg;
@@ -272,7 +272,7 @@ static int look_for_group(OSSL_PROVIDER *provider, void *arg)
 	struct search *search = arg;
 
 	search->here = false;
-	OSSL_PROVIDER_get_capabilities(provider, "TLS-GROUP", cipher_check_sees_group, search);
+	OSSL_PROVIDER_get_capabilities(provider, "TLS-GROUP", epkp_cipher_check_sees_group, search);
 	if (search->here && !search->first)
 		search->first = provider;
 	return 1;
@@ -314,7 +314,7 @@ static bool groups_are_first(const struct checked *g)
 /* What has gone wrong says more than this. */
 static bool handshake_works(const struct checked *g)
 {
-	const char *group = rehearse(g->libctx, g->properties);
+	const char *group = epkp_rehearse(g->libctx, g->properties);
 
 	if (group)
 		ERR_raise_data(ERR_LIB_USER, ERR_R_INIT_FAIL,
@@ -326,7 +326,7 @@ static bool all_secrets_from_epk(struct checked *g)
 {
 	OSSL_PROVIDER_do_all(g->libctx, note_choices, g);
 	return (!g->wraps || (all_wrap(g) && groups_are_first(g) && handshake_works(g))) &&
-	       (!g->holds_keys || keys_go_to_epk(g->libctx, g->properties));
+	       (!g->holds_keys || epkp_keys_go_to_epk(g->libctx, g->properties));
 }
 
 /* ---- */
@@ -370,13 +370,13 @@ int cipher_check_init(CONF_IMODULE *module, const CONF *conf)
 	bool ktls;
 
 	/* Before anything of the caller's is looked at. */
-	if (!is_of_our_libcrypto(__builtin_return_address(0)))
+	if (!epkp_is_of_our_libcrypto(__builtin_return_address(0)))
 		return 0;
 	/* That which the file is read for. */
 	g.libctx = NCONF_get0_libctx(conf);
 	section = CONF_imodule_get_value(module);
-	if (is_exempt())
-		return publish_exempt() && EVP_set_default_properties(g.libctx, "");
+	if (epkp_is_exempt())
+		return epkp_publish_exempt() && EVP_set_default_properties(g.libctx, "");
 	wanted = NCONF_get_string(conf, section, "default_properties");
 	if (!wanted || strlen(wanted) > sizeof(properties) - sizeof(NOT_OUR_KEYS) - 1) {
 		ERR_raise_data(ERR_LIB_USER, ERR_R_INIT_FAIL,
@@ -397,9 +397,9 @@ int cipher_check_init(CONF_IMODULE *module, const CONF *conf)
 	}
 	OSSL_PROVIDER_do_all(g.libctx, allow_cbc, &g);
 	return all_from_epk(&g) && none_without_domain(&g) && all_secrets_from_epk(&g) &&
-	       sessions_watch(g.libctx, g.properties, is_listed(g.allowed, "CONTEXTS")) &&
+	       epkp_sessions_watch(g.libctx, g.properties, is_listed(g.allowed, "CONTEXTS")) &&
 	       EVP_set_default_properties(g.libctx, g.properties) &&
-	       keys_stay_with_others(g.libctx);
+	       epkp_keys_stay_with_others(g.libctx);
 }
 
 void cipher_check_finish(CONF_IMODULE *module)

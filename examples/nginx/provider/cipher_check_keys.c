@@ -14,7 +14,7 @@
 
 static bool is_ours(const OSSL_PROVIDER *provider)
 {
-	return provider && OSSL_PROVIDER_get0_dispatch(provider) == provider_functions;
+	return provider && OSSL_PROVIDER_get0_dispatch(provider) == epkp_provider_functions;
 }
 
 static bool refuse(const char *what, const char *name)
@@ -37,12 +37,12 @@ static bool leaves_keys(OSSL_LIB_CTX *libctx, const char *properties, const char
  * OpenSSL finds what it has looked for in one provider when it looks in all of them, unless it
  * has looked in all of them before.
  */
-bool keys_stay_with_others(OSSL_LIB_CTX *libctx)
+bool epkp_keys_stay_with_others(OSSL_LIB_CTX *libctx)
 {
 	size_t i;
 
 	for (i = 0; i < NR_KEYMGMTS; i++)
-		if (!leaves_keys(libctx, NULL, key_names[i]))
+		if (!leaves_keys(libctx, NULL, epkp_key_names[i]))
 			return false;
 	return true;
 }
@@ -69,7 +69,7 @@ static bool has_decryption(OSSL_LIB_CTX *libctx, const char *properties)
 /* A file with a key that is nobody's. */
 static BIO *make_file(void)
 {
-	EVP_PKEY *pkey = EVP_PKEY_Q_keygen(inner_libctx, NULL, "EC", "P-256");
+	EVP_PKEY *pkey = EVP_PKEY_Q_keygen(epkp_inner_libctx, NULL, "EC", "P-256");
 	BIO *bio = BIO_new(BIO_s_mem());
 	bool ok = pkey && bio && PEM_write_bio_PrivateKey(bio, pkey, NULL, NULL, 0, NULL, NULL);
 
@@ -112,13 +112,13 @@ static bool reads_and_signs(OSSL_LIB_CTX *libctx, const char *properties)
 			    "the key of a %s file does not go to a domain", "PEM");
 }
 
-bool keys_go_to_epk(OSSL_LIB_CTX *libctx, const char *properties)
+bool epkp_keys_go_to_epk(OSSL_LIB_CTX *libctx, const char *properties)
 {
 	static const char *const signatures[] = { "RSA", "ECDSA", "ED25519", "ED448", "DSA" };
 	size_t i;
 
 	for (i = 0; i < NR_KEYMGMTS; i++)
-		if (!leaves_keys(libctx, properties, key_names[i]))
+		if (!leaves_keys(libctx, properties, epkp_key_names[i]))
 			return false;
 	for (i = 0; i < sizeof(signatures) / sizeof(signatures[0]); i++)
 		if (!has_signature(libctx, properties, signatures[i]))

@@ -55,12 +55,12 @@ static void flush_heap(void)
 /* Made once, and only read. */
 static EC_GROUP *p256, *p384;
 
-bool curves_start(void)
+bool epkp_curves_start(void)
 {
 	if (!p256)
-		p256 = EC_GROUP_new_by_curve_name_ex(inner_libctx, NULL, NID_X9_62_prime256v1);
+		p256 = EC_GROUP_new_by_curve_name_ex(epkp_inner_libctx, NULL, NID_X9_62_prime256v1);
 	if (!p384)
-		p384 = EC_GROUP_new_by_curve_name_ex(inner_libctx, NULL, NID_secp384r1);
+		p384 = EC_GROUP_new_by_curve_name_ex(epkp_inner_libctx, NULL, NID_secp384r1);
 	return p256 && p384;
 }
 
@@ -80,7 +80,7 @@ struct numbers {
 static bool numbers_get(struct numbers *n, const struct curve *c)
 {
 	n->group = group_of(c);
-	n->ctx = BN_CTX_new_ex(inner_libctx);
+	n->ctx = BN_CTX_new_ex(epkp_inner_libctx);
 	n->scalar = BN_new();
 	n->x = BN_new();
 	n->point = EC_POINT_new(n->group);
@@ -148,25 +148,25 @@ static bool multiply_peer(const struct curve *c, struct curve_work *w, const uin
 
 /* ---- */
 
-bool curve_generate(const struct curve *c, struct curve_work *w, uint8_t *public_key)
+bool epkp_curve_generate(const struct curve *c, struct curve_work *w, uint8_t *public_key)
 {
 	static const uint8_t base[X25519_LEN] = { 9 };
 
 	if (c->nid != NID_X25519)
 		return multiply_base(c, w, public_key);
 	return draw(w->private_key, X25519_LEN) &&
-	       x25519(&w->x25519, public_key, w->private_key, base);
+	       epkp_x25519(&w->x25519, public_key, w->private_key, base);
 }
 
 /* Of x25519, what agrees on nothing is refused, as RFC 8446, 7.4.2, wants it. */
-bool curve_agree(const struct curve *c, struct curve_work *w, const uint8_t *peer)
+bool epkp_curve_agree(const struct curve *c, struct curve_work *w, const uint8_t *peer)
 {
-	return c->nid == NID_X25519 ? x25519(&w->x25519, w->shared, w->private_key, peer) :
+	return c->nid == NID_X25519 ? epkp_x25519(&w->x25519, w->shared, w->private_key, peer) :
 				      multiply_peer(c, w, peer);
 }
 
 /* Each 32 bytes are a point of x25519; of the others, TLS has uncompressed ones alone. */
-bool curve_has(const struct curve *c, const uint8_t *public_key)
+bool epkp_curve_has(const struct curve *c, const uint8_t *public_key)
 {
 	EC_POINT *point;
 	bool has;

@@ -31,10 +31,10 @@ struct curve_work {
 	struct x25519_work x25519;
 };
 
-bool curves_start(void);
-bool curve_generate(const struct curve *c, struct curve_work *w, uint8_t *public_key);
-bool curve_agree(const struct curve *c, struct curve_work *w, const uint8_t *peer);
+bool epkp_curves_start(void);
+bool epkp_curve_generate(const struct curve *c, struct curve_work *w, uint8_t *public_key);
+bool epkp_curve_agree(const struct curve *c, struct curve_work *w, const uint8_t *peer);
 /* What a peer has sent: nothing secret is open meanwhile. */
-bool curve_has(const struct curve *c, const uint8_t *public_key);
+bool epkp_curve_has(const struct curve *c, const uint8_t *public_key);
 
 #endif /* CURVE_H */

@@ -35,7 +35,7 @@
 static OSSL_FUNC_BIO_read_ex_fn *core_read;
 static OSSL_FUNC_BIO_ctrl_fn *core_ctrl;
 
-void decoder_start(const OSSL_DISPATCH *in)
+void epkp_decoder_start(const OSSL_DISPATCH *in)
 {
 	for (; in->function_id; in++) {
 		if (in->function_id == OSSL_FUNC_BIO_READ_EX)
@@ -93,7 +93,7 @@ static size_t read_file(FILE *file, uint8_t *text, size_t size)
 
 	if (fd < 0 || at < 0) {
 		len = fread(text, 1, size, file);
-		forget_buffer(file);
+		epkp_forget_buffer(file);
 		return len;
 	}
 	do {
@@ -216,36 +216,36 @@ struct reading {
 
 static bool read_in_room(struct reading *r, struct room *room)
 {
-	uint8_t *text = arena_get(room->arena, TEXT_MAX);
+	uint8_t *text = epkp_arena_get(room->arena, TEXT_MAX);
 	size_t len;
 
 	if (!text)
 		return false;
 	len = read_text(r->bio, r->file, text, TEXT_MAX);
-	r->verdict = pem_read(text, len, len < TEXT_MAX, &r->pem);
+	r->verdict = epkp_pem_read(text, len, len < TEXT_MAX, &r->pem);
 	if (r->verdict != PEM_KEY)
 		return true;
-	r->key = key_make(r->prov, key_kinds[r->pem.type].name);
-	return r->key && key_take(r->key, &r->pem);
+	r->key = epkp_key_make(r->prov, epkp_key_kinds[r->pem.type].name);
+	return r->key && epkp_key_take(r->key, &r->pem);
 }
 
 static bool in_room(struct reading *r, bool (*read)(struct reading *r, struct room *room))
 {
-	struct room *room = room_make(r->prov, ROOM_SIZE);
+	struct room *room = epkp_room_make(r->prov, ROOM_SIZE);
 	struct inside in;
 	bool ok;
 
 	if (!room)
 		return false;
-	ok = room_enter(room, &in, key_kinds[PEM_RSA].stack);
+	ok = epkp_room_enter(room, &in, epkp_key_kinds[PEM_RSA].stack);
 	if (ok) {
 		ok = read(r, room);
-		ok = room_leave(&in) && ok;
+		ok = epkp_room_leave(&in) && ok;
 		if (!ok)
 			raise(r->prov, EPK_R_KEY_FILE, "%s", r->key ? r->key->type :
 			      "no room for it");
 	}
-	room_free(room);
+	epkp_room_free(room);
 	return ok;
 }
 
@@ -254,16 +254,16 @@ static void leave_at(const struct reading *r, long position)
 {
 	go_to(r->bio, position);
 	if (r->file)
-		forget_buffer(r->file);
+		epkp_forget_buffer(r->file);
 }
 
 /* ---- what is looked for is something else, where a key may be in the way */
 
 static bool look_in_room(struct reading *r, struct room *room)
 {
-	uint8_t *text = arena_get(room->arena, TEXT_MAX);
+	uint8_t *text = epkp_arena_get(room->arena, TEXT_MAX);
 
-	if (text && pem_is_key(text, read_text(r->bio, r->file, text, TEXT_MAX), &r->pem.end))
+	if (text && epkp_pem_is_key(text, read_text(r->bio, r->file, text, TEXT_MAX), &r->pem.end))
 		r->verdict = PEM_KEY;
 	return text;
 }
@@ -272,7 +272,7 @@ static bool begins_as_other(const struct reading *r)
 {
 	uint8_t telling[PEM_TELLING];
 	bool other = read_text(r->bio, r->file, telling, sizeof(telling)) == sizeof(telling) &&
-		     pem_is_other(telling);
+		     epkp_pem_is_other(telling);
 
 	OPENSSL_cleanse(telling, sizeof(telling));
 	go_to(r->bio, r->start);
@@ -303,9 +303,9 @@ static bool read_key(struct reading *r)
 
 	/* RSA draws nothing here, and has nothing to draw from while the cipher check works. */
 	for (i = 0; i < NR_KINDS; i++)
-		if (i != PEM_RSA && !key_get_ready(r->prov, &key_kinds[i]))
+		if (i != PEM_RSA && !epkp_key_get_ready(r->prov, &epkp_key_kinds[i]))
 			return false;
-	return in_room(r, read_in_room) && (r->verdict != PEM_KEY || key_make_public(r->key));
+	return in_room(r, read_in_room) && (r->verdict != PEM_KEY || epkp_key_make_public(r->key));
 }
 
 static int hand_over(const struct private_key *key, OSSL_CALLBACK *cb, void *arg)
@@ -333,12 +333,12 @@ static int refuse_file(const struct reading *r, OSSL_CALLBACK *cb, void *arg)
 		      r->pem.why);
 	if (shut(r->bio, r->source, r->start))
 		return 0;
-	nothing = key_make(r->prov, key_kinds[PEM_EC].name);
+	nothing = epkp_key_make(r->prov, epkp_key_kinds[PEM_EC].name);
 	if (nothing) {
 		nothing->refused = r->pem.why ? r->pem.why : "it cannot be read";
 		done = hand_over(nothing, cb, arg);
 	}
-	key_drop(nothing);
+	epkp_key_drop(nothing);
 	return done;
 }
 
@@ -365,7 +365,7 @@ static int decoder_decode(void *d, OSSL_CORE_BIO *bio, int selection, OSSL_CALLB
 	if (!(selection & OSSL_KEYMGMT_SELECT_PRIVATE_KEY))
 		return selection ? skip_key(&r) : 1;
 	if (is_readable(&r) && r.file)
-		forget_buffer(r.file);
+		epkp_forget_buffer(r.file);
 	if (r.verdict == PEM_REFUSED || !read_key(&r) || r.verdict == PEM_REFUSED) {
 		done = refuse_file(&r, cb, arg);
 	} else if (r.verdict == PEM_KEY) {
@@ -374,13 +374,13 @@ static int decoder_decode(void *d, OSSL_CORE_BIO *bio, int selection, OSSL_CALLB
 		if (!done)
 			done = refuse_file(&r, cb, arg);
 	}
-	key_drop(r.key);
+	epkp_key_drop(r.key);
 	return done;
 }
 
 #define FN(id, f)	{ OSSL_FUNC_DECODER_##id, (void (*)(void))(f) }
 
-const OSSL_DISPATCH pem_decoder_functions[] = {
+const OSSL_DISPATCH epkp_pem_decoder_functions[] = {
 	FN(NEWCTX, decoder_new),
 	FN(FREECTX, decoder_free),
 	FN(DOES_SELECTION, takes_selection),

@@ -57,7 +57,7 @@ static void decrypt_free(void *vctx)
 	EVP_MD_free(ctx->oaep);
 	EVP_MD_free(ctx->mgf1);
 	EVP_PKEY_CTX_free(ctx->other);
-	key_drop(ctx->key);
+	epkp_key_drop(ctx->key);
 	free(ctx);
 }
 
@@ -72,7 +72,7 @@ static bool set_md(struct decrypt_ctx *ctx, EVP_MD **md, const OSSL_PARAM params
 	if (!OSSL_PARAM_get_utf8_string(p, &to, sizeof(digest)))
 		return false;
 	EVP_MD_free(*md);
-	*md = EVP_MD_fetch(inner_libctx, digest, NULL);
+	*md = EVP_MD_fetch(epkp_inner_libctx, digest, NULL);
 	return *md || raise(ctx->prov, EPK_R_DIGEST, "%s", digest);
 }
 
@@ -156,18 +156,18 @@ static const OSSL_PARAM *decrypt_gettable(void *ctx, void *prov)
 static bool set_key(struct decrypt_ctx *ctx, struct private_key *key)
 {
 	if (key) {
-		key_hold(key);
-		key_drop(ctx->key);
+		epkp_key_hold(key);
+		epkp_key_drop(ctx->key);
 		ctx->key = key;
 	}
 	EVP_PKEY_CTX_free(ctx->other);
 	ctx->other = NULL;
-	return ctx->key && key_is_there(ctx->key);
+	return ctx->key && epkp_key_is_there(ctx->key);
 }
 
 static bool set_other(struct decrypt_ctx *ctx)
 {
-	ctx->other = EVP_PKEY_CTX_new_from_pkey(inner_libctx, ctx->key->pkey, NULL);
+	ctx->other = EVP_PKEY_CTX_new_from_pkey(epkp_inner_libctx, ctx->key->pkey, NULL);
 	return ctx->other;
 }
 
@@ -215,10 +215,10 @@ static bool give(const struct decryption *d, const uint8_t *secret)
 		memcpy(d->out, secret, MASTER_LEN);
 		return true;
 	}
-	if (!vault_open(prov, &o))
+	if (!epkp_vault_open(prov, &o))
 		return false;
-	handle_give(&o, d->out, secret, MASTER_LEN, NULL);
-	return vault_close(prov, &o);
+	epkp_handle_give(&o, d->out, secret, MASTER_LEN, NULL);
+	return epkp_vault_close(prov, &o);
 }
 
 static bool decrypt_premaster(void *rsa, struct decryption *d)
@@ -292,7 +292,7 @@ static int decrypt(void *vctx, unsigned char *out, size_t *out_len, size_t size,
 
 	if (ctx->other) {
 		*out_len = size;
-		return (!out || key_is_for_caller(ctx->key)) &&
+		return (!out || epkp_key_is_for_caller(ctx->key)) &&
 		       EVP_PKEY_decrypt(ctx->other, out, out_len, in, in_len);
 	}
 	*out_len = wanted;
@@ -302,11 +302,11 @@ static int decrypt(void *vctx, unsigned char *out, size_t *out_len, size_t size,
 		return raise(ctx->prov, EPK_R_PRIVATE_KEY, "room for %zu bytes, not %zu", size,
 			     wanted);
 	if (ctx->padding == RSA_PKCS1_OAEP_PADDING && !ctx->oaep) {
-		ctx->oaep = EVP_MD_fetch(inner_libctx, "SHA1", NULL);
+		ctx->oaep = EVP_MD_fetch(epkp_inner_libctx, "SHA1", NULL);
 		if (!ctx->oaep)
 			return 0;
 	}
-	return key_use(ctx->key, decrypt_in_room, &d);
+	return epkp_key_use(ctx->key, decrypt_in_room, &d);
 }
 
 static int encrypt_init(void *vctx, void *key, const OSSL_PARAM params[])
@@ -328,7 +328,7 @@ static int encrypt(void *vctx, unsigned char *out, size_t *out_len, size_t size,
 
 #define FN(id, f)	{ OSSL_FUNC_ASYM_CIPHER_##id, (void (*)(void))(f) }
 
-const OSSL_DISPATCH rsa_cipher_functions[] = {
+const OSSL_DISPATCH epkp_rsa_cipher_functions[] = {
 	FN(NEWCTX, decrypt_new),
 	FN(FREECTX, decrypt_free),
 	FN(DECRYPT_INIT, decrypt_init),

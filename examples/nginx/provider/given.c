@@ -39,14 +39,14 @@ static void look(const uint64_t *ways, uint64_t what, bool *same, bool *other)
 }
 
 /* @start: the first @len bytes of what the key block comes from.  Of two at a time one gets it, or none. */
-bool given_once(struct opened *o, const uint8_t *start, size_t len, size_t key_block_len)
+bool epkp_given_once(struct opened *o, const uint8_t *start, size_t len, size_t key_block_len)
 {
 	const uint8_t tweak[8] = { SECRET_KEY_BLOCK };
 	uint64_t made[2] = { 0 }, what, *ways;
 	bool same, other;
 	uint32_t way;
 
-	mix(o, tweak, start, len, (uint8_t *)made, sizeof(made));
+	epkp_mix(o, tweak, start, len, (uint8_t *)made, sizeof(made));
 	what = (made[0] & ~LEN_MASK) | key_block_len;
 	ways = given[made[1] % NR_SETS];
 	look(ways, what, &same, &other);

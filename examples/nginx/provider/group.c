@@ -58,13 +58,13 @@ static const struct group groups[NR_GROUPS] = {
 	},
 };
 
-const char *group_algorithm(size_t i)
+const char *epkp_group_algorithm(size_t i)
 {
 	return groups[i].algorithm;
 }
 
 /* Of a private key, and of what is agreed on. */
-size_t group_secret_len(size_t i)
+size_t epkp_group_secret_len(size_t i)
 {
 	return groups[i].curve.private_len;
 }
@@ -90,8 +90,8 @@ struct task {
 
 static void take_private(struct opened *o, struct curve_work *w, const struct task *t)
 {
-	unwrap(o, SECRET_PRIVATE, w->private_key, t->key->wrapped,
-	       t->key->group->curve.private_len);
+	epkp_unwrap(o, SECRET_PRIVATE, w->private_key, t->key->wrapped,
+		    t->key->group->curve.private_len);
 }
 
 static bool compute(struct provider *prov, struct curve_work *w, const struct task *t)
@@ -99,22 +99,22 @@ static bool compute(struct provider *prov, struct curve_work *w, const struct ta
 	const struct group *g = (t->generated ? t->generated : t->key)->group;
 
 	if (t->generated)
-		return curve_generate(&g->curve, w, t->generated->public_key) ||
+		return epkp_curve_generate(&g->curve, w, t->generated->public_key) ||
 		       raise(prov, EPK_R_RANDOM, "%s", g->algorithm);
-	return curve_agree(&g->curve, w, t->peer) ||
+	return epkp_curve_agree(&g->curve, w, t->peer) ||
 	       raise(prov, EPK_R_PUBLIC_KEY, "%s agrees on nothing", g->algorithm);
 }
 
 static void give(struct opened *o, struct curve_work *w, const struct task *t)
 {
 	if (t->generated)
-		wrap(o, SECRET_PRIVATE, t->generated->wrapped, w->private_key,
-		     t->generated->group->curve.private_len);
+		epkp_wrap(o, SECRET_PRIVATE, t->generated->wrapped, w->private_key,
+			  t->generated->group->curve.private_len);
 	else
-		handle_give(o, t->handle, w->shared, t->key->group->curve.private_len, NULL);
+		epkp_handle_give(o, t->handle, w->shared, t->key->group->curve.private_len, NULL);
 }
 
-/* What opens a box and what closes it, of one frame: see scrub(). */
+/* What opens a box and what closes it, of one frame: see epkp_scrub(). */
 #define INLINED	static inline __attribute__((always_inline))
 
 /* The box, opened, and a slot of the vault for what is to come. */
@@ -126,38 +126,38 @@ struct opened_box {
 
 INLINED bool open_box(struct provider *prov, struct opened_box *b)
 {
-	if (!box_open(prov, b->box))
+	if (!epkp_box_open(prov, b->box))
 		return false;
-	b->low = watch(STACK_BYTES);
+	b->low = epkp_watch(STACK_BYTES);
 	return true;
 }
 
 INLINED bool close_box(struct provider *prov, struct opened_box *b)
 {
-	scrub(b->low);
-	return box_close(prov, b->box);
+	epkp_scrub(b->low);
+	return epkp_box_close(prov, b->box);
 }
 
 static bool in_vault(struct provider *prov, struct opened_box *b, const struct task *t,
 		     void (*fn)(struct opened *, struct curve_work *, const struct task *))
 {
-	if (!vault_enter(prov, &b->o, b->low))
+	if (!epkp_vault_enter(prov, &b->o, b->low))
 		return false;
 	fn(&b->o, (struct curve_work *)b->box->mem, t);
-	return vault_close(prov, &b->o);
+	return epkp_vault_close(prov, &b->o);
 }
 
 /* A slot there; with an error the box is closed. */
 INLINED bool wait_for_vault(struct provider *prov, struct opened_box *b)
 {
-	if (vault_try_reserve(&b->o))
+	if (epkp_vault_try_reserve(&b->o))
 		return true;
 	if (!close_box(prov, b))
 		return false;
-	vault_reserve(&b->o);
+	epkp_vault_reserve(&b->o);
 	if (open_box(prov, b))
 		return true;
-	vault_leave(&b->o);
+	epkp_vault_leave(&b->o);
 	return false;
 }
 
@@ -168,10 +168,10 @@ static bool go_through(struct provider *prov, struct opened_box *b, const struct
 	bool ok;
 
 	if (!t->generated)
-		vault_reserve(&b->o);
+		epkp_vault_reserve(&b->o);
 	if (!open_box(prov, b)) {
 		if (!t->generated)
-			vault_leave(&b->o);
+			epkp_vault_leave(&b->o);
 		return false;
 	}
 	ok = (t->generated || in_vault(prov, b, t, take_private)) && compute(prov, w, t);
@@ -183,16 +183,16 @@ static bool go_through(struct provider *prov, struct opened_box *b, const struct
 
 static bool in_box(struct provider *prov, const struct task *t)
 {
-	struct opened_box b = { .box = stack_suffices(prov, STACK_BYTES) ?
-					 box_get_beside(prov) : NULL };
+	struct opened_box b = { .box = epkp_stack_suffices(prov, STACK_BYTES) ?
+					 epkp_box_get_beside(prov) : NULL };
 	bool ok;
 
 	if (!b.box)
 		return false;
-	errors_hold_back();
+	epkp_errors_hold_back();
 	ok = go_through(prov, &b, t);
-	errors_tell(prov);
-	box_put(prov, b.box, 0, sizeof(struct curve_work));
+	epkp_errors_tell(prov);
+	epkp_box_put(prov, b.box, 0, sizeof(struct curve_work));
 	return ok;
 }
 
@@ -285,7 +285,7 @@ static int key_set(void *vkey, const OSSL_PARAM params[])
 		return 1;
 	key->has_private = key->has_public = false;
 	if (!p->data || p->data_type != OSSL_PARAM_OCTET_STRING ||
-	    p->data_size != c->public_len || !curve_has(c, p->data))
+	    p->data_size != c->public_len || !epkp_curve_has(c, p->data))
 		return raise(key->prov, EPK_R_PUBLIC_KEY, "no point of %s", key->group->algorithm);
 	memcpy(key->public_key, p->data, c->public_len);
 	key->has_public = true;
@@ -487,11 +487,11 @@ static int exchange_derive(void *vex, unsigned char *out, size_t *len, size_t si
 
 GROUP(0) GROUP(1) GROUP(2)
 
-const OSSL_DISPATCH group_keymgmt_functions[NR_GROUPS][16] = {
+const OSSL_DISPATCH epkp_group_keymgmt_functions[NR_GROUPS][16] = {
 	FUNCTIONS(0), FUNCTIONS(1), FUNCTIONS(2),
 };
 
-const OSSL_DISPATCH group_keyexch_functions[] = {
+const OSSL_DISPATCH epkp_group_keyexch_functions[] = {
 	KX(NEWCTX, exchange_new),
 	KX(INIT, exchange_init),
 	KX(SET_PEER, exchange_peer),
@@ -525,15 +525,15 @@ static int offer(const struct group *g, const char *name, OSSL_CALLBACK *cb, voi
 	return cb(params, arg);
 }
 
-int group_capabilities(void *vprov, const char *capability, OSSL_CALLBACK *cb, void *arg)
+int epkp_group_capabilities(void *vprov, const char *capability, OSSL_CALLBACK *cb, void *arg)
 {
 	const struct provider *prov = vprov;
 	size_t i, n;
 
 	if (strcmp(capability, "TLS-GROUP"))
 		return 1;
-	if (cb != cipher_check_sees_group)
-		libssl_is_there();
+	if (cb != epkp_cipher_check_sees_group)
+		epkp_libssl_is_there();
 	if (!prov->wraps)
 		return 1;
 	for (i = 0; i < NR_GROUPS; i++)

@@ -38,7 +38,7 @@ _Static_assert(NR_KEPT % 64 == 0, "whole words");
 #define NR_LEN	sizeof(uint64_t)
 
 /* What was kept is in the parent's vault, and other threads of it had slots in their hands. */
-void handles_in_child(void)
+void epkp_handles_in_child(void)
 {
 	memset(numbers, 0, sizeof(numbers));
 	memset(taken, 0, sizeof(taken));
@@ -116,20 +116,20 @@ static uint64_t number_in(const uint8_t *bytes)
 }
 
 /* Is there room for a number and for what tells it from others, and for the secret? */
-bool handle_fits(size_t len)
+bool epkp_handle_fits(size_t len)
 {
 	return len >= 2 * NR_LEN && len <= SHARED_MAX;
 }
 
 /* Random bytes are as small a number next to never. */
-bool handle_looks_like(const uint8_t *bytes, size_t len)
+bool epkp_handle_looks_like(const uint8_t *bytes, size_t len)
 {
-	return handle_fits(len) &&
+	return epkp_handle_fits(len) &&
 	       number_in(bytes) / NR_KEPT - 1 <
 	       __atomic_load_n(&next_turn, __ATOMIC_RELAXED) - 1;
 }
 
-/* Up to 32 bytes that tell, and zeros.  Callers check what they are given: see handle_fits(). */
+/* Up to 32 bytes that tell, and zeros.  Callers check what they get: epkp_handle_fits(). */
 static void write_handle(struct opened *o, uint64_t nr, uint8_t *handle, size_t len)
 {
 	uint8_t tweak[8] = { SECRET_HANDLE, 0, len };
@@ -137,7 +137,7 @@ static void write_handle(struct opened *o, uint64_t nr, uint8_t *handle, size_t 
 
 	memset(handle, 0, len);
 	memcpy(handle, &nr, sizeof(nr));
-	mix(o, tweak, handle, sizeof(nr), handle + NR_LEN, told);
+	epkp_mix(o, tweak, handle, sizeof(nr), handle + NR_LEN, told);
 }
 
 /* The slot is in our hands, and who looks meanwhile is to see that. */
@@ -150,15 +150,15 @@ static void set_lineage(unsigned int slot, const struct lineage *of)
 
 /*
  * None, if there is none.  Without the vault, and so whether these bytes are a handle is not known:
- * it holds if handle_take_to_box() takes them for one.
+ * it holds if epkp_handle_take_to_box() takes them for one.
  */
-void handle_lineage(const uint8_t *handle, size_t len, struct lineage *of)
+void epkp_handle_lineage(const uint8_t *handle, size_t len, struct lineage *of)
 {
 	unsigned int slot;
 	uint64_t nr;
 
 	memset(of, 0, sizeof(*of));
-	if (!handle_looks_like(handle, len))
+	if (!epkp_handle_looks_like(handle, len))
 		return;
 	nr = number_in(handle);
 	slot = nr % NR_KEPT;
@@ -172,15 +172,15 @@ void handle_lineage(const uint8_t *handle, size_t len, struct lineage *of)
 }
 
 /* @of: NULL, or of what connection it is a record key */
-void handle_give(struct opened *o, uint8_t *handle, const uint8_t *secret, size_t len,
-		 const struct lineage *of)
+void epkp_handle_give(struct opened *o, uint8_t *handle, const uint8_t *secret, size_t len,
+		      const struct lineage *of)
 {
 	static const struct lineage none;
 	unsigned int slot;
 	struct kept *k;
 	uint64_t nr;
 
-	if (!handle_fits(len))
+	if (!epkp_handle_fits(len))
 		abort();
 	slot = get_slot();
 	nr = __atomic_fetch_add(&next_turn, 1, __ATOMIC_RELAXED) * NR_KEPT + slot;
@@ -210,7 +210,7 @@ static int find(struct provider *prov, struct opened *o, const uint8_t *handle, 
 {
 	int slot;
 
-	if (!handle_looks_like(handle, len))
+	if (!epkp_handle_looks_like(handle, len))
 		return -1;
 	write_handle(o, number_in(handle), o->work->permuted, len);
 	if (CRYPTO_memcmp(o->work->permuted, handle, len))
@@ -223,8 +223,8 @@ static int find(struct provider *prov, struct opened *o, const uint8_t *handle, 
 }
 
 /* 1: it is @to's now, which lies in the vault; 0: an error; -1: these bytes are no handle. */
-int handle_take(struct provider *prov, struct opened *o, uint8_t *to, const uint8_t *handle,
-		size_t len)
+int epkp_handle_take(struct provider *prov, struct opened *o, uint8_t *to, const uint8_t *handle,
+		     size_t len)
 {
 	int slot = find(prov, o, handle, len);
 
@@ -255,11 +255,11 @@ static void cross(uint8_t to[SHARED_MAX], uint8_t from[SHARED_MAX])
 }
 
 /*
- * As handle_take(), but to a box, at @to, which is open if this returns 1; then the vault's
+ * As epkp_handle_take(), but to a box, at @to, which is open if this returns 1; then the vault's
  * slot to work in is wiped, and nobody is to go back there.
  */
-int handle_take_to_box(struct provider *prov, struct opened *o, const struct box *box,
-		       uint8_t to[SHARED_MAX], const uint8_t *handle, size_t len)
+int epkp_handle_take_to_box(struct provider *prov, struct opened *o, const struct box *box,
+			    uint8_t to[SHARED_MAX], const uint8_t *handle, size_t len)
 {
 	int slot = find(prov, o, handle, len);
 	struct kept *k;
@@ -268,8 +268,8 @@ int handle_take_to_box(struct provider *prov, struct opened *o, const struct box
 		return slot == -1 ? -1 : 0;
 	k = &o->vault->kept[slot];
 	k->len = 0;
-	vault_wipe(o);
-	if (!box_open(prov, box)) {
+	epkp_vault_wipe(o);
+	if (!epkp_box_open(prov, box)) {
 		explicit_bzero(k, sizeof(*k));
 		leave_slot(slot);
 		return 0;

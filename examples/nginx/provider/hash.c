@@ -21,24 +21,25 @@ __attribute__((constructor)) static void ask_cpu(void)
 	has_sha_ni = __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_SHA);
 }
 
-void sha256_compress(uint32_t value[8], const uint8_t *message_block, struct sha_schedule *schedule)
+void epkp_sha256_compress(uint32_t value[8], const uint8_t *message_block,
+			  struct sha_schedule *schedule)
 {
 	if (has_sha_ni)
-		sha256_ni(value, message_block);
+		epkp_sha256_ni(value, message_block);
 	else
-		sha256_plain(value, message_block, schedule->of256);
+		epkp_sha256_plain(value, message_block, schedule->of256);
 }
 
 static void compress256(union sha_value *v, const uint8_t *message_block,
 			struct sha_schedule *schedule)
 {
-	sha256_compress(v->of256, message_block, schedule);
+	epkp_sha256_compress(v->of256, message_block, schedule);
 }
 
 static void compress512(union sha_value *v, const uint8_t *message_block,
 			struct sha_schedule *schedule)
 {
-	sha512_plain(v->of512, message_block, schedule->of512);
+	epkp_sha512_plain(v->of512, message_block, schedule->of512);
 }
 
 static void put256(uint8_t *out, const union sha_value *v)
@@ -100,7 +101,7 @@ static const struct hash hashes[] = {
 	},
 };
 
-const struct hash *hash_find(const char *name)
+const struct hash *epkp_hash_find(const char *name)
 {
 	size_t i, n;
 
@@ -165,7 +166,7 @@ static void absorb_pad(struct hmac *h, uint8_t with, union sha_value *to)
 	h->hash->compress(to, h->message_block, &h->schedule);
 }
 
-void hmac_key(struct hmac *h, const struct hash *hash, const uint8_t *key, size_t len)
+void epkp_hmac_key(struct hmac *h, const struct hash *hash, const uint8_t *key, size_t len)
 {
 	h->hash = hash;
 	if (len > hash->message_block_len) {
@@ -182,18 +183,18 @@ void hmac_key(struct hmac *h, const struct hash *hash, const uint8_t *key, size_
 	absorb_pad(h, 0x36 ^ 0x5c, &h->outer);
 }
 
-void hmac_begin(struct hmac *h)
+void epkp_hmac_begin(struct hmac *h)
 {
 	start(h, &h->inner, h->hash->message_block_len);
 }
 
-void hmac_add(struct hmac *h, const void *data, size_t len)
+void epkp_hmac_add(struct hmac *h, const void *data, size_t len)
 {
 	if (len)
 		absorb(h, data, len);
 }
 
-void hmac_end(struct hmac *h, uint8_t *out)
+void epkp_hmac_end(struct hmac *h, uint8_t *out)
 {
 	finish_hash(h, h->digest);
 	start(h, &h->outer, h->hash->message_block_len);
@@ -208,8 +209,8 @@ static size_t put(uint8_t *to, size_t at, const uint8_t *from, size_t len)
 	return at + len;
 }
 
-bool hmac_expand_label(struct hmac *h, const struct hash *hash, const uint8_t *secret,
-		       const struct derivation *d, uint8_t *out, size_t outlen)
+bool epkp_hmac_expand_label(struct hmac *h, const struct hash *hash, const uint8_t *secret,
+			    const struct derivation *d, uint8_t *out, size_t outlen)
 {
 	size_t len = 3, done, take;
 	uint8_t i;
@@ -225,13 +226,13 @@ bool hmac_expand_label(struct hmac *h, const struct hash *hash, const uint8_t *s
 	h->info[len++] = d->data_len;
 	len = put(h->info, len, d->data, d->data_len);
 
-	hmac_key(h, hash, secret, hash->len);
+	epkp_hmac_key(h, hash, secret, hash->len);
 	for (i = 1, done = 0; done < outlen; i++, done += take) {
-		hmac_begin(h);
-		hmac_add(h, h->chain, i > 1 ? hash->len : 0);
-		hmac_add(h, h->info, len);
-		hmac_add(h, &i, 1);
-		hmac_end(h, h->chain);
+		epkp_hmac_begin(h);
+		epkp_hmac_add(h, h->chain, i > 1 ? hash->len : 0);
+		epkp_hmac_add(h, h->info, len);
+		epkp_hmac_add(h, &i, 1);
+		epkp_hmac_end(h, h->chain);
 		take = outlen - done < hash->len ? outlen - done : hash->len;
 		memcpy(out + done, h->chain, take);
 	}

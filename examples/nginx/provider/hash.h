@@ -30,8 +30,8 @@ struct sha_schedule {
 	};
 };
 
-void sha256_compress(uint32_t value[8], const uint8_t *message_block,
-		     struct sha_schedule *schedule);
+void epkp_sha256_compress(uint32_t value[8], const uint8_t *message_block,
+			  struct sha_schedule *schedule);
 
 struct hash {
 	const char *names[3];
@@ -45,7 +45,7 @@ struct hash {
 };
 
 /* The one of that name, or NULL. */
-const struct hash *hash_find(const char *name);
+const struct hash *epkp_hash_find(const char *name);
 
 /**
  * struct hmac - all of a computation
@@ -66,11 +66,11 @@ struct hmac {
 	uint8_t info[520];
 };
 
-void hmac_key(struct hmac *h, const struct hash *hash, const uint8_t *key, size_t len);
+void epkp_hmac_key(struct hmac *h, const struct hash *hash, const uint8_t *key, size_t len);
 /* The same key as often as there are messages. */
-void hmac_begin(struct hmac *h);
-void hmac_add(struct hmac *h, const void *data, size_t len);
-void hmac_end(struct hmac *h, uint8_t *out);
+void epkp_hmac_begin(struct hmac *h);
+void epkp_hmac_add(struct hmac *h, const void *data, size_t len);
+void epkp_hmac_end(struct hmac *h, uint8_t *out);
 
 /* What is derived from a secret for a label. */
 struct derivation {
@@ -79,7 +79,7 @@ struct derivation {
 };
 
 /* HKDF-Expand-Label (RFC 8446, 7.1); false if it is too long. */
-bool hmac_expand_label(struct hmac *h, const struct hash *hash, const uint8_t *secret,
-		       const struct derivation *d, uint8_t *out, size_t outlen);
+bool epkp_hmac_expand_label(struct hmac *h, const struct hash *hash, const uint8_t *secret,
+			    const struct derivation *d, uint8_t *out, size_t outlen);
 
 #endif /* HASH_H */

@@ -45,7 +45,7 @@ struct arena {
 
 _Static_assert(sizeof(struct piece) == ALIGN, "what is behind it is aligned");
 
-struct arena *arena_make(void *mem, size_t size)
+struct arena *epkp_arena_make(void *mem, size_t size)
 {
 	struct arena *a = mem;
 
@@ -66,7 +66,7 @@ static unsigned int size_class(size_t *size)
 	return (power - 6) * 4 + (*size >> (power - 2) & 3);
 }
 
-void *arena_get(struct arena *a, size_t size)
+void *epkp_arena_get(struct arena *a, size_t size)
 {
 	size_t whole = size + sizeof(struct piece);
 	struct piece *b;
@@ -91,7 +91,7 @@ void *arena_get(struct arena *a, size_t size)
 	return b + 1;
 }
 
-void arena_put(struct arena *a, void *ptr)
+void epkp_arena_put(struct arena *a, void *ptr)
 {
 	struct piece *b = (struct piece *)ptr - 1;
 	size_t size = b->size;
@@ -102,12 +102,12 @@ void arena_put(struct arena *a, void *ptr)
 	a->live--;
 }
 
-size_t arena_used(const struct arena *a)
+size_t epkp_arena_used(const struct arena *a)
 {
 	return a->used;
 }
 
-unsigned int arena_live(const struct arena *a)
+unsigned int epkp_arena_live(const struct arena *a)
 {
 	return a->live;
 }
@@ -190,7 +190,7 @@ static bool is_named(const char *file)
 	return file && strstr(file, ".c");
 }
 
-/* What heap_start() tries out: whether all was named, and none of it was taken for others'. */
+/* What epkp_heap_start() tries out: whether all was named, and none of it was taken for others'. */
 static __thread struct naming {
 	bool on, unnamed, outside;
 } naming __attribute__((tls_model("initial-exec")));
@@ -222,7 +222,7 @@ static inline bool is_ordinary(const char *file, enum use wiped)
 	       ((uintptr_t)file << USE_BITS ^ latest) < wiped;
 }
 
-void heap_refuse_next(const char *file)
+void epkp_heap_refuse_next(const char *file)
 {
 	refused_in = file;
 	note_special();
@@ -233,7 +233,7 @@ static bool is_refused(const char *file)
 {
 	bool refused = file && strstr(file, refused_in);
 
-	heap_refuse_next(NULL);
+	epkp_heap_refuse_next(NULL);
 	return refused;
 }
 
@@ -255,8 +255,8 @@ static void *get_outside(size_t size, bool noted, const char *file, int line)
 		ptr = malloc(size);
 	/* What was noted there a program has given back by itself, to where it came from. */
 	if (!leftovers_none())
-		leftover_forget(ptr);
-	if (!ptr || !noted || leftover_note(ptr, size))
+		epkp_leftover_forget(ptr);
+	if (!ptr || !noted || epkp_leftover_note(ptr, size))
 		return ptr;
 	give_back(ptr, file, line);
 	return NULL;
@@ -271,7 +271,7 @@ static __attribute__((noinline)) void *get(size_t size, const char *file, int li
 	if (refused_in && is_refused(file))
 		return NULL;
 	if (entered && !outlives(file))
-		return size ? arena_get(entered, size) : NULL;
+		return size ? epkp_arena_get(entered, size) : NULL;
 	return get_outside(size, use_of(file) == USE_PEM, file, line);
 }
 
@@ -293,13 +293,13 @@ static void *heap_malloc(size_t size, const char *file, int line)
 static __attribute__((noinline)) void wipe_all_of(void *ptr, size_t size)
 {
 	explicit_bzero(ptr, size);
-	scrub_unwatched(STACK_BELOW, stack_end());
+	epkp_scrub_unwatched(STACK_BELOW, epkp_stack_end());
 }
 
 /* All of it: a piece that a program has from elsewhere may lie where one was noted. */
 static size_t noted_size(void *ptr)
 {
-	size_t size = leftovers_none() ? 0 : leftover_size(ptr);
+	size_t size = leftovers_none() ? 0 : epkp_leftover_size(ptr);
 
 	return size && free_before == CRYPTO_free ? malloc_usable_size(ptr) : size;
 }
@@ -309,7 +309,7 @@ static __attribute__((noinline)) void put_back(void *ptr, const char *file, int 
 	size_t size;
 
 	if (entered && is_in(entered, ptr)) {
-		arena_put(entered, ptr);
+		epkp_arena_put(entered, ptr);
 		return;
 	}
 	size = noted_size(ptr);
@@ -319,7 +319,7 @@ static __attribute__((noinline)) void put_back(void *ptr, const char *file, int 
 	if (size)
 		wipe_all_of(ptr, size);
 	if (!leftovers_none())
-		leftover_forget(ptr);
+		epkp_leftover_forget(ptr);
 	give_back(ptr, file, line);
 }
 
@@ -344,12 +344,12 @@ static void *move_within(struct arena *a, void *ptr, size_t size)
 
 	if (size && size <= old)
 		return ptr;
-	to = size ? arena_get(a, size) : NULL;
+	to = size ? epkp_arena_get(a, size) : NULL;
 	if (to)
 		memcpy(to, ptr, old);
 	if (to || !size) {
 		explicit_bzero(ptr, old);
-		arena_put(a, ptr);
+		epkp_arena_put(a, ptr);
 	}
 	return to;
 }
@@ -372,7 +372,7 @@ static void *heap_realloc(void *ptr, size_t size, const char *file, int line)
 
 	if (!ptr)
 		return heap_malloc(size, file, line);
-	heap_refuse_next(NULL);
+	epkp_heap_refuse_next(NULL);
 	if (entered && is_in(entered, ptr))
 		return move_within(entered, ptr, size);
 	old = noted_size(ptr);
@@ -386,11 +386,11 @@ static void *heap_realloc(void *ptr, size_t size, const char *file, int line)
 		free(ptr);
 		return NULL;
 	}
-	leftover_forget(to);
+	epkp_leftover_forget(to);
 	return to;
 }
 
-void heap_enter(struct arena *arena)
+void epkp_heap_enter(struct arena *arena)
 {
 	if (entered)
 		abort();
@@ -398,7 +398,7 @@ void heap_enter(struct arena *arena)
 	note_special();
 }
 
-void heap_leave(void)
+void epkp_heap_leave(void)
 {
 	entered = NULL;
 	note_special();
@@ -545,19 +545,19 @@ static const char *try_names(const EVP_MD *md)
 
 static pthread_mutex_t start_lock = PTHREAD_MUTEX_INITIALIZER;
 
-bool heap_start(const EVP_MD *md, const char **why)
+bool epkp_heap_start(const EVP_MD *md, const char **why)
 {
 	pthread_mutex_lock(&start_lock);
 	*why = lead_here();
 	if (!*why)
 		*why = md ? try_names(md) : "there is no SHA-512";
 	if (!*why)
-		leftovers_start(why);
+		epkp_leftovers_start(why);
 	pthread_mutex_unlock(&start_lock);
 	return !*why;
 }
 
-bool heap_is_programs(void)
+bool epkp_heap_is_programs(void)
 {
 	CRYPTO_malloc_fn fn;
 

@@ -14,22 +14,22 @@
 struct arena;
 
 /* Leads libcrypto's allocations to heap.c, tries @md; @why says what is not as it has to be. */
-bool heap_start(const EVP_MD *md, const char **why);
+bool epkp_heap_start(const EVP_MD *md, const char **why);
 /* The program brought a heap of its own for OpenSSL. */
-bool heap_is_programs(void);
+bool epkp_heap_is_programs(void);
 
 /* Of @size bytes at @mem, all zero, in a domain that is open here and where it is used. */
-struct arena *arena_make(void *mem, size_t size);
-void *arena_get(struct arena *arena, size_t size);
-void arena_put(struct arena *arena, void *ptr);
-size_t arena_used(const struct arena *arena);
-unsigned int arena_live(const struct arena *arena);
+struct arena *epkp_arena_make(void *mem, size_t size);
+void *epkp_arena_get(struct arena *arena, size_t size);
+void epkp_arena_put(struct arena *arena, void *ptr);
+size_t epkp_arena_used(const struct arena *arena);
+unsigned int epkp_arena_live(const struct arena *arena);
 
 /* From here on what this thread has libcrypto allocate lies in @arena; not nested. */
-void heap_enter(struct arena *arena);
-void heap_leave(void);
+void epkp_heap_enter(struct arena *arena);
+void epkp_heap_leave(void);
 
 /* The next that this thread asks for in that file of OpenSSL's is not to be had; NULL: it is. */
-void heap_refuse_next(const char *file);
+void epkp_heap_refuse_next(const char *file);
 
 #endif /* HEAP_H */

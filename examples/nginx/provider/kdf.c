@@ -32,9 +32,10 @@ struct kdf_ctx {
  * What a key exchange has agreed on.  Groups of ours give a handle; anything else stood in
  * ordinary memory, as the private keys that it came from did.
  */
-enum taken take_shared(struct provider *prov, struct opened *o, const uint8_t *from, size_t len)
+enum taken epkp_take_shared(struct provider *prov, struct opened *o, const uint8_t *from,
+			    size_t len)
 {
-	int taken = handle_take(prov, o, o->work->secret, from, len);
+	int taken = epkp_handle_take(prov, o, o->work->secret, from, len);
 
 	if (taken >= 0)
 		return taken ? TAKEN_OURS : TAKEN_NOT;
@@ -87,7 +88,7 @@ static void kdf_free(void *ctx)
 /* For an application's own PRF, with secrets of its own. */
 static bool have_inner(struct kdf_ctx *ctx)
 {
-	EVP_KDF *kdf = ctx->inner ? NULL : EVP_KDF_fetch(inner_libctx, "TLS1-PRF", NULL);
+	EVP_KDF *kdf = ctx->inner ? NULL : EVP_KDF_fetch(epkp_inner_libctx, "TLS1-PRF", NULL);
 
 	if (kdf)
 		ctx->inner = EVP_KDF_CTX_new(kdf);
@@ -111,7 +112,7 @@ static const struct hash *hash_of(struct provider *prov, const OSSL_PARAM params
 {
 	const OSSL_PARAM *p = OSSL_PARAM_locate_const(params, OSSL_KDF_PARAM_DIGEST);
 	const char *name = p && p->data_type == OSSL_PARAM_UTF8_STRING ? p->data : NULL;
-	const struct hash *hash = hash_find(name);
+	const struct hash *hash = epkp_hash_find(name);
 
 	if (!hash)
 		raise(prov, EPK_R_DIGEST, "%s, which TLS 1.2 and 1.3 do not derive with",
@@ -126,13 +127,14 @@ static int kdf_derive(void *vctx, unsigned char *out, size_t outlen, const OSSL_
 	struct opened o;
 	bool ok;
 
-	if (ctx->is_prf && (ctx->inner || !prf_is_libssls(params)))
+	if (ctx->is_prf && (ctx->inner || !epkp_prf_is_libssls(params)))
 		return have_inner(ctx) && EVP_KDF_derive(ctx->inner, out, outlen, params) > 0;
 	hash = params ? hash_of(ctx->prov, params) : NULL;
-	if (!hash || !vault_open(ctx->prov, &o))
+	if (!hash || !epkp_vault_open(ctx->prov, &o))
 		return 0;
-	ok = (ctx->is_prf ? prf_derive : tls13_derive)(ctx->prov, &o, hash, out, outlen, params);
-	return vault_close(ctx->prov, &o) && ok;
+	ok = (ctx->is_prf ? epkp_prf_derive : epkp_tls13_derive)(ctx->prov, &o, hash, out, outlen,
+								 params);
+	return epkp_vault_close(ctx->prov, &o) && ok;
 }
 
 static const OSSL_PARAM *kdf_settable(void *ctx, void *prov)
@@ -191,5 +193,5 @@ static const OSSL_PARAM *kdf_gettable(void *ctx, void *prov)
 		{ 0, NULL }								\
 	}
 
-const OSSL_DISPATCH tls13_kdf_functions[] = FUNCTIONS(tls13_new);
-const OSSL_DISPATCH tls1_prf_functions[] = FUNCTIONS(prf_new);
+const OSSL_DISPATCH epkp_tls13_kdf_functions[] = FUNCTIONS(tls13_new);
+const OSSL_DISPATCH epkp_tls1_prf_functions[] = FUNCTIONS(prf_new);

@@ -69,7 +69,7 @@ static bool cannot(const struct step *s, const char *why)
 static bool expand(const struct step *s, struct opened *o, const uint8_t *secret,
 		   const struct derivation *d, uint8_t *out, size_t outlen)
 {
-	return hmac_expand_label(&o->work->hmac, s->hash, secret, d, out, outlen) ||
+	return epkp_hmac_expand_label(&o->work->hmac, s->hash, secret, d, out, outlen) ||
 	       cannot(s, "too long");
 }
 
@@ -80,7 +80,7 @@ static bool derive_salt(const struct step *s, struct opened *o)
 
 	d.data = s->hash->of_nothing;
 	d.data_len = s->hash->len;
-	unwrap(o, SECRET_SCHEDULE, o->work->salt, s->salt->data, s->hash->len);
+	epkp_unwrap(o, SECRET_SCHEDULE, o->work->salt, s->salt->data, s->hash->len);
 	return expand(s, o, o->work->salt, &d, o->work->salt, s->hash->len);
 }
 
@@ -91,10 +91,10 @@ static bool derive_salt(const struct step *s, struct opened *o)
 static enum taken take_input(const struct step *s, struct opened *o)
 {
 	if (s->salt)
-		return take_shared(s->prov, o, s->key->data, s->key->data_size);
+		return epkp_take_shared(s->prov, o, s->key->data, s->key->data_size);
 	if (s->key->data_size != s->hash->len)
 		return raise(s->prov, EPK_R_EXTERNAL_PSK, "of %zu bytes", s->key->data_size);
-	unwrap(o, SECRET_PSK, o->work->secret, s->key->data, s->hash->len);
+	epkp_unwrap(o, SECRET_PSK, o->work->secret, s->key->data, s->hash->len);
 	return TAKEN_FOREIGN;
 }
 
@@ -105,10 +105,10 @@ static void trace(const struct step *s, struct opened *o, enum taken taken, cons
 	struct lineage of;
 
 	if (taken == TAKEN_OURS) {
-		lineage_of_secret(o, o->work->out, len, &of);
-		lineage_remember(o, wrapped, len, &of);
+		epkp_lineage_of_secret(o, o->work->out, len, &of);
+		epkp_lineage_remember(o, wrapped, len, &of);
 	} else if (s->salt && !s->key) {
-		lineage_hand_on(o, s->salt->data, wrapped, len);
+		epkp_lineage_hand_on(o, s->salt->data, wrapped, len);
 	}
 }
 
@@ -127,11 +127,11 @@ static bool extract(const struct step *s, struct opened *o, uint8_t *out, size_t
 		taken = take_input(s, o);
 	if (!taken || (s->salt && !derive_salt(s, o)))
 		return false;
-	hmac_key(h, s->hash, o->work->salt, s->hash->len);
-	hmac_begin(h);
-	hmac_add(h, o->work->secret, len);
-	hmac_end(h, o->work->out);
-	wrap(o, SECRET_SCHEDULE, out, o->work->out, outlen);
+	epkp_hmac_key(h, s->hash, o->work->salt, s->hash->len);
+	epkp_hmac_begin(h);
+	epkp_hmac_add(h, o->work->secret, len);
+	epkp_hmac_end(h, o->work->out);
+	epkp_wrap(o, SECRET_SCHEDULE, out, o->work->out, outlen);
 	trace(s, o, taken, out);
 	return true;
 }
@@ -150,21 +150,22 @@ static bool give_out(const struct step *s, struct opened *o, uint8_t *out, size_
 	struct lineage of;
 
 	if (!d->data && is(d, "key")) {
-		if (!handle_fits(outlen))
+		if (!epkp_handle_fits(outlen))
 			return cannot(s, "no record key's length");
-		lineage_of(o, s->key->data, s->hash->len, &of);
-		handle_give(o, out, derived, outlen, &of);
+		epkp_lineage_of(o, s->key->data, s->hash->len, &of);
+		epkp_handle_give(o, out, derived, outlen, &of);
 	} else if ((!d->data && is(d, "iv")) || is(d, "exporter")) {
 		memcpy(out, derived, outlen);
 	} else if (outlen != s->hash->len) {
 		return cannot(s, "no secret of the key schedule");
 	} else if (!d->data && is(d, "finished")) {
-		wrap(o, SECRET_FINISHED, out, derived, outlen);
-		mac_remember(out, outlen);
+		epkp_wrap(o, SECRET_FINISHED, out, derived, outlen);
+		epkp_mac_remember(out, outlen);
 	} else {
-		wrap(o, is(d, "resumption") ? SECRET_PSK : SECRET_SCHEDULE, out, derived, outlen);
+		epkp_wrap(o, is(d, "resumption") ? SECRET_PSK : SECRET_SCHEDULE, out, derived,
+			  outlen);
 		if (is_traffic(d))
-			lineage_hand_on(o, s->key->data, out, outlen);
+			epkp_lineage_hand_on(o, s->key->data, out, outlen);
 	}
 	return true;
 }
@@ -181,13 +182,13 @@ static bool expand_to(const struct step *s, struct opened *o, uint8_t *out, size
 		return cannot(s, "QUIC's record keys have no domain");
 	if (to == o->work->out && outlen > sizeof(o->work->out))
 		return cannot(s, "too long");
-	unwrap(o, SECRET_SCHEDULE, o->work->secret, s->key->data, s->hash->len);
+	epkp_unwrap(o, SECRET_SCHEDULE, o->work->secret, s->key->data, s->hash->len);
 	return expand(s, o, o->work->secret, &s->d, to, outlen) &&
 	       (to == out || give_out(s, o, out, outlen));
 }
 
-bool tls13_derive(struct provider *prov, struct opened *o, const struct hash *hash, uint8_t *out,
-		  size_t outlen, const OSSL_PARAM params[])
+bool epkp_tls13_derive(struct provider *prov, struct opened *o, const struct hash *hash,
+		       uint8_t *out, size_t outlen, const OSSL_PARAM params[])
 {
 	struct step s = {
 		.prov = prov,

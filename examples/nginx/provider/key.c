@@ -21,11 +21,11 @@ static void compute_seal(struct opened *o, const uint8_t *secret, size_t len, ui
 	const uint8_t tweak[8] = TWEAK(1);
 
 	memset(o->work->secret, 0, SEAL_LEN);
-	mix(o, tweak, NULL, 0, o->work->secret, SEAL_LEN);
-	hmac_key(&o->work->hmac, hash_find("SHA256"), o->work->secret, SEAL_LEN);
-	hmac_begin(&o->work->hmac);
-	hmac_add(&o->work->hmac, secret, len);
-	hmac_end(&o->work->hmac, seal);
+	epkp_mix(o, tweak, NULL, 0, o->work->secret, SEAL_LEN);
+	epkp_hmac_key(&o->work->hmac, epkp_hash_find("SHA256"), o->work->secret, SEAL_LEN);
+	epkp_hmac_begin(&o->work->hmac);
+	epkp_hmac_add(&o->work->hmac, secret, len);
+	epkp_hmac_end(&o->work->hmac, seal);
 }
 
 /* Either way. */
@@ -38,7 +38,7 @@ static void stream(struct opened *o, const uint8_t *seal, uint8_t *bytes, size_t
 		size_t take = len < 32 ? len : 32;
 
 		memcpy(tweak + 4, &i, sizeof(i));
-		mix(o, tweak, seal, SEAL_LEN, bytes, take);
+		epkp_mix(o, tweak, seal, SEAL_LEN, bytes, take);
 		bytes += take;
 		len -= take;
 	}
@@ -50,7 +50,7 @@ static bool seal_key(struct private_key *key, struct part secret)
 	struct opened o;
 
 	key->sealed = malloc(secret.len);
-	if (!key->sealed || !vault_open(key->prov, &o))
+	if (!key->sealed || !epkp_vault_open(key->prov, &o))
 		return false;
 	compute_seal(&o, secret.at, secret.len, o.work->salt);
 	memcpy(key->seal, o.work->salt, SEAL_LEN);
@@ -59,7 +59,7 @@ static bool seal_key(struct private_key *key, struct part secret)
 	memcpy(key->sealed, secret.at, secret.len);
 	stream(&o, key->seal, (uint8_t *)secret.at, secret.len);
 	key->sealed_len = secret.len;
-	return vault_close(key->prov, &o);
+	return epkp_vault_close(key->prov, &o);
 }
 
 /* In a room. */
@@ -68,18 +68,18 @@ static bool unseal_key(const struct private_key *key, uint8_t *secret)
 	struct opened o;
 	bool same;
 
-	if (!vault_open(key->prov, &o))
+	if (!epkp_vault_open(key->prov, &o))
 		return false;
 	memcpy(secret, key->sealed, key->sealed_len);
 	stream(&o, key->seal, secret, key->sealed_len);
 	compute_seal(&o, secret, key->sealed_len, o.work->salt);
 	same = !CRYPTO_memcmp(o.work->salt, key->seal, SEAL_LEN);
-	return vault_close(key->prov, &o) && same;
+	return epkp_vault_close(key->prov, &o) && same;
 }
 
 /* ---- */
 
-struct private_key *key_make(struct provider *prov, const char *type)
+struct private_key *epkp_key_make(struct provider *prov, const char *type)
 {
 	struct private_key *key = calloc(1, sizeof(*key));
 
@@ -93,30 +93,30 @@ struct private_key *key_make(struct provider *prov, const char *type)
 	return key;
 }
 
-struct private_key *key_hold(struct private_key *key)
+struct private_key *epkp_key_hold(struct private_key *key)
 {
 	__atomic_add_fetch(&key->references, 1, __ATOMIC_RELAXED);
 	return key;
 }
 
-void key_drop(struct private_key *key)
+void epkp_key_drop(struct private_key *key)
 {
 	if (!key || __atomic_sub_fetch(&key->references, 1, __ATOMIC_ACQ_REL))
 		return;
-	idle_free(key->idle);
+	epkp_idle_free(key->idle);
 	EVP_PKEY_free(key->pkey);
 	free(key->sealed);
 	free(key);
 }
 
 /* In a room: what @pem has found there. */
-bool key_take(struct private_key *key, const struct pem *pem)
+bool epkp_key_take(struct private_key *key, const struct pem *pem)
 {
 	void *object;
 
-	key->kind = &key_kinds[pem->type];
+	key->kind = &epkp_key_kinds[pem->type];
 	key->curve = pem->curve;
-	key->idle = idle_make();
+	key->idle = epkp_idle_make();
 	object = key->kind->build(key, pem->secret);
 	return key->idle && object && key->kind->publish(key, object, pem->secret) &&
 	       seal_key(key, pem->secret);
@@ -136,27 +136,27 @@ static bool furnish(struct private_key *key, struct room *room)
 	uint8_t *secret;
 	bool whole = false;
 
-	if (!room_enter(room, &in, key->kind->stack))
+	if (!epkp_room_enter(room, &in, key->kind->stack))
 		return false;
-	secret = arena_get(room->arena, key->sealed_len);
+	secret = epkp_arena_get(room->arena, key->sealed_len);
 	if (secret) {
 		whole = unseal_key(key, secret);
 		if (whole)
 			room->object = key->kind->build(key, (struct part){ secret,
 									    key->sealed_len });
 		explicit_bzero(secret, key->sealed_len);
-		arena_put(room->arena, secret);
+		epkp_arena_put(room->arena, secret);
 	}
-	return room_leave(&in) &&
+	return epkp_room_leave(&in) &&
 	       (room->object || raise(key->prov, EPK_R_PRIVATE_KEY, "%s", whole ?
 				      "it cannot be unpacked" : "its seal is broken"));
 }
 
 /* Before the thread is in a room. */
-bool key_get_ready(struct provider *prov, const struct key_kind *kind)
+bool epkp_key_get_ready(struct provider *prov, const struct key_kind *kind)
 {
 	static __thread unsigned int warm;
-	unsigned int bit = 1u << (kind - key_kinds);
+	unsigned int bit = 1u << (kind - epkp_key_kinds);
 
 	if ((!(warm & bit) && kind->warm_up && !kind->warm_up(kind)) ||
 	    (kind->draw && !kind->draw()))
@@ -167,12 +167,12 @@ bool key_get_ready(struct provider *prov, const struct key_kind *kind)
 
 static struct room *get_room(struct private_key *key)
 {
-	struct room *room = idle_take(key->idle);
+	struct room *room = epkp_idle_take(key->idle);
 
 	if (!room) {
-		room = room_make(key->prov, room_size(key));
+		room = epkp_room_make(key->prov, room_size(key));
 		if (room && !furnish(key, room)) {
-			room_free(room);
+			epkp_room_free(room);
 			room = NULL;
 		}
 	}
@@ -180,26 +180,26 @@ static struct room *get_room(struct private_key *key)
 }
 
 /* @fn has the room's memory, and no errors of its own. */
-bool key_use(struct private_key *key, bool (*fn)(void *object, void *arg), void *arg)
+bool epkp_key_use(struct private_key *key, bool (*fn)(void *object, void *arg), void *arg)
 {
 	struct inside in;
 	struct room *room;
 	bool ok;
 
-	if (!key_get_ready(key->prov, key->kind))
+	if (!epkp_key_get_ready(key->prov, key->kind))
 		return false;
 	room = get_room(key);
 	if (!room)
 		return false;
-	if (!room_enter(room, &in, key->kind->stack)) {
-		room_free(room);
+	if (!epkp_room_enter(room, &in, key->kind->stack)) {
+		epkp_room_free(room);
 		return false;
 	}
 	ok = fn(room->object, arg);
-	if (!room_leave(&in)) {
-		room_free(room);
+	if (!epkp_room_leave(&in)) {
+		epkp_room_free(room);
 		return false;
 	}
-	idle_put(key->idle, room);
+	epkp_idle_put(key->idle, room);
 	return ok || raise(key->prov, EPK_R_PRIVATE_KEY, "%s refuses it", key->kind->name);
 }

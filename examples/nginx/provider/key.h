@@ -22,7 +22,7 @@ struct private_key;
  * struct key_kind - an algorithm
  * @name: OpenSSL's
  * @stack: bytes of it that libcrypto's code uses
- * @build: in a room: libcrypto's key, from what pem_read() found
+ * @build: in a room: libcrypto's key, from what epkp_pem_read() found
  * @publish: in a room: the public half, in @key
  * @warm_up, @draw: in ordinary memory: have libcrypto make what outlives a computation, once
  *	for each thread, and a generator, which a thread can lose
@@ -75,36 +75,36 @@ struct key_reference {
 #define KEY_REFERENCE	0x6b65792d65706b21ull
 
 /* key.c */
-struct private_key *key_make(struct provider *prov, const char *type);
-struct private_key *key_hold(struct private_key *key);
-void key_drop(struct private_key *key);
+struct private_key *epkp_key_make(struct provider *prov, const char *type);
+struct private_key *epkp_key_hold(struct private_key *key);
+void epkp_key_drop(struct private_key *key);
 /* In a room, of which @pem is. */
-bool key_take(struct private_key *key, const struct pem *pem);
-bool key_get_ready(struct provider *prov, const struct key_kind *kind);
-bool key_use(struct private_key *key, bool (*fn)(void *object, void *arg), void *arg);
+bool epkp_key_take(struct private_key *key, const struct pem *pem);
+bool epkp_key_get_ready(struct provider *prov, const struct key_kind *kind);
+bool epkp_key_use(struct private_key *key, bool (*fn)(void *object, void *arg), void *arg);
 
 /* key_kinds.c */
 #define NR_KINDS	4
-extern const struct key_kind key_kinds[NR_KINDS];	/* by enum pem_type */
-bool keys_start(void);
-bool key_make_public(struct private_key *key);
+extern const struct key_kind epkp_key_kinds[NR_KINDS];	/* by enum pem_type */
+bool epkp_keys_start(void);
+bool epkp_key_make_public(struct private_key *key);
 
-/* keymgmt.c: those of @key_kinds, and of RSA-PSS alone and DSA, which are in no domain */
+/* keymgmt.c: those of @epkp_key_kinds, and of RSA-PSS alone and DSA, which are in no domain */
 #define NR_KEYMGMTS	(NR_KINDS + 2)
-extern const OSSL_DISPATCH key_functions[NR_KEYMGMTS][24];
-extern const char *const key_names[NR_KEYMGMTS];
-bool key_is_for_caller(const struct private_key *key);
-bool key_is_there(const struct private_key *key);
+extern const OSSL_DISPATCH epkp_key_functions[NR_KEYMGMTS][24];
+extern const char *const epkp_key_names[NR_KEYMGMTS];
+bool epkp_key_is_for_caller(const struct private_key *key);
+bool epkp_key_is_there(const struct private_key *key);
 
 /* caller.c */
-bool called_by_libssl(void);
-void libssl_is_there(void);
+bool epkp_called_by_libssl(void);
+void epkp_libssl_is_there(void);
 
 /* sign.c, decrypt.c */
-extern const OSSL_DISPATCH signature_functions[], rsa_cipher_functions[];
+extern const OSSL_DISPATCH epkp_signature_functions[], epkp_rsa_cipher_functions[];
 
 /* decoder.c */
-extern const OSSL_DISPATCH pem_decoder_functions[];
-void decoder_start(const OSSL_DISPATCH *in);
+extern const OSSL_DISPATCH epkp_pem_decoder_functions[];
+void epkp_decoder_start(const OSSL_DISPATCH *in);
 
 #endif /* KEY_H */

@@ -44,7 +44,7 @@ static void *rsa_build(const struct private_key *key, struct part secret)
 	int i;
 
 	(void)key;
-	if (!rsa || !pem_rsa_numbers(secret, numbers) || numbers[0].len < RSA_BYTES_MIN ||
+	if (!rsa || !epkp_pem_rsa_numbers(secret, numbers) || numbers[0].len < RSA_BYTES_MIN ||
 	    numbers[0].len > RSA_BYTES_MAX)
 		return NULL;
 	/* No engine's. */
@@ -87,7 +87,7 @@ static bool rsa_draw(void)
 
 static EC_KEY *ec_new(int curve)
 {
-	EC_KEY *ec = EC_KEY_new_by_curve_name_ex(inner_libctx, NULL, curve);
+	EC_KEY *ec = EC_KEY_new_by_curve_name_ex(epkp_inner_libctx, NULL, curve);
 
 	if (ec)
 		EC_KEY_set_method(ec, EC_KEY_OpenSSL());
@@ -111,7 +111,7 @@ static bool ec_publish(struct private_key *key, void *object, struct part secret
 	const EC_GROUP *group = EC_KEY_get0_group(object);
 	EC_POINT *point = EC_POINT_new(group);
 	/* It draws, too. */
-	BN_CTX *ctx = BN_CTX_new_ex(inner_libctx);
+	BN_CTX *ctx = BN_CTX_new_ex(epkp_inner_libctx);
 
 	(void)secret;
 	key->bytes.point_len = point && ctx &&
@@ -127,7 +127,7 @@ static bool ec_draw(void)
 {
 	uint8_t byte;
 
-	return RAND_priv_bytes_ex(inner_libctx, &byte, 1, 0) > 0;
+	return RAND_priv_bytes_ex(epkp_inner_libctx, &byte, 1, 0) > 0;
 }
 
 static bool ec_warm_up(const struct key_kind *kind)
@@ -148,7 +148,7 @@ static bool ec_warm_up(const struct key_kind *kind)
 
 static void *ed_build(const struct private_key *key, struct part secret)
 {
-	return EVP_PKEY_new_raw_private_key_ex(inner_libctx, key->kind->name, NULL, secret.at,
+	return EVP_PKEY_new_raw_private_key_ex(epkp_inner_libctx, key->kind->name, NULL, secret.at,
 					       secret.len);
 }
 
@@ -161,12 +161,12 @@ static bool ed_publish(struct private_key *key, void *object, struct part secret
 
 static bool ed_warm_up(const struct key_kind *kind)
 {
-	EVP_PKEY *pkey = EVP_PKEY_Q_keygen(inner_libctx, NULL, kind->name);
+	EVP_PKEY *pkey = EVP_PKEY_Q_keygen(epkp_inner_libctx, NULL, kind->name);
 	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
 	uint8_t signature[128], message[1] = { 0 };
 	size_t len = sizeof(signature);
 	bool ok = pkey && ctx &&
-		  EVP_DigestSignInit_ex(ctx, NULL, NULL, inner_libctx, NULL, pkey, NULL) &&
+		  EVP_DigestSignInit_ex(ctx, NULL, NULL, epkp_inner_libctx, NULL, pkey, NULL) &&
 		  EVP_DigestSign(ctx, signature, &len, message, sizeof(message));
 
 	EVP_MD_CTX_free(ctx);
@@ -175,7 +175,7 @@ static bool ed_warm_up(const struct key_kind *kind)
 }
 
 /* Before anyone is in a room, and while there is a way to libraries' files. */
-bool keys_start(void)
+bool epkp_keys_start(void)
 {
 	RSA *rsa = RSA_new();
 	EC_KEY *ec = EC_KEY_new();
@@ -183,11 +183,11 @@ bool keys_start(void)
 
 	RSA_free(rsa);
 	EC_KEY_free(ec);
-	called_by_libssl();
+	epkp_called_by_libssl();
 	return ok;
 }
 
-const struct key_kind key_kinds[NR_KINDS] = {
+const struct key_kind epkp_key_kinds[NR_KINDS] = {
 	[PEM_RSA] = { "RSA", RSA_STACK, rsa_build, rsa_publish, NULL, rsa_draw },
 	[PEM_EC] = { "EC", EC_STACK, ec_build, ec_publish, ec_warm_up, ec_draw },
 	[PEM_ED25519] = { "ED25519", ED_STACK, ed_build, ed_publish, ed_warm_up, NULL },
@@ -198,7 +198,7 @@ const struct key_kind key_kinds[NR_KINDS] = {
 
 static bool describe(const struct private_key *key, OSSL_PARAM_BLD *bld, BIGNUM **n, BIGNUM **e)
 {
-	if (key->kind == &key_kinds[PEM_RSA]) {
+	if (key->kind == &epkp_key_kinds[PEM_RSA]) {
 		*n = BN_bin2bn(key->bytes.n, key->bytes.n_len, NULL);
 		*e = BN_bin2bn(key->bytes.e, key->bytes.e_len, NULL);
 		return *n && *e && OSSL_PARAM_BLD_push_BN(bld, OSSL_PKEY_PARAM_RSA_N, *n) &&
@@ -211,9 +211,9 @@ static bool describe(const struct private_key *key, OSSL_PARAM_BLD *bld, BIGNUM 
 						key->bytes.point_len);
 }
 
-bool key_make_public(struct private_key *key)
+bool epkp_key_make_public(struct private_key *key)
 {
-	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(inner_libctx, key->kind->name, NULL);
+	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(epkp_inner_libctx, key->kind->name, NULL);
 	OSSL_PARAM_BLD *bld = OSSL_PARAM_BLD_new();
 	OSSL_PARAM *params = NULL;
 	BIGNUM *n = NULL, *e = NULL;

@@ -6,7 +6,7 @@
  * cipher_check.c.  But they come here when somebody signs, because ours of the signatures are
  * preferred, and then and now because OpenSSL finds in a cache what it has looked for in this
  * provider alone.  So they are taken, kept in ordinary memory, and used by means of the
- * default provider: for all but TLS, see key_is_for_caller().
+ * default provider: for all but TLS, see epkp_key_is_for_caller().
  */
 #include <stdlib.h>
 #include <string.h>
@@ -20,21 +20,21 @@
 
 #include "key.h"
 
-const char *const key_names[NR_KEYMGMTS] = {
+const char *const epkp_key_names[NR_KEYMGMTS] = {
 	[PEM_RSA] = "RSA", [PEM_EC] = "EC", [PEM_ED25519] = "ED25519", [PEM_ED448] = "ED448",
 	[NR_KINDS] = "RSA-PSS", [NR_KINDS + 1] = "DSA",
 };
 
 /* A private key that is in ordinary memory is none that TLS uses. */
-bool key_is_for_caller(const struct private_key *key)
+bool epkp_key_is_for_caller(const struct private_key *key)
 {
-	return key->kind || !called_by_libssl() ||
+	return key->kind || !epkp_called_by_libssl() ||
 	       raise(key->prov, EPK_R_FOREIGN_KEY, "%s: it is not from a PEM file that was read "
 		     "with the provider; \"private_keys = any\" takes others", key->type);
 }
 
 /* Who is told of one that was refused asks for it no more, and gets nothing out of it. */
-bool key_is_there(const struct private_key *key)
+bool epkp_key_is_there(const struct private_key *key)
 {
 	return key->pkey || (key->refused && raise(key->prov, EPK_R_KEY_FILE, "%s", key->refused));
 }
@@ -45,12 +45,12 @@ static void *key_load(const void *vreference, size_t size)
 
 	if (size != sizeof(*reference) || reference->what != KEY_REFERENCE)
 		return NULL;
-	return key_hold(reference->key);
+	return epkp_key_hold(reference->key);
 }
 
 static void key_free(void *key)
 {
-	key_drop(key);
+	epkp_key_drop(key);
 }
 
 /* What is in a domain never changes. */
@@ -61,13 +61,13 @@ static void *key_dup(const void *vkey, int selection)
 
 	(void)selection;
 	if (key->kind || key->refused)
-		return key_hold((struct private_key *)key);
-	copy = key_make(key->prov, key->type);
+		return epkp_key_hold((struct private_key *)key);
+	copy = epkp_key_make(key->prov, key->type);
 	if (copy && key->pkey)
 		copy->pkey = EVP_PKEY_dup(key->pkey);
 	if (copy && !copy->pkey == !key->pkey)
 		return copy;
-	key_drop(copy);
+	epkp_key_drop(copy);
 	return NULL;
 }
 
@@ -121,7 +121,7 @@ static int key_match(const void *va, const void *vb, int selection)
 {
 	const struct private_key *a = va, *b = vb;
 
-	if (!key_is_there(a) || !key_is_there(b))
+	if (!epkp_key_is_there(a) || !epkp_key_is_there(b))
 		return 0;
 	if (!(selection & OSSL_KEYMGMT_SELECT_KEYPAIR))
 		return EVP_PKEY_parameters_eq(a->pkey, b->pkey) > 0;
@@ -167,7 +167,7 @@ static int key_export(void *vkey, int selection, OSSL_CALLBACK *cb, void *arg)
 {
 	const struct private_key *key = vkey;
 
-	if (!key_is_there(key))
+	if (!epkp_key_is_there(key))
 		return 0;
 	if (key->kind && selection & OSSL_KEYMGMT_SELECT_PRIVATE_KEY)
 		return raise(key->prov, EPK_R_PRIVATE_KEY, "it does not leave its domain");
@@ -190,7 +190,7 @@ static int key_import(void *vkey, int selection, const OSSL_PARAM params[])
 
 	if (key->pkey || is_public_alone(selection, params))
 		return 0;
-	ctx = EVP_PKEY_CTX_new_from_name(inner_libctx, key->type, NULL);
+	ctx = EVP_PKEY_CTX_new_from_name(epkp_inner_libctx, key->type, NULL);
 	ok = ctx && EVP_PKEY_fromdata_init(ctx) > 0 &&
 	     EVP_PKEY_fromdata(ctx, &key->pkey, selection, (OSSL_PARAM *)params) > 0;
 	EVP_PKEY_CTX_free(ctx);
@@ -207,7 +207,8 @@ static const OSSL_PARAM *key_types(int selection)
 static int key_validate(const void *vkey, int selection, int checktype)
 {
 	const struct private_key *key = vkey;
-	EVP_PKEY_CTX *ctx = key->pkey ? EVP_PKEY_CTX_new_from_pkey(inner_libctx, key->pkey, NULL) :
+	EVP_PKEY_CTX *ctx = key->pkey ? EVP_PKEY_CTX_new_from_pkey(epkp_inner_libctx, key->pkey,
+								   NULL) :
 			    NULL;
 	int ok;
 
@@ -266,8 +267,8 @@ static void *gen_init(void *prov, size_t which, int selection, const OSSL_PARAM 
 	if (!gen)
 		return NULL;
 	*gen = (struct generation){
-		prov, key_names[which], selection,
-		EVP_PKEY_CTX_new_from_name(inner_libctx, key_names[which], NULL)
+		prov, epkp_key_names[which], selection,
+		EVP_PKEY_CTX_new_from_name(epkp_inner_libctx, epkp_key_names[which], NULL)
 	};
 	if (start_generation(gen) > 0 && gen_set(gen, params))
 		return gen;
@@ -283,7 +284,7 @@ static int gen_template(void *vgen, void *vkey)
 	if (!key->pkey)
 		return 0;
 	EVP_PKEY_CTX_free(gen->ctx);
-	gen->ctx = EVP_PKEY_CTX_new_from_pkey(inner_libctx, key->pkey, NULL);
+	gen->ctx = EVP_PKEY_CTX_new_from_pkey(epkp_inner_libctx, key->pkey, NULL);
 	return start_generation(gen) > 0;
 }
 
@@ -298,13 +299,13 @@ static const OSSL_PARAM *gen_settable(void *vgen, void *prov)
 static void *gen_run(void *vgen, OSSL_CALLBACK *cb, void *arg)
 {
 	struct generation *gen = vgen;
-	struct private_key *key = key_make(gen->prov, gen->type);
+	struct private_key *key = epkp_key_make(gen->prov, gen->type);
 
 	(void)cb;
 	(void)arg;
 	if (key && EVP_PKEY_generate(gen->ctx, &key->pkey) > 0)
 		return key;
-	key_drop(key);
+	epkp_key_drop(key);
 	return NULL;
 }
 
@@ -314,14 +315,14 @@ static const char *operation_name(size_t which, int operation)
 {
 	if (which == PEM_EC)
 		return operation == OSSL_OP_KEYEXCH ? "ECDH" : "ECDSA";
-	return which == NR_KINDS ? "RSA" : key_names[which];
+	return which == NR_KINDS ? "RSA" : epkp_key_names[which];
 }
 
 /* OpenSSL tells a function of an algorithm not which it is. */
 #define KIND(i)										\
 	static void *new_##i(void *prov)						\
 	{										\
-		return key_make(prov, key_names[i]);					\
+		return epkp_key_make(prov, epkp_key_names[i]);				\
 	}										\
 	static void *gen_init_##i(void *prov, int selection, const OSSL_PARAM params[])	\
 	{										\
@@ -363,6 +364,6 @@ static const char *operation_name(size_t which, int operation)
 
 KIND(0) KIND(1) KIND(2) KIND(3) KIND(4) KIND(5)
 
-const OSSL_DISPATCH key_functions[NR_KEYMGMTS][24] = {
+const OSSL_DISPATCH epkp_key_functions[NR_KEYMGMTS][24] = {
 	FUNCTIONS(0), FUNCTIONS(1), FUNCTIONS(2), FUNCTIONS(3), FUNCTIONS(4), FUNCTIONS(5),
 };

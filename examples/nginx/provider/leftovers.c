@@ -38,7 +38,7 @@ struct table {
 };
 
 static struct table first_table;
-unsigned int leftovers_noted;
+unsigned int epkp_leftovers_noted;
 
 static struct noted *set_of(struct table *table, const void *ptr)
 {
@@ -77,14 +77,14 @@ static bool note_in(struct noted *set, const void *ptr, size_t size)
 						 __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
 			continue;
 		set[i].size = size;
-		__atomic_fetch_add(&leftovers_noted, 1, __ATOMIC_RELAXED);
+		__atomic_fetch_add(&epkp_leftovers_noted, 1, __ATOMIC_RELAXED);
 		return true;
 	}
 	return false;
 }
 
 /* Nobody else has this: nobody waits for anybody, and a child of a fork finds no lock. */
-bool leftover_note(const void *ptr, size_t size)
+bool epkp_leftover_note(const void *ptr, size_t size)
 {
 	struct table *table = &first_table, *next;
 
@@ -114,19 +114,19 @@ static struct noted *find(const void *ptr)
 	return NULL;
 }
 
-size_t leftover_size(const void *ptr)
+size_t epkp_leftover_size(const void *ptr)
 {
 	const struct noted *n = find(ptr);
 
 	return n ? n->size : 0;
 }
 
-void leftover_forget(const void *ptr)
+void epkp_leftover_forget(const void *ptr)
 {
 	struct noted *n;
 
 	while ((n = find(ptr))) {
-		__atomic_fetch_sub(&leftovers_noted, 1, __ATOMIC_RELAXED);
+		__atomic_fetch_sub(&epkp_leftovers_noted, 1, __ATOMIC_RELAXED);
 		__atomic_store_n(&n->ptr, 0, __ATOMIC_RELEASE);
 	}
 }
@@ -164,7 +164,7 @@ static void forget_locked(FILE *file)
 	errno = before;
 }
 
-void forget_buffer(FILE *file)
+void epkp_forget_buffer(FILE *file)
 {
 	flockfile(file);
 	forget_locked(file);
@@ -264,7 +264,7 @@ static bool is_ours(const BIO_METHOD *file)
 	return BIO_meth_get_destroy(file) == destroy && BIO_meth_get_ctrl(file) == ctrl;
 }
 
-bool leftovers_start(const char **why)
+bool epkp_leftovers_start(const char **why)
 {
 	BIO_METHOD *file = (BIO_METHOD *)BIO_s_file();
 	struct fixed fixed = { .at = (uintptr_t)file };

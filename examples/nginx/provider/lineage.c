@@ -26,12 +26,12 @@ static uint32_t next_way[NR_SETS];
 
 enum { TWEAK_SECRET, TWEAK_WRAPPED };
 
-void lineage_of_secret(struct opened *o, const uint8_t *secret, size_t len, struct lineage *l)
+void epkp_lineage_of_secret(struct opened *o, const uint8_t *secret, size_t len, struct lineage *l)
 {
 	const uint8_t tweak[8] = { SECRET_LINEAGE, TWEAK_SECRET, len };
 
 	memset(l, 0, sizeof(*l));
-	mix(o, tweak, secret, len, (uint8_t *)l, sizeof(*l));
+	epkp_mix(o, tweak, secret, len, (uint8_t *)l, sizeof(*l));
 }
 
 /* Where that of a wrapped secret would be, and as what. */
@@ -41,15 +41,15 @@ static uint64_t (*set_of(struct opened *o, const uint8_t *wrapped, size_t len, u
 	const uint8_t tweak[8] = { SECRET_LINEAGE, TWEAK_WRAPPED, len };
 	uint64_t made[2] = { 0 };
 
-	mix(o, tweak, wrapped, len, (uint8_t *)made, sizeof(made));
+	epkp_mix(o, tweak, wrapped, len, (uint8_t *)made, sizeof(made));
 	/* Zero is a place that nothing has been put to. */
 	*what = made[0] | 1;
 	*set = made[1] % NR_SETS;
 	return known[*set];
 }
 
-void lineage_remember(struct opened *o, const uint8_t *wrapped, size_t len,
-		      const struct lineage *l)
+void epkp_lineage_remember(struct opened *o, const uint8_t *wrapped, size_t len,
+			   const struct lineage *l)
 {
 	uint64_t (*ways)[3], what, *place;
 	size_t set;
@@ -62,7 +62,7 @@ void lineage_remember(struct opened *o, const uint8_t *wrapped, size_t len,
 }
 
 /* None, if there is none. */
-void lineage_of(struct opened *o, const uint8_t *wrapped, size_t len, struct lineage *l)
+void epkp_lineage_of(struct opened *o, const uint8_t *wrapped, size_t len, struct lineage *l)
 {
 	uint64_t (*ways)[3], what, first;
 	struct lineage found;
@@ -80,11 +80,11 @@ void lineage_of(struct opened *o, const uint8_t *wrapped, size_t len, struct lin
 	}
 }
 
-void lineage_hand_on(struct opened *o, const uint8_t *from, const uint8_t *to, size_t len)
+void epkp_lineage_hand_on(struct opened *o, const uint8_t *from, const uint8_t *to, size_t len)
 {
 	struct lineage l;
 
-	lineage_of(o, from, len, &l);
+	epkp_lineage_of(o, from, len, &l);
 	if (lineage_is_some(&l))
-		lineage_remember(o, to, len, &l);
+		epkp_lineage_remember(o, to, len, &l);
 }

@@ -36,16 +36,16 @@ static uint32_t next_way[NR_SETS];
 /* Of that hash: what K makes of nothing, so that forked children have the same. */
 static uint32_t index_key[8];
 
-bool mac_start(struct provider *prov)
+bool epkp_mac_start(struct provider *prov)
 {
 	const uint8_t tweak[8] = { SECRET_INDEX };
 	uint8_t made[sizeof(index_key)] = { 0 };
 	struct opened o;
 
-	if (!vault_open(prov, &o))
+	if (!epkp_vault_open(prov, &o))
 		return false;
-	mix(&o, tweak, NULL, 0, made, sizeof(made));
-	if (!vault_close(prov, &o))
+	epkp_mix(&o, tweak, NULL, 0, made, sizeof(made));
+	if (!epkp_vault_close(prov, &o))
 		return false;
 	memcpy(index_key, made, sizeof(made));
 	return true;
@@ -67,7 +67,7 @@ static uint64_t *set_of(const uint8_t *key, size_t len, uint64_t *what, size_t *
 	return remembered[*set];
 }
 
-void mac_remember(const uint8_t *wrapped, size_t len)
+void epkp_mac_remember(const uint8_t *wrapped, size_t len)
 {
 	uint64_t what, *ways;
 	uint32_t way;
@@ -112,7 +112,7 @@ struct mac_ctx {
 static void *mac_new(void *prov)
 {
 	struct mac_ctx *ctx = calloc(1, sizeof(*ctx));
-	EVP_MAC *mac = EVP_MAC_fetch(inner_libctx, "HMAC", NULL);
+	EVP_MAC *mac = EVP_MAC_fetch(epkp_inner_libctx, "HMAC", NULL);
 
 	if (ctx) {
 		ctx->prov = prov;
@@ -228,20 +228,20 @@ static int mac_update(void *vctx, const unsigned char *data, size_t len)
 
 static bool finish(struct mac_ctx *ctx, uint8_t *out)
 {
-	const struct hash *hash = hash_find(ctx->digest);
+	const struct hash *hash = epkp_hash_find(ctx->digest);
 	struct opened o;
 
 	if (!hash || hash->len != ctx->key_len)
 		return raise(ctx->prov, EPK_R_DIGEST, "%s with a key of %zu bytes", ctx->digest,
 			     ctx->key_len);
-	if (!vault_open(ctx->prov, &o))
+	if (!epkp_vault_open(ctx->prov, &o))
 		return false;
-	unwrap(&o, SECRET_FINISHED, o.work->secret, ctx->key, ctx->key_len);
-	hmac_key(&o.work->hmac, hash, o.work->secret, ctx->key_len);
-	hmac_begin(&o.work->hmac);
-	hmac_add(&o.work->hmac, ctx->data, ctx->data_len);
-	hmac_end(&o.work->hmac, out);
-	return vault_close(ctx->prov, &o);
+	epkp_unwrap(&o, SECRET_FINISHED, o.work->secret, ctx->key, ctx->key_len);
+	epkp_hmac_key(&o.work->hmac, hash, o.work->secret, ctx->key_len);
+	epkp_hmac_begin(&o.work->hmac);
+	epkp_hmac_add(&o.work->hmac, ctx->data, ctx->data_len);
+	epkp_hmac_end(&o.work->hmac, out);
+	return epkp_vault_close(ctx->prov, &o);
 }
 
 static int mac_final(void *vctx, unsigned char *out, size_t *outl, size_t outsize)
@@ -300,7 +300,7 @@ static const OSSL_PARAM *mac_settable(void *ctx, void *prov)
 
 #define FN(id, f)	{ OSSL_FUNC_MAC_##id, (void (*)(void))(f) }
 
-const OSSL_DISPATCH hmac_functions[] = {
+const OSSL_DISPATCH epkp_hmac_functions[] = {
 	FN(NEWCTX, mac_new),
 	FN(DUPCTX, mac_dup),
 	FN(FREECTX, mac_free),

@@ -35,7 +35,7 @@
 #include "heap.h"
 
 /* All that libssl can negotiate and the default provider has. */
-struct cipher ciphers[NR_CIPHERS] = {
+struct cipher epkp_ciphers[NR_CIPHERS] = {
 	{ .name = "AES-128-GCM", .kind = KIND_WHOLE, .explicit_iv = 8 },
 	{ .name = "AES-256-GCM", .kind = KIND_WHOLE, .explicit_iv = 8 },
 	{ .name = "ChaCha20-Poly1305", .kind = KIND_WHOLE },
@@ -54,9 +54,9 @@ struct cipher ciphers[NR_CIPHERS] = {
 	{ .name = "AES-256-CBC-HMAC-SHA256", .kind = KIND_CBC_HMAC },
 };
 
-void *inner_provctx;
+void *epkp_inner_provctx;
 
-OSSL_LIB_CTX *inner_libctx;
+OSSL_LIB_CTX *epkp_inner_libctx;
 static OSSL_PROVIDER *inner_provider;
 static pthread_mutex_t learn_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -284,7 +284,7 @@ static size_t stack_of(const struct drive *d)
 /* Larger than a context by what malloc() rounds up: at most 15 bytes more are copied. */
 static void *new_inner(const struct cipher *c, uint8_t filler)
 {
-	void *ctx = c->inner.newctx(inner_provctx);
+	void *ctx = c->inner.newctx(epkp_inner_provctx);
 	size_t size = ctx ? malloc_usable_size(ctx) : 0;
 	volatile uint8_t *bytes;
 	void *again;
@@ -301,7 +301,7 @@ static void *new_inner(const struct cipher *c, uint8_t filler)
 	for (i = 0; i < size; i++)
 		bytes[i] = filler;
 	free(again);
-	return c->inner.newctx(inner_provctx);
+	return c->inner.newctx(epkp_inner_provctx);
 }
 
 static bool copy_fresh(struct provider *prov, struct cipher *c)
@@ -349,7 +349,7 @@ static bool guess_fresh(struct provider *prov, struct cipher *c)
 
 	c->size = CTX_MAX;
 	for (i = 0; i < ALIKE; i++) {
-		ctx[i] = c->inner.newctx(inner_provctx);
+		ctx[i] = c->inner.newctx(epkp_inner_provctx);
 		got = ctx[i] ? read_beyond(i ? other : c->fresh, ctx[i], c->size) : 0;
 		if (got < c->size)
 			c->size = got;
@@ -431,7 +431,7 @@ static bool try_once(struct provider *prov, struct cipher *c, struct trial *t, b
 	uint8_t *b = t->b + 64;
 	size_t stack;
 
-	d.ctx = c->inner.newctx(inner_provctx);
+	d.ctx = c->inner.newctx(epkp_inner_provctx);
 	if (!d.ctx)
 		return raise(prov, EPK_R_MEMORY, "%s", c->name);
 	d.outcome = &t->there;
@@ -513,7 +513,7 @@ static bool learn(struct provider *prov, struct cipher *c, struct trial *t)
 	OSSL_PARAM params[] = { OSSL_PARAM_construct_size_t(OSSL_CIPHER_PARAM_KEYLEN, &c->key_len),
 				OSSL_PARAM_construct_end() };
 
-	if (!(heap_is_programs() ? guess_fresh(prov, c) : copy_fresh(prov, c)) ||
+	if (!(epkp_heap_is_programs() ? guess_fresh(prov, c) : copy_fresh(prov, c)) ||
 	    c->inner.get_params(params) <= 0)
 		return false;
 	memcpy(t->before, c->fresh, c->size);
@@ -574,7 +574,7 @@ static bool take(struct provider *prov, const OSSL_ALGORITHM *a, struct trial *t
 {
 	struct cipher *c;
 
-	for (c = ciphers; c < ciphers + NR_CIPHERS; c++) {
+	for (c = epkp_ciphers; c < epkp_ciphers + NR_CIPHERS; c++) {
 		if (c->names || !has_name(a->algorithm_names, c->name))
 			continue;
 		read_functions(&c->inner, a->implementation);
@@ -594,15 +594,16 @@ static bool take_all(struct provider *prov)
 	int no_cache;
 	bool ok;
 
-	if (!inner_libctx)
-		inner_libctx = OSSL_LIB_CTX_new();
+	if (!epkp_inner_libctx)
+		epkp_inner_libctx = OSSL_LIB_CTX_new();
 	if (!inner_provider)
-		inner_provider = inner_libctx ? OSSL_PROVIDER_load(inner_libctx, "default") : NULL;
+		inner_provider = epkp_inner_libctx ? OSSL_PROVIDER_load(epkp_inner_libctx,
+									"default") : NULL;
 	a = inner_provider ? OSSL_PROVIDER_query_operation(inner_provider, OSSL_OP_CIPHER,
 							   &no_cache) : NULL;
 	if (!a)
 		return raise(prov, EPK_R_NOT_MOVABLE, "there is no default provider");
-	inner_provctx = OSSL_PROVIDER_get0_provider_ctx(inner_provider);
+	epkp_inner_provctx = OSSL_PROVIDER_get0_provider_ctx(inner_provider);
 	t = aligned_alloc(64, (sizeof(*t) + 63) & ~(size_t)63);
 	if (!t)
 		return raise(prov, EPK_R_MEMORY, "%zu bytes", sizeof(*t));
@@ -617,7 +618,7 @@ static void drop_all(void)
 {
 	struct cipher *c;
 
-	for (c = ciphers; c < ciphers + NR_CIPHERS; c++) {
+	for (c = epkp_ciphers; c < epkp_ciphers + NR_CIPHERS; c++) {
 		c->names = NULL;
 		c->nr_relocations = 0;
 		c->stack = 0;
@@ -628,7 +629,7 @@ static void drop_all(void)
  * Once a process.  The library context is never freed: threads have state of its random
  * generators, which they free when they end.
  */
-bool ciphers_learn(struct provider *prov)
+bool epkp_ciphers_learn(struct provider *prov)
 {
 	static bool learned;
 	bool ok;

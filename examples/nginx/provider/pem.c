@@ -65,7 +65,7 @@ static bool take_version(struct part *from, uint8_t highest)
 	       (!version.len || (version.len == 1 && version.at[0] <= highest));
 }
 
-bool pem_rsa_numbers(struct part key, struct part numbers[NR_RSA_NUMBERS])
+bool epkp_pem_rsa_numbers(struct part key, struct part numbers[NR_RSA_NUMBERS])
 {
 	struct part in;
 	int i;
@@ -110,7 +110,7 @@ static enum pem_verdict rsa_key(struct part der, struct pem *pem)
 {
 	struct part numbers[NR_RSA_NUMBERS];
 
-	if (!pem_rsa_numbers(der, numbers))
+	if (!epkp_pem_rsa_numbers(der, numbers))
 		return refuse(pem, "it is no RSA key of two primes");
 	pem->type = PEM_RSA;
 	pem->secret = der;
@@ -319,7 +319,7 @@ static bool find_body(struct part *rest, struct part label, struct part *body)
 	return false;
 }
 
-bool pem_is_key(const uint8_t *text, size_t len, size_t *end)
+bool epkp_pem_is_key(const uint8_t *text, size_t len, size_t *end)
 {
 	struct part rest = { text, len }, label, body;
 
@@ -329,7 +329,7 @@ bool pem_is_key(const uint8_t *text, size_t len, size_t *end)
 	return true;
 }
 
-bool pem_is_other(const uint8_t telling[PEM_TELLING])
+bool epkp_pem_is_other(const uint8_t telling[PEM_TELLING])
 {
 	static const char *const names[] = { "PUBLIC KEY-", "RSA PUBLIC ", "CERTIFICATE",
 					     "TRUSTED CER", "DH PARAMETE", "EC PARAMETE" };
@@ -368,7 +368,7 @@ static enum pem_verdict read_pem_block(struct part label, struct part body, stru
 	return is_ec ? ec_key(der, (struct part){ NULL, 0 }, pem) : pkcs8_key(der, pem);
 }
 
-enum pem_verdict pem_read(uint8_t *text, size_t len, bool is_all, struct pem *pem)
+enum pem_verdict epkp_pem_read(uint8_t *text, size_t len, bool is_all, struct pem *pem)
 {
 	struct part rest = { text, len }, label, body;
 	bool has_key = find(text, len, PRIVATE DASHES), found, whole;

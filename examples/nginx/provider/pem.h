@@ -38,15 +38,15 @@ struct pem {
 };
 
 /* The text is overwritten with what it encodes.  @is_all: more does not follow. */
-enum pem_verdict pem_read(uint8_t *text, size_t len, bool is_all, struct pem *pem);
+enum pem_verdict epkp_pem_read(uint8_t *text, size_t len, bool is_all, struct pem *pem);
 /* Is the first PEM block a private key?  Then it ends at @end, or with the text. */
-bool pem_is_key(const uint8_t *text, size_t len, size_t *end);
+bool epkp_pem_is_key(const uint8_t *text, size_t len, size_t *end);
 /* It cannot be one: so many bytes, of which none is secret, say what it is. */
 #define PEM_TELLING	22
-bool pem_is_other(const uint8_t telling[PEM_TELLING]);
+bool epkp_pem_is_other(const uint8_t telling[PEM_TELLING]);
 
 #define NR_RSA_NUMBERS	8	/* n, e, d, p, q, dp, dq, qinv */
 
-bool pem_rsa_numbers(struct part key, struct part numbers[NR_RSA_NUMBERS]);
+bool epkp_pem_rsa_numbers(struct part key, struct part numbers[NR_RSA_NUMBERS]);
 
 #endif /* PEM_H */

@@ -13,7 +13,7 @@
 /* libssl passes its label and four seeds, empty ones too; nobody else is likely to. */
 #define NR_SEEDS	5
 
-bool prf_is_libssls(const OSSL_PARAM params[])
+bool epkp_prf_is_libssls(const OSSL_PARAM params[])
 {
 	const OSSL_PARAM *p = params ? OSSL_PARAM_locate_const(params, OSSL_KDF_PARAM_SEED) : NULL;
 	int n = 0;
@@ -29,7 +29,7 @@ static void add_seeds(struct hmac *h, const OSSL_PARAM *label)
 
 	for (p = label; p; p = OSSL_PARAM_locate_const(p + 1, OSSL_KDF_PARAM_SEED))
 		if (p->data)
-			hmac_add(h, p->data, p->data_size);
+			epkp_hmac_add(h, p->data, p->data_size);
 }
 
 /*
@@ -41,10 +41,10 @@ static void p_hash_begin(struct opened *o, const struct hash *hash, size_t secre
 {
 	struct hmac *h = &o->work->hmac;
 
-	hmac_key(h, hash, o->work->secret, secret_len);
-	hmac_begin(h);
+	epkp_hmac_key(h, hash, o->work->secret, secret_len);
+	epkp_hmac_begin(h);
 	add_seeds(h, label);
-	hmac_end(h, h->chain);
+	epkp_hmac_end(h, h->chain);
 }
 
 /* @out may be in ordinary memory, and nothing else goes there. */
@@ -54,15 +54,15 @@ static void p_hash(struct opened *o, const OSSL_PARAM *label, uint8_t *out, size
 	size_t len = h->hash->len, done, take;
 
 	for (done = 0; done < outlen; done += take) {
-		hmac_begin(h);
-		hmac_add(h, h->chain, len);
+		epkp_hmac_begin(h);
+		epkp_hmac_add(h, h->chain, len);
 		add_seeds(h, label);
-		hmac_end(h, o->work->salt);
+		epkp_hmac_end(h, o->work->salt);
 		take = outlen - done < len ? outlen - done : len;
 		memcpy(out + done, o->work->salt, take);
-		hmac_begin(h);
-		hmac_add(h, h->chain, len);
-		hmac_end(h, h->chain);
+		epkp_hmac_begin(h);
+		epkp_hmac_add(h, h->chain, len);
+		epkp_hmac_end(h, h->chain);
 	}
 }
 
@@ -143,17 +143,17 @@ static bool give_key_block(struct provider *prov, struct opened *o, const struct
 			     "-CBC cipher libssl has the MAC keys, and of a handshake all keys, in "
 			     "ordinary memory; \"allow = CBC\" takes them", outlen);
 	p_hash_begin(o, hash, MASTER_LEN, label);
-	if (!given_once(o, o->work->hmac.chain, WHICH_LEN, outlen))
+	if (!epkp_given_once(o, o->work->hmac.chain, WHICH_LEN, outlen))
 		return raise(prov, EPK_R_DERIVATION, "a key block of %zu bytes, which was of another "
 			     "length before", outlen);
 	if (!b->key_len) {
 		p_hash(o, label, out, outlen);
 		return true;
 	}
-	lineage_of_secret(o, o->work->hmac.chain, WHICH_LEN, &of);
+	epkp_lineage_of_secret(o, o->work->hmac.chain, WHICH_LEN, &of);
 	p_hash(o, label, derived, outlen);
-	handle_give(o, out, derived, b->key_len, &of);
-	handle_give(o, out + b->key_len, derived + b->key_len, b->key_len, &of);
+	epkp_handle_give(o, out, derived, b->key_len, &of);
+	epkp_handle_give(o, out + b->key_len, derived + b->key_len, b->key_len, &of);
 	memcpy(out + 2 * b->key_len, derived + 2 * b->key_len, outlen - 2 * b->key_len);
 	return true;
 }
@@ -170,16 +170,16 @@ static bool give_master(struct provider *prov, struct opened *o, const struct ha
 {
 	if (outlen != MASTER_LEN)
 		return raise(prov, EPK_R_DERIVATION, "a master secret of %zu bytes", outlen);
-	if (!take_shared(prov, o, secret->data, secret->data_size))
+	if (!epkp_take_shared(prov, o, secret->data, secret->data_size))
 		return false;
 	p_hash_begin(o, hash, secret->data_size, label);
 	p_hash(o, label, o->work->out, outlen);
-	wrap(o, SECRET_MASTER, out, o->work->out, outlen);
+	epkp_wrap(o, SECRET_MASTER, out, o->work->out, outlen);
 	return true;
 }
 
-bool prf_derive(struct provider *prov, struct opened *o, const struct hash *hash, uint8_t *out,
-		size_t outlen, const OSSL_PARAM params[])
+bool epkp_prf_derive(struct provider *prov, struct opened *o, const struct hash *hash, uint8_t *out,
+		     size_t outlen, const OSSL_PARAM params[])
 {
 	const OSSL_PARAM *secret = OSSL_PARAM_locate_const(params, OSSL_KDF_PARAM_SECRET);
 	const OSSL_PARAM *label = OSSL_PARAM_locate_const(params, OSSL_KDF_PARAM_SEED);
@@ -190,7 +190,7 @@ bool prf_derive(struct provider *prov, struct opened *o, const struct hash *hash
 		return give_master(prov, o, hash, secret, label, out, outlen);
 	if (secret->data_size != MASTER_LEN)
 		return raise(prov, EPK_R_DERIVATION, "from %zu bytes", secret->data_size);
-	unwrap(o, SECRET_MASTER, o->work->secret, secret->data, MASTER_LEN);
+	epkp_unwrap(o, SECRET_MASTER, o->work->secret, secret->data, MASTER_LEN);
 	if (is(label, "key expansion"))
 		return give_key_block(prov, o, hash, label, out, outlen);
 	if (begins_as_reserved(label))

@@ -56,7 +56,7 @@ static const OSSL_ITEM reasons[] = {
 
 #define TEXT_MAX	320
 
-char refusal[TEXT_MAX];
+char epkp_refusal[TEXT_MAX];
 
 /* What goes wrong with a secret in an open domain waits: OpenSSL allocates memory for it, and takes locks. */
 static __thread struct {
@@ -76,8 +76,8 @@ static void tell(struct provider *prov, enum epk_reason reason, const char *fmt,
 	va_end(args);
 }
 
-bool raise_error(struct provider *prov, const char *file, int line, const char *func,
-		 enum epk_reason reason, const char *fmt, ...)
+bool epkp_raise_error(struct provider *prov, const char *file, int line, const char *func,
+		      enum epk_reason reason, const char *fmt, ...)
 {
 	char text[TEXT_MAX];
 	va_list args;
@@ -96,27 +96,27 @@ bool raise_error(struct provider *prov, const char *file, int line, const char *
 
 	/* OpenSSL forgets the errors of a provider that does not start. */
 	if (!prov->started)
-		memcpy(refusal, text, sizeof(refusal));
+		memcpy(epkp_refusal, text, sizeof(epkp_refusal));
 	prov->new_error(prov->core);
 	prov->set_error_debug(prov->core, file, line, func);
 	tell(prov, reason, "%s", text);
 	return false;
 }
 
-/* Until errors_tell() as often: the last is told. */
-void errors_hold_back(void)
+/* Until epkp_errors_tell() as often: the last is told. */
+void epkp_errors_hold_back(void)
 {
 	if (!held_back.hold++)
 		held_back.reason = 0;
 }
 
-void errors_tell(struct provider *prov)
+void epkp_errors_tell(struct provider *prov)
 {
 	if (--held_back.hold)
 		return;
 	if (held_back.reason)
-		raise_error(prov, held_back.file, held_back.line, held_back.func, held_back.reason,
-			    "%s", held_back.text);
+		epkp_raise_error(prov, held_back.file, held_back.line, held_back.func,
+				 held_back.reason, "%s", held_back.text);
 	held_back.reason = 0;
 }
 
@@ -162,11 +162,11 @@ static void list_algorithms(void)
 	size_t i;
 
 	for (i = 0; i < NR_CIPHERS; i++)
-		if (ciphers[i].names)
+		if (epkp_ciphers[i].names)
 			*a++ = (OSSL_ALGORITHM){
-				.algorithm_names = ciphers[i].names,
+				.algorithm_names = epkp_ciphers[i].names,
 				.property_definition = PROPERTIES,
-				.implementation = cipher_functions[i],
+				.implementation = epkp_cipher_functions[i],
 				.algorithm_description = "in a memory domain",
 			};
 	*a++ = (OSSL_ALGORITHM){
@@ -182,12 +182,12 @@ static void list_algorithms(void)
 #define END				{ NULL, NULL, NULL, NULL }
 
 static const OSSL_ALGORITHM kdfs[] = {
-	ALGORITHM("TLS13-KDF", tls13_kdf_functions),
-	ALGORITHM("TLS1-PRF", tls1_prf_functions),
+	ALGORITHM("TLS13-KDF", epkp_tls13_kdf_functions),
+	ALGORITHM("TLS1-PRF", epkp_tls1_prf_functions),
 	END
 };
 
-static const OSSL_ALGORITHM macs[] = { ALGORITHM("HMAC", hmac_functions), END };
+static const OSSL_ALGORITHM macs[] = { ALGORITHM("HMAC", epkp_hmac_functions), END };
 
 /* Those of groups, and then those of private keys. */
 static OSSL_ALGORITHM keymgmts[NR_GROUPS + NR_KEYMGMTS + 1];
@@ -197,18 +197,18 @@ static OSSL_ALGORITHM group_keymgmts[NR_GROUPS + 1], keyexchs[NR_GROUPS + 1];
 #define KEY_PROPERTIES	"provider=epk," KEY_PROPERTY "=yes"
 
 static const OSSL_ALGORITHM signatures[] = {
-	ALGORITHM("RSA", signature_functions),
-	ALGORITHM("ECDSA", signature_functions),
-	ALGORITHM("ED25519", signature_functions),
-	ALGORITHM("ED448", signature_functions),
-	ALGORITHM("DSA", signature_functions),
+	ALGORITHM("RSA", epkp_signature_functions),
+	ALGORITHM("ECDSA", epkp_signature_functions),
+	ALGORITHM("ED25519", epkp_signature_functions),
+	ALGORITHM("ED448", epkp_signature_functions),
+	ALGORITHM("DSA", epkp_signature_functions),
 	END
 };
 
-static const OSSL_ALGORITHM asym_ciphers[] = { ALGORITHM("RSA", rsa_cipher_functions), END };
+static const OSSL_ALGORITHM asym_ciphers[] = { ALGORITHM("RSA", epkp_rsa_cipher_functions), END };
 
 static const OSSL_ALGORITHM decoders[] = {
-	{ "PEM", KEY_PROPERTIES ",input=pem", pem_decoder_functions, "into a memory domain" },
+	{ "PEM", KEY_PROPERTIES ",input=pem", epkp_pem_decoder_functions, "into a memory domain" },
 	END
 };
 
@@ -217,8 +217,8 @@ static void list_keys(void)
 	size_t i;
 
 	for (i = 0; i < NR_KEYMGMTS; i++)
-		keymgmts[NR_GROUPS + i] = (OSSL_ALGORITHM){ key_names[i], KEY_PROPERTIES,
-							    key_functions[i], "in a memory domain" };
+		keymgmts[NR_GROUPS + i] = (OSSL_ALGORITHM){ epkp_key_names[i], KEY_PROPERTIES,
+							    epkp_key_functions[i], "in a memory domain" };
 }
 
 static void list_groups(void)
@@ -226,11 +226,11 @@ static void list_groups(void)
 	size_t i;
 
 	for (i = 0; i < NR_GROUPS; i++) {
-		keymgmts[i] = (OSSL_ALGORITHM)ALGORITHM(group_algorithm(i),
-							group_keymgmt_functions[i]);
+		keymgmts[i] = (OSSL_ALGORITHM)ALGORITHM(epkp_group_algorithm(i),
+							epkp_group_keymgmt_functions[i]);
 		group_keymgmts[i] = keymgmts[i];
-		keyexchs[i] = (OSSL_ALGORITHM)ALGORITHM(group_algorithm(i),
-							group_keyexch_functions);
+		keyexchs[i] = (OSSL_ALGORITHM)ALGORITHM(epkp_group_algorithm(i),
+							epkp_group_keyexch_functions);
 	}
 }
 
@@ -308,16 +308,16 @@ static int get_params(void *provctx, OSSL_PARAM params[])
 
 static void teardown(void *provctx)
 {
-	sessions_forget(provctx);
+	epkp_sessions_forget(provctx);
 	free(provctx);
 }
 
-const OSSL_DISPATCH provider_functions[] = {
+const OSSL_DISPATCH epkp_provider_functions[] = {
 	{ OSSL_FUNC_PROVIDER_TEARDOWN, (void (*)(void))teardown },
 	{ OSSL_FUNC_PROVIDER_GETTABLE_PARAMS, (void (*)(void))gettable_params },
 	{ OSSL_FUNC_PROVIDER_GET_PARAMS, (void (*)(void))get_params },
 	{ OSSL_FUNC_PROVIDER_QUERY_OPERATION, (void (*)(void))query },
-	{ OSSL_FUNC_PROVIDER_GET_CAPABILITIES, (void (*)(void))group_capabilities },
+	{ OSSL_FUNC_PROVIDER_GET_CAPABILITIES, (void (*)(void))epkp_group_capabilities },
 	{ OSSL_FUNC_PROVIDER_GET_REASON_STRINGS, (void (*)(void))get_reason_strings },
 	{ 0, NULL }
 };
@@ -392,28 +392,28 @@ static bool read_choices(struct provider *prov, OSSL_FUNC_core_get_params_fn *ge
 
 static bool start_keys(struct provider *prov)
 {
-	EVP_MD *md = EVP_MD_fetch(inner_libctx, "SHA512", NULL);
+	EVP_MD *md = EVP_MD_fetch(epkp_inner_libctx, "SHA512", NULL);
 	const char *why;
-	bool ok = heap_start(md, &why);
+	bool ok = epkp_heap_start(md, &why);
 
 	EVP_MD_free(md);
 	if (!ok)
 		return raise(prov, EPK_R_NOT_MOVABLE, "private keys: %s", why);
-	return keys_start() || raise(prov, EPK_R_MEMORY, "private keys");
+	return epkp_keys_start() || raise(prov, EPK_R_MEMORY, "private keys");
 }
 
 static bool start(struct provider *prov, OSSL_FUNC_core_get_params_fn *get)
 {
-	if (box_setup() || !read_choices(prov, get) ||
-	    !box_start(prov, wanted_backend(prov, get)) || !ciphers_learn(prov))
+	if (epkp_box_setup() || !read_choices(prov, get) ||
+	    !epkp_box_start(prov, wanted_backend(prov, get)) || !epkp_ciphers_learn(prov))
 		return false;
-	if (prov->wraps && !curves_start())
+	if (prov->wraps && !epkp_curves_start())
 		return raise(prov, EPK_R_MEMORY, "groups");
 	if (prov->holds_keys && !start_keys(prov))
 		return false;
 	if (!prov->wraps && !prov->holds_keys)
 		return true;
-	return vault_start(prov) && (!prov->wraps || mac_start(prov));
+	return epkp_vault_start(prov) && (!prov->wraps || epkp_mac_start(prov));
 }
 
 static void list_all(void)
@@ -430,13 +430,13 @@ int OSSL_provider_init(const OSSL_CORE_HANDLE *core, const OSSL_DISPATCH *in,
 	OSSL_FUNC_core_get_params_fn *core_get_params = NULL;
 	struct provider *prov;
 
-	if (!is_of_our_libcrypto((const void *)in->function))
+	if (!epkp_is_of_our_libcrypto((const void *)in->function))
 		return 0;
 	prov = calloc(1, sizeof(*prov));
 	if (!prov)
 		return 0;
 	prov->core = core;
-	decoder_start(in);
+	epkp_decoder_start(in);
 	for (; in->function_id; in++) {
 		switch (in->function_id) {
 		case OSSL_FUNC_CORE_GET_PARAMS:
@@ -457,7 +457,7 @@ int OSSL_provider_init(const OSSL_CORE_HANDLE *core, const OSSL_DISPATCH *in,
 		free(prov);
 		return 0;
 	}
-	if (note_exempt(setting(prov, core_get_params, "except"))) {
+	if (epkp_note_exempt(setting(prov, core_get_params, "except"))) {
 		*provctx = prov;
 		*out = absent_functions;
 		return 1;
@@ -468,10 +468,10 @@ int OSSL_provider_init(const OSSL_CORE_HANDLE *core, const OSSL_DISPATCH *in,
 	}
 	pthread_once(&listed, list_all);
 	prov->started = true;
-	published.secrets = prov->wraps;
-	published.any_key_exchange = prov->any_key_exchange;
-	refusal[0] = 0;
+	epkp_published.secrets = prov->wraps;
+	epkp_published.any_key_exchange = prov->any_key_exchange;
+	epkp_refusal[0] = 0;
 	*provctx = prov;
-	*out = provider_functions;
+	*out = epkp_provider_functions;
 	return 1;
 }

@@ -6,11 +6,11 @@
 
 #include "published.h"
 
-extern struct published published;
+extern struct published epkp_published;
 
-void publish_add(uint64_t *count, int64_t n);
-void publish_started(const char *name);
-bool publish_exempt(void);
-void publish_in_child(bool started);
+void epkp_publish_add(uint64_t *count, int64_t n);
+void epkp_publish_started(const char *name);
+bool epkp_publish_exempt(void);
+void epkp_publish_in_child(bool started);
 
 #endif /* PUBLISH_H */

@@ -28,7 +28,7 @@ struct stage {
 
 static EVP_PKEY *generate(const struct stage *s, size_t group)
 {
-	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(s->libctx, group_algorithm(group),
+	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(s->libctx, epkp_group_algorithm(group),
 						       s->properties);
 	EVP_PKEY *pkey = NULL;
 
@@ -203,8 +203,8 @@ static bool finish(const struct stage *s, const uint8_t *secret, uint8_t *out)
 	return expand13(s, secret, "finished", key, s->len) &&
 	       EVP_Q_mac(s->libctx, "HMAC", s->properties, s->digest, NULL, key, s->len, hash,
 			 s->len, out, s->len, &len) &&
-	       EVP_Q_mac(inner_libctx, "HMAC", NULL, s->digest, NULL, key, s->len, hash, s->len,
-			 wrong, s->len, &len) &&
+	       EVP_Q_mac(epkp_inner_libctx, "HMAC", NULL, s->digest, NULL, key, s->len, hash,
+			 s->len, wrong, s->len, &len) &&
 	       CRYPTO_memcmp(out, wrong, s->len);
 }
 
@@ -224,7 +224,7 @@ static bool export(const struct stage *s, const uint8_t *master, uint8_t *out)
  */
 static bool exports_what_others_do(const struct stage *s)
 {
-	const struct stage others = { inner_libctx, NULL, s->digest, s->len };
+	const struct stage others = { epkp_inner_libctx, NULL, s->digest, s->len };
 	uint8_t early[HASH_MAX], mine[HASH_MAX], theirs[HASH_MAX];
 
 	return extract13(s, NULL, NULL, 0, early) && export(s, early, mine) &&
@@ -289,7 +289,7 @@ static bool shake_hands(const struct stage *s, EVP_PKEY *const keys[2], struct e
 	return !CRYPTO_memcmp(&ends[0], &ends[1], sizeof(*ends));
 }
 
-const char *rehearse(OSSL_LIB_CTX *libctx, const char *properties)
+const char *epkp_rehearse(OSSL_LIB_CTX *libctx, const char *properties)
 {
 	struct stage s = { libctx, properties, NULL, 0 };
 	EVP_PKEY *keys[2];
@@ -298,7 +298,7 @@ const char *rehearse(OSSL_LIB_CTX *libctx, const char *properties)
 	bool ok = true;
 
 	for (group = 0; ok && group < NR_GROUPS; group++) {
-		s.len = group_secret_len(group);
+		s.len = epkp_group_secret_len(group);
 		s.digest = s.len == 48 ? "SHA384" : "SHA256";
 		keys[0] = generate(&s, group);
 		keys[1] = generate(&s, group);
@@ -307,5 +307,5 @@ const char *rehearse(OSSL_LIB_CTX *libctx, const char *properties)
 		EVP_PKEY_free(keys[0]);
 		EVP_PKEY_free(keys[1]);
 	}
-	return ok ? NULL : group_algorithm(group - 1);
+	return ok ? NULL : epkp_group_algorithm(group - 1);
 }

@@ -32,7 +32,7 @@ struct idle {
 
 static struct idle *all_idle;
 
-struct idle *idle_make(void)
+struct idle *epkp_idle_make(void)
 {
 	struct idle *idle;
 
@@ -50,21 +50,21 @@ struct idle *idle_make(void)
 	return idle;
 }
 
-struct room *idle_take(struct idle *idle)
+struct room *epkp_idle_take(struct idle *idle)
 {
 	struct room *room;
 	int i;
 
 	for (i = 0; i < NR_IDLE; i++) {
 		room = __atomic_exchange_n(&idle->rooms[i], NULL, __ATOMIC_ACQUIRE);
-		if (room && room_is_ours(room))
+		if (room && epkp_room_is_ours(room))
 			return room;
-		room_free(room);
+		epkp_room_free(room);
 	}
 	return NULL;
 }
 
-void idle_put(struct idle *idle, struct room *room)
+void epkp_idle_put(struct idle *idle, struct room *room)
 {
 	struct room *none;
 	int i;
@@ -75,20 +75,20 @@ void idle_put(struct idle *idle, struct room *room)
 						__ATOMIC_RELEASE, __ATOMIC_RELAXED))
 			return;
 	}
-	room_free(room);
+	epkp_room_free(room);
 }
 
 static bool empty(struct idle *idle)
 {
-	struct room *room = idle_take(idle);
+	struct room *room = epkp_idle_take(idle);
 	bool any = room;
 
-	for (; room; room = idle_take(idle))
-		room_free(room);
+	for (; room; room = epkp_idle_take(idle))
+		epkp_room_free(room);
 	return any;
 }
 
-void idle_free(struct idle *idle)
+void epkp_idle_free(struct idle *idle)
 {
 	if (!idle)
 		return;
@@ -120,7 +120,7 @@ static struct room *make_room(struct provider *prov, size_t size)
 	}
 	room->prov = prov;
 	room->size = (size + PAGE - 1) & ~(size_t)(PAGE - 1);
-	err = epk_alloc_beside(1, &room->dom, vault_domain());
+	err = epk_alloc_beside(1, &room->dom, epkp_vault_domain());
 	if (err) {
 		raise(prov, EPK_R_NO_DOMAIN, "for a private key: %s", epk_strerror(err));
 		goto free_room;
@@ -131,7 +131,7 @@ static struct room *make_room(struct provider *prov, size_t size)
 		      epk_strerror(-errno));
 		goto free_domain;
 	}
-	room->generation = box_generation();
+	room->generation = epkp_box_generation();
 	return room;
 
 free_domain:
@@ -142,7 +142,7 @@ free_room:
 }
 
 /* What others may want again makes room for what is wanted now. */
-struct room *room_make(struct provider *prov, size_t size)
+struct room *epkp_room_make(struct provider *prov, size_t size)
 {
 	struct room *room;
 
@@ -157,18 +157,18 @@ struct room *room_make(struct provider *prov, size_t size)
 	return room;
 }
 
-bool room_is_ours(const struct room *room)
+bool epkp_room_is_ours(const struct room *room)
 {
-	return room->generation == box_generation();
+	return room->generation == epkp_box_generation();
 }
 
-bool room_enter(struct room *room, struct inside *in, size_t stack)
+bool epkp_room_enter(struct room *room, struct inside *in, size_t stack)
 {
 	int err;
 
-	if (!room_is_ours(room))
+	if (!epkp_room_is_ours(room))
 		return raise(room->prov, EPK_R_FORKED, "made before fork()");
-	if (!stack_suffices(room->prov, stack))
+	if (!epkp_stack_suffices(room->prov, stack))
 		return false;
 	/* Numbers that libcrypto takes for secret would lie there. */
 	if (CRYPTO_secure_malloc_initialized())
@@ -179,21 +179,21 @@ bool room_enter(struct room *room, struct inside *in, size_t stack)
 		return raise(room->prov, EPK_R_DOMAIN_BEGIN, "domain %#x: %s", room->dom,
 			     epk_strerror(err));
 	if (!room->arena)
-		room->arena = arena_make(room->mem, room->size);
+		room->arena = epkp_arena_make(room->mem, room->size);
 	in->room = room;
 	ERR_set_mark();
-	in->low = watch(stack);
-	heap_enter(room->arena);
+	in->low = epkp_watch(stack);
+	epkp_heap_enter(room->arena);
 	return true;
 }
 
-bool room_leave(struct inside *in)
+bool epkp_room_leave(struct inside *in)
 {
 	struct room *room = in->room;
 	int err;
 
-	heap_leave();
-	scrub(in->low);
+	epkp_heap_leave();
+	epkp_scrub(in->low);
 	ERR_pop_to_mark();
 	err = domain_end(room->dom);
 	return !err || raise(room->prov, EPK_R_DOMAIN_END, "domain %#x: %s", room->dom,
@@ -201,14 +201,14 @@ bool room_leave(struct inside *in)
 }
 
 /* Nothing that lies there has to be freed by libcrypto first: it holds no more than memory. */
-void room_free(struct room *room)
+void epkp_room_free(struct room *room)
 {
 	int err;
 
-	if (room && room_is_ours(room)) {
+	if (room && epkp_room_is_ours(room)) {
 		if (!domain_begin(room->dom, PROT_READ | PROT_WRITE)) {
 			if (room->arena)
-				explicit_bzero(room->mem, arena_used(room->arena));
+				explicit_bzero(room->mem, epkp_arena_used(room->arena));
 			domain_end(room->dom);
 		}
 		err = free_domains(1, &room->dom);

@@ -32,21 +32,21 @@ struct inside {
 	char *low;
 };
 
-struct room *room_make(struct provider *prov, size_t size);
-bool room_is_ours(const struct room *room);
-bool room_enter(struct room *room, struct inside *in, size_t stack);
-bool room_leave(struct inside *in);
-void room_free(struct room *room);
+struct room *epkp_room_make(struct provider *prov, size_t size);
+bool epkp_room_is_ours(const struct room *room);
+bool epkp_room_enter(struct room *room, struct inside *in, size_t stack);
+bool epkp_room_leave(struct inside *in);
+void epkp_room_free(struct room *room);
 
 #define NR_IDLE	16
 
 /* Rooms of one key, as many as NR_IDLE, that nobody is in. */
 struct idle;
 
-struct idle *idle_make(void);
-struct room *idle_take(struct idle *idle);
+struct idle *epkp_idle_make(void);
+struct room *epkp_idle_take(struct idle *idle);
 /* Or else it is freed. */
-void idle_put(struct idle *idle, struct room *room);
-void idle_free(struct idle *idle);
+void epkp_idle_put(struct idle *idle, struct room *room);
+void epkp_idle_free(struct idle *idle);
 
 #endif /* ROOM_H */

@@ -94,8 +94,8 @@ static volatile uint64_t *word(char *at)
 	return (volatile uint64_t *)at;
 }
 
-/* How far below the caller of watch(@stack) it makes marks. */
-size_t watched_below(size_t stack)
+/* How far below the caller of epkp_watch(@stack) it makes marks. */
+size_t epkp_watched_below(size_t stack)
 {
 	return stack + NEAR_MARKS * NEAR_STEP + frame_max + 2 * 64;
 }
@@ -109,8 +109,8 @@ static void touch(const char *from, const char *down_to)
 		(void)*at;
 }
 
-/* Before code is called that uses @stack bytes; what it returns is for scrub(). */
-__attribute__((noinline)) char *watch(size_t stack)
+/* Before code is called that uses @stack bytes; what it returns is for epkp_scrub(). */
+__attribute__((noinline)) char *epkp_watch(size_t stack)
 {
 	char *low = (char *)(((uintptr_t)__builtin_frame_address(0) - stack) & ~(uintptr_t)63);
 	char *at;
@@ -176,17 +176,17 @@ static void clear_registers(void)
 			 : : : "rcx", "rdx", "rsi", "r8", "r9", "r10", "r11", "cc");
 }
 
-/* Called where watch() was, which told @low, or further up. */
-void scrub(char *low)
+/* Called where epkp_watch() was, which told @low, or further up. */
+void epkp_scrub(char *low)
 {
 	clear_registers();
 	clear_stack(lowest_used(low));
 }
 
-/* Where there was no watch(): @stack bytes and a signal's frame, of a stack that ends at @end. */
-__attribute__((noinline)) void scrub_unwatched(size_t stack, const char *end)
+/* Where there was no epkp_watch(): @stack bytes and a signal's frame, of one that ends at @end. */
+__attribute__((noinline)) void epkp_scrub_unwatched(size_t stack, const char *end)
 {
-	char *here = __builtin_frame_address(0), *low = here - watched_below(stack);
+	char *here = __builtin_frame_address(0), *low = here - epkp_watched_below(stack);
 
 	clear_registers();
 	if (low < end)

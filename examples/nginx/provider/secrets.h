@@ -101,72 +101,75 @@ struct opened {
 };
 
 /* vault.c */
-bool vault_start(struct provider *prov);
-void vault_reserve(struct opened *o);
-bool vault_try_reserve(struct opened *o);
-void vault_leave(struct opened *o);
-bool vault_enter(struct provider *prov, struct opened *o, char *watched);
-bool vault_open(struct provider *prov, struct opened *o);
-void vault_wipe(struct opened *o);
-bool vault_close(struct provider *prov, struct opened *o);
-int vault_domain(void);
-void vault_before_fork(void);
-void vault_after_fork(void);
-void vault_in_child(int err);
+bool epkp_vault_start(struct provider *prov);
+void epkp_vault_reserve(struct opened *o);
+bool epkp_vault_try_reserve(struct opened *o);
+void epkp_vault_leave(struct opened *o);
+bool epkp_vault_enter(struct provider *prov, struct opened *o, char *watched);
+bool epkp_vault_open(struct provider *prov, struct opened *o);
+void epkp_vault_wipe(struct opened *o);
+bool epkp_vault_close(struct provider *prov, struct opened *o);
+int epkp_vault_domain(void);
+void epkp_vault_before_fork(void);
+void epkp_vault_after_fork(void);
+void epkp_vault_in_child(int err);
 
 /* wrap.c; @to and @from may be the same. */
-void wrap(struct opened *o, enum secret_kind kind, uint8_t *to, const uint8_t *from, size_t len);
-void unwrap(struct opened *o, enum secret_kind kind, uint8_t *to, const uint8_t *from,
-	    size_t len);
-void mix(struct opened *o, const uint8_t tweak[8], const uint8_t *in, size_t inl, uint8_t *out,
-	 size_t outl);
+void epkp_wrap(struct opened *o, enum secret_kind kind, uint8_t *to, const uint8_t *from,
+	       size_t len);
+void epkp_unwrap(struct opened *o, enum secret_kind kind, uint8_t *to, const uint8_t *from,
+		 size_t len);
+void epkp_mix(struct opened *o, const uint8_t tweak[8], const uint8_t *in, size_t inl, uint8_t *out,
+	      size_t outl);
 
 /* handle.c */
-bool handle_fits(size_t len);
-bool handle_looks_like(const uint8_t *bytes, size_t len);
-void handle_give(struct opened *o, uint8_t *handle, const uint8_t *secret, size_t len,
-		 const struct lineage *of);
-void handle_lineage(const uint8_t *handle, size_t len, struct lineage *of);
-int handle_take(struct provider *prov, struct opened *o, uint8_t *to, const uint8_t *handle,
-		size_t len);
-int handle_take_to_box(struct provider *prov, struct opened *o, const struct box *box,
-		       uint8_t to[SHARED_MAX], const uint8_t *handle, size_t len);
-void handles_in_child(void);
+bool epkp_handle_fits(size_t len);
+bool epkp_handle_looks_like(const uint8_t *bytes, size_t len);
+void epkp_handle_give(struct opened *o, uint8_t *handle, const uint8_t *secret, size_t len,
+		      const struct lineage *of);
+void epkp_handle_lineage(const uint8_t *handle, size_t len, struct lineage *of);
+int epkp_handle_take(struct provider *prov, struct opened *o, uint8_t *to, const uint8_t *handle,
+		     size_t len);
+int epkp_handle_take_to_box(struct provider *prov, struct opened *o, const struct box *box,
+			    uint8_t to[SHARED_MAX], const uint8_t *handle, size_t len);
+void epkp_handles_in_child(void);
 
 /* lineage.c */
-void lineage_of_secret(struct opened *o, const uint8_t *secret, size_t len, struct lineage *l);
-void lineage_remember(struct opened *o, const uint8_t *wrapped, size_t len,
-		      const struct lineage *l);
-void lineage_of(struct opened *o, const uint8_t *wrapped, size_t len, struct lineage *l);
-void lineage_hand_on(struct opened *o, const uint8_t *from, const uint8_t *to, size_t len);
+void epkp_lineage_of_secret(struct opened *o, const uint8_t *secret, size_t len, struct lineage *l);
+void epkp_lineage_remember(struct opened *o, const uint8_t *wrapped, size_t len,
+			   const struct lineage *l);
+void epkp_lineage_of(struct opened *o, const uint8_t *wrapped, size_t len, struct lineage *l);
+void epkp_lineage_hand_on(struct opened *o, const uint8_t *from, const uint8_t *to, size_t len);
 
 /* given.c */
-bool given_once(struct opened *o, const uint8_t *start, size_t len, size_t key_block_len);
+bool epkp_given_once(struct opened *o, const uint8_t *start, size_t len, size_t key_block_len);
 
 /* mac.c */
-bool mac_start(struct provider *prov);
-void mac_remember(const uint8_t *wrapped, size_t len);
-extern const OSSL_DISPATCH hmac_functions[];
+bool epkp_mac_start(struct provider *prov);
+void epkp_mac_remember(const uint8_t *wrapped, size_t len);
+extern const OSSL_DISPATCH epkp_hmac_functions[];
 
 /* kdf.c */
-enum taken take_shared(struct provider *prov, struct opened *o, const uint8_t *from, size_t len);
-extern const OSSL_DISPATCH tls13_kdf_functions[], tls1_prf_functions[];
+enum taken epkp_take_shared(struct provider *prov, struct opened *o, const uint8_t *from,
+			    size_t len);
+extern const OSSL_DISPATCH epkp_tls13_kdf_functions[], epkp_tls1_prf_functions[];
 
 /* kdf13.c and prf.c */
-bool tls13_derive(struct provider *prov, struct opened *o, const struct hash *hash, uint8_t *out,
-		  size_t outlen, const OSSL_PARAM params[]);
-bool prf_derive(struct provider *prov, struct opened *o, const struct hash *hash, uint8_t *out,
-		size_t outlen, const OSSL_PARAM params[]);
-bool prf_is_libssls(const OSSL_PARAM params[]);
+bool epkp_tls13_derive(struct provider *prov, struct opened *o, const struct hash *hash,
+		       uint8_t *out, size_t outlen, const OSSL_PARAM params[]);
+bool epkp_prf_derive(struct provider *prov, struct opened *o, const struct hash *hash, uint8_t *out,
+		     size_t outlen, const OSSL_PARAM params[]);
+bool epkp_prf_is_libssls(const OSSL_PARAM params[]);
 
 /* group.c */
 #define NR_GROUPS	3
-extern const OSSL_DISPATCH group_keymgmt_functions[NR_GROUPS][16], group_keyexch_functions[];
-const char *group_algorithm(size_t i);
-size_t group_secret_len(size_t i);
-int group_capabilities(void *provctx, const char *capability, OSSL_CALLBACK *cb, void *arg);
+extern const OSSL_DISPATCH epkp_group_keymgmt_functions[NR_GROUPS][16];
+extern const OSSL_DISPATCH epkp_group_keyexch_functions[];
+const char *epkp_group_algorithm(size_t i);
+size_t epkp_group_secret_len(size_t i);
+int epkp_group_capabilities(void *provctx, const char *capability, OSSL_CALLBACK *cb, void *arg);
 
 /* cipher_check.c: what it looks for groups with, so that it is not taken for libssl */
-int cipher_check_sees_group(const OSSL_PARAM params[], void *arg);
+int epkp_cipher_check_sees_group(const OSSL_PARAM params[], void *arg);
 
 #endif /* SECRETS_H */

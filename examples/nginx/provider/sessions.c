@@ -205,10 +205,10 @@ static void ctx_made(void *parent, void *ptr, CRYPTO_EX_DATA *data, int idx, lon
 	bool served = ctx_is_served(parent);
 
 	(void)ptr, (void)argl, (void)argp;
-	heap_refuse_next(NULL);
+	epkp_heap_refuse_next(NULL);
 	/* Where that fails it has none, which is as UNSERVED. */
 	CRYPTO_set_ex_data(data, idx, mark_of(served));
-	publish_add(&published.ssl_contexts[served ? SERVED : UNSERVED], 1);
+	epkp_publish_add(&epkp_published.ssl_contexts[served ? SERVED : UNSERVED], 1);
 	if (served)
 		return;
 	say_unserved();
@@ -219,7 +219,7 @@ static void ctx_made(void *parent, void *ptr, CRYPTO_EX_DATA *data, int idx, lon
 		libssl.set_policy(parent, forbid);
 	/* A secure heap is asked instead. */
 	if (!CRYPTO_secure_malloc_initialized())
-		heap_refuse_next(MAKES_CTX);
+		epkp_heap_refuse_next(MAKES_CTX);
 }
 
 static void ctx_freed(void *parent, void *ptr, CRYPTO_EX_DATA *data, int idx, long argl,
@@ -227,7 +227,8 @@ static void ctx_freed(void *parent, void *ptr, CRYPTO_EX_DATA *data, int idx, lo
 {
 	(void)parent, (void)data, (void)idx, (void)argl, (void)argp;
 	if (ptr)
-		publish_add(&published.ssl_contexts[says_served(ptr) ? SERVED : UNSERVED], -1);
+		epkp_publish_add(&epkp_published.ssl_contexts[says_served(ptr) ? SERVED : UNSERVED],
+				 -1);
 }
 
 /* From more than to; and none of them, should the program say from where to where itself. */
@@ -257,7 +258,7 @@ static void ssl_made(void *parent, void *ptr, CRYPTO_EX_DATA *data, int idx, lon
 
 	(void)ptr, (void)argl, (void)argp;
 	CRYPTO_set_ex_data(data, idx, mark_of(served));
-	publish_add(&published.sessions[served ? SERVED : UNSERVED], 1);
+	epkp_publish_add(&epkp_published.sessions[served ? SERVED : UNSERVED], 1);
 	if (!can_touch())
 		return;
 	/* The kernel would get the keys. */
@@ -266,7 +267,7 @@ static void ssl_made(void *parent, void *ptr, CRYPTO_EX_DATA *data, int idx, lon
 	libssl.ctrl(parent, SSL_CTRL_CLEAR_MODE, SSL_MODE_ASYNC, NULL);
 	if (served || !refuses)
 		return;
-	publish_add(&published.refused, 1);
+	epkp_publish_add(&epkp_published.refused, 1);
 	take_versions(parent);
 	raise_refused();
 }
@@ -276,7 +277,8 @@ static void ssl_freed(void *parent, void *ptr, CRYPTO_EX_DATA *data, int idx, lo
 {
 	(void)parent, (void)data, (void)idx, (void)argl, (void)argp;
 	if (ptr)
-		publish_add(&published.sessions[says_served(ptr) ? SERVED : UNSERVED], -1);
+		epkp_publish_add(&epkp_published.sessions[says_served(ptr) ? SERVED : UNSERVED],
+				 -1);
 }
 
 static pthread_once_t watched = PTHREAD_ONCE_INIT;
@@ -287,7 +289,7 @@ static void watch_libssl(void)
 					    ctx_freed);
 	ssl_index = CRYPTO_get_ex_new_index(CRYPTO_EX_INDEX_SSL, 0, NULL, ssl_made, NULL,
 					    ssl_freed);
-	published.watched = ctx_index >= 0 && ssl_index >= 0;
+	epkp_published.watched = ctx_index >= 0 && ssl_index >= 0;
 }
 
 /* The others are fetched when a handshake comes to them. */
@@ -302,9 +304,9 @@ static void note_ciphers(struct served *s, OSSL_LIB_CTX *libctx, const char *pro
 	size_t i;
 
 	for (i = 0; i < NR_CIPHERS; i++) {
-		if (!is_fetched_at_once(&ciphers[i]))
+		if (!is_fetched_at_once(&epkp_ciphers[i]))
 			continue;
-		cipher = EVP_CIPHER_fetch(libctx, ciphers[i].name, properties);
+		cipher = EVP_CIPHER_fetch(libctx, epkp_ciphers[i].name, properties);
 		if (!cipher)
 			continue;
 		s->ciphers[s->nr_ciphers++] = cipher;
@@ -318,14 +320,14 @@ static void note_ciphers(struct served *s, OSSL_LIB_CTX *libctx, const char *pro
  * For a library context that the cipher check is content with: only what has all of these ciphers
  * is served.  Whatever the properties are that it asks with, they are the same objects.
  */
-bool sessions_watch(OSSL_LIB_CTX *libctx, const char *properties, bool allow_unserved)
+bool epkp_sessions_watch(OSSL_LIB_CTX *libctx, const char *properties, bool allow_unserved)
 {
 	struct served *s = calloc(1, sizeof(*s));
 
 	if (s)
 		note_ciphers(s, libctx, properties);
 	pthread_once(&watched, watch_libssl);
-	if (!s || !s->nr_ciphers || !published.watched) {
+	if (!s || !s->nr_ciphers || !epkp_published.watched) {
 		free(s);
 		ERR_raise_data(ERR_LIB_USER, ERR_R_INIT_FAIL, "libssl cannot be watched");
 		return false;
@@ -336,16 +338,16 @@ bool sessions_watch(OSSL_LIB_CTX *libctx, const char *properties, bool allow_uns
 		;
 	if (!libctx || libctx == OSSL_LIB_CTX_get0_global_default()) {
 		refuses = !allow_unserved;
-		published.checked |= 1;
-		published.unserved_allowed = allow_unserved;
+		epkp_published.checked |= 1;
+		epkp_published.unserved_allowed = allow_unserved;
 	} else {
-		published.checked |= 2;
+		epkp_published.checked |= 2;
 	}
 	return true;
 }
 
 /* Its ciphers' places may become anything. */
-void sessions_forget(const void *provctx)
+void epkp_sessions_forget(const void *provctx)
 {
 	struct served *s;
 

@@ -6,7 +6,7 @@
 
 #include <openssl/types.h>
 
-bool sessions_watch(OSSL_LIB_CTX *libctx, const char *properties, bool allow_unserved);
-void sessions_forget(const void *provctx);
+bool epkp_sessions_watch(OSSL_LIB_CTX *libctx, const char *properties, bool allow_unserved);
+void epkp_sessions_forget(const void *provctx);
 
 #endif /* SESSIONS_H */

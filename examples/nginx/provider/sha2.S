@@ -50,9 +50,9 @@
 
 	.text
 /*
- * void sha256_ni(uint32_t state[8], const uint8_t *message_block): with the instructions for it,
- * which need no schedule.  xmm1 and xmm2 are ABEF and CDGH, xmm3 to xmm6 four words of the message
- * each.
+ * void epkp_sha256_ni(uint32_t state[8], const uint8_t *message_block): with the instructions for
+ * it, which need no schedule.  xmm1 and xmm2 are ABEF and CDGH, xmm3 to xmm6 four words of the
+ * message each.
  */
 	.macro	ni_rounds m, i
 	movdqa	\i*16(%rax), %xmm0
@@ -82,11 +82,11 @@
 	ni_rounds xmm6, \l
 	.endm
 
-	.globl	sha256_ni
-	.hidden	sha256_ni
-	.type	sha256_ni, @function
+	.globl	epkp_sha256_ni
+	.hidden	epkp_sha256_ni
+	.type	epkp_sha256_ni, @function
 	.balign	16
-sha256_ni:
+epkp_sha256_ni:
 	.cfi_startproc
 	endbr64
 	lea	.Lsha256_constants(%rip), %rax
@@ -133,9 +133,9 @@ sha256_ni:
 	movdqu	%xmm2, 16(%rdi)
 	ret
 	.cfi_endproc
-	.size	sha256_ni, . - sha256_ni
+	.size	epkp_sha256_ni, . - epkp_sha256_ni
 
-#define NAME		sha256_plain
+#define NAME		epkp_sha256_plain
 #define CONSTANTS	.Lsha256_constants
 #define BYTES		4
 #define ROUNDS		64
@@ -165,7 +165,7 @@ sha256_ni:
 #define SUM1_C	25
 #include "sha2_plain.h"
 
-#define NAME	sha512_plain
+#define NAME	epkp_sha512_plain
 #define CONSTANTS	.Lsha512_constants
 #define BYTES	8
 #define ROUNDS	80

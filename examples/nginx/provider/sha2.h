@@ -8,8 +8,8 @@
 
 #include <stdint.h>
 
-void sha256_ni(uint32_t value[8], const uint8_t *message_block);
-void sha256_plain(uint32_t value[8], const uint8_t *message_block, uint32_t schedule[64]);
-void sha512_plain(uint64_t value[8], const uint8_t *message_block, uint64_t schedule[80]);
+void epkp_sha256_ni(uint32_t value[8], const uint8_t *message_block);
+void epkp_sha256_plain(uint32_t value[8], const uint8_t *message_block, uint32_t schedule[64]);
+void epkp_sha512_plain(uint64_t value[8], const uint8_t *message_block, uint64_t schedule[80]);
 
 #endif /* SHA2_H */

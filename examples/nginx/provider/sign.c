@@ -41,7 +41,7 @@ struct sign_ctx {
 
 static bool is_of(const struct sign_ctx *ctx, enum pem_type type)
 {
-	return ctx->key->kind == &key_kinds[type];
+	return ctx->key->kind == &epkp_key_kinds[type];
 }
 
 static bool is_eddsa(const struct sign_ctx *ctx)
@@ -69,7 +69,7 @@ static void forget(struct sign_ctx *ctx)
 	EVP_MD_CTX_free(ctx->hash);
 	EVP_MD_CTX_free(ctx->other);
 	EVP_PKEY_CTX_free(ctx->other_hash);
-	key_drop(ctx->key);
+	epkp_key_drop(ctx->key);
 }
 
 static void sign_free(void *vctx)
@@ -103,7 +103,7 @@ static void *sign_dup(void *vctx)
 		return NULL;
 	copy->padding = ctx->padding;
 	copy->salt_len = ctx->salt_len;
-	copy->key = ctx->key ? key_hold(ctx->key) : NULL;
+	copy->key = ctx->key ? epkp_key_hold(ctx->key) : NULL;
 	copy->md = hold(ctx->md);
 	copy->mgf1 = hold(ctx->mgf1);
 	copy->hash = copy_hash(ctx->hash);
@@ -120,7 +120,7 @@ static void *sign_dup(void *vctx)
 
 static bool set_md(struct sign_ctx *ctx, EVP_MD **md, const char *name)
 {
-	EVP_MD *found = EVP_MD_fetch(inner_libctx, name, NULL);
+	EVP_MD *found = EVP_MD_fetch(epkp_inner_libctx, name, NULL);
 
 	if (!found)
 		return raise(ctx->prov, EPK_R_DIGEST, "%s", name);
@@ -221,7 +221,7 @@ static int get_algorithm(const struct sign_ctx *ctx, OSSL_PARAM *p)
 {
 	static const int keys[] = { [PEM_RSA] = NID_rsaEncryption,
 				    [PEM_EC] = NID_X9_62_id_ecPublicKey };
-	size_t kind = ctx->key->kind - key_kinds;
+	size_t kind = ctx->key->kind - epkp_key_kinds;
 	int nid = kind == PEM_ED25519 ? NID_ED25519 : NID_ED448, len, ok;
 	X509_ALGOR *algorithm;
 	uint8_t *der = NULL;
@@ -321,7 +321,8 @@ static bool sign_ed(void *pkey, void *arg)
 	bool ok;
 
 	*s->signature_len = s->size;
-	ok = ctx && EVP_DigestSignInit_ex(ctx, NULL, NULL, inner_libctx, NULL, pkey, NULL) > 0 &&
+	ok = ctx && EVP_DigestSignInit_ex(ctx, NULL, NULL, epkp_inner_libctx, NULL, pkey,
+					  NULL) > 0 &&
 	     EVP_DigestSign(ctx, s->signature, s->signature_len, s->data, s->len) > 0;
 	EVP_MD_CTX_free(ctx);
 	return ok;
@@ -360,35 +361,35 @@ static int sign_data(const struct sign_ctx *ctx, struct signing *s)
 		return raise(ctx->prov, EPK_R_PRIVATE_KEY, "room for %zu bytes, not %zu", s->size,
 			     ctx->key->size);
 	if (is_eddsa(ctx))
-		return key_use(ctx->key, sign_ed, s);
+		return epkp_key_use(ctx->key, sign_ed, s);
 	if (is_of(ctx, PEM_EC))
-		return key_use(ctx->key, sign_ec, s);
+		return epkp_key_use(ctx->key, sign_ec, s);
 	if (ctx->padding == RSA_PKCS1_PSS_PADDING) {
 		if (!ctx->md || !pad_pss(ctx, s->data, padded))
 			return raise(ctx->prov, EPK_R_DIGEST, "PSS");
 		s->data = padded;
 		s->len = ctx->key->bytes.n_len;
 	}
-	return key_use(ctx->key, sign_rsa, s);
+	return epkp_key_use(ctx->key, sign_rsa, s);
 }
 
 static bool set_key(struct sign_ctx *ctx, struct private_key *key)
 {
 	if (key) {
-		key_hold(key);
-		key_drop(ctx->key);
+		epkp_key_hold(key);
+		epkp_key_drop(ctx->key);
 		ctx->key = key;
 	}
 	EVP_MD_CTX_free(ctx->other);
 	EVP_PKEY_CTX_free(ctx->other_hash);
 	ctx->other = NULL;
 	ctx->other_hash = NULL;
-	return ctx->key && key_is_there(ctx->key);
+	return ctx->key && epkp_key_is_there(ctx->key);
 }
 
 static bool set_other_hash(struct sign_ctx *ctx)
 {
-	ctx->other_hash = EVP_PKEY_CTX_new_from_pkey(inner_libctx, ctx->key->pkey, NULL);
+	ctx->other_hash = EVP_PKEY_CTX_new_from_pkey(epkp_inner_libctx, ctx->key->pkey, NULL);
 	return ctx->other_hash;
 }
 
@@ -401,7 +402,7 @@ static bool set_other(struct sign_ctx *ctx)
 /* Not sooner: what is wrong with a key when libssl tries what it can do, it keeps to itself. */
 static bool is_for_caller(const struct sign_ctx *ctx, const uint8_t *out)
 {
-	return !out || key_is_for_caller(ctx->key);
+	return !out || epkp_key_is_for_caller(ctx->key);
 }
 
 static int sign_init(void *vctx, void *key, const OSSL_PARAM params[])
@@ -441,7 +442,7 @@ static int hash_init(void *vctx, const char *digest, void *key, const OSSL_PARAM
 		return 0;
 	if (!ctx->key->kind)
 		return set_other(ctx) &&
-		       EVP_DigestSignInit_ex(ctx->other, NULL, digest, inner_libctx, NULL,
+		       EVP_DigestSignInit_ex(ctx->other, NULL, digest, epkp_inner_libctx, NULL,
 					     ctx->key->pkey, params) > 0;
 	if (digest && *digest && is_eddsa(ctx))
 		return raise(ctx->prov, EPK_R_DIGEST, "EdDSA has its own, not %s", digest);
@@ -519,7 +520,7 @@ static int check_hash_init(void *vctx, const char *digest, void *key, const OSSL
 	struct sign_ctx *ctx = vctx;
 
 	return set_key(ctx, key) && set_other(ctx) &&
-	       EVP_DigestVerifyInit_ex(ctx->other, NULL, digest, inner_libctx, NULL,
+	       EVP_DigestVerifyInit_ex(ctx->other, NULL, digest, epkp_inner_libctx, NULL,
 				       ctx->key->pkey, params) > 0;
 }
 
@@ -541,7 +542,7 @@ static int hash_and_check(void *vctx, const unsigned char *signature, size_t len
 
 #define FN(id, f)	{ OSSL_FUNC_SIGNATURE_##id, (void (*)(void))(f) }
 
-const OSSL_DISPATCH signature_functions[] = {
+const OSSL_DISPATCH epkp_signature_functions[] = {
 	FN(NEWCTX, sign_new),
 	FN(FREECTX, sign_free),
 	FN(DUPCTX, sign_dup),

@@ -18,7 +18,7 @@
 
 #include "epk_provider.h"
 
-/* Of frames between a check and watch(), and of what the linker takes for looking for a function. */
+/* Of frames between a check and epkp_watch(), and of what the linker takes for looking for a function. */
 #define ROOM	4096
 
 /* Bounds of a stack; of no size where it is not known. */
@@ -94,11 +94,11 @@ static bool fits(const struct bounds *b, uintptr_t here, size_t wanted)
 	return holds(b, here) && here - b->end >= wanted;
 }
 
-/* Whether watch(@stack) finds all that it marks to be of this stack. */
-bool stack_has(size_t stack)
+/* Whether epkp_watch(@stack) finds all that it marks to be of this stack. */
+bool epkp_stack_has(size_t stack)
 {
 	uintptr_t here = (uintptr_t)__builtin_frame_address(0);
-	size_t wanted = watched_below(stack) + ROOM;
+	size_t wanted = epkp_watched_below(stack) + ROOM;
 	struct bounds b;
 
 	if (fits(&of_this_thread, here, wanted))
@@ -107,22 +107,22 @@ bool stack_has(size_t stack)
 	return fits(&b, here, wanted);
 }
 
-bool stack_suffices(struct provider *prov, size_t stack)
+bool epkp_stack_suffices(struct provider *prov, size_t stack)
 {
 	struct bounds b;
 
-	if (stack_has(stack))
+	if (epkp_stack_has(stack))
 		return true;
 	b = find_bounds((uintptr_t)__builtin_frame_address(0));
 	if (b.size)
 		return raise(prov, EPK_R_STACK, "%zu bytes are needed",
-			     watched_below(stack) + ROOM);
+			     epkp_watched_below(stack) + ROOM);
 	return raise(prov, EPK_R_STACK, "where it ends is not known: it is no thread's, but a "
 		     "coroutine's or one of OpenSSL's jobs', which need SSL_MODE_ASYNC");
 }
 
 /* Down to where it can be wiped; where that is not known, not at all. */
-char *stack_end(void)
+char *epkp_stack_end(void)
 {
 	char *here = __builtin_frame_address(0);
 	struct bounds b = of_this_thread;

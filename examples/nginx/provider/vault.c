@@ -98,7 +98,7 @@ static int make_room(struct room *room)
 static void publish(const struct room *room)
 {
 	vault_dom = room->dom;
-	vault_generation = box_generation();
+	vault_generation = epkp_box_generation();
 	works_taken = 0;
 	__atomic_store_n(&vault, room->mem, __ATOMIC_RELEASE);
 }
@@ -106,13 +106,13 @@ static void publish(const struct room *room)
 /* What K makes of zeros, by which who gets K knows that it is whole. */
 static void make_check(struct vault *v, uint8_t check[CHECK_LEN])
 {
-	struct opened o = { .vault = v, .work = &v->works[0], .low = watch(STACK_BYTES) };
+	struct opened o = { .vault = v, .work = &v->works[0], .low = epkp_watch(STACK_BYTES) };
 	const uint8_t tweak[8] = { SECRET_CHECK };
 
 	memset(check, 0, CHECK_LEN);
-	mix(&o, tweak, NULL, 0, check, CHECK_LEN);
+	epkp_mix(&o, tweak, NULL, 0, check, CHECK_LEN);
 	explicit_bzero(o.work, sizeof(*o.work));
-	scrub(o.low);
+	epkp_scrub(o.low);
 }
 
 /*
@@ -164,7 +164,7 @@ static int fill_room(const char *name, ssize_t (*call)(int fd, struct vault *v),
 	struct room room;
 	int err;
 
-	if (!stack_has(STACK_BYTES))
+	if (!epkp_stack_has(STACK_BYTES))
 		return failed(name, -EFAULT);
 	err = make_room(&room);
 	if (err)
@@ -179,11 +179,11 @@ static int fill_room(const char *name, ssize_t (*call)(int fd, struct vault *v),
 }
 
 /* No signal handler is to fork meanwhile: its child would go on without the room. */
-bool vault_start(struct provider *prov)
+bool epkp_vault_start(struct provider *prov)
 {
 	sigset_t before;
 
-	block_signals(&before);
+	epkp_block_signals(&before);
 	pthread_mutex_lock(&start_lock);
 	if (!current() && !is_lost)
 		fill_room("getrandom", draw, -1);
@@ -193,7 +193,7 @@ bool vault_start(struct provider *prov)
 	       raise(prov, EPK_R_NO_KEY, "%s: %s", vault_call, why_failed());
 }
 
-int vault_domain(void)
+int epkp_vault_domain(void)
 {
 	return vault_dom;
 }
@@ -245,12 +245,12 @@ static int make_pipe(void)
 	return 0;
 }
 
-void vault_before_fork(void)
+void epkp_vault_before_fork(void)
 {
 	struct room room = { current(), vault_dom };
 	int err;
 
-	if (!room.mem || vault_generation != box_generation()) {
+	if (!room.mem || vault_generation != epkp_box_generation()) {
 		no_pipe("fork", -ENOENT);
 		return;
 	}
@@ -262,7 +262,7 @@ void vault_before_fork(void)
 		no_pipe("write", err);
 }
 
-void vault_after_fork(void)
+void epkp_vault_after_fork(void)
 {
 	close_pipe();
 }
@@ -281,9 +281,9 @@ static void say_lost(void)
 
 /*
  * The parent's memory is not there.  Nothing that fails here is silent, and it is final: see
- * vault_start() and vault_open().
+ * epkp_vault_start() and epkp_vault_open().
  */
-void vault_in_child(int err)
+void epkp_vault_in_child(int err)
 {
 	bool had = current();
 
@@ -291,7 +291,7 @@ void vault_in_child(int err)
 	pthread_mutex_init(&start_lock, NULL);
 	if (had) {
 		vault = NULL;
-		handles_in_child();
+		epkp_handles_in_child();
 		if (err)
 			failed("epk_init", err);
 		else if (fds[0] < 0)
@@ -299,7 +299,7 @@ void vault_in_child(int err)
 		else
 			err = fill_room("read", receive, fds[0]);
 		is_lost = err;
-		published.key_lost = is_lost;
+		epkp_published.key_lost = is_lost;
 	}
 	close_pipe();
 	if (had && is_lost)
@@ -322,20 +322,20 @@ static bool try_work(unsigned int *slot)
 	return false;
 }
 
-bool vault_try_reserve(struct opened *o)
+bool epkp_vault_try_reserve(struct opened *o)
 {
 	return try_work(&o->slot);
 }
 
 /* Before any domain is opened, as it may have to wait: others compute for microseconds. */
-void vault_reserve(struct opened *o)
+void epkp_vault_reserve(struct opened *o)
 {
 	while (!try_work(&o->slot))
 		sched_yield();
 }
 
 /* What has not been entered. */
-void vault_leave(struct opened *o)
+void epkp_vault_leave(struct opened *o)
 {
 	__atomic_fetch_and(&works_taken, ~(1u << o->slot), __ATOMIC_RELEASE);
 }
@@ -344,61 +344,62 @@ static bool can_enter(struct provider *prov)
 {
 	if (!current())
 		return raise(prov, EPK_R_NO_KEY, "%s: %s", vault_call, why_failed());
-	return vault_generation == box_generation() ||
+	return vault_generation == epkp_box_generation() ||
 	       raise(prov, EPK_R_NO_KEY, "it did not come through a fork");
 }
 
 /*
- * Where a slot is reserved, which is left by vault_close(), or if there is an error.  @watched: how
- * far down the stack is watched already, by who needs more of it; NULL: it is not.  Marks that
+ * Where a slot is reserved, which is left by epkp_vault_close(), or if there is an error.
+ * @watched: how far down the stack is watched already, by who needs more of it; NULL: it is not.
+ *	Marks that
  * were made anew would hide what a signal has left among those.
  */
-bool vault_enter(struct provider *prov, struct opened *o, char *watched)
+bool epkp_vault_enter(struct provider *prov, struct opened *o, char *watched)
 {
 	int err;
 
 	if (!can_enter(prov)) {
-		vault_leave(o);
+		epkp_vault_leave(o);
 		return false;
 	}
-	errors_hold_back();
+	epkp_errors_hold_back();
 	err = domain_begin(vault_dom, PROT_READ | PROT_WRITE);
 	if (err) {
-		vault_leave(o);
-		errors_tell(prov);
+		epkp_vault_leave(o);
+		epkp_errors_tell(prov);
 		return raise(prov, EPK_R_DOMAIN_BEGIN, "domain %#x: %s", vault_dom,
 			     epk_strerror(err));
 	}
 	o->vault = vault;
 	o->work = &vault->works[o->slot];
 	o->wiped = false;
-	o->low = watched ? watched : watch(STACK_BYTES);
+	o->low = watched ? watched : epkp_watch(STACK_BYTES);
 	return true;
 }
 
-bool vault_open(struct provider *prov, struct opened *o)
+bool epkp_vault_open(struct provider *prov, struct opened *o)
 {
-	if (!stack_suffices(prov, STACK_BYTES))
+	if (!epkp_stack_suffices(prov, STACK_BYTES))
 		return false;
-	vault_reserve(o);
-	return vault_enter(prov, o, NULL);
+	epkp_vault_reserve(o);
+	return epkp_vault_enter(prov, o, NULL);
 }
 
-void vault_wipe(struct opened *o)
+void epkp_vault_wipe(struct opened *o)
 {
 	if (!o->wiped)
 		explicit_bzero(o->work, sizeof(*o->work));
 	o->wiped = true;
 }
 
-bool vault_close(struct provider *prov, struct opened *o)
+bool epkp_vault_close(struct provider *prov, struct opened *o)
 {
 	int err;
 
-	vault_wipe(o);
-	scrub(o->low);
+	epkp_vault_wipe(o);
+	epkp_scrub(o->low);
 	err = domain_end(vault_dom);
-	vault_leave(o);
-	errors_tell(prov);
+	epkp_vault_leave(o);
+	epkp_errors_tell(prov);
 	return !err || raise(prov, EPK_R_DOMAIN_END, "domain %#x: %s", vault_dom, epk_strerror(err));
 }

@@ -68,7 +68,7 @@ static const char *why_not_ours(void *lib, const void *code)
 }
 
 /* @code: of the OpenSSL that calls */
-bool is_of_our_libcrypto(const void *code)
+bool epkp_is_of_our_libcrypto(const void *code)
 {
 	void *lib = dlopen("libcrypto.so.3", RTLD_LAZY | RTLD_NOLOAD);
 	const char *why_not = why_not_ours(lib, code);
@@ -84,7 +84,7 @@ bool is_of_our_libcrypto(const void *code)
 static char exempt_in[PATH_MAX];
 
 /* "PATH, PATH": is this program one of them?  Remembered for the cipher check. */
-bool note_exempt(const char *list)
+bool epkp_note_exempt(const char *list)
 {
 	char program[PATH_MAX];
 	ssize_t len = readlink("/proc/self/exe", program, sizeof(program) - 1);
@@ -99,10 +99,10 @@ bool note_exempt(const char *list)
 			strcpy(exempt_in, program);
 		list += len;
 	}
-	return is_exempt();
+	return epkp_is_exempt();
 }
 
-bool is_exempt(void)
+bool epkp_is_exempt(void)
 {
 	return exempt_in[0];
 }

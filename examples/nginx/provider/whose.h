@@ -4,8 +4,8 @@
 
 #include <stdbool.h>
 
-bool is_of_our_libcrypto(const void *code);
-bool note_exempt(const char *list);
-bool is_exempt(void);
+bool epkp_is_of_our_libcrypto(const void *code);
+bool epkp_note_exempt(const char *list);
+bool epkp_is_exempt(void);
 
 #endif /* WHOSE_H */

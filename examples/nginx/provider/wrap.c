@@ -22,8 +22,8 @@ _Static_assert(sizeof(((union sha_value *)0)->of256) == sizeof(((struct vault *)
 	       "K is a chaining value");
 
 /* @out is combined with what @in gives under this tweak. */
-void mix(struct opened *o, const uint8_t tweak[8], const uint8_t *in, size_t inl, uint8_t *out,
-	 size_t outl)
+void epkp_mix(struct opened *o, const uint8_t tweak[8], const uint8_t *in, size_t inl, uint8_t *out,
+	      size_t outl)
 {
 	uint32_t *value = o->work->mix.value;
 	uint8_t *message_block = o->work->mix.message_block;
@@ -34,7 +34,7 @@ void mix(struct opened *o, const uint8_t tweak[8], const uint8_t *in, size_t inl
 	memcpy(message_block, tweak, 8);
 	if (inl)
 		memcpy(message_block + 8, in, inl);
-	sha256_compress(value, message_block, &o->work->hmac.schedule);
+	epkp_sha256_compress(value, message_block, &o->work->hmac.schedule);
 	for (i = 0; i < outl; i++)
 		out[i] ^= ((uint8_t *)value)[i];
 }
@@ -46,13 +46,14 @@ static void one_round(struct opened *o, enum secret_kind kind, uint8_t round, ui
 	size_t left = len / 2, right = len - left;
 
 	if (round % 2)
-		mix(o, tweak, bytes + left, right, bytes, left);
+		epkp_mix(o, tweak, bytes + left, right, bytes, left);
 	else
-		mix(o, tweak, bytes, left, bytes + left, right);
+		epkp_mix(o, tweak, bytes, left, bytes + left, right);
 }
 
 /* Works in the vault: @to sees none of what lies between. */
-void wrap(struct opened *o, enum secret_kind kind, uint8_t *to, const uint8_t *from, size_t len)
+void epkp_wrap(struct opened *o, enum secret_kind kind, uint8_t *to, const uint8_t *from,
+	       size_t len)
 {
 	uint8_t *bytes = o->work->permuted;
 	uint8_t round;
@@ -65,8 +66,8 @@ void wrap(struct opened *o, enum secret_kind kind, uint8_t *to, const uint8_t *f
 	memcpy(to, bytes, len);
 }
 
-void unwrap(struct opened *o, enum secret_kind kind, uint8_t *to, const uint8_t *from,
-	    size_t len)
+void epkp_unwrap(struct opened *o, enum secret_kind kind, uint8_t *to, const uint8_t *from,
+		 size_t len)
 {
 	uint8_t *bytes = o->work->permuted;
 	uint8_t round;

@@ -210,8 +210,8 @@ static void ladder_step(struct x25519_work *w)
 	multiply(w->z2, w->e, w->t[2]);
 }
 
-bool x25519(struct x25519_work *w, uint8_t out[X25519_LEN], const uint8_t scalar[X25519_LEN],
-	    const uint8_t point[X25519_LEN])
+bool epkp_x25519(struct x25519_work *w, uint8_t out[X25519_LEN], const uint8_t scalar[X25519_LEN],
+		 const uint8_t point[X25519_LEN])
 {
 	uint64_t bit, swap = 0;
 	uint8_t any = 0;

@@ -19,7 +19,7 @@ struct x25519_work {
 };
 
 /* X25519 (RFC 7748, 5), in constant time; false if what comes out is zero. */
-bool x25519(struct x25519_work *w, uint8_t out[X25519_LEN], const uint8_t scalar[X25519_LEN],
-	    const uint8_t point[X25519_LEN]);
+bool epkp_x25519(struct x25519_work *w, uint8_t out[X25519_LEN], const uint8_t scalar[X25519_LEN],
+		 const uint8_t point[X25519_LEN]);
 
 #endif /* X25519_H */
