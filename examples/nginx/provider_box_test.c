@@ -84,26 +84,26 @@ static void handler_may_fork(void **state)
 	pid_t pid;
 
 	(void)state;
-	assert_true(is_usable(box));
+	REQUIRE(is_usable(box));
 	epkp_box_put(NULL, box, 0, 1);
 	/* Otherwise it waits for itself. */
 	alarm(10);
 	for (round = 0; round < 2; round++) {
 		lock();
 		pid = fork();
-		assert_true(pid >= 0);
+		REQUIRE(pid >= 0);
 		if (!pid) {
 			alarm(10);
 			unlock();
 			other = epkp_box_get(NULL);
 			_exit(other == box || !is_usable(other));
 		}
-		assert_int_equal(waitpid(pid, &status, 0), pid);
-		assert_int_equal(status, 0);
+		REQUIRE_EQ(waitpid(pid, &status, 0), pid);
+		REQUIRE_EQ(status, 0);
 		unlock();
-		assert_int_equal(nested, 0);
-		assert_ptr_equal(epkp_box_get(NULL), box);
-		assert_true(is_usable(box));
+		REQUIRE_EQ(nested, 0);
+		REQUIRE_EQ(epkp_box_get(NULL), box);
+		REQUIRE(is_usable(box));
 		epkp_box_put(NULL, box, 0, 1);
 	}
 	alarm(0);
@@ -117,16 +117,16 @@ static void half_that_is_not_wiped_is_nobodys(void **state)
 
 	(void)state;
 	epkp_box_offer(box, &of);
-	assert_ptr_equal(epkp_box_join(&of, &half), box);
+	REQUIRE_EQ(epkp_box_join(&of, &half), box);
 	opens_nothing = true;
 	epkp_box_put(NULL, box, half, 1);
 	opens_nothing = false;
-	assert_null(epkp_box_join(&of, &half));
-	assert_true(is_usable(box));
+	REQUIRE(!epkp_box_join(&of, &half));
+	REQUIRE(is_usable(box));
 	nr_freed = 0;
 	epkp_box_put(NULL, box, 0, 1);
-	assert_int_equal(nr_freed, 1);
-	assert_null(epkp_box_join(&of, &half));
+	REQUIRE_EQ(nr_freed, 1);
+	REQUIRE(!epkp_box_join(&of, &half));
 }
 
 /* What was interrupted may be on its way through a list that a box of before is in. */
@@ -143,30 +143,30 @@ static void handler_frees_no_box_of_before(void **state)
 	epkp_box_offer(box, &of);
 	lock();
 	pid = fork();
-	assert_true(pid >= 0);
+	REQUIRE(pid >= 0);
 	if (!pid) {
 		unlock();
-		assert_null(epkp_box_join(&of, &half));
+		REQUIRE(!epkp_box_join(&of, &half));
 		epkp_box_put(NULL, box, 0, 1);
 		_exit(nr_freed);
 	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
+	REQUIRE_EQ(waitpid(pid, &status, 0), pid);
+	REQUIRE_EQ(status, 0);
 	unlock();
 	/* One that does not interrupt may, with the last half. */
-	assert_ptr_equal(epkp_box_join(&of, &half), box);
-	assert_int_equal(half, 1);
+	REQUIRE_EQ(epkp_box_join(&of, &half), box);
+	REQUIRE_EQ(half, 1);
 	pid = fork();
-	assert_true(pid >= 0);
+	REQUIRE(pid >= 0);
 	if (!pid) {
 		nr_freed = 0;
 		epkp_box_put(NULL, box, half, 1);
-		assert_int_equal(nr_freed, 0);
+		REQUIRE_EQ(nr_freed, 0);
 		epkp_box_put(NULL, box, 0, 1);
 		_exit(nr_freed != 1);
 	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
+	REQUIRE_EQ(waitpid(pid, &status, 0), pid);
+	REQUIRE_EQ(status, 0);
 	epkp_box_put(NULL, box, half, 1);
 	epkp_box_put(NULL, box, 0, 1);
 }
@@ -183,8 +183,8 @@ static void handler_may_not_take_boxes(void **state)
 		epkp_box_get(NULL);
 		_exit(0);
 	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+	REQUIRE_EQ(waitpid(pid, &status, 0), pid);
+	REQUIRE(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
 }
 
 static int setup(void **state)

@@ -327,13 +327,13 @@ static int start(const char *what, const char *engine, const char *allow)
 	int status;
 	pid_t pid = fork();
 
-	assert_true(pid >= 0);
+	REQUIRE(pid >= 0);
 	if (!pid) {
 		execl("/proc/self/exe", "provider_cipher_check_test", what, engine, allow, NULL);
 		_exit(127);
 	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFEXITED(status));
+	REQUIRE_EQ(waitpid(pid, &status, 0), pid);
+	REQUIRE(WIFEXITED(status));
 	return WEXITSTATUS(status);
 }
 
@@ -350,83 +350,83 @@ static bool has_pkeys(void)
 static void backends_work_or_are_refused(void **state)
 {
 	(void)state;
-	assert_int_equal(start("default backend vmfunc", "", ""), 1);
-	assert_int_equal(start("default keys backend vmfunc", "", ""), 1);
-	assert_int_equal(start("default backend nonesuch", "", ""), 1);
-	assert_int_equal(start("default backend NONE", "", ""), 1);
-	assert_int_equal(start("default backend epk", "", ""), access("/dev/epk", F_OK) ? 1 : 0);
-	assert_int_equal(start("default backend auto", "", ""), access("/dev/epk", F_OK) ? 1 : 0);
-	assert_int_equal(start("default backend mpk", "", ""), has_pkeys() ? 0 : 1);
-	assert_int_equal(start("default backend mprotect", "", ""), 0);
-	assert_int_equal(start("default backend auto-insecure", "", ""), 0);
+	REQUIRE_EQ(start("default backend vmfunc", "", ""), 1);
+	REQUIRE_EQ(start("default keys backend vmfunc", "", ""), 1);
+	REQUIRE_EQ(start("default backend nonesuch", "", ""), 1);
+	REQUIRE_EQ(start("default backend NONE", "", ""), 1);
+	REQUIRE_EQ(start("default backend epk", "", ""), access("/dev/epk", F_OK) ? 1 : 0);
+	REQUIRE_EQ(start("default backend auto", "", ""), access("/dev/epk", F_OK) ? 1 : 0);
+	REQUIRE_EQ(start("default backend mpk", "", ""), has_pkeys() ? 0 : 1);
+	REQUIRE_EQ(start("default backend mprotect", "", ""), 0);
+	REQUIRE_EQ(start("default backend auto-insecure", "", ""), 0);
 }
 
 static void provider_is_let_through(void **state)
 {
 	(void)state;
-	assert_int_equal(start("default", "", ""), 0);
+	REQUIRE_EQ(start("default", "", ""), 0);
 }
 
 /* libssl and EVP_CipherInit() prefer them to any provider. */
 static void engines_ciphers_are_refused(void **state)
 {
 	(void)state;
-	assert_int_equal(start("default", "AES-128-CBC", ""), 1);
-	assert_int_equal(start("default", "aes-256-gcm", ""), 1);
-	assert_int_equal(start("default", "ChaCha20-Poly1305", ""), 1);
-	assert_int_equal(start("default", "SEED-CBC", ""), 1);
-	assert_int_equal(start("own", "AES-128-CBC", ""), 1);
+	REQUIRE_EQ(start("default", "AES-128-CBC", ""), 1);
+	REQUIRE_EQ(start("default", "aes-256-gcm", ""), 1);
+	REQUIRE_EQ(start("default", "ChaCha20-Poly1305", ""), 1);
+	REQUIRE_EQ(start("default", "SEED-CBC", ""), 1);
+	REQUIRE_EQ(start("own", "AES-128-CBC", ""), 1);
 	/* Not one of TLS. */
-	assert_int_equal(start("default", "AES-128-CFB", ""), 0);
-	assert_int_equal(start("default", "SEED-CBC", "RC4, SEED-CBC, CBC"), 0);
+	REQUIRE_EQ(start("default", "AES-128-CFB", ""), 0);
+	REQUIRE_EQ(start("default", "SEED-CBC", "RC4, SEED-CBC, CBC"), 0);
 }
 
 /* Which the operator has to allow by name. */
 static void cbc_suites_are_refused(void **state)
 {
 	(void)state;
-	assert_int_equal(start("default", "", "RC4"), 0);
-	assert_int_equal(start("default", "", "CBC"), 0);
-	assert_int_equal(start("default keys", "", ""), 0);
-	assert_int_equal(start("own", "", "rc4,cbc,CBC"), 0);
+	REQUIRE_EQ(start("default", "", "RC4"), 0);
+	REQUIRE_EQ(start("default", "", "CBC"), 0);
+	REQUIRE_EQ(start("default keys", "", ""), 0);
+	REQUIRE_EQ(start("own", "", "rc4,cbc,CBC"), 0);
 }
 
 static void library_context_of_ones_own_is_checked(void **state)
 {
 	(void)state;
-	assert_int_equal(start("own", "", ""), 0);
+	REQUIRE_EQ(start("own", "", ""), 0);
 }
 
 /* The kernel would get the keys. */
 static void kernel_tls_is_refused(void **state)
 {
 	(void)state;
-	assert_int_equal(start("KTLS", "", ""), 1);
-	assert_int_equal(start("ServerPreference, +KTLS", "", ""), 1);
-	assert_int_equal(start("-KTLS,ServerPreference", "", ""), 0);
+	REQUIRE_EQ(start("KTLS", "", ""), 1);
+	REQUIRE_EQ(start("ServerPreference, +KTLS", "", ""), 1);
+	REQUIRE_EQ(start("-KTLS,ServerPreference", "", ""), 0);
 }
 
 /* With another one's KDF or group in between, nothing that libssl computes is right. */
 static void secrets_are_wrapped_by_one_or_none(void **state)
 {
 	(void)state;
-	assert_int_equal(start("default second", "", ""), 1);
-	assert_int_equal(start("default by chance", "", ""), 1);
-	assert_int_equal(start("default rival", "", ""), 0);
-	assert_int_equal(start("default rival KDF", "", ""), 1);
-	assert_int_equal(start("default rival group", "", ""), 1);
+	REQUIRE_EQ(start("default second", "", ""), 1);
+	REQUIRE_EQ(start("default by chance", "", ""), 1);
+	REQUIRE_EQ(start("default rival", "", ""), 0);
+	REQUIRE_EQ(start("default rival KDF", "", ""), 1);
+	REQUIRE_EQ(start("default rival group", "", ""), 1);
 	/* Then these are nobody's business. */
-	assert_int_equal(start("default second keys", "", ""), 0);
-	assert_int_equal(start("default rival KDF keys", "", ""), 0);
-	assert_int_equal(start("default nonsense", "", ""), 1);
+	REQUIRE_EQ(start("default second keys", "", ""), 0);
+	REQUIRE_EQ(start("default rival KDF keys", "", ""), 0);
+	REQUIRE_EQ(start("default nonsense", "", ""), 1);
 }
 
 /* Not at the first client's. */
 static void handshake_is_rehearsed(void **state)
 {
 	(void)state;
-	assert_int_equal(start("default dry", "", ""), 1);
-	assert_int_equal(start("default dry keys", "", ""), 0);
+	REQUIRE_EQ(start("default dry", "", ""), 1);
+	REQUIRE_EQ(start("default dry keys", "", ""), 0);
 }
 
 /* Each step counts, and each hash. */
@@ -444,18 +444,18 @@ static void all_of_a_handshake_is_rehearsed(void **state)
 	(void)state;
 	for (i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
 		snprintf(what, sizeof(what), "default flip %s", steps[i]);
-		assert_int_equal(start(what, "", ""), 1);
+		REQUIRE_EQ(start(what, "", ""), 1);
 	}
-	assert_int_equal(start("default flip no label", "", ""), 0);
+	REQUIRE_EQ(start("default flip no label", "", ""), 0);
 }
 
 /* Where two ends agree on what nobody else would. */
 static void what_is_exported_is_right(void **state)
 {
 	(void)state;
-	assert_int_equal(start("default always flip exporter", "", ""), 1);
-	assert_int_equal(start("default always flip EXPORTER-rehearsal", "", ""), 1);
-	assert_int_equal(start("default always flip no label", "", ""), 0);
+	REQUIRE_EQ(start("default always flip exporter", "", ""), 1);
+	REQUIRE_EQ(start("default always flip EXPORTER-rehearsal", "", ""), 1);
+	REQUIRE_EQ(start("default always flip no label", "", ""), 0);
 }
 
 int main(int argc, char **argv)

@@ -48,7 +48,7 @@ static EVP_CIPHER_CTX *ready(int sealing)
 	EVP_CIPHER *cipher = fetch(with_epk, "AES-128-GCM");
 	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
 
-	assert_ossl(EVP_CipherInit_ex2(ctx, cipher, key, iv, sealing, NULL));
+	require_ossl(EVP_CipherInit_ex2(ctx, cipher, key, iv, sealing, NULL));
 	EVP_CIPHER_free(cipher);
 	return ctx;
 }
@@ -60,19 +60,19 @@ static void copy_goes_on_by_itself(void **state)
 	int outl;
 
 	(void)state;
-	assert_ossl(EVP_CipherUpdate(a, out_a, &outl, in, 21));
-	assert_ossl(EVP_CIPHER_CTX_copy(b, a));
+	require_ossl(EVP_CipherUpdate(a, out_a, &outl, in, 21));
+	require_ossl(EVP_CIPHER_CTX_copy(b, a));
 	memcpy(out_b, out_a, 21);
-	assert_ossl(EVP_CipherUpdate(b, out_b + 21, &outl, in + 21, 29));
-	assert_ossl(EVP_CipherFinal_ex(b, in, &outl));
+	require_ossl(EVP_CipherUpdate(b, out_b + 21, &outl, in + 21, 29));
+	require_ossl(EVP_CipherFinal_ex(b, in, &outl));
 	EVP_CIPHER_CTX_ctrl(b, EVP_CTRL_AEAD_GET_TAG, TAG_LEN, tag_b);
 	EVP_CIPHER_CTX_free(b);
-	assert_ossl(EVP_CipherUpdate(a, out_a + 21, &outl, in + 21, 29));
-	assert_ossl(EVP_CipherFinal_ex(a, in, &outl));
+	require_ossl(EVP_CipherUpdate(a, out_a + 21, &outl, in + 21, 29));
+	require_ossl(EVP_CipherFinal_ex(a, in, &outl));
 	EVP_CIPHER_CTX_ctrl(a, EVP_CTRL_AEAD_GET_TAG, TAG_LEN, tag_a);
 	EVP_CIPHER_CTX_free(a);
-	assert_memory_equal(out_a, out_b, 50);
-	assert_memory_equal(tag_a, tag_b, TAG_LEN);
+	REQUIRE_MEM_EQ(out_a, out_b, 50);
+	REQUIRE_MEM_EQ(tag_a, tag_b, TAG_LEN);
 }
 
 /* A record that is longer than its header says, when all seemed to be there already. */
@@ -84,19 +84,19 @@ static void seal_long_record(OSSL_LIB_CTX *libctx, const char *name, uint8_t sea
 	EVP_CIPHER *cipher = fetch(libctx, name);
 	int outl;
 
-	assert_ossl(EVP_CipherInit_ex2(ctx, cipher, key, iv, 1, NULL));
-	assert_ossl(EVP_CipherInit_ex2(ctx, NULL, NULL, iv, 1, NULL));
-	assert_ossl(EVP_CipherUpdate(ctx, NULL, &outl, header, sizeof(header)));
-	assert_ossl(EVP_CipherUpdate(ctx, sealed, &outl, text, 20));
+	require_ossl(EVP_CipherInit_ex2(ctx, cipher, key, iv, 1, NULL));
+	require_ossl(EVP_CipherInit_ex2(ctx, NULL, NULL, iv, 1, NULL));
+	require_ossl(EVP_CipherUpdate(ctx, NULL, &outl, header, sizeof(header)));
+	require_ossl(EVP_CipherUpdate(ctx, sealed, &outl, text, 20));
 	if (libctx == with_epk) {
-		assert_ossl(EVP_CIPHER_CTX_copy(copy, ctx));
+		require_ossl(EVP_CIPHER_CTX_copy(copy, ctx));
 		/* All that it was is zeros. */
 		EVP_CIPHER_CTX_free(ctx);
 		ctx = copy;
 	} else {
 		EVP_CIPHER_CTX_free(copy);
 	}
-	assert_ossl(EVP_CipherUpdate(ctx, sealed + 20, &outl, text + 20, 20));
+	require_ossl(EVP_CipherUpdate(ctx, sealed + 20, &outl, text + 20, 20));
 	EVP_CIPHER_CTX_free(ctx);
 	EVP_CIPHER_free(cipher);
 }
@@ -111,7 +111,7 @@ static void copy_has_what_is_kept(void **state)
 	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		seal_long_record(with_epk, names[i], sealed);
 		seal_long_record(plain, names[i], expected);
-		assert_memory_equal(sealed, expected, sizeof(sealed));
+		REQUIRE_MEM_EQ(sealed, expected, sizeof(sealed));
 	}
 }
 
@@ -124,12 +124,12 @@ static void each_context_has_one_domain(void **state)
 	for (round = 0; round < 2; round++) {
 		for (i = 0; i < 64; i++)
 			ctx[i] = ready(i % 2);
-		assert_int_equal(keyed_domains(), 64);
+		REQUIRE_EQ(keyed_domains(), 64);
 		for (i = 0; i < 64; i++)
 			EVP_CIPHER_CTX_free(ctx[i]);
 		/* They wait for the next ones, wiped. */
-		assert_int_equal(keyed_domains(), 0);
-		assert_int_equal(live_contexts(), 64);
+		REQUIRE_EQ(keyed_domains(), 0);
+		REQUIRE_EQ(live_contexts(), 64);
 	}
 }
 
@@ -146,12 +146,12 @@ static void error_tells_what_is_used_up(void **state)
 		others[i] = ready(1);
 	alloc_error = -ENOMEM;
 	ERR_clear_error();
-	assert_int_equal(EVP_CipherInit_ex2(ctx, cipher, NULL, NULL, 1, NULL), 0);
+	REQUIRE_EQ(EVP_CipherInit_ex2(ctx, cipher, NULL, NULL, 1, NULL), 0);
 	alloc_error = 0;
 	ERR_peek_error_all(NULL, NULL, NULL, &data, NULL);
-	assert_non_null(strstr(data, "65 in use"));
+	REQUIRE(strstr(data, "65 in use"));
 	/* But not this one: worker_limit has that. */
-	assert_null(strstr(data, "has room for"));
+	REQUIRE(!strstr(data, "has room for"));
 	ERR_clear_error();
 	for (i = 0; i < 65; i++)
 		EVP_CIPHER_CTX_free(others[i]);
@@ -165,11 +165,11 @@ static void in_child(int (*child)(void *), void *arg)
 	int status;
 	pid_t pid = fork();
 
-	assert_true(pid >= 0);
+	REQUIRE(pid >= 0);
 	if (!pid)
 		_exit(child(arg) ? 0 : 1);
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
+	REQUIRE_EQ(waitpid(pid, &status, 0), pid);
+	REQUIRE_EQ(status, 0);
 }
 
 static int use_after_fork(void *arg)
@@ -199,7 +199,7 @@ static EVP_CIPHER_CTX *with_mac(void)
 	uint8_t record[160] = { 0 };
 	int outl;
 
-	assert_ossl(EVP_CipherInit_ex2(ctx, cipher, key, iv, 0, params));
+	require_ossl(EVP_CipherInit_ex2(ctx, cipher, key, iv, 0, params));
 	EVP_CIPHER_free(cipher);
 	EVP_CipherUpdate(ctx, record, &outl, record, sizeof(record));
 	ERR_clear_error();
@@ -232,7 +232,7 @@ static void context_does_not_cross_fork(void **state)
 
 	(void)state;
 	in_child(use_after_fork, ctx);
-	assert_ossl(EVP_CipherUpdate(ctx, buf, &outl, buf, sizeof(buf)));
+	require_ossl(EVP_CipherUpdate(ctx, buf, &outl, buf, sizeof(buf)));
 	EVP_CIPHER_CTX_free(ctx);
 }
 
@@ -277,13 +277,13 @@ static void threads_share_the_boxes(void **state)
 	(void)state;
 	for (i = 0; i < THREADS; i++) {
 		right[i] = true;
-		assert_int_equal(pthread_create(&thread[i], NULL, seal_and_free, &right[i]), 0);
+		REQUIRE_EQ(pthread_create(&thread[i], NULL, seal_and_free, &right[i]), 0);
 	}
 	for (i = 0; i < THREADS; i++) {
-		assert_int_equal(pthread_join(thread[i], NULL), 0);
-		assert_true(right[i]);
+		REQUIRE_EQ(pthread_join(thread[i], NULL), 0);
+		REQUIRE(right[i]);
 	}
-	assert_int_equal(keyed_domains(), 0);
+	REQUIRE_EQ(keyed_domains(), 0);
 }
 
 /* What does not change a context may be done by several threads at a time. */
@@ -334,17 +334,17 @@ static void threads_copy_one_template(void **state)
 	(void)state;
 	template = ready(1);
 	memset(iv, 5, sizeof(iv));
-	assert_ossl(EVP_CipherInit_ex2(template, NULL, NULL, iv, 1, NULL));
-	assert_true(seal_some(template, from_template));
+	require_ossl(EVP_CipherInit_ex2(template, NULL, NULL, iv, 1, NULL));
+	REQUIRE(seal_some(template, from_template));
 	/* Which the inner context is not told before there is a payload. */
-	assert_ossl(EVP_CipherInit_ex2(template, NULL, NULL, iv, 1, NULL));
+	require_ossl(EVP_CipherInit_ex2(template, NULL, NULL, iv, 1, NULL));
 	for (i = 0; i < THREADS; i++) {
 		right[i] = true;
-		assert_int_equal(pthread_create(&thread[i], NULL, copy_and_query, &right[i]), 0);
+		REQUIRE_EQ(pthread_create(&thread[i], NULL, copy_and_query, &right[i]), 0);
 	}
 	for (i = 0; i < THREADS; i++) {
-		assert_int_equal(pthread_join(thread[i], NULL), 0);
-		assert_true(right[i]);
+		REQUIRE_EQ(pthread_join(thread[i], NULL), 0);
+		REQUIRE(right[i]);
 	}
 	EVP_CIPHER_CTX_free(template);
 }
@@ -498,7 +498,7 @@ static int start_again(const char *how)
 	int status;
 	pid_t pid = fork();
 
-	assert_true(pid >= 0);
+	REQUIRE(pid >= 0);
 	if (!pid) {
 		/* What the file says counts, here; and what is loaded later asks for what that came to. */
 		setenv("EPK_BACKEND", how[0] == 'a' && access("/dev/epk", F_OK) ? second_best() :
@@ -508,33 +508,33 @@ static int start_again(const char *how)
 		execl("/proc/self/exe", "provider_context_test", "start", how, NULL);
 		_exit(127);
 	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFEXITED(status));
+	REQUIRE_EQ(waitpid(pid, &status, 0), pid);
+	REQUIRE(WIFEXITED(status));
 	return WEXITSTATUS(status);
 }
 
 static void wrong_backend_is_refused_at_load(void **state)
 {
 	(void)state;
-	assert_int_equal(start_again("none"), 0);
-	assert_int_equal(start_again("nonsense"), 1);
+	REQUIRE_EQ(start_again("none"), 0);
+	REQUIRE_EQ(start_again("nonsense"), 1);
 	if (access("/dev/epk", F_OK))
-		assert_int_equal(start_again("epk"), 1);
+		REQUIRE_EQ(start_again("epk"), 1);
 }
 
 static void auto_is_epk_or_nothing(void **state)
 {
 	(void)state;
-	assert_int_equal(start_again("auto"), access("/dev/epk", F_OK) ? 1 : 0);
-	assert_int_equal(start_again("auto-insecure"), 0);
+	REQUIRE_EQ(start_again("auto"), access("/dev/epk", F_OK) ? 1 : 0);
+	REQUIRE_EQ(start_again("auto-insecure"), 0);
 	/* Not where there are protection keys, and others have taken them. */
-	assert_int_equal(start_again("auto-insecure keys"), 1);
+	REQUIRE_EQ(start_again("auto-insecure keys"), 1);
 }
 
 static void programs_may_have_their_own_heap(void **state)
 {
 	(void)state;
-	assert_int_equal(start_again("own-heap"), 0);
+	REQUIRE_EQ(start_again("own-heap"), 0);
 }
 
 /* Their property replaces "provider=epk"; what the configuration asks for stays. */
@@ -543,8 +543,8 @@ static void programs_may_have_their_own_query(void **state)
 	EVP_CIPHER *cipher = EVP_CIPHER_fetch(with_epk, "AES-128-GCM", "provider!=fips");
 
 	(void)state;
-	assert_non_null(cipher);
-	assert_string_equal(OSSL_PROVIDER_get0_name(EVP_CIPHER_get0_provider(cipher)), EPK_NAME);
+	REQUIRE(cipher);
+	REQUIRE_STR_EQ(OSSL_PROVIDER_get0_name(EVP_CIPHER_get0_provider(cipher)), EPK_NAME);
 	EVP_CIPHER_free(cipher);
 }
 
@@ -556,8 +556,8 @@ static void cipher_without_domain_is_refused(void **state)
 
 	(void)state;
 	ERR_clear_error();
-	assert_int_equal(EVP_EncryptInit_ex2(ctx, cipher, NULL, NULL, NULL), 0);
-	assert_int_equal(ERR_GET_REASON(ERR_peek_error()), EPK_R_REFUSED);
+	REQUIRE_EQ(EVP_EncryptInit_ex2(ctx, cipher, NULL, NULL, NULL), 0);
+	REQUIRE_EQ(ERR_GET_REASON(ERR_peek_error()), EPK_R_REFUSED);
 	ERR_clear_error();
 	EVP_CIPHER_CTX_free(ctx);
 	EVP_CIPHER_free(cipher);
@@ -573,22 +573,23 @@ static void opening_context_tells_its_next_iv(void **state)
 	(void)state;
 	memset(iv, 7, sizeof(iv));
 	for (i = 0; i < 2; i++)
-		assert_ossl(EVP_CIPHER_CTX_ctrl(ctx[i], EVP_CTRL_GCM_SET_IV_FIXED, -1, iv));
+		require_ossl(EVP_CIPHER_CTX_ctrl(ctx[i], EVP_CTRL_GCM_SET_IV_FIXED, -1, iv));
 	for (round = 0; round < 3; round++) {
 		for (i = 1; i >= 0; i--) {
-			assert_ossl(EVP_CIPHER_CTX_ctrl(ctx[i], EVP_CTRL_GCM_IV_GEN, IV_LEN, next));
-			assert_int_equal(next[IV_LEN - 1], 7 + round);
+			require_ossl(EVP_CIPHER_CTX_ctrl(ctx[i], EVP_CTRL_GCM_IV_GEN, IV_LEN,
+							 next));
+			REQUIRE_EQ(next[IV_LEN - 1], 7 + round);
 			if (!i)
-				assert_ossl(EVP_CIPHER_CTX_ctrl(ctx[i], EVP_CTRL_AEAD_SET_TAG,
-								TAG_LEN, tag));
-			assert_ossl(EVP_CipherUpdate(ctx[i], NULL, &outl, iv, 4));
-			assert_true(EVP_Cipher(ctx[i], text, text, sizeof(text)) >= 0);
-			assert_true(EVP_Cipher(ctx[i], NULL, NULL, 0) >= 0);
+				require_ossl(EVP_CIPHER_CTX_ctrl(ctx[i], EVP_CTRL_AEAD_SET_TAG,
+								 TAG_LEN, tag));
+			require_ossl(EVP_CipherUpdate(ctx[i], NULL, &outl, iv, 4));
+			REQUIRE(EVP_Cipher(ctx[i], text, text, sizeof(text)) >= 0);
+			REQUIRE(EVP_Cipher(ctx[i], NULL, NULL, 0) >= 0);
 			if (i)
-				assert_ossl(EVP_CIPHER_CTX_ctrl(ctx[i], EVP_CTRL_AEAD_GET_TAG,
-								TAG_LEN, tag));
+				require_ossl(EVP_CIPHER_CTX_ctrl(ctx[i], EVP_CTRL_AEAD_GET_TAG,
+								 TAG_LEN, tag));
 		}
-		assert_string_equal((char *)text, "a packet");
+		REQUIRE_STR_EQ((char *)text, "a packet");
 	}
 	for (i = 0; i < 2; i++)
 		EVP_CIPHER_CTX_free(ctx[i]);

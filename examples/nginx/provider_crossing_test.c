@@ -74,8 +74,8 @@ static bool derive(OSSL_LIB_CTX *libctx, int mode, const uint8_t *salt, const ui
 
 static void extract(OSSL_LIB_CTX *libctx, const uint8_t *salt, const uint8_t *key, uint8_t *out)
 {
-	assert_true(derive(libctx, EVP_KDF_HKDF_MODE_EXTRACT_ONLY, salt, key, "derived", out,
-			   digest_len));
+	REQUIRE(derive(libctx, EVP_KDF_HKDF_MODE_EXTRACT_ONLY, salt, key, "derived", out,
+		       digest_len));
 }
 
 static bool expand(OSSL_LIB_CTX *libctx, const uint8_t *secret, const char *label, uint8_t *out,
@@ -99,7 +99,7 @@ static void derive_key(OSSL_LIB_CTX *libctx, uint8_t *out, size_t len)
 	uint8_t early[SECRET_MAX], handshake[SECRET_MAX];
 
 	derive_secrets(libctx, early, handshake);
-	assert_true(expand(libctx, handshake, "key", out, len));
+	REQUIRE(expand(libctx, handshake, "key", out, len));
 }
 
 #define MASTER_LEN	48
@@ -152,16 +152,16 @@ static void find_elsewhere(void)
 	unsigned long from, to;
 	char line[512];
 
-	assert_non_null(f);
+	REQUIRE(f);
 	while (fgets(line, sizeof(line), f)) {
-		assert_int_equal(sscanf(line, "%lx-%lx", &from, &to), 2);
+		REQUIRE_EQ(sscanf(line, "%lx-%lx", &from, &to), 2);
 		if (strstr(line, "[heap]") || (own >= (uint8_t *)from && own < (uint8_t *)to)) {
 			elsewhere[!strstr(line, "[heap]")].from = (uint8_t *)from;
 			elsewhere[!strstr(line, "[heap]")].to = (uint8_t *)to;
 		}
 	}
 	fclose(f);
-	assert_true(elsewhere[0].from && elsewhere[1].from);
+	REQUIRE(elsewhere[0].from && elsewhere[1].from);
 }
 
 /* ---- each instruction */
@@ -251,15 +251,15 @@ static void run(void)
 	nr_steps = nr_found = nr_elsewhere = 0;
 	find_elsewhere();
 	before_elsewhere = look_elsewhere();
-	assert_int_equal(sigaltstack(&other, NULL), 0);
-	assert_int_equal(sigaction(SIGTRAP, &action, NULL), 0);
+	REQUIRE_EQ(sigaltstack(&other, NULL), 0);
+	REQUIRE_EQ(sigaction(SIGTRAP, &action, NULL), 0);
 	memset(stack, 0, STACK_BYTES);
-	assert_int_equal(getcontext(&work_stack), 0);
+	REQUIRE_EQ(getcontext(&work_stack), 0);
 	work_stack.uc_stack.ss_sp = stack;
 	work_stack.uc_stack.ss_size = STACK_BYTES;
 	work_stack.uc_link = &main_stack;
 	makecontext(&work_stack, call, 0);
-	assert_int_equal(swapcontext(&main_stack, &work_stack), 0);
+	REQUIRE_EQ(swapcontext(&main_stack, &work_stack), 0);
 }
 
 /* Both ends have to seal the same. */
@@ -268,10 +268,10 @@ static void seal(EVP_CIPHER_CTX *ctx, uint8_t out[48])
 	static const uint8_t iv[IV_LEN] = { 1 }, in[32] = "a record";
 	int len;
 
-	assert_ossl(EVP_EncryptInit_ex2(ctx, NULL, NULL, iv, NULL));
-	assert_ossl(EVP_EncryptUpdate(ctx, out, &len, in, sizeof(in)));
-	assert_ossl(EVP_EncryptFinal_ex(ctx, out + len, &len));
-	assert_ossl(EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, TAG_LEN, out + 32));
+	require_ossl(EVP_EncryptInit_ex2(ctx, NULL, NULL, iv, NULL));
+	require_ossl(EVP_EncryptUpdate(ctx, out, &len, in, sizeof(in)));
+	require_ossl(EVP_EncryptFinal_ex(ctx, out + len, &len));
+	require_ossl(EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, TAG_LEN, out + 32));
 }
 
 static bool is_emulated;
@@ -284,7 +284,7 @@ static void have_context(void)
 {
 	work.ctx = EVP_CIPHER_CTX_new();
 	if (is_emulated)
-		assert_ossl(EVP_EncryptInit_ex2(work.ctx, work.cipher, NULL, NULL, NULL));
+		require_ossl(EVP_EncryptInit_ex2(work.ctx, work.cipher, NULL, NULL, NULL));
 }
 
 static void try_cipher(const char *name, size_t len, bool puts_it_there)
@@ -296,7 +296,7 @@ static void try_cipher(const char *name, size_t len, bool puts_it_there)
 	uint8_t key[SECRET_LEN], expected[48], out[48];
 
 	derive_key(plain, key, len);
-	assert_ossl(EVP_EncryptInit_ex2(ctx, cipher, key, NULL, NULL));
+	require_ossl(EVP_EncryptInit_ex2(ctx, cipher, key, NULL, NULL));
 	seal(ctx, expected);
 	EVP_CIPHER_CTX_free(ctx);
 	EVP_CIPHER_free(cipher);
@@ -311,13 +311,13 @@ static void try_cipher(const char *name, size_t len, bool puts_it_there)
 	work.puts_it_there = puts_it_there;
 	derive_key(with_epk, work.key, len);
 	run();
-	assert_ossl(work.ret);
+	require_ossl(work.ret);
 	seal(work.ctx, out);
-	assert_memory_equal(out, expected, sizeof(out));
+	REQUIRE_MEM_EQ(out, expected, sizeof(out));
 	EVP_CIPHER_CTX_free(work.ctx);
 	EVP_CIPHER_free(work.cipher);
 	printf("%s: at %zu of %zu instructions the key is on the stack\n", name, nr_found, nr_steps);
-	assert_in_range(nr_steps, 1000, 10000000);
+	REQUIRE_IN(nr_steps, 1000, 10000000);
 }
 
 static const struct {
@@ -339,7 +339,7 @@ static void key_is_never_on_the_stack(void **state)
 		try_cipher(ciphers_tried[i].name, ciphers_tried[i].len, false);
 		found += nr_found + nr_elsewhere;
 	}
-	assert_int_equal(found, 0);
+	REQUIRE_EQ(found, 0);
 }
 
 /* Or the test sees nothing. */
@@ -347,7 +347,7 @@ static void key_on_the_stack_is_seen(void **state)
 {
 	(void)state;
 	try_cipher("AES-256-GCM", 32, true);
-	assert_true(nr_found > 0);
+	REQUIRE(nr_found > 0);
 }
 
 static void key_on_the_heap_is_seen(void **state)
@@ -361,7 +361,7 @@ static void key_on_the_heap_is_seen(void **state)
 	needles_forget();
 	needles_add(shared, 8);
 	run();
-	assert_true(nr_elsewhere > 0);
+	REQUIRE(nr_elsewhere > 0);
 	free(on_heap);
 }
 
@@ -380,13 +380,13 @@ static void key_goes_to_another_ept(void **state)
 		skip();
 	for (i = 0; i < FAR_AWAY; i++) {
 		between[i] = EVP_CIPHER_CTX_new();
-		assert_ossl(EVP_EncryptInit_ex2(between[i], cipher, NULL, NULL, NULL));
+		require_ossl(EVP_EncryptInit_ex2(between[i], cipher, NULL, NULL, NULL));
 	}
 	vaults_ept = besides_ept = -1;
 	try_cipher("AES-256-GCM", 32, false);
-	assert_int_equal(nr_found + nr_elsewhere, 0);
+	REQUIRE_EQ(nr_found + nr_elsewhere, 0);
 	printf("from EPT %d to EPT %d\n", vaults_ept, besides_ept);
-	assert_true(vaults_ept >= 0 && besides_ept >= 0);
+	REQUIRE(vaults_ept >= 0 && besides_ept >= 0);
 	for (i = 0; i < FAR_AWAY; i++)
 		EVP_CIPHER_CTX_free(between[i]);
 	EVP_CIPHER_free(cipher);
@@ -440,12 +440,12 @@ static void step_through(const char *what, int (*fn)(void))
 {
 	work.fn = fn;
 	/* What libcrypto does the first time is not stepped through. */
-	assert_int_equal(fn(), 1);
+	REQUIRE_EQ(fn(), 1);
 	run();
-	assert_int_equal(work.ret, 1);
+	REQUIRE_EQ(work.ret, 1);
 	printf("%s, %s: something is on the stack at %zu of %zu instructions, elsewhere at %zu of "
 	       "%zu looks\n", digest, what, nr_found, nr_steps, nr_elsewhere, nr_steps / 256);
-	assert_in_range(nr_steps, 1000, 10000000);
+	REQUIRE_IN(nr_steps, 1000, 10000000);
 }
 
 #define STEP(fn)								\
@@ -465,11 +465,11 @@ static size_t step_through_13(void)
 	needles_add_words(handshake, digest_len);
 	extract(plain, handshake, NULL, next);
 	needles_add_words(next, digest_len);
-	assert_true(expand(plain, handshake, "key", next, SECRET_LEN));
+	REQUIRE(expand(plain, handshake, "key", next, SECRET_LEN));
 	needles_add(next, SECRET_LEN);
-	assert_true(expand(plain, handshake, "s ap traffic", next, digest_len));
+	REQUIRE(expand(plain, handshake, "s ap traffic", next, digest_len));
 	needles_add_words(next, digest_len);
-	assert_true(expand(plain, handshake, "finished", next, digest_len));
+	REQUIRE(expand(plain, handshake, "finished", next, digest_len));
 	needles_add_words(next, digest_len);
 	explicit_bzero(early, sizeof(early));
 	explicit_bzero(handshake, sizeof(handshake));
@@ -492,14 +492,14 @@ static size_t step_through_12(void)
 	size_t found = 0;
 
 	needles_forget();
-	assert_true(prf(plain, shared, "master secret", master, MASTER_LEN));
+	REQUIRE(prf(plain, shared, "master secret", master, MASTER_LEN));
 	needles_add_words(master, MASTER_LEN);
-	assert_true(prf(plain, master, "key expansion", key_block, sizeof(key_block)));
+	REQUIRE(prf(plain, master, "key expansion", key_block, sizeof(key_block)));
 	needles_add(key_block, sizeof(key_block));
 	explicit_bzero(master, sizeof(master));
 	explicit_bzero(key_block, sizeof(key_block));
 
-	assert_true(prf(with_epk, shared, "master secret", work.key, MASTER_LEN));
+	REQUIRE(prf(with_epk, shared, "master secret", work.key, MASTER_LEN));
 	STEP(step_key_block);
 	STEP(step_verify_data);
 	return found;
@@ -520,7 +520,7 @@ static void secrets_are_never_on_the_stack(void **state)
 	}
 	digest = digests[0];
 	digest_len = SECRET_LEN;
-	assert_int_equal(found, 0);
+	REQUIRE_EQ(found, 0);
 }
 
 /* The code for CPUs that have no instructions for it, whatever this one has. */
@@ -549,7 +549,7 @@ static void plain_code_leaves_nothing_there(void **state)
 	needles_add_words(work.key, SECRET_LEN);
 	STEP(step_plain);
 	has_sha_ni = has;
-	assert_int_equal(found, 0);
+	REQUIRE_EQ(found, 0);
 }
 
 /* ---- who waits */
@@ -559,8 +559,8 @@ static void use_up(void)
 	nr_openings = nr_waits = 0;
 	run();
 	printf("%zu steps, vault opened %zu times, %zu waits\n", nr_steps, nr_openings, nr_waits);
-	assert_true(nr_openings > 0);
-	assert_int_equal(nr_waits, 0);
+	REQUIRE(nr_openings > 0);
+	REQUIRE_EQ(nr_waits, 0);
 }
 
 static void nothing_waits_with_the_vault_open(void **state)
@@ -573,16 +573,16 @@ static void nothing_waits_with_the_vault_open(void **state)
 	derive_key(with_epk, work.key, SECRET_LEN);
 	work.fn = derive_handle;
 	use_up();
-	assert_int_equal(work.ret, 1);
+	REQUIRE_EQ(work.ret, 1);
 	work.fn = key_cipher;
 	work.cipher = fetch(with_epk, "AES-256-GCM");
 	have_context();
 	use_up();
-	assert_ossl(work.ret);
+	require_ossl(work.ret);
 	/* Again: it is gone, and OpenSSL is told so. */
 	use_up();
-	assert_int_equal(work.ret, 0);
-	assert_int_equal(ERR_GET_REASON(ERR_peek_last_error()), EPK_R_KEY_GONE);
+	REQUIRE_EQ(work.ret, 0);
+	REQUIRE_EQ(ERR_GET_REASON(ERR_peek_last_error()), EPK_R_KEY_GONE);
 	ERR_clear_error();
 	EVP_CIPHER_CTX_free(work.ctx);
 	EVP_CIPHER_free(work.cipher);
@@ -592,7 +592,7 @@ static size_t steps_of_a_handle(void)
 {
 	derive_key(with_epk, work.key, SECRET_LEN);
 	run();
-	assert_int_equal(work.ret, 1);
+	REQUIRE_EQ(work.ret, 1);
 	return nr_steps;
 }
 
@@ -611,7 +611,7 @@ static void keys_that_nobody_takes_cost_nothing(void **state)
 		derive_key(with_epk, key, SECRET_LEN);
 	after = steps_of_a_handle();
 	printf("%zu steps, and %zu then\n", before, after);
-	assert_true(after < before + 1000);
+	REQUIRE(after < before + 1000);
 }
 
 #define NR_THREADS	24	/* more than the vault has slots to work in */
@@ -637,13 +637,13 @@ static void threads_wait_before_they_open(void **state)
 	nr_waits = 0;
 	is_slow = true;
 	for (i = 0; i < NR_THREADS; i++)
-		assert_int_equal(pthread_create(&threads[i], NULL, derive_some, state), 0);
+		REQUIRE_EQ(pthread_create(&threads[i], NULL, derive_some, state), 0);
 	for (i = 0; i < NR_THREADS; i++) {
-		assert_int_equal(pthread_join(threads[i], &right), 0);
-		assert_ptr_equal(right, state);
+		REQUIRE_EQ(pthread_join(threads[i], &right), 0);
+		REQUIRE_EQ(right, state);
 	}
 	is_slow = false;
-	assert_int_equal(nr_waits, 0);
+	REQUIRE_EQ(nr_waits, 0);
 }
 
 static int setup(void **state)
@@ -652,7 +652,7 @@ static int setup(void **state)
 	plain = make_libctx(0);
 	with_epk = OSSL_LIB_CTX_new();
 	load_providers(with_epk, "key_exchange = any\n");
-	assert_int_equal(epk_for_each_mapping(note_vault, NULL), 0);
+	REQUIRE_EQ(epk_for_each_mapping(note_vault, NULL), 0);
 	stack = known_stack = aligned_alloc(64, STACK_BYTES);
 	known_stack_len = STACK_BYTES;
 	return !stack;
@@ -673,14 +673,14 @@ static void another_cpu_changes_nothing(void **state)
 	for (i = 0; i < sizeof(cpus) / sizeof(cpus[0]); i++) {
 		fflush(stdout);
 		pid = fork();
-		assert_true(pid >= 0);
+		REQUIRE(pid >= 0);
 		if (!pid) {
 			setenv("OPENSSL_ia32cap", cpus[i], 1);
 			execl("/proc/self/exe", "provider_crossing_test", NULL);
 			_exit(127);
 		}
-		assert_int_equal(waitpid(pid, &status, 0), pid);
-		assert_int_equal(status, 0);
+		REQUIRE_EQ(waitpid(pid, &status, 0), pid);
+		REQUIRE_EQ(status, 0);
 	}
 }
 

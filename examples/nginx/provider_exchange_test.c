@@ -68,14 +68,14 @@ static void run(int nr, void *(*fn)(void *))
 
 	nr_waits = nr_openings = 0;
 	for (i = 0; i < nr; i++)
-		assert_int_equal(pthread_create(&threads[i], NULL, fn, &vault), 0);
+		REQUIRE_EQ(pthread_create(&threads[i], NULL, fn, &vault), 0);
 	for (i = 0; i < nr; i++) {
-		assert_int_equal(pthread_join(threads[i], &right), 0);
-		assert_ptr_equal(right, &vault);
+		REQUIRE_EQ(pthread_join(threads[i], &right), 0);
+		REQUIRE_EQ(right, &vault);
 	}
 	printf("%zu waits, opened %zu times\n", nr_waits, nr_openings);
-	assert_true(nr_openings > 0);
-	assert_int_equal(nr_waits, 0);
+	REQUIRE(nr_openings > 0);
+	REQUIRE_EQ(nr_waits, 0);
 }
 
 static void threads_wait_before_they_open(void **state)
@@ -95,7 +95,7 @@ static void errors_wait_for_the_end(void **state)
 	static const uint8_t nothing[32];
 
 	(void)state;
-	assert_ossl(EVP_PKEY_set1_encoded_public_key(theirs, nothing, sizeof(nothing)));
+	require_ossl(EVP_PKEY_set1_encoded_public_key(theirs, nothing, sizeof(nothing)));
 	run(1, agree_on_nothing);
 }
 
@@ -104,7 +104,7 @@ static int setup(void **state)
 	(void)state;
 	with_epk = OSSL_LIB_CTX_new();
 	load_providers(with_epk, "");
-	assert_int_equal(epk_for_each_mapping(note_vault, NULL), 0);
+	REQUIRE_EQ(epk_for_each_mapping(note_vault, NULL), 0);
 	watches_all = true;
 	mine = generate();
 	theirs = generate();

@@ -40,9 +40,9 @@ static void use_certificate(SSL_CTX *ctx)
 	char path[4096];
 
 	snprintf(path, sizeof(path), "%s/cert.pem", BUILD_DIR);
-	assert_ossl(SSL_CTX_use_certificate_file(ctx, path, SSL_FILETYPE_PEM));
+	require_ossl(SSL_CTX_use_certificate_file(ctx, path, SSL_FILETYPE_PEM));
 	snprintf(path, sizeof(path), "%s/key.pem", BUILD_DIR);
-	assert_ossl(SSL_CTX_use_PrivateKey_file(ctx, path, SSL_FILETYPE_PEM));
+	require_ossl(SSL_CTX_use_PrivateKey_file(ctx, path, SSL_FILETYPE_PEM));
 }
 
 static SSL_CTX *make_ctx(OSSL_LIB_CTX *libctx, int version, bool serves)
@@ -50,12 +50,12 @@ static SSL_CTX *make_ctx(OSSL_LIB_CTX *libctx, int version, bool serves)
 	SSL_CTX *ctx = SSL_CTX_new_ex(libctx, NULL, serves ? TLS_server_method() :
 							     TLS_client_method());
 
-	assert_ossl(ctx != NULL);
-	assert_ossl(SSL_CTX_set_min_proto_version(ctx, version));
-	assert_ossl(SSL_CTX_set_max_proto_version(ctx, version));
+	require_ossl(ctx != NULL);
+	require_ossl(SSL_CTX_set_min_proto_version(ctx, version));
+	require_ossl(SSL_CTX_set_max_proto_version(ctx, version));
 	if (serves) {
 		use_certificate(ctx);
-		assert_ossl(SSL_CTX_set_session_id_context(ctx, (const uint8_t *)"t", 1));
+		require_ossl(SSL_CTX_set_session_id_context(ctx, (const uint8_t *)"t", 1));
 	} else {
 		SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT |
 						    SSL_SESS_CACHE_NO_INTERNAL_STORE);
@@ -101,7 +101,7 @@ static bool shake_hands(struct ends *e)
 			return false;
 	}
 	/* One that stays makes nginx drop the connection. */
-	assert_int_equal(ERR_peek_error(), 0);
+	REQUIRE_EQ(ERR_peek_error(), 0);
 	return c == 1 && s == 1;
 }
 
@@ -109,16 +109,16 @@ static void pass(SSL *from, SSL *to)
 {
 	char bytes[] = "what is said", got[sizeof(bytes)];
 
-	assert_int_equal(SSL_write(from, bytes, sizeof(bytes)), sizeof(bytes));
-	assert_int_equal(SSL_read(to, got, sizeof(got)), sizeof(bytes));
-	assert_memory_equal(got, bytes, sizeof(bytes));
+	REQUIRE_EQ(SSL_write(from, bytes, sizeof(bytes)), sizeof(bytes));
+	REQUIRE_EQ(SSL_read(to, got, sizeof(got)), sizeof(bytes));
+	REQUIRE_MEM_EQ(got, bytes, sizeof(bytes));
 }
 
 static void pass_both_ways(struct ends *e)
 {
 	pass(e->client, e->server);
 	pass(e->server, e->client);
-	assert_int_equal(ERR_peek_error(), 0);
+	REQUIRE_EQ(ERR_peek_error(), 0);
 }
 
 static void drop_ends(struct ends *e)
@@ -159,10 +159,10 @@ static void sessions_resume(void **state)
 					SSL_CTX_set_options(e.server_ctx, SSL_OP_NO_TICKET);
 				for (round = 0; round < 3; round++) {
 					make_ends(&e);
-					assert_true(shake_hands(&e));
+					REQUIRE(shake_hands(&e));
 					pass_both_ways(&e);
-					assert_int_equal(SSL_session_reused(e.server), round > 0);
-					assert_int_equal(SSL_session_reused(e.client), round > 0);
+					REQUIRE_EQ(SSL_session_reused(e.server), round > 0);
+					REQUIRE_EQ(SSL_session_reused(e.client), round > 0);
 					drop_ends(&e);
 				}
 				drop_all(&e);
@@ -184,12 +184,12 @@ static void ticket_keys_are_rotated(void **state)
 			SSL_CTX_set_session_cache_mode(e.server_ctx, SSL_SESS_CACHE_OFF);
 			for (round = 0; round < 6; round++) {
 				memset(keys, 'a' + round / 2, sizeof(keys));
-				assert_ossl(SSL_CTX_set_tlsext_ticket_keys(e.server_ctx, keys,
-									   sizeof(keys)));
+				require_ossl(SSL_CTX_set_tlsext_ticket_keys(e.server_ctx, keys,
+									    sizeof(keys)));
 				make_ends(&e);
-				assert_true(shake_hands(&e));
+				REQUIRE(shake_hands(&e));
 				pass_both_ways(&e);
-				assert_int_equal(SSL_session_reused(e.server), round % 2);
+				REQUIRE_EQ(SSL_session_reused(e.server), round % 2);
 				drop_ends(&e);
 			}
 			drop_all(&e);
@@ -207,20 +207,20 @@ static void sessions_are_renegotiated(void **state)
 		make_ctxs(&e, TLS1_2_VERSION, role);
 		SSL_CTX_set_options(e.server_ctx, SSL_OP_ALLOW_CLIENT_RENEGOTIATION);
 		make_ends(&e);
-		assert_true(shake_hands(&e));
+		REQUIRE(shake_hands(&e));
 		for (round = 1; round < 4; round++) {
 			/* Full, and with the session. */
-			assert_ossl(round % 2 ? SSL_renegotiate(e.client) :
+			require_ossl(round % 2 ? SSL_renegotiate(e.client) :
 						SSL_renegotiate_abbreviated(e.client));
 			SSL_do_handshake(e.client);
 			for (turn = 0; turn < 6; turn++) {
-				assert_true(SSL_read(e.server, &byte, 1) <= 0);
-				assert_true(SSL_read(e.client, &byte, 1) <= 0);
+				REQUIRE(SSL_read(e.server, &byte, 1) <= 0);
+				REQUIRE(SSL_read(e.client, &byte, 1) <= 0);
 			}
 			ERR_clear_error();
-			assert_int_equal(SSL_num_renegotiations(e.client), round);
-			assert_false(SSL_renegotiate_pending(e.client));
-			assert_true(SSL_is_init_finished(e.client) && SSL_is_init_finished(e.server));
+			REQUIRE_EQ(SSL_num_renegotiations(e.client), round);
+			REQUIRE(!SSL_renegotiate_pending(e.client));
+			REQUIRE(SSL_is_init_finished(e.client) && SSL_is_init_finished(e.server));
 			pass_both_ways(&e);
 		}
 		drop_all(&e);
@@ -239,9 +239,9 @@ static void older_master_secret_is_derived(void **state)
 		SSL_CTX_set_options(e.client_ctx, SSL_OP_NO_EXTENDED_MASTER_SECRET);
 		for (round = 0; round < 2; round++) {
 			make_ends(&e);
-			assert_true(shake_hands(&e));
-			assert_int_equal(SSL_session_reused(e.server), round);
-			assert_int_equal(SSL_get_extms_support(e.server), 0);
+			REQUIRE(shake_hands(&e));
+			REQUIRE_EQ(SSL_session_reused(e.server), round);
+			REQUIRE_EQ(SSL_get_extms_support(e.server), 0);
 			pass_both_ways(&e);
 			drop_ends(&e);
 		}
@@ -268,9 +268,9 @@ static void groups_agree(void **state)
 		for (v = 0; v < 2; v++)
 			FOR_BOTH(role) {
 				make_ctxs(&e, versions[v], role);
-				assert_ossl(SSL_CTX_set1_groups_list(e.client_ctx, groups[i]));
+				require_ossl(SSL_CTX_set1_groups_list(e.client_ctx, groups[i]));
 				make_ends(&e);
-				assert_true(shake_hands(&e));
+				REQUIRE(shake_hands(&e));
 				pass_both_ways(&e);
 				drop_all(&e);
 			}
@@ -285,10 +285,10 @@ static void hello_is_retried(void **state)
 	(void)state;
 	FOR_BOTH(role) {
 		make_ctxs(&e, TLS1_3_VERSION, role);
-		assert_ossl(SSL_CTX_set1_groups_list(e.client_ctx, "X25519:P-384"));
-		assert_ossl(SSL_CTX_set1_groups_list(e.server_ctx, "P-384"));
+		require_ossl(SSL_CTX_set1_groups_list(e.client_ctx, "X25519:P-384"));
+		require_ossl(SSL_CTX_set1_groups_list(e.server_ctx, "P-384"));
 		make_ends(&e);
-		assert_true(shake_hands(&e));
+		REQUIRE(shake_hands(&e));
 		pass_both_ways(&e);
 		drop_all(&e);
 	}
@@ -303,10 +303,10 @@ static void keys_are_updated(void **state)
 	FOR_BOTH(role) {
 		make_ctxs(&e, TLS1_3_VERSION, role);
 		make_ends(&e);
-		assert_true(shake_hands(&e));
+		REQUIRE(shake_hands(&e));
 		for (i = 0; i < 5; i++) {
-			assert_ossl(SSL_key_update(i % 2 ? e.server : e.client,
-						   SSL_KEY_UPDATE_REQUESTED));
+			require_ossl(SSL_key_update(i % 2 ? e.server : e.client,
+						    SSL_KEY_UPDATE_REQUESTED));
 			pass_both_ways(&e);
 			pass_both_ways(&e);
 		}
@@ -336,9 +336,9 @@ static void clients_have_certificates(void **state)
 			SSL_CTX_set_verify(e.server_ctx, SSL_VERIFY_PEER |
 					   SSL_VERIFY_FAIL_IF_NO_PEER_CERT, any_certificate);
 			make_ends(&e);
-			assert_true(shake_hands(&e));
+			REQUIRE(shake_hands(&e));
 			cert = SSL_get1_peer_certificate(e.server);
-			assert_non_null(cert);
+			REQUIRE(cert);
 			X509_free(cert);
 			pass_both_ways(&e);
 			drop_all(&e);
@@ -357,15 +357,15 @@ static void clients_authenticate_afterwards(void **state)
 		use_certificate(e.client_ctx);
 		SSL_CTX_set_post_handshake_auth(e.client_ctx, 1);
 		make_ends(&e);
-		assert_true(shake_hands(&e));
+		REQUIRE(shake_hands(&e));
 		pass_both_ways(&e);
 		SSL_set_verify(e.server, SSL_VERIFY_PEER, any_certificate);
-		assert_ossl(SSL_verify_client_post_handshake(e.server));
+		require_ossl(SSL_verify_client_post_handshake(e.server));
 		SSL_do_handshake(e.server);
 		pass_both_ways(&e);
 		pass_both_ways(&e);
 		cert = SSL_get1_peer_certificate(e.server);
-		assert_non_null(cert);
+		REQUIRE(cert);
 		X509_free(cert);
 		drop_all(&e);
 	}
@@ -381,21 +381,21 @@ static void early_data_is_read(void **state)
 	(void)state;
 	FOR_BOTH(role) {
 		make_ctxs(&e, TLS1_3_VERSION, role);
-		assert_ossl(SSL_CTX_set_max_early_data(e.server_ctx, 1000));
+		require_ossl(SSL_CTX_set_max_early_data(e.server_ctx, 1000));
 		make_ends(&e);
-		assert_true(shake_hands(&e));
+		REQUIRE(shake_hands(&e));
 		pass_both_ways(&e);
 		drop_ends(&e);
 		make_ends(&e);
-		assert_ossl(SSL_write_early_data(e.client, "early", 6, &n));
-		assert_int_equal(SSL_read_early_data(e.server, got, sizeof(got), &n),
-				 SSL_READ_EARLY_DATA_SUCCESS);
-		assert_string_equal(got, "early");
+		require_ossl(SSL_write_early_data(e.client, "early", 6, &n));
+		REQUIRE_EQ(SSL_read_early_data(e.server, got, sizeof(got), &n),
+			   SSL_READ_EARLY_DATA_SUCCESS);
+		REQUIRE_STR_EQ(got, "early");
 		SSL_do_handshake(e.client);
-		assert_int_equal(SSL_read_early_data(e.server, got, sizeof(got), &n),
-				 SSL_READ_EARLY_DATA_FINISH);
-		assert_true(shake_hands(&e));
-		assert_int_equal(SSL_get_early_data_status(e.server), SSL_EARLY_DATA_ACCEPTED);
+		REQUIRE_EQ(SSL_read_early_data(e.server, got, sizeof(got), &n),
+			   SSL_READ_EARLY_DATA_FINISH);
+		REQUIRE(shake_hands(&e));
+		REQUIRE_EQ(SSL_get_early_data_status(e.server), SSL_EARLY_DATA_ACCEPTED);
 		pass_both_ways(&e);
 		drop_all(&e);
 	}
@@ -415,16 +415,17 @@ static void exporters_agree(void **state)
 		FOR_BOTH(role) {
 			make_ctxs(&e, versions[v], role);
 			make_ends(&e);
-			assert_true(shake_hands(&e));
+			REQUIRE(shake_hands(&e));
 			for (len = 12; len <= sizeof(here); len += 47)
 				for (context = 0; context < 2; context++) {
-					assert_ossl(SSL_export_keying_material(e.server, here, len,
+					require_ossl(SSL_export_keying_material(e.server, here, len,
 						"EXPORTER-test", 13, (const uint8_t *)"c", 1,
 						context));
-					assert_ossl(SSL_export_keying_material(e.client, there, len,
+					require_ossl(SSL_export_keying_material(e.client, there,
+										len,
 						"EXPORTER-test", 13, (const uint8_t *)"c", 1,
 						context));
-					assert_memory_equal(here, there, len);
+					REQUIRE_MEM_EQ(here, there, len);
 				}
 			drop_all(&e);
 		}
@@ -462,10 +463,10 @@ static void threads_shake_hands(void **state)
 	/* No session: there is one variable for it. */
 	SSL_CTX_sess_set_new_cb(e.client_ctx, NULL);
 	for (i = 0; i < NR_THREADS; i++)
-		assert_int_equal(pthread_create(&threads[i], NULL, shake_many_hands, &e), 0);
+		REQUIRE_EQ(pthread_create(&threads[i], NULL, shake_many_hands, &e), 0);
 	for (i = 0; i < NR_THREADS; i++) {
-		assert_int_equal(pthread_join(threads[i], &right), 0);
-		assert_non_null(right);
+		REQUIRE_EQ(pthread_join(threads[i], &right), 0);
+		REQUIRE(right);
 	}
 	drop_all(&e);
 }
@@ -490,14 +491,14 @@ static bool takes_p521(const char *setting, int version)
 	};
 	bool works;
 
-	assert_ossl(SSL_CTX_set1_groups_list(e.client_ctx, "P-521:P-256"));
-	assert_ossl(SSL_CTX_set1_groups_list(e.server_ctx, "P-521:P-256"));
+	require_ossl(SSL_CTX_set1_groups_list(e.client_ctx, "P-521:P-256"));
+	require_ossl(SSL_CTX_set1_groups_list(e.server_ctx, "P-521:P-256"));
 	make_ends(&e);
 	works = shake_hands(&e);
 	if (works)
 		pass_both_ways(&e);
 	else
-		assert_int_equal(ERR_GET_REASON(ERR_peek_error()), EPK_R_KEY_EXCHANGE);
+		REQUIRE_EQ(ERR_GET_REASON(ERR_peek_error()), EPK_R_KEY_EXCHANGE);
 	drop_all(&e);
 	OSSL_LIB_CTX_free(libctx);
 	return works;
@@ -510,10 +511,10 @@ static void others_groups_are_refused(void **state)
 
 	(void)state;
 	for (v = 0; v < 2; v++) {
-		assert_false(takes_p521("", versions[v]));
-		assert_false(takes_p521("secrets = wrapped", versions[v]));
-		assert_true(takes_p521("key_exchange = any", versions[v]));
-		assert_true(takes_p521("secrets = keys", versions[v]));
+		REQUIRE(!takes_p521("", versions[v]));
+		REQUIRE(!takes_p521("secrets = wrapped", versions[v]));
+		REQUIRE(takes_p521("key_exchange = any", versions[v]));
+		REQUIRE(takes_p521("secrets = keys", versions[v]));
 	}
 }
 
@@ -530,8 +531,8 @@ static void jobs_are_refused(void **state)
 			make_ctxs(&e, versions[v], role);
 			SSL_CTX_set_mode(role ? e.server_ctx : e.client_ctx, SSL_MODE_ASYNC);
 			make_ends(&e);
-			assert_false(shake_hands(&e));
-			assert_int_equal(ERR_GET_REASON(ERR_peek_error()), EPK_R_STACK);
+			REQUIRE(!shake_hands(&e));
+			REQUIRE_EQ(ERR_GET_REASON(ERR_peek_error()), EPK_R_STACK);
 			drop_all(&e);
 		}
 }
@@ -573,14 +574,14 @@ static void external_psks_are_refused(void **state)
 	for (i = 0; i < 3; i++)
 		FOR_BOTH(role) {
 			make_ctxs(&e, TLS1_3_VERSION, role);
-			assert_ossl(SSL_CTX_set_ciphersuites(e.client_ctx,
-							     "TLS_AES_128_GCM_SHA256"));
+			require_ossl(SSL_CTX_set_ciphersuites(e.client_ctx,
+							      "TLS_AES_128_GCM_SHA256"));
 			psk_len = lengths[i];
 			SSL_CTX_set_psk_find_session_callback(e.server_ctx, find_psk);
 			SSL_CTX_set_psk_use_session_callback(e.client_ctx, use_psk);
 			make_ends(&e);
-			assert_false(shake_hands(&e));
-			assert_int_equal(ERR_GET_REASON(ERR_peek_error()), EPK_R_EXTERNAL_PSK);
+			REQUIRE(!shake_hands(&e));
+			REQUIRE_EQ(ERR_GET_REASON(ERR_peek_error()), EPK_R_EXTERNAL_PSK);
 			drop_all(&e);
 		}
 }
@@ -620,15 +621,15 @@ static void psk_suites_are_refused(void **state)
 	for (i = 0; i < 3; i++)
 		FOR_BOTH(role) {
 			make_ctxs(&e, TLS1_2_VERSION, role);
-			assert_ossl(SSL_CTX_set_cipher_list(e.server_ctx, suites[i]));
-			assert_ossl(SSL_CTX_set_cipher_list(e.client_ctx, suites[i]));
-			assert_ossl(SSL_CTX_set_dh_auto(e.server_ctx, 1));
-			assert_ossl(SSL_CTX_set1_groups_list(e.client_ctx, "X25519:P-521"));
+			require_ossl(SSL_CTX_set_cipher_list(e.server_ctx, suites[i]));
+			require_ossl(SSL_CTX_set_cipher_list(e.client_ctx, suites[i]));
+			require_ossl(SSL_CTX_set_dh_auto(e.server_ctx, 1));
+			require_ossl(SSL_CTX_set1_groups_list(e.client_ctx, "X25519:P-521"));
 			SSL_CTX_set_psk_server_callback(e.server_ctx, servers_psk);
 			SSL_CTX_set_psk_client_callback(e.client_ctx, clients_psk);
 			make_ends(&e);
-			assert_false(shake_hands(&e));
-			assert_int_equal(ERR_GET_REASON(ERR_peek_error()), EPK_R_KEY_EXCHANGE);
+			REQUIRE(!shake_hands(&e));
+			REQUIRE_EQ(ERR_GET_REASON(ERR_peek_error()), EPK_R_KEY_EXCHANGE);
 			drop_all(&e);
 		}
 }
@@ -640,7 +641,7 @@ static bool resumes_in_worker(struct ends *e, bool expected)
 	int status;
 	pid_t pid = fork();
 
-	assert_true(pid >= 0);
+	REQUIRE(pid >= 0);
 	if (!pid) {
 		make_ends(e);
 		if (!shake_hands(e) || SSL_session_reused(e->server) != expected)
@@ -648,7 +649,7 @@ static bool resumes_in_worker(struct ends *e, bool expected)
 		pass_both_ways(e);
 		_exit(0);
 	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
+	REQUIRE_EQ(waitpid(pid, &status, 0), pid);
 	return !status;
 }
 
@@ -663,11 +664,11 @@ static void tickets_are_good_in_all_workers(void **state)
 	for (v = 0; v < 2; v++) {
 		make_ctxs(&e, versions[v], true);
 		make_ends(&e);
-		assert_true(shake_hands(&e));
+		REQUIRE(shake_hands(&e));
 		pass_both_ways(&e);
 		drop_ends(&e);
 		for (i = 0; i < 3; i++)
-			assert_true(resumes_in_worker(&e, true));
+			REQUIRE(resumes_in_worker(&e, true));
 		drop_all(&e);
 	}
 }
@@ -681,15 +682,15 @@ static void have_foreign_session(struct ends *e, int version)
 	SSL_CTX_free(e->server_ctx);
 	/* OpenSSL's own: its sessions are not wrapped under this K, nor under any. */
 	e->server_ctx = make_ctx(plain, version, true);
-	assert_ossl(SSL_CTX_set_tlsext_ticket_keys(e->server_ctx, keys, sizeof(keys)));
+	require_ossl(SSL_CTX_set_tlsext_ticket_keys(e->server_ctx, keys, sizeof(keys)));
 	make_ends(e);
-	assert_true(shake_hands(e));
+	REQUIRE(shake_hands(e));
 	pass_both_ways(e);
 	drop_ends(e);
 	SSL_CTX_free(e->server_ctx);
 	e->server_ctx = make_ctx(with_epk, version, true);
-	assert_ossl(SSL_CTX_set_tlsext_ticket_keys(e->server_ctx, keys, sizeof(keys)));
-	assert_non_null(session);
+	require_ossl(SSL_CTX_set_tlsext_ticket_keys(e->server_ctx, keys, sizeof(keys)));
+	REQUIRE(session);
 }
 
 /* An error, not keys that one end alone has. */
@@ -703,13 +704,13 @@ static void session_of_another_key_is_an_error(void **state)
 	for (v = 0; v < 2; v++) {
 		have_foreign_session(&e, versions[v]);
 		make_ends(&e);
-		assert_false(shake_hands(&e));
+		REQUIRE(!shake_hands(&e));
 		ERR_clear_error();
 		drop_ends(&e);
 		/* Without it, all is well. */
 		drop_session();
 		make_ends(&e);
-		assert_true(shake_hands(&e));
+		REQUIRE(shake_hands(&e));
 		drop_all(&e);
 	}
 }

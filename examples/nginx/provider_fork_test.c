@@ -129,7 +129,7 @@ static void fork_for(struct answer *a, void (*child)(struct answer *a))
 	pid_t pid;
 
 	memset(a, 0, sizeof(*a));
-	assert_int_equal(pipe(errors), 0);
+	REQUIRE_EQ(pipe(errors), 0);
 	dup2(errors[1], 2);
 	pid = fork();
 	if (!pid) {
@@ -139,31 +139,31 @@ static void fork_for(struct answer *a, void (*child)(struct answer *a))
 	dup2(kept, 2);
 	close(kept);
 	close(errors[1]);
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
-	assert_true(read(errors[0], a->said, sizeof(a->said) - 1) >= 0);
+	REQUIRE_EQ(waitpid(pid, &status, 0), pid);
+	REQUIRE_EQ(status, 0);
+	REQUIRE(read(errors[0], a->said, sizeof(a->said) - 1) >= 0);
 	close(errors[0]);
-	assert_true(a->there);
+	REQUIRE(a->there);
 }
 
-static void assert_has_key(const struct answer *a)
+static void require_has_key(const struct answer *a)
 {
 	uint8_t iv[IV_BYTES];
 
-	assert_ossl(derive_iv(iv));
-	assert_ossl(a->derived);
-	assert_memory_equal(a->iv, iv, IV_BYTES);
-	assert_string_equal(a->said, "");
+	require_ossl(derive_iv(iv));
+	require_ossl(a->derived);
+	REQUIRE_MEM_EQ(a->iv, iv, IV_BYTES);
+	REQUIRE_STR_EQ(a->said, "");
 }
 
 /* Said once, and why. */
-static void assert_has_none(const struct answer *a, const char *why)
+static void require_has_none(const struct answer *a, const char *why)
 {
-	assert_true(a->derived <= 0);
-	assert_int_equal(a->reason, EPK_R_NO_KEY);
-	assert_non_null(strstr(a->why, why));
-	assert_non_null(strstr(a->said, why));
-	assert_ptr_equal(strchr(a->said, '\n'), a->said + strlen(a->said) - 1);
+	REQUIRE(a->derived <= 0);
+	REQUIRE_EQ(a->reason, EPK_R_NO_KEY);
+	REQUIRE(strstr(a->why, why));
+	REQUIRE(strstr(a->said, why));
+	REQUIRE_EQ(strchr(a->said, '\n'), a->said + strlen(a->said) - 1);
 }
 
 /* Before there is K there is none to hand on: such a child draws its own. */
@@ -183,17 +183,17 @@ static void *fork_twice(void *arg)
 static void key_of_zeros_is_nobodys(void **state)
 {
 	(void)state;
-	assert_true(answers[0].there && answers[1].there);
-	assert_ossl(answers[0].derived);
-	assert_ossl(answers[1].derived);
-	assert_memory_not_equal(answers[0].iv, answers[1].iv, IV_BYTES);
+	REQUIRE(answers[0].there && answers[1].there);
+	require_ossl(answers[0].derived);
+	require_ossl(answers[1].derived);
+	REQUIRE_MEM_NE(answers[0].iv, answers[1].iv, IV_BYTES);
 }
 
 static void child_has_the_key(void **state)
 {
 	(void)state;
 	fork_for(&answers[0], answer);
-	assert_has_key(&answers[0]);
+	require_has_key(&answers[0]);
 }
 
 /* In a library context of its own, too: it has no other K. */
@@ -217,12 +217,12 @@ static void child_without_a_pipe_has_none(void **state)
 	(void)state;
 	happens = NO_PIPE;
 	fork_for(&answers[0], answer_and_load);
-	assert_has_none(&answers[0], "pipe2: too many files are open in the system");
+	require_has_none(&answers[0], "pipe2: too many files are open in the system");
 	fork_for(&answers[0], fork_for_grandchild);
 	happens = NOTHING;
-	assert_has_none(&answers[0], "pipe2: too many files are open in the system");
-	assert_true(answers[1].derived <= 0);
-	assert_string_equal(answers[1].said, "");
+	require_has_none(&answers[0], "pipe2: too many files are open in the system");
+	REQUIRE(answers[1].derived <= 0);
+	REQUIRE_STR_EQ(answers[1].said, "");
 }
 
 static void child_with_another_key_has_none(void **state)
@@ -231,9 +231,9 @@ static void child_with_another_key_has_none(void **state)
 	happens = BROKEN_PIPE;
 	fork_for(&answers[0], answer_and_load);
 	happens = NOTHING;
-	assert_has_none(&answers[0], "read: not what was written");
+	require_has_none(&answers[0], "read: not what was written");
 	fork_for(&answers[0], answer);
-	assert_has_key(&answers[0]);
+	require_has_key(&answers[0]);
 }
 
 /* Somebody may read or write these. */
@@ -251,8 +251,8 @@ static void standard_descriptors_are_left_alone(void **state)
 	dup2(out, 1);
 	close(in);
 	close(out);
-	assert_has_key(&answers[0]);
-	assert_true(written_to > 2);
+	require_has_key(&answers[0]);
+	REQUIRE(written_to > 2);
 }
 
 static unsigned int count_pipes(void)
@@ -298,13 +298,13 @@ static void handler_does_not_fork_with_the_pipe(void **state)
 	fork_for(&answers[0], answer);
 	happens = NOTHING;
 	alarm(0);
-	assert_int_equal(nr_signals, 1);
-	assert_true(answers[2].there);
-	assert_true(answers[2].pipes <= before + 1);
-	assert_has_key(&answers[0]);
+	REQUIRE_EQ(nr_signals, 1);
+	REQUIRE(answers[2].there);
+	REQUIRE(answers[2].pipes <= before + 1);
+	require_has_key(&answers[0]);
 	/* And it ends. */
-	assert_int_equal(pthread_sigmask(SIG_BLOCK, NULL, &mask), 0);
-	assert_int_equal(sigismember(&mask, SIGUSR1), 0);
+	REQUIRE_EQ(pthread_sigmask(SIG_BLOCK, NULL, &mask), 0);
+	REQUIRE_EQ(sigismember(&mask, SIGUSR1), 0);
 }
 
 static int setup(void **state)

@@ -40,7 +40,7 @@ static void find_heap(void)
 	unsigned long start, end;
 	char line[512];
 
-	assert_non_null(maps);
+	REQUIRE(maps);
 	while (fgets(line, sizeof(line), maps)) {
 		if (!strstr(line, "[heap]") || sscanf(line, "%lx-%lx", &start, &end) != 2)
 			continue;
@@ -48,7 +48,7 @@ static void find_heap(void)
 		watch_for.end = (const uint8_t *)end;
 	}
 	fclose(maps);
-	assert_non_null(watch_for.start);
+	REQUIRE(watch_for.start);
 }
 
 static unsigned int look_once(void)
@@ -86,17 +86,17 @@ static int sign_watched(const char *file, const char *masked)
 	BIO *bio;
 	int fd = open(masked, O_RDONLY | O_CLOEXEC);
 
-	assert_int_equal(read(fd, watch_for.masked, NEEDLE), NEEDLE);
+	REQUIRE_EQ(read(fd, watch_for.masked, NEEDLE), NEEDLE);
 	close(fd);
 	with_epk = make_libctx(1);
 	bio = BIO_new_file(file, "r");
 	pkey = read_from(bio);
 	BIO_free(bio);
-	assert_ossl(pkey != NULL);
-	assert_string_equal(provider_of(pkey), EPK_NAME);
+	require_ossl(pkey != NULL);
+	REQUIRE_STR_EQ(provider_of(pkey), EPK_NAME);
 	find_heap();
-	assert_int_equal(look_once(), 0);
-	assert_int_equal(pthread_create(&thread, NULL, look_on, NULL), 0);
+	REQUIRE_EQ(look_once(), 0);
+	REQUIRE_EQ(pthread_create(&thread, NULL, look_on, NULL), 0);
 	for (end = time(NULL) + SECONDS; time(NULL) < end;)
 		sign_with(with_epk, pkey, EVP_PKEY_is_a(pkey, "RSA") || EVP_PKEY_is_a(pkey, "EC") ?
 					  &hashed : &way, signature);
@@ -104,8 +104,8 @@ static int sign_watched(const char *file, const char *masked)
 	pthread_join(thread, NULL);
 	printf("%s: found %lu times, looked %lu times\n", EVP_PKEY_get0_type_name(pkey),
 	       watch_for.found, watch_for.rounds);
-	assert_true(watch_for.rounds > 0);
-	assert_int_equal(look_once(), 0);
+	REQUIRE(watch_for.rounds > 0);
+	REQUIRE_EQ(look_once(), 0);
 	return watch_for.found != 0;
 }
 
@@ -117,13 +117,13 @@ static void needle_of(EVP_PKEY *pkey, uint8_t *needle)
 	size_t len = sizeof(bytes), i;
 
 	if (EVP_PKEY_is_a(pkey, "RSA")) {
-		assert_ossl(EVP_PKEY_get_bn_param(pkey, OSSL_PKEY_PARAM_RSA_FACTOR1, &number));
+		require_ossl(EVP_PKEY_get_bn_param(pkey, OSSL_PKEY_PARAM_RSA_FACTOR1, &number));
 		BN_bn2lebinpad(number, bytes, sizeof(bytes));
 	} else if (EVP_PKEY_is_a(pkey, "EC")) {
-		assert_ossl(EVP_PKEY_get_bn_param(pkey, OSSL_PKEY_PARAM_PRIV_KEY, &number));
+		require_ossl(EVP_PKEY_get_bn_param(pkey, OSSL_PKEY_PARAM_PRIV_KEY, &number));
 		BN_bn2lebinpad(number, bytes, sizeof(bytes));
 	} else {
-		assert_ossl(EVP_PKEY_get_raw_private_key(pkey, bytes, &len));
+		require_ossl(EVP_PKEY_get_raw_private_key(pkey, bytes, &len));
 	}
 	BN_free(number);
 	for (i = 0; i < NEEDLE; i++)
@@ -143,15 +143,15 @@ static void no_thread_sees_a_key_in_use(void **state)
 	for (i = 0; i < sizeof(which) / sizeof(which[0]); i++) {
 		BIO_free(file_of_key(made[which[i]], false));
 		needle_of(made[which[i]], needle);
-		assert_int_equal(pwrite(fd, needle, NEEDLE, 0), NEEDLE);
+		REQUIRE_EQ(pwrite(fd, needle, NEEDLE, 0), NEEDLE);
 		pid = fork();
 		if (!pid) {
 			execl("/proc/self/exe", "provider_key_attack_test", path, masked, NULL);
 			_exit(127);
 		}
-		assert_int_equal(waitpid(pid, &status, 0), pid);
+		REQUIRE_EQ(waitpid(pid, &status, 0), pid);
 		unlink(path);
-		assert_int_equal(status, 0);
+		REQUIRE_EQ(status, 0);
 	}
 	close(fd);
 	unlink(masked);
@@ -169,22 +169,22 @@ static void copy_libcrypto(const char *dir, bool spoiled)
 	size_t len;
 	FILE *f;
 
-	assert_true(dladdr(code.address, &info));
+	REQUIRE(dladdr(code.address, &info));
 	f = fopen(info.dli_fname, "re");
-	assert_non_null(f);
-	assert_int_equal(fseek(f, 0, SEEK_END), 0);
+	REQUIRE(f);
+	REQUIRE_EQ(fseek(f, 0, SEEK_END), 0);
 	len = ftell(f);
 	rewind(f);
 	bytes = malloc(len);
-	assert_int_equal(fread(bytes, 1, len, f), len);
+	REQUIRE_EQ(fread(bytes, 1, len, f), len);
 	fclose(f);
 	at = memmem(bytes, len, name, sizeof(name));
-	assert_non_null(at);
+	REQUIRE(at);
 	if (spoiled)
 		memset(at, 0, sizeof(name));
 	snprintf(to, sizeof(to), "%s/libcrypto.so.3", dir);
 	f = fopen(to, "we");
-	assert_int_equal(fwrite(bytes, 1, len, f), len);
+	REQUIRE_EQ(fwrite(bytes, 1, len, f), len);
 	fclose(f);
 	free(bytes);
 }
@@ -194,7 +194,7 @@ static int does_start(void)
 	OSSL_LIB_CTX *libctx = OSSL_LIB_CTX_new();
 
 	/* OpenSSL ignores providers that do not. */
-	assert_ossl(try_providers(libctx, ""));
+	require_ossl(try_providers(libctx, ""));
 	return OSSL_PROVIDER_available(libctx, EPK_NAME);
 }
 
@@ -205,7 +205,7 @@ static void no_start_without_names(void **state)
 	pid_t pid;
 
 	(void)state;
-	assert_non_null(mkdtemp(dir));
+	REQUIRE(mkdtemp(dir));
 	for (spoiled = 0; spoiled < 2; spoiled++) {
 		copy_libcrypto(dir, spoiled);
 		pid = fork();
@@ -215,9 +215,9 @@ static void no_start_without_names(void **state)
 			execl("/proc/self/exe", "provider_key_attack_test", "start", NULL);
 			_exit(127);
 		}
-		assert_int_equal(waitpid(pid, &status, 0), pid);
-		assert_true(WIFEXITED(status));
-		assert_int_equal(WEXITSTATUS(status), !spoiled);
+		REQUIRE_EQ(waitpid(pid, &status, 0), pid);
+		REQUIRE(WIFEXITED(status));
+		REQUIRE_EQ(WEXITSTATUS(status), !spoiled);
 	}
 	snprintf(libs, sizeof(libs), "%s/libcrypto.so.3", dir);
 	unlink(libs);
@@ -236,7 +236,7 @@ static void begin_text(void)
 
 static void add(const char *bytes, size_t len)
 {
-	assert_true(text_len + len <= sizeof(text));
+	REQUIRE(text_len + len <= sizeof(text));
 	memcpy(text + text_len, bytes, len);
 	text_len += len;
 }
@@ -252,8 +252,8 @@ static void add_key(size_t i, const EVP_CIPHER *cipher)
 	char *bytes;
 	long len;
 
-	assert_ossl(PEM_write_bio_PKCS8PrivateKey(bio, made[i], cipher, NULL, 0, NULL,
-						  (void *)"password"));
+	require_ossl(PEM_write_bio_PKCS8PrivateKey(bio, made[i], cipher, NULL, 0, NULL,
+						   (void *)"password"));
 	len = BIO_get_mem_data(bio, &bytes);
 	add(bytes, len);
 	BIO_free(bio);
@@ -289,7 +289,7 @@ static bool is_in_domain(BIO *bio)
 	bool is = pkey;
 
 	if (pkey)
-		assert_string_equal(provider_of(pkey), EPK_NAME);
+		REQUIRE_STR_EQ(provider_of(pkey), EPK_NAME);
 	EVP_PKEY_free(pkey);
 	return is;
 }
@@ -299,7 +299,7 @@ static bool is_taken(void)
 	BIO *file = file_of(text, text_len), *memory = BIO_new_mem_buf(text, text_len);
 	bool taken = is_in_domain(file);
 
-	assert_int_equal(is_in_domain(memory), taken);
+	REQUIRE_EQ(is_in_domain(memory), taken);
 	BIO_free(file);
 	BIO_free(memory);
 	unlink(path);
@@ -316,7 +316,7 @@ static void first_lines_are_openssls(void **state)
 	begin_text();
 	add_line("-----BEGIN of the key of example.org----- (2026)\n");
 	add_key(5, NULL);
-	assert_true(is_taken());
+	REQUIRE(is_taken());
 	/* It is one, as it is not of the same line; and not with another length. */
 	for (len = 250; len < 258; len++) {
 		memset(line, 'x', len);
@@ -324,7 +324,7 @@ static void first_lines_are_openssls(void **state)
 		begin_text();
 		add_line(line);
 		add_key(5, NULL);
-		assert_int_equal(is_taken(), len == 254);
+		REQUIRE_EQ(is_taken(), len == 254);
 		ERR_clear_error();
 	}
 	/* Nor is what is behind so much a key of nobody's. */
@@ -332,30 +332,30 @@ static void first_lines_are_openssls(void **state)
 	while (text_len < 70000)
 		add_line("# comment\n");
 	add_key(5, NULL);
-	assert_false(is_taken());
-	assert_true(is_told("whole block"));
+	REQUIRE(!is_taken());
+	REQUIRE(is_told("whole block"));
 	begin_text();
 	add_line("-----BEGIN X-----\n");
 	while (text_len < 70000)
 		add_line("AAAA\n");
 	add_line("-----END X-----\n");
 	add_key(5, NULL);
-	assert_false(is_taken());
+	REQUIRE(!is_taken());
 	/* Zeros end a line of a file, and none in memory. */
 	begin_text();
 	add("\0\n", 2);
 	add_key(5, NULL);
-	assert_false(is_taken());
+	REQUIRE(!is_taken());
 	/* As "openssl ecparam -genkey" has it. */
 	begin_text();
 	add_line("-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n");
 	add_key(5, NULL);
-	assert_true(is_taken());
+	REQUIRE(is_taken());
 	for (i = 0; i < 2; i++) {
 		begin_text();
 		add_line(i ? "-----BEGIN X-----\n-----END Y-----\n" : "-----BEGIN X-----\n");
 		add_key(5, NULL);
-		assert_false(is_taken());
+		REQUIRE(!is_taken());
 	}
 	ERR_clear_error();
 }
@@ -395,7 +395,7 @@ static void changed_lines_are_harmless(void **state)
 		taken += is_taken();
 		ERR_clear_error();
 	}
-	assert_in_range(taken, 100, 3900);
+	REQUIRE_IN(taken, 100, 3900);
 }
 
 static void add_encrypted(size_t i, bool traditional)
@@ -407,9 +407,9 @@ static void add_encrypted(size_t i, bool traditional)
 	if (!traditional) {
 		add_key(i, EVP_aes_128_cbc());
 	} else {
-		assert_ossl(PEM_write_bio_PrivateKey_traditional(bio, made[i], EVP_aes_128_cbc(),
-								 NULL, 0, NULL,
-								 (void *)"password"));
+		require_ossl(PEM_write_bio_PrivateKey_traditional(bio, made[i], EVP_aes_128_cbc(),
+								  NULL, 0, NULL,
+								  (void *)"password"));
 		len = BIO_get_mem_data(bio, &bytes);
 		add(bytes, len);
 	}
@@ -432,23 +432,23 @@ static void certificates_may_be_in_the_file(void **state)
 		add_key(5, NULL);
 		if (way)
 			add_certificate();
-		assert_true(is_taken());
+		REQUIRE(is_taken());
 		bio = file_of(text, text_len);
 		for (i = 0; i < 3; i++) {
 			if (way != 1) {
 				cert = PEM_read_bio_X509(bio, NULL, NULL, NULL);
-				assert_ossl(cert != NULL);
+				require_ossl(cert != NULL);
 				X509_free(cert);
 			}
 			pkey = read_at(bio);
-			assert_ossl(pkey != NULL);
-			assert_int_equal(EVP_PKEY_eq(pkey, made[5]), 1);
+			require_ossl(pkey != NULL);
+			REQUIRE_EQ(EVP_PKEY_eq(pkey, made[5]), 1);
 			EVP_PKEY_free(pkey);
 			cert = PEM_read_bio_X509(bio, NULL, NULL, NULL);
-			assert_int_equal(!cert, !way);
+			REQUIRE_EQ(!cert, !way);
 			X509_free(cert);
 			ERR_clear_error();
-			assert_int_equal(BIO_reset(bio), 0);
+			REQUIRE_EQ(BIO_reset(bio), 0);
 		}
 		BIO_free(bio);
 		unlink(path);
@@ -471,11 +471,11 @@ static void encrypted_ones_are_refused_there_too(void **state)
 			add_certificate();
 		bio = file_of(text, text_len);
 		cert = PEM_read_bio_X509(bio, NULL, NULL, NULL);
-		assert_ossl(cert != NULL);
+		require_ossl(cert != NULL);
 		X509_free(cert);
-		assert_int_equal(BIO_reset(bio), 0);
-		assert_null(read_at(bio));
-		assert_true(is_told("it is encrypted"));
+		REQUIRE_EQ(BIO_reset(bio), 0);
+		REQUIRE(!read_at(bio));
+		REQUIRE(is_told("it is encrypted"));
 		BIO_free(bio);
 		unlink(path);
 	}
@@ -493,16 +493,16 @@ static void is_useless(EVP_PKEY *pkey)
 	char cert_path[4096];
 
 	ERR_clear_error();
-	assert_string_equal(provider_of(pkey), EPK_NAME);
-	assert_true(EVP_DigestSignInit_ex(ctx, NULL, "SHA256", with_epk, NULL, pkey, NULL) <= 0 ||
-		    EVP_DigestSign(ctx, signature, &len, message, sizeof(message)) <= 0);
-	assert_true(is_told("pipes"));
-	assert_int_not_equal(EVP_PKEY_eq(pkey, made[5]), 1);
+	REQUIRE_STR_EQ(provider_of(pkey), EPK_NAME);
+	REQUIRE(EVP_DigestSignInit_ex(ctx, NULL, "SHA256", with_epk, NULL, pkey, NULL) <= 0 ||
+		EVP_DigestSign(ctx, signature, &len, message, sizeof(message)) <= 0);
+	REQUIRE(is_told("pipes"));
+	REQUIRE_NE(EVP_PKEY_eq(pkey, made[5]), 1);
 	snprintf(cert_path, sizeof(cert_path), "%s/cert.pem", BUILD_DIR);
-	assert_ossl(SSL_CTX_use_certificate_chain_file(server, cert_path));
-	assert_true(SSL_CTX_use_PrivateKey(server, pkey) <= 0 ||
-		    SSL_CTX_check_private_key(server) <= 0);
-	assert_true(is_told("pipes"));
+	require_ossl(SSL_CTX_use_certificate_chain_file(server, cert_path));
+	REQUIRE(SSL_CTX_use_PrivateKey(server, pkey) <= 0 ||
+		SSL_CTX_check_private_key(server) <= 0);
+	REQUIRE(is_told("pipes"));
 	ERR_clear_error();
 	SSL_CTX_free(server);
 	EVP_MD_CTX_free(ctx);
@@ -520,15 +520,15 @@ static void pipes_are_refused(void **state)
 		begin_text();
 		add_key(5, form ? EVP_aes_128_cbc() : NULL);
 		/* Nothing of it is read. */
-		assert_int_equal(pipe(fds), 0);
-		assert_int_equal(write(fds[1], text, text_len), text_len);
+		REQUIRE_EQ(pipe(fds), 0);
+		REQUIRE_EQ(write(fds[1], text, text_len), text_len);
 		close(fds[1]);
 		file = fdopen(fds[0], "r");
 		bio = BIO_new_fp(file, BIO_CLOSE);
 		pkey = read_at(bio);
 		if (pkey)
 			is_useless(pkey);
-		assert_int_equal(fread(text, 1, 1, file), 1);
+		REQUIRE_EQ(fread(text, 1, 1, file), 1);
 		EVP_PKEY_free(pkey);
 		BIO_free(bio);
 
@@ -536,14 +536,14 @@ static void pipes_are_refused(void **state)
 		add_key(5, form ? EVP_aes_128_cbc() : NULL);
 		BIO_free(file_of(text, text_len));
 		bio = BIO_new_fd(open(path, O_RDONLY | O_CLOEXEC), BIO_CLOSE);
-		assert_null(read_at(bio));
-		assert_true(is_told("pipes"));
+		REQUIRE(!read_at(bio));
+		REQUIRE(is_told("pipes"));
 		BIO_free(bio);
 
 		/* A buffer with some of it. */
 		bio = BIO_new_file(path, "r");
 		over = BIO_push(BIO_new(BIO_f_buffer()), bio);
-		assert_int_equal(BIO_read(over, text, 1), 1);
+		REQUIRE_EQ(BIO_read(over, text, 1), 1);
 		pkey = read_at(over);
 		if (pkey)
 			is_useless(pkey);
@@ -565,17 +565,17 @@ static void memory_is_emptied_where_it_lies(void **state)
 	add_key(5, EVP_aes_128_cbc());
 	BIO_write(bio, text, text_len);
 	BIO_get_mem_ptr(bio, &before);
-	assert_null(read_at(bio));
+	REQUIRE(!read_at(bio));
 	BIO_get_mem_ptr(bio, &after);
-	assert_ptr_equal(before, after);
-	assert_int_equal(after->length, 0);
-	assert_null(read_at(bio));
-	assert_int_equal(BIO_write(bio, text, text_len), text_len);
-	assert_int_equal(before->length, text_len);
+	REQUIRE_EQ(before, after);
+	REQUIRE_EQ(after->length, 0);
+	REQUIRE(!read_at(bio));
+	REQUIRE_EQ(BIO_write(bio, text, text_len), text_len);
+	REQUIRE_EQ(before->length, text_len);
 	BIO_free(bio);
 	/* And where there is nothing. */
 	bio = BIO_new(BIO_s_mem());
-	assert_null(read_at(bio));
+	REQUIRE(!read_at(bio));
 	BIO_free(bio);
 	ERR_clear_error();
 }
@@ -590,14 +590,14 @@ static void no_descriptor_is_needed(void **state)
 	begin_text();
 	add_key(5, EVP_aes_128_cbc());
 	file = file_of(text, text_len);
-	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	REQUIRE_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
 	none = before;
 	none.rlim_cur = 0;
-	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	REQUIRE_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
 	pkey = read_at(file);
-	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
-	assert_null(pkey);
-	assert_true(is_told("encrypted"));
+	REQUIRE_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+	REQUIRE(!pkey);
+	REQUIRE(is_told("encrypted"));
 	BIO_free(file);
 	unlink(path);
 }
@@ -609,7 +609,7 @@ static size_t pages_of_process(void)
 	FILE *statm = fopen("/proc/self/statm", "re");
 	size_t pages = 0;
 
-	assert_int_equal(fscanf(statm, "%zu", &pages), 1);
+	REQUIRE_EQ(fscanf(statm, "%zu", &pages), 1);
 	fclose(statm);
 	return pages;
 }
@@ -630,19 +630,19 @@ static void idle_rooms_make_room(void **state)
 		mine[i] = read_key(made[1], false);
 	for (i = 0; i < NR / 2; i++)
 		sign_with(with_epk, mine[i], &way, signature);
-	assert_int_equal(live_contexts(), domains + NR / 2);
-	assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
+	REQUIRE_EQ(live_contexts(), domains + NR / 2);
+	REQUIRE_EQ(getrlimit(RLIMIT_AS, &before), 0);
 	none = before;
 	none.rlim_cur = pages_of_process() * 4096;
-	assert_int_equal(setrlimit(RLIMIT_AS, &none), 0);
+	REQUIRE_EQ(setrlimit(RLIMIT_AS, &none), 0);
 	for (i = NR / 2; i < NR; i++)
 		sign_with(with_epk, mine[i], &way, signature);
-	assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
-	assert_in_range(live_contexts(), domains + 1, domains + NR / 2);
-	assert_int_equal(ERR_peek_error(), 0);
+	REQUIRE_EQ(setrlimit(RLIMIT_AS, &before), 0);
+	REQUIRE_IN(live_contexts(), domains + 1, domains + NR / 2);
+	REQUIRE_EQ(ERR_peek_error(), 0);
 	for (i = 0; i < NR; i++)
 		EVP_PKEY_free(mine[i]);
-	assert_int_equal(live_contexts(), domains);
+	REQUIRE_EQ(live_contexts(), domains);
 }
 
 static int setup(void **state)

@@ -57,7 +57,7 @@ static inline void add_number(const char *name, const BIGNUM *number)
 	uint8_t bytes[1024];
 	int len = (BN_num_bytes(number) + 7) & ~7;
 
-	assert_int_equal(BN_bn2binpad(number, bytes, len), len);
+	REQUIRE_EQ(BN_bn2binpad(number, bytes, len), len);
 	add_bytes(name, bytes, len);
 	if (len >= NEEDLE_MAX)
 		add_digits(number);
@@ -67,7 +67,7 @@ static inline BIGNUM *get_number(EVP_PKEY *pkey, const char *param)
 {
 	BIGNUM *number = NULL;
 
-	assert_ossl(EVP_PKEY_get_bn_param(pkey, param, &number));
+	require_ossl(EVP_PKEY_get_bn_param(pkey, param, &number));
 	return number;
 }
 
@@ -95,17 +95,17 @@ static inline void add_file(EVP_PKEY *pkey, int fd, bool traditional)
 	uint8_t *der = NULL, *text;
 	long len, line;
 
-	assert_ossl(traditional ? PEM_write_bio_PrivateKey_traditional(bio, pkey, NULL, NULL, 0,
+	require_ossl(traditional ? PEM_write_bio_PrivateKey_traditional(bio, pkey, NULL, NULL, 0,
 								      NULL, NULL) :
 				  PEM_write_bio_PKCS8PrivateKey(bio, pkey, NULL, NULL, 0, NULL,
 								NULL));
 	len = BIO_get_mem_data(bio, &text);
-	assert_int_equal(write(fd, text, len), len);
+	REQUIRE_EQ(write(fd, text, len), len);
 	for (line = 28 + 32; line + 64 < len - 32; line += 65)
 		add_needle(TEXT, text + line, 60, false);
 	BIO_free(bio);
 	len = i2d_PrivateKey(pkey, &der);
-	assert_true(len > 0);
+	REQUIRE(len > 0);
 	/* The modulus comes first. */
 	if (EVP_PKEY_is_a(pkey, "RSA"))
 		add_bytes("DER", der + EVP_PKEY_get_size(pkey) + 40, 64);

@@ -70,7 +70,7 @@ static EVP_PKEY *read_from(OSSL_LIB_CTX *libctx, BIO *bio)
 {
 	EVP_PKEY *pkey = PEM_read_bio_PrivateKey_ex(bio, NULL, NULL, NULL, libctx, NULL);
 
-	assert_ossl(pkey != NULL);
+	require_ossl(pkey != NULL);
 	return pkey;
 }
 
@@ -122,7 +122,7 @@ static __attribute__((noinline)) void read_certificates(OSSL_LIB_CTX *libctx, co
 	EVP_PKEY_free(read_from(libctx, bio));
 	read_others(libctx, bio);
 	/* Which gives up the file that it had. */
-	assert_ossl(BIO_read_filename(bio, "/dev/null"));
+	require_ossl(BIO_read_filename(bio, "/dev/null"));
 	let_look(stage, "another file");
 	BIO_free(bio);
 	SSL_CTX_use_certificate_chain_file(ctx, path);
@@ -134,7 +134,7 @@ static __attribute__((noinline)) void read_certificates(OSSL_LIB_CTX *libctx, co
 	if (!has_own_heap)
 		read_by_buffer(path);
 
-	assert_non_null(file);
+	REQUIRE(file);
 	X509_free(PEM_read_X509(file, NULL, NULL, NULL));
 	rewind(file);
 	EVP_PKEY_free(PEM_read_PrivateKey_ex(file, NULL, NULL, NULL, libctx, NULL));
@@ -150,13 +150,13 @@ static __attribute__((noinline)) void sign(OSSL_LIB_CTX *libctx, EVP_PKEY *pkey,
 	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
 	EVP_PKEY_CTX *pctx;
 
-	assert_ossl(EVP_DigestSignInit_ex(ctx, &pctx, EVP_PKEY_is_a(pkey, "ED25519") ? NULL :
-					  "SHA256", libctx, NULL, pkey, NULL));
+	require_ossl(EVP_DigestSignInit_ex(ctx, &pctx, EVP_PKEY_is_a(pkey, "ED25519") ? NULL :
+					   "SHA256", libctx, NULL, pkey, NULL));
 	if (pss)
-		assert_ossl(EVP_PKEY_CTX_set_rsa_padding(pctx, RSA_PKCS1_PSS_PADDING));
+		require_ossl(EVP_PKEY_CTX_set_rsa_padding(pctx, RSA_PKCS1_PSS_PADDING));
 	s->len = sizeof(s->signature);
-	assert_ossl(EVP_DigestSign(ctx, s->signature, &s->len, (const uint8_t *)MESSAGE,
-				   strlen(MESSAGE)));
+	require_ossl(EVP_DigestSign(ctx, s->signature, &s->len, (const uint8_t *)MESSAGE,
+				    strlen(MESSAGE)));
 	EVP_MD_CTX_free(ctx);
 }
 
@@ -173,13 +173,13 @@ static __attribute__((noinline)) void decrypt(OSSL_LIB_CTX *libctx, EVP_PKEY *pk
 	uint8_t sent[512], secret[48];
 	size_t len = sizeof(secret), sent_len;
 
-	assert_true(read(CONTROL_FD, &sent_len, sizeof(sent_len)) == sizeof(sent_len) &&
-		    sent_len <= sizeof(sent));
-	assert_int_equal(read(CONTROL_FD, sent, sent_len), sent_len);
-	assert_ossl(EVP_PKEY_decrypt_init(ctx));
-	assert_ossl(EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_WITH_TLS_PADDING));
-	assert_ossl(EVP_PKEY_CTX_set_params(ctx, params));
-	assert_ossl(EVP_PKEY_decrypt(ctx, secret, &len, sent, sent_len));
+	REQUIRE(read(CONTROL_FD, &sent_len, sizeof(sent_len)) == sizeof(sent_len) &&
+		sent_len <= sizeof(sent));
+	REQUIRE_EQ(read(CONTROL_FD, sent, sent_len), sent_len);
+	require_ossl(EVP_PKEY_decrypt_init(ctx));
+	require_ossl(EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_WITH_TLS_PADDING));
+	require_ossl(EVP_PKEY_CTX_set_params(ctx, params));
+	require_ossl(EVP_PKEY_decrypt(ctx, secret, &len, sent, sent_len));
 	EVP_PKEY_CTX_free(ctx);
 	/* As libssl has it, until it has wiped it. */
 	let_look(stage, "decrypted");
@@ -210,8 +210,8 @@ static void work_in_child(OSSL_LIB_CTX *libctx, EVP_PKEY *pkey, struct stage *st
 		let_look(stage, "freed by the child");
 		_exit(0);
 	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
+	REQUIRE_EQ(waitpid(pid, &status, 0), pid);
+	REQUIRE_EQ(status, 0);
 }
 
 /* ---- a server of TLS, which reads the file when it is asked for a name */
@@ -247,9 +247,9 @@ static SSL_CTX *make_server(struct late *late)
 	char path[4096];
 
 	snprintf(path, sizeof(path), "%s/cert.pem", BUILD_DIR);
-	assert_ossl(SSL_CTX_use_certificate_chain_file(ctx, path));
+	require_ossl(SSL_CTX_use_certificate_chain_file(ctx, path));
 	snprintf(path, sizeof(path), "%s/key.pem", BUILD_DIR);
-	assert_ossl(SSL_CTX_use_PrivateKey_file(ctx, path, SSL_FILETYPE_PEM));
+	require_ossl(SSL_CTX_use_PrivateKey_file(ctx, path, SSL_FILETYPE_PEM));
 	SSL_CTX_set_tlsext_servername_callback(ctx, read_when_asked);
 	SSL_CTX_set_tlsext_servername_arg(ctx, late);
 	return ctx;
@@ -274,9 +274,9 @@ static void serve(SSL_CTX *server_ctx, SSL_CTX *client_ctx, const char *name)
 		done = SSL_do_handshake(client) == 1;
 		done |= (SSL_do_handshake(server) == 1) << 1;
 	}
-	assert_int_equal(done, 3);
-	assert_int_equal(SSL_write(server, "sixteen bytes...", 16), 16);
-	assert_int_equal(SSL_read(client, bytes, 16), 16);
+	REQUIRE_EQ(done, 3);
+	REQUIRE_EQ(SSL_write(server, "sixteen bytes...", 16), 16);
+	REQUIRE_EQ(SSL_read(client, bytes, 16), 16);
 	SSL_free(server);
 	SSL_free(client);
 }
@@ -290,9 +290,9 @@ static void work_as_server(OSSL_LIB_CTX *libctx, const char *path, struct stage 
 
 	for (i = 0; i < 3; i++)
 		serve(server, client, NULL);
-	assert_false(late.asked);
+	REQUIRE(!(late.asked));
 	serve(server, client, "a.name");
-	assert_true(late.asked);
+	REQUIRE(late.asked);
 	let_look(stage, "asked, served");
 	SSL_CTX_free(server);
 	SSL_CTX_free(client);
@@ -375,7 +375,7 @@ static void read_all(int fd, void *to, size_t len)
 
 	for (; len; to = (char *)to + got, len -= got) {
 		got = read(fd, to, len);
-		assert_true(got > 0);
+		REQUIRE(got > 0);
 	}
 }
 
@@ -396,15 +396,15 @@ static void add_ed(void)
 	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
 	size_t len = sizeof(seed);
 
-	assert_ossl(EVP_PKEY_get_raw_private_key(at.pkey, seed, &len));
-	assert_ossl(EVP_Digest(seed, sizeof(seed), hash, NULL, EVP_sha512(), NULL));
+	require_ossl(EVP_PKEY_get_raw_private_key(at.pkey, seed, &len));
+	require_ossl(EVP_Digest(seed, sizeof(seed), hash, NULL, EVP_sha512(), NULL));
 	add_bytes("seed", seed, sizeof(seed));
 	add_bytes(SEED_HASH, hash, 32);
 	add_bytes(SEED_HASH, hash + 32, 32);
-	assert_ossl(EVP_DigestInit_ex(ctx, EVP_sha512(), NULL));
+	require_ossl(EVP_DigestInit_ex(ctx, EVP_sha512(), NULL));
 	EVP_DigestUpdate(ctx, hash + 32, 32);
 	EVP_DigestUpdate(ctx, MESSAGE, strlen(MESSAGE));
-	assert_ossl(EVP_DigestFinal_ex(ctx, nonce, NULL));
+	require_ossl(EVP_DigestFinal_ex(ctx, nonce, NULL));
 	add_bytes(NONCE, nonce, sizeof(nonce));
 	EVP_MD_CTX_free(ctx);
 }
@@ -421,8 +421,8 @@ static void add_nonce(const struct stage *stage)
 	if (!at.d || !stage->len)
 		return;
 	sig = d2i_ECDSA_SIG(NULL, &der, stage->len);
-	assert_non_null(sig);
-	assert_ossl(EVP_Digest(MESSAGE, strlen(MESSAGE), hash, NULL, EVP_sha256(), NULL));
+	REQUIRE(sig);
+	require_ossl(EVP_Digest(MESSAGE, strlen(MESSAGE), hash, NULL, EVP_sha256(), NULL));
 	BN_bin2bn(hash, sizeof(hash), h);
 	BN_mod_mul(k, ECDSA_SIG_get0_r(sig), at.d, at.order, ctx);
 	BN_mod_add(k, k, h, at.order, ctx);
@@ -448,8 +448,8 @@ static void write_certificate(int fd)
 	bio = BIO_new_file(path, "r");
 	len = BIO_read(bio, bytes, sizeof(bytes));
 	BIO_free(bio);
-	assert_true(len > 0);
-	assert_int_equal(write(fd, bytes, len), len);
+	REQUIRE(len > 0);
+	REQUIRE_EQ(write(fd, bytes, len), len);
 }
 
 /* The file's text, and what it encodes. */
@@ -459,7 +459,7 @@ static void make_file(bool traditional, enum certificate certificate)
 
 	strcpy(at.path, "/tmp/epk-key-scan-XXXXXX");
 	fd = mkstemp(at.path);
-	assert_true(fd >= 0);
+	REQUIRE(fd >= 0);
 	if (certificate == BEFORE)
 		write_certificate(fd);
 	add_file(at.pkey, fd, traditional);
@@ -493,7 +493,7 @@ static void read_domains(void)
 	nr_domains = 0;
 	for (read_all(at.control, &range, sizeof(range)); range.end;
 	     read_all(at.control, &range, sizeof(range))) {
-		assert_true(nr_domains < 4096);
+		REQUIRE(nr_domains < 4096);
 		domains[nr_domains++] = range;
 	}
 	qsort(domains, nr_domains, sizeof(domains[0]), by_start);
@@ -506,7 +506,7 @@ static void look(const struct stage *stage)
 	static struct image image;
 	size_t i, len, found = 0;
 
-	assert_true(take_image(&image, stage->pid, domains, nr_domains));
+	REQUIRE(take_image(&image, stage->pid, domains, nr_domains));
 	len = scan_image(&image);
 	drop_image(&image);
 	printf("%s, %-18s", at.ours ? "epk" : "stock", stage->name);
@@ -521,7 +521,7 @@ static void look(const struct stage *stage)
 	printf(" %zu of %zu in %zu KiB\n", found, nr_needles, len / 1024);
 	fflush(stdout);
 	if (at.ours)
-		assert_int_equal(found, 0);
+		REQUIRE_EQ(found, 0);
 }
 
 static void send_premaster(void)
@@ -532,12 +532,12 @@ static void send_premaster(void)
 
 	for (i = 2; i < sizeof(secret); i++)
 		secret[i] = 7 * i + at.pid;
-	assert_ossl(EVP_PKEY_encrypt_init(ctx));
-	assert_ossl(EVP_PKEY_encrypt(ctx, sent, &len, secret, sizeof(secret)));
+	require_ossl(EVP_PKEY_encrypt_init(ctx));
+	require_ossl(EVP_PKEY_encrypt(ctx, sent, &len, secret, sizeof(secret)));
 	EVP_PKEY_CTX_free(ctx);
 	add_needle("premaster", secret, sizeof(secret), false);
-	assert_int_equal(write(at.control, &len, sizeof(len)), sizeof(len));
-	assert_int_equal(write(at.control, sent, len), len);
+	REQUIRE_EQ(write(at.control, &len, sizeof(len)), sizeof(len));
+	REQUIRE_EQ(write(at.control, sent, len), len);
 }
 
 static void attack(void)
@@ -552,12 +552,12 @@ static void attack(void)
 		read_domains();
 		add_nonce(&stage);
 		look(&stage);
-		assert_int_equal(write(at.control, "g", 1), 1);
+		REQUIRE_EQ(write(at.control, "g", 1), 1);
 		if (!strcmp(stage.name, "wants to decrypt"))
 			send_premaster();
 	}
-	assert_int_equal(waitpid(at.pid, &status, 0), at.pid);
-	assert_int_equal(status, 0);
+	REQUIRE_EQ(waitpid(at.pid, &status, 0), at.pid);
+	REQUIRE_EQ(status, 0);
 	close(at.control);
 }
 
@@ -566,9 +566,9 @@ static void start(bool ours, bool own_heap)
 	int control[2];
 
 	at.ours = ours;
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, control), 0);
+	REQUIRE_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, control), 0);
 	at.pid = fork();
-	assert_true(at.pid >= 0);
+	REQUIRE(at.pid >= 0);
 	if (!at.pid) {
 		dup2(control[1], CONTROL_FD);
 		execl("/proc/self/exe", "provider_key_scan_test", ours ? "epk" : "stock", at.path,
@@ -613,7 +613,7 @@ static void try_key(size_t i, bool ours)
 		at.pkey = EVP_PKEY_Q_keygen(plain, NULL, "RSA", (size_t)keys[i].bits);
 	else
 		at.pkey = EVP_PKEY_Q_keygen(plain, NULL, keys[i].type, keys[i].curve);
-	assert_ossl(at.pkey != NULL);
+	require_ossl(at.pkey != NULL);
 	printf("%s %s%u\n", keys[i].type, keys[i].curve ? keys[i].curve : "", keys[i].bits);
 	make_file(keys[i].traditional, keys[i].certificate);
 	if (!strcmp(keys[i].type, "RSA"))
@@ -652,10 +652,10 @@ static void stock_has_it(void **state)
 				texts++;
 				lines += at.ever[n];
 			} else if (!is_transient(&needles[n])) {
-				assert_true(at.ever[n]);
+				REQUIRE(at.ever[n]);
 			}
 		}
-		assert_int_equal(!texts, !lines);
+		REQUIRE_EQ(!texts, !lines);
 	}
 }
 
@@ -675,7 +675,7 @@ int main(int argc, char **argv)
 
 	has_own_heap = argc == 4;
 	if (has_own_heap)
-		assert_ossl(CRYPTO_set_mem_functions(own_malloc, own_realloc, own_free));
+		require_ossl(CRYPTO_set_mem_functions(own_malloc, own_realloc, own_free));
 	if (argc >= 3)
 		return have_key(!strcmp(argv[1], "epk"), argv[2]);
 	return cmocka_run_group_tests_name("provider_key_scan", tests, setup, NULL);

@@ -19,15 +19,15 @@ static void sign_and_check(size_t i, EVP_PKEY *mine, const struct way *way)
 	uint8_t signature[1024], theirs[1024];
 	size_t len = sign_with(with_epk, mine, way, signature);
 
-	assert_int_equal(check_with(plain, made[i], way, signature, len), 1);
-	assert_int_equal(check_with(with_epk, mine, way, signature, len), 1);
+	REQUIRE_EQ(check_with(plain, made[i], way, signature, len), 1);
+	REQUIRE_EQ(check_with(with_epk, mine, way, signature, len), 1);
 	/* What leaves nothing to chance is the same. */
 	if (way->padding == RSA_PKCS1_PADDING || !way->digest) {
-		assert_int_equal(sign_with(plain, made[i], way, theirs), len);
-		assert_memory_equal(signature, theirs, len);
+		REQUIRE_EQ(sign_with(plain, made[i], way, theirs), len);
+		REQUIRE_MEM_EQ(signature, theirs, len);
 	}
 	signature[len / 2] ^= 1;
-	assert_int_not_equal(check_with(with_epk, mine, way, signature, len), 1);
+	REQUIRE_NE(check_with(with_epk, mine, way, signature, len), 1);
 	ERR_clear_error();
 }
 
@@ -62,10 +62,10 @@ static void signatures_are_right(void **state)
 	for (i = 0; i < NR_KEYS; i++) {
 		for (form = 0; form < 1 + (is(i, "RSA") || is(i, "EC")); form++) {
 			mine = read_key(made[i], form);
-			assert_int_equal(EVP_PKEY_eq(made[i], mine), 1);
-			assert_int_equal(EVP_PKEY_eq(mine, made[i]), 1);
-			assert_int_equal(EVP_PKEY_get_size(mine), EVP_PKEY_get_size(made[i]));
-			assert_int_equal(EVP_PKEY_get_bits(mine), EVP_PKEY_get_bits(made[i]));
+			REQUIRE_EQ(EVP_PKEY_eq(made[i], mine), 1);
+			REQUIRE_EQ(EVP_PKEY_eq(mine, made[i]), 1);
+			REQUIRE_EQ(EVP_PKEY_get_size(mine), EVP_PKEY_get_size(made[i]));
+			REQUIRE_EQ(EVP_PKEY_get_bits(mine), EVP_PKEY_get_bits(made[i]));
 			sign_in_all_ways(i, mine);
 			EVP_PKEY_free(mine);
 		}
@@ -82,28 +82,28 @@ static void other_ways_to_sign_work(void **state)
 	size_t len = sizeof(signature);
 
 	(void)state;
-	assert_ossl(EVP_PKEY_sign_init(ctx));
-	assert_ossl(EVP_PKEY_CTX_set_signature_md(ctx, EVP_sha256()));
-	assert_ossl(EVP_PKEY_sign(ctx, signature, &len, digest, sizeof(digest)));
-	assert_true(EVP_PKEY_sign(ctx, signature, &len, digest, sizeof(digest) - 1) <= 0);
+	require_ossl(EVP_PKEY_sign_init(ctx));
+	require_ossl(EVP_PKEY_CTX_set_signature_md(ctx, EVP_sha256()));
+	require_ossl(EVP_PKEY_sign(ctx, signature, &len, digest, sizeof(digest)));
+	REQUIRE(EVP_PKEY_sign(ctx, signature, &len, digest, sizeof(digest) - 1) <= 0);
 	EVP_PKEY_CTX_free(ctx);
 	ctx = EVP_PKEY_CTX_new_from_pkey(plain, made[1], NULL);
-	assert_ossl(EVP_PKEY_verify_init(ctx));
-	assert_ossl(EVP_PKEY_CTX_set_signature_md(ctx, EVP_sha256()));
-	assert_int_equal(EVP_PKEY_verify(ctx, signature, len, digest, sizeof(digest)), 1);
+	require_ossl(EVP_PKEY_verify_init(ctx));
+	require_ossl(EVP_PKEY_CTX_set_signature_md(ctx, EVP_sha256()));
+	REQUIRE_EQ(EVP_PKEY_verify(ctx, signature, len, digest, sizeof(digest)), 1);
 	EVP_PKEY_CTX_free(ctx);
 
-	assert_ossl(EVP_DigestSignInit_ex(pieces, NULL, "SHA256", with_epk, NULL, mine, NULL));
-	assert_ossl(EVP_DigestSignUpdate(pieces, message, 5));
-	assert_ossl(EVP_MD_CTX_copy_ex(copy, pieces));
-	assert_ossl(EVP_DigestSignUpdate(copy, message + 5, sizeof(message) - 5));
+	require_ossl(EVP_DigestSignInit_ex(pieces, NULL, "SHA256", with_epk, NULL, mine, NULL));
+	require_ossl(EVP_DigestSignUpdate(pieces, message, 5));
+	require_ossl(EVP_MD_CTX_copy_ex(copy, pieces));
+	require_ossl(EVP_DigestSignUpdate(copy, message + 5, sizeof(message) - 5));
 	len = sizeof(signature);
-	assert_ossl(EVP_DigestSignFinal(copy, signature, &len));
-	assert_int_equal(check_with(plain, made[1], &(struct way){ "SHA256", 0, 0 }, signature, len),
-			 1);
+	require_ossl(EVP_DigestSignFinal(copy, signature, &len));
+	REQUIRE_EQ(check_with(plain, made[1], &(struct way){ "SHA256", 0, 0 }, signature, len),
+		   1);
 	/* A signature that there is no room for. */
 	len = 255;
-	assert_true(EVP_DigestSignFinal(pieces, signature, &len) <= 0);
+	REQUIRE(EVP_DigestSignFinal(pieces, signature, &len) <= 0);
 	EVP_MD_CTX_free(pieces);
 	EVP_MD_CTX_free(copy);
 	EVP_PKEY_free(mine);
@@ -121,9 +121,9 @@ static void requests_can_be_signed(void **state)
 	for (i = 0; i < NR_KEYS; i++) {
 		mine = read_key(made[i], false);
 		req = X509_REQ_new_ex(with_epk, NULL);
-		assert_ossl(X509_REQ_set_pubkey(req, made[i]));
-		assert_ossl(X509_REQ_sign(req, mine, is(i, "RSA") || is(i, "EC") ? EVP_sha256() : NULL));
-		assert_int_equal(X509_REQ_verify_ex(req, made[i], plain, NULL), 1);
+		require_ossl(X509_REQ_set_pubkey(req, made[i]));
+		require_ossl(X509_REQ_sign(req, mine, is(i, "RSA") || is(i, "EC") ? EVP_sha256() : NULL));
+		REQUIRE_EQ(X509_REQ_verify_ex(req, made[i], plain, NULL), 1);
 		X509_REQ_free(req);
 		EVP_PKEY_free(mine);
 	}
@@ -136,9 +136,9 @@ static size_t encrypt_for(EVP_PKEY *pkey, int padding, const uint8_t *in, size_t
 	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(plain, pkey, NULL);
 	size_t out_len = 512;
 
-	assert_ossl(EVP_PKEY_encrypt_init(ctx));
-	assert_ossl(EVP_PKEY_CTX_set_rsa_padding(ctx, padding));
-	assert_ossl(EVP_PKEY_encrypt(ctx, out, &out_len, in, len));
+	require_ossl(EVP_PKEY_encrypt_init(ctx));
+	require_ossl(EVP_PKEY_CTX_set_rsa_padding(ctx, padding));
+	require_ossl(EVP_PKEY_encrypt(ctx, out, &out_len, in, len));
 	EVP_PKEY_CTX_free(ctx);
 	return out_len;
 }
@@ -154,10 +154,10 @@ static int decrypt_with(OSSL_LIB_CTX *libctx, EVP_PKEY *pkey, int padding, const
 	};
 	int ok;
 
-	assert_ossl(EVP_PKEY_decrypt_init(ctx));
-	assert_ossl(EVP_PKEY_CTX_set_rsa_padding(ctx, padding));
+	require_ossl(EVP_PKEY_decrypt_init(ctx));
+	require_ossl(EVP_PKEY_CTX_set_rsa_padding(ctx, padding));
 	if (padding == RSA_PKCS1_WITH_TLS_PADDING)
-		assert_ossl(EVP_PKEY_CTX_set_params(ctx, params));
+		require_ossl(EVP_PKEY_CTX_set_params(ctx, params));
 	ok = EVP_PKEY_decrypt(ctx, out, out_len, in, in_len);
 	EVP_PKEY_CTX_free(ctx);
 	return ok;
@@ -174,14 +174,14 @@ static void decryption_is_right(void **state)
 	for (i = 0; i < 2; i++) {
 		len = encrypt_for(made[1], paddings[i], message, sizeof(message), sent);
 		got_len = sizeof(got);
-		assert_ossl(decrypt_with(with_epk, mine, paddings[i], sent, len, got, &got_len));
-		assert_int_equal(got_len, sizeof(message));
-		assert_memory_equal(got, message, got_len);
+		require_ossl(decrypt_with(with_epk, mine, paddings[i], sent, len, got, &got_len));
+		REQUIRE_EQ(got_len, sizeof(message));
+		REQUIRE_MEM_EQ(got, message, got_len);
 	}
 	sent[3] ^= 1;
 	got_len = sizeof(got);
-	assert_true(decrypt_with(with_epk, mine, RSA_PKCS1_OAEP_PADDING, sent, len, got, &got_len) <=
-		    0);
+	REQUIRE(decrypt_with(with_epk, mine, RSA_PKCS1_OAEP_PADDING, sent, len, got, &got_len) <=
+		0);
 	EVP_PKEY_free(mine);
 	ERR_clear_error();
 }
@@ -211,7 +211,7 @@ static void premaster_secrets_are_right_or_drawn(void **state)
 	(void)state;
 	load_providers(libctx, "secrets = keys");
 	mine = PEM_read_bio_PrivateKey_ex(file, NULL, NULL, NULL, libctx, NULL);
-	assert_ossl(mine != NULL);
+	require_ossl(mine != NULL);
 	BIO_free(file);
 	unlink(path);
 	for (i = 0; i < sizeof(sent) / sizeof(sent[0]); i++) {
@@ -219,13 +219,13 @@ static void premaster_secrets_are_right_or_drawn(void **state)
 		memcpy(secret, sent[i].version, 2);
 		len = encrypt_for(made[1], sent[i].padding, secret, sent[i].len, in);
 		out_len = sizeof(out);
-		assert_ossl(decrypt_with(libctx, mine, RSA_PKCS1_WITH_TLS_PADDING, in, len, out,
-					 &out_len));
-		assert_int_equal(out_len, 48);
-		assert_ossl(decrypt_with(libctx, mine, RSA_PKCS1_WITH_TLS_PADDING, in, len, again,
-					 &out_len));
-		assert_int_equal(!memcmp(out, secret, 48), sent[i].right);
-		assert_int_equal(!memcmp(out, again, 48), sent[i].right);
+		require_ossl(decrypt_with(libctx, mine, RSA_PKCS1_WITH_TLS_PADDING, in, len, out,
+					  &out_len));
+		REQUIRE_EQ(out_len, 48);
+		require_ossl(decrypt_with(libctx, mine, RSA_PKCS1_WITH_TLS_PADDING, in, len, again,
+					  &out_len));
+		REQUIRE_EQ(!memcmp(out, secret, 48), sent[i].right);
+		REQUIRE_EQ(!memcmp(out, again, 48), sent[i].right);
 	}
 	EVP_PKEY_free(mine);
 	OSSL_LIB_CTX_free(libctx);
@@ -244,14 +244,14 @@ static void keys_do_not_come_out(void **state)
 	(void)state;
 	for (i = 0; i < NR_KEYS; i++) {
 		mine = read_key(made[i], false);
-		assert_true(EVP_PKEY_get_bn_param(mine, OSSL_PKEY_PARAM_RSA_D, &number) <= 0);
-		assert_true(EVP_PKEY_get_bn_param(mine, OSSL_PKEY_PARAM_RSA_FACTOR1, &number) <= 0);
-		assert_true(EVP_PKEY_get_bn_param(mine, OSSL_PKEY_PARAM_PRIV_KEY, &number) <= 0);
-		assert_true(EVP_PKEY_get_raw_private_key(mine, raw, &len) <= 0);
-		assert_true(i2d_PrivateKey(mine, &der) <= 0);
-		assert_true(PEM_write_bio_PrivateKey(bio, mine, NULL, NULL, 0, NULL, NULL) <= 0);
+		REQUIRE(EVP_PKEY_get_bn_param(mine, OSSL_PKEY_PARAM_RSA_D, &number) <= 0);
+		REQUIRE(EVP_PKEY_get_bn_param(mine, OSSL_PKEY_PARAM_RSA_FACTOR1, &number) <= 0);
+		REQUIRE(EVP_PKEY_get_bn_param(mine, OSSL_PKEY_PARAM_PRIV_KEY, &number) <= 0);
+		REQUIRE(EVP_PKEY_get_raw_private_key(mine, raw, &len) <= 0);
+		REQUIRE(i2d_PrivateKey(mine, &der) <= 0);
+		REQUIRE(PEM_write_bio_PrivateKey(bio, mine, NULL, NULL, 0, NULL, NULL) <= 0);
 		/* The public half does. */
-		assert_ossl(PEM_write_bio_PUBKEY(bio, mine));
+		require_ossl(PEM_write_bio_PUBKEY(bio, mine));
 		EVP_PKEY_free(mine);
 		ERR_clear_error();
 	}
@@ -266,16 +266,16 @@ static void refused(const char *text, size_t len, const char *why)
 	const char *data = "", *more;
 	int flags;
 
-	assert_null(read_from(file));
+	REQUIRE(!read_from(file));
 	if (why) {
 		while (ERR_get_error_all(NULL, NULL, NULL, &more, &flags))
 			if (flags & ERR_TXT_STRING && strstr(more, why))
 				data = why;
-		assert_string_equal(data, why);
+		REQUIRE_STR_EQ(data, why);
 	}
 	/* Nor is it there for anyone else. */
-	assert_null(read_from(memory));
-	assert_int_not_equal(ERR_peek_error(), 0);
+	REQUIRE(!read_from(memory));
+	REQUIRE_NE(ERR_peek_error(), 0);
 	ERR_clear_error();
 	BIO_free(file);
 	BIO_free(memory);
@@ -288,10 +288,10 @@ static void refused_key(EVP_PKEY *pkey, const EVP_CIPHER *cipher, bool tradition
 	char *text;
 	long len;
 
-	assert_ossl(traditional ? PEM_write_bio_PrivateKey_traditional(bio, pkey, cipher, NULL, 0, NULL,
+	require_ossl(traditional ? PEM_write_bio_PrivateKey_traditional(bio, pkey, cipher, NULL, 0, NULL,
 								      (void *)"password") :
-		    PEM_write_bio_PKCS8PrivateKey(bio, pkey, cipher, NULL, 0, NULL,
-						  (void *)"password"));
+		     PEM_write_bio_PKCS8PrivateKey(bio, pkey, cipher, NULL, 0, NULL,
+						   (void *)"password"));
 	len = BIO_get_mem_data(bio, &text);
 	refused(text, len, why);
 	BIO_free(bio);
@@ -345,7 +345,7 @@ static void broken_files_are_refused(void **state)
 		file = BIO_new_mem_buf(copy, round % 2 ? len : 30 + rand() % (len - 30));
 		pkey = read_from(file);
 		if (pkey)
-			assert_string_equal(provider_of(pkey), EPK_NAME);
+			REQUIRE_STR_EQ(provider_of(pkey), EPK_NAME);
 		EVP_PKEY_free(pkey);
 		BIO_free(file);
 		ERR_clear_error();
@@ -365,26 +365,26 @@ static void others_keys_work(void **state)
 	size_t len;
 
 	(void)state;
-	assert_ossl(own && rsa);
+	require_ossl(own && rsa);
 	len = sign_with(with_epk, own, &way, signature);
-	assert_int_equal(check_with(with_epk, own, &way, signature, len), 1);
+	REQUIRE_EQ(check_with(with_epk, own, &way, signature, len), 1);
 	len = sign_with(with_epk, rsa, &way, signature);
-	assert_int_equal(check_with(with_epk, rsa, &way, signature, len), 1);
+	REQUIRE_EQ(check_with(with_epk, rsa, &way, signature, len), 1);
 	/* A public key alone. */
 	len = sign_with(plain, made[1], &way, signature);
-	assert_int_equal(check_with(with_epk, made[1], &way, signature, len), 1);
+	REQUIRE_EQ(check_with(with_epk, made[1], &way, signature, len), 1);
 	/* Key exchanges of programs are not signatures. */
 	ctx = EVP_PKEY_CTX_new_from_pkey(with_epk, own, NULL);
-	assert_ossl(EVP_PKEY_derive_init(ctx));
-	assert_ossl(EVP_PKEY_derive_set_peer(ctx, own));
+	require_ossl(EVP_PKEY_derive_init(ctx));
+	require_ossl(EVP_PKEY_derive_set_peer(ctx, own));
 	len = sizeof(secret);
-	assert_ossl(EVP_PKEY_derive(ctx, secret, &len));
-	assert_int_equal(len, 32);
+	require_ossl(EVP_PKEY_derive(ctx, secret, &len));
+	REQUIRE_EQ(len, 32);
 	EVP_PKEY_CTX_free(ctx);
 	len = encrypt_for(rsa, RSA_PKCS1_PADDING, message, sizeof(message), signature);
-	assert_ossl(decrypt_with(with_epk, rsa, RSA_PKCS1_PADDING, signature, len, secret_too,
-				 &(size_t){ sizeof(secret_too) }));
-	assert_memory_equal(secret_too, message, sizeof(message));
+	require_ossl(decrypt_with(with_epk, rsa, RSA_PKCS1_PADDING, signature, len, secret_too,
+				  &(size_t){ sizeof(secret_too) }));
+	REQUIRE_MEM_EQ(secret_too, message, sizeof(message));
 	EVP_PKEY_free(own);
 	EVP_PKEY_free(rsa);
 }
@@ -401,7 +401,7 @@ static void *sign_many(void *way)
 
 	for (i = 0; i < 100; i++) {
 		len = sign_with(with_epk, shared, way, signature);
-		assert_int_equal(check_with(with_epk, shared, way, signature, len), 1);
+		REQUIRE_EQ(check_with(with_epk, shared, way, signature, len), 1);
 		/* Whatever the thread has of OpenSSL's is made anew then. */
 		if (i % 30 == 7)
 			OPENSSL_thread_stop();
@@ -421,7 +421,7 @@ static void threads_sign_with_one_key(void **state)
 
 		shared = read_key(made[which[i]], false);
 		for (t = 0; t < 8; t++)
-			assert_int_equal(pthread_create(&threads[t], NULL, sign_many, &way), 0);
+			REQUIRE_EQ(pthread_create(&threads[t], NULL, sign_many, &way), 0);
 		for (t = 0; t < 8; t++)
 			pthread_join(threads[t], NULL);
 		EVP_PKEY_free(shared);
@@ -445,10 +445,10 @@ static void children_sign(void **state)
 			len = sign_with(with_epk, mine, &way, signature);
 			_exit(check_with(plain, made[1], &way, signature, len) == 1 ? 0 : 1);
 		}
-		assert_int_equal(waitpid(pid, &status, 0), pid);
-		assert_int_equal(status, 0);
+		REQUIRE_EQ(waitpid(pid, &status, 0), pid);
+		REQUIRE_EQ(status, 0);
 		len = sign_with(with_epk, mine, &way, signature);
-		assert_int_equal(check_with(plain, made[1], &way, signature, len), 1);
+		REQUIRE_EQ(check_with(plain, made[1], &way, signature, len), 1);
 	}
 	EVP_PKEY_free(mine);
 }
@@ -469,8 +469,8 @@ static void no_key_with_a_secure_heap(void **state)
 			_exit(3);
 		_exit(is_told("secure heap") ? 0 : 4);
 	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
+	REQUIRE_EQ(waitpid(pid, &status, 0), pid);
+	REQUIRE_EQ(status, 0);
 }
 
 /* Rooms are used again, and given back with the key. */
@@ -484,12 +484,12 @@ static void domains_are_given_back(void **state)
 
 	(void)state;
 	mine = read_key(made[1], false);
-	assert_int_equal(live_contexts(), before);
+	REQUIRE_EQ(live_contexts(), before);
 	for (i = 0; i < 50; i++)
 		sign_with(with_epk, mine, &way, signature);
-	assert_int_equal(live_contexts(), before + 1);
+	REQUIRE_EQ(live_contexts(), before + 1);
 	EVP_PKEY_free(mine);
-	assert_int_equal(live_contexts(), before);
+	REQUIRE_EQ(live_contexts(), before);
 }
 
 static int setup(void **state)

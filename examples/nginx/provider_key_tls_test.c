@@ -18,9 +18,9 @@ static X509 *certify(EVP_PKEY *pkey)
 	X509_gmtime_adj(X509_getm_notAfter(cert), 3600);
 	X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const uint8_t *)"localhost", -1, -1, 0);
 	X509_set_issuer_name(cert, name);
-	assert_ossl(X509_set_pubkey(cert, pkey));
-	assert_ossl(X509_sign(cert, pkey, EVP_PKEY_is_a(pkey, "RSA") || EVP_PKEY_is_a(pkey, "EC") ?
-			      EVP_sha256() : NULL));
+	require_ossl(X509_set_pubkey(cert, pkey));
+	require_ossl(X509_sign(cert, pkey, EVP_PKEY_is_a(pkey, "RSA") || EVP_PKEY_is_a(pkey, "EC") ?
+			       EVP_sha256() : NULL));
 	return cert;
 }
 
@@ -30,13 +30,13 @@ static SSL_CTX *make_end(OSSL_LIB_CTX *libctx, bool server, int version, X509 *c
 	SSL_CTX *ctx = SSL_CTX_new_ex(libctx, NULL, server ? TLS_server_method() :
 						    TLS_client_method());
 
-	assert_ossl(SSL_CTX_set_min_proto_version(ctx, version));
-	assert_ossl(SSL_CTX_set_max_proto_version(ctx, version));
+	require_ossl(SSL_CTX_set_min_proto_version(ctx, version));
+	require_ossl(SSL_CTX_set_max_proto_version(ctx, version));
 	SSL_CTX_set_security_level(ctx, 0);
 	if (cert) {
-		assert_ossl(SSL_CTX_use_certificate(ctx, cert));
-		assert_ossl(SSL_CTX_use_PrivateKey(ctx, pkey));
-		assert_ossl(SSL_CTX_check_private_key(ctx));
+		require_ossl(SSL_CTX_use_certificate(ctx, cert));
+		require_ossl(SSL_CTX_use_PrivateKey(ctx, pkey));
+		require_ossl(SSL_CTX_check_private_key(ctx));
 	}
 	return ctx;
 }
@@ -100,8 +100,8 @@ static void handshakes_with_each_key(void **state)
 				"ed25519");
 			X509_STORE_add_cert(SSL_CTX_get_cert_store(client), cert);
 			SSL_CTX_set_verify(client, SSL_VERIFY_PEER, NULL);
-			assert_ossl(connect_ends(server, client));
-			assert_int_equal(ERR_peek_error(), 0);
+			require_ossl(connect_ends(server, client));
+			REQUIRE_EQ(ERR_peek_error(), 0);
 			SSL_CTX_free(server);
 			SSL_CTX_free(client);
 
@@ -111,7 +111,7 @@ static void handshakes_with_each_key(void **state)
 			X509_STORE_add_cert(SSL_CTX_get_cert_store(server), cert);
 			SSL_CTX_set_verify(server, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT,
 					   NULL);
-			assert_ossl(connect_ends(server, client));
+			require_ossl(connect_ends(server, client));
 			SSL_CTX_free(server);
 			SSL_CTX_free(client);
 		}
@@ -161,7 +161,7 @@ static void names_have_keys(void **state)
 			X509_STORE_add_cert(SSL_CTX_get_cert_store(client), certs[i % 2]);
 			SSL_CTX_set_verify(client, SSL_VERIFY_PEER, NULL);
 			name_asked_for = names[i % 2];
-			assert_ossl(connect_ends(front, client));
+			require_ossl(connect_ends(front, client));
 			SSL_CTX_free(client);
 		}
 		name_asked_for = NULL;
@@ -183,8 +183,8 @@ static void static_rsa_works(void **state)
 	SSL_CTX *client = make_end(plain, false, TLS1_2_VERSION, NULL, NULL);
 
 	(void)state;
-	assert_ossl(SSL_CTX_set_cipher_list(client, "AES128-GCM-SHA256"));
-	assert_ossl(connect_ends(server, client));
+	require_ossl(SSL_CTX_set_cipher_list(client, "AES128-GCM-SHA256"));
+	require_ossl(connect_ends(server, client));
 	SSL_CTX_free(server);
 	SSL_CTX_free(client);
 	X509_free(cert);
@@ -206,16 +206,16 @@ static void tls_takes_no_other_keys(void **state)
 		cert = certify(key);
 		server = make_end(with_epk, true, TLS1_3_VERSION, cert, key);
 		client = make_end(plain, false, TLS1_3_VERSION, NULL, NULL);
-		assert_false(connect_ends(server, client));
-		assert_true(is_told("private_keys = any"));
+		REQUIRE(!connect_ends(server, client));
+		REQUIRE(is_told("private_keys = any"));
 		SSL_CTX_free(server);
 		SSL_CTX_free(client);
 		if (i < NR_KEYS) {
 			server = make_end(plain, true, TLS1_2_VERSION, cert, key);
 			client = make_end(with_epk, false, TLS1_2_VERSION, cert, key);
 			SSL_CTX_set_verify(server, SSL_VERIFY_PEER, NULL);
-			assert_false(connect_ends(server, client));
-			assert_true(is_told("private_keys = any"));
+			REQUIRE(!connect_ends(server, client));
+			REQUIRE(is_told("private_keys = any"));
 			SSL_CTX_free(server);
 			SSL_CTX_free(client);
 		}
@@ -225,9 +225,9 @@ static void tls_takes_no_other_keys(void **state)
 	cert = certify(made[1]);
 	server = make_end(with_epk, true, TLS1_2_VERSION, cert, made[1]);
 	client = make_end(plain, false, TLS1_2_VERSION, NULL, NULL);
-	assert_ossl(SSL_CTX_set_cipher_list(client, "AES128-GCM-SHA256"));
-	assert_false(connect_ends(server, client));
-	assert_true(is_told("private_keys = any"));
+	require_ossl(SSL_CTX_set_cipher_list(client, "AES128-GCM-SHA256"));
+	REQUIRE(!connect_ends(server, client));
+	REQUIRE(is_told("private_keys = any"));
 	SSL_CTX_free(server);
 	SSL_CTX_free(client);
 	X509_free(cert);
@@ -246,10 +246,10 @@ static void others_keys_are_taken_if_told(void **state)
 	(void)state;
 	load_providers(libctx, "private_keys = any");
 	read = PEM_read_bio_PrivateKey_ex(text, NULL, NULL, NULL, libctx, NULL);
-	assert_string_equal(provider_of(read), "default");
+	REQUIRE_STR_EQ(provider_of(read), "default");
 	server = make_end(libctx, true, TLS1_3_VERSION, cert, read);
 	client = make_end(plain, false, TLS1_3_VERSION, NULL, NULL);
-	assert_ossl(connect_ends(server, client));
+	require_ossl(connect_ends(server, client));
 	SSL_CTX_free(server);
 	SSL_CTX_free(client);
 	X509_free(cert);
@@ -257,8 +257,8 @@ static void others_keys_are_taken_if_told(void **state)
 	BIO_free(text);
 	OSSL_LIB_CTX_free(libctx);
 	libctx = OSSL_LIB_CTX_new();
-	assert_true(try_providers(libctx, "private_keys = nonsense") <= 0 ||
-		    !OSSL_PROVIDER_available(libctx, EPK_NAME));
+	REQUIRE(try_providers(libctx, "private_keys = nonsense") <= 0 ||
+		!OSSL_PROVIDER_available(libctx, EPK_NAME));
 	OSSL_LIB_CTX_free(libctx);
 	ERR_clear_error();
 }

@@ -38,7 +38,7 @@ static inline void make_keys(void)
 	for (i = 0; i < NR_KEYS; i++) {
 		made[i] = is(i, "RSA") ? EVP_PKEY_Q_keygen(plain, NULL, "RSA", keys[i].bits) :
 			  EVP_PKEY_Q_keygen(plain, NULL, keys[i].type, keys[i].curve);
-		assert_ossl(made[i] != NULL);
+		require_ossl(made[i] != NULL);
 	}
 }
 
@@ -47,8 +47,8 @@ static inline EVP_PKEY *make_pss_key(void)
 	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(plain, "RSA-PSS", NULL);
 	EVP_PKEY *pkey = NULL;
 
-	assert_ossl(EVP_PKEY_keygen_init(ctx));
-	assert_ossl(EVP_PKEY_keygen(ctx, &pkey));
+	require_ossl(EVP_PKEY_keygen_init(ctx));
+	require_ossl(EVP_PKEY_keygen(ctx, &pkey));
 	EVP_PKEY_CTX_free(ctx);
 	return pkey;
 }
@@ -59,9 +59,9 @@ static inline BIO *text_of(EVP_PKEY *pkey, bool traditional)
 {
 	BIO *bio = BIO_new(BIO_s_mem());
 
-	assert_ossl(traditional ? PEM_write_bio_PrivateKey_traditional(bio, pkey, NULL, NULL, 0, NULL,
+	require_ossl(traditional ? PEM_write_bio_PrivateKey_traditional(bio, pkey, NULL, NULL, 0, NULL,
 								      NULL) :
-		    PEM_write_bio_PKCS8PrivateKey(bio, pkey, NULL, NULL, 0, NULL, NULL));
+		     PEM_write_bio_PKCS8PrivateKey(bio, pkey, NULL, NULL, 0, NULL, NULL));
 	return bio;
 }
 
@@ -73,8 +73,8 @@ static inline BIO *file_of(const void *text, size_t len)
 
 	strcpy(path, "/tmp/epk-key-test-XXXXXX");
 	fd = mkstemp(path);
-	assert_true(fd >= 0);
-	assert_int_equal(write(fd, text, len), len);
+	REQUIRE(fd >= 0);
+	REQUIRE_EQ(write(fd, text, len), len);
 	close(fd);
 	return BIO_new_file(path, "r");
 }
@@ -107,10 +107,10 @@ static inline EVP_PKEY *read_key(EVP_PKEY *pkey, bool traditional)
 	BIO *file = file_of_key(pkey, traditional);
 	EVP_PKEY *read = read_from(file);
 
-	assert_ossl(read != NULL);
-	assert_string_equal(provider_of(read), EPK_NAME);
+	require_ossl(read != NULL);
+	REQUIRE_STR_EQ(provider_of(read), EPK_NAME);
 	/* An error that is left there is the next handshake's. */
-	assert_int_equal(ERR_peek_error(), 0);
+	REQUIRE_EQ(ERR_peek_error(), 0);
 	BIO_free(file);
 	unlink(path);
 	return read;
@@ -130,16 +130,16 @@ static inline size_t sign_with(OSSL_LIB_CTX *libctx, EVP_PKEY *pkey, const struc
 	EVP_PKEY_CTX *pctx;
 	size_t len = 0, wanted;
 
-	assert_ossl(EVP_DigestSignInit_ex(ctx, &pctx, way->digest, libctx, NULL, pkey, NULL));
+	require_ossl(EVP_DigestSignInit_ex(ctx, &pctx, way->digest, libctx, NULL, pkey, NULL));
 	if (way->padding) {
-		assert_ossl(EVP_PKEY_CTX_set_rsa_padding(pctx, way->padding));
+		require_ossl(EVP_PKEY_CTX_set_rsa_padding(pctx, way->padding));
 		if (way->padding == RSA_PKCS1_PSS_PADDING)
-			assert_ossl(EVP_PKEY_CTX_set_rsa_pss_saltlen(pctx, way->salt_len));
+			require_ossl(EVP_PKEY_CTX_set_rsa_pss_saltlen(pctx, way->salt_len));
 	}
-	assert_ossl(EVP_DigestSign(ctx, NULL, &len, message, sizeof(message)));
+	require_ossl(EVP_DigestSign(ctx, NULL, &len, message, sizeof(message)));
 	wanted = len;
-	assert_ossl(EVP_DigestSign(ctx, signature, &len, message, sizeof(message)));
-	assert_true(len <= wanted);
+	require_ossl(EVP_DigestSign(ctx, signature, &len, message, sizeof(message)));
+	REQUIRE(len <= wanted);
 	EVP_MD_CTX_free(ctx);
 	return len;
 }
@@ -151,11 +151,11 @@ static inline int check_with(OSSL_LIB_CTX *libctx, EVP_PKEY *pkey, const struct 
 	EVP_PKEY_CTX *pctx;
 	int ok;
 
-	assert_ossl(EVP_DigestVerifyInit_ex(ctx, &pctx, way->digest, libctx, NULL, pkey, NULL));
+	require_ossl(EVP_DigestVerifyInit_ex(ctx, &pctx, way->digest, libctx, NULL, pkey, NULL));
 	if (way->padding) {
-		assert_ossl(EVP_PKEY_CTX_set_rsa_padding(pctx, way->padding));
+		require_ossl(EVP_PKEY_CTX_set_rsa_padding(pctx, way->padding));
 		if (way->padding == RSA_PKCS1_PSS_PADDING)
-			assert_ossl(EVP_PKEY_CTX_set_rsa_pss_saltlen(pctx, way->salt_len));
+			require_ossl(EVP_PKEY_CTX_set_rsa_pss_saltlen(pctx, way->salt_len));
 	}
 	ok = EVP_DigestVerify(ctx, signature, len, message, sizeof(message));
 	EVP_MD_CTX_free(ctx);

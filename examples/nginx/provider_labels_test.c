@@ -104,26 +104,26 @@ static void index_tells_nothing_of_a_key(void **state)
 	uint64_t what;
 
 	(void)state;
-	assert_true(epkp_mac_start(NULL));
+	REQUIRE(epkp_mac_start(NULL));
 	for (i = 0; i < 32; i++)
-		assert_true(same_sets(32, i) < 8);
+		REQUIRE(same_sets(32, i) < 8);
 	for (i = 0; i < 48; i++)
-		assert_true(same_sets(48, i) < 8);
+		REQUIRE(same_sets(48, i) < 8);
 	/* One that is not told depends on a number that nobody knows. */
 	for (i = 0; i < TRIES; i++) {
 		RAND_bytes(key, sizeof(key));
 		set_of(key, 48, &what, &set);
-		assert_true(epkp_mac_start(NULL));
+		REQUIRE(epkp_mac_start(NULL));
 		set_of(key, 48, &what, &other);
 		same += set == other;
 	}
-	assert_true(same < 16);
+	REQUIRE(same < 16);
 	/* It finds what it has been told, and nothing else. */
 	epkp_mac_remember(key, 48);
-	assert_true(is_remembered(key, 48));
-	assert_false(is_remembered(key, 32));
+	REQUIRE(is_remembered(key, 48));
+	REQUIRE(!is_remembered(key, 32));
 	key[47] ^= 1;
-	assert_false(is_remembered(key, 48));
+	REQUIRE(!is_remembered(key, 48));
 }
 
 /* ---- TLS 1.3 */
@@ -174,10 +174,10 @@ static void handshake_secret(OSSL_LIB_CTX *libctx, uint8_t out[SECRET_MAX])
 	struct call c = { .mode = EVP_KDF_HKDF_MODE_EXTRACT_ONLY, .prefix = "tls13 ",
 			  .prefix_len = 6, .label = "derived" };
 
-	assert_true(derive13(libctx, &c, early, digest_len));
+	REQUIRE(derive13(libctx, &c, early, digest_len));
 	c.salt = early;
 	c.key = shared;
-	assert_true(derive13(libctx, &c, out, digest_len));
+	REQUIRE(derive13(libctx, &c, out, digest_len));
 }
 
 /* RFC 8446, 7.1 to 7.5; 4.6.1. */
@@ -210,7 +210,7 @@ static size_t real_ones(const char *label, const uint8_t *mine, const uint8_t *t
 		c.label = whole + split;
 		memset(out, 0, len);
 		c.key = theirs;
-		assert_true(derive13(plain, &c, real, len));
+		REQUIRE(derive13(plain, &c, real, len));
 		c.key = mine;
 		if (!derive13(with_epk, &c, out, len) || !have_part_in_common(out, len, real, len))
 			continue;
@@ -237,13 +237,13 @@ static void labels_of_tls13_give_no_key(void **state)
 	(void)state;
 	handshake_secret(plain, theirs);
 	handshake_secret(with_epk, mine);
-	assert_memory_not_equal(mine, theirs, digest_len);
+	REQUIRE_MEM_NE(mine, theirs, digest_len);
 	for (i = 0; i < sizeof(labels13) / sizeof(labels13[0]); i++)
 		for (n = 0; n < nr_lengths; n++)
 			for (d = 0; d < 3; d++)
 				real += real_ones(labels13[i], mine, theirs, &with[d], lengths[n]);
 	/* An IV, and what is exported with and without a context. */
-	assert_int_equal(real, nr_lengths * 4);
+	REQUIRE_EQ(real, nr_lengths * 4);
 }
 
 static void labels_of_tls13_give_no_longer_key(void **state)
@@ -289,9 +289,9 @@ static void agree12(void)
 {
 	static const uint8_t premaster[MASTER_LEN] = "of another key exchange";
 
-	assert_true(prf(plain, premaster, "master secret", 13, theirs12, MASTER_LEN));
-	assert_true(prf(with_epk, premaster, "master secret", 13, mine12, MASTER_LEN));
-	assert_memory_not_equal(mine12, theirs12, MASTER_LEN);
+	REQUIRE(prf(plain, premaster, "master secret", 13, theirs12, MASTER_LEN));
+	REQUIRE(prf(with_epk, premaster, "master secret", 13, mine12, MASTER_LEN));
+	REQUIRE_MEM_NE(mine12, theirs12, MASTER_LEN);
 }
 
 #define KEY_EXPANSION	"key expansion"
@@ -307,14 +307,14 @@ static bool key_block_is_given(size_t len, size_t keys)
 {
 	uint8_t out[OUT_MAX], real[OUT_MAX];
 
-	assert_true(prf(plain, theirs12, KEY_EXPANSION, strlen(KEY_EXPANSION), real, OUT_MAX));
+	REQUIRE(prf(plain, theirs12, KEY_EXPANSION, strlen(KEY_EXPANSION), real, OUT_MAX));
 	memset(out, 0, sizeof(out));
 	if (!prf(with_epk, mine12, KEY_EXPANSION, strlen(KEY_EXPANSION), out, len))
 		return false;
 	if (have_part_in_common(out, len, real, keys))
-		fail_msg("%zu bytes of a key block with %zu bytes of keys", len, keys);
+		FAIL("%zu bytes of a key block with %zu bytes of keys", len, keys);
 	/* The IVs, which come last, are what they are. */
-	assert_memory_equal(out + keys, real + keys, len - keys);
+	REQUIRE_MEM_EQ(out + keys, real + keys, len - keys);
 	return true;
 }
 
@@ -338,11 +338,11 @@ static void try_lengths(const size_t *lengths)
 
 	for (split = 0; split < strlen(label); split++)
 		for (len = 8; len <= OUT_MAX; len++)
-			assert_false(prf(with_epk, mine12, label, split, out, len));
+			REQUIRE(!prf(with_epk, mine12, label, split, out, len));
 	for (len = 8; len <= OUT_MAX; len++) {
 		session++;
-		assert_int_equal(key_block_is_given(len, keys_in_key_block(len)),
-				 is_len(len, lengths));
+		REQUIRE_EQ(key_block_is_given(len, keys_in_key_block(len)),
+			   is_len(len, lengths));
 	}
 }
 
@@ -353,10 +353,10 @@ static void try_second_lengths(const size_t *lengths)
 
 	for (first = 0; lengths[first]; first++) {
 		session++;
-		assert_true(key_block_is_given(lengths[first], keys_in_key_block(lengths[first])));
+		REQUIRE(key_block_is_given(lengths[first], keys_in_key_block(lengths[first])));
 		for (len = 8; len <= OUT_MAX; len++)
-			assert_int_equal(key_block_is_given(len, keys_in_key_block(lengths[first])),
-					 len == lengths[first]);
+			REQUIRE_EQ(key_block_is_given(len, keys_in_key_block(lengths[first])),
+				   len == lengths[first]);
 	}
 }
 
@@ -371,15 +371,15 @@ static void key_block_is_not_given_out(void **state)
 	try_lengths(aeads256);
 	try_second_lengths(aeads256);
 	for (split = 0; split < 13; split++)
-		assert_false(prf(with_epk, mine12, "master secret", split, out, MASTER_LEN));
+		REQUIRE(!prf(with_epk, mine12, "master secret", split, out, MASTER_LEN));
 	for (split = 0; split < 22; split++)
-		assert_false(prf(with_epk, mine12, "extended master secret", split, out,
-				 MASTER_LEN));
+		REQUIRE(!prf(with_epk, mine12, "extended master secret", split, out,
+			     MASTER_LEN));
 	/* What is the application's, and verify_data. */
-	assert_true(prf(plain, theirs12, "EXPORTER-mine", 13, real, 40));
-	assert_true(prf(with_epk, mine12, "EXPORTER-mine", 13, out, 40));
-	assert_memory_equal(out, real, 40);
-	assert_true(prf(with_epk, mine12, "client finished", 15, out, 12));
+	REQUIRE(prf(plain, theirs12, "EXPORTER-mine", 13, real, 40));
+	REQUIRE(prf(with_epk, mine12, "EXPORTER-mine", 13, out, 40));
+	REQUIRE_MEM_EQ(out, real, 40);
+	REQUIRE(prf(with_epk, mine12, "client finished", 15, out, 12));
 	use_hash("SHA384", 48);
 	agree12();
 	try_lengths(aeads384);
@@ -401,16 +401,16 @@ static void key_block_is_given_for_cbc_alone(void **state)
 		agree12();
 		for (len = 8; len <= OUT_MAX; len++) {
 			session++;
-			assert_int_equal(prf(with_epk, mine12, KEY_EXPANSION, 13, out, len),
-					 is_len(len, lengths[i]));
+			REQUIRE_EQ(prf(with_epk, mine12, KEY_EXPANSION, 13, out, len),
+				   is_len(len, lengths[i]));
 		}
 		for (n = 0; lengths[i][n] && lengths[i][n] <= 88; n++) {
 			session++;
-			assert_true(key_block_is_given(lengths[i][n],
-						       keys_in_key_block(lengths[i][n])));
+			REQUIRE(key_block_is_given(lengths[i][n],
+						   keys_in_key_block(lengths[i][n])));
 			for (len = 8; len <= OUT_MAX; len++)
-				assert_int_equal(prf(with_epk, mine12, KEY_EXPANSION, 13, out, len),
-						 len == lengths[i][n]);
+				REQUIRE_EQ(prf(with_epk, mine12, KEY_EXPANSION, 13, out, len),
+					   len == lengths[i][n]);
 		}
 	}
 	use_hash("SHA256", 32);

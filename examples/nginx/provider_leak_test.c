@@ -40,7 +40,7 @@ static void want(const uint8_t *inverted, size_t offset)
 {
 	uint64_t first;
 
-	assert_true(nr_pieces < PIECES_MAX);
+	REQUIRE(nr_pieces < PIECES_MAX);
 	memcpy(pieces[nr_pieces], inverted, PIECE);
 	offsets[nr_pieces] = offset;
 	first = ~pieces[nr_pieces][0];
@@ -88,7 +88,7 @@ static int note_domain(int dom, void *addr, size_t len, void *arg)
 	struct domains *d = arg;
 
 	(void)dom;
-	assert_true(d->nr < 64);
+	REQUIRE(d->nr < 64);
 	d->at[d->nr].start = (uintptr_t)addr;
 	d->at[d->nr++].end = (uintptr_t)addr + len;
 	return 0;
@@ -126,17 +126,17 @@ static size_t count_in_memory(const char *what)
 	char *line, *next;
 	int fd = open("/proc/self/maps", O_RDONLY);
 
-	assert_true(fd >= 0);
+	REQUIRE(fd >= 0);
 	while ((got = read(fd, maps + len, sizeof(maps) - 1 - len)) > 0)
 		len += got;
 	close(fd);
 	maps[len] = 0;
-	assert_int_equal(epk_for_each_mapping(note_domain, &d), 0);
+	REQUIRE_EQ(epk_for_each_mapping(note_domain, &d), 0);
 	for (line = maps; *line; line = next) {
 		next = strchr(line, '\n') + 1;
 		name[0] = 0;
-		assert_true(sscanf(line, "%lx-%lx %4s %*s %*s %*s %127s", &start, &end, prot,
-				   name) >= 3);
+		REQUIRE(sscanf(line, "%lx-%lx %4s %*s %*s %*s %127s", &start, &end, prot,
+			       name) >= 3);
 		if (prot[0] != 'r' || !strncmp(name, "[v", 2) || !strncmp(name, "/dev/", 5))
 			continue;
 		n = count_in_range(&d, start, end);
@@ -307,14 +307,14 @@ static int copy_inverted(int dom, void *addr, size_t len, void *arg)
 	/* The vault: what is in it is of no cipher context. */
 	if (len != BOX_LEN)
 		return 0;
-	assert_int_equal(domain_begin(dom, PROT_READ), 0);
+	REQUIRE_EQ(domain_begin(dom, PROT_READ), 0);
 	for (i = 0; i < len && !((uint8_t *)addr)[i]; i++)
 		;
 	/* One that waits is all zeros. */
 	if (i < len)
 		for (i = 0; i < len; i++)
 			to[i] = ~((uint8_t *)addr)[i];
-	assert_int_equal(domain_end(dom), 0);
+	REQUIRE_EQ(domain_end(dom), 0);
 	return 0;
 }
 
@@ -365,7 +365,7 @@ static void start(const char *name, int sealing)
 	work.cipher = EVP_CIPHER_fetch(with_epk, name, NULL);
 	work.ctx = EVP_CIPHER_CTX_new();
 	work.copy = EVP_CIPHER_CTX_new();
-	assert_int_equal(getcontext(&work_stack), 0);
+	REQUIRE_EQ(getcontext(&work_stack), 0);
 	work_stack.uc_stack.ss_sp = stack;
 	work_stack.uc_stack.ss_size = sizeof(stack);
 	makecontext(&work_stack, work_loop, 0);
@@ -376,7 +376,7 @@ static void stop(void)
 	EVP_CIPHER_CTX_free(work.ctx);
 	EVP_CIPHER_CTX_free(work.copy);
 	EVP_CIPHER_free(work.cipher);
-	assert_int_equal(keyed_domains(), 0);
+	REQUIRE_EQ(keyed_domains(), 0);
 }
 
 #define NR_STEPS	(sizeof(steps) / sizeof(steps[0]))
@@ -421,7 +421,7 @@ static size_t leaks(const char *name, int sealing)
 	stop();
 	found += count_in_memory("afterwards");
 	/* A key schedule at least, and the key in each step. */
-	assert_true(looked_for > 10 * NR_STEPS);
+	REQUIRE(looked_for > 10 * NR_STEPS);
 	return found;
 }
 
@@ -441,7 +441,7 @@ static void nothing_is_left_outside(void **state)
 		found += leaks(names[i], 1);
 		found += leaks(names[i], 0);
 	}
-	assert_int_equal(found, 0);
+	REQUIRE_EQ(found, 0);
 }
 
 /* ---- what the kernel puts on the stack when a signal comes in between */
@@ -462,7 +462,7 @@ static void seal_until_interrupted(void)
 	unsigned int before = nr_signals;
 	int outl;
 
-	assert_int_equal(setitimer(ITIMER_REAL, &soon, NULL), 0);
+	REQUIRE_EQ(setitimer(ITIMER_REAL, &soon, NULL), 0);
 	while (nr_signals == before)
 		EVP_CipherUpdate(work.ctx, work.out[0], &outl, work.in, DATA_LEN);
 	setitimer(ITIMER_REAL, &never, NULL);
@@ -484,7 +484,7 @@ static void interrupted_code_leaves_nothing(void **state)
 	int i;
 
 	(void)state;
-	assert_int_equal(sigaction(SIGALRM, &action, NULL), 0);
+	REQUIRE_EQ(sigaction(SIGALRM, &action, NULL), 0);
 	start("AES-256-GCM", 1);
 	RAND_bytes(work.key, sizeof(work.key));
 	run_step(&steps[0]);
@@ -500,7 +500,7 @@ static void interrupted_code_leaves_nothing(void **state)
 		found += count_in(work_stack.uc_stack.ss_sp, STACK_BYTES);
 	}
 	stop();
-	assert_int_equal(found, 0);
+	REQUIRE_EQ(found, 0);
 }
 
 static int setup(void **state)

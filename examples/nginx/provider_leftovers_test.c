@@ -21,7 +21,7 @@ static FILE *open_certificate(const char *mode)
 
 	snprintf(path, sizeof(path), "%s/cert.pem", BUILD_DIR);
 	file = fopen(path, mode);
-	assert_non_null(file);
+	REQUIRE(file);
 	return file;
 }
 
@@ -30,7 +30,7 @@ static BIO *read_certificate(FILE *file)
 	BIO *bio = BIO_new_fp(file, BIO_NOCLOSE);
 	X509 *cert = PEM_read_bio_X509(bio, NULL, NULL, NULL);
 
-	assert_ossl(cert != NULL);
+	require_ossl(cert != NULL);
 	X509_free(cert);
 	return bio;
 }
@@ -48,11 +48,11 @@ static void file_is_closed_first(void **state)
 	bio = read_certificate(file);
 	fclose(file);
 	others = malloc(sizeof(*file) + 256);
-	assert_non_null(others);
+	REQUIRE(others);
 	memset(others, 0x41, sizeof(*file) + 256);
 	BIO_free(bio);
 	for (i = 0; i < sizeof(*file) + 256; i++)
-		assert_int_equal(others[i], 0x41);
+		REQUIRE_EQ(others[i], 0x41);
 	free(others);
 }
 
@@ -66,12 +66,12 @@ static void file_is_closed_later(void **state)
 	(void)state;
 	BIO_free(read_certificate(file));
 	at = ftell(file);
-	assert_true(at > 500);
+	REQUIRE(at > 500);
 	start = file->_IO_buf_base;
-	assert_non_null(start);
-	assert_true(memchr(start, '-', at) == NULL);
+	REQUIRE(start);
+	REQUIRE(memchr(start, '-', at) == NULL);
 	rewind(file);
-	assert_int_equal(getc(file), '-');
+	REQUIRE_EQ(getc(file), '-');
 	fclose(file);
 }
 
@@ -83,7 +83,7 @@ static void file_is_mapped(void **state)
 	(void)state;
 	BIO_free(read_certificate(file));
 	rewind(file);
-	assert_int_equal(getc(file), '-');
+	REQUIRE_EQ(getc(file), '-');
 	fclose(file);
 }
 
@@ -108,7 +108,7 @@ static void file_is_anothers(void **state)
 
 	(void)state;
 	has_it = may_end = 0;
-	assert_int_equal(pthread_create(&thread, NULL, have_locked, file), 0);
+	REQUIRE_EQ(pthread_create(&thread, NULL, have_locked, file), 0);
 	while (!__atomic_load_n(&has_it, __ATOMIC_ACQUIRE))
 		usleep(1000);
 	alarm(30);
@@ -138,8 +138,8 @@ static BIO *make_pem(long len)
 	uint8_t *bytes = calloc(1, len);
 	BIO *bio = BIO_new(BIO_s_mem());
 
-	assert_non_null(bytes);
-	assert_ossl(PEM_write_bio(bio, "SOMETHING", "", bytes, len));
+	REQUIRE(bytes);
+	require_ossl(PEM_write_bio(bio, "SOMETHING", "", bytes, len));
 	free(bytes);
 	return bio;
 }
@@ -148,8 +148,8 @@ static void read_pem(long len, struct read *r)
 {
 	BIO *bio = make_pem(len);
 
-	assert_ossl(PEM_read_bio(bio, &r->name, &r->header, &r->data, &r->len));
-	assert_int_equal(r->len, len);
+	require_ossl(PEM_read_bio(bio, &r->name, &r->header, &r->data, &r->len));
+	REQUIRE_EQ(r->len, len);
 	BIO_free(bio);
 }
 
@@ -160,7 +160,7 @@ static void *have_again(const struct read *r, size_t len)
 
 	free(r->data);
 	again = OPENSSL_malloc(len);
-	assert_ptr_equal(again, r->data);
+	REQUIRE_EQ(again, r->data);
 	free(r->name);
 	free(r->header);
 	return again;
@@ -184,7 +184,7 @@ static void longer_block_was_there(void **state)
 		free(malloc(1 << 20));
 		for (j = 0; j < 32; j++) {
 			next[j] = OPENSSL_malloc(SHORT);
-			assert_non_null(next[j]);
+			REQUIRE(next[j]);
 			memset(next[j], 0x41, SHORT);
 		}
 		for (j = 0; j < 32; j++) {
@@ -195,7 +195,7 @@ static void longer_block_was_there(void **state)
 		}
 		for (j = 0; j < 32; j++)
 			if (next[j])
-				assert_int_equal(next[j][SHORT - 1] + next[j][0], 2 * 0x41);
+				REQUIRE_EQ(next[j][SHORT - 1] + next[j][0], 2 * 0x41);
 		for (j = 0; j < 32; j++)
 			OPENSSL_free(next[j]);
 	}
@@ -215,7 +215,7 @@ static void shorter_block_was_there(void **state)
 	i = malloc_usable_size(block);
 	block = OPENSSL_realloc(block, 10000);
 	while (i)
-		assert_int_equal(block[--i], 0x41);
+		REQUIRE_EQ(block[--i], 0x41);
 	OPENSSL_free(block);
 }
 
@@ -231,11 +231,11 @@ static void programs_block_is_there(void **state)
 	len = malloc_usable_size(r.data);
 	free(r.data);
 	block = malloc(len);
-	assert_ptr_equal(block, r.data);
+	REQUIRE_EQ(block, r.data);
 	memset(block, 0x41, len);
 	block = OPENSSL_realloc(block, 10000);
 	while (len)
-		assert_int_equal(block[--len], 0x41);
+		REQUIRE_EQ(block[--len], 0x41);
 	OPENSSL_free(block);
 	OPENSSL_free(r.name);
 	OPENSSL_free(r.header);
@@ -255,8 +255,8 @@ static void many_are_kept(void **state)
 	for (i = 0; i < MANY; i++) {
 		BIO *again = BIO_new_mem_buf(text, BIO_pending(bio));
 
-		assert_ossl(PEM_read_bio(again, &kept[i].name, &kept[i].header, &kept[i].data,
-					 &kept[i].len));
+		require_ossl(PEM_read_bio(again, &kept[i].name, &kept[i].header, &kept[i].data,
+					  &kept[i].len));
 		BIO_free(again);
 	}
 	for (i = 0; i < MANY; i++) {

@@ -14,7 +14,7 @@ bool epkp_raise_error(struct provider *prov, const char *file, int line, const c
 	(void)line;
 	(void)func;
 	(void)fmt;
-	assert_int_equal(reason, EPK_R_NOT_MOVABLE);
+	REQUIRE_EQ(reason, EPK_R_NOT_MOVABLE);
 	return false;
 }
 
@@ -139,9 +139,9 @@ static void flat_context_is_movable(void **state)
 	struct cipher c;
 
 	(void)state;
-	assert_true(learn_fake(&c));
-	assert_in_range(c.size, sizeof(struct fake_ctx), sizeof(struct fake_ctx) + 15);
-	assert_int_equal(c.nr_relocations, 0);
+	REQUIRE(learn_fake(&c));
+	REQUIRE_IN(c.size, sizeof(struct fake_ctx), sizeof(struct fake_ctx) + 15);
+	REQUIRE_EQ(c.nr_relocations, 0);
 }
 
 static void pointers_into_itself_are_noted(void **state)
@@ -150,9 +150,9 @@ static void pointers_into_itself_are_noted(void **state)
 
 	(void)state;
 	fake.points_to_its_key = true;
-	assert_true(learn_fake(&c));
-	assert_int_equal(c.nr_relocations, 1);
-	assert_int_equal(c.relocations[0], offsetof(struct fake_ctx, round_key));
+	REQUIRE(learn_fake(&c));
+	REQUIRE_EQ(c.nr_relocations, 1);
+	REQUIRE_EQ(c.relocations[0], offsetof(struct fake_ctx, round_key));
 }
 
 static void pointer_before_the_key_is_refused(void **state)
@@ -161,7 +161,7 @@ static void pointer_before_the_key_is_refused(void **state)
 
 	(void)state;
 	fake.points_to_itself = true;
-	assert_false(learn_fake(&c));
+	REQUIRE(!learn_fake(&c));
 }
 
 static void allocation_is_refused(void **state)
@@ -170,7 +170,7 @@ static void allocation_is_refused(void **state)
 
 	(void)state;
 	fake.allocates = true;
-	assert_false(learn_fake(&c));
+	REQUIRE(!learn_fake(&c));
 }
 
 static void other_output_is_refused(void **state)
@@ -179,7 +179,7 @@ static void other_output_is_refused(void **state)
 
 	(void)state;
 	fake.remembers_where_it_was = true;
-	assert_false(learn_fake(&c));
+	REQUIRE(!learn_fake(&c));
 }
 
 int main(void)

@@ -43,8 +43,8 @@ static FILE *open_file(const char *name, const char *mode)
 
 	snprintf(path, sizeof(path), "%s/%s", at.dir, name);
 	file = fopen(path, mode);
-	assert_non_null(file);
-	assert_int_equal(fchmod(fileno(file), 0600), 0);
+	REQUIRE(file);
+	REQUIRE_EQ(fchmod(fileno(file), 0600), 0);
 	return file;
 }
 
@@ -80,9 +80,9 @@ static void write_certificate(const char *name, EVP_PKEY *pkey)
 	X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const uint8_t *)"localhost", -1,
 				   -1, 0);
 	X509_set_issuer_name(cert, subject);
-	assert_ossl(X509_set_pubkey(cert, pkey));
-	assert_ossl(X509_sign(cert, pkey, EVP_sha256()));
-	assert_ossl(PEM_write_X509(file, cert));
+	require_ossl(X509_set_pubkey(cert, pkey));
+	require_ossl(X509_sign(cert, pkey, EVP_sha256()));
+	require_ossl(PEM_write_X509(file, cert));
 	fclose(file);
 	X509_free(cert);
 }
@@ -131,10 +131,10 @@ static void write_openssl_cnf(void)
 	char path[4096], line[512], *dir = realpath(BUILD_DIR, NULL), *value;
 	FILE *from, *to = create("openssl.cnf");
 
-	assert_non_null(dir);
+	REQUIRE(dir);
 	snprintf(path, sizeof(path), "%s/openssl.cnf", dir);
 	from = fopen(path, "r");
-	assert_non_null(from);
+	REQUIRE(from);
 	while (fgets(line, sizeof(line), from)) {
 		value = strstr(line, "/usr/lib");
 		if (value)
@@ -156,8 +156,8 @@ static int free_port(void)
 	socklen_t len = sizeof(address);
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	assert_int_equal(bind(fd, (struct sockaddr *)&address, len), 0);
-	assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &len), 0);
+	REQUIRE_EQ(bind(fd, (struct sockaddr *)&address, len), 0);
+	REQUIRE_EQ(getsockname(fd, (struct sockaddr *)&address, &len), 0);
 	close(fd);
 	return ntohs(address.sin_port);
 }
@@ -188,11 +188,11 @@ static bool request(int version, const char *sigalgs, const char *suite)
 	bool ok;
 	SSL *ssl;
 
-	assert_true(fd >= 0);
-	assert_ossl(SSL_CTX_set_max_proto_version(ctx, version));
-	assert_ossl(SSL_CTX_set1_sigalgs_list(ctx, sigalgs));
+	REQUIRE(fd >= 0);
+	require_ossl(SSL_CTX_set_max_proto_version(ctx, version));
+	require_ossl(SSL_CTX_set1_sigalgs_list(ctx, sigalgs));
 	if (suite)
-		assert_ossl(SSL_CTX_set_cipher_list(ctx, suite));
+		require_ossl(SSL_CTX_set_cipher_list(ctx, suite));
 	ssl = SSL_new(ctx);
 	SSL_set_fd(ssl, fd);
 	ok = SSL_connect(ssl) == 1 && SSL_write(ssl, "GET / HTTP/1.0\r\n\r\n", 18) == 18 &&
@@ -211,7 +211,7 @@ static void use(int version, const char *sigalgs, const char *suite)
 
 	for (tries = 0; tries < 100 && !request(version, sigalgs, suite); tries++)
 		usleep(50000);
-	assert_true(tries < 100);
+	REQUIRE(tries < 100);
 }
 
 static void use_all(void)
@@ -262,7 +262,7 @@ static size_t list_processes(pid_t *pids, size_t max)
 	size_t nr = 0;
 	pid_t pid;
 
-	assert_non_null(dir);
+	REQUIRE(dir);
 	while ((entry = readdir(dir))) {
 		pid = atoi(entry->d_name);
 		if (pid > 1 && nr < max && is_below(pid, at.pid))
@@ -290,9 +290,9 @@ static void look(const char *stage, size_t at_least)
 	pid_t pids[32];
 
 	nr = list_processes(pids, 32);
-	assert_true(nr >= at_least);
+	REQUIRE(nr >= at_least);
 	for (n = 0; n < nr; n++) {
-		assert_true(take_image(&image, pids[n], NULL, 0));
+		REQUIRE(take_image(&image, pids[n], NULL, 0));
 		scan_image(&image);
 		drop_image(&image);
 		for (i = 0; i < nr_needles; i++) {
@@ -308,7 +308,7 @@ static void look(const char *stage, size_t at_least)
 	       nr_needles * nr, nr);
 	fflush(stdout);
 	if (at.ours)
-		assert_int_equal(found, 0);
+		REQUIRE_EQ(found, 0);
 }
 
 static void start_nginx(void)
@@ -316,7 +316,7 @@ static void start_nginx(void)
 	char conf[128];
 
 	at.pid = fork();
-	assert_true(at.pid >= 0);
+	REQUIRE(at.pid >= 0);
 	if (!at.pid) {
 		/* Whatever happens here, nobody waits for its output. */
 		dup2(open("/dev/null", O_WRONLY), STDOUT_FILENO);
@@ -343,7 +343,7 @@ static void await_other_worker(pid_t old)
 			return;
 		usleep(25000);
 	}
-	fail();
+	FAIL("here nothing comes by");
 }
 
 static void stop_nginx(void)
@@ -351,9 +351,9 @@ static void stop_nginx(void)
 	int status;
 
 	kill(at.pid, SIGQUIT);
-	assert_int_equal(waitpid(at.pid, &status, 0), at.pid);
+	REQUIRE_EQ(waitpid(at.pid, &status, 0), at.pid);
 	at.pid = 0;
-	assert_int_equal(status, 0);
+	REQUIRE_EQ(status, 0);
 }
 
 static void live_through(bool ours)
@@ -395,7 +395,7 @@ static void stock_processes_have_it(void **state)
 	live_through(false);
 	for (i = 0; i < nr_needles; i++)
 		if (!is_transient(&needles[i]) && strcmp(needles[i].name, TEXT))
-			assert_true(at.ever[i]);
+			REQUIRE(at.ever[i]);
 }
 
 /* ---- bad key files */
@@ -407,7 +407,7 @@ static void spoil_key_file(void)
 	snprintf(command, sizeof(command), "cd %s && { sed '/PRIVATE/,$d' rsa.%s; openssl genpkey "
 		 "-quiet -algorithm RSA -aes128 -pass pass:secret; } >bad && mv bad rsa.%s", at.dir,
 		 at.combined ? "crt" : "key", at.combined ? "crt" : "key");
-	assert_int_equal(system(command), 0);
+	REQUIRE_EQ(system(command), 0);
 }
 
 static bool log_says(const char *what)
@@ -440,9 +440,9 @@ static void a_reload_with_a_bad_key_changes_nothing(void **state)
 	kill(at.pid, SIGHUP);
 	for (tries = 0; tries < 400 && !log_says("it is encrypted"); tries++)
 		usleep(25000);
-	assert_true(tries < 400);
+	REQUIRE(tries < 400);
 	use_all();
-	assert_int_equal(worker(), before);
+	REQUIRE_EQ(worker(), before);
 	look("reloaded with a bad key", 2);
 	stop_nginx();
 }
@@ -460,11 +460,11 @@ static void bad_key_files_are_named(void **state)
 		 "OPENSSL_CONF=%s/openssl.cnf %s -t -p %s -c nginx.conf -e stderr 2>&1", at.dir,
 		 nginx_bin, at.dir);
 	out = popen(command, "r");
-	assert_non_null(out);
+	REQUIRE(out);
 	while (fgets(line, sizeof(line), out))
 		named |= strstr(line, "emerg") && strstr(line, "it is encrypted");
-	assert_int_not_equal(pclose(out), 0);
-	assert_true(named);
+	REQUIRE_NE(pclose(out), 0);
+	REQUIRE(named);
 }
 
 static bool with_combined_files;
@@ -475,7 +475,7 @@ static int setup(void **state)
 	plain = make_libctx(0);
 	at.combined = with_combined_files;
 	strcpy(at.dir, "/tmp/epk-nginx-test-XXXXXX");
-	assert_non_null(mkdtemp(at.dir));
+	REQUIRE(mkdtemp(at.dir));
 	at.port = free_port();
 	write_keys();
 	write_config();

@@ -82,7 +82,7 @@ static EVP_CIPHER_CTX *keyed(const struct handles *h, int which)
 {
 	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
 
-	assert_ossl(set_key(ctx, h->kind, h->block + which * h->kind->key_len));
+	require_ossl(set_key(ctx, h->kind, h->block + which * h->kind->key_len));
 	return ctx;
 }
 
@@ -99,12 +99,12 @@ static bool seal(EVP_CIPHER_CTX *ctx, uint8_t sealed[16])
 	       EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, TAG_LEN, tag) > 0;
 }
 
-static void assert_seals(EVP_CIPHER_CTX *ctx, const uint8_t expected[16])
+static void require_seals(EVP_CIPHER_CTX *ctx, const uint8_t expected[16])
 {
 	uint8_t sealed[16];
 
-	assert_ossl(seal(ctx, sealed));
-	assert_memory_equal(sealed, expected, 16);
+	require_ossl(seal(ctx, sealed));
+	REQUIRE_MEM_EQ(sealed, expected, 16);
 }
 
 static uint32_t connection;
@@ -120,19 +120,19 @@ static void two_keys_of_a_block_have_one_domain(void **state)
 	(void)state;
 	for (i = 0; i < NR_KINDS; i++) {
 		for (first = 0; first < 2; first++) {
-			assert_ossl(get_handles(&h, &kinds[i], ++connection));
+			require_ossl(get_handles(&h, &kinds[i], ++connection));
 			ctx[first] = keyed(&h, first);
-			assert_ossl(seal(ctx[first], sealed[first]));
+			require_ossl(seal(ctx[first], sealed[first]));
 			ctx[!first] = keyed(&h, !first);
-			assert_ossl(seal(ctx[!first], sealed[!first]));
-			assert_int_equal(keyed_domains(), 1);
-			assert_memory_not_equal(sealed[0], sealed[1], 16);
-			assert_seals(ctx[first], sealed[first]);
+			require_ossl(seal(ctx[!first], sealed[!first]));
+			REQUIRE_EQ(keyed_domains(), 1);
+			REQUIRE_MEM_NE(sealed[0], sealed[1], 16);
+			require_seals(ctx[first], sealed[first]);
 			EVP_CIPHER_CTX_free(ctx[0]);
-			assert_int_equal(keyed_domains(), 1);
-			assert_seals(ctx[1], sealed[1]);
+			REQUIRE_EQ(keyed_domains(), 1);
+			require_seals(ctx[1], sealed[1]);
 			EVP_CIPHER_CTX_free(ctx[1]);
-			assert_int_equal(keyed_domains(), 0);
+			REQUIRE_EQ(keyed_domains(), 0);
 		}
 	}
 }
@@ -144,13 +144,13 @@ static int count_halves(int dom, void *addr, size_t len, void *arg)
 
 	if (len != BOX_LEN)
 		return 0;
-	assert_int_equal(domain_begin(dom, PROT_READ), 0);
+	REQUIRE_EQ(domain_begin(dom, PROT_READ), 0);
 	for (half = 0; half < len; half += HALF_LEN) {
 		for (i = 0; i < HALF_LEN && !((uint8_t *)addr)[half + i]; i++)
 			;
 		*nr += i < HALF_LEN;
 	}
-	assert_int_equal(domain_end(dom), 0);
+	REQUIRE_EQ(domain_end(dom), 0);
 	return 0;
 }
 
@@ -158,7 +158,7 @@ static unsigned int keyed_halves(void)
 {
 	unsigned int nr = 0;
 
-	assert_int_equal(epk_for_each_mapping(count_halves, &nr), 0);
+	REQUIRE_EQ(epk_for_each_mapping(count_halves, &nr), 0);
 	return nr;
 }
 
@@ -170,26 +170,26 @@ static void half_is_wiped_and_used_again(void **state)
 	uint8_t sealed[16];
 
 	(void)state;
-	assert_ossl(get_handles(&h, &kinds[0], ++connection));
-	assert_ossl(get_handles(&again, &kinds[0], connection));
+	require_ossl(get_handles(&h, &kinds[0], ++connection));
+	require_ossl(get_handles(&again, &kinds[0], connection));
 	ctx[0] = keyed(&h, 0);
 	ctx[1] = keyed(&h, 1);
-	assert_int_equal(keyed_halves(), 2);
-	assert_ossl(seal(ctx[1], sealed));
+	REQUIRE_EQ(keyed_halves(), 2);
+	require_ossl(seal(ctx[1], sealed));
 	EVP_CIPHER_CTX_free(ctx[0]);
-	assert_int_equal(keyed_halves(), 1);
+	REQUIRE_EQ(keyed_halves(), 1);
 	ctx[0] = keyed(&again, 0);
-	assert_int_equal(keyed_domains(), 1);
+	REQUIRE_EQ(keyed_domains(), 1);
 	/* There is no place for this one. */
 	ctx[2] = keyed(&again, 1);
-	assert_int_equal(keyed_domains(), 2);
-	assert_seals(ctx[1], sealed);
-	assert_seals(ctx[2], sealed);
+	REQUIRE_EQ(keyed_domains(), 2);
+	require_seals(ctx[1], sealed);
+	require_seals(ctx[2], sealed);
 	EVP_CIPHER_CTX_free(ctx[1]);
 	EVP_CIPHER_CTX_free(ctx[0]);
-	assert_int_equal(keyed_domains(), 1);
+	REQUIRE_EQ(keyed_domains(), 1);
 	EVP_CIPHER_CTX_free(ctx[2]);
-	assert_int_equal(keyed_domains(), 0);
+	REQUIRE_EQ(keyed_domains(), 0);
 }
 
 /* So that some are looked for at one place. */
@@ -203,25 +203,25 @@ static void no_two_connections_share_a_domain(void **state)
 
 	(void)state;
 	for (i = 0; i < MANY; i++)
-		assert_ossl(get_handles(&h[i], &kinds[i % NR_KINDS], ++connection));
+		require_ossl(get_handles(&h[i], &kinds[i % NR_KINDS], ++connection));
 	for (which = 0; which < 2; which++)
 		for (i = 0; i < MANY; i++)
 			ctx[i][which] = keyed(&h[i], (which + i) % 2);
-	assert_int_equal(keyed_domains(), MANY);
+	REQUIRE_EQ(keyed_domains(), MANY);
 	for (i = 0; i < MANY; i++) {
 		EVP_CIPHER_CTX_free(ctx[i][0]);
 		EVP_CIPHER_CTX_free(ctx[i][1]);
-		assert_int_equal(keyed_domains(), MANY - 1 - i);
+		REQUIRE_EQ(keyed_domains(), MANY - 1 - i);
 	}
 }
 
-static void assert_apart(EVP_CIPHER_CTX *one, EVP_CIPHER_CTX *other)
+static void require_apart(EVP_CIPHER_CTX *one, EVP_CIPHER_CTX *other)
 {
-	assert_int_equal(keyed_domains(), 2);
+	REQUIRE_EQ(keyed_domains(), 2);
 	EVP_CIPHER_CTX_free(one);
-	assert_int_equal(keyed_domains(), 1);
+	REQUIRE_EQ(keyed_domains(), 1);
 	EVP_CIPHER_CTX_free(other);
-	assert_int_equal(keyed_domains(), 0);
+	REQUIRE_EQ(keyed_domains(), 0);
 }
 
 /* A key of anybody's, or of another connection, does not come to where a connection's is. */
@@ -232,44 +232,44 @@ static void context_with_another_key_leaves(void **state)
 	struct handles h, other;
 
 	(void)state;
-	assert_ossl(get_handles(&h, &kinds[0], ++connection));
+	require_ossl(get_handles(&h, &kinds[0], ++connection));
 	a = keyed(&h, 0);
 	b = keyed(&h, 1);
-	assert_ossl(EVP_CipherInit_ex(b, NULL, NULL, key, iv, -1));
-	assert_apart(a, b);
+	require_ossl(EVP_CipherInit_ex(b, NULL, NULL, key, iv, -1));
+	require_apart(a, b);
 
-	assert_ossl(get_handles(&h, &kinds[0], ++connection));
-	assert_ossl(get_handles(&other, &kinds[0], ++connection));
+	require_ossl(get_handles(&h, &kinds[0], ++connection));
+	require_ossl(get_handles(&other, &kinds[0], ++connection));
 	a = keyed(&h, 0);
 	b = keyed(&h, 1);
 	c = keyed(&other, 0);
-	assert_ossl(EVP_CipherInit_ex(b, NULL, NULL, other.block + 16, iv, -1));
+	require_ossl(EVP_CipherInit_ex(b, NULL, NULL, other.block + 16, iv, -1));
 	/* It has had another key: not even with that connection's. */
-	assert_int_equal(keyed_domains(), 3);
+	REQUIRE_EQ(keyed_domains(), 3);
 	EVP_CIPHER_CTX_free(c);
-	assert_apart(a, b);
+	require_apart(a, b);
 
 	/* Nor does who has had a key get to others. */
-	assert_ossl(get_handles(&h, &kinds[0], ++connection));
+	require_ossl(get_handles(&h, &kinds[0], ++connection));
 	a = keyed(&h, 0);
 	b = EVP_CIPHER_CTX_new();
-	assert_ossl(set_key(b, &kinds[0], key));
-	assert_ossl(EVP_CipherInit_ex(b, NULL, NULL, h.block + 16, iv, -1));
-	assert_apart(a, b);
+	require_ossl(set_key(b, &kinds[0], key));
+	require_ossl(EVP_CipherInit_ex(b, NULL, NULL, h.block + 16, iv, -1));
+	require_apart(a, b);
 
 	/* Nor others to it. */
-	assert_ossl(get_handles(&h, &kinds[0], ++connection));
+	require_ossl(get_handles(&h, &kinds[0], ++connection));
 	a = EVP_CIPHER_CTX_new();
-	assert_ossl(set_key(a, &kinds[0], key));
-	assert_ossl(EVP_CipherInit_ex(a, NULL, NULL, h.block, iv, -1));
+	require_ossl(set_key(a, &kinds[0], key));
+	require_ossl(EVP_CipherInit_ex(a, NULL, NULL, h.block, iv, -1));
 	b = keyed(&h, 1);
-	assert_apart(a, b);
+	require_apart(a, b);
 
-	assert_ossl(get_handles(&h, &kinds[0], ++connection));
+	require_ossl(get_handles(&h, &kinds[0], ++connection));
 	a = keyed(&h, 0);
 	b = EVP_CIPHER_CTX_new();
-	assert_ossl(EVP_CIPHER_CTX_copy(b, a));
-	assert_apart(a, b);
+	require_ossl(EVP_CIPHER_CTX_copy(b, a));
+	require_apart(a, b);
 }
 
 /* What begins as a handle is somebody's key, and one that is used up is none. */
@@ -280,29 +280,29 @@ static void no_handle_opens_no_domain(void **state)
 	struct handles h;
 
 	(void)state;
-	assert_ossl(get_handles(&h, &kinds[0], ++connection));
+	require_ossl(get_handles(&h, &kinds[0], ++connection));
 	memcpy(forged, h.block + 16, sizeof(forged));
 	forged[15] ^= 1;
 	a = keyed(&h, 0);
-	assert_ossl(set_key(b, &kinds[0], forged));
-	assert_int_equal(keyed_domains(), 2);
+	require_ossl(set_key(b, &kinds[0], forged));
+	REQUIRE_EQ(keyed_domains(), 2);
 	c = keyed(&h, 1);
-	assert_int_equal(keyed_domains(), 2);
-	assert_ossl(seal(a, sealed[0]));
-	assert_ossl(seal(c, sealed[1]));
+	REQUIRE_EQ(keyed_domains(), 2);
+	require_ossl(seal(a, sealed[0]));
+	require_ossl(seal(c, sealed[1]));
 	EVP_CIPHER_CTX_free(c);
-	assert_apart(a, b);
+	require_apart(a, b);
 
-	assert_ossl(get_handles(&h, &kinds[0], ++connection));
+	require_ossl(get_handles(&h, &kinds[0], ++connection));
 	a = keyed(&h, 0);
 	b = keyed(&h, 1);
 	c = EVP_CIPHER_CTX_new();
 	ERR_clear_error();
-	assert_false(set_key(c, &kinds[0], h.block));
-	assert_int_equal(ERR_GET_REASON(ERR_peek_error()), EPK_R_KEY_GONE);
+	REQUIRE(!set_key(c, &kinds[0], h.block));
+	REQUIRE_EQ(ERR_GET_REASON(ERR_peek_error()), EPK_R_KEY_GONE);
 	ERR_clear_error();
 	EVP_CIPHER_CTX_free(c);
-	assert_int_equal(keyed_domains(), 1);
+	REQUIRE_EQ(keyed_domains(), 1);
 	EVP_CIPHER_CTX_free(a);
 	EVP_CIPHER_CTX_free(b);
 }
@@ -341,19 +341,19 @@ static void child_has_boxes_of_its_own(void **state)
 
 	(void)state;
 	for (both = 0; both < 2; both++) {
-		assert_ossl(get_handles(&h, &kinds[0], ++connection));
+		require_ossl(get_handles(&h, &kinds[0], ++connection));
 		ctx[0] = keyed(&h, 0);
 		ctx[1] = both ? keyed(&h, 1) : NULL;
 		pid = fork();
-		assert_true(pid >= 0);
+		REQUIRE(pid >= 0);
 		if (!pid)
 			_exit(!frees_and_goes_on(ctx, &h));
-		assert_int_equal(waitpid(pid, &status, 0), pid);
-		assert_int_equal(status, 0);
+		REQUIRE_EQ(waitpid(pid, &status, 0), pid);
+		REQUIRE_EQ(status, 0);
 		if (!both)
 			ctx[1] = keyed(&h, 1);
-		assert_int_equal(keyed_domains(), 1);
-		assert_ossl(seal(ctx[0], sealed));
+		REQUIRE_EQ(keyed_domains(), 1);
+		require_ossl(seal(ctx[0], sealed));
 		EVP_CIPHER_CTX_free(ctx[0]);
 		EVP_CIPHER_CTX_free(ctx[1]);
 	}
@@ -423,13 +423,13 @@ static void threads_have_a_half_each(void **state)
 	for (i = 0; i < PAIRS; i++) {
 		pthread_barrier_init(&pairs[i].barrier, NULL, 2);
 		pairs[i].right = true;
-		assert_int_equal(pthread_create(&thread[i], NULL, writes, &pairs[i]), 0);
+		REQUIRE_EQ(pthread_create(&thread[i], NULL, writes, &pairs[i]), 0);
 	}
 	for (i = 0; i < PAIRS; i++) {
 		pthread_join(thread[i], NULL);
-		assert_true(pairs[i].right);
+		REQUIRE(pairs[i].right);
 	}
-	assert_int_equal(keyed_domains(), 0);
+	REQUIRE_EQ(keyed_domains(), 0);
 }
 
 /* ---- whole connections */
@@ -447,7 +447,7 @@ static SSL *make_end(SSL_CTX *ctx, SSL_SESSION *session)
 {
 	SSL *ssl = SSL_new(ctx);
 
-	assert_non_null(ssl);
+	REQUIRE(ssl);
 	SSL_set_bio(ssl, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
 	if (ctx == server_ctx)
 		SSL_set_accept_state(ssl);
@@ -455,7 +455,7 @@ static SSL *make_end(SSL_CTX *ctx, SSL_SESSION *session)
 		SSL_set_connect_state(ssl);
 	SSL_set_options(ssl, SSL_OP_ALLOW_NO_DHE_KEX);
 	if (session)
-		assert_ossl(SSL_set_session(ssl, session));
+		require_ossl(SSL_set_session(ssl, session));
 	return ssl;
 }
 
@@ -465,7 +465,7 @@ static void carry(SSL *from, SSL *to)
 	long len = BIO_get_mem_data(SSL_get_wbio(from), &bytes);
 
 	if (len > 0)
-		assert_int_equal(BIO_write(SSL_get_rbio(to), bytes, len), len);
+		REQUIRE_EQ(BIO_write(SSL_get_rbio(to), bytes, len), len);
 	BIO_reset(SSL_get_wbio(from));
 }
 
@@ -473,10 +473,10 @@ static void pass(SSL *from, SSL *to)
 {
 	char got[8];
 
-	assert_int_equal(SSL_write(from, "a word", 7), 7);
+	REQUIRE_EQ(SSL_write(from, "a word", 7), 7);
 	carry(from, to);
-	assert_int_equal(SSL_read(to, got, sizeof(got)), 7);
-	assert_string_equal(got, "a word");
+	REQUIRE_EQ(SSL_read(to, got, sizeof(got)), 7);
+	REQUIRE_STR_EQ(got, "a word");
 	/* Tickets, and what a key update is answered with. */
 	carry(to, from);
 }
@@ -487,11 +487,11 @@ static void make_ctxs(OSSL_LIB_CTX *server, OSSL_LIB_CTX *client, int version)
 
 	server_ctx = SSL_CTX_new_ex(server, NULL, TLS_server_method());
 	client_ctx = SSL_CTX_new_ex(client, NULL, TLS_client_method());
-	assert_ossl(SSL_CTX_set_max_proto_version(server_ctx, version));
+	require_ossl(SSL_CTX_set_max_proto_version(server_ctx, version));
 	snprintf(path, sizeof(path), "%s/cert.pem", BUILD_DIR);
-	assert_ossl(SSL_CTX_use_certificate_file(server_ctx, path, SSL_FILETYPE_PEM));
+	require_ossl(SSL_CTX_use_certificate_file(server_ctx, path, SSL_FILETYPE_PEM));
 	snprintf(path, sizeof(path), "%s/key.pem", BUILD_DIR);
-	assert_ossl(SSL_CTX_use_PrivateKey_file(server_ctx, path, SSL_FILETYPE_PEM));
+	require_ossl(SSL_CTX_use_PrivateKey_file(server_ctx, path, SSL_FILETYPE_PEM));
 }
 
 static void step(struct link *l)
@@ -514,10 +514,10 @@ static void connect_all(struct link *links, SSL_SESSION *session, unsigned int e
 	for (round = 0; round < 4; round++)
 		for (i = 0; i < LINKS; i++) {
 			step(&links[(i * 3 + round) % LINKS]);
-			assert_in_range(keyed_domains(), 0, each * LINKS);
+			REQUIRE_IN(keyed_domains(), 0, each * LINKS);
 		}
 	for (i = 0; i < LINKS; i++) {
-		assert_true(links[i].here == 1 && links[i].there == 1);
+		REQUIRE(links[i].here == 1 && links[i].there == 1);
 		pass(links[i].client, links[i].server);
 		pass(links[i].server, links[i].client);
 	}
@@ -525,10 +525,10 @@ static void connect_all(struct link *links, SSL_SESSION *session, unsigned int e
 
 static void update_keys(struct link *l)
 {
-	assert_ossl(SSL_key_update(l->server, SSL_KEY_UPDATE_REQUESTED));
+	require_ossl(SSL_key_update(l->server, SSL_KEY_UPDATE_REQUESTED));
 	pass(l->server, l->client);
 	pass(l->client, l->server);
-	assert_ossl(SSL_key_update(l->client, SSL_KEY_UPDATE_NOT_REQUESTED));
+	require_ossl(SSL_key_update(l->client, SSL_KEY_UPDATE_NOT_REQUESTED));
 	pass(l->client, l->server);
 	pass(l->server, l->client);
 }
@@ -539,21 +539,21 @@ static void close_one_by_one(struct link *links, unsigned int each)
 	int i;
 
 	for (i = 0; i < LINKS; i++) {
-		assert_int_equal(keyed_domains(), (LINKS - i) * each);
+		REQUIRE_EQ(keyed_domains(), (LINKS - i) * each);
 		/* Or the session would be resumed by nobody. */
 		SSL_set_shutdown(links[i].server, SSL_SENT_SHUTDOWN);
 		SSL_set_shutdown(links[i].client, SSL_SENT_SHUTDOWN);
 		SSL_free(links[i].server);
 		SSL_free(links[i].client);
 	}
-	assert_int_equal(keyed_domains(), 0);
+	REQUIRE_EQ(keyed_domains(), 0);
 }
 
 static SSL_SESSION *session_of(SSL *client)
 {
 	SSL_SESSION *session = SSL_get1_session(client);
 
-	assert_non_null(session);
+	REQUIRE(session);
 	return session;
 }
 
@@ -578,7 +578,7 @@ static void try_connections(int version, bool serves)
 	/* All from one session. */
 	connect_all(links, session, 1);
 	for (i = 0; i < LINKS; i++)
-		assert_true(SSL_session_reused(links[i].server));
+		REQUIRE(SSL_session_reused(links[i].server));
 	close_one_by_one(links, 1);
 	SSL_SESSION_free(session);
 	drop_ctxs();
@@ -607,11 +607,11 @@ static void connections_of_one_psk_have_none_in_common(void **state)
 	connect_all(links, NULL, 1);
 	session = session_of(links[0].client);
 	close_one_by_one(links, 1);
-	assert_ossl(SSL_CTX_set1_groups_list(server_ctx, "P-384"));
-	assert_ossl(SSL_CTX_set1_groups_list(client_ctx, "X25519"));
+	require_ossl(SSL_CTX_set1_groups_list(server_ctx, "P-384"));
+	require_ossl(SSL_CTX_set1_groups_list(client_ctx, "X25519"));
 	connect_all(links, session, 2);
 	for (i = 0; i < LINKS; i++)
-		assert_true(SSL_session_reused(links[i].server));
+		REQUIRE(SSL_session_reused(links[i].server));
 	close_one_by_one(links, 2);
 	SSL_SESSION_free(session);
 	drop_ctxs();

@@ -182,9 +182,9 @@ static void compare_call(struct pair *p, enum call call)
 	if (ret[0] != ret[1] || first[0] != first[1] || last[0] != last[1] ||
 	    (ret[0] > 0 && (p->outl[0] != p->outl[1] ||
 			    memcmp(p->out[0], p->out[1], sizeof(p->out[0])))))
-		fail_msg("%s: call %d (%zu, %zu): %d and %d, %d and %d bytes, errors %lu to %lu "
-			 "and %lu to %lu", EVP_CIPHER_get0_name(p->cipher[0]), call, n, m, ret[0],
-			 ret[1], p->outl[0], p->outl[1], first[0], last[0], first[1], last[1]);
+		FAIL("%s: call %d (%zu, %zu): %d and %d, %d and %d bytes, errors %lu to %lu "
+		     "and %lu to %lu", EVP_CIPHER_get0_name(p->cipher[0]), call, n, m, ret[0],
+		     ret[1], p->outl[0], p->outl[1], first[0], last[0], first[1], last[1]);
 }
 
 /* As libssl does it, more or less. */
@@ -216,7 +216,8 @@ static void compare_contexts(const char *name)
 	for (i = 0; i < 2; i++) {
 		p.ctx[i] = EVP_CIPHER_CTX_new();
 		/* An IV, as one that is missing is drawn at random when sealing. */
-		assert_ossl(EVP_CipherInit_ex(p.ctx[i], p.cipher[i], NULL, p.key, p.iv, p.sealing));
+		require_ossl(EVP_CipherInit_ex(p.ctx[i], p.cipher[i], NULL, p.key, p.iv,
+					       p.sealing));
 	}
 	for (n = 0; n < CALLS; n++) {
 		if (!below(6))

@@ -137,8 +137,8 @@ static unsigned int left_of_signals(void)
 		failed |= watched_and_interrupted(depth);
 		found += left_below();
 	}
-	assert_int_equal(failed, 0);
-	assert_int_equal(nr_signals - before, times);
+	REQUIRE_EQ(failed, 0);
+	REQUIRE_EQ(nr_signals - before, times);
 	return found;
 }
 
@@ -150,7 +150,7 @@ static void handle_with(void (*with_info)(int, siginfo_t *, void *))
 		action.sa_flags = SA_SIGINFO;
 		action.sa_sigaction = with_info;
 	}
-	assert_int_equal(sigaction(SIGUSR1, &action, NULL), 0);
+	REQUIRE_EQ(sigaction(SIGUSR1, &action, NULL), 0);
 }
 
 static void nothing_is_left_of_a_frame(void **state)
@@ -162,9 +162,9 @@ static void nothing_is_left_of_a_frame(void **state)
 		watched = watched_tried[i];
 		for (in_general = false;; in_general = true) {
 			handle_with(NULL);
-			assert_int_equal(left_of_signals(), 0);
+			REQUIRE_EQ(left_of_signals(), 0);
 			handle_with(on_signal_with_info);
-			assert_int_equal(left_of_signals(), 0);
+			REQUIRE_EQ(left_of_signals(), 0);
 			if (in_general)
 				break;
 		}
@@ -195,7 +195,7 @@ static void nothing_is_left_of_so_much(void **state)
 	watched = watched_tried[0];
 	for (below = 0; below + WITHOUT_GAP <= epkp_watched_below(0) - 128; below += 8) {
 		watched_and_written(below);
-		assert_int_equal(left_below(), 0);
+		REQUIRE_EQ(left_below(), 0);
 	}
 }
 
@@ -214,13 +214,13 @@ static void unwatched_code_leaves_it(void **state)
 	(void)state;
 	handle_with(NULL);
 	in_general = false;
-	assert_int_equal(interrupted_at(0), 0);
-	assert_true(left_below() > 0);
+	REQUIRE_EQ(interrupted_at(0), 0);
+	REQUIRE(left_below() > 0);
 	in_general = true;
 	clear_below();
-	assert_int_equal(left_below(), 0);
-	assert_int_equal(interrupted_at(0), 0);
-	assert_true(left_below() > 0);
+	REQUIRE_EQ(left_below(), 0);
+	REQUIRE_EQ(interrupted_at(0), 0);
+	REQUIRE(left_below() > 0);
 }
 
 static int have_tiles(void)
@@ -283,11 +283,11 @@ static void is_a_fault(void *(*fn)(void *))
 	int status, i;
 	pid_t pid;
 
-	assert_true(mem != MAP_FAILED);
+	REQUIRE(mem != MAP_FAILED);
 	memset(mem, 1, BELOW);
-	assert_int_equal(mprotect(mem + BELOW, GUARD_PAGE, PROT_NONE), 0);
+	REQUIRE_EQ(mprotect(mem + BELOW, GUARD_PAGE, PROT_NONE), 0);
 	pid = fork();
-	assert_true(pid >= 0);
+	REQUIRE(pid >= 0);
 	if (!pid) {
 		signal(SIGSEGV, SIG_DFL);
 		pthread_attr_init(&attr);
@@ -297,10 +297,10 @@ static void is_a_fault(void *(*fn)(void *))
 		pthread_join(thread, NULL);
 		_exit(0);
 	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+	REQUIRE_EQ(waitpid(pid, &status, 0), pid);
+	REQUIRE(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
 	for (i = 0; i < BELOW; i++)
-		assert_int_equal(mem[i], 1);
+		REQUIRE_EQ(mem[i], 1);
 	munmap(mem, BELOW + GUARD_PAGE + SMALL_STACK);
 }
 

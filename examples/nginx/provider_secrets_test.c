@@ -222,11 +222,11 @@ static SSL_CTX *make_server(OSSL_LIB_CTX *libctx)
 	SSL_CTX *ctx = SSL_CTX_new_ex(libctx, NULL, TLS_server_method());
 	char path[4096];
 
-	assert_ossl(ctx != NULL);
+	require_ossl(ctx != NULL);
 	snprintf(path, sizeof(path), "%s/cert.pem", BUILD_DIR);
-	assert_ossl(SSL_CTX_use_certificate_file(ctx, path, SSL_FILETYPE_PEM));
+	require_ossl(SSL_CTX_use_certificate_file(ctx, path, SSL_FILETYPE_PEM));
 	snprintf(path, sizeof(path), "%s/key.pem", BUILD_DIR);
-	assert_ossl(SSL_CTX_use_PrivateKey_file(ctx, path, SSL_FILETYPE_PEM));
+	require_ossl(SSL_CTX_use_PrivateKey_file(ctx, path, SSL_FILETYPE_PEM));
 	return ctx;
 }
 
@@ -280,7 +280,7 @@ static void read_all(int fd, void *to, size_t len)
 
 	for (; len; to = (char *)to + got, len -= got) {
 		got = read(fd, to, len);
-		assert_true(got > 0);
+		REQUIRE(got > 0);
 	}
 }
 
@@ -302,10 +302,10 @@ static void ask_domains(void)
 	at.nr_domains = 0;
 	if (closes_for_all())
 		return;
-	assert_int_equal(write(at.control, "d", 1), 1);
+	REQUIRE_EQ(write(at.control, "d", 1), 1);
 	for (read_all(at.control, &range, sizeof(range)); range.end;
 	     read_all(at.control, &range, sizeof(range))) {
-		assert_true(at.nr_domains < 4096);
+		REQUIRE(at.nr_domains < 4096);
 		at.domains[at.nr_domains++] = range;
 	}
 	qsort(at.domains, at.nr_domains, sizeof(range), by_start);
@@ -315,10 +315,10 @@ static void ask_drawn(void)
 {
 	size_t nr, i, j;
 
-	assert_int_equal(write(at.control, "p", 1), 1);
+	REQUIRE_EQ(write(at.control, "p", 1), 1);
 	read_all(at.control, &nr, sizeof(nr));
 	read_all(at.control, drawn, sizeof(drawn));
-	assert_true(nr > 0);
+	REQUIRE(nr > 0);
 	for (i = 0; i < nr; i++) {
 		for (j = 0; j < drawn[i].len; j++)
 			drawn[i].inverted[j] ^= 0xff;
@@ -331,13 +331,13 @@ static void start_server(bool ours, bool stops)
 {
 	int tls[2], control[2], stop_at[2];
 
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, tls), 0);
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, control), 0);
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, stop_at), 0);
+	REQUIRE_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, tls), 0);
+	REQUIRE_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, control), 0);
+	REQUIRE_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, stop_at), 0);
 	nr_needles = 0;
 	at.ours = ours;
 	at.pid = fork();
-	assert_true(at.pid >= 0);
+	REQUIRE(at.pid >= 0);
 	if (!at.pid) {
 		dup2(tls[1], TLS_FD);
 		dup2(control[1], CONTROL_FD);
@@ -363,8 +363,8 @@ static void end_server(void)
 	SSL_CTX_free(at.ctx);
 	close(at.tls);
 	close(at.stop);
-	assert_int_equal(waitpid(at.pid, &status, 0), at.pid);
-	assert_int_equal(status, 0);
+	REQUIRE_EQ(waitpid(at.pid, &status, 0), at.pid);
+	REQUIRE_EQ(status, 0);
 	close(at.control);
 }
 
@@ -411,13 +411,13 @@ static void look(const char *stage)
 
 	snprintf(what, sizeof(what), "%s, %s", at.ours ? "epk" : "stock", stage);
 	ask_domains();
-	assert_true(take_image(&image, at.pid, at.domains, at.nr_domains));
+	REQUIRE(take_image(&image, at.pid, at.domains, at.nr_domains));
 	len = scan_image(&image);
 	drop_image(&image);
 	tally_found();
 	print_found(what, len);
 	if (at.ours)
-		assert_int_equal(tally.found, 0);
+		REQUIRE_EQ(tally.found, 0);
 }
 
 /* ---- the attacker's connections */
@@ -433,13 +433,13 @@ static int keep_session(SSL *ssl, SSL_SESSION *session)
 static void make_client(int version, const char *group, const char *suite)
 {
 	at.ctx = SSL_CTX_new_ex(plain, NULL, TLS_client_method());
-	assert_ossl(SSL_CTX_set_min_proto_version(at.ctx, version));
-	assert_ossl(SSL_CTX_set_max_proto_version(at.ctx, version));
-	assert_ossl(SSL_CTX_set1_groups_list(at.ctx, group));
+	require_ossl(SSL_CTX_set_min_proto_version(at.ctx, version));
+	require_ossl(SSL_CTX_set_max_proto_version(at.ctx, version));
+	require_ossl(SSL_CTX_set1_groups_list(at.ctx, group));
 	if (version == TLS1_3_VERSION)
-		assert_ossl(SSL_CTX_set_ciphersuites(at.ctx, suite));
+		require_ossl(SSL_CTX_set_ciphersuites(at.ctx, suite));
 	else
-		assert_ossl(SSL_CTX_set_cipher_list(at.ctx, suite));
+		require_ossl(SSL_CTX_set_cipher_list(at.ctx, suite));
 	SSL_CTX_set_session_cache_mode(at.ctx, SSL_SESS_CACHE_CLIENT |
 					       SSL_SESS_CACHE_NO_INTERNAL_STORE);
 	SSL_CTX_sess_set_new_cb(at.ctx, keep_session);
@@ -454,9 +454,9 @@ static void send_records(size_t max)
 
 	while (here + 5 <= (size_t)len && n++ < max)
 		here += 5 + (bytes[here + 3] << 8 | bytes[here + 4]);
-	assert_int_equal(write(at.tls, bytes, here), here);
+	REQUIRE_EQ(write(at.tls, bytes, here), here);
 	bytes = malloc(here + 1);
-	assert_int_equal(BIO_read(SSL_get_wbio(at.ssl), bytes, here), here);
+	REQUIRE_EQ(BIO_read(SSL_get_wbio(at.ssl), bytes, here), here);
 	free(bytes);
 }
 
@@ -474,10 +474,10 @@ static bool keep_stop(void)
 	if (byte == 'e')
 		return false;
 	ask_domains();
-	assert_true(nr_stops < STOPS_MAX);
+	REQUIRE(nr_stops < STOPS_MAX);
 	stops[nr_stops] = malloc(sizeof(*stops[0]));
-	assert_true(take_image(stops[nr_stops++], at.pid, at.domains, at.nr_domains));
-	assert_int_equal(write(at.stop, &byte, 1), 1);
+	REQUIRE(take_image(stops[nr_stops++], at.pid, at.domains, at.nr_domains));
+	REQUIRE_EQ(write(at.stop, &byte, 1), 1);
 	return true;
 }
 
@@ -488,14 +488,14 @@ static void await_server(void)
 	ssize_t len;
 
 	for (;;) {
-		assert_true(poll(fds, 2, 20000) > 0);
+		REQUIRE(poll(fds, 2, 20000) > 0);
 		if (fds[1].revents & POLLIN) {
-			assert_true(keep_stop());
+			REQUIRE(keep_stop());
 			continue;
 		}
 		len = read(at.tls, bytes, sizeof(bytes));
-		assert_true(len > 0);
-		assert_int_equal(BIO_write(SSL_get_rbio(at.ssl), bytes, len), len);
+		REQUIRE(len > 0);
+		REQUIRE_EQ(BIO_write(SSL_get_rbio(at.ssl), bytes, len), len);
 		return;
 	}
 }
@@ -506,7 +506,7 @@ static void settle_down(void)
 	struct pollfd fd = { at.stop, POLLIN, 0 };
 
 	while (poll(&fd, 1, 200) > 0)
-		assert_true(keep_stop());
+		REQUIRE(keep_stop());
 }
 
 static bool has_more(void)
@@ -540,7 +540,7 @@ static void shake_hands(int version, const char *stage)
 	for (;;) {
 		done = SSL_do_handshake(at.ssl);
 		if (done != 1 && SSL_get_error(at.ssl, done) != SSL_ERROR_WANT_READ)
-			assert_ossl(done);
+			require_ossl(done);
 		/* All but the hello. */
 		if (!held && has_more() && answered) {
 			held = true;
@@ -560,13 +560,13 @@ static void pass_bytes(void)
 	char bytes[] = "some bytes that come back", got[sizeof(bytes)];
 	int len;
 
-	assert_int_equal(SSL_write(at.ssl, bytes, sizeof(bytes)), sizeof(bytes));
+	REQUIRE_EQ(SSL_write(at.ssl, bytes, sizeof(bytes)), sizeof(bytes));
 	send_records(-1);
 	while ((len = SSL_read(at.ssl, got, sizeof(got))) <= 0) {
-		assert_int_equal(SSL_get_error(at.ssl, len), SSL_ERROR_WANT_READ);
+		REQUIRE_EQ(SSL_get_error(at.ssl, len), SSL_ERROR_WANT_READ);
 		await_server();
 	}
-	assert_memory_equal(got, bytes, sizeof(bytes));
+	REQUIRE_MEM_EQ(got, bytes, sizeof(bytes));
 	if (has_more())
 		send_records(-1);
 }
@@ -593,10 +593,10 @@ static void connect_twice(int version)
 	for (round = 0; round < 2; round++) {
 		snprintf(stage, sizeof(stage), "%s handshake", round ? "resumed" : "full");
 		shake_hands(version, stage);
-		assert_int_equal(SSL_session_reused(at.ssl), round);
+		REQUIRE_EQ(SSL_session_reused(at.ssl), round);
 		pass_bytes();
 		if (version == TLS1_3_VERSION) {
-			assert_ossl(SSL_key_update(at.ssl, SSL_KEY_UPDATE_REQUESTED));
+			require_ossl(SSL_key_update(at.ssl, SSL_KEY_UPDATE_REQUESTED));
 			pass_bytes();
 			pass_bytes();
 		}
@@ -606,7 +606,7 @@ static void connect_twice(int version)
 		hang_up();
 		look(round ? "resumed, closed" : "closed");
 		if (!round)
-			assert_int_equal(write(at.stop, "n", 1), 1);
+			REQUIRE_EQ(write(at.stop, "n", 1), 1);
 	}
 }
 
@@ -635,7 +635,7 @@ static void count_secrets(const struct suite *suite)
 	if (!at.ours)
 		*stock = tally.secrets;
 	else
-		assert_int_equal(tally.secrets, *stock + 1);
+		REQUIRE_EQ(tally.secrets, *stock + 1);
 }
 
 static void use_server(const struct suite *suite, bool ours)
@@ -674,10 +674,10 @@ static void scan_stops(void)
 		free(stops[i]);
 	}
 	printf("%s: secrets at %zu of %zu stops\n", at.ours ? "epk" : "stock", hit, nr_stops);
-	assert_true(nr_stops > 5);
+	REQUIRE(nr_stops > 5);
 	nr_stops = 0;
 	if (at.ours)
-		assert_int_equal(hit, 0);
+		REQUIRE_EQ(hit, 0);
 }
 
 static void stop_server(const struct suite *suite, bool ours)
@@ -714,7 +714,7 @@ static void stock_server_keeps_them_all(void **state)
 				printf("never found: %s\n", needles[n].name);
 		}
 		printf("stock: %zu of %zu secrets\n", ever, tally.secrets);
-		assert_int_equal(ever, tally.secrets);
+		REQUIRE_EQ(ever, tally.secrets);
 	}
 }
 

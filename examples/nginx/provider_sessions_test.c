@@ -307,100 +307,100 @@ static int start(const char *what)
 	int status;
 	pid_t pid = fork();
 
-	assert_true(pid >= 0);
+	REQUIRE(pid >= 0);
 	if (!pid) {
 		execl("/proc/self/exe", "provider_sessions_test", what, NULL);
 		_exit(127);
 	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFEXITED(status));
+	REQUIRE_EQ(waitpid(pid, &status, 0), pid);
+	REQUIRE(WIFEXITED(status));
 	return WEXITSTATUS(status);
 }
 
 static void sessions_with_the_provider_are_told(void **state)
 {
 	(void)state;
-	assert_int_equal(start("default"), SERVED_ALL);
-	assert_int_equal(start("default allowed"), SERVED_ALL);
+	REQUIRE_EQ(start("default"), SERVED_ALL);
+	REQUIRE_EQ(start("default allowed"), SERVED_ALL);
 }
 
 static void contexts_with_ciphers_from_elsewhere_are_not_made(void **state)
 {
 	(void)state;
-	assert_int_equal(start("keys in domains"), SERVED_ALL);
-	assert_int_equal(start("a library context of its own, keys in domains"), NONE_MADE);
-	assert_int_equal(start("properties asked for, keys in domains"), NONE_MADE);
-	assert_int_equal(start("an engine set later, keys in domains, policy, versions, options"),
-			 NONE_MADE);
-	assert_int_equal(start("properties asked for, keys in domains, policy, versions, options"),
-			 NONE_MADE);
-	assert_int_equal(start("switch to another, keys in domains, TLS 1.2"), SERVED_ALL);
-	assert_int_equal(start("switch to one of a library context of its own, keys in domains, "
-			       "policy, TLS 1.2"), NONE_MADE);
+	REQUIRE_EQ(start("keys in domains"), SERVED_ALL);
+	REQUIRE_EQ(start("a library context of its own, keys in domains"), NONE_MADE);
+	REQUIRE_EQ(start("properties asked for, keys in domains"), NONE_MADE);
+	REQUIRE_EQ(start("an engine set later, keys in domains, policy, versions, options"),
+		   NONE_MADE);
+	REQUIRE_EQ(start("properties asked for, keys in domains, policy, versions, options"),
+		   NONE_MADE);
+	REQUIRE_EQ(start("switch to another, keys in domains, TLS 1.2"), SERVED_ALL);
+	REQUIRE_EQ(start("switch to one of a library context of its own, keys in domains, "
+			 "policy, TLS 1.2"), NONE_MADE);
 }
 
 /* What libssl asks for next is not for the provider to refuse, and nothing after it is. */
 static void nothing_else_is_refused(void **state)
 {
 	(void)state;
-	assert_int_equal(start("properties asked for, keys in domains, secure heap"), AT_ONCE);
-	assert_int_equal(start("a library context of its own, keys in domains, secure heap"), AT_ONCE);
-	assert_int_equal(start("properties asked for, keys in domains, callback"), AT_ONCE);
+	REQUIRE_EQ(start("properties asked for, keys in domains, secure heap"), AT_ONCE);
+	REQUIRE_EQ(start("a library context of its own, keys in domains, secure heap"), AT_ONCE);
+	REQUIRE_EQ(start("properties asked for, keys in domains, callback"), AT_ONCE);
 }
 
 /* Where libcrypto's memory functions are not the provider's. */
 static void ciphers_from_elsewhere_negotiate_nothing(void **state)
 {
 	(void)state;
-	assert_int_equal(start("a library context of its own"), AT_ONCE);
-	assert_int_equal(start("properties asked for"), AT_ONCE);
-	assert_int_equal(start("default properties set later"), AT_ONCE);
-	assert_int_equal(start("an engine set later"), AT_ONCE);
-	assert_int_equal(start("a library context of its own, policy"), REFUSED);
-	assert_int_equal(start("properties asked for, policy"), REFUSED);
-	assert_int_equal(start("a library context of its own, policy, versions"), REFUSED);
-	assert_int_equal(start("properties asked for, policy, versions"), REFUSED);
-	assert_int_equal(start("policy, versions"), SERVED_ALL);
-	assert_int_equal(start("properties asked for, policy, versions, options"), LET_THROUGH);
+	REQUIRE_EQ(start("a library context of its own"), AT_ONCE);
+	REQUIRE_EQ(start("properties asked for"), AT_ONCE);
+	REQUIRE_EQ(start("default properties set later"), AT_ONCE);
+	REQUIRE_EQ(start("an engine set later"), AT_ONCE);
+	REQUIRE_EQ(start("a library context of its own, policy"), REFUSED);
+	REQUIRE_EQ(start("properties asked for, policy"), REFUSED);
+	REQUIRE_EQ(start("a library context of its own, policy, versions"), REFUSED);
+	REQUIRE_EQ(start("properties asked for, policy, versions"), REFUSED);
+	REQUIRE_EQ(start("policy, versions"), SERVED_ALL);
+	REQUIRE_EQ(start("properties asked for, policy, versions, options"), LET_THROUGH);
 }
 
 static void nor_does_a_session_that_goes_there(void **state)
 {
 	(void)state;
-	assert_int_equal(start("switch to another"), SERVED_ALL);
-	assert_int_equal(start("switch to another, TLS 1.2"), SERVED_ALL);
-	assert_int_equal(start("switch to one of a library context of its own"), REFUSED);
+	REQUIRE_EQ(start("switch to another"), SERVED_ALL);
+	REQUIRE_EQ(start("switch to another, TLS 1.2"), SERVED_ALL);
+	REQUIRE_EQ(start("switch to one of a library context of its own"), REFUSED);
 	/* What has begun with wrapped secrets does not go on with others' ciphers; but nothing has here. */
-	assert_int_equal(start("switch to one of a library context of its own, policy"), REFUSED);
-	assert_int_equal(start("switch to one of a library context of its own, policy, TLS 1.2"),
-			 LET_THROUGH);
+	REQUIRE_EQ(start("switch to one of a library context of its own, policy"), REFUSED);
+	REQUIRE_EQ(start("switch to one of a library context of its own, policy, TLS 1.2"),
+		   LET_THROUGH);
 }
 
 static void they_are_told_where_they_are_allowed(void **state)
 {
 	(void)state;
-	assert_int_equal(start("a library context of its own, allowed"), LET_THROUGH);
-	assert_int_equal(start("properties asked for, allowed"), LET_THROUGH);
+	REQUIRE_EQ(start("a library context of its own, allowed"), LET_THROUGH);
+	REQUIRE_EQ(start("properties asked for, allowed"), LET_THROUGH);
 }
 
 /* Nobody is there to refuse anything, but the tool sees it. */
 static void no_provider_is_told(void **state)
 {
 	(void)state;
-	assert_int_equal(check_self(""), 1);
-	assert_non_null(strstr(report, "\"no-provider\""));
-	assert_int_equal(check_self("--accept no-provider"), 0);
+	REQUIRE_EQ(check_self(""), 1);
+	REQUIRE(strstr(report, "\"no-provider\""));
+	REQUIRE_EQ(check_self("--accept no-provider"), 0);
 	/* A part of a word is none. */
-	assert_int_equal(check_self("--accept a-no-provider,no-providers"), 1);
+	REQUIRE_EQ(check_self("--accept a-no-provider,no-providers"), 1);
 }
 
 static void backend_is_told(void **state)
 {
 	(void)state;
-	assert_ossl(load());
-	assert_int_equal(check_self(""), 1);
-	assert_non_null(strstr(report, "\"backend-none\""));
-	assert_int_equal(check_self("--accept backend-none"), 0);
+	require_ossl(load());
+	REQUIRE_EQ(check_self(""), 1);
+	REQUIRE(strstr(report, "\"backend-none\""));
+	REQUIRE_EQ(check_self("--accept backend-none"), 0);
 }
 
 int main(int argc, char **argv)

@@ -33,7 +33,7 @@ static EVP_CIPHER_CTX *new_context(void)
 	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
 	const uint8_t key[32] = { 1 };
 
-	assert_ossl(EVP_EncryptInit_ex2(ctx, cipher, key, NULL, NULL));
+	require_ossl(EVP_EncryptInit_ex2(ctx, cipher, key, NULL, NULL));
 	EVP_CIPHER_free(cipher);
 	return ctx;
 }
@@ -73,9 +73,9 @@ static bool seals_in_thread(char *mem, size_t size)
 	pthread_t thread;
 
 	pthread_attr_init(&attr);
-	assert_int_equal(pthread_attr_setstack(&attr, mem + STACK_ROOM - size, size), 0);
-	assert_int_equal(pthread_create(&thread, &attr, seal_in_thread, NULL), 0);
-	assert_int_equal(pthread_join(thread, NULL), 0);
+	REQUIRE_EQ(pthread_attr_setstack(&attr, mem + STACK_ROOM - size, size), 0);
+	REQUIRE_EQ(pthread_create(&thread, &attr, seal_in_thread, NULL), 0);
+	REQUIRE_EQ(pthread_join(thread, NULL), 0);
 	pthread_attr_destroy(&attr);
 	return sealed;
 }
@@ -86,12 +86,12 @@ static bool seals_in_handler(char *mem, size_t size)
 	const stack_t none = { .ss_flags = SS_DISABLE };
 	struct sigaction action = { .sa_handler = on_seal_signal, .sa_flags = SA_ONSTACK };
 
-	assert_int_equal(sigaltstack(&stack, NULL), 0);
-	assert_int_equal(sigaction(SIGUSR1, &action, NULL), 0);
+	REQUIRE_EQ(sigaltstack(&stack, NULL), 0);
+	REQUIRE_EQ(sigaction(SIGUSR1, &action, NULL), 0);
 	on_its_stack = false;
 	pthread_kill(pthread_self(), SIGUSR1);
-	assert_true(on_its_stack);
-	assert_int_equal(sigaltstack(&none, NULL), 0);
+	REQUIRE(on_its_stack);
+	REQUIRE_EQ(sigaltstack(&none, NULL), 0);
 	return sealed;
 }
 
@@ -99,12 +99,12 @@ static void in_coroutine(void (*fn)(void), char *mem, size_t size)
 {
 	static ucontext_t here, there;
 
-	assert_int_equal(getcontext(&there), 0);
+	REQUIRE_EQ(getcontext(&there), 0);
 	there.uc_stack.ss_sp = mem + STACK_ROOM - size;
 	there.uc_stack.ss_size = size;
 	there.uc_link = &here;
 	makecontext(&there, fn, 0);
-	assert_int_equal(swapcontext(&here, &there), 0);
+	REQUIRE_EQ(swapcontext(&here, &there), 0);
 }
 
 static bool seals_in_coroutine(char *mem, size_t size)
@@ -122,13 +122,13 @@ static unsigned int refused_below(bool (*seals)(char *, size_t), size_t size)
 	for (; size < STACK_ROOM; size += 2048) {
 		memset(stack_below, FILLED, STACK_ROOM);
 		if (!seals(stack_below, size)) {
-			assert_int_equal(seal_reason, EPK_R_STACK);
+			REQUIRE_EQ(seal_reason, EPK_R_STACK);
 			refused++;
 		}
 		for (i = 0; i < STACK_ROOM - size; i++)
-			assert_int_equal(stack_below[i], FILLED);
+			REQUIRE_EQ(stack_below[i], FILLED);
 	}
-	assert_true(sealed == (seals != seals_in_coroutine));
+	REQUIRE(sealed == (seals != seals_in_coroutine));
 	return refused;
 }
 
@@ -138,16 +138,16 @@ static void stacks_that_end_before_are_refused(void **state)
 	(void)state;
 	stack_below = mmap(NULL, STACK_ROOM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
 			   0);
-	assert_true(stack_below != MAP_FAILED);
+	REQUIRE(stack_below != MAP_FAILED);
 	sealing = new_context();
 	seal_record();
-	assert_true(sealed);
+	REQUIRE(sealed);
 	/* A frame can be so small that the least stack of a thread suffices. */
 	refused_below(seals_in_thread, PTHREAD_STACK_MIN);
-	assert_true(refused_below(seals_in_handler, sysconf(_SC_MINSIGSTKSZ) + 6 * 1024) > 0);
+	REQUIRE(refused_below(seals_in_handler, sysconf(_SC_MINSIGSTKSZ) + 6 * 1024) > 0);
 	refused_below(seals_in_coroutine, 16 * 1024);
 	seal_record();
-	assert_true(sealed);
+	REQUIRE(sealed);
 	EVP_CIPHER_CTX_free(sealing);
 	munmap(stack_below, STACK_ROOM);
 }
@@ -190,25 +190,25 @@ static void child_of_coroutine_has_no_key(void **state)
 	(void)state;
 	stack_below = mmap(NULL, STACK_ROOM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
 			   0);
-	assert_true(stack_below != MAP_FAILED);
+	REQUIRE(stack_below != MAP_FAILED);
 	memset(stack_below, FILLED, STACK_ROOM);
 	sealing = new_context();
-	assert_ossl(derive_iv(before));
+	require_ossl(derive_iv(before));
 	in_coroutine(fork_here, stack_below, FORK_STACK);
-	assert_true(pid >= 0);
+	REQUIRE(pid >= 0);
 	if (!pid)
 		_exit(!has_no_key());
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
+	REQUIRE_EQ(waitpid(pid, &status, 0), pid);
+	REQUIRE_EQ(status, 0);
 	/* Its parent has it as ever, and so have children of who is on a stack that is known. */
-	assert_ossl(derive_iv(after));
-	assert_memory_equal(before, after, IV_BYTES);
+	require_ossl(derive_iv(after));
+	REQUIRE_MEM_EQ(before, after, IV_BYTES);
 	pid = fork();
-	assert_true(pid >= 0);
+	REQUIRE(pid >= 0);
 	if (!pid)
 		_exit(derive_iv(after) <= 0 || memcmp(before, after, IV_BYTES));
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
+	REQUIRE_EQ(waitpid(pid, &status, 0), pid);
+	REQUIRE_EQ(status, 0);
 	EVP_CIPHER_CTX_free(sealing);
 	munmap(stack_below, STACK_ROOM);
 }
@@ -219,14 +219,14 @@ static void first_thread_needs_no_files(void **state)
 	struct rlimit before, none;
 
 	(void)state;
-	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	REQUIRE_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
 	none = before;
 	none.rlim_cur = 0;
-	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
-	assert_true(open("/proc/self/maps", O_RDONLY) < 0);
+	REQUIRE_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+	REQUIRE(open("/proc/self/maps", O_RDONLY) < 0);
 	seal_record();
-	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
-	assert_true(sealed);
+	REQUIRE_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+	REQUIRE(sealed);
 	EVP_CIPHER_CTX_free(sealing);
 }
 

@@ -20,7 +20,7 @@ static size_t below(size_t limit)
 {
 	uint32_t r;
 
-	assert_int_equal(RAND_bytes((void *)&r, sizeof(r)), 1);
+	REQUIRE_EQ(RAND_bytes((void *)&r, sizeof(r)), 1);
 	return r % limit;
 }
 
@@ -41,8 +41,8 @@ static void pieces(EVP_CIPHER_CTX *ctx, uint8_t *out, const uint8_t *in, size_t 
 		n = whole || len < 4 ? len : 1 + below(below(4) ? 100 : len);
 		if (n > len)
 			n = len;
-		assert_ossl(EVP_CipherUpdate(ctx, out, &outl, in, n));
-		assert_int_equal(outl, n);
+		require_ossl(EVP_CipherUpdate(ctx, out, &outl, in, n));
+		REQUIRE_EQ(outl, n);
 		in += n;
 		len -= n;
 		if (out)
@@ -59,17 +59,17 @@ static int run_message(OSSL_LIB_CTX *libctx, struct message *m, const uint8_t *i
 	uint8_t end[TAG_LEN];
 	int outl, ret;
 
-	assert_ossl(EVP_CipherInit_ex2(ctx, cipher, NULL, NULL, sealing, NULL));
-	assert_ossl(EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_IVLEN, m->iv_len, NULL));
-	assert_ossl(EVP_CipherInit_ex2(ctx, NULL, m->key, m->iv, sealing, NULL));
+	require_ossl(EVP_CipherInit_ex2(ctx, cipher, NULL, NULL, sealing, NULL));
+	require_ossl(EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_IVLEN, m->iv_len, NULL));
+	require_ossl(EVP_CipherInit_ex2(ctx, NULL, m->key, m->iv, sealing, NULL));
 	pieces(ctx, NULL, m->aad, m->aad_len, whole);
 	pieces(ctx, out, in, m->len, whole);
 	if (!sealing)
-		assert_ossl(EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, TAG_LEN, m->tag));
+		require_ossl(EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, TAG_LEN, m->tag));
 	ret = EVP_CipherFinal_ex(ctx, end, &outl);
-	assert_int_equal(outl, 0);
+	REQUIRE_EQ(outl, 0);
 	if (sealing)
-		assert_ossl(EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, TAG_LEN, m->tag));
+		require_ossl(EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, TAG_LEN, m->tag));
 	EVP_CIPHER_CTX_free(ctx);
 	EVP_CIPHER_free(cipher);
 	return ret;
@@ -80,7 +80,7 @@ static size_t unhex(uint8_t *out, const char *hex)
 	size_t n;
 
 	for (n = 0; hex[2 * n]; n++)
-		assert_int_equal(sscanf(hex + 2 * n, "%2hhx", &out[n]), 1);
+		REQUIRE_EQ(sscanf(hex + 2 * n, "%2hhx", &out[n]), 1);
 	return n;
 }
 
@@ -137,9 +137,9 @@ static void seal_vectors(void **state)
 		m.len = unhex(m.in, v->in);
 		unhex(out, v->out);
 		unhex(tag, v->tag);
-		assert_ossl(run_message(with_epk, &m, m.in, m.out, 1, 1));
-		assert_memory_equal(m.out, out, m.len);
-		assert_memory_equal(m.tag, tag, TAG_LEN);
+		require_ossl(run_message(with_epk, &m, m.in, m.out, 1, 1));
+		REQUIRE_MEM_EQ(m.out, out, m.len);
+		REQUIRE_MEM_EQ(m.tag, tag, TAG_LEN);
 	}
 }
 
@@ -162,29 +162,29 @@ static void compare_once(const char *name, size_t iv_len)
 
 	randomize(&a, name, iv_len);
 	b = a;
-	assert_ossl(run_message(plain, &a, a.in, a.out, 1, 1));
+	require_ossl(run_message(plain, &a, a.in, a.out, 1, 1));
 	/* in place */
 	memcpy(b.out, b.in, b.len);
-	assert_ossl(run_message(with_epk, &b, b.out, b.out, 1, below(2)));
-	assert_memory_equal(a.out, b.out, a.len);
-	assert_memory_equal(a.tag, b.tag, TAG_LEN);
+	require_ossl(run_message(with_epk, &b, b.out, b.out, 1, below(2)));
+	REQUIRE_MEM_EQ(a.out, b.out, a.len);
+	REQUIRE_MEM_EQ(a.tag, b.tag, TAG_LEN);
 
 	memset(b.in, 0, sizeof(b.in));
-	assert_ossl(run_message(with_epk, &b, a.out, b.in, 0, below(2)));
-	assert_memory_equal(a.in, b.in, a.len);
+	require_ossl(run_message(with_epk, &b, a.out, b.in, 0, below(2)));
+	REQUIRE_MEM_EQ(a.in, b.in, a.len);
 
 	b.tag[below(TAG_LEN)] ^= 1 << below(8);
-	assert_int_equal(run_message(with_epk, &b, a.out, b.in, 0, 1), 0);
+	REQUIRE_EQ(run_message(with_epk, &b, a.out, b.in, 0, 1), 0);
 	if (a.len) {
 		bit = below(a.len * 8);
 		b = a;
 		b.out[bit / 8] ^= 1 << bit % 8;
-		assert_int_equal(run_message(with_epk, &b, b.out, b.in, 0, 1), 0);
+		REQUIRE_EQ(run_message(with_epk, &b, b.out, b.in, 0, 1), 0);
 	}
 	if (a.aad_len) {
 		b = a;
 		b.aad[below(a.aad_len)] ^= 1 << below(8);
-		assert_int_equal(run_message(with_epk, &b, b.out, b.in, 0, 1), 0);
+		REQUIRE_EQ(run_message(with_epk, &b, b.out, b.in, 0, 1), 0);
 	}
 	ERR_clear_error();
 }
@@ -211,12 +211,12 @@ static void lengths_equal_default_provider(void **state)
 	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		EVP_CIPHER *a = fetch(with_epk, names[i]), *b = fetch(plain, names[i]);
 
-		assert_int_equal(EVP_CIPHER_get_key_length(a), EVP_CIPHER_get_key_length(b));
-		assert_int_equal(EVP_CIPHER_get_iv_length(a), EVP_CIPHER_get_iv_length(b));
-		assert_int_equal(EVP_CIPHER_get_block_size(a), EVP_CIPHER_get_block_size(b));
-		assert_int_equal(EVP_CIPHER_get_mode(a), EVP_CIPHER_get_mode(b));
-		assert_int_equal(EVP_CIPHER_get_flags(a), EVP_CIPHER_get_flags(b));
-		assert_int_equal(EVP_CIPHER_get_nid(a), EVP_CIPHER_get_nid(b));
+		REQUIRE_EQ(EVP_CIPHER_get_key_length(a), EVP_CIPHER_get_key_length(b));
+		REQUIRE_EQ(EVP_CIPHER_get_iv_length(a), EVP_CIPHER_get_iv_length(b));
+		REQUIRE_EQ(EVP_CIPHER_get_block_size(a), EVP_CIPHER_get_block_size(b));
+		REQUIRE_EQ(EVP_CIPHER_get_mode(a), EVP_CIPHER_get_mode(b));
+		REQUIRE_EQ(EVP_CIPHER_get_flags(a), EVP_CIPHER_get_flags(b));
+		REQUIRE_EQ(EVP_CIPHER_get_nid(a), EVP_CIPHER_get_nid(b));
 		EVP_CIPHER_free(a);
 		EVP_CIPHER_free(b);
 	}

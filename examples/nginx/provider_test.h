@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <cmocka.h>
+#include "../../tests/check.h"
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/provider.h>
@@ -24,11 +24,11 @@
 /* Where the Makefile puts epk.so and the certificate. */
 #define BUILD_DIR	(getenv("BUILD_DIR") ? getenv("BUILD_DIR") : "build")
 
-static inline void assert_ossl(int ok)
+static inline void require_ossl(int ok)
 {
 	if (ok <= 0)
 		ERR_print_errors_fp(stderr);
-	assert_true(ok > 0);
+	REQUIRE(ok > 0);
 }
 
 /* The name by which it comes before all others: see cipher_check.c. */
@@ -42,8 +42,8 @@ static inline int try_providers(OSSL_LIB_CTX *libctx, const char *more)
 	FILE *f = fdopen(mkstemp(path), "w");
 	int ret;
 
-	assert_non_null(dir);
-	assert_non_null(f);
+	REQUIRE(dir);
+	REQUIRE(f);
 	fprintf(f, "config_diagnostics = 1\nopenssl_conf = o\n[o]\nproviders = p\n"
 		"[p]\n" EPK_NAME " = e\ndefault = d\n[d]\nactivate = 1\n"
 		"[e]\nmodule = %s/epk.so\nactivate = 1\n%s\n", dir, more);
@@ -74,9 +74,9 @@ static inline void look_for_keys(OSSL_LIB_CTX *libctx)
 
 static inline void load_providers(OSSL_LIB_CTX *libctx, const char *more)
 {
-	assert_ossl(try_providers(libctx, more));
-	assert_ossl(OSSL_PROVIDER_available(libctx, EPK_NAME));
-	assert_ossl(EVP_set_default_properties(libctx, "?epk.domain=yes," NOT_OUR_KEYS));
+	require_ossl(try_providers(libctx, more));
+	require_ossl(OSSL_PROVIDER_available(libctx, EPK_NAME));
+	require_ossl(EVP_set_default_properties(libctx, "?epk.domain=yes," NOT_OUR_KEYS));
 	look_for_keys(libctx);
 	OSSL_PROVIDER_do_all(libctx, allow_cbc, &(bool){ true });
 }
@@ -86,11 +86,11 @@ static inline OSSL_LIB_CTX *make_libctx(int with_epk)
 {
 	OSSL_LIB_CTX *libctx = OSSL_LIB_CTX_new();
 
-	assert_non_null(libctx);
+	REQUIRE(libctx);
 	if (with_epk)
 		load_providers(libctx, "");
 	else
-		assert_non_null(OSSL_PROVIDER_load(libctx, "default"));
+		REQUIRE(OSSL_PROVIDER_load(libctx, "default"));
 	return libctx;
 }
 
@@ -102,9 +102,9 @@ static inline EVP_CIPHER *fetch(OSSL_LIB_CTX *libctx, const char *name)
 	EVP_CIPHER *cipher = EVP_CIPHER_fetch(libctx, name, NULL);
 	const char *provider;
 
-	assert_ossl(cipher != NULL);
+	require_ossl(cipher != NULL);
 	provider = OSSL_PROVIDER_get0_name(EVP_CIPHER_get0_provider(cipher));
-	assert_string_equal(provider, libctx == with_epk ? EPK_NAME : "default");
+	REQUIRE_STR_EQ(provider, libctx == with_epk ? EPK_NAME : "default");
 	return cipher;
 }
 
@@ -113,7 +113,7 @@ static inline uint64_t live_contexts(void)
 {
 	struct epk_counts counts = { .size = sizeof(counts) };
 
-	assert_int_equal(epk_counts(&counts), 0);
+	REQUIRE_EQ(epk_counts(&counts), 0);
 	return counts.domains - 1;
 }
 
@@ -125,11 +125,11 @@ static inline int count_keyed(int dom, void *addr, size_t len, void *arg)
 	/* The vault is no cipher context's, and larger. */
 	if (len != BOX_LEN)
 		return 0;
-	assert_int_equal(domain_begin(dom, PROT_READ), 0);
+	REQUIRE_EQ(domain_begin(dom, PROT_READ), 0);
 	for (i = 0; i < len && !((uint8_t *)addr)[i]; i++)
 		;
 	*nr += i < len;
-	assert_int_equal(domain_end(dom), 0);
+	REQUIRE_EQ(domain_end(dom), 0);
 	return 0;
 }
 
@@ -138,7 +138,7 @@ static inline unsigned int keyed_domains(void)
 {
 	unsigned int nr = 0;
 
-	assert_int_equal(epk_for_each_mapping(count_keyed, &nr), 0);
+	REQUIRE_EQ(epk_for_each_mapping(count_keyed, &nr), 0);
 	return nr;
 }
 

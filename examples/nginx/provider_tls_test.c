@@ -75,7 +75,7 @@ static const SSL_CIPHER *cipher_of(const struct suite *suite)
 	SSL_CTX *ctx = SSL_CTX_new_ex(plain, NULL, TLS_method());
 	const SSL_CIPHER *cipher;
 
-	assert_ossl(SSL_CTX_set_cipher_list(ctx, suite->name));
+	require_ossl(SSL_CTX_set_cipher_list(ctx, suite->name));
 	cipher = sk_SSL_CIPHER_value(SSL_CTX_get_ciphers(ctx),
 				     sk_SSL_CIPHER_num(SSL_CTX_get_ciphers(ctx)) - 1);
 	SSL_CTX_free(ctx);
@@ -93,20 +93,20 @@ static SSL_CTX *make_ctx(OSSL_LIB_CTX *libctx, const struct suite *suite, int is
 						    TLS_client_method());
 	char path[4096];
 
-	assert_ossl(ctx != NULL);
+	require_ossl(ctx != NULL);
 	SSL_CTX_set_options(ctx, suite->options);
-	assert_ossl(SSL_CTX_set_min_proto_version(ctx, suite->version));
-	assert_ossl(SSL_CTX_set_max_proto_version(ctx, suite->version));
+	require_ossl(SSL_CTX_set_min_proto_version(ctx, suite->version));
+	require_ossl(SSL_CTX_set_max_proto_version(ctx, suite->version));
 	if (suite->version == TLS1_3_VERSION)
-		assert_ossl(SSL_CTX_set_ciphersuites(ctx, suite->name));
+		require_ossl(SSL_CTX_set_ciphersuites(ctx, suite->name));
 	else
-		assert_ossl(SSL_CTX_set_cipher_list(ctx, suite->name));
+		require_ossl(SSL_CTX_set_cipher_list(ctx, suite->name));
 	if (!is_server)
 		return ctx;
 	snprintf(path, sizeof(path), "%s/cert.pem", BUILD_DIR);
-	assert_ossl(SSL_CTX_use_certificate_file(ctx, path, SSL_FILETYPE_PEM));
+	require_ossl(SSL_CTX_use_certificate_file(ctx, path, SSL_FILETYPE_PEM));
 	snprintf(path, sizeof(path), "%s/key.pem", BUILD_DIR);
-	assert_ossl(SSL_CTX_use_PrivateKey_file(ctx, path, SSL_FILETYPE_PEM));
+	require_ossl(SSL_CTX_use_PrivateKey_file(ctx, path, SSL_FILETYPE_PEM));
 	return ctx;
 }
 
@@ -114,7 +114,7 @@ static SSL *make_end(SSL_CTX *ctx)
 {
 	SSL *ssl = SSL_new(ctx);
 
-	assert_non_null(ssl);
+	REQUIRE(ssl);
 	SSL_set_bio(ssl, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
 	return ssl;
 }
@@ -128,10 +128,10 @@ static size_t carry_flipped(SSL *from, SSL *to, int flip)
 	if (len <= 0)
 		return 0;
 	if (flip >= 0) {
-		assert_true(flip < len);
+		REQUIRE(flip < len);
 		bytes[flip] ^= 4;
 	}
-	assert_int_equal(BIO_write(SSL_get_rbio(to), bytes, len), len);
+	REQUIRE_EQ(BIO_write(SSL_get_rbio(to), bytes, len), len);
 	BIO_reset(SSL_get_wbio(from));
 	return len;
 }
@@ -176,10 +176,10 @@ static void connect_libctxs(struct link *l, const struct suite *suite, OSSL_LIB_
 {
 	char byte;
 
-	assert_ossl(shake_hands(l, suite, server, client));
-	assert_string_equal(SSL_CIPHER_get_name(SSL_get_current_cipher(l->client)), suite->name);
+	require_ossl(shake_hands(l, suite, server, client));
+	REQUIRE_STR_EQ(SSL_CIPHER_get_name(SSL_get_current_cipher(l->client)), suite->name);
 	/* takes the session tickets */
-	assert_true(SSL_read(l->client, &byte, 1) < 0);
+	REQUIRE(SSL_read(l->client, &byte, 1) < 0);
 	ERR_clear_error();
 }
 
@@ -201,15 +201,15 @@ static void pass(SSL *from, SSL *to, const uint8_t *bytes, size_t len)
 	static uint8_t got[MESSAGE_MAX];
 	size_t n, at = 0;
 
-	assert_ossl(SSL_write_ex(from, bytes, len, &n));
-	assert_int_equal(n, len);
+	require_ossl(SSL_write_ex(from, bytes, len, &n));
+	REQUIRE_EQ(n, len);
 	carry(from, to);
 	while (at < len) {
-		assert_ossl(SSL_read_ex(to, got + at, sizeof(got) - at, &n));
+		require_ossl(SSL_read_ex(to, got + at, sizeof(got) - at, &n));
 		at += n;
 	}
-	assert_int_equal(at, len);
-	assert_memory_equal(got, bytes, len);
+	REQUIRE_EQ(at, len);
+	REQUIRE_MEM_EQ(got, bytes, len);
 }
 
 static void pass_all_sizes(struct link *l)
@@ -245,13 +245,13 @@ static void records_pass_both_ways(void **state)
 		for (epk_serves = 0; epk_serves < 2; epk_serves++) {
 			connect_ends(&l, &suites[i], epk_serves);
 			/* at the end that has the provider */
-			assert_int_equal(keyed_domains(), domains_of(&suites[i]));
+			REQUIRE_EQ(keyed_domains(), domains_of(&suites[i]));
 			pass_all_sizes(&l);
-			assert_int_equal(keyed_domains(), domains_of(&suites[i]));
+			REQUIRE_EQ(keyed_domains(), domains_of(&suites[i]));
 			disconnect(&l);
-			assert_int_equal(keyed_domains(), 0);
+			REQUIRE_EQ(keyed_domains(), 0);
 			/* and the most at a time: a ticket's, and that of key exchanges */
-			assert_in_range(live_contexts(), 1, 3);
+			REQUIRE_IN(live_contexts(), 1, 3);
 		}
 	}
 }
@@ -272,12 +272,12 @@ static void cbc_suites_are_refused_by_default(void **state)
 			    SSL_CIPHER_is_aead(cipher_of(&suites[i]))) {
 				connect_ends(&l, &suites[i], serves);
 			} else {
-				assert_false(shake_hands(&l, &suites[i], serves ? with_epk : plain,
-							 serves ? plain : with_epk));
-				assert_int_equal(ERR_GET_REASON(ERR_peek_error_data(&data, NULL)),
-						 EPK_R_REFUSED);
-				assert_non_null(strstr(data, "-CBC"));
-				assert_non_null(strstr(data, "\"allow = CBC\""));
+				REQUIRE(!shake_hands(&l, &suites[i], serves ? with_epk : plain,
+						     serves ? plain : with_epk));
+				REQUIRE_EQ(ERR_GET_REASON(ERR_peek_error_data(&data, NULL)),
+					   EPK_R_REFUSED);
+				REQUIRE(strstr(data, "-CBC"));
+				REQUIRE(strstr(data, "\"allow = CBC\""));
 				ERR_clear_error();
 			}
 			disconnect(&l);
@@ -321,7 +321,7 @@ static void record_opens_its_domain_once(void **state)
 		print_message("%s%s: %.1f\n", suites[i].name, suites[i].options ? ", MAC first" : "",
 			      (nr_begun - before) / 20.0);
 		if (strstr(suites[i].name, "GCM") || strstr(suites[i].name, "CHACHA"))
-			assert_int_equal(nr_begun - before, 20);
+			REQUIRE_EQ(nr_begun - before, 20);
 		disconnect(&l);
 	}
 }
@@ -340,7 +340,7 @@ static void connections_leave_no_memory(void **state)
 			before = mallinfo2().uordblks;
 			use_and_disconnect(&suites[i], 100);
 			if (round)
-				assert_in_range(mallinfo2().uordblks, 0, before + 100 * 24);
+				REQUIRE_IN(mallinfo2().uordblks, 0, before + 100 * 24);
 		}
 	}
 }
@@ -357,7 +357,7 @@ static void key_update_keeps_the_link(void **state)
 			continue;
 		connect_ends(&l, &suites[i], 1);
 		pass(l.client, l.server, bytes, sizeof(bytes));
-		assert_ossl(SSL_key_update(l.server, SSL_KEY_UPDATE_REQUESTED));
+		require_ossl(SSL_key_update(l.server, SSL_KEY_UPDATE_REQUESTED));
 		pass(l.server, l.client, bytes, sizeof(bytes));
 		pass(l.client, l.server, bytes, sizeof(bytes));
 		pass(l.server, l.client, bytes, sizeof(bytes));
@@ -381,18 +381,18 @@ static int flip_once(const struct suite *suite, OSSL_LIB_CTX *ours, int serves, 
 	connect_libctxs(&l, suite, serves ? ours : plain, serves ? plain : ours);
 	good = serves ? l.client : l.server;
 	bad = serves ? l.server : l.client;
-	assert_ossl(SSL_write_ex(good, bytes, sizeof(bytes), &n));
+	require_ossl(SSL_write_ex(good, bytes, sizeof(bytes), &n));
 	carry_flipped(good, bad, flip);
 	ERR_clear_error();
-	assert_int_equal(SSL_read_ex(bad, got, sizeof(got), &n), 0);
-	assert_int_equal(SSL_get_error(bad, 0), SSL_ERROR_SSL);
+	REQUIRE_EQ(SSL_read_ex(bad, got, sizeof(got), &n), 0);
+	REQUIRE_EQ(SSL_get_error(bad, 0), SSL_ERROR_SSL);
 	first = ERR_GET_REASON(ERR_peek_error());
-	assert_int_equal(ERR_GET_REASON(ERR_peek_last_error()),
-			 SSL_R_DECRYPTION_FAILED_OR_BAD_RECORD_MAC);
-	assert_true(carry(bad, good) > 0);
+	REQUIRE_EQ(ERR_GET_REASON(ERR_peek_last_error()),
+		   SSL_R_DECRYPTION_FAILED_OR_BAD_RECORD_MAC);
+	REQUIRE(carry(bad, good) > 0);
 	ERR_clear_error();
-	assert_int_equal(SSL_read_ex(good, got, sizeof(got), &n), 0);
-	assert_int_equal(ERR_GET_REASON(ERR_peek_last_error()), SSL_R_SSLV3_ALERT_BAD_RECORD_MAC);
+	REQUIRE_EQ(SSL_read_ex(good, got, sizeof(got), &n), 0);
+	REQUIRE_EQ(ERR_GET_REASON(ERR_peek_last_error()), SSL_R_SSLV3_ALERT_BAD_RECORD_MAC);
 	disconnect(&l);
 	return first;
 }
@@ -408,8 +408,8 @@ static void flipped_record_is_rejected(void **state)
 	for (i = 0; i < NR_SUITES; i++)
 		for (f = 0; f < sizeof(flips) / sizeof(flips[0]); f++)
 			for (serves = 0; serves < 2; serves++)
-				assert_int_equal(flip_once(&suites[i], with_epk, serves, flips[f]),
-						 flip_once(&suites[i], plain, serves, flips[f]));
+				REQUIRE_EQ(flip_once(&suites[i], with_epk, serves, flips[f]),
+					   flip_once(&suites[i], plain, serves, flips[f]));
 }
 
 static int setup(void **state)

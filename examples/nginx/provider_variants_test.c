@@ -132,21 +132,21 @@ static char key_file[] = "/tmp/epk-variants-XXXXXX";
 
 static void use_certificate(SSL_CTX *ctx)
 {
-	assert_ossl(SSL_CTX_use_certificate_file(ctx, key_file, SSL_FILETYPE_PEM));
-	assert_ossl(SSL_CTX_use_PrivateKey_file(ctx, key_file, SSL_FILETYPE_PEM));
+	require_ossl(SSL_CTX_use_certificate_file(ctx, key_file, SSL_FILETYPE_PEM));
+	require_ossl(SSL_CTX_use_PrivateKey_file(ctx, key_file, SSL_FILETYPE_PEM));
 }
 
 static void make_server(struct end *e)
 {
 	use_certificate(e->ctx);
-	assert_ossl(SSL_CTX_set_session_id_context(e->ctx, (const uint8_t *)"v", 1));
+	require_ossl(SSL_CTX_set_session_id_context(e->ctx, (const uint8_t *)"v", 1));
 	if (e->v->with & RETRY)
-		assert_ossl(SSL_CTX_set1_groups_list(e->ctx, "P-384"));
+		require_ossl(SSL_CTX_set1_groups_list(e->ctx, "P-384"));
 	if (e->v->with & (CLIENT_CERT | NO_CLIENT_CERT))
 		SSL_CTX_set_verify(e->ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT,
 				   any_certificate);
 	if (e->v->with & EARLY)
-		assert_ossl(SSL_CTX_set_max_early_data(e->ctx, 1000));
+		require_ossl(SSL_CTX_set_max_early_data(e->ctx, 1000));
 	if (e->v->with & NO_TICKET)
 		SSL_CTX_set_options(e->ctx, SSL_OP_NO_TICKET);
 	SSL_CTX_set_options(e->ctx, SSL_OP_ALLOW_CLIENT_RENEGOTIATION);
@@ -162,8 +162,8 @@ static void make_client(struct end *e)
 		SSL_CTX_set_options(e->ctx, SSL_OP_NO_EXTENDED_MASTER_SECRET);
 	SSL_CTX_set_post_handshake_auth(e->ctx, !!(e->v->with & AFTERWARDS));
 	/* See groups_agree() of provider_features_test.c: one of OpenSSL's own besides. */
-	assert_ossl(SSL_CTX_set1_groups_list(e->ctx, e->v->version == TLS1_2_VERSION ?
-					     "X25519:P-256:P-521" : "X25519:P-384"));
+	require_ossl(SSL_CTX_set1_groups_list(e->ctx, e->v->version == TLS1_2_VERSION ?
+					      "X25519:P-256:P-521" : "X25519:P-384"));
 	SSL_CTX_set_session_cache_mode(e->ctx, SSL_SESS_CACHE_CLIENT |
 					       SSL_SESS_CACHE_NO_INTERNAL_STORE);
 	SSL_CTX_sess_set_new_cb(e->ctx, keep_session);
@@ -172,12 +172,12 @@ static void make_client(struct end *e)
 static void make_end(struct end *e, OSSL_LIB_CTX *libctx)
 {
 	e->ctx = SSL_CTX_new_ex(libctx, NULL, e->serves ? TLS_server_method() : TLS_client_method());
-	assert_ossl(SSL_CTX_set_min_proto_version(e->ctx, e->v->version));
-	assert_ossl(SSL_CTX_set_max_proto_version(e->ctx, e->v->version));
+	require_ossl(SSL_CTX_set_min_proto_version(e->ctx, e->v->version));
+	require_ossl(SSL_CTX_set_max_proto_version(e->ctx, e->v->version));
 	if (e->v->version == TLS1_3_VERSION)
-		assert_ossl(SSL_CTX_set_ciphersuites(e->ctx, e->v->suite));
+		require_ossl(SSL_CTX_set_ciphersuites(e->ctx, e->v->suite));
 	else
-		assert_ossl(SSL_CTX_set_cipher_list(e->ctx, e->v->suite));
+		require_ossl(SSL_CTX_set_cipher_list(e->ctx, e->v->suite));
 	if (e->serves)
 		make_server(e);
 	else
@@ -186,14 +186,14 @@ static void make_end(struct end *e, OSSL_LIB_CTX *libctx)
 
 static void say(struct end *e)
 {
-	assert_int_equal(SSL_write(e->ssl, "some bytes", 10), 10);
+	REQUIRE_EQ(SSL_write(e->ssl, "some bytes", 10), 10);
 }
 
 static void hear(struct end *e)
 {
 	char got[10];
 
-	assert_int_equal(SSL_read(e->ssl, got, sizeof(got)), sizeof(got));
+	REQUIRE_EQ(SSL_read(e->ssl, got, sizeof(got)), sizeof(got));
 }
 
 /* The client first. */
@@ -216,8 +216,8 @@ static void shake_hands(struct end *e)
 		       SSL_READ_EARLY_DATA_SUCCESS)
 			;
 	else if (!e->serves && e->v->with & EARLY && session)
-		assert_ossl(SSL_write_early_data(e->ssl, "early", 5, &n));
-	assert_ossl(SSL_do_handshake(e->ssl));
+		require_ossl(SSL_write_early_data(e->ssl, "early", 5, &n));
+	require_ossl(SSL_do_handshake(e->ssl));
 }
 
 static void after_handshake(struct end *e)
@@ -226,18 +226,18 @@ static void after_handshake(struct end *e)
 
 	if (e->v->with & AFTERWARDS && e->serves) {
 		SSL_set_verify(e->ssl, SSL_VERIFY_PEER, any_certificate);
-		assert_ossl(SSL_verify_client_post_handshake(e->ssl));
-		assert_ossl(SSL_do_handshake(e->ssl));
+		require_ossl(SSL_verify_client_post_handshake(e->ssl));
+		require_ossl(SSL_do_handshake(e->ssl));
 	}
 	if (e->v->with & EXPORT)
-		assert_ossl(SSL_export_keying_material(e->ssl, exported, sizeof(exported),
-						       "EXPORTER-test", 13, NULL, 0, 0));
+		require_ossl(SSL_export_keying_material(e->ssl, exported, sizeof(exported),
+							"EXPORTER-test", 13, NULL, 0, 0));
 	if (e->v->with & RENEGOTIATE && !e->serves) {
-		assert_ossl(SSL_renegotiate(e->ssl));
-		assert_ossl(SSL_do_handshake(e->ssl));
+		require_ossl(SSL_renegotiate(e->ssl));
+		require_ossl(SSL_do_handshake(e->ssl));
 	}
 	if (e->v->version == TLS1_3_VERSION)
-		assert_ossl(SSL_key_update(e->ssl, SSL_KEY_UPDATE_REQUESTED));
+		require_ossl(SSL_key_update(e->ssl, SSL_KEY_UPDATE_REQUESTED));
 	talk(e);
 	talk(e);
 }
@@ -259,17 +259,17 @@ static void go_through(struct end *e, pause_fn pause)
 		SSL_set_session(e->ssl, session);
 		if (e->v->with & NO_DHE) {
 			SSL_set_options(e->ssl, SSL_OP_ALLOW_NO_DHE_KEX);
-			assert_ossl(SSL_set1_groups_list(e->ssl, e->serves && round ? "P-384" : "X25519"));
+			require_ossl(SSL_set1_groups_list(e->ssl, e->serves && round ? "P-384" : "X25519"));
 		}
 		if (e->v->with & FAILS) {
 			/* With TLS 1.3 the client may not know yet. */
 			if (SSL_do_handshake(e->ssl) > 0)
-				assert_true(!e->serves && SSL_read(e->ssl, &(char){ 0 }, 1) <= 0);
+				REQUIRE(!e->serves && SSL_read(e->ssl, &(char){ 0 }, 1) <= 0);
 			pause(e, "failed");
 		} else {
 			shake_hands(e);
 			talk(e);
-			assert_int_equal(SSL_session_reused(e->ssl), round);
+			REQUIRE_EQ(SSL_session_reused(e->ssl), round);
 			after_handshake(e);
 			if (e->v->version == TLS1_2_VERSION && !e->serves && !round)
 				keep_session(e->ssl, SSL_get1_session(e->ssl));
@@ -327,10 +327,10 @@ static void start_other(struct end *e, bool ours)
 	char number[8];
 
 	snprintf(number, sizeof(number), "%zu", (size_t)(e->v - variants));
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, tls), 0);
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, control), 0);
+	REQUIRE_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, tls), 0);
+	REQUIRE_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, control), 0);
 	at.pid = fork();
-	assert_true(at.pid >= 0);
+	REQUIRE(at.pid >= 0);
 	if (!at.pid) {
 		dup2(tls[1], TLS_FD);
 		dup2(control[1], CONTROL_FD);
@@ -363,9 +363,9 @@ static void look(struct end *e, const char *stage)
 	size_t i;
 	char byte;
 
-	assert_int_equal(read(at.control, &byte, 1), 1);
+	REQUIRE_EQ(read(at.control, &byte, 1), 1);
 	if (stage) {
-		assert_true(take_image(&image, at.pid, NULL, 0));
+		REQUIRE(take_image(&image, at.pid, NULL, 0));
 		scan_image(&image);
 		drop_image(&image);
 		for (i = 0; i < nr_needles; i++)
@@ -373,7 +373,7 @@ static void look(struct end *e, const char *stage)
 		if (at.ours)
 			print_found(e, stage);
 	}
-	assert_int_equal(write(at.control, &byte, 1), 1);
+	REQUIRE_EQ(write(at.control, &byte, 1), 1);
 }
 
 static void try_variant(const struct variant *v, bool other_serves, bool ours)
@@ -391,15 +391,15 @@ static void try_variant(const struct variant *v, bool other_serves, bool ours)
 	SSL_SESSION_free(session);
 	session = NULL;
 	ERR_clear_error();
-	assert_int_equal(waitpid(at.pid, &status, 0), at.pid);
-	assert_int_equal(status, 0);
+	REQUIRE_EQ(waitpid(at.pid, &status, 0), at.pid);
+	REQUIRE_EQ(status, 0);
 	close(at.control);
 	close(e.fd);
-	assert_true(nr_needles > 0);
+	REQUIRE(nr_needles > 0);
 	if (ours)
-		assert_int_equal(at.ever, 0);
+		REQUIRE_EQ(at.ever, 0);
 	else
-		assert_true(at.ever > 0);
+		REQUIRE(at.ever > 0);
 }
 
 static void try_all(bool ours)
@@ -440,11 +440,11 @@ static int setup(void **state)
 	X509_gmtime_adj(X509_getm_notBefore(cert), -60);
 	X509_gmtime_adj(X509_getm_notAfter(cert), 86400);
 	X509_set_pubkey(cert, key);
-	assert_ossl(X509_sign(cert, key, EVP_sha256()));
+	require_ossl(X509_sign(cert, key, EVP_sha256()));
 	f = fdopen(mkstemp(key_file), "w");
-	assert_non_null(f);
-	assert_ossl(PEM_write_X509(f, cert));
-	assert_ossl(PEM_write_PrivateKey(f, key, NULL, NULL, 0, NULL, NULL));
+	REQUIRE(f);
+	require_ossl(PEM_write_X509(f, cert));
+	require_ossl(PEM_write_PrivateKey(f, key, NULL, NULL, 0, NULL, NULL));
 	fclose(f);
 	X509_free(cert);
 	EVP_PKEY_free(key);

@@ -48,10 +48,10 @@ static void compare_hmacs(const char *digest)
 			epkp_hmac_end(&hmac, out);
 			if (key_len % 64 && len % 7)
 				continue;
-			assert_non_null(EVP_Q_mac(plain, "HMAC", NULL, digest, NULL, key, key_len,
-						  message, len, expected, sizeof(expected), &got));
-			assert_int_equal(got, hash->len);
-			assert_memory_equal(out, expected, got);
+			REQUIRE(EVP_Q_mac(plain, "HMAC", NULL, digest, NULL, key, key_len,
+					  message, len, expected, sizeof(expected), &got));
+			REQUIRE_EQ(got, hash->len);
+			REQUIRE_MEM_EQ(out, expected, got);
 		}
 	}
 }
@@ -89,17 +89,17 @@ static void permutation_is_one(void **state)
 			RAND_bytes(secret, sizeof(secret));
 			epkp_wrap(&o, kind, wrapped, secret, lengths[i]);
 			epkp_unwrap(&o, kind, back, wrapped, lengths[i]);
-			assert_memory_equal(back, secret, lengths[i]);
+			REQUIRE_MEM_EQ(back, secret, lengths[i]);
 			/* One bit, and another kind: each changes all of it. */
 			secret[round % lengths[i]] ^= 1 << round % 8;
 			epkp_wrap(&o, kind, other, secret, lengths[i]);
 			for (n = same = 0; n < lengths[i]; n++)
 				same += other[n] == wrapped[n];
-			assert_true(same < 6);
+			REQUIRE(same < 6);
 			epkp_wrap(&o, kind + 1, wrapped, secret, lengths[i]);
 			for (n = same = 0; n < lengths[i]; n++)
 				same += other[n] == wrapped[n];
-			assert_true(same < 6);
+			REQUIRE(same < 6);
 		}
 	}
 }
@@ -149,19 +149,19 @@ static void x25519_equals_openssls(void **state)
 
 	(void)state;
 	for (round = 0; round < 1000; round++) {
-		assert_true(epkp_x25519(&w, out, k, u));
+		REQUIRE(epkp_x25519(&w, out, k, u));
 		memcpy(u, k, 32);
 		memcpy(k, out, 32);
 	}
-	assert_memory_equal(k, after_1000, 32);
+	REQUIRE_MEM_EQ(k, after_1000, 32);
 	for (round = 0; round < 3000; round++) {
 		RAND_bytes(k, 32);
 		choose_point(u, round);
 		if (theirs(expected, k, u)) {
-			assert_true(epkp_x25519(&w, out, k, u));
-			assert_memory_equal(out, expected, 32);
+			REQUIRE(epkp_x25519(&w, out, k, u));
+			REQUIRE_MEM_EQ(out, expected, 32);
 		} else {
-			assert_false(epkp_x25519(&w, out, k, u));
+			REQUIRE(!epkp_x25519(&w, out, k, u));
 		}
 	}
 	ERR_clear_error();
@@ -209,10 +209,10 @@ static int expand(const char *label, uint8_t *out, size_t len)
 	return derive13(with_epk, &c, out, len);
 }
 
-static void assert_refused(int ret, enum epk_reason reason)
+static void require_refused(int ret, enum epk_reason reason)
 {
-	assert_true(ret <= 0);
-	assert_int_equal(ERR_GET_REASON(ERR_peek_error()), reason);
+	REQUIRE(ret <= 0);
+	REQUIRE_EQ(ERR_GET_REASON(ERR_peek_error()), reason);
 	ERR_clear_error();
 }
 
@@ -231,22 +231,22 @@ static void what_cannot_be_is_refused(void **state)
 	/* Those that have no room for a handle: nothing is written out of bounds. */
 	for (len = 0; len < 16; len++) {
 		memset(out, 7, sizeof(out));
-		assert_refused(expand("key", out + 16, len), EPK_R_DERIVATION);
+		require_refused(expand("key", out + 16, len), EPK_R_DERIVATION);
 		for (i = 0; i < sizeof(out); i++)
-			assert_int_equal(out[i], 7);
+			REQUIRE_EQ(out[i], 7);
 	}
-	assert_refused(expand("key", out, 49), EPK_R_DERIVATION);
-	assert_ossl(expand("key", out, 16));
-	assert_ossl(expand("key", out, 48));
-	assert_refused(expand("ext binder", out, 32), EPK_R_EXTERNAL_PSK);
-	assert_refused(derive13(with_epk, &external, out, 32), EPK_R_EXTERNAL_PSK);
-	assert_refused(expand("quic key", out, 16), EPK_R_DERIVATION);
-	assert_refused(expand("quic hp", out, 32), EPK_R_DERIVATION);
-	assert_refused(expand("s ap traffic", out, 31), EPK_R_DERIVATION);
-	assert_refused(expand("key", out, 64), EPK_R_DERIVATION);
-	assert_refused(derive13(with_epk, &md5, out, 12), EPK_R_DIGEST);
-	assert_refused(derive13(with_epk, &mode, out, 12), EPK_R_DERIVATION);
-	assert_refused(derive13(with_epk, &shorter, out, 12), EPK_R_DERIVATION);
+	require_refused(expand("key", out, 49), EPK_R_DERIVATION);
+	require_ossl(expand("key", out, 16));
+	require_ossl(expand("key", out, 48));
+	require_refused(expand("ext binder", out, 32), EPK_R_EXTERNAL_PSK);
+	require_refused(derive13(with_epk, &external, out, 32), EPK_R_EXTERNAL_PSK);
+	require_refused(expand("quic key", out, 16), EPK_R_DERIVATION);
+	require_refused(expand("quic hp", out, 32), EPK_R_DERIVATION);
+	require_refused(expand("s ap traffic", out, 31), EPK_R_DERIVATION);
+	require_refused(expand("key", out, 64), EPK_R_DERIVATION);
+	require_refused(derive13(with_epk, &md5, out, 12), EPK_R_DIGEST);
+	require_refused(derive13(with_epk, &mode, out, 12), EPK_R_DERIVATION);
+	require_refused(derive13(with_epk, &shorter, out, 12), EPK_R_DERIVATION);
 }
 
 /* @seeds as libssl has them, or one, as others do. */
@@ -279,9 +279,9 @@ static void foreign_key_exchange_is_refused(void **state)
 	uint8_t out[48];
 
 	(void)state;
-	assert_refused(prf(with_epk, 5, "SHA256", 48, "master secret", out, 48),
-		       EPK_R_KEY_EXCHANGE);
-	assert_refused(prf(with_epk, 5, "MD5-SHA1", 48, "key expansion", out, 40), EPK_R_DIGEST);
+	require_refused(prf(with_epk, 5, "SHA256", 48, "master secret", out, 48),
+			EPK_R_KEY_EXCHANGE);
+	require_refused(prf(with_epk, 5, "MD5-SHA1", 48, "key expansion", out, 40), EPK_R_DIGEST);
 }
 
 static void applications_own_secrets_are_theirs(void **state)
@@ -294,20 +294,20 @@ static void applications_own_secrets_are_theirs(void **state)
 
 	(void)state;
 	for (i = 0; i < 2; i++)
-		assert_ossl(prf(libctx[i], 1, "SHA256", 20, "my own", to[i], 100));
-	assert_memory_equal(out, expected, 100);
+		require_ossl(prf(libctx[i], 1, "SHA256", 20, "my own", to[i], 100));
+	REQUIRE_MEM_EQ(out, expected, 100);
 	for (len = 0; len <= 32; len += 16) {
 		for (i = 0; i < 2; i++)
-			assert_non_null(EVP_Q_mac(libctx[i], "HMAC", NULL, "SHA256", NULL, key, len,
-						  key, 32, to[i], 100, &n));
-		assert_memory_equal(out, expected, 32);
+			REQUIRE(EVP_Q_mac(libctx[i], "HMAC", NULL, "SHA256", NULL, key, len,
+					  key, 32, to[i], 100, &n));
+		REQUIRE_MEM_EQ(out, expected, 32);
 	}
 	/* Zeros are remembered by nobody. */
 	memset(key, 0, sizeof(key));
 	for (i = 0; i < 2; i++)
-		assert_non_null(EVP_Q_mac(libctx[i], "HMAC", NULL, "SHA256", NULL, key, 32, expected,
-					  100, to[i], 100, &n));
-	assert_int_equal(n, 32);
+		REQUIRE(EVP_Q_mac(libctx[i], "HMAC", NULL, "SHA256", NULL, key, 32, expected,
+				  100, to[i], 100, &n));
+	REQUIRE_EQ(n, 32);
 }
 
 /* None is dropped without a word. */
@@ -323,8 +323,8 @@ static void more_parameters_than_there_is_room_for(void **state)
 		params[i] = OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST,
 							     "SHA256", 0);
 	params[16] = OSSL_PARAM_construct_end();
-	assert_refused(EVP_MAC_CTX_set_params(ctx, params), EPK_R_DERIVATION);
-	assert_ossl(EVP_MAC_CTX_set_params(ctx, params + 1));
+	require_refused(EVP_MAC_CTX_set_params(ctx, params), EPK_R_DERIVATION);
+	require_ossl(EVP_MAC_CTX_set_params(ctx, params + 1));
 	EVP_MAC_CTX_free(ctx);
 	EVP_MAC_free(mac);
 }
@@ -347,16 +347,16 @@ static void key_is_taken_once(void **state)
 	uint8_t handle[32], other[32];
 
 	(void)state;
-	assert_ossl(expand("key", handle, 32));
-	assert_ossl(expand("key", other, 32));
-	assert_memory_not_equal(handle, other, 32);
-	assert_ossl(key_cipher(handle));
-	assert_refused(key_cipher(handle), EPK_R_KEY_GONE);
+	require_ossl(expand("key", handle, 32));
+	require_ossl(expand("key", other, 32));
+	REQUIRE_MEM_NE(handle, other, 32);
+	require_ossl(key_cipher(handle));
+	require_refused(key_cipher(handle), EPK_R_KEY_GONE);
 	/* No handle, but what an application has for a key. */
 	other[31] ^= 1;
-	assert_ossl(key_cipher(other));
+	require_ossl(key_cipher(other));
 	other[31] ^= 1;
-	assert_ossl(key_cipher(other));
+	require_ossl(key_cipher(other));
 }
 
 /* Handshakes that wait for their clients' next message. */
@@ -367,9 +367,9 @@ static void thousands_of_keys_may_wait(void **state)
 
 	(void)state;
 	for (i = 0; i < 4000; i++)
-		assert_ossl(expand("key", handles[i], 32));
+		require_ossl(expand("key", handles[i], 32));
 	for (i = 0; i < 4000; i++)
-		assert_ossl(key_cipher(handles[i]));
+		require_ossl(key_cipher(handles[i]));
 }
 
 static void key_that_waits_too_long_is_gone(void **state)
@@ -378,18 +378,18 @@ static void key_that_waits_too_long_is_gone(void **state)
 	int i;
 
 	(void)state;
-	assert_ossl(expand("key", first, 32));
+	require_ossl(expand("key", first, 32));
 	for (i = 0; i < NR_KEPT; i++)
-		assert_ossl(expand("key", last, 32));
-	assert_refused(key_cipher(first), EPK_R_KEY_GONE);
-	assert_ossl(key_cipher(last));
+		require_ossl(expand("key", last, 32));
+	require_refused(key_cipher(first), EPK_R_KEY_GONE);
+	require_ossl(key_cipher(last));
 	/* Those that were asked for do not count. */
-	assert_ossl(expand("key", first, 32));
+	require_ossl(expand("key", first, 32));
 	for (i = 0; i < NR_KEPT + 100; i++) {
-		assert_ossl(expand("key", last, 32));
-		assert_ossl(key_cipher(last));
+		require_ossl(expand("key", last, 32));
+		require_ossl(key_cipher(last));
 	}
-	assert_ossl(key_cipher(first));
+	require_ossl(key_cipher(first));
 }
 
 /* ---- K in other processes */
@@ -399,10 +399,10 @@ static int in_child(int (*child)(const uint8_t *iv), const uint8_t *iv)
 	int status;
 	pid_t pid = fork();
 
-	assert_true(pid >= 0);
+	REQUIRE(pid >= 0);
 	if (!pid)
 		_exit(child(iv));
-	assert_int_equal(waitpid(pid, &status, 0), pid);
+	REQUIRE_EQ(waitpid(pid, &status, 0), pid);
 	return status;
 }
 
@@ -439,23 +439,23 @@ static void children_have_the_key(void **state)
 	pid_t pid;
 
 	(void)state;
-	assert_ossl(expand("iv", iv, 12));
-	assert_int_equal(in_child(has_key, iv), 0);
-	assert_int_equal(in_child(forks_again, iv), 0);
-	assert_ossl(expand("key", handle, 32));
-	assert_int_equal(in_child(handle_is_gone, handle), 0);
-	assert_ossl(key_cipher(handle));
+	require_ossl(expand("iv", iv, 12));
+	REQUIRE_EQ(in_child(has_key, iv), 0);
+	REQUIRE_EQ(in_child(forks_again, iv), 0);
+	require_ossl(expand("key", handle, 32));
+	REQUIRE_EQ(in_child(handle_is_gone, handle), 0);
+	require_ossl(key_cipher(handle));
 	/* No descriptors for a pipe: no key, and no other one in its place. */
-	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	REQUIRE_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
 	few.rlim_max = limit.rlim_max;
-	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	REQUIRE_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
 	pid = fork();
 	if (!pid)
 		_exit(has_none(iv));
-	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
-	assert_int_equal(has_key(iv), 0);
+	REQUIRE_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	REQUIRE_EQ(waitpid(pid, &status, 0), pid);
+	REQUIRE_EQ(status, 0);
+	REQUIRE_EQ(has_key(iv), 0);
 }
 
 /* A process that has not been forked from this one has another. */
@@ -466,8 +466,8 @@ static void other_processes_have_another_key(void **state)
 	pid_t pid;
 
 	(void)state;
-	assert_ossl(expand("iv", iv, 12));
-	assert_int_equal(pipe(fds), 0);
+	require_ossl(expand("iv", iv, 12));
+	REQUIRE_EQ(pipe(fds), 0);
 	pid = fork();
 	if (!pid) {
 		dup2(fds[1], 10);
@@ -475,11 +475,11 @@ static void other_processes_have_another_key(void **state)
 		_exit(127);
 	}
 	close(fds[1]);
-	assert_int_equal(read(fds[0], theirs_is, 12), 12);
+	REQUIRE_EQ(read(fds[0], theirs_is, 12), 12);
 	close(fds[0]);
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
-	assert_memory_not_equal(iv, theirs_is, 12);
+	REQUIRE_EQ(waitpid(pid, &status, 0), pid);
+	REQUIRE_EQ(status, 0);
+	REQUIRE_MEM_NE(iv, theirs_is, 12);
 }
 
 static int tell_iv(void)
@@ -541,11 +541,11 @@ static EVP_PKEY *generate(const char *algorithm)
 						       is_curve ? "EC" : algorithm, NULL);
 	EVP_PKEY *pkey = NULL;
 
-	assert_non_null(ctx);
-	assert_ossl(EVP_PKEY_keygen_init(ctx));
+	REQUIRE(ctx);
+	require_ossl(EVP_PKEY_keygen_init(ctx));
 	if (is_curve)
-		assert_ossl(EVP_PKEY_CTX_set_group_name(ctx, algorithm));
-	assert_ossl(EVP_PKEY_keygen(ctx, &pkey));
+		require_ossl(EVP_PKEY_CTX_set_group_name(ctx, algorithm));
+	require_ossl(EVP_PKEY_keygen(ctx, &pkey));
 	EVP_PKEY_CTX_free(ctx);
 	return pkey;
 }
@@ -592,9 +592,9 @@ static bool is_private_key(const uint8_t *key)
 	group = EC_GROUP_new_by_curve_name(told->len == 48 ? NID_secp384r1 : NID_X9_62_prime256v1);
 	p = EC_POINT_new(group);
 	n = BN_bin2bn(key, told->len, NULL);
-	assert_ossl(EC_POINT_mul(group, p, n, NULL, NULL, NULL));
-	assert_int_equal(EC_POINT_point2oct(group, p, POINT_CONVERSION_UNCOMPRESSED, point,
-					    sizeof(point), NULL), told->public_len);
+	require_ossl(EC_POINT_mul(group, p, n, NULL, NULL, NULL));
+	REQUIRE_EQ(EC_POINT_point2oct(group, p, POINT_CONVERSION_UNCOMPRESSED, point,
+				      sizeof(point), NULL), told->public_len);
 	BN_free(n);
 	EC_POINT_free(p);
 	EC_GROUP_free(group);
@@ -637,16 +637,16 @@ static size_t left_by(const char *algorithm, bool derives)
 	pid = fork();
 	if (!pid)
 		exchange(algorithm, derives);
-	assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
-	assert_true(WIFSTOPPED(status));
-	assert_true(told->len == 32 || told->len == 48);
+	REQUIRE_EQ(waitpid(pid, &status, WUNTRACED), pid);
+	REQUIRE(WIFSTOPPED(status));
+	REQUIRE(told->len == 32 || told->len == 48);
 	for (i = 0; i < told->len; i++)
 		told->inverted[i] ^= 0xff;
-	assert_true(is_private_key(told->inverted));
+	REQUIRE(is_private_key(told->inverted));
 	nr_needles = 0;
 	add_needle(algorithm, told->inverted, told->len, false);
 	memset(told->inverted, 0, sizeof(told->inverted));
-	assert_true(take_image(&image, pid, told->domains, told->nr_domains));
+	REQUIRE(take_image(&image, pid, told->domains, told->nr_domains));
 	scan_image(&image);
 	drop_image(&image);
 	found = needles[0].found;
@@ -665,12 +665,12 @@ static bool takes_point(const char *algorithm, const uint8_t *point, size_t len)
 	size_t size = sizeof(handle);
 	bool taken;
 
-	assert_ossl(EVP_PKEY_copy_parameters(peer, mine));
+	require_ossl(EVP_PKEY_copy_parameters(peer, mine));
 	taken = EVP_PKEY_set1_encoded_public_key(peer, point, len) > 0 &&
 		EVP_PKEY_derive_init(ctx) > 0 && EVP_PKEY_derive_set_peer(ctx, peer) > 0 &&
 		EVP_PKEY_derive(ctx, handle, &size) > 0;
 	if (!taken)
-		assert_int_equal(ERR_GET_REASON(ERR_peek_last_error()), EPK_R_PUBLIC_KEY);
+		REQUIRE_EQ(ERR_GET_REASON(ERR_peek_last_error()), EPK_R_PUBLIC_KEY);
 	ERR_clear_error();
 	EVP_PKEY_CTX_free(ctx);
 	EVP_PKEY_free(mine);
@@ -686,29 +686,29 @@ static void wrong_points_are_refused(void **state)
 
 	(void)state;
 	/* Nothing can be agreed on with zero, and with one of order 8. */
-	assert_false(takes_point("EPK-X25519", other, 32));
+	REQUIRE(!takes_point("EPK-X25519", other, 32));
 	other[0] = 1;
-	assert_false(takes_point("EPK-X25519", other, 32));
+	REQUIRE(!takes_point("EPK-X25519", other, 32));
 	other[0] = 9;
-	assert_true(takes_point("EPK-X25519", other, 32));
-	assert_false(takes_point("EPK-X25519", other, 31));
-	assert_false(takes_point("EPK-X25519", other, 33));
+	REQUIRE(takes_point("EPK-X25519", other, 32));
+	REQUIRE(!takes_point("EPK-X25519", other, 31));
+	REQUIRE(!takes_point("EPK-X25519", other, 33));
 
 	pkey = generate("EPK-P256");
 	len = EVP_PKEY_get1_encoded_public_key(pkey, &point);
-	assert_int_equal(len, 65);
-	assert_true(takes_point("EPK-P256", point, len));
-	assert_false(takes_point("EPK-P256", point, len - 1));
-	assert_false(takes_point("EPK-P384", point, len));
+	REQUIRE_EQ(len, 65);
+	REQUIRE(takes_point("EPK-P256", point, len));
+	REQUIRE(!takes_point("EPK-P256", point, len - 1));
+	REQUIRE(!takes_point("EPK-P384", point, len));
 	point[64] ^= 1;
-	assert_false(takes_point("EPK-P256", point, len));
+	REQUIRE(!takes_point("EPK-P256", point, len));
 	/* Compressed: TLS 1.3 has none. */
 	point[0] = 2;
-	assert_false(takes_point("EPK-P256", point, 33));
+	REQUIRE(!takes_point("EPK-P256", point, 33));
 	/* None at all. */
 	memset(other, 0, sizeof(other));
-	assert_false(takes_point("EPK-P256", other, 1));
-	assert_false(takes_point("EPK-P256", other, 65));
+	REQUIRE(!takes_point("EPK-P256", other, 1));
+	REQUIRE(!takes_point("EPK-P256", other, 65));
 	OPENSSL_free(point);
 	EVP_PKEY_free(pkey);
 }
@@ -721,15 +721,15 @@ static void private_keys_leave_nothing(void **state)
 
 	(void)state;
 	told = mmap(NULL, sizeof(*told), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	assert_ptr_not_equal(told, MAP_FAILED);
+	REQUIRE_NE(told, MAP_FAILED);
 	for (i = 0; i < 3; i++) {
 		found += left_by(algorithms[i], false);
 		found += left_by(algorithms[i], true);
 		/* Who looks finds it, where it is. */
-		assert_true(left_by(stock[i], false) > 0);
-		assert_true(left_by(stock[i], true) > 0);
+		REQUIRE(left_by(stock[i], false) > 0);
+		REQUIRE(left_by(stock[i], true) > 0);
 	}
-	assert_int_equal(found, 0);
+	REQUIRE_EQ(found, 0);
 }
 
 static int setup(void **state)

@@ -72,23 +72,23 @@ static void works(void)
 {
 	volatile uint32_t value = 0;
 
-	CELL(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
+	CHECK_CELL(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
 	hold();
 	disturb();
-	CELL(EPK_TRY(value = *page) == 0);
-	CELL(value == SECRET);
+	CHECK_CELL(EPK_TRY(value = *page) == 0);
+	CHECK_CELL(value == SECRET);
 	epk_device_enter(&dev, 0);
-	CELL(EPK_TRY(value = *page) == SIGSEGV);
+	CHECK_CELL(EPK_TRY(value = *page) == SIGSEGV);
 }
 
 /* The rest of an open's life, whatever was tried too early. */
 static void goes_on(int fd, bool ready)
 {
-	CELL(*page == ORDINARY);
+	CHECK_CELL(*page == ORDINARY);
 	munmap((void *)page, 4096);
 	dev.fd = fd;
 	if (!ready)
-		CELL(call_init(fd) == 0);
+		CHECK_CELL(call_init(fd) == 0);
 	dev.table = map_table(fd, TABLE_BYTES, EPK_MMAP_TABLE);
 	REQUIRE(dev.table != MAP_FAILED);
 	make_domain();
@@ -128,10 +128,10 @@ static void cell_failed(enum call call)
 	int fd = open_new();
 
 	no_domain();
-	CELL(pkey_free(7) == 0);
-	CELL(ioctl(fd, EPK_IOC_INIT, &init) == -1 && errno == EINVAL);
+	CHECK_CELL(pkey_free(7) == 0);
+	CHECK_CELL(ioctl(fd, EPK_IOC_INIT, &init) == -1 && errno == EINVAL);
 	disturb();
-	CELL(pkey_alloc(0, PKEY_DISABLE_ACCESS) == 7);
+	CHECK_CELL(pkey_alloc(0, PKEY_DISABLE_ACCESS) == 7);
 	make_checked(call, NEW, fd);
 	goes_on(fd, call == INIT);
 }
@@ -155,12 +155,12 @@ static void cell_after(enum call call)
 
 	open_ready();
 	fd = open_new();
-	CELL(epk_device_unmap(&dev, page, 4096) == 0);
-	CELL(epk_device_unmap(&dev, untouched.domain, 4096) == 0);
-	CELL(epk_device_free(&dev, 1, &id) == 0);
-	CELL(epk_device_unmap(&dev, (char *)untouched.notes + 4096 - TABLE_BYTES, TABLE_BYTES) == 0);
-	CELL(epk_device_unmap(&dev, dev.table, dev.init.table_bytes) == 0);
-	CELL(epk_device_unmap(&dev, dev.identity, 4096) == 0);
+	CHECK_CELL(epk_device_unmap(&dev, page, 4096) == 0);
+	CHECK_CELL(epk_device_unmap(&dev, untouched.domain, 4096) == 0);
+	CHECK_CELL(epk_device_free(&dev, 1, &id) == 0);
+	CHECK_CELL(epk_device_unmap(&dev, (char *)untouched.notes + 4096 - TABLE_BYTES, TABLE_BYTES) == 0);
+	CHECK_CELL(epk_device_unmap(&dev, dev.table, dev.init.table_bytes) == 0);
+	CHECK_CELL(epk_device_unmap(&dev, dev.identity, 4096) == 0);
 	close(dev.fd);
 	no_domain();
 	make_checked(call, NEW, fd);
@@ -186,7 +186,7 @@ static void cell_ready(enum call call)
 static void cell_held(enum call call)
 {
 	open_ready();
-	CELL(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
+	CHECK_CELL(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
 	hold();
 	make_checked(call, HOLDS, dev.fd);
 	if (ends_it(call))
@@ -215,7 +215,7 @@ static void cell_private(enum call call)
 {
 	open_private();
 	make_checked(call, PRIVATE, dev.fd);
-	CELL(EPK_TRY((void)*page) != 0);
+	CHECK_CELL(EPK_TRY((void)*page) != 0);
 	private_works();
 }
 
@@ -230,16 +230,16 @@ static void cell_mine(enum call call)
 	notes = map_table(dev.fd, TABLE_BYTES, EPK_MMAP_NOTES);
 	REQUIRE(notes != MAP_FAILED);
 	note = notes[EPK_ID_INDEX(id)];
-	CELL(ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS | EPK_THREAD_FOLLOWS) == 0);
+	CHECK_CELL(ioctl(dev.fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS | EPK_THREAD_FOLLOWS) == 0);
 	epk_device_goto(&dev, EPK_NOTE_EPT(note));
 	epk_wrpkru(EPK_PKRU_ALLOW(EPK_NOTE_PKEY(note)));
-	CELL(EPK_TRY(value = *page) == 0 && value == SECRET);
+	CHECK_CELL(EPK_TRY(value = *page) == 0 && value == SECRET);
 	make_checked(call, MINE, dev.fd);
 	if (call == FREE || call == UNMAP || call == RESERVE || call == END || call == CALL_NONE ||
 	    call == RETURN)
-		CELL(EPK_TRY(value = *page) != 0);
+		CHECK_CELL(EPK_TRY(value = *page) != 0);
 	else
-		CELL(EPK_TRY(value = *page) == 0 && value == SECRET);
+		CHECK_CELL(EPK_TRY(value = *page) == 0 && value == SECRET);
 	private_works();
 }
 
@@ -254,7 +254,7 @@ static void cell_thread(enum call call)
 	pthread_t thread;
 
 	open_ready();
-	CELL(pthread_create(&thread, NULL, by_thread, (void *)(intptr_t)call) == 0);
+	CHECK_CELL(pthread_create(&thread, NULL, by_thread, (void *)(intptr_t)call) == 0);
 	pthread_join(thread, NULL);
 	if (ends_it(call))
 		make_domain();
@@ -284,7 +284,7 @@ static void *by_maker(void *arg)
 static void maker_start(struct maker *maker, pthread_t *thread)
 {
 	pthread_barrier_init(&maker->barrier, NULL, 2);
-	CELL(pthread_create(thread, NULL, by_maker, maker) == 0);
+	CHECK_CELL(pthread_create(thread, NULL, by_maker, maker) == 0);
 	pthread_barrier_wait(&maker->barrier);
 }
 
@@ -305,8 +305,8 @@ static void cell_starting(enum call call)
 	maker_start(&maker, &thread);
 	ret = call_init(maker.fd) ? errno : 0;
 	pthread_join(thread, NULL);
-	CELL(call == INIT ? (ret ?: EBUSY) == EBUSY && ret + maker.other == EBUSY : !ret);
-	CELL(call == INIT || maker.other == maker.after);
+	CHECK_CELL(call == INIT ? (ret ?: EBUSY) == EBUSY && ret + maker.other == EBUSY : !ret);
+	CHECK_CELL(call == INIT || maker.other == maker.after);
 	goes_on(maker.fd, true);
 }
 
@@ -317,7 +317,7 @@ static void *by_vcpu(void *flags)
 	int raw = open(EPK_RAW_DEVICE, O_RDWR);
 
 	REQUIRE(raw >= 0);
-	CELL(ioctl(raw, EPK_RAW_VCPU, &vcpu) == 0);
+	CHECK_CELL(ioctl(raw, EPK_RAW_VCPU, &vcpu) == 0);
 	close(raw);
 	return NULL;
 }
@@ -334,14 +334,14 @@ static void cell_undone(enum call call)
 		maker.before = EBUSY;
 	/* Nothing but what a new open answers ends it here. */
 	maker.after = -1;
-	CELL(pthread_create(&vcpu, NULL, by_vcpu, (void *)flags) == 0);
+	CHECK_CELL(pthread_create(&vcpu, NULL, by_vcpu, (void *)flags) == 0);
 	while (!flags[0])
 		usleep(100);
 	maker_start(&maker, &thread);
-	CELL(call_init(maker.fd) == -1 && errno == EBUSY);
+	CHECK_CELL(call_init(maker.fd) == -1 && errno == EBUSY);
 	maker.stop = true;
 	pthread_join(thread, NULL);
-	CELL(maker.other == maker.before);
+	CHECK_CELL(maker.other == maker.before);
 	flags[1] = 1;
 	pthread_join(vcpu, NULL);
 	goes_on(maker.fd, false);
@@ -355,7 +355,7 @@ static void cell_closing(enum call call)
 	pthread_t thread;
 
 	open_ready();
-	CELL(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
+	CHECK_CELL(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
 	/* These change what the next one answers. */
 	if (call == ALLOC || call == FREE || call == RESERVE || call == NOTE ||
 	    call == NOTE_PRIVATE || call == GATES || call == BEGIN || call >= MMAP_TABLE)
@@ -369,13 +369,13 @@ static void cell_closing(enum call call)
 	close(dev.fd);
 	pthread_join(thread, NULL);
 	disturb();
-	CELL(maker.other == maker.after || maker.other == EBADF);
+	CHECK_CELL(maker.other == maker.after || maker.other == EBADF);
 	if (!ends_it(call))
-		CELL(EPK_TRY(value = *page) == 0 && value == SECRET);
+		CHECK_CELL(EPK_TRY(value = *page) == 0 && value == SECRET);
 	if (call != FREE && call != NOTE_PRIVATE)
-		CELL(touch(untouched.domain) == 0);
+		CHECK_CELL(touch(untouched.domain) == 0);
 	epk_device_enter(&dev, 0);
-	CELL(EPK_TRY(value = *page) != 0);
+	CHECK_CELL(EPK_TRY(value = *page) != 0);
 }
 
 /* In a child, what was the parent's; the parent finds it as it was. */
@@ -384,10 +384,10 @@ static pid_t fork_call(enum call call, int fd)
 	pid_t pid = fork();
 
 	if (!pid) {
-		CELL(epk_count_mappings() == 0);
+		CHECK_CELL(epk_count_mappings() == 0);
 		no_domain();
 		make_checked(call, OTHERS, fd);
-		CELL(*page == ORDINARY);
+		CHECK_CELL(*page == ORDINARY);
 		_exit(epk_failures != 0);
 	}
 	return pid;
@@ -397,8 +397,8 @@ static void wait_for(pid_t pid)
 {
 	int status = -1;
 
-	CELL(waitpid(pid, &status, 0) == pid);
-	CELL(status == 0);
+	CHECK_CELL(waitpid(pid, &status, 0) == pid);
+	CHECK_CELL(status == 0);
 }
 
 static void cell_fork_new(enum call call)
@@ -437,7 +437,7 @@ static void cell_fork_both(enum call call)
 		works();
 		_exit(epk_failures != 0);
 	}
-	CELL(waitpid(pid, &status, 0) == pid && !status);
+	CHECK_CELL(waitpid(pid, &status, 0) == pid && !status);
 	works();
 }
 
@@ -449,10 +449,10 @@ static int executed(char **argv)
 	snprintf(where, sizeof(where), ", after exec");
 	epk_try_init();
 	signal(SIGUSR1, handler);
-	CELL(epk_count_mappings() == 0);
+	CHECK_CELL(epk_count_mappings() == 0);
 	no_domain();
 	make_checked(call, OTHERS, fd);
-	CELL(*page == ORDINARY);
+	CHECK_CELL(*page == ORDINARY);
 	/* The program that is gone is in nobody's way. */
 	epk_all_pkeys();
 	close(fd);
@@ -468,7 +468,7 @@ static void exec_call(enum call call, int fd)
 	snprintf(descriptor, sizeof(descriptor), "%d", fd);
 	fflush(stdout);
 	execl(SELF, "state", "executed", number, descriptor, NULL);
-	CELL(!"execl");
+	CHECK_CELL(!"execl");
 }
 
 static void cell_exec_new(enum call call)
@@ -479,7 +479,7 @@ static void cell_exec_new(enum call call)
 static void cell_exec_ready(enum call call)
 {
 	open_ready();
-	CELL(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
+	CHECK_CELL(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
 	hold();
 	exec_call(call, dev.fd);
 }
@@ -496,9 +496,9 @@ static void cell_exec_thread(enum call call)
 	pthread_t thread;
 
 	open_ready();
-	CELL(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
+	CHECK_CELL(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
 	hold();
-	CELL(pthread_create(&thread, NULL, by_executer, (void *)(intptr_t)call) == 0);
+	CHECK_CELL(pthread_create(&thread, NULL, by_executer, (void *)(intptr_t)call) == 0);
 	pthread_join(thread, NULL);
 }
 
@@ -526,7 +526,7 @@ static void cell_vfork_new(enum call call)
 static void cell_vfork_ready(enum call call)
 {
 	open_ready();
-	CELL(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
+	CHECK_CELL(ioctl(dev.fd, EPK_IOC_THREAD, 0) == 0);
 	hold();
 	vfork_call(call, READY, dev.fd);
 	if (ends_it(call))
@@ -548,7 +548,7 @@ static void send_fd(int to, int fd)
 	header->cmsg_type = SCM_RIGHTS;
 	header->cmsg_len = CMSG_LEN(sizeof(int));
 	memcpy(CMSG_DATA(header), &fd, sizeof(int));
-	CELL(sendmsg(to, &msg, 0) == 1);
+	CHECK_CELL(sendmsg(to, &msg, 0) == 1);
 }
 
 static int receive_fd(int from)
@@ -686,8 +686,8 @@ static void run_cell(unsigned int state, enum call call)
 		_exit(epk_failures != 0);
 	}
 	REQUIRE(pid > 0);
-	CELL(waitpid(pid, &status, 0) == pid);
-	CELL(status == 0);
+	CHECK_CELL(waitpid(pid, &status, 0) == pid);
+	CHECK_CELL(status == 0);
 }
 
 /* Which takes minutes in an emulator that counts instructions: there, some calls of each kind race. */

@@ -121,7 +121,7 @@ static bool check(bool ok, int line, const char *what)
 	return epk_check(ok, __FILE__, line, what, where);
 }
 
-#define CELL(condition)	check(condition, __LINE__, #condition)
+#define CHECK_CELL(condition)	check(condition, __LINE__, #condition)
 
 static volatile int handled;
 
@@ -137,11 +137,11 @@ static void disturb(void)
 	int before = handled;
 
 	raise(SIGUSR1);
-	CELL(handled == before + 1);
+	CHECK_CELL(handled == before + 1);
 	usleep(1);
 	sched_yield();
 	raise(SIGUSR1);
-	CELL(handled == before + 2);
+	CHECK_CELL(handled == before + 2);
 }
 
 static int call_init(int fd)
@@ -169,7 +169,7 @@ static int call_file(int fd)
 	int file = memfd_create("state", 0), ret, saved;
 	struct epk_file arg = { .len = 4096, .id = id, .fd = file, .prot = PROT_READ };
 
-	CELL(file >= 0 && !ftruncate(file, 4096));
+	CHECK_CELL(file >= 0 && !ftruncate(file, 4096));
 	ret = ioctl(fd, EPK_IOC_FILE, &arg);
 	saved = errno;
 	close(file);
@@ -198,7 +198,7 @@ static int call_compat(int fd)
 	if (!low)
 		low = mmap(NULL, 4096, PROT_READ | PROT_WRITE,
 			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
-	CELL(low != MAP_FAILED);
+	CHECK_CELL(low != MAP_FAILED);
 	*low = (struct epk_domains) { .num = 1, .ids = (uintptr_t)(low + 1) };
 	asm volatile("int $0x80" : "+a"(ret) : "b"(fd), "c"(EPK_IOC_ALLOC), "d"(low)
 		     : "r8", "r9", "r10", "r11", "memory");
@@ -285,7 +285,7 @@ static int call_map_table(int fd, size_t len, uint64_t offset)
 
 	if (table == MAP_FAILED)
 		return -1;
-	CELL(touch((uint32_t *)(table + len - 4096)) == 0);
+	CHECK_CELL(touch((uint32_t *)(table + len - 4096)) == 0);
 	return 0;
 }
 
@@ -303,7 +303,7 @@ static int call_map_stack(int fd)
 
 	if (stack == MAP_FAILED)
 		return -1;
-	CELL(touch((uint32_t *)(stack + 4096)) == 0);
+	CHECK_CELL(touch((uint32_t *)(stack + 4096)) == 0);
 	return 0;
 }
 

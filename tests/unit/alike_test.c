@@ -21,23 +21,23 @@ static void read_in_turn(int fd, int first, int second)
 	const struct iovec both[2] = { { to_first, 64 }, { to_second, 64 } };
 	int ends[2], i;
 
-	assert_non_null(to_first);
-	assert_non_null(to_second);
-	assert_int_equal(domain_begin(first, RW), 0);
-	assert_int_equal(domain_begin(second, RW), 0);
+	REQUIRE(to_first);
+	REQUIRE(to_second);
+	REQUIRE_EQ(domain_begin(first, RW), 0);
+	REQUIRE_EQ(domain_begin(second, RW), 0);
 	for (i = 0; i < 5; i++) {
-		assert_int_equal(read(fd, to_first, 64), 64);
-		assert_int_equal(read(fd, to_second, 64), 64);
+		REQUIRE_EQ(read(fd, to_first, 64), 64);
+		REQUIRE_EQ(read(fd, to_second, 64), 64);
 	}
 	/* One call of both, each way. */
-	assert_int_equal(readv(fd, both, 2), 128);
-	assert_int_equal(pipe(ends), 0);
-	assert_int_equal(writev(ends[1], both, 2), 128);
-	assert_int_equal(readv(ends[0], both, 2), 128);
+	REQUIRE_EQ(readv(fd, both, 2), 128);
+	REQUIRE_EQ(pipe(ends), 0);
+	REQUIRE_EQ(writev(ends[1], both, 2), 128);
+	REQUIRE_EQ(readv(ends[0], both, 2), 128);
 	close(ends[0]);
 	close(ends[1]);
-	assert_int_equal(domain_end(first), 0);
-	assert_int_equal(domain_end(second), 0);
+	REQUIRE_EQ(domain_end(first), 0);
+	REQUIRE_EQ(domain_end(second), 0);
 }
 
 /* Under "epk" most lie in two EPTs, and no code of the program's has touched them before. */
@@ -46,11 +46,11 @@ static void system_calls_reach_two(void **state)
 	int ids[DOMAINS], fd = open("/dev/zero", O_RDONLY | O_CLOEXEC), i;
 
 	(void)state;
-	assert_true(fd >= 0);
-	assert_int_equal(alloc_domains(DOMAINS, ids), 0);
+	REQUIRE(fd >= 0);
+	REQUIRE_EQ(alloc_domains(DOMAINS, ids), 0);
 	for (i = 1; i < DOMAINS; i += 7)
 		read_in_turn(fd, ids[0], ids[i]);
-	assert_int_equal(free_domains(DOMAINS, ids), 0);
+	REQUIRE_EQ(free_domains(DOMAINS, ids), 0);
 	close(fd);
 }
 
@@ -73,12 +73,12 @@ static void heaps_in_a_call(void **state)
 	long result = -1;
 
 	(void)state;
-	assert_int_equal(alloc_domains(2, call_ids), 0);
-	assert_int_equal(domain_begin(call_ids[1], RW), 0);
-	assert_int_equal(epk_call(call_ids[0], allocates, NULL, &result), 0);
-	assert_int_equal(result, 0);
-	assert_int_equal(domain_end(call_ids[1]), 0);
-	assert_int_equal(free_domains(2, call_ids), 0);
+	REQUIRE_EQ(alloc_domains(2, call_ids), 0);
+	REQUIRE_EQ(domain_begin(call_ids[1], RW), 0);
+	REQUIRE_EQ(epk_call(call_ids[0], allocates, NULL, &result), 0);
+	REQUIRE_EQ(result, 0);
+	REQUIRE_EQ(domain_end(call_ids[1]), 0);
+	REQUIRE_EQ(free_domains(2, call_ids), 0);
 }
 
 /* As in a service: so much memory may be locked, and no capability. */
@@ -86,15 +86,15 @@ static void limit_memory(void)
 {
 	struct rlimit limit = { LIMIT * PAGE, LIMIT * PAGE };
 
-	EXPECT(!setrlimit(RLIMIT_MEMLOCK, &limit));
-	EXPECT(geteuid() || !setresuid(NOBODY, NOBODY, NOBODY));
+	REQUIRE(!setrlimit(RLIMIT_MEMLOCK, &limit));
+	REQUIRE(geteuid() || !setresuid(NOBODY, NOBODY, NOBODY));
 }
 
 static bool fits(int id, size_t pages, char **mem)
 {
 	*mem = domain_mmap(id, NULL, pages * PAGE, RW, 0);
-	EXPECT(*mem != MAP_FAILED || errno == ENOMEM);
-	EXPECT(*mem != MAP_FAILED || strstr(epk_strerror(errno), "RLIMIT_MEMLOCK"));
+	REQUIRE(*mem != MAP_FAILED || errno == ENOMEM);
+	REQUIRE(*mem != MAP_FAILED || strstr(epk_strerror(errno), "RLIMIT_MEMLOCK"));
 	return *mem != MAP_FAILED;
 }
 
@@ -103,7 +103,7 @@ static bool takes_a_device(int id)
 	int fd = open("/dev/zero", O_RDWR | O_CLOEXEC);
 	void *mem = epk_mmap_file(id, NULL, PAGE, RW, 0, fd, 0);
 
-	EXPECT(fd >= 0 && (mem != MAP_FAILED || errno == EOPNOTSUPP));
+	REQUIRE(fd >= 0 && (mem != MAP_FAILED || errno == EOPNOTSUPP));
 	close(fd);
 	return mem != MAP_FAILED;
 }
@@ -112,8 +112,8 @@ static void map_a_memfd(int id, size_t pages)
 {
 	int fd = memfd_create("alike", MFD_CLOEXEC);
 
-	EXPECT(fd >= 0 && !ftruncate(fd, pages * PAGE));
-	EXPECT(epk_mmap_file(id, NULL, pages * PAGE, RW, 0, fd, 0) != MAP_FAILED);
+	REQUIRE(fd >= 0 && !ftruncate(fd, pages * PAGE));
+	REQUIRE(epk_mmap_file(id, NULL, pages * PAGE, RW, 0, fd, 0) != MAP_FAILED);
 	close(fd);
 }
 
@@ -122,22 +122,22 @@ static void what_is_refused(void)
 	char *mem, *more;
 	int id;
 
-	EXPECT(!alloc_domains(1, &id));
+	REQUIRE(!alloc_domains(1, &id));
 	limit_memory();
-	EXPECT(fits(id, LIMIT / 2, &mem) && fits(id, LIMIT / 2, &more) && !fits(id, 1, &more));
+	REQUIRE(fits(id, LIMIT / 2, &mem) && fits(id, LIMIT / 2, &more) && !fits(id, 1, &more));
 	/* Of one mapping a part. */
-	EXPECT(!domain_munmap(mem + PAGE, 3 * PAGE));
-	EXPECT(!fits(id, 4, &more) && fits(id, 3, &more) && !fits(id, 1, &more));
+	REQUIRE(!domain_munmap(mem + PAGE, 3 * PAGE));
+	REQUIRE(!fits(id, 4, &more) && fits(id, 3, &more) && !fits(id, 1, &more));
 	/* Files do not count. */
 	map_a_memfd(id, LIMIT);
-	EXPECT(!takes_a_device(id));
-	EXPECT(!free_domains(1, &id));
-	EXPECT(!alloc_domains(1, &id) && fits(id, LIMIT, &mem) && !fits(id, 1, &more));
+	REQUIRE(!takes_a_device(id));
+	REQUIRE(!free_domains(1, &id));
+	REQUIRE(!alloc_domains(1, &id) && fits(id, LIMIT, &mem) && !fits(id, 1, &more));
 }
 
 static void strict_by_environment(void)
 {
-	EXPECT(!setenv("EPK_STRICT", "1", 1));
+	REQUIRE(!setenv("EPK_STRICT", "1", 1));
 	what_is_refused();
 }
 
@@ -145,7 +145,7 @@ static void strict_by_option(void)
 {
 	struct epk_options options = { .size = sizeof(options), .flags = EPK_STRICT };
 
-	EXPECT(!epk_init(&options));
+	REQUIRE(!epk_init(&options));
 	what_is_refused();
 }
 
@@ -156,10 +156,10 @@ static void not_strict(void)
 	char *mem;
 	int id;
 
-	EXPECT(!setenv("EPK_STRICT", "0", 1) && !alloc_domains(1, &id));
+	REQUIRE(!setenv("EPK_STRICT", "0", 1) && !alloc_domains(1, &id));
 	limit_memory();
-	EXPECT(fits(id, LIMIT + 1, &mem) == !module);
-	EXPECT(takes_a_device(id) == !module);
+	REQUIRE(fits(id, LIMIT + 1, &mem) == !module);
+	REQUIRE(takes_a_device(id) == !module);
 }
 
 static void *is_cancelled_mapping(void *id)
@@ -178,12 +178,12 @@ static void strict_and_cancelled(void)
 	char *mem;
 	int id;
 
-	EXPECT(!setenv("EPK_STRICT", "1", 1) && !alloc_domains(1, &id));
+	REQUIRE(!setenv("EPK_STRICT", "1", 1) && !alloc_domains(1, &id));
 	limit_memory();
-	EXPECT(!pthread_create(&thread, NULL, is_cancelled_mapping, &id));
-	EXPECT(!pthread_join(thread, &result) && result == PTHREAD_CANCELED);
+	REQUIRE(!pthread_create(&thread, NULL, is_cancelled_mapping, &id));
+	REQUIRE(!pthread_join(thread, &result) && result == PTHREAD_CANCELED);
 	alarm(30);
-	EXPECT(fits(id, 1, &mem));
+	REQUIRE(fits(id, 1, &mem));
 	alarm(0);
 }
 
@@ -199,14 +199,14 @@ static void strict_in_many_groups(void)
 
 	for (i = 0; i < GROUPS; i++)
 		groups[i] = 100000 + i;
-	EXPECT(!setrlimit(RLIMIT_MEMLOCK, &limit));
+	REQUIRE(!setrlimit(RLIMIT_MEMLOCK, &limit));
 	mem = mmap(NULL, (LIMIT + 1) * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	EXPECT(mem != MAP_FAILED);
+	REQUIRE(mem != MAP_FAILED);
 	if (mlock(mem, (LIMIT + 1) * PAGE) || setgroups(GROUPS, groups))
 		return;
-	EXPECT(!munmap(mem, (LIMIT + 1) * PAGE));
-	EXPECT(!setenv("EPK_STRICT", "1", 1) && !alloc_domains(1, &id));
-	EXPECT(fits(id, LIMIT + 1, &mem));
+	REQUIRE(!munmap(mem, (LIMIT + 1) * PAGE));
+	REQUIRE(!setenv("EPK_STRICT", "1", 1) && !alloc_domains(1, &id));
+	REQUIRE(fits(id, LIMIT + 1, &mem));
 }
 
 /*
@@ -219,11 +219,11 @@ static void strict_in_a_namespace(void)
 	char *mem;
 	int id;
 
-	EXPECT(!setrlimit(RLIMIT_MEMLOCK, &limit));
+	REQUIRE(!setrlimit(RLIMIT_MEMLOCK, &limit));
 	if (unshare(CLONE_NEWUSER))
 		return;
-	EXPECT(!setenv("EPK_STRICT", "1", 1) && !alloc_domains(1, &id));
-	EXPECT(!fits(id, LIMIT + 1, &mem) && fits(id, LIMIT, &mem));
+	REQUIRE(!setenv("EPK_STRICT", "1", 1) && !alloc_domains(1, &id));
+	REQUIRE(!fits(id, LIMIT + 1, &mem) && fits(id, LIMIT, &mem));
 }
 
 /* How often a function can be called in another. */
@@ -234,7 +234,7 @@ static long nests(void *arg)
 
 	if (err && err != -EMFILE)
 		fprintf(stderr, "%ld calls, and then %s\n", depth, strerror(-err));
-	EXPECT(!err || err == -EMFILE);
+	REQUIRE(!err || err == -EMFILE);
 	return err ? depth : deeper;
 }
 
@@ -243,17 +243,17 @@ static void strict_in_calls(void)
 	long result = 0;
 	int tries;
 
-	EXPECT(!setenv("EPK_STRICT", "1", 1) && !alloc_domains(2, call_ids));
+	REQUIRE(!setenv("EPK_STRICT", "1", 1) && !alloc_domains(2, call_ids));
 	for (tries = 0; tries < 3; tries++) {
-		EXPECT(!epk_call(call_ids[0], nests, (void *)1, &result));
+		REQUIRE(!epk_call(call_ids[0], nests, (void *)1, &result));
 		if (result != 65)
 			fprintf(stderr, "%ld calls\n", result);
 		/* A thread's first is one that counts, where the module does not know it yet. */
-		EXPECT(result == 65 || (!tries && result == 64));
-		EXPECT(!epk_held(NULL, 0));
+		REQUIRE(result == 65 || (!tries && result == 64));
+		REQUIRE(!epk_held(NULL, 0));
 	}
-	EXPECT(!domain_begin(call_ids[0], RW));
-	EXPECT(!epk_call(call_ids[0], nests, (void *)1, &result) && result == 64);
+	REQUIRE(!domain_begin(call_ids[0], RW));
+	REQUIRE(!epk_call(call_ids[0], nests, (void *)1, &result) && result == 64);
 }
 
 static void *begins_first(void *id)
@@ -270,23 +270,24 @@ static void strict_and_closed(void)
 	int id, other;
 	pid_t pid;
 
-	EXPECT(!setenv("EPK_STRICT", "1", 1) && !alloc_domains(1, &id) && fits(id, 1, &mem));
-	EXPECT(!domain_begin(id, RW) && !domain_end(id));
+	REQUIRE(!setenv("EPK_STRICT", "1", 1) && !alloc_domains(1, &id) && fits(id, 1, &mem));
+	REQUIRE(!domain_begin(id, RW) && !domain_end(id));
 	closefrom(3);
-	EXPECT(alloc_domains(1, &other) == -EBADF && strstr(epk_strerror(-EBADF), "/dev/epk"));
-	EXPECT(domain_mmap(id, NULL, PAGE, RW, 0) == MAP_FAILED && errno == EBADF);
-	EXPECT(domain_munmap(mem, PAGE) == -EBADF);
-	EXPECT(free_domains(1, &id) == -EBADF);
-	EXPECT(!pthread_create(&thread, NULL, begins_first, &id) && !pthread_join(thread, &result));
-	EXPECT((long)result == -EBADF);
+	REQUIRE(alloc_domains(1, &other) == -EBADF && strstr(epk_strerror(-EBADF), "/dev/epk"));
+	REQUIRE(domain_mmap(id, NULL, PAGE, RW, 0) == MAP_FAILED && errno == EBADF);
+	REQUIRE(domain_munmap(mem, PAGE) == -EBADF);
+	REQUIRE(free_domains(1, &id) == -EBADF);
+	REQUIRE(!pthread_create(&thread, NULL, begins_first, &id) &&
+		!pthread_join(thread, &result));
+	REQUIRE((long)result == -EBADF);
 	/* What is there can be used, and a child opens it anew. */
-	EXPECT(!domain_begin(id, RW));
+	REQUIRE(!domain_begin(id, RW));
 	mem[0] = 1;
-	EXPECT(!domain_end(id));
+	REQUIRE(!domain_end(id));
 	pid = fork();
 	if (!pid)
 		_exit(alloc_domains(1, &other) || free_domains(1, &other));
-	EXPECT(waitpid(pid, &other, 0) == pid && !other);
+	REQUIRE(waitpid(pid, &other, 0) == pid && !other);
 }
 
 /* Another file has its number; in a process that is not strict there is none. */
@@ -294,11 +295,11 @@ static void strict_and_replaced(void)
 {
 	int id, other, fd;
 
-	EXPECT(!setenv("EPK_STRICT", "1", 1) && !alloc_domains(1, &id));
+	REQUIRE(!setenv("EPK_STRICT", "1", 1) && !alloc_domains(1, &id));
 	closefrom(3);
 	for (fd = 3; fd < 20; fd++)
-		EXPECT(memfd_create("another", 0) == fd);
-	EXPECT(alloc_domains(1, &other) != 0 && domain_mmap(id, NULL, PAGE, RW, 0) == MAP_FAILED);
+		REQUIRE(memfd_create("another", 0) == fd);
+	REQUIRE(alloc_domains(1, &other) != 0 && domain_mmap(id, NULL, PAGE, RW, 0) == MAP_FAILED);
 	closefrom(3);
 }
 
@@ -306,9 +307,9 @@ static void loose_and_closed(void)
 {
 	int ids[2];
 
-	EXPECT(!setenv("EPK_STRICT", "0", 1) && !alloc_domains(1, ids));
+	REQUIRE(!setenv("EPK_STRICT", "0", 1) && !alloc_domains(1, ids));
 	closefrom(3);
-	EXPECT(!alloc_domains(1, ids + 1) == !(backend_is("epk") || backend_is("vmfunc")));
+	REQUIRE(!alloc_domains(1, ids + 1) == !(backend_is("epk") || backend_is("vmfunc")));
 }
 
 #define MAP_COUNT	"/proc/sys/vm/max_map_count"
@@ -320,17 +321,17 @@ static void strict_and_mappings(void)
 	char *mem;
 	int id;
 
-	EXPECT(file && fscanf(file, "%lu", &most) == 1 && !fclose(file));
+	REQUIRE(file && fscanf(file, "%lu", &most) == 1 && !fclose(file));
 	/* Who has a limit of memory reaches that before; more take long. */
 	if (geteuid() || most > 70000)
 		return;
-	EXPECT(!setenv("EPK_STRICT", "1", 1) && !alloc_domains(1, &id));
+	REQUIRE(!setenv("EPK_STRICT", "1", 1) && !alloc_domains(1, &id));
 	while (nr <= most && (mem = domain_mmap(id, NULL, PAGE, RW, 0)) != MAP_FAILED)
 		nr++;
-	EXPECT(mem == MAP_FAILED && errno == ENOMEM && nr <= most && nr + 1000 > most);
-	EXPECT(strstr(epk_strerror(-ENOMEM), "max_map_count"));
-	EXPECT(!free_domains(1, &id) && !alloc_domains(1, &id));
-	EXPECT(domain_mmap(id, NULL, PAGE, RW, 0) != MAP_FAILED);
+	REQUIRE(mem == MAP_FAILED && errno == ENOMEM && nr <= most && nr + 1000 > most);
+	REQUIRE(strstr(epk_strerror(-ENOMEM), "max_map_count"));
+	REQUIRE(!free_domains(1, &id) && !alloc_domains(1, &id));
+	REQUIRE(domain_mmap(id, NULL, PAGE, RW, 0) != MAP_FAILED);
 }
 
 IN_CHILD(strict_in_calls)

@@ -21,27 +21,27 @@ long epk_call_on_stack(long (*fn)(void *), void *arg, void *top);
 static int ids[NR];
 static char *mem[NR], ignored;
 
-static void expect_closed(int but)
+static void require_closed(int but)
 {
 	int i;
 
 	for (i = 0; i < NR; i++)
-		EXPECT(i == but || !try_read(mem[i], &ignored));
+		REQUIRE(i == but || !try_read(mem[i], &ignored));
 }
 
 static void set_up(void)
 {
 	int i;
 
-	EXPECT(!alloc_domains(NR, ids));
+	REQUIRE(!alloc_domains(NR, ids));
 	for (i = 0; i < NR; i++) {
 		mem[i] = domain_mmap(ids[i], NULL, PAGE, RW, 0);
-		EXPECT(mem[i] != MAP_FAILED);
-		EXPECT(!domain_begin(ids[i], RW));
+		REQUIRE(mem[i] != MAP_FAILED);
+		REQUIRE(!domain_begin(ids[i], RW));
 		mem[i][0] = i;
-		EXPECT(!domain_end(ids[i]));
+		REQUIRE(!domain_end(ids[i]));
 	}
-	expect_closed(-1);
+	require_closed(-1);
 }
 
 /*
@@ -60,19 +60,19 @@ static void forge_word(void)
 		return;
 	set_up();
 	slot = (struct epk_slot *)((char *)epk_slots + epk_word.slot);
-	EXPECT(slot->tid == (uint32_t)gettid());
+	REQUIRE(slot->tid == (uint32_t)gettid());
 	for (n = 0; n < sizeof(counts) / sizeof(*counts); n++) {
 		for (i = 1; i < NR; i++) {
 			for (pkey = 0; pkey < 16; pkey++)
 				slot->pins[pkey] = counts[n];
 			epk_word.follows = i % 2;
-			expect_closed(-1);
+			require_closed(-1);
 			err = domain_begin(ids[i], PROT_READ);
-			EXPECT(!err || (n && err == -EAGAIN));
-			expect_closed(err ? -1 : i);
-			EXPECT(err || !try_write(mem[i], 1));
-			EXPECT(err || !domain_end(ids[i]));
-			expect_closed(-1);
+			REQUIRE(!err || (n && err == -EAGAIN));
+			require_closed(err ? -1 : i);
+			REQUIRE(err || !try_write(mem[i], 1));
+			REQUIRE(err || !domain_end(ids[i]));
+			require_closed(-1);
 		}
 	}
 }
@@ -82,11 +82,11 @@ static void *be_known(void *arg)
 {
 	(void)arg;
 	epk_word.follows = 1;
-	expect_closed(-1);
-	EXPECT(!domain_begin(ids[1], PROT_READ));
-	expect_closed(1);
+	require_closed(-1);
+	REQUIRE(!domain_begin(ids[1], PROT_READ));
+	require_closed(1);
 	domain_end(ids[1]);
-	expect_closed(-1);
+	require_closed(-1);
 	return NULL;
 }
 
@@ -95,9 +95,9 @@ static void forge_word_of_another(void)
 	pthread_t thread;
 
 	set_up();
-	EXPECT(!domain_begin(ids[1], RW) && !domain_end(ids[1]));
-	EXPECT(!pthread_create(&thread, NULL, be_known, NULL));
-	EXPECT(!pthread_join(thread, NULL));
+	REQUIRE(!domain_begin(ids[1], RW) && !domain_end(ids[1]));
+	REQUIRE(!pthread_create(&thread, NULL, be_known, NULL));
+	REQUIRE(!pthread_join(thread, NULL));
 }
 
 /* Jump to @addr with EAX = @eax and whatever else suits the attacker. */
@@ -139,7 +139,7 @@ static void jump_and_look(void)
 }
 
 /* In a child, since some gates end the process.  What it must not do is return 1. */
-static void expect_useless(const char *addr, uint32_t eax, uint32_t ecx)
+static void require_useless(const char *addr, uint32_t eax, uint32_t ecx)
 {
 	int status;
 
@@ -148,10 +148,10 @@ static void expect_useless(const char *addr, uint32_t eax, uint32_t ecx)
 	jump_arguments.ecx = ecx;
 	status = status_of_child(jump_and_look);
 	if (WIFSIGNALED(status))
-		assert_true(WTERMSIG(status) == SIGILL || WTERMSIG(status) == SIGABRT ||
-			    WTERMSIG(status) == SIGSEGV);
+		REQUIRE(WTERMSIG(status) == SIGILL || WTERMSIG(status) == SIGABRT ||
+			WTERMSIG(status) == SIGSEGV);
 	else
-		assert_int_equal(WEXITSTATUS(status), 0);
+		REQUIRE_EQ(WEXITSTATUS(status), 0);
 }
 
 /* How often the three bytes stand between these two. */
@@ -160,7 +160,7 @@ static int jump_to(const char *at, const char *end, const char *bytes, uint32_t 
 	int found = 0;
 
 	while ((at = memmem(at, end - at, bytes, 3))) {
-		expect_useless(at, eax, ecx);
+		require_useless(at, eax, ecx);
 		found++;
 		at++;
 	}
@@ -174,10 +174,10 @@ static void jump_to_wrpkru(void **state)
 
 	(void)state;
 	for (i = 0; i < sizeof(values) / sizeof(*values); i++) {
-		assert_true(jump_to(epk_gates_start, epk_gates_end, "\x0f\x01\xef",
-				    values[i], 0) >= 10);
-		assert_true(jump_to(epk_pin_gates_start, epk_pin_gates_end, "\x0f\x01\xef",
-				    values[i], 0) >= 5);
+		REQUIRE(jump_to(epk_gates_start, epk_gates_end, "\x0f\x01\xef",
+				values[i], 0) >= 10);
+		REQUIRE(jump_to(epk_pin_gates_start, epk_pin_gates_end, "\x0f\x01\xef",
+				values[i], 0) >= 5);
 	}
 }
 
@@ -190,9 +190,9 @@ static void jump_to_vmfunc(void **state)
 	if (!backend_is("epk"))
 		return;
 	for (ecx = 0; ecx < 2; ecx++) {
-		assert_true(jump_to(epk_gates_start, epk_gates_end, "\x0f\x01\xd4", 0, ecx) >= 4);
-		assert_true(jump_to(epk_pin_gates_start, epk_pin_gates_end, "\x0f\x01\xd4", 0,
-				    ecx) >= 1);
+		REQUIRE(jump_to(epk_gates_start, epk_gates_end, "\x0f\x01\xd4", 0, ecx) >= 4);
+		REQUIRE(jump_to(epk_pin_gates_start, epk_pin_gates_end, "\x0f\x01\xd4", 0,
+				ecx) >= 1);
 	}
 }
 
@@ -204,8 +204,8 @@ static void jump_to_xrstor(void **state)
 
 	(void)state;
 	for (i = 0; i < sizeof(parts) / sizeof(*parts); i++)
-		assert_int_equal(jump_to((const char *)epk_call_on_stack, (const char *)epk_wipe,
-					 "\x0f\xae\x2d", parts[i], 0), 2);
+		REQUIRE_EQ(jump_to((const char *)epk_call_on_stack, (const char *)epk_wipe,
+				   "\x0f\xae\x2d", parts[i], 0), 2);
 }
 
 /* What rights rest on cannot be written, whoever holds what. */
@@ -219,16 +219,16 @@ static void write_to_what_counts(void)
 	kept[0] = entry;
 	kept[1] = (char *)&epk_state_page;
 	kept[2] = (char *)epk_now.table - EPK_GATE_BEFORE;
-	EXPECT(!epk_now.soft == !backend_is("mpk"));
+	REQUIRE(!epk_now.soft == !backend_is("mpk"));
 	for (held = 0; held < 3; held++) {
 		for (i = 0; i < 3; i++)
-			EXPECT(try_read(kept[i], &ignored) && !try_write(kept[i], 1));
+			REQUIRE(try_read(kept[i], &ignored) && !try_write(kept[i], 1));
 		/* Where the library writes its own table, and what it has behind that. */
 		for (i = 0; i < 2 && epk_now.soft; i++) {
 			entry = (char *)epk_now.soft + i * EPK_TABLE_ROOM;
-			EXPECT(!try_read(entry, &ignored) && !try_write(entry, 1));
+			REQUIRE(!try_read(entry, &ignored) && !try_write(entry, 1));
 		}
-		EXPECT(held == 2 || !domain_begin(ids[held], RW));
+		REQUIRE(held == 2 || !domain_begin(ids[held], RW));
 	}
 }
 

@@ -21,7 +21,7 @@ static int key_of(int i)
 {
 	int pkey;
 
-	assert_int_equal(epk_domain_place(ids[i], NULL, &pkey), 0);
+	REQUIRE_EQ(epk_domain_place(ids[i], NULL, &pkey), 0);
 	return pkey;
 }
 
@@ -29,11 +29,11 @@ static void touch(int i)
 {
 	char byte;
 
-	assert_int_equal(domain_begin(ids[i], RW), 0);
-	assert_true(try_read(mem[i], &byte));
-	assert_int_equal(byte, i + 1);
-	assert_true(try_write(mem[i] + PAGE, i));
-	assert_int_equal(domain_end(ids[i]), 0);
+	REQUIRE_EQ(domain_begin(ids[i], RW), 0);
+	REQUIRE(try_read(mem[i], &byte));
+	REQUIRE_EQ(byte, i + 1);
+	REQUIRE(try_write(mem[i] + PAGE, i));
+	REQUIRE_EQ(domain_end(ids[i]), 0);
 }
 
 static int set_up(void **state)
@@ -64,12 +64,12 @@ static void evict_all_round(void **state)
 			for (j = 0; j < NR; j++) {
 				int pkey = key_of(j);
 
-				assert_false(try_read(mem[j], &ignored));
-				assert_int_equal(try_code, pkey ? SEGV_PKUERR : SEGV_ACCERR);
-				assert_false(pkey && used & 1u << pkey);
+				REQUIRE(!try_read(mem[j], &ignored));
+				REQUIRE_EQ(try_code, pkey ? SEGV_PKUERR : SEGV_ACCERR);
+				REQUIRE(!(pkey && used & 1u << pkey));
 				used |= pkey ? 1u << pkey : 0;
 			}
-			assert_int_equal(used, MPK_PKEYS);
+			REQUIRE_EQ(used, MPK_PKEYS);
 		}
 	}
 }
@@ -84,14 +84,14 @@ static void evict_in_turn(void **state)
 		touch(i);
 	for (i = 0; i < KEYS; i++)
 		touch(i);
-	assert_int_equal(domain_begin(ids[0], PROT_READ), 0);
+	REQUIRE_EQ(domain_begin(ids[0], PROT_READ), 0);
 	touch(KEYS);
-	assert_true(key_of(0));
-	assert_false(key_of(1));
+	REQUIRE(key_of(0));
+	REQUIRE(!key_of(1));
 	touch(KEYS + 1);
-	assert_false(key_of(2));
-	assert_true(key_of(3));
-	assert_int_equal(domain_end(ids[0]), 0);
+	REQUIRE(!key_of(2));
+	REQUIRE(key_of(3));
+	REQUIRE_EQ(domain_end(ids[0]), 0);
 }
 
 static void never_evict_held(void **state)
@@ -99,18 +99,18 @@ static void never_evict_held(void **state)
 	int i;
 
 	(void)state;
-	assert_int_equal(domain_begin(ids[0], RW), 0);
+	REQUIRE_EQ(domain_begin(ids[0], RW), 0);
 	for (i = 1; i < NR; i++)
 		touch(i);
-	assert_true(try_write(mem[0] + PAGE, 3));
-	assert_int_equal(domain_end(ids[0]), 0);
+	REQUIRE(try_write(mem[0] + PAGE, 3));
+	REQUIRE_EQ(domain_end(ids[0]), 0);
 }
 
 static long sleeps(void)
 {
 	struct rusage usage;
 
-	assert_int_equal(getrusage(RUSAGE_THREAD, &usage), 0);
+	REQUIRE_EQ(getrusage(RUSAGE_THREAD, &usage), 0);
 	return usage.ru_nvcsw;
 }
 
@@ -122,18 +122,18 @@ static void begin_all_keys_held(void **state)
 
 	(void)state;
 	for (i = 0; i < KEYS; i++)
-		assert_int_equal(domain_begin(ids[i], RW), 0);
+		REQUIRE_EQ(domain_begin(ids[i], RW), 0);
 	before = sleeps();
 	for (i = 0; i < ERROR_REPEATS; i++)
-		assert_int_equal(domain_begin(ids[KEYS], RW), -EAGAIN);
+		REQUIRE_EQ(domain_begin(ids[KEYS], RW), -EAGAIN);
 	for (i = 0; i < ERROR_REPEATS; i++)
-		assert_int_equal(free_domains(1, &ids[0]), -EBUSY);
-	assert_in_range(sleeps() - before, 0, ERROR_REPEATS / 2);
-	assert_int_equal(domain_end(ids[3]), 0);
-	assert_int_equal(domain_begin(ids[KEYS], RW), 0);
-	assert_false(key_of(3));
+		REQUIRE_EQ(free_domains(1, &ids[0]), -EBUSY);
+	REQUIRE_IN(sleeps() - before, 0, ERROR_REPEATS / 2);
+	REQUIRE_EQ(domain_end(ids[3]), 0);
+	REQUIRE_EQ(domain_begin(ids[KEYS], RW), 0);
+	REQUIRE(!key_of(3));
 	for (i = 0; i <= KEYS; i++)
-		assert_int_equal(domain_end(ids[i]), i == 3 ? -EACCES : 0);
+		REQUIRE_EQ(domain_end(ids[i]), i == 3 ? -EACCES : 0);
 }
 
 /* What a gate does that finds the domain's key gone once it has pinned it, at length. */
@@ -174,29 +174,29 @@ static void pins_that_pass(void **state)
 	(void)state;
 	sem_init(&want_pin, 0, 0);
 	sem_init(&pinned, 0, 0);
-	assert_int_equal(pthread_create(&thread, NULL, pass_by, NULL), 0);
+	REQUIRE_EQ(pthread_create(&thread, NULL, pass_by, NULL), 0);
 	for (round = 0; round < 5; round++) {
 		id = new_domain();
-		assert_int_equal(domain_begin(id, RW), 0);
-		assert_int_equal(domain_end(id), 0);
-		assert_int_equal(epk_domain_place(id, NULL, &i), 0);
+		REQUIRE_EQ(domain_begin(id, RW), 0);
+		REQUIRE_EQ(domain_end(id), 0);
+		REQUIRE_EQ(epk_domain_place(id, NULL, &i), 0);
 		pass(i);
-		assert_int_equal(free_domains(1, &id), 0);
+		REQUIRE_EQ(free_domains(1, &id), 0);
 	}
 	for (round = 0; round < 5; round++) {
 		for (i = 1; i < KEYS; i++)
-			assert_int_equal(domain_begin(ids[i], RW), 0);
+			REQUIRE_EQ(domain_begin(ids[i], RW), 0);
 		touch(0);
-		assert_true(key_of(0));
+		REQUIRE(key_of(0));
 		pass(key_of(0));
-		assert_int_equal(domain_begin(ids[KEYS], RW), 0);
-		assert_false(key_of(0));
+		REQUIRE_EQ(domain_begin(ids[KEYS], RW), 0);
+		REQUIRE(!key_of(0));
 		for (i = 1; i <= KEYS; i++)
-			assert_int_equal(domain_end(ids[i]), 0);
+			REQUIRE_EQ(domain_end(ids[i]), 0);
 	}
 	pass(0);
 	pthread_join(thread, &wrong);
-	assert_null(wrong);
+	REQUIRE(!wrong);
 }
 
 static void free_returns_key(void **state)
@@ -206,20 +206,20 @@ static void free_returns_key(void **state)
 	(void)state;
 	for (i = 0; i < 4 * KEYS; i++) {
 		more[0] = new_domain();
-		assert_int_equal(domain_begin(more[0], RW), 0);
-		assert_int_equal(domain_end(more[0]), 0);
+		REQUIRE_EQ(domain_begin(more[0], RW), 0);
+		REQUIRE_EQ(domain_end(more[0]), 0);
 		free_domain(more[0]);
 	}
 	/* No more than one other has lost its key to all of these. */
-	assert_int_equal(alloc_domains(KEYS, more), 0);
+	REQUIRE_EQ(alloc_domains(KEYS, more), 0);
 	for (i = 0; i < KEYS; i++) {
-		assert_int_equal(domain_begin(more[i], RW), 0);
-		assert_int_equal(epk_domain_place(more[i], NULL, &pkey), 0);
-		assert_true(pkey);
+		REQUIRE_EQ(domain_begin(more[i], RW), 0);
+		REQUIRE_EQ(epk_domain_place(more[i], NULL, &pkey), 0);
+		REQUIRE(pkey);
 	}
 	for (i = 0; i < KEYS; i++)
-		assert_int_equal(domain_end(more[i]), 0);
-	assert_int_equal(free_domains(KEYS, more), 0);
+		REQUIRE_EQ(domain_end(more[i]), 0);
+	REQUIRE_EQ(free_domains(KEYS, more), 0);
 }
 
 /* Memory mapped while the domain has no key, and while it has one. */
@@ -231,29 +231,29 @@ static void mmap_without_and_with_key(void **state)
 	(void)state;
 	for (i = 1; i <= KEYS; i++)
 		touch(i);
-	assert_false(key_of(0));
+	REQUIRE(!key_of(0));
 	without = domain_mmap(ids[0], NULL, PAGE, RW, MAP_POPULATE);
-	assert_ptr_not_equal(without, MAP_FAILED);
-	assert_false(try_read(without, &ignored));
+	REQUIRE_NE(without, MAP_FAILED);
+	REQUIRE(!try_read(without, &ignored));
 	touch(0);
-	assert_true(key_of(0));
+	REQUIRE(key_of(0));
 	with = domain_mmap(ids[0], NULL, PAGE, PROT_READ, 0);
-	assert_ptr_not_equal(with, MAP_FAILED);
-	assert_false(try_read(with, &ignored));
-	assert_int_equal(domain_begin(ids[0], RW), 0);
-	assert_true(try_write(without, 1));
-	assert_true(try_read(with, &ignored));
-	assert_false(try_write(with, 1));
-	assert_int_equal(domain_end(ids[0]), 0);
+	REQUIRE_NE(with, MAP_FAILED);
+	REQUIRE(!try_read(with, &ignored));
+	REQUIRE_EQ(domain_begin(ids[0], RW), 0);
+	REQUIRE(try_write(without, 1));
+	REQUIRE(try_read(with, &ignored));
+	REQUIRE(!try_write(with, 1));
+	REQUIRE_EQ(domain_end(ids[0]), 0);
 	/* A round trip through no key keeps each mapping's own protection. */
 	for (i = 1; i < NR; i++)
 		touch(i);
-	assert_int_equal(domain_begin(ids[0], RW), 0);
-	assert_true(try_write(without, 1));
-	assert_false(try_write(with, 1));
-	assert_int_equal(domain_end(ids[0]), 0);
-	assert_int_equal(domain_munmap(with, PAGE), 0);
-	assert_int_equal(domain_munmap(without, PAGE), 0);
+	REQUIRE_EQ(domain_begin(ids[0], RW), 0);
+	REQUIRE(try_write(without, 1));
+	REQUIRE(!try_write(with, 1));
+	REQUIRE_EQ(domain_end(ids[0]), 0);
+	REQUIRE_EQ(domain_munmap(with, PAGE), 0);
+	REQUIRE_EQ(domain_munmap(without, PAGE), 0);
 }
 
 /* Several threads over all domains: keys go round, and rights stay apart. */
@@ -343,14 +343,14 @@ static void handler_takes_keys(void **state)
 {
 	(void)state;
 	signal(SIGUSR1, use_all_keys);
-	assert_int_equal(domain_begin(ids[0], RW), 0);
+	REQUIRE_EQ(domain_begin(ids[0], RW), 0);
 	raise(SIGUSR1);
-	assert_int_equal(handled, 1);
-	assert_true(key_of(0));
-	assert_int_equal(epk_held_prot(ids[0]), RW);
-	assert_int_equal(*mem[0], 1);
-	assert_int_equal(domain_end(ids[0]), 0);
-	assert_int_equal(domain_end(ids[0]), -EACCES);
+	REQUIRE_EQ(handled, 1);
+	REQUIRE(key_of(0));
+	REQUIRE_EQ(epk_held_prot(ids[0]), RW);
+	REQUIRE_EQ(*mem[0], 1);
+	REQUIRE_EQ(domain_end(ids[0]), 0);
+	REQUIRE_EQ(domain_end(ids[0]), -EACCES);
 	signal(SIGUSR1, SIG_DFL);
 }
 
@@ -378,7 +378,7 @@ static void keys_go_at_each_step(void **state)
 	bool mine;
 
 	(void)state;
-	assert_int_equal(sigaction(SIGTRAP, &sa, NULL), 0);
+	REQUIRE_EQ(sigaction(SIGTRAP, &sa, NULL), 0);
 	for (chosen = 1, steps = 1; chosen <= steps; chosen++) {
 		touch(0);
 		steps = 0;
@@ -391,22 +391,22 @@ static void keys_go_at_each_step(void **state)
 		set_trap(true);
 		ended = domain_end(ids[0]);
 		set_trap(false);
-		assert_int_equal(began, 0);
-		assert_int_equal(held, 1);
-		assert_int_equal(prot, RW);
-		assert_true(mine);
-		assert_int_equal(ended, 0);
-		assert_int_equal(epk_held(NULL, 0), 0);
+		REQUIRE_EQ(began, 0);
+		REQUIRE_EQ(held, 1);
+		REQUIRE_EQ(prot, RW);
+		REQUIRE(mine);
+		REQUIRE_EQ(ended, 0);
+		REQUIRE_EQ(epk_held(NULL, 0), 0);
 		for (i = 0; i < NR; i++)
-			assert_false(try_read(mem[i], &ignored));
+			REQUIRE(!try_read(mem[i], &ignored));
 	}
 	signal(SIGTRAP, SIG_DFL);
-	assert_true(chosen > 40);
+	REQUIRE(chosen > 40);
 	/* Every key is free again. */
 	for (i = 0; i < KEYS; i++)
-		assert_int_equal(domain_begin(ids[i], RW), 0);
+		REQUIRE_EQ(domain_begin(ids[i], RW), 0);
 	for (i = 0; i < KEYS; i++)
-		assert_int_equal(domain_end(ids[i]), 0);
+		REQUIRE_EQ(domain_end(ids[i]), 0);
 }
 
 /*
@@ -418,17 +418,17 @@ static void held_while_looked_at(void **state)
 	int pkey;
 
 	(void)state;
-	assert_int_equal(domain_begin(ids[0], PROT_READ), 0);
+	REQUIRE_EQ(domain_begin(ids[0], PROT_READ), 0);
 	pkey = key_of(0);
 	epk_soft_table_set_pkey(ids[0], 0);
-	assert_int_equal(epk_held_prot(ids[0]), PROT_READ);
-	assert_int_equal(domain_begin(ids[0], PROT_READ), -EALREADY);
-	assert_int_equal(domain_begin(ids[0], RW), 0);
-	assert_int_equal(domain_end(ids[0]), 0);
+	REQUIRE_EQ(epk_held_prot(ids[0]), PROT_READ);
+	REQUIRE_EQ(domain_begin(ids[0], PROT_READ), -EALREADY);
+	REQUIRE_EQ(domain_begin(ids[0], RW), 0);
+	REQUIRE_EQ(domain_end(ids[0]), 0);
 	epk_soft_table_set_pkey(ids[0], pkey);
-	assert_int_equal(epk_held_prot(ids[0]), 0);
-	assert_int_equal(domain_end(ids[0]), -EACCES);
-	assert_false(try_read(mem[0], &ignored));
+	REQUIRE_EQ(epk_held_prot(ids[0]), 0);
+	REQUIRE_EQ(domain_end(ids[0]), -EACCES);
+	REQUIRE(!try_read(mem[0], &ignored));
 }
 
 /* As a handler finds it that has interrupted a call of the library. */
@@ -436,11 +436,11 @@ static void held_beside_the_lock(void **state)
 {
 	(void)state;
 	touch(0);
-	assert_int_equal(pthread_mutex_lock(&epk_lock), 0);
-	assert_int_equal(domain_begin(ids[0], PROT_READ), 0);
-	assert_int_equal(domain_begin(ids[0], PROT_READ), -EALREADY);
-	assert_int_equal(domain_begin(ids[0], RW), 0);
-	assert_int_equal(domain_end(ids[0]), 0);
+	REQUIRE_EQ(pthread_mutex_lock(&epk_lock), 0);
+	REQUIRE_EQ(domain_begin(ids[0], PROT_READ), 0);
+	REQUIRE_EQ(domain_begin(ids[0], PROT_READ), -EALREADY);
+	REQUIRE_EQ(domain_begin(ids[0], RW), 0);
+	REQUIRE_EQ(domain_end(ids[0]), 0);
 	pthread_mutex_unlock(&epk_lock);
 }
 
@@ -478,16 +478,16 @@ static void inherited(void **state)
 	int i;
 
 	(void)state;
-	assert_int_equal(domain_begin(ids[0], RW), 0);
+	REQUIRE_EQ(domain_begin(ids[0], RW), 0);
 	run_threads(end_inherited, unused, 1);
 	run_threads(begin_in_handler, unused, 1);
 	signal(SIGUSR1, SIG_DFL);
-	assert_int_equal(domain_end(ids[0]), 0);
+	REQUIRE_EQ(domain_end(ids[0]), 0);
 	/* No key was lost. */
 	for (i = 0; i < KEYS; i++)
-		assert_int_equal(domain_begin(ids[i], RW), 0);
+		REQUIRE_EQ(domain_begin(ids[i], RW), 0);
 	for (i = 0; i < KEYS; i++)
-		assert_int_equal(domain_end(ids[i]), 0);
+		REQUIRE_EQ(domain_end(ids[i]), 0);
 }
 
 int main(void)

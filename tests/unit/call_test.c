@@ -18,37 +18,37 @@ static void one_domain_alone(void **state)
 
 	(void)state;
 	set_up();
-	assert_int_equal(epk_call(ids[1], look, (void *)41, &result), 0);
-	assert_int_equal(result, 42);
+	REQUIRE_EQ(epk_call(ids[1], look, (void *)41, &result), 0);
+	REQUIRE_EQ(result, 42);
 	check_reach(false, false, false);
-	assert_int_equal(epk_call(ids[1], look, NULL, NULL), 0);
+	REQUIRE_EQ(epk_call(ids[1], look, NULL, NULL), 0);
 
 	/* Others are held, it too, it for reading. */
 	for (before = 1; before < 8; before++) {
 		if (before & 1)
-			assert_int_equal(domain_begin(ids[0], PROT_READ), 0);
+			REQUIRE_EQ(domain_begin(ids[0], PROT_READ), 0);
 		if (before & 4)
-			assert_int_equal(domain_begin(ids[2], RW), 0);
+			REQUIRE_EQ(domain_begin(ids[2], RW), 0);
 		if (before & 2)
-			assert_int_equal(domain_begin(ids[1], RW), 0);
-		assert_int_equal(epk_call(ids[1], look, NULL, NULL), 0);
-		assert_int_equal(epk_held_prot(ids[0]), before & 1 ? PROT_READ : 0);
-		assert_int_equal(epk_held_prot(ids[1]), before & 2 ? RW : 0);
-		assert_int_equal(epk_held_prot(ids[2]), before & 4 ? RW : 0);
+			REQUIRE_EQ(domain_begin(ids[1], RW), 0);
+		REQUIRE_EQ(epk_call(ids[1], look, NULL, NULL), 0);
+		REQUIRE_EQ(epk_held_prot(ids[0]), before & 1 ? PROT_READ : 0);
+		REQUIRE_EQ(epk_held_prot(ids[1]), before & 2 ? RW : 0);
+		REQUIRE_EQ(epk_held_prot(ids[2]), before & 4 ? RW : 0);
 		if (backend_holds_several())
 			check_reach(before & 1, before & 2, before & 4);
 		epk_held(NULL, 0);
 		if (before & 1)
-			assert_int_equal(domain_end(ids[0]), 0);
+			REQUIRE_EQ(domain_end(ids[0]), 0);
 		if (before & 2)
-			assert_int_equal(domain_end(ids[1]), 0);
+			REQUIRE_EQ(domain_end(ids[1]), 0);
 		if (before & 4)
-			assert_int_equal(domain_end(ids[2]), 0);
+			REQUIRE_EQ(domain_end(ids[2]), 0);
 	}
-	assert_int_equal(domain_begin(ids[1], PROT_READ), 0);
-	assert_int_equal(epk_call(ids[1], look, NULL, NULL), -EACCES);
-	assert_int_equal(epk_held_prot(ids[1]), PROT_READ);
-	assert_int_equal(domain_end(ids[1]), 0);
+	REQUIRE_EQ(domain_begin(ids[1], PROT_READ), 0);
+	REQUIRE_EQ(epk_call(ids[1], look, NULL, NULL), -EACCES);
+	REQUIRE_EQ(epk_held_prot(ids[1]), PROT_READ);
+	REQUIRE_EQ(domain_end(ids[1]), 0);
 	tear_down();
 }
 
@@ -58,17 +58,17 @@ static void errors(void **state)
 
 	(void)state;
 	set_up();
-	assert_int_equal(domain_begin(ids[0], RW), 0);
-	assert_int_equal(epk_call(id, NULL, NULL, NULL), -EINVAL);
-	assert_int_equal(epk_call(0, look, NULL, NULL), -EINVAL);
-	assert_int_equal(epk_call(-5, look, NULL, NULL), -EINVAL);
+	REQUIRE_EQ(domain_begin(ids[0], RW), 0);
+	REQUIRE_EQ(epk_call(id, NULL, NULL, NULL), -EINVAL);
+	REQUIRE_EQ(epk_call(0, look, NULL, NULL), -EINVAL);
+	REQUIRE_EQ(epk_call(-5, look, NULL, NULL), -EINVAL);
 	free_domain(id);
-	assert_int_equal(epk_call(id, look, NULL, NULL), -ENOENT);
-	assert_int_equal(epk_held_prot(ids[0]), RW);
-	assert_int_equal(epk_held(NULL, 0), 1);
+	REQUIRE_EQ(epk_call(id, look, NULL, NULL), -ENOENT);
+	REQUIRE_EQ(epk_held_prot(ids[0]), RW);
+	REQUIRE_EQ(epk_held(NULL, 0), 1);
 	check_reach(true, false, false);
-	assert_int_equal(domain_end(ids[0]), 0);
-	assert_int_equal(epk_call(id, look, NULL, NULL), -ENOENT);
+	REQUIRE_EQ(domain_end(ids[0]), 0);
+	REQUIRE_EQ(epk_call(id, look, NULL, NULL), -ENOENT);
 	tear_down();
 }
 
@@ -76,13 +76,13 @@ static long inner(void *arg)
 {
 	int depth = (int)(long)arg;
 
-	assert_int_equal(epk_held(NULL, 0), 1);
-	assert_int_equal(epk_held_prot(ids[depth % 3]), RW);
+	REQUIRE_EQ(epk_held(NULL, 0), 1);
+	REQUIRE_EQ(epk_held_prot(ids[depth % 3]), RW);
 	mem[depth % 3][2]++;
 	if (depth)
-		assert_int_equal(epk_call(ids[(depth - 1) % 3], inner, (void *)(long)(depth - 1),
-					  NULL), 0);
-	assert_int_equal(epk_held_prot(ids[depth % 3]), RW);
+		REQUIRE_EQ(epk_call(ids[(depth - 1) % 3], inner, (void *)(long)(depth - 1),
+				    NULL), 0);
+	REQUIRE_EQ(epk_held_prot(ids[depth % 3]), RW);
 	mem[depth % 3][2]--;
 	return 0;
 }
@@ -94,24 +94,24 @@ static long use_library(void *arg)
 
 	(void)arg;
 	more = epk_malloc(ids[1], 100);
-	assert_non_null(more);
+	REQUIRE(more);
 	more[99] = 1;
-	assert_int_equal(epk_free(ids[1], more), 0);
+	REQUIRE_EQ(epk_free(ids[1], more), 0);
 	more = epk_malloc(ids[2], 100);
-	assert_non_null(more);
-	assert_int_equal(epk_free(ids[2], more), 0);
+	REQUIRE(more);
+	REQUIRE_EQ(epk_free(ids[2], more), 0);
 	pages = new_pages(ids[1], 2);
 	pages[PAGE] = 1;
-	assert_int_equal(domain_munmap(pages, 2 * PAGE), 0);
-	assert_int_equal(domain_begin(ids[0], PROT_READ), 0);
-	assert_int_equal(mem[0][0], 1);
-	assert_int_equal(domain_end(ids[0]), 0);
+	REQUIRE_EQ(domain_munmap(pages, 2 * PAGE), 0);
+	REQUIRE_EQ(domain_begin(ids[0], PROT_READ), 0);
+	REQUIRE_EQ(mem[0][0], 1);
+	REQUIRE_EQ(domain_end(ids[0]), 0);
 	EPK_WITH(ids[2], RW)
 		mem[2][3] = 3;
-	assert_int_equal(epk_call(ids[0], inner, (void *)60L, NULL), 0);
-	assert_int_equal(free_domains(1, &ids[1]), -EBUSY);
+	REQUIRE_EQ(epk_call(ids[0], inner, (void *)60L, NULL), 0);
+	REQUIRE_EQ(free_domains(1, &ids[1]), -EBUSY);
 	/* What it begins and does not end. */
-	assert_int_equal(domain_begin(ids[2], RW), 0);
+	REQUIRE_EQ(domain_begin(ids[2], RW), 0);
 	return mem[1][0];
 }
 
@@ -121,22 +121,22 @@ static void the_library_inside(void **state)
 
 	(void)state;
 	set_up();
-	assert_int_equal(epk_call(ids[1], use_library, NULL, &result), 0);
-	assert_int_equal(epk_held(NULL, 0), 0);
+	REQUIRE_EQ(epk_call(ids[1], use_library, NULL, &result), 0);
+	REQUIRE_EQ(epk_held(NULL, 0), 0);
 	check_reach(false, false, false);
-	assert_int_equal(domain_begin(ids[0], RW), 0);
-	assert_int_equal(epk_call(ids[1], use_library, NULL, &result), 0);
-	assert_int_equal(epk_held(NULL, 0), 1);
+	REQUIRE_EQ(domain_begin(ids[0], RW), 0);
+	REQUIRE_EQ(epk_call(ids[1], use_library, NULL, &result), 0);
+	REQUIRE_EQ(epk_held(NULL, 0), 1);
 	if (backend_holds_several())
 		check_reach(true, false, false);
-	assert_int_equal(domain_end(ids[0]), 0);
+	REQUIRE_EQ(domain_end(ids[0]), 0);
 	tear_down();
 }
 
 static long give_up(void *arg)
 {
 	(void)arg;
-	assert_int_equal(domain_end(ids[1]), 0);
+	REQUIRE_EQ(domain_end(ids[1]), 0);
 	check_reach(false, false, false);
 	return 7;
 }
@@ -155,20 +155,20 @@ static void what_was_held_is_gone(void **state)
 	(void)state;
 	set_up();
 	id = new_domain();
-	assert_int_equal(domain_begin(id, RW), 0);
-	assert_int_equal(domain_begin(ids[0], PROT_READ), 0);
+	REQUIRE_EQ(domain_begin(id, RW), 0);
+	REQUIRE_EQ(domain_begin(ids[0], PROT_READ), 0);
 	err = epk_call(ids[1], free_what_waits, &id, &result);
 	if (result) {
-		assert_int_equal(result, -EBUSY);
-		assert_int_equal(err, 0);
-		assert_int_equal(domain_end(id), 0);
+		REQUIRE_EQ(result, -EBUSY);
+		REQUIRE_EQ(err, 0);
+		REQUIRE_EQ(domain_end(id), 0);
 		free_domain(id);
 	} else {
-		assert_int_equal(err, backend_is("epk") ? 0 : -EIO);
+		REQUIRE_EQ(err, backend_is("epk") ? 0 : -EIO);
 	}
 	if (!err)
-		assert_int_equal(domain_end(ids[0]), 0);
-	assert_int_equal(epk_held(NULL, 0), 0);
+		REQUIRE_EQ(domain_end(ids[0]), 0);
+	REQUIRE_EQ(epk_held(NULL, 0), 0);
 	check_reach(false, false, false);
 	tear_down();
 }
@@ -179,14 +179,14 @@ static void it_ends_its_domain(void **state)
 
 	(void)state;
 	set_up();
-	assert_int_equal(epk_call(ids[1], give_up, NULL, &result), 0);
-	assert_int_equal(result, 7);
+	REQUIRE_EQ(epk_call(ids[1], give_up, NULL, &result), 0);
+	REQUIRE_EQ(result, 7);
 	check_reach(false, false, false);
-	assert_int_equal(domain_begin(ids[1], RW), 0);
-	assert_int_equal(epk_call(ids[1], give_up, NULL, &result), 0);
-	assert_int_equal(epk_held_prot(ids[1]), RW);
+	REQUIRE_EQ(domain_begin(ids[1], RW), 0);
+	REQUIRE_EQ(epk_call(ids[1], give_up, NULL, &result), 0);
+	REQUIRE_EQ(epk_held_prot(ids[1]), RW);
 	check_reach(false, true, false);
-	assert_int_equal(domain_end(ids[1]), 0);
+	REQUIRE_EQ(domain_end(ids[1]), 0);
 	tear_down();
 }
 
@@ -218,19 +218,19 @@ static void left_by_longjmp(void **state)
 	/* More often than rights can be put aside. */
 	for (round = 0; round < 1200; round++) {
 		if (round & 1)
-			assert_int_equal(domain_begin(ids[0], RW), 0);
+			REQUIRE_EQ(domain_begin(ids[0], RW), 0);
 		if (round & 2 ? !sigsetjmp(sigjump_buf, 1) : !setjmp(jump_buf))
 			epk_call(round & 4 ? ids[2] : ids[1], round & 4 ? jump_far : jump_out,
 				 (void *)(long)(round & 2), NULL);
-		assert_int_equal(epk_held(NULL, 0), 0);
+		REQUIRE_EQ(epk_held(NULL, 0), 0);
 		check_reach(false, false, false);
 		if (round % 100 == 0) {
-			assert_int_equal(epk_call(ids[1], look, NULL, NULL), 0);
+			REQUIRE_EQ(epk_call(ids[1], look, NULL, NULL), 0);
 			check_reach(false, false, false);
 		}
 	}
-	assert_int_equal(epk_call(ids[1], jump_about, NULL, &result), 0);
-	assert_int_equal(result, 10 + 2);
+	REQUIRE_EQ(epk_call(ids[1], jump_about, NULL, &result), 0);
+	REQUIRE_EQ(result, 10 + 2);
 	check_reach(false, false, false);
 	tear_down();
 }
@@ -255,18 +255,18 @@ static void left_by_faults(void **state)
 
 	(void)state;
 	set_up();
-	assert_int_equal(sigaction(SIGSEGV, &own, &old), 0);
+	REQUIRE_EQ(sigaction(SIGSEGV, &own, &old), 0);
 	for (i = 0; i < 200; i++) {
 		if (i == 5)
 			before = count_mappings();
 		if (!sigsetjmp(from_fault, 1)) {
 			epk_call(ids[1], goes_wrong, NULL, NULL);
-			fail();
+			FAIL("here nothing comes by");
 		}
-		assert_int_equal(epk_held(NULL, 0), 0);
+		REQUIRE_EQ(epk_held(NULL, 0), 0);
 	}
-	assert_int_equal(count_mappings(), before);
-	assert_int_equal(sigaction(SIGSEGV, &old, NULL), 0);
+	REQUIRE_EQ(count_mappings(), before);
+	REQUIRE_EQ(sigaction(SIGSEGV, &old, NULL), 0);
 	tear_down();
 }
 
@@ -305,15 +305,15 @@ static void left_by_thread_exit(void **state)
 
 	(void)state;
 	set_up();
-	assert_int_equal(pthread_key_create(&key, destructor), 0);
+	REQUIRE_EQ(pthread_key_create(&key, destructor), 0);
 	for (held = 0; held < 2; held++) {
 		reached = -1;
-		assert_int_equal(pthread_create(&thread, NULL, thread_that_exits,
-						held ? &held : NULL), 0);
-		assert_int_equal(pthread_join(thread, &got), 0);
-		assert_null(got);
+		REQUIRE_EQ(pthread_create(&thread, NULL, thread_that_exits,
+					  held ? &held : NULL), 0);
+		REQUIRE_EQ(pthread_join(thread, &got), 0);
+		REQUIRE(!got);
 		if (!held)
-			assert_int_equal(reached, 0);
+			REQUIRE_EQ(reached, 0);
 	}
 	pthread_key_delete(key);
 	tear_down();
@@ -356,15 +356,15 @@ static void left_by_cancellation(void **state)
 
 	(void)state;
 	set_up();
-	assert_int_equal(sem_init(&inside, 0, 0), 0);
+	REQUIRE_EQ(sem_init(&inside, 0, 0), 0);
 	for (i = 0; i < 4; i++) {
 		cleaned = 0;
-		assert_int_equal(pthread_create(&thread, NULL, thread_that_waits, NULL), 0);
+		REQUIRE_EQ(pthread_create(&thread, NULL, thread_that_waits, NULL), 0);
 		sem_wait(&inside);
-		assert_int_equal(pthread_cancel(thread), 0);
-		assert_int_equal(pthread_join(thread, &got), 0);
-		assert_ptr_equal(got, PTHREAD_CANCELED);
-		assert_int_equal(cleaned, 1);
+		REQUIRE_EQ(pthread_cancel(thread), 0);
+		REQUIRE_EQ(pthread_join(thread, &got), 0);
+		REQUIRE_EQ(got, PTHREAD_CANCELED);
+		REQUIRE_EQ(cleaned, 1);
 	}
 	tear_down();
 }
@@ -406,17 +406,17 @@ static void interrupted(void **state)
 	for (on = 0; on < 2; on++) {
 		handled = 0;
 		act.sa_flags = on ? SA_ONSTACK : 0;
-		assert_int_equal(sigaction(SIGUSR1, &act, &old), 0);
-		assert_int_equal(sigaltstack(on ? &alternate : &none, NULL), 0);
-		assert_int_equal(epk_call(ids[1], raise_signals, NULL, &result), 0);
-		assert_int_equal(result, RW);
-		assert_int_equal(handled, 10);
+		REQUIRE_EQ(sigaction(SIGUSR1, &act, &old), 0);
+		REQUIRE_EQ(sigaltstack(on ? &alternate : &none, NULL), 0);
+		REQUIRE_EQ(epk_call(ids[1], raise_signals, NULL, &result), 0);
+		REQUIRE_EQ(result, RW);
+		REQUIRE_EQ(handled, 10);
 		if (backend_is_private())
-			assert_false(handler_reads);
+			REQUIRE(!handler_reads);
 		check_reach(false, false, false);
-		assert_int_equal(sigaction(SIGUSR1, &old, NULL), 0);
+		REQUIRE_EQ(sigaction(SIGUSR1, &old, NULL), 0);
 	}
-	assert_int_equal(sigaltstack(&none, NULL), 0);
+	REQUIRE_EQ(sigaltstack(&none, NULL), 0);
 	tear_down();
 }
 
@@ -424,8 +424,8 @@ static int status_of(pid_t pid)
 {
 	int status = -1;
 
-	assert_true(pid > 0);
-	assert_int_equal(waitpid(pid, &status, 0), pid);
+	REQUIRE(pid > 0);
+	REQUIRE_EQ(waitpid(pid, &status, 0), pid);
 	return status;
 }
 
@@ -444,16 +444,16 @@ static long make_children(void *arg)
 			_exit(1);
 		return -1;
 	}
-	assert_int_equal(status_of(pid), 0);
+	REQUIRE_EQ(status_of(pid), 0);
 	pid = vfork();
 	if (!pid) {
 		execv(args[0], args);
 		_exit(127);
 	}
-	assert_int_equal(status_of(pid), 0);
-	assert_int_equal(posix_spawn(&pid, args[0], NULL, NULL, args, environ), 0);
-	assert_int_equal(status_of(pid), 0);
-	assert_int_equal(system("true"), 0);
+	REQUIRE_EQ(status_of(pid), 0);
+	REQUIRE_EQ(posix_spawn(&pid, args[0], NULL, NULL, args, environ), 0);
+	REQUIRE_EQ(status_of(pid), 0);
+	REQUIRE_EQ(system("true"), 0);
 	mem[1][1]++;
 	return epk_held_prot(ids[1]);
 }
@@ -467,14 +467,14 @@ static void children(void **state)
 	set_up();
 	for (held = 0; held < 2; held++) {
 		if (held)
-			assert_int_equal(domain_begin(ids[0], RW), 0);
+			REQUIRE_EQ(domain_begin(ids[0], RW), 0);
 		err = epk_call(ids[1], make_children, NULL, &result);
 		if (result < 0)
 			_exit(err && !held);
-		assert_int_equal(err, 0);
-		assert_int_equal(result, RW);
+		REQUIRE_EQ(err, 0);
+		REQUIRE_EQ(result, RW);
 		if (held)
-			assert_int_equal(domain_end(ids[0]), 0);
+			REQUIRE_EQ(domain_end(ids[0]), 0);
 		check_reach(false, false, false);
 	}
 	tear_down();
@@ -501,7 +501,7 @@ static size_t count_secrets(void)
 	size_t found = 0;
 	char line[512];
 
-	assert_non_null(maps);
+	REQUIRE(maps);
 	while (fgets(line, sizeof(line), maps)) {
 		if (!strstr(line, " rw-p") || sscanf(line, "%lx-%lx", &start, &end) != 2 ||
 		    epk_domain_at((void *)start))
@@ -516,8 +516,8 @@ static size_t count_secrets(void)
 /* What is looked for is found, if it lies below what looks for it. */
 static void find_secrets(void)
 {
-	EXPECT(leave_secrets((void *)20000) == 2499);
-	EXPECT(count_secrets());
+	REQUIRE(leave_secrets((void *)20000) == 2499);
+	REQUIRE(count_secrets());
 }
 
 static void nothing_stays_on_the_stack(void **state)
@@ -535,13 +535,13 @@ static void nothing_stays_on_the_stack(void **state)
 		for (i = 0; i < 5; i++) {
 			explicit_bzero(alloca(4096), 4096);
 			if (held)
-				assert_int_equal(domain_begin(ids[0], RW), 0);
-			assert_int_equal(epk_call(ids[1], leave_secrets, (void *)depths[i],
-						  &result), 0);
+				REQUIRE_EQ(domain_begin(ids[0], RW), 0);
+			REQUIRE_EQ(epk_call(ids[1], leave_secrets, (void *)depths[i],
+					    &result), 0);
 			if (held)
-				assert_int_equal(domain_end(ids[0]), 0);
-			assert_int_equal(result, depths[i] / 8 - 1);
-			assert_int_equal(count_secrets(), 0);
+				REQUIRE_EQ(domain_end(ids[0]), 0);
+			REQUIRE_EQ(result, depths[i] / 8 - 1);
+			REQUIRE_EQ(count_secrets(), 0);
 		}
 	}
 	tear_down();
@@ -577,15 +577,15 @@ static void on_a_stack_of_its_own(void **state)
 
 	(void)state;
 	set_up();
-	assert_int_equal(epk_call(ids[1], note_stack, &first, NULL), 0);
-	assert_int_equal(epk_call(ids[2], note_stack, &second, NULL), 0);
-	assert_ptr_equal(first, second);
-	assert_true((size_t)labs(first - &here) > STACK_BYTES);
-	assert_int_equal(epk_domain_at(first), 0);
+	REQUIRE_EQ(epk_call(ids[1], note_stack, &first, NULL), 0);
+	REQUIRE_EQ(epk_call(ids[2], note_stack, &second, NULL), 0);
+	REQUIRE_EQ(first, second);
+	REQUIRE((size_t)labs(first - &here) > STACK_BYTES);
+	REQUIRE_EQ(epk_domain_at(first), 0);
 	at = (char *)((uintptr_t)first & -PAGE);
 	for (pages = 0; pages < 64 && try_read(at, &here); pages++)
 		at -= PAGE;
-	assert_int_equal(pages, STACK_BYTES / PAGE);
+	REQUIRE_EQ(pages, STACK_BYTES / PAGE);
 	tear_down();
 }
 
@@ -620,7 +620,7 @@ static void nothing_stays_in_registers(void **state)
 	set_up();
 	for (i = 0; i < 3; i++) {
 		asm volatile("fldcw %0\n\tldmxcsr %1" : : "m"(wanted), "m"(rounding));
-		assert_int_equal(epk_call(ids[1], use_registers, NULL, &result), 0);
+		REQUIRE_EQ(epk_call(ids[1], use_registers, NULL, &result), 0);
 		asm volatile("mov %%r10, %0\n\tmov %%rsi, %1" : "=r"(r10), "=r"(rsi));
 		asm volatile("movq %%xmm5, %0\n\tmovq %%xmm12, %1" : "=r"(low), "=r"(high));
 		asm volatile("fnstcw %0\n\tstmxcsr %1" : "=m"(control), "=m"(mxcsr));
@@ -629,16 +629,16 @@ static void nothing_stays_in_registers(void **state)
 			asm volatile("vmovdqu64 %%zmm20, %0\n\tkmovw %%k3, %k1"
 				     : "=m"(zmm), "=r"(k3));
 		asm volatile("fninit");
-		assert_int_equal(low, 0);
-		assert_int_equal(high, 0);
-		assert_int_not_equal(r10, 0x5ec4e75ec4e7);
-		assert_int_not_equal(rsi, 0x5ec4e75ec4e7);
-		assert_int_equal(mm3, 0);
-		assert_int_equal(zmm[0], 0);
-		assert_int_equal(k3, 0);
-		assert_int_equal(control, wanted);
-		assert_int_equal(mxcsr & ~0x3fu, rounding);
-		assert_int_equal(result, 42);
+		REQUIRE_EQ(low, 0);
+		REQUIRE_EQ(high, 0);
+		REQUIRE_NE(r10, 0x5ec4e75ec4e7);
+		REQUIRE_NE(rsi, 0x5ec4e75ec4e7);
+		REQUIRE_EQ(mm3, 0);
+		REQUIRE_EQ(zmm[0], 0);
+		REQUIRE_EQ(k3, 0);
+		REQUIRE_EQ(control, wanted);
+		REQUIRE_EQ(mxcsr & ~0x3fu, rounding);
+		REQUIRE_EQ(result, 42);
 	}
 	mxcsr = 0x1f80;
 	asm volatile("ldmxcsr %0" : : "m"(mxcsr));
@@ -670,19 +670,19 @@ static void called_in_a_handler(void **state)
 
 	(void)state;
 	set_up();
-	assert_int_equal(domain_begin(ids[2], RW), 0);
-	assert_int_equal(domain_end(ids[2]), 0);
+	REQUIRE_EQ(domain_begin(ids[2], RW), 0);
+	REQUIRE_EQ(domain_end(ids[2]), 0);
 	for (on = 0; on < 2; on++) {
 		handled = 0;
 		act.sa_flags = on ? SA_ONSTACK : 0;
-		assert_int_equal(sigaltstack(on ? &alternate : &none, NULL), 0);
-		assert_int_equal(sigaction(SIGUSR1, &act, &old), 0);
-		assert_int_equal(epk_call(ids[1], raise_signals, NULL, &result), 0);
-		assert_int_equal(result, RW);
-		assert_int_equal(handled, 10);
-		assert_int_equal(sigaction(SIGUSR1, &old, NULL), 0);
+		REQUIRE_EQ(sigaltstack(on ? &alternate : &none, NULL), 0);
+		REQUIRE_EQ(sigaction(SIGUSR1, &act, &old), 0);
+		REQUIRE_EQ(epk_call(ids[1], raise_signals, NULL, &result), 0);
+		REQUIRE_EQ(result, RW);
+		REQUIRE_EQ(handled, 10);
+		REQUIRE_EQ(sigaction(SIGUSR1, &old, NULL), 0);
 	}
-	assert_int_equal(sigaltstack(&none, NULL), 0);
+	REQUIRE_EQ(sigaltstack(&none, NULL), 0);
 	tear_down();
 }
 
@@ -696,12 +696,12 @@ static void the_stack_ends(void **state)
 	status = fork();
 	if (!status) {
 		signal(SIGSEGV, SIG_DFL);
-		assert_int_equal(alloc_domains(1, ids), 0);
+		REQUIRE_EQ(alloc_domains(1, ids), 0);
 		epk_call(ids[0], run_over, NULL, NULL);
 		_exit(0);
 	}
 	status = status_of(status);
-	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+	REQUIRE(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
 	tear_down();
 }
 

@@ -15,7 +15,7 @@ static inline void set_up(void)
 
 static inline void tear_down(void)
 {
-	assert_int_equal(epk_held(NULL, 0), 0);
+	REQUIRE_EQ(epk_held(NULL, 0), 0);
 	free_all_domains(3, ids);
 }
 
@@ -33,19 +33,19 @@ static inline void check_reach(bool first, bool second, bool third)
 		return;
 	/* "vmfunc" shows what was begun last. */
 	if (backend_holds_several())
-		assert_int_equal(can_read(0), first);
-	assert_int_equal(can_read(1), second);
+		REQUIRE_EQ(can_read(0), first);
+	REQUIRE_EQ(can_read(1), second);
 	if (backend_holds_several())
-		assert_int_equal(can_read(2), third);
+		REQUIRE_EQ(can_read(2), third);
 }
 
 static inline long look(void *arg)
 {
 	int held[3] = { 0 };
 
-	assert_int_equal(epk_held(held, 3), 1);
-	assert_int_equal(held[0], ids[1]);
-	assert_int_equal(epk_held_prot(ids[1]), RW);
+	REQUIRE_EQ(epk_held(held, 3), 1);
+	REQUIRE_EQ(held[0], ids[1]);
+	REQUIRE_EQ(epk_held_prot(ids[1]), RW);
 	check_reach(false, true, false);
 	mem[1][1]++;
 	return (long)arg + 1;

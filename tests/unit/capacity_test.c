@@ -15,7 +15,7 @@ static int set_up(void **state)
 	int i;
 
 	(void)state;
-	assert_int_equal(alloc_domains(MANY, ids), 0);
+	REQUIRE_EQ(alloc_domains(MANY, ids), 0);
 	for (i = 0; i < MANY; i += STEP)
 		mem[i] = new_pages(ids[i], 1);
 	return 0;
@@ -24,8 +24,8 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
 	(void)state;
-	assert_int_equal(free_domains(MANY, ids), 0);
-	assert_int_equal(count_epk_mappings(), 0);
+	REQUIRE_EQ(free_domains(MANY, ids), 0);
+	REQUIRE_EQ(count_epk_mappings(), 0);
 	return 0;
 }
 
@@ -35,16 +35,16 @@ static void places_are_told(void **state)
 
 	(void)state;
 	for (i = 0; i < MANY; i++) {
-		assert_int_equal(epk_domain_place(ids[i], &ept, &pkey), 0);
-		assert_in_range(pkey, 0, 15);
+		REQUIRE_EQ(epk_domain_place(ids[i], &ept, &pkey), 0);
+		REQUIRE_IN(pkey, 0, 15);
 		without += !pkey;
 		if (backend_is("epk"))
-			assert_in_range(ept + 1, pkey ? 1 : 0, pkey ? 512 : 0);
+			REQUIRE_IN(ept + 1, pkey ? 1 : 0, pkey ? 512 : 0);
 		else
-			assert_int_equal(ept, 0);
+			REQUIRE_EQ(ept, 0);
 	}
 	if (backend_is("epk"))
-		assert_true(without >= MANY - 7680);
+		REQUIRE(without >= MANY - 7680);
 }
 
 static void every_one_can_begin(void **state)
@@ -53,8 +53,8 @@ static void every_one_can_begin(void **state)
 
 	(void)state;
 	for (i = 0; i < MANY; i++) {
-		assert_int_equal(domain_begin(ids[i], PROT_READ), 0);
-		assert_int_equal(domain_end(ids[i]), 0);
+		REQUIRE_EQ(domain_begin(ids[i], PROT_READ), 0);
+		REQUIRE_EQ(domain_end(ids[i]), 0);
 	}
 }
 
@@ -65,15 +65,15 @@ static void each_keeps_its_memory(void **state)
 	(void)state;
 	for (round = 0; round < 2; round++) {
 		for (i = 0; i < MANY; i += STEP) {
-			assert_int_equal(domain_begin(ids[i], RW), 0);
+			REQUIRE_EQ(domain_begin(ids[i], RW), 0);
 			if (round)
-				assert_int_equal(*(int *)mem[i], i);
+				REQUIRE_EQ(*(int *)mem[i], i);
 			*(int *)mem[i] = i;
-			assert_int_equal(domain_end(ids[i]), 0);
+			REQUIRE_EQ(domain_end(ids[i]), 0);
 		}
 	}
 	for (i = 0; i < MANY && backend_protects(); i += 16 * STEP)
-		assert_false(try_read(mem[i], &ignored));
+		REQUIRE(!try_read(mem[i], &ignored));
 }
 
 /* What is held stays where it is while others come and go. */
@@ -82,18 +82,18 @@ static void held_stays(void **state)
 	int i;
 
 	(void)state;
-	assert_int_equal(domain_begin(ids[0], RW), 0);
-	assert_int_equal(domain_begin(ids[STEP], RW), 0);
+	REQUIRE_EQ(domain_begin(ids[0], RW), 0);
+	REQUIRE_EQ(domain_begin(ids[STEP], RW), 0);
 	*(int *)mem[0] = 11;
 	for (i = MANY - 1; i > MANY - 500; i--) {
-		assert_int_equal(domain_begin(ids[i], PROT_READ), 0);
-		assert_int_equal(*(volatile int *)mem[0], 11);
+		REQUIRE_EQ(domain_begin(ids[i], PROT_READ), 0);
+		REQUIRE_EQ(*(volatile int *)mem[0], 11);
 		*(volatile int *)mem[STEP] = i;
-		assert_int_equal(domain_end(ids[i]), 0);
+		REQUIRE_EQ(domain_end(ids[i]), 0);
 	}
-	assert_int_equal(*(int *)mem[STEP], MANY - 499);
-	assert_int_equal(domain_end(ids[0]), 0);
-	assert_int_equal(domain_end(ids[STEP]), 0);
+	REQUIRE_EQ(*(int *)mem[STEP], MANY - 499);
+	REQUIRE_EQ(domain_end(ids[0]), 0);
+	REQUIRE_EQ(domain_end(ids[STEP]), 0);
 }
 
 /* As in a signal handler that interrupted a call of the library. */
@@ -107,15 +107,15 @@ static void no_place_meanwhile(void **state)
 		most = 0;
 	else if (backend_protects())
 		least = MANY - (backend_is("mpk") ? MPK_PLACES : 0), most = MANY;
-	assert_int_equal(pthread_mutex_lock(&epk_lock), 0);
+	REQUIRE_EQ(pthread_mutex_lock(&epk_lock), 0);
 	for (i = 0; i < MANY; i++) {
 		err = domain_begin(ids[i], PROT_READ);
 		refused += err == -EDEADLK;
 		if (err != -EDEADLK)
-			assert_int_equal(err ? err : domain_end(ids[i]), 0);
+			REQUIRE_EQ(err ? err : domain_end(ids[i]), 0);
 	}
-	assert_int_equal(pthread_mutex_unlock(&epk_lock), 0);
-	assert_in_range(refused, least, most);
+	REQUIRE_EQ(pthread_mutex_unlock(&epk_lock), 0);
+	REQUIRE_IN(refused, least, most);
 	every_one_can_begin(state);
 }
 

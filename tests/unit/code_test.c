@@ -33,8 +33,8 @@ static char *code(int dom, size_t len, int prot, char **where)
 	void *at = NULL;
 	char *got = epk_mmap_code(dom, len, prot, &at);
 
-	assert_ptr_not_equal(got, MAP_FAILED);
-	assert_ptr_not_equal(at, NULL);
+	REQUIRE_NE(got, MAP_FAILED);
+	REQUIRE_NE(at, NULL);
 	*where = at;
 	return got;
 }
@@ -51,15 +51,15 @@ static int tear_down(void **state)
 {
 	(void)state;
 	free_domain(id);
-	assert_int_equal(count_epk_mappings(), 0);
+	REQUIRE_EQ(count_epk_mappings(), 0);
 	return 0;
 }
 
 static void put(int dom, char *at, const void *bytes, size_t len)
 {
-	assert_int_equal(domain_begin(dom, RW), 0);
+	REQUIRE_EQ(domain_begin(dom, RW), 0);
 	memcpy(at, bytes, len);
-	assert_int_equal(domain_end(dom), 0);
+	REQUIRE_EQ(domain_end(dom), 0);
 }
 
 static void emit(int dom, char *at, unsigned char number)
@@ -108,10 +108,10 @@ static int holder_may(char *at)
 	char was = 0;
 	int prot = PROT_NONE;
 
-	assert_int_equal(domain_begin(id, RW), 0);
+	REQUIRE_EQ(domain_begin(id, RW), 0);
 	if (try_read(at, &was))
 		prot = try_write(at, was) ? RW : PROT_READ;
-	assert_int_equal(domain_end(id), 0);
+	REQUIRE_EQ(domain_end(id), 0);
 	return prot;
 }
 
@@ -132,34 +132,34 @@ static void written_or_run(void **state)
 {
 	(void)state;
 	emit(id, mem, 42);
-	assert_int_equal(try_run(run), -1);
-	assert_int_equal(holder_may(mem), RW);
+	REQUIRE_EQ(try_run(run), -1);
+	REQUIRE_EQ(holder_may(mem), RW);
 
-	assert_int_equal(epk_mprotect(mem, LEN, RX), 0);
-	assert_int_equal(try_run(run), 42);
-	assert_int_equal(holder_may(mem), PROT_READ);
-	assert_null(writes_nowhere(NULL));
-	assert_int_equal(domain_begin(id, RW), 0);
-	assert_false(try_write(run, 1));
-	assert_int_equal(try_run(run), 42);
-	assert_int_equal(domain_end(id), 0);
+	REQUIRE_EQ(epk_mprotect(mem, LEN, RX), 0);
+	REQUIRE_EQ(try_run(run), 42);
+	REQUIRE_EQ(holder_may(mem), PROT_READ);
+	REQUIRE(!writes_nowhere(NULL));
+	REQUIRE_EQ(domain_begin(id, RW), 0);
+	REQUIRE(!try_write(run, 1));
+	REQUIRE_EQ(try_run(run), 42);
+	REQUIRE_EQ(domain_end(id), 0);
 	/* Neither is the domain's own address ever run. */
-	assert_int_equal(domain_begin(id, RW), 0);
-	assert_int_equal(try_run(mem), -1);
-	assert_int_equal(domain_end(id), 0);
-	assert_int_equal(try_run(mem), -1);
+	REQUIRE_EQ(domain_begin(id, RW), 0);
+	REQUIRE_EQ(try_run(mem), -1);
+	REQUIRE_EQ(domain_end(id), 0);
+	REQUIRE_EQ(try_run(mem), -1);
 
-	assert_int_equal(epk_mprotect(mem, LEN, RW), 0);
-	assert_int_equal(try_run(run), -1);
+	REQUIRE_EQ(epk_mprotect(mem, LEN, RW), 0);
+	REQUIRE_EQ(try_run(run), -1);
 	emit(id, mem, 43);
-	assert_int_equal(epk_mprotect(mem, LEN, PROT_READ), 0);
-	assert_int_equal(try_run(run), -1);
-	assert_int_equal(holder_may(mem), PROT_READ);
-	assert_int_equal(epk_mprotect(mem, LEN, PROT_EXEC), 0);
-	assert_int_equal(try_run(run), 43);
-	assert_int_equal(epk_mprotect(mem, LEN, PROT_NONE), 0);
-	assert_int_equal(try_run(run), -1);
-	assert_int_equal(holder_may(mem), PROT_NONE);
+	REQUIRE_EQ(epk_mprotect(mem, LEN, PROT_READ), 0);
+	REQUIRE_EQ(try_run(run), -1);
+	REQUIRE_EQ(holder_may(mem), PROT_READ);
+	REQUIRE_EQ(epk_mprotect(mem, LEN, PROT_EXEC), 0);
+	REQUIRE_EQ(try_run(run), 43);
+	REQUIRE_EQ(epk_mprotect(mem, LEN, PROT_NONE), 0);
+	REQUIRE_EQ(try_run(run), -1);
+	REQUIRE_EQ(holder_may(mem), PROT_NONE);
 }
 
 static void page_by_page(void **state)
@@ -169,15 +169,15 @@ static void page_by_page(void **state)
 	(void)state;
 	for (i = 0; i < PAGES; i++)
 		emit(id, mem + i * PAGE, i);
-	assert_int_equal(epk_mprotect(mem, LEN, RX), 0);
-	assert_int_equal(epk_mprotect(mem + PAGE, PAGE, RW), 0);
+	REQUIRE_EQ(epk_mprotect(mem, LEN, RX), 0);
+	REQUIRE_EQ(epk_mprotect(mem + PAGE, PAGE, RW), 0);
 	for (i = 0; i < PAGES; i++) {
-		assert_int_equal(try_run(run + i * PAGE), i == 1 ? -1 : (int)i);
-		assert_int_equal(holder_may(mem + i * PAGE), i == 1 ? RW : PROT_READ);
+		REQUIRE_EQ(try_run(run + i * PAGE), i == 1 ? -1 : (int)i);
+		REQUIRE_EQ(holder_may(mem + i * PAGE), i == 1 ? RW : PROT_READ);
 	}
 	emit(id, mem + PAGE, 11);
-	assert_int_equal(epk_mprotect(mem, 2 * PAGE, RX), 0);
-	assert_int_equal(try_run(run + PAGE), 11);
+	REQUIRE_EQ(epk_mprotect(mem, 2 * PAGE, RX), 0);
+	REQUIRE_EQ(try_run(run + PAGE), 11);
 }
 
 /* A begin and an end, no system call between, while others run it. */
@@ -246,19 +246,19 @@ static void written_and_run(void **state)
 	run_threads(run_or_write, args, 3);
 	for (i = 0; i < 1000; i++) {
 		emit(id, live, i & 0x7f);
-		assert_int_equal(try_run(live_run), i & 0x7f);
+		REQUIRE_EQ(try_run(live_run), i & 0x7f);
 	}
 	/* To be inspected, it is written no more. */
-	assert_int_equal(epk_mprotect(live, PAGE, RX), 0);
-	assert_int_equal(holder_may(live), PROT_READ);
-	assert_int_equal(epk_mprotect(live, PAGE, RWX), 0);
-	assert_int_equal(holder_may(live), RW);
-	assert_int_equal(try_run(live_run), 999 & 0x7f);
+	REQUIRE_EQ(epk_mprotect(live, PAGE, RX), 0);
+	REQUIRE_EQ(holder_may(live), PROT_READ);
+	REQUIRE_EQ(epk_mprotect(live, PAGE, RWX), 0);
+	REQUIRE_EQ(holder_may(live), RW);
+	REQUIRE_EQ(try_run(live_run), 999 & 0x7f);
 	/* Which is not inspected. */
 	put(id, live + 64, wrpkru, sizeof(wrpkru));
-	assert_int_equal(epk_mprotect(live, PAGE, RWX), 0);
-	assert_int_equal(try_run(live_run), 999 & 0x7f);
-	assert_int_equal(epk_mprotect(live, PAGE, RX), -EACCES);
+	REQUIRE_EQ(epk_mprotect(live, PAGE, RWX), 0);
+	REQUIRE_EQ(try_run(live_run), 999 & 0x7f);
+	REQUIRE_EQ(epk_mprotect(live, PAGE, RX), -EACCES);
 }
 
 /* In code of one domain, what of another is held: that it lies in no EPT is why that goes. */
@@ -270,14 +270,14 @@ static void code_reaches_what_its_thread_holds(void **state)
 	(void)state;
 	fill_domains(MANY, ids, data, 1);
 	put(id, mem, stores, sizeof(stores));
-	assert_int_equal(epk_mprotect(mem, LEN, RX), 0);
+	REQUIRE_EQ(epk_mprotect(mem, LEN, RX), 0);
 	for (i = 0; i < MANY; i++) {
-		assert_int_equal(domain_begin(ids[i], RW), 0);
+		REQUIRE_EQ(domain_begin(ids[i], RW), 0);
 		((void (*)(void *, int))run)(data[i], 0x1234 + i);
-		assert_int_equal(*(int *)data[i], 0x1234 + i);
-		assert_int_equal(domain_end(ids[i]), 0);
+		REQUIRE_EQ(*(int *)data[i], 0x1234 + i);
+		REQUIRE_EQ(domain_end(ids[i]), 0);
 	}
-	assert_int_equal(free_domains(MANY, ids), 0);
+	REQUIRE_EQ(free_domains(MANY, ids), 0);
 }
 
 /* More domains with code than there are keys, and EPTs' worth. */
@@ -287,27 +287,27 @@ static void many(void **state)
 	char *at[MANY], *runs[MANY];
 
 	(void)state;
-	assert_int_equal(alloc_domains(MANY, ids), 0);
+	REQUIRE_EQ(alloc_domains(MANY, ids), 0);
 	for (i = 0; i < MANY; i++)
 		at[i] = code(ids[i], PAGE, RWX, &runs[i]);
 	for (round = 0; round < 3; round++) {
 		for (i = 0; i < MANY; i++)
 			emit(ids[i], at[i], i + round);
 		for (i = 0; i < MANY; i++)
-			assert_int_equal(try_run(runs[i]), i + round);
+			REQUIRE_EQ(try_run(runs[i]), i + round);
 	}
-	assert_int_equal(free_domains(MANY, ids), 0);
+	REQUIRE_EQ(free_domains(MANY, ids), 0);
 	for (i = 0; i < MANY; i++)
-		assert_int_equal(try_run(runs[i]), -1);
+		REQUIRE_EQ(try_run(runs[i]), -1);
 }
 
 /* Refused, and then nothing of it runs, and nobody can write until somebody says so. */
 static void refused(char *at, size_t len)
 {
-	assert_int_equal(epk_mprotect(at, len, RX), -EACCES);
-	assert_int_equal(try_run(run + (at - mem)), -1);
-	assert_int_equal(holder_may(at), PROT_READ);
-	assert_int_equal(epk_mprotect(at, len, RW), 0);
+	REQUIRE_EQ(epk_mprotect(at, len, RX), -EACCES);
+	REQUIRE_EQ(try_run(run + (at - mem)), -1);
+	REQUIRE_EQ(holder_may(at), PROT_READ);
+	REQUIRE_EQ(epk_mprotect(at, len, RW), 0);
 }
 
 static void what_opens_keys_is_refused(void **state)
@@ -329,11 +329,11 @@ static void what_opens_keys_is_refused(void **state)
 			put(id, mem + places[i], nothing, 3);
 		}
 	}
-	assert_true(strstr(epk_strerror(EACCES), "WRPKRU") != NULL);
+	REQUIRE(strstr(epk_strerror(EACCES), "WRPKRU") != NULL);
 	put(id, mem + 5, lfence, 3);
 	emit(id, mem, 9);
-	assert_int_equal(epk_mprotect(mem, LEN, RX), 0);
-	assert_int_equal(try_run(run), 9);
+	REQUIRE_EQ(epk_mprotect(mem, LEN, RX), 0);
+	REQUIRE_EQ(try_run(run), 9);
 }
 
 /* One that lies across pages which came to be code one after the other, in either order. */
@@ -348,27 +348,27 @@ static void across_pages(void **state)
 		/* The second is inspected beside the first, which ends well enough for the third byte that it saw. */
 		put(id, mem + PAGE - first, wrpkru, 3);
 		put(id, mem + PAGE, zero, 3);
-		assert_int_equal(epk_mprotect(mem, 2 * PAGE, RX), 0);
-		assert_int_equal(epk_mprotect(mem + PAGE, PAGE, RW), 0);
+		REQUIRE_EQ(epk_mprotect(mem, 2 * PAGE, RX), 0);
+		REQUIRE_EQ(epk_mprotect(mem + PAGE, PAGE, RW), 0);
 		put(id, mem + PAGE, wrpkru + first, 3 - first);
 		refused(mem + PAGE, PAGE);
 		/* Whoever comes before it is not to end so that it could go on. */
 		put(id, mem + PAGE, zero, 3);
-		assert_int_equal(epk_mprotect(mem, PAGE, RX), -EACCES);
-		assert_non_null(strstr(epk_strerror(EACCES), "NOP"));
-		assert_int_equal(try_run(run), -1);
-		assert_int_equal(epk_mprotect(mem, 2 * PAGE, RX), 0);
-		assert_int_equal(epk_mprotect(mem, 2 * PAGE, RW), 0);
+		REQUIRE_EQ(epk_mprotect(mem, PAGE, RX), -EACCES);
+		REQUIRE(strstr(epk_strerror(EACCES), "NOP"));
+		REQUIRE_EQ(try_run(run), -1);
+		REQUIRE_EQ(epk_mprotect(mem, 2 * PAGE, RX), 0);
+		REQUIRE_EQ(epk_mprotect(mem, 2 * PAGE, RW), 0);
 		put(id, mem + PAGE - first, zero, 3);
 	}
 	put(id, mem + PAGE - 2, xrstor, 2);
-	assert_int_equal(epk_mprotect(mem, PAGE, RX), -EACCES);
-	assert_int_equal(epk_mprotect(mem, PAGE, RW), 0);
+	REQUIRE_EQ(epk_mprotect(mem, PAGE, RX), -EACCES);
+	REQUIRE_EQ(epk_mprotect(mem, PAGE, RW), 0);
 	/* What is no code yet does not count. */
 	put(id, mem + PAGE - 2, wrpkru, 2);
 	put(id, mem + PAGE, wrpkru + 2, 1);
-	assert_int_equal(epk_mprotect(mem + PAGE, PAGE, RX), 0);
-	assert_int_equal(epk_mprotect(mem, PAGE, RX), -EACCES);
+	REQUIRE_EQ(epk_mprotect(mem + PAGE, PAGE, RX), 0);
+	REQUIRE_EQ(epk_mprotect(mem, PAGE, RX), -EACCES);
 }
 
 /* A thread that writes all the time, and one that has it inspected: what runs was looked at. */
@@ -452,23 +452,23 @@ static void inspected_while_it_is_written(void **state)
 static void handler(int sig)
 {
 	(void)sig;
-	assert_int_equal(try_run(run), 5);
-	assert_false(try_write(run, 0));
+	REQUIRE_EQ(try_run(run), 5);
+	REQUIRE(!try_write(run, 0));
 	if (backend_is_private())
-		assert_false(try_write(live, 0));
+		REQUIRE(!try_write(live, 0));
 }
 
 static void in_a_handler(void **state)
 {
 	(void)state;
 	emit(id, mem, 5);
-	assert_int_equal(epk_mprotect(mem, LEN, RX), 0);
+	REQUIRE_EQ(epk_mprotect(mem, LEN, RX), 0);
 	live = code(id, PAGE, RWX, &live_run);
 	signal(SIGUSR1, handler);
-	assert_int_equal(domain_begin(id, RW), 0);
+	REQUIRE_EQ(domain_begin(id, RW), 0);
 	raise(SIGUSR1);
-	assert_true(try_write(live, 0));
-	assert_int_equal(domain_end(id), 0);
+	REQUIRE(try_write(live, 0));
+	REQUIRE_EQ(domain_end(id), 0);
 }
 
 /* System calls of somebody who may make them: none makes it writable where it runs, or moves it. */
@@ -482,30 +482,30 @@ static void by_system_calls(void **state)
 
 	(void)state;
 	emit(id, mem, 5);
-	assert_int_equal(epk_mprotect(mem, LEN, RX), 0);
-	assert_int_equal(mprotect(run, PAGE, RW), -1);
-	assert_int_equal(errno, EACCES);
-	assert_int_equal(mprotect(run, PAGE, RWX), -1);
-	assert_int_equal(pwrite(fd, "\x01", 1, (off_t)(uintptr_t)run + 1), -1);
-	assert_int_equal(process_vm_writev(getpid(), &from, 1, &to, 1, 0), -1);
-	assert_int_equal(madvise(run, PAGE, MADV_REMOVE), -1);
-	assert_int_equal(madvise(run, PAGE, MADV_DONTNEED), 0);
+	REQUIRE_EQ(epk_mprotect(mem, LEN, RX), 0);
+	REQUIRE_EQ(mprotect(run, PAGE, RW), -1);
+	REQUIRE_EQ(errno, EACCES);
+	REQUIRE_EQ(mprotect(run, PAGE, RWX), -1);
+	REQUIRE_EQ(pwrite(fd, "\x01", 1, (off_t)(uintptr_t)run + 1), -1);
+	REQUIRE_EQ(process_vm_writev(getpid(), &from, 1, &to, 1, 0), -1);
+	REQUIRE_EQ(madvise(run, PAGE, MADV_REMOVE), -1);
+	REQUIRE_EQ(madvise(run, PAGE, MADV_DONTNEED), 0);
 	if (backend_is("epk") || backend_is("vmfunc")) {
-		assert_int_equal(mprotect(mem, PAGE, RX), -1);
-		assert_int_equal(errno, EACCES);
-		assert_int_equal(pwrite(fd, "\x01", 1, (off_t)(uintptr_t)mem + 1), -1);
-		assert_int_equal(munmap(mem, PAGE), -1);
+		REQUIRE_EQ(mprotect(mem, PAGE, RX), -1);
+		REQUIRE_EQ(errno, EACCES);
+		REQUIRE_EQ(pwrite(fd, "\x01", 1, (off_t)(uintptr_t)mem + 1), -1);
+		REQUIRE_EQ(munmap(mem, PAGE), -1);
 	}
 	/* No descriptor is left that one could write to, or map. */
 	while ((entry = readdir(dir))) {
 		ssize_t len = readlinkat(dirfd(dir), entry->d_name, target, sizeof(target) - 1);
 
 		target[len < 0 ? 0 : len] = '\0';
-		assert_null(strstr(target, "epk-code"));
+		REQUIRE(!strstr(target, "epk-code"));
 	}
 	closedir(dir);
 	close(fd);
-	assert_int_equal(try_run(run), 5);
+	REQUIRE_EQ(try_run(run), 5);
 }
 
 static void child(void)
@@ -515,24 +515,24 @@ static void child(void)
 	void *at;
 	char was, *got;
 
-	EXPECT(try_run(run) == -1);
-	EXPECT(!try_read(run, &was) && !try_read(mem, &was));
-	EXPECT(epk_mmap_code(id, PAGE, RW, &at) == MAP_FAILED && errno == EOPNOTSUPP);
-	EXPECT(!epk_init(&options) && !alloc_domains(1, &own));
+	REQUIRE(try_run(run) == -1);
+	REQUIRE(!try_read(run, &was) && !try_read(mem, &was));
+	REQUIRE(epk_mmap_code(id, PAGE, RW, &at) == MAP_FAILED && errno == EOPNOTSUPP);
+	REQUIRE(!epk_init(&options) && !alloc_domains(1, &own));
 	got = epk_mmap_code(own, PAGE, RWX, &at);
-	EXPECT(got != MAP_FAILED);
+	REQUIRE(got != MAP_FAILED);
 	EPK_WITH(own, RW)
 		memcpy(got, returns, sizeof(returns));
-	EXPECT(try_run(at) == 0);
+	REQUIRE(try_run(at) == 0);
 }
 
 static void forked(void **state)
 {
 	(void)state;
 	emit(id, mem, 5);
-	assert_int_equal(epk_mprotect(mem, LEN, RX), 0);
+	REQUIRE_EQ(epk_mprotect(mem, LEN, RX), 0);
 	run_in_child(child);
-	assert_int_equal(try_run(run), 5);
+	REQUIRE_EQ(try_run(run), 5);
 }
 
 static char *plain(char *addr)
@@ -549,25 +549,25 @@ static void unmapped_in_part(void **state)
 	(void)state;
 	for (i = 0; i < PAGES; i++)
 		emit(id, mem + i * PAGE, i);
-	assert_int_equal(epk_mprotect(mem, LEN, RX), 0);
-	assert_int_equal(domain_munmap(mem + PAGE, PAGE), 0);
-	assert_int_equal(epk_munmap_reserve(mem + 3 * PAGE, PAGE), 0);
+	REQUIRE_EQ(epk_mprotect(mem, LEN, RX), 0);
+	REQUIRE_EQ(domain_munmap(mem + PAGE, PAGE), 0);
+	REQUIRE_EQ(epk_munmap_reserve(mem + 3 * PAGE, PAGE), 0);
 	for (i = 0; i < PAGES; i++)
-		assert_int_equal(try_run(run + i * PAGE), i & 1 ? -1 : (int)i);
+		REQUIRE_EQ(try_run(run + i * PAGE), i & 1 ? -1 : (int)i);
 	/* Nothing else can come to lie there. */
-	assert_ptr_equal(plain(run + PAGE), MAP_FAILED);
-	assert_ptr_equal(plain(mem + PAGE), MAP_FAILED);
-	assert_int_equal(epk_mprotect(mem, 2 * PAGE, RX), -EINVAL);
+	REQUIRE_EQ(plain(run + PAGE), MAP_FAILED);
+	REQUIRE_EQ(plain(mem + PAGE), MAP_FAILED);
+	REQUIRE_EQ(epk_mprotect(mem, 2 * PAGE, RX), -EINVAL);
 	before = count_resources();
 	again = code(id, PAGE, RW, &again_run);
-	assert_ptr_equal(again, mem + PAGE);
-	assert_ptr_equal(again_run, run + PAGE);
+	REQUIRE_EQ(again, mem + PAGE);
+	REQUIRE_EQ(again_run, run + PAGE);
 	/* It is empty, and not what was there. */
-	assert_int_equal(domain_begin(id, RW), 0);
-	assert_int_equal(again[0], 0);
-	assert_int_equal(domain_end(id), 0);
-	assert_int_equal(domain_munmap(again, PAGE), 0);
-	assert_nothing_lost(before);
+	REQUIRE_EQ(domain_begin(id, RW), 0);
+	REQUIRE_EQ(again[0], 0);
+	REQUIRE_EQ(domain_end(id), 0);
+	REQUIRE_EQ(domain_munmap(again, PAGE), 0);
+	require_nothing_lost(before);
 }
 
 static void arguments(void **state)
@@ -579,38 +579,38 @@ static void arguments(void **state)
 	(void)state;
 	free_domain(freed);
 	before = count_resources();
-	assert_ptr_equal(epk_mmap_code(id, PAGE, PROT_READ, &at), MAP_FAILED);
-	assert_int_equal(errno, EINVAL);
-	assert_ptr_equal(epk_mmap_code(id, PAGE, RX, &at), MAP_FAILED);
-	assert_int_equal(errno, EINVAL);
-	assert_ptr_equal(epk_mmap_code(id, PAGE, RW | 8, &at), MAP_FAILED);
-	assert_int_equal(errno, EINVAL);
-	assert_ptr_equal(epk_mmap_code(id, PAGE, RW, NULL), MAP_FAILED);
-	assert_int_equal(errno, EINVAL);
-	assert_ptr_equal(epk_mmap_code(id, 0, RW, &at), MAP_FAILED);
-	assert_int_equal(errno, EINVAL);
-	assert_ptr_equal(epk_mmap_code(id, SIZE_MAX, RW, &at), MAP_FAILED);
-	assert_int_equal(errno, EOVERFLOW);
-	assert_ptr_equal(epk_mmap_code(id, GIB + 1, RW, &at), MAP_FAILED);
-	assert_int_equal(errno, ENOMEM);
-	assert_ptr_equal(epk_mmap_code(id, GIB, RW, &at), MAP_FAILED);
-	assert_int_equal(errno, ENOMEM);
-	assert_non_null(strstr(epk_strerror(ENOMEM), "1 GiB"));
-	assert_ptr_equal(epk_mmap_code(-1, PAGE, RW, &at), MAP_FAILED);
-	assert_int_equal(errno, EINVAL);
-	assert_ptr_equal(epk_mmap_code(freed, PAGE, RW, &at), MAP_FAILED);
-	assert_int_equal(errno, ENOENT);
-	assert_ptr_equal(at, &freed);
-	assert_int_equal(epk_mprotect(mem, PAGE, RX | 8), -EINVAL);
-	assert_int_equal(epk_mprotect(run, PAGE, RX), -EINVAL);
-	assert_int_equal(epk_mprotect(mem + LEN, PAGE, RX), -EINVAL);
-	assert_int_equal(domain_munmap(run, PAGE), -EINVAL);
-	assert_nothing_lost(before);
+	REQUIRE_EQ(epk_mmap_code(id, PAGE, PROT_READ, &at), MAP_FAILED);
+	REQUIRE_EQ(errno, EINVAL);
+	REQUIRE_EQ(epk_mmap_code(id, PAGE, RX, &at), MAP_FAILED);
+	REQUIRE_EQ(errno, EINVAL);
+	REQUIRE_EQ(epk_mmap_code(id, PAGE, RW | 8, &at), MAP_FAILED);
+	REQUIRE_EQ(errno, EINVAL);
+	REQUIRE_EQ(epk_mmap_code(id, PAGE, RW, NULL), MAP_FAILED);
+	REQUIRE_EQ(errno, EINVAL);
+	REQUIRE_EQ(epk_mmap_code(id, 0, RW, &at), MAP_FAILED);
+	REQUIRE_EQ(errno, EINVAL);
+	REQUIRE_EQ(epk_mmap_code(id, SIZE_MAX, RW, &at), MAP_FAILED);
+	REQUIRE_EQ(errno, EOVERFLOW);
+	REQUIRE_EQ(epk_mmap_code(id, GIB + 1, RW, &at), MAP_FAILED);
+	REQUIRE_EQ(errno, ENOMEM);
+	REQUIRE_EQ(epk_mmap_code(id, GIB, RW, &at), MAP_FAILED);
+	REQUIRE_EQ(errno, ENOMEM);
+	REQUIRE(strstr(epk_strerror(ENOMEM), "1 GiB"));
+	REQUIRE_EQ(epk_mmap_code(-1, PAGE, RW, &at), MAP_FAILED);
+	REQUIRE_EQ(errno, EINVAL);
+	REQUIRE_EQ(epk_mmap_code(freed, PAGE, RW, &at), MAP_FAILED);
+	REQUIRE_EQ(errno, ENOENT);
+	REQUIRE_EQ(at, &freed);
+	REQUIRE_EQ(epk_mprotect(mem, PAGE, RX | 8), -EINVAL);
+	REQUIRE_EQ(epk_mprotect(run, PAGE, RX), -EINVAL);
+	REQUIRE_EQ(epk_mprotect(mem + LEN, PAGE, RX), -EINVAL);
+	REQUIRE_EQ(domain_munmap(run, PAGE), -EINVAL);
+	require_nothing_lost(before);
 	/* Other memory of the domain is never run. */
 	at = new_pages(id, 1);
-	assert_int_equal(epk_mprotect(at, PAGE, RX), -EINVAL);
-	assert_int_equal(epk_mprotect(at, PAGE, RWX), -EINVAL);
-	assert_int_equal(holder_may(at), RW);
+	REQUIRE_EQ(epk_mprotect(at, PAGE, RX), -EINVAL);
+	REQUIRE_EQ(epk_mprotect(at, PAGE, RWX), -EINVAL);
+	REQUIRE_EQ(holder_may(at), RW);
 }
 
 static void fits_its_room(void **state)
@@ -619,12 +619,12 @@ static void fits_its_room(void **state)
 
 	(void)state;
 	most = code(id, GIB - LEN, RW, &most_run);
-	assert_ptr_equal(epk_mmap_code(id, PAGE, RW, (void **)&most_run), MAP_FAILED);
-	assert_int_equal(errno, ENOMEM);
+	REQUIRE_EQ(epk_mmap_code(id, PAGE, RW, (void **)&most_run), MAP_FAILED);
+	REQUIRE_EQ(errno, ENOMEM);
 	emit(id, most + GIB - LEN - PAGE, 3);
-	assert_int_equal(epk_mprotect(most + GIB - LEN - PAGE, PAGE, RX), 0);
-	assert_int_equal(try_run(most_run + GIB - LEN - PAGE), 3);
-	assert_int_equal(domain_munmap(most, GIB - LEN), 0);
+	REQUIRE_EQ(epk_mprotect(most + GIB - LEN - PAGE, PAGE, RX), 0);
+	REQUIRE_EQ(try_run(most_run + GIB - LEN - PAGE), 3);
+	REQUIRE_EQ(domain_munmap(most, GIB - LEN), 0);
 }
 
 /* Nobody has asked for it: then there is none. */
@@ -634,12 +634,12 @@ static void not_allowed(void)
 	int own;
 	void *at;
 
-	EXPECT(!alloc_domains(1, &own));
-	EXPECT(epk_mmap_code(own, PAGE, RW, &at) == MAP_FAILED && errno == EOPNOTSUPP);
-	EXPECT(strstr(epk_strerror(errno), "EPK_CODE"));
-	EXPECT(!epk_now.code);
-	EXPECT(epk_init(&options) == -EALREADY);
-	EXPECT(epk_mmap_code(own, PAGE, RW, &at) == MAP_FAILED && errno == EOPNOTSUPP);
+	REQUIRE(!alloc_domains(1, &own));
+	REQUIRE(epk_mmap_code(own, PAGE, RW, &at) == MAP_FAILED && errno == EOPNOTSUPP);
+	REQUIRE(strstr(epk_strerror(errno), "EPK_CODE"));
+	REQUIRE(!epk_now.code);
+	REQUIRE(epk_init(&options) == -EALREADY);
+	REQUIRE(epk_mmap_code(own, PAGE, RW, &at) == MAP_FAILED && errno == EOPNOTSUPP);
 }
 
 static void by_option_alone(void **state)

@@ -149,15 +149,15 @@ static void set_up(void)
 	struct epk_component_options options = { .size = sizeof(options) };
 	int i;
 
-	EXPECT(!alloc_domains(NR, ids) && !alloc_domains(1, &plain));
+	REQUIRE(!alloc_domains(NR, ids) && !alloc_domains(1, &plain));
 	plain_mem = domain_mmap(plain, NULL, 2 * PAGE, RW, 0);
 	for (i = 0; i < NR; i++) {
 		own[i] = domain_mmap(ids[i], NULL, PAGE, RW, 0);
-		EXPECT(own[i] != MAP_FAILED);
+		REQUIRE(own[i] != MAP_FAILED);
 		/* The last. */
 		options.flags = i == NR - 1 ? EPK_COMPONENT_CONFINED : 0;
-		EXPECT(!epk_component_create(ids[i], entries, NR_ENTRIES, &options));
-		EXPECT(!epk_gate_call(ids[i], 0, own[i], NULL));
+		REQUIRE(!epk_component_create(ids[i], entries, NR_ENTRIES, &options));
+		REQUIRE(!epk_gate_call(ids[i], 0, own[i], NULL));
 	}
 }
 
@@ -239,9 +239,9 @@ static int jump_each(const char *bytes, uint32_t eax)
 			jump_to.callee = i % 3;
 			jump_to.caller = i / 3 & 1;
 			status = status_of_child(jump_and_look);
-			assert_true(!status || (WIFSIGNALED(status) &&
-						(WTERMSIG(status) == SIGSEGV ||
-						 WTERMSIG(status) == SIGILL)));
+			REQUIRE(!status || (WIFSIGNALED(status) &&
+					    (WTERMSIG(status) == SIGSEGV ||
+					     WTERMSIG(status) == SIGILL)));
 		}
 		found++;
 		at++;
@@ -252,10 +252,10 @@ static int jump_each(const char *bytes, uint32_t eax)
 static void jumps(void **state)
 {
 	(void)state;
-	assert_int_equal(jump_each("\x0f\x01\xef", 0), 22);
-	assert_int_equal(jump_each("\x0f\x01\xd4", 0), 6);
+	REQUIRE_EQ(jump_each("\x0f\x01\xef", 0), 22);
+	REQUIRE_EQ(jump_each("\x0f\x01\xd4", 0), 6);
 	/* With PKRU among what is to be as at first. */
-	assert_int_equal(jump_each("\x0f\xae\x2d", 0x200), 5);
+	REQUIRE_EQ(jump_each("\x0f\xae\x2d", 0x200), 5);
 }
 
 /* A slot of the attacker's, whose frame has the gate write where the component alone can. */
@@ -270,8 +270,8 @@ static void forge_fault(void)
 	note.id = plain;
 	note.addr = (uintptr_t)plain_mem;
 	asm volatile("rdfsbase %0" : "=r"(fs));
-	EXPECT(!ioctl(epk_now.fd, EPK_IOC_NOTE, &note));
-	EXPECT(!domain_begin(plain, RW));
+	REQUIRE(!ioctl(epk_now.fd, EPK_IOC_NOTE, &note));
+	REQUIRE(!domain_begin(plain, RW));
 	frame = (uint64_t *)(plain_mem + 512);
 	/* Its mask is 0, so that each slot is the first. */
 	slot = &((struct epk_component *)plain_mem)->slots[0];
@@ -281,7 +281,7 @@ static void forge_fault(void)
 	frame[1] = 0x5ec2e7;
 	frame[2] = (uintptr_t)frame;
 	frame[4] = 0x5ec2e7;
-	EXPECT(!domain_end(plain));
+	REQUIRE(!domain_end(plain));
 	/* By another thread, or a handler, but here it is simpler. */
 	epk_gate_call(ids[0], FAULT_BESIDE, (void *)16, NULL);
 }
@@ -291,8 +291,8 @@ static void forged_fault(void **state)
 	int status = status_of_child(forge_fault);
 
 	(void)state;
-	assert_true(WIFSIGNALED(status));
-	assert_true(WTERMSIG(status) == SIGILL);
+	REQUIRE(WIFSIGNALED(status));
+	REQUIRE(WTERMSIG(status) == SIGILL);
 }
 
 /*
@@ -318,7 +318,7 @@ static void jump_to_far_entry(void)
 	header = epk_component_of(ids[0]);
 	page = mmap((char *)header - (1ul << 35), PAGE, RW,
 		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-	EXPECT(page == (char *)header - (1ul << 35));
+	REQUIRE(page == (char *)header - (1ul << 35));
 	*(void (**)(void))((char *)page + EPK_COMP_ENTRIES) = taken;
 	jump_to.callee = ids[0];
 	jump_to.caller = 0;
@@ -341,8 +341,8 @@ static void far_entry(void **state)
 	while ((at = memmem(at, epk_component_gates_end - at, "\x0f\x01\xef", 3))) {
 		jump_to.addr = at++;
 		status = status_of_child(jump_to_far_entry);
-		assert_true(!status || (WIFSIGNALED(status) && (WTERMSIG(status) == SIGSEGV ||
-								WTERMSIG(status) == SIGILL)));
+		REQUIRE(!status || (WIFSIGNALED(status) && (WTERMSIG(status) == SIGSEGV ||
+							    WTERMSIG(status) == SIGILL)));
 	}
 }
 
@@ -354,11 +354,11 @@ static void told_errors(void)
 	set_up();
 	for (i = 0; i < NR; i++) {
 		result = -1;
-		EXPECT(!epk_gate_call(ids[i], TELLS_ERROR, NULL, &result));
-		EXPECT(result == 5);
+		REQUIRE(!epk_gate_call(ids[i], TELLS_ERROR, NULL, &result));
+		REQUIRE(result == 5);
 		result = -1;
-		EXPECT(!epk_gate_call(ids[0], ASKS, &ids[i], &result));
-		EXPECT(result == 5);
+		REQUIRE(!epk_gate_call(ids[0], ASKS, &ids[i], &result));
+		REQUIRE(result == 5);
 	}
 }
 
@@ -374,15 +374,15 @@ static void dived(void)
 	set_up();
 	for (more = 16; more <= 1024; more += 16) {
 		result = -1;
-		EXPECT(!epk_gate_call(ids[0], DIVES, &more, &result));
-		EXPECT(result == -EFAULT || result == -ENOBUFS);
+		REQUIRE(!epk_gate_call(ids[0], DIVES, &more, &result));
+		REQUIRE(result == -EFAULT || result == -ENOBUFS);
 		no_room += result == -ENOBUFS;
-		EXPECT(!epk_gate_call(ids[0], TOUCH, own[0], &result));
-		EXPECT(!epk_gate_call(ids[1], TOUCH, own[1], &result));
+		REQUIRE(!epk_gate_call(ids[0], TOUCH, own[0], &result));
+		REQUIRE(!epk_gate_call(ids[1], TOUCH, own[1], &result));
 	}
 	/* Told from what begins and faults, and with the cure. */
-	EXPECT(no_room && no_room < 64);
-	EXPECT(strstr(epk_strerror(-ENOBUFS), "stack_bytes"));
+	REQUIRE(no_room && no_room < 64);
+	REQUIRE(strstr(epk_strerror(-ENOBUFS), "stack_bytes"));
 }
 
 IN_CHILD(dived)
@@ -395,12 +395,12 @@ static void returned_past(void)
 	int third;
 
 	set_up();
-	EXPECT(!alloc_domains(1, &third));
-	EXPECT(!epk_component_create(third, third_entries, 3, NULL));
+	REQUIRE(!alloc_domains(1, &third));
+	REQUIRE(!epk_component_create(third, third_entries, 3, NULL));
 	return_to = ids[0];
-	EXPECT(!sigaction(SIGTRAP, &act, NULL));
-	EXPECT(!epk_gate_call(ids[0], ASKS_STEPPED, &third, &result));
-	EXPECT(result == 666);
+	REQUIRE(!sigaction(SIGTRAP, &act, NULL));
+	REQUIRE(!epk_gate_call(ids[0], ASKS_STEPPED, &third, &result));
+	REQUIRE(result == 666);
 	/* But once: the gate ends the process. */
 	signal(SIGILL, SIG_DFL);
 	epk_gate_call(third, TELLS_ERROR, NULL, NULL);
@@ -413,15 +413,15 @@ static void came_again(void)
 	int third;
 
 	set_up();
-	EXPECT(!epk_gate_call(ids[1], TOUCH, own[1], &had));
-	EXPECT(!alloc_domains(1, &third));
-	EXPECT(!epk_component_create(third, again_entries, 3, NULL));
+	REQUIRE(!epk_gate_call(ids[1], TOUCH, own[1], &had));
+	REQUIRE(!alloc_domains(1, &third));
+	REQUIRE(!epk_component_create(third, again_entries, 3, NULL));
 	way_back = (const char *)(uintptr_t)epk_component_gate_list[3].start;
 	other_id = ids[1];
 	other_arg = own[1];
-	EXPECT(!epk_gate_call(ids[0], ASKS, &third, &result));
-	EXPECT(result == 77 && asked_first == 1);
-	EXPECT(!epk_gate_call(ids[1], TOUCH, own[1], &result) && result == had + 1);
+	REQUIRE(!epk_gate_call(ids[0], ASKS, &third, &result));
+	REQUIRE(result == 77 && asked_first == 1);
+	REQUIRE(!epk_gate_call(ids[1], TOUCH, own[1], &result) && result == had + 1);
 }
 
 IN_CHILD(came_again)
@@ -440,8 +440,8 @@ static void numbers_in_frames(void **state)
 	signal(SIGILL, ends);
 	status = status_of_child(returned_past);
 	signal(SIGILL, SIG_DFL);
-	assert_true(WIFSIGNALED(status));
-	assert_int_equal(WTERMSIG(status), SIGILL);
+	REQUIRE(WIFSIGNALED(status));
+	REQUIRE_EQ(WTERMSIG(status), SIGILL);
 }
 
 /* epk_gate_try() by who has the FS base of another thread. */
@@ -457,7 +457,7 @@ static void *stays_inside(void *arg)
 	long result = -1;
 
 	asm("rdfsbase %0" : "=r"(fs_inside));
-	EXPECT(!epk_gate_call(ids[0], stays_by, arg, &result));
+	REQUIRE(!epk_gate_call(ids[0], stays_by, arg, &result));
 	return (void *)result;
 }
 
@@ -470,17 +470,17 @@ static void as_another(void)
 	void *value;
 
 	set_up();
-	EXPECT(!pthread_create(&thread, NULL, stays_inside, (void *)5));
+	REQUIRE(!pthread_create(&thread, NULL, stays_inside, (void *)5));
 	while (!is_inside)
 		;
-	EXPECT(call_as(ids[0], TOUCH, own[0], &result, fs_inside) == (waits ? 0 : -EDEADLK));
-	EXPECT(result == (waits ? 2 : -1));
+	REQUIRE(call_as(ids[0], TOUCH, own[0], &result, fs_inside) == (waits ? 0 : -EDEADLK));
+	REQUIRE(result == (waits ? 2 : -1));
 	if (waits)
-		EXPECT(call_as(ids[1], TOUCH, own[1], &result, fs_inside) == -EDEADLK);
-	EXPECT(!try_read((char *)own[0], &ignored) && !try_read((char *)own[1], &ignored));
+		REQUIRE(call_as(ids[1], TOUCH, own[1], &result, fs_inside) == -EDEADLK);
+	REQUIRE(!try_read((char *)own[0], &ignored) && !try_read((char *)own[1], &ignored));
 	may_go = true;
-	EXPECT(!pthread_join(thread, &value) && value == (void *)(waits ? 6l : 5l));
-	EXPECT(!epk_gate_call(ids[0], TOUCH, own[0], &result) && result == (waits ? 3 : 2));
+	REQUIRE(!pthread_join(thread, &value) && value == (void *)(waits ? 6l : 5l));
+	REQUIRE(!epk_gate_call(ids[0], TOUCH, own[0], &result) && result == (waits ? 3 : 2));
 }
 
 extern void release_as(int id, uint64_t fs);
@@ -494,12 +494,12 @@ static void released_another(void)
 	pthread_t thread;
 
 	set_up();
-	EXPECT(!pthread_create(&thread, NULL, stays_inside, (void *)5));
+	REQUIRE(!pthread_create(&thread, NULL, stays_inside, (void *)5));
 	while (!is_inside)
 		;
-	EXPECT(call_as(ids[0], TOUCH, own[0], &result, fs_inside) == -EDEADLK);
+	REQUIRE(call_as(ids[0], TOUCH, own[0], &result, fs_inside) == -EDEADLK);
 	release_as(ids[0], fs_inside);
-	EXPECT(!call_as(ids[0], TOUCH, own[0], &result, fs_inside) && result == 2);
+	REQUIRE(!call_as(ids[0], TOUCH, own[0], &result, fs_inside) && result == 2);
 	_exit(0);
 }
 
@@ -519,7 +519,7 @@ static void *loops_inside(void *arg)
 {
 	(void)arg;
 	asm("rdfsbase %0" : "=r"(fs_inside));
-	EXPECT(!epk_gate_call(ids[looped_in], TOUCH, own[looped_in], NULL));
+	REQUIRE(!epk_gate_call(ids[looped_in], TOUCH, own[looped_in], NULL));
 	word_inside = &epk_word;
 	epk_gate_call(ids[looped_in], LOOPS, NULL, NULL);
 	return NULL;
@@ -533,14 +533,14 @@ static void with_odd_fs_base(void)
 
 	signal(SIGILL, SIG_DFL);
 	set_up();
-	EXPECT(!pthread_create(&thread, NULL, loops_inside, NULL));
+	REQUIRE(!pthread_create(&thread, NULL, loops_inside, NULL));
 	while (!word_inside || *(volatile uint32_t *)&word_inside->component != (uint32_t)ids[looped_in])
 		;
 	usleep(50000);
 	forged = epk_word;
 	forged.place = word_inside->place;
 	memcpy((char *)word_inside - 1, &forged, sizeof(forged));
-	EXPECT(call_as(ids[looped_in], TOUCH, own[looped_in], NULL, fs_inside - 1) == -EBUSY);
+	REQUIRE(call_as(ids[looped_in], TOUCH, own[looped_in], NULL, fs_inside - 1) == -EBUSY);
 	_exit(0);
 }
 
@@ -556,15 +556,15 @@ static void *loops_with_odd_fs_base(void *arg)
 
 	(void)arg;
 	asm("rdfsbase %0" : "=r"(fs));
-	EXPECT(!epk_gate_call(ids[0], TOUCH, own[0], NULL));
+	REQUIRE(!epk_gate_call(ids[0], TOUCH, own[0], NULL));
 	word = block + sizeof(block) / 2 + 1 + ((uint64_t)&epk_word - fs);
-	EXPECT(word > block);
+	REQUIRE(word > block);
 	forged = epk_word;
 	forged.place = place;
 	memcpy(word, &forged, sizeof(forged));
 	word_inside = (struct epk_word *)word;
-	EXPECT(!call_as(ids[0], LOOPS, (void *)7, &result, (uint64_t)block + sizeof(block) / 2 + 1));
-	EXPECT(result == 7);
+	REQUIRE(!call_as(ids[0], LOOPS, (void *)7, &result, (uint64_t)block + sizeof(block) / 2 + 1));
+	REQUIRE(result == 7);
 	return NULL;
 }
 
@@ -575,14 +575,14 @@ static void beside_odd_fs_base(void)
 
 	set_up();
 	place = epk_word.place;
-	EXPECT(!pthread_create(&thread, NULL, loops_with_odd_fs_base, NULL));
+	REQUIRE(!pthread_create(&thread, NULL, loops_with_odd_fs_base, NULL));
 	while (!word_inside || *(volatile uint32_t *)&word_inside->component != (uint32_t)ids[0])
 		;
 	usleep(50000);
-	EXPECT(epk_gate_try(ids[0], TOUCH, own[0], NULL) == -EBUSY);
+	REQUIRE(epk_gate_try(ids[0], TOUCH, own[0], NULL) == -EBUSY);
 	may_go = true;
-	EXPECT(!pthread_join(thread, NULL));
-	EXPECT(!epk_gate_try(ids[0], TOUCH, own[0], NULL));
+	REQUIRE(!pthread_join(thread, NULL));
+	REQUIRE(!epk_gate_try(ids[0], TOUCH, own[0], NULL));
 }
 
 /* Bit 0 of a slot's owner is the gates': with that set, a thread would have the stack of who is inside. */

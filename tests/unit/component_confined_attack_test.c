@@ -23,12 +23,12 @@ static long *own[NR];
 #define SHARED_BYTES	(1ul << 16)
 static char *shared;
 
-static void expect_untouched(void)
+static void require_untouched(void)
 {
 	size_t i;
 
 	for (i = 0; i < SHARED_BYTES; i++)
-		assert_int_equal(shared[i], 0);
+		REQUIRE_EQ(shared[i], 0);
 }
 
 struct jump {
@@ -196,23 +196,23 @@ static void set_up(void)
 	struct epk_component_options options = { .size = sizeof(options) };
 	int i;
 
-	EXPECT(!alloc_domains(NR, ids));
+	REQUIRE(!alloc_domains(NR, ids));
 	for (i = 0; i < NR; i++) {
 		own[i] = domain_mmap(ids[i], NULL, PAGE, RW, 0);
-		EXPECT(own[i] != MAP_FAILED);
+		REQUIRE(own[i] != MAP_FAILED);
 		options.flags = i == NR - 1 ? 0 : EPK_COMPONENT_CONFINED;
-		EXPECT(!epk_component_create(ids[i], entries, NR_ENTRIES, &options));
+		REQUIRE(!epk_component_create(ids[i], entries, NR_ENTRIES, &options));
 	}
 }
 
-static void expect_closed(void)
+static void require_closed(void)
 {
 	char byte;
 	int i;
 
-	EXPECT(!(rdpkru() & PKRU_BITS(0)) && !epk_held(NULL, 0));
+	REQUIRE(!(rdpkru() & PKRU_BITS(0)) && !epk_held(NULL, 0));
 	for (i = 0; i < NR; i++)
-		EXPECT(!try_read((char *)own[i], &byte));
+		REQUIRE(!try_read((char *)own[i], &byte));
 }
 
 extern const char epk_component_gates_start[], epk_component_gates_end[];
@@ -236,7 +236,7 @@ static void jumping(void)
 	if (jump_now.caller)
 		jump_now.caller = ids[jump_now.caller - 1];
 	epk_gate_call(ids[0], JUMPS, &jump_now, NULL);
-	expect_closed();
+	require_closed();
 }
 
 /* What a WRPKRU is followed by writes nothing for who has jumped to it. */
@@ -254,16 +254,16 @@ static void jumps_from_within(void **state)
 								 WTERMSIG(status) == SIGILL))) {
 				print_message("gates + %#lx, %d: %#x\n",
 					      (long)(at - epk_component_gates_start), n, status);
-				fail();
+				FAIL("here nothing comes by");
 			}
-			expect_untouched();
+			require_untouched();
 			ended += !!status;
 		}
 		found++;
 		at++;
 	}
 	/* One that has faulted before it got there has returned. */
-	assert_true(found > 10 && ended > 8 * found);
+	REQUIRE(found > 10 && ended > 8 * found);
 }
 
 static int kernel_is_asked;
@@ -282,7 +282,7 @@ static void signalled(void)
 	struct sigaction act = { .sa_sigaction = calls, .sa_flags = SA_SIGINFO };
 	register long target asm("r12") = (long)shared;
 
-	EXPECT(!sigaction(SIGUSR1, &act, NULL));
+	REQUIRE(!sigaction(SIGUSR1, &act, NULL));
 	asm volatile("syscall\n\tjmp store_and_end"
 		     : : "a"(SYS_kill), "D"(getpid()), "S"(SIGUSR1), "r"(target)
 		     : "rcx", "r11", "memory");
@@ -297,17 +297,17 @@ static void asking(void)
 		struct itimerval soon = { .it_value.tv_usec = 20000 };
 
 		signal(SIGALRM, ends);
-		EXPECT(!setitimer(ITIMER_REAL, &soon, NULL));
+		REQUIRE(!setitimer(ITIMER_REAL, &soon, NULL));
 	}
-	EXPECT(!domain_begin(plain, RW));
+	REQUIRE(!domain_begin(plain, RW));
 	if (kernel_is_asked == RETURNS_SIGNAL)
 		signalled();
 	if (kernel_is_asked == RETURNS_CALL) {
-		EXPECT(!epk_ioctl_here(EPK_IOC_CALL, 0));
+		REQUIRE(!epk_ioctl_here(EPK_IOC_CALL, 0));
 		done_at = epk_sp();
 	}
-	EXPECT(!epk_gate_call(ids[0], kernel_is_asked, shared, NULL));
-	EXPECT(!(rdpkru() & PKRU_BITS(0)));
+	REQUIRE(!epk_gate_call(ids[0], kernel_is_asked, shared, NULL));
+	REQUIRE(!(rdpkru() & PKRU_BITS(0)));
 	_exit(7);
 }
 
@@ -319,8 +319,8 @@ static void through_the_kernel(void **state)
 		bool goes_on = kernel_is_asked == PIVOTS || kernel_is_asked == TOP;
 		int status = status_of_child(asking);
 
-		expect_untouched();
-		assert_int_equal(status, goes_on ? 7 << 8 : SIGSEGV);
+		require_untouched();
+		REQUIRE_EQ(status, goes_on ? 7 << 8 : SIGSEGV);
 	}
 }
 
@@ -339,9 +339,9 @@ static void stepping(void)
 	struct sigaction act = { .sa_sigaction = stepped, .sa_flags = SA_SIGINFO };
 
 	signal(SIGILL, ends);
-	EXPECT(!sigaction(SIGTRAP, &act, NULL));
+	REQUIRE(!sigaction(SIGTRAP, &act, NULL));
 	set_up();
-	EXPECT(!epk_gate_call(ids[0], STEPS, shared, NULL));
+	REQUIRE(!epk_gate_call(ids[0], STEPS, shared, NULL));
 }
 
 static void pivots_in_gates(void **state)
@@ -353,11 +353,11 @@ static void pivots_in_gates(void **state)
 	memset(shared, 0, SHARED_BYTES);
 	for (gate = epk_component_gate_list; gate < epk_component_gate_list_end; gate++) {
 		gate_at = gate->start;
-		assert_int_equal(status_of_child(stepping), 7 << 8);
-		expect_untouched();
+		REQUIRE_EQ(status_of_child(stepping), 7 << 8);
+		require_untouched();
 		found += !gate->restart;
 	}
-	assert_true(found > 3);
+	REQUIRE(found > 3);
 }
 
 static struct epk_word *words[3];
@@ -367,9 +367,9 @@ static void *stays_there(void *arg)
 	long n = (long)arg, result = -1;
 
 	/* Its first call says where its place is. */
-	EXPECT(epk_gate_call(ids[NR - 1], SCRIBBLES, NULL, NULL) == 0);
+	REQUIRE(epk_gate_call(ids[NR - 1], SCRIBBLES, NULL, NULL) == 0);
 	words[n] = &epk_word;
-	EXPECT(!epk_gate_call(stay_in, STAYS, (void *)n, &result));
+	REQUIRE(!epk_gate_call(stay_in, STAYS, (void *)n, &result));
 	return (void *)result;
 }
 
@@ -386,21 +386,21 @@ static void forging_places(void)
 
 	set_up();
 	stay_in = ids[stay_in];
-	EXPECT(!pipe(inside));
-	EXPECT(!epk_gate_call(stay_in, SCRIBBLES, NULL, NULL));
+	REQUIRE(!pipe(inside));
+	REQUIRE(!epk_gate_call(stay_in, SCRIBBLES, NULL, NULL));
 	for (n = 1; n < 3; n++) {
-		EXPECT(!pthread_create(&threads[n], NULL, stays_there, (void *)n));
-		EXPECT(read(inside[0], &byte, 1) == 1);
+		REQUIRE(!pthread_create(&threads[n], NULL, stays_there, (void *)n));
+		REQUIRE(read(inside[0], &byte, 1) == 1);
 	}
-	EXPECT(words[1]->place != words[2]->place && epk_word.place != words[2]->place);
+	REQUIRE(words[1]->place != words[2]->place && epk_word.place != words[2]->place);
 	words[1]->place = words[2]->place;
 	may_go[1] = 1;
-	EXPECT(!pthread_join(threads[1], &value) && value == (void *)1);
+	REQUIRE(!pthread_join(threads[1], &value) && value == (void *)1);
 	epk_word.place = words[2]->place;
-	EXPECT(epk_gate_call(stay_in, SCRIBBLES, NULL, &result) == -EBUSY);
+	REQUIRE(epk_gate_call(stay_in, SCRIBBLES, NULL, &result) == -EBUSY);
 	may_go[2] = 1;
-	EXPECT(!pthread_join(threads[2], &value) && value == (void *)2);
-	EXPECT(!epk_gate_call(stay_in, SCRIBBLES, NULL, &result) && result == -1);
+	REQUIRE(!pthread_join(threads[2], &value) && value == (void *)2);
+	REQUIRE(!epk_gate_call(stay_in, SCRIBBLES, NULL, &result) && result == -1);
 }
 
 static void forged_places(void **state)
@@ -422,6 +422,6 @@ int main(void)
 	skip_if(!backend_is("epk"), "has no components");
 	need_backend();
 	shared = mmap(NULL, SHARED_BYTES, RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	assert_true(shared != MAP_FAILED);
+	REQUIRE(shared != MAP_FAILED);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

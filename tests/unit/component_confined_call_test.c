@@ -45,30 +45,30 @@ static void confined_calls(void)
 
 	found = (long *)new_pages(dom, 1);
 	other = new_domain();
-	EXPECT(!epk_component_create(runner, entries, 1, &options));
+	REQUIRE(!epk_component_create(runner, entries, 1, &options));
 	for (i = 0; i < 8; i++) {
 		if (i & 1)
-			EXPECT(!domain_begin(other, RW));
+			REQUIRE(!domain_begin(other, RW));
 		job.arg = i & 2 ? data_word : NULL;
 		data_word[0] = 1;
 		result = 0;
 		if (i & 2) {
-			EXPECT(epk_gate_call(runner, 0, &job, &result) == -EFAULT);
-			EXPECT(data_word[0] == 1);
+			REQUIRE(epk_gate_call(runner, 0, &job, &result) == -EFAULT);
+			REQUIRE(data_word[0] == 1);
 		} else {
-			EXPECT(!epk_gate_call(runner, 0, &job, &result));
-			EXPECT(result == 5);
+			REQUIRE(!epk_gate_call(runner, 0, &job, &result));
+			REQUIRE(result == 5);
 		}
-		EXPECT(epk_held(NULL, 0) == (i & 1));
+		REQUIRE(epk_held(NULL, 0) == (i & 1));
 		if (i & 1)
-			EXPECT(!domain_end(other));
-		EXPECT(!domain_begin(dom, RW));
-		EXPECT(found[0] == 17);
+			REQUIRE(!domain_end(other));
+		REQUIRE(!domain_begin(dom, RW));
+		REQUIRE(found[0] == 17);
 		found[0] = 0;
-		EXPECT(!domain_end(dom));
+		REQUIRE(!domain_end(dom));
 	}
-	EXPECT(!free_domains(1, &runner));
-	EXPECT(!free_domains(1, &dom));
+	REQUIRE(!free_domains(1, &runner));
+	REQUIRE(!free_domains(1, &dom));
 }
 
 IN_CHILD(confined_calls)

@@ -278,30 +278,30 @@ static void set_up(void)
 	struct epk_component_options options = { .size = sizeof(options), .heap_bytes = 20000 };
 	int i;
 
-	EXPECT(!alloc_domains(NR, ids));
+	REQUIRE(!alloc_domains(NR, ids));
 	for (i = 0; i < NR; i++) {
 		own[i] = domain_mmap(ids[i], NULL, PAGE, RW, 0);
-		EXPECT(own[i] != MAP_FAILED);
+		REQUIRE(own[i] != MAP_FAILED);
 		options.flags = i == PLAIN ? 0 : EPK_COMPONENT_CONFINED;
-		EXPECT(!epk_component_create(ids[i], entries, NR_ENTRIES, &options));
+		REQUIRE(!epk_component_create(ids[i], entries, NR_ENTRIES, &options));
 	}
 }
 
-static void expect_open(void)
+static void require_open(void)
 {
 	char byte;
 	int i;
 
-	EXPECT(!(rdpkru() & PKRU_BITS(0)));
-	EXPECT(!epk_held(NULL, 0));
+	REQUIRE(!(rdpkru() & PKRU_BITS(0)));
+	REQUIRE(!epk_held(NULL, 0));
 	for (i = 0; i < NR; i++)
-		EXPECT(!try_read((char *)own[i], &byte));
+		REQUIRE(!try_read((char *)own[i], &byte));
 }
 
 static void tear_down(void)
 {
-	expect_open();
-	EXPECT(!free_domains(NR, ids));
+	require_open();
+	REQUIRE(!free_domains(NR, ids));
 }
 
 static long call(int n, int entry, void *arg)
@@ -317,12 +317,12 @@ static void parsing(void)
 	char text[] = "12,34,5";
 
 	set_up();
-	EXPECT(call(0, PARSES, text) == 51);
-	EXPECT(call(0, PARSES, text) == 51);
-	EXPECT(call(0, PKRU, NULL) == WD0);
-	EXPECT(call(PLAIN, PKRU, NULL) == 0);
-	EXPECT(call(0, NR_ENTRIES, NULL) == -EINVAL);
-	EXPECT(domain_begin(ids[0], RW) == -EPERM);
+	REQUIRE(call(0, PARSES, text) == 51);
+	REQUIRE(call(0, PARSES, text) == 51);
+	REQUIRE(call(0, PKRU, NULL) == WD0);
+	REQUIRE(call(PLAIN, PKRU, NULL) == 0);
+	REQUIRE(call(0, NR_ENTRIES, NULL) == -EINVAL);
+	REQUIRE(domain_begin(ids[0], RW) == -EPERM);
 	tear_down();
 }
 
@@ -330,7 +330,7 @@ static char *new_page(void)
 {
 	char *page = mmap(NULL, PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	EXPECT(page != MAP_FAILED);
+	REQUIRE(page != MAP_FAILED);
 	page[0] = 1;
 	return page;
 }
@@ -354,32 +354,32 @@ static void asking(void)
 	char *page = new_page(), byte;
 
 	set_up();
-	EXPECT(ASK(SYS_munmap, { (long)page, PAGE }) == 0);
-	EXPECT(!try_read(page, &byte));
+	REQUIRE(ASK(SYS_munmap, { (long)page, PAGE }) == 0);
+	REQUIRE(!try_read(page, &byte));
 
 	page = new_page();
-	EXPECT(ASK(SYS_mmap, { (long)page, PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1 }) ==
-	       (long)page);
-	EXPECT(page[0] == 0);
+	REQUIRE(ASK(SYS_mmap, { (long)page, PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1 }) ==
+		(long)page);
+	REQUIRE(page[0] == 0);
 
 	page = to.iov_base = new_page();
-	EXPECT(ASK(SYS_process_vm_writev, { getpid(), (long)&from, 1, (long)&to, 1 }) == 1);
-	EXPECT(page[0] == '2');
+	REQUIRE(ASK(SYS_process_vm_writev, { getpid(), (long)&from, 1, (long)&to, 1 }) == 1);
+	REQUIRE(page[0] == '2');
 
 	/* It is the domain's then, as far as a key says so. */
 	page = new_page();
-	EXPECT(call(0, STORES, page) == -EFAULT);
-	EXPECT(ASK(SYS_pkey_mprotect, { (long)page, PAGE, RW, call(0, KEY, NULL) }) == 0);
-	EXPECT(call(0, STORES, page) == 0);
-	EXPECT(ASK(SYS_pkey_mprotect, { (long)page, PAGE, RW, 0 }) == 0);
-	EXPECT(page[0] == 42);
+	REQUIRE(call(0, STORES, page) == -EFAULT);
+	REQUIRE(ASK(SYS_pkey_mprotect, { (long)page, PAGE, RW, call(0, KEY, NULL) }) == 0);
+	REQUIRE(call(0, STORES, page) == 0);
+	REQUIRE(ASK(SYS_pkey_mprotect, { (long)page, PAGE, RW, 0 }) == 0);
+	REQUIRE(page[0] == 42);
 
 	/* Where the kernel goes on. */
-	EXPECT(!sigaction(SIGWINCH, NULL, &was) && was.sa_handler == SIG_DFL);
-	EXPECT(ASK(SYS_rt_sigaction, { SIGWINCH, (long)action, 0, 8 }) == 0);
-	EXPECT(!sigaction(SIGWINCH, NULL, &was) && was.sa_handler == taken_over);
-	EXPECT(ASK(SYS_sigaltstack, { (long)&stack }) == 0);
-	EXPECT(!sigaltstack(NULL, &now) && now.ss_sp == memory);
+	REQUIRE(!sigaction(SIGWINCH, NULL, &was) && was.sa_handler == SIG_DFL);
+	REQUIRE(ASK(SYS_rt_sigaction, { SIGWINCH, (long)action, 0, 8 }) == 0);
+	REQUIRE(!sigaction(SIGWINCH, NULL, &was) && was.sa_handler == taken_over);
+	REQUIRE(ASK(SYS_sigaltstack, { (long)&stack }) == 0);
+	REQUIRE(!sigaltstack(NULL, &now) && now.ss_sp == memory);
 	tear_down();
 }
 
@@ -409,7 +409,7 @@ static void each_way_to(const char *what, char *at)
 			printf("%s changed by %s\n", what, ways[w.how]);
 			_exit(1);
 		}
-		expect_open();
+		require_open();
 	}
 }
 
@@ -421,7 +421,7 @@ static void writing(void)
 
 	set_up();
 	zero_fd = open("/dev/zero", O_RDONLY);
-	EXPECT(zero_fd >= 0);
+	REQUIRE(zero_fd >= 0);
 	fresh = mmap(NULL, 2 * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	each_way_to("heap", heap + 200);
 	each_way_to("data", (char *)(data_word + 2));
@@ -436,12 +436,12 @@ static void writing(void)
 		/* Each of them can be done. */
 		w.at = (char *)(own[0] + 100);
 		if (w.how != AVX || has_avx())
-			EXPECT(call(0, WRITES, &w) == (w.how == READ ? 8 : 0));
+			REQUIRE(call(0, WRITES, &w) == (w.how == READ ? 8 : 0));
 		w.at = (char *)data_word;
 		before = data_word[0];
 		if (w.how != AVX || has_avx())
-			EXPECT(call(PLAIN, WRITES, &w) == -EFAULT);
-		EXPECT(data_word[0] == before);
+			REQUIRE(call(PLAIN, WRITES, &w) == -EFAULT);
+		REQUIRE(data_word[0] == before);
 	}
 	tear_down();
 }
@@ -455,9 +455,9 @@ static void thread_local_words(void)
 	for (i = 0; i < 3; i++) {
 		errno = 7;
 		memcpy(&tls_word[2], &self, sizeof(self));
-		EXPECT(call(0, ERRNO, (void *)7) == ERANGE);
-		EXPECT(errno == 7 && !tls_word[0] && !tls_word[1]);
-		EXPECT(pthread_self() == self);
+		REQUIRE(call(0, ERRNO, (void *)7) == ERANGE);
+		REQUIRE(errno == 7 && !tls_word[0] && !tls_word[1]);
+		REQUIRE(pthread_self() == self);
 	}
 	tear_down();
 }
@@ -465,13 +465,13 @@ static void thread_local_words(void)
 static void heaps(void)
 {
 	set_up();
-	EXPECT(call(0, MALLOCS, (void *)10000) == 0);
-	EXPECT(call(0, MALLOCS, (void *)10000) == 0);
+	REQUIRE(call(0, MALLOCS, (void *)10000) == 0);
+	REQUIRE(call(0, MALLOCS, (void *)10000) == 0);
 	/* It cannot grow. */
-	EXPECT(call(0, MALLOCS, (void *)100000) == -1);
-	EXPECT(call(0, MALLOCS, (void *)10000) == 0);
+	REQUIRE(call(0, MALLOCS, (void *)100000) == -1);
+	REQUIRE(call(0, MALLOCS, (void *)10000) == 0);
 	/* The library's notes are ordinary memory, and locked. */
-	EXPECT(call(0, ALLOCATES, (void *)10) == -EFAULT);
+	REQUIRE(call(0, ALLOCATES, (void *)10) == -EFAULT);
 	tear_down();
 }
 
@@ -481,12 +481,12 @@ static void smashing(void)
 
 	set_up();
 	for (i = 0; i < 20; i++) {
-		EXPECT(call(0, SMASHES, (void *)RETURNS) == 5);
+		REQUIRE(call(0, SMASHES, (void *)RETURNS) == 5);
 		/* What was other threads' is lost to them. */
-		EXPECT(call(0, SMASHES, (void *)FAULTS) == -EFAULT);
-		expect_open();
+		REQUIRE(call(0, SMASHES, (void *)FAULTS) == -EFAULT);
+		require_open();
 	}
-	EXPECT(call(0, PARSES, "1,2") == 3);
+	REQUIRE(call(0, PARSES, "1,2") == 3);
 	tear_down();
 }
 
@@ -501,37 +501,37 @@ static void nesting(void)
 
 	set_up();
 	/* What the other may, and itself not. */
-	EXPECT(call(0, NESTS, &n) == 6 && word == 6);
-	EXPECT(call(1, NESTS, &n) == 7 && word == 7);
+	REQUIRE(call(0, NESTS, &n) == 6 && word == 6);
+	REQUIRE(call(1, NESTS, &n) == 7 && word == 7);
 	n.writes = &target;
-	EXPECT(call(0, NESTS, &n) == -EFAULT && word == 8 && target == 6);
+	REQUIRE(call(0, NESTS, &n) == -EFAULT && word == 8 && target == 6);
 	n.writes = NULL;
-	EXPECT(call(1, NESTS, &two) == 9 && word == 9);
+	REQUIRE(call(1, NESTS, &two) == 9 && word == 9);
 	writes = two;
 	writes.writes = &target;
-	EXPECT(call(1, NESTS, &writes) == -EFAULT && word == 10 && target == 6);
+	REQUIRE(call(1, NESTS, &writes) == -EFAULT && word == 10 && target == 6);
 	n.writes = &target;
-	EXPECT(call(1, NESTS, &two) == -EFAULT && word == 11 && target == 6);
+	REQUIRE(call(1, NESTS, &two) == -EFAULT && word == 11 && target == 6);
 	/* One that is not confined, after what is. */
 	writes = (struct nested) { .to = 0, .entry = PKRU, .writes = &target };
-	EXPECT(call(PLAIN, NESTS, &writes) == WD0 && target == -1);
+	REQUIRE(call(PLAIN, NESTS, &writes) == WD0 && target == -1);
 	target = 6;
 	n.writes = NULL;
-	EXPECT(call(PLAIN, NESTS, &three) == 12 && word == 12);
+	REQUIRE(call(PLAIN, NESTS, &three) == 12 && word == 12);
 	/* Faults below. */
 	writes = (struct nested) { .to = 1, .entry = ADDS, .arg = &word };
-	EXPECT(call(0, NESTS, &writes) == -EFAULT);
+	REQUIRE(call(0, NESTS, &writes) == -EFAULT);
 	writes.writes = &target;
-	EXPECT(call(PLAIN, NESTS, &writes) == -EFAULT && target == -1);
+	REQUIRE(call(PLAIN, NESTS, &writes) == -EFAULT && target == -1);
 	target = 6;
 	writes = (struct nested) { .to = 0, .entry = PKRU };
 	two = (struct nested) { .to = 1, .entry = NESTS, .arg = &writes };
 	/* Once in a thread. */
-	EXPECT(call(0, NESTS, &writes) == -EDEADLK);
-	EXPECT(call(0, NESTS, &two) == -EDEADLK);
-	EXPECT(call(0, PKRU, NULL) == WD0);
+	REQUIRE(call(0, NESTS, &writes) == -EDEADLK);
+	REQUIRE(call(0, NESTS, &two) == -EDEADLK);
+	REQUIRE(call(0, PKRU, NULL) == WD0);
 	for (i = 0; i < 100; i++)
-		EXPECT(call(i % NR, NESTS, &n) >= 0 || i % NR == PLAIN);
+		REQUIRE(call(i % NR, NESTS, &n) >= 0 || i % NR == PLAIN);
 	tear_down();
 }
 
@@ -582,14 +582,14 @@ static void signals_on(int flags)
 	pthread_t thread, me = pthread_self();
 	long before;
 
-	EXPECT(!sigaltstack(&alt, NULL));
-	EXPECT(!sigaction(SIGUSR1, &act, NULL));
+	REQUIRE(!sigaltstack(&alt, NULL));
+	REQUIRE(!sigaction(SIGUSR1, &act, NULL));
 	set_up();
-	EXPECT(!pthread_create(&thread, NULL, other_thread, &me));
+	REQUIRE(!pthread_create(&thread, NULL, other_thread, &me));
 	for (forge = 0; forge < 3; forge++) {
-		EXPECT(call(0, WAITS, NULL) == 0);
-		EXPECT(call(0, WAITS, signal_target) == -EFAULT);
-		EXPECT(signal_target[0] == 1);
+		REQUIRE(call(0, WAITS, NULL) == 0);
+		REQUIRE(call(0, WAITS, signal_target) == -EFAULT);
+		REQUIRE(signal_target[0] == 1);
 	}
 	/* And ordinary code stays what it is. */
 	for (forge = 1; forge < 3; forge++)
@@ -597,7 +597,7 @@ static void signals_on(int flags)
 			signal_target[2]++;
 	forge = 0;
 	stop = true;
-	EXPECT(!pthread_join(thread, NULL));
+	REQUIRE(!pthread_join(thread, NULL));
 	tear_down();
 }
 
@@ -625,7 +625,7 @@ static void on_one_cpu(void)
 
 	CPU_ZERO(&one);
 	CPU_SET(0, &one);
-	EXPECT(!sched_setaffinity(0, sizeof(one), &one));
+	REQUIRE(!sched_setaffinity(0, sizeof(one), &one));
 }
 
 /* The kernel says on which CPU the thread goes on. */
@@ -635,10 +635,10 @@ static void preemption(void)
 
 	on_one_cpu();
 	set_up();
-	EXPECT(!pthread_create(&thread, NULL, spins, NULL));
-	EXPECT(call(0, RUNS, (void *)1500) > 0);
+	REQUIRE(!pthread_create(&thread, NULL, spins, NULL));
+	REQUIRE(call(0, RUNS, (void *)1500) > 0);
 	stop = true;
-	EXPECT(!pthread_join(thread, NULL));
+	REQUIRE(!pthread_join(thread, NULL));
 	tear_down();
 }
 
@@ -664,12 +664,12 @@ static void moving(void)
 	int i;
 
 	set_up();
-	EXPECT(!pthread_create(&thread, NULL, moves_it, NULL));
-	EXPECT(call(0, RUNS, (void *)500) > 0);
+	REQUIRE(!pthread_create(&thread, NULL, moves_it, NULL));
+	REQUIRE(call(0, RUNS, (void *)500) > 0);
 	for (i = 0; i < 300; i++)
-		EXPECT(call(0, PARSES, "1,2") == 3);
+		REQUIRE(call(0, PARSES, "1,2") == 3);
 	stop = true;
-	EXPECT(!pthread_join(thread, NULL));
+	REQUIRE(!pthread_join(thread, NULL));
 	tear_down();
 }
 
@@ -680,8 +680,8 @@ static void *calls_often(void *arg)
 
 	(void)arg;
 	for (i = 0; i < 200; i++) {
-		EXPECT(call(0, PARSES, "1,2") == 3);
-		EXPECT(call(0, WRITES, &w) == -EFAULT);
+		REQUIRE(call(0, PARSES, "1,2") == 3);
+		REQUIRE(call(0, WRITES, &w) == -EFAULT);
 	}
 	return NULL;
 }
@@ -695,11 +695,11 @@ static void threads(void)
 	set_up();
 	for (round = 0; round < 4; round++) {
 		for (i = 0; i < 8; i++)
-			EXPECT(!pthread_create(&id[i], NULL, calls_often, NULL));
+			REQUIRE(!pthread_create(&id[i], NULL, calls_often, NULL));
 		for (i = 0; i < 8; i++)
-			EXPECT(!pthread_join(id[i], NULL));
+			REQUIRE(!pthread_join(id[i], NULL));
 	}
-	EXPECT(data_word[0] == 1);
+	REQUIRE(data_word[0] == 1);
 	tear_down();
 }
 
@@ -710,9 +710,9 @@ static void forking(void)
 
 	set_up();
 	pid = call(0, FORKS, NULL);
-	EXPECT(pid > 0);
-	EXPECT(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status));
-	EXPECT(WTERMSIG(status) == SIGSEGV);
+	REQUIRE(pid > 0);
+	REQUIRE(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status));
+	REQUIRE(WTERMSIG(status) == SIGSEGV);
 	tear_down();
 }
 

@@ -99,29 +99,29 @@ static void set_up(void)
 	struct epk_component_options options = { .size = sizeof(options), .threads = nr_threads };
 	int i;
 
-	EXPECT(!alloc_domains(NR, ids) && !alloc_domains(1, &plain));
+	REQUIRE(!alloc_domains(NR, ids) && !alloc_domains(1, &plain));
 	plain_mem = domain_mmap(plain, NULL, PAGE, RW, 0);
 	for (i = 0; i < NR; i++) {
 		own[i] = domain_mmap(ids[i], NULL, PAGE, RW, 0);
-		EXPECT(own[i] != MAP_FAILED);
+		REQUIRE(own[i] != MAP_FAILED);
 		options.flags = confined >> i & 1 ? EPK_COMPONENT_CONFINED : 0;
-		EXPECT(!epk_component_create(ids[i], entries, 4, &options));
+		REQUIRE(!epk_component_create(ids[i], entries, 4, &options));
 	}
 }
 
 static void tear_down(void)
 {
-	EXPECT(!free_domains(NR, ids) && !free_domains(1, &plain));
+	REQUIRE(!free_domains(NR, ids) && !free_domains(1, &plain));
 }
 
-static void expect_closed(void)
+static void require_closed(void)
 {
 	int i;
 
-	EXPECT(!epk_held(NULL, 0));
+	REQUIRE(!epk_held(NULL, 0));
 	for (i = 0; i < NR; i++)
-		EXPECT(!try_read((char *)own[i], &ignored));
-	EXPECT(!try_read(plain_mem, &ignored));
+		REQUIRE(!try_read((char *)own[i], &ignored));
+	REQUIRE(!try_read(plain_mem, &ignored));
 }
 
 static void move(int ept)
@@ -141,7 +141,7 @@ static void call_all(void)
 		err = epk_gate_call(ids[i], 2, own[i], &result);
 		if (err)
 			refused[-err & 255]++;
-		EXPECT(!err || err == -EDEADLK || err == -EAGAIN);
+		REQUIRE(!err || err == -EDEADLK || err == -EAGAIN);
 	}
 }
 
@@ -178,9 +178,9 @@ static _Unwind_Reason_Code is_call(struct _Unwind_Context *frame, void *arg)
 
 	if (_Unwind_GetIP(frame) != (uintptr_t)behind_call)
 		return _URC_NO_REASON;
-	EXPECT(_Unwind_GetCFA(frame) == sp_of_call);
+	REQUIRE(_Unwind_GetCFA(frame) == sp_of_call);
 	for (i = 0; i < sizeof(kept) / sizeof(kept[0]); i++)
-		EXPECT(_Unwind_GetGR(frame, kept[i]) == (uintptr_t)1000 + kept[i]);
+		REQUIRE(_Unwind_GetGR(frame, kept[i]) == (uintptr_t)1000 + kept[i]);
 	*(bool *)arg = true;
 	return _URC_NORMAL_STOP;
 }
@@ -214,9 +214,9 @@ static void unwind(const greg_t *regs)
 	if (ordinary != found)
 		fprintf(stderr, "gates + %#lx: %s\n", ip - epk_component_gates_start,
 			faulted ? "a fault" : "the caller is not found");
-	EXPECT(ordinary == found);
+	REQUIRE(ordinary == found);
 	if (faulted)
-		EXPECT(epk_domain_at(sp) == ids[0]);
+		REQUIRE(epk_domain_at(sp) == ids[0]);
 }
 
 static void interrupt(int sig, siginfo_t *info, void *context)
@@ -228,9 +228,9 @@ static void interrupt(int sig, siginfo_t *info, void *context)
 	/* The kernel leaves a handler AC, where leaf() has set it. */
 	asm volatile("pushfq\n\tandl $~0x40000, (%%rsp)\n\tpopfq" : : : "memory", "cc");
 	/* Whatever it interrupts has its stack. */
-	EXPECT(!epk_held(NULL, 0));
+	REQUIRE(!epk_held(NULL, 0));
 	/* And has its own FS base, wherever it has interrupted. */
-	EXPECT(!(rdpkru() & PKRU_BITS(0)) && pthread_self() == stepping);
+	REQUIRE(!(rdpkru() & PKRU_BITS(0)) && pthread_self() == stepping);
 	switch (what) {
 	case MOVES:
 		move(EPK_EPT_NONE);
@@ -245,14 +245,14 @@ static void interrupt(int sig, siginfo_t *info, void *context)
 	case CALLS:
 		call_all();
 		if (alternate)
-			EXPECT(!epk_call(plain, in_plain, plain_mem, NULL));
+			REQUIRE(!epk_call(plain, in_plain, plain_mem, NULL));
 		break;
 	case HOLDS:
-		EXPECT(!domain_begin(plain, RW));
+		REQUIRE(!domain_begin(plain, RW));
 		plain_mem[0] = 3;
 		call_all();
 		plain_mem[0] = 3;
-		EXPECT(!domain_end(plain));
+		REQUIRE(!domain_end(plain));
 		break;
 	case FORKS:
 		pid = fork();
@@ -301,14 +301,14 @@ static void part(void)
 	int tries, epts[2], i;
 
 	for (tries = 0; tries < 8; tries++) {
-		EXPECT(!epk_gate_call(ids[0], 1, (void *)5, NULL));
+		REQUIRE(!epk_gate_call(ids[0], 1, (void *)5, NULL));
 		for (i = 0; i < 2; i++)
 			epts[i] = epk_note(ids[i]) >> 48;
 		if (epts[0] != epts[1])
 			return;
-		EXPECT(!move_one(ids[1], epts[0] + 1));
+		REQUIRE(!move_one(ids[1], epts[0] + 1));
 	}
-	EXPECT(!"they lie together");
+	REQUIRE(!"they lie together");
 }
 #else
 static void part(void)
@@ -328,7 +328,7 @@ static void one_call(void)
 		mark();
 		err = call_numbered(ids[0], 1, (void *)5, &result);
 		if (!pid) {
-			EXPECT(!err || err == -EPERM);
+			REQUIRE(!err || err == -EPERM);
 			_exit(0);
 		}
 		mark();
@@ -337,17 +337,17 @@ static void one_call(void)
 	}
 	/* A child that was in a component has not even its stack. */
 	if (pid > 0)
-		EXPECT(waitpid(pid, &status, 0) == pid &&
-		       (!status || (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL)));
+		REQUIRE(waitpid(pid, &status, 0) == pid &&
+			(!status || (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL)));
 	if (what == STEALS)
-		EXPECT(!err || err == -EBUSY);
+		REQUIRE(!err || err == -EBUSY);
 	else if (what != JUMPS)
-		EXPECT(!err);
+		REQUIRE(!err);
 	if (!err) {
-		EXPECT(result == 7 || (what == STEALS && result == -EBUSY));
-		EXPECT(!(flags_seen & 0x40400));
+		REQUIRE(result == 7 || (what == STEALS && result == -EBUSY));
+		REQUIRE(!(flags_seen & 0x40400));
 	}
-	expect_closed();
+	require_closed();
 }
 
 static void stepped(void)
@@ -363,21 +363,21 @@ static void stepped(void)
 	signal(SIGSEGV, SIG_DFL);
 	signal(SIGILL, SIG_DFL);
 	signal(SIGBUS, SIG_DFL);
-	EXPECT(!sigaltstack(&alt, NULL));
-	EXPECT(!sigaction(SIGUSR1, &act, NULL));
+	REQUIRE(!sigaltstack(&alt, NULL));
+	REQUIRE(!sigaction(SIGUSR1, &act, NULL));
 	stepping = pthread_self();
-	EXPECT(!own_key || pkey_alloc(0, 0) > 0);
+	REQUIRE(!own_key || pkey_alloc(0, 0) > 0);
 	set_up();
-	EXPECT(!epk_gate_call(ids[0], 1, (void *)5, NULL));
+	REQUIRE(!epk_gate_call(ids[0], 1, (void *)5, NULL));
 	for (i = 0; what == STEALS && i < 2; i++)
-		EXPECT(!pthread_create(&thread, NULL, thief, (void *)i));
-	EXPECT(!ptrace(PTRACE_TRACEME, 0, 0, 0));
+		REQUIRE(!pthread_create(&thread, NULL, thief, (void *)i));
+	REQUIRE(!ptrace(PTRACE_TRACEME, 0, 0, 0));
 	for (;;) {
 		one_call();
 		if (what == JUMPS) {
 			tear_down();
 			set_up();
-			EXPECT(!epk_gate_call(ids[0], 1, (void *)5, NULL));
+			REQUIRE(!epk_gate_call(ids[0], 1, (void *)5, NULL));
 		}
 	}
 }
@@ -387,7 +387,7 @@ static int wait_for(pid_t child)
 	int status, sig;
 
 	for (;;) {
-		assert_int_equal(waitpid(child, &status, 0), child);
+		REQUIRE_EQ(waitpid(child, &status, 0), child);
 		sig = WSTOPSIG(status);
 		if (!WIFSTOPPED(status) || sig == SIGTRAP)
 			return status;
@@ -400,7 +400,7 @@ static int wait_for(pid_t child)
 					      regs.rip - (uintptr_t)epk_component_gates_start,
 					      regs.rsp);
 		}
-		assert_int_equal(ptrace(PTRACE_CONT, child, 0, sig), 0);
+		REQUIRE_EQ(ptrace(PTRACE_CONT, child, 0, sig), 0);
 	}
 }
 
@@ -411,8 +411,8 @@ static bool marked(pid_t child)
 
 	if (!WIFSTOPPED(status))
 		print_message("status %#x\n", status);
-	assert_true(WIFSTOPPED(status));
-	assert_int_equal(ptrace(PTRACE_GETSIGINFO, child, 0, &info), 0);
+	REQUIRE(WIFSTOPPED(status));
+	REQUIRE_EQ(ptrace(PTRACE_GETSIGINFO, child, 0, &info), 0);
 	return info.si_code == SI_KERNEL;
 }
 
@@ -432,9 +432,9 @@ static int record(pid_t child, unsigned long *ips)
 	unsigned long ip;
 	int steps = 0;
 
-	assert_true(marked(child));
+	REQUIRE(marked(child));
 	for (;;) {
-		assert_int_equal(ptrace(PTRACE_SINGLESTEP, child, 0, 0), 0);
+		REQUIRE_EQ(ptrace(PTRACE_SINGLESTEP, child, 0, 0), 0);
 		if (marked(child))
 			break;
 		ip = ptrace(PTRACE_PEEKUSER, child, offsetof(struct user, regs.rip), 0);
@@ -444,7 +444,7 @@ static int record(pid_t child, unsigned long *ips)
 			ips[steps++] = ip;
 	}
 	step_ends(child);
-	assert_int_equal(ptrace(PTRACE_CONT, child, 0, 0), 0);
+	REQUIRE_EQ(ptrace(PTRACE_CONT, child, 0, 0), 0);
 	return steps;
 }
 
@@ -452,27 +452,27 @@ static void break_at(pid_t child, unsigned long ip)
 {
 	ptrace(PTRACE_POKEUSER, child, offsetof(struct user, u_debugreg[7]), 0);
 	ptrace(PTRACE_POKEUSER, child, offsetof(struct user, u_debugreg[0]), ip);
-	assert_int_equal(ptrace(PTRACE_POKEUSER, child, offsetof(struct user, u_debugreg[7]),
-				ip ? 1 : 0), 0);
+	REQUIRE_EQ(ptrace(PTRACE_POKEUSER, child, offsetof(struct user, u_debugreg[7]),
+			  ip ? 1 : 0), 0);
 }
 
 /* One round: a signal at an instruction, when it has come by so often. */
 static void interrupt_at(pid_t child, unsigned long ip, int before)
 {
-	assert_true(marked(child));
+	REQUIRE(marked(child));
 	break_at(child, ip);
 	do {
-		assert_int_equal(ptrace(PTRACE_CONT, child, 0, 0), 0);
-		assert_false(marked(child));
+		REQUIRE_EQ(ptrace(PTRACE_CONT, child, 0, 0), 0);
+		REQUIRE(!marked(child));
 	} while (before--);
 	break_at(child, 0);
-	assert_int_equal(ptrace(PTRACE_CONT, child, 0, SIGUSR1), 0);
+	REQUIRE_EQ(ptrace(PTRACE_CONT, child, 0, SIGUSR1), 0);
 	if (!marked(child)) {
 		print_message("no mark behind %#lx\n",
 			      ip - (unsigned long)epk_component_gates_start);
-		fail();
+		FAIL("here nothing comes by");
 	}
-	assert_int_equal(ptrace(PTRACE_CONT, child, 0, 0), 0);
+	REQUIRE_EQ(ptrace(PTRACE_CONT, child, 0, 0), 0);
 }
 
 static pid_t start(int do_what, bool on_alternate)
@@ -495,7 +495,7 @@ static void at_each_step(int do_what, bool on_alternate)
 	int steps, i, j, before;
 
 	steps = record(child, ips);
-	assert_true(steps > 200 && steps < STEPS);
+	REQUIRE(steps > 200 && steps < STEPS);
 	for (i = 0; i < steps; i++) {
 		for (before = j = 0; j < i; j++)
 			before += ips[j] == ips[i];
@@ -554,28 +554,28 @@ static void caller_evicted_then_interrupted(void **state)
 	child = start(EVICTS_CALLER, false);
 	/* It comes by .Lenter twice; the second time its caller is a component. */
 	for (; ip != closes->end; steps++) {
-		assert_true(marked(child));
+		REQUIRE(marked(child));
 		break_at(child, enter->start);
 		for (i = 0; i < 2; i++) {
-			assert_int_equal(ptrace(PTRACE_CONT, child, 0, 0), 0);
-			assert_false(marked(child));
+			REQUIRE_EQ(ptrace(PTRACE_CONT, child, 0, 0), 0);
+			REQUIRE(!marked(child));
 		}
 		break_at(child, closes->start);
-		assert_int_equal(ptrace(PTRACE_CONT, child, 0, SIGUSR1), 0);
-		assert_false(marked(child));
+		REQUIRE_EQ(ptrace(PTRACE_CONT, child, 0, SIGUSR1), 0);
+		REQUIRE(!marked(child));
 		break_at(child, 0);
 		for (i = 0; i < steps; i++) {
-			assert_int_equal(ptrace(PTRACE_SINGLESTEP, child, 0, 0), 0);
-			assert_false(marked(child));
+			REQUIRE_EQ(ptrace(PTRACE_SINGLESTEP, child, 0, 0), 0);
+			REQUIRE(!marked(child));
 		}
 		ip = ptrace(PTRACE_PEEKUSER, child, offsetof(struct user, regs.rip), 0);
-		assert_in_range(ip, closes->start, closes->end);
+		REQUIRE_IN(ip, closes->start, closes->end);
 		step_ends(child);
-		assert_int_equal(ptrace(PTRACE_CONT, child, 0, SIGUSR1), 0);
-		assert_true(marked(child));
-		assert_int_equal(ptrace(PTRACE_CONT, child, 0, 0), 0);
+		REQUIRE_EQ(ptrace(PTRACE_CONT, child, 0, SIGUSR1), 0);
+		REQUIRE(marked(child));
+		REQUIRE_EQ(ptrace(PTRACE_CONT, child, 0, 0), 0);
 	}
-	assert_true(steps > 3);
+	REQUIRE(steps > 3);
 	kill(child, SIGKILL);
 	waitpid(child, NULL, 0);
 }
@@ -616,12 +616,12 @@ static void holding_both(void)
 	long result = -1;
 
 	set_up();
-	EXPECT(!domain_begin(plain, RW));
-	EXPECT(!epk_gate_call(ids[0], 3, own[1], &result));
-	EXPECT(result == 1);
+	REQUIRE(!domain_begin(plain, RW));
+	REQUIRE(!epk_gate_call(ids[0], 3, own[1], &result));
+	REQUIRE(result == 1);
 	plain_mem[0]++;
-	EXPECT(!domain_end(plain));
-	expect_closed();
+	REQUIRE(!domain_end(plain));
+	require_closed();
 	tear_down();
 }
 

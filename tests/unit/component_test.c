@@ -233,25 +233,25 @@ static void set_up(void)
 	struct epk_component_options options = { .size = sizeof(options) };
 	int i;
 
-	assert_int_equal(alloc_domains(NR, ids), 0);
-	assert_int_equal(alloc_domains(1, &plain), 0);
+	REQUIRE_EQ(alloc_domains(NR, ids), 0);
+	REQUIRE_EQ(alloc_domains(1, &plain), 0);
 	plain_mem = domain_mmap(plain, NULL, PAGE, RW, 0);
 	for (i = 0; i < NR; i++) {
 		own[i] = domain_mmap(ids[i], NULL, PAGE, RW, 0);
-		assert_true(own[i] != MAP_FAILED);
+		REQUIRE(own[i] != MAP_FAILED);
 		/* What is not stopped: until then it is anybody's. */
-		assert_int_equal(domain_begin(ids[i], RW), 0);
+		REQUIRE_EQ(domain_begin(ids[i], RW), 0);
 		own[i][9] = 99;
-		assert_int_equal(domain_end(ids[i]), 0);
-		assert_int_equal(epk_component_create(ids[i], entries, NR_ENTRIES, &options), 0);
+		REQUIRE_EQ(domain_end(ids[i]), 0);
+		REQUIRE_EQ(epk_component_create(ids[i], entries, NR_ENTRIES, &options), 0);
 	}
 }
 
 static void tear_down(void)
 {
-	assert_int_equal(epk_held(NULL, 0), 0);
-	assert_int_equal(free_domains(NR, ids), 0);
-	assert_int_equal(free_domains(1, &plain), 0);
+	REQUIRE_EQ(epk_held(NULL, 0), 0);
+	REQUIRE_EQ(free_domains(NR, ids), 0);
+	REQUIRE_EQ(free_domains(1, &plain), 0);
 }
 
 static long call(int n, int entry, long arg)
@@ -270,7 +270,7 @@ static long reach_from(int n)
 
 	for (i = 0; i <= NR; i++) {
 		err = call(n, TOUCH, (long)(i < NR ? (char *)own[i] : plain_mem));
-		assert_true(!err || err == -EFAULT);
+		REQUIRE(!err || err == -EFAULT);
 		mask |= (long)!err << i;
 	}
 	return mask;
@@ -293,14 +293,14 @@ static void calls(void **state)
 
 	(void)state;
 	set_up();
-	assert_int_equal(call(0, ADD, 5), 5);
-	assert_int_equal(call(0, ADD, 6), 11);
-	assert_int_equal(epk_gate_call(ids[0], ADD, NULL, NULL), 0);
-	assert_int_equal(call(1, SUM, (long)&s), 10);
-	assert_int_equal(call(2, WHERE, 0), ids[2]);
-	assert_int_equal(call(0, PEEK, 9), 99);
-	assert_int_equal(reach_from(1), 2);
-	assert_int_equal(reach(), 0);
+	REQUIRE_EQ(call(0, ADD, 5), 5);
+	REQUIRE_EQ(call(0, ADD, 6), 11);
+	REQUIRE_EQ(epk_gate_call(ids[0], ADD, NULL, NULL), 0);
+	REQUIRE_EQ(call(1, SUM, (long)&s), 10);
+	REQUIRE_EQ(call(2, WHERE, 0), ids[2]);
+	REQUIRE_EQ(call(0, PEEK, 9), 99);
+	REQUIRE_EQ(reach_from(1), 2);
+	REQUIRE_EQ(reach(), 0);
 	tear_down();
 }
 
@@ -324,16 +324,16 @@ static void forged_notes(void **state)
 
 	(void)state;
 	set_up();
-	assert_int_equal(call(0, PEEK, 8), 0);
+	REQUIRE_EQ(call(0, PEEK, 8), 0);
 	was = (uintptr_t)epk_registry_at(0);
 	notes = find_in_heap(was);
-	assert_non_null(notes);
+	REQUIRE(notes);
 	next = EPK_ID_INDEX(plain) + 1;
 	*notes = (uintptr_t)(own[0] + 8) - next * sizeof(struct epk_domain);
 	id = call(0, ALLOCATE, 0);
 	*notes = was;
-	assert_int_equal(EPK_ID_INDEX(id), next);
-	assert_int_equal((int)call(0, PEEK, 8), id);
+	REQUIRE_EQ(EPK_ID_INDEX(id), next);
+	REQUIRE_EQ((int)call(0, PEEK, 8), id);
 	epk_registry_add(1, (int []){ id });
 	free_domain(id);
 	tear_down();
@@ -343,10 +343,10 @@ static void closed(void **state)
 {
 	(void)state;
 	set_up();
-	assert_int_equal(domain_begin(ids[0], RW), -EPERM);
-	assert_int_equal(domain_begin(ids[0] | 1 << 31, RW), -EINVAL);
-	assert_int_equal(epk_component_create(ids[0], entries, NR_ENTRIES, NULL), -EBUSY);
-	assert_int_equal(reach(), 0);
+	REQUIRE_EQ(domain_begin(ids[0], RW), -EPERM);
+	REQUIRE_EQ(domain_begin(ids[0] | 1 << 31, RW), -EINVAL);
+	REQUIRE_EQ(epk_component_create(ids[0], entries, NR_ENTRIES, NULL), -EBUSY);
+	REQUIRE_EQ(reach(), 0);
 	tear_down();
 }
 
@@ -364,37 +364,37 @@ static void options(void **state)
 	for (size = 0; size < sizeof(o.known); size++) {
 		o.known.size = size;
 		if (size != 8 && size != 16 && size != 24)
-			assert_int_equal(epk_component_create(id, entries, 1, &o.known), -EINVAL);
+			REQUIRE_EQ(epk_component_create(id, entries, 1, &o.known), -EINVAL);
 	}
 	o.known.size = 5000;
-	assert_int_equal(epk_component_create(id, entries, 1, &o.known), -E2BIG);
+	REQUIRE_EQ(epk_component_create(id, entries, 1, &o.known), -E2BIG);
 	o.known.size = sizeof(o);
 	o.later[1] = 1;
-	assert_int_equal(epk_component_create(id, entries, 1, &o.known), -E2BIG);
+	REQUIRE_EQ(epk_component_create(id, entries, 1, &o.known), -E2BIG);
 	o.later[1] = 0;
 	o.known.flags = 2;
-	assert_int_equal(epk_component_create(id, entries, 1, &o.known), -EINVAL);
+	REQUIRE_EQ(epk_component_create(id, entries, 1, &o.known), -EINVAL);
 	o.known.flags = 0;
 	o.known.threads = 1025;
-	assert_int_equal(epk_component_create(id, entries, 1, &o.known), -EINVAL);
+	REQUIRE_EQ(epk_component_create(id, entries, 1, &o.known), -EINVAL);
 	o.known.threads = 3;
 	o.known.stack_bytes = 16383;
-	assert_int_equal(epk_component_create(id, entries, 1, &o.known), -EINVAL);
+	REQUIRE_EQ(epk_component_create(id, entries, 1, &o.known), -EINVAL);
 	o.known.stack_bytes = 0;
-	assert_int_equal(epk_component_create(id, entries, 0, NULL), -EINVAL);
-	assert_int_equal(epk_component_create(id, entries, 65, NULL), -EINVAL);
-	assert_int_equal(epk_component_create(id, NULL, 1, NULL), -EINVAL);
+	REQUIRE_EQ(epk_component_create(id, entries, 0, NULL), -EINVAL);
+	REQUIRE_EQ(epk_component_create(id, entries, 65, NULL), -EINVAL);
+	REQUIRE_EQ(epk_component_create(id, NULL, 1, NULL), -EINVAL);
 	/* None of which has changed anything. */
-	assert_int_equal(domain_begin(id, RW), 0);
-	assert_int_equal(domain_end(id), 0);
-	assert_int_equal(epk_component_create(id, entries, 1, &o.known), 0);
+	REQUIRE_EQ(domain_begin(id, RW), 0);
+	REQUIRE_EQ(domain_end(id), 0);
+	REQUIRE_EQ(epk_component_create(id, entries, 1, &o.known), 0);
 	free_domain(id);
 	for (size = 8; size <= 16; size += 8) {
 		id = new_domain();
 		o.known.size = size;
 		o.known.flags = 7;
 		o.known.heap_bytes = -1;
-		assert_int_equal(epk_component_create(id, entries, 1, &o.known), 0);
+		REQUIRE_EQ(epk_component_create(id, entries, 1, &o.known), 0);
 		free_domain(id);
 	}
 }
@@ -403,12 +403,12 @@ static void errors(void **state)
 {
 	(void)state;
 	set_up();
-	assert_int_equal(call(0, NR_ENTRIES, 0), -EINVAL);
-	assert_int_equal(call(0, -1, 0), -EINVAL);
-	assert_int_equal(epk_gate_call(plain, 0, NULL, NULL), -EINVAL);
-	assert_int_equal(epk_gate_call(0, 0, NULL, NULL), -EINVAL);
-	assert_int_equal(epk_gate_call(-1, 0, NULL, NULL), -EINVAL);
-	assert_int_equal(epk_gate_call(0x7fffffff, 0, NULL, NULL), -ENOENT);
+	REQUIRE_EQ(call(0, NR_ENTRIES, 0), -EINVAL);
+	REQUIRE_EQ(call(0, -1, 0), -EINVAL);
+	REQUIRE_EQ(epk_gate_call(plain, 0, NULL, NULL), -EINVAL);
+	REQUIRE_EQ(epk_gate_call(0, 0, NULL, NULL), -EINVAL);
+	REQUIRE_EQ(epk_gate_call(-1, 0, NULL, NULL), -EINVAL);
+	REQUIRE_EQ(epk_gate_call(0x7fffffff, 0, NULL, NULL), -ENOENT);
 	tear_down();
 }
 
@@ -416,14 +416,14 @@ static void beside_what_is_held(void **state)
 {
 	(void)state;
 	set_up();
-	assert_int_equal(domain_begin(plain, RW), 0);
-	assert_int_equal(reach_from(1), 2);
-	assert_int_equal(reach(), 1 << NR);
-	assert_int_equal(domain_end(plain), 0);
+	REQUIRE_EQ(domain_begin(plain, RW), 0);
+	REQUIRE_EQ(reach_from(1), 2);
+	REQUIRE_EQ(reach(), 1 << NR);
+	REQUIRE_EQ(domain_end(plain), 0);
 	/* What the callee does not end, it does not leave behind. */
-	assert_int_equal(call(0, HOLD, 3), 3);
-	assert_int_equal(reach(), 0);
-	assert_int_equal(epk_held(NULL, 0), 0);
+	REQUIRE_EQ(call(0, HOLD, 3), 3);
+	REQUIRE_EQ(reach(), 0);
+	REQUIRE_EQ(epk_held(NULL, 0), 0);
 	tear_down();
 }
 
@@ -442,14 +442,14 @@ static void chains(void **state)
 		result = 0;
 		err = epk_gate_call(c.next[0], CHAIN, &c, &result);
 		if (c.depth == 1 && c.faults) {
-			assert_int_equal(err, -EFAULT);
+			REQUIRE_EQ(err, -EFAULT);
 			continue;
 		}
-		assert_int_equal(err, 0);
+		REQUIRE_EQ(err, 0);
 		/* Who called what faulted is told. */
-		assert_int_equal(result, c.faults ? -EFAULT + c.depth - 2 : c.depth);
+		REQUIRE_EQ(result, c.faults ? -EFAULT + c.depth - 2 : c.depth);
 	}
-	assert_int_equal(reach(), 0);
+	REQUIRE_EQ(reach(), 0);
 	tear_down();
 }
 
@@ -460,9 +460,9 @@ static void faults(void **state)
 	(void)state;
 	set_up();
 	for (i = 0; i < 7; i++) {
-		assert_int_equal(call(0, BAD, i), -EFAULT);
-		assert_int_equal(reach(), 0);
-		assert_int_equal(reach_from(0), 1);
+		REQUIRE_EQ(call(0, BAD, i), -EFAULT);
+		REQUIRE_EQ(reach(), 0);
+		REQUIRE_EQ(reach_from(0), 1);
 	}
 	tear_down();
 }
@@ -474,7 +474,7 @@ static void heaps(void **state)
 	(void)state;
 	set_up();
 	for (size = 16; size < 1 << 20; size *= 3)
-		assert_int_equal(call(0, GROW, size), 0);
+		REQUIRE_EQ(call(0, GROW, size), 0);
 	tear_down();
 }
 
@@ -482,11 +482,11 @@ static void clean_registers(void **state)
 {
 	(void)state;
 	set_up();
-	assert_int_equal(call_with_secrets(ids[0], REGISTERS), 0);
-	assert_int_equal(spilt(ids[0], SPILLS), 0);
-	assert_int_equal(spilt(ids[0], SPILLS_AND_FAULTS), 0);
-	assert_int_equal(call(0, ASKS, SPILLS), 0);
-	assert_int_equal(call(0, ASKS, SPILLS_AND_FAULTS), 0);
+	REQUIRE_EQ(call_with_secrets(ids[0], REGISTERS), 0);
+	REQUIRE_EQ(spilt(ids[0], SPILLS), 0);
+	REQUIRE_EQ(spilt(ids[0], SPILLS_AND_FAULTS), 0);
+	REQUIRE_EQ(call(0, ASKS, SPILLS), 0);
+	REQUIRE_EQ(call(0, ASKS, SPILLS_AND_FAULTS), 0);
 	tear_down();
 }
 
@@ -510,10 +510,10 @@ static void broken_registers(void **state)
 			b.value = n < 2 ? 1ul << 63 : n < 4 ? (uintptr_t)&room[32] - fs : 0;
 			if (nrs[i] == 3)
 				b.value = n < 2 ? 1ul << 63 : 0;
-assert_int_equal(call(1, ASKS_BREAKER, (long)&b), b.faults ? -EFAULT : 1);
-			assert_int_equal(call(0, BREAKS, (long)&b), nrs[i] == 3 ? -EFAULT : 7);
-			assert_int_equal(reach_from(0), 1);
-			assert_int_equal(reach(), 0);
+REQUIRE_EQ(call(1, ASKS_BREAKER, (long)&b), b.faults ? -EFAULT : 1);
+			REQUIRE_EQ(call(0, BREAKS, (long)&b), nrs[i] == 3 ? -EFAULT : 7);
+			REQUIRE_EQ(reach_from(0), 1);
+			REQUIRE_EQ(reach(), 0);
 		}
 	}
 	tear_down();
@@ -534,7 +534,7 @@ static void lost_slot(void **state)
 	int status = status_of_child(lose_slot);
 
 	(void)state;
-	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+	REQUIRE(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
 }
 
 static int evict(int id)
@@ -553,7 +553,7 @@ static void *end_inside(void *arg)
 		call(0, LEAVE, (long)back);
 	/* Or it has no place by then. */
 	if (arg) {
-		EXPECT(!evict(ids[0]));
+		REQUIRE(!evict(ids[0]));
 		return NULL;
 	}
 	call(0, LEAVE, 0);
@@ -576,14 +576,14 @@ static void ends_of_threads(void **state)
 	(void)state;
 	set_up();
 	for (i = 0; i < 40; i++) {
-		assert_int_equal(pthread_create(&id, NULL, end_inside, (void *)(long)(i & 1)), 0);
-		assert_int_equal(pthread_join(id, NULL), 0);
-		assert_int_equal(reach(), 0);
+		REQUIRE_EQ(pthread_create(&id, NULL, end_inside, (void *)(long)(i & 1)), 0);
+		REQUIRE_EQ(pthread_join(id, NULL), 0);
+		REQUIRE_EQ(reach(), 0);
 	}
-	assert_int_equal(pthread_create(&id, NULL, call_once, &result), 0);
-	assert_int_equal(pthread_join(id, NULL), 0);
-	assert_int_equal(result, 1);
-	assert_int_equal(call(0, ADD, 1), 2);
+	REQUIRE_EQ(pthread_create(&id, NULL, call_once, &result), 0);
+	REQUIRE_EQ(pthread_join(id, NULL), 0);
+	REQUIRE_EQ(result, 1);
+	REQUIRE_EQ(call(0, ADD, 1), 2);
 	tear_down();
 }
 
@@ -613,16 +613,16 @@ static void threads(void **state)
 	set_up();
 	pthread_barrier_init(&barrier, NULL, 16 + 1);
 	for (i = 0; i < 16; i++)
-		assert_int_equal(pthread_create(&id[i], NULL, stay_inside, &result[i]), 0);
+		REQUIRE_EQ(pthread_create(&id[i], NULL, stay_inside, &result[i]), 0);
 	pthread_barrier_wait(&barrier);
 	busy = call(0, ADD, 1) == -EBUSY;
 	pthread_barrier_wait(&barrier);
 	for (i = 0; i < 16; i++) {
-		assert_int_equal(pthread_join(id[i], NULL), 0);
-		assert_int_equal(result[i], 5);
+		REQUIRE_EQ(pthread_join(id[i], NULL), 0);
+		REQUIRE_EQ(result[i], 5);
 	}
-	assert_true(busy);
-	assert_int_equal(call(0, ADD, 1), 1);
+	REQUIRE(busy);
+	REQUIRE_EQ(call(0, ADD, 1), 1);
 	tear_down();
 }
 

@@ -19,9 +19,9 @@ static int open_foreign(void *addr, size_t len)
 	};
 	int fd = syscall(SYS_userfaultfd, O_CLOEXEC | 1);
 
-	assert_true(fd >= 0);
-	assert_int_equal(ioctl(fd, UFFDIO_API, &api), 0);
-	assert_int_equal(ioctl(fd, UFFDIO_REGISTER, &area), 0);
+	REQUIRE(fd >= 0);
+	REQUIRE_EQ(ioctl(fd, UFFDIO_API, &api), 0);
+	REQUIRE_EQ(ioctl(fd, UFFDIO_REGISTER, &area), 0);
 	return fd;
 }
 
@@ -30,8 +30,8 @@ static long pages_mapped(void)
 	FILE *file = fopen("/proc/self/statm", "r");
 	long pages = -1;
 
-	assert_non_null(file);
-	assert_int_equal(fscanf(file, "%ld", &pages), 1);
+	REQUIRE(file);
+	REQUIRE_EQ(fscanf(file, "%ld", &pages), 1);
 	fclose(file);
 	return pages;
 }
@@ -46,20 +46,20 @@ static void another_userfaultfd(void **state)
 	long before;
 
 	(void)state;
-	assert_ptr_not_equal(room, MAP_FAILED);
+	REQUIRE_NE(room, MAP_FAILED);
 	fd = open_foreign(room + 16 * PAGE, PAGE);
 	pages_mapped();
 	fds = count_userfaultfds(NULL);
 	before = pages_mapped();
 	for (i = 0; i < 20; i++)
-		assert_int_equal(epk_dirty_start(room, len, &other), -EBUSY);
-	assert_non_null(strstr(epk_strerror(-EBUSY), "another userfaultfd"));
-	assert_null(other);
-	assert_int_equal(count_userfaultfds(NULL), fds);
-	assert_in_range(pages_mapped(), 0, before + 20);
+		REQUIRE_EQ(epk_dirty_start(room, len, &other), -EBUSY);
+	REQUIRE(strstr(epk_strerror(-EBUSY), "another userfaultfd"));
+	REQUIRE(!other);
+	REQUIRE_EQ(count_userfaultfds(NULL), fds);
+	REQUIRE_IN(pages_mapped(), 0, before + 20);
 	close(fd);
-	assert_int_equal(epk_dirty_start(room, len, &other), 0);
-	assert_int_equal(epk_dirty_stop(other), 0);
+	REQUIRE_EQ(epk_dirty_start(room, len, &other), 0);
+	REQUIRE_EQ(epk_dirty_stop(other), 0);
 	munmap(room, len);
 }
 
@@ -87,7 +87,7 @@ static void half_a_hugetlb_page(void **state)
 	pid_t pid;
 
 	(void)state;
-	assert_ptr_not_equal(room, MAP_FAILED);
+	REQUIRE_NE(room, MAP_FAILED);
 	pid = fork();
 	if (!pid)
 		_exit(collect_half((char *)(((uintptr_t)room + HUGE - 1) & -HUGE)));
@@ -98,11 +98,11 @@ static void half_a_hugetlb_page(void **state)
 		waitpid(pid, &status, 0);
 	}
 	munmap(room, 4 * HUGE);
-	assert_true(WIFEXITED(status));
+	REQUIRE(WIFEXITED(status));
 	if (WEXITSTATUS(status) == 77)
 		print_message("no hugetlb page is free: not tried\n");
 	else
-		assert_int_equal(WEXITSTATUS(status), 0);
+		REQUIRE_EQ(WEXITSTATUS(status), 0);
 }
 
 /* What cannot be had for now is told, and is not taken for what the kernel lacks; nothing is lost. */
@@ -114,21 +114,21 @@ static void no_file_more(void **state)
 
 	(void)state;
 	close(fd);
-	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	REQUIRE_EQ(getrlimit(RLIMIT_NOFILE, &old), 0);
 	none = old;
 	none.rlim_cur = 0;
 	mem[0] = 1;
-	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
-	assert_int_equal(epk_dirty_start(copy, PAGE, &other), -EMFILE);
-	assert_int_equal(epk_dirty_collect(dirty, ranges, PAGES), -EMFILE);
+	REQUIRE_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+	REQUIRE_EQ(epk_dirty_start(copy, PAGE, &other), -EMFILE);
+	REQUIRE_EQ(epk_dirty_collect(dirty, ranges, PAGES), -EMFILE);
 	/* For one more. */
 	none.rlim_cur = fd + 1;
-	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
-	assert_int_equal(epk_dirty_start(copy, PAGE, &other), -EMFILE);
-	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
-	assert_non_null(strstr(epk_strerror(-EMFILE), "RLIMIT_NOFILE"));
-	assert_null(other);
-	assert_told("x");
+	REQUIRE_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+	REQUIRE_EQ(epk_dirty_start(copy, PAGE, &other), -EMFILE);
+	REQUIRE_EQ(setrlimit(RLIMIT_NOFILE, &old), 0);
+	REQUIRE(strstr(epk_strerror(-EMFILE), "RLIMIT_NOFILE"));
+	REQUIRE(!other);
+	require_told("x");
 }
 
 static int started_after_setuid(void)
@@ -173,8 +173,8 @@ static void as_root(void **state)
 				_exit(pid <= 0 || waitpid(pid, &status, 0) != pid || status);
 			_exit(each[i]());
 		}
-		assert_int_equal(waitpid(pid, &status, 0), pid);
-		assert_int_equal(status, 0);
+		REQUIRE_EQ(waitpid(pid, &status, 0), pid);
+		REQUIRE_EQ(status, 0);
 	}
 }
 
@@ -198,18 +198,18 @@ static void forked_by_another_thread(void **state)
 	pid_t pid;
 
 	(void)state;
-	assert_int_equal(pthread_create(&thread, NULL, starts_and_stops, &end), 0);
+	REQUIRE_EQ(pthread_create(&thread, NULL, starts_and_stops, &end), 0);
 	for (i = 0; i < 100; i++) {
 		pid = fork();
 		if (!pid)
 			_exit(count_userfaultfds(NULL));
-		assert_int_equal(waitpid(pid, &status, 0), pid);
+		REQUIRE_EQ(waitpid(pid, &status, 0), pid);
 		bad += status != 0;
 	}
 	__atomic_store_n(&end, true, __ATOMIC_RELEASE);
-	assert_int_equal(pthread_join(thread, &failed), 0);
-	assert_null(failed);
-	assert_int_equal(bad, 0);
+	REQUIRE_EQ(pthread_join(thread, &failed), 0);
+	REQUIRE(!failed);
+	REQUIRE_EQ(bad, 0);
 }
 
 #define ROUNDS	300
@@ -241,10 +241,10 @@ static void two_collect(void **state)
 	pthread_t thread;
 
 	(void)state;
-	assert_ptr_not_equal(room, MAP_FAILED);
-	assert_int_equal(madvise(room, MANY * PAGE, MADV_NOHUGEPAGE), 0);
-	assert_int_equal(epk_dirty_start(room, MANY * PAGE, &many), 0);
-	assert_int_equal(pthread_create(&thread, NULL, collects_too, NULL), 0);
+	REQUIRE_NE(room, MAP_FAILED);
+	REQUIRE_EQ(madvise(room, MANY * PAGE, MADV_NOHUGEPAGE), 0);
+	REQUIRE_EQ(epk_dirty_start(room, MANY * PAGE, &many), 0);
+	REQUIRE_EQ(pthread_create(&thread, NULL, collects_too, NULL), 0);
 	for (round = 1; round <= ROUNDS; round++) {
 		for (i = round % 2; i < MANY; i += 2)
 			room[i * PAGE]++;
@@ -259,9 +259,9 @@ static void two_collect(void **state)
 		wrong += told != MANY / 2;
 	}
 	pthread_join(thread, NULL);
-	assert_int_equal(epk_dirty_stop(many), 0);
+	REQUIRE_EQ(epk_dirty_stop(many), 0);
 	munmap(room, MANY * PAGE);
-	assert_int_equal(wrong, 0);
+	REQUIRE_EQ(wrong, 0);
 }
 
 /* No program that is executed has the userfaultfd, and one that a child kept watches nothing after stop. */
@@ -270,15 +270,15 @@ static void descriptor_kept(void **state)
 	int fd = -1, kept;
 
 	(void)state;
-	assert_int_equal(count_userfaultfds(&fd), 1);
-	assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
+	REQUIRE_EQ(count_userfaultfds(&fd), 1);
+	REQUIRE_EQ(fcntl(fd, F_GETFD), FD_CLOEXEC);
 	kept = dup(fd);
-	assert_int_equal(epk_dirty_stop(dirty), 0);
+	REQUIRE_EQ(epk_dirty_stop(dirty), 0);
 	dirty = NULL;
-	assert_int_equal(epk_dirty_start(mem, PAGES * PAGE, &dirty), 0);
+	REQUIRE_EQ(epk_dirty_start(mem, PAGES * PAGE, &dirty), 0);
 	close(kept);
 	mem[0] = 1;
-	assert_told("x");
+	require_told("x");
 }
 
 /* Under its number there is another userfaultfd, the program's: neither fork nor stop closes that. */
@@ -289,19 +289,19 @@ static void number_taken(void **state)
 	pid_t pid;
 
 	(void)state;
-	assert_int_equal(count_userfaultfds(&fd), 1);
+	REQUIRE_EQ(count_userfaultfds(&fd), 1);
 	foreign = open_foreign(page, PAGE);
-	assert_int_equal(dup2(foreign, fd), fd);
+	REQUIRE_EQ(dup2(foreign, fd), fd);
 	pid = fork();
 	if (!pid)
 		_exit(fcntl(fd, F_GETFD) < 0);
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
-	assert_int_equal(collect(), -EBADF);
-	assert_non_null(strstr(epk_strerror(-EBADF), "userfaultfd"));
-	assert_int_equal(epk_dirty_stop(dirty), 0);
+	REQUIRE_EQ(waitpid(pid, &status, 0), pid);
+	REQUIRE_EQ(status, 0);
+	REQUIRE_EQ(collect(), -EBADF);
+	REQUIRE(strstr(epk_strerror(-EBADF), "userfaultfd"));
+	REQUIRE_EQ(epk_dirty_stop(dirty), 0);
 	dirty = NULL;
-	assert_int_equal(close(fd), 0);
+	REQUIRE_EQ(close(fd), 0);
 	close(foreign);
 	munmap(page, PAGE);
 }
@@ -312,15 +312,15 @@ static void domain_comes_later(void **state)
 	int id;
 
 	(void)state;
-	assert_int_equal(alloc_domains(1, &id), 0);
-	assert_int_equal(munmap(mem + 8 * PAGE, 2 * PAGE), 0);
-	assert_ptr_equal(domain_mmap(id, mem + 8 * PAGE, 2 * PAGE, RW, MAP_FIXED_NOREPLACE), mem + 8 * PAGE);
+	REQUIRE_EQ(alloc_domains(1, &id), 0);
+	REQUIRE_EQ(munmap(mem + 8 * PAGE, 2 * PAGE), 0);
+	REQUIRE_EQ(domain_mmap(id, mem + 8 * PAGE, 2 * PAGE, RW, MAP_FIXED_NOREPLACE), mem + 8 * PAGE);
 	mem[0] = 1;
-	assert_int_equal(epk_dirty_collect(dirty, ranges, PAGES), -EINVAL);
-	assert_non_null(strstr(epk_strerror(-EINVAL), "domain's memory"));
-	assert_int_equal(domain_munmap(mem + 8 * PAGE, 2 * PAGE), 0);
-	assert_true(is_told(collect(), 0));
-	assert_int_equal(free_domains(1, &id), 0);
+	REQUIRE_EQ(epk_dirty_collect(dirty, ranges, PAGES), -EINVAL);
+	REQUIRE(strstr(epk_strerror(-EINVAL), "domain's memory"));
+	REQUIRE_EQ(domain_munmap(mem + 8 * PAGE, 2 * PAGE), 0);
+	REQUIRE(is_told(collect(), 0));
+	REQUIRE_EQ(free_domains(1, &id), 0);
 }
 
 /* Other code closes what is not its own: an error, and a new start helps. */
@@ -330,16 +330,16 @@ static void descriptor_gone(void **state)
 
 	(void)state;
 	mem[0] = 1;
-	assert_int_equal(count_userfaultfds(&fd), 1);
-	assert_int_equal(dup2(null, fd), fd);
-	assert_int_equal(collect(), -EBADF);
-	assert_int_equal(epk_dirty_stop(dirty), 0);
+	REQUIRE_EQ(count_userfaultfds(&fd), 1);
+	REQUIRE_EQ(dup2(null, fd), fd);
+	REQUIRE_EQ(collect(), -EBADF);
+	REQUIRE_EQ(epk_dirty_stop(dirty), 0);
 	dirty = NULL;
-	assert_int_equal(close(fd), 0);
+	REQUIRE_EQ(close(fd), 0);
 	close(null);
-	assert_int_equal(epk_dirty_start(mem, PAGES * PAGE, &dirty), 0);
+	REQUIRE_EQ(epk_dirty_start(mem, PAGES * PAGE, &dirty), 0);
 	mem[0] = 1;
-	assert_told("x");
+	require_told("x");
 }
 
 int main(void)

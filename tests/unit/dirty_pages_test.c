@@ -14,14 +14,14 @@
 static void pages_written(void **state)
 {
 	(void)state;
-	assert_int_equal(collect(), 0);
+	REQUIRE_EQ(collect(), 0);
 	mem[0] = 5;
 	mem[3 * PAGE - 1] = 0;
 	mem[3 * PAGE] = 7;
-	assert_told("x xx");
-	assert_int_equal(collect(), 0);
+	require_told("x xx");
+	REQUIRE_EQ(collect(), 0);
 	mem[3 * PAGE] = 8;
-	assert_told("   x");
+	require_told("   x");
 }
 
 static void pages_read(void **state)
@@ -31,10 +31,10 @@ static void pages_read(void **state)
 	(void)state;
 	for (i = 0; i < PAGES; i++)
 		sum += *(volatile unsigned char *)(mem + i * PAGE);
-	assert_int_equal(sum, PAGES / 2 * PAGES / 2);
-	assert_int_equal(collect(), 0);
+	REQUIRE_EQ(sum, PAGES / 2 * PAGES / 2);
+	REQUIRE_EQ(collect(), 0);
 	mem[PAGE] = 1;
-	assert_told(" x");
+	require_told(" x");
 }
 
 /* What does not fit is told by the next, with what was written meanwhile. */
@@ -42,27 +42,27 @@ static void little_room(void **state)
 {
 	(void)state;
 	mem[1 * PAGE] = mem[5 * PAGE] = mem[6 * PAGE] = mem[9 * PAGE] = 1;
-	assert_int_equal(collect_some(1), 1);
-	assert_true(is_told(1, 1));
+	REQUIRE_EQ(collect_some(1), 1);
+	REQUIRE(is_told(1, 1));
 	mem[3 * PAGE] = 1;
-	assert_int_equal(collect_some(2), 2);
-	assert_true(is_told(2, 3) && is_told(2, 5) && is_told(2, 6));
-	assert_told("         x");
+	REQUIRE_EQ(collect_some(2), 2);
+	REQUIRE(is_told(2, 3) && is_told(2, 5) && is_told(2, 6));
+	require_told("         x");
 }
 
 /* It reads as zeros now, whether it is read or not. */
 static void pages_dropped(void **state)
 {
 	(void)state;
-	assert_int_equal(madvise(mem, 3 * PAGE, MADV_DONTNEED), 0);
-	assert_true(is_told(collect(), 0) && is_told(last, 2));
-	assert_int_equal(collect(), 0);
-	assert_int_equal(madvise(mem + 4 * PAGE, PAGE, MADV_DONTNEED), 0);
-	assert_int_equal(*(volatile unsigned char *)(mem + 4 * PAGE), 0);
-	assert_true(is_told(collect(), 4));
-	assert_int_equal(collect(), 0);
+	REQUIRE_EQ(madvise(mem, 3 * PAGE, MADV_DONTNEED), 0);
+	REQUIRE(is_told(collect(), 0) && is_told(last, 2));
+	REQUIRE_EQ(collect(), 0);
+	REQUIRE_EQ(madvise(mem + 4 * PAGE, PAGE, MADV_DONTNEED), 0);
+	REQUIRE_EQ(*(volatile unsigned char *)(mem + 4 * PAGE), 0);
+	REQUIRE(is_told(collect(), 4));
+	REQUIRE_EQ(collect(), 0);
 	mem[0] = 1;
-	assert_true(is_told(collect(), 0));
+	REQUIRE(is_told(collect(), 0));
 }
 
 static void mapped_anew(void **state)
@@ -70,17 +70,17 @@ static void mapped_anew(void **state)
 	int nr;
 
 	(void)state;
-	assert_int_equal(munmap(mem + 2 * PAGE, 4 * PAGE), 0);
-	assert_int_equal(collect(), 0);
+	REQUIRE_EQ(munmap(mem + 2 * PAGE, 4 * PAGE), 0);
+	REQUIRE_EQ(collect(), 0);
 	map_at(mem + 4 * PAGE, 1);
 	nr = collect();
-	assert_true(is_told(nr, 4) && !is_told(nr, 2) && !is_told(nr, 3));
-	assert_int_equal(collect(), 0);
+	REQUIRE(is_told(nr, 4) && !is_told(nr, 2) && !is_told(nr, 3));
+	REQUIRE_EQ(collect(), 0);
 	map_at(mem + 2 * PAGE, 4);
 	nr = collect();
-	assert_true(is_told(nr, 2) && is_told(nr, 3) && is_told(nr, 4) && is_told(nr, 5));
+	REQUIRE(is_told(nr, 2) && is_told(nr, 3) && is_told(nr, 4) && is_told(nr, 5));
 	mem[2 * PAGE] = 1;
-	assert_told("  x");
+	require_told("  x");
 }
 
 static void moved_in_and_out(void **state)
@@ -88,41 +88,41 @@ static void moved_in_and_out(void **state)
 	unsigned char *other = mmap(NULL, 4 * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	(void)state;
-	assert_ptr_not_equal(other, MAP_FAILED);
+	REQUIRE_NE(other, MAP_FAILED);
 	memset(other, 9, 2 * PAGE);
 	/* Not touched any more once it is there. */
-	assert_ptr_equal(mremap(other, 2 * PAGE, 2 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, mem + 8 * PAGE),
-			 mem + 8 * PAGE);
-	assert_true(is_told(collect(), 8) && is_told(last, 9));
-	assert_int_equal(collect(), 0);
+	REQUIRE_EQ(mremap(other, 2 * PAGE, 2 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, mem + 8 * PAGE),
+		   mem + 8 * PAGE);
+	REQUIRE(is_told(collect(), 8) && is_told(last, 9));
+	REQUIRE_EQ(collect(), 0);
 	mem[9 * PAGE] = 1;
-	assert_true(is_told(collect(), 9));
+	REQUIRE(is_told(collect(), 9));
 	/* Out, and back. */
-	assert_ptr_equal(mremap(mem, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, other), other);
-	assert_int_equal(collect(), 0);
+	REQUIRE_EQ(mremap(mem, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, other), other);
+	REQUIRE_EQ(collect(), 0);
 	other[0] = 77;
-	assert_ptr_equal(mremap(other, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, mem), mem);
-	assert_true(is_told(collect(), 0));
+	REQUIRE_EQ(mremap(other, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, mem), mem);
+	REQUIRE(is_told(collect(), 0));
 	/* The pages go, the mapping stays. */
-	assert_ptr_equal(mremap(mem + 16 * PAGE, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
-				other), other);
-	assert_true(is_told(collect(), 16));
-	assert_int_equal(munmap(other, PAGE), 0);
-	assert_int_equal(munmap(other + 2 * PAGE, 2 * PAGE), 0);
+	REQUIRE_EQ(mremap(mem + 16 * PAGE, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
+			  other), other);
+	REQUIRE(is_told(collect(), 16));
+	REQUIRE_EQ(munmap(other, PAGE), 0);
+	REQUIRE_EQ(munmap(other + 2 * PAGE, 2 * PAGE), 0);
 }
 
 static void protected_in_between(void **state)
 {
 	(void)state;
 	mem[2 * PAGE] = 1;
-	assert_int_equal(mprotect(mem, 4 * PAGE, PROT_READ), 0);
-	assert_told("  x");
-	assert_int_equal(mprotect(mem, 4 * PAGE, PROT_NONE), 0);
-	assert_int_equal(collect(), 0);
-	assert_int_equal(mprotect(mem, 4 * PAGE, RW), 0);
-	assert_int_equal(collect(), 0);
+	REQUIRE_EQ(mprotect(mem, 4 * PAGE, PROT_READ), 0);
+	require_told("  x");
+	REQUIRE_EQ(mprotect(mem, 4 * PAGE, PROT_NONE), 0);
+	REQUIRE_EQ(collect(), 0);
+	REQUIRE_EQ(mprotect(mem, 4 * PAGE, RW), 0);
+	REQUIRE_EQ(collect(), 0);
 	mem[0] = 1;
-	assert_told("x");
+	require_told("x");
 }
 
 /* By the kernel in the process's name: into its page tables, and past them. */
@@ -133,19 +133,19 @@ static void written_by_system_calls(void **state)
 	struct iovec local = { from, 8 }, remote = { mem + 6 * PAGE, 8 };
 
 	(void)state;
-	assert_int_equal(read(fd, mem + 4 * PAGE, 100), 100);
+	REQUIRE_EQ(read(fd, mem + 4 * PAGE, 100), 100);
 	close(fd);
-	assert_int_equal(process_vm_writev(getpid(), &local, 1, &remote, 1, 0), 8);
-	assert_told("    x x");
+	REQUIRE_EQ(process_vm_writev(getpid(), &local, 1, &remote, 1, 0), 8);
+	require_told("    x x");
 	/* Where it has been written to before. */
 	mem[6 * PAGE] = 1;
-	assert_told("      x");
-	assert_int_equal(process_vm_writev(getpid(), &local, 1, &remote, 1, 0), 8);
-	assert_told("      x");
+	require_told("      x");
+	REQUIRE_EQ(process_vm_writev(getpid(), &local, 1, &remote, 1, 0), 8);
+	require_told("      x");
 	fd = open("/proc/self/mem", O_RDWR);
-	assert_int_equal(pwrite(fd, "x", 1, (off_t)(uintptr_t)mem + 8 * PAGE), 1);
+	REQUIRE_EQ(pwrite(fd, "x", 1, (off_t)(uintptr_t)mem + 8 * PAGE), 1);
 	close(fd);
-	assert_told("        x");
+	require_told("        x");
 }
 
 /* 4 MiB that may have large pages, whose second half is dropped. */
@@ -157,30 +157,30 @@ static void large_pages(void **state)
 	int nr;
 
 	(void)state;
-	assert_ptr_not_equal(room, MAP_FAILED);
+	REQUIRE_NE(room, MAP_FAILED);
 	large = (unsigned char *)(((uintptr_t)room + HUGE - 1) & -HUGE);
 	madvise(large, 2 * HUGE, MADV_HUGEPAGE);
 	memset(large, 1, 2 * HUGE);
-	assert_int_equal(epk_dirty_start(large, 2 * HUGE, &other), 0);
-	assert_int_equal(epk_dirty_collect(other, few, 4), 0);
+	REQUIRE_EQ(epk_dirty_start(large, 2 * HUGE, &other), 0);
+	REQUIRE_EQ(epk_dirty_collect(other, few, 4), 0);
 	large[5 * PAGE] = 2;
 	nr = epk_dirty_collect(other, few, 4);
-	assert_int_equal(nr, 1);
-	assert_true((unsigned char *)few[0].addr <= large + 5 * PAGE);
-	assert_true((unsigned char *)few[0].addr + few[0].len >= large + 6 * PAGE);
-	assert_true((unsigned char *)few[0].addr + few[0].len <= large + HUGE);
-	assert_int_equal(madvise(large + HUGE, HUGE, MADV_DONTNEED), 0);
+	REQUIRE_EQ(nr, 1);
+	REQUIRE((unsigned char *)few[0].addr <= large + 5 * PAGE);
+	REQUIRE((unsigned char *)few[0].addr + few[0].len >= large + 6 * PAGE);
+	REQUIRE((unsigned char *)few[0].addr + few[0].len <= large + HUGE);
+	REQUIRE_EQ(madvise(large + HUGE, HUGE, MADV_DONTNEED), 0);
 	nr = epk_dirty_collect(other, few, 4);
-	assert_int_equal(nr, 1);
-	assert_ptr_equal(few[0].addr, large + HUGE);
-	assert_int_equal(few[0].len, HUGE);
-	assert_int_equal(epk_dirty_collect(other, few, 4), 0);
+	REQUIRE_EQ(nr, 1);
+	REQUIRE_EQ(few[0].addr, large + HUGE);
+	REQUIRE_EQ(few[0].len, HUGE);
+	REQUIRE_EQ(epk_dirty_collect(other, few, 4), 0);
 	/* One page of a large one. */
-	assert_int_equal(madvise(large + PAGE, PAGE, MADV_DONTNEED), 0);
+	REQUIRE_EQ(madvise(large + PAGE, PAGE, MADV_DONTNEED), 0);
 	nr = epk_dirty_collect(other, few, 4);
-	assert_int_equal(nr, 1);
-	assert_true((unsigned char *)few[0].addr <= large + PAGE);
-	assert_int_equal(epk_dirty_stop(other), 0);
+	REQUIRE_EQ(nr, 1);
+	REQUIRE((unsigned char *)few[0].addr <= large + PAGE);
+	REQUIRE_EQ(epk_dirty_stop(other), 0);
 	munmap(room, 4 * HUGE);
 }
 
@@ -210,7 +210,7 @@ static void forked(void **state)
 	pid_t pid;
 
 	(void)state;
-	assert_int_equal(pipe(stop), 0);
+	REQUIRE_EQ(pipe(stop), 0);
 	pid = fork();
 	if (!pid) {
 		close(stop[1]);
@@ -218,22 +218,22 @@ static void forked(void **state)
 		_exit(read(stop[0], &byte, 1) ? 7 : child());
 	}
 	mem[2 * PAGE] = 1;
-	assert_true(is_told(collect(), 2));
+	REQUIRE(is_told(collect(), 2));
 	mem[2 * PAGE] = 2;
 	mem[3 * PAGE] = 2;
-	assert_true(is_told(collect(), 2) && is_told(last, 3));
-	assert_int_equal(madvise(mem + 4 * PAGE, PAGE, MADV_DONTNEED), 0);
-	assert_int_equal(*(volatile unsigned char *)(mem + 4 * PAGE), 0);
-	assert_true(is_told(collect(), 4));
+	REQUIRE(is_told(collect(), 2) && is_told(last, 3));
+	REQUIRE_EQ(madvise(mem + 4 * PAGE, PAGE, MADV_DONTNEED), 0);
+	REQUIRE_EQ(*(volatile unsigned char *)(mem + 4 * PAGE), 0);
+	REQUIRE(is_told(collect(), 4));
 	close(stop[1]);
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), 0);
+	REQUIRE_EQ(waitpid(pid, &status, 0), pid);
+	REQUIRE(WIFEXITED(status));
+	REQUIRE_EQ(WEXITSTATUS(status), 0);
 	close(stop[0]);
-	assert_int_not_equal(mem[0], 99);
+	REQUIRE_NE(mem[0], 99);
 	collect();
 	mem[6 * PAGE] = 1;
-	assert_true(is_told(collect(), 6));
+	REQUIRE(is_told(collect(), 6));
 }
 
 /* Its pages can leave the page tables without losing anything. */
@@ -244,26 +244,26 @@ static void shared_file(void **state)
 
 	(void)state;
 	unlink(name);
-	assert_int_equal(ftruncate(fd, 8 * PAGE), 0);
+	REQUIRE_EQ(ftruncate(fd, 8 * PAGE), 0);
 	map_file(fd, MAP_SHARED);
-	assert_true(is_told(collect(), 0));
+	REQUIRE(is_told(collect(), 0));
 	collect();
 	mem[PAGE] = 1;
-	assert_true(is_told(collect(), 1));
+	REQUIRE(is_told(collect(), 1));
 	mem[2 * PAGE] = 1;
-	assert_int_equal(msync(mem, 8 * PAGE, MS_SYNC), 0);
+	REQUIRE_EQ(msync(mem, 8 * PAGE, MS_SYNC), 0);
 	madvise(mem, 8 * PAGE, 21 /* MADV_PAGEOUT */);
-	assert_true(is_told(collect(), 2));
+	REQUIRE(is_told(collect(), 2));
 	mem[3 * PAGE] = 1;
 	madvise(mem, 8 * PAGE, MADV_DONTNEED);
-	assert_true(is_told(collect(), 3));
+	REQUIRE(is_told(collect(), 3));
 	map_file(fd, MAP_PRIVATE);
 	collect();
 	mem[4 * PAGE] = 1;
-	assert_true(is_told(collect(), 4));
-	assert_int_equal(madvise(mem + 4 * PAGE, PAGE, MADV_DONTNEED), 0);
-	assert_int_equal(*(volatile unsigned char *)(mem + 4 * PAGE), 0);
-	assert_true(is_told(collect(), 4));
+	REQUIRE(is_told(collect(), 4));
+	REQUIRE_EQ(madvise(mem + 4 * PAGE, PAGE, MADV_DONTNEED), 0);
+	REQUIRE_EQ(*(volatile unsigned char *)(mem + 4 * PAGE), 0);
+	REQUIRE(is_told(collect(), 4));
 	close(fd);
 }
 
@@ -273,18 +273,18 @@ static void shared_pages_taken(void **state)
 	int fd = memfd_create("dirty", 0);
 
 	(void)state;
-	assert_int_equal(ftruncate(fd, 8 * PAGE), 0);
+	REQUIRE_EQ(ftruncate(fd, 8 * PAGE), 0);
 	map_file(fd, MAP_SHARED);
 	memset(mem, 1, 8 * PAGE);
 	collect();
 	collect();
-	assert_int_equal(madvise(mem + PAGE, PAGE, MADV_REMOVE), 0);
-	assert_true(is_told(collect(), 1));
-	assert_int_equal(fallocate(fd, 3 /* PUNCH_HOLE | KEEP_SIZE */, 2 * PAGE, PAGE), 0);
-	assert_true(is_told(collect(), 2));
-	assert_int_equal(ftruncate(fd, 4 * PAGE), 0);
-	assert_int_equal(ftruncate(fd, 8 * PAGE), 0);
-	assert_true(is_told(collect(), 4));
+	REQUIRE_EQ(madvise(mem + PAGE, PAGE, MADV_REMOVE), 0);
+	REQUIRE(is_told(collect(), 1));
+	REQUIRE_EQ(fallocate(fd, 3 /* PUNCH_HOLE | KEEP_SIZE */, 2 * PAGE, PAGE), 0);
+	REQUIRE(is_told(collect(), 2));
+	REQUIRE_EQ(ftruncate(fd, 4 * PAGE), 0);
+	REQUIRE_EQ(ftruncate(fd, 8 * PAGE), 0);
+	REQUIRE(is_told(collect(), 4));
 	close(fd);
 }
 
@@ -294,13 +294,13 @@ static void file_page_beside(void **state)
 	int fd = memfd_create("dirty", 0);
 
 	(void)state;
-	assert_int_equal(ftruncate(fd, PAGE), 0);
+	REQUIRE_EQ(ftruncate(fd, PAGE), 0);
 	map_at(mem + 3 * PAGE, 6);
-	assert_ptr_equal(mmap(mem + 5 * PAGE, PAGE, RW, MAP_PRIVATE | MAP_FIXED, fd, 0), mem + 5 * PAGE);
-	assert_told("   xxxxxx");
-	assert_told("     x");
+	REQUIRE_EQ(mmap(mem + 5 * PAGE, PAGE, RW, MAP_PRIVATE | MAP_FIXED, fd, 0), mem + 5 * PAGE);
+	require_told("   xxxxxx");
+	require_told("     x");
 	mem[6 * PAGE] = 1;
-	assert_told("     xx");
+	require_told("     xx");
 	close(fd);
 }
 
@@ -311,25 +311,25 @@ static void two_at_a_time(void **state)
 	char *page = mmap(NULL, PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	(void)state;
-	assert_ptr_not_equal(page, MAP_FAILED);
-	assert_int_equal(epk_dirty_start(mem + PAGE, PAGE, &other), -EBUSY);
+	REQUIRE_NE(page, MAP_FAILED);
+	REQUIRE_EQ(epk_dirty_start(mem + PAGE, PAGE, &other), -EBUSY);
 	page[4] = 1;
-	assert_int_equal(epk_dirty_start(page, PAGE, &other), 0);
+	REQUIRE_EQ(epk_dirty_start(page, PAGE, &other), 0);
 	page[5] = 1;
 	mem[0] = 1;
-	assert_told("x");
-	assert_int_equal(epk_dirty_collect(other, &one, 1), 1);
-	assert_ptr_equal(one.addr, page);
-	assert_int_equal(epk_dirty_collect(other, &one, 1), 0);
+	require_told("x");
+	REQUIRE_EQ(epk_dirty_collect(other, &one, 1), 1);
+	REQUIRE_EQ(one.addr, page);
+	REQUIRE_EQ(epk_dirty_collect(other, &one, 1), 0);
 	mem[1 * PAGE] = 1;
-	assert_int_equal(epk_dirty_stop(other), 0);
+	REQUIRE_EQ(epk_dirty_stop(other), 0);
 	munmap(page, PAGE);
-	assert_told(" x");
-	assert_int_equal(epk_dirty_stop(dirty), 0);
+	require_told(" x");
+	REQUIRE_EQ(epk_dirty_stop(dirty), 0);
 	mem[2 * PAGE] = 1;
-	assert_int_equal(epk_dirty_start(mem, PAGES * PAGE, &dirty), 0);
+	REQUIRE_EQ(epk_dirty_start(mem, PAGES * PAGE, &dirty), 0);
 	mem[3 * PAGE] = 1;
-	assert_told("   x");
+	require_told("   x");
 }
 
 static void bad_arguments(void **state)
@@ -339,30 +339,30 @@ static void bad_arguments(void **state)
 	int id;
 
 	(void)state;
-	assert_int_equal(epk_dirty_start(mem + 1, PAGE, &other), -EINVAL);
-	assert_int_equal(epk_dirty_start(mem, 0, &other), -EINVAL);
-	assert_int_equal(epk_dirty_start(mem, PAGE, NULL), -EINVAL);
-	assert_int_equal(epk_dirty_start(mem, -PAGE, &other), -EOVERFLOW);
-	assert_int_equal(epk_dirty_start(mem, -1, &other), -EOVERFLOW);
-	assert_int_equal(epk_dirty_start((void *)0x7ffffffff000, PAGE, &other), -EOVERFLOW);
-	assert_int_equal(epk_dirty_collect(NULL, ranges, 1), -EINVAL);
-	assert_int_equal(epk_dirty_collect(dirty, NULL, 1), -EINVAL);
-	assert_int_equal(epk_dirty_collect(dirty, ranges, 0), -EINVAL);
-	assert_int_equal(epk_dirty_collect(dirty, ranges, -1), -EINVAL);
-	assert_int_equal(epk_dirty_stop(NULL), -EINVAL);
-	assert_int_equal(alloc_domains(1, &id), 0);
+	REQUIRE_EQ(epk_dirty_start(mem + 1, PAGE, &other), -EINVAL);
+	REQUIRE_EQ(epk_dirty_start(mem, 0, &other), -EINVAL);
+	REQUIRE_EQ(epk_dirty_start(mem, PAGE, NULL), -EINVAL);
+	REQUIRE_EQ(epk_dirty_start(mem, -PAGE, &other), -EOVERFLOW);
+	REQUIRE_EQ(epk_dirty_start(mem, -1, &other), -EOVERFLOW);
+	REQUIRE_EQ(epk_dirty_start((void *)0x7ffffffff000, PAGE, &other), -EOVERFLOW);
+	REQUIRE_EQ(epk_dirty_collect(NULL, ranges, 1), -EINVAL);
+	REQUIRE_EQ(epk_dirty_collect(dirty, NULL, 1), -EINVAL);
+	REQUIRE_EQ(epk_dirty_collect(dirty, ranges, 0), -EINVAL);
+	REQUIRE_EQ(epk_dirty_collect(dirty, ranges, -1), -EINVAL);
+	REQUIRE_EQ(epk_dirty_stop(NULL), -EINVAL);
+	REQUIRE_EQ(alloc_domains(1, &id), 0);
 	domain = domain_mmap(id, NULL, 2 * PAGE, RW, 0);
-	assert_ptr_not_equal(domain, MAP_FAILED);
-	assert_int_equal(epk_dirty_start(domain + PAGE, PAGE, &other), -EINVAL);
-	assert_int_equal(domain_begin(id, RW), 0);
-	assert_int_equal(epk_dirty_collect(dirty, (struct epk_pages *)domain, 1), -EINVAL);
+	REQUIRE_NE(domain, MAP_FAILED);
+	REQUIRE_EQ(epk_dirty_start(domain + PAGE, PAGE, &other), -EINVAL);
+	REQUIRE_EQ(domain_begin(id, RW), 0);
+	REQUIRE_EQ(epk_dirty_collect(dirty, (struct epk_pages *)domain, 1), -EINVAL);
 	/* What is held is held afterwards. */
 	mem[0] = 1;
-	assert_told("x");
+	require_told("x");
 	domain[0] = 1;
-	assert_int_equal(domain_end(id), 0);
-	assert_int_equal(free_domains(1, &id), 0);
-	assert_null(other);
+	REQUIRE_EQ(domain_end(id), 0);
+	REQUIRE_EQ(free_domains(1, &id), 0);
+	REQUIRE(!other);
 }
 
 /* The pages that are told, and no others, are copied. */
@@ -371,14 +371,14 @@ static void follow(int round)
 	unsigned char *end = mem + PAGES * PAGE, *at, there;
 	int nr = collect(), i;
 
-	assert_in_range(nr, 0, PAGES);
+	REQUIRE_IN(nr, 0, PAGES);
 	for (i = 0; i < nr; i++)
 		memcpy(copy + ((unsigned char *)ranges[i].addr - mem), ranges[i].addr, ranges[i].len);
 	for (at = mem; at < end; at += PAGE) {
 		if (mincore(at, PAGE, &there) && errno == ENOMEM)
 			continue;
 		if (memcmp(copy + (at - mem), at, PAGE))
-			fail_msg("round %d: page %d was not told", round, (int)((at - mem) / PAGE));
+			FAIL("round %d: page %d was not told", round, (int)((at - mem) / PAGE));
 	}
 }
 
@@ -412,7 +412,7 @@ static void happen(int round)
 	case 3:
 		other = mmap(NULL, nr * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		memset(other, round, any(2) * PAGE);
-		assert_ptr_equal(mremap(other, nr * PAGE, nr * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, at), at);
+		REQUIRE_EQ(mremap(other, nr * PAGE, nr * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, at), at);
 		break;
 	case 4:
 		mprotect(at, nr * PAGE, PROT_READ);
@@ -477,10 +477,10 @@ static void threads_write_meanwhile(void **state)
 	for (round = 0; round < 20; round++) {
 		enough = false;
 		for (n = 0; n < WRITERS; n++)
-			assert_int_equal(pthread_create(&threads[n], NULL, writer, (void *)n), 0);
+			REQUIRE_EQ(pthread_create(&threads[n], NULL, writer, (void *)n), 0);
 		for (told = 0; told < 50 && time(NULL) < end;) {
 			nr = collect_some(1 + told);
-			assert_in_range(nr, 0, PAGES);
+			REQUIRE_IN(nr, 0, PAGES);
 			for (i = 0; i < nr; i++)
 				memcpy(copy + ((unsigned char *)ranges[i].addr - mem), ranges[i].addr,
 				       ranges[i].len);
@@ -489,7 +489,7 @@ static void threads_write_meanwhile(void **state)
 		__atomic_store_n(&enough, true, __ATOMIC_RELEASE);
 		for (n = 0; n < WRITERS; n++)
 			pthread_join(threads[n], NULL);
-		assert_int_equal(told, 50);
+		REQUIRE_EQ(told, 50);
 		follow(round);
 	}
 }

@@ -19,8 +19,8 @@ static int last;
 
 static __attribute__((unused)) void map_at(void *addr, size_t pages)
 {
-	assert_ptr_equal(mmap(addr, pages * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0), addr);
-	assert_int_equal(madvise(addr, pages * PAGE, MADV_NOHUGEPAGE), 0);
+	REQUIRE_EQ(mmap(addr, pages * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0), addr);
+	REQUIRE_EQ(madvise(addr, pages * PAGE, MADV_NOHUGEPAGE), 0);
 }
 
 /* Every second page has something.  Nothing else lies beside it that it could be merged with. */
@@ -30,13 +30,13 @@ static __attribute__((unused)) int set_up(void **state)
 
 	(void)state;
 	mem = mmap(NULL, (PAGES + 2) * PAGE, PROT_NONE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	assert_ptr_not_equal(mem, MAP_FAILED);
+	REQUIRE_NE(mem, MAP_FAILED);
 	mem += PAGE;
 	map_at(mem, PAGES);
 	for (i = 0; i < PAGES; i += 2)
 		memset(mem + i * PAGE, i + 1, PAGE);
 	memcpy(copy, mem, sizeof(copy));
-	assert_int_equal(epk_dirty_start(mem, PAGES * PAGE, &dirty), 0);
+	REQUIRE_EQ(epk_dirty_start(mem, PAGES * PAGE, &dirty), 0);
 	return 0;
 }
 
@@ -44,7 +44,7 @@ static __attribute__((unused)) int tear_down(void **state)
 {
 	(void)state;
 	if (dirty)
-		assert_int_equal(epk_dirty_stop(dirty), 0);
+		REQUIRE_EQ(epk_dirty_stop(dirty), 0);
 	dirty = NULL;
 	return munmap(mem - PAGE, (PAGES + 2) * PAGE);
 }
@@ -56,10 +56,10 @@ static __attribute__((unused)) int collect_some(int max)
 
 	last = nr;
 	for (i = 0; i < nr; i++) {
-		assert_true((unsigned char *)ranges[i].addr >= behind + (i ? PAGE : 0));
-		assert_true(ranges[i].len && ranges[i].len % PAGE == 0);
+		REQUIRE((unsigned char *)ranges[i].addr >= behind + (i ? PAGE : 0));
+		REQUIRE(ranges[i].len && ranges[i].len % PAGE == 0);
 		behind = (unsigned char *)ranges[i].addr + ranges[i].len;
-		assert_true(behind <= mem + PAGES * PAGE);
+		REQUIRE(behind <= mem + PAGES * PAGE);
 	}
 	return nr;
 }
@@ -82,12 +82,12 @@ static __attribute__((unused)) bool is_told(int nr, int page)
 }
 
 /* These and no others. */
-static __attribute__((unused)) void assert_told(const char *pages)
+static __attribute__((unused)) void require_told(const char *pages)
 {
 	int nr = collect(), i;
 
 	for (i = 0; i < PAGES; i++)
-		assert_int_equal(is_told(nr, i), i < (int)strlen(pages) && pages[i] == 'x');
+		REQUIRE_EQ(is_told(nr, i), i < (int)strlen(pages) && pages[i] == 'x');
 }
 
 /* The number of the last, if @last is wanted. */
@@ -112,7 +112,7 @@ static __attribute__((unused)) int count_userfaultfds(int *last_one)
 
 static __attribute__((unused)) void map_file(int fd, int flags)
 {
-	assert_ptr_equal(mmap(mem, 8 * PAGE, RW, flags | MAP_FIXED, fd, 0), mem);
+	REQUIRE_EQ(mmap(mem, 8 * PAGE, RW, flags | MAP_FIXED, fd, 0), mem);
 }
 
 /* Debian's from 12's backports on has all of it; without userfaultfd, or /proc, no test could say so. */
@@ -123,12 +123,12 @@ static __attribute__((unused)) void kernel_that_cannot(void **state)
 	int major, minor;
 
 	(void)state;
-	assert_int_equal(epk_dirty_start(copy, PAGE, &other), -EOPNOTSUPP);
-	assert_null(other);
-	assert_non_null(strstr(epk_strerror(-EOPNOTSUPP), "userfaultfd"));
-	assert_int_equal(uname(&name), 0);
-	assert_int_equal(sscanf(name.release, "%d.%d", &major, &minor), 2);
-	assert_true(major < 6 || (major == 6 && minor < 12));
+	REQUIRE_EQ(epk_dirty_start(copy, PAGE, &other), -EOPNOTSUPP);
+	REQUIRE(!other);
+	REQUIRE(strstr(epk_strerror(-EOPNOTSUPP), "userfaultfd"));
+	REQUIRE_EQ(uname(&name), 0);
+	REQUIRE_EQ(sscanf(name.release, "%d.%d", &major, &minor), 2);
+	REQUIRE(major < 6 || (major == 6 && minor < 12));
 }
 
 #define WITH_MEMORY(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)

@@ -10,16 +10,16 @@ static void alloc_num_not_positive(void **state)
 	int id = 77;
 
 	(void)state;
-	assert_int_equal(alloc_domains(0, &id), -EINVAL);
-	assert_int_equal(alloc_domains(-1, &id), -EINVAL);
-	assert_int_equal(alloc_domains(INT32_MIN, &id), -EINVAL);
-	assert_int_equal(id, 77);
+	REQUIRE_EQ(alloc_domains(0, &id), -EINVAL);
+	REQUIRE_EQ(alloc_domains(-1, &id), -EINVAL);
+	REQUIRE_EQ(alloc_domains(INT32_MIN, &id), -EINVAL);
+	REQUIRE_EQ(id, 77);
 }
 
 static void alloc_null(void **state)
 {
 	(void)state;
-	assert_int_equal(alloc_domains(1, NULL), -EINVAL);
+	REQUIRE_EQ(alloc_domains(1, NULL), -EINVAL);
 }
 
 /* All or none: nothing is written, nothing is kept. */
@@ -32,9 +32,9 @@ static void alloc_too_many(void **state)
 	(void)state;
 	ids[0] = 77;
 	for (i = 0; i < 3; i++)
-		assert_int_equal(alloc_domains(1 << 18, ids), -ENOSPC);
-	assert_int_equal(ids[0], 77);
-	assert_nothing_lost(before);
+		REQUIRE_EQ(alloc_domains(1 << 18, ids), -ENOSPC);
+	REQUIRE_EQ(ids[0], 77);
+	require_nothing_lost(before);
 }
 
 static void alloc_distinct_ids(void **state)
@@ -42,13 +42,13 @@ static void alloc_distinct_ids(void **state)
 	int ids[40], i, j;
 
 	(void)state;
-	assert_int_equal(alloc_domains(40, ids), 0);
+	REQUIRE_EQ(alloc_domains(40, ids), 0);
 	for (i = 0; i < 40; i++) {
-		assert_true(ids[i] > 0);
+		REQUIRE(ids[i] > 0);
 		for (j = 0; j < i; j++)
-			assert_int_not_equal(ids[i], ids[j]);
+			REQUIRE_NE(ids[i], ids[j]);
 	}
-	assert_int_equal(free_domains(40, ids), 0);
+	REQUIRE_EQ(free_domains(40, ids), 0);
 }
 
 static void alloc_affinity(void **state)
@@ -58,13 +58,13 @@ static void alloc_affinity(void **state)
 	(void)state;
 	if (backend_is("vmfunc"))
 		skip();
-	assert_int_equal(alloc_domains(10, ids), 0);
-	assert_int_equal(epk_domain_place(ids[0], &first, NULL), 0);
+	REQUIRE_EQ(alloc_domains(10, ids), 0);
+	REQUIRE_EQ(epk_domain_place(ids[0], &first, NULL), 0);
 	for (i = 1; i < 10; i++) {
-		assert_int_equal(epk_domain_place(ids[i], &ept, NULL), 0);
-		assert_int_equal(ept, first);
+		REQUIRE_EQ(epk_domain_place(ids[i], &ept, NULL), 0);
+		REQUIRE_EQ(ept, first);
 	}
-	assert_int_equal(free_domains(10, ids), 0);
+	REQUIRE_EQ(free_domains(10, ids), 0);
 }
 
 /* What came in between, too many for the rest of the first one's EPT, took other places. */
@@ -75,22 +75,22 @@ static void alloc_beside(void **state)
 	(void)state;
 	if (backend_is("vmfunc") || backend_is_alone())
 		skip();
-	assert_int_equal(epk_alloc_beside(1, &first, 0), -EINVAL);
+	REQUIRE_EQ(epk_alloc_beside(1, &first, 0), -EINVAL);
 	first = new_domain();
 	/* More than there is room for where the first is. */
-	assert_int_equal(alloc_domains(15, between), 0);
-	assert_int_equal(epk_alloc_beside(5, later, first), 0);
-	assert_int_equal(epk_domain_place(first, &want, NULL), 0);
+	REQUIRE_EQ(alloc_domains(15, between), 0);
+	REQUIRE_EQ(epk_alloc_beside(5, later, first), 0);
+	REQUIRE_EQ(epk_domain_place(first, &want, NULL), 0);
 	for (i = 0; i < 5; i++) {
-		assert_int_equal(epk_domain_place(later[i], &ept, NULL), 0);
-		assert_int_equal(ept, want);
+		REQUIRE_EQ(epk_domain_place(later[i], &ept, NULL), 0);
+		REQUIRE_EQ(ept, want);
 	}
-	assert_int_equal(free_domains(5, later), 0);
-	assert_int_equal(free_domains(15, between), 0);
+	REQUIRE_EQ(free_domains(5, later), 0);
+	REQUIRE_EQ(free_domains(15, between), 0);
 	free_domain(first);
-	assert_int_equal(epk_alloc_beside(1, later, first), -ENOENT);
-	assert_int_equal(epk_alloc_beside(0, later, first), -EINVAL);
-	assert_int_equal(epk_alloc_beside(1, NULL, first), -EINVAL);
+	REQUIRE_EQ(epk_alloc_beside(1, later, first), -ENOENT);
+	REQUIRE_EQ(epk_alloc_beside(0, later, first), -EINVAL);
+	REQUIRE_EQ(epk_alloc_beside(1, NULL, first), -EINVAL);
 }
 
 static void alloc_reuse_has_new_id(void **state)
@@ -101,7 +101,7 @@ static void alloc_reuse_has_new_id(void **state)
 	for (i = 0; i < 200; i++) {
 		seen[i] = new_domain();
 		for (j = 0; j < i; j++)
-			assert_int_not_equal(seen[i], seen[j]);
+			REQUIRE_NE(seen[i], seen[j]);
 		free_domain(seen[i]);
 	}
 }
@@ -111,15 +111,15 @@ static void free_num_not_positive(void **state)
 	int id = new_domain();
 
 	(void)state;
-	assert_int_equal(free_domains(0, &id), -EINVAL);
-	assert_int_equal(free_domains(-1, &id), -EINVAL);
+	REQUIRE_EQ(free_domains(0, &id), -EINVAL);
+	REQUIRE_EQ(free_domains(-1, &id), -EINVAL);
 	free_domain(id);
 }
 
 static void free_null(void **state)
 {
 	(void)state;
-	assert_int_equal(free_domains(1, NULL), -EINVAL);
+	REQUIRE_EQ(free_domains(1, NULL), -EINVAL);
 }
 
 static void free_id_not_positive(void **state)
@@ -127,8 +127,8 @@ static void free_id_not_positive(void **state)
 	int zero = 0, negative = -5;
 
 	(void)state;
-	assert_int_equal(free_domains(1, &zero), -EINVAL);
-	assert_int_equal(free_domains(1, &negative), -EINVAL);
+	REQUIRE_EQ(free_domains(1, &zero), -EINVAL);
+	REQUIRE_EQ(free_domains(1, &negative), -EINVAL);
 }
 
 static void free_unknown(void **state)
@@ -136,8 +136,8 @@ static void free_unknown(void **state)
 	int never = NEVER, huge = INT32_MAX;
 
 	(void)state;
-	assert_int_equal(free_domains(1, &never), -ENOENT);
-	assert_int_equal(free_domains(1, &huge), -ENOENT);
+	REQUIRE_EQ(free_domains(1, &never), -ENOENT);
+	REQUIRE_EQ(free_domains(1, &huge), -ENOENT);
 }
 
 static void free_twice(void **state)
@@ -146,9 +146,9 @@ static void free_twice(void **state)
 
 	(void)state;
 	free_domain(id);
-	assert_int_equal(free_domains(1, &freed), -ENOENT);
+	REQUIRE_EQ(free_domains(1, &freed), -ENOENT);
 	id = new_domain();
-	assert_int_equal(free_domains(1, &freed), -ENOENT);
+	REQUIRE_EQ(free_domains(1, &freed), -ENOENT);
 	free_domain(id);
 }
 
@@ -164,17 +164,17 @@ static void free_all_or_none(void **state)
 	before = count_resources();
 	for (i = 0; i < ERROR_REPEATS; i++) {
 		ids[2] = NEVER;
-		assert_int_equal(free_domains(3, ids), -ENOENT);
+		REQUIRE_EQ(free_domains(3, ids), -ENOENT);
 		ids[2] = ids[0];
-		assert_int_equal(free_domains(3, ids), -EINVAL);
+		REQUIRE_EQ(free_domains(3, ids), -EINVAL);
 	}
-	assert_nothing_lost(before);
-	assert_int_equal(domain_begin(ids[0], RW), 0);
+	require_nothing_lost(before);
+	REQUIRE_EQ(domain_begin(ids[0], RW), 0);
 	mem[0] = 1;
-	assert_int_equal(free_domains(2, ids), -EBUSY);
-	assert_int_equal(mem[0], 1);
-	assert_int_equal(domain_end(ids[0]), 0);
-	assert_int_equal(free_domains(2, ids), 0);
+	REQUIRE_EQ(free_domains(2, ids), -EBUSY);
+	REQUIRE_EQ(mem[0], 1);
+	REQUIRE_EQ(domain_end(ids[0]), 0);
+	REQUIRE_EQ(free_domains(2, ids), 0);
 }
 
 static void free_unmaps(void **state)
@@ -185,25 +185,25 @@ static void free_unmaps(void **state)
 
 	(void)state;
 	new_pages(id, 1);
-	assert_int_equal(count_epk_mappings(), before + 2);
+	REQUIRE_EQ(count_epk_mappings(), before + 2);
 	free_domain(id);
-	assert_int_equal(count_epk_mappings(), before);
+	REQUIRE_EQ(count_epk_mappings(), before);
 	errno = 0;
-	assert_int_equal(mincore(mem, 3 * PAGE, vec), -1);
-	assert_int_equal(errno, ENOMEM);
+	REQUIRE_EQ(mincore(mem, 3 * PAGE, vec), -1);
+	REQUIRE_EQ(errno, ENOMEM);
 }
 
-static void expect_no_mmap(int id, void *addr, size_t len, int prot, int flags, int error)
+static void require_no_mmap(int id, void *addr, size_t len, int prot, int flags, int error)
 {
 	struct unit_resources before = count_resources();
 	int i;
 
 	for (i = 0; i < ERROR_REPEATS; i++) {
 		errno = 0;
-		assert_ptr_equal(domain_mmap(id, addr, len, prot, flags), MAP_FAILED);
-		assert_int_equal(errno, error);
+		REQUIRE_EQ(domain_mmap(id, addr, len, prot, flags), MAP_FAILED);
+		REQUIRE_EQ(errno, error);
 	}
-	assert_nothing_lost(before);
+	require_nothing_lost(before);
 }
 
 static void mmap_bad_id(void **state)
@@ -212,10 +212,10 @@ static void mmap_bad_id(void **state)
 
 	(void)state;
 	free_domain(freed);
-	expect_no_mmap(0, NULL, PAGE, RW, 0, EINVAL);
-	expect_no_mmap(-1, NULL, PAGE, RW, 0, EINVAL);
-	expect_no_mmap(NEVER, NULL, PAGE, RW, 0, ENOENT);
-	expect_no_mmap(freed, NULL, PAGE, RW, 0, ENOENT);
+	require_no_mmap(0, NULL, PAGE, RW, 0, EINVAL);
+	require_no_mmap(-1, NULL, PAGE, RW, 0, EINVAL);
+	require_no_mmap(NEVER, NULL, PAGE, RW, 0, ENOENT);
+	require_no_mmap(freed, NULL, PAGE, RW, 0, ENOENT);
 }
 
 static void mmap_bad_len(void **state)
@@ -223,10 +223,10 @@ static void mmap_bad_len(void **state)
 	int id = new_domain();
 
 	(void)state;
-	expect_no_mmap(id, NULL, 0, RW, 0, EINVAL);
-	expect_no_mmap(id, NULL, SIZE_MAX, RW, 0, EOVERFLOW);
-	expect_no_mmap(id, NULL, SIZE_MAX - PAGE + 2, RW, 0, EOVERFLOW);
-	expect_no_mmap(id, NULL, SIZE_MAX - PAGE + 1, RW, 0, ENOMEM);
+	require_no_mmap(id, NULL, 0, RW, 0, EINVAL);
+	require_no_mmap(id, NULL, SIZE_MAX, RW, 0, EOVERFLOW);
+	require_no_mmap(id, NULL, SIZE_MAX - PAGE + 2, RW, 0, EOVERFLOW);
+	require_no_mmap(id, NULL, SIZE_MAX - PAGE + 1, RW, 0, ENOMEM);
 	free_domain(id);
 }
 
@@ -235,9 +235,9 @@ static void mmap_bad_prot(void **state)
 	int id = new_domain();
 
 	(void)state;
-	expect_no_mmap(id, NULL, PAGE, PROT_READ | PROT_EXEC, 0, EINVAL);
-	expect_no_mmap(id, NULL, PAGE, RW | PROT_GROWSDOWN, 0, EINVAL);
-	expect_no_mmap(id, NULL, PAGE, -1, 0, EINVAL);
+	require_no_mmap(id, NULL, PAGE, PROT_READ | PROT_EXEC, 0, EINVAL);
+	require_no_mmap(id, NULL, PAGE, RW | PROT_GROWSDOWN, 0, EINVAL);
+	require_no_mmap(id, NULL, PAGE, -1, 0, EINVAL);
 	free_domain(id);
 }
 
@@ -247,14 +247,14 @@ static void mmap_bad_flags(void **state)
 	char *there = new_pages(id, 1);
 
 	(void)state;
-	expect_no_mmap(id, there, PAGE, RW, MAP_FIXED, EEXIST);
-	expect_no_mmap(id, there - PAGE, 2 * PAGE, RW, MAP_FIXED, EEXIST);
-	expect_no_mmap(id, there + 1, PAGE, RW, MAP_FIXED, EINVAL);
-	expect_no_mmap(id, NULL, PAGE, RW, MAP_SHARED | MAP_PRIVATE, EINVAL);
-	expect_no_mmap(id, NULL, PAGE, RW, MAP_GROWSDOWN, EINVAL);
-	expect_no_mmap(id, NULL, PAGE, RW, MAP_HUGETLB, EINVAL);
-	expect_no_mmap(id, there, PAGE, RW, MAP_FIXED_NOREPLACE, EEXIST);
-	expect_no_mmap(id, there + 1, PAGE, RW, MAP_FIXED_NOREPLACE, EINVAL);
+	require_no_mmap(id, there, PAGE, RW, MAP_FIXED, EEXIST);
+	require_no_mmap(id, there - PAGE, 2 * PAGE, RW, MAP_FIXED, EEXIST);
+	require_no_mmap(id, there + 1, PAGE, RW, MAP_FIXED, EINVAL);
+	require_no_mmap(id, NULL, PAGE, RW, MAP_SHARED | MAP_PRIVATE, EINVAL);
+	require_no_mmap(id, NULL, PAGE, RW, MAP_GROWSDOWN, EINVAL);
+	require_no_mmap(id, NULL, PAGE, RW, MAP_HUGETLB, EINVAL);
+	require_no_mmap(id, there, PAGE, RW, MAP_FIXED_NOREPLACE, EEXIST);
+	require_no_mmap(id, there + 1, PAGE, RW, MAP_FIXED_NOREPLACE, EINVAL);
 	free_domain(id);
 }
 
@@ -264,8 +264,8 @@ static void mmap_fixed_noreplace(void **state)
 	char *mem = new_pages(id, 4);
 
 	(void)state;
-	assert_int_equal(domain_munmap(mem + PAGE, PAGE), 0);
-	assert_ptr_equal(domain_mmap(id, mem + PAGE, PAGE, RW, MAP_FIXED_NOREPLACE), mem + PAGE);
+	REQUIRE_EQ(domain_munmap(mem + PAGE, PAGE), 0);
+	REQUIRE_EQ(domain_mmap(id, mem + PAGE, PAGE, RW, MAP_FIXED_NOREPLACE), mem + PAGE);
 	free_domain(id);
 }
 
@@ -282,16 +282,16 @@ static void mmap_zeroed_and_writable(void **state)
 		/* A length of 2 pages less 1 byte is 2 pages. */
 		char *mem = domain_mmap(id, NULL, 2 * PAGE - 1, RW, flags[i]);
 
-		assert_ptr_not_equal(mem, MAP_FAILED);
-		assert_int_equal((uintptr_t)mem % PAGE, 0);
-		assert_int_equal(domain_begin(id, RW), 0);
+		REQUIRE_NE(mem, MAP_FAILED);
+		REQUIRE_EQ((uintptr_t)mem % PAGE, 0);
+		REQUIRE_EQ(domain_begin(id, RW), 0);
 		for (at = 0; at < 2 * PAGE; at++)
-			assert_int_equal(mem[at], 0);
+			REQUIRE_EQ(mem[at], 0);
 		memset(mem, 0x5a, 2 * PAGE);
-		assert_int_equal(domain_end(id), 0);
-		assert_int_equal(domain_begin(id, PROT_READ), 0);
-		assert_int_equal(mem[2 * PAGE - 1], 0x5a);
-		assert_int_equal(domain_end(id), 0);
+		REQUIRE_EQ(domain_end(id), 0);
+		REQUIRE_EQ(domain_begin(id, PROT_READ), 0);
+		REQUIRE_EQ(mem[2 * PAGE - 1], 0x5a);
+		REQUIRE_EQ(domain_end(id), 0);
 	}
 	free_domain(id);
 }
@@ -303,10 +303,10 @@ static uint64_t pages_in_ram(char *mem, size_t pages)
 	uint64_t nr = 0;
 	size_t i;
 
-	assert_int_equal(epk_counts(&counts), 0);
+	REQUIRE_EQ(epk_counts(&counts), 0);
 	if (backend_is("epk") || backend_is("vmfunc"))
 		return counts.pages;
-	assert_int_equal(mincore(mem, pages * PAGE, vec), 0);
+	REQUIRE_EQ(mincore(mem, pages * PAGE, vec), 0);
 	for (i = 0; i < pages; i++)
 		nr += vec[i] & 1;
 	return nr;
@@ -322,11 +322,11 @@ static void mmap_populate(void **state)
 	(void)state;
 	for (i = 0; i < 2; i++) {
 		mem = domain_mmap(id, NULL, 16 * PAGE, prots[i], 0);
-		assert_ptr_not_equal(mem, MAP_FAILED);
+		REQUIRE_NE(mem, MAP_FAILED);
 		before = pages_in_ram(mem, 16);
 		mem = domain_mmap(id, NULL, 16 * PAGE, prots[i], MAP_POPULATE);
-		assert_ptr_not_equal(mem, MAP_FAILED);
-		assert_int_equal(pages_in_ram(mem, 16), before + 16);
+		REQUIRE_NE(mem, MAP_FAILED);
+		REQUIRE_EQ(pages_in_ram(mem, 16), before + 16);
 	}
 	free_domain(id);
 }
@@ -338,12 +338,12 @@ static void mmap_read_only(void **state)
 	char byte = 1;
 
 	(void)state;
-	assert_ptr_not_equal(mem, MAP_FAILED);
-	assert_int_equal(domain_begin(id, RW), 0);
-	assert_true(try_read(mem, &byte));
-	assert_int_equal(byte, 0);
-	assert_false(try_write(mem, 1));
-	assert_int_equal(domain_end(id), 0);
+	REQUIRE_NE(mem, MAP_FAILED);
+	REQUIRE_EQ(domain_begin(id, RW), 0);
+	REQUIRE(try_read(mem, &byte));
+	REQUIRE_EQ(byte, 0);
+	REQUIRE(!try_write(mem, 1));
+	REQUIRE_EQ(domain_end(id), 0);
 	free_domain(id);
 }
 
@@ -353,11 +353,11 @@ static void begin_bad_id(void **state)
 
 	(void)state;
 	free_domain(freed);
-	assert_int_equal(domain_begin(0, RW), -EINVAL);
-	assert_int_equal(domain_begin(-1, RW), -EINVAL);
-	assert_int_equal(domain_begin(NEVER, RW), -ENOENT);
-	assert_int_equal(domain_begin(INT32_MAX, RW), -ENOENT);
-	assert_int_equal(domain_begin(freed, RW), -ENOENT);
+	REQUIRE_EQ(domain_begin(0, RW), -EINVAL);
+	REQUIRE_EQ(domain_begin(-1, RW), -EINVAL);
+	REQUIRE_EQ(domain_begin(NEVER, RW), -ENOENT);
+	REQUIRE_EQ(domain_begin(INT32_MAX, RW), -ENOENT);
+	REQUIRE_EQ(domain_begin(freed, RW), -ENOENT);
 }
 
 static void begin_bad_prot(void **state)
@@ -365,10 +365,10 @@ static void begin_bad_prot(void **state)
 	int id = new_domain();
 
 	(void)state;
-	assert_int_equal(domain_begin(id, PROT_NONE), -EINVAL);
-	assert_int_equal(domain_begin(id, PROT_READ | PROT_EXEC), -EINVAL);
-	assert_int_equal(domain_begin(id, -1), -EINVAL);
-	assert_int_equal(domain_end(id), -EACCES);
+	REQUIRE_EQ(domain_begin(id, PROT_NONE), -EINVAL);
+	REQUIRE_EQ(domain_begin(id, PROT_READ | PROT_EXEC), -EINVAL);
+	REQUIRE_EQ(domain_begin(id, -1), -EINVAL);
+	REQUIRE_EQ(domain_end(id), -EACCES);
 	free_domain(id);
 }
 
@@ -378,9 +378,9 @@ static void begin_write_alone_is_both(void **state)
 	char *mem = new_pages(id, 1);
 
 	(void)state;
-	assert_int_equal(domain_begin(id, PROT_WRITE), 0);
+	REQUIRE_EQ(domain_begin(id, PROT_WRITE), 0);
 	mem[0]++;
-	assert_int_equal(domain_end(id), 0);
+	REQUIRE_EQ(domain_end(id), 0);
 	free_domain(id);
 }
 
@@ -389,15 +389,15 @@ static void begin_twice(void **state)
 	int id = new_domain();
 
 	(void)state;
-	assert_int_equal(domain_begin(id, PROT_READ), 0);
-	assert_int_equal(domain_begin(id, PROT_READ), -EALREADY);
+	REQUIRE_EQ(domain_begin(id, PROT_READ), 0);
+	REQUIRE_EQ(domain_begin(id, PROT_READ), -EALREADY);
 	/* More than before it can have. */
-	assert_int_equal(domain_begin(id, RW), 0);
-	assert_int_equal(domain_begin(id, RW), -EALREADY);
-	assert_int_equal(domain_begin(id, PROT_READ), -EALREADY);
-	assert_int_equal(epk_held_prot(id), RW);
-	assert_int_equal(domain_end(id), 0);
-	assert_int_equal(domain_end(id), -EACCES);
+	REQUIRE_EQ(domain_begin(id, RW), 0);
+	REQUIRE_EQ(domain_begin(id, RW), -EALREADY);
+	REQUIRE_EQ(domain_begin(id, PROT_READ), -EALREADY);
+	REQUIRE_EQ(epk_held_prot(id), RW);
+	REQUIRE_EQ(domain_end(id), 0);
+	REQUIRE_EQ(domain_end(id), -EACCES);
 	free_domain(id);
 }
 
@@ -407,11 +407,11 @@ static void end_bad_id(void **state)
 
 	(void)state;
 	free_domain(freed);
-	assert_int_equal(domain_end(0), -EINVAL);
-	assert_int_equal(domain_end(-1), -EINVAL);
-	assert_int_equal(domain_end(NEVER), -ENOENT);
-	assert_int_equal(domain_end(freed), -ENOENT);
-	assert_int_equal(domain_end(id), -EACCES);
+	REQUIRE_EQ(domain_end(0), -EINVAL);
+	REQUIRE_EQ(domain_end(-1), -EINVAL);
+	REQUIRE_EQ(domain_end(NEVER), -ENOENT);
+	REQUIRE_EQ(domain_end(freed), -ENOENT);
+	REQUIRE_EQ(domain_end(id), -EACCES);
 	free_domain(id);
 }
 
@@ -431,7 +431,7 @@ static void errno_untouched(void **state)
 	domain_end(id);
 	domain_munmap(mem, PAGE);
 	free_domain(id);
-	assert_int_equal(errno, 12345);
+	REQUIRE_EQ(errno, 12345);
 }
 
 int main(void)

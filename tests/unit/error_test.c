@@ -30,11 +30,11 @@ static void strerror_known(void **state)
 
 	(void)state;
 	for (i = 0; i < NR_KNOWN; i++) {
-		assert_string_not_equal(epk_strerror(-known[i]), "unknown error");
+		REQUIRE_STR_NE(epk_strerror(-known[i]), "unknown error");
 		if (known[i] != EFAULT)
-			assert_ptr_equal(epk_strerror(known[i]), epk_strerror(-known[i]));
+			REQUIRE_EQ(epk_strerror(known[i]), epk_strerror(-known[i]));
 		for (j = 0; j < i; j++)
-			assert_string_not_equal(epk_strerror(known[i]), epk_strerror(known[j]));
+			REQUIRE_STR_NE(epk_strerror(known[i]), epk_strerror(known[j]));
 	}
 }
 
@@ -49,15 +49,15 @@ static void three_kinds_of_efault(void **state)
 	int id = new_domain();
 
 	(void)state;
-	assert_non_null(strstr(epk_strerror(EFAULT), "does not hold"));
-	assert_non_null(strstr(epk_strerror(-EFAULT), "the component's function"));
+	REQUIRE(strstr(epk_strerror(EFAULT), "does not hold"));
+	REQUIRE(strstr(epk_strerror(-EFAULT), "the component's function"));
 	/* Another number says that it was not entered. */
-	assert_null(strstr(epk_strerror(-EFAULT), "stack"));
-	assert_non_null(strstr(epk_strerror(-ENOBUFS), "stack_bytes"));
+	REQUIRE(!strstr(epk_strerror(-EFAULT), "stack"));
+	REQUIRE(strstr(epk_strerror(-ENOBUFS), "stack_bytes"));
 	if (backend_is("epk")) {
-		assert_int_equal(epk_call_caught(id, faults, NULL, NULL), -EFAULT);
-		assert_non_null(strstr(epk_strerror(-EFAULT), "was left there"));
-		assert_non_null(strstr(epk_strerror(EFAULT), "does not hold"));
+		REQUIRE_EQ(epk_call_caught(id, faults, NULL, NULL), -EFAULT);
+		REQUIRE(strstr(epk_strerror(-EFAULT), "was left there"));
+		REQUIRE(strstr(epk_strerror(EFAULT), "does not hold"));
 	}
 	free_domain(id);
 }
@@ -72,11 +72,11 @@ static void strerror_unknown(void **state)
 		/* Numbers that Linux does not have. */
 		if (error == 41 || error == 58)
 			continue;
-		assert_int_equal(!strcmp(epk_strerror(-error), strerror(error)), !is_known(error));
+		REQUIRE_EQ(!strcmp(epk_strerror(-error), strerror(error)), !is_known(error));
 	}
-	assert_non_null(epk_strerror(123456));
-	assert_non_null(epk_strerror(-123456));
-	assert_string_equal(epk_strerror(INT32_MIN), "unknown error");
+	REQUIRE(epk_strerror(123456));
+	REQUIRE(epk_strerror(-123456));
+	REQUIRE_STR_EQ(epk_strerror(INT32_MIN), "unknown error");
 }
 
 static int dom, other;
@@ -91,7 +91,7 @@ static int sealed_file(void)
 {
 	int fd = memfd_create("sealed", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
-	assert_true(fd >= 0 && !ftruncate(fd, PAGE) && !fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE));
+	REQUIRE(fd >= 0 && !ftruncate(fd, PAGE) && !fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE));
 	return fd;
 }
 
@@ -104,9 +104,9 @@ static int read_only(int (*call)(void))
 {
 	int err;
 
-	assert_int_equal(domain_begin(dom, PROT_READ), 0);
+	REQUIRE_EQ(domain_begin(dom, PROT_READ), 0);
 	err = call();
-	assert_int_equal(domain_end(dom), 0);
+	REQUIRE_EQ(domain_end(dom), 0);
 	return err;
 }
 
@@ -132,11 +132,11 @@ static int heap_in_sealed(int seal, bool made)
 	void **root;
 
 	if (made) {
-		assert_int_equal(epk_heap_open(id, fd, PAGE, &root), 1);
+		REQUIRE_EQ(epk_heap_open(id, fd, PAGE, &root), 1);
 		free_domain(id);
 		id = new_domain();
 	}
-	assert_return_code(fcntl(fd, F_ADD_SEALS, seal), errno);
+	REQUIRE_EQ(fcntl(fd, F_ADD_SEALS, seal), 0);
 	err = epk_heap_open(id, fd, PAGE, &root);
 	close(fd);
 	free_domain(id);
@@ -150,13 +150,13 @@ static int heap_beyond_limit(void)
 	struct rlimit none, old;
 	void **root;
 
-	assert_return_code(getrlimit(RLIMIT_MEMLOCK, &old), errno);
+	REQUIRE_EQ(getrlimit(RLIMIT_MEMLOCK, &old), 0);
 	none = (struct rlimit){ 0, old.rlim_max };
 	/* Without root's rights, but for its own files of /proc. */
-	assert_return_code(setrlimit(RLIMIT_MEMLOCK, &none) | seteuid(65534) | prctl(PR_SET_DUMPABLE, 1),
-			   errno);
+	REQUIRE_EQ(setrlimit(RLIMIT_MEMLOCK, &none) | seteuid(65534) | prctl(PR_SET_DUMPABLE, 1),
+		   0);
 	err = epk_heap_open(id, fd, PAGE, &root);
-	assert_return_code(seteuid(getuid()) | setrlimit(RLIMIT_MEMLOCK, &old), errno);
+	REQUIRE_EQ(seteuid(getuid()) | setrlimit(RLIMIT_MEMLOCK, &old), 0);
 	close(fd);
 	free_domain(id);
 	return err;
@@ -240,9 +240,9 @@ static void causes_are_told(void **state)
 	for (n = 0; (err = goes_wrong(n, &why)) <= 0; n++) {
 		if (strstr(epk_strerror(err), why) && strstr(epk_strerror(-err), why))
 			continue;
-		fail_msg("case %d, error %d: \"%s\" is not in \"%s\"", n, -err, why, epk_strerror(err));
+		FAIL("case %d, error %d: \"%s\" is not in \"%s\"", n, -err, why, epk_strerror(err));
 	}
-	assert_int_equal(n, 41);
+	REQUIRE_EQ(n, 41);
 	free_domain(dom);
 }
 
@@ -261,17 +261,17 @@ static void causes_do_not_stay(void **state)
 	(void)state;
 	prepare();
 	/* One whose number has no cause in it. */
-	assert_int_equal(domain_end(dom), -EACCES);
+	REQUIRE_EQ(domain_end(dom), -EACCES);
 	plain = (void *)epk_strerror(EINVAL);
 	for (n = 0; (err = goes_wrong(n, &why)) <= 0; n++) {
 		if (err == -EINVAL)
-			assert_string_not_equal(epk_strerror(EINVAL), plain);
+			REQUIRE_STR_NE(epk_strerror(EINVAL), plain);
 		else
-			assert_string_equal(epk_strerror(EINVAL), plain);
+			REQUIRE_STR_EQ(epk_strerror(EINVAL), plain);
 		run_threads(asks, &plain, 1);
 		/* The same number, for what is known of it. */
-		assert_int_equal(epk_held(NULL, 5), -EINVAL);
-		assert_string_equal(epk_strerror(EINVAL), plain);
+		REQUIRE_EQ(epk_held(NULL, 5), -EINVAL);
+		REQUIRE_STR_EQ(epk_strerror(EINVAL), plain);
 	}
 	free_domain(dom);
 }
@@ -308,13 +308,13 @@ static void causes_do_not_stay_for_others(void **state)
 	prepare();
 	for (i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
 		err = calls[i]();
-		assert_true(err < 0);
+		REQUIRE(err < 0);
 		plain = epk_strerror(err);
 		/* One of the same number that has a cause. */
-		assert_int_equal(err == -EINVAL ? alloc_domains(0, NULL) : read_only(call_it), err);
-		assert_ptr_not_equal(epk_strerror(err), plain);
-		assert_int_equal(calls[i](), err);
-		assert_ptr_equal(epk_strerror(err), plain);
+		REQUIRE_EQ(err == -EINVAL ? alloc_domains(0, NULL) : read_only(call_it), err);
+		REQUIRE_NE(epk_strerror(err), plain);
+		REQUIRE_EQ(calls[i](), err);
+		REQUIRE_EQ(epk_strerror(err), plain);
 	}
 	free_domain(dom);
 }
@@ -326,9 +326,9 @@ static void causes_on_the_way_are_forgotten(void)
 
 	unsetenv("EPK_BACKEND");
 	id = new_domain();
-	EXPECT(!pipe(pipes));
-	EXPECT(epk_mmap_file(id, NULL, PAGE, PROT_READ, 0, pipes[0], 0) == MAP_FAILED);
-	EXPECT(!strstr(epk_strerror(errno), "/dev/epk") && !strstr(epk_strerror(errno), "ospke"));
+	REQUIRE(!pipe(pipes));
+	REQUIRE(epk_mmap_file(id, NULL, PAGE, PROT_READ, 0, pipes[0], 0) == MAP_FAILED);
+	REQUIRE(!strstr(epk_strerror(errno), "/dev/epk") && !strstr(epk_strerror(errno), "ospke"));
 }
 
 IN_CHILD(causes_on_the_way_are_forgotten)
@@ -340,11 +340,11 @@ static void a_file_that_cannot_be_mapped(void)
 
 	unsetenv("EPK_STRICT");
 	id = new_domain();
-	EXPECT(!pipe(pipes));
-	EXPECT(epk_mmap_file(id, NULL, PAGE, PROT_READ, 0, pipes[0], 0) == MAP_FAILED);
-	EXPECT(errno == (backend_is("epk") ? EOPNOTSUPP : ENODEV));
-	EXPECT(!strstr(epk_strerror(errno), "the machine lacks"));
-	EXPECT(backend_is("epk") || strstr(epk_strerror(errno), "as a pipe"));
+	REQUIRE(!pipe(pipes));
+	REQUIRE(epk_mmap_file(id, NULL, PAGE, PROT_READ, 0, pipes[0], 0) == MAP_FAILED);
+	REQUIRE(errno == (backend_is("epk") ? EOPNOTSUPP : ENODEV));
+	REQUIRE(!strstr(epk_strerror(errno), "the machine lacks"));
+	REQUIRE(backend_is("epk") || strstr(epk_strerror(errno), "as a pipe"));
 }
 
 IN_CHILD(a_file_that_cannot_be_mapped)
@@ -352,9 +352,10 @@ IN_CHILD(a_file_that_cannot_be_mapped)
 /* Before there is any domain. */
 static void no_id_at_first(void)
 {
-	EXPECT(domain_begin(0, RW) == -EINVAL && strstr(epk_strerror(EINVAL), "alloc_domains() returned"));
-	EXPECT(domain_begin(1, PROT_EXEC) == -EINVAL && strstr(epk_strerror(EINVAL), "can be run"));
-	EXPECT(domain_end(-1) == -EINVAL && strstr(epk_strerror(EINVAL), "alloc_domains() returned"));
+	REQUIRE(domain_begin(0, RW) == -EINVAL && strstr(epk_strerror(EINVAL), "alloc_domains() returned"));
+	REQUIRE(domain_begin(1, PROT_EXEC) == -EINVAL &&
+		strstr(epk_strerror(EINVAL), "can be run"));
+	REQUIRE(domain_end(-1) == -EINVAL && strstr(epk_strerror(EINVAL), "alloc_domains() returned"));
 }
 
 IN_CHILD(no_id_at_first)

@@ -23,7 +23,7 @@ static int set_up(void **state)
 	int i;
 
 	(void)state;
-	assert_int_equal(alloc_domains(NR, ids), 0);
+	REQUIRE_EQ(alloc_domains(NR, ids), 0);
 	for (i = 0; i < NR; i++)
 		mem[i] = new_pages(ids[i], 1);
 	return sigaction(SIGUSR1, &action, NULL);
@@ -41,15 +41,15 @@ static void hold_and_escape(const int *held, int nr)
 	int i;
 
 	for (i = 0; i < nr; i++) {
-		assert_int_equal(domain_begin(ids[held[i]], RW), 0);
+		REQUIRE_EQ(domain_begin(ids[held[i]], RW), 0);
 		*mem[held[i]] = 1 + held[i];
 	}
 	if (!sigsetjmp(back, 1)) {
 		raise(SIGUSR1);
-		fail();
+		FAIL("here nothing comes by");
 	}
 	for (i = 0; i < nr && backend_is_private(); i++)
-		assert_false(try_read(mem[held[i]], &ignored));
+		REQUIRE(!try_read(mem[held[i]], &ignored));
 }
 
 static void end_all(const int *held, int nr)
@@ -57,15 +57,15 @@ static void end_all(const int *held, int nr)
 	int i;
 
 	for (i = 0; i < nr; i++)
-		assert_int_equal(domain_end(ids[held[i]]), backend_forgets() ? -EACCES : 0);
-	assert_int_equal(epk_held(NULL, 0), 0);
+		REQUIRE_EQ(domain_end(ids[held[i]]), backend_forgets() ? -EACCES : 0);
+	REQUIRE_EQ(epk_held(NULL, 0), 0);
 	for (i = 0; i < NR && backend_is_private(); i++)
-		assert_false(try_read(mem[i], &ignored));
+		REQUIRE(!try_read(mem[i], &ignored));
 	/* All as it should be. */
 	for (i = 0; i < nr; i++) {
-		assert_int_equal(domain_begin(ids[held[i]], RW), 0);
-		assert_int_equal(*mem[held[i]], 1 + held[i]);
-		assert_int_equal(domain_end(ids[held[i]]), 0);
+		REQUIRE_EQ(domain_begin(ids[held[i]], RW), 0);
+		REQUIRE_EQ(*mem[held[i]], 1 + held[i]);
+		REQUIRE_EQ(domain_end(ids[held[i]]), 0);
 	}
 }
 
@@ -77,7 +77,7 @@ static void one_is_held(void **state)
 	hold_and_escape(one, 1);
 	/* Nobody can tell it from a handler, whose interrupted code has it. */
 	if (backend_is("mpk"))
-		assert_int_equal(free_domains(1, &ids[one[0]]), -EBUSY);
+		REQUIRE_EQ(free_domains(1, &ids[one[0]]), -EBUSY);
 	end_all(one, 1);
 }
 
@@ -97,11 +97,11 @@ static void next_begins_another(void **state)
 	if (!backend_holds_several())
 		skip();
 	hold_and_escape(several, 3);
-	assert_int_equal(domain_begin(ids[7], RW), 0);
+	REQUIRE_EQ(domain_begin(ids[7], RW), 0);
 	*mem[7] = 7;
 	if (!backend_forgets() && !backend_is("mpk"))
-		assert_int_equal(domain_begin(ids[4], RW), -EALREADY);
-	assert_int_equal(domain_end(ids[7]), 0);
+		REQUIRE_EQ(domain_begin(ids[4], RW), -EALREADY);
+	REQUIRE_EQ(domain_end(ids[7]), 0);
 	end_all(several, 3);
 }
 
@@ -112,7 +112,7 @@ static void again_and_again(void **state)
 	(void)state;
 	for (i = 0; i < 50; i++) {
 		hold_and_escape(one, 1);
-		assert_int_equal(domain_end(ids[4]), backend_forgets() ? -EACCES : 0);
+		REQUIRE_EQ(domain_end(ids[4]), backend_forgets() ? -EACCES : 0);
 	}
 	end_all(NULL, 0);
 }
@@ -127,8 +127,8 @@ static bool another_can_read(char *at)
 	pthread_t thread;
 	void *got;
 
-	assert_int_equal(pthread_create(&thread, NULL, looks, at), 0);
-	assert_int_equal(pthread_join(thread, &got), 0);
+	REQUIRE_EQ(pthread_create(&thread, NULL, looks, at), 0);
+	REQUIRE_EQ(pthread_join(thread, &got), 0);
 	return got;
 }
 
@@ -138,19 +138,19 @@ static void open_until_ended(void **state)
 	(void)state;
 	if (!backend_is("mprotect"))
 		skip();
-	assert_false(another_can_read(mem[4]));
+	REQUIRE(!another_can_read(mem[4]));
 	if (!sigsetjmp(back, 1)) {
 		EPK_WITH(ids[4], RW) {
 			raise(SIGUSR1);
-			fail();
+			FAIL("here nothing comes by");
 		}
 	}
-	assert_int_equal(epk_held_prot(ids[4]), RW);
-	assert_true(another_can_read(mem[4]));
-	assert_int_equal(free_domains(1, &ids[4]), -EBUSY);
-	assert_int_equal(domain_end(ids[4]), 0);
-	assert_false(another_can_read(mem[4]));
-	assert_int_equal(domain_end(ids[4]), -EACCES);
+	REQUIRE_EQ(epk_held_prot(ids[4]), RW);
+	REQUIRE(another_can_read(mem[4]));
+	REQUIRE_EQ(free_domains(1, &ids[4]), -EBUSY);
+	REQUIRE_EQ(domain_end(ids[4]), 0);
+	REQUIRE(!another_can_read(mem[4]));
+	REQUIRE_EQ(domain_end(ids[4]), -EACCES);
 	end_all(NULL, 0);
 }
 
@@ -166,12 +166,12 @@ static void call_leaves_nothing(void **state)
 	(void)state;
 	if (!sigsetjmp(back, 1)) {
 		epk_call(ids[4], escapes, NULL, NULL);
-		fail();
+		FAIL("here nothing comes by");
 	}
-	assert_int_equal(epk_held(NULL, 0), 0);
+	REQUIRE_EQ(epk_held(NULL, 0), 0);
 	if (!backend_is("none"))
-		assert_false(another_can_read(mem[4]));
-	assert_int_equal(domain_end(ids[4]), -EACCES);
+		REQUIRE(!another_can_read(mem[4]));
+	REQUIRE_EQ(domain_end(ids[4]), -EACCES);
 	end_all(NULL, 0);
 }
 
@@ -186,9 +186,9 @@ static void begun_anew(void **state)
 	for (i = 0; i < 3; i++)
 		hold_and_escape(one, 1);
 	for (i = 0; i < 3; i++)
-		assert_int_equal(domain_end(ids[4]), 0);
+		REQUIRE_EQ(domain_end(ids[4]), 0);
 	end_all(NULL, 0);
-	assert_int_equal(domain_end(ids[4]), -EACCES);
+	REQUIRE_EQ(domain_end(ids[4]), -EACCES);
 }
 
 int main(void)

@@ -16,9 +16,9 @@ static int set_up(void **state)
 	strcpy(path + sizeof(path) - 7, "XXXXXX");
 	id = new_domain();
 	fd = mkostemp(path, O_CLOEXEC);
-	assert_true(fd >= 0);
-	assert_int_equal(ftruncate(fd, PAGES * PAGE), 0);
-	assert_int_equal(pwrite(fd, "first", 6, 0), 6);
+	REQUIRE(fd >= 0);
+	REQUIRE_EQ(ftruncate(fd, PAGES * PAGE), 0);
+	REQUIRE_EQ(pwrite(fd, "first", 6, 0), 6);
 	return 0;
 }
 
@@ -26,7 +26,7 @@ static int tear_down(void **state)
 {
 	(void)state;
 	free_domain(id);
-	assert_int_equal(count_epk_mappings(), 0);
+	REQUIRE_EQ(count_epk_mappings(), 0);
 	unlink(path);
 	close(fd);
 	return 0;
@@ -36,16 +36,16 @@ static char *map(int prot, int file, uint64_t offset)
 {
 	char *mem = epk_mmap_file(id, NULL, PAGES * PAGE, prot, 0, file, offset);
 
-	assert_ptr_not_equal(mem, MAP_FAILED);
+	REQUIRE_NE(mem, MAP_FAILED);
 	return mem;
 }
 
-static void expect_file(uint64_t offset, const char *text)
+static void require_file(uint64_t offset, const char *text)
 {
 	char got[16] = "";
 
-	assert_int_equal(pread(fd, got, strlen(text) + 1, offset), strlen(text) + 1);
-	assert_string_equal(got, text);
+	REQUIRE_EQ(pread(fd, got, strlen(text) + 1, offset), strlen(text) + 1);
+	REQUIRE_STR_EQ(got, text);
 }
 
 static void file_both_ways(void **state)
@@ -54,19 +54,19 @@ static void file_both_ways(void **state)
 
 	(void)state;
 	if (backend_protects())
-		assert_false(try_read(mem, &byte));
-	assert_int_equal(domain_begin(id, RW), 0);
-	assert_string_equal(mem, "first");
+		REQUIRE(!try_read(mem, &byte));
+	REQUIRE_EQ(domain_begin(id, RW), 0);
+	REQUIRE_STR_EQ(mem, "first");
 	strcpy(mem + PAGE, "second");
-	assert_int_equal(pwrite(fd, "third", 6, 2 * PAGE), 6);
-	assert_string_equal(mem + 2 * PAGE, "third");
-	assert_int_equal(msync(mem, PAGES * PAGE, MS_SYNC), 0);
-	assert_int_equal(domain_end(id), 0);
-	expect_file(PAGE, "second");
+	REQUIRE_EQ(pwrite(fd, "third", 6, 2 * PAGE), 6);
+	REQUIRE_STR_EQ(mem + 2 * PAGE, "third");
+	REQUIRE_EQ(msync(mem, PAGES * PAGE, MS_SYNC), 0);
+	REQUIRE_EQ(domain_end(id), 0);
+	require_file(PAGE, "second");
 	if (backend_protects())
-		assert_false(try_read(mem, &byte));
-	assert_int_equal(domain_munmap(mem, PAGES * PAGE), 0);
-	expect_file(PAGE, "second");
+		REQUIRE(!try_read(mem, &byte));
+	REQUIRE_EQ(domain_munmap(mem, PAGES * PAGE), 0);
+	require_file(PAGE, "second");
 }
 
 static void file_offset_and_two_domains(void **state)
@@ -76,13 +76,13 @@ static void file_offset_and_two_domains(void **state)
 
 	(void)state;
 	part = epk_mmap_file(other, NULL, PAGE, RW, MAP_SHARED, fd, 3 * PAGE);
-	assert_ptr_not_equal(part, MAP_FAILED);
-	assert_int_equal(domain_begin(other, RW), 0);
+	REQUIRE_NE(part, MAP_FAILED);
+	REQUIRE_EQ(domain_begin(other, RW), 0);
 	strcpy(part, "shared");
-	assert_int_equal(domain_end(other), 0);
-	assert_int_equal(domain_begin(id, PROT_READ), 0);
-	assert_string_equal(mem + 3 * PAGE, "shared");
-	assert_int_equal(domain_end(id), 0);
+	REQUIRE_EQ(domain_end(other), 0);
+	REQUIRE_EQ(domain_begin(id, PROT_READ), 0);
+	REQUIRE_STR_EQ(mem + 3 * PAGE, "shared");
+	REQUIRE_EQ(domain_end(id), 0);
 	free_domain(other);
 }
 
@@ -92,14 +92,14 @@ static void file_only_read(void **state)
 	char *mem;
 
 	(void)state;
-	assert_ptr_equal(epk_mmap_file(id, NULL, PAGE, RW, 0, file, 0), MAP_FAILED);
-	assert_int_equal(errno, EACCES);
+	REQUIRE_EQ(epk_mmap_file(id, NULL, PAGE, RW, 0, file, 0), MAP_FAILED);
+	REQUIRE_EQ(errno, EACCES);
 	mem = map(PROT_READ, file, 0);
 	close(file);
-	assert_int_equal(domain_begin(id, RW), 0);
-	assert_string_equal(mem, "first");
-	assert_false(try_write(mem, 1));
-	assert_int_equal(domain_end(id), 0);
+	REQUIRE_EQ(domain_begin(id, RW), 0);
+	REQUIRE_STR_EQ(mem, "first");
+	REQUIRE(!try_write(mem, 1));
+	REQUIRE_EQ(domain_end(id), 0);
 }
 
 static void file_truncated(void **state)
@@ -107,14 +107,14 @@ static void file_truncated(void **state)
 	char *mem = map(RW, fd, 0), byte = 1;
 
 	(void)state;
-	assert_int_equal(domain_begin(id, RW), 0);
+	REQUIRE_EQ(domain_begin(id, RW), 0);
 	mem[PAGE] = 7;
-	assert_int_equal(ftruncate(fd, PAGE), 0);
-	assert_false(try_read(mem + PAGE, &byte));
-	assert_int_equal(ftruncate(fd, 2 * PAGE), 0);
-	assert_true(try_read(mem + PAGE, &byte));
-	assert_int_equal(byte, 0);
-	assert_int_equal(domain_end(id), 0);
+	REQUIRE_EQ(ftruncate(fd, PAGE), 0);
+	REQUIRE(!try_read(mem + PAGE, &byte));
+	REQUIRE_EQ(ftruncate(fd, 2 * PAGE), 0);
+	REQUIRE(try_read(mem + PAGE, &byte));
+	REQUIRE_EQ(byte, 0);
+	REQUIRE_EQ(domain_end(id), 0);
 }
 
 static void file_fixed(void **state)
@@ -122,10 +122,10 @@ static void file_fixed(void **state)
 	char *mem = map(RW, fd, 0);
 
 	(void)state;
-	assert_ptr_equal(epk_mmap_file(id, mem, PAGE, RW, MAP_FIXED_NOREPLACE, fd, 0), MAP_FAILED);
-	assert_int_equal(errno, EEXIST);
-	assert_int_equal(domain_munmap(mem, PAGE), 0);
-	assert_ptr_equal(epk_mmap_file(id, mem, PAGE, RW, MAP_FIXED_NOREPLACE, fd, PAGE), mem);
+	REQUIRE_EQ(epk_mmap_file(id, mem, PAGE, RW, MAP_FIXED_NOREPLACE, fd, 0), MAP_FAILED);
+	REQUIRE_EQ(errno, EEXIST);
+	REQUIRE_EQ(domain_munmap(mem, PAGE), 0);
+	REQUIRE_EQ(epk_mmap_file(id, mem, PAGE, RW, MAP_FIXED_NOREPLACE, fd, PAGE), mem);
 }
 
 struct bad {
@@ -142,7 +142,7 @@ static void file_bad_arguments(void **state)
 	size_t i;
 
 	(void)state;
-	assert_int_equal(pipe(pipes), 0);
+	REQUIRE_EQ(pipe(pipes), 0);
 	const struct bad bad[] = {
 		{ EINVAL, 0, PAGE, RW, 0, fd, 0 },
 		{ ENOENT, id + 1, PAGE, RW, 0, fd, 0 },
@@ -161,10 +161,10 @@ static void file_bad_arguments(void **state)
 
 	for (i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
 		errno = 0;
-		assert_ptr_equal(epk_mmap_file(bad[i].dom_id, NULL, bad[i].len, bad[i].prot,
-					       bad[i].flags, bad[i].fd, bad[i].offset), MAP_FAILED);
+		REQUIRE_EQ(epk_mmap_file(bad[i].dom_id, NULL, bad[i].len, bad[i].prot,
+					 bad[i].flags, bad[i].fd, bad[i].offset), MAP_FAILED);
 		if (errno != bad[i].error)
-			fail_msg("case %zu: %s", i, strerror(errno));
+			FAIL("case %zu: %s", i, strerror(errno));
 	}
 	close(pipes[0]);
 	close(pipes[1]);

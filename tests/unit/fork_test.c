@@ -59,33 +59,33 @@ static void refused(void)
 {
 	int place = -1;
 
-	EXPECT(!epk_backend());
-	EXPECT(domain_begin(ids[1], RW) == -EPERM);
-	EXPECT(domain_end(ids[0]) == -EPERM);
-	EXPECT(free_domains(3, ids) == -EPERM);
-	EXPECT(epk_domain_place(ids[0], &place, NULL) == -EPERM && place == -1);
+	REQUIRE(!epk_backend());
+	REQUIRE(domain_begin(ids[1], RW) == -EPERM);
+	REQUIRE(domain_end(ids[0]) == -EPERM);
+	REQUIRE(free_domains(3, ids) == -EPERM);
+	REQUIRE(epk_domain_place(ids[0], &place, NULL) == -EPERM && place == -1);
 	errno = 0;
-	EXPECT(domain_mmap(ids[0], NULL, PAGE, RW, 0) == MAP_FAILED && errno == EPERM);
-	EXPECT(domain_munmap(mem, PAGE) == -EINVAL);
-	EXPECT(domain_begin(ids[2] + (1 << 17), RW) == -ENOENT);
-	EXPECT(!epk_backend());
+	REQUIRE(domain_mmap(ids[0], NULL, PAGE, RW, 0) == MAP_FAILED && errno == EPERM);
+	REQUIRE(domain_munmap(mem, PAGE) == -EINVAL);
+	REQUIRE(domain_begin(ids[2] + (1 << 17), RW) == -ENOENT);
+	REQUIRE(!epk_backend());
 }
 
 static void leaves_others_memory(void)
 {
 	int i, gaps = backend_is("epk") || backend_is("vmfunc") ? 2 : 1;
 
-	EXPECT(nr_early == gaps);
+	REQUIRE(nr_early == gaps);
 	for (i = 0; i < gaps; i++)
-		EXPECT(try_read(early[i], &ignored) && ignored == 1);
+		REQUIRE(try_read(early[i], &ignored) && ignored == 1);
 }
 
 static void no_memory(void)
 {
 	unsigned char vec;
 
-	EXPECT(!try_read(mem, &ignored) && try_code == SEGV_MAPERR);
-	EXPECT(mincore(mem, PAGE, &vec) == -1 && errno == ENOMEM);
+	REQUIRE(!try_read(mem, &ignored) && try_code == SEGV_MAPERR);
+	REQUIRE(mincore(mem, PAGE, &vec) == -1 && errno == ENOMEM);
 }
 
 /* As much of everything as the parent had, and nothing of the parent's. */
@@ -95,23 +95,23 @@ static void anew(void)
 	struct epk_counts counts = { .size = sizeof(counts) };
 	char *own_mem[40];
 
-	EXPECT(!alloc_domains(40, own));
-	EXPECT(!strcmp(epk_backend(), unit_backend()));
-	EXPECT(!epk_counts(&counts) && counts.domains == 40);
+	REQUIRE(!alloc_domains(40, own));
+	REQUIRE(!strcmp(epk_backend(), unit_backend()));
+	REQUIRE(!epk_counts(&counts) && counts.domains == 40);
 	for (i = 0; i < 40; i++) {
 		own_mem[i] = domain_mmap(own[i], NULL, PAGE, RW, 0);
-		EXPECT(own_mem[i] != MAP_FAILED);
-		EXPECT(!domain_begin(own[i], RW));
+		REQUIRE(own_mem[i] != MAP_FAILED);
+		REQUIRE(!domain_begin(own[i], RW));
 		own_mem[i][0] = i;
-		EXPECT(!epk_domain_place(own[i], &ept, &pkey));
+		REQUIRE(!epk_domain_place(own[i], &ept, &pkey));
 		pkeys |= 1 << pkey;
-		EXPECT(!domain_end(own[i]));
+		REQUIRE(!domain_end(own[i]));
 		if (backend_protects())
-			EXPECT(!try_read(own_mem[i], &ignored) && try_code == refused_code());
+			REQUIRE(!try_read(own_mem[i], &ignored) && try_code == refused_code());
 	}
 	if (backend_is("epk") || backend_is("mpk"))
-		EXPECT(pkeys == (backend_is("epk") ? 0xfffe : MPK_PKEYS));
-	EXPECT(!free_domains(40, own));
+		REQUIRE(pkeys == (backend_is("epk") ? 0xfffe : MPK_PKEYS));
+	REQUIRE(!free_domains(40, own));
 }
 
 static volatile int vfork_init, vfork_alloc;
@@ -129,9 +129,9 @@ static void anew_after_vfork(void)
 		vfork_alloc = alloc_domains(1, &id);
 		_exit(0);
 	}
-	EXPECT(waitpid(pid, &status, 0) == pid && !status);
-	EXPECT(vfork_init == -EPERM && vfork_alloc == -EPERM);
-	EXPECT(!epk_backend());
+	REQUIRE(waitpid(pid, &status, 0) == pid && !status);
+	REQUIRE(vfork_init == -EPERM && vfork_alloc == -EPERM);
+	REQUIRE(!epk_backend());
 	anew();
 }
 
@@ -139,9 +139,9 @@ static void anew_lists_own_only(void)
 {
 	int own, nr = 0;
 
-	EXPECT(!alloc_domains(1, &own));
-	EXPECT(domain_mmap(own, NULL, PAGE, RW, 0) != MAP_FAILED);
-	EXPECT(!epk_for_each_mapping(count_one, &nr) && nr == 1);
+	REQUIRE(!alloc_domains(1, &own));
+	REQUIRE(domain_mmap(own, NULL, PAGE, RW, 0) != MAP_FAILED);
+	REQUIRE(!epk_for_each_mapping(count_one, &nr) && nr == 1);
 }
 
 static void grandchild(void)
@@ -149,18 +149,18 @@ static void grandchild(void)
 	int status, own;
 	pid_t pid;
 
-	EXPECT(!alloc_domains(1, &own));
+	REQUIRE(!alloc_domains(1, &own));
 	pid = fork();
-	EXPECT(pid >= 0);
+	REQUIRE(pid >= 0);
 	if (!pid) {
-		EXPECT(domain_begin(own, RW) == -EPERM);
-		EXPECT(domain_begin(ids[2], RW) == -EPERM);
+		REQUIRE(domain_begin(own, RW) == -EPERM);
+		REQUIRE(domain_begin(ids[2], RW) == -EPERM);
 		anew();
 		_exit(0);
 	}
-	EXPECT(waitpid(pid, &status, 0) == pid && !status);
-	EXPECT(!domain_begin(own, RW));
-	EXPECT(!domain_end(own));
+	REQUIRE(waitpid(pid, &status, 0) == pid && !status);
+	REQUIRE(!domain_begin(own, RW));
+	REQUIRE(!domain_end(own));
 }
 
 #define CHILD_CASES(X)								\
@@ -172,7 +172,7 @@ static void grandchild(void)
 	{									\
 		(void)state;							\
 		run_in_child(name);						\
-		assert_int_equal(mem[0], 7);					\
+		REQUIRE_EQ(mem[0], 7);						\
 	}
 #define ENTRY(name)	cmocka_unit_test(fork_##name),
 
@@ -184,30 +184,30 @@ static void nothing(void)
 
 static void opens_in_child(void)
 {
-	EXPECT(opened);
-	EXPECT(!state_is_open());
+	REQUIRE(opened);
+	REQUIRE(!state_is_open());
 }
 
 /* What is not stopped: a store at that moment, in epk_init() and in a child's handler of fork(). */
 static void state_is_opened(void **state)
 {
 	(void)state;
-	assert_true(opened);
-	assert_false(state_is_open());
+	REQUIRE(opened);
+	REQUIRE(!state_is_open());
 	opened = 0;
 	run_in_child(opens_in_child);
-	assert_int_equal(opened, 0);
+	REQUIRE_EQ(opened, 0);
 }
 
 /* As in a signal handler that interrupted a call of the library. */
 static void fork_with_the_lock(void **state)
 {
 	(void)state;
-	assert_int_equal(pthread_mutex_lock(&epk_lock), 0);
+	REQUIRE_EQ(pthread_mutex_lock(&epk_lock), 0);
 	run_in_child(nothing);
 	run_in_child(anew);
-	assert_int_equal(pthread_mutex_unlock(&epk_lock), 0);
-	assert_int_equal(mem[0], 7);
+	REQUIRE_EQ(pthread_mutex_unlock(&epk_lock), 0);
+	REQUIRE_EQ(mem[0], 7);
 }
 
 static volatile int vfork_began, vfork_held, vfork_ended;
@@ -232,33 +232,33 @@ static void after_vfork(void **state)
 		vfork_ended = domain_end(id);
 		_exit(0);
 	}
-	assert_true(pid > 0);
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
+	REQUIRE(pid > 0);
+	REQUIRE_EQ(waitpid(pid, &status, 0), pid);
+	REQUIRE_EQ(status, 0);
 	/* Under "epk" it is no thread that the module knows, and loses all with the CPU. */
-	assert_int_equal(vfork_began, 0);
-	assert_int_equal(vfork_held, backend_is("epk") ? 0 : RW);
-	assert_int_equal(vfork_ended, backend_is("epk") ? -EACCES : 0);
+	REQUIRE_EQ(vfork_began, 0);
+	REQUIRE_EQ(vfork_held, backend_is("epk") ? 0 : RW);
+	REQUIRE_EQ(vfork_ended, backend_is("epk") ? -EACCES : 0);
 	/* So it does under "vmfunc", whose list does not know. */
 	if (!backend_is("vmfunc")) {
-		assert_int_equal(vfork_read_last, vfork_held != 0 || !backend_protects());
-		assert_int_equal(vfork_read_held, !backend_is("epk"));
+		REQUIRE_EQ(vfork_read_last, vfork_held != 0 || !backend_protects());
+		REQUIRE_EQ(vfork_read_held, !backend_is("epk"));
 	}
-	assert_int_equal(epk_held(NULL, 0), 1);
-	assert_int_equal(epk_held_prot(ids[0]), RW);
-	assert_int_equal(mem[0], 7);
-	assert_int_equal(epk_held_prot(id), 0);
+	REQUIRE_EQ(epk_held(NULL, 0), 1);
+	REQUIRE_EQ(epk_held_prot(ids[0]), RW);
+	REQUIRE_EQ(mem[0], 7);
+	REQUIRE_EQ(epk_held_prot(id), 0);
 	if (backend_is_private())
-		assert_false(try_read(other, &ignored));
+		REQUIRE(!try_read(other, &ignored));
 	if (backend_is("mpk") || backend_is("epk")) {
-		assert_int_equal(alloc_domains(MPK_PLACES - 1, many), 0);
+		REQUIRE_EQ(alloc_domains(MPK_PLACES - 1, many), 0);
 		for (i = 0; i < MPK_PLACES - 1; i++)
-			assert_int_equal(domain_begin(many[i], RW), 0);
+			REQUIRE_EQ(domain_begin(many[i], RW), 0);
 		for (i = 0; i < MPK_PLACES - 1; i++)
-			assert_int_equal(domain_end(many[i]), 0);
-		assert_int_equal(free_domains(MPK_PLACES - 1, many), 0);
+			REQUIRE_EQ(domain_end(many[i]), 0);
+		REQUIRE_EQ(free_domains(MPK_PLACES - 1, many), 0);
 	}
-	assert_int_equal(domain_munmap(other, PAGE), 0);
+	REQUIRE_EQ(domain_munmap(other, PAGE), 0);
 }
 
 /* Of a thread that has begun nothing yet: there is nothing of it to share. */
@@ -289,9 +289,9 @@ static void first_begin_after_vfork(void **state)
 static int set_up(void **state)
 {
 	(void)state;
-	assert_int_equal(alloc_domains(3, ids), 0);
+	REQUIRE_EQ(alloc_domains(3, ids), 0);
 	mem = new_pages(ids[0], 1);
-	assert_int_equal(domain_begin(ids[0], RW), 0);
+	REQUIRE_EQ(domain_begin(ids[0], RW), 0);
 	mem[0] = 7;
 	return 0;
 }
@@ -299,8 +299,8 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
 	(void)state;
-	assert_int_equal(domain_end(ids[0]), 0);
-	assert_int_equal(free_domains(3, ids), 0);
+	REQUIRE_EQ(domain_end(ids[0]), 0);
+	REQUIRE_EQ(free_domains(3, ids), 0);
 	return 0;
 }
 

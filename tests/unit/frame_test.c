@@ -55,11 +55,11 @@ static void left_by_longjmp_on_another_stack(void **state)
 	(void)state;
 	set_up();
 	after_end = 0;
-	assert_null(thread_with_coroutine(NULL));
-	assert_int_equal(pthread_create(&thread, NULL, thread_with_coroutine, &coroutine), 0);
-	assert_int_equal(pthread_join(thread, &got), 0);
-	assert_null(got);
-	assert_int_equal(after_end, 0);
+	REQUIRE(!thread_with_coroutine(NULL));
+	REQUIRE_EQ(pthread_create(&thread, NULL, thread_with_coroutine, &coroutine), 0);
+	REQUIRE_EQ(pthread_join(thread, &got), 0);
+	REQUIRE(!got);
+	REQUIRE_EQ(after_end, 0);
 	tear_down();
 }
 
@@ -90,11 +90,11 @@ static void the_frame_is_written_over(void **state)
 
 	(void)state;
 	set_up();
-	assert_int_equal(epk_call(ids[1], write_over, NULL, &found), 0);
-	assert_int_equal(found, 1);
+	REQUIRE_EQ(epk_call(ids[1], write_over, NULL, &found), 0);
+	REQUIRE_EQ(found, 1);
 	held = what_is_left();
 	domain_end(ids[1]);
-	assert_int_equal(held, 0);
+	REQUIRE_EQ(held, 0);
 	tear_down();
 }
 
@@ -113,7 +113,7 @@ static void a_scope_is_written_over(void **state)
 	domain_end(ids[1]);
 	held = what_is_left();
 	domain_end(ids[0]);
-	assert_int_equal(held, 0);
+	REQUIRE_EQ(held, 0);
 	tear_down();
 }
 

@@ -20,7 +20,7 @@ static int ept_of(int id)
 {
 	int ept = -2;
 
-	assert_int_equal(epk_domain_place(id, &ept, NULL), 0);
+	REQUIRE_EQ(epk_domain_place(id, &ept, NULL), 0);
 	return ept;
 }
 
@@ -78,19 +78,19 @@ static void those_far_apart(void **state)
 	(void)state;
 	set_up();
 	n = backend_is("epk") ? keys() : MOST;
-	assert_in_range(n, 8, MOST);
+	REQUIRE_IN(n, 8, MOST);
 	for (i = 0; i < n; i++)
 		list[i] = ids[i * 13];
 	if (backend_is("epk"))
-		assert_false(are_together(n, list));
-	assert_int_equal(epk_gather(n, list), 0);
+		REQUIRE(!are_together(n, list));
+	REQUIRE_EQ(epk_gather(n, list), 0);
 	if (backend_is("epk"))
-		assert_true(are_together(n, list));
-	assert_int_equal(epk_gather(n, list), 0);
+		REQUIRE(are_together(n, list));
+	REQUIRE_EQ(epk_gather(n, list), 0);
 	for (i = 0; i < NR; i++) {
-		assert_int_equal(domain_begin(ids[i], RW), 0);
-		assert_int_equal(mem[i][0], (char)(i + 1));
-		assert_int_equal(domain_end(ids[i]), 0);
+		REQUIRE_EQ(domain_begin(ids[i], RW), 0);
+		REQUIRE_EQ(mem[i][0], (char)(i + 1));
+		REQUIRE_EQ(domain_end(ids[i]), 0);
 	}
 	free_all_domains(NR, ids);
 }
@@ -120,26 +120,26 @@ static void those_held(void **state)
 	set_up();
 	list[0] = ids[1], list[1] = ids[60], list[2] = ids[120], list[3] = ids[3];
 	third_held = third_may_end = 0;
-	assert_int_equal(pthread_create(&thread, NULL, holds_third, ids), 0);
+	REQUIRE_EQ(pthread_create(&thread, NULL, holds_third, ids), 0);
 	while (!__atomic_load_n(&third_held, __ATOMIC_ACQUIRE))
 		usleep(1000);
-	assert_int_equal(domain_begin(ids[60], RW), 0);
-	assert_int_equal(domain_begin(ids[100], PROT_READ), 0);
-	assert_int_equal(epk_gather(4, list), 0);
-	assert_int_equal(epk_held(NULL, 0), 2);
-	assert_int_equal(epk_held_prot(ids[60]), RW);
+	REQUIRE_EQ(domain_begin(ids[60], RW), 0);
+	REQUIRE_EQ(domain_begin(ids[100], PROT_READ), 0);
+	REQUIRE_EQ(epk_gather(4, list), 0);
+	REQUIRE_EQ(epk_held(NULL, 0), 2);
+	REQUIRE_EQ(epk_held_prot(ids[60]), RW);
 	mem[60][0] = 9;
-	assert_int_equal(mem[100][0], 101);
+	REQUIRE_EQ(mem[100][0], 101);
 	if (backend_is_private()) {
-		assert_false(try_read(mem[1], &byte));
-		assert_false(try_read(mem[3], &byte));
-		assert_false(try_write(mem[100], 1));
+		REQUIRE(!try_read(mem[1], &byte));
+		REQUIRE(!try_read(mem[3], &byte));
+		REQUIRE(!try_write(mem[100], 1));
 	}
 	__atomic_store_n(&third_may_end, 1, __ATOMIC_RELEASE);
-	assert_int_equal(pthread_join(thread, &wrong), 0);
-	assert_null(wrong);
-	assert_int_equal(domain_end(ids[60]), 0);
-	assert_int_equal(domain_end(ids[100]), 0);
+	REQUIRE_EQ(pthread_join(thread, &wrong), 0);
+	REQUIRE(!wrong);
+	REQUIRE_EQ(domain_end(ids[60]), 0);
+	REQUIRE_EQ(domain_end(ids[100]), 0);
 	free_all_domains(NR, ids);
 }
 
@@ -151,17 +151,17 @@ static void those_that_find_no_room(void **state)
 	(void)state;
 	if (!backend_is("epk"))
 		skip();
-	assert_int_equal(alloc_domains(MANY, ids), 0);
+	REQUIRE_EQ(alloc_domains(MANY, ids), 0);
 	for (i = 0; i < MANY; i++)
 		before += ept_of(ids[i]) >= 0;
 	list[0] = ids[0], list[1] = ids[20], list[2] = ids[7000], list[3] = ids[MANY - 1];
-	assert_true(before < MANY && ept_of(list[3]) == -1);
-	assert_int_equal(epk_gather(4, list), 0);
-	assert_true(are_together(4, list));
+	REQUIRE(before < MANY && ept_of(list[3]) == -1);
+	REQUIRE_EQ(epk_gather(4, list), 0);
+	REQUIRE(are_together(4, list));
 	for (i = 0; i < MANY; i++)
 		after += ept_of(ids[i]) >= 0;
-	assert_int_equal(after, before);
-	assert_int_equal(free_domains(MANY, ids), 0);
+	REQUIRE_EQ(after, before);
+	REQUIRE_EQ(free_domains(MANY, ids), 0);
 }
 
 /* What has a right of all threads has a place that nobody sees, and makes no room: that is said. */
@@ -172,19 +172,19 @@ static void those_beside_common_ones(void **state)
 	(void)state;
 	if (!backend_is("epk") || !backend_is_alone())
 		skip();
-	assert_int_equal(alloc_domains(2, list), 0);
+	REQUIRE_EQ(alloc_domains(2, list), 0);
 	fill_domains(n, ids, mem, 1);
 	for (i = 0; i < n; i++) {
-		assert_int_equal(epk_protect(ids[i], RW), 0);
+		REQUIRE_EQ(epk_protect(ids[i], RW), 0);
 		mem[i][0] = 1;
 	}
-	assert_int_equal(epk_gather(2, list), -ENOSPC);
-	assert_non_null(strstr(epk_strerror(-ENOSPC), "epk_protect()"));
+	REQUIRE_EQ(epk_gather(2, list), -ENOSPC);
+	REQUIRE(strstr(epk_strerror(-ENOSPC), "epk_protect()"));
 	for (i = 0; i < n; i++)
-		assert_int_equal(epk_protect(ids[i], PROT_NONE), 0);
-	assert_int_equal(epk_gather(2, list), 0);
-	assert_true(are_together(2, list));
-	assert_int_equal(free_domains(2, list), 0);
+		REQUIRE_EQ(epk_protect(ids[i], PROT_NONE), 0);
+	REQUIRE_EQ(epk_gather(2, list), 0);
+	REQUIRE(are_together(2, list));
+	REQUIRE_EQ(free_domains(2, list), 0);
 	free_all_domains(n, ids);
 }
 
@@ -193,21 +193,21 @@ static void while_others_move(bool taken)
 {
 	int list[2], other, i;
 
-	assert_int_equal(alloc_domains(MANY, ids), 0);
+	REQUIRE_EQ(alloc_domains(MANY, ids), 0);
 	for (i = MANY - 1; ept_of(ids[i]) < 0; i--)
 		;
 	list[0] = ids[i];
 	list[1] = ids[MANY - 1];
 	other = ids[MANY - 2];
-	assert_true(i < MANY - 2);
+	REQUIRE(i < MANY - 2);
 	others[0] = (struct epk_move){ .id = list[0], .ept = EPK_EPT_NONE };
 	others[1] = (struct epk_move){ .id = other, .ept = ept_of(list[0]) };
 	nr_others = taken ? 2 : 1;
 	others_error = -1;
-	assert_int_equal(epk_gather(2, list), 0);
-	assert_int_equal(others_error, 0);
-	assert_true(are_together(2, list));
-	assert_int_equal(free_domains(MANY, ids), 0);
+	REQUIRE_EQ(epk_gather(2, list), 0);
+	REQUIRE_EQ(others_error, 0);
+	REQUIRE(are_together(2, list));
+	REQUIRE_EQ(free_domains(MANY, ids), 0);
 }
 
 static void those_that_others_move(void **state)
@@ -228,22 +228,22 @@ static void what_is_wrong(void **state)
 	for (i = 0; i < NR; i++)
 		places[i] = ept_of(ids[i]);
 	list[0] = ids[0], list[1] = ids[100], list[2] = ids[0];
-	assert_int_equal(epk_gather(0, list), -EINVAL);
-	assert_int_equal(epk_gather(-1, list), -EINVAL);
-	assert_int_equal(epk_gather(2, NULL), -EINVAL);
-	assert_int_equal(epk_gather(3, list), -EINVAL);
+	REQUIRE_EQ(epk_gather(0, list), -EINVAL);
+	REQUIRE_EQ(epk_gather(-1, list), -EINVAL);
+	REQUIRE_EQ(epk_gather(2, NULL), -EINVAL);
+	REQUIRE_EQ(epk_gather(3, list), -EINVAL);
 	list[2] = -1;
-	assert_int_equal(epk_gather(3, list), -EINVAL);
+	REQUIRE_EQ(epk_gather(3, list), -EINVAL);
 	list[2] = ids[1];
 	free_domain(list[2]);
-	assert_int_equal(epk_gather(3, list), -ENOENT);
+	REQUIRE_EQ(epk_gather(3, list), -ENOENT);
 	n = backend_is("epk") ? keys() + 1 : EPK_MAX_HELD + 1;
-	assert_int_equal(epk_gather(n, ids + 2), -ENOSPC);
-	assert_non_null(strstr(epk_strerror(-ENOSPC), "together"));
+	REQUIRE_EQ(epk_gather(n, ids + 2), -ENOSPC);
+	REQUIRE(strstr(epk_strerror(-ENOSPC), "together"));
 	for (i = 2; i < NR; i++)
-		assert_int_equal(ept_of(ids[i]), places[i]);
+		REQUIRE_EQ(ept_of(ids[i]), places[i]);
 	/* Nothing is marked any more. */
-	assert_int_equal(epk_gather(2, list), 0);
+	REQUIRE_EQ(epk_gather(2, list), 0);
 	ids[1] = ids[NR - 1];
 	free_all_domains(NR - 1, ids);
 }

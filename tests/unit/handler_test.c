@@ -15,10 +15,10 @@ static void set_up(void)
 {
 	int i;
 
-	EXPECT(!alloc_domains(16, ids));
+	REQUIRE(!alloc_domains(16, ids));
 	for (i = 0; i < 2; i++) {
 		mem[i] = domain_mmap(ids[i * 15], NULL, PAGE, RW, 0);
-		EXPECT(mem[i] != MAP_FAILED);
+		REQUIRE(mem[i] != MAP_FAILED);
 	}
 }
 
@@ -26,15 +26,15 @@ static void use_both(void)
 {
 	int i;
 
-	EXPECT(!domain_begin(ids[0], RW));
-	EXPECT(!domain_begin(ids[15], RW));
+	REQUIRE(!domain_begin(ids[0], RW));
+	REQUIRE(!domain_begin(ids[15], RW));
 	for (i = 0; i < 10; i++) {
 		mem[0][i] = i;
 		mem[1][i] = mem[0][i];
-		EXPECT(mem[1][i] == i);
+		REQUIRE(mem[1][i] == i);
 	}
-	EXPECT(!domain_end(ids[0]));
-	EXPECT(!domain_end(ids[15]));
+	REQUIRE(!domain_end(ids[0]));
+	REQUIRE(!domain_end(ids[15]));
 }
 
 static void own_handler(int signo, siginfo_t *info, void *context)
@@ -59,7 +59,7 @@ static void install(void (*handler)(int, siginfo_t *, void *))
 {
 	struct sigaction action = { .sa_sigaction = handler, .sa_flags = SA_SIGINFO };
 
-	EXPECT(!sigaction(SIGSEGV, &action, &before));
+	REQUIRE(!sigaction(SIGSEGV, &action, &before));
 }
 
 static void own_fault(void)
@@ -67,7 +67,7 @@ static void own_fault(void)
 	calls = 0;
 	if (!sigsetjmp(back, 1))
 		*nowhere = 1;
-	EXPECT(calls == 1);
+	REQUIRE(calls == 1);
 }
 
 static void installed_before(void)
@@ -100,7 +100,7 @@ static void installed_on_both_sides(void)
 	if (!sigsetjmp(back, 1))
 		*nowhere = 1;
 	/* The one that passes it on, and the first. */
-	EXPECT(calls == 2);
+	REQUIRE(calls == 2);
 	use_both();
 }
 
@@ -135,20 +135,20 @@ static void not_wanted(void)
 	};
 	struct sigaction now;
 
-	EXPECT(!sigaction(SIGSEGV, NULL, &before));
-	EXPECT(!epk_init(&options));
+	REQUIRE(!sigaction(SIGSEGV, NULL, &before));
+	REQUIRE(!epk_init(&options));
 	set_up();
-	EXPECT(!domain_begin(ids[0], RW) && !domain_begin(ids[15], RW));
-	EXPECT(!sigaction(SIGSEGV, NULL, &now));
-	EXPECT(now.sa_sigaction == before.sa_sigaction);
+	REQUIRE(!domain_begin(ids[0], RW) && !domain_begin(ids[15], RW));
+	REQUIRE(!sigaction(SIGSEGV, NULL, &now));
+	REQUIRE(now.sa_sigaction == before.sa_sigaction);
 }
 
 static void unknown_flag(void)
 {
 	struct epk_options options = { .size = sizeof(options), .flags = 1u << 31 };
 
-	EXPECT(epk_init(&options) == -EINVAL);
-	EXPECT(epk_handle_fault(SIGSEGV, NULL, NULL) == 0);
+	REQUIRE(epk_init(&options) == -EINVAL);
+	REQUIRE(epk_handle_fault(SIGSEGV, NULL, NULL) == 0);
 }
 
 IN_CHILD(installed_before)
@@ -159,23 +159,23 @@ IN_CHILD(not_wanted)
 IN_CHILD(unknown_flag)
 
 /* What nobody handles ends the process as it always did. */
-static void expect_end(void (*body)(void))
+static void require_end(void (*body)(void))
 {
 	int status = status_of_child(body);
 
-	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+	REQUIRE(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
 }
 
 static void test_no_handler_at_all(void **state)
 {
 	(void)state;
-	expect_end(no_handler_at_all);
+	require_end(no_handler_at_all);
 }
 
 static void test_sent_by_kill(void **state)
 {
 	(void)state;
-	expect_end(sent_by_kill);
+	require_end(sent_by_kill);
 }
 
 int main(void)

@@ -61,7 +61,7 @@ static int new_file(void)
 {
 	int fd = memfd_create("heap", MFD_CLOEXEC);
 
-	EXPECT(fd >= 0);
+	REQUIRE(fd >= 0);
 	return fd;
 }
 
@@ -70,15 +70,15 @@ static int open_heap(int fd, struct node ***root, int expected)
 {
 	int id;
 
-	EXPECT(!alloc_domains(1, &id));
-	EXPECT(epk_heap_open(id, fd, BYTES, (void ***)root) == expected);
-	EXPECT(!domain_begin(id, RW));
+	REQUIRE(!alloc_domains(1, &id));
+	REQUIRE(epk_heap_open(id, fd, BYTES, (void ***)root) == expected);
+	REQUIRE(!domain_begin(id, RW));
 	return id;
 }
 
 static void close_heap(int id)
 {
-	EXPECT(!domain_end(id) && !free_domains(1, &id));
+	REQUIRE(!domain_end(id) && !free_domains(1, &id));
 }
 
 static void is_there_again(void)
@@ -88,23 +88,23 @@ static void is_there_again(void)
 	char byte;
 
 	id = open_heap(fd, &root, 1);
-	EXPECT(!*root);
+	REQUIRE(!*root);
 	for (i = 0; i < 20; i++)
-		EXPECT(push(id, root, i));
+		REQUIRE(push(id, root, i));
 	last = *root;
-	EXPECT(!domain_end(id));
+	REQUIRE(!domain_end(id));
 	if (backend_protects())
-		EXPECT(!try_read((char *)last, &byte) && !try_read((char *)root, &byte));
-	EXPECT(!free_domains(1, &id));
+		REQUIRE(!try_read((char *)last, &byte) && !try_read((char *)root, &byte));
+	REQUIRE(!free_domains(1, &id));
 
 	id = open_heap(fd, &again, 0);
-	EXPECT(again == root && *again == last && length(id, last) == 20);
+	REQUIRE(again == root && *again == last && length(id, last) == 20);
 	while (*again)
-		EXPECT(!pop(id, again));
-	EXPECT(epk_free(id, last) == -EINVAL);
+		REQUIRE(!pop(id, again));
+	REQUIRE(epk_free(id, last) == -EINVAL);
 	/* It does not grow, and is one piece again. */
-	EXPECT(!epk_malloc(id, BYTES) && errno == ENOMEM);
-	EXPECT(epk_malloc(id, BYTES - LOST));
+	REQUIRE(!epk_malloc(id, BYTES) && errno == ENOMEM);
+	REQUIRE(epk_malloc(id, BYTES - LOST));
 	close_heap(id);
 }
 
@@ -117,30 +117,30 @@ static void says_what_is_wrong(void)
 	uint64_t word = 1;
 	char *there;
 
-	EXPECT(!alloc_domains(2, ids));
-	EXPECT(epk_heap_open(ids[0], fd, 0, &root) == -EINVAL);
-	EXPECT(epk_heap_open(ids[0], fd, 1ul << 41, &root) == -EINVAL);
-	EXPECT(epk_heap_open(ids[0], fd, BYTES, NULL) == -EINVAL);
-	EXPECT(epk_heap_open(ids[0], -1, BYTES, &root) == -EBADF);
-	EXPECT(epk_heap_open(-1, fd, BYTES, &root) == -EINVAL);
-	EXPECT(!lseek(fd, 0, SEEK_END));
-	EXPECT(epk_heap_open(ids[0], fd, BYTES, &root) == 1);
-	EXPECT(epk_heap_open(ids[0], empty, BYTES, &second) == -EBUSY && !lseek(empty, 0, SEEK_END));
-	EXPECT(epk_heap_open(ids[1], fd, BYTES, &second) == -EBUSY);
-	EXPECT(strstr(epk_strerror(-EBUSY), "open already"));
-	EXPECT(!free_domains(1, ids) && count_epk_mappings() == 0);
+	REQUIRE(!alloc_domains(2, ids));
+	REQUIRE(epk_heap_open(ids[0], fd, 0, &root) == -EINVAL);
+	REQUIRE(epk_heap_open(ids[0], fd, 1ul << 41, &root) == -EINVAL);
+	REQUIRE(epk_heap_open(ids[0], fd, BYTES, NULL) == -EINVAL);
+	REQUIRE(epk_heap_open(ids[0], -1, BYTES, &root) == -EBADF);
+	REQUIRE(epk_heap_open(-1, fd, BYTES, &root) == -EINVAL);
+	REQUIRE(!lseek(fd, 0, SEEK_END));
+	REQUIRE(epk_heap_open(ids[0], fd, BYTES, &root) == 1);
+	REQUIRE(epk_heap_open(ids[0], empty, BYTES, &second) == -EBUSY && !lseek(empty, 0, SEEK_END));
+	REQUIRE(epk_heap_open(ids[1], fd, BYTES, &second) == -EBUSY);
+	REQUIRE(strstr(epk_strerror(-EBUSY), "open already"));
+	REQUIRE(!free_domains(1, ids) && count_epk_mappings() == 0);
 	/* It is mapped where it is to lie. */
 	there = mmap((char *)root - (uintptr_t)root % PAGE, PAGE, PROT_NONE,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-	EXPECT(there != MAP_FAILED && epk_heap_open(ids[1], fd, BYTES, &second) == -EEXIST);
-	EXPECT(!munmap(there, PAGE));
+	REQUIRE(there != MAP_FAILED && epk_heap_open(ids[1], fd, BYTES, &second) == -EEXIST);
+	REQUIRE(!munmap(there, PAGE));
 	/* Lengths that do not add up; what the file has else. */
-	EXPECT(pwrite(fd, &word, 8, 72) == 8 && epk_heap_open(ids[1], fd, 0, &second) == -EINVAL);
-	EXPECT(strstr(epk_strerror(-EINVAL), "damaged"));
+	REQUIRE(pwrite(fd, &word, 8, 72) == 8 && epk_heap_open(ids[1], fd, 0, &second) == -EINVAL);
+	REQUIRE(strstr(epk_strerror(-EINVAL), "damaged"));
 	other = new_file();
-	EXPECT(pwrite(other, "text", 4, 0) == 4);
-	EXPECT(epk_heap_open(ids[1], other, BYTES, &second) == -EINVAL && lseek(other, 0, SEEK_END) == 4);
-	EXPECT(count_epk_mappings() == 0);
+	REQUIRE(pwrite(other, "text", 4, 0) == 4);
+	REQUIRE(epk_heap_open(ids[1], other, BYTES, &second) == -EINVAL && lseek(other, 0, SEEK_END) == 4);
+	REQUIRE(count_epk_mappings() == 0);
 }
 
 IN_CHILD(says_what_is_wrong)
@@ -151,13 +151,13 @@ static void opens_in_child(int fd, int expected)
 	void **root;
 	pid_t pid = fork();
 
-	EXPECT(pid >= 0);
+	REQUIRE(pid >= 0);
 	if (!pid) {
-		EXPECT(!alloc_domains(1, &id));
-		EXPECT(epk_heap_open(id, fd, BYTES, &root) == expected);
+		REQUIRE(!alloc_domains(1, &id));
+		REQUIRE(epk_heap_open(id, fd, BYTES, &root) == expected);
 		_exit(0);
 	}
-	EXPECT(waitpid(pid, &status, 0) == pid && !status);
+	REQUIRE(waitpid(pid, &status, 0) == pid && !status);
 }
 
 /* Of all who have it by one descriptor: a lock on that is everybody's. */
@@ -169,17 +169,17 @@ static void is_ones_at_a_time(void)
 	char path[64];
 
 	id = open_heap(fd, &root, 1);
-	EXPECT(push(id, root, 1));
+	REQUIRE(push(id, root, 1));
 	opens_in_child(fd, -EBUSY);
-	EXPECT(push(id, root, 2));
+	REQUIRE(push(id, root, 2));
 	close_heap(id);
 	opens_in_child(fd, 0);
 	close_heap(open_heap(fd, &root, 0));
 	/* What may be done is what the descriptor is for, whatever the file allows. */
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	reader = open(path, O_RDONLY | O_CLOEXEC);
-	EXPECT(reader >= 0 && !alloc_domains(1, &id));
-	EXPECT(epk_heap_open(id, reader, BYTES, &none) == -EACCES);
+	REQUIRE(reader >= 0 && !alloc_domains(1, &id));
+	REQUIRE(epk_heap_open(id, reader, BYTES, &none) == -EACCES);
 }
 
 IN_CHILD(is_ones_at_a_time)
@@ -192,7 +192,7 @@ static void *opens_at_once(void *arg)
 	int *result = arg, id;
 	void **root;
 
-	EXPECT(!alloc_domains(1, &id));
+	REQUIRE(!alloc_domains(1, &id));
 	__atomic_fetch_add(&nr_ready, 1, __ATOMIC_ACQ_REL);
 	while (__atomic_load_n(&nr_ready, __ATOMIC_ACQUIRE) % UNIT_THREADS)
 		;
@@ -213,9 +213,9 @@ static void is_one_threads_at_a_time(void)
 		run_threads(opens_at_once, args, UNIT_THREADS);
 		for (i = made = 0; i < UNIT_THREADS; i++) {
 			made += results[i] == 1;
-			EXPECT(results[i] == 1 || results[i] == -EBUSY);
+			REQUIRE(results[i] == 1 || results[i] == -EBUSY);
 		}
-		EXPECT(made == 1);
+		REQUIRE(made == 1);
 		close(shared_fd);
 	}
 }
@@ -231,11 +231,11 @@ static void has_all_its_room(void)
 	char page[PAGE];
 
 	close_heap(open_heap(fd, &root, 1));
-	EXPECT(pread(fd, page, PAGE, 0) == PAGE && pwrite(copy, page, PAGE, 0) == PAGE);
-	EXPECT(pread(fd, page, 16, BYTES - 16) == 16 && pwrite(copy, page, 16, BYTES - 16) == 16);
-	EXPECT(!fstat(copy, &file) && file.st_size == BYTES && file.st_blocks < (long)BYTES / 512);
+	REQUIRE(pread(fd, page, PAGE, 0) == PAGE && pwrite(copy, page, PAGE, 0) == PAGE);
+	REQUIRE(pread(fd, page, 16, BYTES - 16) == 16 && pwrite(copy, page, 16, BYTES - 16) == 16);
+	REQUIRE(!fstat(copy, &file) && file.st_size == BYTES && file.st_blocks < (long)BYTES / 512);
 	close_heap(open_heap(copy, &root, 0));
-	EXPECT(!fstat(copy, &file) && file.st_blocks >= (long)BYTES / 512);
+	REQUIRE(!fstat(copy, &file) && file.st_blocks >= (long)BYTES / 512);
 }
 
 IN_CHILD(has_all_its_room)
@@ -259,11 +259,11 @@ static void opened_and_cancelled(void)
 	int id;
 
 	shared_fd = new_file();
-	EXPECT(!alloc_domains(1, &id));
-	EXPECT(!pthread_create(&thread, NULL, is_cancelled_opening, &id));
-	EXPECT(!pthread_join(thread, &result) && result == PTHREAD_CANCELED);
+	REQUIRE(!alloc_domains(1, &id));
+	REQUIRE(!pthread_create(&thread, NULL, is_cancelled_opening, &id));
+	REQUIRE(!pthread_join(thread, &result) && result == PTHREAD_CANCELED);
 	alarm(30);
-	EXPECT(epk_malloc(id, 100) && lseek(shared_fd, 0, SEEK_END) == BYTES);
+	REQUIRE(epk_malloc(id, 100) && lseek(shared_fd, 0, SEEK_END) == BYTES);
 	alarm(0);
 }
 
@@ -274,7 +274,7 @@ static void made_and_killed(int fd)
 	void **root;
 	int id;
 
-	EXPECT(!alloc_domains(1, &id) && epk_heap_open(id, fd, BYTES, &root) == 1);
+	REQUIRE(!alloc_domains(1, &id) && epk_heap_open(id, fd, BYTES, &root) == 1);
 	_exit(0);
 }
 
@@ -285,12 +285,12 @@ static void killed_before_there_is_a_root(void)
 	struct node **root;
 	pid_t pid = fork();
 
-	EXPECT(pid >= 0);
+	REQUIRE(pid >= 0);
 	if (!pid)
 		made_and_killed(fd);
-	EXPECT(waitpid(pid, &status, 0) == pid && !status);
+	REQUIRE(waitpid(pid, &status, 0) == pid && !status);
 	id = open_heap(fd, &root, 0);
-	EXPECT(!*root && push(id, root, 1));
+	REQUIRE(!*root && push(id, root, 1));
 	close_heap(id);
 }
 
@@ -306,16 +306,16 @@ static void says_what_lengths_it_takes(void)
 	size_t i;
 
 	close_heap(open_heap(fd, &root, 1));
-	EXPECT(pread(fd, &good, 8, 72) == 8 && good == BYTES - 64 - 16);
+	REQUIRE(pread(fd, &good, 8, 72) == 8 && good == BYTES - 64 - 16);
 	for (i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
-		EXPECT(pwrite(fd, &lengths[i], 8, 72) == 8 && !alloc_domains(1, &id));
-		EXPECT(epk_heap_open(id, fd, BYTES, (void ***)&root) == -EINVAL);
-		EXPECT(!free_domains(1, &id));
+		REQUIRE(pwrite(fd, &lengths[i], 8, 72) == 8 && !alloc_domains(1, &id));
+		REQUIRE(epk_heap_open(id, fd, BYTES, (void ***)&root) == -EINVAL);
+		REQUIRE(!free_domains(1, &id));
 	}
-	EXPECT(pwrite(fd, &good, 8, 72) == 8);
+	REQUIRE(pwrite(fd, &good, 8, 72) == 8);
 	close_heap(open_heap(fd, &root, 0));
-	EXPECT(!ftruncate(fd, BYTES - PAGE) && !alloc_domains(1, &id));
-	EXPECT(epk_heap_open(id, fd, BYTES, (void ***)&root) == -EINVAL);
+	REQUIRE(!ftruncate(fd, BYTES - PAGE) && !alloc_domains(1, &id));
+	REQUIRE(epk_heap_open(id, fd, BYTES, (void ***)&root) == -EINVAL);
 }
 
 IN_CHILD(says_what_lengths_it_takes)
@@ -325,13 +325,13 @@ static void work(int id, struct node **root)
 {
 	void *first, *second, *third;
 
-	EXPECT(push(id, root, 7));
+	REQUIRE(push(id, root, 7));
 	first = epk_malloc(id, 200);
 	second = epk_memalign(id, 256, 50);
 	third = epk_malloc(id, 400);
-	EXPECT(first && second && third && !epk_free(id, first) && !epk_free(id, third));
-	EXPECT(!epk_free(id, second));
-	EXPECT(!pop(id, root));
+	REQUIRE(first && second && third && !epk_free(id, first) && !epk_free(id, third));
+	REQUIRE(!epk_free(id, second));
+	REQUIRE(!pop(id, root));
 }
 
 /*
@@ -347,7 +347,7 @@ static void stepped(int fd)
 		_exit(2);
 	id = open_heap(fd, &root, 1);
 	for (i = 0; i < 3; i++)
-		EXPECT(push(id, root, i));
+		REQUIRE(push(id, root, i));
 	asm volatile("int3" : : : "memory");
 	work(id, root);
 	__builtin_trap();
@@ -359,21 +359,21 @@ static int opens(const char *copy)
 	int status, fd = new_file();
 	pid_t pid;
 
-	assert_int_equal(pwrite(fd, copy, BYTES, 0), BYTES);
+	REQUIRE_EQ(pwrite(fd, copy, BYTES, 0), BYTES);
 	pid = fork();
-	assert_true(pid >= 0);
+	REQUIRE(pid >= 0);
 	if (!pid) {
 		struct node **root;
 		int id = open_heap(fd, &root, 0), nr = length(id, *root);
 
-		EXPECT(nr == 3 || nr == 4);
-		EXPECT((*root)->value == (nr == 4 ? 7 : 2));
+		REQUIRE(nr == 3 || nr == 4);
+		REQUIRE((*root)->value == (nr == 4 ? 7 : 2));
 		while (*root)
-			EXPECT(!pop(id, root));
-		EXPECT(epk_malloc(id, BYTES / 2));
+			REQUIRE(!pop(id, root));
+		REQUIRE(epk_malloc(id, BYTES / 2));
 		_exit(0);
 	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
+	REQUIRE_EQ(waitpid(pid, &status, 0), pid);
 	close(fd);
 	return status;
 }
@@ -386,27 +386,27 @@ static void killed_anywhere(void **state)
 
 	(void)state;
 	pid = fork();
-	assert_true(pid >= 0);
+	REQUIRE(pid >= 0);
 	if (!pid)
 		stepped(fd);
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP);
+	REQUIRE_EQ(waitpid(pid, &status, 0), pid);
+	REQUIRE(WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP);
 	do {
-		assert_int_equal(pread(fd, now, BYTES, 0), BYTES);
+		REQUIRE_EQ(pread(fd, now, BYTES, 0), BYTES);
 		if (memcmp(now, before, BYTES)) {
 			memcpy(before, now, BYTES);
 			states++;
-			assert_int_equal(opens(now), 0);
+			REQUIRE_EQ(opens(now), 0);
 		}
-		assert_int_equal(ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL), 0);
-		assert_int_equal(waitpid(pid, &status, 0), pid);
+		REQUIRE_EQ(ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL), 0);
+		REQUIRE_EQ(waitpid(pid, &status, 0), pid);
 	} while (WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP);
 	/* The second stop, and not a way out. */
-	assert_true(WIFSTOPPED(status) && WSTOPSIG(status) == SIGILL);
+	REQUIRE(WIFSTOPPED(status) && WSTOPSIG(status) == SIGILL);
 	kill(pid, SIGKILL);
 	waitpid(pid, &status, 0);
 	close(fd);
-	assert_in_range(states, 30, 100);
+	REQUIRE_IN(states, 30, 100);
 }
 
 static void until_killed(int fd)
@@ -416,11 +416,11 @@ static void until_killed(int fd)
 	long n;
 
 	for (n = 0;; n++) {
-		EXPECT(push(id, root, n) && push(id, root, n + 1));
-		EXPECT(!pop(id, root));
+		REQUIRE(push(id, root, n) && push(id, root, n + 1));
+		REQUIRE(!pop(id, root));
 		if (n % 8 == 7)
 			while (*root)
-				EXPECT(!pop(id, root));
+				REQUIRE(!pop(id, root));
 	}
 }
 
@@ -437,29 +437,29 @@ static void killed_again_and_again(void **state)
 		close_heap(open_heap(fd, &root, 1));
 		_exit(0);
 	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
+	REQUIRE_EQ(waitpid(pid, &status, 0), pid);
+	REQUIRE_EQ(status, 0);
 	for (i = 0; i < 20; i++) {
 		pid = fork();
-		assert_true(pid >= 0);
+		REQUIRE(pid >= 0);
 		if (!pid)
 			until_killed(fd);
 		usleep(3000 + 777 * i);
 		kill(pid, SIGKILL);
-		assert_int_equal(waitpid(pid, &status, 0), pid);
+		REQUIRE_EQ(waitpid(pid, &status, 0), pid);
 		/* It did not end by itself. */
-		assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+		REQUIRE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 	}
 	pid = fork();
 	if (!pid) {
 		int id = open_heap(fd, &root, 0);
 
-		EXPECT(length(id, *root) >= 0);
+		REQUIRE(length(id, *root) >= 0);
 		close_heap(id);
 		_exit(0);
 	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
+	REQUIRE_EQ(waitpid(pid, &status, 0), pid);
+	REQUIRE_EQ(status, 0);
 	close(fd);
 }
 

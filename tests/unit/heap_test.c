@@ -13,19 +13,19 @@ static void malloc_belongs_to_domain(void **state)
 	char *mem = epk_malloc(id, 100), byte;
 
 	(void)state;
-	assert_non_null(mem);
-	assert_int_equal((uintptr_t)mem % 16, 0);
-	assert_int_equal(epk_domain_at(mem), id);
-	assert_int_equal(epk_domain_at(&byte), 0);
+	REQUIRE(mem);
+	REQUIRE_EQ((uintptr_t)mem % 16, 0);
+	REQUIRE_EQ(epk_domain_at(mem), id);
+	REQUIRE_EQ(epk_domain_at(&byte), 0);
 	if (backend_protects())
-		assert_false(try_read(mem, &byte));
-	assert_int_equal(domain_begin(id, RW), 0);
+		REQUIRE(!try_read(mem, &byte));
+	REQUIRE_EQ(domain_begin(id, RW), 0);
 	memset(mem, 1, 100);
-	assert_int_equal(domain_end(id), 0);
-	assert_int_equal(epk_free(id, mem), 0);
-	assert_int_equal(epk_free(id, NULL), 0);
+	REQUIRE_EQ(domain_end(id), 0);
+	REQUIRE_EQ(epk_free(id, mem), 0);
+	REQUIRE_EQ(epk_free(id, NULL), 0);
 	free_domain(id);
-	assert_int_equal(epk_domain_at(mem), 0);
+	REQUIRE_EQ(epk_domain_at(mem), 0);
 }
 
 static void errors(void **state)
@@ -35,34 +35,34 @@ static void errors(void **state)
 
 	(void)state;
 	errno = 0;
-	assert_null(epk_malloc(0, 1));
-	assert_int_equal(errno, EINVAL);
-	assert_null(epk_malloc(other + 1000, 1));
-	assert_int_equal(errno, ENOENT);
-	assert_null(epk_malloc(id, SIZE_MAX));
-	assert_int_equal(errno, ENOMEM);
-	assert_null(epk_calloc(id, SIZE_MAX / 2, 3));
-	assert_int_equal(errno, ENOMEM);
-	assert_null(epk_memalign(id, 24, 1));
-	assert_int_equal(errno, EINVAL);
-	assert_null(epk_memalign(id, 0, 1));
-	assert_int_equal(errno, EINVAL);
-	assert_null(epk_realloc(id, local, 1));
-	assert_int_equal(errno, EINVAL);
-	assert_int_equal(epk_free(id, local), -EINVAL);
-	assert_int_equal(epk_free(id, mem + 16), -EINVAL);
-	assert_int_equal(epk_free(id, mem + 1), -EINVAL);
-	assert_int_equal(epk_free(other, mem), -EINVAL);
-	assert_int_equal(epk_free(-1, mem), -EINVAL);
-	assert_int_equal(epk_free(id, mem), 0);
-	assert_int_equal(epk_free(id, mem), -EINVAL);
-	assert_int_equal(epk_free(id, more), 0);
-	assert_int_equal(epk_free(id, more), -EINVAL);
-	assert_int_equal(domain_begin(id, PROT_READ), 0);
-	assert_null(epk_malloc(id, 1));
-	assert_int_equal(errno, EACCES);
-	assert_int_equal(epk_free(id, mem), -EACCES);
-	assert_int_equal(domain_end(id), 0);
+	REQUIRE(!epk_malloc(0, 1));
+	REQUIRE_EQ(errno, EINVAL);
+	REQUIRE(!epk_malloc(other + 1000, 1));
+	REQUIRE_EQ(errno, ENOENT);
+	REQUIRE(!epk_malloc(id, SIZE_MAX));
+	REQUIRE_EQ(errno, ENOMEM);
+	REQUIRE(!epk_calloc(id, SIZE_MAX / 2, 3));
+	REQUIRE_EQ(errno, ENOMEM);
+	REQUIRE(!epk_memalign(id, 24, 1));
+	REQUIRE_EQ(errno, EINVAL);
+	REQUIRE(!epk_memalign(id, 0, 1));
+	REQUIRE_EQ(errno, EINVAL);
+	REQUIRE(!epk_realloc(id, local, 1));
+	REQUIRE_EQ(errno, EINVAL);
+	REQUIRE_EQ(epk_free(id, local), -EINVAL);
+	REQUIRE_EQ(epk_free(id, mem + 16), -EINVAL);
+	REQUIRE_EQ(epk_free(id, mem + 1), -EINVAL);
+	REQUIRE_EQ(epk_free(other, mem), -EINVAL);
+	REQUIRE_EQ(epk_free(-1, mem), -EINVAL);
+	REQUIRE_EQ(epk_free(id, mem), 0);
+	REQUIRE_EQ(epk_free(id, mem), -EINVAL);
+	REQUIRE_EQ(epk_free(id, more), 0);
+	REQUIRE_EQ(epk_free(id, more), -EINVAL);
+	REQUIRE_EQ(domain_begin(id, PROT_READ), 0);
+	REQUIRE(!epk_malloc(id, 1));
+	REQUIRE_EQ(errno, EACCES);
+	REQUIRE_EQ(epk_free(id, mem), -EACCES);
+	REQUIRE_EQ(domain_end(id), 0);
 	free_domain(id);
 	free_domain(other);
 }
@@ -76,21 +76,21 @@ static void free_of_no_allocation(void **state)
 
 	(void)state;
 	/* A header would lie in front of the mapping. */
-	assert_int_equal(epk_free(id, pages), -EINVAL);
-	assert_null(epk_realloc(id, pages, 1));
-	assert_int_equal(domain_begin(id, RW), 0);
+	REQUIRE_EQ(epk_free(id, pages), -EINVAL);
+	REQUIRE(!epk_realloc(id, pages, 1));
+	REQUIRE_EQ(domain_begin(id, RW), 0);
 	for (i = 0; i < (int)(sizeof(lengths) / sizeof(lengths[0])); i++) {
 		before = (size_t *)(pages + PAGE);
 		before[0] = 0;
 		before[1] = lengths[i];
-		assert_int_equal(epk_free(id, before + 2), -EINVAL);
-		assert_null(epk_realloc(id, before + 2, 1));
+		REQUIRE_EQ(epk_free(id, before + 2), -EINVAL);
+		REQUIRE(!epk_realloc(id, before + 2, 1));
 		before = (size_t *)(pages + 2 * PAGE) - 2;
 		before[1] = lengths[i];
-		assert_int_equal(epk_free(id, before + 2), -EINVAL);
+		REQUIRE_EQ(epk_free(id, before + 2), -EINVAL);
 	}
-	assert_int_equal(domain_end(id), 0);
-	assert_int_equal(epk_free(id, mem), 0);
+	REQUIRE_EQ(domain_end(id), 0);
+	REQUIRE_EQ(epk_free(id, mem), 0);
 	free_domain(id);
 }
 
@@ -104,7 +104,7 @@ static void check_slot(const struct slot *slot, unsigned char value)
 	size_t i;
 
 	for (i = 0; i < slot->size; i++)
-		assert_int_equal(slot->mem[i], value);
+		REQUIRE_EQ(slot->mem[i], value);
 }
 
 /* Nothing overlaps, everything keeps its contents, and all of it can be had again. */
@@ -116,34 +116,34 @@ static void random_use(void **state)
 	size_t size, align;
 
 	(void)state;
-	assert_int_equal(domain_begin(id, RW), 0);
+	REQUIRE_EQ(domain_begin(id, RW), 0);
 	for (round = 0; round < 5000; round++) {
 		at = rand_r(&seed) % SLOTS;
 		size = rand_r(&seed) % (round % 50 ? 600 : 100000);
 		check_slot(&slots[at], at);
 		if (rand_r(&seed) % 4 == 0 && slots[at].mem) {
 			slots[at].mem = epk_realloc(id, slots[at].mem, size);
-			assert_non_null(slots[at].mem);
+			REQUIRE(slots[at].mem);
 			if (size > slots[at].size)
 				memset(slots[at].mem, at, size);
 			slots[at].size = size;
 			continue;
 		}
-		assert_int_equal(epk_free(id, slots[at].mem), 0);
+		REQUIRE_EQ(epk_free(id, slots[at].mem), 0);
 		align = 16ul << rand_r(&seed) % 10;
 		slots[at].mem = epk_memalign(id, align, size);
-		assert_non_null(slots[at].mem);
-		assert_int_equal((uintptr_t)slots[at].mem % align, 0);
+		REQUIRE(slots[at].mem);
+		REQUIRE_EQ((uintptr_t)slots[at].mem % align, 0);
 		slots[at].size = size;
 		memset(slots[at].mem, at, size);
 	}
 	for (at = 0; at < SLOTS; at++) {
 		check_slot(&slots[at], at);
-		assert_int_equal(epk_free(id, slots[at].mem), 0);
+		REQUIRE_EQ(epk_free(id, slots[at].mem), 0);
 	}
-	assert_int_equal(domain_end(id), 0);
+	REQUIRE_EQ(domain_end(id), 0);
 	free_domain(id);
-	assert_int_equal(count_epk_mappings(), 0);
+	REQUIRE_EQ(count_epk_mappings(), 0);
 }
 
 static void calloc_is_zero(void **state)
@@ -152,14 +152,14 @@ static void calloc_is_zero(void **state)
 	unsigned char *mem;
 
 	(void)state;
-	assert_int_equal(domain_begin(id, RW), 0);
+	REQUIRE_EQ(domain_begin(id, RW), 0);
 	mem = epk_malloc(id, 5000);
 	memset(mem, 255, 5000);
-	assert_int_equal(epk_free(id, mem), 0);
+	REQUIRE_EQ(epk_free(id, mem), 0);
 	mem = epk_calloc(id, 50, 100);
 	for (i = 0; i < 5000; i++)
-		assert_int_equal(mem[i], 0);
-	assert_int_equal(domain_end(id), 0);
+		REQUIRE_EQ(mem[i], 0);
+	REQUIRE_EQ(domain_end(id), 0);
 	free_domain(id);
 }
 
@@ -205,16 +205,16 @@ static void small_heaps_are_small(void **state)
 	int ids[50], i;
 
 	(void)state;
-	assert_int_equal(alloc_domains(50, ids), 0);
-	assert_int_equal(epk_counts(&before), 0);
+	REQUIRE_EQ(alloc_domains(50, ids), 0);
+	REQUIRE_EQ(epk_counts(&before), 0);
 	for (i = 0; i < 50; i++)
-		assert_non_null(epk_malloc(ids[i], 100));
-	assert_int_equal(epk_for_each_mapping(add_bytes, &mapped), 0);
-	assert_int_equal(mapped, 50 * PAGE);
-	assert_int_equal(epk_counts(&after), 0);
+		REQUIRE(epk_malloc(ids[i], 100));
+	REQUIRE_EQ(epk_for_each_mapping(add_bytes, &mapped), 0);
+	REQUIRE_EQ(mapped, 50 * PAGE);
+	REQUIRE_EQ(epk_counts(&after), 0);
 	if (backend_is("epk") || backend_is("vmfunc"))
-		assert_int_equal(after.pages - before.pages, 50);
-	assert_int_equal(free_domains(50, ids), 0);
+		REQUIRE_EQ(after.pages - before.pages, 50);
+	REQUIRE_EQ(free_domains(50, ids), 0);
 }
 
 #define HEAPS	2000
@@ -226,11 +226,11 @@ static void many_heaps(void)
 	static int ids[HEAPS];
 	int i;
 
-	EXPECT(!epk_init(NULL) || epk_backend());
-	EXPECT(!setrlimit(RLIMIT_MEMLOCK, &limit) && !setresuid(65534, 65534, 65534));
-	EXPECT(!alloc_domains(HEAPS, ids));
+	REQUIRE(!epk_init(NULL) || epk_backend());
+	REQUIRE(!setrlimit(RLIMIT_MEMLOCK, &limit) && !setresuid(65534, 65534, 65534));
+	REQUIRE(!alloc_domains(HEAPS, ids));
 	for (i = 0; i < HEAPS; i++)
-		EXPECT(epk_malloc(ids[i], 100));
+		REQUIRE(epk_malloc(ids[i], 100));
 }
 
 static void many_heaps_fit(void **state)
@@ -250,19 +250,19 @@ static void near_a_limit(void)
 	int id;
 	FILE *statm;
 
-	EXPECT(!alloc_domains(1, &id) && epk_malloc(id, 100));
+	REQUIRE(!alloc_domains(1, &id) && epk_malloc(id, 100));
 	for (; got < 1 << 20; got += 1016)
-		EXPECT(epk_malloc(id, 1000));
+		REQUIRE(epk_malloc(id, 1000));
 	statm = fopen("/proc/self/statm", "r");
-	EXPECT(statm && fscanf(statm, "%lu", &pages) == 1);
+	REQUIRE(statm && fscanf(statm, "%lu", &pages) == 1);
 	fclose(statm);
 	limit.rlim_cur = limit.rlim_max = (pages << 12) + (8 << 20);
-	EXPECT(!setrlimit(RLIMIT_AS, &limit));
+	REQUIRE(!setrlimit(RLIMIT_AS, &limit));
 	for (got = 0; epk_malloc(id, 1000); got += 1016)
 		;
 	while (domain_mmap(id, NULL, 64 << 10, RW, 0) != MAP_FAILED)
 		more += 64 << 10;
-	EXPECT(got > 6 << 20 && more < 128 << 10);
+	REQUIRE(got > 6 << 20 && more < 128 << 10);
 }
 
 static void takes_what_is_left(void **state)
@@ -285,22 +285,22 @@ static uint64_t time_to_free(int id, int nr, unsigned int step)
 	unsigned int i, at = 0;
 	uint64_t start;
 
-	assert_non_null(mem);
-	assert_int_equal(domain_begin(id, RW), 0);
+	REQUIRE(mem);
+	REQUIRE_EQ(domain_begin(id, RW), 0);
 	for (i = 0; i < (unsigned int)nr; i++) {
 		mem[i] = epk_malloc(id, 16 + i % 300);
-		assert_non_null(mem[i]);
+		REQUIRE(mem[i]);
 		memset(mem[i], i, 16 + i % 300);
 	}
 	for (i = 0; i < (unsigned int)nr; i++)
-		assert_int_equal((unsigned char)mem[i][15 + i % 300], i & 255);
+		REQUIRE_EQ((unsigned char)mem[i][15 + i % 300], i & 255);
 	start = ticks();
 	for (i = 0; i < (unsigned int)nr; i++) {
-		assert_int_equal(epk_free(id, mem[at]), 0);
+		REQUIRE_EQ(epk_free(id, mem[at]), 0);
 		at = (at + step) % nr;
 	}
 	start = ticks() - start;
-	assert_int_equal(domain_end(id), 0);
+	REQUIRE_EQ(domain_end(id), 0);
 	free(mem);
 	return start;
 }
@@ -323,7 +323,7 @@ static void freed_in_any_order(void **state)
 			if (many / MANY <= 5 * (few / 100))
 				break;
 		}
-		assert_in_range(tries, 0, 9);
+		REQUIRE_IN(tries, 0, 9);
 	}
 	free_domain(id);
 }
@@ -347,11 +347,11 @@ static void threads_have_a_heap_each(void **state)
 	void *args[UNIT_THREADS];
 
 	(void)state;
-	assert_int_equal(alloc_domains(UNIT_THREADS, ids), 0);
+	REQUIRE_EQ(alloc_domains(UNIT_THREADS, ids), 0);
 	for (i = 0; i < UNIT_THREADS; i++)
 		args[i] = &ids[i];
 	run_threads(use_own_heap, args, UNIT_THREADS);
-	assert_int_equal(free_domains(UNIT_THREADS, ids), 0);
+	REQUIRE_EQ(free_domains(UNIT_THREADS, ids), 0);
 }
 
 /* An allocation larger than all before, next to one that is smaller, many times. */
@@ -364,18 +364,18 @@ static void grows(void **state)
 	(void)state;
 	for (size = 1000; size < 16 << 20; size += size / 3) {
 		mem = epk_malloc(id, size);
-		assert_non_null(mem);
+		REQUIRE(mem);
 		EPK_WITH(id, RW) {
 			mem[0] = 1;
 			mem[size - 1] = 1;
 		}
-		assert_int_equal(epk_free(id, last), 0);
+		REQUIRE_EQ(epk_free(id, last), 0);
 		last = mem;
 	}
-	assert_int_equal(epk_free(id, last), 0);
-	assert_true(count_epk_mappings() < 60);
+	REQUIRE_EQ(epk_free(id, last), 0);
+	REQUIRE(count_epk_mappings() < 60);
 	free_domain(id);
-	assert_int_equal(count_epk_mappings(), 0);
+	REQUIRE_EQ(count_epk_mappings(), 0);
 }
 
 static int leave_early(int id, int *inside)
@@ -393,25 +393,25 @@ static void scopes(void **state)
 
 	(void)state;
 	EPK_WITH(id, RW) {
-		assert_int_equal(epk_held_prot(id), RW);
+		REQUIRE_EQ(epk_held_prot(id), RW);
 		runs++;
 	}
-	assert_int_equal(epk_held_prot(id), 0);
-	assert_int_equal(leave_early(id, &inside), 5);
-	assert_int_equal(inside, PROT_READ);
-	assert_int_equal(epk_held_prot(id), 0);
+	REQUIRE_EQ(epk_held_prot(id), 0);
+	REQUIRE_EQ(leave_early(id, &inside), 5);
+	REQUIRE_EQ(inside, PROT_READ);
+	REQUIRE_EQ(epk_held_prot(id), 0);
 	for (i = 0; i < 3; i++) {
 		EPK_WITH(id, RW)
 			break;
-		assert_int_equal(epk_held_prot(id), 0);
+		REQUIRE_EQ(epk_held_prot(id), 0);
 	}
 	EPK_WITH_ERROR(err, id, PROT_EXEC)
 		runs++;
-	assert_int_equal(err, -EINVAL);
+	REQUIRE_EQ(err, -EINVAL);
 	EPK_WITH_ERROR(err, id, PROT_READ)
 		runs++;
-	assert_int_equal(err, 0);
-	assert_int_equal(runs, 2);
+	REQUIRE_EQ(err, 0);
+	REQUIRE_EQ(runs, 2);
 	free_domain(id);
 }
 
@@ -423,9 +423,9 @@ static int depth_of_scopes(int id, int depth)
 		return 0;
 	EPK_WITH(id, prot) {
 		held = epk_held_prot(id);
-		assert_int_equal(held & prot, prot);
+		REQUIRE_EQ(held & prot, prot);
 		depth = depth_of_scopes(id, depth - 1) + 1;
-		assert_int_equal(epk_held_prot(id), held);
+		REQUIRE_EQ(epk_held_prot(id), held);
 		return depth;
 	}
 	return -1000;
@@ -437,28 +437,28 @@ static void scopes_in_scopes(void **state)
 	int id = new_domain(), prot, before, err;
 
 	(void)state;
-	assert_int_equal(depth_of_scopes(id, 30), 30);
-	assert_int_equal(epk_held_prot(id), 0);
+	REQUIRE_EQ(depth_of_scopes(id, 30), 30);
+	REQUIRE_EQ(epk_held_prot(id), 0);
 	for (before = PROT_READ; before <= RW; before += RW - PROT_READ) {
 		for (prot = PROT_READ; prot <= RW; prot++) {
-			assert_int_equal(domain_begin(id, before), 0);
+			REQUIRE_EQ(domain_begin(id, before), 0);
 			EPK_WITH_ERROR(err, id, prot) {
-				assert_int_equal(epk_held_prot(id),
-						 (before | prot) & PROT_WRITE ? RW : PROT_READ);
+				REQUIRE_EQ(epk_held_prot(id),
+					   (before | prot) & PROT_WRITE ? RW : PROT_READ);
 				break;
 			}
-			assert_int_equal(err, 0);
-			assert_int_equal(epk_held_prot(id), before);
-			assert_int_equal(domain_end(id), 0);
+			REQUIRE_EQ(err, 0);
+			REQUIRE_EQ(epk_held_prot(id), before);
+			REQUIRE_EQ(domain_end(id), 0);
 		}
 	}
 	EPK_WITH_ERROR(err, id, 0)
-		fail();
-	assert_int_equal(err, -EINVAL);
+		FAIL("here nothing comes by");
+	REQUIRE_EQ(err, -EINVAL);
 	free_domain(id);
 	EPK_WITH_ERROR(err, id, RW)
-		fail();
-	assert_int_equal(err, -ENOENT);
+		FAIL("here nothing comes by");
+	REQUIRE_EQ(err, -ENOENT);
 }
 
 static void held_lists_what_is_held(void **state)
@@ -466,32 +466,32 @@ static void held_lists_what_is_held(void **state)
 	int ids[3], got[3] = { 0 };
 
 	(void)state;
-	assert_int_equal(alloc_domains(3, ids), 0);
-	assert_int_equal(epk_held(got, 3), 0);
-	assert_int_equal(domain_begin(ids[1], PROT_READ), 0);
-	assert_int_equal(epk_held(got, 3), 1);
-	assert_int_equal(got[0], ids[1]);
-	assert_int_equal(epk_held_prot(ids[1]), PROT_READ);
-	assert_int_equal(domain_begin(ids[0], RW), 0);
-	assert_int_equal(epk_held(NULL, 0), 2);
-	assert_int_equal(epk_held(got, 1), 2);
-	assert_int_equal(epk_held_prot(ids[0]), RW);
-	assert_int_equal(epk_held_prot(ids[1]), PROT_READ);
-	assert_int_equal(epk_held_prot(ids[2]), 0);
-	assert_int_equal(epk_held_prot(0), -EINVAL);
-	assert_int_equal(epk_held_prot(ids[2] + (1 << 17)), -ENOENT);
-	assert_int_equal(epk_held(NULL, 1), -EINVAL);
-	assert_int_equal(epk_held(got, -1), -EINVAL);
-	assert_int_equal(domain_end(ids[0]), 0);
-	assert_int_equal(domain_end(ids[1]), 0);
-	assert_int_equal(epk_held(got, 3), 0);
-	assert_int_equal(free_domains(3, ids), 0);
+	REQUIRE_EQ(alloc_domains(3, ids), 0);
+	REQUIRE_EQ(epk_held(got, 3), 0);
+	REQUIRE_EQ(domain_begin(ids[1], PROT_READ), 0);
+	REQUIRE_EQ(epk_held(got, 3), 1);
+	REQUIRE_EQ(got[0], ids[1]);
+	REQUIRE_EQ(epk_held_prot(ids[1]), PROT_READ);
+	REQUIRE_EQ(domain_begin(ids[0], RW), 0);
+	REQUIRE_EQ(epk_held(NULL, 0), 2);
+	REQUIRE_EQ(epk_held(got, 1), 2);
+	REQUIRE_EQ(epk_held_prot(ids[0]), RW);
+	REQUIRE_EQ(epk_held_prot(ids[1]), PROT_READ);
+	REQUIRE_EQ(epk_held_prot(ids[2]), 0);
+	REQUIRE_EQ(epk_held_prot(0), -EINVAL);
+	REQUIRE_EQ(epk_held_prot(ids[2] + (1 << 17)), -ENOENT);
+	REQUIRE_EQ(epk_held(NULL, 1), -EINVAL);
+	REQUIRE_EQ(epk_held(got, -1), -EINVAL);
+	REQUIRE_EQ(domain_end(ids[0]), 0);
+	REQUIRE_EQ(domain_end(ids[1]), 0);
+	REQUIRE_EQ(epk_held(got, 3), 0);
+	REQUIRE_EQ(free_domains(3, ids), 0);
 }
 
 static void version_is_the_header(void **state)
 {
 	(void)state;
-	assert_int_equal(epk_version(), EPK_VERSION_MAJOR << 16 | EPK_VERSION_MINOR);
+	REQUIRE_EQ(epk_version(), EPK_VERSION_MAJOR << 16 | EPK_VERSION_MINOR);
 }
 
 int main(void)

@@ -12,46 +12,46 @@ static void allocates_where_it_is_held(void **state)
 	char *got;
 
 	(void)state;
-	assert_int_equal(alloc_domains(2, doms), 0);
+	REQUIRE_EQ(alloc_domains(2, doms), 0);
 	for (i = 0; i < 2; i++) {
-		assert_int_equal(domain_begin(doms[i], RW), 0);
+		REQUIRE_EQ(domain_begin(doms[i], RW), 0);
 		got = epk_malloc_here(100);
-		assert_non_null(got);
+		REQUIRE(got);
 		memset(got, 'x', 100);
-		assert_int_equal(epk_domain_at(got), doms[i]);
+		REQUIRE_EQ(epk_domain_at(got), doms[i]);
 		got = epk_realloc_here(got, 5000);
-		assert_non_null(got);
-		assert_true(got[0] == 'x' && got[99] == 'x');
-		assert_int_equal(epk_domain_at(got), doms[i]);
-		assert_true(epk_usable_size_here(got) >= 5000);
+		REQUIRE(got);
+		REQUIRE(got[0] == 'x' && got[99] == 'x');
+		REQUIRE_EQ(epk_domain_at(got), doms[i]);
+		REQUIRE(epk_usable_size_here(got) >= 5000);
 		errno = 0;
 		epk_free_here(got);
-		assert_int_equal(errno, 0);
+		REQUIRE_EQ(errno, 0);
 		/* It was given back. */
-		assert_int_equal(epk_free(doms[i], got), -EINVAL);
+		REQUIRE_EQ(epk_free(doms[i], got), -EINVAL);
 		got = epk_calloc_here(10, 10);
-		assert_non_null(got);
-		assert_int_equal(got[0] | got[99], 0);
-		assert_int_equal(domain_end(doms[i]), 0);
+		REQUIRE(got);
+		REQUIRE_EQ(got[0] | got[99], 0);
+		REQUIRE_EQ(domain_end(doms[i]), 0);
 		/* Not held any more, and found by where it lies. */
 		epk_free_here(got);
-		assert_int_equal(errno, 0);
-		assert_int_equal(epk_free(doms[i], got), -EINVAL);
+		REQUIRE_EQ(errno, 0);
+		REQUIRE_EQ(epk_free(doms[i], got), -EINVAL);
 	}
-	assert_int_equal(free_domains(2, doms), 0);
+	REQUIRE_EQ(free_domains(2, doms), 0);
 }
 
 static void refused_here(int error)
 {
 	errno = 0;
-	assert_null(epk_malloc_here(1));
-	assert_int_equal(errno, error);
+	REQUIRE(!epk_malloc_here(1));
+	REQUIRE_EQ(errno, error);
 	errno = 0;
-	assert_null(epk_calloc_here(1, 1));
-	assert_int_equal(errno, error);
+	REQUIRE(!epk_calloc_here(1, 1));
+	REQUIRE_EQ(errno, error);
 	errno = 0;
-	assert_null(epk_realloc_here(NULL, 1));
-	assert_int_equal(errno, error);
+	REQUIRE(!epk_realloc_here(NULL, 1));
+	REQUIRE_EQ(errno, error);
 }
 
 /* None that is held, several, one to be read only. */
@@ -61,38 +61,38 @@ static void refuses_to_guess(void **state)
 	char *got, ordinary[64];
 
 	(void)state;
-	assert_int_equal(alloc_domains(2, doms), 0);
+	REQUIRE_EQ(alloc_domains(2, doms), 0);
 	refused_here(EINVAL);
-	assert_non_null(strstr(epk_strerror(EINVAL), "epk_heap_choose"));
-	assert_int_equal(domain_begin(doms[0], PROT_READ), 0);
+	REQUIRE(strstr(epk_strerror(EINVAL), "epk_heap_choose"));
+	REQUIRE_EQ(domain_begin(doms[0], PROT_READ), 0);
 	refused_here(EINVAL);
 	if (backend_holds_several()) {
 		/* Of two one is to be written. */
-		assert_int_equal(domain_begin(doms[1], RW), 0);
+		REQUIRE_EQ(domain_begin(doms[1], RW), 0);
 		got = epk_malloc_here(1);
-		assert_int_equal(epk_domain_at(got), doms[1]);
-		assert_int_equal(domain_begin(doms[0], RW), 0);
+		REQUIRE_EQ(epk_domain_at(got), doms[1]);
+		REQUIRE_EQ(domain_begin(doms[0], RW), 0);
 		refused_here(EINVAL);
-		assert_int_equal(domain_end(doms[1]), 0);
+		REQUIRE_EQ(domain_end(doms[1]), 0);
 	}
-	assert_int_equal(domain_end(doms[0]), 0);
+	REQUIRE_EQ(domain_end(doms[0]), 0);
 	/* What was allocated by nobody here. */
 	errno = 0;
 	epk_free_here(ordinary);
-	assert_int_equal(errno, EINVAL);
+	REQUIRE_EQ(errno, EINVAL);
 	errno = 0;
-	assert_null(epk_realloc_here(ordinary, 10));
-	assert_int_equal(errno, EINVAL);
+	REQUIRE(!epk_realloc_here(ordinary, 10));
+	REQUIRE_EQ(errno, EINVAL);
 	errno = 0;
-	assert_int_equal(epk_usable_size_here(ordinary), 0);
-	assert_int_equal(errno, EINVAL);
+	REQUIRE_EQ(epk_usable_size_here(ordinary), 0);
+	REQUIRE_EQ(errno, EINVAL);
 	errno = 0;
 	epk_free_here(NULL);
-	assert_int_equal(epk_usable_size_here(NULL), 0);
-	assert_int_equal(errno, 0);
+	REQUIRE_EQ(epk_usable_size_here(NULL), 0);
+	REQUIRE_EQ(errno, 0);
 	left = epk_held(NULL, 0);
-	assert_int_equal(left, 0);
-	assert_int_equal(free_domains(2, doms), 0);
+	REQUIRE_EQ(left, 0);
+	REQUIRE_EQ(free_domains(2, doms), 0);
 }
 
 static void *chooses_none(void *arg)
@@ -109,32 +109,32 @@ static void allocates_where_it_is_chosen(void **state)
 	char *got;
 
 	(void)state;
-	assert_int_equal(alloc_domains(2, doms), 0);
-	assert_int_equal(epk_heap_choose(doms[0]), 0);
-	assert_int_equal(epk_heap_choose(doms[1]), doms[0]);
+	REQUIRE_EQ(alloc_domains(2, doms), 0);
+	REQUIRE_EQ(epk_heap_choose(doms[0]), 0);
+	REQUIRE_EQ(epk_heap_choose(doms[1]), doms[0]);
 	got = epk_malloc_here(1);
-	assert_int_equal(epk_domain_at(got), doms[1]);
+	REQUIRE_EQ(epk_domain_at(got), doms[1]);
 	if (backend_holds_several()) {
-		assert_int_equal(domain_begin(doms[0], RW), 0);
+		REQUIRE_EQ(domain_begin(doms[0], RW), 0);
 		for (i = 0; i < 2; i++) {
 			got = epk_malloc_here(1);
-			assert_int_equal(epk_domain_at(got), doms[1]);
+			REQUIRE_EQ(epk_domain_at(got), doms[1]);
 		}
-		assert_int_equal(domain_end(doms[0]), 0);
+		REQUIRE_EQ(domain_end(doms[0]), 0);
 	}
 	run_threads(chooses_none, &wrong, 1);
 	/* A choice that is none changes nothing. */
-	assert_int_equal(epk_heap_choose(-1), -EINVAL);
-	assert_int_equal(epk_heap_choose(0x7fffffff), -ENOENT);
+	REQUIRE_EQ(epk_heap_choose(-1), -EINVAL);
+	REQUIRE_EQ(epk_heap_choose(0x7fffffff), -ENOENT);
 	got = epk_malloc_here(1);
-	assert_int_equal(epk_domain_at(got), doms[1]);
-	assert_int_equal(epk_heap_choose(0), doms[1]);
+	REQUIRE_EQ(epk_domain_at(got), doms[1]);
+	REQUIRE_EQ(epk_heap_choose(0), doms[1]);
 	refused_here(EINVAL);
 	/* Freed while it is chosen. */
-	assert_int_equal(epk_heap_choose(doms[0]), 0);
-	assert_int_equal(free_domains(2, doms), 0);
+	REQUIRE_EQ(epk_heap_choose(doms[0]), 0);
+	REQUIRE_EQ(free_domains(2, doms), 0);
 	refused_here(ENOENT);
-	assert_int_equal(epk_heap_choose(0), doms[0]);
+	REQUIRE_EQ(epk_heap_choose(0), doms[0]);
 }
 
 static void tells_sizes(void **state)
@@ -149,26 +149,26 @@ static void tells_sizes(void **state)
 	for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		got = epk_malloc(dom, sizes[i]);
 		size = epk_usable_size(dom, got);
-		assert_true(size >= sizes[i] && size >= 1 && size < sizes[i] + 64);
+		REQUIRE(size >= sizes[i] && size >= 1 && size < sizes[i] + 64);
 		/* All of it is there to be used, and nothing else: the next one is whole. */
 		EPK_WITH(dom, RW)
 			memset(got, 0x55, size);
-		assert_int_equal(epk_free(dom, epk_malloc(dom, 10)), 0);
-		assert_int_equal(epk_usable_size(dom, got), size);
+		REQUIRE_EQ(epk_free(dom, epk_malloc(dom, 10)), 0);
+		REQUIRE_EQ(epk_usable_size(dom, got), size);
 		errno = 0;
-		assert_int_equal(epk_usable_size(other, got), 0);
-		assert_int_equal(errno, EINVAL);
-		assert_int_equal(epk_free(dom, got), 0);
+		REQUIRE_EQ(epk_usable_size(other, got), 0);
+		REQUIRE_EQ(errno, EINVAL);
+		REQUIRE_EQ(epk_free(dom, got), 0);
 		errno = 0;
-		assert_int_equal(epk_usable_size(dom, got), 0);
-		assert_int_equal(errno, EINVAL);
+		REQUIRE_EQ(epk_usable_size(dom, got), 0);
+		REQUIRE_EQ(errno, EINVAL);
 	}
-	assert_int_equal(epk_usable_size(dom, NULL), 0);
+	REQUIRE_EQ(epk_usable_size(dom, NULL), 0);
 	free_domain(other);
 	free_domain(dom);
 	errno = 0;
-	assert_int_equal(epk_usable_size(dom, got), 0);
-	assert_int_equal(errno, ENOENT);
+	REQUIRE_EQ(epk_usable_size(dom, got), 0);
+	REQUIRE_EQ(errno, ENOENT);
 }
 
 /* Each kind of range, with each that can be held of it. */
@@ -180,43 +180,43 @@ static void tells_what_may_be_accessed(void **state)
 	(void)state;
 	mem = new_pages(dom, 2);
 	file = domain_mmap(dom, NULL, PAGE, PROT_READ, 0);
-	assert_ptr_not_equal(file, MAP_FAILED);
+	REQUIRE_NE(file, MAP_FAILED);
 	new_pages(other, 1);
-	assert_int_equal(epk_may_access(ordinary, 16, RW), 0);
-	assert_int_equal(epk_may_access(NULL, 1, PROT_READ), 0);
-	assert_int_equal(epk_may_access(mem, 0, RW), 0);
-	assert_int_equal(epk_may_access(mem, 1, PROT_READ), -EACCES);
-	assert_int_equal(epk_may_access(mem + 2 * PAGE - 1, 1, PROT_READ), -EACCES);
+	REQUIRE_EQ(epk_may_access(ordinary, 16, RW), 0);
+	REQUIRE_EQ(epk_may_access(NULL, 1, PROT_READ), 0);
+	REQUIRE_EQ(epk_may_access(mem, 0, RW), 0);
+	REQUIRE_EQ(epk_may_access(mem, 1, PROT_READ), -EACCES);
+	REQUIRE_EQ(epk_may_access(mem + 2 * PAGE - 1, 1, PROT_READ), -EACCES);
 	/* Begins before it, ends behind it. */
-	assert_int_equal(epk_may_access(mem - 8, 9, PROT_READ), -EACCES);
-	assert_int_equal(domain_begin(dom, PROT_READ), 0);
-	assert_int_equal(epk_may_access(mem, 2 * PAGE, PROT_READ), 0);
-	assert_int_equal(epk_may_access(mem, 2 * PAGE, PROT_WRITE), -EACCES);
-	assert_int_equal(epk_may_access(mem + 10, 1, RW), -EACCES);
-	assert_int_equal(domain_begin(dom, RW), 0);
-	assert_int_equal(epk_may_access(mem, 2 * PAGE, PROT_WRITE), 0);
-	assert_int_equal(epk_may_access(file, PAGE, PROT_READ), 0);
-	assert_int_equal(epk_may_access(file, 1, RW), -EACCES);
+	REQUIRE_EQ(epk_may_access(mem - 8, 9, PROT_READ), -EACCES);
+	REQUIRE_EQ(domain_begin(dom, PROT_READ), 0);
+	REQUIRE_EQ(epk_may_access(mem, 2 * PAGE, PROT_READ), 0);
+	REQUIRE_EQ(epk_may_access(mem, 2 * PAGE, PROT_WRITE), -EACCES);
+	REQUIRE_EQ(epk_may_access(mem + 10, 1, RW), -EACCES);
+	REQUIRE_EQ(domain_begin(dom, RW), 0);
+	REQUIRE_EQ(epk_may_access(mem, 2 * PAGE, PROT_WRITE), 0);
+	REQUIRE_EQ(epk_may_access(file, PAGE, PROT_READ), 0);
+	REQUIRE_EQ(epk_may_access(file, 1, RW), -EACCES);
 	/* It is held as before. */
-	assert_int_equal(epk_held_prot(dom), RW);
+	REQUIRE_EQ(epk_held_prot(dom), RW);
 	mem[0] = 1;
-	assert_int_equal(domain_end(dom), 0);
-	assert_int_equal(domain_begin(other, RW), 0);
-	assert_int_equal(epk_may_access(mem, 1, PROT_READ), -EACCES);
-	assert_int_equal(domain_end(other), 0);
-	assert_int_equal(epk_may_access(mem, 1, 0), -EINVAL);
-	assert_int_equal(epk_may_access(mem, 1, PROT_EXEC), -EINVAL);
-	assert_int_equal(epk_may_access(mem, SIZE_MAX, PROT_READ), -EOVERFLOW);
+	REQUIRE_EQ(domain_end(dom), 0);
+	REQUIRE_EQ(domain_begin(other, RW), 0);
+	REQUIRE_EQ(epk_may_access(mem, 1, PROT_READ), -EACCES);
+	REQUIRE_EQ(domain_end(other), 0);
+	REQUIRE_EQ(epk_may_access(mem, 1, 0), -EINVAL);
+	REQUIRE_EQ(epk_may_access(mem, 1, PROT_EXEC), -EINVAL);
+	REQUIRE_EQ(epk_may_access(mem, SIZE_MAX, PROT_READ), -EOVERFLOW);
 	free_domain(other);
 	free_domain(dom);
-	assert_int_equal(epk_may_access(mem, 1, PROT_READ), 0);
+	REQUIRE_EQ(epk_may_access(mem, 1, PROT_READ), 0);
 }
 
 static uint64_t pages(void)
 {
 	struct epk_counts counts = { .size = sizeof(counts) };
 
-	assert_int_equal(epk_counts(&counts), 0);
+	REQUIRE_EQ(epk_counts(&counts), 0);
 	return counts.pages;
 }
 
@@ -228,17 +228,17 @@ static void counts_pages(void **state)
 	char *mem = new_pages(dom, 1100);
 
 	(void)state;
-	assert_int_equal(pages(), before);
+	REQUIRE_EQ(pages(), before);
 	/* Or one touch has memory for 512. */
 	madvise(mem, 1100 * PAGE, MADV_NOHUGEPAGE);
 	EPK_WITH(dom, RW)
 		for (i = 0; i < 1100; i += 3)
 			mem[i * PAGE] = 1;
-	assert_int_equal(pages(), before + 367);
-	assert_int_equal(domain_munmap(mem, 3 * PAGE), 0);
-	assert_int_equal(pages(), before + 366);
+	REQUIRE_EQ(pages(), before + 367);
+	REQUIRE_EQ(domain_munmap(mem, 3 * PAGE), 0);
+	REQUIRE_EQ(pages(), before + 366);
 	free_domain(dom);
-	assert_int_equal(pages(), before);
+	REQUIRE_EQ(pages(), before);
 }
 
 int main(void)

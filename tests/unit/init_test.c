@@ -29,43 +29,43 @@ static struct epk_options options_for(const char *backend)
 }
 
 /* A refused init leaves nothing behind. */
-static void expect_nothing_left(const struct epk_options *options, int error)
+static void require_nothing_left(const struct epk_options *options, int error)
 {
 	int files = count_files(), pkeys = count_free_pkeys();
 	int mappings;
 
-	EXPECT(epk_init(options) == error);
+	REQUIRE(epk_init(options) == error);
 	mappings = count_mappings();
 	for (int i = 0; i < ERROR_REPEATS; i++)
-		EXPECT(epk_init(options) == error);
-	EXPECT(count_mappings() == mappings);
-	EXPECT(count_files() == files);
-	EXPECT(count_free_pkeys() == pkeys);
-	EXPECT(!epk_backend());
+		REQUIRE(epk_init(options) == error);
+	REQUIRE(count_mappings() == mappings);
+	REQUIRE(count_files() == files);
+	REQUIRE(count_free_pkeys() == pkeys);
+	REQUIRE(!epk_backend());
 }
 
 /* Nor does it keep the next one from working. */
-static void expect_refused(const struct epk_options *options, int error)
+static void require_refused(const struct epk_options *options, int error)
 {
 	struct epk_options good = options_for(unit_backend());
 
-	expect_nothing_left(options, error);
-	EXPECT(!epk_init(&good));
-	EXPECT(!strcmp(epk_backend(), unit_backend()));
+	require_nothing_left(options, error);
+	REQUIRE(!epk_init(&good));
+	REQUIRE(!strcmp(epk_backend(), unit_backend()));
 }
 
 static void unknown_backend(void)
 {
 	struct epk_options options = options_for("nonsense");
 
-	expect_refused(&options, -EINVAL);
+	require_refused(&options, -EINVAL);
 }
 
 static void size_zero(void)
 {
 	struct epk_options options = { .backend = "none" };
 
-	expect_refused(&options, -EINVAL);
+	require_refused(&options, -EINVAL);
 }
 
 static void reserved_not_zero(void)
@@ -73,7 +73,7 @@ static void reserved_not_zero(void)
 	struct epk_options options = options_for(unit_backend());
 
 	options.reserved = 1;
-	expect_refused(&options, -EINVAL);
+	require_refused(&options, -EINVAL);
 }
 
 static void size_of_later_version(void)
@@ -83,7 +83,7 @@ static void size_of_later_version(void)
 		long later;
 	} options = { { .size = sizeof(options), .backend = unit_backend() }, 1 };
 
-	expect_refused(&options.options, -E2BIG);
+	require_refused(&options.options, -E2BIG);
 }
 
 static void size_of_later_version_unused(void)
@@ -93,16 +93,16 @@ static void size_of_later_version_unused(void)
 		long later;
 	} options = { { .size = sizeof(options), .backend = unit_backend() }, 0 };
 
-	EXPECT(!epk_init(&options.options));
-	EXPECT(!strcmp(epk_backend(), unit_backend()));
+	REQUIRE(!epk_init(&options.options));
+	REQUIRE(!strcmp(epk_backend(), unit_backend()));
 }
 
 static void size_without_backend(void)
 {
 	struct epk_options options = { .size = sizeof(options.size), .backend = "nonsense" };
 
-	EXPECT(!epk_init(&options));
-	EXPECT(!strcmp(epk_backend(), unit_backend()));
+	REQUIRE(!epk_init(&options));
+	REQUIRE(!strcmp(epk_backend(), unit_backend()));
 }
 
 /* No member counts that is not there, or only in part. */
@@ -115,12 +115,12 @@ static void size_of_earlier_version(void)
 	for (size = 0; size <= sizeof(options); size++) {
 		options.size = size;
 		if (size != sizeof(options.size))
-			EXPECT(epk_init(&options) == -EINVAL && !epk_backend());
+			REQUIRE(epk_init(&options) == -EINVAL && !epk_backend());
 	}
 	options.backend = unit_backend();
 	options.size = offsetof(struct epk_options, flags);
-	EXPECT(!epk_init(&options));
-	EXPECT(!strcmp(epk_backend(), unit_backend()));
+	REQUIRE(!epk_init(&options));
+	REQUIRE(!strcmp(epk_backend(), unit_backend()));
 }
 
 /* What was not filled in is not read. */
@@ -128,21 +128,21 @@ static void size_of_nothing(void)
 {
 	struct epk_options *options = mmap(NULL, 2 * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	EXPECT(options != MAP_FAILED && !munmap((char *)options + PAGE, PAGE));
+	REQUIRE(options != MAP_FAILED && !munmap((char *)options + PAGE, PAGE));
 	options->size = ~0ul;
-	expect_refused(options, -E2BIG);
+	require_refused(options, -E2BIG);
 }
 
 static void size_of_a_page(void)
 {
 	struct epk_options *options = mmap(NULL, 2 * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	EXPECT(options != MAP_FAILED);
+	REQUIRE(options != MAP_FAILED);
 	options->backend = unit_backend();
 	options->size = PAGE + 1;
-	EXPECT(epk_init(options) == -E2BIG);
+	REQUIRE(epk_init(options) == -E2BIG);
 	options->size = PAGE;
-	EXPECT(!epk_init(options));
+	REQUIRE(!epk_init(options));
 }
 
 static void environment_unknown(void)
@@ -150,16 +150,16 @@ static void environment_unknown(void)
 	int id = 77;
 
 	setenv("EPK_BACKEND", "nonsense", 1);
-	EXPECT(epk_init(NULL) == -EINVAL);
-	EXPECT(alloc_domains(1, &id) == -EINVAL);
-	EXPECT(id == 77 && !epk_backend());
+	REQUIRE(epk_init(NULL) == -EINVAL);
+	REQUIRE(alloc_domains(1, &id) == -EINVAL);
+	REQUIRE(id == 77 && !epk_backend());
 }
 
 static void environment_chooses(void)
 {
 	setenv("EPK_BACKEND", unit_backend(), 1);
-	EXPECT(!epk_init(NULL));
-	EXPECT(!strcmp(epk_backend(), unit_backend()));
+	REQUIRE(!epk_init(NULL));
+	REQUIRE(!strcmp(epk_backend(), unit_backend()));
 }
 
 static void option_beats_environment(void)
@@ -167,8 +167,8 @@ static void option_beats_environment(void)
 	struct epk_options options = options_for(unit_backend());
 
 	setenv("EPK_BACKEND", "nonsense", 1);
-	EXPECT(!epk_init(&options));
-	EXPECT(!strcmp(epk_backend(), options.backend));
+	REQUIRE(!epk_init(&options));
+	REQUIRE(!strcmp(epk_backend(), options.backend));
 }
 
 /* The best that works: at least as good as the one under test. */
@@ -178,9 +178,9 @@ static void probe_finds_best(void)
 	int i;
 
 	unsetenv("EPK_BACKEND");
-	EXPECT(!epk_init(NULL));
+	REQUIRE(!epk_init(NULL));
 	for (i = 0; strcmp(order[i], epk_backend()); i++)
-		EXPECT(strcmp(order[i], unit_backend()));
+		REQUIRE(strcmp(order[i], unit_backend()));
 }
 
 /* What the library says on stderr under EPK_DEBUG=1 when it is initialised. */
@@ -190,14 +190,14 @@ static int init_and_listen(const struct epk_options *options, char said[2048])
 	ssize_t got;
 
 	setenv("EPK_DEBUG", "1", 1);
-	EXPECT(saved >= 0 && !pipe(pipes));
-	EXPECT(dup2(pipes[1], STDERR_FILENO) == STDERR_FILENO);
+	REQUIRE(saved >= 0 && !pipe(pipes));
+	REQUIRE(dup2(pipes[1], STDERR_FILENO) == STDERR_FILENO);
 	close(pipes[1]);
 	err = epk_init(options);
-	EXPECT(dup2(saved, STDERR_FILENO) == STDERR_FILENO);
+	REQUIRE(dup2(saved, STDERR_FILENO) == STDERR_FILENO);
 	close(saved);
 	got = read(pipes[0], said, 2047);
-	EXPECT(got >= 0);
+	REQUIRE(got >= 0);
 	close(pipes[0]);
 	said[got] = 0;
 	return err;
@@ -210,12 +210,12 @@ static void probe_tells_why(void)
 	bool none;
 
 	unsetenv("EPK_BACKEND");
-	EXPECT(!init_and_listen(NULL, said));
+	REQUIRE(!init_and_listen(NULL, said));
 	none = !strcmp(epk_backend(), "none");
-	EXPECT(!strstr(said, "backend epk: E") == !strcmp(epk_backend(), "epk"));
-	EXPECT(!strstr(said, "backend mpk: E") == !none);
-	EXPECT(!strstr(said, "no protection keys") == !none);
-	EXPECT(!strstr(said, "nothing is protected") == !none);
+	REQUIRE(!strstr(said, "backend epk: E") == !strcmp(epk_backend(), "epk"));
+	REQUIRE(!strstr(said, "backend mpk: E") == !none);
+	REQUIRE(!strstr(said, "no protection keys") == !none);
+	REQUIRE(!strstr(said, "nothing is protected") == !none);
 }
 
 static void unknown_tells_names(void)
@@ -223,9 +223,9 @@ static void unknown_tells_names(void)
 	struct epk_options options = options_for("nonsense");
 	char said[2048];
 
-	EXPECT(init_and_listen(&options, said) == -EINVAL);
-	EXPECT(strstr(said, "epk, mpk, vmfunc, mprotect and none"));
-	EXPECT(strstr(said, "backend nonsense: EINVAL") && strstr(said, "epk_init(0): EINVAL"));
+	REQUIRE(init_and_listen(&options, said) == -EINVAL);
+	REQUIRE(strstr(said, "epk, mpk, vmfunc, mprotect and none"));
+	REQUIRE(strstr(said, "backend nonsense: EINVAL") && strstr(said, "epk_init(0): EINVAL"));
 }
 
 static void options_tell_why(void)
@@ -234,12 +234,12 @@ static void options_tell_why(void)
 	char said[2048];
 
 	options.size--;
-	EXPECT(init_and_listen(&options, said) == -EINVAL && strstr(said, "options.size"));
+	REQUIRE(init_and_listen(&options, said) == -EINVAL && strstr(said, "options.size"));
 	options.size = 2 * PAGE;
-	EXPECT(init_and_listen(&options, said) == -E2BIG && strstr(said, "E2BIG"));
+	REQUIRE(init_and_listen(&options, said) == -E2BIG && strstr(said, "E2BIG"));
 	options = options_for(unit_backend());
 	options.flags = 0x80;
-	EXPECT(init_and_listen(&options, said) == -EINVAL && strstr(said, "options is unknown"));
+	REQUIRE(init_and_listen(&options, said) == -EINVAL && strstr(said, "options is unknown"));
 }
 
 /* Without keys that are free there is no protection: this is no reason to do without. */
@@ -253,15 +253,15 @@ static void probe_without_keys(void)
 		any = true;
 	if (!any)
 		return;
-	EXPECT(init_and_listen(NULL, said) == -ENOSPC && !epk_backend());
-	EXPECT(strstr(said, "no protection key is free"));
+	REQUIRE(init_and_listen(NULL, said) == -ENOSPC && !epk_backend());
+	REQUIRE(strstr(said, "no protection key is free"));
 }
 
 static void probe_on_empty_environment(void)
 {
 	setenv("EPK_BACKEND", "", 1);
-	EXPECT(!epk_init(NULL));
-	EXPECT(epk_backend());
+	REQUIRE(!epk_init(NULL));
+	REQUIRE(epk_backend());
 }
 
 /* However often, and whatever for. */
@@ -271,22 +271,22 @@ static void twice(void)
 	char said[2048];
 	int i;
 
-	EXPECT(!init_and_listen(NULL, said));
+	REQUIRE(!init_and_listen(NULL, said));
 	for (i = 0; i < 3; i++) {
-		EXPECT(init_and_listen(i ? NULL : &options, said) == -EALREADY);
-		EXPECT(strstr(said, "epk_init(0): EALREADY") && strstr(said, "once"));
+		REQUIRE(init_and_listen(i ? NULL : &options, said) == -EALREADY);
+		REQUIRE(strstr(said, "epk_init(0): EALREADY") && strstr(said, "once"));
 	}
-	EXPECT(!strcmp(epk_backend(), unit_backend()));
+	REQUIRE(!strcmp(epk_backend(), unit_backend()));
 }
 
 static void by_first_alloc(void)
 {
 	int id;
 
-	EXPECT(!epk_backend());
-	EXPECT(!alloc_domains(1, &id));
-	EXPECT(!strcmp(epk_backend(), unit_backend()));
-	EXPECT(epk_init(NULL) == -EALREADY);
+	REQUIRE(!epk_backend());
+	REQUIRE(!alloc_domains(1, &id));
+	REQUIRE(!strcmp(epk_backend(), unit_backend()));
+	REQUIRE(epk_init(NULL) == -EALREADY);
 }
 
 /* Every call before initialisation is an error, or has nothing to say. */
@@ -295,16 +295,16 @@ static void calls_before(void)
 	struct epk_counts counts = { .size = sizeof(counts), .domains = 1, .vm_exits = 1 };
 	int id = 1 << 17 | 1, nr = 0;
 
-	EXPECT(free_domains(1, &id) == -ENOENT);
-	EXPECT(domain_begin(id, PROT_READ) == -ENOENT);
-	EXPECT(domain_end(id) == -ENOENT);
-	EXPECT(epk_domain_place(id, NULL, NULL) == -ENOENT);
-	EXPECT(domain_munmap((void *)PAGE, PAGE) == -EINVAL);
+	REQUIRE(free_domains(1, &id) == -ENOENT);
+	REQUIRE(domain_begin(id, PROT_READ) == -ENOENT);
+	REQUIRE(domain_end(id) == -ENOENT);
+	REQUIRE(epk_domain_place(id, NULL, NULL) == -ENOENT);
+	REQUIRE(domain_munmap((void *)PAGE, PAGE) == -EINVAL);
 	errno = 0;
-	EXPECT(domain_mmap(id, NULL, PAGE, RW, 0) == MAP_FAILED && errno == ENOENT);
-	EXPECT(!epk_counts(&counts) && !counts.domains && !counts.vm_exits);
-	EXPECT(!epk_for_each_mapping(count_one, &nr) && !nr);
-	EXPECT(!epk_backend());
+	REQUIRE(domain_mmap(id, NULL, PAGE, RW, 0) == MAP_FAILED && errno == ENOENT);
+	REQUIRE(!epk_counts(&counts) && !counts.domains && !counts.vm_exits);
+	REQUIRE(!epk_for_each_mapping(count_one, &nr) && !nr);
+	REQUIRE(!epk_backend());
 }
 
 static void errno_untouched(void)
@@ -314,7 +314,7 @@ static void errno_untouched(void)
 	errno = 12345;
 	epk_init(&absent);
 	epk_init(NULL);
-	EXPECT(errno == 12345);
+	REQUIRE(errno == 12345);
 }
 
 static void no_pkeys_left(void)
@@ -325,9 +325,9 @@ static void no_pkeys_left(void)
 		return;
 	while (pkey_alloc(0, 0) > 0)
 		;
-	EXPECT(epk_init(NULL) == -ENOSPC);
-	EXPECT(count_files() == files);
-	EXPECT(!epk_backend());
+	REQUIRE(epk_init(NULL) == -ENOSPC);
+	REQUIRE(count_files() == files);
+	REQUIRE(!epk_backend());
 }
 
 static long entry_of_one(void *arg)
@@ -345,17 +345,17 @@ static void one_pkey_left(void)
 		return;
 	while ((pkey = pkey_alloc(0, 0)) > 0)
 		last = pkey;
-	EXPECT(last && !pkey_free(last));
+	REQUIRE(last && !pkey_free(last));
 	if (backend_is("mpk")) {
-		EXPECT(epk_init(NULL) == -ENOSPC);
-		EXPECT(count_files() == files && count_free_pkeys() == 1);
+		REQUIRE(epk_init(NULL) == -ENOSPC);
+		REQUIRE(count_files() == files && count_free_pkeys() == 1);
 	} else {
-		EXPECT(!epk_init(NULL));
+		REQUIRE(!epk_init(NULL));
 	}
 	/* Where a component is open, no closed key shows that the module has something in its record. */
 	if (backend_is("epk")) {
-		EXPECT(!alloc_domains(1, &id));
-		EXPECT(epk_component_create(id, &entry, 1, NULL) == -EOPNOTSUPP);
+		REQUIRE(!alloc_domains(1, &id));
+		REQUIRE(epk_component_create(id, &entry, 1, NULL) == -EOPNOTSUPP);
 	}
 }
 
@@ -366,12 +366,12 @@ static void some_pkeys_taken(void)
 	if (!backend_takes_pkeys())
 		return;
 	own = pkey_alloc(0, 0);
-	EXPECT(own > 0);
-	EXPECT(!alloc_domains(1, &id));
-	EXPECT(!domain_begin(id, RW));
-	EXPECT(!epk_domain_place(id, NULL, &pkey));
-	EXPECT(pkey > 0 && pkey != own);
-	EXPECT(!pkey_free(own));
+	REQUIRE(own > 0);
+	REQUIRE(!alloc_domains(1, &id));
+	REQUIRE(!domain_begin(id, RW));
+	REQUIRE(!epk_domain_place(id, NULL, &pkey));
+	REQUIRE(pkey > 0 && pkey != own);
+	REQUIRE(!pkey_free(own));
 }
 
 /* Room for a part of what it needs, and then for more, until there is enough. */
@@ -386,21 +386,21 @@ static void no_room_for_all(void)
 	if (!backend_is("mpk"))
 		return;
 	statm = fopen("/proc/self/statm", "re");
-	EXPECT(statm && fscanf(statm, "%lu", &pages) == 1);
+	REQUIRE(statm && fscanf(statm, "%lu", &pages) == 1);
 	fclose(statm);
-	EXPECT(!getrlimit(RLIMIT_AS, &none));
+	REQUIRE(!getrlimit(RLIMIT_AS, &none));
 	for (more = 1; more < 64; more++) {
 		limit = (struct rlimit){ (pages * PAGE) + (more << 20), none.rlim_max };
-		EXPECT(!setrlimit(RLIMIT_AS, &limit));
+		REQUIRE(!setrlimit(RLIMIT_AS, &limit));
 		err = epk_init(&options);
-		EXPECT(!setrlimit(RLIMIT_AS, &none));
+		REQUIRE(!setrlimit(RLIMIT_AS, &none));
 		if (!err)
 			break;
-		EXPECT(!setrlimit(RLIMIT_AS, &limit));
-		expect_nothing_left(&options, -ENOMEM);
-		EXPECT(!setrlimit(RLIMIT_AS, &none));
+		REQUIRE(!setrlimit(RLIMIT_AS, &limit));
+		require_nothing_left(&options, -ENOMEM);
+		REQUIRE(!setrlimit(RLIMIT_AS, &none));
 	}
-	EXPECT(more > 1 && !err && !strcmp(epk_backend(), unit_backend()));
+	REQUIRE(more > 1 && !err && !strcmp(epk_backend(), unit_backend()));
 }
 
 static void *init_when_cancelled(void *arg)
@@ -418,10 +418,10 @@ static void init_cancelled(void)
 
 	unsetenv("EPK_BACKEND");
 	alarm(10);
-	EXPECT(!pthread_create(&thread, NULL, init_when_cancelled, &err));
-	EXPECT(!pthread_join(thread, NULL));
-	EXPECT(!err && epk_backend());
-	EXPECT(!alloc_domains(1, &id));
+	REQUIRE(!pthread_create(&thread, NULL, init_when_cancelled, &err));
+	REQUIRE(!pthread_join(thread, NULL));
+	REQUIRE(!err && epk_backend());
+	REQUIRE(!alloc_domains(1, &id));
 }
 
 /* The table is no file to those who set the limit. */
@@ -429,9 +429,9 @@ static void no_files_written(void)
 {
 	const struct rlimit limit = { 0, 0 };
 
-	EXPECT(!setrlimit(RLIMIT_FSIZE, &limit));
-	EXPECT(!epk_init(NULL));
-	EXPECT(!strcmp(epk_backend(), unit_backend()));
+	REQUIRE(!setrlimit(RLIMIT_FSIZE, &limit));
+	REQUIRE(!epk_init(NULL));
+	REQUIRE(!strcmp(epk_backend(), unit_backend()));
 }
 
 static void state_cannot_be_sealed(void)
@@ -439,9 +439,9 @@ static void state_cannot_be_sealed(void)
 	struct epk_options options = options_for(unit_backend());
 
 	seals = 0;
-	expect_nothing_left(&options, -ENOMEM);
+	require_nothing_left(&options, -ENOMEM);
 	seals = -1;
-	EXPECT(!epk_init(&options));
+	REQUIRE(!epk_init(&options));
 }
 
 static void init_seals_once(void)
@@ -456,7 +456,7 @@ static void init_state_stays_open(void **state)
 	int status = status_of_child(init_seals_once);
 
 	(void)state;
-	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+	REQUIRE(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
 }
 
 #define CHILD_CASES(X)								\

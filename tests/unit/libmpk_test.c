@@ -40,14 +40,14 @@ static char *group(int vkey, size_t pages, int prot)
 {
 	char *got = mpk_mmap(vkey, NULL, pages * PAGE, prot, ANON, -1, 0);
 
-	assert_ptr_not_equal(got, MAP_FAILED);
+	REQUIRE_NE(got, MAP_FAILED);
 	return got;
 }
 
 static int set_up(void **state)
 {
 	(void)state;
-	assert_int_equal(mpk_init(-1), 0);
+	REQUIRE_EQ(mpk_init(-1), 0);
 	mem = group(GROUP, 2, RW);
 	return 0;
 }
@@ -61,8 +61,8 @@ static int tear_down(void **state)
 #define FAILS(call, error)						\
 	do {								\
 		errno = 0;						\
-		assert_int_equal((call), -1);				\
-		assert_int_equal(errno, (error));			\
+		REQUIRE_EQ((call), -1);					\
+		REQUIRE_EQ(errno, (error));				\
 	} while (0)
 
 static void *other_thread(void *arg)
@@ -83,19 +83,19 @@ static int other_may(void)
 static void isolation(void **state)
 {
 	(void)state;
-	assert_int_equal(may(mem), expected(PROT_NONE));
-	assert_int_equal(mpk_begin(GROUP, RW), 0);
+	REQUIRE_EQ(may(mem), expected(PROT_NONE));
+	REQUIRE_EQ(mpk_begin(GROUP, RW), 0);
 	strcpy(mem, "Hello World!");
 	/* Under "mpk" a new thread has what its creator holds. */
 	if (backend_is("epk"))
-		assert_int_equal(other_may(), PROT_NONE);
-	assert_int_equal(mpk_end(GROUP), 0);
-	assert_int_equal(may(mem), expected(PROT_NONE));
-	assert_int_equal(mpk_begin(GROUP, PROT_READ), 0);
-	assert_string_equal(mem, "Hello World!");
-	assert_int_equal(may(mem), expected(PROT_READ));
-	assert_int_equal(mpk_end(GROUP), 0);
-	assert_int_equal(may(mem), expected(PROT_NONE));
+		REQUIRE_EQ(other_may(), PROT_NONE);
+	REQUIRE_EQ(mpk_end(GROUP), 0);
+	REQUIRE_EQ(may(mem), expected(PROT_NONE));
+	REQUIRE_EQ(mpk_begin(GROUP, PROT_READ), 0);
+	REQUIRE_STR_EQ(mem, "Hello World!");
+	REQUIRE_EQ(may(mem), expected(PROT_READ));
+	REQUIRE_EQ(mpk_end(GROUP), 0);
+	REQUIRE_EQ(may(mem), expected(PROT_NONE));
 }
 
 /* Its second: what all threads may, changed at once. */
@@ -107,23 +107,23 @@ static void quick_change(void **state)
 	(void)state;
 	if (!changes_all()) {
 		FAILS(mpk_mprotect(GROUP, RW), EOPNOTSUPP);
-		assert_int_equal(may(mem), PROT_NONE);
+		REQUIRE_EQ(may(mem), PROT_NONE);
 		return;
 	}
 	for (i = 0; i < sizeof(prots) / sizeof(*prots); i++) {
-		assert_int_equal(mpk_mprotect(GROUP, prots[i]), 0);
-		assert_int_equal(may(mem), expected(prots[i]));
-		assert_int_equal(other_may(), expected(prots[i]));
+		REQUIRE_EQ(mpk_mprotect(GROUP, prots[i]), 0);
+		REQUIRE_EQ(may(mem), expected(prots[i]));
+		REQUIRE_EQ(other_may(), expected(prots[i]));
 	}
 	/* As mprotect(), it gives more than the mapping was made with. */
-	assert_int_equal(mpk_munmap(GROUP), 0);
+	REQUIRE_EQ(mpk_munmap(GROUP), 0);
 	mem = group(GROUP, 1, PROT_READ);
-	assert_int_equal(mpk_begin(GROUP, RW), 0);
-	assert_int_equal(may(mem), PROT_READ);
-	assert_int_equal(mpk_end(GROUP), 0);
-	assert_int_equal(mpk_mprotect(GROUP, RW), 0);
-	assert_int_equal(may(mem), RW);
-	assert_int_equal(other_may(), RW);
+	REQUIRE_EQ(mpk_begin(GROUP, RW), 0);
+	REQUIRE_EQ(may(mem), PROT_READ);
+	REQUIRE_EQ(mpk_end(GROUP), 0);
+	REQUIRE_EQ(mpk_mprotect(GROUP, RW), 0);
+	REQUIRE_EQ(may(mem), RW);
+	REQUIRE_EQ(other_may(), RW);
 }
 
 static void nested(void **state)
@@ -132,25 +132,25 @@ static void nested(void **state)
 
 	(void)state;
 	FAILS(mpk_end(GROUP), EACCES);
-	assert_int_equal(mpk_begin(GROUP, PROT_READ), 0);
-	assert_int_equal(mpk_begin(GROUP, RW), 0);
-	assert_int_equal(mpk_begin(GROUP, PROT_READ), 0);
-	assert_int_equal(may(mem), RW);
-	assert_int_equal(mpk_end(GROUP), 0);
-	assert_int_equal(may(mem), RW);
-	assert_int_equal(mpk_end(GROUP), 0);
-	assert_int_equal(may(mem), expected(PROT_READ));
-	assert_int_equal(mpk_end(GROUP), 0);
-	assert_int_equal(may(mem), expected(PROT_NONE));
+	REQUIRE_EQ(mpk_begin(GROUP, PROT_READ), 0);
+	REQUIRE_EQ(mpk_begin(GROUP, RW), 0);
+	REQUIRE_EQ(mpk_begin(GROUP, PROT_READ), 0);
+	REQUIRE_EQ(may(mem), RW);
+	REQUIRE_EQ(mpk_end(GROUP), 0);
+	REQUIRE_EQ(may(mem), RW);
+	REQUIRE_EQ(mpk_end(GROUP), 0);
+	REQUIRE_EQ(may(mem), expected(PROT_READ));
+	REQUIRE_EQ(mpk_end(GROUP), 0);
+	REQUIRE_EQ(may(mem), expected(PROT_NONE));
 	FAILS(mpk_end(GROUP), EACCES);
 	for (i = 0; i < MPK_BEGINS_MAX; i++)
-		assert_int_equal(mpk_begin(GROUP, RW), 0);
+		REQUIRE_EQ(mpk_begin(GROUP, RW), 0);
 	FAILS(mpk_begin(GROUP, RW), EMFILE);
 	for (i = 0; i < MPK_BEGINS_MAX; i++) {
-		assert_int_equal(may(mem), RW);
-		assert_int_equal(mpk_end(GROUP), 0);
+		REQUIRE_EQ(may(mem), RW);
+		REQUIRE_EQ(mpk_end(GROUP), 0);
 	}
-	assert_int_equal(may(mem), expected(PROT_NONE));
+	REQUIRE_EQ(may(mem), expected(PROT_NONE));
 }
 
 static int in_handler, in_begun, after_end;
@@ -175,14 +175,14 @@ static void signals(void **state)
 	if (!backend_is("epk"))
 		return;
 	signal(SIGUSR1, handler);
-	assert_int_equal(mpk_begin(GROUP, RW), 0);
+	REQUIRE_EQ(mpk_begin(GROUP, RW), 0);
 	raise(SIGUSR1);
-	assert_int_equal(in_handler, PROT_NONE);
-	assert_int_equal(in_begun, PROT_READ);
-	assert_int_equal(after_end, PROT_NONE);
-	assert_int_equal(may(mem), RW);
-	assert_int_equal(mpk_end(GROUP), 0);
-	assert_int_equal(may(mem), PROT_NONE);
+	REQUIRE_EQ(in_handler, PROT_NONE);
+	REQUIRE_EQ(in_begun, PROT_READ);
+	REQUIRE_EQ(after_end, PROT_NONE);
+	REQUIRE_EQ(may(mem), RW);
+	REQUIRE_EQ(mpk_end(GROUP), 0);
+	REQUIRE_EQ(may(mem), PROT_NONE);
 }
 
 static unsigned int steps;
@@ -223,13 +223,13 @@ static void signals_at_each_step(void **state)
 	ended = mpk_end(GROUP);
 	step(false);
 	signal(SIGTRAP, SIG_DFL);
-	assert_in_range(steps, 100, 100000);
-	assert_int_equal(began, 0);
-	assert_int_equal(held, RW);
-	assert_int_equal(ended, 0);
-	assert_int_equal(epk_held_prot(epk_domain_at(mem)), 0);
+	REQUIRE_IN(steps, 100, 100000);
+	REQUIRE_EQ(began, 0);
+	REQUIRE_EQ(held, RW);
+	REQUIRE_EQ(ended, 0);
+	REQUIRE_EQ(epk_held_prot(epk_domain_at(mem)), 0);
 	FAILS(mpk_end(GROUP), EACCES);
-	assert_int_equal(mpk_munmap(GROUP + 1), 0);
+	REQUIRE_EQ(mpk_munmap(GROUP + 1), 0);
 }
 
 /* More groups than keys; numbers that are used anew name nothing of what was. */
@@ -242,19 +242,19 @@ static void many_and_anew(void **state)
 	for (round = 0; round < 3; round++) {
 		for (i = 0; i < MANY; i++) {
 			pages[i] = group(1000 * i, 1, RW);
-			assert_int_equal(mpk_begin(1000 * i, RW), 0);
-			assert_int_equal(*(int *)pages[i], 0);
+			REQUIRE_EQ(mpk_begin(1000 * i, RW), 0);
+			REQUIRE_EQ(*(int *)pages[i], 0);
 			*(int *)pages[i] = i + 1;
-			assert_int_equal(mpk_end(1000 * i), 0);
+			REQUIRE_EQ(mpk_end(1000 * i), 0);
 		}
 		for (i = 0; i < MANY; i++) {
-			assert_int_equal(mpk_begin(1000 * i, PROT_READ), 0);
-			assert_int_equal(*(int *)pages[i], i + 1);
-			assert_int_equal(mpk_end(1000 * i), 0);
-			assert_int_equal(may(pages[i]), expected(PROT_NONE));
+			REQUIRE_EQ(mpk_begin(1000 * i, PROT_READ), 0);
+			REQUIRE_EQ(*(int *)pages[i], i + 1);
+			REQUIRE_EQ(mpk_end(1000 * i), 0);
+			REQUIRE_EQ(may(pages[i]), expected(PROT_NONE));
 		}
 		for (i = 0; i < MANY; i++) {
-			assert_int_equal(mpk_munmap(1000 * i), 0);
+			REQUIRE_EQ(mpk_munmap(1000 * i), 0);
 			FAILS(mpk_begin(1000 * i, RW), ENOENT);
 			FAILS(mpk_munmap(1000 * i), ENOENT);
 		}
@@ -272,9 +272,9 @@ static void groups_come_and_go(void **state)
 		if (i == 5)
 			before = count_resources();
 		group(7000 + i, 1, RW);
-		assert_int_equal(mpk_munmap(7000 + i), 0);
+		REQUIRE_EQ(mpk_munmap(7000 + i), 0);
 	}
-	assert_nothing_lost(before);
+	require_nothing_lost(before);
 }
 
 static void two_mappings(void **state)
@@ -282,11 +282,11 @@ static void two_mappings(void **state)
 	char *more = group(GROUP, 1, PROT_READ);
 
 	(void)state;
-	assert_int_equal(mpk_begin(GROUP, RW), 0);
-	assert_int_equal(may(mem), RW);
-	assert_int_equal(may(more), PROT_READ);
-	assert_int_equal(mpk_end(GROUP), 0);
-	assert_int_equal(may(more), backend_protects() ? PROT_NONE : PROT_READ);
+	REQUIRE_EQ(mpk_begin(GROUP, RW), 0);
+	REQUIRE_EQ(may(mem), RW);
+	REQUIRE_EQ(may(more), PROT_READ);
+	REQUIRE_EQ(mpk_end(GROUP), 0);
+	REQUIRE_EQ(may(more), backend_protects() ? PROT_NONE : PROT_READ);
 }
 
 static void heap(void **state)
@@ -294,22 +294,22 @@ static void heap(void **state)
 	char *a = mpk_malloc(GROUP, 100), *b = mpk_malloc(GROUP, 5000);
 
 	(void)state;
-	assert_non_null(a);
-	assert_non_null(b);
-	assert_int_equal(may(a), expected(PROT_NONE));
-	assert_int_equal(mpk_begin(GROUP, RW), 0);
+	REQUIRE(a);
+	REQUIRE(b);
+	REQUIRE_EQ(may(a), expected(PROT_NONE));
+	REQUIRE_EQ(mpk_begin(GROUP, RW), 0);
 	memset(a, 'a', 100);
 	memset(b, 'b', 5000);
-	assert_int_equal(a[99], 'a');
-	assert_int_equal(mpk_end(GROUP), 0);
-	assert_int_equal(mpk_free(a), 0);
+	REQUIRE_EQ(a[99], 'a');
+	REQUIRE_EQ(mpk_end(GROUP), 0);
+	REQUIRE_EQ(mpk_free(a), 0);
 	FAILS(mpk_free(a), EINVAL);
-	assert_int_equal(mpk_free(b), 0);
-	assert_int_equal(mpk_free(NULL), 0);
+	REQUIRE_EQ(mpk_free(b), 0);
+	REQUIRE_EQ(mpk_free(NULL), 0);
 	FAILS(mpk_free(&mem), EINVAL);
 	errno = 0;
-	assert_null(mpk_malloc(GROUP + 1, 1));
-	assert_int_equal(errno, ENOENT);
+	REQUIRE(!mpk_malloc(GROUP + 1, 1));
+	REQUIRE_EQ(errno, ENOENT);
 }
 
 /* With the group begun. */
@@ -317,9 +317,9 @@ static int may_begun(char *addr)
 {
 	int prot;
 
-	assert_int_equal(mpk_begin(GROUP, RW), 0);
+	REQUIRE_EQ(mpk_begin(GROUP, RW), 0);
 	prot = may(addr);
-	assert_int_equal(mpk_end(GROUP), 0);
+	REQUIRE_EQ(mpk_end(GROUP), 0);
 	return prot;
 }
 
@@ -331,23 +331,23 @@ static void change_narrows_nothing(void **state)
 
 	(void)state;
 	a = mpk_malloc(GROUP, 100);
-	assert_non_null(a);
+	REQUIRE(a);
 	if (changes)
-		assert_int_equal(mpk_mprotect(GROUP, PROT_READ), 0);
+		REQUIRE_EQ(mpk_mprotect(GROUP, PROT_READ), 0);
 	else
 		FAILS(mpk_mprotect(GROUP, PROT_READ), EOPNOTSUPP);
-	assert_int_equal(may_begun(mem), RW);
-	assert_int_equal(may_begun(read), PROT_READ);
-	assert_int_equal(may_begun(none), changes ? PROT_READ : PROT_NONE);
-	assert_int_equal(may_begun(a), RW);
+	REQUIRE_EQ(may_begun(mem), RW);
+	REQUIRE_EQ(may_begun(read), PROT_READ);
+	REQUIRE_EQ(may_begun(none), changes ? PROT_READ : PROT_NONE);
+	REQUIRE_EQ(may_begun(a), RW);
 	b = mpk_malloc(GROUP, 100 * PAGE);
-	assert_non_null(b);
-	assert_int_equal(may_begun(b + 100 * PAGE - 1), RW);
-	assert_int_equal(mpk_free(a), 0);
+	REQUIRE(b);
+	REQUIRE_EQ(may_begun(b + 100 * PAGE - 1), RW);
+	REQUIRE_EQ(mpk_free(a), 0);
 	if (changes)
-		assert_int_equal(mpk_mprotect(GROUP, PROT_NONE), 0);
-	assert_int_equal(may(none), changes ? expected(PROT_NONE) & PROT_READ : PROT_NONE);
-	assert_int_equal(may_begun(none), changes ? PROT_READ : PROT_NONE);
+		REQUIRE_EQ(mpk_mprotect(GROUP, PROT_NONE), 0);
+	REQUIRE_EQ(may(none), changes ? expected(PROT_NONE) & PROT_READ : PROT_NONE);
+	REQUIRE_EQ(may_begun(none), changes ? PROT_READ : PROT_NONE);
 }
 
 /* A file that is not open for writing fails it in the middle; what was changed before is as it was. */
@@ -358,25 +358,25 @@ static void failed_change(void **state)
 	size_t i;
 
 	(void)state;
-	assert_int_equal(ftruncate(fd, PAGE), 0);
+	REQUIRE_EQ(ftruncate(fd, PAGE), 0);
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	only = open(path, O_RDONLY);
-	assert_true(only >= 0);
+	REQUIRE(only >= 0);
 	maps[0] = group(GROUP, 1, PROT_READ);
 	maps[1] = mpk_mmap(GROUP, NULL, PAGE, PROT_READ, MAP_SHARED, only, 0);
-	assert_ptr_not_equal(maps[1], MAP_FAILED);
+	REQUIRE_NE(maps[1], MAP_FAILED);
 	maps[2] = group(GROUP, 1, PROT_READ);
 	/* Readable by a change that did not fail, and so it stays. */
 	maps[3] = group(GROUP, 1, PROT_NONE);
 	if (changes_all())
-		assert_int_equal(mpk_mprotect(GROUP, PROT_READ), 0);
+		REQUIRE_EQ(mpk_mprotect(GROUP, PROT_READ), 0);
 	FAILS(mpk_mprotect(GROUP, RW), changes_all() ? EACCES : EOPNOTSUPP);
 	for (i = 0; i < 4; i++) {
-		assert_int_equal(may(maps[i]), changes_all() ? PROT_READ : PROT_NONE);
-		assert_int_equal(may_begun(maps[i]), changes_all() || i < 3 ? PROT_READ : PROT_NONE);
+		REQUIRE_EQ(may(maps[i]), changes_all() ? PROT_READ : PROT_NONE);
+		REQUIRE_EQ(may_begun(maps[i]), changes_all() || i < 3 ? PROT_READ : PROT_NONE);
 	}
-	assert_int_equal(may(mem), changes_all() ? expected(PROT_READ) : PROT_NONE);
-	assert_int_equal(may_begun(mem), RW);
+	REQUIRE_EQ(may(mem), changes_all() ? expected(PROT_READ) : PROT_NONE);
+	REQUIRE_EQ(may_begun(mem), RW);
 	close(only);
 	close(fd);
 }
@@ -395,12 +395,12 @@ static void many_narrow(void **state)
 		for (i = 0; i < MPK_NARROW_MAX; i++)
 			group(GROUP + 1, 1, PROT_READ);
 		errno = 0;
-		assert_ptr_equal(mpk_mmap(GROUP + 1, NULL, PAGE, PROT_READ, ANON, -1, 0), MAP_FAILED);
-		assert_int_equal(errno, ENOSPC);
-		assert_ptr_equal(mpk_mmap(GROUP + 2, NULL, PAGE, PROT_READ, ANON, -1, 0), MAP_FAILED);
+		REQUIRE_EQ(mpk_mmap(GROUP + 1, NULL, PAGE, PROT_READ, ANON, -1, 0), MAP_FAILED);
+		REQUIRE_EQ(errno, ENOSPC);
+		REQUIRE_EQ(mpk_mmap(GROUP + 2, NULL, PAGE, PROT_READ, ANON, -1, 0), MAP_FAILED);
 		FAILS(mpk_begin(GROUP + 2, RW), ENOENT);
 		group(GROUP + 1, 1, RW);
-		assert_int_equal(mpk_munmap(GROUP + 1), 0);
+		REQUIRE_EQ(mpk_munmap(GROUP + 1), 0);
 	}
 }
 
@@ -419,20 +419,20 @@ static void unmapped_by_another(void **state)
 	(void)state;
 	for (i = 0; i <= MPK_BEGINS_MAX; i++) {
 		group(GROUP + 1, 1, RW);
-		assert_int_equal(mpk_begin(GROUP + 1, RW), 0);
+		REQUIRE_EQ(mpk_begin(GROUP + 1, RW), 0);
 		run_threads(unmap_it, &arg, 1);
-		assert_int_equal(*(int *)arg, backend_is("epk") ? 0 : EBUSY);
+		REQUIRE_EQ(*(int *)arg, backend_is("epk") ? 0 : EBUSY);
 		if (backend_is("epk")) {
 			FAILS(mpk_end(GROUP + 1), ENOENT);
 		} else {
-			assert_int_equal(mpk_end(GROUP + 1), 0);
-			assert_int_equal(mpk_munmap(GROUP + 1), 0);
+			REQUIRE_EQ(mpk_end(GROUP + 1), 0);
+			REQUIRE_EQ(mpk_munmap(GROUP + 1), 0);
 		}
 	}
-	assert_int_equal(mpk_begin(GROUP, RW), 0);
-	assert_int_equal(may(mem), RW);
-	assert_int_equal(mpk_end(GROUP), 0);
-	assert_int_equal(may(mem), expected(PROT_NONE));
+	REQUIRE_EQ(mpk_begin(GROUP, RW), 0);
+	REQUIRE_EQ(may(mem), RW);
+	REQUIRE_EQ(mpk_end(GROUP), 0);
+	REQUIRE_EQ(may(mem), expected(PROT_NONE));
 }
 
 /* What could not be closed is ended by the next call. */
@@ -445,21 +445,21 @@ static void failed_end(void **state)
 	if (SANITIZED || !backend_is("mprotect") || !limit_is_near())
 		return;
 	at = mmap(NULL, 3 * PAGE, PROT_NONE, ANON, -1, 0);
-	assert_ptr_not_equal(at, MAP_FAILED);
+	REQUIRE_NE(at, MAP_FAILED);
 	/* The kernel makes one mapping of all three, while they allow the same. */
 	for (i = 0; i < 3; i++) {
 		pages[i] = mpk_mmap(GROUP + 1 + i, at + i * PAGE, PAGE, RW, ANON | MAP_FIXED, -1, 0);
-		assert_ptr_equal(pages[i], at + i * PAGE);
-		assert_int_equal(mpk_begin(GROUP + 1 + i, RW), 0);
+		REQUIRE_EQ(pages[i], at + i * PAGE);
+		REQUIRE_EQ(mpk_begin(GROUP + 1 + i, RW), 0);
 	}
 	limit_reach();
 	FAILS(mpk_end(GROUP + 2), ENOMEM);
-	assert_int_equal(epk_held_prot(epk_domain_at(pages[1])), RW);
+	REQUIRE_EQ(epk_held_prot(epk_domain_at(pages[1])), RW);
 	limit_forget();
 	for (i = 0; i < 3; i++) {
-		assert_int_equal(mpk_end(GROUP + 1 + i), 0);
-		assert_int_equal(may(pages[i]), PROT_NONE);
-		assert_int_equal(mpk_munmap(GROUP + 1 + i), 0);
+		REQUIRE_EQ(mpk_end(GROUP + 1 + i), 0);
+		REQUIRE_EQ(may(pages[i]), PROT_NONE);
+		REQUIRE_EQ(mpk_munmap(GROUP + 1 + i), 0);
 	}
 }
 
@@ -476,25 +476,25 @@ static void failed_munmap(void **state)
 		return;
 	/* With others around them, that it does not make one with these. */
 	around = mmap(NULL, 6 * PAGE, PROT_READ | PROT_EXEC, ANON, -1, 0);
-	assert_ptr_not_equal(around, MAP_FAILED);
+	REQUIRE_NE(around, MAP_FAILED);
 	at = around + PAGE;
 	for (i = 0; i < 4; i++)
-		assert_ptr_equal(mpk_mmap(groups[i], at + i * PAGE, PAGE, PROT_NONE, ANON | MAP_FIXED, -1, 0),
-				 at + i * PAGE);
+		REQUIRE_EQ(mpk_mmap(groups[i], at + i * PAGE, PAGE, PROT_NONE, ANON | MAP_FIXED, -1, 0),
+			   at + i * PAGE);
 	limit_reach();
 	FAILS(mpk_munmap(GROUP + 1), ENOMEM);
 	limit_forget();
-	assert_true(epk_domain_at(at + PAGE) > 0);
-	assert_int_equal(epk_domain_at(at + 3 * PAGE), 0);
-	assert_ptr_equal(mpk_mmap(GROUP + 1, at + 3 * PAGE, PAGE, RW, ANON | MAP_FIXED_NOREPLACE, -1, 0),
-			 at + 3 * PAGE);
-	assert_int_equal(mpk_mprotect(GROUP + 1, PROT_READ), 0);
-	assert_int_equal(mpk_begin(GROUP + 1, RW), 0);
-	assert_int_equal(may(at + 3 * PAGE), RW);
-	assert_int_equal(may(at + PAGE), PROT_READ);
-	assert_int_equal(mpk_end(GROUP + 1), 0);
-	assert_int_equal(mpk_munmap(GROUP + 1), 0);
-	assert_int_equal(mpk_munmap(GROUP + 2), 0);
+	REQUIRE(epk_domain_at(at + PAGE) > 0);
+	REQUIRE_EQ(epk_domain_at(at + 3 * PAGE), 0);
+	REQUIRE_EQ(mpk_mmap(GROUP + 1, at + 3 * PAGE, PAGE, RW, ANON | MAP_FIXED_NOREPLACE, -1, 0),
+		   at + 3 * PAGE);
+	REQUIRE_EQ(mpk_mprotect(GROUP + 1, PROT_READ), 0);
+	REQUIRE_EQ(mpk_begin(GROUP + 1, RW), 0);
+	REQUIRE_EQ(may(at + 3 * PAGE), RW);
+	REQUIRE_EQ(may(at + PAGE), PROT_READ);
+	REQUIRE_EQ(mpk_end(GROUP + 1), 0);
+	REQUIRE_EQ(mpk_munmap(GROUP + 1), 0);
+	REQUIRE_EQ(mpk_munmap(GROUP + 2), 0);
 	munmap(around, PAGE);
 	munmap(around + 5 * PAGE, PAGE);
 }
@@ -505,17 +505,17 @@ static void a_file(void **state)
 	char *at;
 
 	(void)state;
-	assert_int_equal(ftruncate(fd, PAGE), 0);
-	assert_ptr_equal(mpk_mmap(5, NULL, PAGE, RW, MAP_PRIVATE, fd, 0), MAP_FAILED);
-	assert_int_equal(errno, EOPNOTSUPP);
+	REQUIRE_EQ(ftruncate(fd, PAGE), 0);
+	REQUIRE_EQ(mpk_mmap(5, NULL, PAGE, RW, MAP_PRIVATE, fd, 0), MAP_FAILED);
+	REQUIRE_EQ(errno, EOPNOTSUPP);
 	FAILS(mpk_begin(5, RW), ENOENT);
 	at = mpk_mmap(5, NULL, PAGE, RW, MAP_SHARED, fd, 0);
-	assert_ptr_not_equal(at, MAP_FAILED);
-	assert_int_equal(mpk_begin(5, RW), 0);
+	REQUIRE_NE(at, MAP_FAILED);
+	REQUIRE_EQ(mpk_begin(5, RW), 0);
 	*at = 'f';
-	assert_int_equal(mpk_end(5), 0);
-	assert_int_equal(mpk_munmap(5), 0);
-	assert_int_equal(pread(fd, &(char){ 0 }, 1, 0), 1);
+	REQUIRE_EQ(mpk_end(5), 0);
+	REQUIRE_EQ(mpk_munmap(5), 0);
+	REQUIRE_EQ(pread(fd, &(char){ 0 }, 1, 0), 1);
 	close(fd);
 }
 
@@ -524,7 +524,7 @@ static void bad_arguments(void **state)
 	struct unit_resources before = count_resources();
 
 	(void)state;
-	assert_int_equal(mpk_init(100), 0);
+	REQUIRE_EQ(mpk_init(100), 0);
 	FAILS(mpk_begin(-1, RW), EINVAL);
 	FAILS(mpk_begin(GROUP, PROT_NONE), EINVAL);
 	FAILS(mpk_begin(GROUP, PROT_EXEC), EINVAL);
@@ -535,20 +535,20 @@ static void bad_arguments(void **state)
 	FAILS(mpk_mprotect(GROUP, PROT_READ | PROT_EXEC), EOPNOTSUPP);
 	FAILS(mpk_mprotect(GROUP + 1, RW), ENOENT);
 	FAILS(mpk_munmap(GROUP + 1), ENOENT);
-	assert_ptr_equal(mpk_mmap(-1, NULL, PAGE, RW, ANON, -1, 0), MAP_FAILED);
-	assert_int_equal(errno, EINVAL);
-	assert_ptr_equal(mpk_mmap(GROUP + 1, NULL, 0, RW, ANON, -1, 0), MAP_FAILED);
-	assert_int_equal(errno, EINVAL);
-	assert_ptr_equal(mpk_mmap(GROUP + 1, NULL, PAGE, RW | PROT_EXEC, ANON, -1, 0), MAP_FAILED);
-	assert_int_equal(errno, EOPNOTSUPP);
-	assert_ptr_equal(mpk_mmap(GROUP + 1, NULL, PAGE, RW, ANON | MAP_GROWSDOWN, -1, 0), MAP_FAILED);
-	assert_int_equal(errno, EINVAL);
+	REQUIRE_EQ(mpk_mmap(-1, NULL, PAGE, RW, ANON, -1, 0), MAP_FAILED);
+	REQUIRE_EQ(errno, EINVAL);
+	REQUIRE_EQ(mpk_mmap(GROUP + 1, NULL, 0, RW, ANON, -1, 0), MAP_FAILED);
+	REQUIRE_EQ(errno, EINVAL);
+	REQUIRE_EQ(mpk_mmap(GROUP + 1, NULL, PAGE, RW | PROT_EXEC, ANON, -1, 0), MAP_FAILED);
+	REQUIRE_EQ(errno, EOPNOTSUPP);
+	REQUIRE_EQ(mpk_mmap(GROUP + 1, NULL, PAGE, RW, ANON | MAP_GROWSDOWN, -1, 0), MAP_FAILED);
+	REQUIRE_EQ(errno, EINVAL);
 	FAILS(mpk_begin(GROUP + 1, RW), ENOENT);
-	assert_nothing_lost(before);
-	assert_int_equal(mpk_begin(GROUP, RW), 0);
+	require_nothing_lost(before);
+	REQUIRE_EQ(mpk_begin(GROUP, RW), 0);
 	FAILS(mpk_munmap(GROUP), EBUSY);
-	assert_int_equal(may(mem), RW);
-	assert_int_equal(mpk_end(GROUP), 0);
+	REQUIRE_EQ(may(mem), RW);
+	REQUIRE_EQ(mpk_end(GROUP), 0);
 }
 
 /*
@@ -619,23 +619,23 @@ static void code(void **state)
 	char was;
 
 	(void)state;
-	assert_ptr_equal(mpk_mmap_code(-1, PAGE, RW | PROT_EXEC, &run), MAP_FAILED);
-	assert_int_equal(errno, EINVAL);
-	assert_ptr_equal(mpk_mmap_code(GROUP + 1, PAGE, PROT_EXEC, &run), MAP_FAILED);
-	assert_int_equal(errno, EINVAL);
+	REQUIRE_EQ(mpk_mmap_code(-1, PAGE, RW | PROT_EXEC, &run), MAP_FAILED);
+	REQUIRE_EQ(errno, EINVAL);
+	REQUIRE_EQ(mpk_mmap_code(GROUP + 1, PAGE, PROT_EXEC, &run), MAP_FAILED);
+	REQUIRE_EQ(errno, EINVAL);
 	FAILS(mpk_begin(GROUP + 1, RW), ENOENT);
 	cache = mpk_mmap_code(GROUP, FUNCTIONS * BYTES, RW | PROT_EXEC, &run);
-	assert_ptr_not_equal(cache, MAP_FAILED);
+	REQUIRE_NE(cache, MAP_FAILED);
 	cache_run = run;
 	nr_compiled = 0;
 	run_threads(compile_or_run, args, 3);
 	/* A group of its own comes to be, and goes with its code. */
 	cache = mpk_mmap_code(GROUP + 1, PAGE, RW, &run);
-	assert_ptr_not_equal(cache, MAP_FAILED);
-	assert_int_equal(epk_mprotect(cache, PAGE, PROT_READ | PROT_EXEC), 0);
-	assert_true(try_read(run, &was));
-	assert_int_equal(mpk_munmap(GROUP + 1), 0);
-	assert_false(try_read(run, &was));
+	REQUIRE_NE(cache, MAP_FAILED);
+	REQUIRE_EQ(epk_mprotect(cache, PAGE, PROT_READ | PROT_EXEC), 0);
+	REQUIRE(try_read(run, &was));
+	REQUIRE_EQ(mpk_munmap(GROUP + 1), 0);
+	REQUIRE(!try_read(run, &was));
 }
 
 /* A child has none of its parent's groups, begins nothing of theirs, and makes its own. */
@@ -643,17 +643,17 @@ static void child(void)
 {
 	char *own;
 
-	EXPECT(mpk_begin(GROUP, RW) == -1 && errno == ENOENT);
-	EXPECT(mpk_end(GROUP) == -1 && errno == ENOENT);
-	EXPECT(mpk_munmap(GROUP) == -1 && errno == ENOENT);
+	REQUIRE(mpk_begin(GROUP, RW) == -1 && errno == ENOENT);
+	REQUIRE(mpk_end(GROUP) == -1 && errno == ENOENT);
+	REQUIRE(mpk_munmap(GROUP) == -1 && errno == ENOENT);
 	own = mpk_mmap(GROUP, NULL, PAGE, RW, ANON, -1, 0);
-	EXPECT(own != MAP_FAILED);
-	EXPECT(mpk_end(GROUP) == -1 && errno == EACCES);
-	EXPECT(may(own) == expected(PROT_NONE));
-	EXPECT(!mpk_begin(GROUP, RW));
+	REQUIRE(own != MAP_FAILED);
+	REQUIRE(mpk_end(GROUP) == -1 && errno == EACCES);
+	REQUIRE(may(own) == expected(PROT_NONE));
+	REQUIRE(!mpk_begin(GROUP, RW));
 	*own = 'c';
-	EXPECT(!mpk_end(GROUP));
-	EXPECT(!mpk_munmap(GROUP));
+	REQUIRE(!mpk_end(GROUP));
+	REQUIRE(!mpk_munmap(GROUP));
 }
 
 static void forked(void **state)
@@ -662,12 +662,12 @@ static void forked(void **state)
 
 	(void)state;
 	for (i = 0; i < MPK_BEGINS_MAX; i++)
-		assert_int_equal(mpk_begin(GROUP, RW), 0);
+		REQUIRE_EQ(mpk_begin(GROUP, RW), 0);
 	*mem = 'p';
 	run_in_child(child);
-	assert_int_equal(*mem, 'p');
+	REQUIRE_EQ(*mem, 'p');
 	for (i = 0; i < MPK_BEGINS_MAX; i++)
-		assert_int_equal(mpk_end(GROUP), 0);
+		REQUIRE_EQ(mpk_end(GROUP), 0);
 }
 
 /* A thread that makes groups while others fork. */
@@ -685,7 +685,7 @@ static void *make_groups(void *arg)
 
 static void make_one(void)
 {
-	EXPECT(mpk_mmap(3, NULL, PAGE, RW, ANON, -1, 0) != MAP_FAILED);
+	REQUIRE(mpk_mmap(3, NULL, PAGE, RW, ANON, -1, 0) != MAP_FAILED);
 }
 
 static void *fork_all_the_time(void *arg)

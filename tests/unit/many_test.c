@@ -34,7 +34,7 @@ static int set_up(void **state)
 	int i;
 
 	(void)state;
-	assert_int_equal(alloc_domains(MANY, ids), 0);
+	REQUIRE_EQ(alloc_domains(MANY, ids), 0);
 	for (i = 0; i < MAPPED; i++)
 		mem[i] = new_pages(ids[i * STEP], 1);
 	return 0;
@@ -45,10 +45,10 @@ static int tear_down(void **state)
 	struct epk_counts counts = { .size = sizeof(counts) };
 
 	(void)state;
-	assert_int_equal(free_domains(MANY, ids), 0);
-	assert_int_equal(count_epk_mappings(), 0);
-	assert_int_equal(epk_counts(&counts), 0);
-	assert_int_equal(counts.domains, 0);
+	REQUIRE_EQ(free_domains(MANY, ids), 0);
+	REQUIRE_EQ(count_epk_mappings(), 0);
+	REQUIRE_EQ(epk_counts(&counts), 0);
+	REQUIRE_EQ(counts.domains, 0);
 	return 0;
 }
 
@@ -61,14 +61,14 @@ static void in_random_order(void **state)
 		shuffle(round + 1);
 		for (n = 0; n < MAPPED; n++) {
 			i = order[n];
-			assert_int_equal(domain_begin(ids[i * STEP], RW), 0);
-			assert_int_equal(*(int *)mem[i], round ? ~i : 0);
+			REQUIRE_EQ(domain_begin(ids[i * STEP], RW), 0);
+			REQUIRE_EQ(*(int *)mem[i], round ? ~i : 0);
 			*(int *)mem[i] = ~i;
-			assert_int_equal(domain_end(ids[i * STEP]), 0);
+			REQUIRE_EQ(domain_end(ids[i * STEP]), 0);
 		}
 	}
 	for (n = 0; n < MAPPED && backend_protects(); n += 100)
-		assert_false(try_read(mem[n], &ignored));
+		REQUIRE(!try_read(mem[n], &ignored));
 }
 
 /* Also of those that have no memory. */
@@ -78,15 +78,15 @@ static void all_over(void **state)
 
 	(void)state;
 	for (i = 3; i < MANY; i += 37) {
-		assert_int_equal(domain_begin(ids[i], PROT_READ), 0);
-		assert_int_equal(epk_held_prot(ids[i]), PROT_READ);
-		assert_int_equal(domain_end(ids[i]), 0);
+		REQUIRE_EQ(domain_begin(ids[i], PROT_READ), 0);
+		REQUIRE_EQ(epk_held_prot(ids[i]), PROT_READ);
+		REQUIRE_EQ(domain_end(ids[i]), 0);
 	}
-	assert_int_equal(domain_begin(ids[MANY - 1], RW), 0);
-	assert_int_equal(domain_begin(ids[0], RW), 0);
+	REQUIRE_EQ(domain_begin(ids[MANY - 1], RW), 0);
+	REQUIRE_EQ(domain_begin(ids[0], RW), 0);
 	*mem[0] = 1;
-	assert_int_equal(domain_end(ids[0]), 0);
-	assert_int_equal(domain_end(ids[MANY - 1]), 0);
+	REQUIRE_EQ(domain_end(ids[0]), 0);
+	REQUIRE_EQ(domain_end(ids[MANY - 1]), 0);
 }
 
 /* The IDs run out before memory does, and that is -ENOSPC. */
@@ -95,13 +95,13 @@ static void ids_run_out(void **state)
 	struct epk_counts counts = { .size = sizeof(counts) };
 
 	(void)state;
-	assert_int_equal(alloc_domains(IDS - MANY, ids + MANY), 0);
-	assert_int_equal(alloc_domains(3, ids + IDS), -ENOSPC);
-	assert_int_equal(epk_counts(&counts), 0);
-	assert_int_equal(counts.domains, IDS);
-	assert_int_equal(domain_begin(ids[IDS - 1], RW), 0);
-	assert_int_equal(domain_end(ids[IDS - 1]), 0);
-	assert_int_equal(free_domains(IDS - MANY, ids + MANY), 0);
+	REQUIRE_EQ(alloc_domains(IDS - MANY, ids + MANY), 0);
+	REQUIRE_EQ(alloc_domains(3, ids + IDS), -ENOSPC);
+	REQUIRE_EQ(epk_counts(&counts), 0);
+	REQUIRE_EQ(counts.domains, IDS);
+	REQUIRE_EQ(domain_begin(ids[IDS - 1], RW), 0);
+	REQUIRE_EQ(domain_end(ids[IDS - 1]), 0);
+	REQUIRE_EQ(free_domains(IDS - MANY, ids + MANY), 0);
 }
 
 static long max_map_count(long wanted)
@@ -130,20 +130,20 @@ static void mappings_run_out(void **state)
 	(void)state;
 	if (!backend_is("epk"))
 		skip();
-	assert_true(was > before);
-	assert_int_equal(max_map_count(before + 20), was);
+	REQUIRE(was > before);
+	REQUIRE_EQ(max_map_count(before + 20), was);
 	for (i = 1; nr < 64; nr++, i += 2) {
 		more[nr] = domain_mmap(ids[i], NULL, PAGE, RW, 0);
 		if (more[nr] == MAP_FAILED)
 			break;
 	}
 	i = errno;
-	assert_int_equal(max_map_count(was), before + 20);
-	assert_true(nr > 10 && nr < 30);
-	assert_int_equal(i, ENOMEM);
+	REQUIRE_EQ(max_map_count(was), before + 20);
+	REQUIRE(nr > 10 && nr < 30);
+	REQUIRE_EQ(i, ENOMEM);
 	while (nr--)
-		assert_int_equal(domain_munmap(more[nr], PAGE), 0);
-	assert_int_equal(count_mappings(), before);
+		REQUIRE_EQ(domain_munmap(more[nr], PAGE), 0);
+	REQUIRE_EQ(count_mappings(), before);
 }
 
 int main(void)

@@ -14,7 +14,7 @@ static inline void limit_reach(void)
 {
 	limit_pages = mmap(NULL, LIMIT_PAGES * PAGE, PROT_NONE,
 			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	assert_ptr_not_equal(limit_pages, MAP_FAILED);
+	REQUIRE_NE(limit_pages, MAP_FAILED);
 	mprotect(limit_pages + (LIMIT_PAGES - 1) * PAGE, PAGE, PROT_READ);
 	for (limit_at = 1; limit_at < LIMIT_PAGES - 2; limit_at += 2)
 		if (mprotect(limit_pages + limit_at * PAGE, PAGE, PROT_READ))

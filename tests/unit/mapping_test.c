@@ -16,10 +16,10 @@ static int set_up(void **state)
 	(void)state;
 	id = new_domain();
 	mem = new_pages(id, PAGES);
-	assert_int_equal(domain_begin(id, RW), 0);
+	REQUIRE_EQ(domain_begin(id, RW), 0);
 	for (i = 0; i < PAGES; i++)
 		mem[i * PAGE] = i + 1;
-	assert_int_equal(domain_end(id), 0);
+	REQUIRE_EQ(domain_end(id), 0);
 	return 0;
 }
 
@@ -27,98 +27,98 @@ static int tear_down(void **state)
 {
 	(void)state;
 	free_domain(id);
-	assert_int_equal(count_epk_mappings(), 0);
+	REQUIRE_EQ(count_epk_mappings(), 0);
 	return 0;
 }
 
 /* Bit i of @pages: page i is mapped, with its number in it. */
-static void expect_pages(unsigned int pages)
+static void require_pages(unsigned int pages)
 {
 	char byte;
 	int i;
 
-	assert_int_equal(domain_begin(id, PROT_READ), 0);
+	REQUIRE_EQ(domain_begin(id, PROT_READ), 0);
 	for (i = 0; i < PAGES; i++) {
-		assert_int_equal(try_read(mem + i * PAGE, &byte), pages >> i & 1);
+		REQUIRE_EQ(try_read(mem + i * PAGE, &byte), pages >> i & 1);
 		if (pages >> i & 1)
-			assert_int_equal(byte, i + 1);
+			REQUIRE_EQ(byte, i + 1);
 	}
-	assert_int_equal(domain_end(id), 0);
+	REQUIRE_EQ(domain_end(id), 0);
 }
 
 static void munmap_whole(void **state)
 {
 	(void)state;
-	assert_int_equal(domain_munmap(mem, PAGES * PAGE), 0);
-	assert_int_equal(count_epk_mappings(), 0);
-	expect_pages(0);
-	assert_int_equal(domain_munmap(mem, PAGES * PAGE), -EINVAL);
+	REQUIRE_EQ(domain_munmap(mem, PAGES * PAGE), 0);
+	REQUIRE_EQ(count_epk_mappings(), 0);
+	require_pages(0);
+	REQUIRE_EQ(domain_munmap(mem, PAGES * PAGE), -EINVAL);
 }
 
 static void munmap_front(void **state)
 {
 	(void)state;
-	assert_int_equal(domain_munmap(mem, 3 * PAGE), 0);
-	assert_int_equal(count_epk_mappings(), 1);
-	expect_pages(0xf8);
+	REQUIRE_EQ(domain_munmap(mem, 3 * PAGE), 0);
+	REQUIRE_EQ(count_epk_mappings(), 1);
+	require_pages(0xf8);
 }
 
 static void munmap_back(void **state)
 {
 	(void)state;
-	assert_int_equal(domain_munmap(mem + 6 * PAGE, PAGE + 1), 0);
-	assert_int_equal(count_epk_mappings(), 1);
-	expect_pages(0x3f);
+	REQUIRE_EQ(domain_munmap(mem + 6 * PAGE, PAGE + 1), 0);
+	REQUIRE_EQ(count_epk_mappings(), 1);
+	require_pages(0x3f);
 }
 
 static void munmap_middle(void **state)
 {
 	(void)state;
-	assert_int_equal(domain_munmap(mem + 2 * PAGE, 1), 0);
-	assert_int_equal(count_epk_mappings(), 2);
-	expect_pages(0xfb);
+	REQUIRE_EQ(domain_munmap(mem + 2 * PAGE, 1), 0);
+	REQUIRE_EQ(count_epk_mappings(), 2);
+	require_pages(0xfb);
 	/* Across the hole: refused, and both sides stay. */
-	assert_int_equal(domain_munmap(mem, PAGES * PAGE), -EINVAL);
-	assert_int_equal(domain_munmap(mem + PAGE, 2 * PAGE), -EINVAL);
-	assert_int_equal(count_epk_mappings(), 2);
-	expect_pages(0xfb);
-	assert_int_equal(domain_munmap(mem + 5 * PAGE, PAGE), 0);
-	assert_int_equal(count_epk_mappings(), 3);
-	expect_pages(0xdb);
+	REQUIRE_EQ(domain_munmap(mem, PAGES * PAGE), -EINVAL);
+	REQUIRE_EQ(domain_munmap(mem + PAGE, 2 * PAGE), -EINVAL);
+	REQUIRE_EQ(count_epk_mappings(), 2);
+	require_pages(0xfb);
+	REQUIRE_EQ(domain_munmap(mem + 5 * PAGE, PAGE), 0);
+	REQUIRE_EQ(count_epk_mappings(), 3);
+	require_pages(0xdb);
 }
 
 static void munmap_several_that_touch(void **state)
 {
 	(void)state;
-	assert_int_equal(domain_munmap(mem + 3 * PAGE, 2 * PAGE), 0);
-	assert_ptr_equal(domain_mmap(id, mem + 3 * PAGE, 2 * PAGE, RW, MAP_FIXED_NOREPLACE),
-			 mem + 3 * PAGE);
-	assert_int_equal(count_epk_mappings(), 3);
-	assert_int_equal(domain_munmap(mem + 2 * PAGE, 4 * PAGE), 0);
-	assert_int_equal(count_epk_mappings(), 2);
-	expect_pages(0xc3);
+	REQUIRE_EQ(domain_munmap(mem + 3 * PAGE, 2 * PAGE), 0);
+	REQUIRE_EQ(domain_mmap(id, mem + 3 * PAGE, 2 * PAGE, RW, MAP_FIXED_NOREPLACE),
+		   mem + 3 * PAGE);
+	REQUIRE_EQ(count_epk_mappings(), 3);
+	REQUIRE_EQ(domain_munmap(mem + 2 * PAGE, 4 * PAGE), 0);
+	REQUIRE_EQ(count_epk_mappings(), 2);
+	require_pages(0xc3);
 }
 
 static void munmap_misaligned(void **state)
 {
 	(void)state;
-	assert_int_equal(domain_munmap(mem + 1, PAGE), -EINVAL);
-	expect_pages(0xff);
+	REQUIRE_EQ(domain_munmap(mem + 1, PAGE), -EINVAL);
+	require_pages(0xff);
 }
 
 static void munmap_len_zero(void **state)
 {
 	(void)state;
-	assert_int_equal(domain_munmap(mem, 0), -EINVAL);
-	expect_pages(0xff);
+	REQUIRE_EQ(domain_munmap(mem, 0), -EINVAL);
+	require_pages(0xff);
 }
 
 static void munmap_overflow(void **state)
 {
 	(void)state;
-	assert_int_equal(domain_munmap(mem, SIZE_MAX), -EOVERFLOW);
-	assert_int_equal(domain_munmap(mem, SIZE_MAX - 2 * PAGE), -EOVERFLOW);
-	expect_pages(0xff);
+	REQUIRE_EQ(domain_munmap(mem, SIZE_MAX), -EOVERFLOW);
+	REQUIRE_EQ(domain_munmap(mem, SIZE_MAX - 2 * PAGE), -EOVERFLOW);
+	require_pages(0xff);
 }
 
 static void munmap_not_domain_memory(void **state)
@@ -126,11 +126,11 @@ static void munmap_not_domain_memory(void **state)
 	char *other = mmap(NULL, PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	(void)state;
-	assert_int_equal(domain_munmap(other, PAGE), -EINVAL);
-	assert_int_equal(domain_munmap(NULL, PAGE), -EINVAL);
+	REQUIRE_EQ(domain_munmap(other, PAGE), -EINVAL);
+	REQUIRE_EQ(domain_munmap(NULL, PAGE), -EINVAL);
 	*other = 1;
 	munmap(other, PAGE);
-	expect_pages(0xff);
+	require_pages(0xff);
 }
 
 static void munmap_beyond_end(void **state)
@@ -140,11 +140,11 @@ static void munmap_beyond_end(void **state)
 
 	(void)state;
 	for (i = 0; i < ERROR_REPEATS; i++) {
-		assert_int_equal(domain_munmap(mem + PAGE, PAGES * PAGE), -EINVAL);
-		assert_int_equal(domain_munmap(mem - PAGE, 2 * PAGE), -EINVAL);
+		REQUIRE_EQ(domain_munmap(mem + PAGE, PAGES * PAGE), -EINVAL);
+		REQUIRE_EQ(domain_munmap(mem - PAGE, 2 * PAGE), -EINVAL);
 	}
-	assert_nothing_lost(before);
-	expect_pages(0xff);
+	require_nothing_lost(before);
+	require_pages(0xff);
 }
 
 static void munmap_returns_memory(void **state)
@@ -156,14 +156,14 @@ static void munmap_returns_memory(void **state)
 	for (i = 0; i < ERROR_REPEATS; i++) {
 		char *more = new_pages(id, 5);
 
-		assert_int_equal(domain_begin(id, RW), 0);
+		REQUIRE_EQ(domain_begin(id, RW), 0);
 		memset(more, 1, 5 * PAGE);
-		assert_int_equal(domain_end(id), 0);
-		assert_int_equal(domain_munmap(more + PAGE, 2 * PAGE), 0);
-		assert_int_equal(domain_munmap(more, PAGE), 0);
-		assert_int_equal(domain_munmap(more + 3 * PAGE, 2 * PAGE), 0);
+		REQUIRE_EQ(domain_end(id), 0);
+		REQUIRE_EQ(domain_munmap(more + PAGE, 2 * PAGE), 0);
+		REQUIRE_EQ(domain_munmap(more, PAGE), 0);
+		REQUIRE_EQ(domain_munmap(more + 3 * PAGE, 2 * PAGE), 0);
 	}
-	assert_nothing_lost(before);
+	require_nothing_lost(before);
 }
 
 struct visits {
@@ -176,8 +176,8 @@ static int visit(int dom_id, void *addr, size_t len, void *arg)
 {
 	struct visits *visits = arg;
 
-	assert_int_equal(dom_id, id);
-	assert_true((char *)addr >= mem && (char *)addr + len <= mem + PAGES * PAGE);
+	REQUIRE_EQ(dom_id, id);
+	REQUIRE((char *)addr >= mem && (char *)addr + len <= mem + PAGES * PAGE);
 	visits->nr++;
 	visits->bytes += len;
 	return visits->nr == visits->stop_at ? 77 : 0;
@@ -193,7 +193,7 @@ static int visit_and_unmap(int dom_id, void *addr, size_t len, void *arg)
 static void for_each_null(void **state)
 {
 	(void)state;
-	assert_int_equal(epk_for_each_mapping(NULL, NULL), -EINVAL);
+	REQUIRE_EQ(epk_for_each_mapping(NULL, NULL), -EINVAL);
 }
 
 static void for_each_all_and_stop(void **state)
@@ -201,29 +201,29 @@ static void for_each_all_and_stop(void **state)
 	struct visits all = { 0 }, two = { .stop_at = 2 };
 
 	(void)state;
-	assert_int_equal(domain_munmap(mem + 2 * PAGE, PAGE), 0);
-	assert_int_equal(domain_munmap(mem + 5 * PAGE, PAGE), 0);
-	assert_int_equal(epk_for_each_mapping(visit, &all), 0);
-	assert_int_equal(all.nr, 3);
-	assert_int_equal(all.bytes, 6 * PAGE);
-	assert_int_equal(epk_for_each_mapping(visit, &two), 77);
-	assert_int_equal(two.nr, 2);
-	assert_int_equal(epk_for_each_mapping(visit_and_unmap, NULL), 0);
-	assert_int_equal(count_epk_mappings(), 0);
+	REQUIRE_EQ(domain_munmap(mem + 2 * PAGE, PAGE), 0);
+	REQUIRE_EQ(domain_munmap(mem + 5 * PAGE, PAGE), 0);
+	REQUIRE_EQ(epk_for_each_mapping(visit, &all), 0);
+	REQUIRE_EQ(all.nr, 3);
+	REQUIRE_EQ(all.bytes, 6 * PAGE);
+	REQUIRE_EQ(epk_for_each_mapping(visit, &two), 77);
+	REQUIRE_EQ(two.nr, 2);
+	REQUIRE_EQ(epk_for_each_mapping(visit_and_unmap, NULL), 0);
+	REQUIRE_EQ(count_epk_mappings(), 0);
 }
 
 static void place_bad_id(void **state)
 {
 	(void)state;
-	assert_int_equal(epk_domain_place(0, NULL, NULL), -EINVAL);
-	assert_int_equal(epk_domain_place(INT32_MAX, NULL, NULL), -ENOENT);
-	assert_int_equal(epk_domain_place(id, NULL, NULL), 0);
+	REQUIRE_EQ(epk_domain_place(0, NULL, NULL), -EINVAL);
+	REQUIRE_EQ(epk_domain_place(INT32_MAX, NULL, NULL), -ENOENT);
+	REQUIRE_EQ(epk_domain_place(id, NULL, NULL), 0);
 }
 
 static void counts_null(void **state)
 {
 	(void)state;
-	assert_int_equal(epk_counts(NULL), -EINVAL);
+	REQUIRE_EQ(epk_counts(NULL), -EINVAL);
 }
 
 static void counts_domains(void **state)
@@ -232,13 +232,13 @@ static void counts_domains(void **state)
 	int more[3];
 
 	(void)state;
-	assert_int_equal(epk_counts(&before), 0);
-	assert_int_equal(alloc_domains(3, more), 0);
-	assert_int_equal(epk_counts(&after), 0);
-	assert_int_equal(after.domains, before.domains + 3);
-	assert_int_equal(free_domains(3, more), 0);
-	assert_int_equal(epk_counts(&after), 0);
-	assert_int_equal(after.domains, before.domains);
+	REQUIRE_EQ(epk_counts(&before), 0);
+	REQUIRE_EQ(alloc_domains(3, more), 0);
+	REQUIRE_EQ(epk_counts(&after), 0);
+	REQUIRE_EQ(after.domains, before.domains + 3);
+	REQUIRE_EQ(free_domains(3, more), 0);
+	REQUIRE_EQ(epk_counts(&after), 0);
+	REQUIRE_EQ(after.domains, before.domains);
 }
 
 /* As of an earlier version, and of a later one. */
@@ -252,14 +252,14 @@ static void counts_of_each_size(void **state)
 	for (size = 1; size <= nr; size++) {
 		memset(counts, 0xaa, sizeof(counts));
 		counts[0] = size * 8;
-		assert_int_equal(epk_counts((struct epk_counts *)counts), 0);
-		assert_int_equal(counts[0], size * 8);
+		REQUIRE_EQ(epk_counts((struct epk_counts *)counts), 0);
+		REQUIRE_EQ(counts[0], size * 8);
 		if (size > 1)
-			assert_true(counts[1] >= 1 && counts[1] < 100);
+			REQUIRE(counts[1] >= 1 && counts[1] < 100);
 		for (i = 2; i < nr; i++)
-			assert_int_equal(counts[i] == 0xaaaaaaaaaaaaaaaa, i >= size);
+			REQUIRE_EQ(counts[i] == 0xaaaaaaaaaaaaaaaa, i >= size);
 		for (i = sizeof(struct epk_counts) / 8; i < size; i++)
-			assert_int_equal(counts[i], 0);
+			REQUIRE_EQ(counts[i], 0);
 	}
 }
 
@@ -273,9 +273,9 @@ static void counts_of_no_size(void **state)
 	for (i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		memset(&counts, 0xaa, sizeof(counts));
 		counts.size = wrong[i];
-		assert_int_equal(epk_counts(&counts), -EINVAL);
-		assert_int_equal(counts.size, wrong[i]);
-		assert_int_equal(counts.domains, 0xaaaaaaaaaaaaaaaa);
+		REQUIRE_EQ(epk_counts(&counts), -EINVAL);
+		REQUIRE_EQ(counts.size, wrong[i]);
+		REQUIRE_EQ(counts.domains, 0xaaaaaaaaaaaaaaaa);
 	}
 }
 

@@ -34,7 +34,7 @@ static void *mover(void *arg)
 
 	(void)arg;
 	/* As many as there are, if fewer. */
-	EXPECT(!epk_domain_place(ids[NR - 1], &ept, NULL) || ept <= 0);
+	REQUIRE(!epk_domain_place(ids[NR - 1], &ept, NULL) || ept <= 0);
 	epts = ept > 0 ? 3 : 1;
 	while (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE)) {
 		struct epk_move list[2] = {
@@ -54,12 +54,12 @@ static void set_up(pthread_t *thread)
 {
 	int i;
 
-	EXPECT(!alloc_domains(NR, ids));
+	REQUIRE(!alloc_domains(NR, ids));
 	for (i = 0; i < NR; i++) {
 		mem[i] = domain_mmap(ids[i], NULL, PAGE, RW, 0);
-		EXPECT(mem[i] != MAP_FAILED);
+		REQUIRE(mem[i] != MAP_FAILED);
 	}
-	EXPECT(!pthread_create(thread, NULL, mover, NULL));
+	REQUIRE(!pthread_create(thread, NULL, mover, NULL));
 }
 
 static void finish(pthread_t thread)
@@ -67,10 +67,10 @@ static void finish(pthread_t thread)
 	int i;
 
 	__atomic_store_n(&stop, 1, __ATOMIC_RELEASE);
-	EXPECT(!pthread_join(thread, NULL));
-	EXPECT(!epk_held(NULL, 0));
+	REQUIRE(!pthread_join(thread, NULL));
+	REQUIRE(!epk_held(NULL, 0));
 	for (i = 0; i < NR; i++)
-		EXPECT(!try_read((char *)mem[i], &ignored));
+		REQUIRE(!try_read((char *)mem[i], &ignored));
 }
 
 static void one_at_a_time(void)
@@ -82,14 +82,14 @@ static void one_at_a_time(void)
 	set_up(&thread);
 	for (round = 0; round < ROUNDS; round++) {
 		i = round % NR;
-		EXPECT(!domain_begin(ids[i], RW));
-		EXPECT(*mem[i] == sums[i]);
+		REQUIRE(!domain_begin(ids[i], RW));
+		REQUIRE(*mem[i] == sums[i]);
 		*mem[i] = sums[i] = round;
-		EXPECT(*mem[i] == sums[i]);
-		EXPECT(!domain_end(ids[i]));
-		EXPECT(domain_end(ids[i]) == -EACCES);
+		REQUIRE(*mem[i] == sums[i]);
+		REQUIRE(!domain_end(ids[i]));
+		REQUIRE(domain_end(ids[i]) == -EACCES);
 		if (round % 64 == 0) {
-			EXPECT(!try_read((char *)mem[i], &ignored));
+			REQUIRE(!try_read((char *)mem[i], &ignored));
 			sched_yield();
 		}
 	}
@@ -106,20 +106,20 @@ static void several(void)
 	for (round = 0; round < ROUNDS / 10; round++) {
 		n = round % 10 ? 2 + round % 3 : NR;
 		for (i = 0; i < n; i++) {
-			EXPECT(!domain_begin(ids[(round + i) % NR], RW));
+			REQUIRE(!domain_begin(ids[(round + i) % NR], RW));
 			*mem[(round + i) % NR] = round + i;
 		}
 		for (i = 0; i < n; i++) {
-			EXPECT(domain_begin(ids[(round + i) % NR], RW) == -EALREADY);
-			EXPECT(*mem[(round + i) % NR] == (uint64_t)round + i);
+			REQUIRE(domain_begin(ids[(round + i) % NR], RW) == -EALREADY);
+			REQUIRE(*mem[(round + i) % NR] == (uint64_t)round + i);
 		}
-		EXPECT(epk_held(NULL, 0) == n);
+		REQUIRE(epk_held(NULL, 0) == n);
 		for (i = 0; i < n; i++)
-			EXPECT(!domain_end(ids[(round + (i * 5 + 1) % n) % NR]) ||
-			       !domain_end(ids[(round + i) % NR]));
+			REQUIRE(!domain_end(ids[(round + (i * 5 + 1) % n) % NR]) ||
+				!domain_end(ids[(round + i) % NR]));
 		for (i = 0; i < n; i++)
 			domain_end(ids[(round + i) % NR]);
-		EXPECT(!epk_held(NULL, 0));
+		REQUIRE(!epk_held(NULL, 0));
 	}
 	finish(thread);
 }
@@ -132,16 +132,16 @@ static void only_reads(void)
 
 	set_up(&thread);
 	for (round = 0; round < ROUNDS / 10; round++) {
-		EXPECT(!domain_begin(ids[0], PROT_READ));
-		EXPECT(!domain_begin(ids[1], RW));
-		EXPECT(!*mem[0]);
+		REQUIRE(!domain_begin(ids[0], PROT_READ));
+		REQUIRE(!domain_begin(ids[1], RW));
+		REQUIRE(!*mem[0]);
 		*mem[1] = round;
-		EXPECT(epk_held_prot(ids[0]) == PROT_READ && epk_held_prot(ids[1]) == RW);
-		EXPECT(!domain_end(ids[1]));
-		EXPECT(!*mem[0]);
+		REQUIRE(epk_held_prot(ids[0]) == PROT_READ && epk_held_prot(ids[1]) == RW);
+		REQUIRE(!domain_end(ids[1]));
+		REQUIRE(!*mem[0]);
 		if (round % 16 == 0)
-			EXPECT(!try_write((char *)mem[0], 1));
-		EXPECT(!domain_end(ids[0]));
+			REQUIRE(!try_write((char *)mem[0], 1));
+		REQUIRE(!domain_end(ids[0]));
 	}
 	finish(thread);
 }

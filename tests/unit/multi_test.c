@@ -49,7 +49,7 @@ static void begin_few(void)
 	int i;
 
 	for (i = 0; i < SPREAD; i++)
-		assert_int_equal(domain_begin(few[i], RW), 0);
+		REQUIRE_EQ(domain_begin(few[i], RW), 0);
 }
 
 static void end_few(void)
@@ -57,7 +57,7 @@ static void end_few(void)
 	int i;
 
 	for (i = 0; i < SPREAD; i++)
-		assert_int_equal(domain_end(few[i]), 0);
+		REQUIRE_EQ(domain_end(few[i]), 0);
 }
 
 /* Changes of the EPT and faults. */
@@ -65,7 +65,7 @@ static uint64_t switches(void)
 {
 	struct epk_counts counts = { .size = sizeof(counts) };
 
-	assert_int_equal(epk_counts(&counts), 0);
+	REQUIRE_EQ(epk_counts(&counts), 0);
 	return counts.ept_switches + counts.vm_faults;
 }
 
@@ -79,11 +79,11 @@ static void any_order(void **state)
 	for (i = 0; i < 200; i++) {
 		at = rand_r(&seed) % SPREAD;
 		few_mem[at][i] = i;
-		assert_int_equal((unsigned char)few_mem[at][i], i);
+		REQUIRE_EQ((unsigned char)few_mem[at][i], i);
 	}
 	end_few();
 	for (i = 0; i < SPREAD && backend_protects(); i++)
-		assert_false(try_read(few_mem[i], &ignored));
+		REQUIRE(!try_read(few_mem[i], &ignored));
 }
 
 /* As many as a thread can hold, more than fit into one EPT. */
@@ -95,16 +95,16 @@ static void many_at_once(void **state)
 	if (backend_is("mpk"))
 		skip();
 	for (i = 0; i < NR; i++)
-		assert_int_equal(domain_begin(ids[i], RW), 0);
+		REQUIRE_EQ(domain_begin(ids[i], RW), 0);
 	for (round = 0; round < 3; round++) {
 		for (i = 0; i < NR; i++) {
 			mem[i][100] = round;
-			assert_int_equal(mem[i][100], round);
-			assert_int_equal(mem[i][101], i);
+			REQUIRE_EQ(mem[i][100], round);
+			REQUIRE_EQ(mem[i][101], i);
 		}
 	}
 	for (i = 0; i < NR; i++)
-		assert_int_equal(domain_end(ids[i]), 0);
+		REQUIRE_EQ(domain_end(ids[i]), 0);
 }
 
 static void rep_movsb(void **state)
@@ -116,7 +116,7 @@ static void rep_movsb(void **state)
 	begin_few();
 	memset(few_mem[0], 77, PAGE);
 	asm volatile("rep movsb" : "+S"(from), "+D"(to), "+c"(len) : : "memory");
-	assert_memory_equal(few_mem[0], few_mem[1], PAGE);
+	REQUIRE_MEM_EQ(few_mem[0], few_mem[1], PAGE);
 	end_few();
 }
 
@@ -128,7 +128,7 @@ static void movsb(void **state)
 	begin_few();
 	few_mem[1][0] = 78;
 	asm volatile("movsb" : "+S"(from), "+D"(to) : : "memory");
-	assert_int_equal(few_mem[2][0], 78);
+	REQUIRE_EQ(few_mem[2][0], 78);
 	end_few();
 }
 
@@ -140,7 +140,7 @@ static void push_from_memory(void **state)
 	uint64_t *from = (uint64_t *)few_mem[0], *to = (uint64_t *)(few_mem[2] + 512);
 
 	(void)state;
-	assert_int_equal(sigaltstack(&alternate, &old), 0);
+	REQUIRE_EQ(sigaltstack(&alternate, &old), 0);
 	begin_few();
 	*from = 0x1234567890;
 	asm volatile("mov %%rsp, %%r12\n\t"
@@ -148,9 +148,9 @@ static void push_from_memory(void **state)
 		     "push (%[from])\n\t"
 		     "mov %%r12, %%rsp"
 		     : : [to] "r"(to), [from] "r"(from) : "r12", "memory");
-	assert_int_equal(to[-1], 0x1234567890);
+	REQUIRE_EQ(to[-1], 0x1234567890);
 	end_few();
-	assert_int_equal(sigaltstack(&old, NULL), 0);
+	REQUIRE_EQ(sigaltstack(&old, NULL), 0);
 }
 
 __attribute__((target("avx2"))) static void gather(void **state)
@@ -172,7 +172,7 @@ __attribute__((target("avx2"))) static void gather(void **state)
 	got = _mm256_i64gather_epi64((void *)few_mem[0], index, 1);
 	_mm256_storeu_si256((void *)values, got);
 	for (i = 0; i < SPREAD; i++)
-		assert_int_equal(values[i], 1000 + i);
+		REQUIRE_EQ(values[i], 1000 + i);
 	end_few();
 }
 
@@ -192,7 +192,7 @@ static void repeated_pairs_cost_nothing(void **state)
 		few_mem[0][i] = few_mem[1][i];
 		few_mem[2][i] = few_mem[0][i];
 	}
-	assert_int_equal(switches(), before);
+	REQUIRE_EQ(switches(), before);
 	end_few();
 }
 
@@ -202,17 +202,17 @@ static void only_what_is_held(void **state)
 	(void)state;
 	if (!backend_protects())
 		return;
-	assert_int_equal(domain_begin(few[0], RW), 0);
-	assert_int_equal(domain_begin(few[1], PROT_READ), 0);
+	REQUIRE_EQ(domain_begin(few[0], RW), 0);
+	REQUIRE_EQ(domain_begin(few[1], PROT_READ), 0);
 	few_mem[0][5] = few_mem[1][5];
-	assert_false(try_read(few_mem[2], &ignored));
-	assert_false(try_write(few_mem[1], 1));
+	REQUIRE(!try_read(few_mem[2], &ignored));
+	REQUIRE(!try_write(few_mem[1], 1));
 	few_mem[0][5] = few_mem[1][5];
-	assert_int_equal(domain_end(few[0]), 0);
-	assert_false(try_read(few_mem[0], &ignored));
-	assert_true(try_read(few_mem[1], &ignored));
-	assert_int_equal(domain_end(few[1]), 0);
-	assert_false(try_read(few_mem[1], &ignored));
+	REQUIRE_EQ(domain_end(few[0]), 0);
+	REQUIRE(!try_read(few_mem[0], &ignored));
+	REQUIRE(try_read(few_mem[1], &ignored));
+	REQUIRE_EQ(domain_end(few[1]), 0);
+	REQUIRE(!try_read(few_mem[1], &ignored));
 }
 
 /* Threads that hold different sets, and move what the others hold. */

@@ -85,7 +85,7 @@ static void start_worker(void)
 	signal(SIGSEGV, SIG_DFL);
 	sem_init(&other.start, 0, 0);
 	sem_init(&other.stopped, 0, 0);
-	EXPECT(!pthread_create(&thread, NULL, write_on, NULL));
+	REQUIRE(!pthread_create(&thread, NULL, write_on, NULL));
 	victim_set_up();
 }
 
@@ -130,8 +130,8 @@ static void work(const struct plan *plan)
 
 	start_worker();
 	/* What was found in another process is at the same address in this. */
-	EXPECT(!memcmp(&victim, &shared->victim, sizeof(victim)));
-	EXPECT(memory_blocks() == shared->blocks);
+	REQUIRE(!memcmp(&victim, &shared->victim, sizeof(victim)));
+	REQUIRE(memory_blocks() == shared->blocks);
 	cases_find_redirects();
 	victim_hold();
 	for (; shared->at < plan->nr && good; shared->at++) {
@@ -411,7 +411,7 @@ int main(int argc, char **argv)
 	skip_if(!backend_is("epk") && !backend_is("mpk"), "has no keys");
 	need_backend();
 	shared = mmap(NULL, sizeof(*shared), RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	EXPECT(shared != MAP_FAILED);
+	REQUIRE(shared != MAP_FAILED);
 	victim_start();
 	memory_start();
 	sigemptyset(&child);

@@ -20,7 +20,7 @@ static void *early(void *arg)
 		*(int *)arg = -1;
 	sem_post(&done);
 	sem_wait(&go);
-	assert_int_equal(pkey_set(key, OPEN), 0);
+	REQUIRE_EQ(pkey_set(key, OPEN), 0);
 	*(int *)arg = is_filled(mem) ? pkey_get(key) : -1;
 	return NULL;
 }
@@ -30,7 +30,7 @@ static void *late(void *arg)
 	*(int *)arg = pkey_get(key);
 	if (!is_filled(mem))
 		*(int *)arg = -1;
-	assert_int_equal(pkey_set(key, CLOSED), 0);
+	REQUIRE_EQ(pkey_set(key, CLOSED), 0);
 	return NULL;
 }
 
@@ -42,21 +42,21 @@ static void threads(void **state)
 	(void)state;
 	sem_init(&go, 0, 0);
 	sem_init(&done, 0, 0);
-	assert_int_equal(pthread_create(&thread, NULL, early, &got), 0);
+	REQUIRE_EQ(pthread_create(&thread, NULL, early, &got), 0);
 	give(key, RW);
-	assert_int_equal(pkey_set(key, READ), 0);
+	REQUIRE_EQ(pkey_set(key, READ), 0);
 	sem_post(&go);
 	sem_wait(&done);
-	assert_int_equal(got, CLOSED);
+	REQUIRE_EQ(got, CLOSED);
 	sem_post(&go);
 	pthread_join(thread, NULL);
-	assert_int_equal(got, OPEN);
+	REQUIRE_EQ(got, OPEN);
 	/* Its own right is what it was. */
-	assert_int_equal(pkey_get(key), READ);
-	assert_int_equal(pthread_create(&thread, NULL, late, &got), 0);
+	REQUIRE_EQ(pkey_get(key), READ);
+	REQUIRE_EQ(pthread_create(&thread, NULL, late, &got), 0);
 	pthread_join(thread, NULL);
-	assert_int_equal(got, READ);
-	assert_int_equal(pkey_get(key), READ);
+	REQUIRE_EQ(got, READ);
+	REQUIRE_EQ(pkey_get(key), READ);
 }
 
 static volatile int in_handler;
@@ -72,35 +72,35 @@ static void handlers(void **state)
 {
 	(void)state;
 	give(key, RW);
-	assert_int_equal(pkey_set(key, READ), 0);
+	REQUIRE_EQ(pkey_set(key, READ), 0);
 	signal(SIGUSR1, handler);
 	in_handler = -1;
 	raise(SIGUSR1);
 	signal(SIGUSR1, SIG_DFL);
-	assert_int_equal(in_handler, backend_is_private() ? CLOSED : READ);
+	REQUIRE_EQ(in_handler, backend_is_private() ? CLOSED : READ);
 	/* What it may is gone with it. */
 	if (backend_is_private())
-		assert_int_equal(pkey_get(key), READ);
-	assert_true(is_filled(mem));
+		REQUIRE_EQ(pkey_get(key), READ);
+	REQUIRE(is_filled(mem));
 }
 
 static int other_key_of_child;
 
 static void in_child_of_fork(void)
 {
-	EXPECT(pkey_get(key) == READ);
-	EXPECT(pkey_get(other_key_of_child) == CLOSED);
-	EXPECT(is_filled(mem));
+	REQUIRE(pkey_get(key) == READ);
+	REQUIRE(pkey_get(other_key_of_child) == CLOSED);
+	REQUIRE(is_filled(mem));
 	if (backend_protects())
-		EXPECT(!try_write(mem, 'z'));
-	EXPECT(!mprotect(mem + 2 * PAGE, PAGE, RW) && !mprotect(mem + 2 * PAGE, PAGE, PROT_READ));
-	EXPECT(!pkey_set(key, OPEN));
-	EXPECT(try_write(mem, 'z') && mem[0] == 'z');
-	EXPECT(pkey_alloc(0, CLOSED) > 15);
-	EXPECT(!pkey_set(key, CLOSED));
-	EXPECT(!backend_protects() || !try_read(mem, &value));
-	EXPECT(!pkey_mprotect(mem, PAGES * PAGE, RW, 0) && mem[0] == 'z' && mem[PAGE] == 'b');
-	EXPECT(!pkey_free(key));
+		REQUIRE(!try_write(mem, 'z'));
+	REQUIRE(!mprotect(mem + 2 * PAGE, PAGE, RW) && !mprotect(mem + 2 * PAGE, PAGE, PROT_READ));
+	REQUIRE(!pkey_set(key, OPEN));
+	REQUIRE(try_write(mem, 'z') && mem[0] == 'z');
+	REQUIRE(pkey_alloc(0, CLOSED) > 15);
+	REQUIRE(!pkey_set(key, CLOSED));
+	REQUIRE(!backend_protects() || !try_read(mem, &value));
+	REQUIRE(!pkey_mprotect(mem, PAGES * PAGE, RW, 0) && mem[0] == 'z' && mem[PAGE] == 'b');
+	REQUIRE(!pkey_free(key));
 }
 
 static void forks_again(void)
@@ -112,7 +112,7 @@ static void forks_again(void)
 		in_child_of_fork();
 		_exit(0);
 	}
-	EXPECT(waitpid(pid, &status, 0) == pid && !status);
+	REQUIRE(waitpid(pid, &status, 0) == pid && !status);
 	in_child_of_fork();
 }
 
@@ -123,24 +123,24 @@ static void forks(void **state)
 	(void)state;
 	other_key_of_child = new_key(CLOSED);
 	give(key, RW);
-	assert_int_equal(pkey_set(key, READ), 0);
+	REQUIRE_EQ(pkey_set(key, READ), 0);
 	run_in_child(in_child_of_fork);
 	run_in_child(forks_again);
 	/* The parent's is its own, and nothing of it lies about. */
-	assert_int_equal(pkey_get(key), READ);
-	assert_true(is_filled(mem));
-	assert_int_equal(count_files(), files);
+	REQUIRE_EQ(pkey_get(key), READ);
+	REQUIRE(is_filled(mem));
+	REQUIRE_EQ(count_files(), files);
 	pkey_free(other_key_of_child);
 }
 
 static void in_child_without_memory(void)
 {
-	EXPECT(!try_read(mem, &value));
-	EXPECT(!try_read(mem + PAGES * PAGE - 1, &value));
-	EXPECT(pkey_get(key) == CLOSED && !pkey_set(key, OPEN) && !try_read(mem, &value));
+	REQUIRE(!try_read(mem, &value));
+	REQUIRE(!try_read(mem + PAGES * PAGE - 1, &value));
+	REQUIRE(pkey_get(key) == CLOSED && !pkey_set(key, OPEN) && !try_read(mem, &value));
 	/* It is the child's to use, as ordinary memory. */
-	EXPECT(!mprotect(mem, PAGE, RW) && !mem[0]);
-	EXPECT(!munmap(mem, PAGES * PAGE));
+	REQUIRE(!mprotect(mem, PAGE, RW) && !mem[0]);
+	REQUIRE(!munmap(mem, PAGES * PAGE));
 }
 
 /* What the parent cannot leave the child it has not: the parent has it, and no signal. */
@@ -150,14 +150,14 @@ static void forks_without_room(void)
 	int status;
 	pid_t pid;
 
-	EXPECT(!setrlimit(RLIMIT_FSIZE, &none));
+	REQUIRE(!setrlimit(RLIMIT_FSIZE, &none));
 	pid = fork();
 	if (!pid) {
 		in_child_without_memory();
 		_exit(0);
 	}
-	EXPECT(waitpid(pid, &status, 0) == pid && !status);
-	EXPECT(!pkey_set(key, READ) && is_filled(mem));
+	REQUIRE(waitpid(pid, &status, 0) == pid && !status);
+	REQUIRE(!pkey_set(key, READ) && is_filled(mem));
 }
 
 static void forks_at_a_limit(void **state)
@@ -165,8 +165,8 @@ static void forks_at_a_limit(void **state)
 	(void)state;
 	give(key, RW);
 	run_in_child(forks_without_room);
-	assert_int_equal(pkey_set(key, READ), 0);
-	assert_true(is_filled(mem));
+	REQUIRE_EQ(pkey_set(key, READ), 0);
+	REQUIRE(is_filled(mem));
 }
 
 static volatile bool stop;
@@ -200,17 +200,17 @@ static void races(void **state)
 	stop = false;
 	signal(SIGSEGV, try_again);
 	memset(large + PAGE, 1, (LARGE - 1) * PAGE);
-	assert_int_equal(pkey_mprotect(large, LARGE * PAGE, RW, keys[0]), 0);
-	assert_int_equal(pthread_create(&thread, NULL, counter, large), 0);
+	REQUIRE_EQ(pkey_mprotect(large, LARGE * PAGE, RW, keys[0]), 0);
+	REQUIRE_EQ(pthread_create(&thread, NULL, counter, large), 0);
 	for (i = 0; i < 90; i++)
-		assert_int_equal(pkey_mprotect(large, LARGE * PAGE, RW, i % 3 == 2 ? 0 : keys[i % 2]), 0);
-	assert_int_equal(pkey_mprotect(large, LARGE * PAGE, RW, 0), 0);
+		REQUIRE_EQ(pkey_mprotect(large, LARGE * PAGE, RW, i % 3 == 2 ? 0 : keys[i % 2]), 0);
+	REQUIRE_EQ(pkey_mprotect(large, LARGE * PAGE, RW, 0), 0);
 	stop = true;
 	pthread_join(thread, &counted);
-	assert_int_equal(*(uint64_t *)large, (uint64_t)counted);
-	assert_true(counted);
+	REQUIRE_EQ(*(uint64_t *)large, (uint64_t)counted);
+	REQUIRE(counted);
 	signal(SIGSEGV, SIG_DFL);
-	assert_int_equal(munmap(large, LARGE * PAGE), 0);
+	REQUIRE_EQ(munmap(large, LARGE * PAGE), 0);
 	pkey_free(keys[0]);
 	pkey_free(keys[1]);
 }
@@ -225,10 +225,10 @@ static void *tries(void *arg)
 {
 	(void)arg;
 	while (!sem_wait(&ask) && asked) {
-		assert_int_equal(write(zeros[1], "", 1), 1);
+		REQUIRE_EQ(write(zeros[1], "", 1), 1);
 		wrote = read(zeros[0], asked, 1) == 1;
 		if (!wrote)
-			assert_int_equal(read(zeros[0], &value, 1), 1);
+			REQUIRE_EQ(read(zeros[0], &value, 1), 1);
 		sem_post(&answered);
 	}
 	return NULL;
@@ -309,25 +309,25 @@ static void refused_meanwhile(void **state)
 	(void)state;
 	sem_init(&ask, 0, 0);
 	sem_init(&answered, 0, 0);
-	assert_int_equal(pipe(zeros), 0);
+	REQUIRE_EQ(pipe(zeros), 0);
 	asked = mem;
-	assert_int_equal(pthread_create(&thread, NULL, tries, NULL), 0);
+	REQUIRE_EQ(pthread_create(&thread, NULL, tries, NULL), 0);
 	is_asked(mem);
-	assert_int_equal(nr_wrote, 1);
+	REQUIRE_EQ(nr_wrote, 1);
 	mem[0] = 'a';
 	give(keys[0], RW);
 	/* To be mapped, and to be filled. */
-	assert_int_equal(nr_asked, 1 + 2);
+	REQUIRE_EQ(nr_asked, 1 + 2);
 	/* Tried, given up, mapped, filled. */
 	give(keys[1], RW);
-	assert_int_equal(nr_asked, 3 + 4);
+	REQUIRE_EQ(nr_asked, 3 + 4);
 	give(0, RW);
-	assert_int_equal(nr_asked, 8);
-	assert_int_equal(nr_wrote, 1);
+	REQUIRE_EQ(nr_asked, 8);
+	REQUIRE_EQ(nr_wrote, 1);
 	asked = NULL;
 	sem_post(&ask);
 	pthread_join(thread, NULL);
-	assert_true(is_filled(mem));
+	REQUIRE(is_filled(mem));
 	close(zeros[0]);
 	close(zeros[1]);
 	pkey_free(keys[0]);
@@ -341,7 +341,7 @@ static void *changes_the_end(void *arg)
 
 	(void)arg;
 	for (n = 0; !stop; n++)
-		assert_int_equal(mprotect(last, PAGE, n % 2 ? RW : PROT_READ), 0);
+		REQUIRE_EQ(mprotect(last, PAGE, n % 2 ? RW : PROT_READ), 0);
 	return NULL;
 }
 
@@ -354,13 +354,13 @@ static void seen_meanwhile(void **state)
 	(void)state;
 	give(key, RW);
 	stop = false;
-	assert_int_equal(pthread_create(&thread, NULL, changes_the_end, NULL), 0);
+	REQUIRE_EQ(pthread_create(&thread, NULL, changes_the_end, NULL), 0);
 	while (n--)
 		missed += mremap(mem, PAGE, PAGE, 0) != MAP_FAILED;
 	stop = true;
 	pthread_join(thread, NULL);
-	assert_int_equal(missed, 0);
-	assert_int_equal(mprotect(mem, PAGES * PAGE, RW), 0);
+	REQUIRE_EQ(missed, 0);
+	REQUIRE_EQ(mprotect(mem, PAGES * PAGE, RW), 0);
 }
 
 static void no_child(void)
@@ -374,13 +374,13 @@ static bool is_whole_with(int its_key)
 
 	if (!its_key)
 		return may(mem) == RW && is_filled(mem);
-	EXPECT(!pkey_set(its_key, CLOSED));
-	EXPECT(!backend_protects() || (!may(mem) && !may(mem + (PAGES - 1) * PAGE)));
-	EXPECT(!pkey_set(its_key, READ));
+	REQUIRE(!pkey_set(its_key, CLOSED));
+	REQUIRE(!backend_protects() || (!may(mem) && !may(mem + (PAGES - 1) * PAGE)));
+	REQUIRE(!pkey_set(its_key, READ));
 	whole = try_read(mem, &value) && is_filled(mem);
-	EXPECT(!pkey_set(its_key, OPEN));
+	REQUIRE(!pkey_set(its_key, OPEN));
 	whole = whole && may(mem) == RW && may(mem + (PAGES - 1) * PAGE) == RW;
-	EXPECT(!pkey_set(its_key, CLOSED));
+	REQUIRE(!pkey_set(its_key, CLOSED));
 	return whole;
 }
 
@@ -389,9 +389,9 @@ static bool is_gone(int first, int second)
 {
 	bool gone;
 
-	EXPECT(!pkey_set(first, OPEN) && !pkey_set(second, OPEN));
+	REQUIRE(!pkey_set(first, OPEN) && !pkey_set(second, OPEN));
 	gone = !try_read(mem, &value) && !try_read(mem + (PAGES - 1) * PAGE, &value);
-	EXPECT(!pkey_set(first, CLOSED) && !pkey_set(second, CLOSED));
+	REQUIRE(!pkey_set(first, CLOSED) && !pkey_set(second, CLOSED));
 	return gone && !mprotect(mem, PAGES * PAGE, RW) && !mem[0] && may(mem) == RW;
 }
 
@@ -413,18 +413,18 @@ static void fails_on_the_way(int from, int to)
 			break;
 		run_in_child(no_child);
 		if (!ret) {
-			assert_true(is_whole_with(to));
+			REQUIRE(is_whole_with(to));
 			continue;
 		}
-		assert_int_equal(error, ENOMEM);
+		REQUIRE_EQ(error, ENOMEM);
 		if (from && to && left_when_it_failed)
-			assert_true(is_gone(from, to));
+			REQUIRE(is_gone(from, to));
 		else
-			assert_true(is_whole_with(from));
+			REQUIRE(is_whole_with(from));
 	}
 	fails_at = 0;
-	assert_int_equal(ret, 0);
-	assert_in_range(nth, 2, 20);
+	REQUIRE_EQ(ret, 0);
+	REQUIRE_IN(nth, 2, 20);
 }
 
 static void each_call_fails(void **state)
@@ -436,7 +436,7 @@ static void each_call_fails(void **state)
 	fails_on_the_way(key, 0);
 	fails_on_the_way(key, other);
 	give(0, RW);
-	assert_int_equal(pkey_free(other), 0);
+	REQUIRE_EQ(pkey_free(other), 0);
 }
 
 /* One in the middle of what the program has, so that it is cut off from both sides. */
@@ -454,7 +454,7 @@ static void at_the_limit(int from, int to, int room)
 	limit_release(room);
 	ret = pkey_mprotect(mem, PAGES * PAGE, RW, to);
 	limit_forget();
-	assert_true(is_whole_with(ret ? from : to));
+	REQUIRE(is_whole_with(ret ? from : to));
 	munmap(around, PAGES * PAGE);
 	munmap(mem + PAGES * PAGE, PAGES * PAGE);
 }

@@ -19,12 +19,12 @@ static void values(void **state)
 	for (i = 0; i < 64; i++) {
 		keys[i] = new_key(CLOSED);
 		/* None that a program might guess, nor the CPU's own. */
-		assert_true(keys[i] > 15);
+		REQUIRE(keys[i] > 15);
 		for (j = 0; j < i; j++)
-			assert_true(abs(keys[i] - keys[j]) > 1);
+			REQUIRE(abs(keys[i] - keys[j]) > 1);
 	}
 	for (i = 0; i < 64; i++)
-		assert_int_equal(pkey_free(keys[i]), 0);
+		REQUIRE_EQ(pkey_free(keys[i]), 0);
 }
 
 static void small_numbers(void **state)
@@ -36,17 +36,17 @@ static void small_numbers(void **state)
 	first = new_key(READ);
 	second = new_key(CLOSED);
 	unsetenv("EPK_PKEYS_NUMBERS");
-	assert_int_equal(second, first + 1);
-	assert_in_range(second, 2, 20);
-	assert_int_equal(pkey_get(first), READ);
-	assert_int_equal(pkey_free(first), 0);
-	assert_int_equal(pkey_free(second), 0);
+	REQUIRE_EQ(second, first + 1);
+	REQUIRE_IN(second, 2, 20);
+	REQUIRE_EQ(pkey_get(first), READ);
+	REQUIRE_EQ(pkey_free(first), 0);
+	REQUIRE_EQ(pkey_free(second), 0);
 }
 
 static void fails(int result, int error)
 {
-	assert_int_equal(result, -1);
-	assert_int_equal(errno, error);
+	REQUIRE_EQ(result, -1);
+	REQUIRE_EQ(errno, error);
 	errno = 0;
 }
 
@@ -55,7 +55,7 @@ static void errors(void **state)
 	int freed = new_key(OPEN);
 
 	(void)state;
-	assert_int_equal(pkey_free(freed), 0);
+	REQUIRE_EQ(pkey_free(freed), 0);
 	fails(pkey_alloc(1, 0), EINVAL);
 	fails(pkey_alloc(0, 4), EINVAL);
 	fails(pkey_free(freed), EINVAL);
@@ -66,10 +66,10 @@ static void errors(void **state)
 	fails(pkey_set(key, 4), EINVAL);
 	fails(pkey_set(-1, 0), EINVAL);
 	fails(pkey_set(0, CLOSED), EINVAL);
-	assert_int_equal(pkey_set(0, OPEN), 0);
+	REQUIRE_EQ(pkey_set(0, OPEN), 0);
 	fails(pkey_get(freed), EINVAL);
 	fails(pkey_get(-1), EINVAL);
-	assert_int_equal(pkey_get(0), 0);
+	REQUIRE_EQ(pkey_get(0), 0);
 	fails(pkey_mprotect(mem, PAGE, RW, freed), EINVAL);
 	fails(pkey_mprotect(mem, PAGE, RW, 1), EINVAL);
 	fails(pkey_mprotect(mem, PAGE, RW, -2), EINVAL);
@@ -77,8 +77,8 @@ static void errors(void **state)
 	fails(pkey_mprotect(mem, -1ul, RW, key), ENOMEM);
 	fails(pkey_mprotect(mem, PAGE, RW | PROT_EXEC, key), EACCES);
 	fails(pkey_mprotect(mem, PAGE, RW | PROT_GROWSDOWN, key), EINVAL);
-	assert_int_equal(pkey_mprotect(mem, 0, RW, key), 0);
-	assert_true(is_filled(mem));
+	REQUIRE_EQ(pkey_mprotect(mem, 0, RW, key), 0);
+	REQUIRE(is_filled(mem));
 }
 
 static void *on_own_stack(void *arg)
@@ -97,15 +97,15 @@ static void errors_of_memory(void **state)
 
 	munmap(with_hole + PAGE, PAGE);
 	fails(pkey_mprotect(with_hole, 3 * PAGE, RW, key), ENOMEM);
-	assert_int_equal(may(with_hole), RW);
+	REQUIRE_EQ(may(with_hole), RW);
 	shared = mmap(with_hole + PAGE, PAGE, RW, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-	assert_ptr_equal(shared, with_hole + PAGE);
+	REQUIRE_EQ(shared, with_hole + PAGE);
 	fails(pkey_mprotect(with_hole, 3 * PAGE, RW, key), EACCES);
-	assert_int_equal(may(with_hole), RW);
+	REQUIRE_EQ(may(with_hole), RW);
 	fails(pkey_mprotect(local, PAGE, RW, key), EACCES);
-	assert_int_equal(pthread_create(&thread, NULL, on_own_stack, NULL), 0);
+	REQUIRE_EQ(pthread_create(&thread, NULL, on_own_stack, NULL), 0);
 	pthread_join(thread, &wrong);
-	assert_null(wrong);
+	REQUIRE(!wrong);
 	munmap(with_hole, 3 * PAGE);
 }
 
@@ -113,18 +113,18 @@ static void keeps_contents(void **state)
 {
 	(void)state;
 	give(key, RW);
-	assert_int_equal(pkey_get(key), CLOSED);
+	REQUIRE_EQ(pkey_get(key), CLOSED);
 	if (backend_protects()) {
-		assert_int_equal(may(mem), 0);
-		assert_int_equal(try_code, refused_code());
+		REQUIRE_EQ(may(mem), 0);
+		REQUIRE_EQ(try_code, refused_code());
 		if (try_code == SEGV_PKUERR)
-			assert_int_equal(try_pkey, key);
-		assert_int_equal(may(mem + PAGES * PAGE - 1), 0);
+			REQUIRE_EQ(try_pkey, key);
+		REQUIRE_EQ(may(mem + PAGES * PAGE - 1), 0);
 	}
-	assert_int_equal(pkey_set(key, OPEN), 0);
-	assert_true(is_filled(mem));
-	assert_int_equal(may(mem), RW);
-	assert_int_equal(pkey_set(key, CLOSED), 0);
+	REQUIRE_EQ(pkey_set(key, OPEN), 0);
+	REQUIRE(is_filled(mem));
+	REQUIRE_EQ(may(mem), RW);
+	REQUIRE_EQ(pkey_set(key, CLOSED), 0);
 }
 
 static void rights(void **state)
@@ -137,16 +137,16 @@ static void rights(void **state)
 	give(key, RW);
 	for (from = 0; from < 3; from++) {
 		for (to = 0; to < 3; to++) {
-			assert_int_equal(pkey_set(key, all[from]), 0);
-			assert_int_equal(pkey_get(key), all[from]);
-			assert_int_equal(pkey_set(key, all[to]), 0);
-			assert_int_equal(pkey_get(key), all[to]);
+			REQUIRE_EQ(pkey_set(key, all[from]), 0);
+			REQUIRE_EQ(pkey_get(key), all[from]);
+			REQUIRE_EQ(pkey_set(key, all[to]), 0);
+			REQUIRE_EQ(pkey_get(key), all[to]);
 			if (backend_protects())
-				assert_int_equal(may(mem), prots[to]);
+				REQUIRE_EQ(may(mem), prots[to]);
 		}
 	}
-	assert_int_equal(pkey_set(key, READ | CLOSED), 0);
-	assert_int_equal(pkey_get(key) & CLOSED, CLOSED);
+	REQUIRE_EQ(pkey_set(key, READ | CLOSED), 0);
+	REQUIRE_EQ(pkey_get(key) & CLOSED, CLOSED);
 }
 
 static void rights_at_first(void **state)
@@ -154,16 +154,16 @@ static void rights_at_first(void **state)
 	int open = new_key(OPEN), read = new_key(READ);
 
 	(void)state;
-	assert_int_equal(pkey_get(open), OPEN);
-	assert_int_equal(pkey_get(read), READ);
+	REQUIRE_EQ(pkey_get(open), OPEN);
+	REQUIRE_EQ(pkey_get(read), READ);
 	give(open, RW);
-	assert_true(is_filled(mem));
-	assert_int_equal(may_at(mem), RW);
+	REQUIRE(is_filled(mem));
+	REQUIRE_EQ(may_at(mem), RW);
 	give(read, RW);
-	assert_true(is_filled(mem));
-	assert_int_equal(may_at(mem), backend_protects() ? PROT_READ : RW);
-	assert_int_equal(pkey_free(open), 0);
-	assert_int_equal(pkey_free(read), 0);
+	REQUIRE(is_filled(mem));
+	REQUIRE_EQ(may_at(mem), backend_protects() ? PROT_READ : RW);
+	REQUIRE_EQ(pkey_free(open), 0);
+	REQUIRE_EQ(pkey_free(read), 0);
 }
 
 static void other_key(void **state)
@@ -174,13 +174,13 @@ static void other_key(void **state)
 	give(key, RW);
 	give(other, RW);
 	/* What it took is nobody's afterwards. */
-	assert_int_equal(pkey_get(key), CLOSED);
-	assert_int_equal(pkey_get(other), CLOSED);
-	assert_int_equal(pkey_set(key, OPEN), 0);
+	REQUIRE_EQ(pkey_get(key), CLOSED);
+	REQUIRE_EQ(pkey_get(other), CLOSED);
+	REQUIRE_EQ(pkey_set(key, OPEN), 0);
 	if (backend_protects())
-		assert_int_equal(may(mem), 0);
-	assert_int_equal(pkey_set(other, READ), 0);
-	assert_true(is_filled(mem));
+		REQUIRE_EQ(may(mem), 0);
+	REQUIRE_EQ(pkey_set(other, READ), 0);
+	REQUIRE(is_filled(mem));
 	pkey_free(other);
 }
 
@@ -189,82 +189,82 @@ static void key_0(void **state)
 	(void)state;
 	give(key, RW);
 	give(0, PROT_READ);
-	assert_int_equal(may(mem), PROT_READ);
-	assert_true(is_filled(mem));
+	REQUIRE_EQ(may(mem), PROT_READ);
+	REQUIRE(is_filled(mem));
 	give(0, RW);
-	assert_int_equal(may(mem), RW);
-	assert_int_equal(pkey_get(key), CLOSED);
+	REQUIRE_EQ(may(mem), RW);
+	REQUIRE_EQ(pkey_get(key), CLOSED);
 	/* Ordinary, as far as the kernel knows. */
-	assert_int_equal(madvise(mem, PAGE, MADV_DONTNEED), 0);
-	assert_int_equal(mem[0], 0);
+	REQUIRE_EQ(madvise(mem, PAGE, MADV_DONTNEED), 0);
+	REQUIRE_EQ(mem[0], 0);
 }
 
 static void mprotect_keeps_key(void **state)
 {
 	(void)state;
 	give(key, RW);
-	assert_int_equal(pkey_set(key, OPEN), 0);
-	assert_int_equal(mprotect(mem, PAGE, PROT_READ), 0);
-	assert_int_equal(may(mem), PROT_READ);
-	assert_int_equal(may(mem + PAGE), RW);
-	assert_int_equal(pkey_mprotect(mem, PAGE, PROT_NONE, -1), 0);
-	assert_int_equal(may(mem), 0);
+	REQUIRE_EQ(pkey_set(key, OPEN), 0);
+	REQUIRE_EQ(mprotect(mem, PAGE, PROT_READ), 0);
+	REQUIRE_EQ(may(mem), PROT_READ);
+	REQUIRE_EQ(may(mem + PAGE), RW);
+	REQUIRE_EQ(pkey_mprotect(mem, PAGE, PROT_NONE, -1), 0);
+	REQUIRE_EQ(may(mem), 0);
 	fails(mprotect(mem, PAGE, PROT_READ | PROT_EXEC), EACCES);
-	assert_int_equal(mprotect(mem, PAGES * PAGE, RW), 0);
-	assert_true(is_filled(mem));
-	assert_int_equal(pkey_set(key, CLOSED), 0);
+	REQUIRE_EQ(mprotect(mem, PAGES * PAGE, RW), 0);
+	REQUIRE(is_filled(mem));
+	REQUIRE_EQ(pkey_set(key, CLOSED), 0);
 	if (backend_protects())
-		assert_int_equal(may(mem), 0);
+		REQUIRE_EQ(may(mem), 0);
 }
 
 static void prot_with_key(void **state)
 {
 	(void)state;
 	give(key, PROT_READ);
-	assert_int_equal(pkey_set(key, OPEN), 0);
-	assert_int_equal(may(mem), PROT_READ);
-	assert_true(is_filled(mem));
+	REQUIRE_EQ(pkey_set(key, OPEN), 0);
+	REQUIRE_EQ(may(mem), PROT_READ);
+	REQUIRE(is_filled(mem));
 	give(key, PROT_NONE);
-	assert_int_equal(may(mem), 0);
+	REQUIRE_EQ(may(mem), 0);
 	give(key, PROT_WRITE);
-	assert_true(is_filled(mem));
+	REQUIRE(is_filled(mem));
 }
 
 /* Without a key pkey_mprotect() is mprotect(). */
 static void no_key(void **state)
 {
 	(void)state;
-	assert_int_equal(pkey_mprotect(mem, PAGE, PROT_READ, -1), 0);
-	assert_int_equal(may(mem), PROT_READ);
-	assert_int_equal(pkey_mprotect(mem, PAGE, RW, -1), 0);
-	assert_int_equal(may(mem), RW);
+	REQUIRE_EQ(pkey_mprotect(mem, PAGE, PROT_READ, -1), 0);
+	REQUIRE_EQ(may(mem), PROT_READ);
+	REQUIRE_EQ(pkey_mprotect(mem, PAGE, RW, -1), 0);
+	REQUIRE_EQ(may(mem), RW);
 }
 
 static void parts(void **state)
 {
 	(void)state;
-	assert_int_equal(pkey_mprotect(mem + PAGE, 1, RW, key), 0);
+	REQUIRE_EQ(pkey_mprotect(mem + PAGE, 1, RW, key), 0);
 	if (backend_protects())
-		assert_int_equal(may(mem + PAGE), 0);
-	assert_int_equal(may(mem), RW);
-	assert_int_equal(may(mem + 2 * PAGE), RW);
+		REQUIRE_EQ(may(mem + PAGE), 0);
+	REQUIRE_EQ(may(mem), RW);
+	REQUIRE_EQ(may(mem + 2 * PAGE), RW);
 	/* All of it, of which a part has it already. */
 	give(key, RW);
 	if (backend_protects())
-		assert_int_equal(may(mem), 0);
-	assert_int_equal(pkey_set(key, OPEN), 0);
-	assert_true(is_filled(mem));
+		REQUIRE_EQ(may(mem), 0);
+	REQUIRE_EQ(pkey_set(key, OPEN), 0);
+	REQUIRE(is_filled(mem));
 	/* A hole, and what is mapped over another part. */
-	assert_int_equal(munmap(mem + PAGE, PAGE), 0);
-	assert_int_equal(may(mem + PAGE), 0);
-	assert_ptr_equal(mmap(mem, 3 * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0), mem);
-	assert_int_equal(pkey_set(key, CLOSED), 0);
-	assert_int_equal(mem[0] + mem[PAGE] + mem[2 * PAGE], 0);
+	REQUIRE_EQ(munmap(mem + PAGE, PAGE), 0);
+	REQUIRE_EQ(may(mem + PAGE), 0);
+	REQUIRE_EQ(mmap(mem, 3 * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0), mem);
+	REQUIRE_EQ(pkey_set(key, CLOSED), 0);
+	REQUIRE_EQ(mem[0] + mem[PAGE] + mem[2 * PAGE], 0);
 	/* It has no key, as far as anybody knows. */
-	assert_int_equal(mprotect(mem, PAGE, RW | PROT_EXEC), 0);
-	assert_int_equal(may(mem + 2 * PAGE), RW);
+	REQUIRE_EQ(mprotect(mem, PAGE, RW | PROT_EXEC), 0);
+	REQUIRE_EQ(may(mem + 2 * PAGE), RW);
 	if (backend_protects())
-		assert_int_equal(may(mem + 3 * PAGE), 0);
+		REQUIRE_EQ(may(mem + 3 * PAGE), 0);
 }
 
 /* What cannot be mapped is mapped over nothing. */
@@ -272,25 +272,25 @@ static void failed_map_keeps_it(void **state)
 {
 	(void)state;
 	give(key, RW);
-	assert_ptr_equal(mmap(mem, PAGE, PROT_READ, MAP_PRIVATE | MAP_FIXED, -1, 0), MAP_FAILED);
-	assert_int_equal(errno, EBADF);
-	assert_ptr_equal(mmap(mem, PAGE, PROT_READ, MAP_FIXED | MAP_ANONYMOUS, -1, 0), MAP_FAILED);
-	assert_int_equal(errno, EINVAL);
+	REQUIRE_EQ(mmap(mem, PAGE, PROT_READ, MAP_PRIVATE | MAP_FIXED, -1, 0), MAP_FAILED);
+	REQUIRE_EQ(errno, EBADF);
+	REQUIRE_EQ(mmap(mem, PAGE, PROT_READ, MAP_FIXED | MAP_ANONYMOUS, -1, 0), MAP_FAILED);
+	REQUIRE_EQ(errno, EINVAL);
 	if (backend_protects())
-		assert_int_equal(may(mem), 0);
-	assert_int_equal(pkey_set(key, READ), 0);
-	assert_true(try_read(mem, &value));
-	assert_true(is_filled(mem));
+		REQUIRE_EQ(may(mem), 0);
+	REQUIRE_EQ(pkey_set(key, READ), 0);
+	REQUIRE(try_read(mem, &value));
+	REQUIRE(is_filled(mem));
 }
 
 static void stays_where_it_is(void **state)
 {
 	(void)state;
 	give(key, RW);
-	assert_ptr_equal(mremap(mem, PAGES * PAGE, 2 * PAGES * PAGE, MREMAP_MAYMOVE), MAP_FAILED);
-	assert_int_equal(errno, ENOMEM);
-	assert_int_equal(pkey_set(key, READ), 0);
-	assert_true(is_filled(mem));
+	REQUIRE_EQ(mremap(mem, PAGES * PAGE, 2 * PAGES * PAGE, MREMAP_MAYMOVE), MAP_FAILED);
+	REQUIRE_EQ(errno, ENOMEM);
+	REQUIRE_EQ(pkey_set(key, READ), 0);
+	REQUIRE(is_filled(mem));
 }
 
 static void of_the_heap(void **state)
@@ -299,14 +299,14 @@ static void of_the_heap(void **state)
 
 	(void)state;
 	memset(heap, 'h', 2 * PAGE);
-	assert_int_equal(pkey_mprotect(heap, PAGE, RW, key), 0);
+	REQUIRE_EQ(pkey_mprotect(heap, PAGE, RW, key), 0);
 	if (backend_protects())
-		assert_int_equal(may(heap), 0);
-	assert_int_equal(heap[PAGE], 'h');
-	assert_int_equal(pkey_set(key, READ), 0);
-	assert_int_equal(heap[PAGE - 1], 'h');
-	assert_int_equal(pkey_mprotect(heap, PAGE, RW, 0), 0);
-	assert_int_equal(heap[0], 'h');
+		REQUIRE_EQ(may(heap), 0);
+	REQUIRE_EQ(heap[PAGE], 'h');
+	REQUIRE_EQ(pkey_set(key, READ), 0);
+	REQUIRE_EQ(heap[PAGE - 1], 'h');
+	REQUIRE_EQ(pkey_mprotect(heap, PAGE, RW, 0), 0);
+	REQUIRE_EQ(heap[0], 'h');
 	free(heap);
 }
 
@@ -317,19 +317,19 @@ static void of_a_file(void **state)
 	char *pages;
 
 	(void)state;
-	assert_int_equal(write(fd, mem, PAGE), PAGE);
+	REQUIRE_EQ(write(fd, mem, PAGE), PAGE);
 	pages = mmap(NULL, 2 * PAGE, RW, MAP_PRIVATE, fd, 0);
-	assert_ptr_not_equal(pages, MAP_FAILED);
+	REQUIRE_NE(pages, MAP_FAILED);
 	pages[1] = 'f';
 	fails(pkey_mprotect(pages, 2 * PAGE, RW, key), EACCES);
-	assert_int_equal(may(pages), RW);
-	assert_int_equal(pkey_mprotect(pages, PAGE, RW, key), 0);
+	REQUIRE_EQ(may(pages), RW);
+	REQUIRE_EQ(pkey_mprotect(pages, PAGE, RW, key), 0);
 	if (backend_protects())
-		assert_int_equal(may(pages), 0);
-	assert_int_equal(pkey_set(key, READ), 0);
-	assert_int_equal(pages[0], 'a');
-	assert_int_equal(pages[1], 'f');
-	assert_int_equal(munmap(pages, 2 * PAGE), 0);
+		REQUIRE_EQ(may(pages), 0);
+	REQUIRE_EQ(pkey_set(key, READ), 0);
+	REQUIRE_EQ(pages[0], 'a');
+	REQUIRE_EQ(pages[1], 'f');
+	REQUIRE_EQ(munmap(pages, 2 * PAGE), 0);
 	close(fd);
 }
 
@@ -340,20 +340,20 @@ static void freed_with_memory(void **state)
 
 	(void)state;
 	give(key, RW);
-	assert_int_equal(pkey_free(key), 0);
+	REQUIRE_EQ(pkey_free(key), 0);
 	fails(pkey_free(key), EINVAL);
 	fails(pkey_set(key, OPEN), EINVAL);
 	for (i = 0; i < 100; i++) {
 		keys[i] = new_key(READ);
 		if (backend_protects() && i < 10)
-			assert_int_equal(may(mem), 0);
+			REQUIRE_EQ(may(mem), 0);
 		if (i >= 5)
-			assert_int_equal(pkey_set(keys[i], CLOSED), 0);
+			REQUIRE_EQ(pkey_set(keys[i], CLOSED), 0);
 	}
 	for (i = 0; i < 100; i++)
-		assert_int_equal(pkey_free(keys[i]), 0);
+		REQUIRE_EQ(pkey_free(keys[i]), 0);
 	give(0, RW);
-	assert_true(is_filled(mem));
+	REQUIRE(is_filled(mem));
 }
 
 static void by_system_call(void **state)
@@ -361,21 +361,21 @@ static void by_system_call(void **state)
 	int got = syscall(SYS_pkey_alloc, 0, CLOSED);
 
 	(void)state;
-	assert_true(got > 15);
-	assert_int_equal(syscall(SYS_pkey_mprotect, mem, PAGES * PAGE, RW, got), 0);
+	REQUIRE(got > 15);
+	REQUIRE_EQ(syscall(SYS_pkey_mprotect, mem, PAGES * PAGE, RW, got), 0);
 	if (backend_protects())
-		assert_int_equal(may(mem), 0);
-	assert_int_equal(pkey_set(got, READ), 0);
-	assert_true(is_filled(mem));
-	assert_int_equal(syscall(SYS_mprotect, mem, PAGE, PROT_NONE), 0);
-	assert_int_equal(syscall(SYS_munmap, mem, PAGE), 0);
-	assert_int_equal(syscall(SYS_pkey_free, got), 0);
+		REQUIRE_EQ(may(mem), 0);
+	REQUIRE_EQ(pkey_set(got, READ), 0);
+	REQUIRE(is_filled(mem));
+	REQUIRE_EQ(syscall(SYS_mprotect, mem, PAGE, PROT_NONE), 0);
+	REQUIRE_EQ(syscall(SYS_munmap, mem, PAGE), 0);
+	REQUIRE_EQ(syscall(SYS_pkey_free, got), 0);
 	fails(syscall(SYS_pkey_free, got), EINVAL);
 	/* Others are the kernel's. */
-	assert_int_equal(syscall(SYS_getpid), getpid());
+	REQUIRE_EQ(syscall(SYS_getpid), getpid());
 	fails(syscall(SYS_close, -1), EBADF);
-	assert_ptr_equal(syscall(SYS_mmap, mem, PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
-				 -1, 0), mem);
+	REQUIRE_EQ(syscall(SYS_mmap, mem, PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
+			   -1, 0), mem);
 }
 
 static long by_itself(long nr, long a, long b, long c, long d)
@@ -397,18 +397,18 @@ static void by_instruction(void **state)
 	if (!backend_takes_pkeys())
 		return;
 	give(key, RW);
-	assert_int_equal(by_itself(SYS_pkey_alloc, 0, 0, 0, 0), -ENOSPC);
+	REQUIRE_EQ(by_itself(SYS_pkey_alloc, 0, 0, 0, 0), -ENOSPC);
 	for (real = 1; backend_is("epk") && real <= 15; real++) {
-		assert_int_equal(by_itself(SYS_pkey_free, real, 0, 0, 0), -EPERM);
+		REQUIRE_EQ(by_itself(SYS_pkey_free, real, 0, 0, 0), -EPERM);
 		/* The domain's own, which it has already. */
 		if (by_itself(SYS_pkey_mprotect, (long)mem, PAGE, RW, real))
-			assert_int_equal(by_itself(SYS_pkey_mprotect, (long)mem, PAGE, RW, real), -EACCES);
+			REQUIRE_EQ(by_itself(SYS_pkey_mprotect, (long)mem, PAGE, RW, real), -EACCES);
 	}
 	if (backend_is("epk"))
-		assert_int_equal(by_itself(SYS_munmap, (long)mem, PAGE, 0, 0), -EPERM);
-	assert_int_equal(may(mem), 0);
-	assert_int_equal(pkey_set(key, READ), 0);
-	assert_true(is_filled(mem));
+		REQUIRE_EQ(by_itself(SYS_munmap, (long)mem, PAGE, 0, 0), -EPERM);
+	REQUIRE_EQ(may(mem), 0);
+	REQUIRE_EQ(pkey_set(key, READ), 0);
+	REQUIRE(is_filled(mem));
 }
 
 /* As many as there can be, and each is another. */
@@ -423,20 +423,20 @@ static void thousands(void **state)
 		keys[i] = new_key(CLOSED);
 	for (i = 0; i < 200; i++) {
 		pages[i * PAGE] = i;
-		assert_int_equal(pkey_mprotect(pages + i * PAGE, PAGE, RW, keys[i * (nr / 200)]), 0);
+		REQUIRE_EQ(pkey_mprotect(pages + i * PAGE, PAGE, RW, keys[i * (nr / 200)]), 0);
 	}
 	for (i = 0; i < 200; i++) {
-		assert_int_equal(pkey_set(keys[i * (nr / 200)], OPEN), 0);
-		assert_int_equal(pages[i * PAGE], (char)i);
+		REQUIRE_EQ(pkey_set(keys[i * (nr / 200)], OPEN), 0);
+		REQUIRE_EQ(pages[i * PAGE], (char)i);
 		if (backend_protects()) {
-			assert_false(try_read(pages + (i + 1) % 200 * PAGE, &value));
-			assert_false(try_read(pages + (i + 199) % 200 * PAGE, &value));
+			REQUIRE(!try_read(pages + (i + 1) % 200 * PAGE, &value));
+			REQUIRE(!try_read(pages + (i + 199) % 200 * PAGE, &value));
 		}
-		assert_int_equal(pkey_set(keys[i * (nr / 200)], CLOSED), 0);
+		REQUIRE_EQ(pkey_set(keys[i * (nr / 200)], CLOSED), 0);
 	}
-	assert_int_equal(munmap(pages, 200 * PAGE), 0);
+	REQUIRE_EQ(munmap(pages, 200 * PAGE), 0);
 	for (i = 0; i < nr; i++)
-		assert_int_equal(pkey_free(keys[i]), 0);
+		REQUIRE_EQ(pkey_free(keys[i]), 0);
 }
 
 /* More than a thread can have open: those that come then are closed, and one can be had for another. */
@@ -448,18 +448,18 @@ static void more_than_can_be_open(void **state)
 	(void)state;
 	for (i = 0; i < 80; i++) {
 		keys[i] = new_key(OPEN);
-		assert_int_equal(pkey_mprotect(pages + i * PAGE, PAGE, RW, keys[i]), 0);
+		REQUIRE_EQ(pkey_mprotect(pages + i * PAGE, PAGE, RW, keys[i]), 0);
 	}
 	for (i = 0; i < 80; i++)
 		open += pkey_get(keys[i]) == OPEN;
-	assert_int_equal(open, backend_is("mpk") ? 14 : 60);
+	REQUIRE_EQ(open, backend_is("mpk") ? 14 : 60);
 	for (i = 0; i < 80; i++)
-		assert_int_equal(pkey_set(keys[i], CLOSED), 0);
-	assert_int_equal(pkey_set(keys[79], OPEN), 0);
+		REQUIRE_EQ(pkey_set(keys[i], CLOSED), 0);
+	REQUIRE_EQ(pkey_set(keys[79], OPEN), 0);
 	pages[79 * PAGE] = 1;
-	assert_int_equal(munmap(pages, 80 * PAGE), 0);
+	REQUIRE_EQ(munmap(pages, 80 * PAGE), 0);
 	for (i = 0; i < 80; i++)
-		assert_int_equal(pkey_free(keys[i]), 0);
+		REQUIRE_EQ(pkey_free(keys[i]), 0);
 }
 
 int main(void)

@@ -17,7 +17,7 @@ static inline char *map_pages(size_t pages)
 {
 	char *got = mmap(NULL, pages * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	assert_ptr_not_equal(got, MAP_FAILED);
+	REQUIRE_NE(got, MAP_FAILED);
 	return got;
 }
 
@@ -58,7 +58,7 @@ static inline int tear_down(void **state)
 
 static inline void give(int to, int prot)
 {
-	assert_int_equal(pkey_mprotect(mem, PAGES * PAGE, prot, to), 0);
+	REQUIRE_EQ(pkey_mprotect(mem, PAGES * PAGE, prot, to), 0);
 }
 
 /* RW, PROT_READ or nothing. */
@@ -78,7 +78,7 @@ static inline int new_key(unsigned int rights)
 {
 	int got = pkey_alloc(0, rights);
 
-	assert_true(got > 0);
+	REQUIRE(got > 0);
 	return got;
 }
 

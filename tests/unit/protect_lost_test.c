@@ -45,9 +45,9 @@ static char read_held(char *at)
 {
 	char n;
 
-	assert_int_equal(domain_begin(id, PROT_READ), 0);
+	REQUIRE_EQ(domain_begin(id, PROT_READ), 0);
 	n = *(volatile char *)at;
-	assert_int_equal(domain_end(id), 0);
+	REQUIRE_EQ(domain_end(id), 0);
 	return n;
 }
 
@@ -61,13 +61,13 @@ static void running_threads_lose_it_at_once(void **state)
 	(void)state;
 	stop = false;
 	for (i = 0; i < 2; i++)
-		assert_int_equal(pthread_create(&threads[i], NULL, count, mem + i), 0);
+		REQUIRE_EQ(pthread_create(&threads[i], NULL, count, mem + i), 0);
 	for (i = 0; i < ROUNDS; i++) {
 		char first = read_held(mem);
 
-		assert_int_equal(epk_protect(id, RW), 0);
+		REQUIRE_EQ(epk_protect(id, RW), 0);
 		wait_for_rounds(3);
-		assert_int_equal(epk_protect(id, i & 1 ? PROT_NONE : PROT_READ), 0);
+		REQUIRE_EQ(epk_protect(id, i & 1 ? PROT_NONE : PROT_READ), 0);
 		before = read_held(mem);
 		changed += before != first;
 		wait_for_rounds(3);
@@ -76,11 +76,11 @@ static void running_threads_lose_it_at_once(void **state)
 			break;
 	}
 	stop = true;
-	assert_int_equal(pthread_join(threads[0], NULL), 0);
-	assert_int_equal(pthread_join(threads[1], NULL), 0);
-	assert_int_equal(i, ROUNDS);
+	REQUIRE_EQ(pthread_join(threads[0], NULL), 0);
+	REQUIRE_EQ(pthread_join(threads[1], NULL), 0);
+	REQUIRE_EQ(i, ROUNDS);
 	/* Or there was nothing to lose. */
-	assert_true(changed > ROUNDS / 10);
+	REQUIRE(changed > ROUNDS / 10);
 }
 
 static sem_t asleep, awake;
@@ -106,18 +106,18 @@ static void sleeping_threads_lose_it(void **state)
 	for (prot = PROT_NONE; prot <= PROT_READ; prot++) {
 		sem_init(&asleep, 0, 0);
 		sem_init(&awake, 0, 0);
-		assert_int_equal(epk_protect(id, RW), 0);
+		REQUIRE_EQ(epk_protect(id, RW), 0);
 		for (i = 0; i < SLEEPERS; i++)
-			assert_int_equal(pthread_create(&threads[i], NULL, use_and_sleep, found[i]), 0);
+			REQUIRE_EQ(pthread_create(&threads[i], NULL, use_and_sleep, found[i]), 0);
 		for (i = 0; i < SLEEPERS; i++)
 			sem_wait(&asleep);
-		assert_int_equal(epk_protect(id, prot), 0);
+		REQUIRE_EQ(epk_protect(id, prot), 0);
 		for (i = 0; i < SLEEPERS; i++)
 			sem_post(&awake);
 		for (i = 0; i < SLEEPERS; i++) {
-			assert_int_equal(pthread_join(threads[i], NULL), 0);
-			assert_int_equal(found[i][0], RW);
-			assert_int_equal(found[i][1], expected(prot));
+			REQUIRE_EQ(pthread_join(threads[i], NULL), 0);
+			REQUIRE_EQ(found[i][0], RW);
+			REQUIRE_EQ(found[i][1], expected(prot));
 		}
 	}
 }
@@ -152,11 +152,11 @@ static void wait_until_asleep(struct caller *who)
 	do {
 		usleep(1000);
 		file = fopen(path, "r");
-		assert_non_null(file);
-		assert_non_null(fgets(line, sizeof(line), file));
+		REQUIRE(file);
+		REQUIRE(fgets(line, sizeof(line), file));
 		fclose(file);
 		state = strrchr(line, ')');
-		assert_non_null(state);
+		REQUIRE(state);
 	} while (state[2] != 'S');
 }
 
@@ -166,17 +166,17 @@ static void lose_while_asleep(struct caller *who, void *(*run)(void *))
 
 	*who = (struct caller) { .found = -1, .handled = -1, .after = -1 };
 	in_call = who;
-	assert_int_equal(pipe(who->fds), 0);
-	assert_int_equal(epk_protect(id, RW), 0);
-	assert_int_equal(pthread_create(&thread, NULL, run, who), 0);
+	REQUIRE_EQ(pipe(who->fds), 0);
+	REQUIRE_EQ(epk_protect(id, RW), 0);
+	REQUIRE_EQ(pthread_create(&thread, NULL, run, who), 0);
 	wait_until_asleep(who);
-	assert_int_equal(epk_protect(id, PROT_NONE), 0);
-	assert_int_equal(write(who->fds[1], "x", 1), 1);
-	assert_int_equal(pthread_join(thread, NULL), 0);
+	REQUIRE_EQ(epk_protect(id, PROT_NONE), 0);
+	REQUIRE_EQ(write(who->fds[1], "x", 1), 1);
+	REQUIRE_EQ(pthread_join(thread, NULL), 0);
 	close(who->fds[0]);
 	close(who->fds[1]);
-	assert_int_equal(who->found, RW);
-	assert_int_equal(who->after, expected(PROT_NONE));
+	REQUIRE_EQ(who->found, RW);
+	REQUIRE_EQ(who->after, expected(PROT_NONE));
 }
 
 static void *read_into_it(void *arg)
@@ -198,7 +198,7 @@ static void blocked_in_a_call(void **state)
 	(void)state;
 	lose_while_asleep(&reader, read_into_it);
 	if (system_calls_count())
-		assert_int_equal(reader.result, -EFAULT);
+		REQUIRE_EQ(reader.result, -EFAULT);
 }
 
 static void wait_in_handler(int sig)
@@ -231,8 +231,8 @@ static void inside_a_handler(void **state)
 	(void)state;
 	signal(SIGUSR1, wait_in_handler);
 	lose_while_asleep(&handler, wait_inside_a_handler);
-	assert_int_equal(handler.result, 1);
-	assert_int_equal(handler.handled, expected(PROT_NONE));
+	REQUIRE_EQ(handler.result, 1);
+	REQUIRE_EQ(handler.handled, expected(PROT_NONE));
 }
 
 #define LOSSES	150
@@ -272,20 +272,20 @@ static void in_the_middle_of_gates(void **state)
 	(void)state;
 	stop = false;
 	gates = wrong_gates = 0;
-	assert_int_equal(pthread_create(&thread, NULL, begin_and_end, NULL), 0);
+	REQUIRE_EQ(pthread_create(&thread, NULL, begin_and_end, NULL), 0);
 	for (i = 0; i < LOSSES && !wrong_gates; i++) {
-		assert_int_equal(epk_protect(id, RW), 0);
+		REQUIRE_EQ(epk_protect(id, RW), 0);
 		before = gates;
 		do
 			sched_yield();
 		while (gates == before && !wrong_gates);
-		assert_int_equal(epk_protect(id, i & 1 ? PROT_READ : PROT_NONE), 0);
+		REQUIRE_EQ(epk_protect(id, i & 1 ? PROT_READ : PROT_NONE), 0);
 	}
 	stop = true;
-	assert_int_equal(pthread_join(thread, &result), 0);
-	assert_null(result);
-	assert_int_equal(wrong_gates, 0);
-	assert_true(gates >= LOSSES);
+	REQUIRE_EQ(pthread_join(thread, &result), 0);
+	REQUIRE(!result);
+	REQUIRE_EQ(wrong_gates, 0);
+	REQUIRE(gates >= LOSSES);
 }
 
 static int move(int dom, uint16_t ept, uint32_t flags)
@@ -319,7 +319,7 @@ static int other_thread_may(void)
 	sem_post(&awake);
 	while (sem_wait(&asleep))
 		;
-	assert_int_equal(looked[1], PROT_NONE);
+	REQUIRE_EQ(looked[1], PROT_NONE);
 	return looked[0];
 }
 
@@ -334,28 +334,28 @@ static void a_domain_that_has_moved(void **state)
 	sem_init(&asleep, 0, 0);
 	sem_init(&awake, 0, 0);
 	looks_no_more = false;
-	assert_int_equal(pthread_create(&thread, NULL, look_when_told, NULL), 0);
+	REQUIRE_EQ(pthread_create(&thread, NULL, look_when_told, NULL), 0);
 	/* Elsewhere; nowhere; nowhere, and then there again. */
-	assert_int_equal(epk_protect(id, RW), 0);
-	assert_int_equal(other_thread_may(), RW);
-	assert_int_equal(move(id, EPK_EPT_NONE, 0), 0);
-	assert_int_equal(move(other, EPK_EPT_NONE, 0), 0);
-	assert_int_equal(move(other, EPK_EPT_ANY, EPK_MOVES_ADMIT), 0);
-	assert_int_equal(move(id, EPK_EPT_ANY, EPK_MOVES_ADMIT), 0);
-	assert_int_equal(epk_protect(id, PROT_READ), 0);
-	assert_int_equal(other_thread_may(), PROT_READ);
-	assert_int_equal(move(id, EPK_EPT_NONE, 0), 0);
-	assert_int_equal(epk_protect(id, PROT_NONE), 0);
-	assert_int_equal(other_thread_may(), PROT_NONE);
-	assert_int_equal(epk_protect(id, RW), 0);
-	assert_int_equal(other_thread_may(), RW);
-	assert_int_equal(move(id, EPK_EPT_NONE, 0), 0);
-	assert_int_equal(epk_protect(id, PROT_NONE), 0);
-	assert_int_equal(move(id, EPK_EPT_ANY, EPK_MOVES_ADMIT), 0);
-	assert_int_equal(other_thread_may(), PROT_NONE);
+	REQUIRE_EQ(epk_protect(id, RW), 0);
+	REQUIRE_EQ(other_thread_may(), RW);
+	REQUIRE_EQ(move(id, EPK_EPT_NONE, 0), 0);
+	REQUIRE_EQ(move(other, EPK_EPT_NONE, 0), 0);
+	REQUIRE_EQ(move(other, EPK_EPT_ANY, EPK_MOVES_ADMIT), 0);
+	REQUIRE_EQ(move(id, EPK_EPT_ANY, EPK_MOVES_ADMIT), 0);
+	REQUIRE_EQ(epk_protect(id, PROT_READ), 0);
+	REQUIRE_EQ(other_thread_may(), PROT_READ);
+	REQUIRE_EQ(move(id, EPK_EPT_NONE, 0), 0);
+	REQUIRE_EQ(epk_protect(id, PROT_NONE), 0);
+	REQUIRE_EQ(other_thread_may(), PROT_NONE);
+	REQUIRE_EQ(epk_protect(id, RW), 0);
+	REQUIRE_EQ(other_thread_may(), RW);
+	REQUIRE_EQ(move(id, EPK_EPT_NONE, 0), 0);
+	REQUIRE_EQ(epk_protect(id, PROT_NONE), 0);
+	REQUIRE_EQ(move(id, EPK_EPT_ANY, EPK_MOVES_ADMIT), 0);
+	REQUIRE_EQ(other_thread_may(), PROT_NONE);
 	looks_no_more = true;
 	sem_post(&awake);
-	assert_int_equal(pthread_join(thread, NULL), 0);
+	REQUIRE_EQ(pthread_join(thread, NULL), 0);
 }
 
 int main(void)

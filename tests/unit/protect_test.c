@@ -45,73 +45,73 @@ static void everybody_may_what_is_said(void **state)
 	size_t i;
 
 	(void)state;
-	assert_int_equal(may(mem), expected(PROT_NONE));
+	REQUIRE_EQ(may(mem), expected(PROT_NONE));
 	for (i = 0; i < sizeof(prots) / sizeof(*prots); i++) {
-		assert_int_equal(epk_protect(id, prots[i]), 0);
-		assert_int_equal(may(mem), expected(prots[i]));
-		assert_int_equal(may(mem + PAGE), expected(prots[i]));
-		assert_int_equal(new_thread_may(), expected(prots[i]));
-		assert_int_equal(handler_may(), expected(prots[i]));
-		assert_int_equal(may(other_mem), expected(PROT_NONE));
-		assert_int_equal(epk_held_prot(id), 0);
-		assert_int_equal(epk_held(NULL, 0), 0);
-		assert_int_equal(epk_may_access(mem, 1, PROT_READ), prots[i] ? 0 : -EACCES);
-		assert_int_equal(epk_may_access(mem, 1, RW), prots[i] & PROT_WRITE ? 0 : -EACCES);
+		REQUIRE_EQ(epk_protect(id, prots[i]), 0);
+		REQUIRE_EQ(may(mem), expected(prots[i]));
+		REQUIRE_EQ(may(mem + PAGE), expected(prots[i]));
+		REQUIRE_EQ(new_thread_may(), expected(prots[i]));
+		REQUIRE_EQ(handler_may(), expected(prots[i]));
+		REQUIRE_EQ(may(other_mem), expected(PROT_NONE));
+		REQUIRE_EQ(epk_held_prot(id), 0);
+		REQUIRE_EQ(epk_held(NULL, 0), 0);
+		REQUIRE_EQ(epk_may_access(mem, 1, PROT_READ), prots[i] ? 0 : -EACCES);
+		REQUIRE_EQ(epk_may_access(mem, 1, RW), prots[i] & PROT_WRITE ? 0 : -EACCES);
 	}
-	assert_int_equal(epk_protect(id, PROT_WRITE), 0);
-	assert_int_equal(may(mem), RW);
+	REQUIRE_EQ(epk_protect(id, PROT_WRITE), 0);
+	REQUIRE_EQ(may(mem), RW);
 }
 
 /* Who holds it has what it has begun, during and after any change. */
 static void holders_have_what_they_begun(void **state)
 {
 	(void)state;
-	assert_int_equal(epk_protect(id, RW), 0);
-	assert_int_equal(may(mem), RW);
-	assert_int_equal(domain_end(id), -EACCES);
-	assert_int_equal(may(mem), RW);
-	assert_int_equal(domain_begin(id, PROT_READ), 0);
-	assert_int_equal(domain_begin(id, PROT_READ), -EALREADY);
-	assert_int_equal(epk_held_prot(id), PROT_READ);
+	REQUIRE_EQ(epk_protect(id, RW), 0);
+	REQUIRE_EQ(may(mem), RW);
+	REQUIRE_EQ(domain_end(id), -EACCES);
+	REQUIRE_EQ(may(mem), RW);
+	REQUIRE_EQ(domain_begin(id, PROT_READ), 0);
+	REQUIRE_EQ(domain_begin(id, PROT_READ), -EALREADY);
+	REQUIRE_EQ(epk_held_prot(id), PROT_READ);
 	if (backend_is_private())
-		assert_int_equal(may(mem), PROT_READ);
-	assert_int_equal(handler_may(), RW);
-	assert_int_equal(epk_protect(id, PROT_NONE), 0);
-	assert_int_equal(may(mem), expected(PROT_READ));
-	assert_int_equal(domain_begin(id, RW), 0);
-	assert_int_equal(may(mem), RW);
-	assert_int_equal(epk_protect(id, PROT_READ), 0);
-	assert_int_equal(may(mem), RW);
+		REQUIRE_EQ(may(mem), PROT_READ);
+	REQUIRE_EQ(handler_may(), RW);
+	REQUIRE_EQ(epk_protect(id, PROT_NONE), 0);
+	REQUIRE_EQ(may(mem), expected(PROT_READ));
+	REQUIRE_EQ(domain_begin(id, RW), 0);
+	REQUIRE_EQ(may(mem), RW);
+	REQUIRE_EQ(epk_protect(id, PROT_READ), 0);
+	REQUIRE_EQ(may(mem), RW);
 	if (backend_is_private()) {
-		assert_int_equal(new_thread_may(), PROT_READ);
-		assert_int_equal(handler_may(), PROT_READ);
+		REQUIRE_EQ(new_thread_may(), PROT_READ);
+		REQUIRE_EQ(handler_may(), PROT_READ);
 	}
-	assert_int_equal(may(mem), RW);
-	assert_int_equal(epk_protect(id, PROT_NONE), 0);
-	assert_int_equal(may(mem), RW);
-	assert_int_equal(domain_end(id), 0);
-	assert_int_equal(may(mem), expected(PROT_NONE));
-	assert_int_equal(domain_end(id), -EACCES);
+	REQUIRE_EQ(may(mem), RW);
+	REQUIRE_EQ(epk_protect(id, PROT_NONE), 0);
+	REQUIRE_EQ(may(mem), RW);
+	REQUIRE_EQ(domain_end(id), 0);
+	REQUIRE_EQ(may(mem), expected(PROT_NONE));
+	REQUIRE_EQ(domain_end(id), -EACCES);
 }
 
 /* A right that was used before it was begun is begun all the same. */
 static void begun_after_use(void **state)
 {
 	(void)state;
-	assert_int_equal(epk_protect(id, PROT_READ), 0);
-	assert_int_equal(may(mem), expected(PROT_READ));
-	assert_int_equal(domain_begin(other, RW), 0);
-	assert_int_equal(domain_begin(id, RW), 0);
-	assert_int_equal(may(mem), RW);
-	assert_int_equal(epk_protect(id, PROT_NONE), 0);
-	assert_int_equal(may(mem), RW);
-	assert_int_equal(may(other_mem), RW);
+	REQUIRE_EQ(epk_protect(id, PROT_READ), 0);
+	REQUIRE_EQ(may(mem), expected(PROT_READ));
+	REQUIRE_EQ(domain_begin(other, RW), 0);
+	REQUIRE_EQ(domain_begin(id, RW), 0);
+	REQUIRE_EQ(may(mem), RW);
+	REQUIRE_EQ(epk_protect(id, PROT_NONE), 0);
+	REQUIRE_EQ(may(mem), RW);
+	REQUIRE_EQ(may(other_mem), RW);
 	raise(SIGUSR1);
-	assert_int_equal(may(mem), RW);
-	assert_int_equal(domain_end(id), 0);
-	assert_int_equal(may(mem), expected(PROT_NONE));
-	assert_int_equal(may(other_mem), RW);
-	assert_int_equal(domain_end(other), 0);
+	REQUIRE_EQ(may(mem), RW);
+	REQUIRE_EQ(domain_end(id), 0);
+	REQUIRE_EQ(may(mem), expected(PROT_NONE));
+	REQUIRE_EQ(may(other_mem), RW);
+	REQUIRE_EQ(domain_end(other), 0);
 }
 
 /* Both domains in one instruction: one of them moves if they are in two EPTs. */
@@ -120,8 +120,8 @@ static void beside_what_is_held(void **state)
 	int i;
 
 	(void)state;
-	assert_int_equal(epk_protect(id, RW), 0);
-	assert_int_equal(domain_begin(other, RW), 0);
+	REQUIRE_EQ(epk_protect(id, RW), 0);
+	REQUIRE_EQ(domain_begin(other, RW), 0);
 	for (i = 0; i < 20; i++) {
 		const char *from = i & 1 ? mem : other_mem;
 		char *to = i & 1 ? other_mem : mem;
@@ -129,18 +129,18 @@ static void beside_what_is_held(void **state)
 
 		asm volatile("rep movsb" : "+S"(from), "+D"(to), "+c"(n) : : "memory");
 	}
-	assert_int_equal(domain_end(other), 0);
-	assert_int_equal(may(mem), RW);
-	assert_int_equal(may(other_mem), expected(PROT_NONE));
+	REQUIRE_EQ(domain_end(other), 0);
+	REQUIRE_EQ(may(mem), RW);
+	REQUIRE_EQ(may(other_mem), expected(PROT_NONE));
 }
 
 static int calls(char *at, bool write_to)
 {
 	int fds[2], n;
 
-	assert_int_equal(pipe(fds), 0);
+	REQUIRE_EQ(pipe(fds), 0);
 	if (write_to)
-		assert_int_equal(write(fds[1], "x", 1), 1);
+		REQUIRE_EQ(write(fds[1], "x", 1), 1);
 	n = write_to ? read(fds[0], at, 1) : write(fds[1], at, 1);
 	n = n == 1 ? 0 : -errno;
 	close(fds[0]);
@@ -153,15 +153,15 @@ static void system_calls(void **state)
 	(void)state;
 	if (!system_calls_count())
 		return;
-	assert_int_equal(calls(mem, false), -EFAULT);
-	assert_int_equal(epk_protect(id, PROT_READ), 0);
-	assert_int_equal(calls(mem, false), 0);
-	assert_int_equal(calls(mem, true), -EFAULT);
-	assert_int_equal(epk_protect(id, RW), 0);
-	assert_int_equal(calls(mem, true), 0);
-	assert_int_equal(epk_protect(id, PROT_NONE), 0);
-	assert_int_equal(calls(mem, false), -EFAULT);
-	assert_int_equal(calls(mem, true), -EFAULT);
+	REQUIRE_EQ(calls(mem, false), -EFAULT);
+	REQUIRE_EQ(epk_protect(id, PROT_READ), 0);
+	REQUIRE_EQ(calls(mem, false), 0);
+	REQUIRE_EQ(calls(mem, true), -EFAULT);
+	REQUIRE_EQ(epk_protect(id, RW), 0);
+	REQUIRE_EQ(calls(mem, true), 0);
+	REQUIRE_EQ(epk_protect(id, PROT_NONE), 0);
+	REQUIRE_EQ(calls(mem, false), -EFAULT);
+	REQUIRE_EQ(calls(mem, true), -EFAULT);
 }
 
 /* More than one EPT has keys, or than there are places. */
@@ -171,25 +171,25 @@ static void many_domains(void **state)
 	char *pages[MANY];
 
 	(void)state;
-	assert_int_equal(alloc_domains(MANY, ids), 0);
+	REQUIRE_EQ(alloc_domains(MANY, ids), 0);
 	for (i = 0; i < MANY; i++) {
 		pages[i] = new_pages(ids[i], 1);
-		assert_int_equal(epk_protect(ids[i], RW), 0);
+		REQUIRE_EQ(epk_protect(ids[i], RW), 0);
 	}
 	for (k = 0; k < 2; k++) {
 		for (i = 0; i < MANY; i++)
 			*(volatile int *)pages[i] += i + 1;
 	}
 	for (i = 0; i < MANY; i += 3)
-		assert_int_equal(epk_protect(ids[i], PROT_NONE), 0);
+		REQUIRE_EQ(epk_protect(ids[i], PROT_NONE), 0);
 	for (i = 0; i < MANY; i++) {
-		assert_int_equal(may(pages[i]), expected(i % 3 ? RW : PROT_NONE));
-		assert_int_equal(domain_begin(ids[i], PROT_READ), 0);
-		assert_int_equal(*(int *)pages[i], 2 * (i + 1));
-		assert_int_equal(domain_end(ids[i]), 0);
+		REQUIRE_EQ(may(pages[i]), expected(i % 3 ? RW : PROT_NONE));
+		REQUIRE_EQ(domain_begin(ids[i], PROT_READ), 0);
+		REQUIRE_EQ(*(int *)pages[i], 2 * (i + 1));
+		REQUIRE_EQ(domain_end(ids[i]), 0);
 	}
 	/* The thread has used it, and holds nothing. */
-	assert_int_equal(free_domains(MANY, ids), 0);
+	REQUIRE_EQ(free_domains(MANY, ids), 0);
 }
 
 static void *touch_all(void *arg)
@@ -213,13 +213,13 @@ static void threads_and_places(void **state)
 	void *args[] = { pages, pages, pages };
 
 	(void)state;
-	assert_int_equal(alloc_domains(MANY, ids), 0);
+	REQUIRE_EQ(alloc_domains(MANY, ids), 0);
 	for (i = 0; i < MANY; i++) {
 		pages[i] = new_pages(ids[i], 1);
-		assert_int_equal(epk_protect(ids[i], RW), 0);
+		REQUIRE_EQ(epk_protect(ids[i], RW), 0);
 	}
 	run_threads(touch_all, args, 3);
-	assert_int_equal(free_domains(MANY, ids), 0);
+	REQUIRE_EQ(free_domains(MANY, ids), 0);
 }
 
 #define OTHERS	15
@@ -251,21 +251,21 @@ static void the_place_goes_to_another(void **state)
 
 	(void)state;
 	signal(SIGUSR1, look_in_handler);
-	assert_int_equal(alloc_domains(OTHERS, ids), 0);
+	REQUIRE_EQ(alloc_domains(OTHERS, ids), 0);
 	for (i = 0; i < OTHERS; i++)
 		pages[i] = new_pages(ids[i], 1);
-	assert_int_equal(epk_protect(id, PROT_READ), 0);
-	assert_int_equal(may(mem), expected(PROT_READ));
+	REQUIRE_EQ(epk_protect(id, PROT_READ), 0);
+	REQUIRE_EQ(may(mem), expected(PROT_READ));
 	run_threads(hold_all, &arg, 1);
 	for (i = 0; i < OTHERS; i++) {
-		assert_int_equal(domain_begin(ids[i], RW), 0);
+		REQUIRE_EQ(domain_begin(ids[i], RW), 0);
 		/* No access that faults: it would come to the domain's place by what is held. */
 		raise(SIGUSR1);
-		assert_int_equal(epk_held_prot(ids[i]), RW);
-		assert_int_equal(may(pages[i]), RW);
-		assert_int_equal(domain_end(ids[i]), 0);
+		REQUIRE_EQ(epk_held_prot(ids[i]), RW);
+		REQUIRE_EQ(may(pages[i]), RW);
+		REQUIRE_EQ(domain_end(ids[i]), 0);
 	}
-	assert_int_equal(free_domains(OTHERS, ids), 0);
+	REQUIRE_EQ(free_domains(OTHERS, ids), 0);
 }
 
 /* So many levels of calls, each with so many rights, leave room for one more call with @last. */
@@ -317,15 +317,15 @@ static void not_counted_as_held(void **state)
 	(void)state;
 	if (!backend_is("epk"))
 		return;
-	assert_int_equal(alloc_domains(nr, room_ids), 0);
+	REQUIRE_EQ(alloc_domains(nr, room_ids), 0);
 	for (i = 0; i < USED; i++) {
 		room_pages[i] = new_pages(room_ids[EACH + 2 + i], 1);
-		assert_int_equal(epk_protect(room_ids[EACH + 2 + i], RW), 0);
+		REQUIRE_EQ(epk_protect(room_ids[EACH + 2 + i], RW), 0);
 	}
 	level = 0;
-	assert_int_equal(epk_call(other, fill_room, NULL, &result), 0);
-	assert_int_equal(result, 0);
-	assert_int_equal(free_domains(nr, room_ids), 0);
+	REQUIRE_EQ(epk_call(other, fill_room, NULL, &result), 0);
+	REQUIRE_EQ(result, 0);
+	REQUIRE_EQ(free_domains(nr, room_ids), 0);
 }
 
 /* What comes after it has nothing of it, at the same index neither. */
@@ -336,13 +336,13 @@ static void a_new_domain_has_none(void **state)
 
 	(void)state;
 	for (i = 0; i < 50; i++) {
-		assert_int_equal(alloc_domains(1, &next), 0);
+		REQUIRE_EQ(alloc_domains(1, &next), 0);
 		page = new_pages(next, 1);
-		assert_int_equal(may(page), expected(PROT_NONE));
-		assert_int_equal(epk_protect(next, RW), 0);
-		assert_int_equal(may(page), RW);
-		assert_int_equal(free_domains(1, &next), 0);
-		assert_int_equal(epk_protect(next, RW), -ENOENT);
+		REQUIRE_EQ(may(page), expected(PROT_NONE));
+		REQUIRE_EQ(epk_protect(next, RW), 0);
+		REQUIRE_EQ(may(page), RW);
+		REQUIRE_EQ(free_domains(1, &next), 0);
+		REQUIRE_EQ(epk_protect(next, RW), -ENOENT);
 	}
 }
 
@@ -361,20 +361,20 @@ static void after_a_call(void **state)
 
 	(void)state;
 	signal(SIGUSR1, look_in_handler);
-	assert_int_equal(alloc_domains(MANY, ids), 0);
+	REQUIRE_EQ(alloc_domains(MANY, ids), 0);
 	for (i = 0; i < MANY; i++)
 		pages[i] = new_pages(ids[i], 1);
-	assert_int_equal(epk_protect(id, PROT_READ), 0);
+	REQUIRE_EQ(epk_protect(id, PROT_READ), 0);
 	for (i = 0; i < MANY; i++) {
-		assert_int_equal(epk_call(other, touch_common, NULL, &may_then), 0);
-		assert_int_equal(may_then, expected(PROT_READ));
-		assert_int_equal(domain_begin(ids[i], RW), 0);
+		REQUIRE_EQ(epk_call(other, touch_common, NULL, &may_then), 0);
+		REQUIRE_EQ(may_then, expected(PROT_READ));
+		REQUIRE_EQ(domain_begin(ids[i], RW), 0);
 		raise(SIGUSR1);
-		assert_int_equal(may(pages[i]), RW);
-		assert_int_equal(domain_end(ids[i]), 0);
-		assert_int_equal(may(pages[i]), expected(PROT_NONE));
+		REQUIRE_EQ(may(pages[i]), RW);
+		REQUIRE_EQ(domain_end(ids[i]), 0);
+		REQUIRE_EQ(may(pages[i]), expected(PROT_NONE));
 	}
-	assert_int_equal(free_domains(MANY, ids), 0);
+	REQUIRE_EQ(free_domains(MANY, ids), 0);
 }
 
 static void bad_arguments(void **state)
@@ -382,35 +382,35 @@ static void bad_arguments(void **state)
 	int freed;
 
 	(void)state;
-	assert_int_equal(alloc_domains(1, &freed), 0);
-	assert_int_equal(free_domains(1, &freed), 0);
-	assert_int_equal(epk_protect(id, PROT_READ), 0);
+	REQUIRE_EQ(alloc_domains(1, &freed), 0);
+	REQUIRE_EQ(free_domains(1, &freed), 0);
+	REQUIRE_EQ(epk_protect(id, PROT_READ), 0);
 	errno = 0;
-	assert_int_equal(epk_protect(id, PROT_READ | PROT_EXEC), -EINVAL);
-	assert_int_equal(epk_protect(id, -1), -EINVAL);
-	assert_int_equal(epk_protect(id, 1 << 30), -EINVAL);
-	assert_int_equal(epk_protect(id, INT32_MIN), -EINVAL);
-	assert_int_equal(epk_protect(0, PROT_READ), -EINVAL);
-	assert_int_equal(epk_protect(-1, PROT_READ), -EINVAL);
-	assert_int_equal(epk_protect(freed, PROT_READ), -ENOENT);
-	assert_int_equal(epk_protect(freed, PROT_NONE), -ENOENT);
-	assert_int_equal(errno, 0);
-	assert_int_equal(may(mem), expected(PROT_READ));
+	REQUIRE_EQ(epk_protect(id, PROT_READ | PROT_EXEC), -EINVAL);
+	REQUIRE_EQ(epk_protect(id, -1), -EINVAL);
+	REQUIRE_EQ(epk_protect(id, 1 << 30), -EINVAL);
+	REQUIRE_EQ(epk_protect(id, INT32_MIN), -EINVAL);
+	REQUIRE_EQ(epk_protect(0, PROT_READ), -EINVAL);
+	REQUIRE_EQ(epk_protect(-1, PROT_READ), -EINVAL);
+	REQUIRE_EQ(epk_protect(freed, PROT_READ), -ENOENT);
+	REQUIRE_EQ(epk_protect(freed, PROT_NONE), -ENOENT);
+	REQUIRE_EQ(errno, 0);
+	REQUIRE_EQ(may(mem), expected(PROT_READ));
 }
 
 static void child_has_nothing(void)
 {
-	EXPECT(epk_protect(id, RW) == -EPERM);
-	EXPECT(may(mem) == PROT_NONE);
+	REQUIRE(epk_protect(id, RW) == -EPERM);
+	REQUIRE(may(mem) == PROT_NONE);
 }
 
 static void forked(void **state)
 {
 	(void)state;
-	assert_int_equal(epk_protect(id, RW), 0);
-	assert_int_equal(may(mem), RW);
+	REQUIRE_EQ(epk_protect(id, RW), 0);
+	REQUIRE_EQ(may(mem), RW);
 	run_in_child(child_has_nothing);
-	assert_int_equal(may(mem), RW);
+	REQUIRE_EQ(may(mem), RW);
 }
 
 static long in_component(void *arg)
@@ -431,14 +431,14 @@ static void given_in_a_component(int component)
 	bool confined = backend_is_alone();
 	long result = 1;
 
-	assert_int_equal(epk_protect(id, PROT_NONE), 0);
-	assert_int_equal(epk_gate_call(component, 1, &rw, &result), 0);
-	assert_int_equal(result, confined ? -EPERM : 0);
-	assert_int_equal(may(mem), confined ? PROT_NONE : RW);
-	assert_int_equal(epk_protect(id, RW), 0);
-	assert_int_equal(epk_gate_call(component, 1, &none, &result), 0);
-	assert_int_equal(result, confined ? -EPERM : 0);
-	assert_int_equal(may(mem), confined ? RW : PROT_NONE);
+	REQUIRE_EQ(epk_protect(id, PROT_NONE), 0);
+	REQUIRE_EQ(epk_gate_call(component, 1, &rw, &result), 0);
+	REQUIRE_EQ(result, confined ? -EPERM : 0);
+	REQUIRE_EQ(may(mem), confined ? PROT_NONE : RW);
+	REQUIRE_EQ(epk_protect(id, RW), 0);
+	REQUIRE_EQ(epk_gate_call(component, 1, &none, &result), 0);
+	REQUIRE_EQ(result, confined ? -EPERM : 0);
+	REQUIRE_EQ(may(mem), confined ? RW : PROT_NONE);
 }
 
 /* It trusts nobody, and who is confined changes nothing that others see. */
@@ -453,31 +453,31 @@ static void components(void **state)
 	(void)state;
 	if (!backend_is("epk"))
 		return;
-	assert_int_equal(alloc_domains(1, &confined), 0);
-	assert_int_equal(epk_protect(confined, PROT_READ), 0);
-	assert_int_equal(epk_component_create(confined, entries, 1, NULL), -EBUSY);
-	assert_int_equal(epk_protect(confined, PROT_NONE), 0);
+	REQUIRE_EQ(alloc_domains(1, &confined), 0);
+	REQUIRE_EQ(epk_protect(confined, PROT_READ), 0);
+	REQUIRE_EQ(epk_component_create(confined, entries, 1, NULL), -EBUSY);
+	REQUIRE_EQ(epk_protect(confined, PROT_NONE), 0);
 	free_domains(1, &confined);
-	assert_int_equal(alloc_domains(1, &confined), 0);
+	REQUIRE_EQ(alloc_domains(1, &confined), 0);
 	/* In the emulator that has EPTs no code can be confined. */
-	assert_int_equal(epk_component_create(confined, entries, 2, backend_is_alone() ? &options : NULL), 0);
-	assert_int_equal(epk_protect(confined, PROT_READ), -EPERM);
-	assert_int_equal(epk_protect(id, RW), 0);
+	REQUIRE_EQ(epk_component_create(confined, entries, 2, backend_is_alone() ? &options : NULL), 0);
+	REQUIRE_EQ(epk_protect(confined, PROT_READ), -EPERM);
+	REQUIRE_EQ(epk_protect(id, RW), 0);
 	mem[0] = 'o';
-	assert_int_equal(epk_gate_call(confined, 0, mem, NULL), backend_is_alone() ? -EFAULT : 0);
-	assert_int_equal(mem[0], backend_is_alone() ? 'o' : 'c');
+	REQUIRE_EQ(epk_gate_call(confined, 0, mem, NULL), backend_is_alone() ? -EFAULT : 0);
+	REQUIRE_EQ(mem[0], backend_is_alone() ? 'o' : 'c');
 	given_in_a_component(confined);
-	assert_int_equal(free_domains(1, &confined), 0);
+	REQUIRE_EQ(free_domains(1, &confined), 0);
 }
 
 /* "mpk" and "vmfunc" say so, and nothing has changed. */
 static void refused(void **state)
 {
 	(void)state;
-	assert_int_equal(epk_protect(id, PROT_READ), -EOPNOTSUPP);
-	assert_int_equal(epk_protect(id, PROT_NONE), -EOPNOTSUPP);
-	assert_int_equal(epk_protect(0, PROT_READ), -EINVAL);
-	assert_int_equal(may(mem), PROT_NONE);
+	REQUIRE_EQ(epk_protect(id, PROT_READ), -EOPNOTSUPP);
+	REQUIRE_EQ(epk_protect(id, PROT_NONE), -EOPNOTSUPP);
+	REQUIRE_EQ(epk_protect(0, PROT_READ), -EINVAL);
+	REQUIRE_EQ(may(mem), PROT_NONE);
 }
 
 int main(void)

@@ -11,8 +11,8 @@ static char *mem, *other_mem;
 static int set_up(void **state)
 {
 	(void)state;
-	assert_int_equal(alloc_domains(1, &id), 0);
-	assert_int_equal(alloc_domains(1, &other), 0);
+	REQUIRE_EQ(alloc_domains(1, &id), 0);
+	REQUIRE_EQ(alloc_domains(1, &other), 0);
 	mem = new_pages(id, 2);
 	other_mem = new_pages(other, 1);
 	return 0;
@@ -21,7 +21,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
 	(void)state;
-	assert_int_equal(free_domains(1, &id), 0);
+	REQUIRE_EQ(free_domains(1, &id), 0);
 	return free_domains(1, &other);
 }
 

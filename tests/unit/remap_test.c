@@ -13,11 +13,11 @@ static char *mem, value;
 static int set_up(void **state)
 {
 	(void)state;
-	assert_int_equal(alloc_domains(2, ids), 0);
+	REQUIRE_EQ(alloc_domains(2, ids), 0);
 	mem = new_pages(ids[0], PAGES);
-	assert_int_equal(domain_begin(ids[0], RW), 0);
+	REQUIRE_EQ(domain_begin(ids[0], RW), 0);
 	memset(mem, 'a', PAGES * PAGE);
-	assert_int_equal(domain_end(ids[0]), 0);
+	REQUIRE_EQ(domain_end(ids[0]), 0);
 	return 0;
 }
 
@@ -37,30 +37,30 @@ static int may(int id, char *addr)
 {
 	int prot = 0;
 
-	assert_int_equal(domain_begin(id, RW), 0);
+	REQUIRE_EQ(domain_begin(id, RW), 0);
 	if (try_read(addr, &value))
 		prot = try_write(addr, value) ? RW : PROT_READ;
-	assert_int_equal(domain_end(id), 0);
+	REQUIRE_EQ(domain_end(id), 0);
 	return prot;
 }
 
 static void reserve_keeps_the_place(void **state)
 {
 	(void)state;
-	assert_int_equal(epk_munmap_reserve(mem + PAGE, 2 * PAGE), 0);
-	assert_int_equal(epk_domain_at(mem), ids[0]);
-	assert_int_equal(epk_domain_at(mem + PAGE), 0);
-	assert_int_equal(epk_domain_at(mem + 3 * PAGE), ids[0]);
-	assert_int_equal(may(ids[0], mem), RW);
-	assert_int_equal(may(ids[0], mem + PAGE), 0);
-	assert_int_equal(may(ids[0], mem + 3 * PAGE), RW);
-	assert_ptr_equal(plain(mem + 2 * PAGE, RW, MAP_FIXED_NOREPLACE), MAP_FAILED);
-	assert_int_equal(errno, EEXIST);
-	assert_int_equal(epk_munmap_reserve(mem, PAGES * PAGE), -EINVAL);
+	REQUIRE_EQ(epk_munmap_reserve(mem + PAGE, 2 * PAGE), 0);
+	REQUIRE_EQ(epk_domain_at(mem), ids[0]);
+	REQUIRE_EQ(epk_domain_at(mem + PAGE), 0);
+	REQUIRE_EQ(epk_domain_at(mem + 3 * PAGE), ids[0]);
+	REQUIRE_EQ(may(ids[0], mem), RW);
+	REQUIRE_EQ(may(ids[0], mem + PAGE), 0);
+	REQUIRE_EQ(may(ids[0], mem + 3 * PAGE), RW);
+	REQUIRE_EQ(plain(mem + 2 * PAGE, RW, MAP_FIXED_NOREPLACE), MAP_FAILED);
+	REQUIRE_EQ(errno, EEXIST);
+	REQUIRE_EQ(epk_munmap_reserve(mem, PAGES * PAGE), -EINVAL);
 	/* Nothing of the domain's is there for who opens it. */
-	assert_int_equal(mprotect(mem + PAGE, PAGE, RW), 0);
-	assert_int_equal(mem[PAGE], 0);
-	assert_int_equal(munmap(mem + PAGE, 2 * PAGE), 0);
+	REQUIRE_EQ(mprotect(mem + PAGE, PAGE, RW), 0);
+	REQUIRE_EQ(mem[PAGE], 0);
+	REQUIRE_EQ(munmap(mem + PAGE, 2 * PAGE), 0);
 }
 
 static void reserve_bad_arguments(void **state)
@@ -69,14 +69,14 @@ static void reserve_bad_arguments(void **state)
 
 	(void)state;
 	*ordinary = 1;
-	assert_int_equal(epk_munmap_reserve(mem + 1, PAGE), -EINVAL);
-	assert_int_equal(epk_munmap_reserve(mem, 0), -EINVAL);
-	assert_int_equal(epk_munmap_reserve(mem, -PAGE), -EOVERFLOW);
-	assert_int_equal(epk_munmap_reserve(ordinary, PAGE), -EINVAL);
-	assert_int_equal(epk_munmap_reserve(mem, (PAGES + 1) * PAGE), -EINVAL);
-	assert_int_equal(*ordinary, 1);
-	assert_int_equal(may(ids[0], mem), RW);
-	assert_int_equal(value, 'a');
+	REQUIRE_EQ(epk_munmap_reserve(mem + 1, PAGE), -EINVAL);
+	REQUIRE_EQ(epk_munmap_reserve(mem, 0), -EINVAL);
+	REQUIRE_EQ(epk_munmap_reserve(mem, -PAGE), -EOVERFLOW);
+	REQUIRE_EQ(epk_munmap_reserve(ordinary, PAGE), -EINVAL);
+	REQUIRE_EQ(epk_munmap_reserve(mem, (PAGES + 1) * PAGE), -EINVAL);
+	REQUIRE_EQ(*ordinary, 1);
+	REQUIRE_EQ(may(ids[0], mem), RW);
+	REQUIRE_EQ(value, 'a');
 	munmap(ordinary, PAGE);
 }
 
@@ -84,15 +84,15 @@ static void reserve_bad_arguments(void **state)
 static void reserve_and_map(void **state)
 {
 	(void)state;
-	assert_int_equal(epk_munmap_reserve(mem, 2 * PAGE), 0);
-	assert_ptr_equal(domain_mmap(ids[1], mem, 2 * PAGE, RW, MAP_FIXED), mem);
-	assert_int_equal(epk_domain_at(mem), ids[1]);
+	REQUIRE_EQ(epk_munmap_reserve(mem, 2 * PAGE), 0);
+	REQUIRE_EQ(domain_mmap(ids[1], mem, 2 * PAGE, RW, MAP_FIXED), mem);
+	REQUIRE_EQ(epk_domain_at(mem), ids[1]);
 	if (backend_protects())
-		assert_int_equal(may(ids[0], mem), 0);
-	assert_int_equal(may(ids[1], mem), RW);
-	assert_int_equal(value, 0);
-	assert_int_equal(may(ids[0], mem + 2 * PAGE), RW);
-	assert_int_equal(value, 'a');
+		REQUIRE_EQ(may(ids[0], mem), 0);
+	REQUIRE_EQ(may(ids[1], mem), RW);
+	REQUIRE_EQ(value, 0);
+	REQUIRE_EQ(may(ids[0], mem + 2 * PAGE), RW);
+	REQUIRE_EQ(value, 'a');
 }
 
 static void fixed_over_ordinary_memory(void **state)
@@ -101,12 +101,12 @@ static void fixed_over_ordinary_memory(void **state)
 
 	(void)state;
 	*ordinary = 1;
-	assert_ptr_equal(domain_mmap(ids[0], ordinary, PAGE, RW, MAP_FIXED), ordinary);
-	assert_int_equal(epk_domain_at(ordinary), ids[0]);
+	REQUIRE_EQ(domain_mmap(ids[0], ordinary, PAGE, RW, MAP_FIXED), ordinary);
+	REQUIRE_EQ(epk_domain_at(ordinary), ids[0]);
 	if (backend_protects())
-		assert_false(try_read(ordinary, &value));
-	assert_int_equal(may(ids[0], ordinary), RW);
-	assert_int_equal(value, 0);
+		REQUIRE(!try_read(ordinary, &value));
+	REQUIRE_EQ(may(ids[0], ordinary), RW);
+	REQUIRE_EQ(value, 0);
 }
 
 /* What is a domain's stays so, in whatever part the range lies over it. */
@@ -120,30 +120,30 @@ static void fixed_over_domain_memory(void **state)
 	size_t i;
 
 	(void)state;
-	assert_int_equal(epk_munmap_reserve(mem, PAGES * PAGE), 0);
+	REQUIRE_EQ(epk_munmap_reserve(mem, PAGES * PAGE), 0);
 	mem = around + PAGE;
-	assert_ptr_equal(domain_mmap(ids[0], mem, PAGES * PAGE, RW, MAP_FIXED), mem);
-	assert_int_equal(domain_begin(ids[0], RW), 0);
+	REQUIRE_EQ(domain_mmap(ids[0], mem, PAGES * PAGE, RW, MAP_FIXED), mem);
+	REQUIRE_EQ(domain_begin(ids[0], RW), 0);
 	memset(mem, 'a', PAGES * PAGE);
-	assert_int_equal(domain_end(ids[0]), 0);
+	REQUIRE_EQ(domain_end(ids[0]), 0);
 	for (i = 0; i < 2 * sizeof(ranges) / sizeof(ranges[0]); i++) {
 		char *at = mem + ranges[i / 2].first * (long)PAGE;
 
 		errno = 0;
-		assert_ptr_equal(domain_mmap(ids[i % 2], at, ranges[i / 2].pages * PAGE, RW, MAP_FIXED),
-				 MAP_FAILED);
-		assert_int_equal(errno, EEXIST);
+		REQUIRE_EQ(domain_mmap(ids[i % 2], at, ranges[i / 2].pages * PAGE, RW, MAP_FIXED),
+			   MAP_FAILED);
+		REQUIRE_EQ(errno, EEXIST);
 	}
-	assert_int_equal(count_epk_mappings(), 1);
+	REQUIRE_EQ(count_epk_mappings(), 1);
 	for (i = 0; i < PAGES; i++) {
-		assert_int_equal(epk_domain_at(mem + i * PAGE), ids[0]);
-		assert_int_equal(may(ids[0], mem + i * PAGE), RW);
-		assert_int_equal(value, 'a');
+		REQUIRE_EQ(epk_domain_at(mem + i * PAGE), ids[0]);
+		REQUIRE_EQ(may(ids[0], mem + i * PAGE), RW);
+		REQUIRE_EQ(value, 'a');
 	}
 	/* What touches it is free. */
-	assert_ptr_equal(domain_mmap(ids[1], mem - PAGE, PAGE, RW, MAP_FIXED), mem - PAGE);
-	assert_ptr_equal(domain_mmap(ids[1], mem + PAGES * PAGE, PAGE, RW, MAP_FIXED), mem + PAGES * PAGE);
-	assert_int_equal(may(ids[1], mem - PAGE), RW);
+	REQUIRE_EQ(domain_mmap(ids[1], mem - PAGE, PAGE, RW, MAP_FIXED), mem - PAGE);
+	REQUIRE_EQ(domain_mmap(ids[1], mem + PAGES * PAGE, PAGE, RW, MAP_FIXED), mem + PAGES * PAGE);
+	REQUIRE_EQ(may(ids[1], mem - PAGE), RW);
 }
 
 /* What fails after it has replaced something leaves no hole, in which another thread's memory could come to lie. */
@@ -160,9 +160,9 @@ static void fixed_that_fails_leaves_no_hole(void **state)
 		limit_release(room);
 		got = domain_mmap(ids[0], around + PAGE, PAGE, RW, MAP_FIXED);
 		limit_forget();
-		assert_ptr_equal(plain(around + PAGE, RW, MAP_FIXED_NOREPLACE), MAP_FAILED);
+		REQUIRE_EQ(plain(around + PAGE, RW, MAP_FIXED_NOREPLACE), MAP_FAILED);
 		if (got != MAP_FAILED)
-			assert_int_equal(epk_munmap_reserve(around + PAGE, PAGE), 0);
+			REQUIRE_EQ(epk_munmap_reserve(around + PAGE, PAGE), 0);
 	}
 	munmap(around, 3 * PAGE);
 }
@@ -170,34 +170,34 @@ static void fixed_that_fails_leaves_no_hole(void **state)
 static void protect_part(void **state)
 {
 	(void)state;
-	assert_int_equal(epk_mprotect(mem + PAGE, 2 * PAGE, PROT_READ), 0);
-	assert_int_equal(may(ids[0], mem), RW);
-	assert_int_equal(may(ids[0], mem + PAGE), PROT_READ);
-	assert_int_equal(may(ids[0], mem + 2 * PAGE), PROT_READ);
-	assert_int_equal(may(ids[0], mem + 3 * PAGE), RW);
-	assert_int_equal(epk_mprotect(mem, 2 * PAGE, PROT_NONE), 0);
-	assert_int_equal(may(ids[0], mem), 0);
-	assert_int_equal(may(ids[0], mem + PAGE), 0);
-	assert_int_equal(may(ids[0], mem + 2 * PAGE), PROT_READ);
+	REQUIRE_EQ(epk_mprotect(mem + PAGE, 2 * PAGE, PROT_READ), 0);
+	REQUIRE_EQ(may(ids[0], mem), RW);
+	REQUIRE_EQ(may(ids[0], mem + PAGE), PROT_READ);
+	REQUIRE_EQ(may(ids[0], mem + 2 * PAGE), PROT_READ);
+	REQUIRE_EQ(may(ids[0], mem + 3 * PAGE), RW);
+	REQUIRE_EQ(epk_mprotect(mem, 2 * PAGE, PROT_NONE), 0);
+	REQUIRE_EQ(may(ids[0], mem), 0);
+	REQUIRE_EQ(may(ids[0], mem + PAGE), 0);
+	REQUIRE_EQ(may(ids[0], mem + 2 * PAGE), PROT_READ);
 	/* Several mappings by now. */
-	assert_int_equal(epk_mprotect(mem, PAGES * PAGE, PROT_WRITE), 0);
-	assert_int_equal(may(ids[0], mem + PAGE), RW);
-	assert_int_equal(value, 'a');
+	REQUIRE_EQ(epk_mprotect(mem, PAGES * PAGE, PROT_WRITE), 0);
+	REQUIRE_EQ(may(ids[0], mem + PAGE), RW);
+	REQUIRE_EQ(value, 'a');
 	if (backend_protects())
-		assert_false(try_read(mem, &value));
+		REQUIRE(!try_read(mem, &value));
 }
 
 static void protect_while_held(void **state)
 {
 	(void)state;
-	assert_int_equal(domain_begin(ids[0], RW), 0);
-	assert_int_equal(epk_mprotect(mem, PAGE, PROT_READ), 0);
-	assert_true(try_read(mem, &value));
-	assert_false(try_write(mem, 0));
-	assert_true(try_write(mem + PAGE, 'a'));
-	assert_int_equal(epk_mprotect(mem, PAGE, RW), 0);
-	assert_true(try_write(mem, 'a'));
-	assert_int_equal(domain_end(ids[0]), 0);
+	REQUIRE_EQ(domain_begin(ids[0], RW), 0);
+	REQUIRE_EQ(epk_mprotect(mem, PAGE, PROT_READ), 0);
+	REQUIRE(try_read(mem, &value));
+	REQUIRE(!try_write(mem, 0));
+	REQUIRE(try_write(mem + PAGE, 'a'));
+	REQUIRE_EQ(epk_mprotect(mem, PAGE, RW), 0);
+	REQUIRE(try_write(mem, 'a'));
+	REQUIRE_EQ(domain_end(ids[0]), 0);
 }
 
 /* More domains than have keys under "mpk": it is not forgotten while the domain has none. */
@@ -206,20 +206,20 @@ static void protect_outlasts_eviction(void **state)
 	int others[20], i;
 
 	(void)state;
-	assert_int_equal(epk_mprotect(mem, PAGE, PROT_READ), 0);
-	assert_int_equal(alloc_domains(20, others), 0);
+	REQUIRE_EQ(epk_mprotect(mem, PAGE, PROT_READ), 0);
+	REQUIRE_EQ(alloc_domains(20, others), 0);
 	for (i = 0; i < 20; i++) {
 		new_pages(others[i], 1);
-		assert_int_equal(domain_begin(others[i], RW), 0);
-		assert_int_equal(domain_end(others[i]), 0);
+		REQUIRE_EQ(domain_begin(others[i], RW), 0);
+		REQUIRE_EQ(domain_end(others[i]), 0);
 	}
-	assert_int_equal(epk_mprotect(mem + PAGE, PAGE, PROT_READ), 0);
+	REQUIRE_EQ(epk_mprotect(mem + PAGE, PAGE, PROT_READ), 0);
 	if (backend_protects())
-		assert_false(try_read(mem + PAGE, &value));
-	assert_int_equal(may(ids[0], mem), PROT_READ);
-	assert_int_equal(may(ids[0], mem + PAGE), PROT_READ);
-	assert_int_equal(may(ids[0], mem + 2 * PAGE), RW);
-	assert_int_equal(free_domains(20, others), 0);
+		REQUIRE(!try_read(mem + PAGE, &value));
+	REQUIRE_EQ(may(ids[0], mem), PROT_READ);
+	REQUIRE_EQ(may(ids[0], mem + PAGE), PROT_READ);
+	REQUIRE_EQ(may(ids[0], mem + 2 * PAGE), RW);
+	REQUIRE_EQ(free_domains(20, others), 0);
 }
 
 static void fill_what_nobody_can_access(void **state)
@@ -228,37 +228,37 @@ static void fill_what_nobody_can_access(void **state)
 
 	(void)state;
 	memset(from, 'f', sizeof(from));
-	assert_int_equal(epk_mprotect(mem, PAGE, PROT_NONE), 0);
-	assert_int_equal(epk_mprotect(mem + PAGE, PAGE, PROT_READ), 0);
-	assert_int_equal(epk_fill(mem, from, 2 * PAGE), -EACCES);
-	assert_int_equal(domain_begin(ids[0], PROT_READ), 0);
-	assert_int_equal(epk_fill(mem, from, 2 * PAGE), -EACCES);
-	assert_int_equal(domain_end(ids[0]), 0);
-	assert_int_equal(domain_begin(ids[0], RW), 0);
-	assert_int_equal(epk_fill(mem, from, 2 * PAGE), 0);
-	assert_false(try_read(mem, &value));
-	assert_int_equal(mem[PAGE], 'f');
-	assert_int_equal(epk_mprotect(mem, PAGE, PROT_READ), 0);
-	assert_memory_equal(mem, from, 2 * PAGE);
-	assert_int_equal(mem[2 * PAGE], 'a');
-	assert_int_equal(epk_fill(mem + 1, from, PAGE), -EINVAL);
-	assert_int_equal(epk_fill(mem, from, 1), -EINVAL);
-	assert_int_equal(epk_fill(mem, from, 0), -EINVAL);
-	assert_int_equal(epk_fill(from, from, PAGE), -EINVAL);
-	assert_int_equal(epk_fill(mem, from, -PAGE), -EOVERFLOW);
-	assert_int_equal(epk_fill(mem, (void *)PAGE, PAGE), -EFAULT);
-	assert_int_equal(domain_end(ids[0]), 0);
+	REQUIRE_EQ(epk_mprotect(mem, PAGE, PROT_NONE), 0);
+	REQUIRE_EQ(epk_mprotect(mem + PAGE, PAGE, PROT_READ), 0);
+	REQUIRE_EQ(epk_fill(mem, from, 2 * PAGE), -EACCES);
+	REQUIRE_EQ(domain_begin(ids[0], PROT_READ), 0);
+	REQUIRE_EQ(epk_fill(mem, from, 2 * PAGE), -EACCES);
+	REQUIRE_EQ(domain_end(ids[0]), 0);
+	REQUIRE_EQ(domain_begin(ids[0], RW), 0);
+	REQUIRE_EQ(epk_fill(mem, from, 2 * PAGE), 0);
+	REQUIRE(!try_read(mem, &value));
+	REQUIRE_EQ(mem[PAGE], 'f');
+	REQUIRE_EQ(epk_mprotect(mem, PAGE, PROT_READ), 0);
+	REQUIRE_MEM_EQ(mem, from, 2 * PAGE);
+	REQUIRE_EQ(mem[2 * PAGE], 'a');
+	REQUIRE_EQ(epk_fill(mem + 1, from, PAGE), -EINVAL);
+	REQUIRE_EQ(epk_fill(mem, from, 1), -EINVAL);
+	REQUIRE_EQ(epk_fill(mem, from, 0), -EINVAL);
+	REQUIRE_EQ(epk_fill(from, from, PAGE), -EINVAL);
+	REQUIRE_EQ(epk_fill(mem, from, -PAGE), -EOVERFLOW);
+	REQUIRE_EQ(epk_fill(mem, (void *)PAGE, PAGE), -EFAULT);
+	REQUIRE_EQ(domain_end(ids[0]), 0);
 }
 
 static void protect_bad_arguments(void **state)
 {
 	(void)state;
-	assert_int_equal(epk_mprotect(mem, PAGE, PROT_READ | PROT_EXEC), -EINVAL);
-	assert_int_equal(epk_mprotect(mem + 1, PAGE, PROT_READ), -EINVAL);
-	assert_int_equal(epk_mprotect(mem, 0, PROT_READ), -EINVAL);
-	assert_int_equal(epk_mprotect(mem, -PAGE, PROT_READ), -EOVERFLOW);
-	assert_int_equal(epk_mprotect(mem, (PAGES + 1) * PAGE, PROT_READ), -EINVAL);
-	assert_int_equal(may(ids[0], mem), RW);
+	REQUIRE_EQ(epk_mprotect(mem, PAGE, PROT_READ | PROT_EXEC), -EINVAL);
+	REQUIRE_EQ(epk_mprotect(mem + 1, PAGE, PROT_READ), -EINVAL);
+	REQUIRE_EQ(epk_mprotect(mem, 0, PROT_READ), -EINVAL);
+	REQUIRE_EQ(epk_mprotect(mem, -PAGE, PROT_READ), -EOVERFLOW);
+	REQUIRE_EQ(epk_mprotect(mem, (PAGES + 1) * PAGE, PROT_READ), -EINVAL);
+	REQUIRE_EQ(may(ids[0], mem), RW);
 }
 
 #define WITH_MEMORY(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)

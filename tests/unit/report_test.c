@@ -23,7 +23,7 @@ static void print(enum epk_level level, const char *line)
 
 static void on_fault(int signo, siginfo_t *info, void *context)
 {
-	EXPECT(!epk_handle_fault(signo, info, context));
+	REQUIRE(!epk_handle_fault(signo, info, context));
 	siglongjmp(back, 1);
 }
 
@@ -51,8 +51,8 @@ static void listen_to_faults(void)
 {
 	struct sigaction action = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK };
 
-	EXPECT(!epk_set_print(print));
-	EXPECT(!sigaction(SIGSEGV, &action, NULL) && !sigaction(SIGBUS, &action, NULL));
+	REQUIRE(!epk_set_print(print));
+	REQUIRE(!sigaction(SIGSEGV, &action, NULL) && !sigaction(SIGBUS, &action, NULL));
 }
 
 /* Each of @words is said. */
@@ -61,7 +61,7 @@ static void listen_to_faults(void)
 		const char *const words_[] = { __VA_ARGS__ }, *got_ = (got);	\
 		unsigned int i_;						\
 										\
-		EXPECT(got_);							\
+		REQUIRE(got_);							\
 		for (i_ = 0; i_ < sizeof(words_) / sizeof(words_[0]); i_++)	\
 			if (!strstr(got_, words_[i_])) {			\
 				fprintf(stderr, "%s:%d: \"%s\" is not in \"%s\"\n",	\
@@ -89,7 +89,7 @@ static void says_what_is_not_held(void)
 	SAYS(faulted(mem + PAGE + 17, true), "a write at ", number("%#lx", (uintptr_t)mem + PAGE + 17),
 	     number("byte %lu of the 12288 ", PAGE + 17), number("at %#lx ", (uintptr_t)mem),
 	     number("of domain %lu,", dom), "does not hold", "it holds nothing\n");
-	EXPECT(nr_said[EPK_LEVEL_FAULT] == 1);
+	REQUIRE(nr_said[EPK_LEVEL_FAULT] == 1);
 	SAYS(faulted(mem, false), "a read at ", "byte 0 of ");
 	SAYS(faulted(mem + 3 * PAGE - 1, false), "byte 12287 of ");
 }
@@ -99,29 +99,29 @@ static void says_what_is_held(void)
 	int doms[3], i;
 	char *mem;
 
-	EXPECT(!alloc_domains(3, doms));
+	REQUIRE(!alloc_domains(3, doms));
 	mem = new_pages(doms[0], 1);
 	for (i = 1; i < 3; i++)
 		new_pages(doms[i], 1);
 	listen_to_faults();
-	EXPECT(!domain_begin(doms[1], RW));
+	REQUIRE(!domain_begin(doms[1], RW));
 	SAYS(faulted(mem, false), "does not hold", number("it holds %lu\n", doms[1]));
 	/* Where the jump out of a handler leaves nothing. */
 	domain_end(doms[1]);
-	EXPECT(!domain_begin(doms[2], PROT_READ));
+	REQUIRE(!domain_begin(doms[2], PROT_READ));
 	SAYS(faulted(mem, true), "does not hold", number("it holds %lu (to be read)\n", doms[2]));
 	domain_end(doms[2]);
 	if (backend_holds_several()) {
-		EXPECT(!domain_begin(doms[1], RW) && !domain_begin(doms[2], PROT_READ));
+		REQUIRE(!domain_begin(doms[1], RW) && !domain_begin(doms[2], PROT_READ));
 		SAYS(faulted(mem, true), "does not hold", number("%lu (to be read)", doms[2]),
 		     number(" %lu", doms[1]), "it holds ");
-		EXPECT(!strstr(said, number("%lu (to be read)", doms[1])));
+		REQUIRE(!strstr(said, number("%lu (to be read)", doms[1])));
 		domain_end(doms[1]);
 		domain_end(doms[2]);
 	}
 	/* Held to be read, and written to. */
-	EXPECT(!domain_begin(doms[0], PROT_READ));
-	EXPECT(!faulted(mem, false));
+	REQUIRE(!domain_begin(doms[0], PROT_READ));
+	REQUIRE(!faulted(mem, false));
 	SAYS(faulted(mem, true), "a write ", "holds to be read only",
 	     number("it holds %lu (to be read)\n", doms[0]));
 }
@@ -136,7 +136,7 @@ static void says_some_of_many(void)
 	mem = new_pages(new_domain(), 1);
 	listen_to_faults();
 	for (i = 0; i < many; i++)
-		EXPECT(!domain_begin(doms[i], RW));
+		REQUIRE(!domain_begin(doms[i], RW));
 	SAYS(faulted(mem, false), "does not hold");
 	if (many > 8)
 		SAYS(said, number("and %lu more\n", many - 8));
@@ -148,20 +148,20 @@ static void says_what_is_beside(void)
 	char *room = mmap(NULL, 9 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *mem;
 	int dom = new_domain();
 
-	EXPECT(room != MAP_FAILED && !munmap(room + 3 * PAGE, 3 * PAGE));
+	REQUIRE(room != MAP_FAILED && !munmap(room + 3 * PAGE, 3 * PAGE));
 	mem = domain_mmap(dom, room + 3 * PAGE, 3 * PAGE, RW, MAP_FIXED_NOREPLACE);
-	EXPECT(mem == room + 3 * PAGE);
+	REQUIRE(mem == room + 3 * PAGE);
 	listen_to_faults();
-	EXPECT(!domain_begin(dom, RW));
+	REQUIRE(!domain_begin(dom, RW));
 	SAYS(faulted(mem + 3 * PAGE, false), "1 bytes behind the end of the 12288 ",
 	     number("of domain %lu;", dom), number("it holds %lu\n", dom));
 	domain_end(dom);
-	EXPECT(!domain_begin(dom, RW));
+	REQUIRE(!domain_begin(dom, RW));
 	SAYS(faulted(mem + 4 * PAGE - 1, true), "a write ", "4096 bytes behind the end of ");
 	SAYS(faulted(mem - 1, false), "1 bytes before the start of ", number("of domain %lu;", dom));
-	EXPECT(faulted(mem + 4 * PAGE, false) && !nr_said[EPK_LEVEL_FAULT]);
-	EXPECT(faulted(mem - PAGE - 1, false) && !nr_said[EPK_LEVEL_FAULT]);
-	EXPECT(faulted(NULL, false) && !nr_said[EPK_LEVEL_FAULT]);
+	REQUIRE(faulted(mem + 4 * PAGE, false) && !nr_said[EPK_LEVEL_FAULT]);
+	REQUIRE(faulted(mem - PAGE - 1, false) && !nr_said[EPK_LEVEL_FAULT]);
+	REQUIRE(faulted(NULL, false) && !nr_said[EPK_LEVEL_FAULT]);
 }
 
 static void says_what_is_mapped_to_be_read(void)
@@ -169,9 +169,9 @@ static void says_what_is_mapped_to_be_read(void)
 	int dom = new_domain();
 	char *mem = domain_mmap(dom, NULL, PAGE, PROT_READ, 0);
 
-	EXPECT(mem != MAP_FAILED);
+	REQUIRE(mem != MAP_FAILED);
 	listen_to_faults();
-	EXPECT(!domain_begin(dom, RW));
+	REQUIRE(!domain_begin(dom, RW));
 	SAYS(faulted(mem, true), "which is mapped to be read only", number("it holds %lu\n", dom));
 }
 
@@ -181,13 +181,13 @@ static void says_what_all_may(void)
 	int dom = new_domain();
 	char *mem = domain_mmap(dom, NULL, PAGE, PROT_READ, 0), *more = new_pages(dom, 1);
 
-	EXPECT(mem != MAP_FAILED);
+	REQUIRE(mem != MAP_FAILED);
 	listen_to_faults();
 	if (epk_protect(dom, PROT_READ) == -EOPNOTSUPP)
 		return;
-	EXPECT(!faulted(more, false));
+	REQUIRE(!faulted(more, false));
 	SAYS(faulted(more, true), "a write ", "all threads may read only", "it holds nothing\n");
-	EXPECT(!epk_protect(dom, RW) && !faulted(more, true));
+	REQUIRE(!epk_protect(dom, RW) && !faulted(more, true));
 	SAYS(faulted(mem, true), "which is mapped to be read only", "it holds nothing\n");
 }
 
@@ -196,11 +196,11 @@ static void says_what_a_file_lacks(void)
 	int dom = new_domain(), fd = memfd_create("short", MFD_CLOEXEC);
 	char *mem;
 
-	EXPECT(fd >= 0 && !ftruncate(fd, PAGE));
+	REQUIRE(fd >= 0 && !ftruncate(fd, PAGE));
 	mem = epk_mmap_file(dom, NULL, 2 * PAGE, RW, 0, fd, 0);
-	EXPECT(mem != MAP_FAILED);
+	REQUIRE(mem != MAP_FAILED);
 	listen_to_faults();
-	EXPECT(!domain_begin(dom, RW));
+	REQUIRE(!domain_begin(dom, RW));
 	SAYS(faulted(mem + PAGE, false), "its file does not have", number("of domain %lu,", dom));
 }
 
@@ -212,13 +212,13 @@ static void says_nothing_of_others(void)
 	char *mem = new_pages(new_domain(), 1);
 	char context[2048] = { 0 };
 
-	EXPECT(!epk_set_print(print));
+	REQUIRE(!epk_set_print(print));
 	forget();
 	sent.si_addr = fault.si_addr = mem;
-	EXPECT(!epk_handle_fault(SIGSEGV, &sent, context));
-	EXPECT(!epk_handle_fault(SIGFPE, &fault, context));
-	EXPECT(!epk_handle_fault(SIGSEGV, NULL, context) && !epk_handle_fault(SIGSEGV, &fault, NULL));
-	EXPECT(!nr_said[EPK_LEVEL_FAULT]);
+	REQUIRE(!epk_handle_fault(SIGSEGV, &sent, context));
+	REQUIRE(!epk_handle_fault(SIGFPE, &fault, context));
+	REQUIRE(!epk_handle_fault(SIGSEGV, NULL, context) && !epk_handle_fault(SIGSEGV, &fault, NULL));
+	REQUIRE(!nr_said[EPK_LEVEL_FAULT]);
 }
 
 /* The last that standard error got of a child that touches what it does not hold. */
@@ -229,9 +229,9 @@ static int died_of(void (*before)(void), char text[4096])
 	ssize_t got;
 	pid_t pid;
 
-	EXPECT(!pipe(pipes));
+	REQUIRE(!pipe(pipes));
 	pid = fork();
-	EXPECT(pid >= 0);
+	REQUIRE(pid >= 0);
 	if (!pid) {
 		dup2(pipes[1], STDERR_FILENO);
 		before();
@@ -243,7 +243,7 @@ static int died_of(void (*before)(void), char text[4096])
 		used += got;
 	text[used] = 0;
 	close(pipes[0]);
-	EXPECT(waitpid(pid, &status, 0) == pid);
+	REQUIRE(waitpid(pid, &status, 0) == pid);
 	return status;
 }
 
@@ -266,7 +266,7 @@ static void debug_without_handler(void)
 	};
 
 	debug_on();
-	EXPECT(!epk_init(&options));
+	REQUIRE(!epk_init(&options));
 }
 
 static void ends(int signo)
@@ -286,11 +286,12 @@ static void dies_as_before(void)
 {
 	char text[4096];
 
-	EXPECT(died_of(debug_off, text) == SIGSEGV && !text[0]);
-	EXPECT(WTERMSIG(died_of(debug_on, text)) == SIGSEGV);
+	REQUIRE(died_of(debug_off, text) == SIGSEGV && !text[0]);
+	REQUIRE(WTERMSIG(died_of(debug_on, text)) == SIGSEGV);
 	SAYS(text, "libepk[", "]: fault: a write at 0x", "byte 0 of the 4096 ", "it holds nothing\n");
-	EXPECT(WTERMSIG(died_of(debug_without_handler, text)) == SIGSEGV && !strstr(text, "fault"));
-	EXPECT(WEXITSTATUS(died_of(debug_with_own_handler, text)) == 44 && !strstr(text, "fault"));
+	REQUIRE(WTERMSIG(died_of(debug_without_handler, text)) == SIGSEGV &&
+		!strstr(text, "fault"));
+	REQUIRE(WEXITSTATUS(died_of(debug_with_own_handler, text)) == 44 && !strstr(text, "fault"));
 }
 
 /* Who listens is told of calls that fail, before and after the library is initialised, and no longer than it likes. */
@@ -300,17 +301,17 @@ static void tells_of_calls(void)
 
 	forget();
 	unsetenv("EPK_DEBUG");
-	EXPECT(!epk_set_print(print));
-	EXPECT(alloc_domains(0, &dom) == -EINVAL);
+	REQUIRE(!epk_set_print(print));
+	REQUIRE(alloc_domains(0, &dom) == -EINVAL);
 	SAYS(said, "alloc_domains(0): EINVAL: num is not positive");
-	EXPECT(nr_said[EPK_LEVEL_DEBUG] == 1 && said[strlen(said) - 1] == '\n');
+	REQUIRE(nr_said[EPK_LEVEL_DEBUG] == 1 && said[strlen(said) - 1] == '\n');
 	dom = new_domain();
 	forget();
-	EXPECT(domain_end(dom) == -EACCES && nr_said[EPK_LEVEL_DEBUG] == 1);
+	REQUIRE(domain_end(dom) == -EACCES && nr_said[EPK_LEVEL_DEBUG] == 1);
 	SAYS(said, "domain_end(", "EACCES");
-	EXPECT(epk_set_print(NULL) == print);
+	REQUIRE(epk_set_print(NULL) == print);
 	forget();
-	EXPECT(domain_end(dom) == -EACCES && !said[0]);
+	REQUIRE(domain_end(dom) == -EACCES && !said[0]);
 }
 
 /* A child has whom its parent had. */
@@ -318,15 +319,15 @@ static void tells_in_children(void)
 {
 	int dom = new_domain(), status;
 
-	EXPECT(!epk_set_print(print));
+	REQUIRE(!epk_set_print(print));
 	fflush(NULL);
 	if (!fork()) {
 		forget();
-		EXPECT(domain_begin(dom, RW) == -EPERM);
-		EXPECT(alloc_domains(0, &dom) == -EINVAL && nr_said[EPK_LEVEL_DEBUG] >= 1);
+		REQUIRE(domain_begin(dom, RW) == -EPERM);
+		REQUIRE(alloc_domains(0, &dom) == -EINVAL && nr_said[EPK_LEVEL_DEBUG] >= 1);
 		_exit(0);
 	}
-	EXPECT(wait(&status) > 0 && !status);
+	REQUIRE(wait(&status) > 0 && !status);
 }
 
 static void *faults_often(void *arg)
@@ -350,11 +351,11 @@ static void says_amid_others(void)
 
 	listen_to_faults();
 	for (i = 0; i < 2; i++)
-		EXPECT(!pthread_create(&threads[i], NULL, faults_often, NULL));
+		REQUIRE(!pthread_create(&threads[i], NULL, faults_often, NULL));
 	for (i = 0; i < 100; i++)
 		SAYS(faulted(mem + i, i % 2), number("byte %lu of the 4096 ", i), "it holds nothing\n");
 	for (i = 0; i < 2; i++)
-		EXPECT(!pthread_join(threads[i], NULL));
+		REQUIRE(!pthread_join(threads[i], NULL));
 }
 
 /* Before the library's own handler for this thread: what a fault does there is counted. */
@@ -386,7 +387,7 @@ static void *faults_first(void *arg)
 
 	SAYS(faulted(arg, false), "byte 0 of ", "it holds nothing\n");
 	/* Who interrupted malloc() would wait for himself. */
-	EXPECT(allocations == before);
+	REQUIRE(allocations == before);
 	return NULL;
 }
 
@@ -398,16 +399,16 @@ static void says_of_threads_that_never_began(void)
 	int before = allocations;
 
 	listen_to_faults();
-	EXPECT(!pthread_create(&thread, NULL, faults_first, mem) && !pthread_join(thread, NULL));
+	REQUIRE(!pthread_create(&thread, NULL, faults_first, mem) && !pthread_join(thread, NULL));
 	free(malloc(1));
-	EXPECT(!COUNTS_ALLOCATIONS || allocations > before);
+	REQUIRE(!COUNTS_ALLOCATIONS || allocations > before);
 }
 
 static pthread_barrier_t at_lock;
 
 static void *has_the_lock(void *arg)
 {
-	EXPECT(!pthread_mutex_lock(&epk_lock));
+	REQUIRE(!pthread_mutex_lock(&epk_lock));
 	pthread_barrier_wait(&at_lock);
 	pthread_barrier_wait(&at_lock);
 	pthread_mutex_unlock(&epk_lock);
@@ -421,17 +422,17 @@ static void does_not_wait_for_ever(void)
 	pthread_t thread;
 
 	listen_to_faults();
-	EXPECT(!pthread_barrier_init(&at_lock, NULL, 2));
-	EXPECT(!pthread_create(&thread, NULL, has_the_lock, NULL));
+	REQUIRE(!pthread_barrier_init(&at_lock, NULL, 2));
+	REQUIRE(!pthread_create(&thread, NULL, has_the_lock, NULL));
 	pthread_barrier_wait(&at_lock);
 	alarm(20);
-	EXPECT(faulted(mem, false) && !nr_said[EPK_LEVEL_FAULT]);
+	REQUIRE(faulted(mem, false) && !nr_said[EPK_LEVEL_FAULT]);
 	pthread_barrier_wait(&at_lock);
-	EXPECT(!pthread_join(thread, NULL));
+	REQUIRE(!pthread_join(thread, NULL));
 	SAYS(faulted(mem, false), "byte 0 of ");
 	/* Its own: the books may be half written. */
-	EXPECT(!pthread_mutex_lock(&epk_lock));
-	EXPECT(faulted(mem, false) && !nr_said[EPK_LEVEL_FAULT]);
+	REQUIRE(!pthread_mutex_lock(&epk_lock));
+	REQUIRE(faulted(mem, false) && !nr_said[EPK_LEVEL_FAULT]);
 	pthread_mutex_unlock(&epk_lock);
 	alarm(0);
 }
@@ -462,11 +463,11 @@ static void takes_a_small_stack(void)
 
 	fill_domains(10, doms, mem, 1);
 	listen_to_faults();
-	EXPECT(!sigaltstack(&stack, NULL) && !sigaction(SIGSEGV, &action, NULL));
+	REQUIRE(!sigaltstack(&stack, NULL) && !sigaction(SIGSEGV, &action, NULL));
 	for (i = 1; i < (backend_holds_several() ? 10 : 2); i++)
-		EXPECT(!domain_begin(doms[i], RW));
+		REQUIRE(!domain_begin(doms[i], RW));
 	SAYS(faulted(mem[0], true), "a write ");
-	EXPECT(taken > 500 && (SANITIZED || taken <= 6 * 1024));
+	REQUIRE(taken > 500 && (SANITIZED || taken <= 6 * 1024));
 }
 
 /* What is there is no code, held or not. */
@@ -476,7 +477,7 @@ static void says_jumps(void)
 	char *mem = new_pages(dom, 1);
 
 	listen_to_faults();
-	EXPECT(!domain_begin(dom, RW));
+	REQUIRE(!domain_begin(dom, RW));
 	forget();
 	if (!sigsetjmp(back, 1))
 		((void (*)(void))mem)();
@@ -497,7 +498,7 @@ static void dies_of_other_faults(void)
 		syscall(SYS_rt_tgsigqueueinfo, getpid(), gettid(), SIGSEGV, &info);
 		_exit(0);
 	}
-	EXPECT(pid > 0 && waitpid(pid, &status, 0) == pid && WTERMSIG(status) == SIGSEGV);
+	REQUIRE(pid > 0 && waitpid(pid, &status, 0) == pid && WTERMSIG(status) == SIGSEGV);
 }
 
 /* A handler that holds something itself, which the books could have it read. */
@@ -505,9 +506,9 @@ static int held_by_handler;
 
 static void holds_and_asks(int signo, siginfo_t *info, void *context)
 {
-	EXPECT(!domain_begin(held_by_handler, RW));
+	REQUIRE(!domain_begin(held_by_handler, RW));
 	epk_handle_fault(signo, info, context);
-	EXPECT(epk_held_prot(held_by_handler) == RW && !domain_end(held_by_handler));
+	REQUIRE(epk_held_prot(held_by_handler) == RW && !domain_end(held_by_handler));
 	siglongjmp(back, 1);
 }
 
@@ -518,8 +519,8 @@ static void leaves_rights_alone(void)
 
 	held_by_handler = new_domain();
 	listen_to_faults();
-	EXPECT(!sigaction(SIGSEGV, &action, NULL));
-	EXPECT(faulted(mem, false) && nr_said[EPK_LEVEL_FAULT] <= 1);
+	REQUIRE(!sigaction(SIGSEGV, &action, NULL));
+	REQUIRE(faulted(mem, false) && nr_said[EPK_LEVEL_FAULT] <= 1);
 }
 
 IN_CHILD(says_of_threads_that_never_began)

@@ -12,20 +12,20 @@
 
 static char byte;
 
-static void assert_refused(char *mem, int id)
+static void require_refused(char *mem, int id)
 {
 	int pkey;
 
-	assert_false(try_read(mem, &byte));
-	assert_int_equal(try_signal, SIGSEGV);
+	REQUIRE(!try_read(mem, &byte));
+	REQUIRE_EQ(try_signal, SIGSEGV);
 	if (try_code == SEGV_PKUERR && backend_is("mpk")) {
 		/* An evicted domain has no key of its own. */
-		assert_int_equal(epk_domain_place(id, NULL, &pkey), 0);
+		REQUIRE_EQ(epk_domain_place(id, NULL, &pkey), 0);
 		if (pkey > 0)
-			assert_int_equal(try_pkey, pkey);
+			REQUIRE_EQ(try_pkey, pkey);
 	}
-	assert_false(try_write(mem, 1));
-	assert_int_equal(try_signal, SIGSEGV);
+	REQUIRE(!try_write(mem, 1));
+	REQUIRE_EQ(try_signal, SIGSEGV);
 }
 
 static void fresh_domain_is_closed(void **state)
@@ -34,7 +34,7 @@ static void fresh_domain_is_closed(void **state)
 	char *mem = new_pages(id, 1);
 
 	(void)state;
-	assert_refused(mem, id);
+	require_refused(mem, id);
 	free_domain(id);
 }
 
@@ -46,13 +46,13 @@ static void begin_opens_and_end_closes(void **state)
 
 	(void)state;
 	for (i = 0; i < 3; i++) {
-		assert_int_equal(domain_begin(id, RW), 0);
-		assert_true(try_write(mem + PAGE, 42 + i));
-		assert_true(try_read(mem + PAGE, &byte));
-		assert_int_equal(byte, 42 + i);
-		assert_int_equal(domain_end(id), 0);
-		assert_refused(mem, id);
-		assert_refused(mem + PAGE, id);
+		REQUIRE_EQ(domain_begin(id, RW), 0);
+		REQUIRE(try_write(mem + PAGE, 42 + i));
+		REQUIRE(try_read(mem + PAGE, &byte));
+		REQUIRE_EQ(byte, 42 + i);
+		REQUIRE_EQ(domain_end(id), 0);
+		require_refused(mem, id);
+		require_refused(mem + PAGE, id);
 	}
 	free_domain(id);
 }
@@ -82,15 +82,15 @@ static void end_that_fails(void **state)
 		skip();
 	id = new_domain();
 	mem = new_pages(id, 1);
-	assert_int_equal(domain_begin(id, RW), 0);
+	REQUIRE_EQ(domain_begin(id, RW), 0);
 	/* And its undoing. */
 	mprotect_fails = 2;
-	assert_int_equal(domain_end(id), -ENOMEM);
-	assert_int_equal(mprotect_fails, 0);
-	assert_int_equal(epk_held_prot(id), RW);
+	REQUIRE_EQ(domain_end(id), -ENOMEM);
+	REQUIRE_EQ(mprotect_fails, 0);
+	REQUIRE_EQ(epk_held_prot(id), RW);
 	mem[0] = 1;
-	assert_int_equal(domain_end(id), 0);
-	assert_refused(mem, id);
+	REQUIRE_EQ(domain_end(id), 0);
+	require_refused(mem, id);
 	free_domain(id);
 }
 
@@ -102,7 +102,7 @@ static void *leave_all(void *arg)
 	int i;
 
 	for (i = 0; i < 3; i++)
-		EXPECT(!domain_begin(left[i], RW));
+		REQUIRE(!domain_begin(left[i], RW));
 	mprotect_fails = *(int *)arg;
 	return NULL;
 }
@@ -112,22 +112,22 @@ static void end_thread_that_holds(int failures)
 	pthread_t thread;
 	int i;
 
-	EXPECT(!alloc_domains(3, left));
+	REQUIRE(!alloc_domains(3, left));
 	for (i = 0; i < 3; i++) {
 		left_mem[i] = domain_mmap(left[i], NULL, PAGE, RW, 0);
-		EXPECT(left_mem[i] != MAP_FAILED);
+		REQUIRE(left_mem[i] != MAP_FAILED);
 	}
-	EXPECT(!pthread_create(&thread, NULL, leave_all, &failures));
-	EXPECT(!pthread_join(thread, NULL));
+	REQUIRE(!pthread_create(&thread, NULL, leave_all, &failures));
+	REQUIRE(!pthread_join(thread, NULL));
 	for (i = 0; i < 3; i++)
-		EXPECT(!try_read(left_mem[i], &byte));
+		REQUIRE(!try_read(left_mem[i], &byte));
 }
 
 static void thread_ends_that_cannot_close_one(void)
 {
 	end_thread_that_holds(2);
-	EXPECT(!mprotect_fails);
-	EXPECT(!free_domains(3, left));
+	REQUIRE(!mprotect_fails);
+	REQUIRE(!free_domains(3, left));
 }
 
 static void thread_ends_that_cannot_close_any(void)
@@ -145,7 +145,7 @@ static void thread_end_that_fails(void **state)
 		skip();
 	run_in_child(thread_ends_that_cannot_close_one);
 	status = status_of_child(thread_ends_that_cannot_close_any);
-	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGILL);
+	REQUIRE(WIFSIGNALED(status) && WTERMSIG(status) == SIGILL);
 }
 
 static bool ran;
@@ -166,27 +166,27 @@ static void call_that_cannot_close(void **state)
 	(void)state;
 	if (!backend_is("mprotect"))
 		skip();
-	assert_int_equal(alloc_domains(3, ids), 0);
+	REQUIRE_EQ(alloc_domains(3, ids), 0);
 	for (i = 0; i < 3; i++)
 		mem[i] = new_pages(ids[i], 1);
-	assert_int_equal(epk_call(ids[2], run, NULL, NULL), 0);
-	assert_int_equal(domain_begin(ids[0], RW), 0);
-	assert_int_equal(domain_begin(ids[1], PROT_READ), 0);
+	REQUIRE_EQ(epk_call(ids[2], run, NULL, NULL), 0);
+	REQUIRE_EQ(domain_begin(ids[0], RW), 0);
+	REQUIRE_EQ(domain_begin(ids[1], PROT_READ), 0);
 	ran = false;
 	mprotect_fails = 2;
-	assert_int_equal(epk_call(ids[2], run, NULL, NULL), -ENOMEM);
-	assert_int_equal(mprotect_fails, 0);
-	assert_false(ran);
-	assert_int_equal(epk_held(NULL, 0), 2);
-	assert_true(try_write(mem[0], 1));
-	assert_true(try_read(mem[1], &byte));
-	assert_false(try_write(mem[1], 1));
-	assert_refused(mem[2], ids[2]);
-	assert_int_equal(epk_call(ids[2], run, NULL, NULL), 0);
-	assert_true(ran);
+	REQUIRE_EQ(epk_call(ids[2], run, NULL, NULL), -ENOMEM);
+	REQUIRE_EQ(mprotect_fails, 0);
+	REQUIRE(!ran);
+	REQUIRE_EQ(epk_held(NULL, 0), 2);
+	REQUIRE(try_write(mem[0], 1));
+	REQUIRE(try_read(mem[1], &byte));
+	REQUIRE(!try_write(mem[1], 1));
+	require_refused(mem[2], ids[2]);
+	REQUIRE_EQ(epk_call(ids[2], run, NULL, NULL), 0);
+	REQUIRE(ran);
 	for (i = 0; i < 2; i++)
-		assert_int_equal(domain_end(ids[i]), 0);
-	assert_int_equal(free_domains(3, ids), 0);
+		REQUIRE_EQ(domain_end(ids[i]), 0);
+	REQUIRE_EQ(free_domains(3, ids), 0);
 }
 
 static bool mmap_forgets;
@@ -211,21 +211,21 @@ static void what_cannot_be_given_back(void **state)
 	(void)state;
 	if (!backend_is("epk"))
 		skip();
-	assert_int_equal(alloc_domains(2, ids), 0);
+	REQUIRE_EQ(alloc_domains(2, ids), 0);
 	mem[0] = new_pages(ids[0], 1);
-	assert_int_equal(domain_begin(ids[0], RW), 0);
+	REQUIRE_EQ(domain_begin(ids[0], RW), 0);
 	mem[0][0] = 1;
 	mmap_forgets = true;
 	mem[1] = new_pages(ids[1], 1);
-	assert_false(mmap_forgets);
-	assert_int_equal(epk_held(NULL, 0), 0);
+	REQUIRE(!mmap_forgets);
+	REQUIRE_EQ(epk_held(NULL, 0), 0);
 	for (i = 0; i < 2; i++) {
-		assert_refused(mem[i], ids[i]);
-		assert_int_equal(domain_begin(ids[i], RW), 0);
+		require_refused(mem[i], ids[i]);
+		REQUIRE_EQ(domain_begin(ids[i], RW), 0);
 		mem[i][0]++;
-		assert_int_equal(domain_end(ids[i]), 0);
+		REQUIRE_EQ(domain_end(ids[i]), 0);
 	}
-	assert_int_equal(free_domains(2, ids), 0);
+	REQUIRE_EQ(free_domains(2, ids), 0);
 }
 
 static long close_fails(void *arg)
@@ -243,31 +243,31 @@ static void call_that_cannot_end(void **state)
 	(void)state;
 	if (!backend_is("mprotect"))
 		skip();
-	assert_int_equal(alloc_domains(2, ids), 0);
+	REQUIRE_EQ(alloc_domains(2, ids), 0);
 	for (i = 0; i < 2; i++)
 		mem[i] = new_pages(ids[i], 1);
-	assert_int_equal(domain_begin(ids[0], RW), 0);
+	REQUIRE_EQ(domain_begin(ids[0], RW), 0);
 	/* Once is not enough. */
 	i = 2;
-	assert_int_equal(epk_call(ids[1], close_fails, &i, NULL), 0);
-	assert_int_equal(mprotect_fails, 0);
-	assert_refused(mem[1], ids[1]);
-	assert_true(try_read(mem[0], &byte));
+	REQUIRE_EQ(epk_call(ids[1], close_fails, &i, NULL), 0);
+	REQUIRE_EQ(mprotect_fails, 0);
+	require_refused(mem[1], ids[1]);
+	REQUIRE(try_read(mem[0], &byte));
 	/* Nor is it held beside what was held before. */
 	i = 6;
-	assert_int_equal(epk_call(ids[1], close_fails, &i, NULL), -EIO);
-	assert_int_equal(mprotect_fails, 0);
-	assert_int_equal(epk_held(held, 2), 0);
-	assert_refused(mem[1], ids[1]);
-	assert_int_equal(domain_begin(ids[0], RW), 0);
-	assert_int_equal(epk_call(ids[1], close_fails, &most, NULL), -EIO);
+	REQUIRE_EQ(epk_call(ids[1], close_fails, &i, NULL), -EIO);
+	REQUIRE_EQ(mprotect_fails, 0);
+	REQUIRE_EQ(epk_held(held, 2), 0);
+	require_refused(mem[1], ids[1]);
+	REQUIRE_EQ(domain_begin(ids[0], RW), 0);
+	REQUIRE_EQ(epk_call(ids[1], close_fails, &most, NULL), -EIO);
 	mprotect_fails = 0;
-	assert_int_equal(epk_held(held, 2), 1);
-	assert_int_equal(held[0], ids[1]);
-	assert_false(try_read(mem[0], &byte));
-	assert_int_equal(domain_end(ids[1]), 0);
-	assert_refused(mem[1], ids[1]);
-	assert_int_equal(free_domains(2, ids), 0);
+	REQUIRE_EQ(epk_held(held, 2), 1);
+	REQUIRE_EQ(held[0], ids[1]);
+	REQUIRE(!try_read(mem[0], &byte));
+	REQUIRE_EQ(domain_end(ids[1]), 0);
+	require_refused(mem[1], ids[1]);
+	REQUIRE_EQ(free_domains(2, ids), 0);
 }
 
 static void begin_read_only_refuses_writes(void **state)
@@ -276,11 +276,11 @@ static void begin_read_only_refuses_writes(void **state)
 	char *mem = new_pages(id, 1);
 
 	(void)state;
-	assert_int_equal(domain_begin(id, PROT_READ), 0);
-	assert_true(try_read(mem, &byte));
-	assert_false(try_write(mem, 1));
-	assert_int_equal(try_code, refused_code());
-	assert_int_equal(domain_end(id), 0);
+	REQUIRE_EQ(domain_begin(id, PROT_READ), 0);
+	REQUIRE(try_read(mem, &byte));
+	REQUIRE(!try_write(mem, 1));
+	REQUIRE_EQ(try_code, refused_code());
+	REQUIRE_EQ(domain_end(id), 0);
 	free_domain(id);
 }
 
@@ -292,22 +292,22 @@ static void one_domain_does_not_open_another(void **state)
 	(void)state;
 	if (!backend_holds_several())
 		skip();
-	assert_int_equal(alloc_domains(2, ids), 0);
+	REQUIRE_EQ(alloc_domains(2, ids), 0);
 	a = new_pages(ids[0], 1);
 	b = new_pages(ids[1], 1);
-	assert_int_equal(domain_begin(ids[0], RW), 0);
-	assert_true(try_write(a, 1));
-	assert_refused(b, ids[1]);
-	assert_int_equal(domain_begin(ids[1], RW), 0);
-	assert_true(try_write(a, 2));
-	assert_true(try_write(b, 3));
-	assert_int_equal(domain_end(ids[0]), 0);
-	assert_refused(a, ids[0]);
-	assert_true(try_read(b, &byte));
-	assert_int_equal(byte, 3);
-	assert_int_equal(domain_end(ids[1]), 0);
-	assert_refused(b, ids[1]);
-	assert_int_equal(free_domains(2, ids), 0);
+	REQUIRE_EQ(domain_begin(ids[0], RW), 0);
+	REQUIRE(try_write(a, 1));
+	require_refused(b, ids[1]);
+	REQUIRE_EQ(domain_begin(ids[1], RW), 0);
+	REQUIRE(try_write(a, 2));
+	REQUIRE(try_write(b, 3));
+	REQUIRE_EQ(domain_end(ids[0]), 0);
+	require_refused(a, ids[0]);
+	REQUIRE(try_read(b, &byte));
+	REQUIRE_EQ(byte, 3);
+	REQUIRE_EQ(domain_end(ids[1]), 0);
+	require_refused(b, ids[1]);
+	REQUIRE_EQ(free_domains(2, ids), 0);
 }
 
 static char *shared_mem;
@@ -327,18 +327,18 @@ static bool other_thread_can_read(bool created_while_held)
 	bool got = true;
 
 	shared_mem = new_pages(id, 1);
-	assert_int_equal(pthread_barrier_init(&held, NULL, 2), 0);
+	REQUIRE_EQ(pthread_barrier_init(&held, NULL, 2), 0);
 	if (!created_while_held)
-		assert_int_equal(pthread_create(&thread, NULL, read_shared, &got), 0);
-	assert_int_equal(domain_begin(id, RW), 0);
-	assert_true(try_write(shared_mem, 1));
+		REQUIRE_EQ(pthread_create(&thread, NULL, read_shared, &got), 0);
+	REQUIRE_EQ(domain_begin(id, RW), 0);
+	REQUIRE(try_write(shared_mem, 1));
 	if (created_while_held)
-		assert_int_equal(pthread_create(&thread, NULL, read_shared, &got), 0);
+		REQUIRE_EQ(pthread_create(&thread, NULL, read_shared, &got), 0);
 	pthread_barrier_wait(&held);
-	assert_int_equal(pthread_join(thread, NULL), 0);
+	REQUIRE_EQ(pthread_join(thread, NULL), 0);
 	pthread_barrier_destroy(&held);
-	assert_true(try_read(shared_mem, &byte));
-	assert_int_equal(domain_end(id), 0);
+	REQUIRE(try_read(shared_mem, &byte));
+	REQUIRE_EQ(domain_end(id), 0);
 	free_domain(id);
 	return got;
 }
@@ -348,7 +348,7 @@ static void other_thread_has_no_right(void **state)
 	(void)state;
 	if (!backend_is_private())
 		skip();
-	assert_false(other_thread_can_read(false));
+	REQUIRE(!other_thread_can_read(false));
 }
 
 /* Only the module can see to this: Linux hands PKRU on to new threads. */
@@ -357,7 +357,7 @@ static void new_thread_does_not_inherit(void **state)
 	(void)state;
 	if (!backend_is_private())
 		skip();
-	assert_int_equal(other_thread_can_read(true), backend_is("mpk"));
+	REQUIRE_EQ(other_thread_can_read(true), backend_is("mpk"));
 }
 
 /* On mpk, keys go round; on epk, EPTs do. */
@@ -367,22 +367,22 @@ static void many_domains_keep_their_data(void **state)
 	char *mem[MANY];
 
 	(void)state;
-	assert_int_equal(alloc_domains(MANY, ids), 0);
+	REQUIRE_EQ(alloc_domains(MANY, ids), 0);
 	for (i = 0; i < MANY; i++) {
 		mem[i] = new_pages(ids[i], 1);
-		assert_int_equal(domain_begin(ids[i], RW), 0);
-		assert_true(try_write(mem[i], i));
-		assert_int_equal(domain_end(ids[i]), 0);
+		REQUIRE_EQ(domain_begin(ids[i], RW), 0);
+		REQUIRE(try_write(mem[i], i));
+		REQUIRE_EQ(domain_end(ids[i]), 0);
 	}
 	for (i = 0; i < MANY; i++) {
-		assert_int_equal(domain_begin(ids[i], PROT_READ), 0);
-		assert_true(try_read(mem[i], &byte));
-		assert_int_equal(byte, i);
+		REQUIRE_EQ(domain_begin(ids[i], PROT_READ), 0);
+		REQUIRE(try_read(mem[i], &byte));
+		REQUIRE_EQ(byte, i);
 		for (j = 0; j < MANY; j++)
-			assert_int_equal(try_read(mem[j], &byte), i == j);
-		assert_int_equal(domain_end(ids[i]), 0);
+			REQUIRE_EQ(try_read(mem[j], &byte), i == j);
+		REQUIRE_EQ(domain_end(ids[i]), 0);
 	}
-	assert_int_equal(free_domains(MANY, ids), 0);
+	REQUIRE_EQ(free_domains(MANY, ids), 0);
 }
 
 static void freed_memory_comes_back_zero(void **state)
@@ -393,12 +393,12 @@ static void freed_memory_comes_back_zero(void **state)
 	(void)state;
 	for (i = 0; i < 8; i++) {
 		mem = new_pages(id, 1);
-		assert_int_equal(domain_begin(id, RW), 0);
-		assert_true(try_read(mem, &byte));
-		assert_int_equal(byte, 0);
-		assert_true(try_write(mem, 99));
-		assert_int_equal(domain_end(id), 0);
-		assert_int_equal(domain_munmap(mem, PAGE), 0);
+		REQUIRE_EQ(domain_begin(id, RW), 0);
+		REQUIRE(try_read(mem, &byte));
+		REQUIRE_EQ(byte, 0);
+		REQUIRE(try_write(mem, 99));
+		REQUIRE_EQ(domain_end(id), 0);
+		REQUIRE_EQ(domain_munmap(mem, PAGE), 0);
 	}
 	free_domain(id);
 }

@@ -23,23 +23,23 @@ static void use_all_keys(void)
 	int own[16], i, j;
 	char *own_mem[16];
 
-	EXPECT(!alloc_domains(KEYS, own));
+	REQUIRE(!alloc_domains(KEYS, own));
 	for (i = 0; i < KEYS; i++) {
 		own_mem[i] = domain_mmap(own[i], NULL, PAGE, RW, 0);
-		EXPECT(own_mem[i] != MAP_FAILED);
+		REQUIRE(own_mem[i] != MAP_FAILED);
 	}
 	for (i = 0; i < KEYS; i++) {
-		EXPECT(!domain_begin(own[i], RW));
+		REQUIRE(!domain_begin(own[i], RW));
 		own_mem[i][0] = i;
 		for (j = i + 1; j < KEYS; j++)
-			EXPECT(!try_read(own_mem[j], &ignored));
+			REQUIRE(!try_read(own_mem[j], &ignored));
 	}
 	for (i = 0; i < KEYS; i++) {
-		EXPECT(!domain_end(own[i]));
-		EXPECT(!try_read(own_mem[i], &ignored));
+		REQUIRE(!domain_end(own[i]));
+		REQUIRE(!try_read(own_mem[i], &ignored));
 	}
-	EXPECT(!free_domains(KEYS, own));
-	EXPECT(!epk_held(NULL, 0));
+	REQUIRE(!free_domains(KEYS, own));
+	REQUIRE(!epk_held(NULL, 0));
 }
 
 static void fork_here(int sig)
@@ -49,8 +49,8 @@ static void fork_here(int sig)
 	if (pid)
 		return;
 	signal(SIGSEGV, SIG_DFL);
-	EXPECT(domain_begin(ids[0], RW) == -EPERM);
-	EXPECT(domain_end(ids[0]) == -EPERM);
+	REQUIRE(domain_begin(ids[0], RW) == -EPERM);
+	REQUIRE(domain_end(ids[0]) == -EPERM);
 	if (anew_in_handler)
 		use_all_keys();
 }
@@ -70,21 +70,21 @@ static void begin_and_end(void)
 	mark();
 	began = domain_begin(ids[0], RW);
 	if (pid)
-		EXPECT(!began && *(volatile char *)mem == 7);
+		REQUIRE(!began && *(volatile char *)mem == 7);
 	ended = domain_end(ids[0]);
 	if (pid) {
 		mark();
 	} else {
-		EXPECT(!began || began == -EPERM);
-		EXPECT(!ended || ended == -EPERM);
-		EXPECT(!epk_held(NULL, 0));
-		EXPECT(domain_begin(ids[0], RW) == -EPERM);
-		EXPECT(domain_end(ids[0]) == -EPERM);
+		REQUIRE(!began || began == -EPERM);
+		REQUIRE(!ended || ended == -EPERM);
+		REQUIRE(!epk_held(NULL, 0));
+		REQUIRE(domain_begin(ids[0], RW) == -EPERM);
+		REQUIRE(domain_end(ids[0]) == -EPERM);
 		use_all_keys();
 		_exit(0);
 	}
-	EXPECT(!ended && !try_read(mem, &ignored));
-	EXPECT(pid < 0 || (waitpid(pid, &status, 0) == pid && !status));
+	REQUIRE(!ended && !try_read(mem, &ignored));
+	REQUIRE(pid < 0 || (waitpid(pid, &status, 0) == pid && !status));
 }
 
 /* Who is stepped through: as long as there is a step to fork at. */
@@ -92,15 +92,15 @@ static void stepped(void)
 {
 	signal(SIGSEGV, SIG_DFL);
 	signal(SIGUSR1, fork_here);
-	EXPECT(!alloc_domains(2, ids));
+	REQUIRE(!alloc_domains(2, ids));
 	mem = domain_mmap(ids[0], NULL, PAGE, RW, 0);
-	EXPECT(mem != MAP_FAILED);
-	EXPECT(!domain_begin(ids[0], RW));
+	REQUIRE(mem != MAP_FAILED);
+	REQUIRE(!domain_begin(ids[0], RW));
 	*mem = 7;
-	EXPECT(!domain_end(ids[0]));
+	REQUIRE(!domain_end(ids[0]));
 	if (beside)
-		EXPECT(!domain_begin(ids[1], RW));
-	EXPECT(!ptrace(PTRACE_TRACEME, 0, 0, 0));
+		REQUIRE(!domain_begin(ids[1], RW));
+	REQUIRE(!ptrace(PTRACE_TRACEME, 0, 0, 0));
 	do
 		begin_and_end();
 	while (pid > 0);
@@ -113,11 +113,11 @@ static int wait_for(pid_t child)
 	int status, sig;
 
 	for (;;) {
-		assert_int_equal(waitpid(child, &status, 0), child);
+		REQUIRE_EQ(waitpid(child, &status, 0), child);
 		sig = WSTOPSIG(status);
 		if (!WIFSTOPPED(status) || sig == SIGTRAP)
 			return status;
-		assert_int_equal(ptrace(PTRACE_CONT, child, 0, sig), 0);
+		REQUIRE_EQ(ptrace(PTRACE_CONT, child, 0, sig), 0);
 	}
 }
 
@@ -127,8 +127,8 @@ static bool marked(pid_t child)
 	int status = wait_for(child);
 	siginfo_t info;
 
-	assert_true(WIFSTOPPED(status));
-	assert_int_equal(ptrace(PTRACE_GETSIGINFO, child, 0, &info), 0);
+	REQUIRE(WIFSTOPPED(status));
+	REQUIRE_EQ(ptrace(PTRACE_GETSIGINFO, child, 0, &info), 0);
 	return info.si_code == SI_KERNEL;
 }
 
@@ -137,19 +137,19 @@ static int step_to(pid_t child, int chosen)
 {
 	int steps = 0;
 
-	assert_true(marked(child));
+	REQUIRE(marked(child));
 	while (steps < chosen) {
-		assert_int_equal(ptrace(PTRACE_SINGLESTEP, child, 0, 0), 0);
+		REQUIRE_EQ(ptrace(PTRACE_SINGLESTEP, child, 0, 0), 0);
 		if (marked(child))
 			break;
 		steps += is_gate((const char *)ptrace(PTRACE_PEEKUSER, child,
 						      offsetof(struct user, regs.rip), 0));
 	}
 	if (steps == chosen) {
-		assert_int_equal(ptrace(PTRACE_CONT, child, 0, SIGUSR1), 0);
-		assert_true(marked(child));
+		REQUIRE_EQ(ptrace(PTRACE_CONT, child, 0, SIGUSR1), 0);
+		REQUIRE(marked(child));
 	}
-	assert_int_equal(ptrace(PTRACE_CONT, child, 0, 0), 0);
+	REQUIRE_EQ(ptrace(PTRACE_CONT, child, 0, 0), 0);
 	return steps;
 }
 
@@ -166,9 +166,9 @@ static void fork_at_each_step(void)
 	do
 		chosen++;
 	while (step_to(child, chosen) == chosen);
-	assert_int_equal(wait_for(child), 0);
+	REQUIRE_EQ(wait_for(child), 0);
 	print_message("%d instructions\n", chosen - 1);
-	assert_true(chosen > 20);
+	REQUIRE(chosen > 20);
 }
 
 static void fork_and_go_on(void **state)

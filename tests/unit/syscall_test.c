@@ -34,31 +34,31 @@ static int ids[BATCH];
 
 static void alloc_group(void)
 {
-	EXPECT(!alloc_domains(GROUP, ids));
+	REQUIRE(!alloc_domains(GROUP, ids));
 }
 
 static void free_group(void)
 {
-	EXPECT(!free_domains(GROUP, ids));
+	REQUIRE(!free_domains(GROUP, ids));
 }
 
 static void alloc_batch(void)
 {
-	EXPECT(!alloc_domains(BATCH, ids));
+	REQUIRE(!alloc_domains(BATCH, ids));
 }
 
 static void free_batch(void)
 {
-	EXPECT(!free_domains(BATCH, ids));
+	REQUIRE(!free_domains(BATCH, ids));
 }
 
 static void alloc_mapped(void)
 {
 	int i;
 
-	EXPECT(!alloc_domains(GROUP, ids));
+	REQUIRE(!alloc_domains(GROUP, ids));
 	for (i = 0; i < GROUP; i++)
-		EXPECT(domain_mmap(ids[i], NULL, PAGE, RW, 0) != MAP_FAILED);
+		REQUIRE(domain_mmap(ids[i], NULL, PAGE, RW, 0) != MAP_FAILED);
 }
 
 static void begin_and_end(void)
@@ -66,17 +66,17 @@ static void begin_and_end(void)
 	int i;
 
 	for (i = 0; i < 100; i++)
-		EXPECT(!domain_begin(ids[i % 2], RW) && !domain_end(ids[i % 2]));
+		REQUIRE(!domain_begin(ids[i % 2], RW) && !domain_end(ids[i % 2]));
 }
 
 static void hold_two(void)
 {
 	int i;
 
-	EXPECT(!domain_begin(ids[0], RW));
+	REQUIRE(!domain_begin(ids[0], RW));
 	for (i = 0; i < 100; i++)
-		EXPECT(!domain_begin(ids[1], RW) && !domain_end(ids[1]));
-	EXPECT(!domain_end(ids[0]));
+		REQUIRE(!domain_begin(ids[1], RW) && !domain_end(ids[1]));
+	REQUIRE(!domain_end(ids[0]));
 }
 
 static const struct counted all[] = {
@@ -100,10 +100,10 @@ static void child(void)
 	size_t i;
 
 	/* What is done once: initialisation, the thread, memory of the C library. */
-	EXPECT(!alloc_domains(2, two));
-	EXPECT(domain_mmap(two[0], NULL, PAGE, RW, 0) != MAP_FAILED);
-	EXPECT(!domain_begin(two[0], RW) && !domain_begin(two[1], RW));
-	EXPECT(!domain_end(two[0]) && !domain_end(two[1]));
+	REQUIRE(!alloc_domains(2, two));
+	REQUIRE(domain_mmap(two[0], NULL, PAGE, RW, 0) != MAP_FAILED);
+	REQUIRE(!domain_begin(two[0], RW) && !domain_begin(two[1], RW));
+	REQUIRE(!domain_end(two[0]) && !domain_end(two[1]));
 	free(malloc(65536));
 	if (ptrace(PTRACE_TRACEME, 0, NULL, NULL))
 		_exit(2);
@@ -161,13 +161,13 @@ static void counts(void **state)
 	(void)state;
 	fflush(NULL);
 	pid = fork();
-	assert_true(pid >= 0);
+	REQUIRE(pid >= 0);
 	if (!pid)
 		child();
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFSTOPPED(status));
+	REQUIRE_EQ(waitpid(pid, &status, 0), pid);
+	REQUIRE(WIFSTOPPED(status));
 	/* From the stop to the first mark. */
-	assert_true(count_to_mark(pid) >= 0);
+	REQUIRE(count_to_mark(pid) >= 0);
 	for (i = 0; i < NR; i++) {
 		nr = count_to_mark(pid);
 		print_message("%s: %d system calls\n", all[i].name, nr);
@@ -175,9 +175,9 @@ static void counts(void **state)
 			 (backend_is("epk") && nr < all[i].least);
 	}
 	ptrace(PTRACE_CONT, pid, NULL, NULL);
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
-	assert_false(wrong);
+	REQUIRE_EQ(waitpid(pid, &status, 0), pid);
+	REQUIRE_EQ(status, 0);
+	REQUIRE(!wrong);
 }
 
 int main(void)

@@ -23,14 +23,14 @@ static void exit_while_holding(void **state)
 	int ids[2], i;
 
 	(void)state;
-	assert_int_equal(alloc_domains(2, ids), 0);
+	REQUIRE_EQ(alloc_domains(2, ids), 0);
 	for (i = 0; i < 20; i++) {
-		assert_int_equal(pthread_create(&thread, NULL, begin_and_exit, ids), 0);
-		assert_int_equal(pthread_join(thread, &result), 0);
-		assert_null(result);
+		REQUIRE_EQ(pthread_create(&thread, NULL, begin_and_exit, ids), 0);
+		REQUIRE_EQ(pthread_join(thread, &result), 0);
+		REQUIRE(!result);
 	}
-	assert_int_equal(domain_end(ids[0]), -EACCES);
-	assert_int_equal(free_domains(2, ids), 0);
+	REQUIRE_EQ(domain_end(ids[0]), -EACCES);
+	REQUIRE_EQ(free_domains(2, ids), 0);
 }
 
 /* In a handler that interrupted a call of the library: the lock stays that call's. */
@@ -95,21 +95,21 @@ static void begin_in_destructor(void **state)
 	late_id = new_domain();
 	late_rounds = late_wrong = 0;
 	/* Behind the library's own in each round. */
-	assert_int_equal(pthread_key_create(&late_key, begin_late), 0);
+	REQUIRE_EQ(pthread_key_create(&late_key, begin_late), 0);
 	stack = mmap(NULL, len, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	assert_ptr_not_equal(stack, MAP_FAILED);
+	REQUIRE_NE(stack, MAP_FAILED);
 	pthread_attr_init(&attr);
-	assert_int_equal(pthread_attr_setstack(&attr, stack, len), 0);
-	assert_int_equal(pthread_create(&thread, &attr, end_late, NULL), 0);
-	assert_int_equal(pthread_join(thread, &wrong), 0);
+	REQUIRE_EQ(pthread_attr_setstack(&attr, stack, len), 0);
+	REQUIRE_EQ(pthread_create(&thread, &attr, end_late, NULL), 0);
+	REQUIRE_EQ(pthread_join(thread, &wrong), 0);
 	pthread_attr_destroy(&attr);
 	munmap(stack, len);
 	pthread_key_delete(late_key);
-	assert_null(wrong);
-	assert_in_range(late_rounds, 4, 8);
-	assert_int_equal(late_wrong, 0);
-	assert_int_equal(domain_begin(late_id, RW), 0);
-	assert_int_equal(domain_end(late_id), 0);
+	REQUIRE(!wrong);
+	REQUIRE_IN(late_rounds, 4, 8);
+	REQUIRE_EQ(late_wrong, 0);
+	REQUIRE_EQ(domain_begin(late_id, RW), 0);
+	REQUIRE_EQ(domain_end(late_id), 0);
 	free_domain(late_id);
 }
 
@@ -144,21 +144,21 @@ static void end_without_destructors(void **state)
 	(void)state;
 	if (!backend_is_private())
 		skip();
-	assert_int_equal(alloc_domains(2, ids), 0);
+	REQUIRE_EQ(alloc_domains(2, ids), 0);
 	for (i = 0; i < 1100; i++) {
-		assert_int_equal(pthread_create(&thread, NULL, hold_call_and_end, ids), 0);
-		assert_int_equal(pthread_join(thread, NULL), 0);
+		REQUIRE_EQ(pthread_create(&thread, NULL, hold_call_and_end, ids), 0);
+		REQUIRE_EQ(pthread_join(thread, NULL), 0);
 	}
-	assert_int_equal(alloc_domains(MPK_PLACES, more), 0);
+	REQUIRE_EQ(alloc_domains(MPK_PLACES, more), 0);
 	for (i = 0; i < (backend_holds_several() ? MPK_PLACES : 1); i++)
-		assert_int_equal(domain_begin(more[i], RW), 0);
+		REQUIRE_EQ(domain_begin(more[i], RW), 0);
 	while (i--)
-		assert_int_equal(domain_end(more[i]), 0);
-	assert_int_equal(domain_begin(ids[0], RW), 0);
-	assert_int_equal(epk_call(ids[1], return_seven, NULL, NULL), 0);
-	assert_int_equal(domain_end(ids[0]), 0);
-	assert_int_equal(free_domains(MPK_PLACES, more), 0);
-	assert_int_equal(free_domains(2, ids), 0);
+		REQUIRE_EQ(domain_end(more[i]), 0);
+	REQUIRE_EQ(domain_begin(ids[0], RW), 0);
+	REQUIRE_EQ(epk_call(ids[1], return_seven, NULL, NULL), 0);
+	REQUIRE_EQ(domain_end(ids[0]), 0);
+	REQUIRE_EQ(free_domains(MPK_PLACES, more), 0);
+	REQUIRE_EQ(free_domains(2, ids), 0);
 }
 
 /* Two threads in step: each side of the barrier is one step. */
@@ -207,17 +207,17 @@ static void freed_by_another(void **state)
 		skip();
 	steps.mem = new_pages(steps.id, 1);
 	pthread_barrier_init(&steps.barrier, NULL, 2);
-	assert_int_equal(pthread_create(&thread, NULL, hold_what_goes, &steps), 0);
+	REQUIRE_EQ(pthread_create(&thread, NULL, hold_what_goes, &steps), 0);
 	pthread_barrier_wait(&steps.barrier);
-	assert_int_equal(domain_begin(steps.id, RW), 0);
-	assert_int_equal(free_domains(1, &steps.id), -EBUSY);
-	assert_int_equal(domain_end(steps.id), 0);
-	assert_int_equal(free_domains(1, &steps.id), 0);
+	REQUIRE_EQ(domain_begin(steps.id, RW), 0);
+	REQUIRE_EQ(free_domains(1, &steps.id), -EBUSY);
+	REQUIRE_EQ(domain_end(steps.id), 0);
+	REQUIRE_EQ(free_domains(1, &steps.id), 0);
 	pthread_barrier_wait(&steps.barrier);
 	pthread_join(thread, NULL);
-	assert_int_equal(steps.results[0], 0);
-	assert_int_equal(steps.results[1], 0);
-	assert_int_equal(steps.results[2], -ENOENT);
+	REQUIRE_EQ(steps.results[0], 0);
+	REQUIRE_EQ(steps.results[1], 0);
+	REQUIRE_EQ(steps.results[2], -ENOENT);
 	pthread_barrier_destroy(&steps.barrier);
 }
 
@@ -230,24 +230,24 @@ static void held_by_another(void **state)
 	(void)state;
 	steps.mem = new_pages(steps.id, 1);
 	pthread_barrier_init(&steps.barrier, NULL, 2);
-	assert_int_equal(pthread_create(&thread, NULL, hold_one, &steps), 0);
+	REQUIRE_EQ(pthread_create(&thread, NULL, hold_one, &steps), 0);
 	pthread_barrier_wait(&steps.barrier);
 
 	if (!backend_is("epk"))
-		assert_int_equal(free_domains(1, &steps.id), -EBUSY);
-	assert_int_equal(domain_end(steps.id), -EACCES);
-	assert_int_equal(try_read(steps.mem, &byte), !backend_is_private());
+		REQUIRE_EQ(free_domains(1, &steps.id), -EBUSY);
+	REQUIRE_EQ(domain_end(steps.id), -EACCES);
+	REQUIRE_EQ(try_read(steps.mem, &byte), !backend_is_private());
 	/* Both can hold it at a time. */
-	assert_int_equal(domain_begin(steps.id, PROT_READ), 0);
-	assert_true(try_read(steps.mem, &byte));
-	assert_int_equal(byte, 42);
-	assert_int_equal(domain_end(steps.id), 0);
+	REQUIRE_EQ(domain_begin(steps.id, PROT_READ), 0);
+	REQUIRE(try_read(steps.mem, &byte));
+	REQUIRE_EQ(byte, 42);
+	REQUIRE_EQ(domain_end(steps.id), 0);
 
 	pthread_barrier_wait(&steps.barrier);
 	pthread_join(thread, NULL);
-	assert_int_equal(steps.results[0], -EACCES);
-	assert_int_equal(steps.results[1], 0);
-	assert_int_equal(steps.results[2], 0);
+	REQUIRE_EQ(steps.results[0], -EACCES);
+	REQUIRE_EQ(steps.results[1], 0);
+	REQUIRE_EQ(steps.results[2], 0);
 	pthread_barrier_destroy(&steps.barrier);
 	free_domain(steps.id);
 }
@@ -259,20 +259,20 @@ static void held_limit(void **state)
 	(void)state;
 	least = backend_is("mpk") ? MPK_PLACES : EPK_MAX_HELD;
 	error = backend_is("mpk") ? -EAGAIN : -EMFILE;
-	assert_int_equal(alloc_domains(EPK_MAX_HELD + 16, ids), 0);
+	REQUIRE_EQ(alloc_domains(EPK_MAX_HELD + 16, ids), 0);
 	for (limit = 0; limit < EPK_MAX_HELD + 15; limit++)
 		if (domain_begin(ids[limit], RW))
 			break;
 	/* Those in the EPT that it is in are not counted as they are begun. */
-	assert_in_range(limit, least, least + (backend_is("epk") ? 14 : 0));
-	assert_int_equal(domain_begin(ids[limit], RW), error);
-	assert_int_equal(domain_end(ids[limit]), -EACCES);
+	REQUIRE_IN(limit, least, least + (backend_is("epk") ? 14 : 0));
+	REQUIRE_EQ(domain_begin(ids[limit], RW), error);
+	REQUIRE_EQ(domain_end(ids[limit]), -EACCES);
 	/* From the middle outwards: any order is right. */
 	for (i = 0; i < limit; i++)
-		assert_int_equal(domain_end(ids[(i + limit / 2) % limit]), 0);
-	assert_int_equal(domain_begin(ids[limit], RW), 0);
-	assert_int_equal(domain_end(ids[limit]), 0);
-	assert_int_equal(free_domains(EPK_MAX_HELD + 16, ids), 0);
+		REQUIRE_EQ(domain_end(ids[(i + limit / 2) % limit]), 0);
+	REQUIRE_EQ(domain_begin(ids[limit], RW), 0);
+	REQUIRE_EQ(domain_end(ids[limit]), 0);
+	REQUIRE_EQ(free_domains(EPK_MAX_HELD + 16, ids), 0);
 }
 
 /* Many threads, each with domains of its own, while others allocate and free. */
@@ -317,17 +317,17 @@ static void many_threads(void **state)
 	for (run = 0; run < 2; run++) {
 		before = count_resources();
 		for (i = 0; i < 4; i++)
-			assert_int_equal(pthread_create(&threads[i], NULL, churn, &results[i]), 0);
+			REQUIRE_EQ(pthread_create(&threads[i], NULL, churn, &results[i]), 0);
 		for (i = 0; i < 4; i++) {
 			pthread_join(threads[i], NULL);
-			assert_int_equal(results[i], 1);
+			REQUIRE_EQ(results[i], 1);
 			results[i] = 0;
 		}
 	}
 	/* Its stacks and arenas come and go. */
 	before.mappings = count_mappings();
-	assert_nothing_lost(before);
-	assert_int_equal(count_epk_mappings(), 0);
+	require_nothing_lost(before);
+	REQUIRE_EQ(count_epk_mappings(), 0);
 }
 
 static char ignored;
@@ -382,23 +382,23 @@ static void storm_begin(void (*handler)(int))
 
 	/* Under "mpk", those that have a key. */
 	nr_signal_ids = backend_is("mpk") ? MPK_PLACES : 40;
-	assert_int_equal(alloc_domains(nr_signal_ids, signal_ids), 0);
+	REQUIRE_EQ(alloc_domains(nr_signal_ids, signal_ids), 0);
 	for (i = 0; i < nr_signal_ids; i++) {
 		signal_mem[i] = new_pages(signal_ids[i], 1);
-		assert_int_equal(domain_begin(signal_ids[i], RW), 0);
-		assert_int_equal(domain_end(signal_ids[i]), 0);
+		REQUIRE_EQ(domain_begin(signal_ids[i], RW), 0);
+		REQUIRE_EQ(domain_end(signal_ids[i]), 0);
 	}
 	signals = signal_errors = 0;
-	assert_int_equal(sigaction(SIGALRM, &action, NULL), 0);
-	assert_int_equal(timer_create(CLOCK_MONOTONIC, &event, &signal_timer), 0);
-	assert_int_equal(timer_settime(signal_timer, 0, &often, NULL), 0);
+	REQUIRE_EQ(sigaction(SIGALRM, &action, NULL), 0);
+	REQUIRE_EQ(timer_create(CLOCK_MONOTONIC, &event, &signal_timer), 0);
+	REQUIRE_EQ(timer_settime(signal_timer, 0, &often, NULL), 0);
 }
 
 static void storm_end(void)
 {
 	timer_delete(signal_timer);
-	assert_int_equal(signal_errors, 0);
-	assert_int_equal(free_domains(nr_signal_ids, signal_ids), 0);
+	REQUIRE_EQ(signal_errors, 0);
+	REQUIRE_EQ(free_domains(nr_signal_ids, signal_ids), 0);
 }
 
 /* Begin and end work in a handler, whatever they interrupt. */
@@ -413,17 +413,17 @@ static void in_signal_handler(void **state)
 	for (; signals < 300; round++) {
 		int a = round % (nr_signal_ids - 4), b = (round + nr_signal_ids / 2 - 4) % (nr_signal_ids - 4);
 
-		assert_int_equal(domain_begin(signal_ids[a], RW), 0);
+		REQUIRE_EQ(domain_begin(signal_ids[a], RW), 0);
 		signal_mem[a][0] = a;
-		assert_int_equal(domain_begin(signal_ids[b], RW), 0);
+		REQUIRE_EQ(domain_begin(signal_ids[b], RW), 0);
 		signal_mem[b][0] = b;
-		assert_int_equal(domain_end(signal_ids[b]), 0);
-		assert_int_equal(signal_mem[a][0], a);
+		REQUIRE_EQ(domain_end(signal_ids[b]), 0);
+		REQUIRE_EQ(signal_mem[a][0], a);
 		if (backend_protects())
-			assert_false(try_read(signal_mem[b], &ignored));
-		assert_int_equal(domain_end(signal_ids[a]), 0);
+			REQUIRE(!try_read(signal_mem[b], &ignored));
+		REQUIRE_EQ(domain_end(signal_ids[a]), 0);
 		if (backend_protects())
-			assert_false(try_read(signal_mem[a], &ignored));
+			REQUIRE(!try_read(signal_mem[a], &ignored));
 	}
 	storm_end();
 }
@@ -439,10 +439,10 @@ static void handler_interrupts_mapping(void **state)
 		skip();
 	storm_begin(access_in_handler);
 	while (signals < 300) {
-		assert_int_equal(alloc_domains(8, ids), 0);
+		REQUIRE_EQ(alloc_domains(8, ids), 0);
 		for (i = 0; i < 8; i++)
 			new_pages(ids[i], 1);
-		assert_int_equal(free_domains(8, ids), 0);
+		REQUIRE_EQ(free_domains(8, ids), 0);
 	}
 	storm_end();
 }

@@ -109,34 +109,34 @@ static void begins_and_ends(void **state)
 		print_message("this kernel has no uprobes\n");
 		skip();
 	}
-	assert_true(probe("written", epk_begin_write));
-	assert_true(probe("read", epk_begin_read));
-	assert_true(probe("ended", domain_end));
+	REQUIRE(probe("written", epk_begin_write));
+	REQUIRE(probe("read", epk_begin_read));
+	REQUIRE(probe("ended", domain_end));
 	snprintf(event, sizeof(event), "events/%s/enable", group);
-	assert_true(put(instance, event, "1"));
+	REQUIRE(put(instance, event, "1"));
 	for (round = 0; round < ROUNDS; round++)
 		for (i = 0; i < NR; i++) {
-			assert_int_equal(domain_begin(ids[i], RW), 0);
+			REQUIRE_EQ(domain_begin(ids[i], RW), 0);
 			mem[i][1 + round]++;
-			assert_int_equal(domain_end(ids[i]), 0);
-			assert_int_equal(domain_begin(ids[i], PROT_READ), 0);
-			assert_int_equal(mem[i][1 + round], 1);
-			assert_int_equal(domain_end(ids[i]), 0);
+			REQUIRE_EQ(domain_end(ids[i]), 0);
+			REQUIRE_EQ(domain_begin(ids[i], PROT_READ), 0);
+			REQUIRE_EQ(mem[i][1 + round], 1);
+			REQUIRE_EQ(domain_end(ids[i]), 0);
 			if (backend_protects())
-				assert_false(try_read(mem[i], &byte));
+				REQUIRE(!try_read(mem[i], &byte));
 		}
 	/* A right that is not a constant where it is asked for comes by the same way. */
-	assert_int_equal(domain_begin(ids[0], (volatile int){ RW }), 0);
-	assert_int_equal(domain_end(ids[0]), 0);
-	assert_true(put(instance, event, "0"));
-	assert_int_equal(domain_begin(ids[1], RW), 0);
-	assert_int_equal(domain_end(ids[1]), 0);
+	REQUIRE_EQ(domain_begin(ids[0], (volatile int){ RW }), 0);
+	REQUIRE_EQ(domain_end(ids[0]), 0);
+	REQUIRE(put(instance, event, "0"));
+	REQUIRE_EQ(domain_begin(ids[1], RW), 0);
+	REQUIRE_EQ(domain_end(ids[1]), 0);
 
-	assert_int_equal(lines(" written: ", ""), ROUNDS * NR + 1);
-	assert_int_equal(lines(" read: ", ""), ROUNDS * NR);
-	assert_int_equal(lines(" ended: ", ""), 2 * ROUNDS * NR + 1);
+	REQUIRE_EQ(lines(" written: ", ""), ROUNDS * NR + 1);
+	REQUIRE_EQ(lines(" read: ", ""), ROUNDS * NR);
+	REQUIRE_EQ(lines(" ended: ", ""), 2 * ROUNDS * NR + 1);
 	for (i = 1; i < NR; i++)
-		assert_int_equal(lines(" written: ", words("dom=%d", ids[i])), ROUNDS);
+		REQUIRE_EQ(lines(" written: ", words("dom=%d", ids[i])), ROUNDS);
 }
 
 /* However the test ends: probes stay in the file for whoever runs it, otherwise. */
@@ -185,25 +185,25 @@ static void moves_and_faults(void **state)
 	(void)state;
 	if (!backend_is("epk"))
 		skip();
-	assert_true(watches("epk_place") && watches("epk_fault"));
+	REQUIRE(watches("epk_place") && watches("epk_fault"));
 	id = new_domain();
-	assert_int_equal(placed(id), 1);
-	assert_int_equal(lines(" epk_fault: ", ""), 0);
+	REQUIRE_EQ(placed(id), 1);
+	REQUIRE_EQ(lines(" epk_fault: ", ""), 0);
 	page = new_pages(id, 2);
 	addr = (uintptr_t)page;
-	assert_int_equal(domain_begin(id, RW), 0);
+	REQUIRE_EQ(domain_begin(id, RW), 0);
 	page[0] = 1;
 	page[1] = 1;
-	assert_int_equal(domain_end(id), 0);
-	assert_int_equal(epk_domain_place(id, &ept, NULL), 0);
-	assert_int_equal(lines(" epk_fault: ", words("addr=%#lx ept=%d ", addr, ept)), 1);
-	assert_int_equal(lines(" epk_fault: ", words("addr=%#lx ", addr)), 1);
-	assert_int_equal(lines(" epk_fault: ", words("addr=%#lx ", addr + PAGE)), 0);
+	REQUIRE_EQ(domain_end(id), 0);
+	REQUIRE_EQ(epk_domain_place(id, &ept, NULL), 0);
+	REQUIRE_EQ(lines(" epk_fault: ", words("addr=%#lx ept=%d ", addr, ept)), 1);
+	REQUIRE_EQ(lines(" epk_fault: ", words("addr=%#lx ", addr)), 1);
+	REQUIRE_EQ(lines(" epk_fault: ", words("addr=%#lx ", addr + PAGE)), 0);
 	/* Where the other one is elsewhere, or nowhere, one of them moves. */
-	assert_int_equal(epk_domain_place(ids[0], &elsewhere, NULL), 0);
+	REQUIRE_EQ(epk_domain_place(ids[0], &elsewhere, NULL), 0);
 	before = placed(id) + placed(ids[0]);
-	assert_int_equal(epk_gather(2, (int[]){ id, ids[0] }), 0);
-	assert_true(placed(id) + placed(ids[0]) >= before + (elsewhere != ept));
+	REQUIRE_EQ(epk_gather(2, (int[]){ id, ids[0] }), 0);
+	REQUIRE(placed(id) + placed(ids[0]) >= before + (elsewhere != ept));
 }
 
 /* Whether a handler goes on, a call returns, or a system call has its error. */
@@ -215,29 +215,29 @@ static void refusals(void **state)
 	(void)state;
 	if (!backend_is("epk"))
 		skip();
-	assert_true(watches("epk_refused"));
+	REQUIRE(watches("epk_refused"));
 	id = new_domain();
 	page = new_pages(id, 1);
 	other = new_domain();
-	assert_int_equal(domain_begin(id, RW), 0);
+	REQUIRE_EQ(domain_begin(id, RW), 0);
 	page[5] = 1;
-	assert_int_equal(domain_end(id), 0);
-	assert_false(try_read(NULL, &byte));
-	assert_int_equal(lines(" epk_refused: ", ""), 0);
-	assert_int_equal(domain_begin(other, RW), 0);
-	assert_false(try_read(page + 5, &byte));
+	REQUIRE_EQ(domain_end(id), 0);
+	REQUIRE(!try_read(NULL, &byte));
+	REQUIRE_EQ(lines(" epk_refused: ", ""), 0);
+	REQUIRE_EQ(domain_begin(other, RW), 0);
+	REQUIRE(!try_read(page + 5, &byte));
 	domain_end(other);
-	assert_int_equal(refused(id, page + 5), 1);
-	assert_int_equal(lines(" epk_refused: ", " write=0"), 1);
-	assert_false(try_write(page + 6, 1));
-	assert_int_equal(refused(id, page + 6), 1);
-	assert_int_equal(lines(" epk_refused: ", " write=1"), 1);
-	assert_int_equal(pipe(pipes), 0);
-	assert_int_equal(write(pipes[1], page + 7, 1), -1);
-	assert_int_equal(errno, EFAULT);
+	REQUIRE_EQ(refused(id, page + 5), 1);
+	REQUIRE_EQ(lines(" epk_refused: ", " write=0"), 1);
+	REQUIRE(!try_write(page + 6, 1));
+	REQUIRE_EQ(refused(id, page + 6), 1);
+	REQUIRE_EQ(lines(" epk_refused: ", " write=1"), 1);
+	REQUIRE_EQ(pipe(pipes), 0);
+	REQUIRE_EQ(write(pipes[1], page + 7, 1), -1);
+	REQUIRE_EQ(errno, EFAULT);
 	/* The kernel may try more than once. */
-	assert_true(refused(id, page + 7) >= 1);
-	assert_int_equal(lines(" epk_refused: ", ""), 2 + refused(id, page + 7));
+	REQUIRE(refused(id, page + 7) >= 1);
+	REQUIRE_EQ(lines(" epk_refused: ", ""), 2 + refused(id, page + 7));
 	close(pipes[0]);
 	close(pipes[1]);
 	free_domain(other);

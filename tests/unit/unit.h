@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <setjmp.h>
 #include <stdint.h>
-#include <cmocka.h>
+#include "../check.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -101,9 +101,9 @@ static inline bool backend_is_alone(void)
 
 	if (!backend_is("epk"))
 		return false;
-	assert_int_equal(alloc_domains(16, ids), 0);
-	assert_int_equal(epk_domain_place(ids[15], &ept, NULL), 0);
-	assert_int_equal(free_domains(16, ids), 0);
+	REQUIRE_EQ(alloc_domains(16, ids), 0);
+	REQUIRE_EQ(epk_domain_place(ids[15], &ept, NULL), 0);
+	REQUIRE_EQ(free_domains(16, ids), 0);
 	return ept < 0;
 }
 
@@ -121,20 +121,20 @@ static inline int status_of_child(void (*body)(void))
 
 	fflush(NULL);
 	pid = fork();
-	assert_true(pid >= 0);
+	REQUIRE(pid >= 0);
 	if (!pid) {
 		/* Not cmocka's. */
 		signal(SIGSEGV, SIG_DFL);
 		body();
 		_exit(0);
 	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
+	REQUIRE_EQ(waitpid(pid, &status, 0), pid);
 	return status;
 }
 
 static inline void run_in_child(void (*body)(void))
 {
-	assert_int_equal(status_of_child(body), 0);
+	REQUIRE_EQ(status_of_child(body), 0);
 }
 
 #define UNIT_THREADS	8
@@ -146,12 +146,12 @@ static inline void run_threads(void *(*body)(void *arg), void *const *args, int 
 	void *wrong;
 	int i;
 
-	assert_in_range(nr, 1, UNIT_THREADS);
+	REQUIRE_IN(nr, 1, UNIT_THREADS);
 	for (i = 0; i < nr; i++)
-		assert_int_equal(pthread_create(&threads[i], NULL, body, args[i]), 0);
+		REQUIRE_EQ(pthread_create(&threads[i], NULL, body, args[i]), 0);
 	for (i = 0; i < nr; i++) {
-		assert_int_equal(pthread_join(threads[i], &wrong), 0);
-		assert_null(wrong);
+		REQUIRE_EQ(pthread_join(threads[i], &wrong), 0);
+		REQUIRE(!wrong);
 	}
 }
 
@@ -162,16 +162,6 @@ static inline void run_threads(void *(*body)(void *arg), void *const *args, int 
 		(void)state;						\
 		run_in_child(body);					\
 	}
-
-/* For children, where cmocka's own asserts would run the rest of the tests. */
-#define EXPECT(cond)							\
-	do {								\
-		if (!(cond)) {						\
-			fprintf(stderr, "%s:%d: %s\n", __FILE__,	\
-				__LINE__, #cond);			\
-			_exit(1);					\
-		}							\
-	} while (0)
 
 /* Ends a program that has no case for this backend. */
 static inline void skip_if(bool condition, const char *why)
@@ -222,7 +212,7 @@ static inline int count_mappings(void)
 
 	if (SANITIZED)
 		return 0;
-	assert_non_null(maps);
+	REQUIRE(maps);
 	while ((c = getc(maps)) != EOF)
 		lines += c == '\n';
 	fclose(maps);
@@ -234,7 +224,7 @@ static inline int count_files(void)
 	DIR *dir = opendir("/proc/self/fd");
 	int files = 0;
 
-	assert_non_null(dir);
+	REQUIRE(dir);
 	while (readdir(dir))
 		files++;
 	closedir(dir);
@@ -258,7 +248,7 @@ static inline struct unit_resources count_resources(void)
 	struct unit_resources now = { 0 };
 	struct epk_counts counts = { .size = sizeof(counts) };
 
-	assert_int_equal(epk_counts(&counts), 0);
+	REQUIRE_EQ(epk_counts(&counts), 0);
 	now.files = count_files();
 	now.pkeys = count_free_pkeys();
 	now.domains = counts.domains;
@@ -267,36 +257,36 @@ static inline struct unit_resources count_resources(void)
 	return now;
 }
 
-static inline void assert_nothing_lost(struct unit_resources before)
+static inline void require_nothing_lost(struct unit_resources before)
 {
 	struct unit_resources after = count_resources();
 
-	assert_int_equal(after.files, before.files);
-	assert_int_equal(after.pkeys, before.pkeys);
-	assert_int_equal(after.domains, before.domains);
-	assert_int_equal(after.pages, before.pages);
-	assert_int_equal(after.mappings, before.mappings);
+	REQUIRE_EQ(after.files, before.files);
+	REQUIRE_EQ(after.pkeys, before.pkeys);
+	REQUIRE_EQ(after.domains, before.domains);
+	REQUIRE_EQ(after.pages, before.pages);
+	REQUIRE_EQ(after.mappings, before.mappings);
 }
 
 static inline int new_domain(void)
 {
 	int id = -1;
 
-	assert_int_equal(alloc_domains(1, &id), 0);
-	assert_true(id > 0);
+	REQUIRE_EQ(alloc_domains(1, &id), 0);
+	REQUIRE(id > 0);
 	return id;
 }
 
 static inline void free_domain(int id)
 {
-	assert_int_equal(free_domains(1, &id), 0);
+	REQUIRE_EQ(free_domains(1, &id), 0);
 }
 
 static inline char *new_pages(int id, size_t pages)
 {
 	char *mem = domain_mmap(id, NULL, pages * PAGE, RW, 0);
 
-	assert_ptr_not_equal(mem, MAP_FAILED);
+	REQUIRE_NE(mem, MAP_FAILED);
 	return mem;
 }
 
@@ -313,7 +303,7 @@ static inline int count_epk_mappings(void)
 {
 	int nr = 0;
 
-	assert_int_equal(epk_for_each_mapping(count_one, &nr), 0);
+	REQUIRE_EQ(epk_for_each_mapping(count_one, &nr), 0);
 	return nr;
 }
 
@@ -322,20 +312,20 @@ static inline void fill_domains(int nr, int *ids, char **mem, size_t pages)
 {
 	int i;
 
-	assert_int_equal(alloc_domains(nr, ids), 0);
+	REQUIRE_EQ(alloc_domains(nr, ids), 0);
 	for (i = 0; i < nr; i++) {
 		mem[i] = new_pages(ids[i], pages);
-		assert_int_equal(domain_begin(ids[i], RW), 0);
+		REQUIRE_EQ(domain_begin(ids[i], RW), 0);
 		mem[i][0] = i + 1;
-		assert_int_equal(domain_end(ids[i]), 0);
+		REQUIRE_EQ(domain_end(ids[i]), 0);
 	}
 }
 
 /* They were all. */
 static inline void free_all_domains(int nr, int *ids)
 {
-	assert_int_equal(free_domains(nr, ids), 0);
-	assert_int_equal(count_epk_mappings(), 0);
+	REQUIRE_EQ(free_domains(nr, ids), 0);
+	REQUIRE_EQ(count_epk_mappings(), 0);
 }
 
 #endif /* EPK_UNIT_H */

@@ -83,14 +83,14 @@ static void check(unsigned int kind)
 		addr = (uintptr_t)kinds[kind].instruction;
 	if (addr == 2 || addr == 3)
 		addr = (uintptr_t)mem[addr == 2 ? 0 : 2];
-	assert_int_equal(epk_last_fault(&fault), 0);
-	assert_int_equal(fault.size, sizeof(fault));
-	assert_ptr_equal(fault.addr, addr);
-	assert_ptr_equal(fault.instruction, kinds[kind].instruction);
-	assert_int_equal(fault.signal, kinds[kind].signal);
-	assert_int_equal(fault.code, kinds[kind].code);
-	assert_int_equal(fault.prot, kinds[kind].prot);
-	assert_int_equal(fault.reserved, 0);
+	REQUIRE_EQ(epk_last_fault(&fault), 0);
+	REQUIRE_EQ(fault.size, sizeof(fault));
+	REQUIRE_EQ(fault.addr, addr);
+	REQUIRE_EQ(fault.instruction, kinds[kind].instruction);
+	REQUIRE_EQ(fault.signal, kinds[kind].signal);
+	REQUIRE_EQ(fault.code, kinds[kind].code);
+	REQUIRE_EQ(fault.prot, kinds[kind].prot);
+	REQUIRE_EQ(fault.reserved, 0);
 }
 
 /* With a print function, and with something held. */
@@ -105,18 +105,18 @@ static void says_where(void **state)
 		epk_set_print(i & 2 ? print_fault : NULL);
 		printed[0] = 0;
 		if (i & 1)
-			assert_int_equal(domain_begin(ids[0], RW), 0);
-		assert_int_equal(epk_call_caught(ids[1], goes_wrong, (void *)(long)kind, NULL), -EFAULT);
-		assert_non_null(strstr(epk_strerror(-EFAULT), "epk_last_fault()"));
+			REQUIRE_EQ(domain_begin(ids[0], RW), 0);
+		REQUIRE_EQ(epk_call_caught(ids[1], goes_wrong, (void *)(long)kind, NULL), -EFAULT);
+		REQUIRE(strstr(epk_strerror(-EFAULT), "epk_last_fault()"));
 		check(kind);
-		assert_int_equal(!strstr(printed, kinds[kind].text), !(i & 2));
+		REQUIRE_EQ(!strstr(printed, kinds[kind].text), !(i & 2));
 		/* Neither what returns nor what is refused is a fault. */
-		assert_int_equal(epk_call_caught(ids[1], works, NULL, NULL), 0);
-		assert_int_equal(epk_call_caught(ids[1], NULL, NULL, NULL), -EINVAL);
+		REQUIRE_EQ(epk_call_caught(ids[1], works, NULL, NULL), 0);
+		REQUIRE_EQ(epk_call_caught(ids[1], NULL, NULL, NULL), -EINVAL);
 		check(kind);
 		check_reach(i & 1, false, false);
 		if (i & 1)
-			assert_int_equal(domain_end(ids[0]), 0);
+			REQUIRE_EQ(domain_end(ids[0]), 0);
 	}
 	epk_set_print(NULL);
 	tear_down();
@@ -129,19 +129,19 @@ static void sizes(void **state)
 
 	(void)state;
 	set_up();
-	assert_int_equal(epk_call_caught(ids[1], goes_wrong, NULL, NULL), -EFAULT);
-	assert_int_equal(epk_last_fault(&large.fault), 0);
-	assert_int_equal(large.more, 0);
-	assert_int_equal(large.fault.size, sizeof(large));
-	assert_int_equal(epk_last_fault(&small), 0);
-	assert_ptr_equal(small.addr, 16);
-	assert_ptr_equal(small.instruction, &small);
+	REQUIRE_EQ(epk_call_caught(ids[1], goes_wrong, NULL, NULL), -EFAULT);
+	REQUIRE_EQ(epk_last_fault(&large.fault), 0);
+	REQUIRE_EQ(large.more, 0);
+	REQUIRE_EQ(large.fault.size, sizeof(large));
+	REQUIRE_EQ(epk_last_fault(&small), 0);
+	REQUIRE_EQ(small.addr, 16);
+	REQUIRE_EQ(small.instruction, &small);
 	fault.size = 0;
-	assert_int_equal(epk_last_fault(&fault), -EINVAL);
+	REQUIRE_EQ(epk_last_fault(&fault), -EINVAL);
 	fault.size = 17;
-	assert_int_equal(epk_last_fault(&fault), -EINVAL);
-	assert_int_equal(epk_last_fault(NULL), -EINVAL);
-	assert_non_null(strstr(epk_strerror(-EINVAL), "sizeof(struct epk_fault)"));
+	REQUIRE_EQ(epk_last_fault(&fault), -EINVAL);
+	REQUIRE_EQ(epk_last_fault(NULL), -EINVAL);
+	REQUIRE(strstr(epk_strerror(-EINVAL), "sizeof(struct epk_fault)"));
 	tear_down();
 }
 
@@ -165,16 +165,16 @@ static void is_the_threads(void **state)
 
 	(void)state;
 	set_up();
-	assert_int_equal(epk_call_caught(ids[1], goes_wrong, NULL, NULL), -EFAULT);
-	assert_int_equal(pthread_create(&thread, NULL, has_none, mem), 0);
-	assert_int_equal(pthread_join(thread, &got), 0);
-	assert_ptr_equal(got, mem);
+	REQUIRE_EQ(epk_call_caught(ids[1], goes_wrong, NULL, NULL), -EFAULT);
+	REQUIRE_EQ(pthread_create(&thread, NULL, has_none, mem), 0);
+	REQUIRE_EQ(pthread_join(thread, &got), 0);
+	REQUIRE_EQ(got, mem);
 	check(0);
 	pid = fork();
 	if (!pid)
 		_exit(epk_last_fault(&(struct epk_fault) { .size = sizeof(struct epk_fault) }) != -ENOENT);
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
+	REQUIRE_EQ(waitpid(pid, &status, 0), pid);
+	REQUIRE_EQ(status, 0);
 	tear_down();
 }
 
@@ -192,9 +192,9 @@ static void not_of_components(void **state)
 	(void)state;
 	set_up();
 	component = new_domain();
-	assert_int_equal(epk_component_create(component, entries, 1, NULL), 0);
-	assert_int_equal(epk_call_caught(ids[1], goes_wrong, NULL, NULL), -EFAULT);
-	assert_int_equal(epk_gate_call(component, 0, (void *)0x1234, NULL), -EFAULT);
+	REQUIRE_EQ(epk_component_create(component, entries, 1, NULL), 0);
+	REQUIRE_EQ(epk_call_caught(ids[1], goes_wrong, NULL, NULL), -EFAULT);
+	REQUIRE_EQ(epk_gate_call(component, 0, (void *)0x1234, NULL), -EFAULT);
 	check(0);
 	free_domain(component);
 	tear_down();

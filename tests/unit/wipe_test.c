@@ -49,7 +49,7 @@ static char *stack(void)
 {
 	char *low = NULL;
 
-	EXPECT(!epk_call(ids[1], find_stack, &low, NULL) && low);
+	REQUIRE(!epk_call(ids[1], find_stack, &low, NULL) && low);
 	return low;
 }
 
@@ -61,9 +61,9 @@ static size_t count(char *low, uint64_t secret, size_t *pages)
 	size_t found = 0, there = 0;
 	uint64_t entry, *word;
 
-	EXPECT(pagemap >= 0);
+	REQUIRE(pagemap >= 0);
 	for (; low < high; low += PAGE) {
-		EXPECT(pread(pagemap, &entry, 8, (uintptr_t)low / PAGE * 8) == 8);
+		REQUIRE(pread(pagemap, &entry, 8, (uintptr_t)low / PAGE * 8) == 8);
 		if (!(entry >> 62))
 			continue;
 		there++;
@@ -78,7 +78,7 @@ static size_t count(char *low, uint64_t secret, size_t *pages)
 
 static void call(size_t bytes)
 {
-	EXPECT(!epk_call(ids[1], leave_secrets, (void *)bytes, NULL));
+	REQUIRE(!epk_call(ids[1], leave_secrets, (void *)bytes, NULL));
 }
 
 /* What comes behind what. */
@@ -93,14 +93,14 @@ static void all_depths(char *low)
 
 	for (i = 0; i < sizeof(depths) / sizeof(depths[0]); i++) {
 		call(depths[i]);
-		EXPECT(!count(low, SECRET, NULL));
+		REQUIRE(!count(low, SECRET, NULL));
 	}
 	/* So many that the stack is taken for a shallow one in between. */
 	for (n = 0; n < 300; n++) {
 		call(n % 100 == 99 ? 9000 : 16);
-		EXPECT(n % 33 || !count(low, SECRET, NULL));
+		REQUIRE(n % 33 || !count(low, SECRET, NULL));
 	}
-	EXPECT(!count(low, SECRET, NULL));
+	REQUIRE(!count(low, SECRET, NULL));
 }
 
 static long look_for_own(void *arg)
@@ -125,12 +125,12 @@ static void nothing_stays(void **state)
 	set_up();
 	low = stack();
 	/* What is looked for is found. */
-	EXPECT(!epk_call(ids[1], look_for_own, low, &found));
-	assert_true(found >= 8);
+	REQUIRE(!epk_call(ids[1], look_for_own, low, &found));
+	REQUIRE(found >= 8);
 	all_depths(low);
-	assert_int_equal(domain_begin(ids[0], RW), 0);
+	REQUIRE_EQ(domain_begin(ids[0], RW), 0);
 	all_depths(low);
-	assert_int_equal(domain_end(ids[0]), 0);
+	REQUIRE_EQ(domain_end(ids[0]), 0);
 	tear_down();
 }
 
@@ -148,10 +148,10 @@ static long call_inside(void *arg)
 
 	for (i = 0; i < n->outer / 8; i++)
 		own[i] = OUTER << 16;
-	EXPECT(!epk_call(ids[2], leave_secrets, (void *)n->inner, NULL));
-	EXPECT(!count(n->low, SECRET, NULL));
+	REQUIRE(!epk_call(ids[2], leave_secrets, (void *)n->inner, NULL));
+	REQUIRE(!count(n->low, SECRET, NULL));
 	for (i = 0; i < n->outer / 8; i++)
-		EXPECT(own[i] == OUTER << 16);
+		REQUIRE(own[i] == OUTER << 16);
 	return 0;
 }
 
@@ -167,9 +167,9 @@ static void nor_of_what_they_call(void **state)
 		for (j = 0; j < 12; j++) {
 			n.outer = depths[i] < 50000 ? depths[i] : 50000;
 			n.inner = depths[j];
-			EXPECT(!epk_call(ids[1], call_inside, &n, NULL));
-			EXPECT(!count(n.low, OUTER, NULL));
-			EXPECT(!count(n.low, SECRET, NULL));
+			REQUIRE(!epk_call(ids[1], call_inside, &n, NULL));
+			REQUIRE(!count(n.low, OUTER, NULL));
+			REQUIRE(!count(n.low, SECRET, NULL));
 		}
 	}
 	tear_down();
@@ -180,7 +180,7 @@ static size_t handler_bytes;
 static void handler(int sig)
 {
 	(void)sig;
-	EXPECT(!epk_call(ids[2], leave_secrets, (void *)handler_bytes, NULL));
+	REQUIRE(!epk_call(ids[2], leave_secrets, (void *)handler_bytes, NULL));
 }
 
 static long interrupted(void *arg)
@@ -202,15 +202,15 @@ static void nor_of_what_handlers_call(void **state)
 	(void)state;
 	set_up();
 	low = stack();
-	assert_int_equal(sigaltstack(&alternate, NULL), 0);
+	REQUIRE_EQ(sigaltstack(&alternate, NULL), 0);
 	for (on = 0; on < 2; on++) {
 		action.sa_flags = on ? SA_ONSTACK : 0;
-		assert_int_equal(sigaction(SIGUSR1, &action, NULL), 0);
+		REQUIRE_EQ(sigaction(SIGUSR1, &action, NULL), 0);
 		for (i = 0; i < 14; i++) {
 			handler_bytes = depths[i];
-			EXPECT(!epk_call(ids[1], interrupted, (void *)depths[13 - i], NULL));
-			EXPECT(!count(low, OUTER, NULL));
-			EXPECT(!count(low, SECRET, NULL));
+			REQUIRE(!epk_call(ids[1], interrupted, (void *)depths[13 - i], NULL));
+			REQUIRE(!count(low, OUTER, NULL));
+			REQUIRE(!count(low, SECRET, NULL));
 		}
 	}
 	alternate.ss_flags = SS_DISABLE;
@@ -238,7 +238,7 @@ static void jumps(void **state)
 		if (!setjmp(jump_buf))
 			epk_call(ids[1], leave_and_jump, (void *)depths[i], NULL);
 		call(16);
-		EXPECT(!count(low, SECRET, NULL));
+		REQUIRE(!count(low, SECRET, NULL));
 	}
 	tear_down();
 }
@@ -262,17 +262,17 @@ static void pages_go_back(void **state)
 	for (n = 0; n < 200; n++)
 		call(16);
 	count(low, SECRET, &pages);
-	assert_true(pages <= 2);
+	REQUIRE(pages <= 2);
 	call(120000);
 	count(low, SECRET, &pages);
-	assert_true(pages <= 6);
+	REQUIRE(pages <= 6);
 	for (n = 0; n < 200; n++)
 		call(16);
-	EXPECT(!epk_call(ids[1], read_far_down, low, NULL));
+	REQUIRE(!epk_call(ids[1], read_far_down, low, NULL));
 	for (n = 0; n < 200; n++)
 		call(16);
 	count(low, SECRET, &pages);
-	assert_true(pages <= 2);
+	REQUIRE(pages <= 2);
 	tear_down();
 }
 
@@ -280,7 +280,7 @@ static long faults(void)
 {
 	struct rusage usage;
 
-	EXPECT(!getrusage(RUSAGE_THREAD, &usage));
+	REQUIRE(!getrusage(RUSAGE_THREAD, &usage));
 	return usage.ru_minflt + usage.ru_majflt;
 }
 
@@ -305,7 +305,7 @@ static void no_faults(void **state)
 		before = faults();
 		for (n = 0; n < 50; n++)
 			call(known[i]);
-		assert_int_equal(faults() - before, 0);
+		REQUIRE_EQ(faults() - before, 0);
 	}
 	tear_down();
 }
@@ -326,14 +326,14 @@ static void locked(void **state)
 	(void)state;
 	set_up();
 	low = stack();
-	assert_int_equal(mlockall(MCL_CURRENT | MCL_FUTURE), 0);
+	REQUIRE_EQ(mlockall(MCL_CURRENT | MCL_FUTURE), 0);
 	all_depths(low);
-	assert_int_equal(pthread_create(&id, NULL, thread, NULL), 0);
-	assert_int_equal(pthread_join(id, NULL), 0);
-	assert_int_equal(munlockall(), 0);
-	assert_int_equal(mlock(low, STACK_BYTES), 0);
+	REQUIRE_EQ(pthread_create(&id, NULL, thread, NULL), 0);
+	REQUIRE_EQ(pthread_join(id, NULL), 0);
+	REQUIRE_EQ(munlockall(), 0);
+	REQUIRE_EQ(mlock(low, STACK_BYTES), 0);
 	all_depths(low);
-	assert_int_equal(munlock(low, STACK_BYTES), 0);
+	REQUIRE_EQ(munlock(low, STACK_BYTES), 0);
 	tear_down();
 }
 
@@ -348,7 +348,7 @@ static bool forbid_madvise(void)
 	};
 	struct sock_fprog program = { sizeof(code) / sizeof(code[0]), code };
 
-	EXPECT(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+	REQUIRE(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
 	return !prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
 }
 
@@ -371,12 +371,12 @@ static void without_madvise(void **state)
 
 	(void)state;
 	set_up();
-	assert_int_equal(pthread_create(&id, NULL, confined_thread, NULL), 0);
-	assert_int_equal(pthread_join(id, &saved), 0);
+	REQUIRE_EQ(pthread_create(&id, NULL, confined_thread, NULL), 0);
+	REQUIRE_EQ(pthread_join(id, &saved), 0);
 	tear_down();
 	if (!saved)
 		skip();
-	assert_int_equal((long)saved, 1234);
+	REQUIRE_EQ((long)saved, 1234);
 }
 
 /* A child has what its parent had. */
@@ -392,15 +392,15 @@ static void forked(void **state)
 	call(9000);
 	fflush(stdout);
 	pid = fork();
-	assert_true(pid >= 0);
+	REQUIRE(pid >= 0);
 	if (!pid) {
 		ids[1] = new_domain();
 		all_depths(stack());
 		_exit(0);
 	}
 	all_depths(low);
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
+	REQUIRE_EQ(waitpid(pid, &status, 0), pid);
+	REQUIRE_EQ(status, 0);
 	all_depths(low);
 	tear_down();
 }

@@ -122,18 +122,18 @@ static void listen(unsigned int i, int id, int *err, char *said, size_t size)
 	int saved = dup(STDERR_FILENO), pipes[2];
 	ssize_t got;
 
-	EXPECT(saved >= 0 && !pipe(pipes));
-	EXPECT(dup2(pipes[1], STDERR_FILENO) == STDERR_FILENO);
+	REQUIRE(saved >= 0 && !pipe(pipes));
+	REQUIRE(dup2(pipes[1], STDERR_FILENO) == STDERR_FILENO);
 	close(pipes[1]);
 	*err = calls[i].call(id);
-	EXPECT(dup2(saved, STDERR_FILENO) == STDERR_FILENO);
+	REQUIRE(dup2(saved, STDERR_FILENO) == STDERR_FILENO);
 	close(saved);
 	got = read(pipes[0], said, size - 1);
 	close(pipes[0]);
 	said[got > 0 ? got : 0] = 0;
 }
 
-static void expect_all(int id, int error)
+static void require_all(int id, int error)
 {
 	char said[512];
 	unsigned int i;
@@ -143,13 +143,13 @@ static void expect_all(int id, int error)
 		listen(i, id, &err, said, sizeof(said));
 		if (err != error)
 			fprintf(stderr, "call %u with ID %d: %d, not %d\n", i, id, err, error);
-		EXPECT(err == error);
+		REQUIRE(err == error);
 		if (!getenv("EPK_DEBUG") || !calls[i].says) {
-			EXPECT(!*said);
+			REQUIRE(!*said);
 			continue;
 		}
-		EXPECT(strstr(said, calls[i].says));
-		EXPECT(strstr(said, strerrorname_np(-error)) && strstr(said, epk_strerror(error)));
+		REQUIRE(strstr(said, calls[i].says));
+		REQUIRE(strstr(said, strerrorname_np(-error)) && strstr(said, epk_strerror(error)));
 	}
 }
 
@@ -158,27 +158,27 @@ static void wrong_ids(void)
 	struct unit_resources before;
 	int held;
 
-	EXPECT(!alloc_domains(1, &held) && !alloc_domains(1, &good) && !alloc_domains(1, &freed));
-	EXPECT(!free_domains(1, &freed));
+	REQUIRE(!alloc_domains(1, &held) && !alloc_domains(1, &good) && !alloc_domains(1, &freed));
+	REQUIRE(!free_domains(1, &freed));
 	/* What each call makes once and keeps. */
-	EXPECT(!domain_begin(good, RW) && !domain_end(good));
+	REQUIRE(!domain_begin(good, RW) && !domain_end(good));
 	before = count_resources();
-	expect_all(0, -EINVAL);
-	expect_all(-1, -EINVAL);
-	expect_all(INT_MIN, -EINVAL);
-	expect_all(good | INT_MIN, -EINVAL);
-	expect_all(freed, -ENOENT);
-	expect_all(good + (1 << 17), -ENOENT);
-	expect_all(INT_MAX, -ENOENT);
-	expect_all(1, -ENOENT);
+	require_all(0, -EINVAL);
+	require_all(-1, -EINVAL);
+	require_all(INT_MIN, -EINVAL);
+	require_all(good | INT_MIN, -EINVAL);
+	require_all(freed, -ENOENT);
+	require_all(good + (1 << 17), -ENOENT);
+	require_all(INT_MAX, -ENOENT);
+	require_all(1, -ENOENT);
 	/* Whoever holds another. */
-	EXPECT(!domain_begin(held, RW));
-	expect_all(0, -EINVAL);
-	expect_all(freed, -ENOENT);
-	EXPECT(domain_begin(held, PROT_READ) == -EALREADY && epk_held_prot(held) == RW);
-	EXPECT(!domain_end(held));
-	EXPECT(domain_end(held) == -EACCES);
-	assert_nothing_lost(before);
+	REQUIRE(!domain_begin(held, RW));
+	require_all(0, -EINVAL);
+	require_all(freed, -ENOENT);
+	REQUIRE(domain_begin(held, PROT_READ) == -EALREADY && epk_held_prot(held) == RW);
+	REQUIRE(!domain_end(held));
+	REQUIRE(domain_end(held) == -EACCES);
+	require_nothing_lost(before);
 }
 
 static void inherited_ids(void)
@@ -186,17 +186,17 @@ static void inherited_ids(void)
 	int parents, status;
 	pid_t pid;
 
-	EXPECT(!alloc_domains(1, &parents));
+	REQUIRE(!alloc_domains(1, &parents));
 	pid = fork();
-	EXPECT(pid >= 0);
+	REQUIRE(pid >= 0);
 	if (!pid) {
-		EXPECT(!alloc_domains(1, &good));
-		expect_all(parents, -EPERM);
-		EXPECT(!domain_begin(good, RW) && !domain_end(good));
+		REQUIRE(!alloc_domains(1, &good));
+		require_all(parents, -EPERM);
+		REQUIRE(!domain_begin(good, RW) && !domain_end(good));
 		_exit(0);
 	}
-	EXPECT(waitpid(pid, &status, 0) == pid && !status);
-	EXPECT(!domain_begin(parents, RW) && !domain_end(parents));
+	REQUIRE(waitpid(pid, &status, 0) == pid && !status);
+	REQUIRE(!domain_begin(parents, RW) && !domain_end(parents));
 }
 
 static void explained(void (*body)(void))

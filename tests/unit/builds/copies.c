@@ -41,12 +41,12 @@ static void try_in_child(struct copy first, struct copy second)
 {
 	pid_t pid = fork();
 
-	NEED(pid >= 0);
+	REQUIRE(pid >= 0);
 	if (!pid) {
-		NEED(!second.init(NULL) && first.init(NULL) == -EBUSY);
+		REQUIRE(!second.init(NULL) && first.init(NULL) == -EBUSY);
 		_exit(0);
 	}
-	NEED_CHILD(pid);
+	REQUIRE_CHILD(pid);
 }
 
 int main(int argc, char **argv)
@@ -54,14 +54,14 @@ int main(int argc, char **argv)
 	struct copy first, second;
 	int id;
 
-	NEED(argc > 2);
+	REQUIRE(argc > 2);
 	first = load(argv[1], LM_ID_BASE);
 	second = load(argv[2], argc > 3 ? LM_ID_NEWLM : LM_ID_BASE);
-	NEED(first.init != second.init);
-	NEED(!first.init(NULL));
-	NEED(second.init(NULL) == -EBUSY && !second.backend());
-	NEED(second.alloc(1, &id) == -EBUSY && !second.backend());
-	NEED(!first.alloc(1, &id) && first.init(NULL) == -EALREADY);
+	REQUIRE(first.init != second.init);
+	REQUIRE(!first.init(NULL));
+	REQUIRE(second.init(NULL) == -EBUSY && !second.backend());
+	REQUIRE(second.alloc(1, &id) == -EBUSY && !second.backend());
+	REQUIRE(!first.alloc(1, &id) && first.init(NULL) == -EALREADY);
 	if (argc == 3)
 		try_in_child(first, second);
 	return 0;

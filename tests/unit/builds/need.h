@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <sys/wait.h>
 
-#define NEED(condition)								\
+#define REQUIRE(condition)							\
 	do {									\
 		if (!(condition)) {						\
 			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);	\
@@ -16,11 +16,11 @@
 	} while (0)
 
 /* A child's end. */
-#define NEED_CHILD(pid)								\
+#define REQUIRE_CHILD(pid)							\
 	do {									\
 		int child_status;						\
 										\
-		NEED(waitpid(pid, &child_status, 0) == (pid) && !child_status);	\
+		REQUIRE(waitpid(pid, &child_status, 0) == (pid) && !child_status);	\
 	} while (0)
 
 #endif

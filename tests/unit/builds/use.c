@@ -32,21 +32,21 @@ static void use_memory(int id)
 	int by_module = !strcmp(epk_backend(), "epk");
 	int i, err;
 
-	NEED(numbers != MAP_FAILED);
-	NEED(!domain_begin(id, RW));
+	REQUIRE(numbers != MAP_FAILED);
+	REQUIRE(!domain_begin(id, RW));
 	for (i = 0; i < 512; i++)
 		numbers[i] = i;
-	NEED(domain_begin(id, RW) == -EALREADY);
-	NEED(epk_held(NULL, 0) == 1 && epk_held_prot(id) == RW);
-	NEED(!domain_end(id) && domain_end(id) == -EACCES);
-	NEED(!epk_call(id, add_up, numbers, &sum) && sum == 511 * 256);
+	REQUIRE(domain_begin(id, RW) == -EALREADY);
+	REQUIRE(epk_held(NULL, 0) == 1 && epk_held_prot(id) == RW);
+	REQUIRE(!domain_end(id) && domain_end(id) == -EACCES);
+	REQUIRE(!epk_call(id, add_up, numbers, &sum) && sum == 511 * 256);
 	err = epk_call_caught(id, add_up, numbers, &sum);
-	NEED(err == (by_module ? 0 : -EOPNOTSUPP) && sum == 511 * 256);
-	NEED(!by_module || epk_call_caught(id, add_up, NULL, NULL) == -EFAULT);
+	REQUIRE(err == (by_module ? 0 : -EOPNOTSUPP) && sum == 511 * 256);
+	REQUIRE(!by_module || epk_call_caught(id, add_up, NULL, NULL) == -EFAULT);
 	EPK_WITH_ERROR(err, id, PROT_READ)
-		NEED(numbers[7] == 7);
-	NEED(!err && !epk_held(NULL, 0));
-	NEED(epk_domain_at(numbers) == id && !domain_munmap(numbers, 4096));
+		REQUIRE(numbers[7] == 7);
+	REQUIRE(!err && !epk_held(NULL, 0));
+	REQUIRE(epk_domain_at(numbers) == id && !domain_munmap(numbers, 4096));
 }
 
 static long (*const entries[])(void *arg) = { add_up };
@@ -58,9 +58,9 @@ static void use_component(int id)
 	long sum = 0;
 
 	err = epk_component_create(id, entries, 1, NULL);
-	NEED(err == (by_module ? 0 : -EOPNOTSUPP));
+	REQUIRE(err == (by_module ? 0 : -EOPNOTSUPP));
 	err = epk_gate_call(id, 0, numbers, &sum);
-	NEED(err == (by_module ? 0 : -EINVAL) && sum == (by_module ? 6 : 0));
+	REQUIRE(err == (by_module ? 0 : -EINVAL) && sum == (by_module ? 6 : 0));
 }
 
 static void use_heap(int id)
@@ -68,14 +68,14 @@ static void use_heap(int id)
 	char *some, *more;
 
 	some = epk_malloc(id, 100);
-	NEED(some);
+	REQUIRE(some);
 	EPK_WITH(id, RW)
 		strcpy(some, "some");
 	more = epk_realloc(id, some, 10000);
-	NEED(more);
+	REQUIRE(more);
 	EPK_WITH(id, PROT_READ)
-		NEED(!strcmp(more, "some"));
-	NEED(!epk_free(id, more) && epk_free(id, more) == -EINVAL);
+		REQUIRE(!strcmp(more, "some"));
+	REQUIRE(!epk_free(id, more) && epk_free(id, more) == -EINVAL);
 }
 
 static void *use_all(void *arg)
@@ -84,12 +84,12 @@ static void *use_all(void *arg)
 
 	(void)arg;
 	for (round = 0; round < 5; round++) {
-		NEED(!alloc_domains(3, ids));
+		REQUIRE(!alloc_domains(3, ids));
 		for (i = 0; i < 3; i++)
 			use_memory(ids[i]);
 		use_heap(ids[0]);
 		use_component(ids[1]);
-		NEED(!free_domains(3, ids) && domain_begin(ids[0], RW) == -ENOENT);
+		REQUIRE(!free_domains(3, ids) && domain_begin(ids[0], RW) == -ENOENT);
 	}
 	return NULL;
 }
@@ -117,14 +117,14 @@ static void jump_out_of_calls(void)
 	volatile long deep;
 	int id;
 
-	NEED(!alloc_domains(1, &id));
+	REQUIRE(!alloc_domains(1, &id));
 	for (deep = 20; deep >= 0; deep--) {
 		if (!setjmp(before))
-			NEED(epk_call(id, jump_out, (void *)deep, NULL));
-		NEED(!epk_held(NULL, 0));
+			REQUIRE(epk_call(id, jump_out, (void *)deep, NULL));
+		REQUIRE(!epk_held(NULL, 0));
 	}
 	use_memory(id);
-	NEED(!free_domains(1, &id));
+	REQUIRE(!free_domains(1, &id));
 }
 #else
 static void jump_out_of_calls(void)
@@ -150,10 +150,10 @@ static void end_in_call(void)
 	void *got;
 	int id;
 
-	NEED(!alloc_domains(1, &id));
-	NEED(!pthread_create(&thread, NULL, call_and_end, &id));
-	NEED(!pthread_join(thread, &got) && got == &id);
-	NEED(!free_domains(1, &id));
+	REQUIRE(!alloc_domains(1, &id));
+	REQUIRE(!pthread_create(&thread, NULL, call_and_end, &id));
+	REQUIRE(!pthread_join(thread, &got) && got == &id);
+	REQUIRE(!free_domains(1, &id));
 }
 
 static void use_in_child(void)
@@ -161,17 +161,17 @@ static void use_in_child(void)
 	int id;
 	pid_t pid;
 
-	NEED(!alloc_domains(1, &id));
+	REQUIRE(!alloc_domains(1, &id));
 	pid = fork();
-	NEED(pid >= 0);
+	REQUIRE(pid >= 0);
 	if (!pid) {
-		NEED(domain_begin(id, RW) == -EPERM);
+		REQUIRE(domain_begin(id, RW) == -EPERM);
 		use_all(NULL);
 		_exit(0);
 	}
-	NEED_CHILD(pid);
+	REQUIRE_CHILD(pid);
 	use_memory(id);
-	NEED(!free_domains(1, &id));
+	REQUIRE(!free_domains(1, &id));
 }
 
 int main(void)
@@ -180,15 +180,15 @@ int main(void)
 	pthread_t threads[4];
 	int i;
 
-	NEED(!epk_init(NULL) && epk_init(NULL) == -EALREADY);
-	NEED(epk_version() == (EPK_VERSION_MAJOR << 16 | EPK_VERSION_MINOR));
+	REQUIRE(!epk_init(NULL) && epk_init(NULL) == -EALREADY);
+	REQUIRE(epk_version() == (EPK_VERSION_MAJOR << 16 | EPK_VERSION_MINOR));
 	for (i = 0; i < 4; i++)
-		NEED(!pthread_create(&threads[i], NULL, use_all, NULL));
+		REQUIRE(!pthread_create(&threads[i], NULL, use_all, NULL));
 	for (i = 0; i < 4; i++)
-		NEED(!pthread_join(threads[i], NULL));
+		REQUIRE(!pthread_join(threads[i], NULL));
 	end_in_call();
 	jump_out_of_calls();
 	use_in_child();
-	NEED(!epk_counts(&counts) && !counts.domains);
+	REQUIRE(!epk_counts(&counts) && !counts.domains);
 	return 0;
 }
