@@ -94,12 +94,14 @@ long in_immediate(void) { return 0x1122ef010f33; }
 void plain(void) { __asm__ volatile(".byte 0x0f, 0x01, 0xd4"); }
 void restore(void *area) { __asm__ volatile("xrstor (%0)" : : "r"(area)); }
 void across(void) { __asm__ volatile("mov $0x0f, %al\n\t.byte 0x01, 0xef"); }
+void rexed(void) { __asm__ volatile(".byte 0xd5, 0x80, 0x01, 0xef\n\tnop\n\t.byte 0xd5, 0x7f, 0x01, 0xef"); }
+void more(void) { __asm__ volatile(".byte 0xd5, 0xff, 0x01, 0xd4\n\tnop\n\t.byte 0xd5, 0x88, 0xae, 0x2f"); }
 void fence(void) { __asm__ volatile("lfence"); }
 EOT
 gcc -O1 -shared -fPIC -nostdlib -o "$stage/strays.so" "$stage/strays.c"
 "$B/epk-scan" "$stage/strays.so" >"$stage/found" && fail "epk-scan finds nothing"
 sed 's/.*: \([a-z]*\) at .* (\([a-z_]*\)+.*/\1 \2/' "$stage/found" | sort >"$stage/names"
-printf '%s\n' 'vmfunc plain' 'wrpkru across' 'wrpkru in_immediate' 'xrstor restore' |
+printf '%s\n' 'vmfunc more' 'vmfunc plain' 'wrpkru across' 'wrpkru in_immediate' 'wrpkru rexed' 'xrstor more' 'xrstor restore' |
 	cmp - "$stage/names" || fail "epk-scan finds: $(cat "$stage/found")"
 # The rest of a segment's last page is mapped with it.
 python3 - "$stage/strays.so" "$stage/short.so" <<'EOT'
@@ -115,7 +117,7 @@ EOT
 "$B/epk-scan" "$stage/short.so" >"$stage/margin" || :
 sed s/short/strays/ "$stage/margin" | cmp - "$stage/found" ||
 	fail "epk-scan finds in the margins: $(cat "$stage/margin")"
-"$B/epk-scan" -a plain -a across -a in_immediate -a restore "$stage/strays.so" ||
+"$B/epk-scan" -a plain -a across -a in_immediate -a restore -a rexed -a more "$stage/strays.so" ||
 	fail "epk-scan -a"
 "$B/epk-scan" "$B/libepk.so.1" -q && fail "epk-scan misses the gates"
 "$B/epk-scan" -a epk_begin_read -a epk_begin_write -a domain_end -a epk_close \

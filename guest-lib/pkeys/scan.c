@@ -27,17 +27,19 @@ static bool is_known(const char *path)
 }
 
 /* Of the segment, in whole pages; where it is, or NULL. */
-static const uint8_t *find_in(const uint8_t *at, const uint8_t *end, const char **what)
+static const uint8_t *find_in(const uint8_t *start, const uint8_t *end, const char **what)
 {
-	while (end - at >= EPK_SEQUENCE_BYTES) {
-		at = memchr(at, 0x0f, end - at - EPK_SEQUENCE_BYTES + 1);
-		if (!at)
-			return NULL;
-		*what = epk_sequence_at(at);
-		/* XRSTOR stands in ordinary code by chance. */
-		if (*what && strcmp(*what, "xrstor"))
-			return at;
-		at++;
+	static const uint8_t firsts[] = { EPK_ESCAPE, EPK_REX2 };
+	const uint8_t *at;
+	size_t n;
+
+	for (n = 0; n < sizeof(firsts); n++) {
+		for (at = start; (at = epk_sequence_find(at, end, firsts[n])); at++) {
+			*what = epk_sequence_at(at, end - at);
+			/* XRSTOR stands in ordinary code by chance. */
+			if (strcmp(*what, "xrstor"))
+				return at;
+		}
 	}
 	return NULL;
 }

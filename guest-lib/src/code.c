@@ -161,22 +161,24 @@ static bool is_readable(const void *addr)
 	return readable;
 }
 
-static bool has_sequence(const uint8_t *at, const uint8_t *end)
+/* One that begins at @from or behind it and does not end before @start. */
+static bool has_sequence(const uint8_t *from, const uint8_t *start, const uint8_t *end)
 {
-	while (end - at >= EPK_SEQUENCE_BYTES) {
-		at = memchr(at, 0x0f, end - at - EPK_SEQUENCE_BYTES + 1);
-		if (!at)
-			return false;
-		if (epk_sequence_at(at++))
+	for (; from < start; from++)
+		if (epk_sequence_at(from, end - from) && !epk_sequence_at(from, start - from))
 			return true;
-	}
-	return false;
+	return epk_sequence_find(start, end, EPK_ESCAPE) || epk_sequence_find(start, end, EPK_REX2);
 }
 
 /* What comes behind it may change without this being looked at again. */
 static bool could_begin_one(const uint8_t *end)
 {
-	return end[-1] == 0x0f || (end[-2] == 0x0f && (end[-1] == 0x01 || end[-1] == 0xae));
+	size_t left;
+
+	for (left = 1; left < EPK_SEQUENCE_BYTES; left++)
+		if (epk_sequence_begun(end - left, left))
+			return true;
+	return false;
 }
 
 /* It can be read, and nobody can write to it.  What lies before it counts if it is code, too. */
@@ -187,7 +189,7 @@ static int inspect(const uint8_t *start, const uint8_t *end)
 
 	if (!first && is_readable(start - sizeof(uint64_t)))
 		from -= EPK_SEQUENCE_BYTES - 1;
-	if (has_sequence(from, end))
+	if (has_sequence(from, start, end))
 		return epk_because(EPK_CAUSE_CODE);
 	return could_begin_one(end) ? epk_because(EPK_CAUSE_CODE_END) : 0;
 }

@@ -64,8 +64,8 @@ static bool scan_file(const char *path)
 		return false;
 	}
 	for (nr = 0; image_segment(&image, nr, &segment); nr++) {
-		for (i = 0; i + EPK_SEQUENCE_BYTES <= segment.size; i++) {
-			what = epk_sequence_at(segment.data + i);
+		for (i = 0; i < segment.size; i++) {
+			what = epk_sequence_at(segment.data + i, segment.size - i);
 			if (what)
 				report(what, path, segment.addr + i, &image, segment.addr + i);
 		}
@@ -124,9 +124,10 @@ static bool scan_mapping(int mem, const struct mapping *map, uint8_t *tail, size
 		return false;
 	}
 	has_image = map->name[0] == '/' && !image_open(&image, map->name);
-	for (i = 0; i + EPK_SEQUENCE_BYTES <= keep + size; i++) {
-		what = epk_sequence_at(bytes + i);
-		if (what)
+	for (i = 0; i < keep + size; i++) {
+		what = epk_sequence_at(bytes + i, keep + size - i);
+		/* What is whole in what was before is told already. */
+		if (what && !(i < keep && epk_sequence_at(bytes + i, keep - i)))
 			report(what, map->name[0] ? map->name : "[anonymous]",
 			       map->start - keep + i, has_image ? &image : NULL,
 			       has_image && i >= keep ?

@@ -22,8 +22,8 @@
 static const unsigned char returns[] = { 0xb8, 0, 0, 0, 0, 0xc3 };
 /* mov %esi, (%rdi); ret */
 static const unsigned char stores[] = { 0x89, 0x37, 0xc3 };
-static const unsigned char wrpkru[] = { 0x0f, 0x01, 0xef }, vmfunc[] = { 0x0f, 0x01, 0xd4 },
-	xrstor[] = { 0x0f, 0xae, 0x2f }, xrstor_sib[] = { 0x0f, 0xae, 0x6c }, lfence[] = { 0x0f, 0xae, 0xe8 };
+static const unsigned char wrpkru[] = { 0x0f, 0x01, 0xef }, rex2_wrpkru[] = { 0xd5, 0x80, 0x01, 0xef },
+	xrstor[] = { 0x0f, 0xae, 0x2f }, lfence[] = { 0x0f, 0xae, 0xe8 };
 
 static int id;
 static char *mem, *run;
@@ -312,28 +312,56 @@ static void refused(char *at, size_t len)
 
 static void what_opens_keys_is_refused(void **state)
 {
-	static const unsigned char *const all[] = { wrpkru, vmfunc, xrstor, xrstor_sib };
-	static const unsigned char nothing[3];
+	static const unsigned char all[][4] = {
+		{ 0x0f, 0x01, 0xef }, { 0x0f, 0x01, 0xd4 }, { 0x0f, 0xae, 0x2f }, { 0x0f, 0xae, 0x6c },
+		/* With REX2: none of it is 0 but what is no part. */
+		{ 0xd5, 0x80, 0x01, 0xef }, { 0xd5, 0xff, 0x01, 0xd4 }, { 0xd5, 0x88, 0xae, 0x2f },
+	};
+	/* Its other map, and a register. */
+	static const unsigned char other[] = { 0xd5, 0x7f, 0x01, 0xef, 0xd5, 0x80, 0xae, 0xe8 }, nothing[4];
 	/* About the borders of pages, and elsewhere. */
 	static const size_t places[] = {
 		0, 1, 2, 7, 100, PAGE - 4, PAGE - 3, PAGE - 2, PAGE - 1, PAGE, PAGE + 1, PAGE + 2049, 3 * PAGE - 2,
 		3 * PAGE - 1, 3 * PAGE, LEN - 5, LEN - 4, LEN - 3,
 	};
-	size_t n, i;
+	size_t n, i, len;
 
 	(void)state;
 	for (n = 0; n < sizeof(all) / sizeof(*all); n++) {
-		for (i = 0; i < sizeof(places) / sizeof(*places); i++) {
-			put(id, mem + places[i], all[n], 3);
+		len = all[n][3] ? 4 : 3;
+		for (i = 0; i < sizeof(places) / sizeof(*places) && places[i] + len <= LEN; i++) {
+			put(id, mem + places[i], all[n], len);
 			refused(mem, LEN);
-			put(id, mem + places[i], nothing, 3);
+			put(id, mem + places[i], nothing, len);
 		}
 	}
 	REQUIRE(strstr(epk_strerror(EACCES), "WRPKRU") != NULL);
-	put(id, mem + 5, lfence, 3);
+	put(id, mem + 8, lfence, 3);
+	put(id, mem + 16, other, sizeof(other));
 	emit(id, mem, 9);
 	REQUIRE_EQ(epk_mprotect(mem, LEN, RX), 0);
 	REQUIRE_EQ(try_run(run), 9);
+}
+
+static void lies_across(const unsigned char *bytes, size_t len, size_t first)
+{
+	static const unsigned char zero[4];
+
+	/* The second is inspected beside the first, which ends well enough for the next byte that it saw. */
+	put(id, mem + PAGE - first, bytes, len);
+	put(id, mem + PAGE, zero, sizeof(zero));
+	REQUIRE_EQ(epk_mprotect(mem, 2 * PAGE, RX), 0);
+	REQUIRE_EQ(epk_mprotect(mem + PAGE, PAGE, RW), 0);
+	put(id, mem + PAGE, bytes + first, len - first);
+	refused(mem + PAGE, PAGE);
+	/* Whoever comes before it is not to end so that it could go on. */
+	put(id, mem + PAGE, zero, sizeof(zero));
+	REQUIRE_EQ(epk_mprotect(mem, PAGE, RX), -EACCES);
+	REQUIRE(strstr(epk_strerror(EACCES), "NOP"));
+	REQUIRE_EQ(try_run(run), -1);
+	REQUIRE_EQ(epk_mprotect(mem, 2 * PAGE, RX), 0);
+	REQUIRE_EQ(epk_mprotect(mem, 2 * PAGE, RW), 0);
+	put(id, mem + PAGE - first, zero, first);
 }
 
 /* One that lies across pages which came to be code one after the other, in either order. */
@@ -342,25 +370,16 @@ static void across_pages(void **state)
 	size_t first;
 
 	(void)state;
-	for (first = 1; first <= 2; first++) {
-		static const unsigned char zero[4];
-
-		/* The second is inspected beside the first, which ends well enough for the third byte that it saw. */
-		put(id, mem + PAGE - first, wrpkru, 3);
-		put(id, mem + PAGE, zero, 3);
-		REQUIRE_EQ(epk_mprotect(mem, 2 * PAGE, RX), 0);
-		REQUIRE_EQ(epk_mprotect(mem + PAGE, PAGE, RW), 0);
-		put(id, mem + PAGE, wrpkru + first, 3 - first);
-		refused(mem + PAGE, PAGE);
-		/* Whoever comes before it is not to end so that it could go on. */
-		put(id, mem + PAGE, zero, 3);
-		REQUIRE_EQ(epk_mprotect(mem, PAGE, RX), -EACCES);
-		REQUIRE(strstr(epk_strerror(EACCES), "NOP"));
-		REQUIRE_EQ(try_run(run), -1);
-		REQUIRE_EQ(epk_mprotect(mem, 2 * PAGE, RX), 0);
-		REQUIRE_EQ(epk_mprotect(mem, 2 * PAGE, RW), 0);
-		put(id, mem + PAGE - first, zero, 3);
-	}
+	for (first = 1; first < sizeof(wrpkru); first++)
+		lies_across(wrpkru, sizeof(wrpkru), first);
+	for (first = 1; first < sizeof(rex2_wrpkru); first++)
+		lies_across(rex2_wrpkru, sizeof(rex2_wrpkru), first);
+	/* What lies before it as a whole is not its own. */
+	put(id, mem + PAGE - 3, wrpkru, 3);
+	REQUIRE_EQ(epk_mprotect(mem, PAGE, RWX), 0);
+	REQUIRE_EQ(epk_mprotect(mem + PAGE, PAGE, RX), 0);
+	REQUIRE_EQ(epk_mprotect(mem, 2 * PAGE, RW), 0);
+	put(id, mem + PAGE - 3, "\0\0", 3);
 	put(id, mem + PAGE - 2, xrstor, 2);
 	REQUIRE_EQ(epk_mprotect(mem, PAGE, RX), -EACCES);
 	REQUIRE_EQ(epk_mprotect(mem, PAGE, RW), 0);
