@@ -202,11 +202,7 @@ static int inspect_and_run(uintptr_t start, uintptr_t end)
 	if (err)
 		return err;
 	err = inspect(epk_code_run(start), epk_code_run(end));
-	if (!err)
-		err = set_run(start, end - start, PROT_RX);
-	if (err)
-		set_run(start, end - start, PROT_NONE);
-	return err;
+	return err ? err : set_run(start, end - start, PROT_RX);
 }
 
 int epk_code_protect(uintptr_t start, uintptr_t end, int prot)
@@ -224,5 +220,8 @@ int epk_code_protect(uintptr_t start, uintptr_t end, int prot)
 		err = set_run(start, end - start, PROT_RX);
 	else if (!err && prot & PROT_EXEC)
 		err = inspect_and_run(start, end);
+	/* Not what was to be written and run before, either. */
+	if (err)
+		set_run(start, end - start, PROT_NONE);
 	return err;
 }

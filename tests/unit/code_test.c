@@ -577,6 +577,10 @@ static void unmapped_in_part(void **state)
 	REQUIRE_EQ(plain(run + PAGE), MAP_FAILED);
 	REQUIRE_EQ(plain(mem + PAGE), MAP_FAILED);
 	REQUIRE_EQ(epk_mprotect(mem, 2 * PAGE, RX), -EINVAL);
+	REQUIRE_EQ(epk_mprotect(mem + 2 * PAGE, 2 * PAGE, RWX), -EINVAL);
+	/* Nothing of what has failed runs, to be written or not. */
+	REQUIRE_EQ(try_run(run), -1);
+	REQUIRE_EQ(try_run(run + 2 * PAGE), -1);
 	before = count_resources();
 	again = code(id, PAGE, RW, &again_run);
 	REQUIRE_EQ(again, mem + PAGE);
