@@ -133,6 +133,9 @@ static int drop(uintptr_t start, size_t len)
 	void *run = epk_code_run(start);
 	int err = epk_anon_reserve(run, len);
 
+	/* Where there can be no mappings more: whoever frees a domain of the module's is told of no error. */
+	if (err)
+		set_run(start, len, PROT_NONE);
 	if (!err)
 		err = epk_ops()->reserve((void *)start, len);
 	if (!err) {

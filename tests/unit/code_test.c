@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "unit.h"
+#include "map_limit.h"
 #include "state_page.h"
 
 #define PAGES	4ul
@@ -593,6 +594,27 @@ static void unmapped_in_part(void **state)
 	require_nothing_lost(before);
 }
 
+/* Where nothing more can be mapped, it runs no more all the same. */
+static void unmapped_at_the_limit(void **state)
+{
+	int err, got;
+
+	(void)state;
+	if (!limit_is_near())
+		skip();
+	emit(id, mem, 4);
+	REQUIRE_EQ(epk_mprotect(mem, LEN, RX), 0);
+	limit_reach();
+	/* Which mmap() has a mapping later than mprotect(). */
+	while (mmap(NULL, PAGE, PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED)
+		;
+	err = domain_munmap(mem, LEN);
+	got = try_run(run);
+	limit_forget();
+	REQUIRE_EQ(err, -ENOMEM);
+	REQUIRE_EQ(got, -1);
+}
+
 static void arguments(void **state)
 {
 	int freed = new_domain();
@@ -688,6 +710,7 @@ int main(void)
 		WITH_CODE(by_system_calls),
 		WITH_CODE(forked),
 		WITH_CODE(unmapped_in_part),
+		WITH_CODE(unmapped_at_the_limit),
 		WITH_CODE(arguments),
 		WITH_CODE(fits_its_room),
 		WITH_CODE(by_option_alone),
