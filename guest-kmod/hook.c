@@ -13,6 +13,8 @@
 #include <linux/delay.h>
 #include <linux/kprobes.h>
 #include <linux/linkage.h>
+#include <linux/lockdep.h>
+#include <linux/mm_types.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/rcupdate.h>
@@ -181,12 +183,17 @@ int __init epk_hooks_arm(void)
  * epk_hook_arm_late() - arm a hook that was left out, if it is not armed yet
  * @hook: the hook
  *
+ * The kernel's tracing has locks in which it waits for CPUs to come and go, and who keeps these may wait
+ * for an mmap lock: cpusets do.
+ *
+ * Context: no mmap lock.
  * Return: 0, or an error, and nothing has changed.
  */
 int epk_hook_arm_late(struct epk_hook *hook)
 {
 	int ret = 0;
 
+	lockdep_assert_not_held(&current->mm->mmap_lock);
 	mutex_lock(&sign_lock);
 	if (hook->late)
 		ret = ftrace_set_filter_ip(&hook_ops, hook->entry, 0, 0);

@@ -44,12 +44,12 @@ static void make_private(struct epk_context *ctx, struct epk_domain *domain, boo
 	epk_table_write(ctx, domain);
 }
 
-static int note_write(struct epk_context *ctx, int id, unsigned long addr, u32 flags, int (*arm)(void))
+/* Positive: it can be set, once what confined threads need is armed. */
+static int note_write(struct epk_context *ctx, int id, unsigned long addr, u32 flags, bool armed)
 {
 	struct epk_domain *domain = epk_domain_find(ctx, id);
 	u32 slot = EPK_ID_INDEX(id) % EPK_CHUNK_ENTRIES;
 	u64 *notes;
-	int ret;
 
 	if (!domain)
 		return -ENOENT;
@@ -65,14 +65,25 @@ static int note_write(struct epk_context *ctx, int id, unsigned long addr, u32 f
 		return -ENOMEM;
 	if (notes[slot])
 		return -EBUSY;
-	/* The last that fails: what it arms stays armed, on a way that each program takes. */
-	ret = flags & EPK_NOTE_CONFINED ? arm() : 0;
-	if (ret)
-		return ret;
+	if (flags & EPK_NOTE_CONFINED && !armed)
+		return 1;
 	WRITE_ONCE(notes[slot], addr);
 	if (flags & EPK_NOTE_PRIVATE)
 		make_private(ctx, domain, flags & EPK_NOTE_CONFINED);
 	return 0;
+}
+
+static int note_set(struct epk_context *ctx, int id, unsigned long addr, u32 flags, bool armed)
+{
+	int ret;
+
+	if (mmap_read_lock_killable(ctx->mm))
+		return -EINTR;
+	mutex_lock(&ctx->lock);
+	ret = note_write(ctx, id, addr, flags, armed);
+	mutex_unlock(&ctx->lock);
+	mmap_read_unlock(ctx->mm);
+	return ret;
 }
 
 /**
@@ -81,7 +92,10 @@ static int note_write(struct epk_context *ctx, int id, unsigned long addr, u32 f
  * @id: the domain
  * @addr: the page
  * @flags: EPK_NOTE_PRIVATE, EPK_NOTE_CONFINED
- * @arm: makes threads that are confined possible; asked when nothing else can fail any more
+ * @arm: makes threads that are confined possible; asked without locks, when nothing else fails
+ *
+ * What is armed stays armed, on a way that each program takes: nothing is for a note that is
+ * refused, unless the process changes what it is about at the same time.
  *
  * Return: see struct epk_note.
  */
@@ -92,11 +106,9 @@ int epk_note_set(struct epk_context *ctx, int id, u64 addr, u32 flags, int (*arm
 	/* With page tables of five levels TASK_SIZE is beyond what a note has room for. */
 	if (addr != EPK_NOTE_ADDR(addr) || addr >= TASK_SIZE)
 		return -EINVAL;
-	if (mmap_read_lock_killable(ctx->mm))
-		return -EINTR;
-	mutex_lock(&ctx->lock);
-	ret = note_write(ctx, id, addr, flags, arm);
-	mutex_unlock(&ctx->lock);
-	mmap_read_unlock(ctx->mm);
-	return ret;
+	ret = note_set(ctx, id, addr, flags, false);
+	if (ret <= 0)
+		return ret;
+	ret = arm();
+	return ret ? ret : note_set(ctx, id, addr, flags, true);
 }
