@@ -21,24 +21,40 @@ int epk_let_go(void)
 	return epk_self && epk_held_nr(epk_self) ? err : 0;
 }
 
+/* What was put aside here was left by a jump that nobody tells: its frame is being written over. */
+static void forget_left(struct epk_thread *t, uintptr_t sp)
+{
+	unsigned int i, nr = 0;
+
+	for (i = 0; i < t->asides; i++)
+		if (t->aside_sps[i] != sp)
+			t->aside_sps[nr++] = t->aside_sps[i];
+	t->asides = nr;
+}
+
 /* So often as the module allows, if that is to be tried; which is not asked where nothing is held. */
 static int more(struct epk_aside *aside)
 {
 	struct epk_thread *t = epk_self;
-	bool counts = t && (epk_ops()->put_aside || epk_held_nr(t));
 
-	aside->before = t ? t->asides : 0;
-	if (counts && epk_now.strict && aside->before >= EPK_CALLS_MAX)
+	aside->before = 0;
+	if (!t || !epk_now.strict)
+		return 0;
+	aside->before = t->asides;
+	if (!epk_ops()->put_aside && !epk_held_nr(t))
+		return 0;
+	forget_left(t, aside->sp);
+	aside->before = t->asides;
+	if (t->asides >= EPK_CALLS_MAX)
 		return -EMFILE;
-	if (counts)
-		t->asides = aside->before + 1;
+	t->aside_sps[t->asides++] = aside->sp;
 	return 0;
 }
 
 /* Whatever was put aside since then, and not taken back. */
 static void less(const struct epk_aside *aside)
 {
-	if (epk_self)
+	if (epk_self && epk_self->asides > aside->before)
 		epk_self->asides = aside->before;
 }
 

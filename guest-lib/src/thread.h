@@ -33,7 +33,8 @@ struct epk_held {
  * @tid: its thread ID
  * @stack: its stack for functions that epk_call() runs, if it has one
  * @records: of its confined calls, or NULL
- * @asides: how often it has put something aside and not taken it back, without the module
+ * @asides: how often it has put something aside and not taken it back, where that is counted
+ * @aside_sps: under which stack pointers
  * @on_stack: how many such functions have not returned
  * @own_low: its own stack, from here
  * @own_bytes: so long; 0 if that is not known, or lies below @stack
@@ -51,6 +52,7 @@ struct epk_thread {
 	struct epk_stack stack;
 	char *records;
 	unsigned int asides;
+	uintptr_t aside_sps[EPK_CALLS_MAX];
 	unsigned int on_stack;
 	uintptr_t own_low;
 	size_t own_bytes;

@@ -8,6 +8,8 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <sys/resource.h>
 #include <sys/uio.h>
 
@@ -256,6 +258,47 @@ static void strict_in_calls(void)
 	REQUIRE(!epk_call(call_ids[0], nests, (void *)1, &result) && result == 64);
 }
 
+static sigjmp_buf out_of_it;
+
+static long jumps(void *arg)
+{
+	siglongjmp(out_of_it, 1);
+	return (long)arg;
+}
+
+/* On a stack of its own, where nobody tells that a call is left. */
+static void calls_and_jumps(int signo)
+{
+	long unused;
+
+	(void)signo;
+	REQUIRE(!domain_begin(call_ids[0], RW));
+	REQUIRE(!epk_call(call_ids[1], jumps, NULL, &unused));
+}
+
+/* In the same place again and again it is one call. */
+static void strict_in_calls_that_are_left(void)
+{
+	static char handlers_stack[16 * PAGE];
+	const stack_t stack = { .ss_sp = handlers_stack, .ss_size = sizeof(handlers_stack) };
+	const struct sigaction action = { .sa_handler = calls_and_jumps, .sa_flags = SA_ONSTACK };
+	volatile int times;
+	long result = 0;
+
+	REQUIRE(!setenv("EPK_STRICT", "1", 1) && !alloc_domains(2, call_ids));
+	REQUIRE(!sigaltstack(&stack, NULL) && !sigaction(SIGUSR1, &action, NULL));
+	for (times = 0; times < 200; times++) {
+		if (!sigsetjmp(out_of_it, 1))
+			raise(SIGUSR1);
+		domain_end(call_ids[0]);
+		domain_end(call_ids[1]);
+	}
+	/* It counts until somebody else is there. */
+	REQUIRE(!domain_begin(call_ids[0], RW));
+	REQUIRE(!epk_call(call_ids[0], nests, (void *)1, &result));
+	REQUIRE(result == 63 || result == 64);
+}
+
 static void *begins_first(void *id)
 {
 	return (void *)(long)domain_begin(*(int *)id, RW);
@@ -335,6 +378,7 @@ static void strict_and_mappings(void)
 }
 
 IN_CHILD(strict_in_calls)
+IN_CHILD(strict_in_calls_that_are_left)
 IN_CHILD(strict_and_closed)
 IN_CHILD(strict_and_replaced)
 IN_CHILD(loose_and_closed)
@@ -350,6 +394,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(in_child_strict_in_calls),
+		cmocka_unit_test(in_child_strict_in_calls_that_are_left),
 		cmocka_unit_test(in_child_strict_and_closed),
 		cmocka_unit_test(in_child_strict_and_replaced),
 		cmocka_unit_test(in_child_loose_and_closed),
