@@ -71,6 +71,10 @@ epk_call_fault:
 	.cfi_adjust_cfa_offset 80
 	mov	%rdx, %rcx
 	registers_first
+	/* What a compiler saves in a frame would stay on the caller's stack. */
+	.irp	reg, ebx,ebp,r8d,r9d,r10d,r11d,r12d,r13d,r14d,r15d
+	xor	%\reg, %\reg
+	.endr
 	mov	%rcx, %rdx
 	call	epk_call_noted
 	fldcw	(%rsp)
