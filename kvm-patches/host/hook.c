@@ -5,8 +5,12 @@
  * the guest has; libvirt takes another answer than 0 for a refusal, of which it tells what is said
  * on standard error.  A source that hears of it has not been stopped, and nothing has been sent.
  *
- * Nothing is written to standard output: libvirt would take it for other XML.
+ * The script that libvirt runs (libvirt-hook) takes "yes" on standard output, and 0, for leave: a file that is empty or is
+ * something else exits with 0, too.  It hands nothing on, as libvirt would take that for other XML.
  */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "host.h"
@@ -36,14 +40,25 @@ static int compare_bits(const char *name, const struct domain *domain, unsigned 
 	return DONE;
 }
 
-int host_hook(int argc, char **argv)
+/* @name in a shell's quotes; @to has room for 4 bytes of each of its own, and 3. */
+static void quote(char *to, const char *name)
+{
+	*to++ = '\'';
+	for (; *name; name++) {
+		if (*name == '\'')
+			to = stpcpy(to, "'\\''");
+		else
+			*to++ = *name;
+	}
+	strcpy(to, "'");
+}
+
+static int judge(char **argv)
 {
 	const char *name, *wrong;
 	struct geometry here;
 	struct domain domain;
 
-	if (argc < 4)
-		return fail(WRONG, "hook wants what libvirt says: NAME OPERATION SUBOPERATION, and XML on standard input");
 	name = argv[1];
 	if (!is_asked(argv[2], argv[3]))
 		return DONE;
@@ -58,9 +73,25 @@ int host_hook(int argc, char **argv)
 		return fail(LACKING, "%s: its guest uses EPK, which this host does not give", name);
 	if (domain.has.epts > here.epts)
 		return fail(LACKING, "%s: its guest has %u EPTs, this host gives %u", name, domain.has.epts, here.epts);
-	if (!strcmp(argv[2], "migrate") && (!domain.has.epts || !(domain.has.bits || domain.fixed_bits)))
+	if (!strcmp(argv[2], "migrate") && (!domain.has.epts || !(domain.has.bits || domain.fixed_bits))) {
+		char quoted[4 * strlen(name) + 3];
+
+		quote(quoted, name);
 		return fail(LACKING, "%s: its metadata do not say how many EPTs and address bits its guest has; at the source: "
-			    "virsh metadata %s " DOMAIN_NAMESPACE " --key epk --live --config --set "
-			    "\"<guest epts='...' address-bits='...'/>\", as epk-host check says there", name, name);
+			    "virsh metadata --domain %s " DOMAIN_NAMESPACE " --key epk --live --config --set "
+			    "\"<guest epts='...' address-bits='...'/>\", as epk-host check says there", name, quoted);
+	}
 	return compare_bits(name, &domain, here.bits);
+}
+
+int host_hook(int argc, char **argv)
+{
+	int ret;
+
+	if (argc < 4)
+		return fail(WRONG, "hook wants what libvirt says: NAME OPERATION SUBOPERATION, and XML on standard input");
+	ret = judge(argv);
+	if (ret == DONE && (puts("yes") < 0 || fflush(stdout)))
+		return fail(WRONG, "standard output: %s", strerror(errno));
+	return ret;
 }

@@ -9,8 +9,11 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
+import time
 import unittest
 import xml.etree.ElementTree as ET
+import xml.parsers.expat
 
 import epk_host
 
@@ -18,6 +21,8 @@ TOP = epk_host.TOP
 HOOK = TOP / "kvm-patches/host/libvirt-hook"
 SPACE = "urn:epk-on-kvm:guest:1"
 ASKED = "migrate", "restore", "prepare"
+NOT_ASKED = [(operation, part) for operation in ("reconnect", "started", "start", "stopped", "release", "attach", "")
+             for part in ("begin", "end", "-", "")] + [(operation, "end") for operation in ASKED]
 PLAIN = "<domain type='kvm'><name>d</name><cpu mode='host-passthrough'/></domain>"
 
 
@@ -27,12 +32,15 @@ def domain(mark="epts='512' address-bits='46'", cpu="<cpu mode='host-passthrough
 
 
 class Hooked(epk_host.Made):
-    def hook(self, xml, operation="migrate", part="begin", name="d"):
-        """Exit status, and what is on standard error; on standard output there is never anything."""
+    def command(self, operation="migrate", part="begin", name="d"):
+        return [epk_host.TOOL, "--root", self.root, "hook", name, operation, part, "-"]
+
+    def hook(self, xml, operation="migrate", part="begin", name="d", **variables):
+        """Exit status, and what is on standard error; on standard output there is "yes" with 0 alone."""
         text = xml.encode() if isinstance(xml, str) else xml
-        done = subprocess.run([epk_host.TOOL, "--root", self.root, "hook", name, operation, part, "-"], input=text,
-                              capture_output=True, timeout=60, env={"PATH": "/nowhere"}, check=False)
-        self.assertEqual(done.stdout, b"")
+        done = subprocess.run(self.command(operation, part, name), input=text, capture_output=True, timeout=60,
+                              env={"PATH": "/nowhere", **variables}, check=False)
+        self.assertEqual(done.stdout, b"" if done.returncode else b"yes\n")
         return done.returncode, done.stderr.decode("ascii")
 
     def takes(self, xml, *args):
@@ -66,8 +74,7 @@ class Hook(Hooked):
 
     def test_not_asked(self):
         self.lacking()
-        for operation, part in (("started", "begin"), ("stopped", "end"), ("release", "end"), ("reconnect", "begin"),
-                                ("attach", "begin"), ("migrate", "end"), ("", "")):
+        for operation, part in NOT_ASKED:
             self.takes(domain(), operation, part)
         for args in ("d",), ("d", "migrate"), ():
             self.assertEqual(self.run_tool("hook", *args)[:2], (2, ""))
@@ -112,7 +119,7 @@ class Hook(Hooked):
         """It may start anywhere; but it may not move where nobody can say whether it fits."""
         self.make()
         for mark in "", "epts='512'", "address-bits='46'":
-            self.refuses("virsh metadata d urn:epk-on-kvm:guest:1 --key epk", domain(mark))
+            self.refuses("virsh metadata --domain 'd' urn:epk-on-kvm:guest:1 --key epk", domain(mark))
             self.takes(domain(mark), "prepare")
             self.takes(domain(mark), "restore")
 
@@ -154,6 +161,106 @@ class Hostile(Hooked):
             self.takes(f"<domain>{plain}</domain>")
         self.refuses("not of a domain", f"<network><metadata>{mark}</metadata></network>")
 
+    def test_prefixes(self):
+        """The nearest of what binds a prefix counts."""
+        self.lacking()
+        ours, another = f"xmlns:z='{SPACE}'", "xmlns:z='urn:x'"
+        mark = f"<z:guest {ours}/>"
+        others = " ".join(f"xmlns:p{i}='urn:{i}'" for i in range(62))
+        for uses in (f"<domain {ours}><metadata><z:guest/></metadata></domain>",
+                     f"<domain {another}><metadata {ours}><z:guest/></metadata></domain>",
+                     f"<domain {another}><metadata {another}>{mark}</metadata></domain>",
+                     f"<domain><metadata {another}/><metadata {ours}><z:guest/></metadata></domain>",
+                     f"<domain {ours}><cpu {another}/><metadata><z:guest/></metadata></domain>",
+                     f"<domain {ours}><a {another}/><metadata><a {another}/><z:guest/></metadata></domain>",
+                     f"<domain {others} {ours}><metadata {others} a='b'><z:guest/></metadata></domain>",
+                     f"<domain xmlns=''><metadata xmlns=''><guest xmlns='{SPACE}' {another}/></metadata></domain>"):
+            self.refuses("parameter epk", uses)
+        for plain in (f"<domain {ours}><metadata><z:guest {another}/></metadata></domain>",
+                      f"<domain {ours}><metadata {another}><z:guest/></metadata></domain>",
+                      f"<domain {ours}><metadata><guest/><z:guests/><x:guest xmlns:x='{SPACE}x'/></metadata></domain>",
+                      f"<domain><z:metadata {ours}>{mark}</z:metadata></domain>",
+                      f"<domain {ours}><z:metadata>{mark}</z:metadata></domain>",
+                      f"<domain {another}><z:metadata>{mark}</z:metadata></domain>"):
+            self.takes(plain)
+        # As much as is kept; and what is bound nowhere, or to an element that has ended.
+        more, long = f"{others} xmlns:o='urn:o' xmlns:q='urn:q'", f"xmlns:{'z' * 64}"
+        for text in (f"<domain {more} xmlns:z='@'><metadata><z:guest/></metadata></domain>",
+                     f"<domain {long}='@'><metadata><{'z' * 64}:guest/></metadata></domain>",
+                     "<domain><metadata xmlns:z='@'/><metadata><z:guest/></metadata></domain>",
+                     "<domain><metadata><a xmlns:z='@'/><z:guest/></metadata></domain>",
+                     "<domain xmlns='@'><metadata><guest/></metadata></domain>"):
+            self.refuses("cannot be used", text.replace("@", SPACE))
+            self.takes(text.replace("@", "urn:x"))
+        width = "<maxphysaddr xmlns='urn:x' mode='emulate' bits='x'/>"
+        self.refuses("parameter epk", domain(cpu=f"<cpu>{width}</cpu>"))
+        self.refuses("cannot be used", domain(cpu=f"<cpu>{width.replace('urn:x', '')}</cpu>"))
+
+    def costs(self, xml):
+        """Exit status and seconds; more memory than the limit's is not had."""
+        (self.root / "xml").write_text(xml)
+        begin = time.monotonic()
+        with open(self.root / "xml", encoding="ascii") as given, open(self.root / "said", "w", encoding="ascii") as said:
+            tool = subprocess.Popen(self.command(), stdin=given, stdout=said, stderr=said)
+            _, status, usage = os.wait4(tool.pid, 0)
+            tool.returncode = os.waitstatus_to_exitcode(status)
+        self.assertLess(usage.ru_maxrss, 320 << 10, xml[:300])
+        return tool.returncode, time.monotonic() - begin
+
+    def test_costs(self):
+        """Time and memory are bounded, whatever there is to read; and all of it is judged."""
+        self.lacking()
+        uri, size = "u" * (512 << 10), 15 << 20
+        prefixes = " ".join(f"xmlns:p{i}='urn:{i}'" for i in range(64))
+        many = "".join(f" p:a{i}=''" for i in range(9_000))
+        for root, text in ((f"xmlns:p='{uri[:200_000]}'", f"<b{many}/>"), (f"xmlns:p='{uri}'", "<b p:a=''/>" * 8_000),
+                           ("", "<a>" * (size // 3)), ("", "<p:guest xmlns:p='urn:p'/>" * (size // 26)),
+                           ("", "".join(f"<a{i}/>" for i in range(1_400_000))),
+                           ("", "<b" + "".join(f" a{i}=''" for i in range(1_200_000)) + "/>"),
+                           (prefixes, "<metadata " + prefixes + ">" + "<p0:guest/>" * 1_200_000 + "</metadata>"),
+                           ("", f"<metadata {prefixes}/>" * 10_000), ("", "<b a='" + "&amp;" * (size // 5) + "'/>")):
+            for mark in f"<metadata><e:guest xmlns:e='{SPACE}'/></metadata>", "":
+                rc, seconds = self.costs(f"<domain {root}>{mark}{text}</domain>")
+                self.assertEqual(rc, bool(mark), (mark, text[:100]))
+                self.assertLess(seconds, 8, text[:100])
+
+    def test_reader_ends(self):
+        """Where the one who reads does not come to an end, or to a bad one, the bytes decide."""
+        self.make()
+        for what in "for (;;) ;", "__builtin_trap();", "void *volatile got = malloc(1ul << 29); return got != NULL;":
+            source = self.write("parse.c", f"#include <stdlib.h>\nint XML_Parse(void) {{ {what} }}\n")
+            library = self.root / "parse.so"
+            subprocess.run(["cc", "-O0", "-shared", "-fPIC", "-o", library, source], check=True)
+            for text, rc in (domain(), 1), (PLAIN, 0):
+                begin = time.monotonic()
+                got, err = self.hook(text, LD_PRELOAD=str(library))
+                self.assertEqual((got, "cannot be used" in err), (rc, bool(rc)), what)
+                self.assertLess(time.monotonic() - begin, 40)
+
+    def test_input(self):
+        """What cannot be read is no leave; what comes slowly is read."""
+        self.make()
+        folder = os.open(self.root, os.O_RDONLY)
+        done = subprocess.run(self.command(), stdin=folder, capture_output=True, timeout=60, check=False)
+        os.close(folder)
+        self.assertEqual((done.returncode, done.stdout, b"standard input: " in done.stderr), (2, b"", True))
+        self.lacking()
+        there, here = os.pipe()
+        os.set_blocking(there, False)
+
+        def slowly():
+            for part in domain()[:100], domain()[100:]:
+                time.sleep(0.5)
+                os.write(here, part.encode())
+            os.close(here)
+
+        writer = threading.Thread(target=slowly)
+        writer.start()
+        done = subprocess.run(self.command(), stdin=there, capture_output=True, timeout=60, check=False)
+        writer.join()
+        os.close(there)
+        self.assertEqual((done.returncode, b"parameter epk" in done.stderr), (1, True))
+
     def test_document_type(self):
         """No entity is ever read, and none grows."""
         self.make()
@@ -170,6 +277,9 @@ class Hostile(Hooked):
             self.takes(f"<domain>{text}")
             self.refuses("cannot be used", domain()[:-len("</domain>")] + text)
         self.refuses("longer than 16 MiB", domain() + " " * (16 << 20))
+        for before in 16 << 20, (16 << 20) - 10, (32 << 20) - 30, 40 << 20:
+            self.refuses("longer than 16 MiB", " " * before + domain() + " " * (17 << 20))
+            self.takes(" " * before + PLAIN + " " * (17 << 20))
         self.takes(domain() + " " * (15 << 20))
         self.takes("")
         self.refuses("cannot be used", domain() + "\0")
@@ -196,13 +306,21 @@ class Hostile(Hooked):
                 kind = noise.randrange(3)
                 piece = bytes(noise.choice(b"<>/='&;:! x\0\x80") for _ in range(noise.randrange(1, 3)))
                 text[at:at + (kind < 2)] = piece if kind else b""
+            rc, err = self.hook(bytes(text))
+            try:
+                xml.parsers.expat.ParserCreate().Parse(bytes(text), True)
+                whole = True
+            except (xml.parsers.expat.ExpatError, ValueError, LookupError):
+                whole = False
             try:
                 root = ET.fromstring(bytes(text))
                 uses = (root.tag == "domain" and root.find(f"metadata/{{{SPACE}}}guest") is not None or
                         root.tag != "domain" and SPACE.encode() in text)
             except (ET.ParseError, ValueError, LookupError):
+                # Prefixes that are wrong elsewhere nobody asks for.
+                if whole:
+                    continue
                 uses = SPACE.encode() in text
-            rc, err = self.hook(bytes(text))
             self.assertEqual(rc, uses, (bytes(text), err))
             seen[uses] += 1
         self.assertGreater(min(seen), 20)
@@ -214,43 +332,96 @@ class Hostile(Hooked):
         self.assertIn("\\x1b[31m-", err)
         self.assertNotIn("\x1b", err)
 
+    def test_name_in_advice(self):
+        """It can be given to a shell."""
+        self.make()
+        for name in "a b", "$(touch x)", "it's", "-x;'", "''":
+            rc, err = self.hook(domain(""), name=name)
+            words = err[err.index("virsh metadata"):err.index(" urn:")]
+            said = subprocess.run(["sh", "-c", "printf '%s\\n' " + words], capture_output=True, text=True, timeout=60, check=True)
+            self.assertEqual((rc, said.stdout), (1, f"virsh\nmetadata\n--domain\n{name}\n"))
+
 
 class Script(Hooked):
     """As libvirt calls it."""
 
-    def script(self, xml, operation="migrate"):
-        text = HOOK.read_text()
-        path = f"PATH={self.root}/tools:/usr/bin:/bin\n"
-        self.assertEqual(text.count("\nPATH="), 1)
-        script = self.write("hook", "".join(path if line.startswith("PATH=") else line for line in text.splitlines(True)))
+    def script(self, text, operation="migrate", part="begin", name="d", path=""):
+        """Exit status, and what is on standard error."""
+        lines = HOOK.read_text().splitlines(True)
+        changed = {"PATH=": f"PATH={path}/usr/bin:/bin\n", "tool=": f"tool={self.root}/tools/epk-host\n"}
+        self.assertEqual(sum(line[:5] in changed for line in lines), 2)
+        script = self.write("hook", "".join(changed.get(line[:5], line) for line in lines))
         script.chmod(0o755)
-        done = subprocess.run([script, "d", operation, "begin", "-"], input=xml, capture_output=True, text=True, timeout=60, check=False)
-        self.assertEqual(done.stdout, "")
-        return done.returncode, done.stderr
+        done = subprocess.run([script, name, operation, part, "-"], input=text.encode(), capture_output=True, timeout=60, check=False)
+        self.assertEqual(done.stdout, b"")
+        return done.returncode, done.stderr.decode("ascii")
+
+    def tool(self, text):
+        self.write("tools/epk-host", text).chmod(0o755)
 
     def test_with_the_tool(self):
         self.make()
-        self.write("tools/epk-host", f'#!/bin/sh\nexec {epk_host.TOOL} --root {self.root} "$@"\n').chmod(0o755)
-        self.assertEqual(self.script(domain()), (0, ""))
+        self.tool(f'#!/bin/sh\nexec {epk_host.TOOL} --root {self.root} "$@"\n')
+        for text in domain(), domain() + "\n\n", domain().replace("urn:a", r"\n\c%s"):
+            self.assertEqual(self.script(text), (0, ""))
         self.lacking()
         self.assertEqual(self.script(PLAIN), (0, ""))
         rc, err = self.script(domain())
         self.assertEqual((rc, "parameter epk" in err), (1, True))
 
-    def test_tool_dies(self):
-        self.write("tools/epk-host", "#!/bin/sh\ncat >/dev/null\nkill -SEGV $$\n").chmod(0o755)
-        self.assertNotEqual(self.script(domain())[0], 0)
+    def test_not_asked(self):
+        """libvirt kills a domain that runs if it fails then: nothing is run, neither the tool nor what the script has else."""
+        for text in "exit 2", "exit 1", "kill -SEGV $$", "kill -KILL $$":
+            self.tool(f"#!/bin/sh\ntouch {self.root}/called\n{text}\n")
+            for program in "cat", "grep", "tr":
+                self.write(f"broken/{program}", f"#!/bin/sh\ntouch {self.root}/called\n{text}\n").chmod(0o755)
+            for operation, part in NOT_ASKED:
+                self.assertEqual(self.script(domain(), operation, part, path=f"{self.root}/broken:"), (0, ""), (operation, part))
+        self.assertFalse((self.root / "called").exists())
 
-    def test_without_the_tool(self):
+    def test_no_answer(self):
+        """A tool that is missing, broken or something else is no leave for who uses EPK, and hinders nobody else."""
         (self.root / "tools").mkdir()
-        for mode in None, 0o644:
+        for text, mode in ((None, 0), ("#!/bin/sh\n", 0o644), ("", 0o755), ("#!/bin/sh\nexit 0\n", 0o755), ("#!/bin/sh\ncat\n", 0o755),
+                           ("#!/bin/sh\necho no\n", 0o755), ("#!/bin/sh\necho yes\nexit 1\n", 0o755), ("#!/bin/sh\nexit 2\n", 0o755),
+                           ("#!/bin/sh\ncat >/dev/null\nkill -SEGV $$\n", 0o755), ("\x7fELF", 0o755)):
             if mode:
-                self.write("tools/epk-host", "#!/bin/sh\n").chmod(mode)
+                self.write("tools/epk-host", text).chmod(mode)
             for operation in ASKED:
                 rc, err = self.script(domain(), operation)
-                self.assertEqual((rc, "epk-host" in err and "cannot be run" in err), (1, True))
-                self.assertEqual(self.script(PLAIN, operation)[0], 0)
-            self.assertEqual(self.script(domain(), "stopped")[0], 0)
+                self.assertEqual((rc, "epk-host" in err and "does not answer" in err), (1, True), text)
+                self.assertEqual(self.script(PLAIN, operation)[0], 0, text)
+
+    def test_cannot_look(self):
+        """Only grep's 1 says that there is no mark."""
+        self.tool("")
+        for program, status in ("grep", 2), ("grep", 127), ("cat", 1), ("cat", 127):
+            self.write(f"broken/{program}", f"#!/bin/sh\nexit {status}\n").chmod(0o755)
+            self.assertEqual(self.script(PLAIN, path=f"{self.root}/broken:")[0], 1, (program, status))
+            (self.root / "broken" / program).unlink()
+
+    def test_hidden_mark(self):
+        """A restore takes XML as somebody has written it; what libvirt has made of it is asked for again."""
+        hidden = "<!DOCTYPE domain>" + domain().replace("urn:epk", "urn:&#101;pk")
+        self.lacking()
+        for tool in f'#!/bin/sh\nexec {epk_host.TOOL} --root {self.root} "$@"\n', "":
+            self.tool(tool)
+            self.assertEqual(self.script(hidden, "restore")[0], 0)
+            self.assertEqual(self.script(domain(), "prepare")[0], 1)
+
+    def test_name(self):
+        self.tool("")
+        for name in r"a\nb\c", "\x1b[31m\n", "%s", "-n":
+            rc, err = self.script(domain(), name=name)
+            self.assertEqual((rc, err.splitlines()[-1].split(": ")[0]), (1, name.replace("\x1b", "?").replace("\n", "?")))
+
+    def test_installed(self):
+        """The script calls the tool that was installed with it."""
+        subprocess.run(["make", "-s", "-C", HOOK.parent, "install", f"DESTDIR={self.root}/d", "PREFIX=/opt/epk"], check=True)
+        script = self.root / "d/etc/libvirt/hooks/qemu.d/epk"
+        self.assertEqual(script.stat().st_mode & 0o777, 0o755)
+        self.assertEqual(script.read_text(), HOOK.read_text().replace("\ntool=/usr/sbin/", "\ntool=/opt/epk/sbin/"))
+        self.assertTrue((self.root / "d/opt/epk/sbin/epk-host").exists())
 
 
 class Asked(epk_host.Made):

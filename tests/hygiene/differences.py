@@ -2,15 +2,17 @@
 # SPDX-License-Identifier: MIT
 """differences.py [--list] [SERIES-FOLDER]: the series for each Linux are the same but for what kvm-patches/differences says.
 
-Compared are, patch by patch, the message and what is added to and removed from each file; not the context, which is Linux's.
-Each difference stands there once, under the reason for it.  --list says for each file how much is the same, and prints the
-differences in the form of that list.
+Compared are, patch by patch, the message and what is added to and removed from each file, in its order; not the context, which
+is Linux's, nor which line of Linux's something stands at.  Each difference is listed once, under the reason for it, with its
+place: "@2 LINE" is after the second line of that patch and file in the first series that is LINE, "@0" at the beginning.
+--list says for each file how much is the same, and prints the differences in the form of that list.
 """
 import collections
 import difflib
 import pathlib
 import re
 import sys
+import unicodedata
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 ONE, OTHER = "linux-6.1", "linux-6.12"
@@ -20,6 +22,15 @@ class Wrong(Exception):
     """What cannot be compared."""
 
 
+def lines_of(path):
+    """What is between newlines; nothing else that could pass for the end of a line, or hide one, is taken."""
+    text = path.read_bytes().decode()
+    for at, sign in enumerate(text):
+        if sign not in "\n\t" and unicodedata.category(sign) in ("Cc", "Cf", "Zl", "Zp"):
+            raise Wrong(f"{path}: line {text.count(chr(10), 0, at) + 1} has the character U+{ord(sign):04X}")
+    return text.removesuffix("\n").split("\n")
+
+
 def read(folder):
     """The lines of a series: {(patch, file or "message"): [line]}."""
     found = {}
@@ -27,14 +38,18 @@ def read(folder):
     if not patches:
         raise Wrong(f"{folder}: where is the series?")
     for path in patches:
-        head, _, body = path.read_text().partition("\ndiff --git ")
-        message, _, _ = head.partition("\n---\n")
-        found[path.stem, "message"] = [line for line in message.splitlines()[1:] if not line.startswith("Date: ")]
+        lines = lines_of(path)
+        body = next((at for at, line in enumerate(lines) if line.startswith("diff --git ")), len(lines))
+        head = lines[1:body]
+        message = head[:head.index("---")] if "---" in head else head
+        found[path.stem, "message"] = [line for line in message if not line.startswith("Date: ")]
         file, left = "message", [0, 0]
-        for line in f"diff --git {body}".splitlines():
+        for line in lines[body:]:
             hunk = re.match(r"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@", line)
             if max(left) > 0:
-                if line[:1] in "+-":
+                if line.startswith("\\"):
+                    continue
+                if line[:1] in ("+", "-"):
                     found[path.stem, file].append(line)
                 left = [left[0] - (line[:1] != "+"), left[1] - (line[:1] != "-")]
             elif hunk:
@@ -47,8 +62,13 @@ def read(folder):
     return found
 
 
+def place(lines, begin):
+    """Where something else begins than the first series has: after which line, and how many like it there are until then."""
+    return f"@{lines[:begin].count(lines[begin - 1])} {lines[begin - 1]}".rstrip() if begin else "@0"
+
+
 def compare(one, other):
-    """The differences, each as (patch, file, (line...)), and how many lines are the same and in which of the two else."""
+    """The differences, each as (patch, file, place, (line...)), and how many lines are the same and in which of the two else."""
     differences, counts = [], {}
     for patch, file in sorted(set(one) | set(other)):
         pair = one.get((patch, file), []), other.get((patch, file), [])
@@ -59,7 +79,7 @@ def compare(one, other):
                 same += end - begin
                 continue
             lines = [f"-{line}" for line in pair[0][begin:end]] + [f"+{line}" for line in pair[1][to_begin:to_end]]
-            differences.append((patch[:4], file, tuple(lines)))
+            differences.append((patch[:4], file, place(pair[0], begin), tuple(lines)))
         now = counts.setdefault(file, [0, 0, 0])
         for index, count in enumerate((same, len(pair[0]) - same, len(pair[1]) - same)):
             now[index] += count
@@ -67,27 +87,31 @@ def compare(one, other):
 
 
 def parse(text):
-    """What a list says: [(patch, file, (line...))], and its reasons."""
-    listed, reasons, place, lines = [], [], None, []
+    """What a list says: [(patch, file, place, (line...))], and its reasons."""
+    listed, reasons, file, after, lines = [], [], None, None, []
 
     def finish():
         if lines:
-            if not place or not reasons:
-                raise Wrong(f"differences: of which file, and why?  {lines[0]}")
-            listed.append((*place, tuple(lines)))
+            if not file or not reasons or not after:
+                raise Wrong(f"differences: of which file, where, and why?  {lines[0]}")
+            listed.append((*file, after, tuple(lines)))
             lines.clear()
 
-    for line in text.splitlines():
+    for line in text:
         where = re.fullmatch(r"(\d{4}) (\S+)", line)
         if line.startswith(("+", "-")):
             lines.append(line)
             continue
         finish()
+        if line.startswith("@"):
+            after = line
+            continue
+        after = None
         if line.startswith("== "):
             reasons.append(line[3:])
-            place = None
+            file = None
         elif where:
-            place = where.groups()
+            file = where.groups()
         elif line and not line.startswith("#"):
             raise Wrong(f"differences: what is this?  {line}")
     finish()
@@ -95,8 +119,8 @@ def parse(text):
 
 
 def tell(word, differences):
-    for patch, file, lines in differences:
-        print(f"{word}: {patch} {file}", *lines, sep="\n", file=sys.stderr)
+    for patch, file, after, lines in differences:
+        print(f"{word}: {patch} {file}", after, *lines, sep="\n", file=sys.stderr)
 
 
 def main():
@@ -111,10 +135,10 @@ def main():
     if listing:
         for file, (same, one, other) in sorted(counts.items()):
             print(f"# {same:5} same, {one:3} {ONE} alone, {other:3} {OTHER} alone: {file}")
-        for patch, file, lines in found:
-            print(f"{patch} {file}", *lines, sep="\n")
+        for patch, file, after, lines in found:
+            print(f"{patch} {file}", after, *lines, sep="\n")
         return 0
-    listed, reasons = parse((folder / "differences").read_text())
+    listed, reasons = parse(lines_of(folder / "differences"))
     unlisted, gone = (collections.Counter(found) - collections.Counter(listed),
                       collections.Counter(listed) - collections.Counter(found))
     tell("not in kvm-patches/differences", unlisted.elements())
@@ -128,6 +152,6 @@ def main():
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (Wrong, OSError) as error:
+    except (Wrong, OSError, UnicodeDecodeError) as error:
         print(error, file=sys.stderr)
         sys.exit(1)

@@ -55,22 +55,43 @@ machine() {
 	printf '%s\n' "api 12" "epts $epts" >"$folder/dev/kvm"
 }
 
-# A second libvirtd, as on another host, which has the hook.
+# tool COMMAND: what the other host's hook calls.
+tool() {
+	printf '%s\n' '#!/bin/sh' "$1" >"$there/epk-host"
+	chmod 755 "$there/epk-host"
+}
+
+# A second libvirtd, as on another host, which gets its first hook when it runs.
 other_host() {
 	mkdir -p "$there/run" "$there/log/qemu"
 	unshare -m sh -e -c "
 		cp -r /etc/libvirt $there/etc
-		for folder in /run /var/lib/libvirt /usr/local/sbin; do mount -t tmpfs -o mode=755 tmpfs \$folder; done
-		mkdir -p /run/lock $there/etc/hooks/qemu.d
+		for folder in /run /var/lib/libvirt; do mount -t tmpfs -o mode=755 tmpfs \$folder; done
+		mkdir -p /run/lock
 		mount --bind $there/log /var/log/libvirt
 		mount --bind $there/etc /etc/libvirt
-		cp $TOP/kvm-patches/host/libvirt-hook /etc/libvirt/hooks/qemu.d/epk
-		printf '%s\\n' '#!/bin/sh' 'exec $TOP/kvm-patches/host/build/epk-host --root $work/machine \"\$@\"' >/usr/local/sbin/epk-host
-		chmod 755 /usr/local/sbin/epk-host
 		echo 'unix_sock_dir = \"$there/run\"' >>/etc/libvirt/libvirtd.conf
 		echo 'host_uuid = \"4d1f2b1e-9a57-4a53-8c1e-1d0f5a3c7e11\"' >>/etc/libvirt/libvirtd.conf
-		virtlogd -d
-		LD_PRELOAD=$here/build/hostname.so libvirtd -d" || fail "no other libvirtd"
+		virtlogd -d --pid-file $there/virtlogd.pid
+		LD_PRELOAD=$here/build/hostname.so libvirtd -d --pid-file $there/libvirtd.pid" || fail "no other libvirtd"
+	try -c "$uri" version
+	tool "exec $TOP/kvm-patches/host/build/epk-host --root $work/machine \"\$@\""
+	mkdir -p "$there/etc/hooks/qemu.d"
+	sed "s|^tool=.*|tool=$there/epk-host|" "$TOP/kvm-patches/host/libvirt-hook" >"$there/etc/hooks/qemu.d/epk"
+	chmod 755 "$there/etc/hooks/qemu.d/epk"
+	# As the package does it.
+	kill -HUP "$(cat "$there/libvirtd.pid")"
+	sleep 2
+}
+
+# It ends, and begins anew: it asks the hook about each domain that runs.
+other_host_again() {
+	local pid
+	pid=$(cat "$there/libvirtd.pid")
+	kill "$pid"
+	timeout 20 tail --pid="$pid" -f /dev/null || fail "the other libvirtd does not end"
+	nsenter -m -t "$(cat "$there/virtlogd.pid")" env LD_PRELOAD="$here/build/hostname.so" libvirtd -d --pid-file "$there/libvirtd.pid" ||
+		fail "no other libvirtd again"
 	try -c "$uri" version
 }
 
@@ -132,6 +153,10 @@ echo "hook: five refusals, and the source ran on"
 # Neither it, nor what was saved of it, starts there; but what says nothing of EPK does.
 refused "parameter epk: off -> " -c "$uri" restore "$work/saved"
 refused " guest restore begin -" -c "$uri" restore "$work/saved"
+# Where the XML of a restore hides it, libvirt asks again before QEMU starts.
+{ echo "<!DOCTYPE domain>"; virsh save-image-dumpxml "$work/saved" | sed 's/urn:epk/urn:\&#101;pk/'; } >"$work/hidden.xml"
+grep -q 'urn:&#101;pk-on-kvm' "$work/hidden.xml" || fail "it is not hidden"
+refused " guest prepare begin -" -c "$uri" restore "$work/saved" --xml "$work/hidden.xml"
 virsh dumpxml --inactive guest >"$work/guest.xml"
 sed -i "s/>guest</>another</; /<uuid>/d" "$work/guest.xml"
 try -c "$uri" define "$work/guest.xml"
@@ -145,13 +170,18 @@ machine any 46
 moves "$uri" $LIBVIRT_DEFAULT_URI
 grep -q Suspended "$work/events" || fail "nobody has seen it stop when it went: the events tell nothing"
 echo "hook: it moves where it fits"
+tool "exit 2"
+other_host_again
+[ "$(virsh -c "$uri" domstate guest)" = running ] || fail "libvirtd has ended it when it began anew"
+tool "exec $TOP/kvm-patches/host/build/epk-host --root $work/machine \"\$@\""
+echo "hook: it runs on where libvirtd begins anew and the tool is broken"
 back="qemu+unix:///system?socket=/run/libvirt/libvirt-sock"
-moves $back "$uri"
+moves "$back" "$uri"
 # What does not say that it uses EPK, and where nobody asks.
 machine off 46
 try metadata guest $space --live --config --remove
 moves "$uri" $LIBVIRT_DEFAULT_URI
-moves $back "$uri"
+moves "$back" "$uri"
 echo "hook: others move anywhere"
 mark "epts='512' address-bits='46'"
 rm "$there/etc/hooks/qemu.d/epk"
