@@ -33,6 +33,16 @@ class Aim(unittest.TestCase):
                          ["It is missed", " with 300 clients and 16 KiB (+3.1 %).\n"])
 
 
+    def test_is_not_told_of_nothing(self):
+        small = [{"table": "nginx", "case": case, "baseline": "-", "bytes": 1 << 10} for case in ("no protection", "epk")]
+        others = [{"table": "nginx", "case": "mpk", "baseline": "-", "bytes": 16 << 10}]
+        never = [{"table": "nginx", "case": "epk", "baseline": "no protection", "bytes": 16 << 10, "impossible": "no place"},
+                 {"table": "nginx", "case": "no protection", "baseline": "-", "bytes": 16 << 10, "count": 1000.0}]
+        for run in small, others, never:
+            with self.assertRaisesRegex(SystemExit, "does not tell whether the aim is met"):
+                report.Report({"figures": run}).aim("nginx")
+
+
 class SideBySide(unittest.TestCase):
     def test_the_longest_goes_alone(self):
         self.assertEqual(report.side_by_side([10, 100, 20, 30]), 100)

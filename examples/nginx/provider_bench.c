@@ -48,7 +48,7 @@ static void tls13_record(struct work *w, int sealing)
 	if (!sealing)
 		EVP_CIPHER_CTX_ctrl(w->ctx, EVP_CTRL_AEAD_SET_TAG, TAG_LEN, tag);
 	EVP_CipherUpdate(w->ctx, NULL, &outl, header, sizeof(header));
-	assert_true(EVP_CipherUpdate(w->ctx, record, &outl, record, w->len) > 0);
+	REQUIRE(EVP_CipherUpdate(w->ctx, record, &outl, record, w->len) > 0);
 	/* Opening what nobody sealed costs the same, and is refused at the end. */
 	EVP_CipherFinal_ex(w->ctx, record + outl, &end);
 	if (sealing)
@@ -74,14 +74,14 @@ static void seal12(struct work *w)
 	int outl;
 
 	EVP_CIPHER_CTX_ctrl(w->ctx, EVP_CTRL_AEAD_TLS1_AAD, sizeof(header), header);
-	assert_true(EVP_CipherUpdate(w->ctx, record, &outl, record, len + TAG_LEN) > 0);
+	REQUIRE(EVP_CipherUpdate(w->ctx, record, &outl, record, len + TAG_LEN) > 0);
 }
 
 static void update_only(struct work *w)
 {
 	int outl;
 
-	assert_true(EVP_CipherUpdate(w->ctx, record, &outl, record, w->len) > 0);
+	REQUIRE(EVP_CipherUpdate(w->ctx, record, &outl, record, w->len) > 0);
 }
 
 static void key_and_free(struct work *w)
@@ -98,7 +98,7 @@ static void get_ready(struct work *w, OSSL_LIB_CTX *libctx, const char *name, in
 
 	w->cipher = fetch(libctx, name);
 	w->ctx = EVP_CIPHER_CTX_new();
-	assert_ossl(EVP_CipherInit_ex(w->ctx, w->cipher, NULL, key, iv, sealing));
+	require_ossl(EVP_CipherInit_ex(w->ctx, w->cipher, NULL, key, iv, sealing));
 	if (EVP_CIPHER_get_mode(w->cipher) == EVP_CIPH_CBC_MODE)
 		EVP_CIPHER_CTX_set_padding(w->ctx, 0);
 	else if (EVP_CIPHER_get_mode(w->cipher) == EVP_CIPH_GCM_MODE)
@@ -259,14 +259,14 @@ static SSL_CTX *make_ssl_ctx(OSSL_LIB_CTX *libctx, int version, int is_server)
 						    TLS_client_method());
 	char path[4096];
 
-	assert_ossl(SSL_CTX_set_min_proto_version(ctx, version));
-	assert_ossl(SSL_CTX_set_max_proto_version(ctx, version));
+	require_ossl(SSL_CTX_set_min_proto_version(ctx, version));
+	require_ossl(SSL_CTX_set_max_proto_version(ctx, version));
 	if (!is_server)
 		return ctx;
 	snprintf(path, sizeof(path), "%s/cert.pem", BUILD_DIR);
-	assert_ossl(SSL_CTX_use_certificate_file(ctx, path, SSL_FILETYPE_PEM));
+	require_ossl(SSL_CTX_use_certificate_file(ctx, path, SSL_FILETYPE_PEM));
 	snprintf(path, sizeof(path), "%s/key.pem", BUILD_DIR);
-	assert_ossl(SSL_CTX_use_PrivateKey_file(ctx, path, SSL_FILETYPE_PEM));
+	require_ossl(SSL_CTX_use_PrivateKey_file(ctx, path, SSL_FILETYPE_PEM));
 	return ctx;
 }
 
@@ -331,9 +331,9 @@ static EVP_PKEY *read_key(OSSL_LIB_CTX *libctx, EVP_PKEY *made)
 	BIO *bio = BIO_new(BIO_s_mem());
 	EVP_PKEY *pkey;
 
-	assert_ossl(PEM_write_bio_PKCS8PrivateKey(bio, made, NULL, NULL, 0, NULL, NULL));
+	require_ossl(PEM_write_bio_PKCS8PrivateKey(bio, made, NULL, NULL, 0, NULL, NULL));
 	pkey = PEM_read_bio_PrivateKey_ex(bio, NULL, NULL, NULL, libctx, NULL);
-	assert_ossl(pkey != NULL);
+	require_ossl(pkey != NULL);
 	BIO_free(bio);
 	return pkey;
 }
@@ -350,11 +350,11 @@ static double signatures(const struct signer *s, unsigned int times)
 	for (i = 0; i < times; i++) {
 		len = sizeof(signature);
 		ctx = EVP_MD_CTX_new();
-		assert_true(EVP_DigestSignInit_ex(ctx, &pctx, s->digest, s->libctx, NULL, s->pkey,
+		REQUIRE(EVP_DigestSignInit_ex(ctx, &pctx, s->digest, s->libctx, NULL, s->pkey,
 						  NULL) > 0);
 		if (s->padding)
 			EVP_PKEY_CTX_set_rsa_padding(pctx, s->padding);
-		assert_true(EVP_DigestSign(ctx, signature, &len, message, sizeof(message)) > 0);
+		REQUIRE(EVP_DigestSign(ctx, signature, &len, message, sizeof(message)) > 0);
 		EVP_MD_CTX_free(ctx);
 	}
 	return (double)(now() - start) / times;

@@ -110,6 +110,23 @@ static void read_by_buffer(const char *path)
 	BIO_free_all(bio);
 }
 
+/* Of CAs, by each way that OpenSSL has. */
+static void read_lists(OSSL_LIB_CTX *libctx, SSL_CTX *ctx, const char *path, struct stage *stage)
+{
+	BIO *bio = BIO_new_file(path, "r");
+
+	SSL_CTX_load_verify_file(ctx, path);
+	let_look(stage, "file to verify by");
+	SSL_CTX_load_verify_store(ctx, path);
+	let_look(stage, "store to verify by");
+	sk_X509_NAME_pop_free(SSL_load_client_CA_file(path), X509_NAME_free);
+	let_look(stage, "names of CAs");
+	sk_X509_INFO_pop_free(PEM_X509_INFO_read_bio_ex(bio, NULL, NULL, NULL, libctx, NULL),
+			      X509_INFO_free);
+	BIO_free(bio);
+	let_look(stage, "all that is in it");
+}
+
 /* As a server does that is told of a file once and a file twice, in one go, and by stdio. */
 static __attribute__((noinline)) void read_certificates(OSSL_LIB_CTX *libctx, const char *path,
 						      struct stage *stage)
@@ -126,16 +143,22 @@ static __attribute__((noinline)) void read_certificates(OSSL_LIB_CTX *libctx, co
 	let_look(stage, "another file");
 	BIO_free(bio);
 	SSL_CTX_use_certificate_chain_file(ctx, path);
-	/* Takes private keys for what they are, and leaves what they were in such a heap. */
+	let_look(stage, "chain");
+	/* Take private keys for what they are, and leave what they were in such a heap. */
 	if (!has_own_heap)
-		SSL_CTX_load_verify_file(ctx, path);
+		read_lists(libctx, ctx, path, stage);
 	SSL_CTX_free(ctx);
 	/* Such a heap has buffers' as well. */
-	if (!has_own_heap)
+	if (!has_own_heap) {
+		/* The second time it is known which file frees the buffer. */
 		read_by_buffer(path);
+		read_by_buffer(path);
+		let_look(stage, "buffer freed");
+	}
 
 	REQUIRE(file);
 	X509_free(PEM_read_X509(file, NULL, NULL, NULL));
+	let_look(stage, "by stdio");
 	rewind(file);
 	EVP_PKEY_free(PEM_read_PrivateKey_ex(file, NULL, NULL, NULL, libctx, NULL));
 	rewind(file);

@@ -127,10 +127,115 @@ static bool learn_fake(struct cipher *c)
 	return learn(NULL, c, &t);
 }
 
+/* ---- a cipher that has tags, and where */
+
+static struct {
+	bool finishes_when_asked;	/* until then there is a part of it */
+	bool does_not_tell;
+	bool alternates;		/* between two places */
+	bool has_a_copy;		/* before it */
+} tagged;
+
+struct tagged_ctx {
+	uint8_t key[16], zeros[24], hash[16], copy[16], tags[2][16];
+	int nth;
+};
+
+static void *tagged_newctx(void *prov)
+{
+	(void)prov;
+	return OPENSSL_zalloc(sizeof(struct tagged_ctx));
+}
+
+static int tagged_init(void *vctx, const unsigned char *key, size_t keylen, const unsigned char *iv,
+		       size_t ivlen, const OSSL_PARAM params[])
+{
+	struct tagged_ctx *ctx = vctx;
+
+	(void)params;
+	if (key)
+		memcpy(ctx->key, key, keylen);
+	memset(ctx->hash, 0x11, sizeof(ctx->hash));
+	memcpy(ctx->hash, iv, ivlen < sizeof(ctx->hash) ? ivlen : sizeof(ctx->hash));
+	return 1;
+}
+
+static int tagged_update(void *vctx, unsigned char *out, size_t *outl, size_t outsize,
+			 const unsigned char *in, size_t inl)
+{
+	struct tagged_ctx *ctx = vctx;
+	uint8_t byte;
+	size_t i;
+
+	(void)outsize;
+	for (i = 0; i < inl; i++) {
+		byte = in[i] ^ ctx->key[i % 16];
+		if (out)
+			out[i] = byte;
+		ctx->hash[i % 16] = ctx->hash[i % 16] * 3 + byte + i;
+	}
+	*outl = inl;
+	return 1;
+}
+
+static void mix(uint8_t *to, const struct tagged_ctx *ctx)
+{
+	size_t i;
+
+	for (i = 0; i < 16; i++)
+		to[i] = ctx->hash[i] ^ ctx->key[i];
+}
+
+static int tagged_final(void *vctx, unsigned char *out, size_t *outl, size_t outsize)
+{
+	struct tagged_ctx *ctx = vctx;
+
+	(void)out;
+	(void)outsize;
+	*outl = 0;
+	if (tagged.finishes_when_asked)
+		return 1;
+	ctx->nth = tagged.alternates && !ctx->nth;
+	mix(ctx->tags[ctx->nth], ctx);
+	if (tagged.has_a_copy)
+		mix(ctx->copy, ctx);
+	return 1;
+}
+
+static int tagged_get(void *vctx, OSSL_PARAM params[])
+{
+	struct tagged_ctx *ctx = vctx;
+
+	if (tagged.does_not_tell)
+		return 0;
+	if (tagged.finishes_when_asked)
+		mix(ctx->hash, ctx);
+	return OSSL_PARAM_set_octet_string(params, tagged.finishes_when_asked ? ctx->hash :
+					   ctx->tags[ctx->nth], 16);
+}
+
+static size_t learned_place(void)
+{
+	static struct trial t;
+	struct cipher c = {
+		.name = "AES-128-GCM", .kind = KIND_WHOLE, .explicit_iv = 8,
+		.inner = {
+			.newctx = tagged_newctx, .freectx = fake_freectx,
+			.init = { tagged_init, tagged_init }, .update = tagged_update,
+			.final = tagged_final, .get_params = fake_get_params,
+			.get = tagged_get, .set = fake_set,
+		},
+	};
+
+	REQUIRE(learn(NULL, &c, &t));
+	return c.tag_at;
+}
+
 static int reset(void **state)
 {
 	(void)state;
 	memset(&fake, 0, sizeof(fake));
+	memset(&tagged, 0, sizeof(tagged));
 	return 0;
 }
 
@@ -182,6 +287,53 @@ static void other_output_is_refused(void **state)
 	REQUIRE(!learn_fake(&c));
 }
 
+static void tag_in_one_place_is_found(void **state)
+{
+	(void)state;
+	REQUIRE_EQ(learned_place(), offsetof(struct tagged_ctx, tags));
+}
+
+static void tag_that_is_made_when_asked_for_is_not(void **state)
+{
+	(void)state;
+	tagged.finishes_when_asked = true;
+	REQUIRE_EQ(learned_place(), 0);
+}
+
+/* Where nothing is, something has as many zeros. */
+static void tag_that_is_not_told_is_not(void **state)
+{
+	(void)state;
+	tagged.does_not_tell = true;
+	REQUIRE_EQ(learned_place(), 0);
+}
+
+static void tag_in_two_places_in_turn_is_not(void **state)
+{
+	(void)state;
+	tagged.alternates = true;
+	REQUIRE_EQ(learned_place(), 0);
+}
+
+static void copy_of_a_tag_is_not_it(void **state)
+{
+	(void)state;
+	tagged.has_a_copy = true;
+	REQUIRE_EQ(learned_place(), offsetof(struct tagged_ctx, tags));
+}
+
+/* Or each record takes longer. */
+static void tags_of_libcrypto_are_found(void **state)
+{
+	size_t i;
+
+	(void)state;
+	REQUIRE(epkp_ciphers_learn(NULL));
+	for (i = 0; i < NR_CIPHERS; i++)
+		if (epkp_ciphers[i].kind == KIND_WHOLE && epkp_ciphers[i].names)
+			REQUIRE(epkp_ciphers[i].tag_at);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -190,6 +342,12 @@ int main(void)
 		cmocka_unit_test_setup(pointer_before_the_key_is_refused, reset),
 		cmocka_unit_test_setup(allocation_is_refused, reset),
 		cmocka_unit_test_setup(other_output_is_refused, reset),
+		cmocka_unit_test_setup(tag_in_one_place_is_found, reset),
+		cmocka_unit_test_setup(tag_that_is_made_when_asked_for_is_not, reset),
+		cmocka_unit_test_setup(tag_that_is_not_told_is_not, reset),
+		cmocka_unit_test_setup(tag_in_two_places_in_turn_is_not, reset),
+		cmocka_unit_test_setup(copy_of_a_tag_is_not_it, reset),
+		cmocka_unit_test_setup(tags_of_libcrypto_are_found, reset),
 	};
 
 	return cmocka_run_group_tests_name("provider_moved", tests, NULL, NULL);

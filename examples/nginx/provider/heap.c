@@ -125,9 +125,12 @@ static CRYPTO_malloc_fn malloc_before;
 static CRYPTO_realloc_fn realloc_before;
 static CRYPTO_free_fn free_before;
 
-/* Those that allocate what is wiped come last, and of these the one whose frees are looked at. */
-enum use { USE_OTHER, USE_OUTLIVES, USE_PEM, USE_DER };
-#define USE_BITS	2
+/*
+ * Those whose frees are looked at come last, and of these the one whose pieces are noted; those of
+ * strings of ASN.1 while anything is noted.
+ */
+enum use { USE_OTHER, USE_OUTLIVES, USE_ASN1, USE_DER, USE_PEM };
+#define USE_BITS	3
 
 /*
  * What was found lately of files, by their names' addresses: each file has its name once.  As
@@ -159,6 +162,7 @@ static __attribute__((noinline)) enum use find_use(const char *file)
 		{ "implementations/rands/", USE_OUTLIVES },
 		{ "crypto/pem/", USE_PEM }, { "crypto/evp/encode.c", USE_PEM },
 		{ "/decode_der2key.c", USE_DER }, { "/bf_buff.c", USE_DER },
+		{ "/asn1_lib.c", USE_ASN1 },
 	};
 	enum use use = USE_OTHER;
 	size_t i;
@@ -296,6 +300,15 @@ static __attribute__((noinline)) void wipe_all_of(void *ptr, size_t size)
 	epkp_scrub_unwatched(STACK_BELOW, epkp_stack_end());
 }
 
+/*
+ * A string of ASN.1, which is a key's only while a piece is noted that it is decoded from: so nobody
+ * asks while there is none, and with that piece the stack is wiped.
+ */
+static void wipe_part(void *ptr)
+{
+	explicit_bzero(ptr, malloc_usable_size(ptr));
+}
+
 /* All of it: a piece that a program has from elsewhere may lie where one was noted. */
 static size_t noted_size(void *ptr)
 {
@@ -318,6 +331,8 @@ static __attribute__((noinline)) void put_back(void *ptr, const char *file, int 
 		size = malloc_usable_size(ptr);
 	if (size)
 		wipe_all_of(ptr, size);
+	else if (free_before == CRYPTO_free && use_of(file) == USE_ASN1)
+		wipe_part(ptr);
 	if (!leftovers_none())
 		epkp_leftover_forget(ptr);
 	give_back(ptr, file, line);

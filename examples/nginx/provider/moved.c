@@ -12,8 +12,9 @@
  *	- two that were moved differ afterwards in pointers into themselves alone, so they
  *	  have allocated nothing.  Where these pointers are is noted, for copies.
  *
- * And where one has the tag of what it has sealed, each time: to ask for that takes as much as all
- * that the provider adds to a record.  One that has it in another place, or nowhere, is asked.
+ * And where one has the tag of what it has sealed, as to ask for that takes as much as all that the
+ * provider adds to a record: there before it is asked, in the same place for one message as for the
+ * next, and what is written there is what it tells.  One of which that is not so is asked.
  */
 #define _GNU_SOURCE
 #include <malloc.h>
@@ -66,9 +67,9 @@ static pthread_mutex_t learn_lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* What a cipher made of the same calls, and how it answered them. */
 struct outcome {
-	uint8_t bytes[2 * ROOM];
+	uint8_t bytes[3 * ROOM];
 	size_t len, tag_at;
-	unsigned int answers, calls;
+	unsigned int answers, calls, tags;
 };
 
 struct drive {
@@ -85,6 +86,12 @@ static void note(struct outcome *o, int ret)
 	o->calls++;
 }
 
+/* Of one message after the other: one that is in two places has none. */
+static void note_place(struct outcome *o, size_t at)
+{
+	o->tag_at = o->tags++ && o->tag_at != at ? 0 : at;
+}
+
 static void set_octets(const struct drive *d, const char *name, void *bytes, size_t len)
 {
 	OSSL_PARAM params[] = { OSSL_PARAM_construct_octet_string(name, bytes, len),
@@ -93,12 +100,12 @@ static void set_octets(const struct drive *d, const char *name, void *bytes, siz
 	note(d->outcome, d->cipher->inner.set(d->ctx, params));
 }
 
-static void get_octets(const struct drive *d, const char *name, void *bytes, size_t len)
+static int ask_octets(const struct drive *d, const char *name, void *bytes, size_t len)
 {
 	OSSL_PARAM params[] = { OSSL_PARAM_construct_octet_string(name, bytes, len),
 				OSSL_PARAM_construct_end() };
 
-	note(d->outcome, d->cipher->inner.get(d->ctx, params));
+	return d->cipher->inner.get(d->ctx, params);
 }
 
 static void init_inner(const struct drive *d, const uint8_t *key, const uint8_t *iv, size_t ivlen)
@@ -133,26 +140,51 @@ static void final(const struct drive *d)
 		o->len += outl;
 }
 
-/* The first place in a context that was moved, of which the size is known; 0: none. */
-static size_t place_of(const struct drive *d, const uint8_t *tag)
+/* Whether that is where it is told from, and not a copy: something else there is told as well. */
+static bool is_told(const struct drive *d, size_t at)
 {
-	size_t at, end = d->moved ? d->cipher->size : 0;
+	uint8_t was[TAG_LEN], other[TAG_LEN], told[TAG_LEN] = { 0 };
+	size_t i;
+	int ret;
 
-	for (at = 0; at + TAG_LEN <= end; at++)
-		if (!memcmp(d->ctx + at, tag, TAG_LEN))
+	memcpy(was, d->ctx + at, TAG_LEN);
+	for (i = 0; i < TAG_LEN; i++)
+		other[i] = was[i] ^ (0x5a + i);
+	memcpy(d->ctx + at, other, TAG_LEN);
+	ret = ask_octets(d, OSSL_CIPHER_PARAM_AEAD_TAG, told, TAG_LEN);
+	memcpy(d->ctx + at, was, TAG_LEN);
+	return ret > 0 && !memcmp(told, other, TAG_LEN);
+}
+
+/*
+ * Where the tag was in a context that was moved, of which the size is known: @ended is as it was
+ * before anybody asked, as asking may be what puts it there.  0: there is no such place.
+ */
+static size_t place_of(const struct drive *d, const uint8_t *ended, const uint8_t *tag)
+{
+	size_t at;
+
+	for (at = 0; at + TAG_LEN <= d->cipher->size; at++)
+		if (!memcmp(ended + at, tag, TAG_LEN) && is_told(d, at))
 			return at;
 	return 0;
 }
 
 static void tag(const struct drive *d)
 {
+	/* Not on the stack, as what a cipher takes of it is measured; one is tried at a time. */
+	static uint8_t ended[CTX_MAX];
 	struct outcome *o = d->outcome;
+	int ret;
 
-	if (d->sealing) {
-		get_octets(d, OSSL_CIPHER_PARAM_AEAD_TAG, o->bytes + o->len, TAG_LEN);
-		o->tag_at = place_of(d, o->bytes + o->len);
-		o->len += TAG_LEN;
-	}
+	if (!d->sealing)
+		return;
+	if (d->moved)
+		memcpy(ended, d->ctx, d->cipher->size);
+	ret = ask_octets(d, OSSL_CIPHER_PARAM_AEAD_TAG, o->bytes + o->len, TAG_LEN);
+	note(o, ret);
+	note_place(o, d->moved && ret > 0 ? place_of(d, ended, o->bytes + o->len) : 0);
+	o->len += TAG_LEN;
 }
 
 /* One record as TLS 1.2 has it; that of @len bytes which nobody sealed is refused. */
@@ -177,6 +209,14 @@ static void drive_whole(const struct drive *d, uint8_t *key, uint8_t *iv, uint8_
 	update(d, false, in, TLS_AAD_LEN);
 	update(d, true, in, d->len / 2);
 	update(d, true, in + d->len / 2, d->len - d->len / 2);
+	final(d);
+	tag(d);
+	/* Another by its IV alone, as a connection has one after the other. */
+	init_inner(d, NULL, iv + 1, IV_LEN);
+	if (!d->sealing)
+		set_octets(d, OSSL_CIPHER_PARAM_AEAD_TAG, expected, TAG_LEN);
+	update(d, false, in, 5);
+	update(d, true, in, d->len / 2);
 	final(d);
 	tag(d);
 	/* All of the IV, as the rest would be drawn at random. */
