@@ -45,7 +45,7 @@ int (domain_end)(int dom)
 	return real(dom);
 }
 
-int pthread_mutex_lock(pthread_mutex_t *mutex)
+__attribute__((visibility("default"))) int pthread_mutex_lock(pthread_mutex_t *mutex)
 {
 	static __typeof__(&pthread_mutex_lock) real;
 
