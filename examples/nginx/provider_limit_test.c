@@ -154,6 +154,49 @@ static void connections_go_on_at_the_limit(void **state)
 	REQUIRE_EQ(keyed_domains(), 0);
 }
 
+/* ---- key updates of one, which fill no table that others need */
+
+#define OTHERS	8
+#define UPDATES	40000
+
+static void update(struct link *l)
+{
+	char got;
+
+	require_ossl(SSL_key_update(l->client, SSL_KEY_UPDATE_NOT_REQUESTED));
+	require_ossl(SSL_do_handshake(l->client));
+	carry(l->client, l->server);
+	REQUIRE_EQ(SSL_get_error(l->server, SSL_read(l->server, &got, 1)), SSL_ERROR_WANT_READ);
+}
+
+static void updates_of_one_take_nothing_from_others(void **state)
+{
+	SSL_CTX *server = make_server(), *client = SSL_CTX_new_ex(plain, NULL, TLS_client_method());
+	struct link l[1 + OTHERS];
+	unsigned int i, round;
+
+	(void)state;
+	for (i = 0; i < 1 + OTHERS; i++) {
+		l[i] = (struct link){ make_end(server, true), make_end(client, false), 0, 0 };
+		for (round = 0; round < (i ? 1 : 3); round++)
+			step(&l[i]);
+	}
+	for (i = 0; i < UPDATES; i++)
+		update(&l[0]);
+	for (i = 1; i < 1 + OTHERS; i++) {
+		step(&l[i]);
+		step(&l[i]);
+		REQUIRE(l[i].here == 1 && l[i].there == 1);
+	}
+	REQUIRE_EQ(keyed_domains(), 1 + OTHERS);
+	for (i = 0; i < 1 + OTHERS; i++) {
+		SSL_free(l[i].server);
+		SSL_free(l[i].client);
+	}
+	SSL_CTX_free(server);
+	SSL_CTX_free(client);
+}
+
 /* ---- the server that has two clients agree with each other */
 
 #define SHARE_LEN	32
@@ -257,6 +300,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(connections_go_on_at_the_limit),
+		cmocka_unit_test(updates_of_one_take_nothing_from_others),
 		cmocka_unit_test(clients_of_one_secret_have_two_domains),
 	};
 
