@@ -136,7 +136,8 @@ static void each_context_has_one_domain(void **state)
 static void error_tells_what_is_used_up(void **state)
 {
 	EVP_CIPHER *cipher = fetch(with_epk, "AES-128-GCM");
-	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new(), *others[65];
+	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new(), *copy = EVP_CIPHER_CTX_new(), *others[65];
+	static const uint8_t key[16] = { 1 }, long_iv[16] = { 2 };
 	const char *data = "";
 	int i;
 
@@ -146,16 +147,30 @@ static void error_tells_what_is_used_up(void **state)
 		others[i] = ready(1);
 	alloc_error = -ENOMEM;
 	ERR_clear_error();
-	REQUIRE_EQ(EVP_CipherInit_ex2(ctx, cipher, NULL, NULL, 1, NULL), 0);
+	/* There is nothing to protect yet. */
+	require_ossl(EVP_CipherInit_ex2(ctx, cipher, NULL, NULL, 1, NULL));
+	require_ossl(EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_IVLEN, sizeof(long_iv), NULL));
+	require_ossl(EVP_CIPHER_CTX_copy(copy, ctx));
+	REQUIRE(!EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_IVLEN, 0, NULL));
+	ERR_clear_error();
+	REQUIRE_EQ(EVP_CipherInit_ex2(ctx, NULL, key, long_iv, 1, NULL), 0);
 	alloc_error = 0;
 	ERR_peek_error_all(NULL, NULL, NULL, &data, NULL);
 	REQUIRE(strstr(data, "65 in use"));
 	/* But not this one: worker_limit has that. */
 	REQUIRE(!strstr(data, "has room for"));
 	ERR_clear_error();
+	REQUIRE_EQ(keyed_domains(), 65);
 	for (i = 0; i < 65; i++)
 		EVP_CIPHER_CTX_free(others[i]);
+	/* It goes on as it was, and so does a copy. */
+	require_ossl(EVP_CipherInit_ex2(ctx, NULL, key, long_iv, 1, NULL));
+	require_ossl(EVP_CipherInit_ex2(copy, NULL, key, long_iv, 1, NULL));
+	REQUIRE_EQ(keyed_domains(), 2);
+	REQUIRE_EQ(EVP_CIPHER_CTX_get_iv_length(ctx), (int)sizeof(long_iv));
+	REQUIRE_EQ(EVP_CIPHER_CTX_get_iv_length(copy), (int)sizeof(long_iv));
 	EVP_CIPHER_CTX_free(ctx);
+	EVP_CIPHER_CTX_free(copy);
 	EVP_CIPHER_free(cipher);
 }
 

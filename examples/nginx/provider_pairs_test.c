@@ -4,6 +4,7 @@
  * with keys of blocks that are asked for as libssl does, and in whole connections.
  */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <pthread.h>
 #include <sys/wait.h>
 
@@ -15,6 +16,44 @@
 #include "provider_test.h"
 
 OSSL_LIB_CTX *with_epk, *plain;
+
+/* ---- what a thread does while it has a domain open */
+
+static __thread unsigned int nr_open, nr_opened, nr_waits;
+
+int epk_begin_write(int dom)
+{
+	static __typeof__(&epk_begin_write) real;
+	int err;
+
+	if (!real)
+		real = (__typeof__(real))dlsym(RTLD_NEXT, "epk_begin_write");
+	err = real(dom);
+	nr_open += !err;
+	nr_opened += !err;
+	return err;
+}
+
+int (domain_end)(int dom)
+{
+	static __typeof__(&domain_end) real;
+
+	if (!real)
+		real = (__typeof__(real))dlsym(RTLD_NEXT, "domain_end");
+	if (nr_open)
+		nr_open--;
+	return real(dom);
+}
+
+__attribute__((visibility("default"))) int pthread_mutex_lock(pthread_mutex_t *mutex)
+{
+	static __typeof__(&pthread_mutex_lock) real;
+
+	if (!real)
+		real = (__typeof__(real))dlsym(RTLD_NEXT, "pthread_mutex_lock");
+	nr_waits += !!nr_open;
+	return real(mutex);
+}
 
 /* ---- by hand */
 
@@ -190,6 +229,55 @@ static void half_is_wiped_and_used_again(void **state)
 	REQUIRE_EQ(keyed_domains(), 1);
 	EVP_CIPHER_CTX_free(ctx[2]);
 	REQUIRE_EQ(keyed_domains(), 0);
+}
+
+/* As OpenSSL does from 3.2 on: an old key goes when the new one is there. */
+static void new_keys_come_before_old_ones_go(void **state)
+{
+	EVP_CIPHER_CTX *old[2], *new[2];
+	struct handles h;
+	int round;
+
+	(void)state;
+	require_ossl(get_handles(&h, &kinds[0], ++connection));
+	old[0] = keyed(&h, 0);
+	old[1] = keyed(&h, 1);
+	for (round = 0; round < 3; round++) {
+		REQUIRE_EQ(keyed_domains(), 1);
+		require_ossl(get_handles(&h, &kinds[0], connection));
+		new[0] = keyed(&h, 0);
+		EVP_CIPHER_CTX_free(old[0]);
+		REQUIRE_EQ(keyed_domains(), 2);
+		new[1] = keyed(&h, 1);
+		EVP_CIPHER_CTX_free(old[1]);
+		memcpy(old, new, sizeof(old));
+	}
+	REQUIRE_EQ(keyed_domains(), 1);
+	EVP_CIPHER_CTX_free(old[0]);
+	EVP_CIPHER_CTX_free(old[1]);
+	REQUIRE_EQ(keyed_domains(), 0);
+}
+
+/* Who waits is not there while others do what they like. */
+static void nobody_waits_with_a_domain_open(void **state)
+{
+	EVP_CIPHER_CTX *ctx[2];
+	uint8_t sealed[16];
+	struct handles h;
+
+	(void)state;
+	nr_open = nr_opened = nr_waits = 0;
+	require_ossl(get_handles(&h, &kinds[0], ++connection));
+	ctx[0] = keyed(&h, 0);
+	ctx[1] = keyed(&h, 1);
+	require_ossl(seal(ctx[0], sealed));
+	require_ossl(seal(ctx[1], sealed));
+	EVP_CIPHER_CTX_free(ctx[0]);
+	EVP_CIPHER_CTX_free(ctx[1]);
+	/* The vault and the box for each key, the box for each record, and to wipe it. */
+	REQUIRE(nr_opened >= 8);
+	REQUIRE_EQ(nr_open, 0);
+	REQUIRE_EQ(nr_waits, 0);
 }
 
 /* So that some are looked for at one place. */
@@ -647,6 +735,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(two_keys_of_a_block_have_one_domain),
 		cmocka_unit_test(half_is_wiped_and_used_again),
+		cmocka_unit_test(new_keys_come_before_old_ones_go),
+		cmocka_unit_test(nobody_waits_with_a_domain_open),
 		cmocka_unit_test(no_two_connections_share_a_domain),
 		cmocka_unit_test(context_with_another_key_leaves),
 		cmocka_unit_test(no_handle_opens_no_domain),

@@ -31,7 +31,7 @@
 #define MEMLOCK_USUAL	(8ul << 20)
 /* Of the provider for OpenSSL: what a process has, rounded up, and what each session has. */
 #define TLS_FIXED	(512ul << 10)
-#define TLS_SESSION	(4ul << 10)
+#define TLS_SESSION	(8ul << 10)
 
 /* Is a word among the flags of the first CPU? */
 static bool cpu_has(const char *flag)

@@ -153,7 +153,7 @@ static void others(void)
 	SAYS("-> have udev give it to a group");
 	SAYS("missing  backend epk ");
 	SAYS("ok       backend mpk    works");
-	SAYS("ok       locked memory  8192 KiB, which is 2048 domains of a page; of TLS at least 1920 sessions");
+	SAYS("ok       locked memory  8192 KiB, which is 2048 domains of a page; of TLS at least 960 sessions");
 
 	REQUIRE(chown(EPK_DEVICE, 0, MEMBERS) == 0 && chmod(EPK_DEVICE, 0660) == 0);
 	CHECK_EQ(run(NOBODY, NOBODY, 8 << 20), 1);

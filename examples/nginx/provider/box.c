@@ -248,8 +248,13 @@ static bool library_ready(struct provider *prov)
 
 /* ---- what an administrator can change */
 
-/* While a session begins: one more box for its ticket or its next key, one for the key exchange. */
+/* While a session begins: one more box for its ticket, one for the key exchange. */
 #define BEGINNING	2
+/*
+ * One, as a rule; but who has keys updated, or handshakes made, often enough sees to it that what
+ * tells which two belong together is forgotten (lineage.c).
+ */
+#define OF_A_SESSION	2
 #define MANY		10000
 
 static int add_len(int dom, void *addr, size_t len, void *arg)
@@ -276,16 +281,10 @@ static bool is_at_limit(uint64_t bytes, const struct rlimit *limit)
 	       bytes <= limit->rlim_cur && bytes + BOX_LEN > limit->rlim_cur;
 }
 
-/* Without secrets in the vault nobody knows which two directions belong together. */
-static unsigned int of_a_session(const struct provider *prov)
-{
-	return prov->wraps ? 1 : 2;
-}
-
 static void raise_used_up(struct provider *prov, const char *call, int err)
 {
 	unsigned int boxes = __atomic_load_n(&nr_boxes, __ATOMIC_RELAXED);
-	uint64_t other = other_bytes(boxes), each = of_a_session(prov) * BOX_LEN;
+	uint64_t other = other_bytes(boxes), each = OF_A_SESSION * BOX_LEN;
 	struct rlimit limit = { .rlim_cur = 0 };
 	unsigned long long kib;
 
@@ -294,8 +293,8 @@ static void raise_used_up(struct provider *prov, const char *call, int err)
 	kib = limit.rlim_cur / 1024;
 	if (err == -ENOMEM &&
 	    is_at_limit(other + (boxes - (uint64_t)BEGINNING) * BOX_LEN, &limit))
-		raise(prov, EPK_R_NO_DOMAIN, "%s: RLIMIT_MEMLOCK, %llu KiB, has room for %llu sessions "
-		      "of this process: %llu KiB, and %llu for each; for %d make it %llu KiB "
+		raise(prov, EPK_R_NO_DOMAIN, "%s: RLIMIT_MEMLOCK, %llu KiB, has room for at least %llu "
+		      "sessions of this process: %llu KiB, and %llu for each; for %d make it %llu KiB "
 		      "(LimitMEMLOCK= of systemd, ulimit -l)", call, kib,
 		      limit.rlim_cur > other ? (limit.rlim_cur - other) / each : 0ull,
 		      (unsigned long long)other / 1024, (unsigned long long)each / 1024, MANY,
@@ -443,12 +442,26 @@ static void withdraw(struct box *box)
 		*at = box->next;
 }
 
-static void offer_rest(struct box *box)
+static void offer_new(struct box *box)
 {
 	struct box **chain = chain_of(&box->of);
 
 	box->next = *chain;
 	*chain = box;
+}
+
+/*
+ * After all newer ones: from OpenSSL 3.2 on an old key goes when the new one is there, and the new
+ * one's box is to get the other new key, so that the old one's empties.
+ */
+static void offer_rest(struct box *box)
+{
+	struct box **at = chain_of(&box->of);
+
+	while (*at)
+		at = &(*at)->next;
+	box->next = NULL;
+	*at = box;
 }
 
 static bool has_rest(const struct box *box)
@@ -504,7 +517,7 @@ void epkp_box_offer(struct box *box, const struct lineage *of)
 	lock();
 	box->of = *of;
 	if (has_rest(box))
-		offer_rest(box);
+		offer_new(box);
 	unlock();
 }
 

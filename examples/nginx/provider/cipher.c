@@ -22,28 +22,6 @@
 #include "publish.h"
 #include "secrets.h"
 
-static void *inner(const struct cipher_ctx *ctx)
-{
-	return ctx->mem;
-}
-
-static size_t padded(size_t size)
-{
-	return (size + 15) & ~(size_t)15;
-}
-
-/* Of a box: the context, what is kept of it, and a key on its way. */
-static size_t room(const struct cipher *cipher)
-{
-	return 2 * padded(cipher->size) + KEY_ROOM;
-}
-
-/* Where the state from before the end of a message is kept. */
-static void *kept(const struct cipher_ctx *ctx)
-{
-	return ctx->mem + padded(ctx->cipher->size);
-}
-
 static OSSL_PARAM octets(const char *name, void *bytes, size_t len)
 {
 	return OSSL_PARAM_construct_octet_string(name, bytes, len);
@@ -99,37 +77,6 @@ static bool settle(struct cipher_ctx *ctx)
 	return settle_for_payload(ctx);
 }
 
-/* Where a key is that came from the vault, until the inner context has it. */
-static uint8_t *fetched(const struct cipher_ctx *ctx)
-{
-	return ctx->mem + 2 * padded(ctx->cipher->size);
-}
-
-/* The box is open, and the stack suffices. */
-static char *enter_opened(struct cipher_ctx *ctx)
-{
-	if (ctx->fresh) {
-		memcpy(inner(ctx), ctx->cipher->fresh, ctx->cipher->size);
-		ctx->fresh = false;
-	}
-	return epkp_watch(ctx->cipher->stack);
-}
-
-/* NULL, or for leave() how far down the stack is expected to be used. */
-static char *enter(struct cipher_ctx *ctx)
-{
-	return epkp_stack_suffices(ctx->prov, ctx->cipher->stack) && epkp_box_open(ctx->prov,
-										   ctx->box) ?
-	       enter_opened(ctx) : NULL;
-}
-
-/* Returns what the operation returns to OpenSSL: more than 0 only if all went well. */
-static int leave(struct cipher_ctx *ctx, char *low, int ret)
-{
-	epkp_scrub(low);
-	return epkp_box_close(ctx->prov, ctx->box) ? ret : 0;
-}
-
 /* As one that has a key. */
 static void count(struct cipher_ctx *ctx, bool record)
 {
@@ -153,7 +100,8 @@ static void discount(struct cipher_ctx *ctx)
 		epkp_publish_add(&epkp_published.cbc_contexts, -1);
 }
 
-static struct cipher_ctx *cipher_newctx(struct provider *prov, const struct cipher *cipher)
+/* It has no place yet. */
+static struct cipher_ctx *ctx_new(struct provider *prov, const struct cipher *cipher)
 {
 	struct cipher_ctx *ctx = calloc(1, sizeof(*ctx));
 
@@ -163,14 +111,30 @@ static struct cipher_ctx *cipher_newctx(struct provider *prov, const struct ciph
 	}
 	ctx->prov = prov;
 	ctx->cipher = cipher;
-	ctx->fresh = true;
-	ctx->box = epkp_box_get(prov);
-	if (!ctx->box) {
+	return ctx;
+}
+
+static struct cipher_ctx *ctx_new_unkeyed(struct provider *prov, const struct cipher *cipher,
+					  const uint8_t *bytes)
+{
+	struct cipher_ctx *ctx = ctx_new(prov, cipher);
+
+	if (!ctx)
+		return NULL;
+	ctx->unkeyed = malloc(cipher->size);
+	if (!ctx->unkeyed) {
+		raise(prov, EPK_R_MEMORY, "%zu bytes", cipher->size);
 		free(ctx);
 		return NULL;
 	}
-	ctx->mem = ctx->box->mem;
+	memcpy(ctx->unkeyed, bytes, cipher->size);
+	ctx->mem = ctx->unkeyed;
 	return ctx;
+}
+
+static struct cipher_ctx *cipher_newctx(struct provider *prov, const struct cipher *cipher)
+{
+	return ctx_new_unkeyed(prov, cipher, cipher->fresh);
 }
 
 /* A forked child cannot know where it is. */
@@ -180,14 +144,14 @@ static void free_tls_mac(struct cipher_ctx *ctx)
 	void *mac;
 	int owned;
 
-	if (!epkp_box_is_ours(ctx->box))
+	if (ctx->box && !epkp_box_is_ours(ctx->box))
 		return;
-	low = enter(ctx);
+	low = epkp_ctx_enter(ctx);
 	if (!low)
 		return;
 	memcpy(&mac, ctx->mem + ctx->cipher->tls_mac, sizeof(mac));
 	memcpy(&owned, ctx->mem + ctx->cipher->tls_mac_owned, sizeof(owned));
-	if (leave(ctx, low, 1) > 0 && owned)
+	if (epkp_ctx_leave(ctx, low, 1) > 0 && owned)
 		OPENSSL_free(mac);
 }
 
@@ -200,45 +164,34 @@ static void cipher_freectx(void *vctx)
 	if (ctx->tls_mac)
 		free_tls_mac(ctx);
 	discount(ctx);
-	epkp_box_put(ctx->prov, ctx->box, ctx->half, room(ctx->cipher));
+	if (ctx->box)
+		epkp_box_put(ctx->prov, ctx->box, ctx->half, room(ctx->cipher));
+	free(ctx->unkeyed);
 	free(ctx);
 }
 
-/* @bytes: of a context that was at @from and is to be at @to */
-static void relocate(const struct cipher *c, uint8_t *bytes, const uint8_t *to,
-		     const uint8_t *from)
+static struct cipher_ctx *copy_place(struct cipher_ctx *from)
 {
-	uintptr_t word;
-	size_t i;
+	struct cipher_ctx *to;
+	struct box *box;
 
-	for (i = 0; i < c->nr_relocations; i++) {
-		memcpy(&word, bytes + c->relocations[i], sizeof(word));
-		if (word - (uintptr_t)from >= c->size)
-			continue;
-		word += to - from;
-		memcpy(bytes + c->relocations[i], &word, sizeof(word));
+	if (!from->box) {
+		to = ctx_new_unkeyed(from->prov, from->cipher, from->unkeyed);
+		if (to)
+			epkp_ctx_relocate(to->cipher, to->unkeyed, to->unkeyed, from->unkeyed);
+		return to;
 	}
-}
-
-static bool copy_inner(struct cipher_ctx *to, struct cipher_ctx *from)
-{
-	const struct cipher *c = from->cipher;
-	char *low = enter(from);
-	bool ok;
-
-	if (!low)
-		return false;
-	ok = epkp_box_open(to->prov, to->box);
-	if (ok) {
-		memcpy(inner(to), inner(from), c->size);
-		relocate(c, inner(to), inner(to), inner(from));
-		if (from->stage == STAGE_AHEAD) {
-			memcpy(kept(to), kept(from), c->size);
-			relocate(c, kept(to), inner(to), inner(from));
-		}
-		ok = epkp_box_close(to->prov, to->box);
+	to = ctx_new(from->prov, from->cipher);
+	box = to ? epkp_box_get(to->prov) : NULL;
+	if (!box) {
+		free(to);
+		return NULL;
 	}
-	return leave(from, low, ok) > 0;
+	epkp_ctx_have_place(to, box, 0);
+	if (epkp_ctx_copy_inner(to, from))
+		return to;
+	cipher_freectx(to);
+	return NULL;
 }
 
 static void *cipher_dupctx(void *vctx)
@@ -250,16 +203,10 @@ static void *cipher_dupctx(void *vctx)
 		raise(from->prov, EPK_R_NO_COPY, "%s of a TLS connection", from->cipher->name);
 		return NULL;
 	}
-	to = cipher_newctx(from->prov, from->cipher);
+	to = copy_place(from);
 	if (!to)
 		return NULL;
-	if (!copy_inner(to, from)) {
-		cipher_freectx(to);
-		return NULL;
-	}
-	to->fresh = false;
 	to->keyed = from->keyed;
-	to->had_key = from->had_key;
 	if (from->counted)
 		count(to, from->record);
 	to->sealing = from->sealing;
@@ -267,71 +214,6 @@ static void *cipher_dupctx(void *vctx)
 	to->stage = from->stage;
 	to->message = from->message;
 	return to;
-}
-
-/* What has had no key holds no secret: so that no two boxes are open at a time, which costs. */
-static bool copy_unkeyed(struct cipher_ctx *to, struct cipher_ctx *from)
-{
-	uint8_t bytes[HALF_LEN / 2];
-	char *low;
-
-	if (from->fresh)
-		return true;
-	low = enter(from);
-	if (!low)
-		return false;
-	memcpy(bytes, inner(from), from->cipher->size);
-	if (leave(from, low, 1) <= 0 || !epkp_box_open(to->prov, to->box))
-		return false;
-	memcpy(inner(to), bytes, to->cipher->size);
-	relocate(to->cipher, inner(to), inner(to), inner(from));
-	return epkp_box_close(to->prov, to->box);
-}
-
-static bool move(struct cipher_ctx *ctx, struct box *box, unsigned int half)
-{
-	struct cipher_ctx from = *ctx;
-	bool ok;
-
-	ctx->box = box;
-	ctx->half = half;
-	ctx->mem = box->mem + half * HALF_LEN;
-	ok = from.had_key ? copy_inner(ctx, &from) : copy_unkeyed(ctx, &from);
-	if (ok)
-		epkp_box_put(ctx->prov, from.box, from.half, from.fresh ? 0 : room(ctx->cipher));
-	else
-		epkp_box_put(ctx->prov, box, half, room(ctx->cipher));
-	if (!ok)
-		*ctx = from;
-	return ok;
-}
-
-/* May it have one box with another of this connection? */
-static bool may_pair(const struct cipher_ctx *ctx, const struct lineage *of)
-{
-	return lineage_is_some(of) && !ctx->had_key && room(ctx->cipher) <= HALF_LEN &&
-	       (ctx->cipher->kind == KIND_WHOLE || ctx->cipher->kind == KIND_CCM);
-}
-
-/*
- * Before a key of this connection, or of none, comes: to the box that has the connection's other
- * key, and out of one that has another connection's.
- */
-static bool find_place(struct cipher_ctx *ctx, const struct lineage *of)
-{
-	struct box *box = NULL;
-	unsigned int half = 0;
-
-	if (lineage_is(&ctx->box->of, of))
-		return true;
-	if (may_pair(ctx, of))
-		box = epkp_box_join(of, &half);
-	if (!box && lineage_is_some(&ctx->box->of)) {
-		box = epkp_box_get(ctx->prov);
-		if (!box)
-			return false;
-	}
-	return !box || move(ctx, box, half);
 }
 
 static bool is_empty(const OSSL_PARAM params[])
@@ -396,46 +278,12 @@ static void note_params(struct cipher_ctx *ctx, const OSSL_PARAM params[])
 		ctx->odd = true;
 }
 
-/*
- * The key that a handle names goes from the vault into the box while both are open, so that it
- * is in no other memory.
- *
- * 1: the box is open and has it; 0: an error; -1: @key is no handle.
- */
-static int fetch_key(struct cipher_ctx *ctx, const uint8_t *key, size_t len)
-{
-	static const struct lineage none;
-	struct lineage of;
-	struct opened o;
-	int taken;
-
-	if (!key)
-		return -1;
-	if (!ctx->prov->wraps || !epkp_handle_looks_like(key, len))
-		return find_place(ctx, &none) ? -1 : 0;
-	epkp_handle_lineage(key, len, &of);
-	if (!find_place(ctx, &of) || !epkp_vault_open(ctx->prov, &o))
-		return 0;
-	taken = epkp_handle_take_to_box(ctx->prov, &o, ctx->box, fetched(ctx), key, len);
-	if (epkp_vault_close(ctx->prov, &o)) {
-		if (taken > 0 && may_pair(ctx, &of) && !lineage_is_some(&ctx->box->of))
-			epkp_box_offer(ctx->box, &of);
-		return taken < 0 && !find_place(ctx, &none) ? 0 : taken;
-	}
-	if (taken > 0) {
-		explicit_bzero(fetched(ctx), KEY_ROOM);
-		epkp_box_close(ctx->prov, ctx->box);
-	}
-	return 0;
-}
-
 static int init_inner(struct cipher_ctx *ctx, const uint8_t *key, size_t keylen,
 		      const uint8_t *iv, size_t ivlen, const OSSL_PARAM params[], bool sealing)
 {
 	int ret;
 
 	note_params(ctx, params);
-	ctx->had_key |= !!key;
 	ret = settle(ctx) &&
 	      ctx->cipher->inner.init[sealing](inner(ctx), key, keylen, iv, ivlen, params) > 0;
 	ctx->keyed = ret && (ctx->keyed || key);
@@ -443,11 +291,45 @@ static int init_inner(struct cipher_ctx *ctx, const uint8_t *key, size_t keylen,
 	return ret;
 }
 
+/* The key of a MAC is one, too. */
+static bool may_have_key(const struct cipher_ctx *ctx, const OSSL_PARAM params[])
+{
+	return ctx->cipher->kind == KIND_CBC_HMAC && !is_empty(params);
+}
+
+static int init_keyed(struct cipher_ctx *ctx, const uint8_t *key, size_t keylen,
+		      const uint8_t *iv, size_t ivlen, const OSSL_PARAM params[], bool sealing)
+{
+	struct lineage of;
+	bool pairs;
+	int ret, taken;
+	char *low;
+
+	epkp_handle_lineage(key, keylen, &of);
+	pairs = epkp_ctx_may_pair(ctx, &of);
+	taken = epkp_ctx_fetch_key(ctx, key, keylen, &of);
+	low = !taken ? NULL : taken > 0 ? epkp_ctx_enter_opened(ctx) : epkp_ctx_enter(ctx);
+	if (!low) {
+		epkp_ctx_leave_place(ctx);
+		return 0;
+	}
+	ret = init_inner(ctx, taken > 0 ? fetched(ctx) : key, keylen, iv, ivlen, params, sealing);
+	if (taken > 0)
+		explicit_bzero(fetched(ctx), KEY_ROOM);
+	ret = epkp_ctx_leave(ctx, low, ret);
+	if (ret <= 0)
+		return ret;
+	count(ctx, taken > 0);
+	/* Nobody waits for the lock of boxes with a key's box open. */
+	if (taken > 0 && pairs && !lineage_is_some(&ctx->box->of))
+		epkp_box_offer(ctx->box, &of);
+	return ret;
+}
+
 static int init(void *vctx, const unsigned char *key, size_t keylen, const unsigned char *iv,
 		size_t ivlen, const OSSL_PARAM params[], bool sealing)
 {
 	struct cipher_ctx *ctx = vctx;
-	int ret, taken;
 	char *low;
 
 	if (!key && iv && ivlen == IV_LEN && is_empty(params) && ctx->sealing == sealing &&
@@ -455,19 +337,16 @@ static int init(void *vctx, const unsigned char *key, size_t keylen, const unsig
 		return begin_message(ctx, iv);
 	if (!may_serve(ctx, params) || !epkp_stack_suffices(ctx->prov, ctx->cipher->stack))
 		return 0;
-	taken = fetch_key(ctx, key, keylen);
-	if (!taken)
+	if (key)
+		return init_keyed(ctx, key, keylen, iv, ivlen, params, sealing);
+	if (may_have_key(ctx, params) && !epkp_ctx_find_place(ctx, NULL))
 		return 0;
-	low = taken > 0 ? enter_opened(ctx) : enter(ctx);
-	if (!low)
+	low = epkp_ctx_enter(ctx);
+	if (!low) {
+		epkp_ctx_leave_place(ctx);
 		return 0;
-	ret = init_inner(ctx, taken > 0 ? fetched(ctx) : key, keylen, iv, ivlen, params, sealing);
-	if (taken > 0)
-		explicit_bzero(fetched(ctx), KEY_ROOM);
-	ret = leave(ctx, low, ret);
-	if (ret > 0 && key)
-		count(ctx, taken > 0);
-	return ret;
+	}
+	return epkp_ctx_leave(ctx, low, init_inner(ctx, NULL, 0, iv, ivlen, params, sealing));
 }
 
 static int cipher_einit(void *vctx, const unsigned char *key, size_t keylen,
@@ -523,7 +402,7 @@ static int end_message(struct cipher_ctx *ctx, uint8_t *out, size_t *outl, size_
 		return m->right;
 	if (!ctx->cipher->tag_at)
 		return f->get(inner(ctx), tag);
-	copy_tag(m->tag, ctx->box->mem + ctx->cipher->tag_at);
+	copy_tag(m->tag, ctx->mem + ctx->cipher->tag_at);
 	return 1;
 }
 
@@ -536,7 +415,7 @@ static int whole(struct cipher_ctx *ctx, uint8_t *out, size_t *outl, size_t outs
 	int ret;
 	char *low;
 
-	low = enter(ctx);
+	low = epkp_ctx_enter(ctx);
 	if (!low)
 		return 0;
 	ret = settle_for_payload(ctx) ?
@@ -546,7 +425,7 @@ static int whole(struct cipher_ctx *ctx, uint8_t *out, size_t *outl, size_t outs
 		ctx->message.right = end_message(ctx, none, &no_more, sizeof(none));
 		ctx->stage = STAGE_AHEAD;
 	}
-	return leave(ctx, low, ret);
+	return epkp_ctx_leave(ctx, low, ret);
 }
 
 static int cipher_update(void *vctx, unsigned char *out, size_t *outl, size_t outsize,
@@ -565,13 +444,13 @@ static int cipher_update(void *vctx, unsigned char *out, size_t *outl, size_t ou
 		    (ctx->sealing || ctx->message.tag_len))
 			return whole(ctx, out, outl, outsize, in, inl);
 	}
-	low = enter(ctx);
+	low = epkp_ctx_enter(ctx);
 	if (!low)
 		return 0;
 	/* Nothing, or too much, would not use up a record's header. */
 	if (inl && inl <= outsize ? settle_for_payload(ctx) : settle(ctx))
 		ret = ctx->cipher->inner.update(inner(ctx), out, outl, outsize, in, inl);
-	return leave(ctx, low, ret);
+	return epkp_ctx_leave(ctx, low, ret);
 }
 
 static int cipher_final(void *vctx, unsigned char *out, size_t *outl, size_t outsize)
@@ -585,7 +464,7 @@ static int cipher_final(void *vctx, unsigned char *out, size_t *outl, size_t out
 		*outl = 0;
 		return ctx->message.right;
 	}
-	low = enter(ctx);
+	low = epkp_ctx_enter(ctx);
 	if (!low)
 		return 0;
 	if (!settle(ctx))
@@ -596,7 +475,7 @@ static int cipher_final(void *vctx, unsigned char *out, size_t *outl, size_t out
 		ret = ctx->cipher->inner.final(inner(ctx), out, outl, outsize);
 	if (ctx->cipher->kind == KIND_WHOLE && ret > 0)
 		ctx->stage = STAGE_ENDED;
-	return leave(ctx, low, ret);
+	return epkp_ctx_leave(ctx, low, ret);
 }
 
 static int cipher_oneshot(void *vctx, unsigned char *out, size_t *outl, size_t outsize,
@@ -606,12 +485,12 @@ static int cipher_oneshot(void *vctx, unsigned char *out, size_t *outl, size_t o
 	int ret;
 	char *low;
 
-	low = enter(ctx);
+	low = epkp_ctx_enter(ctx);
 	if (!low)
 		return 0;
 	ret = settle(ctx) ?
 	      ctx->cipher->inner.cipher(inner(ctx), out, outl, outsize, in, inl) : 0;
-	return leave(ctx, low, ret);
+	return epkp_ctx_leave(ctx, low, ret);
 }
 
 /* What is known without the inner context; false if it has to be asked. */
@@ -644,14 +523,14 @@ static int ask(struct cipher_ctx *ctx, OSSL_PARAM params[])
 	char *low;
 	int ret;
 
-	low = enter(ctx);
+	low = epkp_ctx_enter(ctx);
 	if (!low)
 		return 0;
 	ret = has_seen_all(ctx) || settle(ctx) ? ctx->cipher->inner.get(inner(ctx), params) : 0;
 	if (ret > 0 && is_one(params, OSSL_CIPHER_PARAM_IVLEN) &&
 	    OSSL_PARAM_get_size_t(params, &iv_len))
 		__atomic_store_n(&ctx->iv_len, iv_len, __ATOMIC_RELAXED);
-	return leave(ctx, low, ret);
+	return epkp_ctx_leave(ctx, low, ret);
 }
 
 /* To settle changes the context, so a copy does; but the question for an IV is to change it. */
@@ -708,14 +587,16 @@ static int cipher_set(void *vctx, const OSSL_PARAM params[])
 
 	if (is_empty(params) || set_later(ctx, params))
 		return 1;
-	if (!may_serve(ctx, params))
+	if (!may_serve(ctx, params) || (may_have_key(ctx, params) && !epkp_ctx_find_place(ctx, NULL)))
 		return 0;
-	low = enter(ctx);
-	if (!low)
+	low = epkp_ctx_enter(ctx);
+	if (!low) {
+		epkp_ctx_leave_place(ctx);
 		return 0;
+	}
 	note_params(ctx, params);
 	ret = settle(ctx) ? ctx->cipher->inner.set(inner(ctx), params) : 0;
-	return leave(ctx, low, ret);
+	return epkp_ctx_leave(ctx, low, ret);
 }
 
 /*

@@ -25,10 +25,11 @@ struct message {
 
 /**
  * struct cipher_ctx - what OpenSSL holds
+ * @box: NULL until a key comes
  * @half: of the box
- * @mem: its memory
- * @fresh: the inner context is not in the box yet
- * @keyed: it has a key, and goes @sealing's way; @had_key: it may have one
+ * @mem: its memory, or @unkeyed
+ * @unkeyed: the inner context, or NULL: it is in the box, and may have a key
+ * @keyed: it has a key, and goes @sealing's way
  * @tls_mac: it may own a copy of the last record's MAC (KIND_CBC)
  * @counted: it is among the published ones; @record: with a key from the vault;
  *	@cbc: as one of a CBC suite
@@ -43,9 +44,8 @@ struct cipher_ctx {
 	struct box *box;
 	unsigned int half;
 	uint8_t *mem;
-	bool fresh;
+	uint8_t *unkeyed;
 	bool keyed;
-	bool had_key;
 	bool sealing;
 	bool tls_mac;
 	bool counted;
@@ -56,5 +56,47 @@ struct cipher_ctx {
 	enum stage stage;
 	struct message message;
 };
+
+static inline void *inner(const struct cipher_ctx *ctx)
+{
+	return ctx->mem;
+}
+
+static inline size_t padded(size_t size)
+{
+	return (size + 15) & ~(size_t)15;
+}
+
+/* Of a box: the context, what is kept of it, and a key on its way. */
+static inline size_t room(const struct cipher *cipher)
+{
+	return 2 * padded(cipher->size) + KEY_ROOM;
+}
+
+/* Where the state from before the end of a message is kept. */
+static inline void *kept(const struct cipher_ctx *ctx)
+{
+	return ctx->mem + padded(ctx->cipher->size);
+}
+
+/* Where a key is that came from the vault, until the inner context has it. */
+static inline uint8_t *fetched(const struct cipher_ctx *ctx)
+{
+	return ctx->mem + 2 * padded(ctx->cipher->size);
+}
+
+/* place.c */
+void epkp_ctx_relocate(const struct cipher *c, uint8_t *bytes, const uint8_t *to,
+		       const uint8_t *from);
+char *epkp_ctx_enter_opened(struct cipher_ctx *ctx);
+char *epkp_ctx_enter(struct cipher_ctx *ctx);
+int epkp_ctx_leave(struct cipher_ctx *ctx, char *low, int ret);
+void epkp_ctx_have_place(struct cipher_ctx *ctx, struct box *box, unsigned int half);
+void epkp_ctx_leave_place(struct cipher_ctx *ctx);
+bool epkp_ctx_copy_inner(struct cipher_ctx *to, struct cipher_ctx *from);
+bool epkp_ctx_may_pair(const struct cipher_ctx *ctx, const struct lineage *of);
+bool epkp_ctx_find_place(struct cipher_ctx *ctx, const struct lineage *of);
+int epkp_ctx_fetch_key(struct cipher_ctx *ctx, const uint8_t *key, size_t len,
+		       const struct lineage *of);
 
 #endif /* CIPHER_H */

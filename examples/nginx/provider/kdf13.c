@@ -108,7 +108,7 @@ static void trace(const struct step *s, struct opened *o, enum taken taken, cons
 		epkp_lineage_of_secret(o, o->work->out, len, &of);
 		epkp_lineage_remember(o, wrapped, len, &of);
 	} else if (s->salt && !s->key) {
-		epkp_lineage_hand_on(o, s->salt->data, wrapped, len);
+		epkp_lineage_inherit(o, s->salt->data, wrapped, len);
 	}
 }
 
@@ -136,11 +136,20 @@ static bool extract(const struct step *s, struct opened *o, uint8_t *out, size_t
 	return true;
 }
 
-/* One that record keys are derived from, of both ends' sending, and the next of it. */
-static bool is_traffic(const struct derivation *d)
+/* To one that record keys are derived from, of both ends' sending, and to the next of it. */
+static void trace_traffic(const struct step *s, struct opened *o, const uint8_t *wrapped)
 {
-	return is(d, "c hs traffic") || is(d, "s hs traffic") || is(d, "c ap traffic") ||
-	       is(d, "s ap traffic") || is(d, "traffic upd");
+	const struct derivation *d = &s->d;
+	size_t len = s->hash->len;
+
+	if ((is(d, "c hs traffic") || is(d, "s hs traffic")) && d->data && d->data_len == len) {
+		epkp_lineage_bind(o, s->key->data, wrapped, len, d->data);
+	} else if (is(d, "c ap traffic") || is(d, "s ap traffic")) {
+		epkp_lineage_hand_on(o, s->key->data, wrapped, len);
+	} else if (is(d, "traffic upd")) {
+		epkp_lineage_hand_on(o, s->key->data, wrapped, len);
+		epkp_lineage_forget(o, s->key->data, len);
+	}
 }
 
 static bool give_out(const struct step *s, struct opened *o, uint8_t *out, size_t outlen)
@@ -164,8 +173,7 @@ static bool give_out(const struct step *s, struct opened *o, uint8_t *out, size_
 	} else {
 		epkp_wrap(o, is(d, "resumption") ? SECRET_PSK : SECRET_SCHEDULE, out, derived,
 			  outlen);
-		if (is_traffic(d))
-			epkp_lineage_hand_on(o, s->key->data, out, outlen);
+		trace_traffic(s, o, out);
 	}
 	return true;
 }

@@ -139,7 +139,11 @@ void epkp_lineage_of_secret(struct opened *o, const uint8_t *secret, size_t len,
 void epkp_lineage_remember(struct opened *o, const uint8_t *wrapped, size_t len,
 			   const struct lineage *l);
 void epkp_lineage_of(struct opened *o, const uint8_t *wrapped, size_t len, struct lineage *l);
+void epkp_lineage_bind(struct opened *o, const uint8_t *from, const uint8_t *to, size_t len,
+		       const uint8_t *hash);
+void epkp_lineage_inherit(struct opened *o, const uint8_t *from, const uint8_t *to, size_t len);
 void epkp_lineage_hand_on(struct opened *o, const uint8_t *from, const uint8_t *to, size_t len);
+void epkp_lineage_forget(struct opened *o, const uint8_t *wrapped, size_t len);
 
 /* given.c */
 bool epkp_given_once(struct opened *o, const uint8_t *start, size_t len, size_t key_block_len);
