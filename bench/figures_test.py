@@ -32,7 +32,6 @@ class Aim(unittest.TestCase):
         self.assertEqual(self.told(1031.0).split("**")[1:],
                          ["It is missed", " with 300 clients and 16 KiB (+3.1 %).\n"])
 
-
     def test_is_not_told_of_nothing(self):
         small = [{"table": "nginx", "case": case, "baseline": "-", "bytes": 1 << 10} for case in ("no protection", "epk")]
         others = [{"table": "nginx", "case": "mpk", "baseline": "-", "bytes": 16 << 10}]
