@@ -277,7 +277,9 @@ static void nobody_waits_with_a_domain_open(void **state)
 	/* The vault and the box for each key, the box for each record, and to wipe it. */
 	REQUIRE(nr_opened >= 8);
 	REQUIRE_EQ(nr_open, 0);
-	REQUIRE_EQ(nr_waits, 0);
+	/* There each begin and end takes the library's lock. */
+	if (strcmp(epk_backend(), "mprotect"))
+		REQUIRE_EQ(nr_waits, 0);
 }
 
 /* So that some are looked for at one place. */
