@@ -169,8 +169,9 @@ class Debian:
             fail("no disk:", tail(self.log))
         kernel, = self.root.glob("boot/vmlinuz-*")
         say("it boots ...")
-        call(self.log, "timeout", str(BOOT_SECONDS), "qemu-system-x86_64", "-machine", "q35", "-accel", "tcg",
-             "-cpu", "max", "-m", "2048", "-smp", "1", "-kernel", kernel, "-initrd", kernel.with_name(
+        # It must not outlive a run that is killed.
+        call(self.log, "setpriv", "--pdeathsig", "TERM", "timeout", str(BOOT_SECONDS), "qemu-system-x86_64",
+             "-machine", "q35", "-accel", "tcg", "-cpu", "max", "-m", "2048", "-smp", "1", "-kernel", kernel, "-initrd", kernel.with_name(
                  kernel.name.replace("vmlinuz", "initrd.img")), "-append", "root=/dev/vda rw console=ttyS0",
              "-drive", f"file={image},if=virtio,format=raw,cache=unsafe", "-display", "none", "-net", "none", "-no-reboot",
              "-serial", f"file:{self.work}/console", "-serial", f"file:{self.work}/steps")
