@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -14,6 +15,8 @@
 #include "stray.h"
 
 #define TENANTS		1000
+/* "vmfunc" has a domain an EPT, and so fewer than 512. */
+#define FEWER_TENANTS	400
 #define LISTS		8
 #define KEYS		10
 /* Of each tenant's file. */
@@ -34,6 +37,7 @@ struct tenant {
 };
 
 static struct tenant tenants[TENANTS];
+static int nr_tenants = TENANTS;
 
 static struct item *find(const struct table *table, long key)
 {
@@ -102,9 +106,9 @@ static int open_tenant(struct tenant *tenant)
 /* As a process does that starts. */
 static int open_all(int ids[])
 {
-	int i, err = alloc_domains(TENANTS, ids);
+	int i, err = alloc_domains(nr_tenants, ids);
 
-	for (i = 0; i < TENANTS && !err; i++) {
+	for (i = 0; i < nr_tenants && !err; i++) {
 		tenants[i].domain = ids[i];
 		err = open_tenant(&tenants[i]);
 	}
@@ -136,33 +140,33 @@ int main(void)
 		return 1;
 	files.rlim_cur = files.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &files);
-	for (i = 0; i < TENANTS; i++) {
+	err = epk_init(NULL);
+	if (!err && !strcmp(epk_backend(), "vmfunc"))
+		nr_tenants = FEWER_TENANTS;
+	for (i = 0; i < nr_tenants; i++) {
 		/* A path, in a store that is to outlive the machine. */
 		tenants[i].fd = memfd_create("tenant", MFD_CLOEXEC);
 		if (tenants[i].fd < 0)
 			return 1;
 	}
-	err = open_all(ids);
+	err = err ?: open_all(ids);
 	for (key = 0; key < KEYS && !err; key++)
-		for (i = 0; i < TENANTS && !err; i++)
+		for (i = 0; i < nr_tenants && !err; i++)
 			err = put(&tenants[i], key, i * KEYS + key);
-	if (!err)
-		err = free_domains(TENANTS, ids);
+	err = err ?: free_domains(nr_tenants, ids);
 	/* The next one finds it all. */
-	if (!err)
-		err = open_all(ids);
-	for (i = 0; i < TENANTS && !err; i++)
+	err = err ?: open_all(ids);
+	for (i = 0; i < nr_tenants && !err; i++)
 		for (key = 0; key < KEYS && !err; key++) {
 			err = get(&tenants[i], key, &got);
 			wrong += got != i * KEYS + key;
 		}
-	if (!err)
-		err = look_across(&tenants[0], &tenants[TENANTS / 2], &stray);
+	err = err ?: look_across(&tenants[0], &tenants[nr_tenants / 2], &stray);
 	if (err) {
 		fprintf(stderr, "tenant_store: %s\n", epk_strerror(err));
 		return 1;
 	}
 	printf("backend %s: %d tenants, %d wrong values; a stray read of another tenant %s\n", epk_backend(),
-	       TENANTS, wrong, stray_says(stray));
-	return wrong || !stray_is_as_it_should_be(stray) || free_domains(TENANTS, ids);
+	       nr_tenants, wrong, stray_says(stray));
+	return wrong || !stray_is_as_it_should_be(stray) || free_domains(nr_tenants, ids);
 }
