@@ -335,7 +335,9 @@ static void report(void)
 	       counts->offlined, counts->reloads, counts->executed, counts->exited);
 	CHECK(counts->restored);
 	CHECK(counts->returned || counts->ops < 50000);
-	CHECK(counts->reads && counts->followed && counts->judged && counts->writes && counts->signals);
+	CHECK(counts->reads && counts->followed && counts->writes && counts->signals);
+	/* Of 2,869 operations none was, once. */
+	CHECK(counts->judged || counts->ops < 20000);
 	CHECK_EQ(counts->failures, 0);
 }
 
