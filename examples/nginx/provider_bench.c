@@ -15,6 +15,7 @@
 #include <openssl/rsa.h>
 #include <openssl/ssl.h>
 
+#include "provider_link.h"
 #include "provider_test.h"
 #include "provider/epk_provider.h"
 
@@ -273,18 +274,12 @@ static SSL_CTX *make_ssl_ctx(OSSL_LIB_CTX *libctx, int version, int is_server)
 static double handshake(SSL_CTX *server_ctx, SSL_CTX *client_ctx)
 {
 	SSL *server, *client = SSL_new(client_ctx);
-	BIO *to_server = BIO_new(BIO_s_mem()), *to_client = BIO_new(BIO_s_mem());
 	uint64_t spent = 0, start = now();
 	int is_over[2] = { 0, 0 };
 
 	server = SSL_new(server_ctx);
 	spent += now() - start;
-	BIO_up_ref(to_server);
-	BIO_up_ref(to_client);
-	SSL_set_bio(server, to_server, to_client);
-	SSL_set_bio(client, to_client, to_server);
-	SSL_set_accept_state(server);
-	SSL_set_connect_state(client);
+	link_ends(server, client);
 	while (!is_over[0] || !is_over[1]) {
 		is_over[0] = SSL_do_handshake(client) == 1;
 		start = now();

@@ -288,14 +288,6 @@ static void clients_of_one_secret_have_two_domains(void **state)
 	SSL_CTX_free(ctx);
 }
 
-static int setup(void **state)
-{
-	(void)state;
-	plain = make_libctx(0);
-	with_epk = make_libctx(1);
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -304,5 +296,5 @@ int main(void)
 		cmocka_unit_test(clients_of_one_secret_have_two_domains),
 	};
 
-	return cmocka_run_group_tests_name("provider_limit", tests, setup, NULL);
+	return cmocka_run_group_tests_name("provider_limit", tests, make_both, NULL);
 }

@@ -724,14 +724,6 @@ static void both_ends_in_a_process(void **state)
 	}
 }
 
-static int setup(void **state)
-{
-	(void)state;
-	plain = make_libctx(0);
-	with_epk = make_libctx(1);
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -749,5 +741,5 @@ int main(void)
 		cmocka_unit_test(both_ends_in_a_process),
 	};
 
-	return cmocka_run_group_tests_name("provider_pairs", tests, setup, NULL);
+	return cmocka_run_group_tests_name("provider_pairs", tests, make_both, NULL);
 }

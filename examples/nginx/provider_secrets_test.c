@@ -23,6 +23,7 @@
 #include <openssl/params.h>
 #include <openssl/ssl.h>
 
+#include "leak/interposed.h"
 #include "provider_notes.h"
 #include "provider_scan.h"
 #include "provider_test.h"
@@ -55,14 +56,6 @@ static void stop(const void *caller)
 		_exit(9);
 }
 
-#define REAL(fn)									\
-	static __typeof__(&fn) real;							\
-											\
-	if (!real)									\
-		real = (__typeof__(&fn))dlsym(RTLD_NEXT, #fn)
-
-#define EXPORT	__attribute__((visibility("default")))
-
 /* In place of libcrypto's, for libssl. */
 EXPORT int EVP_KDF_derive(EVP_KDF_CTX *ctx, unsigned char *out, size_t len, const OSSL_PARAM params[])
 {
@@ -74,39 +67,6 @@ EXPORT int EVP_KDF_derive(EVP_KDF_CTX *ctx, unsigned char *out, size_t len, cons
 		stop(__builtin_return_address(0));
 	else if (ret > 0)
 		note_derived(params, out, len);
-	return ret;
-}
-
-EXPORT int EVP_PKEY_derive(EVP_PKEY_CTX *ctx, unsigned char *out, size_t *len)
-{
-	int ret;
-
-	REAL(EVP_PKEY_derive);
-	ret = real(ctx, out, len);
-	if (out)
-		stop(__builtin_return_address(0));
-	return ret;
-}
-
-EXPORT int EVP_PKEY_keygen(EVP_PKEY_CTX *ctx, EVP_PKEY **pkey)
-{
-	int ret;
-
-	REAL(EVP_PKEY_keygen);
-	ret = real(ctx, pkey);
-	stop(__builtin_return_address(0));
-	return ret;
-}
-
-EXPORT int EVP_CipherInit_ex(EVP_CIPHER_CTX *ctx, const EVP_CIPHER *cipher, ENGINE *engine,
-		      const unsigned char *key, const unsigned char *iv, int sealing)
-{
-	int ret;
-
-	REAL(EVP_CipherInit_ex);
-	ret = real(ctx, cipher, engine, key, iv, sealing);
-	if (key)
-		stop(__builtin_return_address(0));
 	return ret;
 }
 

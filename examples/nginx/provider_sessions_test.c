@@ -9,9 +9,9 @@
 #include <sys/wait.h>
 
 #include <openssl/conf.h>
-#include <openssl/engine.h>
 #include <openssl/ssl.h>
 
+#include "provider_engine.h"
 #include "provider_test.h"
 
 static char report[4096];
@@ -124,35 +124,6 @@ static bool shake_hands(SSL *client, SSL *server)
 	return !SSL_in_init(client) && !SSL_in_init(server);
 }
 
-static int engine_nids[] = { NID_aes_256_gcm };
-
-static int engine_ciphers(ENGINE *engine, const EVP_CIPHER **cipher, const int **nids, int nid)
-{
-	(void)engine;
-	if (cipher) {
-		*cipher = EVP_get_cipherbynid(nid);
-		return 1;
-	}
-	*nids = engine_nids;
-	return 1;
-}
-
-static int start_engine(ENGINE *engine)
-{
-	(void)engine;
-	return 1;
-}
-
-static bool set_engine(void)
-{
-	ENGINE *engine = ENGINE_new();
-
-	return engine && ENGINE_set_id(engine, "later") && ENGINE_set_name(engine, "later") &&
-	       ENGINE_set_init_function(engine, start_engine) &&
-	       ENGINE_set_ciphers(engine, engine_ciphers) && ENGINE_add(engine) &&
-	       ENGINE_set_default_ciphers(engine);
-}
-
 enum { SERVED_ALL, NONE_MADE, AT_ONCE, REFUSED, LET_THROUGH, OTHERWISE };
 
 static bool is_told_why(void)
@@ -220,7 +191,7 @@ static int start_anew(const char *what)
 	if (strstr(what, "default properties") &&
 	    EVP_set_default_properties(NULL, "provider=default") <= 0)
 		return OTHERWISE;
-	if (strstr(what, "engine") && !set_engine())
+	if (strstr(what, "engine") && !set_engine("later", NID_aes_256_gcm))
 		return OTHERWISE;
 	/* Each has a context, so that they are two. */
 	client = new_end(libctx, properties, false);

@@ -412,14 +412,6 @@ static void flipped_record_is_rejected(void **state)
 					   flip_once(&suites[i], plain, serves, flips[f]));
 }
 
-static int setup(void **state)
-{
-	(void)state;
-	plain = make_libctx(0);
-	with_epk = make_libctx(1);
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -431,5 +423,5 @@ int main(void)
 		cmocka_unit_test(flipped_record_is_rejected),
 	};
 
-	return cmocka_run_group_tests_name("provider_tls", tests, setup, NULL);
+	return cmocka_run_group_tests_name("provider_tls", tests, make_both, NULL);
 }
