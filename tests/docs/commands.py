@@ -15,7 +15,6 @@ import sys
 TOP = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "tests/testbed"))
 import testlist
-from selection import is_named
 
 LIST = TOP / "tests/docs/commands"
 DOCUMENTS = [TOP / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "tests/README.md")] + sorted(TOP.glob("docs/*.md"))
@@ -79,7 +78,7 @@ def last_line(text):
 def asked(command, tests):
     """What is wrong with it, without doing it."""
     for name in " ".join(re.findall(r'\bTESTS=(?:"([^"]*)"|(\S+))', command)[0] if "TESTS=" in command else ()).split():
-        if not any(is_named(test, name) for test in tests):
+        if not any(testlist.is_named(test, name) for test in tests):
             return f"no such test: {name}"
     if command.startswith("make "):
         told = subprocess.run(["sh", "-c", f"make -n {command[5:].split(' && ')[0]}"], check=False, cwd=TOP, text=True,
