@@ -207,13 +207,11 @@ static void hold_all(void)
 	held_inside();
 }
 
-/* Two that share the only key, however many EPTs there are: to copy takes both. */
-static void one_key(void)
+static void hold_two_of_one_key(void)
 {
 	struct epk_domains arg = {
 		.num = 2, .flags = EPK_ALLOC_SPILL, .ids = (uintptr_t)ids,
 	};
-	void *to, *from;
 	int i;
 
 	epk_device_open_keys(&dev, 1u << 5);
@@ -224,6 +222,15 @@ static void one_key(void)
 		REQUIRE(pages[i] != MAP_FAILED);
 		CHECK_EQ(begin(ids[i]), 0);
 	}
+}
+
+/* Two that share the only key, however many EPTs there are: to copy takes both. */
+static void one_key(void)
+{
+	void *to, *from;
+	int i;
+
+	hold_two_of_one_key();
 	/* One after the other. */
 	for (i = 0; i < 20; i++)
 		CHECK_EQ(touch(pages[i % 2], 1), 0);
@@ -322,19 +329,9 @@ static void futexes_apart(void)
 /* A call that wants both, of the only key, has neither. */
 static void futexes_of_one_key(void)
 {
-	struct epk_domains arg = {
-		.num = 2, .flags = EPK_ALLOC_SPILL, .ids = (uintptr_t)ids,
-	};
 	int i;
 
-	epk_device_open_keys(&dev, 1u << 5);
-	REQUIRE(ioctl(dev.fd, EPK_IOC_ALLOC, &arg) == 0);
-	REQUIRE(follow() == 0);
-	for (i = 0; i < 2; i++) {
-		pages[i] = epk_device_map(&dev, ids[i], PAGE);
-		REQUIRE(pages[i] != MAP_FAILED);
-		CHECK_EQ(begin(ids[i]), 0);
-	}
+	hold_two_of_one_key();
 	for (i = 0; i < 2; i++) {
 		CHECK_EQ(waitv(i, !i), EFAULT);
 		CHECK_EQ(requeue(i, !i), EFAULT);
