@@ -17,7 +17,8 @@ sys.path.insert(0, str(TOP / "tests/testbed"))
 import testlist
 
 LIST = TOP / "tests/docs/commands"
-DOCUMENTS = [TOP / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "tests/README.md")] + sorted(TOP.glob("docs/*.md"))
+DOCUMENTS = [TOP / name for name in subprocess.run(["git", "ls-files", "*.md"], check=True, cwd=TOP, text=True,
+                                                   stdout=subprocess.PIPE).stdout.split()]
 # Of a document's blocks in a language: which of them the test runs.
 BLOCKS = {
     ("README.md", "console"): ("docs-readme", lambda text: not text.startswith("make ")),
