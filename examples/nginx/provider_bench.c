@@ -15,6 +15,7 @@
 #include <openssl/rsa.h>
 #include <openssl/ssl.h>
 
+#include "provider_certificate.h"
 #include "provider_link.h"
 #include "provider_test.h"
 #include "provider/epk_provider.h"
@@ -258,16 +259,12 @@ static SSL_CTX *make_ssl_ctx(OSSL_LIB_CTX *libctx, int version, int is_server)
 {
 	SSL_CTX *ctx = SSL_CTX_new_ex(libctx, NULL, is_server ? TLS_server_method() :
 						    TLS_client_method());
-	char path[4096];
 
 	require_ossl(SSL_CTX_set_min_proto_version(ctx, version));
 	require_ossl(SSL_CTX_set_max_proto_version(ctx, version));
 	if (!is_server)
 		return ctx;
-	snprintf(path, sizeof(path), "%s/cert.pem", BUILD_DIR);
-	require_ossl(SSL_CTX_use_certificate_file(ctx, path, SSL_FILETYPE_PEM));
-	snprintf(path, sizeof(path), "%s/key.pem", BUILD_DIR);
-	require_ossl(SSL_CTX_use_PrivateKey_file(ctx, path, SSL_FILETYPE_PEM));
+	use_certificate(ctx);
 	return ctx;
 }
 

@@ -10,6 +10,7 @@
 
 #include <openssl/ssl.h>
 
+#include "provider_certificate.h"
 #include "provider_link.h"
 #include "provider_test.h"
 
@@ -34,16 +35,6 @@ static void drop_session(void)
 {
 	SSL_SESSION_free(session);
 	session = NULL;
-}
-
-static void use_certificate(SSL_CTX *ctx)
-{
-	char path[4096];
-
-	snprintf(path, sizeof(path), "%s/cert.pem", BUILD_DIR);
-	require_ossl(SSL_CTX_use_certificate_file(ctx, path, SSL_FILETYPE_PEM));
-	snprintf(path, sizeof(path), "%s/key.pem", BUILD_DIR);
-	require_ossl(SSL_CTX_use_PrivateKey_file(ctx, path, SSL_FILETYPE_PEM));
 }
 
 static SSL_CTX *make_ctx(OSSL_LIB_CTX *libctx, int version, bool serves)

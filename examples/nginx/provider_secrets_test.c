@@ -24,6 +24,7 @@
 #include <openssl/ssl.h>
 
 #include "leak/interposed.h"
+#include "provider_certificate.h"
 #include "provider_notes.h"
 #include "provider_scan.h"
 #include "provider_test.h"
@@ -180,13 +181,9 @@ static void serve_one(SSL_CTX *ctx)
 static SSL_CTX *make_server(OSSL_LIB_CTX *libctx)
 {
 	SSL_CTX *ctx = SSL_CTX_new_ex(libctx, NULL, TLS_server_method());
-	char path[4096];
 
 	require_ossl(ctx != NULL);
-	snprintf(path, sizeof(path), "%s/cert.pem", BUILD_DIR);
-	require_ossl(SSL_CTX_use_certificate_file(ctx, path, SSL_FILETYPE_PEM));
-	snprintf(path, sizeof(path), "%s/key.pem", BUILD_DIR);
-	require_ossl(SSL_CTX_use_PrivateKey_file(ctx, path, SSL_FILETYPE_PEM));
+	use_certificate(ctx);
 	return ctx;
 }
 
