@@ -15,6 +15,8 @@
 #include <openssl/rsa.h>
 #include <openssl/ssl.h>
 
+#include "provider_certificate.h"
+#include "provider_link.h"
 #include "provider_test.h"
 #include "provider/epk_provider.h"
 
@@ -257,34 +259,24 @@ static SSL_CTX *make_ssl_ctx(OSSL_LIB_CTX *libctx, int version, int is_server)
 {
 	SSL_CTX *ctx = SSL_CTX_new_ex(libctx, NULL, is_server ? TLS_server_method() :
 						    TLS_client_method());
-	char path[4096];
 
 	require_ossl(SSL_CTX_set_min_proto_version(ctx, version));
 	require_ossl(SSL_CTX_set_max_proto_version(ctx, version));
 	if (!is_server)
 		return ctx;
-	snprintf(path, sizeof(path), "%s/cert.pem", BUILD_DIR);
-	require_ossl(SSL_CTX_use_certificate_file(ctx, path, SSL_FILETYPE_PEM));
-	snprintf(path, sizeof(path), "%s/key.pem", BUILD_DIR);
-	require_ossl(SSL_CTX_use_PrivateKey_file(ctx, path, SSL_FILETYPE_PEM));
+	use_certificate(ctx);
 	return ctx;
 }
 
 static double handshake(SSL_CTX *server_ctx, SSL_CTX *client_ctx)
 {
 	SSL *server, *client = SSL_new(client_ctx);
-	BIO *to_server = BIO_new(BIO_s_mem()), *to_client = BIO_new(BIO_s_mem());
 	uint64_t spent = 0, start = now();
 	int is_over[2] = { 0, 0 };
 
 	server = SSL_new(server_ctx);
 	spent += now() - start;
-	BIO_up_ref(to_server);
-	BIO_up_ref(to_client);
-	SSL_set_bio(server, to_server, to_client);
-	SSL_set_bio(client, to_client, to_server);
-	SSL_set_accept_state(server);
-	SSL_set_connect_state(client);
+	link_ends(server, client);
 	while (!is_over[0] || !is_over[1]) {
 		is_over[0] = SSL_do_handshake(client) == 1;
 		start = now();

@@ -13,11 +13,11 @@
 #include <openssl/conf.h>
 #include <openssl/core_dispatch.h>
 #include <openssl/core_names.h>
-#include <openssl/engine.h>
 #include <openssl/kdf.h>
 #include <openssl/objects.h>
 #include <openssl/params.h>
 
+#include "provider_engine.h"
 #include "provider_test.h"
 
 OSSL_LIB_CTX *with_epk, *plain;
@@ -221,38 +221,6 @@ static bool serves_cbc(OSSL_LIB_CTX *libctx)
 	return serves;
 }
 
-/* As the default provider's, but from an engine, and so in ordinary memory. */
-static int engine_nids[] = { 0 };
-
-static int engine_ciphers(ENGINE *engine, const EVP_CIPHER **cipher, const int **nids, int nid)
-{
-	(void)engine;
-	if (cipher) {
-		*cipher = EVP_get_cipherbynid(nid);
-		return 1;
-	}
-	*nids = engine_nids;
-	return 1;
-}
-
-static int start_engine(ENGINE *engine)
-{
-	(void)engine;
-	return 1;
-}
-
-static bool make_engine(const char *name)
-{
-	ENGINE *engine = ENGINE_new();
-
-	engine_nids[0] = OBJ_txt2nid(name);
-	return engine && engine_nids[0] && ENGINE_set_id(engine, "elsewhere") &&
-	       ENGINE_set_name(engine, "elsewhere") &&
-	       ENGINE_set_init_function(engine, start_engine) &&
-	       ENGINE_set_ciphers(engine, engine_ciphers) && ENGINE_add(engine) &&
-	       ENGINE_set_default_ciphers(engine);
-}
-
 static void choose_providers(const char *what)
 {
 	if (strstr(what, "keys"))
@@ -303,7 +271,7 @@ static int start_anew(const char *what, const char *engine, const char *allow)
 		ssl_options = what;
 	choose_providers(what);
 	OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
-	if (*engine && !make_engine(engine))
+	if (*engine && !set_engine("elsewhere", OBJ_txt2nid(engine)))
 		return 2;
 	if (load(libctx, allow) <= 0) {
 		while (ERR_get_error_all(NULL, NULL, NULL, &data, NULL))

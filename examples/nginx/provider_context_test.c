@@ -610,14 +610,6 @@ static void opening_context_tells_its_next_iv(void **state)
 		EVP_CIPHER_CTX_free(ctx[i]);
 }
 
-static int setup(void **state)
-{
-	(void)state;
-	plain = make_libctx(0);
-	with_epk = make_libctx(1);
-	return 0;
-}
-
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -640,5 +632,5 @@ int main(int argc, char **argv)
 	if (argc == 3 && !strcmp(argv[1], "start"))
 		return start_anew(argv[2]);
 
-	return cmocka_run_group_tests_name("provider_context", tests, setup, NULL);
+	return cmocka_run_group_tests_name("provider_context", tests, make_both, NULL);
 }

@@ -10,6 +10,8 @@
 
 #include <openssl/ssl.h>
 
+#include "provider_certificate.h"
+#include "provider_link.h"
 #include "provider_test.h"
 
 OSSL_LIB_CTX *with_epk, *plain;
@@ -33,16 +35,6 @@ static void drop_session(void)
 {
 	SSL_SESSION_free(session);
 	session = NULL;
-}
-
-static void use_certificate(SSL_CTX *ctx)
-{
-	char path[4096];
-
-	snprintf(path, sizeof(path), "%s/cert.pem", BUILD_DIR);
-	require_ossl(SSL_CTX_use_certificate_file(ctx, path, SSL_FILETYPE_PEM));
-	snprintf(path, sizeof(path), "%s/key.pem", BUILD_DIR);
-	require_ossl(SSL_CTX_use_PrivateKey_file(ctx, path, SSL_FILETYPE_PEM));
 }
 
 static SSL_CTX *make_ctx(OSSL_LIB_CTX *libctx, int version, bool serves)
@@ -73,16 +65,9 @@ static void make_ctxs(struct ends *e, int version, bool epk_serves)
 
 static void make_ends(struct ends *e)
 {
-	BIO *to_server = BIO_new(BIO_s_mem()), *to_client = BIO_new(BIO_s_mem());
-
 	e->server = SSL_new(e->server_ctx);
 	e->client = SSL_new(e->client_ctx);
-	BIO_up_ref(to_server);
-	BIO_up_ref(to_client);
-	SSL_set_bio(e->server, to_server, to_client);
-	SSL_set_bio(e->client, to_client, to_server);
-	SSL_set_accept_state(e->server);
-	SSL_set_connect_state(e->client);
+	link_ends(e->server, e->client);
 	SSL_set_session(e->client, session);
 }
 
@@ -715,14 +700,6 @@ static void session_of_another_key_is_an_error(void **state)
 	}
 }
 
-static int setup(void **state)
-{
-	(void)state;
-	plain = make_libctx(0);
-	with_epk = make_libctx(1);
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -746,5 +723,5 @@ int main(void)
 		cmocka_unit_test(session_of_another_key_is_an_error),
 	};
 
-	return cmocka_run_group_tests_name("provider_features", tests, setup, NULL);
+	return cmocka_run_group_tests_name("provider_features", tests, make_both, NULL);
 }

@@ -645,15 +645,6 @@ static void idle_rooms_make_room(void **state)
 	REQUIRE_EQ(live_contexts(), domains);
 }
 
-static int setup(void **state)
-{
-	(void)state;
-	plain = make_libctx(0);
-	with_epk = make_libctx(1);
-	make_keys();
-	return 0;
-}
-
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -673,5 +664,5 @@ int main(int argc, char **argv)
 		return sign_watched(argv[1], argv[2]);
 	if (argc == 2)
 		return does_start();
-	return cmocka_run_group_tests_name("provider_key_attack", tests, setup, NULL);
+	return cmocka_run_group_tests_name("provider_key_attack", tests, make_both_and_keys, NULL);
 }

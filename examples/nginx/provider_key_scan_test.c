@@ -22,6 +22,7 @@
 #include <openssl/ssl.h>
 
 #include "provider_key_scan.h"
+#include "provider_link.h"
 
 OSSL_LIB_CTX *with_epk, *plain;
 
@@ -281,16 +282,10 @@ static SSL_CTX *make_server(struct late *late)
 static void serve(SSL_CTX *server_ctx, SSL_CTX *client_ctx, const char *name)
 {
 	SSL *server = SSL_new(server_ctx), *client = SSL_new(client_ctx);
-	BIO *a = BIO_new(BIO_s_mem()), *b = BIO_new(BIO_s_mem());
 	char bytes[16];
 	int turn, done = 0;
 
-	BIO_up_ref(a);
-	BIO_up_ref(b);
-	SSL_set_bio(server, a, b);
-	SSL_set_bio(client, b, a);
-	SSL_set_accept_state(server);
-	SSL_set_connect_state(client);
+	link_ends(server, client);
 	if (name)
 		SSL_set_tlsext_host_name(client, name);
 	for (turn = 0; turn < 20 && done != 3; turn++) {

@@ -492,15 +492,6 @@ static void domains_are_given_back(void **state)
 	REQUIRE_EQ(live_contexts(), before);
 }
 
-static int setup(void **state)
-{
-	(void)state;
-	plain = make_libctx(0);
-	with_epk = make_libctx(1);
-	make_keys();
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -519,5 +510,5 @@ int main(void)
 		cmocka_unit_test(domains_are_given_back),
 	};
 
-	return cmocka_run_group_tests_name("provider_key", tests, setup, NULL);
+	return cmocka_run_group_tests_name("provider_key", tests, make_both_and_keys, NULL);
 }

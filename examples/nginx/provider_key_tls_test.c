@@ -4,6 +4,7 @@
 #include <openssl/x509.h>
 
 #include "provider_keys.h"
+#include "provider_link.h"
 
 OSSL_LIB_CTX *with_epk, *plain;
 
@@ -52,16 +53,10 @@ static const char *name_asked_for;
 static bool connect_ends(SSL_CTX *server_ctx, SSL_CTX *client_ctx)
 {
 	SSL *server = SSL_new(server_ctx), *client = SSL_new(client_ctx);
-	BIO *a = BIO_new(BIO_s_mem()), *b = BIO_new(BIO_s_mem());
 	char bytes[16];
 	int turn, done = 0;
 
-	BIO_up_ref(a);
-	BIO_up_ref(b);
-	SSL_set_bio(server, a, b);
-	SSL_set_bio(client, b, a);
-	SSL_set_accept_state(server);
-	SSL_set_connect_state(client);
+	link_ends(server, client);
 	if (name_asked_for)
 		SSL_set_tlsext_host_name(client, name_asked_for);
 	for (turn = 0; turn < 20 && done != 3; turn++) {
@@ -263,15 +258,6 @@ static void others_keys_are_taken_if_told(void **state)
 	ERR_clear_error();
 }
 
-static int setup(void **state)
-{
-	(void)state;
-	plain = make_libctx(0);
-	with_epk = make_libctx(1);
-	make_keys();
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -282,5 +268,5 @@ int main(void)
 		cmocka_unit_test(others_keys_are_taken_if_told),
 	};
 
-	return cmocka_run_group_tests_name("provider_key_tls", tests, setup, NULL);
+	return cmocka_run_group_tests_name("provider_key_tls", tests, make_both_and_keys, NULL);
 }

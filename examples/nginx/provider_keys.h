@@ -42,6 +42,13 @@ static inline void make_keys(void)
 	}
 }
 
+static inline int make_both_and_keys(void **state)
+{
+	make_both(state);
+	make_keys();
+	return 0;
+}
+
 static inline EVP_PKEY *make_pss_key(void)
 {
 	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(plain, "RSA-PSS", NULL);

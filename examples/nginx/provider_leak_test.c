@@ -503,14 +503,6 @@ static void interrupted_code_leaves_nothing(void **state)
 	REQUIRE_EQ(found, 0);
 }
 
-static int setup(void **state)
-{
-	(void)state;
-	plain = make_libctx(0);
-	with_epk = make_libctx(1);
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -518,5 +510,5 @@ int main(void)
 		cmocka_unit_test(interrupted_code_leaves_nothing),
 	};
 
-	return cmocka_run_group_tests_name("provider_leak", tests, setup, NULL);
+	return cmocka_run_group_tests_name("provider_leak", tests, make_both, NULL);
 }

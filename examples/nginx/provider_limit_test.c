@@ -9,6 +9,7 @@
 
 #include <openssl/ssl.h>
 
+#include "provider_certificate.h"
 #include "provider_test.h"
 
 OSSL_LIB_CTX *with_epk, *plain;
@@ -76,12 +77,8 @@ static void pass(SSL *from, SSL *to)
 static SSL_CTX *make_server(void)
 {
 	SSL_CTX *ctx = SSL_CTX_new_ex(with_epk, NULL, TLS_server_method());
-	char path[4096];
 
-	snprintf(path, sizeof(path), "%s/cert.pem", BUILD_DIR);
-	require_ossl(SSL_CTX_use_certificate_file(ctx, path, SSL_FILETYPE_PEM));
-	snprintf(path, sizeof(path), "%s/key.pem", BUILD_DIR);
-	require_ossl(SSL_CTX_use_PrivateKey_file(ctx, path, SSL_FILETYPE_PEM));
+	use_certificate(ctx);
 	/* Which take a domain, for a while. */
 	SSL_CTX_set_num_tickets(ctx, 0);
 	return ctx;
@@ -288,14 +285,6 @@ static void clients_of_one_secret_have_two_domains(void **state)
 	SSL_CTX_free(ctx);
 }
 
-static int setup(void **state)
-{
-	(void)state;
-	plain = make_libctx(0);
-	with_epk = make_libctx(1);
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -304,5 +293,5 @@ int main(void)
 		cmocka_unit_test(clients_of_one_secret_have_two_domains),
 	};
 
-	return cmocka_run_group_tests_name("provider_limit", tests, setup, NULL);
+	return cmocka_run_group_tests_name("provider_limit", tests, make_both, NULL);
 }

@@ -13,6 +13,7 @@
 #include <openssl/params.h>
 #include <openssl/ssl.h>
 
+#include "provider_certificate.h"
 #include "provider_test.h"
 
 OSSL_LIB_CTX *with_epk, *plain;
@@ -573,15 +574,11 @@ static void pass(SSL *from, SSL *to)
 
 static void make_ctxs(OSSL_LIB_CTX *server, OSSL_LIB_CTX *client, int version)
 {
-	char path[4096];
 
 	server_ctx = SSL_CTX_new_ex(server, NULL, TLS_server_method());
 	client_ctx = SSL_CTX_new_ex(client, NULL, TLS_client_method());
 	require_ossl(SSL_CTX_set_max_proto_version(server_ctx, version));
-	snprintf(path, sizeof(path), "%s/cert.pem", BUILD_DIR);
-	require_ossl(SSL_CTX_use_certificate_file(server_ctx, path, SSL_FILETYPE_PEM));
-	snprintf(path, sizeof(path), "%s/key.pem", BUILD_DIR);
-	require_ossl(SSL_CTX_use_PrivateKey_file(server_ctx, path, SSL_FILETYPE_PEM));
+	use_certificate(server_ctx);
 }
 
 static void step(struct link *l)
@@ -724,14 +721,6 @@ static void both_ends_in_a_process(void **state)
 	}
 }
 
-static int setup(void **state)
-{
-	(void)state;
-	plain = make_libctx(0);
-	with_epk = make_libctx(1);
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -749,5 +738,5 @@ int main(void)
 		cmocka_unit_test(both_ends_in_a_process),
 	};
 
-	return cmocka_run_group_tests_name("provider_pairs", tests, setup, NULL);
+	return cmocka_run_group_tests_name("provider_pairs", tests, make_both, NULL);
 }

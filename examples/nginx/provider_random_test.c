@@ -253,14 +253,6 @@ static void answers_equal_default_provider(void **state)
 			compare_contexts(names[i]);
 }
 
-static int setup(void **state)
-{
-	(void)state;
-	plain = make_libctx(0);
-	with_epk = make_libctx(1);
-	return 0;
-}
-
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -268,5 +260,5 @@ int main(int argc, char **argv)
 	};
 
 	seed = argc > 1 ? strtoull(argv[1], NULL, 0) : (uint64_t)time(NULL);
-	return cmocka_run_group_tests_name("provider_random", tests, setup, NULL);
+	return cmocka_run_group_tests_name("provider_random", tests, make_both, NULL);
 }

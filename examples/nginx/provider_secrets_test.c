@@ -23,6 +23,8 @@
 #include <openssl/params.h>
 #include <openssl/ssl.h>
 
+#include "leak/interposed.h"
+#include "provider_certificate.h"
 #include "provider_notes.h"
 #include "provider_scan.h"
 #include "provider_test.h"
@@ -55,14 +57,6 @@ static void stop(const void *caller)
 		_exit(9);
 }
 
-#define REAL(fn)									\
-	static __typeof__(&fn) real;							\
-											\
-	if (!real)									\
-		real = (__typeof__(&fn))dlsym(RTLD_NEXT, #fn)
-
-#define EXPORT	__attribute__((visibility("default")))
-
 /* In place of libcrypto's, for libssl. */
 EXPORT int EVP_KDF_derive(EVP_KDF_CTX *ctx, unsigned char *out, size_t len, const OSSL_PARAM params[])
 {
@@ -74,39 +68,6 @@ EXPORT int EVP_KDF_derive(EVP_KDF_CTX *ctx, unsigned char *out, size_t len, cons
 		stop(__builtin_return_address(0));
 	else if (ret > 0)
 		note_derived(params, out, len);
-	return ret;
-}
-
-EXPORT int EVP_PKEY_derive(EVP_PKEY_CTX *ctx, unsigned char *out, size_t *len)
-{
-	int ret;
-
-	REAL(EVP_PKEY_derive);
-	ret = real(ctx, out, len);
-	if (out)
-		stop(__builtin_return_address(0));
-	return ret;
-}
-
-EXPORT int EVP_PKEY_keygen(EVP_PKEY_CTX *ctx, EVP_PKEY **pkey)
-{
-	int ret;
-
-	REAL(EVP_PKEY_keygen);
-	ret = real(ctx, pkey);
-	stop(__builtin_return_address(0));
-	return ret;
-}
-
-EXPORT int EVP_CipherInit_ex(EVP_CIPHER_CTX *ctx, const EVP_CIPHER *cipher, ENGINE *engine,
-		      const unsigned char *key, const unsigned char *iv, int sealing)
-{
-	int ret;
-
-	REAL(EVP_CipherInit_ex);
-	ret = real(ctx, cipher, engine, key, iv, sealing);
-	if (key)
-		stop(__builtin_return_address(0));
 	return ret;
 }
 
@@ -220,13 +181,9 @@ static void serve_one(SSL_CTX *ctx)
 static SSL_CTX *make_server(OSSL_LIB_CTX *libctx)
 {
 	SSL_CTX *ctx = SSL_CTX_new_ex(libctx, NULL, TLS_server_method());
-	char path[4096];
 
 	require_ossl(ctx != NULL);
-	snprintf(path, sizeof(path), "%s/cert.pem", BUILD_DIR);
-	require_ossl(SSL_CTX_use_certificate_file(ctx, path, SSL_FILETYPE_PEM));
-	snprintf(path, sizeof(path), "%s/key.pem", BUILD_DIR);
-	require_ossl(SSL_CTX_use_PrivateKey_file(ctx, path, SSL_FILETYPE_PEM));
+	use_certificate(ctx);
 	return ctx;
 }
 

@@ -9,9 +9,9 @@
 #include <sys/wait.h>
 
 #include <openssl/conf.h>
-#include <openssl/engine.h>
 #include <openssl/ssl.h>
 
+#include "provider_engine.h"
 #include "provider_test.h"
 
 static char report[4096];
@@ -124,35 +124,6 @@ static bool shake_hands(SSL *client, SSL *server)
 	return !SSL_in_init(client) && !SSL_in_init(server);
 }
 
-static int engine_nids[] = { NID_aes_256_gcm };
-
-static int engine_ciphers(ENGINE *engine, const EVP_CIPHER **cipher, const int **nids, int nid)
-{
-	(void)engine;
-	if (cipher) {
-		*cipher = EVP_get_cipherbynid(nid);
-		return 1;
-	}
-	*nids = engine_nids;
-	return 1;
-}
-
-static int start_engine(ENGINE *engine)
-{
-	(void)engine;
-	return 1;
-}
-
-static bool set_engine(void)
-{
-	ENGINE *engine = ENGINE_new();
-
-	return engine && ENGINE_set_id(engine, "later") && ENGINE_set_name(engine, "later") &&
-	       ENGINE_set_init_function(engine, start_engine) &&
-	       ENGINE_set_ciphers(engine, engine_ciphers) && ENGINE_add(engine) &&
-	       ENGINE_set_default_ciphers(engine);
-}
-
 enum { SERVED_ALL, NONE_MADE, AT_ONCE, REFUSED, LET_THROUGH, OTHERWISE };
 
 static bool is_told_why(void)
@@ -189,15 +160,9 @@ static void ask_for_memory(void *parent, void *ptr, CRYPTO_EX_DATA *data, int id
 	OPENSSL_free(OPENSSL_malloc(16));
 }
 
-/* How a program gets its libssl what it should not have. */
-static int start_anew(const char *what)
+/* What the program has, or does, before its first context. */
+static bool prepare(const char *what, OSSL_LIB_CTX **libctx, const char **properties)
 {
-	OSSL_LIB_CTX *libctx = NULL;
-	const char *properties = NULL;
-	SSL *client, *server;
-	bool works;
-	int status;
-
 	has_policy = strstr(what, "policy");
 	has_versions = strstr(what, "versions");
 	has_options = strstr(what, "options");
@@ -207,20 +172,54 @@ static int start_anew(const char *what)
 		allow = "CONTEXTS";
 	OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
 	if (!strstr(what, "no configuration") && load() <= 0)
-		return OTHERWISE;
+		return false;
 	if (strstr(what, "secure heap") && CRYPTO_secure_malloc_init(64 * 1024, 16) <= 0)
-		return OTHERWISE;
+		return false;
 	if (strstr(what, "callback"))
 		CRYPTO_get_ex_new_index(CRYPTO_EX_INDEX_SSL_CTX, 0, NULL, ask_for_memory, NULL,
 					NULL);
-	if (strstr(what, "library context"))
-		libctx = OSSL_LIB_CTX_new();
-	if (strstr(what, "properties asked for"))
-		properties = "provider=default";
+	*libctx = strstr(what, "library context") ? OSSL_LIB_CTX_new() : NULL;
+	*properties = strstr(what, "properties asked for") ? "provider=default" : NULL;
 	if (strstr(what, "default properties") &&
 	    EVP_set_default_properties(NULL, "provider=default") <= 0)
+		return false;
+	return !strstr(what, "engine") || set_engine("later", NID_aes_256_gcm);
+}
+
+/* What has become of two ends, which it frees if they are served. */
+static int connect_both(SSL *client, SSL *server)
+{
+	bool works = shake_hands(client, server);
+	int status = check_self("--accept backend-none");
+
+	if (works && !status && says("sessions", 2) && says("record_keys", 4) &&
+	    says("ssl_contexts", 2) && says("sessions_elsewhere", 0)) {
+		SSL_free(client);
+		SSL_free(server);
+		return !check_self("--accept backend-none") && says("sessions", 0) &&
+		       says("record_keys", 0) && says("ssl_contexts", 0) ? SERVED_ALL : OTHERWISE;
+	}
+	if (status != 1 || !says("sessions", 0) || !says("ssl_contexts_elsewhere", 2) ||
+	    !says("record_keys", 0) || !says("sessions_elsewhere", 2))
 		return OTHERWISE;
-	if (strstr(what, "engine") && !set_engine())
+	if (works && has_options)
+		return strstr(report, "\"refused\"") && says("sessions_refused", 2) ?
+		       LET_THROUGH : OTHERWISE;
+	if (works)
+		return strstr(report, "\"unserved\"") && says("sessions_refused", 0) ?
+		       LET_THROUGH : OTHERWISE;
+	return strstr(report, "\"refused\"") && says("sessions_refused", 2) ? REFUSED : OTHERWISE;
+}
+
+/* How a program gets its libssl what it should not have. */
+static int start_anew(const char *what)
+{
+	OSSL_LIB_CTX *libctx;
+	const char *properties;
+	SSL *client, *server;
+	int status;
+
+	if (!prepare(what, &libctx, &properties))
 		return OTHERWISE;
 	/* Each has a context, so that they are two. */
 	client = new_end(libctx, properties, false);
@@ -240,25 +239,7 @@ static int start_anew(const char *what)
 	if (!client || !server || SSL_get_options(client) & SSL_OP_ENABLE_KTLS ||
 	    SSL_get_mode(client) & SSL_MODE_ASYNC)
 		return strstr(what, "no configuration") ? LET_THROUGH : OTHERWISE;
-	works = shake_hands(client, server);
-	status = check_self("--accept backend-none");
-	if (works && !status && says("sessions", 2) && says("record_keys", 4) &&
-	    says("ssl_contexts", 2) && says("sessions_elsewhere", 0)) {
-		SSL_free(client);
-		SSL_free(server);
-		return !check_self("--accept backend-none") && says("sessions", 0) &&
-		       says("record_keys", 0) && says("ssl_contexts", 0) ? SERVED_ALL : OTHERWISE;
-	}
-	if (status != 1 || !says("sessions", 0) || !says("ssl_contexts_elsewhere", 2) ||
-	    !says("record_keys", 0) || !says("sessions_elsewhere", 2))
-		return OTHERWISE;
-	if (works && has_options)
-		return strstr(report, "\"refused\"") && says("sessions_refused", 2) ?
-		       LET_THROUGH : OTHERWISE;
-	if (works)
-		return strstr(report, "\"unserved\"") && says("sessions_refused", 0) ?
-		       LET_THROUGH : OTHERWISE;
-	return strstr(report, "\"refused\"") && says("sessions_refused", 2) ? REFUSED : OTHERWISE;
+	return connect_both(client, server);
 }
 
 static SSL_CTX *elsewhere;

@@ -222,14 +222,6 @@ static void lengths_equal_default_provider(void **state)
 	}
 }
 
-static int setup(void **state)
-{
-	(void)state;
-	plain = make_libctx(0);
-	with_epk = make_libctx(1);
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -238,5 +230,5 @@ int main(void)
 		cmocka_unit_test(lengths_equal_default_provider),
 	};
 
-	return cmocka_run_group_tests_name("provider", tests, setup, NULL);
+	return cmocka_run_group_tests_name("provider", tests, make_both, NULL);
 }

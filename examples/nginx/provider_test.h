@@ -97,6 +97,15 @@ static inline OSSL_LIB_CTX *make_libctx(int with_epk)
 /* Made by each program's setup function. */
 extern OSSL_LIB_CTX *with_epk, *plain;
 
+/* cmocka's, before the first case. */
+static inline int make_both(void **state)
+{
+	(void)state;
+	plain = make_libctx(0);
+	with_epk = make_libctx(1);
+	return 0;
+}
+
 static inline EVP_CIPHER *fetch(OSSL_LIB_CTX *libctx, const char *name)
 {
 	EVP_CIPHER *cipher = EVP_CIPHER_fetch(libctx, name, NULL);

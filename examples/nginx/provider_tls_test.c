@@ -10,6 +10,7 @@
 #include <openssl/rand.h>
 #include <openssl/ssl.h>
 
+#include "provider_certificate.h"
 #include "provider_test.h"
 
 #define MESSAGE_MAX	70000
@@ -91,7 +92,6 @@ static SSL_CTX *make_ctx(OSSL_LIB_CTX *libctx, const struct suite *suite, int is
 {
 	SSL_CTX *ctx = SSL_CTX_new_ex(libctx, NULL, is_server ? TLS_server_method() :
 						    TLS_client_method());
-	char path[4096];
 
 	require_ossl(ctx != NULL);
 	SSL_CTX_set_options(ctx, suite->options);
@@ -103,10 +103,7 @@ static SSL_CTX *make_ctx(OSSL_LIB_CTX *libctx, const struct suite *suite, int is
 		require_ossl(SSL_CTX_set_cipher_list(ctx, suite->name));
 	if (!is_server)
 		return ctx;
-	snprintf(path, sizeof(path), "%s/cert.pem", BUILD_DIR);
-	require_ossl(SSL_CTX_use_certificate_file(ctx, path, SSL_FILETYPE_PEM));
-	snprintf(path, sizeof(path), "%s/key.pem", BUILD_DIR);
-	require_ossl(SSL_CTX_use_PrivateKey_file(ctx, path, SSL_FILETYPE_PEM));
+	use_certificate(ctx);
 	return ctx;
 }
 
@@ -412,14 +409,6 @@ static void flipped_record_is_rejected(void **state)
 					   flip_once(&suites[i], plain, serves, flips[f]));
 }
 
-static int setup(void **state)
-{
-	(void)state;
-	plain = make_libctx(0);
-	with_epk = make_libctx(1);
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -431,5 +420,5 @@ int main(void)
 		cmocka_unit_test(flipped_record_is_rejected),
 	};
 
-	return cmocka_run_group_tests_name("provider_tls", tests, setup, NULL);
+	return cmocka_run_group_tests_name("provider_tls", tests, make_both, NULL);
 }

@@ -732,14 +732,6 @@ static void private_keys_leave_nothing(void **state)
 	REQUIRE_EQ(found, 0);
 }
 
-static int setup(void **state)
-{
-	(void)state;
-	plain = make_libctx(0);
-	with_epk = make_libctx(1);
-	return 0;
-}
-
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -761,5 +753,5 @@ int main(int argc, char **argv)
 
 	if (argc == 2 && !strcmp(argv[1], "iv"))
 		return tell_iv();
-	return cmocka_run_group_tests_name("provider_wrap", tests, setup, NULL);
+	return cmocka_run_group_tests_name("provider_wrap", tests, make_both, NULL);
 }

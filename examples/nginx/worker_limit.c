@@ -22,6 +22,8 @@
 #include <openssl/provider.h>
 #include <openssl/ssl.h>
 
+#include "provider_link.h"
+
 #define NOBODY		65534
 #define USUAL		(8ul << 20)
 #define MANY		10000
@@ -68,17 +70,11 @@ struct link {
 
 static bool shake_hands(struct ends *e, struct link *l)
 {
-	BIO *to_server = BIO_new(BIO_s_mem()), *to_client = BIO_new(BIO_s_mem());
 	int i, here = 0, there = 0;
 
 	l->server = SSL_new(e->server_ctx);
 	l->client = SSL_new(e->client_ctx);
-	BIO_up_ref(to_server);
-	BIO_up_ref(to_client);
-	SSL_set_bio(l->server, to_server, to_client);
-	SSL_set_bio(l->client, to_client, to_server);
-	SSL_set_accept_state(l->server);
-	SSL_set_connect_state(l->client);
+	link_ends(l->server, l->client);
 	if (e->session)
 		SSL_set_session(l->client, e->session);
 	for (i = 0; i < 4 && (here != 1 || there != 1); i++) {

@@ -50,8 +50,6 @@ struct pm_scan_67 {
 /* Of some userfaultfd with WP_ASYNC; that there is no other is looked at first. */
 #define IS_OURS			(1u << 0)
 #define IS_WRITTEN		(1u << 1)
-#define IS_PRESENT		(1u << 3)
-#define IS_SWAPPED		(1u << 4)
 #define FEATURE_WP_UNPOPULATED	(1ull << 13)
 #define FEATURE_WP_ASYNC	(1ull << 15)
 #define USER_MODE_ONLY		1

@@ -323,21 +323,6 @@ static void *coroutine(void *unused)
 	return unused;
 }
 
-static void on_low_stack(void *(*func)(void *))
-{
-	void *stack = mmap((void *)(FORGE_LOW + 0x10000000), 1 << 20, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-	pthread_attr_t attr;
-	pthread_t thread;
-
-	REQUIRE(stack != MAP_FAILED);
-	pthread_attr_init(&attr);
-	CHECK_EQ(pthread_attr_setstack(&attr, stack, 1 << 20), 0);
-	CHECK_EQ(pthread_create(&thread, &attr, func, NULL), 0);
-	pthread_join(thread, NULL);
-	munmap(stack, 1 << 20);
-}
-
 /* Root can have every handler start with all keys open. */
 static void init_pkru(void)
 {
@@ -417,8 +402,8 @@ int main(void)
 	given_up();
 	unwritable();
 	frame_in_domain();
-	on_low_stack(autodisarm);
-	on_low_stack(coroutine);
+	on_stack_at(FORGE_LOW + 0x10000000, autodisarm);
+	on_stack_at(FORGE_LOW + 0x10000000, coroutine);
 	init_pkru();
 	debugged(false);
 	debugged(true);

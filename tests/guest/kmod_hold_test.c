@@ -207,13 +207,11 @@ static void hold_all(void)
 	held_inside();
 }
 
-/* Two that share the only key, however many EPTs there are: to copy takes both. */
-static void one_key(void)
+static void hold_two_of_one_key(void)
 {
 	struct epk_domains arg = {
 		.num = 2, .flags = EPK_ALLOC_SPILL, .ids = (uintptr_t)ids,
 	};
-	void *to, *from;
 	int i;
 
 	epk_device_open_keys(&dev, 1u << 5);
@@ -224,6 +222,15 @@ static void one_key(void)
 		REQUIRE(pages[i] != MAP_FAILED);
 		CHECK_EQ(begin(ids[i]), 0);
 	}
+}
+
+/* Two that share the only key, however many EPTs there are: to copy takes both. */
+static void one_key(void)
+{
+	void *to, *from;
+	int i;
+
+	hold_two_of_one_key();
 	/* One after the other. */
 	for (i = 0; i < 20; i++)
 		CHECK_EQ(touch(pages[i % 2], 1), 0);
@@ -322,19 +329,9 @@ static void futexes_apart(void)
 /* A call that wants both, of the only key, has neither. */
 static void futexes_of_one_key(void)
 {
-	struct epk_domains arg = {
-		.num = 2, .flags = EPK_ALLOC_SPILL, .ids = (uintptr_t)ids,
-	};
 	int i;
 
-	epk_device_open_keys(&dev, 1u << 5);
-	REQUIRE(ioctl(dev.fd, EPK_IOC_ALLOC, &arg) == 0);
-	REQUIRE(follow() == 0);
-	for (i = 0; i < 2; i++) {
-		pages[i] = epk_device_map(&dev, ids[i], PAGE);
-		REQUIRE(pages[i] != MAP_FAILED);
-		CHECK_EQ(begin(ids[i]), 0);
-	}
+	hold_two_of_one_key();
 	for (i = 0; i < 2; i++) {
 		CHECK_EQ(waitv(i, !i), EFAULT);
 		CHECK_EQ(requeue(i, !i), EFAULT);
@@ -382,6 +379,69 @@ static void refused(volatile uint64_t *word, int write, int code)
 	CHECK_EQ(epk_try_code, code);
 }
 
+static void it_has_moved(void)
+{
+	int i;
+
+	go_to_and_fro();
+	for (i = 0; i < 4; i++) {
+		CHECK_EQ(epk_device_move(&dev, ids[0], 5 + i % 2), 0);
+		CHECK_EQ(touch(pages[1], 1), 0);
+		CHECK_EQ(touch(pages[0], 1), 0);
+	}
+	CHECK_EQ(epk_device_move(&dev, ids[0], EPK_EPT_NONE), 0);
+	CHECK_EQ(touch(pages[0], 1), 0);
+	CHECK_EQ(end(ids[0]), 0);
+	CHECK_EQ(end(ids[1]), 0);
+}
+
+/* Any more, or to be read alone. */
+static void it_is_not_held(void)
+{
+	go_to_and_fro();
+	CHECK_EQ(end(ids[0]), 0);
+	refused(pages[0], 0, SEGV_PKUERR);
+	go_to_and_fro();
+	CHECK_EQ(end(ids[0]), 0);
+	CHECK_EQ(begin_prot(ids[0], PROT_READ), 0);
+	CHECK_EQ(touch(pages[1], 1), 0);
+	refused(pages[0], 1, SEGV_PKUERR);
+}
+
+/* It is not held, or is. */
+static void another_lies_there(void)
+{
+	go_to_and_fro();
+	map_at(pages[0], ids[2]);
+	refused(pages[0], 0, SEGV_PKUERR);
+	CHECK_EQ(begin(ids[2]), 0);
+	CHECK_EQ(begin(ids[1]), 0);
+	CHECK_EQ(touch(pages[0], 1), 0);
+	CHECK_EQ(touch(pages[1], 1), 0);
+	CHECK_EQ(touch(pages[0], 1), 0);
+	end_all();
+}
+
+/* Ordinary memory does; nothing does; and then the domain is gone. */
+static void none_lies_there(void)
+{
+	map_at(pages[0], ids[0]);
+	go_to_and_fro();
+	CHECK_EQ(epk_device_unmap(&dev, pages[0], PAGE), 0);
+	CHECK(mmap(pages[0], PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
+	      pages[0]);
+	refused(pages[0], 0, SEGV_ACCERR);
+	map_at(pages[0], ids[0]);
+	go_to_and_fro();
+	CHECK_EQ(epk_device_unmap(&dev, pages[0], PAGE), 0);
+	refused(pages[0], 0, SEGV_MAPERR);
+
+	map_at(pages[0], ids[0]);
+	go_to_and_fro();
+	CHECK_EQ(epk_device_free(&dev, 1, ids), 0);
+	CHECK(touch(pages[0], 0) != 0);
+}
+
 /* What lay at an address, and where, is another thing by now. */
 static void remembered(void)
 {
@@ -397,57 +457,10 @@ static void remembered(void)
 		pages[i] = epk_device_map(&dev, ids[i], PAGE);
 		REQUIRE(pages[i] != MAP_FAILED);
 	}
-
-	/* It has moved. */
-	go_to_and_fro();
-	for (i = 0; i < 4; i++) {
-		CHECK_EQ(epk_device_move(&dev, ids[0], 5 + i % 2), 0);
-		CHECK_EQ(touch(pages[1], 1), 0);
-		CHECK_EQ(touch(pages[0], 1), 0);
-	}
-	CHECK_EQ(epk_device_move(&dev, ids[0], EPK_EPT_NONE), 0);
-	CHECK_EQ(touch(pages[0], 1), 0);
-	CHECK_EQ(end(ids[0]), 0);
-	CHECK_EQ(end(ids[1]), 0);
-
-	/* It is not held any more, or to be read alone. */
-	go_to_and_fro();
-	CHECK_EQ(end(ids[0]), 0);
-	refused(pages[0], 0, SEGV_PKUERR);
-	go_to_and_fro();
-	CHECK_EQ(end(ids[0]), 0);
-	CHECK_EQ(begin_prot(ids[0], PROT_READ), 0);
-	CHECK_EQ(touch(pages[1], 1), 0);
-	refused(pages[0], 1, SEGV_PKUERR);
-
-	/* Another lies there: it is not held, or is. */
-	go_to_and_fro();
-	map_at(pages[0], ids[2]);
-	refused(pages[0], 0, SEGV_PKUERR);
-	CHECK_EQ(begin(ids[2]), 0);
-	CHECK_EQ(begin(ids[1]), 0);
-	CHECK_EQ(touch(pages[0], 1), 0);
-	CHECK_EQ(touch(pages[1], 1), 0);
-	CHECK_EQ(touch(pages[0], 1), 0);
-	end_all();
-
-	/* Ordinary memory does; nothing does. */
-	map_at(pages[0], ids[0]);
-	go_to_and_fro();
-	CHECK_EQ(epk_device_unmap(&dev, pages[0], PAGE), 0);
-	CHECK(mmap(pages[0], PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
-	      pages[0]);
-	refused(pages[0], 0, SEGV_ACCERR);
-	map_at(pages[0], ids[0]);
-	go_to_and_fro();
-	CHECK_EQ(epk_device_unmap(&dev, pages[0], PAGE), 0);
-	refused(pages[0], 0, SEGV_MAPERR);
-
-	/* The domain is gone. */
-	map_at(pages[0], ids[0]);
-	go_to_and_fro();
-	CHECK_EQ(epk_device_free(&dev, 1, ids), 0);
-	CHECK(touch(pages[0], 0) != 0);
+	it_has_moved();
+	it_is_not_held();
+	another_lies_there();
+	none_lies_there();
 }
 
 static void run(const char *name, void (*test)(void))

@@ -29,12 +29,59 @@ static unsigned int rnd(uint64_t *state)
 	return *state >> 33;
 }
 
+/* Other memory instead. */
+static void lose(char *page)
+{
+	epk_device_unmap(&dev, page, 4096);
+	mmap(page, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+}
+
+/*
+ * Refused only after the kernel moved the page there: where nobody looks meanwhile and nothing
+ * else is ever mapped.
+ */
+static void carry_off(char *page, uint64_t *state)
+{
+	if (mremap(page, 4096, 4096, MREMAP_MAYMOVE | MREMAP_FIXED,
+		   ELSEWHERE + rnd(state) % 256 * 4096) == MAP_FAILED)
+		return;
+	mmap(page, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+}
+
+/* Two at once, which may change places. */
+static void move_two(int id, uint64_t *state)
+{
+	struct epk_move list[2] = {
+		{ .id = id, .ept = rnd(state) % 4 },
+		{ .id = ids[rnd(state) % NR_IDS], .ept = EPK_EPT_ANY },
+	};
+
+	epk_device_moves(&dev, 2, list);
+}
+
+static void look_into(char *page, int id)
+{
+	epk_device_enter(&dev, id);
+	EPK_TRY({
+		volatile uint64_t *words = (void *)page;
+		uint64_t owner = words[256];
+
+		/* Zero, or what was written here: memory does not move. */
+		CHECK_EQ(words[0], 0);
+		if (owner)
+			CHECK_EQ(owner, (uintptr_t)page);
+		words[256] = (uintptr_t)page;
+	});
+	epk_device_enter(&dev, 0);
+}
+
 static void step(uint64_t *state)
 {
 	unsigned int slot = rnd(state) % NR_IDS, num = 1 + rnd(state) % 3;
 	unsigned int where = rnd(state) % NR_AREAS;
 	char *area = areas + where * AREA_PAGES * 4096;
 	char *page = area + rnd(state) % AREA_PAGES * 4096;
+	struct epk_range range = { (uintptr_t)page, 4096 };
 	int got[3];
 
 	switch (rnd(state) % 14) {
@@ -53,22 +100,13 @@ static void step(uint64_t *state)
 		     dev.fd, EPK_MMAP_DOMAIN(ids[slot]));
 		break;
 	case 4:
-		/* Other memory instead. */
-		epk_device_unmap(&dev, page, 4096);
-		mmap(page, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+		lose(page);
 		break;
 	case 5:
 		mprotect(page, 4096, rnd(state) % 2 ? PROT_READ : PROT_READ | PROT_WRITE);
 		break;
 	case 6:
-		/*
-		 * Refused only after the kernel moved the page there: where
-		 * nobody looks meanwhile and nothing else is ever mapped.
-		 */
-		if (mremap(page, 4096, 4096, MREMAP_MAYMOVE | MREMAP_FIXED,
-			   ELSEWHERE + rnd(state) % 256 * 4096) == MAP_FAILED)
-			break;
-		mmap(page, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+		carry_off(page, state);
 		break;
 	case 7:
 		epk_device_move(&dev, ids[slot], rnd(state) % 4);
@@ -76,35 +114,14 @@ static void step(uint64_t *state)
 	case 8:
 		epk_device_move(&dev, ids[slot], EPK_EPT_NONE);
 		break;
-	case 9: {
-		/* Two at once, which may change places. */
-		struct epk_move list[2] = {
-			{ .id = ids[slot], .ept = rnd(state) % 4 },
-			{ .id = ids[rnd(state) % NR_IDS], .ept = EPK_EPT_ANY },
-		};
-
-		epk_device_moves(&dev, 2, list);
+	case 9:
+		move_two(ids[slot], state);
 		break;
-	}
-	case 10: {
-		struct epk_range range = { (uintptr_t)page, 4096 };
-
+	case 10:
 		ioctl(dev.fd, EPK_IOC_POPULATE, &range);
 		break;
-	}
 	default:
-		epk_device_enter(&dev, area_ids[where]);
-		EPK_TRY({
-			volatile uint64_t *words = (void *)page;
-			uint64_t owner = words[256];
-
-			/* Zero, or what was written here: memory does not move. */
-			CHECK_EQ(words[0], 0);
-			if (owner)
-				CHECK_EQ(owner, (uintptr_t)page);
-			words[256] = (uintptr_t)page;
-		});
-		epk_device_enter(&dev, 0);
+		look_into(page, area_ids[where]);
 	}
 }
 

@@ -308,21 +308,6 @@ static void *on_low_stack(void *unused)
 	return unused;
 }
 
-static void low_stack(void)
-{
-	void *stack = mmap((void *)0x10000000, 1 << 20, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-	pthread_attr_t attr;
-	pthread_t thread;
-
-	REQUIRE(stack != MAP_FAILED);
-	pthread_attr_init(&attr);
-	CHECK_EQ(pthread_attr_setstack(&attr, stack, 1 << 20), 0);
-	CHECK_EQ(pthread_create(&thread, &attr, on_low_stack, NULL), 0);
-	pthread_join(thread, NULL);
-	munmap(stack, 1 << 20);
-}
-
 /*
  * The EPT goes that a signal interrupted.  A process keeps its own, so it is another's,
  * which the thread entered by hand.
@@ -399,7 +384,7 @@ int main(void)
 	jumps_inside();
 	nested();
 	altstack();
-	low_stack();
+	on_stack_at(0x10000000, on_low_stack);
 	if (!epk_device_is_alone(&dev))
 		gone();
 	return epk_test_result();

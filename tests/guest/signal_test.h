@@ -7,6 +7,8 @@
 
 #include "forge.h"
 
+#include <pthread.h>
+
 static struct epk_device dev;
 
 static volatile int handled, handler_ept;
@@ -29,6 +31,22 @@ static inline void handle(int sig, int flags)
 	struct sigaction sa = { .sa_sigaction = handler, .sa_flags = SA_SIGINFO | flags };
 
 	CHECK_EQ(sigaction(sig, &sa, NULL), 0);
+}
+
+/* In a thread whose stack lies there, below all others. */
+static inline void on_stack_at(unsigned long base, void *(*func)(void *))
+{
+	void *stack = mmap((void *)base, 1 << 20, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	REQUIRE(stack != MAP_FAILED);
+	pthread_attr_init(&attr);
+	CHECK_EQ(pthread_attr_setstack(&attr, stack, 1 << 20), 0);
+	CHECK_EQ(pthread_create(&thread, &attr, func, NULL), 0);
+	pthread_join(thread, NULL);
+	munmap(stack, 1 << 20);
 }
 
 #endif /* SIGNAL_TEST_H */

@@ -323,6 +323,37 @@ static int call_map(enum call call, int fd)
 	}
 }
 
+/* Of what a thread holds, and where a call goes on. */
+static int call_of_thread(enum call call, int fd)
+{
+	struct epk_catch catching = { .id = id };
+
+	switch (call) {
+	case THREAD:
+		return ioctl(fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS);
+	case FOLLOW:
+		return ioctl(fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS | EPK_THREAD_FOLLOWS);
+	case CALL:
+		return ioctl(fd, EPK_IOC_CALL, EPK_BEGIN(id, PROT_READ));
+	case RETURN:
+		return ioctl(fd, EPK_IOC_RETURN, 0);
+	case CALL_NONE:
+		return ioctl(fd, EPK_IOC_CALL, 0);
+	case CATCH:	/* nobody has said where it goes on */
+		return ioctl(fd, EPK_IOC_CATCH, &catching);
+	case FORGET:
+		return ioctl(fd, EPK_IOC_RETURN, EPK_RETURN_NOTHING);
+	case BEGIN:
+		return ioctl(fd, EPK_IOC_BEGIN, EPK_BEGIN(id, PROT_READ));
+	case END:
+		return ioctl(fd, EPK_IOC_END, (long)id);
+	case HELD:
+		return call_held(fd);
+	default:
+		return ioctl(fd, _IO('E', 0xfe), 0);
+	}
+}
+
 static int call_ioctl(enum call call, int fd)
 {
 	struct epk_domains domains = { .num = 1, .ids = (uintptr_t)&(int){ id } };
@@ -331,8 +362,9 @@ static int call_ioctl(enum call call, int fd)
 	struct epk_moves moves = {
 		.num = 1, .flags = call == ADMIT ? EPK_MOVES_ADMIT : 0, .moves = (uintptr_t)&move,
 	};
-	struct epk_note note = { .id = id, .addr = (uintptr_t)page };
-	struct epk_catch catching = { .id = id };
+	struct epk_note note = {
+		.id = id, .flags = call == NOTE_PRIVATE ? EPK_NOTE_PRIVATE : 0, .addr = (uintptr_t)page,
+	};
 	struct epk_stats stats;
 
 	switch (call) {
@@ -342,8 +374,6 @@ static int call_ioctl(enum call call, int fd)
 		return ioctl(fd, EPK_IOC_ALLOC, &domains);
 	case FREE:
 		return ioctl(fd, EPK_IOC_FREE, &domains);
-	case THREAD:
-		return ioctl(fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS);
 	case STATS:
 		return ioctl(fd, EPK_IOC_STATS, &stats);
 	case MOVE:
@@ -360,36 +390,16 @@ static int call_ioctl(enum call call, int fd)
 	case FILL:
 		return call_fill(fd);
 	case NOTE:
+	case NOTE_PRIVATE:
 		return ioctl(fd, EPK_IOC_NOTE, &note);
-	case CALL:
-		return ioctl(fd, EPK_IOC_CALL, EPK_BEGIN(id, PROT_READ));
-	case RETURN:
-		return ioctl(fd, EPK_IOC_RETURN, 0);
-	case CALL_NONE:
-		return ioctl(fd, EPK_IOC_CALL, 0);
-	case CATCH:	/* nobody has said where it goes on */
-		return ioctl(fd, EPK_IOC_CATCH, &catching);
-	case FORGET:
-		return ioctl(fd, EPK_IOC_RETURN, EPK_RETURN_NOTHING);
 	case GATES:
 		return call_gates(fd);
-	case BEGIN:
-		return ioctl(fd, EPK_IOC_BEGIN, EPK_BEGIN(id, PROT_READ));
-	case END:
-		return ioctl(fd, EPK_IOC_END, (long)id);
-	case HELD:
-		return call_held(fd);
 	case PROTECT:
 		return ioctl(fd, EPK_IOC_PROTECT, EPK_BEGIN(id, PROT_NONE));
-	case FOLLOW:
-		return ioctl(fd, EPK_IOC_THREAD, EPK_THREAD_SIGNALS | EPK_THREAD_FOLLOWS);
-	case NOTE_PRIVATE:
-		note.flags = EPK_NOTE_PRIVATE;
-		return ioctl(fd, EPK_IOC_NOTE, &note);
 	case COMPAT:
 		return call_compat(fd);
 	default:
-		return ioctl(fd, _IO('E', 0xfe), 0);
+		return call_of_thread(call, fd);
 	}
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# lint.sh shell|python|spelling: shellcheck, flake8 or codespell have nothing to say of the tree.  What they let pass is in
-# .shellcheckrc, .flake8 and .codespellrc.  (Sparse has the module in tests/guest/headers.sh, the series in series.sh.)
+# lint.sh shell|python|spelling|format: shellcheck, flake8 or codespell have nothing to say of the tree, or .clang-format is true
+# to the code.  What they let pass is in .shellcheckrc, .flake8 and .codespellrc.  (Sparse has the module in tests/guest/headers.sh, the series in series.sh.)
 set -eu
 . "$(dirname "$0")/../testbed/lib.sh"
 cd "$TOP"
@@ -51,7 +51,20 @@ spelling() {
 	echo "lint: codespell: ${#files[@]} files"
 }
 
+# Who formats new code by it gets what stands beside it: no more than some lines, as tables and long conditions, are otherwise.
+MOST_PER_MILLE=50
+format() {
+	local files others all
+	mapfile -t files < <(git ls-files '*.c')
+	[ ${#files[@]} -gt 200 ] || die "lint: where are the sources in C?"
+	all=$(cat "${files[@]}" | wc -l)
+	others=$(diff <(cat "${files[@]}") <(clang-format --style=file "${files[@]}") | grep -c '^<') || :
+	[ "$others" -gt 0 ] && [ $((others * 1000 / all)) -le $MOST_PER_MILLE ] ||
+		die "lint: .clang-format is not of this code: of $all lines $others would be otherwise, over $MOST_PER_MILLE in 1000"
+	echo "lint: clang-format: of $all lines $others would be otherwise"
+}
+
 case ${1:-} in
-shell | python | spelling) "$1" ;;
-*) die "usage: lint.sh shell|python|spelling" ;;
+shell | python | spelling | format) "$1" ;;
+*) die "usage: lint.sh shell|python|spelling|format" ;;
 esac

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # sources.sh: checks of the tree that need no build: one header in two places is
-# the same, kernel sources pass checkpatch, files stay small, licences are named, the
-# tests that the documents name exist, documents say whom they are for, make help
+# the same, kernel sources pass checkpatch, files and functions stay small, licences are named, the
+# tests that the documents name exist, tests/README.md has all folders, documents say whom they are for, make help
 # is whole, and the module's defects fit its sources.
 set -eu
 . "$(dirname "$0")/../testbed/lib.sh"
@@ -64,6 +64,16 @@ while read -r file name; do
 	grep -qE "^$name(-|\$)" <<<"$tests" || fail "$file names a test that is none: $name"
 done < <(git ls-files 'docs/*.md' README.md CONTRIBUTING.md tests/README.md | xargs grep -oHE "\`($kinds)(-[a-z0-9]+)+\`" |
 	sed 's/:`/ /; s/`$//' | sort -u)
+
+while read -r folder; do
+	grep -q "\`$folder/" tests/README.md || fail "tests/README.md does not say what lies in $folder/"
+done < <(git ls-files tests | sed -n 's:^tests/\([^/]*\)/.*:\1:p' | sort -u)
+
+# A screen.
+while read -r lines place; do
+	fail "$place: a function of $lines lines, over 64"
+done < <(git ls-files '*.[ch]' | xargs awk 'FNR == 1 { start = 0 } /^\{$/ { start = FNR }
+	/^\}/ { if (start && FNR - start > 65) print FNR - start - 1, FILENAME ":" start; start = 0 }')
 
 # The README says it when it has said what this is.
 while read -r file; do

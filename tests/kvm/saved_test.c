@@ -5,18 +5,14 @@
  */
 #include <linux/userfaultfd.h>
 
-#include "vmm.h"
+#include "moved.h"
 
-#define DATA			0x5000ull
 #define PLACE			0x100000ull
 #define ROWS			(PLACE + KVM_EPK_SAVED_SLOTS)
 #define POLL_CONTROL		0x4b564d05
 #define FEATURE_POLL_CONTROL	12
 /* What the guest has in the MSR from the start. */
 #define POLLS			1ull
-
-static const uint32_t where[] = { 5, 511 };
-static void *memory[2];
 
 static uint64_t rdmsr(uint32_t msr)
 {
@@ -65,29 +61,6 @@ static void guest_first(void)
 	/* It is kept from here on, too. */
 	GUEST_EQ(hypercall(KVM_EPK_CREATE, 7, 1, 0), 0);
 	GUEST_CHECK(((struct kvm_epk_saved *)at(PLACE))->state.epts[0] >> 7 & 1);
-}
-
-static void guest_second(void)
-{
-	vmfunc(511);
-	write64(alias(511, DATA), 511);
-	guest_sync(1);
-	GUEST_EQ(current_ept(), 511);
-	GUEST_EQ(read64(alias(511, DATA)), 511);
-	GUEST_EQ(read64(at(GiB + DATA)), 511);
-	vmfunc(0);
-	GUEST_EQ(try_read(alias(511, DATA)), DOMAIN_FAULT(0));
-}
-
-static void give_memory(struct vm *vm)
-{
-	int i;
-
-	for (i = 0; i < 2; i++) {
-		if (!memory[i])
-			memory[i] = huge_aligned_memory(4 * MiB);
-		REQUIRE(!vm_memslot(vm, i, 0, i * GiB, 4 * MiB, memory[i]));
-	}
 }
 
 static struct vm *machine(void)

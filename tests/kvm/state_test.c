@@ -2,12 +2,9 @@
 /* A VM is saved while its vCPUs are in several EPTs, and goes on as another VM. */
 #include <linux/userfaultfd.h>
 
-#include "vmm.h"
+#include "moved.h"
 
-#define DATA		0x5000ull
 #define MAX_RUNS	16
-
-static const uint32_t where[] = { 5, 511 };
 
 struct full_state {
 	struct kvm_epk_state head;
@@ -38,32 +35,13 @@ static void guest_first(void)
 	GUEST_EQ(hypercall(KVM_EPK_DESTROY, 6, 1, 0), 0);
 }
 
-static void guest_second(void)
-{
-	vmfunc(511);
-	write64(alias(511, DATA), 511);
-	guest_sync(1);
-	GUEST_EQ(current_ept(), 511);
-	GUEST_EQ(read64(alias(511, DATA)), 511);
-	GUEST_EQ(read64(at(GiB + DATA)), 511);
-	vmfunc(0);
-	GUEST_EQ(try_read(alias(511, DATA)), DOMAIN_FAULT(0));
-}
-
-static void *memory[2];
-
 /* Its VMM gives it so many EPTs; 0 if it does not know of any. */
 static struct vm *machine_of(uint32_t epts)
 {
 	struct vm *vm = vm_create();
-	int i;
 
 	REQUIRE(!epts || !vm_enable_cap(vm, KVM_CAP_EPK, epts));
-	for (i = 0; i < 2; i++) {
-		if (!memory[i])
-			memory[i] = huge_aligned_memory(4 * MiB);
-		REQUIRE(!vm_memslot(vm, i, 0, i * GiB, 4 * MiB, memory[i]));
-	}
+	give_memory(vm);
 	vcpu_add(vm, guest_first);
 	vcpu_add(vm, guest_second);
 	return vm;

@@ -128,7 +128,6 @@ void vcpu_set_msr(struct vcpu *vcpu, uint32_t msr, uint64_t value);
 #define PTE_A	(1ull << 5)
 #define PTE_D	(1ull << 6)
 #define PTE_PS	(1ull << 7)
-#define PTE_NX	(1ull << 63)
 
 void pages_init(struct vm *vm);
 void pages_free(struct vm *vm);

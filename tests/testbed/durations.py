@@ -49,8 +49,9 @@ class Plan:
         self.native, self.runs, self.at_once = native, runs, at_once
         self.known = read() if known is None else known
         self.guessed = 0
-        self.seconds = self.of(BUILD, "build", 0) if builds else 0
-        self.seconds += sum(self.of(test.name, "native", 1) for test in native)
+        # With much or little to build, it is another.
+        self.building = self.of(BUILD, "build", 0) if builds else 0
+        self.seconds = self.building + sum(self.of(test.name, "native", 1) for test in native)
         workers = [0] * at_once
         # As the pool has it: the next one goes where there is room first.
         for run in runs:
@@ -71,7 +72,8 @@ class Plan:
         parts = [f"{len(self.native)} native"] if self.native else []
         parts += [f"{len(run.tests)} {run.title()}" for run in self.runs]
         yield f"{self.count()} tests: {', '.join(parts)}"
-        yield (f"about {minutes(self.seconds)}, as when they last passed here" +
+        yield (f"about {minutes(self.seconds - self.building)}, as when they last passed here" +
+               (f", once all is built, which last took {minutes(self.building)}" if self.building else "") +
                (f"; {self.guessed} have not yet, and are guessed at" if self.guessed else ""))
 
 

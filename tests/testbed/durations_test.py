@@ -62,7 +62,9 @@ class Durations(unittest.TestCase):
         self.assertEqual(durations.Plan([Test("n")], machines, 1, True, known).seconds, 202)
         self.assertEqual(durations.Plan([Test("n")], [], 2, False, known).seconds, 10)
         self.assertEqual(list(plan.lines()), ["5 tests: 1 native, 2 [m], 1 [m], 1 [m]",
-                                              "about 2 min, as when they last passed here"])
+                                              "about 2 min, as when they last passed here, once all is built, which last took 7 s"])
+        self.assertEqual(list(durations.Plan([Test("n")], [], 2, False, known).lines())[1],
+                         "about 10 s, as when they last passed here")
 
     def test_guesses_are_told(self):
         plan = durations.Plan([Test("n")], [Machine("a")], 2, True, {})

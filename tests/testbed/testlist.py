@@ -9,6 +9,8 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 TESTS = TOP / "tests" / "tests.list"
 SKIPS = TOP / "tests" / "skips.list"
 
+# What the list's head explains is all that a test may need.
+NEED = re.compile(r"#\t([a-z-]+)\t+\S")
 HEADING = re.compile(r"# == (?P<title>[^:]+): (?P<prefixes>[a-z0-9 -]+)$")
 
 Test = collections.namedtuple("Test", "name level cpus timeout needs command")
@@ -48,6 +50,7 @@ def check_groups(path):
 def read_tests(path=TESTS):
     """All tests, in the order of the list."""
     tests = []
+    explained = set(NEED.findall(TESTS.read_text().partition("# command:")[0]))
     check_groups(path)
     for where, line in lines(path):
         fields = line.split(None, 5)
@@ -64,10 +67,8 @@ def read_tests(path=TESTS):
         if not timeout.isdigit() or int(timeout) == 0:
             raise ListError(f"{where}: bad timeout {timeout}")
         needs = set() if needs == "-" else set(needs.split(","))
-        if needs - {"epk", "raw", "nginx", "selftests", "mutations", "named", "debug", "wide", "stock-host", "firmware",
-                    "guest", "guest-debug", "fast", "kmod-mutations", "alone", "lone", "uni", "spared",
-                    "libvirt", "quiet", "self", "figures", "core", "slow"}:
-            raise ListError(f"{where}: unknown need {needs}")
+        if needs - explained:
+            raise ListError(f"{where}: unknown need {needs - explained}")
         if "uni" in needs and ("alone" not in needs or cpus != "both"):
             raise ListError(f"{where}: uni without alone and both")
         if "spared" in needs and ("alone" not in needs or {"uni", "core"} & needs):

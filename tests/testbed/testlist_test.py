@@ -55,6 +55,12 @@ class Lists(unittest.TestCase):
                           ("a guest both 5 alone,uni,spared run", "but for one"), ("a native - 5 - run\na native - 5 - run", "twice")):
             self.refused(line + "\n", why)
 
+    def test_needs(self):
+        """What the list's head explains some test has; read_tests() sees to the contrary."""
+        explained = testlist.NEED.findall(testlist.TESTS.read_text().partition("# command:")[0])
+        self.assertEqual(set(explained), set().union(*(test.needs for test in testlist.read_tests())))
+        self.assertEqual(len(explained), len(set(explained)))
+
     def test_programs(self):
         """One of the list is looked for by its name alone, so no two folders may have it that one machine's are from."""
         for folders in (("unit", "kvm", "debug", "testbed"), ("guest", "unit", "docs", "debug")):

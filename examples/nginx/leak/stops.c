@@ -11,9 +11,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <openssl/evp.h>
 #include <openssl/kdf.h>
 
+#include "interposed.h"
 #include "stops.h"
 
 static int stop_fd = -1;
@@ -44,14 +44,6 @@ static void stop(const void *caller)
 	errno = saved_errno;
 }
 
-#define REAL(fn)									\
-	static __typeof__(&fn) real;							\
-											\
-	if (!real)									\
-		real = (__typeof__(&fn))dlsym(RTLD_NEXT, #fn)
-
-#define EXPORT	__attribute__((visibility("default")))
-
 EXPORT int EVP_KDF_derive(EVP_KDF_CTX *ctx, unsigned char *out, size_t len, const OSSL_PARAM params[])
 {
 	int ret;
@@ -59,38 +51,5 @@ EXPORT int EVP_KDF_derive(EVP_KDF_CTX *ctx, unsigned char *out, size_t len, cons
 	REAL(EVP_KDF_derive);
 	ret = real(ctx, out, len, params);
 	stop(__builtin_return_address(0));
-	return ret;
-}
-
-EXPORT int EVP_PKEY_derive(EVP_PKEY_CTX *ctx, unsigned char *out, size_t *len)
-{
-	int ret;
-
-	REAL(EVP_PKEY_derive);
-	ret = real(ctx, out, len);
-	if (out)
-		stop(__builtin_return_address(0));
-	return ret;
-}
-
-EXPORT int EVP_PKEY_keygen(EVP_PKEY_CTX *ctx, EVP_PKEY **pkey)
-{
-	int ret;
-
-	REAL(EVP_PKEY_keygen);
-	ret = real(ctx, pkey);
-	stop(__builtin_return_address(0));
-	return ret;
-}
-
-EXPORT int EVP_CipherInit_ex(EVP_CIPHER_CTX *ctx, const EVP_CIPHER *cipher, ENGINE *engine,
-			     const unsigned char *key, const unsigned char *iv, int sealing)
-{
-	int ret;
-
-	REAL(EVP_CipherInit_ex);
-	ret = real(ctx, cipher, engine, key, iv, sealing);
-	if (key)
-		stop(__builtin_return_address(0));
 	return ret;
 }
