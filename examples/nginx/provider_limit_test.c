@@ -9,6 +9,7 @@
 
 #include <openssl/ssl.h>
 
+#include "provider_carry.h"
 #include "provider_certificate.h"
 #include "provider_test.h"
 
@@ -44,16 +45,6 @@ struct link {
 	SSL *server, *client;
 	int here, there;
 };
-
-static void carry(SSL *from, SSL *to)
-{
-	char *bytes;
-	long len = BIO_get_mem_data(SSL_get_wbio(from), &bytes);
-
-	if (len > 0)
-		REQUIRE_EQ(BIO_write(SSL_get_rbio(to), bytes, len), len);
-	BIO_reset(SSL_get_wbio(from));
-}
 
 static void step(struct link *l)
 {

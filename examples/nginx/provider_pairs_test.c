@@ -13,6 +13,7 @@
 #include <openssl/params.h>
 #include <openssl/ssl.h>
 
+#include "provider_carry.h"
 #include "provider_certificate.h"
 #include "provider_test.h"
 
@@ -548,16 +549,6 @@ static SSL *make_end(SSL_CTX *ctx, SSL_SESSION *session)
 	if (session)
 		require_ossl(SSL_set_session(ssl, session));
 	return ssl;
-}
-
-static void carry(SSL *from, SSL *to)
-{
-	char *bytes;
-	long len = BIO_get_mem_data(SSL_get_wbio(from), &bytes);
-
-	if (len > 0)
-		REQUIRE_EQ(BIO_write(SSL_get_rbio(to), bytes, len), len);
-	BIO_reset(SSL_get_wbio(from));
 }
 
 static void pass(SSL *from, SSL *to)
