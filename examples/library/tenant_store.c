@@ -15,8 +15,7 @@
 #include "stray.h"
 
 #define TENANTS		1000
-/* "vmfunc" has a domain an EPT, and so fewer than 512. */
-#define FEWER_TENANTS	400
+#define FEWER_TENANTS	400	/* "vmfunc" has a domain an EPT: fewer than 512 */
 #define LISTS		8
 #define KEYS		10
 /* Of each tenant's file. */
@@ -143,11 +142,10 @@ int main(void)
 	err = epk_init(NULL);
 	if (!err && !strcmp(epk_backend(), "vmfunc"))
 		nr_tenants = FEWER_TENANTS;
-	for (i = 0; i < nr_tenants; i++) {
+	for (i = 0; i < nr_tenants && !err; i++) {
 		/* A path, in a store that is to outlive the machine. */
 		tenants[i].fd = memfd_create("tenant", MFD_CLOEXEC);
-		if (tenants[i].fd < 0)
-			return 1;
+		err = tenants[i].fd < 0 ? -errno : 0;
 	}
 	err = err ?: open_all(ids);
 	for (key = 0; key < KEYS && !err; key++)
