@@ -27,7 +27,7 @@ TESTS = ("bench-switch", "bench-flat", "bench-micro", "bench-hash", "bench-ipc",
          "bench-peers", "bench-guest", "bench-kvm")
 PROGRAMS = ("micro_bench", "hash_bench", "ipc_bench", "sqlite_bench", "scale_bench", "peers_bench", "nginx_bench")
 NGINX = TOP / "examples/nginx"
-VERSIONS = ("bochs", "linux-source-6.1", "qemu-system-x86", "gcc", "libc6", "uthash-dev", "libsqlite3-dev")
+VERSIONS = ("linux-source-6.1", "qemu-system-x86", "gcc", "libc6", "uthash-dev", "libsqlite3-dev")
 
 
 def say(text):
@@ -42,7 +42,8 @@ def header(native=False):
     """Where the figures come from; before they are taken, as the tree may change meanwhile."""
     changed = [line for line in output("git", "status", "--porcelain").splitlines()
                if not line.endswith(("bench/results/", "emulated.json")) and "docs/" not in line]
-    versions = {}
+    script = (TOP / "tests/testbed/bochs.sh").read_text(encoding="ascii")
+    versions = {"bochs": re.search("^VERSION=(.*)", script, re.MULTILINE)[1]}
     for name in VERSIONS:
         versions[name] = output("dpkg-query", "-W", "-f", "${Version}", name)
     cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())

@@ -26,6 +26,7 @@ import pathlib
 import sys
 import time
 
+import bochs
 import durations
 import results as outcome
 import testlist
@@ -113,6 +114,8 @@ def main():
     if builds:
         for kernel in kernels:
             build(kernel)
+        if any(run.KIND == "emulated" for run in runs):
+            bochs.build()
         took[durations.BUILD] = time.monotonic() - started
     results = run_native(native, args.show)
     took.update(passed(results))
