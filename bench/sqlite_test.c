@@ -15,7 +15,7 @@
 #include <epk.h>
 
 #include "sqlite_storage.h"
-#include "../tests/guest/try.h"
+#include "../tests/try.h"
 
 #define PAGE	4096
 #define SECRET	"the quick brown fox, known to nobody"

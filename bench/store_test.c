@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 #include "store.h"
-#include "../tests/guest/try.h"
+#include "../tests/try.h"
 
 #define RW		(PROT_READ | PROT_WRITE)
 #define PAGE		4096

@@ -23,7 +23,7 @@
 #include <openssl/params.h>
 #include <openssl/ssl.h>
 
-#include "leak/interposed.h"
+#include "provider_interposed.h"
 #include "provider_certificate.h"
 #include "provider_notes.h"
 #include "provider_scan.h"

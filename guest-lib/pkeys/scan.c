@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../tools/sequence.h"
+#include "../src/sequence.h"
 #include "pkeys.h"
 
 /* Whose own are known. */

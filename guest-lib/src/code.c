@@ -17,9 +17,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "../tools/sequence.h"
 #include "backend.h"
 #include "code.h"
+#include "sequence.h"
 
 /* Whatever is called in it is near enough for a call with 32 bits. */
 #define HALF		(1ul << 30)

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "scan.h"
-#include "sequence.h"
+#include "../src/sequence.h"
 
 static bool quiet;
 static unsigned long found;

@@ -14,7 +14,7 @@
 
 #include <epk.h>
 
-#include "try.h"
+#include "../try.h"
 
 #define GROUPS	3	/* of one EPT each */
 #define KEYS	15

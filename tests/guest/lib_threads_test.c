@@ -15,7 +15,7 @@
 
 #include <epk.h>
 
-#include "try.h"
+#include "../try.h"
 
 #define THREADS		6
 #define SPREAD		14	/* domains between those in use: EPTs differ */

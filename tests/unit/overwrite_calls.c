@@ -12,7 +12,7 @@
 
 #include <epk.h>
 
-#include "../guest/try.h"
+#include "../try.h"
 #include "overwrite.h"
 
 static void begin_and_end(void)

@@ -19,7 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "../guest/try.h"
+#include "../try.h"
 #include "overwrite.h"
 
 #define MAX_BLOCKS	1024

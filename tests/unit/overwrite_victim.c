@@ -17,7 +17,7 @@
 
 #include <epk.h>
 
-#include "../guest/try.h"
+#include "../try.h"
 #include "overwrite.h"
 
 #define FAKE_PART	(4 * PAGE)

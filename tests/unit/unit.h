@@ -25,7 +25,7 @@
 
 #include <epk.h>
 
-#include "../guest/try.h"
+#include "../try.h"
 #include "argument.h"
 
 #ifdef __has_feature

@@ -13,7 +13,7 @@
 
 #include <openssl/kdf.h>
 
-#include "interposed.h"
+#include "../provider_interposed.h"
 #include "stops.h"
 
 static int stop_fd = -1;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef LEAK_INTERPOSED_H
-#define LEAK_INTERPOSED_H
+#ifndef PROVIDER_INTERPOSED_H
+#define PROVIDER_INTERPOSED_H
 
 /*
  * Functions in place of libcrypto's, for libssl: what deals with a secret calls stop() when it has.
@@ -54,4 +54,4 @@ EXPORT int EVP_CipherInit_ex(EVP_CIPHER_CTX *ctx, const EVP_CIPHER *cipher, ENGI
 	return ret;
 }
 
-#endif /* LEAK_INTERPOSED_H */
+#endif /* PROVIDER_INTERPOSED_H */
