@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "events.h"
+#include "program.h"
 
 #define INT3		0xcc
 #define SYSCALL_STOP	(SIGTRAP | 0x80)
@@ -41,14 +42,6 @@ static struct place {
 	int instruction;
 } places[MOST_PLACES];
 static int nr_places;
-
-static void need(bool well, const char *what)
-{
-	if (well)
-		return;
-	fprintf(stderr, "events: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
 
 /* The program is static.  What is no instruction looks like one once in 16 million bytes. */
 static void find_places(void)

@@ -20,6 +20,7 @@
 
 #include "bench.h"
 #include "figure.h"
+#include "program.h"
 
 #define BATCH		50
 #define BATCHES		31
@@ -38,14 +39,6 @@
 static const char *backend;
 static bool failed;
 static double one_pair;
-
-static void need(bool well, const char *what)
-{
-	if (well)
-		return;
-	fprintf(stderr, "flat_bench: %s: errno %d\n", what, errno);
-	exit(1);
-}
 
 static int new_domain(void)
 {

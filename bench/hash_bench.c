@@ -14,6 +14,7 @@
 
 #include "bench.h"
 #include "hash_table.h"
+#include "program.h"
 #include "store.h"
 #include "table.h"
 
@@ -25,8 +26,6 @@
 #define BATCHES		3
 #define MOST_THREADS	4
 
-static const char *backend;
-static bool quick, some;
 static int failed;
 
 static int ids[7680], nr_ids, used;
@@ -35,14 +34,6 @@ static struct hash_table *tables[7680];
 static bool in_file;
 static struct store stores[7680];
 static int file;
-
-static void need(bool well, const char *what)
-{
-	if (well)
-		return;
-	fprintf(stderr, "hash_bench: %s: %s: %s\n", backend, what, strerror(errno));
-	exit(1);
-}
 
 static uint64_t value_of(int table, uint64_t key)
 {
@@ -211,7 +202,7 @@ static double threads(int nr)
 static void thread_rows(int tables_of)
 {
 	struct bench_key key = {
-		.table = "hash", .name = backend, .baseline = strcmp(backend, "none") ? "none" : "-",
+		.table = "hash", .name = how, .baseline = strcmp(how, "none") ? "none" : "-",
 		.domains = tables_of, .within = WITHIN_OF_THREADS,
 	};
 
@@ -226,22 +217,15 @@ static void measure(void)
 	static const int few[] = { 1, 64, 1024 };
 	const int *which = quick || in_file ? few : numbers;
 	int nr = quick ? 2 : in_file ? 3 : sizeof(numbers) / sizeof(int), i;
-	struct epk_options options = { .size = sizeof(options), .backend = backend };
-	struct bench_case row = { .name = backend, .baseline = "none", .run = operation };
-	int err = epk_init(&options);
+	struct bench_case row = { .name = how, .baseline = "none", .run = operation };
 
+	init_by(how, 0);
 	file = memfd_create("tables", MFD_CLOEXEC);
 	need(file >= 0, "memfd_create");
-	if (err) {
-		if (some)
-			exit(0);
-		fprintf(stderr, "hash_bench: no backend %s: %s\n", backend, epk_strerror(err));
-		exit(1);
-	}
-	if (!strcmp(backend, "none"))
+	if (!strcmp(how, "none"))
 		row.baseline = "-";
 	/* The kernel splits and joins mappings, more of which a run of all tables has left. */
-	if (!strcmp(backend, "mprotect"))
+	if (!strcmp(how, "mprotect"))
 		row.within = WITHIN_OF_MAPPINGS;
 	for (i = 0; i < nr; i++) {
 		struct bench_at at = {
@@ -265,14 +249,9 @@ int main(int argc, char **argv)
 	static const char *const backends[] = { "none", "epk", "vmfunc", "mpk", "mprotect" };
 	size_t i;
 
-	quick = argc == 2 && !strcmp(argv[1], "quick");
-	some = argc == 2 && !strcmp(argv[1], "some");
-	if (argc > 2 || (argc == 2 && !quick && !some)) {
-		fprintf(stderr, "usage: hash_bench [quick|some]\n");
-		return 2;
-	}
+	bench_extent(argc, argv, NULL);
 	for (i = 0; i < 2 * sizeof(backends) / sizeof(*backends); i++) {
-		backend = backends[i / 2];
+		how = backends[i / 2];
 		in_file = i % 2;
 		failed |= bench_traced(measure) != 0;
 	}

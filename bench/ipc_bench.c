@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "bench.h"
+#include "program.h"
 #include "table.h"
 
 #define MOST_BYTES	4096
@@ -26,17 +27,6 @@
 /* Per cent.  What the kernel takes for a buffer depends on how its memory lies. */
 #define WITHIN		10
 #define EPT_KEYS	15
-
-static bool quick, some;
-static const char *how;
-
-static void need(bool well, const char *what)
-{
-	if (well)
-		return;
-	fprintf(stderr, "ipc_bench: %s: %s: %s\n", how, what, strerror(errno));
-	exit(1);
-}
 
 /* What is called for: bytes of a message; callees. */
 static long bytes;
@@ -217,19 +207,12 @@ static void call_component(int i)
 static void components(void)
 {
 	static long (*const entries[])(void *arg) = { component };
-	struct epk_options options = { .size = sizeof(options), .backend = "epk" };
 	struct bench_case row = { .name = how, .baseline = "pipe", .run = call_component };
 	bool across = strstr(how, "another");
-	int groups[2][EPT_KEYS], epts[2], chain[MOST_CALLEES], err, i;
+	int groups[2][EPT_KEYS], epts[2], chain[MOST_CALLEES], i;
 	struct bench_at at = at_call();
 
-	err = epk_init(&options);
-	if (err) {
-		if (some)
-			exit(0);
-		fprintf(stderr, "ipc_bench: no backend epk: %s\n", epk_strerror(err));
-		exit(1);
-	}
+	init_by("epk", 0);
 	need(!alloc_domains(EPT_KEYS, groups[0]) && !alloc_domains(EPT_KEYS, groups[1]), "alloc_domains");
 	epk_domain_place(groups[0][0], &epts[0], NULL);
 	epk_domain_place(groups[1][0], &epts[1], NULL);
@@ -267,12 +250,7 @@ static void measure(void)
 
 int main(int argc, char **argv)
 {
-	quick = argc == 2 && !strcmp(argv[1], "quick");
-	some = argc == 2 && !strcmp(argv[1], "some");
-	if (argc > 2 || (argc == 2 && !quick && !some)) {
-		fprintf(stderr, "usage: ipc_bench [quick|some]\n");
-		return 2;
-	}
+	bench_extent(argc, argv, NULL);
 	callees = 1;
 	measure();
 	for (bytes = 64; bytes <= MOST_BYTES; bytes *= 64)

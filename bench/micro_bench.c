@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "bench.h"
+#include "program.h"
 #include "pkru.h"
 #include "table.h"
 
@@ -28,29 +29,10 @@
 /* Where libmpk's memory lies, and so what of it the kernel merges, is another in each run. */
 #define LIBMPK_WITHIN	10
 
-static bool quick, some;
-static const char *backend;
-
-static void need(bool well, const char *what)
-{
-	if (well)
-		return;
-	fprintf(stderr, "micro_bench: %s: %s: %s\n", backend, what, strerror(errno));
-	exit(1);
-}
-
 /* Of a child that ends so, nothing was measured. */
 static void init(void)
 {
-	struct epk_options options = { .size = sizeof(options), .backend = backend };
-	int err = epk_init(&options);
-
-	if (!err)
-		return;
-	if (some)
-		exit(0);
-	fprintf(stderr, "micro_bench: no backend %s: %s\n", backend, epk_strerror(err));
-	exit(1);
+	init_by(how, 0);
 }
 
 /* What the library and libmpk are made of. */
@@ -159,7 +141,7 @@ static void means(void)
 	struct bench_at at = { .table = "means" };
 	int i;
 
-	backend = "means";
+	how = "means";
 	page = anonymous(PAGE);
 	*page = 1;
 	bench_row(&syscall_row, &at);
@@ -244,7 +226,7 @@ static void vmfunc_rows(void)
 	other_row = { "epk, another EPT", "two WRPKRU", in_turn, in_turn_no_pair, NO_CALLS, 0 };
 	struct bench_at at = { .table = "means" };
 
-	backend = "epk";
+	how = "epk";
 	init();
 	need(make_domains(15 + STEP, PAGE), "alloc_domains");
 	used = 1;
@@ -286,10 +268,10 @@ static struct bench_at at_number(long nr)
 
 static void by_number(void)
 {
-	struct bench_case row = { backend, "none", in_turn, in_turn_no_pair, NO_CALLS, 0 };
+	struct bench_case row = { how, "none", in_turn, in_turn_no_pair, NO_CALLS, 0 };
 	int nr = points(), i;
 
-	if (!strcmp(backend, "none"))
+	if (!strcmp(how, "none"))
 		row.baseline = "-";
 	init();
 	for (i = 0; i < nr; i++) {
@@ -349,14 +331,14 @@ static void read_all(const volatile char *mem)
 
 static void by_size(void)
 {
-	struct bench_case row = { backend, "none", in_turn, in_turn_no_pair, NO_CALLS, 0 };
+	struct bench_case row = { how, "none", in_turn, in_turn_no_pair, NO_CALLS, 0 };
 	struct bench_at at = at_size();
-	bool epk = !strcmp(backend, "epk");
+	bool epk = !strcmp(how, "epk");
 	int i, nr = epk ? 2 + 15 : 2;
 
-	if (!strcmp(backend, "none"))
+	if (!strcmp(how, "none"))
 		row.baseline = "-";
-	if (!strcmp(backend, "mpk"))
+	if (!strcmp(how, "mpk"))
 		take_pkeys(13);
 	init();
 	need(make_domains(nr, 0), "alloc_domains");
@@ -408,30 +390,25 @@ int main(int argc, char **argv)
 	static const char *const backends[] = { "none", "epk", "vmfunc", "mpk", "mprotect" };
 	size_t i, nr;
 
-	quick = argc == 2 && !strcmp(argv[1], "quick");
-	some = argc == 2 && !strcmp(argv[1], "some");
-	if (argc > 2 || (argc == 2 && !quick && !some)) {
-		fprintf(stderr, "usage: micro_bench [quick|some]\n");
-		return 2;
-	}
+	bench_extent(argc, argv, NULL);
 	in_child(means);
 	in_child(vmfunc_rows);
 	for (i = 0; i < sizeof(backends) / sizeof(*backends); i++) {
-		backend = backends[i];
+		how = backends[i];
 		in_child(by_number);
 	}
-	backend = "libmpk";
+	how = "libmpk";
 	in_child(libmpk_by_number);
 	nr = quick ? sizeof(quick_sizes) / sizeof(*quick_sizes) : sizeof(sizes) / sizeof(*sizes);
 	while (nr--) {
 		size = quick ? quick_sizes[nr] : sizes[nr];
 		for (i = 0; i < sizeof(backends) / sizeof(*backends); i++) {
 			/* One EPT a domain: nothing else to see there than with "epk". */
-			backend = backends[i];
-			if (strcmp(backend, "vmfunc"))
+			how = backends[i];
+			if (strcmp(how, "vmfunc"))
 				in_child(by_size);
 		}
-		backend = "libmpk";
+		how = "libmpk";
 		in_child(libmpk_by_size);
 	}
 	return failed;

@@ -17,9 +17,8 @@
 
 #include "libmpk_like.h"
 #include "peers.h"
+#include "program.h"
 #include "table.h"
-
-static bool quick, some;
 
 /**
  * struct pattern - a table
@@ -73,8 +72,7 @@ static void row_at(int number, long bytes, bool has_place)
 
 static void start(void)
 {
-	struct epk_options options = { .size = sizeof(options), .backend = peers_how };
-	int err, i;
+	int i;
 
 	if (peers_bare)
 		return;
@@ -87,12 +85,7 @@ static void start(void)
 		libmpk_keys(1, 15);
 		return;
 	}
-	err = epk_init(&options);
-	if (err && some)
-		exit(0);
-	if (err)
-		fprintf(stderr, "peers_bench: %s\n", epk_strerror(err));
-	peers_need(!err, "epk_init");
+	init_by(peers_how, 0);
 }
 
 static void measure(void)
@@ -116,12 +109,7 @@ int main(int argc, char **argv)
 	bool failed = false;
 	size_t i, j;
 
-	quick = argc == 2 && !strcmp(argv[1], "quick");
-	some = argc == 2 && !strcmp(argv[1], "some");
-	if (argc > 2 || (argc == 2 && !quick && !some)) {
-		fprintf(stderr, "usage: peers_bench [quick|some]\n");
-		return 2;
-	}
+	bench_extent(argc, argv, NULL);
 	keys_init();
 	for (i = 0; i < NR_PATTERNS; i++)
 		for (j = 0; j < sizeof(means) / sizeof(*means); j++) {

@@ -19,6 +19,7 @@
 #include <x86intrin.h>
 
 #include "bench.h"
+#include "program.h"
 #include "table.h"
 
 #define RW		(PROT_READ | PROT_WRITE)
@@ -33,29 +34,12 @@
 /* By how much another run may differ, as the kernel has them take turns when it will. */
 #define WITHIN		8
 
-static bool quick, some, limits;
-static const char *backend;
+static bool limits;
 static int failed;
-
-static void need(bool well, const char *what)
-{
-	if (well)
-		return;
-	fprintf(stderr, "scale_bench: %s: %s: %s\n", backend, what, strerror(errno));
-	exit(1);
-}
 
 static void init(void)
 {
-	struct epk_options options = { .size = sizeof(options), .backend = backend };
-	int err = epk_init(&options);
-
-	if (!err)
-		return;
-	if (some)
-		exit(1);
-	fprintf(stderr, "scale_bench: no backend %s: %s\n", backend, epk_strerror(err));
-	exit(1);
+	init_by(how, 1);
 }
 
 /* What each does. */
@@ -265,12 +249,12 @@ static void figure(const char *table, double took, double one)
 		.threads = nr_workers, .within = WITHIN,
 	};
 
-	snprintf(name, sizeof(name), "%s: %s", backend, task->name);
+	snprintf(name, sizeof(name), "%s: %s", how, task->name);
 	if (!strcmp(name, key.baseline))
 		key.baseline = "-";
 	bench_figure(&key, took, NULL);
 	fflush(stdout);
-	if (!strcmp(backend, "epk") && took > one * (1 + LIMIT_PERCENT / 100.0)) {
+	if (!strcmp(how, "epk") && took > one * (1 + LIMIT_PERCENT / 100.0)) {
 		printf("limit: %s: %s by %d is %.1f, over %d %% more than %.1f\n", table, name,
 		       nr_workers, took, LIMIT_PERCENT, one);
 		failed = 1;
@@ -400,24 +384,18 @@ int main(int argc, char **argv)
 	static const int numbers[] = { 1, 2, 8, 64, 256, 512 };
 	size_t i;
 
-	quick = argc == 2 && !strcmp(argv[1], "quick");
-	some = argc == 2 && !strcmp(argv[1], "some");
-	limits = argc == 2 && !strcmp(argv[1], "limits");
-	if (argc > 2 || (argc == 2 && !quick && !some && !limits)) {
-		fprintf(stderr, "usage: scale_bench [quick|some|limits]\n");
-		return 2;
-	}
+	limits = bench_extent(argc, argv, "limits");
 	for (i = 0; i < sizeof(tasks) / sizeof(*tasks); i++) {
 		task = &tasks[i];
-		backend = task->backend;
-		if (limits && strcmp(backend, "epk"))
+		how = task->backend;
+		if (limits && strcmp(how, "epk"))
 			continue;
 		if (!is_there())
 			continue;
 		in_child(by_number_of_threads);
 		in_child(by_number_of_processes);
 	}
-	backend = "epk";
+	how = "epk";
 	for (i = 0; i < sizeof(numbers) / sizeof(*numbers) && !limits && is_there(); i++) {
 		epts = numbers[i];
 		in_child(time_epts);

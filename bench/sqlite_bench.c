@@ -12,10 +12,10 @@
 #define _GNU_SOURCE
 #include <signal.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "bench.h"
+#include "program.h"
 #include "sqlite_storage.h"
 #include "table.h"
 
@@ -29,17 +29,7 @@
 #define BATCH		100
 #define EPT_KEYS	15
 
-static bool quick, some;
-static const char *backend;
 static int failed;
-
-static void need(bool well, const char *what)
-{
-	if (well)
-		return;
-	fprintf(stderr, "sqlite_bench: %s: %s: %s\n", backend, what, strerror(errno));
-	exit(1);
-}
 
 /* The load. */
 
@@ -194,21 +184,6 @@ static void serve(int fd)
 	_exit(0);
 }
 
-static void start_server(void)
-{
-	int ends[2], pid;
-
-	need(!socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends), "socketpair");
-	pid = fork();
-	need(pid >= 0, "fork");
-	if (!pid) {
-		close(ends[0]);
-		serve(ends[1]);
-	}
-	close(ends[1]);
-	server = ends[0];
-}
-
 static void do_statement(int kind, int i)
 {
 	struct order order = { kind, i };
@@ -299,18 +274,12 @@ static void remove_own_file(void)
 
 static void set_up(void)
 {
-	struct epk_options options = { .size = sizeof(options), .backend = this->backend };
 	struct storage_domains domains = { 0 };
-	int err = this->backend ? epk_init(&options) : 0;
 
-	if (err && some)
-		exit(0);
-	if (err) {
-		fprintf(stderr, "sqlite_bench: no backend %s: %s\n", backend, epk_strerror(err));
-		exit(1);
-	}
-	if (this->backend)
+	if (this->backend) {
+		init_by(this->backend, 0);
 		domains = choose_domains();
+	}
 	if (this->plain) {
 		if (access("/dev/shm", W_OK))
 			strcpy(own_file, "/tmp/sqlite-bench-XXXXXX");
@@ -322,7 +291,7 @@ static void set_up(void)
 		open_database("database");
 	}
 	if (this->server)
-		start_server();
+		server = storage_fork(serve);
 }
 
 static void measure(void)
@@ -361,15 +330,10 @@ int main(int argc, char **argv)
 {
 	size_t i;
 
-	quick = argc == 2 && !strcmp(argv[1], "quick");
-	some = argc == 2 && !strcmp(argv[1], "some");
-	if (argc > 2 || (argc == 2 && !quick && !some)) {
-		fprintf(stderr, "usage: sqlite_bench [quick|some]\n");
-		return 2;
-	}
+	bench_extent(argc, argv, NULL);
 	for (i = 0; i < sizeof(set_ups) / sizeof(*set_ups); i++) {
 		this = &set_ups[i];
-		backend = this->backend ? this->backend : this->name;
+		how = this->backend ? this->backend : this->name;
 		/* The quick ones are what the rest is measured against, and what it is for. */
 		if (!quick || i < 3)
 			failed |= bench_traced(measure) != 0;

@@ -516,7 +516,7 @@ static void become_components(void)
 	need(!epk_component_create(here.domains.cache, cache, 1, NULL), "epk_component_create");
 }
 
-static void start_server(void)
+int storage_fork(void (*serve)(int fd))
 {
 	int ends[2], pid;
 
@@ -525,10 +525,10 @@ static void start_server(void)
 	need(pid >= 0, "fork");
 	if (!pid) {
 		close(ends[0]);
-		server(ends[1]);
+		serve(ends[1]);
 	}
 	close(ends[1]);
-	here.socket = ends[0];
+	return ends[0];
 }
 
 static void register_with_sqlite(void)
@@ -570,7 +570,7 @@ void storage_start(enum storage_way way, const struct storage_domains *domains)
 	if (way == STORAGE_GATES)
 		become_components();
 	if (way == STORAGE_SOCKET)
-		start_server();
+		here.socket = storage_fork(server);
 	need(!mprotect(&here, sizeof(here), PROT_READ), "mprotect");
 	register_with_sqlite();
 }

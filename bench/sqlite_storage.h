@@ -36,6 +36,9 @@ struct storage_domains {
 /* Once, before anything of SQLite's is called; ends the program if it fails. */
 void storage_start(enum storage_way way, const struct storage_domains *domains);
 
+/* A process that does what it reads: @serve does not return.  Return: the end of the socket to send to. */
+int storage_fork(void (*serve)(int fd));
+
 /* Around all calls of SQLite's. */
 void storage_enter(void);
 void storage_leave(void);
