@@ -44,14 +44,7 @@ bool epk_context_exists(const struct mm_struct *mm)
 	return exists;
 }
 
-/**
- * epk_context_pkru_deny() - what a thread must not have that is not registered
- * @mm: the thread's address space, or NULL
- *
- * Context: any.
- * Return: the access-disable bits of all keys that carry domains in @mm.
- */
-u32 epk_context_pkru_deny(const struct mm_struct *mm)
+static u32 context_deny(const struct mm_struct *mm, bool runs_here)
 {
 	struct epk_context *ctx;
 	u32 deny = 0;
@@ -61,10 +54,26 @@ u32 epk_context_pkru_deny(const struct mm_struct *mm)
 
 	rcu_read_lock();
 	ctx = context_find(mm);
-	if (ctx)
+	if (ctx) {
+		/* Before what follows is read: who changes it looks for the CPU afterwards. */
+		if (runs_here)
+			epk_context_note_cpu(ctx);
 		deny = READ_ONCE(ctx->pkru_deny);
+	}
 	rcu_read_unlock();
 	return deny;
+}
+
+/**
+ * epk_context_pkru_deny() - what a thread must not have that is not registered
+ * @mm: the thread's address space, or NULL
+ *
+ * Context: any.
+ * Return: the access-disable bits of all keys that carry domains in @mm.
+ */
+u32 epk_context_pkru_deny(const struct mm_struct *mm)
+{
+	return context_deny(mm, false);
 }
 
 /**
@@ -90,20 +99,7 @@ u32 epk_context_pkru_closed(const struct mm_struct *mm)
  */
 u32 epk_context_enter(const struct mm_struct *mm)
 {
-	struct epk_context *ctx;
-	u32 deny = 0;
-
-	if (!atomic_read(&nr_contexts))
-		return 0;
-
-	rcu_read_lock();
-	ctx = context_find(mm);
-	if (ctx) {
-		epk_context_note_cpu(ctx);
-		deny = READ_ONCE(ctx->pkru_deny);
-	}
-	rcu_read_unlock();
-	return deny * 3;
+	return context_deny(mm, true) * 3;
 }
 
 /**

@@ -345,6 +345,17 @@ static int check(uintptr_t start, uintptr_t end)
 	return 0;
 }
 
+/* Where the part at @start ends: the @region that begins there, or what lies before the next. */
+static uintptr_t next_part(uintptr_t start, uintptr_t end, struct region *region)
+{
+	if (!pkeys_region_find(start, end, region)) {
+		region->start = end;
+		region->end = end;
+	}
+	clip(region, start, end);
+	return region->start > start ? region->start : region->end;
+}
+
 /* pkey_mprotect(); NO_SLOT for key 0. */
 int pkeys_memory_key(uintptr_t start, uintptr_t end, int prot, unsigned int slot)
 {
@@ -354,12 +365,7 @@ int pkeys_memory_key(uintptr_t start, uintptr_t end, int prot, unsigned int slot
 
 	err = slot ? check(start, end) : 0;
 	for (; !err && start < end; start = stop) {
-		if (!pkeys_region_find(start, end, &region)) {
-			region.start = end;
-			region.end = end;
-		}
-		clip(&region, start, end);
-		stop = region.start > start ? region.start : region.end;
+		stop = next_part(start, end, &region);
 		if (region.start == start)
 			err = change(&region, prot, slot);
 		else if (slot)
@@ -378,12 +384,7 @@ int pkeys_memory_protect(uintptr_t start, uintptr_t end, int prot)
 	long ret;
 
 	for (; start < end; start = stop) {
-		if (!pkeys_region_find(start, end, &region)) {
-			region.start = end;
-			region.end = end;
-		}
-		clip(&region, start, end);
-		stop = region.start > start ? region.start : region.end;
+		stop = next_part(start, end, &region);
 		if (region.start == start && prot & PROT_EXEC)
 			return -EACCES;
 		ret = region.start == start ? change(&region, prot, region.slot) :
@@ -402,12 +403,7 @@ int pkeys_memory_drop(uintptr_t start, uintptr_t end, bool reserve)
 	long ret = 0;
 
 	for (; start < end; start = stop) {
-		if (!pkeys_region_find(start, end, &region)) {
-			region.start = end;
-			region.end = end;
-		}
-		clip(&region, start, end);
-		stop = region.start > start ? region.start : region.end;
+		stop = next_part(start, end, &region);
 		if (region.start == start) {
 			if (!pkeys_regions_have_room())
 				return -ENOMEM;

@@ -112,6 +112,7 @@ int epk_module_reserve(void *addr, size_t len);
 int epk_module_fill(void *addr, const void *from, size_t len);
 int epk_module_protect(const struct epk_mapping *map, int prot);
 int epk_module_note(int id, uint64_t addr);
+void epk_module_forget(const struct epk_state *old);
 int epk_module_enrol(void);
 int epk_module_gates(const struct epk_state *state);
 int epk_module_counts(struct epk_counts *counts);

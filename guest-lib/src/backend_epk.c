@@ -134,13 +134,6 @@ static void epk_thread_stop(struct epk_thread *t)
 		epk_drop(list[i].id);
 }
 
-/* The module's memory is not inherited. */
-static void epk_forget(const struct epk_state *old)
-{
-	close(old->fd);
-	epk_pkeys_inherit(old->pkeys);
-}
-
 const struct epk_backend epk_backend_epk = {
 	.name = "epk",
 	.in_module = true,
@@ -163,5 +156,5 @@ const struct epk_backend epk_backend_epk = {
 	.common = epk_module_common,
 	.common_prot = epk_module_common_prot,
 	.counts = epk_module_counts,
-	.forget = epk_forget,
+	.forget = epk_module_forget,
 };

@@ -94,12 +94,6 @@ static int vmfunc_end(struct epk_thread *t, unsigned int slot)
 	return 0;
 }
 
-static void vmfunc_forget(const struct epk_state *old)
-{
-	close(old->fd);
-	epk_pkeys_inherit(old->pkeys);
-}
-
 const struct epk_backend epk_backend_vmfunc = {
 	.name = "vmfunc",
 	.init = vmfunc_init,
@@ -117,5 +111,5 @@ const struct epk_backend epk_backend_vmfunc = {
 	.end = vmfunc_end,
 	.settle = vmfunc_settle,
 	.counts = epk_module_counts,
-	.forget = vmfunc_forget,
+	.forget = epk_module_forget,
 };

@@ -21,34 +21,11 @@ first_area
 	.balign	16
 epk_call_caught_on_stack:
 	.cfi_startproc
-	push	%rbp
-	.cfi_def_cfa_offset 16
-	.cfi_offset %rbp, -16
-	push	%r12
-	.cfi_def_cfa_offset 24
-	.cfi_offset %r12, -24
-	push	%r13
-	.cfi_def_cfa_offset 32
-	.cfi_offset %r13, -32
-	push	%r14
-	.cfi_def_cfa_offset 40
-	.cfi_offset %r14, -40
-	push	%r15
-	.cfi_def_cfa_offset 48
-	.cfi_offset %r15, -48
+	pushed	rbp,r12,r13,r14,r15
 	call	epk_call_on_stack
 	xor	%edx, %edx
 .Lleft:
-	pop	%r15
-	.cfi_def_cfa_offset 40
-	pop	%r14
-	.cfi_def_cfa_offset 32
-	pop	%r13
-	.cfi_def_cfa_offset 24
-	pop	%r12
-	.cfi_def_cfa_offset 16
-	pop	%rbp
-	.cfi_def_cfa_offset 8
+	popped	r15,r14,r13,r12,rbp
 	ret
 	.cfi_endproc
 	.size	epk_call_caught_on_stack, . - epk_call_caught_on_stack

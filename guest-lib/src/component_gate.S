@@ -459,21 +459,7 @@ epk_gate_fault:
 	.balign	16
 epk_gate_release:
 	.cfi_startproc
-	push	%rbx
-	.cfi_def_cfa_offset 16
-	.cfi_offset %rbx, -16
-	push	%r12
-	.cfi_def_cfa_offset 24
-	.cfi_offset %r12, -24
-	push	%r13
-	.cfi_def_cfa_offset 32
-	.cfi_offset %r13, -32
-	push	%r14
-	.cfi_def_cfa_offset 40
-	.cfi_offset %r14, -40
-	push	%r15
-	.cfi_def_cfa_offset 48
-	.cfi_offset %r15, -48
+	pushed	rbx,r12,r13,r14,r15
 	mov	epk_word@gottpoff(%rip), %r13
 	mov	%fs:EPK_WORD_COMPONENT(%r13), %r15
 	load_table
@@ -501,16 +487,7 @@ epk_gate_release:
 	andn	epk_state_page+EPK_STATE_ACCESS(%rip), %eax, %eax
 	jnz	.Lforged
 .Lreleased:
-	pop	%r15
-	.cfi_def_cfa_offset 40
-	pop	%r14
-	.cfi_def_cfa_offset 32
-	pop	%r13
-	.cfi_def_cfa_offset 24
-	pop	%r12
-	.cfi_def_cfa_offset 16
-	pop	%rbx
-	.cfi_def_cfa_offset 8
+	popped	r15,r14,r13,r12,rbx
 	ret
 	.cfi_endproc
 	.size	epk_gate_release, . - epk_gate_release

@@ -221,11 +221,7 @@
 .endm
 
 .macro saved
-	.irp	reg, rbx,rbp,r12,r13,r14,r15
-	push	%\reg
-	.cfi_adjust_cfa_offset 8
-	.cfi_rel_offset %\reg, 0
-	.endr
+	pushed	rbx,rbp,r12,r13,r14,r15
 .endm
 
 .macro asked
@@ -239,11 +235,7 @@
 .macro restored
 	add	$F_SAVED, %rsp
 	.cfi_adjust_cfa_offset -F_SAVED
-	.irp	reg, r15,r14,r13,r12,rbp,rbx
-	pop	%\reg
-	.cfi_adjust_cfa_offset -8
-	.cfi_restore %\reg
-	.endr
+	popped	r15,r14,r13,r12,rbp,rbx
 .endm
 
 /*

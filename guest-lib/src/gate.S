@@ -253,9 +253,7 @@ epk_close:
 	or	epk_state_page+EPK_STATE_NOTHING(%rip), %eax
 	wrpkru
 .Lclosed4:
-	not	%eax
-	and	epk_state_page+EPK_STATE_ACCESS(%rip), %eax
-	jnz	.Lforged
+	check_closed
 	ret
 
 	forged

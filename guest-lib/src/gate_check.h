@@ -21,6 +21,13 @@
 	jne	.Lforged
 .endm
 
+/* By PKRU's value, in EAX, which is 0 afterwards: none of the library's keys is open. */
+.macro check_closed
+	not	%eax
+	and	epk_state_page+EPK_STATE_ACCESS(%rip), %eax
+	jnz	.Lforged
+.endm
+
 /*
  * Somebody jumped to a WRPKRU: no key stays open; nor, with \key0, key 0 to write, since it may have
  * been a confined component, with a stack pointer of its choice for the frame of the signal.

@@ -179,9 +179,7 @@ epk_ept_enter:
 	vmfunc
 	xor	%ecx, %ecx
 	rdpkru
-	not	%eax
-	and	epk_state_page+EPK_STATE_ACCESS(%rip), %eax
-	jnz	.Lforged
+	check_closed
 	ret
 	forged
 	.cfi_endproc

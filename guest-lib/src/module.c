@@ -237,6 +237,13 @@ int epk_module_note(int id, uint64_t addr)
 	return ioctl(epk_now.fd, EPK_IOC_NOTE, &arg) ? failed() : 0;
 }
 
+/* The module's memory is not inherited. */
+void epk_module_forget(const struct epk_state *old)
+{
+	close(old->fd);
+	epk_pkeys_inherit(old->pkeys);
+}
+
 /* Has the calling thread's EPT survive context switches and signals. */
 int epk_module_enrol(void)
 {

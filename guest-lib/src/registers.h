@@ -9,6 +9,23 @@
 #ifndef EPK_REGISTERS_H
 #define EPK_REGISTERS_H
 
+/* What a function keeps for its caller, for who unwinds the stack, too; and back, from the last to the first. */
+.macro pushed regs:vararg
+	.irp	reg, \regs
+	push	%\reg
+	.cfi_adjust_cfa_offset 8
+	.cfi_rel_offset %\reg, 0
+	.endr
+.endm
+
+.macro popped regs:vararg
+	.irp	reg, \regs
+	pop	%\reg
+	.cfi_adjust_cfa_offset -8
+	.cfi_restore %\reg
+	.endr
+.endm
+
 /* For registers_first: of what EDX:EAX has bits for. */
 .macro first
 	xrstor	.Lfirst(%rip)

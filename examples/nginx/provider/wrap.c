@@ -52,30 +52,28 @@ static void one_round(struct opened *o, enum secret_kind kind, uint8_t round, ui
 }
 
 /* Works in the vault: @to sees none of what lies between. */
-void epkp_wrap(struct opened *o, enum secret_kind kind, uint8_t *to, const uint8_t *from,
-	       size_t len)
+static void permute(struct opened *o, enum secret_kind kind, uint8_t *to, const uint8_t *from,
+		    size_t len, bool back)
 {
 	uint8_t *bytes = o->work->permuted;
-	uint8_t round;
+	uint8_t i;
 
 	if (len > sizeof(o->work->permuted))
 		abort();
 	memcpy(bytes, from, len);
-	for (round = 0; round < ROUNDS; round++)
-		one_round(o, kind, round, bytes, len);
+	for (i = 0; i < ROUNDS; i++)
+		one_round(o, kind, back ? ROUNDS - 1 - i : i, bytes, len);
 	memcpy(to, bytes, len);
+}
+
+void epkp_wrap(struct opened *o, enum secret_kind kind, uint8_t *to, const uint8_t *from,
+	       size_t len)
+{
+	permute(o, kind, to, from, len, false);
 }
 
 void epkp_unwrap(struct opened *o, enum secret_kind kind, uint8_t *to, const uint8_t *from,
 		 size_t len)
 {
-	uint8_t *bytes = o->work->permuted;
-	uint8_t round;
-
-	if (len > sizeof(o->work->permuted))
-		abort();
-	memcpy(bytes, from, len);
-	for (round = ROUNDS; round-- > 0; )
-		one_round(o, kind, round, bytes, len);
-	memcpy(to, bytes, len);
+	permute(o, kind, to, from, len, true);
 }
