@@ -219,7 +219,7 @@ def root(work):
     for source in ("guest-kmod", "tests/firmware/room"):
         (work / source).parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(["cp", "-r", TOP / source, work / source], check=True)
-    made = subprocess.run(["make", "-C", module, f"KDIR={kernel / 'tree'}", "clean", "all"],
+    made = subprocess.run(["make", "-C", kernel / "tree", f"M={module}", "clean", "modules"],
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if made.returncode:
         sys.exit(made.stdout)

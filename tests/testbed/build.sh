@@ -45,8 +45,8 @@ copy_sources() {
 module() {
 	local folder=$1 tree stamp=$1/.kernel.cmd
 	tree=$(readlink -f "$2/tree")
-	[ "$(cat "$stamp" 2>/dev/null)" = "$tree" ] || make -C "$folder" clean
-	make -C "$folder" KDIR="$tree" all || return 1
+	[ "$(cat "$stamp" 2>/dev/null)" = "$tree" ] || make -C "$tree" M="$folder" clean
+	make -C "$tree" M="$folder" modules || return 1
 	echo "$tree" >"$stamp"
 }
 
