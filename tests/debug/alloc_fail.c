@@ -325,12 +325,9 @@ static void run_step(const struct step *step)
 
 static bool fork_step(const struct step *step)
 {
+	pid_t pid = fork_case();
 	int status;
-	pid_t pid;
 
-	fflush(stdout);
-	pid = fork();
-	REQUIRE(pid >= 0);
 	if (!pid) {
 		run_step(step);
 		fflush(stdout);

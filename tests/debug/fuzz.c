@@ -24,12 +24,9 @@ void *fuzz_begin(const char *seed, size_t size)
 
 bool fuzz_vm(unsigned int number, unsigned int sequences, fuzz_vm_fn *run)
 {
+	pid_t pid = fork_case();
 	int status;
-	pid_t pid;
 
-	fflush(stdout);
-	pid = fork();
-	REQUIRE(pid >= 0);
 	if (!pid) {
 		run(fuzz_seed, number, sequences);
 		fflush(stdout);

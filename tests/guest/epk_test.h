@@ -354,6 +354,24 @@ static inline struct epk_stats epk_device_stats(struct epk_device *dev)
 	return stats;
 }
 
+/* What a file of /proc says of memory, in KiB. */
+static inline long epk_kib_of(const char *file, const char *what)
+{
+	FILE *f = fopen(file, "r");
+	char line[128], *value;
+	long kib = -1;
+
+	REQUIRE(f);
+	while (kib < 0 && fgets(line, sizeof(line), f)) {
+		value = strstr(line, what);
+		if (value)
+			kib = atol(value + strlen(what));
+	}
+	fclose(f);
+	REQUIRE(kib >= 0);
+	return kib;
+}
+
 /* Where there is one EPT, there may be no such instruction. */
 static inline void epk_device_goto(struct epk_device *dev, uint32_t ept)
 {

@@ -314,15 +314,7 @@ static void unloading(void)
 /* KiB of what a process has in RAM, all kinds. */
 static long resident(void)
 {
-	FILE *f = fopen("/proc/self/status", "r");
-	char line[128];
-	long kib = -1;
-
-	REQUIRE(f);
-	while (fgets(line, sizeof(line), f))
-		sscanf(line, "VmRSS: %ld", &kib);
-	fclose(f);
-	return kib;
+	return epk_kib_of("/proc/self/status", "VmRSS:");
 }
 
 /* Nearly: later kernels keep a part of the sum by CPU. */
@@ -366,16 +358,20 @@ static void counting(void)
 	teardown();
 }
 
-/* A memory cgroup with a limit kills who goes beyond it, and gets all back. */
-static void end_oom(void)
+static void fill_in_cgroup(size_t len)
 {
-	size_t len = 64 << 20;
 	char *q;
 
 	REQUIRE(put(CGROUP "/test/cgroup.procs", "0"));
 	q = epk_device_map(&dev, id, len);
 	REQUIRE(q != MAP_FAILED);
 	memset(q, 1, len);
+}
+
+/* A memory cgroup with a limit kills who goes beyond it, and gets all back. */
+static void end_oom(void)
+{
+	fill_in_cgroup(64 << 20);
 	_exit(0);
 }
 
@@ -407,13 +403,7 @@ static volatile int *shared;
 /* Memory in a domain, and nothing else that is worth killing for. */
 static void end_hog(void)
 {
-	size_t len = 14 << 20;
-	char *q;
-
-	REQUIRE(put(CGROUP "/test/cgroup.procs", "0"));
-	q = epk_device_map(&dev, id, len);
-	REQUIRE(q != MAP_FAILED);
-	memset(q, 1, len);
+	fill_in_cgroup(14 << 20);
 	shared[0] = 1;
 	while (!shared[1])
 		sched_yield();

@@ -6,6 +6,7 @@
  * memory first, where they are found.
  */
 #include "file_test.h"
+#include "procmap.h"
 
 #include <elf.h>
 
@@ -156,22 +157,15 @@ static unsigned int count_secrets(const struct perf_event_mmap_page *ring)
 	return found;
 }
 
-/* PROCMAP_QUERY, from 6.11 on: does the answer have the secret; -1 if there is none. */
+/* Does the answer have the secret; -1 if there is none. */
 static int query_build_id(const char *at)
 {
 	uint64_t build_id[4] = { 0 };
-	struct {
-		uint64_t size, flags, addr, start, end, vm_flags, page_size, offset, inode;
-		uint32_t major, minor, name_size, build_id_size;
-		uint64_t name, build_id;
-	} arg = {
-		.size = sizeof(arg), .addr = (uintptr_t)at, .build_id = (uintptr_t)build_id,
-		.build_id_size = 20,
+	struct procmap query = {
+		.addr = (uintptr_t)at, .build_id = (uintptr_t)build_id, .build_id_size = 20,
 	};
-	int fd = open("/proc/self/maps", O_RDONLY), ret = ioctl(fd, _IOWR('f', 17, arg), &arg);
 
-	close(fd);
-	return ret ? -1 : arg.build_id_size && build_id[0] == SECRET;
+	return procmap_query(&query) ? -1 : query.build_id_size && build_id[0] == SECRET;
 }
 
 /* Who maps a file is noted by perf, and who changes its rights; with what the file says of itself. */

@@ -3,6 +3,7 @@
  * kmod_tool_test EPK-CHECK: what epk-check says where all is there, and where one thing is not.
  */
 #include "epk_test.h"
+#include "../said.h"
 
 #include <grp.h>
 #include <sys/personality.h>
@@ -24,9 +25,7 @@ static unsigned long persona;
 static int run(uid_t uid, gid_t gid, rlim_t limit)
 {
 	struct rlimit memlock = { limit, limit };
-	size_t n = 0;
-	ssize_t got;
-	int out[2], status = -1;
+	int out[2], status;
 	pid_t pid;
 
 	REQUIRE(pipe(out) == 0);
@@ -40,12 +39,9 @@ static int run(uid_t uid, gid_t gid, rlim_t limit)
 		_exit(101);
 	}
 	close(out[1]);
-	while (n < sizeof(said) - 1 && (got = read(out[0], said + n, sizeof(said) - 1 - n)) > 0)
-		n += got;
-	said[n] = 0;
-	close(out[0]);
-	REQUIRE(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
-	return WEXITSTATUS(status);
+	status = said_by(pid, out[0], said, sizeof(said));
+	REQUIRE(status >= 0);
+	return status;
 }
 
 static void expect_said(int line, const char *what)

@@ -234,15 +234,7 @@ static void by_others(void)
 
 static long free_kib(void)
 {
-	FILE *f = fopen("/proc/meminfo", "r");
-	char line[128];
-	long kib = -1;
-
-	REQUIRE(f);
-	while (fgets(line, sizeof(line), f))
-		sscanf(line, "MemFree: %ld", &kib);
-	fclose(f);
-	return kib;
+	return epk_kib_of("/proc/meminfo", "MemFree:");
 }
 
 /* Nobody bounds how many there are: those that are in no use have no memory that is not swapped. */

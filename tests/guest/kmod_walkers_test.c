@@ -4,6 +4,7 @@
  * ordinary memory as the contrast, and that the domain is as before.
  */
 #include "epk_test.h"
+#include "procmap.h"
 
 #include <linux/userfaultfd.h>
 #include <sys/prctl.h>
@@ -258,25 +259,18 @@ static void dump(void)
 	unlink(CORE);
 }
 
-/* PROCMAP_QUERY, from 6.11 on: by its name the mapping is the device. */
+/* By its name the mapping is the device. */
 static void query(void)
 {
 	char name[64] = "";
-	struct {
-		uint64_t size, flags, addr, start, end, vm_flags, page_size, offset, inode;
-		uint32_t major, minor, name_size, build_id_size;
-		uint64_t name, build_id;
-	} arg = {
-		.size = sizeof(arg), .addr = (uintptr_t)secret, .name = (uintptr_t)name,
-		.name_size = sizeof(name),
+	struct procmap arg = {
+		.addr = (uintptr_t)secret, .name = (uintptr_t)name, .name_size = sizeof(name),
 	};
-	int fd = open("/proc/self/maps", O_RDONLY);
 
-	if (ioctl(fd, _IOWR('f', 17, arg), &arg))
+	if (procmap_query(&arg))
 		CHECK_EQ(errno, ENOTTY);
 	else
 		CHECK(!strcmp(name, EPK_DEVICE));
-	close(fd);
 }
 
 /*

@@ -187,18 +187,10 @@ static void file_nodes(void)
 
 static long node_free_bytes(int node)
 {
-	char path[80], line[128];
-	long kilobytes = -1;
-	FILE *file;
+	char path[80];
 
 	snprintf(path, sizeof(path), "/sys/devices/system/node/node%d/meminfo", node);
-	file = fopen(path, "r");
-	REQUIRE(file);
-	while (kilobytes < 0 && fgets(line, sizeof(line), file))
-		sscanf(line, "Node %*d MemFree: %ld", &kilobytes);
-	fclose(file);
-	REQUIRE(kilobytes >= 0);
-	return kilobytes << 10;
+	return epk_kib_of(path, "MemFree:") << 10;
 }
 
 /*

@@ -29,15 +29,22 @@ void die(const char *format, ...)
 	_exit(1);
 }
 
-static bool run_case(const struct test_case *test)
+pid_t fork_case(void)
 {
-	uint64_t start = rdtsc();
-	int status;
 	pid_t pid;
 
 	fflush(stdout);
 	pid = fork();
 	REQUIRE(pid >= 0);
+	return pid;
+}
+
+static bool run_case(const struct test_case *test)
+{
+	uint64_t start = rdtsc();
+	pid_t pid = fork_case();
+	int status;
+
 	if (!pid) {
 		alarm(CASE_SECONDS);
 		test->run();

@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 
 #include "vmm.h"
+#include "../said.h"
 
 #define DATA	0x5000ull
 #define LAST	3
@@ -15,9 +16,7 @@ static char said[1 << 15];
 /* Run it; its exit status.  What it writes is in said[]. */
 static int run_tool(const char *command)
 {
-	size_t n = 0;
-	ssize_t got;
-	int out[2], status = -1;
+	int out[2], status;
 	pid_t pid;
 
 	REQUIRE(pipe2(out, O_CLOEXEC) == 0);
@@ -28,12 +27,9 @@ static int run_tool(const char *command)
 		_exit(101);
 	}
 	close(out[1]);
-	while (n < sizeof(said) - 1 && (got = read(out[0], said + n, sizeof(said) - 1 - n)) > 0)
-		n += got;
-	said[n] = 0;
-	close(out[0]);
-	REQUIRE(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
-	return WEXITSTATUS(status);
+	status = said_by(pid, out[0], said, sizeof(said));
+	REQUIRE(status >= 0);
+	return status;
 }
 
 /* What comes after a value of JSON and spaces, or NULL if it is none. */

@@ -64,6 +64,9 @@ int run_cases(const struct test_case *cases, int nr, int argc, char **argv);
 	run_cases(cases, sizeof(cases) / sizeof((cases)[0]), argc, argv)
 
 void check_failed(const char *file, int line, const char *what, long a, long b);
+/* fork(), which does not fail; what was printed is printed once. */
+pid_t fork_case(void);
+
 void __attribute__((noreturn, format(printf, 1, 2))) die(const char *format, ...);
 
 #define CHECK_EQ(a, b) do {						\

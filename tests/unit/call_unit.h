@@ -3,6 +3,8 @@
 #ifndef EPK_CALL_UNIT_H
 #define EPK_CALL_UNIT_H
 
+#include <ucontext.h>
+
 #include "unit.h"
 
 static int ids[3];
@@ -49,6 +51,19 @@ static inline long look(void *arg)
 	check_reach(false, true, false);
 	mem[1][1]++;
 	return (long)arg + 1;
+}
+
+static ucontext_t main_context, coroutine;
+
+/* Runs @body on a stack that libc knows nothing of. */
+static inline int run_coroutine(void (*body)(void), char *stack, size_t size)
+{
+	getcontext(&coroutine);
+	coroutine.uc_stack.ss_sp = stack;
+	coroutine.uc_stack.ss_size = size;
+	coroutine.uc_link = &main_context;
+	makecontext(&coroutine, body, 0);
+	return swapcontext(&main_context, &coroutine);
 }
 
 static jmp_buf jump_buf;

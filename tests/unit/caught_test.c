@@ -197,7 +197,6 @@ static long interrupted_caught(void *arg)
 	return epk_call_caught(ids[1], is_interrupted, arg, NULL);
 }
 
-static ucontext_t main_context, coroutine;
 static char coroutine_stack[65536];
 
 static void fault_in_coroutine(void)
@@ -208,12 +207,7 @@ static void fault_in_coroutine(void)
 static long goes_elsewhere(void *arg)
 {
 	(void)arg;
-	getcontext(&coroutine);
-	coroutine.uc_stack.ss_sp = coroutine_stack;
-	coroutine.uc_stack.ss_size = sizeof(coroutine_stack);
-	coroutine.uc_link = &main_context;
-	makecontext(&coroutine, fault_in_coroutine, 0);
-	return swapcontext(&main_context, &coroutine);
+	return run_coroutine(fault_in_coroutine, coroutine_stack, sizeof(coroutine_stack));
 }
 
 static long elsewhere_caught(void *arg)
@@ -465,12 +459,7 @@ static void left_in_a_coroutine(void **state)
 	(void)state;
 	set_up();
 	wrong = 0;
-	getcontext(&coroutine);
-	coroutine.uc_stack.ss_sp = coroutine_stack;
-	coroutine.uc_stack.ss_size = sizeof(coroutine_stack);
-	coroutine.uc_link = &main_context;
-	makecontext(&coroutine, jump_in_coroutine, 0);
-	swapcontext(&main_context, &coroutine);
+	run_coroutine(jump_in_coroutine, coroutine_stack, sizeof(coroutine_stack));
 	REQUIRE_EQ(wrong, 0);
 	REQUIRE_EQ(signal_of(plain_call, NULL), SIGSEGV);
 	domain_end(ids[2]);

@@ -13,6 +13,7 @@
 
 #include "pkru.h"
 #include "state_page.h"
+#include "traced.h"
 
 extern const char epk_component_gates_start[], epk_component_gates_end[];
 
@@ -380,40 +381,6 @@ static void stepped(void)
 			REQUIRE(!epk_gate_call(ids[0], 1, (void *)5, NULL));
 		}
 	}
-}
-
-static int wait_for(pid_t child)
-{
-	int status, sig;
-
-	for (;;) {
-		REQUIRE_EQ(waitpid(child, &status, 0), child);
-		sig = WSTOPSIG(status);
-		if (!WIFSTOPPED(status) || sig == SIGTRAP)
-			return status;
-		if (sig == SIGSEGV || sig == SIGILL) {
-			struct user_regs_struct regs;
-
-			ptrace(PTRACE_GETREGS, child, 0, &regs);
-			if (getenv("STEP_VERBOSE"))
-				print_message("signal %d at gates + %#llx, rsp %#llx\n", sig,
-					      regs.rip - (uintptr_t)epk_component_gates_start,
-					      regs.rsp);
-		}
-		REQUIRE_EQ(ptrace(PTRACE_CONT, child, 0, sig), 0);
-	}
-}
-
-static bool marked(pid_t child)
-{
-	int status = wait_for(child);
-	siginfo_t info;
-
-	if (!WIFSTOPPED(status))
-		print_message("status %#x\n", status);
-	REQUIRE(WIFSTOPPED(status));
-	REQUIRE_EQ(ptrace(PTRACE_GETSIGINFO, child, 0, &info), 0);
-	return info.si_code == SI_KERNEL;
 }
 
 /* The kernel takes the trap flag for the program's own behind a POPF that it has stepped over. */

@@ -11,7 +11,6 @@ static int what_is_left(void)
 	return epk_held(NULL, 0) + (backend_is_private() && (can_read(0) || can_read(1)));
 }
 
-static ucontext_t main_context, coroutine;
 static volatile int after_end;
 
 /* libc cannot tell there which frames are left: it is to be ended by hand, and then all is well. */
@@ -33,12 +32,7 @@ static void *thread_with_coroutine(void *arg)
 	static void *volatile exits;
 
 	exits = arg;
-	getcontext(&coroutine);
-	coroutine.uc_stack.ss_sp = stack;
-	coroutine.uc_stack.ss_size = sizeof(stack);
-	coroutine.uc_link = &main_context;
-	makecontext(&coroutine, jump_in_coroutine, 0);
-	swapcontext(&main_context, &coroutine);
+	run_coroutine(jump_in_coroutine, stack, sizeof(stack));
 	memset(stack, 0x41, sizeof(stack));
 	if (epk_call(ids[1], look, NULL, NULL))
 		return (void *)1;

@@ -26,8 +26,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
 	(void)state;
-	free_domain(id);
-	REQUIRE_EQ(count_epk_mappings(), 0);
+	free_all_domains(1, &id);
 	return 0;
 }
 

@@ -8,6 +8,7 @@
 
 #include "unit.h"
 #include "step.h"
+#include "traced.h"
 
 /* So many that can be held at a time. */
 #define KEYS	(backend_is("mpk") ? MPK_PLACES : 15)
@@ -105,31 +106,6 @@ static void stepped(void)
 		begin_and_end();
 	while (pid > 0);
 	_exit(0);
-}
-
-/* Waits until @child ends or traps: the status.  Other signals are its own affair. */
-static int wait_for(pid_t child)
-{
-	int status, sig;
-
-	for (;;) {
-		REQUIRE_EQ(waitpid(child, &status, 0), child);
-		sig = WSTOPSIG(status);
-		if (!WIFSTOPPED(status) || sig == SIGTRAP)
-			return status;
-		REQUIRE_EQ(ptrace(PTRACE_CONT, child, 0, sig), 0);
-	}
-}
-
-/* Waits for a trap: is it a mark? */
-static bool marked(pid_t child)
-{
-	int status = wait_for(child);
-	siginfo_t info;
-
-	REQUIRE(WIFSTOPPED(status));
-	REQUIRE_EQ(ptrace(PTRACE_GETSIGINFO, child, 0, &info), 0);
-	return info.si_code == SI_KERNEL;
 }
 
 /* One round: a signal at the @chosen-th instruction in the gates.  How many there were until then. */
