@@ -118,10 +118,12 @@ int epk_module_gates(const struct epk_state *state)
 /* The module keeps the keys as long as anything of the context is open or mapped. */
 void epk_module_close(struct epk_state *state, uint32_t pkeys)
 {
-	epk_table_area_clear(state->table);
+	bool cleared = epk_table_area_clear(state->table);
+
 	close(state->fd);
 	state->fd = -1;
-	epk_pkeys_give(pkeys);
+	if (cleared)
+		epk_pkeys_give(pkeys);
 }
 
 /* As errno has it.  Of what these are asked nothing else is a descriptor. */

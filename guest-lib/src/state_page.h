@@ -189,7 +189,7 @@ _Static_assert(EPK_GATE_INDEX_MASK == EPK_INDICES - 1, "as in gate.h");
 
 extern const struct epk_entry epk_no_table[];
 const struct epk_entry *epk_table_area_reserve(void);
-void epk_table_area_clear(const struct epk_entry *table);
+bool epk_table_area_clear(const struct epk_entry *table);
 void epk_table_area_forget(const struct epk_state *old);
 void epk_table_area_release(const struct epk_entry *table);
 

@@ -61,11 +61,11 @@ unmap:
 	return NULL;
 }
 
-/* Lets go of what was mapped over it. */
-void epk_table_area_clear(const struct epk_entry *table)
+/* Lets go of what was mapped over it, or not; in any case nobody else's memory comes there. */
+bool epk_table_area_clear(const struct epk_entry *table)
 {
-	mmap((char *)table - EPK_GATE_BEFORE, AREA_BYTES, PROT_READ,
-	     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+	return mmap((char *)table - EPK_GATE_BEFORE, AREA_BYTES, PROT_READ,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != MAP_FAILED;
 }
 
 /*

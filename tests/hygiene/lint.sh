@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# lint.sh shell|python|spelling|format: shellcheck, flake8 or codespell have nothing to say of the tree, or .clang-format is true
-# to the code.  What they let pass is in .shellcheckrc, .flake8 and .codespellrc.  (Sparse has the module in tests/guest/headers.sh, the series in series.sh.)
+# lint.sh shell|python|spelling|c|format: shellcheck, flake8 or codespell have nothing to say of the tree, nor clang-tidy of the
+# library, or .clang-format is true to the code.  What they let pass is in .shellcheckrc, .flake8, .codespellrc and .clang-tidy.  (Sparse has the module in tests/guest/headers.sh, the series in series.sh.)
 set -eu
 . "$(dirname "$0")/../testbed/lib.sh"
 cd "$TOP"
@@ -51,6 +51,18 @@ spelling() {
 	echo "lint: codespell: ${#files[@]} files"
 }
 
+# What is said of the system's headers is not for us.
+c() {
+	local files said
+	mapfile -t files < <(git ls-files 'guest-lib/*.c')
+	[ ${#files[@]} -gt 50 ] || die "lint: where is the library?"
+	said=$(printf '%s\n' "${files[@]}" | xargs -P "$(nproc)" -n 4 sh -c 'clang-tidy --quiet "$@" -- -std=gnu11 -D_GNU_SOURCE \
+		-Iguest-lib/include -Iguest-lib/src -Iguest-kmod/include/uapi' sh 2>&1) ||
+		said+=$'\n'"$TOP/guest-lib: error: clang-tidy fails"
+	! grep -A 4 "^$TOP/.*: \(warning\|error\): " <<<"$said" || exit 1
+	echo "lint: clang-tidy: ${#files[@]} files"
+}
+
 # Who formats new code by it gets what stands beside it: no more than some lines, as tables and long conditions, are otherwise.
 MOST_PER_MILLE=50
 format() {
@@ -65,6 +77,6 @@ format() {
 }
 
 case ${1:-} in
-shell | python | spelling | format) "$1" ;;
-*) die "usage: lint.sh shell|python|spelling|format" ;;
+shell | python | spelling | c | format) "$1" ;;
+*) die "usage: lint.sh shell|python|spelling|c|format" ;;
 esac
