@@ -64,9 +64,11 @@ c() {
 }
 
 # Who formats new code by it gets what stands beside it: no more than some lines, as tables and long conditions, are otherwise.
+# And .editorconfig says how long lines are, but for a few, of tables, texts and comments.
 MOST_PER_MILLE=50
+MOST_LONG_PER_MILLE=10
 format() {
-	local files others all
+	local files others all width long
 	mapfile -t files < <(git ls-files '*.c')
 	[ ${#files[@]} -gt 200 ] || die "lint: where are the sources in C?"
 	all=$(cat "${files[@]}" | wc -l)
@@ -74,6 +76,13 @@ format() {
 	[ "$others" -gt 0 ] && [ $((others * 1000 / all)) -le $MOST_PER_MILLE ] ||
 		die "lint: .clang-format is not of this code: of $all lines $others would be otherwise, over $MOST_PER_MILLE in 1000"
 	echo "lint: clang-format: of $all lines $others would be otherwise"
+	mapfile -t files < <(git ls-files '*.c' '*.h' '*.S' '*.cc' '*.hpp')
+	all=$(cat "${files[@]}" | wc -l)
+	width=$(sed -n '/^\[\*\.{c,h,S,cc,hpp}\]/,/^$/s/^max_line_length = //p' .editorconfig)
+	long=$(cat "${files[@]}" | expand -t 8 | awk -v width="${width:-0}" 'length > width' | wc -l)
+	[ "$long" -gt 0 ] && [ $((long * 1000 / all)) -lt $MOST_LONG_PER_MILLE ] ||
+		die "lint: .editorconfig is not of this code: of $all lines $long are longer than ${width:-nothing}, over $MOST_LONG_PER_MILLE in 1000"
+	echo "lint: .editorconfig: of $all lines $long are longer than $width"
 }
 
 case ${1:-} in
