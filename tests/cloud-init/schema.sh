@@ -7,12 +7,6 @@ set -eu
 recipe=$TOP/qemu-configs/cloud-init
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-failed=0
-
-fail() {
-	echo "schema: $*"
-	failed=1
-}
 
 version=$(apt-cache policy cloud-init | sed -n 's/^ *Candidate: //p')
 deb=$(with_lock debs deb_unpacked cloud-init "$version")

@@ -11,12 +11,6 @@ top=$TOP
 work=$(mktemp -d)
 version=$(sed -n 's/^PACKAGE_VERSION="\(.*\)"/\1/p' "$top/guest-kmod/packaging/dkms.conf")
 trap 'rm -rf "$work"' EXIT
-failed=0
-
-fail() {
-	echo "headers: $*"
-	failed=1
-}
 
 build() {
 	local name=$1 log=$work/log module

@@ -8,12 +8,6 @@ set -eu
 . "$(dirname "$0")/../testbed/lib.sh"
 tree=$("$TESTBED/kernel.sh")/tree/source
 cd "$TOP"
-failed=0
-
-fail() {
-	echo "sources: $*"
-	failed=1
-}
 
 # What the series adds at a path.
 added_by_series() {

@@ -7,12 +7,6 @@ set -eu
 cd "$TOP/qemu-configs"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-failed=0
-
-fail() {
-	echo "schema: $*"
-	failed=1
-}
 
 # Each a word of sed's; what each file has.
 wrongs=(

@@ -9,6 +9,14 @@ EPK_CACHE=${EPK_CACHE:-$HOME/.cache/epk}
 say() { printf '%s %s\n' "$(date +%T)" "$*" >&2; }
 die() { say "error: $*"; exit 1; }
 
+# One of the things that a script looks at is wrong: it goes on, and ends by "exit $failed".
+failed=0
+fail() {
+	echo "$(basename "$0" .sh): $*"
+	# shellcheck disable=SC2034
+	failed=1
+}
+
 # The lines of a list file, without comments.
 list_lines() { sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$1"; }
 
