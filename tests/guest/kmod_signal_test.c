@@ -5,6 +5,7 @@
  * that are forged, and handlers that never return.
  */
 #include "signal_test.h"
+#include "owner.h"
 
 #include <pthread.h>
 #include <sys/syscall.h>
@@ -312,39 +313,18 @@ static void *on_low_stack(void *unused)
  * The EPT goes that a signal interrupted.  A process keeps its own, so it is another's,
  * which the thread entered by hand.
  */
-static int owner_pipe[2];
-static pid_t owner_pid;
+static struct owner owner;
 
-static void owner_ends(ucontext_t *uc)
+static void end_owner(ucontext_t *uc)
 {
-	int status;
-
 	(void)uc;
-	CHECK_EQ(write(owner_pipe[1], "", 1), 1);
-	CHECK(waitpid(owner_pid, &status, 0) == owner_pid && !status);
+	owner_ends(&owner);
 }
 
 static void gone(void)
 {
-	int ready[2];
-	char c;
-
-	REQUIRE(pipe(owner_pipe) == 0 && pipe(ready) == 0);
-	owner_pid = fork();
-	if (!owner_pid) {
-		struct epk_domains arg = { .num = 1, .flags = EPK_ALLOC_AT(FAR_EPT) };
-		struct epk_device own;
-		int id;
-
-		arg.ids = (uintptr_t)&id;
-		epk_device_open(&own);
-		if (ioctl(own.fd, EPK_IOC_ALLOC, &arg) || write(ready[1], "", 1) != 1)
-			_exit(1);
-		_exit(read(owner_pipe[0], &c, 1) != 1);
-	}
-	close(ready[1]);
-	CHECK_EQ(read(ready[0], &c, 1), 1);
-	in_handler = owner_ends;
+	owner_start(&owner, FAR_EPT);
+	in_handler = end_owner;
 	epk_vmfunc(FAR_EPT);
 	epk_wrpkru(held);
 	raise(SIGUSR1);

@@ -6,6 +6,7 @@
  * again, and are closed only where their domain was.
  */
 #include "epk_test.h"
+#include "owner.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -270,31 +271,16 @@ static void *guest(void *arg)
 
 static void host_goes(int id)
 {
-	int to_child[2], from_child[2], to_guest[2], status;
+	struct owner owner;
 	pthread_t thread;
-	pid_t pid;
-	char c;
+	int to_guest[2];
 
-	REQUIRE(pipe(to_child) == 0 && pipe(from_child) == 0 && pipe(to_guest) == 0);
-	pid = fork();
-	if (!pid) {
-		struct epk_domains arg = { .num = 1, .flags = EPK_ALLOC_AT(FAR_EPT) };
-		struct epk_device own;
-		int own_id;
-
-		arg.ids = (uintptr_t)&own_id;
-		epk_device_open(&own);
-		if (ioctl(own.fd, EPK_IOC_ALLOC, &arg) || write(from_child[1], "", 1) != 1)
-			_exit(1);
-		_exit(read(to_child[0], &c, 1) != 1);
-	}
-	close(from_child[1]);
-	CHECK_EQ(read(from_child[0], &c, 1), 1);
+	REQUIRE(pipe(to_guest) == 0);
+	owner_start(&owner, FAR_EPT);
 	CHECK_EQ(pthread_create(&thread, NULL, guest, to_guest), 0);
 	while (!guest_there)
 		sched_yield();
-	CHECK_EQ(write(to_child[1], "", 1), 1);
-	CHECK(waitpid(pid, &status, 0) == pid && !status);
+	owner_ends(&owner);
 	/* This thread is in an EPT when the guest follows it on the same CPU. */
 	pin(0);
 	epk_device_enter(&dev, id);
