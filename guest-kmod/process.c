@@ -44,7 +44,8 @@ bool epk_context_exists(const struct mm_struct *mm)
 	return exists;
 }
 
-static u32 context_deny(const struct mm_struct *mm, bool runs_here)
+/* Inline, as each switch comes by. */
+static __always_inline u32 context_deny(const struct mm_struct *mm, bool runs_here)
 {
 	struct epk_context *ctx;
 	u32 deny = 0;
