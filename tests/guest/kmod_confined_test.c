@@ -177,9 +177,10 @@ static bool is_armed(void)
 static void load_anew(void)
 {
 	int fd = open("/epk/epk.ko", O_RDONLY | O_CLOEXEC);
+	const char *defect = epk_module_defect();
 
 	REQUIRE(fd >= 0 && !syscall(SYS_delete_module, "epk", O_NONBLOCK));
-	REQUIRE(!syscall(SYS_finit_module, fd, "", 0));
+	REQUIRE(!syscall(SYS_finit_module, fd, defect, 0));
 	close(fd);
 	CHECK(!is_armed());
 }
