@@ -112,6 +112,21 @@ static inline bool put(const char *path, const char *text)
 	return n == len;
 }
 
+/* For who loads the module anew: the defect that it has, if tests/guest/mutations has put one in. */
+static inline const char *epk_module_defect(void)
+{
+	static char parameter[32] = "mutation=";
+	const size_t name = strlen("mutation=");
+	int fd = open("/sys/module/epk/parameters/mutation", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, parameter + name, sizeof(parameter) - name - 1);
+
+	close(fd);
+	if (n <= 0)
+		return "";
+	parameter[name + n] = 0;
+	return parameter;
+}
+
 /* How many mappings the process has of the device, and of memfds. */
 static inline unsigned int epk_count_mappings(void)
 {

@@ -252,6 +252,7 @@ static __attribute__((noreturn)) void be_opener(void)
 /* The module goes, and comes again, while others are about to open it. */
 static void reload(void)
 {
+	const char *defect = epk_module_defect();
 	pid_t opener = fork();
 	int tries, fd;
 
@@ -266,7 +267,7 @@ static void reload(void)
 	}
 	fd = open(MODULE, O_RDONLY | O_CLOEXEC);
 	REQUIRE(fd >= 0);
-	REQUIRE(!syscall(SYS_finit_module, fd, "", 0));
+	REQUIRE(!syscall(SYS_finit_module, fd, defect, 0));
 	close(fd);
 	kill(opener, SIGKILL);
 	REQUIRE(waitpid(opener, NULL, 0) == opener);
