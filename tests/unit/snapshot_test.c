@@ -296,6 +296,74 @@ static void threads_write_meanwhile(void **state)
 		round_with_threads();
 }
 
+static long sweep_at, sweep_done;
+static size_t sweep_page;
+
+/* Writes once to each page, with a moment between two of them, as often as it is told. */
+static void *sweeper(void *arg)
+{
+	volatile int moment;
+	long round;
+	size_t page;
+
+	for (round = 1;; round++) {
+		while (__atomic_load_n(&sweep_at, __ATOMIC_ACQUIRE) == round - 1)
+			sched_yield();
+		if (__atomic_load_n(&sweep_at, __ATOMIC_ACQUIRE) < 0)
+			return arg;
+		for (page = 0; page < PAGES; page++) {
+			mem[page * PAGE + 8]++;
+			__atomic_store_n(&sweep_page, page, __ATOMIC_RELEASE);
+			for (moment = 0; moment < 4000; moment++)
+				;
+		}
+		__atomic_store_n(&sweep_done, round, __ATOMIC_RELEASE);
+	}
+}
+
+/* Comes back in the middle of it. */
+static void sweep_start(long round)
+{
+	__atomic_store_n(&sweep_page, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&sweep_at, round, __ATOMIC_RELEASE);
+	while (__atomic_load_n(&sweep_page, __ATOMIC_ACQUIRE) < (size_t)round % (PAGES / 2) + 1)
+		sched_yield();
+}
+
+static void sweep_wait(long round)
+{
+	while (__atomic_load_n(&sweep_done, __ATOMIC_ACQUIRE) < round)
+		sched_yield();
+}
+
+/* Each write is undone, or kept, whenever it was made: now or the next time. */
+static void no_write_is_lost(void **state)
+{
+	pthread_t thread;
+	long round = 0, i;
+
+	(void)state;
+	sweep_at = sweep_done = 0;
+	REQUIRE_EQ(pthread_create(&thread, NULL, sweeper, NULL), 0);
+	for (i = 0; i < 200; i++) {
+		sweep_start(++round);
+		REQUIRE_EQ(epk_rollback(snap), 0);
+		sweep_wait(round);
+		REQUIRE_EQ(epk_rollback(snap), 0);
+		REQUIRE(is_back());
+		sweep_start(++round);
+		REQUIRE_EQ(epk_snapshot_renew(snap), 0);
+		sweep_wait(round);
+		REQUIRE_EQ(epk_snapshot_renew(snap), 0);
+		memcpy(was, mem, sizeof(was));
+		memset(mem + i % PAGES * PAGE, 'x', PAGE);
+		REQUIRE_EQ(epk_rollback(snap), 0);
+		REQUIRE(is_back());
+	}
+	__atomic_store_n(&sweep_at, -1, __ATOMIC_RELEASE);
+	pthread_join(thread, NULL);
+}
+
 static void large_pages(void **state)
 {
 	size_t len = 4ul << 20;
@@ -422,6 +490,7 @@ int main(void)
 		WITH_MEMORY(nested),
 		WITH_MEMORY(forked),
 		WITH_MEMORY(threads_write_meanwhile),
+		WITH_MEMORY(no_write_is_lost),
 		WITH_MEMORY(bad_arguments),
 		cmocka_unit_test(large_pages),
 		cmocka_unit_test(stack_in_it),
