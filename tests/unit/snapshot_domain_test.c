@@ -113,23 +113,25 @@ static void copy_is_out_of_reach(void **state)
 #define STEP		0x9e3779b97f4a7c15ull
 #define MARK(i)		(((i) + 1) * STEP)
 
-/* Of what this thread may read: how many words are marks.  By a pipe, so that nothing faults. */
-static int count_marks(char *from, char *to, const int pipe_of[2])
+/* Of what this thread may read: how many words are marks.  By a file, so that nothing faults. */
+static int count_marks(char *from, char *to, int file)
 {
 	static uint64_t words[PAGE / 8];
 	static unsigned char there[1024];
+	/* Of the module's memory that does not say. */
+	bool any = epk_domain_at(from) > 0;
+	size_t at, pages;
 	int nr = 0, run, i;
-	size_t at;
 
 	for (at = 0; from < to; from += PAGE, at++) {
 		/* What nobody has touched has nothing; there can be terabytes of that. */
 		at %= sizeof(there);
-		if (!at && mincore(from, (size_t)(to - from) < sizeof(there) * PAGE ? (size_t)(to - from) : sizeof(there) * PAGE,
-				   there))
+		pages = (to - from) / PAGE < (long)sizeof(there) ? (to - from) / PAGE : sizeof(there);
+		if (!at && (any || mincore(from, pages * PAGE, there)))
 			memset(there, 1, sizeof(there));
-		if (!there[at] || write(pipe_of[1], from, PAGE) < 0)
+		if (!there[at] || pwrite(file, from, PAGE, 0) != (ssize_t)PAGE)
 			continue;
-		REQUIRE_EQ(read(pipe_of[0], words, PAGE), (ssize_t)PAGE);
+		REQUIRE_EQ(pread(file, words, PAGE, 0), (ssize_t)PAGE);
 		for (run = 0, i = 1; i < (int)(PAGE / 8); i++) {
 			run = words[i] - words[i - 1] == STEP ? run + 1 : 0;
 			nr += run >= 32;
@@ -144,15 +146,14 @@ static int marks_outside(void)
 	FILE *maps = fopen("/proc/self/maps", "r");
 	unsigned long start, end;
 	char line[512], rights[5];
-	int pipe_of[2], nr = 0;
+	int file = memfd_create("marks", 0), nr = 0;
 
 	REQUIRE(maps);
-	REQUIRE_EQ(pipe(pipe_of), 0);
+	REQUIRE(file >= 0);
 	while (fgets(line, sizeof(line), maps))
 		if (sscanf(line, "%lx-%lx %4s", &start, &end, rights) == 3 && rights[1] == 'w')
-			nr += count_marks((char *)start, (char *)end, pipe_of);
-	close(pipe_of[0]);
-	close(pipe_of[1]);
+			nr += count_marks((char *)start, (char *)end, file);
+	close(file);
 	fclose(maps);
 	return nr;
 }
@@ -530,8 +531,11 @@ static void call_that_faults(void **state)
 	ordinary = epk_snapshot(plain, sizeof(plain));
 	REQUIRE(own > 0 && ordinary > 0);
 	REQUIRE_EQ(epk_call_caught(dom, plug_in, text, &result), -EFAULT);
+	REQUIRE(!strcmp(text, "overrun"));
+	REQUIRE_EQ(epk_rollback(own), 0);
+	/* The heap is not locked any more. */
 	REQUIRE_EQ(epk_call_caught(dom, plug_in, plain, &result), -EFAULT);
-	REQUIRE(!strcmp(text, "overrun") && !strcmp(plain, "overrun"));
+	REQUIRE(!strcmp(plain, "overrun"));
 	REQUIRE_EQ(epk_rollback(own), 0);
 	REQUIRE_EQ(epk_rollback(ordinary), 0);
 	REQUIRE(!strcmp(text, "as it was") && !strcmp(plain, "as it was"));
