@@ -3,6 +3,8 @@
 #define _GNU_SOURCE
 #include "snapshot_unit.h"
 
+#include <sys/resource.h>
+
 #include "heap.h"
 #include "snapshot.h"
 #include "state_page.h"
@@ -483,6 +485,36 @@ static void no_room(void **state)
 	REQUIRE(snap > 0);
 }
 
+/* Of locked memory there may be so much, and the copy is some of it. */
+static void limited(void)
+{
+	struct rlimit limit = { 100 * PAGE, 100 * PAGE };
+	struct epk_counts before = { .size = sizeof(before) }, after = { .size = sizeof(after) };
+	char *large;
+	int id, own;
+
+	REQUIRE(!setenv("EPK_STRICT", "1", 1) && !alloc_domains(1, &id));
+	REQUIRE(!setrlimit(RLIMIT_MEMLOCK, &limit));
+	REQUIRE(geteuid() || !setresuid(65534, 65534, 65534));
+	large = new_pages(id, 60);
+	REQUIRE_EQ(domain_begin(id, RW), 0);
+	large[59 * PAGE] = 'a';
+	REQUIRE_EQ(epk_counts(&before), 0);
+	REQUIRE_CAUSE(epk_snapshot_domain(id), ENOMEM, "RLIMIT_MEMLOCK");
+	REQUIRE_CAUSE(epk_snapshot(was, sizeof(was)), ENOMEM, "RLIMIT_MEMLOCK");
+	REQUIRE_EQ(epk_counts(&after), 0);
+	REQUIRE_EQ(after.domains, before.domains);
+	REQUIRE_EQ(epk_held(NULL, 0), 1);
+	REQUIRE_EQ(domain_munmap(large, 30 * PAGE), 0);
+	own = epk_snapshot_domain(id);
+	REQUIRE(own > 0);
+	large[59 * PAGE] = 'b';
+	REQUIRE_EQ(epk_rollback(own), 0);
+	REQUIRE_EQ(large[59 * PAGE], 'a');
+}
+
+IN_CHILD(limited)
+
 static void bad_arguments(void **state)
 {
 	int ids[2], own;
@@ -578,6 +610,7 @@ int main(void)
 		WITH_DOMAIN(large_memory),
 		WITH_DOMAIN(of_a_file),
 		WITH_DOMAIN(no_room),
+		cmocka_unit_test(in_child_limited),
 		WITH_DOMAIN(bad_arguments),
 		WITH_DOMAIN(call_that_faults),
 	};
