@@ -317,7 +317,7 @@ static void *sweeper(void *arg)
 		for (page = 0; page < PAGES; page++) {
 			mem[page * PAGE + 8]++;
 			__atomic_store_n(&sweep_page, page, __ATOMIC_RELEASE);
-			for (moment = 0; moment < 4000; moment++)
+			for (moment = 0; moment < 3000; moment++)
 				;
 		}
 		__atomic_store_n(&sweep_done, round, __ATOMIC_RELEASE);
@@ -350,7 +350,7 @@ static void no_write_is_lost(void **state)
 		return;
 	sweep_at = sweep_done = 0;
 	REQUIRE_EQ(pthread_create(&thread, NULL, sweeper, NULL), 0);
-	for (i = 0; i < 200; i++) {
+	for (i = 0; i < 100; i++) {
 		sweep_start(++round);
 		REQUIRE_EQ(epk_rollback(snap), 0);
 		sweep_wait(round);
