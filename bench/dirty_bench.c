@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
  * What it costs to learn which pages were written to: by epk_dirty_start(), and by what programs do
- * without them, mprotect() with a handler of SIGSEGV and userfaultfd with a thread that resolves faults.
+ * without them, mprotect() with a handler of SIGSEGV and userfaultfd with a thread that resolves faults.  And to have them
+ * back as they were: by epk_rollback(), and by a copy of all.
  *
  * A round writes to some of 4,096 pages and asks; the median of the rounds is the result, in nanoseconds of this
  * machine for each page that was written to, its write included.  What cannot be had here has no line.
@@ -29,7 +30,10 @@ static char *mem;
 static unsigned char written[PAGES];
 static struct epk_pages found[PAGES];
 static struct epk_dirty *dirty;
-static int uffd;
+static int uffd, snapshot;
+static char *copy;
+/* Pages that this round writes to. */
+static long expected;
 
 static int engine_start(void)
 {
@@ -131,6 +135,41 @@ static long uffd_collect(void)
 	return count_written();
 }
 
+static int rollback_start(void)
+{
+	snapshot = epk_snapshot(mem, PAGES * PAGE);
+	return snapshot < 0;
+}
+
+static long rollback_collect(void)
+{
+	return epk_rollback(snapshot) ? -1 : expected;
+}
+
+static void rollback_stop(void)
+{
+	epk_snapshot_free(snapshot);
+}
+
+static int copy_start(void)
+{
+	copy = malloc(PAGES * PAGE);
+	if (copy)
+		memcpy(copy, mem, PAGES * PAGE);
+	return !copy;
+}
+
+static long copy_collect(void)
+{
+	memcpy(mem, copy, PAGES * PAGE);
+	return expected;
+}
+
+static void copy_stop(void)
+{
+	free(copy);
+}
+
 /* The last: its thread waits until the program ends. */
 static const struct way {
 	const char *name;
@@ -140,6 +179,8 @@ static const struct way {
 } ways[] = {
 	{ "libepk", engine_start, engine_collect, engine_stop },
 	{ "mprotect", mprotect_start, mprotect_collect, mprotect_stop },
+	{ "epk_rollback", rollback_start, rollback_collect, rollback_stop },
+	{ "copy of all", copy_start, copy_collect, copy_stop },
 	{ "userfaultfd", uffd_start, uffd_collect, NULL },
 };
 
@@ -163,12 +204,13 @@ static int measure(const struct way *way, long every)
 	long page;
 	int round;
 
+	expected = PAGES / every;
 	for (round = -1; round < ROUNDS; round++) {
 		double begin = now();
 
 		for (page = 0; page < PAGES; page += every)
 			mem[page * PAGE]++;
-		if (way->collect() != PAGES / every && round >= 0)
+		if (way->collect() != expected && round >= 0)
 			return 1;
 		if (round >= 0)
 			times[round] = (now() - begin) / (PAGES / every);

@@ -252,6 +252,12 @@ keys 0 "$stage/own" EPK_PKEYS_SCAN=no
 keys 3 "$stage/keys" EPK_BACKEND=vmfunc
 keys 3 "$stage/keys" EPK_BACKEND=such
 
+nm -D --defined-only "$B/libepk-gc.so" | awk '{ print $3 }' | LC_ALL=C sort | tr '\n' ' ' | grep -qx '__open64_2 __open_2 mmap open open64 read write ' ||
+	fail "libepk-gc.so has other names"
+# Who is no collector has what there is.
+LD_LIBRARY_PATH=$B LD_PRELOAD=$(realpath "$B")/libepk-gc.so sh -c 'cat <"/proc/self/maps" | head -n 1 >&2; echo >"$0" said && cat "$0"' "$stage/said" 2>"$stage/found" | grep -qx said ||
+	fail "a program with libepk-gc.so: $(cat "$stage/found")"
+
 # epk-check says on any machine what there is, and the same to programs.
 check() {
 	LD_LIBRARY_PATH=$B "$B/epk-check" "$@"

@@ -156,6 +156,7 @@ int domain_munmap(void *addr, size_t len);
 #include <epk_remap.h>
 #include <epk_code.h>
 #include <epk_dirty.h>
+#include <epk_snapshot.h>
 
 /**
  * domain_begin() - get the access permission of a domain

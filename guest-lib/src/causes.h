@@ -43,6 +43,18 @@
 	CAUSE(EPK_CAUSE_DIRTY_ACCESS, EACCES, "/proc/self/pagemap is root's after a change of user: prctl(PR_SET_DUMPABLE) gives it back")	\
 	CAUSE(EPK_CAUSE_DIRTY_PROC, ENOENT, "there is no /proc/self/pagemap: /proc has to be mounted")	\
 	CAUSE(EPK_CAUSE_DIRTY_CLOSED, EBADF, "the program has closed the library's userfaultfd: epk_dirty_stop(), and start anew")	\
+	CAUSE(EPK_CAUSE_SNAPSHOT, EINVAL, "no snapshot: its number is what epk_snapshot() or epk_snapshot_domain() has returned")	\
+	CAUSE(EPK_CAUSE_SNAPSHOT_DOMAIN, EINVAL, "a domain's memory lies there: epk_snapshot_domain() is for that")	\
+	CAUSE(EPK_CAUSE_SNAPSHOT_OWN, EINVAL, "memory of libepk's own lies there: give it memory that is for the program's data alone")	\
+	CAUSE(EPK_CAUSE_SNAPSHOT_HOLE, EINVAL, "a part of the memory is not mapped: what was unmapped cannot be brought back")	\
+	CAUSE(EPK_CAUSE_SNAPSHOT_GONE, EINVAL, "a part of the memory is the domain's no more, or cannot be written: it cannot be brought back")	\
+	CAUSE(EPK_CAUSE_SNAPSHOT_STACK, EINVAL, "the caller's stack lies in what is to be brought back: call it from another")	\
+	CAUSE(EPK_CAUSE_SNAPSHOT_ACCESS, EACCES, "a part of the memory cannot be read, or not be written to bring it back: mprotect() it before")	\
+	CAUSE(EPK_CAUSE_SNAPSHOT_STALE, ESTALE, "the domain has other memory than it had then: epk_snapshot_free(), and take another snapshot")	\
+	CAUSE(EPK_CAUSE_SNAPSHOT_BUSY, EBUSY, "the snapshot is in use, by another thread or what a signal handler has interrupted")	\
+	CAUSE(EPK_CAUSE_SNAPSHOT_HEAP, EBUSY, "the domain has got its heap since: allocate something in it before the snapshot is taken")	\
+	CAUSE(EPK_CAUSE_SNAPSHOT_FILE, EOPNOTSUPP, "the domain has memory of a file, or code, which others see: that cannot be brought back")	\
+	CAUSE(EPK_CAUSE_SNAPSHOT_ONE, EOPNOTSUPP, "this backend lets a thread reach one domain at a time: epk lets it reach the copy, too")	\
 	CAUSE(EPK_CAUSE_CLOSED, EBADF, "the program has closed the library's descriptor, of /dev/epk: it is to close its own alone")	\
 	CAUSE(EPK_CAUSE_INITIALISED, EALREADY, "epk_init() comes before all other calls, and once")	\
 	CAUSE(EPK_CAUSE_COPY, EBUSY, "another copy of libepk is at work in this process: link it once, as a shared object")	\

@@ -20,6 +20,7 @@
  * @dev: of its file, as other code may close it and have another file under its number
  * @ino: likewise; each userfaultfd has one of its own
  * @bytes: of this structure with what follows it
+ * @own: the library watches it for itself, so that no child gives it back
  * @next: in the list of all
  * @pages: a bit for each page: it is to be told
  */
@@ -31,6 +32,7 @@ struct epk_dirty {
 	dev_t dev;
 	ino_t ino;
 	size_t bytes;
+	bool own;
 	struct epk_dirty *next;
 	uint64_t pages[];
 };
@@ -44,6 +46,8 @@ extern unsigned long epk_dirty_forks;
 
 /* Has its number still its userfaultfd? */
 bool epk_dirty_has_fd(const struct epk_dirty *dirty);
+
+void epk_dirty_own(struct epk_dirty *dirty);
 
 /* In a forked child: they are the parent's. */
 void epk_dirty_forget(void);

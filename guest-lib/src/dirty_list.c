@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -36,18 +37,29 @@ bool epk_dirty_has_fd(const struct epk_dirty *dirty)
 	return dirty->fd >= 0 && !fstat(dirty->fd, &file) && file.st_dev == dirty->dev && file.st_ino == dirty->ino;
 }
 
+void epk_dirty_own(struct epk_dirty *dirty)
+{
+	dirty->own = true;
+}
+
 /*
  * The child's copies of their descriptors watch, and can write, the parent's memory.  They stay in the list, where
  * @forks says whose they are, until epk_dirty_stop() gives their memory back.
  */
 void epk_dirty_forget(void)
 {
-	struct epk_dirty *dirty;
+	struct epk_dirty **link = &epk_dirty_list, *dirty;
 
 	epk_dirty_forks++;
-	for (dirty = epk_dirty_list; dirty; dirty = dirty->next) {
+	while ((dirty = *link)) {
 		if (epk_dirty_has_fd(dirty))
 			syscall(SYS_close, dirty->fd);
 		dirty->fd = -1;
+		if (dirty->own) {
+			*link = dirty->next;
+			munmap(dirty, dirty->bytes);
+		} else {
+			link = &dirty->next;
+		}
 	}
 }
