@@ -6,7 +6,8 @@ evaluate.py [--compare] [TEST...]
 evaluate.py --native FILE
 
 A TEST is one of tests/tests.list, or the part before one of its dashes; without any, the whole evaluation.  Those
-that are named replace what the file has of their tables.  With --compare nothing is written: the run fails
+that are named replace what the file has of their tables, and quick ones the figures that they have; the file says
+of which commit each table is.  With --compare nothing is written: the run fails
 if a figure is another than the file has.
 
 With --native the programs run on this machine, each case that it can, and FILE gets cycles of its time stamp counter.
@@ -106,12 +107,14 @@ def main():
     committed = figures.read() if figures.COMMITTED.exists() else {"figures": [], "seconds": {}}
     old = committed["figures"]
     tables = {figure["table"] for figure in found}
+    parts = any(test.startswith("quick") for test in args.tests)
     if args.compare:
-        wrong = figures.compare(found, [f for f in old if f["table"] in tables], whole=True)
+        wrong = figures.compare(found, [f for f in old if f["table"] in tables], whole=not parts)
     else:
         if args.tests:
-            found += [figure for figure in old if figure["table"] not in tables]
+            found = figures.merged(found, old, parts)
             seconds = {**committed["seconds"], **seconds}
+            head = figures.partly(head, committed, tables)
         wrong = figures.problems(found)
     for line in wrong:
         say(f"wrong: {line}")

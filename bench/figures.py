@@ -98,6 +98,23 @@ def compare(figures, committed, whole=False):
     return found
 
 
+def merged(new, old, parts):
+    """@old with what has been measured anew: whole tables, or with @parts, as of quick tests, single figures."""
+    if not parts:
+        tables = {figure["table"] for figure in new}
+        return new + [figure for figure in old if figure["table"] not in tables]
+    now = by_key(new)
+    return [now.pop(key(figure), figure) for figure in old] + list(now.values())
+
+
+def partly(head, committed, tables):
+    """The header of a file in which only @tables are as of @head: all others stay what they were."""
+    if "commit" not in committed:
+        return head
+    later = {**committed.get("later", {}), **{table: head["commit"] for table in tables}}
+    return {**head, "commit": committed["commit"], "later": dict(sorted(later.items()))}
+
+
 def read(path=COMMITTED):
     return json.loads(path.read_text())
 

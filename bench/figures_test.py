@@ -145,6 +145,27 @@ class Figures(unittest.TestCase):
         self.assertIsNone(model.percent_more(base, GOOD[0]))
 
 
+class Merged(unittest.TestCase):
+    """A run of some tests, and a file that has more."""
+    OLD = GOOD + [{"table": "other", "case": "base", "baseline": "-", "count": 7.0}]
+    NEW = [{"table": "t", "case": "base", "baseline": "-", "count": 101.0}]
+
+    def test_a_table_is_replaced(self):
+        self.assertEqual(figures.merged(self.NEW, self.OLD, False), self.NEW + self.OLD[-1:])
+
+    def test_a_part_leaves_the_rest(self):
+        self.assertEqual(figures.merged(self.NEW, self.OLD, True), self.NEW + self.OLD[1:])
+
+    def test_a_part_has_a_figure_more(self):
+        more = [dict(self.NEW[0], domains=2)]
+        self.assertEqual(figures.merged(more, self.OLD, True), self.OLD + more)
+
+    def test_each_table_has_its_commit(self):
+        head = figures.partly({"commit": "new", "cpu": "c"}, {"commit": "old", "later": {"a": "between", "t": "between"}}, {"t"})
+        self.assertEqual(head, {"commit": "old", "cpu": "c", "later": {"a": "between", "t": "new"}})
+        self.assertEqual(figures.partly({"commit": "new"}, {}, {"t"}), {"commit": "new"})
+
+
 class Claims(unittest.TestCase):
     """On the committed run, spoilt."""
 

@@ -26,6 +26,7 @@
 #define BATCHES		31
 #define MOST_THREADS	64
 #define MANY		10000
+#define FREES		3
 #define RW		(PROT_READ | PROT_WRITE)
 
 /* By how much what is measured may be more than with one thread and one domain. */
@@ -182,7 +183,7 @@ static void threads(const char *name, bool heap, int percent)
 }
 
 /* @nr of them, in the order that @step makes: what one takes to free. */
-static double freeing(int id, unsigned int nr, unsigned int step)
+static double free_once(int id, unsigned int nr, unsigned int step)
 {
 	static void *mem[MANY];
 	unsigned int i, at = 0;
@@ -202,6 +203,19 @@ static double freeing(int id, unsigned int nr, unsigned int step)
 	start = __rdtsc() - start;
 	need(!domain_end(id), "domain_end");
 	return (double)start / nr;
+}
+
+/* The least of a few: once the kernel has had something else to do meanwhile. */
+static double freeing(int id, unsigned int nr, unsigned int step)
+{
+	double least = free_once(id, nr, step), took;
+	int i;
+
+	for (i = 1; i < FREES; i++) {
+		took = free_once(id, nr, step);
+		least = took < least ? took : least;
+	}
+	return least;
 }
 
 static void heaps(void)

@@ -28,6 +28,8 @@
 #define STEP		17
 /* Where libmpk's memory lies, and so what of it the kernel merges, is another in each run. */
 #define LIBMPK_WITHIN	10
+/* What mprotect() gives back is freed later, all at once, and cheap for a while: so many meet that. */
+#define LIBMPK_BATCHES	80
 
 /* Of a child that ends so, nothing was measured. */
 static void init(void)
@@ -295,6 +297,8 @@ static void libmpk_by_number(void)
 	for (i = 0; i < nr && numbers[i] <= MOST_USED; i++) {
 		struct bench_at at = at_number(numbers[i]);
 
+		if (at.domains <= 100)
+			at.batches = LIBMPK_BATCHES;
 		for (; made < numbers[i]; made++) {
 			char *mem = anonymous(PAGE);
 

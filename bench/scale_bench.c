@@ -352,14 +352,19 @@ static long free_pages(void)
 	return pages;
 }
 
-static void time_epts(void)
+/* Some processes do it once each: in one of them the kernel may have had something else to do. */
+#define EPT_PROCESSES	3
+
+static struct taken {
+	uint64_t instructions;
+	long pages;
+} *taken;
+static int ept_process;
+
+static void take_epts(void)
 {
-	struct bench_key key = {
-		.table = "EPTs", .name = "instructions", .baseline = "-", .domains = epts * EPT_KEYS,
-		/* Pages come from lists whose length depends on what was freed before. */
-		.within = 10,
-	};
-	uint64_t start, took;
+	struct taken *mine = &taken[ept_process];
+	uint64_t start;
 	long before;
 	int i;
 
@@ -370,13 +375,43 @@ static void time_epts(void)
 	start = __rdtsc();
 	for (i = 0; i < epts; i++)
 		fill_ept(i);
-	took = __rdtsc() - start;
-	bench_figure(&key, (double)took / epts, NULL);
+	mine->instructions = __rdtsc() - start;
+	mine->pages = before - free_pages();
+}
+
+static int fewer_pages(const void *a, const void *b)
+{
+	const struct taken *one = a, *other = b;
+
+	return (one->pages > other->pages) - (one->pages < other->pages);
+}
+
+static void time_epts(void)
+{
+	struct bench_key key = {
+		.table = "EPTs", .name = "instructions", .baseline = "-", .domains = epts * EPT_KEYS,
+		/* Pages come from lists whose length depends on what was freed before. */
+		.within = 10,
+	};
+	size_t bytes = EPT_PROCESSES * sizeof(*taken);
+	uint64_t least = UINT64_MAX;
+
+	taken = mmap(NULL, bytes, RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	need(taken != MAP_FAILED, "mmap");
+	for (ept_process = 0; ept_process < EPT_PROCESSES; ept_process++) {
+		in_child(take_epts);
+		if (taken[ept_process].instructions < least)
+			least = taken[ept_process].instructions;
+	}
+	bench_figure(&key, (double)least / epts, NULL);
 	key.name = "bytes of guest memory";
 	key.within = 30;
 	/* What else takes and gives pages meanwhile is more than a few take. */
+	qsort(taken, EPT_PROCESSES, sizeof(*taken), fewer_pages);
 	if (epts >= MANY_EPTS)
-		bench_figure(&key, (double)(before - free_pages()) * PAGE / epts, NULL);
+		bench_figure(&key, (double)taken[EPT_PROCESSES / 2].pages * PAGE / epts, NULL);
+	fflush(stdout);
+	munmap(taken, bytes);
 }
 
 int main(int argc, char **argv)
@@ -398,7 +433,7 @@ int main(int argc, char **argv)
 	how = "epk";
 	for (i = 0; i < sizeof(numbers) / sizeof(*numbers) && !limits && is_there(); i++) {
 		epts = numbers[i];
-		in_child(time_epts);
+		time_epts();
 	}
 	return failed;
 }
