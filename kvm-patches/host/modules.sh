@@ -360,6 +360,7 @@ done
 [ -d "$lib" ] || die "$lib is missing: modules of the kernel that runs are no longer installed; boot the newest"
 find_vendor
 # One at a time.
-exec 9>/run/epk-host-modules.lock || die "cannot write to /run"
+true >>/run/epk-host-modules.lock || die "cannot write to /run"
+exec 9>>/run/epk-host-modules.lock
 flock -n 9 || die "another call is at work"
 "do_$1"

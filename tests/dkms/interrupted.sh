@@ -182,4 +182,21 @@ call none TERM install || fail "it does not install by hand"
 full 0 restore 3
 call none TERM restore || :
 is_whole "restore by hand" 0
+
+# refused WORDS: an installation is, and says so.
+refused() {
+	! call none TERM install || fail "it is not refused: $1"
+	grep -qF "host-modules: $1" "$work/said" || fail "it does not say: $1"
+	is_whole "$1" 0
+}
+machine
+mount -o remount,ro /run
+refused "cannot write to /run"
+mount -o remount,rw /run
+exec 7>>/run/epk-host-modules.lock
+flock 7
+refused "another call is at work"
+exec 7>&-
+call none TERM install || fail "it does not install after all that"
+
 echo "interrupted: on a full disk, at 9 places: modprobe has all of KVM"

@@ -585,7 +585,7 @@ class Run(Made):
             rc, _, err = self.run_tool("run", path, user=NOBODY)
             self.assertEqual(rc, 2)
             self.assertIn("Permission denied", err)
-        self.says(None, "\\x1b[31m", name="\x1b[31m")
+        self.says(None, "\\x1b[31m: File name too long", name="\x1b[31m" * 1000)
 
     def test_no_disk(self):
         self.says(b"hello", "no whole sectors")
