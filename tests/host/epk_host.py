@@ -279,7 +279,7 @@ class Check(Made):
         for value, state in ("off", "missing"), ("on", "missing"), ("Any", "missing"), ("", "missing"):
             self.parameters["kvm_intel"]["epk"] = value
             facts = self.check(parameter_epk=state)
-            self.assertEqual("which QEMU does not" in facts["parameter epk"], value == "on")
+            self.assertEqual([word in facts["parameter epk"] for word in ("which QEMU does not", "d/epk-host.conf")], [value == "on", True])
         self.parameters = {"kvm_intel": {"epk": "any", "ept": "N"}, "kvm": {"epk_debug": "Y", "tdp_mmu": "N"}}
         self.assertIn("echo Y >", self.check(parameter_ept="missing", epk_debug="less", TDP_MMU="missing")["TDP MMU"])
 
