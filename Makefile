@@ -74,8 +74,8 @@ check-guest: packages
 	@$(RUN) --emulated $(RUN_CPUS) $(TESTS)
 
 check-libvirt: packages
-	@$(RUN) --native hygiene-domains hygiene-cloud-init cloud-init-root libvirt-each libvirt-hook
-	@$(RUN) --emulated --cpus 1 libvirt-disk libvirt-demo libvirt-moved
+	@$(RUN) --native hygiene-domains hygiene-cloud-init cloud-init-root libvirt-each libvirt-hook libvirt-apparmor
+	@$(RUN) --emulated --cpus 1 libvirt-disk libvirt-demo libvirt-moved libvirt-hooked
 	@$(RUN) --emulated --cpus 1 --guest-kernel cloud libvirt-kernel
 
 check-install: packages

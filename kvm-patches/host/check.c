@@ -257,7 +257,7 @@ static const char *tdp_mmu_advice(void)
 
 static void check_parameters(void)
 {
-	static const char *const set = "echo 'options kvm_intel epk=any' > /etc/modprobe.d/epk.conf; "
+	static const char *const set = "echo 'options kvm_intel epk=any' > /etc/modprobe.d/epk-host.conf; "
 				       "with no VM running, modprobe -r kvm_intel && modprobe kvm_intel";
 	char value[16];
 
@@ -271,7 +271,7 @@ static void check_parameters(void)
 	else
 		say(MISSING, "parameter epk", !strcmp(value, "off") && has_vmx ?
 		    "if it is to be any, dmesg says why it is not; else: echo 'options kvm_intel epk=any' > "
-		    "/etc/modprobe.d/epk.conf, and load kvm_intel again" : set, "%s", value);
+		    "/etc/modprobe.d/epk-host.conf, and load kvm_intel again" : set, "%s", value);
 	if (parameter("kvm", "epk_debug", value, sizeof(value)) && strcmp(value, "N"))
 		say(LESS, "epk_debug", "for servers, load kvm without epk_debug", "each entry of a guest is checked");
 	if (!parameter("kvm", "tdp_mmu", value, sizeof(value)))

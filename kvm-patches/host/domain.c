@@ -273,16 +273,27 @@ static const char *parse(struct result *result, size_t length)
 	return r.wrong;
 }
 
+/* To @most, or what this process may have if that is less. */
+static bool limit(int resource, rlim_t most)
+{
+	struct rlimit limit;
+
+	if (getrlimit(resource, &limit))
+		return false;
+	limit.rlim_max = limit.rlim_max < most ? limit.rlim_max : most;
+	limit.rlim_cur = limit.rlim_max;
+	return !setrlimit(resource, &limit);
+}
+
 /* Whatever becomes of the process that reads, @result says so; its time ends by a signal that cannot be ignored. */
 static void read_apart(struct result *result, size_t length)
 {
-	static const struct rlimit memory = { MAX_MEMORY, MAX_MEMORY }, time = { MAX_SECONDS, MAX_SECONDS };
 	pid_t pid;
 
 	result->wrong = "to read it takes too much time or memory";
 	pid = fork();
 	if (!pid) {
-		if (!setrlimit(RLIMIT_AS, &memory) && !setrlimit(RLIMIT_CPU, &time))
+		if (limit(RLIMIT_AS, MAX_MEMORY) && limit(RLIMIT_CPU, MAX_SECONDS))
 			result->wrong = parse(result, length);
 		_exit(0);
 	}

@@ -46,6 +46,32 @@ is_loaded() { [ -d "/sys/module/$1" ]; }
 
 hex() { od -A n -t x1 -v | tr -d ' \n'; }
 
+# index RELEASE [DEPMOD-OPTION...]: what modprobe goes by is made anew, or stays as it was.  Debian's depmod alone puts what it
+# could write of it on a full disk in the place of the whole.
+index() {
+	local of=$1 base=/lib/modules/.epk-index-$1 to file status=0
+	shift
+	to=$base/lib/modules/$of
+	rm -rf "$base"
+	mkdir -p "$to" && ln -s "/lib/modules/$of"/* "$to/" && depmod "$@" -b "$base" "$of" || status=1
+	for file in "$to"/modules.*; do
+		[ $status = 0 ] || break
+		[ -L "$file" ] || mv "$file" "/lib/modules/$of/" || status=1
+	done
+	rm -rf "$base"
+	return $status
+}
+
+# Whether there are modules of ours for a kernel, whole or not.
+has_ours() {
+	local file
+	[ ! -d "/lib/modules/$1/updates/epk-kvm" ] || return 0
+	for file in "/lib/modules/$1"/updates/dkms/kvm*.ko*; do
+		[ ! -f "$file" ] || return 0
+	done
+	return 1
+}
+
 # Whether the module that is loaded is of the file that modprobe takes: by its build ID, a note at
 # the beginning of the file.
 is_current() {
@@ -64,7 +90,7 @@ are_ours() {
 are_installed() {
 	local kvm intel
 	kvm=$(file_of kvm) intel=$(file_of kvm-intel)
-	[ -n "$kvm" ] && [ "${kvm%/*}" = "${intel%/*}" ] && has_epk "$intel"
+	[ -f "$kvm" ] && [ -f "$intel" ] && [ "${kvm%/*}" = "${intel%/*}" ] && has_epk "$intel"
 }
 
 # Who has KVM open, as far as that can be seen.
@@ -170,14 +196,20 @@ find_source() {
 # Half of it would leave the host without KVM once modprobe knows of it.
 interrupted() {
 	trap '' INT TERM HUP QUIT
-	are_installed || remove
+	are_installed || remove half
 	die "interrupted: what was not whole is removed again; call it again"
 }
 
 by_dkms() { command -v dkms >/dev/null && [ "$source" = "/usr/src/epk-kvm-$version" ]; }
 
-install_by_hand() {
+strip_all() {
 	local file
+	for file in kvm kvm-intel kvm-amd; do
+		strip -g -o "$new/$file.ko" "$build/dkms/build/tree/arch/x86/kvm/$file.ko" || return 1
+	done
+}
+
+install_by_hand() {
 	build=$(mktemp -d) || die "no room in ${TMPDIR:-/tmp}"
 	trap 'rm -rf "$build" "$new"' EXIT
 	cp -r "$source" "$build/dkms" && cp -r "$source/../linux-6.1" "$build/" 2>/dev/null
@@ -187,10 +219,8 @@ install_by_hand() {
 		die "the build failed, nothing was installed"
 	}
 	rm -rf "$new"
-	mkdir "$new" && for file in kvm kvm-intel kvm-amd; do
-		strip -g -o "$new/$file.ko" "$build/dkms/build/tree/arch/x86/kvm/$file.ko" || exit 1
-	done || die "cannot write to /lib/modules, nothing was installed"
-	mkdir -p "${own%/*}" && rm -rf "$own" && mv "$new" "$own" && depmod "$release" || {
+	mkdir "$new" && strip_all || die "cannot write to /lib/modules, nothing was installed"
+	mkdir -p "${own%/*}" && rm -rf "$own" && mv "$new" "$own" && index "$release" || {
 		rm -rf "$own"
 		die "cannot write to $lib, nothing was installed"
 	}
@@ -206,18 +236,23 @@ do_install() {
 	trap interrupted INT TERM HUP QUIT
 	if by_dkms; then
 		# Says so where it is installed already.
-		dkms install "epk-kvm/$version" -k "$release" || die "DKMS did not install them"
+		dkms install "epk-kvm/$version" -k "$release" || {
+			index "$release" && { ! has_ours "$release" || are_installed; } || remove half
+			die "DKMS did not install them"
+		}
 	elif are_installed; then
 		say "installed already, in $own; to build them anew call restore first"
 	else
 		install_by_hand
 	fi
 	are_installed || {
-		remove
+		remove half
 		die "modprobe would not take what was installed; it is removed again"
 	}
-	echo 'options kvm_intel epk=any' >"$options.new" && mv "$options.new" "$options" ||
+	echo 'options kvm_intel epk=any' >"$options.new" && mv "$options.new" "$options" || {
+		rm -f "$options.new"
 		die "cannot write $options: without it guests are let in only by load"
+	}
 	say "installed: $(file_of kvm-intel); the next boot loads them, or: load"
 }
 
@@ -247,23 +282,36 @@ do_load() {
 	die "nothing has changed: the kernel's own KVM is loaded"
 }
 
-# Before files go: modprobe takes the kernel's own, of each kernel that has others, whenever this is cut off.
-prefer_stock() {
-	local conf dir
-	conf=$(mktemp) && echo 'search built-in updates' >"$conf" || return
+# index_all [DEPMOD-OPTION...]: of each kernel that there are modules of ours for.
+index_all() {
+	local dir status=0
 	for dir in /lib/modules/*/updates; do
-		[ ! -e "$dir/dkms/kvm.ko" ] && [ ! -d "$dir/epk-kvm" ] && continue
-		dir=${dir%/updates}
-		depmod -C "$conf" "${dir##*/}"
+		dir=${dir%/updates} dir=${dir##*/}
+		! has_ours "$dir" || index "$dir" "$@" || status=1
 	done
-	rm -f "$conf"
+	return $status
 }
 
-# Not interrupted, as modprobe would look for what is gone.
+# Before files go: modprobe takes the kernel's own, whenever this is cut off; or, without room for that, what it took before.
+prefer_stock() {
+	local conf status=0
+	conf=$(mktemp) && echo 'search built-in updates' >"$conf" && index_all -C "$conf" || {
+		status=1
+		index_all
+	}
+	rm -f "$conf"
+	return $status
+}
+
+# remove [half]: not interrupted, as modprobe would look for what is gone.  What is whole stays where there is no room to say
+# that it goes; half of it makes room by going.
 remove() {
 	local dir status=0
 	trap '' INT TERM HUP QUIT
-	prefer_stock
+	if ! prefer_stock && [ "${1-}" != half ]; then
+		warn "no room for another index of modules: nothing was removed"
+		return 1
+	fi
 	if command -v dkms >/dev/null; then
 		for dir in /var/lib/dkms/epk-kvm/*; do
 			[ -d "$dir" ] || continue
@@ -272,7 +320,10 @@ remove() {
 		done
 	fi
 	rm -rf "$own" "$options" || status=1
-	depmod "$release" || status=1
+	index "$release" || {
+		warn "no room for an index of modules: make some, and call depmod -a"
+		status=1
+	}
 	return $status
 }
 
@@ -309,6 +360,7 @@ done
 [ -d "$lib" ] || die "$lib is missing: modules of the kernel that runs are no longer installed; boot the newest"
 find_vendor
 # One at a time.
-exec 9>/run/epk-host-modules.lock || die "cannot write to /run"
+true >>/run/epk-host-modules.lock || die "cannot write to /run"
+exec 9>>/run/epk-host-modules.lock
 flock -n 9 || die "another call is at work"
 "do_$1"

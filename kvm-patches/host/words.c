@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 /* What all commands say, and how they say it to QEMU. */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -9,17 +10,20 @@
 
 int fail(int status, const char *format, ...)
 {
-	char message[2048];
+	char *message;
 	va_list args;
+	int length;
 
 	va_start(args, format);
-	vsnprintf(message, sizeof(message), format, args);
+	length = vasprintf(&message, format, args);
 	va_end(args);
 	fflush(stdout);
 	fputs("epk-host: ", stderr);
 	/* File names, and what other programs say, can have anything in them. */
-	put_text(stderr, message);
+	put_text(stderr, length < 0 ? strerror(ENOMEM) : message);
 	fputc('\n', stderr);
+	if (length >= 0)
+		free(message);
 	return status;
 }
 

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import random
+import resource
 import shutil
 import subprocess
 import sys
@@ -223,6 +224,16 @@ class Hostile(Hooked):
                 rc, seconds = self.costs(f"<domain {root}>{mark}{text}</domain>")
                 self.assertEqual(rc, bool(mark), (mark, text[:100]))
                 self.assertLess(seconds, 8, text[:100])
+
+    def test_limits(self):
+        """A daemon's own may be lower."""
+        self.make()
+        tool = self.root / "epk-host"
+        shutil.copy(epk_host.TOOL, tool)
+        for what, most in (resource.RLIMIT_CPU, 2), (resource.RLIMIT_AS, 200 << 20):
+            done = subprocess.run([tool, *self.command()[1:]], input=domain().encode(), capture_output=True, timeout=60, check=False,
+                                  user=epk_host.NOBODY, preexec_fn=lambda w=what, m=most: resource.setrlimit(w, (m, m)))
+            self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b"yes\n", b""), what)
 
     def test_reader_ends(self):
         """Where the one who reads does not come to an end, or to a bad one, the bytes decide."""

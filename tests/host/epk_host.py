@@ -279,7 +279,7 @@ class Check(Made):
         for value, state in ("off", "missing"), ("on", "missing"), ("Any", "missing"), ("", "missing"):
             self.parameters["kvm_intel"]["epk"] = value
             facts = self.check(parameter_epk=state)
-            self.assertEqual("which QEMU does not" in facts["parameter epk"], value == "on")
+            self.assertEqual([word in facts["parameter epk"] for word in ("which QEMU does not", "d/epk-host.conf")], [value == "on", True])
         self.parameters = {"kvm_intel": {"epk": "any", "ept": "N"}, "kvm": {"epk_debug": "Y", "tdp_mmu": "N"}}
         self.assertIn("echo Y >", self.check(parameter_ept="missing", epk_debug="less", TDP_MMU="missing")["TDP MMU"])
 
@@ -585,7 +585,7 @@ class Run(Made):
             rc, _, err = self.run_tool("run", path, user=NOBODY)
             self.assertEqual(rc, 2)
             self.assertIn("Permission denied", err)
-        self.says(None, "\\x1b[31m", name="\x1b[31m")
+        self.says(None, "\\x1b[31m: File name too long", name="\x1b[31m" * 1000)
 
     def test_no_disk(self):
         self.says(b"hello", "no whole sectors")

@@ -10,6 +10,7 @@ kernel=$2
 modules=$3
 to=$host/epk/libvirt
 drivers=/usr/lib/x86_64-linux-gnu/libvirt
+tool=$TOP/kvm-patches/host/build/installed
 arguments="console=ttyS0 quiet mitigations=off random.trust_cpu=on initcall_blacklist=cmos_init"
 programs=(/usr/sbin/libvirtd /usr/sbin/virtlogd /usr/bin/virsh "$drivers/connection-driver/libvirt_driver_qemu.so"
 	"$drivers/storage-file/libvirt_storage_file_fs.so"
@@ -18,8 +19,12 @@ programs=(/usr/sbin/libvirtd /usr/sbin/virtlogd /usr/bin/virsh "$drivers/connect
 	# libvirt asks QEMU about its own emulation, too.
 	/usr/lib/x86_64-linux-gnu/qemu/accel-tcg-x86_64.so)
 
+# The hook is put where libvirt finds it by who tests that.
+make -s -C "$TOP/kvm-patches/host" install DESTDIR="$tool" PREFIX=/usr
+install -D "$tool/usr/sbin/epk-host" "$host/usr/sbin/epk-host"
+install -D "$tool/etc/libvirt/hooks/qemu.d/epk" "$to/hook"
 # What QEMU needs, too, is there.
-libraries=$(comm -23 <(libraries_of "${programs[@]}") <(libraries_of /usr/bin/qemu-system-x86_64))
+libraries=$(comm -23 <(libraries_of "${programs[@]}" "$tool/usr/sbin/epk-host") <(libraries_of /usr/bin/qemu-system-x86_64))
 for file in "${programs[@]}" $libraries; do
 	install -D "$file" "$host$file"
 done
