@@ -75,7 +75,9 @@ class Report:
         versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
         seconds = run["seconds"].values()
         later = "".join(f", `{table}` as of `{commit}`" for table, commit in run.get("later", {}).items())
-        return (f"Measured as of commit `{run['commit']}`{', and in part later' if later else ''}{later}; {'emulated' if run['emulated'] else 'real'}: {run['cpu']}; {run['kernel']}; "
+        later = ", and in part later" + later if later else ""
+        where = "emulated" if run["emulated"] else "real"
+        return (f"Measured as of commit `{run['commit']}`{later}; {where}: {run['cpu']}; {run['kernel']}; "
                 f"{versions}. The programs took {sum(seconds) / 60:.0f} minutes of one CPU, with other work "
                 f"beside them; two at a time, the longest first, that is {side_by_side(seconds) / 60:.0f} minutes, and a boot for each.\n")
 
