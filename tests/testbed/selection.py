@@ -23,9 +23,9 @@ DEBIAN_TESTS = ("selfcheck", "kmod-args", "kmod-process", "kmod-switch", "kmod-m
 CLOUD_TESTS = ("selfcheck", "kmod-args", "kmod-process", "kmod-switch", "kmod-move", "kmod-signal", "kmod-futex",
                "kmod-attack", "kmod-deputy", "kmod-life", "kmod-walkers", "lib-matrix", "unit-rights-epk")
 # In QEMU alone, not on Debian's kernels: minutes of single steps through the library, of which another kernel changes
-# nothing, and of TLS sessions.
+# nothing, of backends that are compared, of heaps in a thousand files and of TLS sessions.
 NOT_DEBIAN_ALONE = ("unit-overwrite", "unit-step", "unit-component-step", "unit-component-confined-step",
-                    "unit-component-attack", "unit-many", "persist-steps", "tls-limits")
+                    "unit-component-attack", "unit-alike", "unit-many", "example-store", "persist-steps", "tls")
 # Not on a host of Linux 6.12 unless it is named: the lists are of 6.1's selftests.
 NOT_612 = ("selftests-core",)
 # On this machine's KVM, not the tests of the testbed itself; the tool's is for the emulated host's files.
