@@ -138,7 +138,8 @@ static bool has_own(uintptr_t start, uintptr_t end)
 	for (i = 0; i < sizeof(own) / sizeof(own[0]); i++)
 		if (start <= own[i] && own[i] < end)
 			return true;
-	return false;
+	/* What threads hold would be what they held. */
+	return start < (uintptr_t)(epk_slots + EPK_SLOTS) && (uintptr_t)epk_slots < end;
 }
 
 int epk_snapshot(void *addr, size_t len)
@@ -156,7 +157,8 @@ int epk_snapshot(void *addr, size_t len)
 		err = -EOVERFLOW;
 	else if (has_own(start, all.end))
 		err = epk_because(EPK_CAUSE_SNAPSHOT_OWN);
-	err = err ?: take(0, &pieces);
+	/* Before there is anything that could come to lie in a gap of it. */
+	err = err ?: epk_fork_check() ?: epk_plain_check(start, all.end) ?: take(0, &pieces);
 	errno = saved_errno;
 	return err < 0 ? epk_explain("epk_snapshot", (long)addr, err) : err;
 }

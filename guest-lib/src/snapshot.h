@@ -80,6 +80,9 @@ bool epk_pieces_have(const struct epk_pieces *now, const struct epk_kept *kept);
 bool epk_pieces_equal(const struct epk_pieces *now, const struct epk_kept *kept);
 void epk_pieces_unmap_new(const struct epk_pieces *now, const struct epk_kept *kept);
 
+/* snapshot_copy.c: is all of it mapped, and none a domain's? */
+int epk_plain_check(uintptr_t start, uintptr_t end);
+
 /*
  * snapshot_copy.c: @back: the memory becomes as the copy is, else the copy as the memory.  All is checked before
  * anything is written.  The caller holds what @kept lies in, and the domain.

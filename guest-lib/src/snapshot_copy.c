@@ -76,10 +76,8 @@ static void collect(struct epk_kept *kept)
 		set_all_pending(kept);
 }
 
-/* All of it is mapped, and none a domain's. */
-static int check_plain(const struct epk_kept *kept)
+int epk_plain_check(uintptr_t start, uintptr_t end)
 {
-	uintptr_t start = kept->pieces->start, end = kept->pieces->end;
 	struct epk_mapping map;
 	struct epk_aside aside;
 	int err = epk_notes_lock(&aside);
@@ -127,7 +125,7 @@ static int copy_plain(struct epk_kept *kept, bool back)
 	int err;
 
 	collect(kept);
-	err = check_plain(kept) ?: populate(kept, MADV_POPULATE_READ);
+	err = epk_plain_check(kept->pieces->start, kept->pieces->end) ?: populate(kept, MADV_POPULATE_READ);
 	if (err)
 		return err;
 	drop_equal(kept);

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "snapshot_unit.h"
 
+#include "backend.h"
 #include "dirty.h"
 #include "lock.h"
 
@@ -438,6 +439,7 @@ static void bad_arguments(void **state)
 	REQUIRE_EQ(epk_snapshot(page, -PAGE), -EOVERFLOW);
 	REQUIRE_EQ(epk_snapshot((void *)0x7ffffffff000, PAGE), -EOVERFLOW);
 	REQUIRE_CAUSE(epk_snapshot((void *)((uintptr_t)&epk_lock & -PAGE), PAGE), EINVAL, "own");
+	REQUIRE_CAUSE(epk_snapshot((void *)((uintptr_t)&epk_slots[EPK_SLOTS / 2] & -PAGE), PAGE), EINVAL, "own");
 	REQUIRE_EQ(mprotect(page, PAGE, PROT_NONE), 0);
 	REQUIRE_CAUSE(epk_snapshot(page, 2 * PAGE), EACCES, "mprotect()");
 	REQUIRE_EQ(munmap(page, PAGE), 0);
@@ -461,6 +463,30 @@ static void bad_arguments(void **state)
 	require_nothing_lost(before);
 	REQUIRE_EQ(epk_rollback(snap), 0);
 	REQUIRE(is_back());
+}
+
+/* What the library maps meanwhile would come to lie in the gap, and be taken for a part of the range. */
+static void gap_that_is_filled(void **state)
+{
+	char *range = mmap(NULL, PAGES * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *last = NULL, *page;
+	int id, i;
+
+	(void)state;
+	REQUIRE_NE(range, MAP_FAILED);
+	/* One page is free above it, which the first of them takes, and no other. */
+	for (i = 0; i < 100000; i++) {
+		page = mmap(NULL, PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		REQUIRE_NE(page, MAP_FAILED);
+		if (page < range)
+			break;
+		last = page;
+	}
+	if (last)
+		munmap(last, PAGE);
+	munmap(range + 9 * PAGE, PAGE);
+	id = epk_snapshot(range, PAGES * PAGE);
+	REQUIRE_EQ(id, -EINVAL);
+	munmap(range, PAGES * PAGE);
 }
 
 static void nothing_lost(void **state)
@@ -499,6 +525,7 @@ int main(void)
 		WITH_MEMORY(bad_arguments),
 		cmocka_unit_test(large_pages),
 		cmocka_unit_test(stack_in_it),
+		cmocka_unit_test(gap_that_is_filled),
 		cmocka_unit_test(nothing_lost),
 	};
 
