@@ -410,6 +410,11 @@ struct heap *epk_heap_index(int id)
 	return heap;
 }
 
+bool epk_heap_is_bare(const struct heap *heap)
+{
+	return heap->fixed && !heap->nr_chunks;
+}
+
 /* @bytes at @start, which nobody has used, are its memory: one free block, and a header in use at the end. */
 void epk_heap_format(struct heap *heap, char *start, size_t bytes)
 {

@@ -10,6 +10,8 @@ struct heap;
 
 struct heap *epk_heap_make(int id, size_t bytes, bool fixed);
 struct heap *epk_heap_index(int id);
+/* One of epk_heap_index() that has no memory: nothing of what the program stores lies in its page. */
+bool epk_heap_is_bare(const struct heap *heap);
 void epk_heap_format(struct heap *heap, char *start, size_t bytes);
 bool epk_heap_recover(struct heap *heap, char *start, size_t bytes);
 void epk_heap_unmake(struct heap *heap, size_t bytes);

@@ -24,8 +24,9 @@ static int find(int id, uint64_t magic, struct epk_kept **kept)
 	uint64_t note = epk_note(id);
 
 	*kept = (struct epk_kept *)(note + EPK_KEPT_AT);
-	/* Others keep something else there, or nothing. */
-	if (!note || note % EPK_PAGE_SIZE || ((*kept)->magic != EPK_KEPT && (*kept)->magic != magic))
+	/* Others keep something else there, or nothing; or, in a heap, what may have come from anywhere. */
+	if (!note || note % EPK_PAGE_SIZE || !epk_heap_is_bare((struct heap *)note) ||
+	    ((*kept)->magic != EPK_KEPT && (*kept)->magic != magic))
 		return epk_because(EPK_CAUSE_SNAPSHOT);
 	if (__atomic_exchange_n(&(*kept)->busy, 1, __ATOMIC_ACQUIRE))
 		return epk_because(EPK_CAUSE_SNAPSHOT_BUSY);

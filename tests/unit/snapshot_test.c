@@ -6,6 +6,8 @@
 #include "backend.h"
 #include "dirty.h"
 #include "lock.h"
+#include "snapshot.h"
+#include "state_page.h"
 
 static void map_plain(char *at, size_t pages, int prot)
 {
@@ -489,6 +491,41 @@ static void gap_that_is_filled(void **state)
 	munmap(range, PAGES * PAGE);
 }
 
+#define KEPT_BYTES	200ul
+
+/* What a heap has stored, whoever has sent it, is no snapshot: the first page of a heap has some of it. */
+static void stored_in_a_heap(void **state)
+{
+	static char victim[PAGE] __attribute__((aligned(4096))), forged[PAGE];
+	int id = new_domain();
+	struct epk_kept *kept;
+	struct epk_piece *piece;
+	char *at, *stored;
+
+	(void)state;
+	memset(forged, 'f', sizeof(forged));
+	REQUIRE(epk_malloc(id, 16));
+	REQUIRE_EQ(domain_begin(id, RW), 0);
+	at = (char *)epk_note(id) + EPK_KEPT_AT;
+	do
+		stored = epk_malloc(id, 16);
+	while (stored && stored + 100 < at);
+	stored = epk_malloc(id, 100 + KEPT_BYTES);
+	REQUIRE(stored && stored <= at && at + KEPT_BYTES <= stored + 100 + KEPT_BYTES);
+	kept = (struct epk_kept *)at;
+	piece = (struct epk_piece *)(kept + 1);
+	REQUIRE((char *)(piece + 1) + 8 <= at + KEPT_BYTES);
+	*piece = (struct epk_piece){ (uintptr_t)victim, (uintptr_t)victim + PAGE, true };
+	*kept = (struct epk_kept){ .magic = EPK_KEPT, .pieces = piece, .nr = 1, .pages = 1,
+				   .pending = (uint64_t *)(piece + 1), .copy = forged, .bytes = PAGE };
+	REQUIRE_EQ(domain_end(id), 0);
+	REQUIRE_CAUSE(epk_rollback(id), EINVAL, "no snapshot");
+	REQUIRE_CAUSE(epk_snapshot_renew(id), EINVAL, "no snapshot");
+	REQUIRE_CAUSE(epk_snapshot_free(id), EINVAL, "no snapshot");
+	REQUIRE_EQ(victim[0], 0);
+	free_domain(id);
+}
+
 static void nothing_lost(void **state)
 {
 	struct unit_resources before;
@@ -526,6 +563,7 @@ int main(void)
 		cmocka_unit_test(large_pages),
 		cmocka_unit_test(stack_in_it),
 		cmocka_unit_test(gap_that_is_filled),
+		cmocka_unit_test(stored_in_a_heap),
 		cmocka_unit_test(nothing_lost),
 	};
 
