@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* epk_snapshot() and its like: snapshots come and go, and are found by their numbers. */
 #define _GNU_SOURCE
+#include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -12,6 +13,28 @@
 #define PROT_RW		(PROT_READ | PROT_WRITE)
 /* Where the kernel has its own. */
 #define EPK_ADDRESSES	0x7ffffffff000ull
+
+/* A thread that is cancelled ends behind a call, not in it, where it holds the copy and the snapshot is in use. */
+struct before {
+	int saved_errno;
+	int cancel;
+};
+
+static struct before call_begin(void)
+{
+	struct before before = { .saved_errno = errno };
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before.cancel);
+	return before;
+}
+
+static int call_end(const struct before *before, const char *call, long of, int err)
+{
+	errno = before->saved_errno;
+	err = err < 0 ? epk_explain(call, of, err) : err;
+	pthread_setcancelstate(before->cancel, NULL);
+	return err;
+}
 
 static size_t whole_pages(size_t bytes)
 {
@@ -148,7 +171,8 @@ int epk_snapshot(void *addr, size_t len)
 	uintptr_t start = (uintptr_t)addr;
 	struct epk_piece all = { .start = start, .end = start + whole_pages(len), .kept = true };
 	struct epk_pieces pieces = { .list = &all, .nr = 1, .pages = whole_pages(len) / EPK_PAGE_SIZE };
-	int saved_errno = errno, err = 0;
+	struct before before = call_begin();
+	int err = 0;
 
 	if (start % EPK_PAGE_SIZE)
 		err = epk_because(EPK_CAUSE_PAGE);
@@ -160,8 +184,7 @@ int epk_snapshot(void *addr, size_t len)
 		err = epk_because(EPK_CAUSE_SNAPSHOT_OWN);
 	/* Before there is anything that could come to lie in a gap of it. */
 	err = err ?: epk_fork_check() ?: epk_plain_check(start, all.end) ?: take(0, &pieces);
-	errno = saved_errno;
-	return err < 0 ? epk_explain("epk_snapshot", (long)addr, err) : err;
+	return call_end(&before, "epk_snapshot", (long)addr, err);
 }
 
 /* The caller may read it, and reach two domains at a time. */
@@ -182,29 +205,28 @@ static int check_domain(int dom)
 
 int epk_snapshot_domain(int dom_id)
 {
-	int saved_errno = errno, err = check_domain(dom_id);
+	struct before before = call_begin();
+	int err = check_domain(dom_id);
 	struct epk_pieces pieces;
 
 	if (!err) {
 		err = epk_pieces_of(dom_id, &pieces) ?: take(dom_id, &pieces);
 		epk_pieces_free(&pieces);
 	}
-	errno = saved_errno;
-	return err < 0 ? epk_explain("epk_snapshot_domain", dom_id, err) : err;
+	return call_end(&before, "epk_snapshot_domain", dom_id, err);
 }
 
 static int copy(const char *call, int id, bool back)
 {
-	int saved_errno = errno, err;
+	struct before before = call_begin();
 	struct epk_kept *kept;
+	int err = enter(id, EPK_KEPT, &kept);
 
-	err = enter(id, EPK_KEPT, &kept);
 	if (!err) {
 		err = epk_kept_copy(kept, back);
 		leave(id, kept);
 	}
-	errno = saved_errno;
-	return epk_explain(call, id, err);
+	return call_end(&before, call, id, err);
 }
 
 int epk_snapshot_renew(int snapshot)
@@ -247,8 +269,7 @@ static int release(int id)
 
 int epk_snapshot_free(int snapshot)
 {
-	int saved_errno = errno, err = release(snapshot);
+	struct before before = call_begin();
 
-	errno = saved_errno;
-	return epk_explain("epk_snapshot_free", snapshot, err);
+	return call_end(&before, "epk_snapshot_free", snapshot, release(snapshot));
 }

@@ -428,6 +428,46 @@ static void stack_in_it(void **state)
 	munmap(stack, len);
 }
 
+/* How far it has come. */
+static int cancelled_at;
+
+static void *cancelled(void *arg)
+{
+	int own;
+
+	pthread_cancel(pthread_self());
+	if (epk_rollback(snap) || epk_snapshot_renew(snap))
+		return arg;
+	cancelled_at = 1;
+	own = epk_snapshot(was, sizeof(was));
+	if (own < 0 || epk_snapshot_free(own) || epk_held(NULL, 0))
+		return arg;
+	cancelled_at = 2;
+	pthread_testcancel();
+	return arg;
+}
+
+/* A thread that is cancelled ends when it is through. */
+static void thread_is_cancelled(void **state)
+{
+	struct unit_resources before = count_resources();
+	pthread_t thread;
+	void *got;
+
+	(void)state;
+	cancelled_at = 0;
+	mem[0] = 'x';
+	REQUIRE_EQ(pthread_create(&thread, NULL, cancelled, &before), 0);
+	REQUIRE_EQ(pthread_join(thread, &got), 0);
+	REQUIRE_EQ(got, PTHREAD_CANCELED);
+	REQUIRE_EQ(cancelled_at, 2);
+	REQUIRE(is_back());
+	REQUIRE_EQ(count_resources().domains, before.domains);
+	mem[0] = 'x';
+	REQUIRE_EQ(epk_rollback(snap), 0);
+	REQUIRE(is_back());
+}
+
 static void bad_arguments(void **state)
 {
 	struct unit_resources before = count_resources();
@@ -559,6 +599,7 @@ int main(void)
 		WITH_MEMORY(forked),
 		WITH_MEMORY(threads_write_meanwhile),
 		WITH_MEMORY(no_write_is_lost),
+		WITH_MEMORY(thread_is_cancelled),
 		WITH_MEMORY(bad_arguments),
 		cmocka_unit_test(large_pages),
 		cmocka_unit_test(stack_in_it),
