@@ -210,14 +210,14 @@ static int check_right(int dom, bool back)
 	return prot ? epk_because(EPK_CAUSE_READ_ONLY) : -EACCES;
 }
 
-/* Not where its own frames would be written over. */
-static bool has_stack(const struct epk_kept *kept)
+/* Not where its own frames would be written over, or unmapped. */
+static bool has_stack(const struct epk_piece *pieces, size_t nr)
 {
 	uintptr_t sp = epk_sp();
 	size_t i;
 
-	for (i = 0; i < kept->nr; i++)
-		if (kept->pieces[i].kept && kept->pieces[i].start <= sp && sp < kept->pieces[i].end)
+	for (i = 0; i < nr; i++)
+		if (pieces[i].start <= sp && sp < pieces[i].end)
 			return true;
 	return false;
 }
@@ -227,14 +227,16 @@ int epk_kept_copy(struct epk_kept *kept, bool back)
 	struct epk_pieces now;
 	int err;
 
-	if (back && has_stack(kept))
+	if (back && has_stack(kept->pieces, kept->nr))
 		return epk_because(EPK_CAUSE_SNAPSHOT_STACK);
 	if (!kept->dom)
 		return copy_plain(kept, back);
-	err = check_right(kept->dom, back);
+	err = check_right(kept->dom, back) ?: epk_pieces_of(kept->dom, &now);
 	if (err)
 		return err;
-	err = epk_pieces_of(kept->dom, &now) ?: check_domain(kept, &now, back) ?: copy_domain(kept, back);
+	if (back && has_stack(now.list, now.nr))
+		err = epk_because(EPK_CAUSE_SNAPSHOT_STACK);
+	err = err ?: check_domain(kept, &now, back) ?: copy_domain(kept, back);
 	if (!err && back)
 		epk_pieces_unmap_new(&now, kept);
 	epk_pieces_free(&now);

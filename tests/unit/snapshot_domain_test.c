@@ -439,6 +439,38 @@ static void large_memory(void **state)
 	REQUIRE_EQ(epk_snapshot_free(own), 0);
 }
 
+/* It holds the domain that its stack lies in: it can begin that itself where nobody is kept from memory. */
+static void *on_new_stack(void *arg)
+{
+	if (domain_begin(dom, RW))
+		return arg;
+	if (epk_rollback(snap) != -EINVAL || !strstr(epk_strerror(EINVAL), "stack") || mem[0] != 'x')
+		return arg;
+	return domain_end(dom) ? arg : NULL;
+}
+
+/* Memory that came since would go, and the stack with it. */
+static void stack_that_came_since(void **state)
+{
+	char *stack = new_pages(dom, 64);
+	pthread_attr_t attr;
+	pthread_t thread;
+	void *failed;
+
+	(void)state;
+	if (!backend_is("none"))
+		return;
+	mem[0] = 'x';
+	pthread_attr_init(&attr);
+	REQUIRE_EQ(pthread_attr_setstack(&attr, stack, 64 * PAGE), 0);
+	REQUIRE_EQ(pthread_create(&thread, &attr, on_new_stack, &snap), 0);
+	pthread_attr_destroy(&attr);
+	REQUIRE_EQ(pthread_join(thread, &failed), 0);
+	REQUIRE(!failed);
+	REQUIRE_EQ(epk_rollback(snap), 0);
+	REQUIRE(is_back());
+}
+
 /* A file's is others' as well. */
 static void of_a_file(void **state)
 {
@@ -616,6 +648,7 @@ int main(void)
 		WITH_DOMAIN(no_room),
 		cmocka_unit_test(in_child_limited),
 		WITH_DOMAIN(bad_arguments),
+		WITH_DOMAIN(stack_that_came_since),
 		WITH_DOMAIN(call_that_faults),
 	};
 	const struct CMUnitTest one[] = { cmocka_unit_test(one_at_a_time) };
