@@ -162,16 +162,8 @@ SHOWN int open(const char *path, int flags, ...)
 	return open_for(__builtin_return_address(0), path, flags, mode);
 }
 
-SHOWN int open64(const char *path, int flags, ...)
-{
-	va_list list;
-	mode_t mode;
-
-	va_start(list, flags);
-	mode = mode_of(flags, list);
-	va_end(list);
-	return open_for(__builtin_return_address(0), path, flags, mode);
-}
+/* The same where off_t has 64 bits. */
+SHOWN int open64(const char *path, int flags, ...) __attribute__((alias("open")));
 
 /* With _FORTIFY_SOURCE, where flags are no constant. */
 int __open_2(const char *path, int flags);
@@ -182,10 +174,7 @@ SHOWN int __open_2(const char *path, int flags)
 	return open_for(__builtin_return_address(0), path, flags, 0);
 }
 
-SHOWN int __open64_2(const char *path, int flags)
-{
-	return open_for(__builtin_return_address(0), path, flags, 0);
-}
+SHOWN int __open64_2(const char *path, int flags) __attribute__((alias("__open_2")));
 
 /* From where the descriptor stands on, and as far as @len goes. */
 static ssize_t read_pagemap(int fd, uint64_t *entries, size_t len)

@@ -32,14 +32,16 @@ fetch() {
 }
 
 make_it() {
-	fetch "$result.tmp/source.tar.xz" && cd "$result.tmp" && tar -xf source.tar.xz && cd bochs-$VERSION &&
+	# A machine that has never looked for packages does not know from where.
+	{ fetch "$result.tmp/source.tar.xz" || { apt-get update -q && fetch "$result.tmp/source.tar.xz"; }; } &&
+		cd "$result.tmp" && tar -xf source.tar.xz && cd bochs-$VERSION &&
 		for patch in "${patches[@]}"; do patch -p1 <"$patch" || return; done &&
 		CFLAGS=$FLAGS CXXFLAGS=$FLAGS ./configure "${OPTIONS[@]}" && make -j"$(nproc)" bochs
 }
 
 build() {
 	[ ! -f "$result/complete" ] || return 0
-	say "bochs: building the emulator, two to three minutes, log in $log"
+	say "bochs: building the emulator, about two minutes, log in $log"
 	rm -rf "$result.tmp" "$result"
 	mkdir -p "$result.tmp" "${log%/*}"
 	(make_it) >"$log" 2>&1 </dev/null || {

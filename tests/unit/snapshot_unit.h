@@ -20,6 +20,30 @@ static inline void fill(char *at, size_t pages)
 			memset(at + i * PAGE, i + 1, PAGE);
 }
 
+static inline bool is_back(void)
+{
+	return !memcmp(mem, was, sizeof(was));
+}
+
+/* Some pages and parts of pages, again and again. */
+static inline void comes_back_again(void)
+{
+	int i;
+
+	REQUIRE(is_back());
+	for (i = 0; i < 3; i++) {
+		mem[0] ^= 1;
+		mem[7 * PAGE + 5] ^= 1;
+		mem[PAGES * PAGE - 1] ^= 1;
+		memset(mem + 20 * PAGE, i, 3 * PAGE);
+		REQUIRE(!is_back());
+		REQUIRE_EQ(epk_rollback(snap), 0);
+		REQUIRE(is_back());
+		REQUIRE_EQ(epk_rollback(snap), 0);
+		REQUIRE(is_back());
+	}
+}
+
 /* The copy of @snap: the larger of its two mappings. */
 struct unit_copy {
 	int id;
