@@ -7,7 +7,10 @@
 
 #include "module.h"
 
+/* Of domains that could make room, so that nobody is held up by how many there are. */
 #define TRIES	20
+
+#define RANKS	3
 
 /* Have all threads say what they hold. */
 static void ask(struct epk_context *ctx)
@@ -26,29 +29,49 @@ static unsigned int rank(const struct epk_context *ctx, const struct epk_domain 
 	return domain->asked == ctx->batch;
 }
 
-/* The domain that is to go, in @ept or anywhere, but not @except; 0 if there is none. */
-static int victim(struct epk_context *ctx, int except, u32 ept)
+/* What is at the next place, if it may go from there for a domain that is to be in @ept; else NULL. */
+static struct epk_domain *next(struct epk_context *ctx, int except, u32 ept)
 {
-	unsigned int places = ctx->epts * EPK_NR_PKEYS, n, best_rank = 3;
-	struct epk_domain *domain;
-	int best = 0;
+	unsigned int at = ctx->hand++ % (ctx->epts * EPK_NR_PKEYS);
+	int id = ctx->place_ids[at / EPK_NR_PKEYS][at % EPK_NR_PKEYS];
+	struct epk_domain *domain = epk_domain_find(ctx, id);
 
-	mutex_lock(&ctx->lock);
+	if (!domain || id == except || (ept != EPK_EPT_ANY && domain->ept != ept))
+		return NULL;
+	return domain;
+}
+
+/* @id goes where another is, and that where @id was. */
+static int exchange(struct epk_context *ctx, int id, u32 ept, const struct epk_domain *other)
+{
+	const struct epk_domain *domain = epk_domain_find(ctx, id);
+	struct epk_move moves[] = {
+		{ .id = other->id, .ept = domain ? domain->ept : EPK_EPT_NONE },
+		{ .id = id, .ept = ept },
+	};
+
+	return epk_domains_move_locked(ctx, ARRAY_SIZE(moves), moves);
+}
+
+static int make_room(struct epk_context *ctx, int id, u32 ept)
+{
+	unsigned int places = ctx->epts * EPK_NR_PKEYS, wanted, n, tries = 0;
+	int ret = -ENOSPC;
+
 	ask(ctx);
-	for (n = 0; n < places && best_rank; n++) {
-		unsigned int at = ctx->hand++ % places;
-		int id = ctx->place_ids[at / EPK_NR_PKEYS][at % EPK_NR_PKEYS];
+	for (wanted = 0; wanted < RANKS; wanted++) {
+		for (n = 0; n < places; n++) {
+			const struct epk_domain *other = next(ctx, id, ept);
 
-		domain = epk_domain_find(ctx, id);
-		if (!domain || id == except || (ept != EPK_EPT_ANY && domain->ept != ept))
-			continue;
-		if (rank(ctx, domain) < best_rank) {
-			best_rank = rank(ctx, domain);
-			best = id;
+			if (!other || rank(ctx, other) != wanted)
+				continue;
+			ret = exchange(ctx, id, ept, other);
+			/* Perhaps the window there has no slot for the memory of this one. */
+			if (ret != -ENOSPC || ++tries == TRIES)
+				return ret;
 		}
 	}
-	mutex_unlock(&ctx->lock);
-	return best;
+	return ret;
 }
 
 /**
@@ -57,33 +80,21 @@ static int victim(struct epk_context *ctx, int except, u32 ept)
  * @id: the domain
  * @ept: where, or EPK_EPT_ANY
  *
- * If none is free there, another domain makes room: it goes where @id was.
+ * If none is free there, another domain makes room: it goes where @id was.  Who goes is chosen with
+ * everything locked, so that no other thread that wants a place has it first.
  *
  * Return: 0, or see struct epk_moves.
  */
 int epk_admit(struct epk_context *ctx, int id, u32 ept)
 {
-	struct epk_move moves[2];
-	int ret, tries, other;
+	struct epk_move move = { .id = id, .ept = ept };
+	int ret = epk_domains_lock(ctx);
 
-	for (tries = 0; tries < TRIES; tries++) {
-		struct epk_entry entry = epk_table_read(ctx, EPK_ID_INDEX(id));
-
-		moves[0] = (struct epk_move) { .id = id, .ept = ept };
-		ret = epk_domains_move(ctx, 1, moves);
-		if (ret != -ENOSPC)
-			return ret;
-		other = victim(ctx, id, ept);
-		if (!other)
-			return -ENOSPC;
-		moves[0] = (struct epk_move) {
-			.id = other, .ept = entry.pkey ? entry.ept : EPK_EPT_NONE,
-		};
-		moves[1] = (struct epk_move) { .id = id, .ept = ept };
-		ret = epk_domains_move(ctx, 2, moves);
-		/* It was freed, or the places are others by now. */
-		if (ret != -ENOENT && ret != -ENOSPC)
-			return ret;
-	}
+	if (ret)
+		return ret;
+	ret = epk_domains_move_locked(ctx, 1, &move);
+	if (ret == -ENOSPC)
+		ret = make_room(ctx, id, ept);
+	epk_domains_unlock(ctx);
 	return ret;
 }

@@ -603,6 +603,9 @@ int epk_domains_hold_ept(struct epk_context *ctx, unsigned int ept, unsigned lon
 void epk_domains_drop_epts(struct epk_context *ctx, const unsigned long *fresh);
 
 /* move.c */
+int epk_domains_lock(struct epk_context *ctx);
+void epk_domains_unlock(struct epk_context *ctx);
+int epk_domains_move_locked(struct epk_context *ctx, unsigned int num, struct epk_move *moves);
 int epk_domains_move(struct epk_context *ctx, unsigned int num, struct epk_move *moves);
 
 /* memory.c */

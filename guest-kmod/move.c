@@ -304,8 +304,33 @@ static void movers_show(struct epk_context *ctx, unsigned int num, struct epk_mo
 }
 
 /**
- * epk_domains_move() - let domains change places
+ * epk_domains_lock() - have nobody else move domains, or map any
  * @ctx: the context of current->mm
+ *
+ * Return: 0, -EINTR.
+ */
+int epk_domains_lock(struct epk_context *ctx)
+{
+	int ret = epk_user_wait(ctx->user) ?: mmap_write_lock_killable(ctx->mm);
+
+	if (!ret)
+		mutex_lock(&ctx->lock);
+	return ret;
+}
+
+/**
+ * epk_domains_unlock() - undo epk_domains_lock()
+ * @ctx: the context
+ */
+void epk_domains_unlock(struct epk_context *ctx)
+{
+	mutex_unlock(&ctx->lock);
+	mmap_write_unlock(ctx->mm);
+}
+
+/**
+ * epk_domains_move_locked() - let domains change places
+ * @ctx: the context of current->mm, with epk_domains_lock()
  * @num: how many, at least 1
  * @moves: where each goes; on success, where each is
  *
@@ -313,7 +338,7 @@ static void movers_show(struct epk_context *ctx, unsigned int num, struct epk_mo
  *
  * Return: see struct epk_moves.
  */
-int epk_domains_move(struct epk_context *ctx, unsigned int num, struct epk_move *moves)
+int epk_domains_move_locked(struct epk_context *ctx, unsigned int num, struct epk_move *moves)
 {
 	DECLARE_BITMAP(fresh, KVM_EPK_MAX_EPTS);
 	struct mover few[EPK_MOVES_FEW] = { }, *movers = few;
@@ -325,10 +350,6 @@ int epk_domains_move(struct epk_context *ctx, unsigned int num, struct epk_move 
 		return -ENOMEM;
 	bitmap_zero(fresh, KVM_EPK_MAX_EPTS);
 
-	ret = epk_user_wait(ctx->user) ?: mmap_write_lock_killable(ctx->mm);
-	if (ret)
-		goto out;
-	mutex_lock(&ctx->lock);
 	ret = movers_find(ctx, num, moves, movers);
 	if (!ret) {
 		ret = movers_place(ctx, num, moves, movers, fresh);
@@ -340,10 +361,26 @@ int epk_domains_move(struct epk_context *ctx, unsigned int num, struct epk_move 
 			movers_go(ctx, num, movers);
 		movers_show(ctx, num, moves, movers);
 	}
-	mutex_unlock(&ctx->lock);
-	mmap_write_unlock(ctx->mm);
-out:
 	if (movers != few)
 		kvfree(movers);
+	return ret;
+}
+
+/**
+ * epk_domains_move() - the same by who has not locked anything
+ * @ctx: the context of current->mm
+ * @num: how many, at least 1
+ * @moves: where each goes; on success, where each is
+ *
+ * Return: see struct epk_moves.
+ */
+int epk_domains_move(struct epk_context *ctx, unsigned int num, struct epk_move *moves)
+{
+	int ret = epk_domains_lock(ctx);
+
+	if (ret)
+		return ret;
+	ret = epk_domains_move_locked(ctx, num, moves);
+	epk_domains_unlock(ctx);
 	return ret;
 }

@@ -197,7 +197,7 @@ static void *touch_all(void *arg)
 	char **pages = arg;
 	int i, k;
 
-	for (k = 0; k < 3; k++) {
+	for (k = 0; k < 10; k++) {
 		for (i = 0; i < MANY; i++)
 			if (may(pages[i]) != RW)
 				return "refused";
@@ -210,7 +210,7 @@ static void threads_and_places(void **state)
 {
 	int ids[MANY], i;
 	char *pages[MANY];
-	void *args[] = { pages, pages, pages };
+	void *args[] = { pages, pages, pages, pages, pages, pages, pages, pages };
 
 	(void)state;
 	REQUIRE_EQ(alloc_domains(MANY, ids), 0);
@@ -218,7 +218,7 @@ static void threads_and_places(void **state)
 		pages[i] = new_pages(ids[i], 1);
 		REQUIRE_EQ(epk_protect(ids[i], RW), 0);
 	}
-	run_threads(touch_all, args, 3);
+	run_threads(touch_all, args, 8);
 	REQUIRE_EQ(free_domains(MANY, ids), 0);
 }
 
