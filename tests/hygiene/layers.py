@@ -103,6 +103,12 @@ def without_attributes(head):
             not (token.text == "(" and before and before.text in ATTRIBUTES)]
 
 
+def is_alias(tokens):
+    """Does an attribute say that it is another name of something?"""
+    return any(token.text == "alias" and after.text == "(" and name.kind == "string"
+               for token, after, name in zip(tokens, tokens[1:], tokens[2:]))
+
+
 def is_function(head):
     """Is the brace that ends this that of a function?"""
     head = without_attributes(head)
@@ -237,7 +243,8 @@ class Source:
             return
         call = name_before(head, "(")
         name = call or name_before(head, "=") or name_before(head, "[") or name_before(head, ";")
-        value = body or "=" in words
+        # Another name of what is defined is defined, too.
+        value = body or "=" in words or is_alias(tokens)
         if name is None or "typedef" in words:
             if value or not ({"typedef", *TAGS} & set(words)):
                 self.wrong(line, "what is this?")
