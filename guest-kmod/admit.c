@@ -36,7 +36,8 @@ static struct epk_domain *next(struct epk_context *ctx, int except, u32 ept)
 	int id = ctx->place_ids[at / EPK_NR_PKEYS][at % EPK_NR_PKEYS];
 	struct epk_domain *domain = epk_domain_find(ctx, id);
 
-	if (!domain || id == except || (ept != EPK_EPT_ANY && domain->ept != ept))
+	if (!domain || id == except || domain->ept == EPK_EPT_ALL ||
+	    (ept != EPK_EPT_ANY && domain->ept != ept))
 		return NULL;
 	return domain;
 }

@@ -112,7 +112,9 @@ static long ioc_alloc(struct file *file, void __user *arg)
 		ret = -EFAULT;
 		goto out;
 	}
-	ret = epk_domains_alloc(ctx, req.num, req.flags, ids);
+	ret = req.flags == EPK_ALLOC_EVERYWHERE ?
+		      epk_domains_alloc_everywhere(ctx, req.num, ids) :
+		      epk_domains_alloc(ctx, req.num, req.flags, ids);
 	if (ret)
 		goto out;
 	if (copy_to_user(list, ids, size)) {

@@ -70,8 +70,8 @@ static u32 index_find(struct epk_context *ctx)
 	return index;
 }
 
-/* @ept may be EPK_EPT_NONE. */
-static struct epk_domain *domain_create(struct epk_context *ctx, unsigned int ept)
+/* With no place: it is nowhere yet. */
+static struct epk_domain *domain_create(struct epk_context *ctx)
 {
 	u32 index = index_find(ctx), slot = index % EPK_CHUNK_ENTRIES;
 	struct epk_chunk *chunk = epk_chunk_get(ctx, index);
@@ -90,16 +90,19 @@ static struct epk_domain *domain_create(struct epk_context *ctx, unsigned int ep
 
 	INIT_LIST_HEAD(&domain->mappings);
 	domain->id = (int)index | chunk->generations[slot] << EPK_ID_INDEX_BITS;
-	domain->ept = ept;
-	domain->pkey = ept == EPK_EPT_NONE ? 0 : epk_place_take(ctx, ept);
+	domain->ept = EPK_EPT_NONE;
 	chunk->domains[slot] = domain;
 	ctx->nr_domains++;
 	atomic_long_inc(&epk_counters.domains);
 	return domain;
 }
 
-/* Rights to it can be had from now on; to its place nobody has one. */
-static void domain_show(struct epk_context *ctx, const struct epk_domain *domain)
+/**
+ * epk_domain_show() - let rights to a domain be had
+ * @ctx: the context, locked
+ * @domain: the domain; to its place nobody has a right
+ */
+void epk_domain_show(struct epk_context *ctx, const struct epk_domain *domain)
 {
 	epk_place_show(ctx, domain);
 	epk_table_write(ctx, domain);
@@ -114,10 +117,9 @@ static void domain_destroy(struct epk_context *ctx, struct epk_domain *domain)
 
 	trace_epk_free(domain->id);
 	epk_table_clear(ctx, index);
-	if (domain->pkey) {
-		WRITE_ONCE(ctx->place_ids[domain->ept][domain->pkey], 0);
+	epk_place_hide(ctx, domain);
+	if (domain->pkey)
 		epk_place_put(ctx, domain->ept, domain->pkey);
-	}
 	epk_note_clear(ctx, index);
 	WRITE_ONCE(ctx->nr_private, ctx->nr_private - domain->private);
 	ctx->chunks[index / EPK_CHUNK_ENTRIES]->domains[index % EPK_CHUNK_ENTRIES] = NULL;
@@ -191,23 +193,29 @@ static int domains_create(struct epk_context *ctx, unsigned int num, u32 flags, 
 			  unsigned int *done, unsigned long *fresh)
 {
 	u32 hint = flags >> 16 ? (flags >> 16) - 1 : EPK_EPT_NONE;
+	bool nowhere = flags & EPK_ALLOC_EVERYWHERE;
 	struct epk_domain *domain;
 	unsigned int n;
 	int ept;
 
 	while (*done < num) {
-		ept = ept_choose(ctx, min(num - *done, ctx->nr_pkeys), hint, fresh);
+		ept = nowhere ? EPK_EPT_NONE :
+				ept_choose(ctx, min(num - *done, ctx->nr_pkeys), hint, fresh);
 		if (ept < 0)
 			return ept;
-		if (ept == EPK_EPT_NONE && !(flags & EPK_ALLOC_SPILL))
+		if (ept == EPK_EPT_NONE && !nowhere && !(flags & EPK_ALLOC_SPILL))
 			return -ENOSPC;
 		n = num - *done;
 		if (ept != EPK_EPT_NONE)
 			n = min(n, epk_place_free(ctx, ept));
 		for (; n; n--) {
-			domain = domain_create(ctx, ept);
+			domain = domain_create(ctx);
 			if (!domain)
 				return -ENOMEM;
+			if (ept != EPK_EPT_NONE) {
+				domain->ept = ept;
+				domain->pkey = epk_place_take(ctx, ept);
+			}
 			ids[(*done)++] = domain->id;
 			cond_resched();
 		}
@@ -220,10 +228,57 @@ static int alloc_check(struct epk_context *ctx, unsigned int num, u32 flags)
 	/* Entry 0 is none, and one more stays free for the search to end. */
 	if (num > EPK_TABLE_ENTRIES - 2 - ctx->nr_domains)
 		return -ENOSPC;
-	if (!(flags & EPK_ALLOC_SPILL) &&
+	if (!(flags & (EPK_ALLOC_SPILL | EPK_ALLOC_EVERYWHERE)) &&
 	    num > ctx->epts * ctx->nr_pkeys - ctx->nr_placed)
 		return -ENOSPC;
 	return 0;
+}
+
+/**
+ * epk_domains_create() - epk_domains_alloc() by who has locked the context
+ * @ctx: the context, locked
+ * @num: how many, at least 1
+ * @flags: see epk_domains_alloc(); with EPK_ALLOC_EVERYWHERE they have no place yet
+ * @ids: their IDs, @num of them
+ *
+ * Return: 0, or see struct epk_domains.
+ */
+int epk_domains_create(struct epk_context *ctx, unsigned int num, u32 flags, int *ids)
+{
+	DECLARE_BITMAP(fresh, KVM_EPK_MAX_EPTS);
+	unsigned int done = 0, i;
+	int ret;
+
+	lockdep_assert_held(&ctx->lock);
+	bitmap_zero(fresh, KVM_EPK_MAX_EPTS);
+	ret = epk_user_add_domains(ctx->user, num);
+	if (ret)
+		return ret;
+	ret = alloc_check(ctx, num, flags);
+	if (!ret)
+		ret = domains_create(ctx, num, flags, ids, &done, fresh);
+	if (ret) {
+		epk_user_sub_domains(ctx->user, num - done);
+		epk_domains_destroy(ctx, done, ids);
+		epk_domains_drop_epts(ctx, fresh);
+	}
+	if (ctx->revoke_due)
+		epk_revoke(ctx);
+	for (i = 0; !ret && i < num; i++)
+		epk_domain_show(ctx, epk_domain_find(ctx, ids[i]));
+	return ret;
+}
+
+/**
+ * epk_domains_destroy() - undo epk_domains_create()
+ * @ctx: the context, locked since then
+ * @num: how many
+ * @ids: their IDs
+ */
+void epk_domains_destroy(struct epk_context *ctx, unsigned int num, const int *ids)
+{
+	while (num--)
+		domain_destroy(ctx, epk_domain_find(ctx, ids[num]));
 }
 
 /**
@@ -240,33 +295,17 @@ static int alloc_check(struct epk_context *ctx, unsigned int num, u32 flags)
 int epk_domains_alloc(struct epk_context *ctx, unsigned int num, u32 flags, int *ids)
 {
 	u32 hint = flags >> 16 ? (flags >> 16) - 1 : EPK_EPT_NONE;
-	DECLARE_BITMAP(fresh, KVM_EPK_MAX_EPTS);
-	unsigned int done = 0, i;
 	int ret;
 
 	if (flags & 0xffff & ~EPK_ALLOC_SPILL)
 		return -EINVAL;
 	if (hint != EPK_EPT_NONE && hint >= ctx->epts)
 		return -EINVAL;
-	bitmap_zero(fresh, KVM_EPK_MAX_EPTS);
-	ret = epk_user_wait(ctx->user) ?: epk_user_add_domains(ctx->user, num);
+	ret = epk_user_wait(ctx->user);
 	if (ret)
 		return ret;
-
 	mutex_lock(&ctx->lock);
-	ret = alloc_check(ctx, num, flags);
-	if (!ret)
-		ret = domains_create(ctx, num, flags, ids, &done, fresh);
-	if (ret) {
-		epk_user_sub_domains(ctx->user, num - done);
-		while (done--)
-			domain_destroy(ctx, epk_domain_find(ctx, ids[done]));
-		epk_domains_drop_epts(ctx, fresh);
-	}
-	if (ctx->revoke_due)
-		epk_revoke(ctx);
-	for (i = 0; !ret && i < num; i++)
-		domain_show(ctx, epk_domain_find(ctx, ids[i]));
+	ret = epk_domains_create(ctx, num, flags, ids);
 	mutex_unlock(&ctx->lock);
 	return ret;
 }

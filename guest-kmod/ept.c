@@ -233,7 +233,7 @@ static unsigned long slot_alias(unsigned int ept, void *slot, unsigned long pfn)
 
 /**
  * epk_ept_alias_known() - where an EPT's window shows a page, if it does already
- * @ept: index of an EPT that the caller's context holds
+ * @ept: index of an EPT that the caller's context holds, or EPK_EPT_ALL: where each shows it
  * @pfn: page frame of RAM
  * @alias: the page frame in the window, for a PTE
  *
@@ -244,7 +244,7 @@ int epk_ept_alias_known(unsigned int ept, unsigned long pfn, unsigned long *alia
 {
 	void *slot;
 
-	if (epk_host.alone) {
+	if (epk_host.alone || ept == EPK_EPT_ALL) {
 		*alias = pfn;
 		return 0;
 	}
@@ -257,7 +257,7 @@ int epk_ept_alias_known(unsigned int ept, unsigned long pfn, unsigned long *alia
 
 /**
  * epk_ept_alias() - where an EPT's window shows a page
- * @ept: index of an EPT that the caller's context holds
+ * @ept: index of an EPT that the caller's context holds, or EPK_EPT_ALL
  * @pfn: page frame of RAM
  * @alias: the page frame in the window, for a PTE
  *

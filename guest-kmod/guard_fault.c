@@ -212,33 +212,34 @@ static enum answer look(const struct vm_area_struct *vma, const struct access *a
 	const struct epk_mapping *mapping = vma->vm_private_data;
 	const struct epk_accessed to = { mapping->id, vma->vm_start, vma->vm_end };
 	struct epk_thread *thread = epk_thread_find(current);
-	u32 pkru = read_pkru();
+	u32 here = epk_current_ept(), pkru = read_pkru(), ept = mapping->ept;
 	enum answer answer;
 	int common;
 
+	if (ept == EPK_EPT_ALL)
+		ept = here;
+
 	if (mapping->dead)
 		return REFUSED;
-	*wanted = (struct wanted) { mapping->ctx, mapping->id, epk_current_ept() };
+	*wanted = (struct wanted) { mapping->ctx, mapping->id, here };
 	if (!thread || !thread->follows || thread->ctx != mapping->ctx) {
 		if (!(thread && thread->ctx != mapping->ctx) &&
 		    common_prot(NULL, mapping, access->write)) {
 			wanted->file = get_file(epk_file_device(vma->vm_file));
 			return JOIN;
 		}
-		return mapping->ept == EPK_EPT_NONE ? NOWHERE : REFUSED;
+		return ept == EPK_EPT_NONE ? NOWHERE : REFUSED;
 	}
 	inherit(thread, mapping->id, access->write);
 	common = common_prot(thread, mapping, access->write);
-	if (mapping->ept == EPK_EPT_NONE)
+	if (ept == EPK_EPT_NONE)
 		return (epk_record_find(thread, mapping->id) < 0 && !common) ||
 		       is_torn(&thread->faults, access, mapping->id) ? NOWHERE : BRING_IN;
 	if (common)
-		answer = go_common(thread, access, &to, mapping->ept, vma_pkey((void *)vma),
-				   common);
+		answer = go_common(thread, access, &to, ept, vma_pkey((void *)vma), common);
 	else
-		answer = go_there(thread, access, &to, mapping->ept, vma_pkey((void *)vma));
-	if (answer == REACHED && mapping->ept == wanted->here && read_pkru() == pkru &&
-	    is_hopeless(thread, access))
+		answer = go_there(thread, access, &to, ept, vma_pkey((void *)vma));
+	if (answer == REACHED && ept == here && read_pkru() == pkru && is_hopeless(thread, access))
 		return REFUSED;
 	return answer;
 }
@@ -292,7 +293,7 @@ static enum answer go_again(const struct access *access, struct wanted *wanted)
 	to = *known;
 	entry = epk_table_read(thread->ctx, EPK_ID_INDEX(to.id));
 	*wanted = (struct wanted) { thread->ctx, to.id, epk_current_ept() };
-	if (entry.id != to.id || !entry.pkey || entry.ept == wanted->here)
+	if (entry.id != to.id || !entry.pkey || epk_is_in(entry.ept, wanted->here))
 		return REFUSED;
 	return go_there(thread, access, &to, entry.ept, entry.pkey);
 }

@@ -110,7 +110,7 @@ static notrace bool may_fault(const struct vm_area_struct *vma, bool write)
 	struct epk_thread *thread = epk_thread_find(current);
 
 	/* By the EPT that the thread is in; its keys are looked at by the original. */
-	if (READ_ONCE(mapping->ept) == epk_current_ept())
+	if (epk_is_in(READ_ONCE(mapping->ept), epk_current_ept()))
 		return true;
 	return thread && thread->follows && thread->ctx == mapping->ctx &&
 	       mapping->ept != EPK_EPT_NONE &&

@@ -123,6 +123,16 @@ static inline bool epk_table_is_private(const struct epk_context *ctx, int id)
 }
 
 /**
+ * epk_is_in() - is what lies in an EPT, or everywhere, in another
+ * @where: an EPT's index, EPK_EPT_ALL or EPK_EPT_NONE
+ * @ept: an EPT's index
+ */
+static inline bool epk_is_in(u32 where, u32 ept)
+{
+	return where == ept || where == EPK_EPT_ALL;
+}
+
+/**
  * epk_record_find() - find what the code that runs holds by the record
  * @thread: the record of current
  * @id: the domain

@@ -36,6 +36,8 @@
 /* Entries of a domain table; index 0 stays unused, so that no ID is 0. */
 #define EPK_TABLE_ENTRIES	(1u << EPK_ID_INDEX_BITS)
 #define EPK_TABLE_BYTES		(EPK_TABLE_ENTRIES * sizeof(struct epk_entry))
+/* Keys that stay for domains that are in one EPT: a component needs another beside its own. */
+#define EPK_PKEYS_ELSEWHERE	2
 /* A page of the table and what belongs to its entries. */
 #define EPK_CHUNK_ENTRIES	(PAGE_SIZE / sizeof(struct epk_entry))
 #define EPK_CHUNKS		(EPK_TABLE_ENTRIES / EPK_CHUNK_ENTRIES)
@@ -116,7 +118,8 @@ struct epk_user {
  * struct epk_domain - one live domain
  * @mappings: its mappings
  * @id: its ID
- * @ept: the EPT whose window its pages are mapped through, or EPK_EPT_NONE
+ * @ept: the EPT whose window its pages are mapped through, or EPK_EPT_NONE; EPK_EPT_ALL: they are mapped
+ *	as they are in each, and it never moves
  * @pkey: the protection key of its pages, 0 if it is evicted
  * @chosen: set while a call checks its list, to find an ID given twice
  * @moves: it is on its way, and who holds it has no key of its new place yet
@@ -187,6 +190,7 @@ enum epk_phase { EPK_NEW, EPK_STARTING, EPK_READY };
  * @indices: the indices in use
  * @next_index: where the search for a free index starts
  * @used: for each EPT, the keys that carry a domain there
+ * @everywhere: of these the ones that carry the same in each
  * @vacated: for each EPT, the keys that threads may have open since the domain
  *	before was there
  * @vacated_epts: the EPTs in which there are such
@@ -247,6 +251,7 @@ struct epk_context {
 	DECLARE_BITMAP(indices, EPK_TABLE_ENTRIES);
 	unsigned int next_index;
 	u16 used[KVM_EPK_MAX_EPTS];
+	u16 everywhere;
 	u16 vacated[KVM_EPK_MAX_EPTS];
 	DECLARE_BITMAP(vacated_epts, KVM_EPK_MAX_EPTS);
 	int (*place_ids)[EPK_NR_PKEYS];
@@ -495,10 +500,13 @@ unsigned int epk_place_free(struct epk_context *ctx, unsigned int ept);
 bool epk_place_is_free(struct epk_context *ctx, unsigned int ept, u8 pkey);
 u8 epk_place_take(struct epk_context *ctx, unsigned int ept);
 void epk_place_take_key(struct epk_context *ctx, unsigned int ept, u8 pkey);
+u8 epk_place_pick_key(struct epk_context *ctx);
+void epk_place_take_everywhere(struct epk_context *ctx, u8 pkey);
 void epk_place_vacate(struct epk_context *ctx, unsigned int ept, u8 pkey);
 void epk_place_put(struct epk_context *ctx, unsigned int ept, u8 pkey);
 void epk_place_take_back(struct epk_context *ctx, unsigned int ept, u8 pkey);
 void epk_place_show(struct epk_context *ctx, const struct epk_domain *domain);
+void epk_place_hide(struct epk_context *ctx, const struct epk_domain *domain);
 
 /* revoke.c */
 void epk_revoke(struct epk_context *ctx);
@@ -597,10 +605,16 @@ int epk_note_set(struct epk_context *ctx, int id, u64 addr, u32 flags, int (*arm
 int epk_domains_init(struct epk_context *ctx, u32 generation);
 void epk_domains_cancel(struct epk_context *ctx);
 void epk_domains_exit(struct epk_context *ctx);
+void epk_domain_show(struct epk_context *ctx, const struct epk_domain *domain);
+int epk_domains_create(struct epk_context *ctx, unsigned int num, u32 flags, int *ids);
+void epk_domains_destroy(struct epk_context *ctx, unsigned int num, const int *ids);
 int epk_domains_alloc(struct epk_context *ctx, unsigned int num, u32 flags, int *ids);
 int epk_domains_free(struct epk_context *ctx, unsigned int num, const int *ids);
 int epk_domains_hold_ept(struct epk_context *ctx, unsigned int ept, unsigned long *fresh);
 void epk_domains_drop_epts(struct epk_context *ctx, const unsigned long *fresh);
+
+/* everywhere.c */
+int epk_domains_alloc_everywhere(struct epk_context *ctx, unsigned int num, int *ids);
 
 /* move.c */
 int epk_domains_lock(struct epk_context *ctx);

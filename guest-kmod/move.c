@@ -47,9 +47,18 @@ static int move_check(struct epk_context *ctx, const struct epk_move *move)
 	return 0;
 }
 
+/* What is everywhere cannot go anywhere. */
+static bool move_is_wrong(const struct epk_move *move, const struct epk_domain *domain)
+{
+	return domain->ept == EPK_EPT_ALL &&
+	       (move->ept == EPK_EPT_NONE || (move->pkey && move->pkey != domain->pkey));
+}
+
 /* Does it go anywhere at all? */
 static bool move_is_needed(const struct epk_move *move, const struct epk_domain *domain)
 {
+	if (domain->ept == EPK_EPT_ALL)
+		return false;
 	if (move->ept == EPK_EPT_ANY)
 		return !domain->pkey;
 	return move->ept != domain->ept || (move->pkey && move->pkey != domain->pkey);
@@ -78,7 +87,7 @@ static int movers_find(struct epk_context *ctx, unsigned int num, const struct e
 		struct epk_domain *domain = epk_domain_find(ctx, moves[n].id);
 
 		ret = domain ? move_check(ctx, &moves[n]) : -ENOENT;
-		if (!ret && domain->chosen)
+		if (!ret && (domain->chosen || move_is_wrong(&moves[n], domain)))
 			ret = -EINVAL;
 		if (ret)
 			break;

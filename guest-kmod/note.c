@@ -59,6 +59,9 @@ static int note_write(struct epk_context *ctx, int id, unsigned long addr, u32 f
 		return -EINVAL;
 	if (flags & EPK_NOTE_PRIVATE && domain->common)
 		return -EBUSY;
+	/* Gates go to the EPT that a private one is in. */
+	if (flags & EPK_NOTE_PRIVATE && domain->ept == EPK_EPT_ALL)
+		return -EINVAL;
 	/* An empty page of notes, made now, changes nothing that anybody sees. */
 	notes = epk_notes_get(ctx, EPK_ID_INDEX(id));
 	if (!notes)

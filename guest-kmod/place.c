@@ -7,6 +7,8 @@
  * last by itself.  EPTs are kept in one bitmap for each number of free keys,
  * which makes best fit a search of at most 15 short bitmaps.
  *
+ * A domain that is everywhere has its key in every EPT, whether that exists or not.
+ *
  * A place that a domain has left is vacated: threads may still have its key
  * open.  It is given out last, and then epk_revoke() is due before the new
  * domain has any page there.
@@ -101,6 +103,26 @@ int epk_place_pick_held(struct epk_context *ctx, unsigned int want)
 	return place_pick(ctx, want, ctx->held);
 }
 
+static void pkey_take(struct epk_context *ctx, unsigned int ept, u8 pkey)
+{
+	unsigned int free = epk_place_free(ctx, ept);
+
+	ctx->used[ept] |= BIT(pkey);
+	__clear_bit(ept, ctx->by_free[free]);
+	__set_bit(ept, ctx->by_free[free - 1]);
+	if (ctx->vacated[ept] & BIT(pkey))
+		ctx->revoke_due = true;
+}
+
+static void pkey_put(struct epk_context *ctx, unsigned int ept, u8 pkey)
+{
+	unsigned int free = epk_place_free(ctx, ept);
+
+	ctx->used[ept] &= ~BIT(pkey);
+	__clear_bit(ept, ctx->by_free[free]);
+	__set_bit(ept, ctx->by_free[free + 1]);
+}
+
 /**
  * epk_place_take_key() - take one free key of an EPT
  * @ctx: the context, locked
@@ -109,16 +131,10 @@ int epk_place_pick_held(struct epk_context *ctx, unsigned int want)
  */
 void epk_place_take_key(struct epk_context *ctx, unsigned int ept, u8 pkey)
 {
-	unsigned int free = epk_place_free(ctx, ept);
-
-	if (!ctx->used[ept])
+	if (!(ctx->used[ept] & ~ctx->everywhere))
 		ctx->nr_epts++;
 	ctx->nr_placed++;
-	ctx->used[ept] |= BIT(pkey);
-	__clear_bit(ept, ctx->by_free[free]);
-	__set_bit(ept, ctx->by_free[free - 1]);
-	if (ctx->vacated[ept] & BIT(pkey))
-		ctx->revoke_due = true;
+	pkey_take(ctx, ept, pkey);
 }
 
 /**
@@ -138,36 +154,104 @@ u8 epk_place_take(struct epk_context *ctx, unsigned int ept)
 	return pkey;
 }
 
+/* In how many EPTs is a domain that has this key. */
+static unsigned int pkey_users(const struct epk_context *ctx, u8 pkey)
+{
+	unsigned int ept, users = 0;
+
+	for (ept = 0; ept < ctx->epts; ept++)
+		users += !!(ctx->used[ept] & BIT(pkey));
+	return users;
+}
+
+/**
+ * epk_place_pick_key() - choose the key for a domain that is to be everywhere
+ * @ctx: the context, locked
+ *
+ * Return: the one that fewest domains have to leave; 0 if too few would be left for others.
+ */
+u8 epk_place_pick_key(struct epk_context *ctx)
+{
+	unsigned int fewest = ~0u, users;
+	u16 keys = ctx->pkeys & ~ctx->everywhere;
+	u8 best = 0;
+
+	lockdep_assert_held(&ctx->lock);
+	if (hweight16(keys) <= EPK_PKEYS_ELSEWHERE)
+		return 0;
+	for (; keys; keys &= keys - 1) {
+		users = pkey_users(ctx, __ffs(keys));
+		if (users < fewest) {
+			fewest = users;
+			best = __ffs(keys);
+		}
+	}
+	return best;
+}
+
+/**
+ * epk_place_take_everywhere() - take a key of all EPTs
+ * @ctx: the context, locked
+ * @pkey: a key for which epk_place_is_free() in each
+ */
+void epk_place_take_everywhere(struct epk_context *ctx, u8 pkey)
+{
+	unsigned int ept;
+
+	lockdep_assert_held(&ctx->lock);
+	ctx->nr_placed++;
+	ctx->everywhere |= BIT(pkey);
+	for (ept = 0; ept < ctx->epts; ept++)
+		pkey_take(ctx, ept, pkey);
+}
+
 /**
  * epk_place_vacate() - threads may have a free key of an EPT open
  * @ctx: the context, locked
- * @ept: index
+ * @ept: index, or EPK_EPT_ALL
  * @pkey: the key
  */
 void epk_place_vacate(struct epk_context *ctx, unsigned int ept, u8 pkey)
 {
+	unsigned int end = ept + 1;
+
 	lockdep_assert_held(&ctx->lock);
-	ctx->vacated[ept] |= BIT(pkey);
-	__set_bit(ept, ctx->vacated_epts);
+	if (ept == EPK_EPT_ALL) {
+		ept = 0;
+		end = ctx->epts;
+	}
+	for (; ept < end; ept++) {
+		ctx->vacated[ept] |= BIT(pkey);
+		__set_bit(ept, ctx->vacated_epts);
+	}
+}
+
+static void put_everywhere(struct epk_context *ctx, u8 pkey)
+{
+	unsigned int ept;
+
+	ctx->everywhere &= ~BIT(pkey);
+	for (ept = 0; ept < ctx->epts; ept++)
+		pkey_put(ctx, ept, pkey);
 }
 
 /**
  * epk_place_put() - give a key back
  * @ctx: the context, locked
- * @ept: index
- * @pkey: a key that epk_place_take() gave
+ * @ept: index, or EPK_EPT_ALL
+ * @pkey: a key that epk_place_take() gave, or epk_place_take_everywhere() took
  */
 void epk_place_put(struct epk_context *ctx, unsigned int ept, u8 pkey)
 {
-	unsigned int free = epk_place_free(ctx, ept);
-
-	ctx->used[ept] &= ~BIT(pkey);
-	epk_place_vacate(ctx, ept, pkey);
-	if (!ctx->used[ept])
-		ctx->nr_epts--;
 	ctx->nr_placed--;
-	__clear_bit(ept, ctx->by_free[free]);
-	__set_bit(ept, ctx->by_free[free + 1]);
+	epk_place_vacate(ctx, ept, pkey);
+	if (ept == EPK_EPT_ALL) {
+		put_everywhere(ctx, pkey);
+		return;
+	}
+	pkey_put(ctx, ept, pkey);
+	if (!(ctx->used[ept] & ~ctx->everywhere))
+		ctx->nr_epts--;
 }
 
 /**
@@ -182,6 +266,18 @@ void epk_place_take_back(struct epk_context *ctx, unsigned int ept, u8 pkey)
 	epk_place_take_key(ctx, ept, pkey);
 }
 
+/* What an open key there is a right to. */
+static void right_write(struct epk_context *ctx, const struct epk_domain *domain, int id)
+{
+	unsigned int ept;
+
+	lockdep_assert_held(&ctx->lock);
+	if (domain->ept != EPK_EPT_ALL)
+		WRITE_ONCE(ctx->place_ids[domain->ept][domain->pkey], id);
+	for (ept = 0; domain->ept == EPK_EPT_ALL && ept < ctx->epts; ept++)
+		WRITE_ONCE(ctx->place_ids[ept][domain->pkey], id);
+}
+
 /**
  * epk_place_show() - have an open key at its place be a right to a domain
  * @ctx: the context, locked
@@ -189,7 +285,17 @@ void epk_place_take_back(struct epk_context *ctx, unsigned int ept, u8 pkey)
  */
 void epk_place_show(struct epk_context *ctx, const struct epk_domain *domain)
 {
-	lockdep_assert_held(&ctx->lock);
 	if (domain->pkey)
-		WRITE_ONCE(ctx->place_ids[domain->ept][domain->pkey], domain->id);
+		right_write(ctx, domain, domain->id);
+}
+
+/**
+ * epk_place_hide() - have an open key at its place be a right to nothing
+ * @ctx: the context, locked
+ * @domain: the domain
+ */
+void epk_place_hide(struct epk_context *ctx, const struct epk_domain *domain)
+{
+	if (domain->pkey)
+		right_write(ctx, domain, 0);
 }

@@ -142,7 +142,7 @@ static __always_inline unsigned int key_in(const struct epk_context *ctx, int id
 
 	if (unlikely(!id || entry.id != id || !entry.pkey))
 		return key_unlisted(ctx, id, ept, leaving);
-	return entry.ept == ept && READ_ONCE(ctx->place_ids[ept][entry.pkey]) == id &&
+	return epk_is_in(entry.ept, ept) && READ_ONCE(ctx->place_ids[ept][entry.pkey]) == id &&
 	       !(leaving & BIT(entry.pkey)) ? entry.pkey : 0;
 }
 
@@ -405,7 +405,7 @@ static u32 levels_end(struct epk_thread *thread, u32 pkru, u32 ept)
 /* Has it arrived in an EPT, so that who holds it opens its key? */
 static bool is_in(const struct epk_context *ctx, const struct epk_domain *domain, u32 ept)
 {
-	return domain->pkey && domain->ept == ept && !(ctx->leaving[ept] & BIT(domain->pkey)) &&
+	return domain->pkey && epk_is_in(domain->ept, ept) && !(ctx->leaving[ept] & BIT(domain->pkey)) &&
 	       ctx->place_ids[ept][domain->pkey] == domain->id;
 }
 

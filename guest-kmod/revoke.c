@@ -121,7 +121,7 @@ void epk_revoke(struct epk_context *ctx)
 /**
  * epk_retract() - have no thread go on with a common right
  * @ctx: the context, locked; no access gives the right any more
- * @ept: the EPT where the domain is
+ * @ept: the EPT where the domain is, or EPK_EPT_ALL
  * @keys: its key there, as a bit; none: there it is nowhere
  *
  * Threads that do not run meet it when they are switched in, and lose all their common rights: so it is the

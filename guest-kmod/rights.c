@@ -71,13 +71,23 @@ static __always_inline bool is_placed(const struct epk_context *ctx, struct epk_
 	return entry.pkey && READ_ONCE(ctx->place_ids[entry.ept][entry.pkey]) == entry.id;
 }
 
+/* What is everywhere is where current is.  Interrupts are off. */
+static __always_inline struct epk_entry where(const struct epk_context *ctx, int id)
+{
+	struct epk_entry entry = epk_table_read(ctx, EPK_ID_INDEX(id));
+
+	if (unlikely(entry.ept == EPK_EPT_ALL))
+		entry.ept = epk_current_ept();
+	return entry;
+}
+
 /*
  * Nobody is registered, and loses what is open by hand, for what fails.  -ESRCH once there is no more
  * to be asked.
  */
 static noinline int first_begin(struct epk_context *ctx, const struct epk_thread *thread, int id, bool calls)
 {
-	struct epk_entry entry = epk_table_read(ctx, EPK_ID_INDEX(id));
+	struct epk_entry entry = where(ctx, id);
 
 	if (thread && thread->ctx != ctx)
 		return -ENXIO;
@@ -95,7 +105,7 @@ static int begin(struct epk_context *ctx, int id, int prot, bool calls)
 {
 	unsigned long sp = task_pt_regs(current)->sp;
 	struct epk_thread *thread = epk_thread_find(current);
-	struct epk_entry entry = epk_table_read(ctx, EPK_ID_INDEX(id));
+	struct epk_entry entry = where(ctx, id);
 	u32 deny, allow;
 	bool elsewhere;
 	int held, ret;

@@ -141,7 +141,7 @@ void epk_thread_retract(struct epk_context *ctx)
 		return;
 	/* Against epk_revoke_waiting() of a debugger's, and the like. */
 	raw_spin_lock(&ctx->threads_lock);
-	if (thread->commons_ept == ctx->retract_ept) {
+	if (epk_is_in(ctx->retract_ept, thread->commons_ept)) {
 		now = epk_record_uncommon(thread, pkru, epk_current_ept(), ctx->retract_keys);
 		if (epk_thread_runs_vcpu(current))
 			thread->undone |= now & ~pkru;

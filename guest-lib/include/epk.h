@@ -251,6 +251,21 @@ int epk_protect(int dom_id, int prot);
 int epk_alloc_beside(int num, int dom_ids[], int beside);
 
 /**
+ * epk_alloc_everywhere() - allocate domain IDs that are cheap to hold with any other
+ * @num: how many
+ * @dom_ids: room for @num IDs; written only on success
+ *
+ * Each has a key in every EPT, which no other domain of the process can have then: for the few that most of
+ * a program's work is done with, beside one of many.  Others that have the key leave their places for a moment.
+ * No component can have one.  Backends but "epk" have nothing to spare, and make ordinary ones.
+ *
+ * Thread-safe; not async-signal-safe.
+ *
+ * Return: as alloc_domains(); besides, -ENOSPC: fewer than two keys would be left for others.
+ */
+int epk_alloc_everywhere(int num, int dom_ids[]);
+
+/**
  * epk_gather() - bring domains together, so that it is cheap to hold them at a time
  * @num: how many; at most as many as an EPT has keys, 15 or what the program has left of them
  * @dom_ids: their IDs, each once; held or not
@@ -461,11 +476,14 @@ struct epk_counts {
  */
 int epk_counts(struct epk_counts *counts);
 
+/* In place of an EPT index: in each. */
+#define EPK_EVERYWHERE	(-2)
+
 /**
  * epk_domain_place() - where a domain lies at this moment
  * @dom_id: the domain
- * @ept: set to its EPT index, or -1 if it has no place now (backends without EPTs: 0);
- *	may be NULL
+ * @ept: set to its EPT index, EPK_EVERYWHERE, or -1 if it has no place now (backends without
+ *	EPTs: 0); may be NULL
  * @pkey: set to its protection key, or 0 if it has none now; may be NULL
  *
  * Thread-safe and async-signal-safe.

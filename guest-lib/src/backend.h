@@ -11,6 +11,7 @@
  * @name: what EPK_BACKEND calls it
  * @init: fills in the state; on error nothing is left
  * @alloc: @num new domains, near the live domain @beside if that is not 0; all or none
+ * @alloc_everywhere: the same, near all others.  NULL: as all are
  * @free: frees live, unheld, unmapped domains; all or none
  * @gather: brings live domains together; all or none.  NULL: they are
  * @mmap: maps memory into a live domain
@@ -45,13 +46,14 @@
  * @counts: fills in what the library does not know itself; may be NULL
  * @forget: in a forked child: lets go of what belongs to the parent; may be NULL
  *
- * @alloc, @free, @mmap, @munmap, @reserve, @protect and @forget run under epk_lock.  All return 0
+ * @alloc, @alloc_everywhere, @free, @mmap, @munmap, @reserve, @protect and @forget run under epk_lock.  All return 0
  * or a negative error number.
  */
 struct epk_backend {
 	const char *name;
 	int (*init)(struct epk_state *state);
 	int (*alloc)(int num, int *ids, int beside);
+	int (*alloc_everywhere)(int num, int *ids);
 	int (*free)(int num, const int *ids);
 	int (*gather)(int num, const int *ids);
 	int (*mmap)(struct epk_mapping *map, void *addr, int flags);

@@ -40,9 +40,16 @@ static int epk_alloc(int num, int *ids, int beside)
 	struct epk_entry entry;
 	uint32_t flags = EPK_ALLOC_SPILL;
 
-	if (beside && epk_entry_find(beside, &entry) && entry.pkey)
+	if (beside && epk_entry_find(beside, &entry) && entry.pkey && entry.ept != EPK_EPT_ALL)
 		flags |= EPK_ALLOC_AT(entry.ept);
 	return epk_module_alloc(num, ids, flags);
+}
+
+static int epk_alloc_all(int num, int *ids)
+{
+	int err = epk_module_alloc(num, ids, EPK_ALLOC_EVERYWHERE);
+
+	return err == -ENOSPC ? epk_because(EPK_CAUSE_EVERYWHERE) : err;
 }
 
 /* Widened, or begun: it is held. */
@@ -103,6 +110,11 @@ static int epk_list_interrupted(struct epk_held *list, int max, const void *cont
 	return grants((struct epk_grant *)list, max, EPK_HELD_INTERRUPTED);
 }
 
+static bool is_here(const struct epk_entry *entry)
+{
+	return entry->pkey && (entry->ept == EPK_EPT_ALL || entry->ept == epk_current_ept());
+}
+
 /* Of a domain in the thread's EPT PKRU says it all, unless one of them changed meanwhile. */
 static int epk_prot_held(int id)
 {
@@ -110,10 +122,10 @@ static int epk_prot_held(int id)
 	struct epk_held list[MOST];
 	int i, nr, prot;
 
-	if (epk_entry_find(id, &entry) && entry.pkey && entry.ept == epk_current_ept()) {
+	if (epk_entry_find(id, &entry) && is_here(&entry)) {
 		prot = pkru_prot(rdpkru(), entry.pkey);
 		if (epk_entry_find(id, &again) && again.ept == entry.ept &&
-		    again.pkey == entry.pkey && epk_current_ept() == entry.ept)
+		    again.pkey == entry.pkey && is_here(&again))
 			return prot;
 	}
 	nr = epk_list_held(list, MOST);
@@ -139,6 +151,7 @@ const struct epk_backend epk_backend_epk = {
 	.in_module = true,
 	.init = epk_init_backend,
 	.alloc = epk_alloc,
+	.alloc_everywhere = epk_alloc_all,
 	.free = epk_module_free,
 	.gather = epk_module_gather,
 	.mmap = epk_module_mmap,

@@ -70,6 +70,7 @@
 	CAUSE(EPK_CAUSE_NO_PKEYS, ENODEV, "no protection keys: \"ospke\" is not in /proc/cpuinfo")	\
 	CAUSE(EPK_CAUSE_FILE, ENODEV, "the file cannot be mapped, as a pipe or a directory: give an ordinary one")	\
 	CAUSE(EPK_CAUSE_PKEYS, ENOSPC, "no protection key is free: the program has allocated them all")	\
+	CAUSE(EPK_CAUSE_EVERYWHERE, ENOSPC, "fewer than two keys would be left for domains that are not everywhere, or the table is full: make fewer")	\
 	CAUSE(EPK_CAUSE_GATHER, ENOSPC, "so many cannot be together: an EPT has as many as the process has keys, 15 at most")	\
 	CAUSE(EPK_CAUSE_GATHER_ROOM, ENOSPC, "no EPT has room for all: components, and what epk_protect() gives to all, stay where they are, RAM perhaps, too: gather first")	\
 	CAUSE(EPK_CAUSE_MEMLOCK, ENOMEM, "RLIMIT_MEMLOCK is reached: raise it (ulimit -l, LimitMEMLOCK=), or use less domain memory")	\

@@ -14,19 +14,26 @@
 /* Up to so many IDs, allocation needs no memory of its own. */
 #define NR_COPIED	1024
 
-/* Under epk_lock. */
+static int alloc_by(const struct epk_backend *ops, int num, int *ids, int beside)
+{
+	if (beside != EPK_EVERYWHERE)
+		return ops->alloc(num, ids, beside);
+	return ops->alloc_everywhere ? ops->alloc_everywhere(num, ids) : ops->alloc(num, ids, 0);
+}
+
+/* Under epk_lock.  @beside may be EPK_EVERYWHERE. */
 static int alloc_locked(int num, int *ids, int beside)
 {
 	struct epk_entry entry;
 	int err;
 
 	err = epk_ensure_init();
-	if (!err && beside)
+	if (!err && beside && beside != EPK_EVERYWHERE)
 		err = epk_lookup(beside, &entry);
 	if (!err)
 		err = epk_strict();
 	if (!err)
-		err = epk_ops()->alloc(num, ids, beside);
+		err = alloc_by(epk_ops(), num, ids, beside);
 	if (!err)
 		epk_registry_add(num, ids);
 	return err;
@@ -67,6 +74,11 @@ int epk_alloc_beside(int num, int dom_ids[], int beside)
 	if (beside <= 0)
 		return epk_explain("epk_alloc_beside", beside, epk_because(EPK_CAUSE_ID));
 	return alloc("epk_alloc_beside", num, dom_ids, beside);
+}
+
+int epk_alloc_everywhere(int num, int dom_ids[])
+{
+	return alloc("epk_alloc_everywhere", num, dom_ids, EPK_EVERYWHERE);
 }
 
 /* Each is live, and once there: undone by unmark() of as many as it has marked. */

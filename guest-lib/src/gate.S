@@ -27,7 +27,8 @@
  * be used, the table has no entry: see state_page.c.
  *
  * Registers: edi id, esi its index, r8 its entry and then its pkey, r9 its EPT, r10 the table, eax
- * PKRU, ecx and edx 0 for it.  An entry without a place has an EPT that no thread is in.
+ * PKRU, ecx and edx 0 for it.  An entry without a place has an EPT that no thread is in, and what is everywhere
+ * another: both are above all that there are.
  */
 #include "gate.h"
 #include "gate_check.h"
@@ -89,6 +90,7 @@ epk_gates_start:
 	find	%edi, .Lslow_\name
 	jne	.Lother_\name
 	shr	$48, %r8
+.Lhere_\name:
 	xor	%ecx, %ecx
 	rdpkru
 	cmp	$EPK_PKRU_ACCESS, %eax
@@ -114,9 +116,14 @@ epk_gates_start:
 	check_pkru
 	ret
 
+/* The upper bit of its EPT is in the carry flag.  Everywhere, or evicted, or on its way. */
+.Lnowhere_\name:
+	jnz	.Lhere_\name
+	jmp	.Lslow_\name
+
 .Lother_\name:
 	shr	$48, %r8
-	jz	.Lslow_\name			/* evicted, or on its way */
+	jbe	.Lnowhere_\name
 	xor	%ecx, %ecx
 	rdpkru
 	cmp	$EPK_PKRU_ACCESS, %eax
@@ -189,8 +196,9 @@ domain_end:
 	.cfi_startproc
 	probe	end
 	find	%edi, .Lend_slow
-	jne	.Lend_slow
+	jne	.Lend_other
 	shr	$48, %r8
+.Lend_here:
 	xor	%ecx, %ecx
 	rdpkru
 	cmp	EPK_GATE_RW-EPK_GATE_BEFORE(%r10,%r8,4), %eax
@@ -201,6 +209,12 @@ domain_end:
 	sub	$EPK_PKRU_ACCESS, %eax
 	jne	.Lforged
 	ret
+
+.Lend_other:
+	shr	$48, %r8
+	jz	.Lend_slow			/* evicted, or on its way */
+	jc	.Lend_here			/* everywhere, as above */
+	jmp	.Lend_slow
 
 /* Something else is open, or held: all closed keys have their held bits, and this one is to. */
 .Lend_nested:
@@ -274,11 +288,11 @@ epk_gate_list:
 	.irp	name, epk_begin_write, epk_begin_read
 	.quad	.Lfirst_\name, .Lopen1_\name, .Lfirst_\name
 	.quad	.Lnested_\name, .Lopen2_\name, .Lfirst_\name
-	.quad	.Lother_\name, .Lopen3_\name, .Lfirst_\name
+	.quad	.Lnowhere_\name, .Lopen3_\name, .Lfirst_\name
 	.quad	.Lmasked_\name, .Lopen4_\name, .Lfirst_\name
 	.endr
 	.quad	.Lend_first, .Lclosed1, .Lend_first
-	.quad	.Lend_nested, .Lclosed2, .Lend_first
+	.quad	.Lend_other, .Lclosed2, .Lend_first
 	.quad	.Lend_unheld, .Lclosed3, .Lend_first
 	.quad	epk_close, .Lclosed4, epk_close
 epk_gate_list_end:

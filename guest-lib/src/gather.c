@@ -14,24 +14,24 @@
  * @epts: where each is, or EPK_EPT_NONE
  * @used: keys that are in use in each EPT
  * @mine: of these, by them
- * @keys: in each
+ * @keys: in each, but for those of domains that are everywhere
  */
 struct plan {
 	int num;
-	const int *ids;
+	int ids[MOST];
 	uint16_t epts[MOST];
 	uint8_t used[KVM_EPK_MAX_EPTS];
 	uint8_t mine[KVM_EPK_MAX_EPTS];
 	int keys;
 };
 
-/* The EPT of the domain at @index, or EPK_EPT_NONE. */
+/* The EPT of the domain at @index, EPK_EPT_ALL or EPK_EPT_NONE. */
 static unsigned int place_of(uint32_t index, int *id)
 {
 	struct epk_entry entry = epk_entry_load(index);
 
 	*id = entry.id;
-	return entry.id && entry.pkey && entry.ept < KVM_EPK_MAX_EPTS ? entry.ept : EPK_EPT_NONE;
+	return entry.id && entry.pkey ? entry.ept : EPK_EPT_NONE;
 }
 
 static void look(struct plan *plan)
@@ -43,7 +43,9 @@ static void look(struct plan *plan)
 	/* Entry 0 is no domain's. */
 	for (index = 1; index < epk_registry_high(); index++) {
 		ept = place_of(index, &id);
-		if (ept != EPK_EPT_NONE)
+		if (ept == EPK_EPT_ALL)
+			plan->keys--;
+		else if (ept != EPK_EPT_NONE)
 			plan->used[ept]++;
 	}
 	for (i = 0; i < plan->num; i++) {
@@ -120,11 +122,19 @@ static unsigned int best(const struct plan *plan, bool with_room)
  */
 static int gather_once(int num, const int *ids, int keys)
 {
-	struct plan plan = { .num = num, .ids = ids, .keys = keys };
+	struct plan plan = { .keys = keys };
 	unsigned int ept;
-	int err = -ENOSPC;
+	int err = -ENOSPC, i, id;
 
+	/* What is everywhere is together with all. */
+	for (i = 0; i < num; i++)
+		if (place_of(EPK_ID_INDEX(ids[i]), &id) != EPK_EPT_ALL)
+			plan.ids[plan.num++] = ids[i];
+	if (!plan.num)
+		return 0;
 	look(&plan);
+	if (plan.num > plan.keys)
+		return -E2BIG;
 	ept = best(&plan, true);
 	if (ept != EPK_EPT_NONE)
 		err = move_to(&plan, ept);
@@ -146,10 +156,12 @@ int epk_module_gather(int num, const int *ids)
 {
 	int keys = __builtin_popcount(epk_now.pkeys), err = -ENOSPC, i;
 
-	if (num > keys)
+	if (num > MOST)
 		return epk_because(EPK_CAUSE_GATHER);
 	for (i = 0; i < TRIES && err == -ENOSPC; i++)
 		err = gather_once(num, ids, keys);
+	if (err == -E2BIG)
+		return epk_because(EPK_CAUSE_GATHER);
 	/* Nobody sees the places of what the table unlists, so that nothing of it can make room. */
 	return err == -ENOSPC ? epk_because(EPK_CAUSE_GATHER_ROOM) : err;
 }

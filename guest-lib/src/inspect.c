@@ -104,7 +104,9 @@ int epk_domain_place(int dom_id, int *ept, int *pkey)
 
 	if (err)
 		return epk_fails(err);
-	if (ept)
+	if (ept && entry.ept == EPK_EPT_ALL)
+		*ept = EPK_EVERYWHERE;
+	else if (ept)
 		*ept = entry.ept == EPK_EPT_NONE ? -1 : entry.ept;
 	if (pkey)
 		*pkey = entry.pkey;

@@ -32,7 +32,7 @@
 /**
  * struct epk_entry - one domain in the read-only domain table
  * @id: the domain's ID, or 0 while this index is free
- * @ept: the EPT that maps the domain's window, or EPK_EPT_NONE
+ * @ept: the EPT that maps the domain's window, EPK_EPT_ALL or EPK_EPT_NONE
  * @pkey: the protection key of the domain's pages in that EPT; 0 while the
  *	domain is evicted: it keeps its memory, but nobody can reach it there
  * @rsvd: zero
@@ -55,9 +55,10 @@ struct epk_entry {
 
 #define EPK_ENTRY_REVOCATIONS(word)	((__u32)((__u64)(word) >> 32))
 
-/* In place of an EPT index: none (evicted), and whichever has room. */
+/* In place of an EPT index: none (evicted), whichever has room, and each: see EPK_ALLOC_EVERYWHERE. */
 #define EPK_EPT_NONE		0xffff
 #define EPK_EPT_ANY		0xfffe
+#define EPK_EPT_ALL		0xfffd
 
 /**
  * struct epk_init - argument of EPK_IOC_INIT, once for each context
@@ -84,7 +85,7 @@ struct epk_init {
 /**
  * struct epk_domains - argument of EPK_IOC_ALLOC and EPK_IOC_FREE
  * @num: in: number of IDs, at least 1
- * @flags: in: EPK_ALLOC_SPILL or EPK_ALLOC_AT() for EPK_IOC_ALLOC, else zero
+ * @flags: in: EPK_ALLOC_SPILL, EPK_ALLOC_AT() or EPK_ALLOC_EVERYWHERE for EPK_IOC_ALLOC, else zero
  * @ids: pointer to @num IDs of type __s32; out for EPK_IOC_ALLOC, in for
  *	EPK_IOC_FREE.  All or none
  *
@@ -102,6 +103,12 @@ struct epk_domains {
 #define EPK_ALLOC_SPILL		1u
 /* Fill this EPT first, so that the new domains lie beside those in it. */
 #define EPK_ALLOC_AT(ept)	(((__u32)(ept) + 1) << 16)
+/*
+ * With no other flag: each has a key to itself in all EPTs, so that it is reached beside whatever else is
+ * held, and never moves: it cannot be evicted, nor be private.  Whatever has that key leaves its place.  Two
+ * keys stay for others, or it is ENOSPC.  The table shows EPK_EPT_ALL.
+ */
+#define EPK_ALLOC_EVERYWHERE	2u
 
 /**
  * struct epk_move - where a domain goes
@@ -113,7 +120,8 @@ struct epk_domains {
  * @rsvd: in: zero
  *
  * A domain that is in @ept already, and on @pkey if that is not 0, stays where
- * it is; with EPK_EPT_ANY only an evicted one moves.
+ * it is; with EPK_EPT_ANY only an evicted one moves.  What is everywhere is in
+ * each EPT already, and cannot be evicted.
  */
 struct epk_move {
 	__s32 id;
