@@ -30,6 +30,9 @@ void peers_choose(const char *how);
 /* Ends the program if it fails; false if the backend has no place for so many. */
 bool peers_make(size_t len);
 
+/* The same for what is open beside each of many others. */
+bool peers_make_everywhere(size_t len);
+
 void peers_open(int group, int prot);
 void peers_close(int group);
 

@@ -33,7 +33,7 @@ void peers_need(bool well, const char *what)
 	exit(1);
 }
 
-static bool give(struct peers_group *group)
+static bool give(struct peers_group *group, bool everywhere)
 {
 	int flags = MAP_PRIVATE | MAP_ANONYMOUS;
 
@@ -41,7 +41,7 @@ static bool give(struct peers_group *group)
 		group->id = peers_nr + 1;
 		group->mem = mmap(NULL, group->len, RW, flags, -1, 0);
 	} else {
-		if (alloc_domains(1, &group->id))
+		if (everywhere ? epk_alloc_everywhere(1, &group->id) : alloc_domains(1, &group->id))
 			return false;
 		group->mem = domain_mmap(group->id, NULL, group->len, RW, 0);
 	}
@@ -50,17 +50,27 @@ static bool give(struct peers_group *group)
 	return !peers_libmpk || !libmpk_add(group->id, group->mem, group->len);
 }
 
-bool peers_make(size_t len)
+static bool make(size_t len, bool everywhere)
 {
 	struct peers_group *group = &peers_groups[peers_nr];
 
 	peers_need(peers_nr < MOST_GROUPS, "groups");
 	group->len = len;
-	if (!give(group))
+	if (!give(group, everywhere))
 		return false;
 	peers_open(peers_nr++, RW);
 	memset(group->mem, 1, len);
 	return true;
+}
+
+bool peers_make(size_t len)
+{
+	return make(len, false);
+}
+
+bool peers_make_everywhere(size_t len)
+{
+	return make(len, true);
 }
 
 void peers_open(int group, int prot)

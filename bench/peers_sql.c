@@ -132,7 +132,7 @@ static void start_engine(void)
 	};
 
 	peers_need(!socketpair(AF_UNIX, SOCK_STREAM, 0, ends), "socketpair");
-	peers_need(peers_make(ENGINE_BYTES), "a group for the engine");
+	peers_need(peers_make_everywhere(ENGINE_BYTES), "a group for the engine");
 	peers_need(!sqlite3_config(SQLITE_CONFIG_SINGLETHREAD) &&
 		   !sqlite3_config(SQLITE_CONFIG_MALLOC, &heap) &&
 		   !sqlite3_config(SQLITE_CONFIG_LOOKASIDE, 0, 0) &&
