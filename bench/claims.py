@@ -13,7 +13,6 @@ IPC_TIMES = 5       # and gates of what processes have
 NGINX_PERCENT = 2   # that "epk" takes more at most, in modelled cycles, than the same provider with no domain closed
 AIM_PERCENT = 2     # than without protection, from files of so many bytes on: whether it is so is in the document
 AIM_BYTES = 16 << 10
-ONE_EPT = 15        # domains at most
 VDOM_PERCENT = 2.65  # what VDom's httpd and MySQL take more at most
 SQLITE_TIMES = 5    # and SQLite with gates of SQLite with a server
 SCALE_PERCENT = 10  # by which one of many may take more than one alone
@@ -96,11 +95,9 @@ def broken(run):
     # What the provider itself takes is more: docs/performance.md.
     claims.at_most("nginx", "epk", NGINX_PERCENT, 0, "none")
     claims.least_of("nginx", "epk", ("mpk", "mprotect"))
-    # By little, "mpk" is ahead of "epk" there.
-    claims.least_of("nginx anew", "epk", ("mprotect",))
+    claims.least_of("nginx anew", "epk", ("mpk", "mprotect"))
     claims.at_most("vdom httpd", "epk", VDOM_PERCENT)
-    # With more, what a transaction holds at a time is in two EPTs.
-    claims.at_most("vdom mysql", "epk", VDOM_PERCENT, most=ONE_EPT)
+    claims.at_most("vdom mysql", "epk", VDOM_PERCENT)
     for operation in ("insert", "select", "update", "delete"):
         for gates in ("epk, gates", "epk, gates across EPTs"):
             claims.ahead("sqlite", 0, SQLITE_TIMES, f"Unix socket, a message a call: {operation}", f"{gates}: {operation}")

@@ -50,11 +50,6 @@ bool epkp_raise_error(struct provider *prov, const char *file, int line, const c
 }
 
 /* The vault has tests of its own. */
-int epkp_vault_domain(void)
-{
-	return 0;
-}
-
 void epkp_vault_before_fork(void)
 {
 }

@@ -73,6 +73,15 @@ public:
 		return domain(id);
 	}
 
+	/* One that is cheap to hold together with any other; there can be few. */
+	static domain everywhere()
+	{
+		int id;
+
+		check(epk_alloc_everywhere(1, &id));
+		return domain(id);
+	}
+
 	domain(domain &&other) noexcept : id_(other.release()) {}
 
 	domain &operator=(domain &&other) noexcept

@@ -34,8 +34,7 @@ static unsigned int ready_generation = ~0u;
 /* That of the process in which the provider was loaded. */
 static const char *backend;
 
-/* By "beside". */
-static struct box *waiting[2];
+static struct box *waiting;
 static unsigned int nr_waiting;
 static unsigned int nr_boxes;
 
@@ -113,7 +112,7 @@ static void in_child(void)
 {
 	bool interrupted = nested;
 	struct box *box;
-	int i, err = 0;
+	int err = 0;
 
 	fork_generation++;
 	nr_boxes = 0;
@@ -126,11 +125,10 @@ static void in_child(void)
 		epkp_publish_in_child(false);
 		return;
 	}
-	for (i = 0; i < 2; i++)
-		while ((box = waiting[i])) {
-			waiting[i] = box->next;
-			free(box);
-		}
+	while ((box = waiting)) {
+		waiting = box->next;
+		free(box);
+	}
 	nr_waiting = 0;
 	/* A worker gives up its rights and its root directory next. */
 	if (backend)
@@ -306,7 +304,7 @@ static void raise_used_up(struct provider *prov, const char *call, int err)
 
 /* ---- */
 
-static struct box *box_new(struct provider *prov, bool beside)
+static struct box *box_new(struct provider *prov)
 {
 	struct box *box = calloc(1, sizeof(*box));
 	int err;
@@ -315,9 +313,7 @@ static struct box *box_new(struct provider *prov, bool beside)
 		raise(prov, EPK_R_MEMORY, "%zu bytes", sizeof(*box));
 		return NULL;
 	}
-	box->beside = beside;
-	err = beside ? epk_alloc_beside(1, &box->dom, epkp_vault_domain()) :
-		       alloc_domains(1, &box->dom);
+	err = alloc_domains(1, &box->dom);
 	if (err) {
 		raise_used_up(prov, "alloc_domains", err);
 		goto free_box;
@@ -359,7 +355,7 @@ unsigned int epkp_box_generation(void)
 	return fork_generation;
 }
 
-static struct box *get_of(struct provider *prov, bool beside)
+struct box *epkp_box_get(struct provider *prov)
 {
 	struct box *box;
 
@@ -367,29 +363,18 @@ static struct box *get_of(struct provider *prov, bool beside)
 		return NULL;
 	lock();
 	do {
-		box = waiting[beside];
+		box = waiting;
 		if (box) {
-			waiting[beside] = box->next;
+			waiting = box->next;
 			nr_waiting--;
 		}
 	} while (box && !epkp_box_is_ours(box));
 	unlock();
 	if (!box)
-		box = box_new(prov, beside);
+		box = box_new(prov);
 	if (box)
 		box->taken = 1;
 	return box;
-}
-
-struct box *epkp_box_get(struct provider *prov)
-{
-	return get_of(prov, false);
-}
-
-/* One that is cheap to hold together with the vault. */
-struct box *epkp_box_get_beside(struct provider *prov)
-{
-	return get_of(prov, true);
 }
 
 bool epkp_box_open(struct provider *prov, const struct box *box)
@@ -486,8 +471,8 @@ static bool give_half_back(struct box *box, unsigned int half)
 		return !was_interrupted;
 	if (box->spoilt || nr_waiting >= WAITING_MAX)
 		return true;
-	box->next = waiting[box->beside];
-	waiting[box->beside] = box;
+	box->next = waiting;
+	waiting = box;
 	nr_waiting++;
 	return false;
 }

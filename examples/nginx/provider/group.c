@@ -183,8 +183,7 @@ static bool go_through(struct provider *prov, struct opened_box *b, const struct
 
 static bool in_box(struct provider *prov, const struct task *t)
 {
-	struct opened_box b = { .box = epkp_stack_suffices(prov, STACK_BYTES) ?
-					 epkp_box_get_beside(prov) : NULL };
+	struct opened_box b = { .box = epkp_stack_suffices(prov, STACK_BYTES) ? epkp_box_get(prov) : NULL };
 	bool ok;
 
 	if (!b.box)

@@ -120,7 +120,7 @@ static struct room *make_room(struct provider *prov, size_t size)
 	}
 	room->prov = prov;
 	room->size = (size + PAGE - 1) & ~(size_t)(PAGE - 1);
-	err = epk_alloc_beside(1, &room->dom, epkp_vault_domain());
+	err = alloc_domains(1, &room->dom);
 	if (err) {
 		raise(prov, EPK_R_NO_DOMAIN, "for a private key: %s", epk_strerror(err));
 		goto free_room;

@@ -109,7 +109,6 @@ bool epkp_vault_enter(struct provider *prov, struct opened *o, char *watched);
 bool epkp_vault_open(struct provider *prov, struct opened *o);
 void epkp_vault_wipe(struct opened *o);
 bool epkp_vault_close(struct provider *prov, struct opened *o);
-int epkp_vault_domain(void);
 void epkp_vault_before_fork(void);
 void epkp_vault_after_fork(void);
 void epkp_vault_in_child(int err);

@@ -202,11 +202,6 @@ bool epkp_vault_start(struct provider *prov)
 	       raise(prov, EPK_R_NO_KEY, "%s: %s", vault_call, why_failed());
 }
 
-int epkp_vault_domain(void)
-{
-	return vault_dom;
-}
-
 /* ---- fork: with the lock of box.c, so that no two happen at a time, and no signals */
 
 static int fds[2] = { -1, -1 };

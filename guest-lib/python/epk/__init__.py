@@ -133,6 +133,13 @@ class Domain:
         self._take(number[0])
 
     @classmethod
+    def everywhere(cls) -> Domain:
+        """One that is cheap to hold together with any other; there can be few."""
+        number = (_c.c_int * 1)()
+        _check(_lib.epk_alloc_everywhere(1, number))
+        return cls._of(number[0])
+
+    @classmethod
     def _of(cls, number: int) -> Domain:
         domain = cls.__new__(cls)
         domain._take(number)
@@ -148,7 +155,7 @@ class Domain:
 
     @property
     def place(self) -> tuple[int, int]:
-        """The index of its EPT, or -1, and its protection key, or 0, at this moment."""
+        """The index of its EPT, -2 if it is in each, or -1, and its protection key, or 0, at this moment."""
         ept, pkey = _c.c_int(), _c.c_int()
         _check(_lib.epk_domain_place(self._id, _c.byref(ept), _c.byref(pkey)))
         return ept.value, pkey.value

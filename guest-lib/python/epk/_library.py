@@ -24,6 +24,7 @@ _CALLS = {
     "domain_begin": (c.c_int, c.c_int, c.c_int),
     "domain_end": (c.c_int, c.c_int),
     "epk_alloc_beside": (c.c_int, c.c_int, _IDS, c.c_int),
+    "epk_alloc_everywhere": (c.c_int, c.c_int, _IDS),
     "epk_backend": (c.c_char_p,),
     "epk_calloc": (c.c_void_p, c.c_int, c.c_size_t, c.c_size_t),
     "epk_counts": (c.c_int, c.POINTER(Counts)),
