@@ -218,7 +218,7 @@ void epk_place_vacate(struct epk_context *ctx, unsigned int ept, u8 pkey)
 	lockdep_assert_held(&ctx->lock);
 	if (ept == EPK_EPT_ALL) {
 		ept = 0;
-		end = ctx->epts;
+		end = epk_host.nr_epts;
 	}
 	for (; ept < end; ept++) {
 		ctx->vacated[ept] |= BIT(pkey);
@@ -266,7 +266,10 @@ void epk_place_take_back(struct epk_context *ctx, unsigned int ept, u8 pkey)
 	epk_place_take_key(ctx, ept, pkey);
 }
 
-/* What an open key there is a right to. */
+/*
+ * What an open key there is a right to.  What is everywhere is in EPTs, too, that the context may not have: others
+ * make those, and nothing keeps a thread from going there.
+ */
 static void right_write(struct epk_context *ctx, const struct epk_domain *domain, int id)
 {
 	unsigned int ept;
@@ -274,7 +277,7 @@ static void right_write(struct epk_context *ctx, const struct epk_domain *domain
 	lockdep_assert_held(&ctx->lock);
 	if (domain->ept != EPK_EPT_ALL)
 		WRITE_ONCE(ctx->place_ids[domain->ept][domain->pkey], id);
-	for (ept = 0; domain->ept == EPK_EPT_ALL && ept < ctx->epts; ept++)
+	for (ept = 0; domain->ept == EPK_EPT_ALL && ept < epk_host.nr_epts; ept++)
 		WRITE_ONCE(ctx->place_ids[ept][domain->pkey], id);
 }
 
