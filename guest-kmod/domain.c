@@ -229,7 +229,7 @@ static int alloc_check(struct epk_context *ctx, unsigned int num, u32 flags)
 	if (num > EPK_TABLE_ENTRIES - 2 - ctx->nr_domains)
 		return -ENOSPC;
 	if (!(flags & (EPK_ALLOC_SPILL | EPK_ALLOC_EVERYWHERE)) &&
-	    num > ctx->epts * ctx->nr_pkeys - ctx->nr_placed)
+	    num > epk_place_left(ctx))
 		return -ENOSPC;
 	return 0;
 }

@@ -7,31 +7,33 @@
  * keeps others out is the key, which nobody else has in any EPT.  It stays for the domain's life, so
  * that no thread has to be asked.
  */
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+
 #include "module.h"
 
-/* What has the key in some EPT goes nowhere, and to another key when it is wanted again. */
-static int clear_pkey(struct epk_context *ctx, u8 pkey)
+/* What has the key in some EPT goes nowhere, all at once, and to another key when it is wanted again. */
+static int clear_pkey(struct epk_context *ctx, u8 pkey, struct epk_move *moves)
 {
-	unsigned int ept;
-	int ret = 0;
+	unsigned int ept, num = 0;
 
-	for (ept = 0; !ret && ept < ctx->epts; ept++) {
-		struct epk_move move = { .id = ctx->place_ids[ept][pkey], .ept = EPK_EPT_NONE };
-
+	for (ept = 0; ept < ctx->epts; ept++) {
 		if (!epk_place_is_free(ctx, ept, pkey))
-			ret = epk_domains_move_locked(ctx, 1, &move);
+			moves[num++] = (struct epk_move) {
+				.id = ctx->place_ids[ept][pkey], .ept = EPK_EPT_NONE,
+			};
 	}
-	return ret;
+	return num ? epk_domains_move_locked(ctx, num, moves) : 0;
 }
 
-static int place(struct epk_context *ctx, struct epk_domain *domain)
+static int place(struct epk_context *ctx, struct epk_domain *domain, struct epk_move *moves)
 {
 	u8 pkey = epk_place_pick_key(ctx);
 	int ret;
 
 	if (!pkey)
 		return -ENOSPC;
-	ret = clear_pkey(ctx, pkey);
+	ret = clear_pkey(ctx, pkey, moves);
 	if (ret)
 		return ret;
 	epk_place_take_everywhere(ctx, pkey);
@@ -55,17 +57,24 @@ static int place(struct epk_context *ctx, struct epk_domain *domain)
  */
 int epk_domains_alloc_everywhere(struct epk_context *ctx, unsigned int num, int *ids)
 {
+	struct epk_move *moves = kvcalloc(ctx->epts, sizeof(*moves), GFP_KERNEL_ACCOUNT);
 	unsigned int i;
-	int ret = epk_domains_lock(ctx);
+	int ret = moves ? epk_domains_lock(ctx) : -ENOMEM;
 
 	if (ret)
-		return ret;
-	ret = epk_domains_create(ctx, num, EPK_ALLOC_EVERYWHERE, ids);
+		goto free;
+	/* Before anything else leaves its place. */
+	ret = num > epk_place_spare_keys(ctx) ? -ENOSPC : 0;
+	if (!ret)
+		ret = epk_domains_create(ctx, num, EPK_ALLOC_EVERYWHERE, ids);
 	for (i = 0; !ret && i < num; i++) {
-		ret = place(ctx, epk_domain_find(ctx, ids[i]));
+		ret = fatal_signal_pending(current) ? -EINTR :
+						      place(ctx, epk_domain_find(ctx, ids[i]), moves);
 		if (ret)
 			epk_domains_destroy(ctx, num, ids);
 	}
 	epk_domains_unlock(ctx);
+free:
+	kvfree(moves);
 	return ret;
 }

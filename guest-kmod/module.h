@@ -37,7 +37,7 @@
 #define EPK_TABLE_ENTRIES	(1u << EPK_ID_INDEX_BITS)
 #define EPK_TABLE_BYTES		(EPK_TABLE_ENTRIES * sizeof(struct epk_entry))
 /* Keys that stay for domains that are in one EPT: a component needs another beside its own. */
-#define EPK_PKEYS_ELSEWHERE	2
+#define EPK_PKEYS_ELSEWHERE	2u
 /* A page of the table and what belongs to its entries. */
 #define EPK_CHUNK_ENTRIES	(PAGE_SIZE / sizeof(struct epk_entry))
 #define EPK_CHUNKS		(EPK_TABLE_ENTRIES / EPK_CHUNK_ENTRIES)
@@ -500,6 +500,8 @@ unsigned int epk_place_free(struct epk_context *ctx, unsigned int ept);
 bool epk_place_is_free(struct epk_context *ctx, unsigned int ept, u8 pkey);
 u8 epk_place_take(struct epk_context *ctx, unsigned int ept);
 void epk_place_take_key(struct epk_context *ctx, unsigned int ept, u8 pkey);
+unsigned int epk_place_spare_keys(const struct epk_context *ctx);
+unsigned int epk_place_left(const struct epk_context *ctx);
 u8 epk_place_pick_key(struct epk_context *ctx);
 void epk_place_take_everywhere(struct epk_context *ctx, u8 pkey);
 void epk_place_vacate(struct epk_context *ctx, unsigned int ept, u8 pkey);

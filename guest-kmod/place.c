@@ -165,6 +165,30 @@ static unsigned int pkey_users(const struct epk_context *ctx, u8 pkey)
 }
 
 /**
+ * epk_place_spare_keys() - how many more domains can be everywhere
+ * @ctx: the context, locked
+ */
+unsigned int epk_place_spare_keys(const struct epk_context *ctx)
+{
+	unsigned int keys = hweight16(ctx->pkeys & ~ctx->everywhere);
+
+	lockdep_assert_held(&ctx->lock);
+	return keys - min(keys, EPK_PKEYS_ELSEWHERE);
+}
+
+/**
+ * epk_place_left() - how many places are free, if there is each EPT that the context may have
+ * @ctx: the context, locked
+ */
+unsigned int epk_place_left(const struct epk_context *ctx)
+{
+	unsigned int everywhere = hweight16(ctx->everywhere);
+
+	lockdep_assert_held(&ctx->lock);
+	return ctx->epts * (ctx->nr_pkeys - everywhere) - (ctx->nr_placed - everywhere);
+}
+
+/**
  * epk_place_pick_key() - choose the key for a domain that is to be everywhere
  * @ctx: the context, locked
  *
@@ -177,7 +201,7 @@ u8 epk_place_pick_key(struct epk_context *ctx)
 	u8 best = 0;
 
 	lockdep_assert_held(&ctx->lock);
-	if (hweight16(keys) <= EPK_PKEYS_ELSEWHERE)
+	if (!epk_place_spare_keys(ctx))
 		return 0;
 	for (; keys; keys &= keys - 1) {
 		users = pkey_users(ctx, __ffs(keys));
