@@ -45,13 +45,14 @@ static void look(struct plan *plan)
 		ept = place_of(index, &id);
 		if (ept == EPK_EPT_ALL)
 			plan->keys--;
-		else if (ept != EPK_EPT_NONE)
+		else if (ept < KVM_EPK_MAX_EPTS)
 			plan->used[ept]++;
 	}
 	for (i = 0; i < plan->num; i++) {
 		ept = place_of(EPK_ID_INDEX(plan->ids[i]), &id);
 		plan->epts[i] = ept;
-		if (ept != EPK_EPT_NONE)
+		/* Meanwhile another may have come to its index. */
+		if (ept < KVM_EPK_MAX_EPTS)
 			plan->mine[ept]++;
 	}
 }
