@@ -248,6 +248,16 @@ static inline struct epk_entry place_of(struct process *p, int id)
 	return entry;
 }
 
+/* The same, and what is everywhere is where the thread is. */
+static inline struct epk_entry place_here(struct process *p, int id)
+{
+	struct epk_entry entry = place_of(p, id);
+
+	if (entry.ept == EPK_EPT_ALL)
+		entry.ept = p->dev.identity->ept;
+	return entry;
+}
+
 /* Perhaps it holds a domain, or with ID 0 any private one, or has until just now. */
 static inline bool may_hold(struct thread *t, int id)
 {
@@ -551,7 +561,7 @@ static inline void recheck(struct thread *t)
 		return;
 	if (open_keys() & ~(3u << 2 * t->place.pkey))
 		fail("a key that was not opened", open_keys(), NULL);
-	now = place_of(t->process, t->holds);
+	now = place_here(t->process, t->holds);
 	if (now.id != t->holds || now.ept != t->place.ept || now.pkey != t->place.pkey ||
 	    t->process->dev.identity->ept != now.ept)
 		leave(t);
@@ -569,6 +579,8 @@ static inline void hold(struct thread *t, int id)
 	}
 	if (!id || entry.id != id || !entry.pkey)
 		return;
+	if (entry.ept == EPK_EPT_ALL)
+		entry.ept = t->process->dev.init.nr_epts > 1 ? below(&t->dice, 5) : 0;
 	if (t->process->dev.identity->ept != entry.ept && try_vmfunc(0, entry.ept))
 		return;
 	t->holds = id;
@@ -606,7 +618,7 @@ static inline bool is_here(struct thread *t, int id, uint32_t ept, uint32_t pkru
 {
 	struct epk_entry entry = place_of(t->process, id);
 
-	return entry.id == id && entry.pkey && entry.ept == ept &&
+	return entry.id == id && entry.pkey && (entry.ept == ept || entry.ept == EPK_EPT_ALL) &&
 	       !(pkru & 1u << 2 * entry.pkey);
 }
 

@@ -32,6 +32,10 @@ static int op_alloc(struct thread *t)
 		arg.flags = EPK_ALLOC_AT(below(&t->dice, 6));
 	if (one_in(&t->dice, 2))
 		arg.flags |= EPK_ALLOC_SPILL;
+	if (one_in(&t->dice, 6)) {
+		arg.flags = EPK_ALLOC_EVERYWHERE;
+		arg.num = 1 + below(&t->dice, 3);
+	}
 	if (one_in(&t->dice, 30))
 		arg.flags = odd(&t->dice);
 	if (one_in(&t->dice, 60) && arg.ids != (uintptr_t)ids)
