@@ -199,18 +199,6 @@ static void tag(const struct drive *d)
 	o->len += TAG_LEN;
 }
 
-/* Where @now differs from @before, if that is in TAG_LEN bytes alone; 0: there is no such place. */
-static size_t place_of_change(const uint8_t *now, const uint8_t *before, size_t size)
-{
-	size_t from = 0, to = size;
-
-	while (from < to && now[from] == before[from])
-		from++;
-	while (from < to && now[to - 1] == before[to - 1])
-		to--;
-	return to - from == TAG_LEN ? from : 0;
-}
-
 static bool same_but_at(const uint8_t *a, const uint8_t *b, size_t size, size_t at)
 {
 	return !memcmp(a, b, at) && !memcmp(a + at + TAG_LEN, b + at + TAG_LEN, size - at - TAG_LEN);
@@ -218,13 +206,13 @@ static bool same_but_at(const uint8_t *a, const uint8_t *b, size_t size, size_t 
 
 /*
  * What a message is to end with that is not the context's first.  All bytes of the two tags that it is
- * told differ, so that it is seen where the place begins and ends.
+ * told differ, so that it is seen where the place begins.
  */
 static void expect_again(const struct drive *d, uint8_t *expected)
 {
 	/* As in tag(). */
 	static uint8_t before[CTX_MAX], between[CTX_MAX];
-	size_t i, at, size = d->cipher->size;
+	size_t i, at = 0, size = d->cipher->size;
 	uint8_t other[TAG_LEN];
 	int ret = 0;
 
@@ -236,9 +224,10 @@ static void expect_again(const struct drive *d, uint8_t *expected)
 		memcpy(between, d->ctx, size);
 	}
 	set_octets(d, OSSL_CIPHER_PARAM_AEAD_TAG, expected, TAG_LEN);
-	at = ret > 0 ? place_of_change(d->ctx, between, size) : 0;
-	if (at && (memcmp(between + at, other, TAG_LEN) ||
-		   memcmp(d->ctx + at, expected, TAG_LEN) || !same_but_at(before, between, size, at)))
+	while (ret > 0 && at + TAG_LEN < size && d->ctx[at] == between[at])
+		at++;
+	if (ret <= 0 || memcmp(between + at, other, TAG_LEN) ||
+	    !same_but_at(before, between, size, at))
 		at = 0;
 	note_place(&d->outcome->expected_at, &d->outcome->expected, at);
 }
