@@ -145,33 +145,39 @@ static int by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* What docs/tls.md says at most, and some more, as other work of the machine moves medians. */
-#define MORE	0.05
-
+/* What a median may be at most: more than is measured, as other work of the machine moves it. */
 static const struct limit {
 	const char *name, *what;
 	size_t len;
 	double most;
 } limits[] = {
-	{ "AES-128-GCM", "seal, TLS 1.3", 1024, 1.16 + MORE },
-	{ "AES-128-GCM", "open, TLS 1.3", 1024, 1.16 + MORE },
-	{ "AES-256-GCM", "seal, TLS 1.3", 1024, 1.07 + MORE },
-	{ "AES-256-GCM", "open, TLS 1.3", 1024, 1.17 + MORE },
-	{ "AES-128-GCM", "seal, TLS 1.3", RECORD_MAX, 1.04 + MORE },
-	{ "AES-128-GCM", "open, TLS 1.3", RECORD_MAX, 1.04 + MORE },
-	{ "AES-256-GCM", "seal, TLS 1.3", RECORD_MAX, 1.04 + MORE },
-	{ "AES-256-GCM", "open, TLS 1.3", RECORD_MAX, 1.04 + MORE },
-	{ "ChaCha20-Poly1305", "seal, TLS 1.3", 1024, 0.81 + MORE },
-	{ "ChaCha20-Poly1305", "open, TLS 1.3", 1024, 0.81 + MORE },
-	{ "ChaCha20-Poly1305", "seal, TLS 1.3", RECORD_MAX, 0.97 + MORE },
-	{ "ChaCha20-Poly1305", "open, TLS 1.3", RECORD_MAX, 0.97 + MORE },
-	{ "TLS 1.3", "full handshake", 0, 1.12 + MORE },
-	{ "TLS 1.2", "full handshake", 0, 1.12 + MORE },
-	{ "RSA-2048, PKCS#1", "signature", 0, 1.01 + MORE },
-	{ "RSA-2048, PSS", "signature", 0, 1.01 + MORE },
-	{ "P-256", "signature", 0, 0.99 + MORE },
-	{ "P-384", "signature", 0, 1.00 + MORE },
-	{ "Ed25519", "signature", 0, 1.05 + MORE },
+	{ "AES-128-GCM", "seal, TLS 1.3", 1024, 1.10 },
+	{ "AES-128-GCM", "open, TLS 1.3", 1024, 1.10 },
+	{ "AES-128-GCM", "seal, TLS 1.2", 1024, 1.15 },
+	{ "AES-256-GCM", "seal, TLS 1.3", 1024, 1.10 },
+	{ "AES-256-GCM", "open, TLS 1.3", 1024, 1.10 },
+	{ "AES-256-GCM", "seal, TLS 1.2", 1024, 1.15 },
+	{ "AES-128-GCM", "seal, TLS 1.3", RECORD_MAX, 1.03 },
+	{ "AES-128-GCM", "open, TLS 1.3", RECORD_MAX, 1.03 },
+	{ "AES-128-GCM", "seal, TLS 1.2", RECORD_MAX, 1.03 },
+	{ "AES-256-GCM", "seal, TLS 1.3", RECORD_MAX, 1.03 },
+	{ "AES-256-GCM", "open, TLS 1.3", RECORD_MAX, 1.03 },
+	{ "AES-256-GCM", "seal, TLS 1.2", RECORD_MAX, 1.03 },
+	{ "ChaCha20-Poly1305", "seal, TLS 1.3", 1024, 0.85 },
+	{ "ChaCha20-Poly1305", "open, TLS 1.3", 1024, 0.85 },
+	{ "ChaCha20-Poly1305", "seal, TLS 1.2", 1024, 1.15 },
+	{ "ChaCha20-Poly1305", "seal, TLS 1.3", RECORD_MAX, 1.00 },
+	{ "ChaCha20-Poly1305", "open, TLS 1.3", RECORD_MAX, 1.00 },
+	{ "ChaCha20-Poly1305", "seal, TLS 1.2", RECORD_MAX, 1.03 },
+	{ "TLS 1.3", "full handshake", 0, 1.17 },
+	{ "TLS 1.2", "full handshake", 0, 1.17 },
+	{ "TLS 1.3", "first handshakes", 0, 1.25 },
+	{ "TLS 1.2", "first handshakes", 0, 1.25 },
+	{ "RSA-2048, PKCS#1", "signature", 0, 1.05 },
+	{ "RSA-2048, PSS", "signature", 0, 1.05 },
+	{ "P-256", "signature", 0, 1.05 },
+	{ "P-384", "signature", 0, 1.05 },
+	{ "Ed25519", "signature", 0, 1.10 },
 };
 
 #define NR_LIMITS	(sizeof(limits) / sizeof(limits[0]))
