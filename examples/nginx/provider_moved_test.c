@@ -134,11 +134,17 @@ static struct {
 	bool does_not_tell;
 	bool alternates;		/* between two places */
 	bool has_a_copy;		/* before it */
+	bool counts;			/* tags that it is told */
+	bool expects_in_turn;		/* in one place or another */
+	bool expects_scrambled;
+	bool forgets_what_it_found;
+	bool never_opens;
 } tagged;
 
 struct tagged_ctx {
-	uint8_t key[16], zeros[24], hash[16], copy[16], tags[2][16];
-	int nth;
+	uint8_t key[16], zeros[24], hash[16], copy[16], tags[2][16], expected[2][16];
+	int nth, told;
+	bool opens, has_none;
 };
 
 static void *tagged_newctx(void *prov)
@@ -147,16 +153,46 @@ static void *tagged_newctx(void *prov)
 	return OPENSSL_zalloc(sizeof(struct tagged_ctx));
 }
 
-static int tagged_init(void *vctx, const unsigned char *key, size_t keylen, const unsigned char *iv,
-		       size_t ivlen, const OSSL_PARAM params[])
+static int tagged_init(struct tagged_ctx *ctx, const uint8_t *key, size_t keylen, const uint8_t *iv,
+		       size_t ivlen, bool opens)
 {
-	struct tagged_ctx *ctx = vctx;
-
-	(void)params;
+	ctx->opens = opens;
 	if (key)
 		memcpy(ctx->key, key, keylen);
 	memset(ctx->hash, 0x11, sizeof(ctx->hash));
 	memcpy(ctx->hash, iv, ivlen < sizeof(ctx->hash) ? ivlen : sizeof(ctx->hash));
+	return 1;
+}
+
+static int tagged_einit(void *ctx, const unsigned char *key, size_t keylen, const unsigned char *iv,
+			size_t ivlen, const OSSL_PARAM params[])
+{
+	(void)params;
+	return tagged_init(ctx, key, keylen, iv, ivlen, false);
+}
+
+static int tagged_dinit(void *ctx, const unsigned char *key, size_t keylen, const unsigned char *iv,
+			size_t ivlen, const OSSL_PARAM params[])
+{
+	(void)params;
+	return tagged_init(ctx, key, keylen, iv, ivlen, true);
+}
+
+static int tagged_set(void *vctx, const OSSL_PARAM params[])
+{
+	struct tagged_ctx *ctx = vctx;
+	const OSSL_PARAM *p = OSSL_PARAM_locate_const(params, OSSL_CIPHER_PARAM_AEAD_TAG);
+	int i;
+
+	if (!p)
+		return 1;
+	ctx->told++;
+	memcpy(ctx->expected[tagged.expects_in_turn && ctx->told % 2], p->data, 16);
+	if (!tagged.counts && !tagged.expects_in_turn)
+		ctx->told = 0;
+	for (i = 0; tagged.expects_scrambled && i < 16; i++)
+		ctx->expected[0][i] ^= 0xff;
+	ctx->has_none = false;
 	return 1;
 }
 
@@ -193,6 +229,10 @@ static int tagged_final(void *vctx, unsigned char *out, size_t *outl, size_t out
 	(void)out;
 	(void)outsize;
 	*outl = 0;
+	if (ctx->opens) {
+		ctx->has_none = tagged.forgets_what_it_found;
+		return !tagged.never_opens;
+	}
 	if (tagged.finishes_when_asked)
 		return 1;
 	ctx->nth = tagged.alternates && !ctx->nth;
@@ -214,21 +254,31 @@ static int tagged_get(void *vctx, OSSL_PARAM params[])
 					   ctx->tags[ctx->nth], 16);
 }
 
-static size_t learned_place(void)
+static struct cipher learned(void)
 {
 	static struct trial t;
 	struct cipher c = {
 		.name = "AES-128-GCM", .kind = KIND_WHOLE, .explicit_iv = 8,
 		.inner = {
 			.newctx = tagged_newctx, .freectx = fake_freectx,
-			.init = { tagged_init, tagged_init }, .update = tagged_update,
+			.init = { tagged_dinit, tagged_einit }, .update = tagged_update,
 			.final = tagged_final, .get_params = fake_get_params,
-			.get = tagged_get, .set = fake_set,
+			.get = tagged_get, .set = tagged_set,
 		},
 	};
 
 	REQUIRE(learn(NULL, &c, &t));
-	return c.tag_at;
+	return c;
+}
+
+static size_t learned_place(void)
+{
+	return learned().tag_at;
+}
+
+static size_t place_of_expected(void)
+{
+	return learned().expected_at;
 }
 
 static int reset(void **state)
@@ -322,6 +372,48 @@ static void copy_of_a_tag_is_not_it(void **state)
 	REQUIRE_EQ(learned_place(), offsetof(struct tagged_ctx, tags));
 }
 
+static void expected_tag_in_one_place_is_found(void **state)
+{
+	(void)state;
+	REQUIRE_EQ(place_of_expected(), offsetof(struct tagged_ctx, expected));
+}
+
+static void expected_tag_is_not_all_that_changes(void **state)
+{
+	(void)state;
+	tagged.counts = true;
+	REQUIRE_EQ(place_of_expected(), 0);
+}
+
+static void expected_tag_in_two_places_in_turn_is_told(void **state)
+{
+	(void)state;
+	tagged.expects_in_turn = true;
+	REQUIRE_EQ(place_of_expected(), 0);
+}
+
+static void expected_tag_that_is_kept_as_something_else_is_told(void **state)
+{
+	(void)state;
+	tagged.expects_scrambled = true;
+	REQUIRE_EQ(place_of_expected(), 0);
+}
+
+static void expected_tag_that_is_forgotten_is_told(void **state)
+{
+	(void)state;
+	tagged.forgets_what_it_found = true;
+	REQUIRE_EQ(place_of_expected(), 0);
+}
+
+/* Whether it would be forgotten is not seen. */
+static void expected_tag_that_nothing_had_is_told(void **state)
+{
+	(void)state;
+	tagged.never_opens = true;
+	REQUIRE_EQ(place_of_expected(), 0);
+}
+
 /* Or each record takes longer. */
 static void tags_of_libcrypto_are_found(void **state)
 {
@@ -331,7 +423,7 @@ static void tags_of_libcrypto_are_found(void **state)
 	REQUIRE(epkp_ciphers_learn(NULL));
 	for (i = 0; i < NR_CIPHERS; i++)
 		if (epkp_ciphers[i].kind == KIND_WHOLE && epkp_ciphers[i].names)
-			REQUIRE(epkp_ciphers[i].tag_at);
+			REQUIRE(epkp_ciphers[i].tag_at && epkp_ciphers[i].expected_at);
 }
 
 int main(void)
@@ -347,6 +439,12 @@ int main(void)
 		cmocka_unit_test_setup(tag_that_is_not_told_is_not, reset),
 		cmocka_unit_test_setup(tag_in_two_places_in_turn_is_not, reset),
 		cmocka_unit_test_setup(copy_of_a_tag_is_not_it, reset),
+		cmocka_unit_test_setup(expected_tag_in_one_place_is_found, reset),
+		cmocka_unit_test_setup(expected_tag_is_not_all_that_changes, reset),
+		cmocka_unit_test_setup(expected_tag_in_two_places_in_turn_is_told, reset),
+		cmocka_unit_test_setup(expected_tag_that_is_kept_as_something_else_is_told, reset),
+		cmocka_unit_test_setup(expected_tag_that_is_forgotten_is_told, reset),
+		cmocka_unit_test_setup(expected_tag_that_nothing_had_is_told, reset),
 		cmocka_unit_test_setup(tags_of_libcrypto_are_found, reset),
 	};
 

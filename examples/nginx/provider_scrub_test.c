@@ -311,6 +311,33 @@ static void small_stack_is_a_fault(void **state)
 	is_a_fault(wipe_more_than_there_is);
 }
 
+/* What libc's functions leave in masks is a string's length. */
+#define MASK_SECRET	0x3c96u
+#define SET_MASK(n)	"kmovw %k0, %%k" #n "\n\t"
+#define GET_MASK(n)	"kmovw %%k" #n ", 4*" #n "(%0)\n\t"
+
+static void masks_are_emptied(void **state)
+{
+	uint32_t secret = MASK_SECRET;
+	uint16_t masks[16] = { 0 };
+	char *low;
+	int i;
+
+	(void)state;
+	if (!__builtin_cpu_supports("avx512f")) {
+		skip();
+		return;
+	}
+	low = epkp_watch(2048);
+	__asm__ volatile(SET_MASK(0) SET_MASK(1) SET_MASK(2) SET_MASK(3) SET_MASK(4) SET_MASK(5)
+			 SET_MASK(6) SET_MASK(7) : : "r"(secret));
+	epkp_scrub(low);
+	__asm__ volatile(GET_MASK(0) GET_MASK(1) GET_MASK(2) GET_MASK(3) GET_MASK(4) GET_MASK(5)
+			 GET_MASK(6) GET_MASK(7) : : "r"(masks) : "memory");
+	for (i = 0; i < 16; i++)
+		REQUIRE(masks[i] != MASK_SECRET);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -319,6 +346,7 @@ int main(void)
 		cmocka_unit_test(nothing_is_left_of_a_frame_with_tiles),
 		cmocka_unit_test(nothing_is_left_of_so_much),
 		cmocka_unit_test(small_stack_is_a_fault),
+		cmocka_unit_test(masks_are_emptied),
 	};
 
 	return cmocka_run_group_tests_name("provider_scrub", tests, NULL, NULL);

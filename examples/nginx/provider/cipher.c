@@ -34,6 +34,33 @@ static bool set_one(struct cipher_ctx *ctx, const char *name, void *bytes, size_
 	return ctx->cipher->inner.set(inner(ctx), params) > 0;
 }
 
+/* Not by a vector register, of which the upper parts may be in use: that takes hundreds of cycles. */
+static void copy_tag(uint8_t *to, const uint8_t *from)
+{
+	typedef uint64_t __attribute__((aligned(1), may_alias)) word;
+	const volatile word *half = (const volatile word *)from;
+
+	((word *)to)[0] = half[0];
+	((word *)to)[1] = half[1];
+}
+
+/* What the message is to end with. */
+static bool tell_tag(struct cipher_ctx *ctx)
+{
+	struct message *m = &ctx->message;
+	size_t at = ctx->cipher->expected_at;
+
+	if (ctx->told && at && m->tag_len == TAG_LEN) {
+		copy_tag(ctx->mem + at, m->tag);
+		return true;
+	}
+	ctx->told = false;
+	if (!set_one(ctx, OSSL_CIPHER_PARAM_AEAD_TAG, m->tag, m->tag_len))
+		return false;
+	ctx->told = m->tag_len == TAG_LEN;
+	return true;
+}
+
 static bool tell_message(struct cipher_ctx *ctx)
 {
 	const struct inner *in = &ctx->cipher->inner;
@@ -42,7 +69,7 @@ static bool tell_message(struct cipher_ctx *ctx)
 
 	if (in->init[ctx->sealing](inner(ctx), NULL, 0, m->iv, IV_LEN, NULL) <= 0)
 		return false;
-	if (m->tag_len && !set_one(ctx, OSSL_CIPHER_PARAM_AEAD_TAG, m->tag, m->tag_len))
+	if (m->tag_len && !tell_tag(ctx))
 		return false;
 	return !m->header_len ||
 	       in->update(inner(ctx), NULL, &outl, m->header_len, m->header, m->header_len) > 0;
@@ -59,6 +86,7 @@ static bool settle_for_payload(struct cipher_ctx *ctx)
 	case STAGE_BEGUN:
 		return tell_message(ctx);
 	case STAGE_HEADER:
+		ctx->told = false;
 		return set_one(ctx, OSSL_CIPHER_PARAM_AEAD_TLS1_AAD, m->header, TLS_AAD_LEN);
 	case STAGE_AHEAD:
 		memcpy(inner(ctx), kept(ctx), ctx->cipher->size);
@@ -286,6 +314,7 @@ static int init_inner(struct cipher_ctx *ctx, const uint8_t *key, size_t keylen,
 	note_params(ctx, params);
 	ret = settle(ctx) &&
 	      ctx->cipher->inner.init[sealing](inner(ctx), key, keylen, iv, ivlen, params) > 0;
+	ctx->told = false;
 	ctx->keyed = ret && (ctx->keyed || key);
 	ctx->sealing = sealing;
 	return ret;
@@ -377,16 +406,6 @@ static bool is_tls13_record(const struct message *m, size_t inl)
 
 	return m->header_len == 5 && h[0] == 23 && h[1] == 3 && h[2] == 3 &&
 	       (size_t)(h[3] << 8 | h[4]) == inl + TAG_LEN;
-}
-
-/* Not by a vector register, of which the upper parts may be in use: that takes hundreds of cycles. */
-static void copy_tag(uint8_t *to, const uint8_t *from)
-{
-	typedef uint64_t __attribute__((aligned(1), may_alias)) word;
-	const volatile word *half = (const volatile word *)from;
-
-	((word *)to)[0] = half[0];
-	((word *)to)[1] = half[1];
 }
 
 /* The result, with its tag, which is public from now on. */
@@ -596,6 +615,7 @@ static int cipher_set(void *vctx, const OSSL_PARAM params[])
 	}
 	note_params(ctx, params);
 	ret = settle(ctx) ? ctx->cipher->inner.set(inner(ctx), params) : 0;
+	ctx->told = false;
 	return epkp_ctx_leave(ctx, low, ret);
 }
 

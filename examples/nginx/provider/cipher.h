@@ -30,6 +30,7 @@ struct message {
  * @mem: its memory, or @unkeyed
  * @unkeyed: the inner context, or NULL: it is in the box, and may have a key
  * @keyed: it has a key, and goes @sealing's way
+ * @told: to find a tag of TAG_LEN bytes, and nothing else but messages since
  * @tls_mac: it may own a copy of the last record's MAC (KIND_CBC)
  * @counted: it is among the published ones; @record: with a key from the vault;
  *	@cbc: as one of a CBC suite
@@ -47,6 +48,7 @@ struct cipher_ctx {
 	uint8_t *unkeyed;
 	bool keyed;
 	bool sealing;
+	bool told;
 	bool tls_mac;
 	bool counted;
 	bool record;

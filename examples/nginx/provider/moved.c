@@ -15,6 +15,10 @@
  * And where one has the tag of what it has sealed, as to ask for that takes as much as all that the
  * provider adds to a record: there before it is asked, in the same place for one message as for the
  * next, and what is written there is what it tells.  One of which that is not so is asked.
+ *
+ * And where one has the tag that it is to find, as to tell it costs as much: one that has been told
+ * a tag for the message before differs, when it has been told another, in that place alone.
+ * One of which that is not so is told each time.
  */
 #define _GNU_SOURCE
 #include <malloc.h>
@@ -68,8 +72,9 @@ static pthread_mutex_t learn_lock = PTHREAD_MUTEX_INITIALIZER;
 /* What a cipher made of the same calls, and how it answered them. */
 struct outcome {
 	uint8_t bytes[3 * ROOM];
-	size_t len, tag_at;
-	unsigned int answers, calls, tags;
+	size_t len, tag_at, expected_at;
+	unsigned int answers, calls, tags, expected;
+	bool opened;
 };
 
 struct drive {
@@ -77,6 +82,7 @@ struct drive {
 	uint8_t *ctx;
 	bool sealing, moved;
 	size_t len;
+	const struct outcome *sealed;
 	struct outcome *outcome;
 };
 
@@ -87,17 +93,22 @@ static void note(struct outcome *o, int ret)
 }
 
 /* Of one message after the other: one that is in two places has none. */
-static void note_place(struct outcome *o, size_t at)
+static void note_place(size_t *place, unsigned int *nr, size_t at)
 {
-	o->tag_at = o->tags++ && o->tag_at != at ? 0 : at;
+	*place = (*nr)++ && *place != at ? 0 : at;
 }
 
-static void set_octets(const struct drive *d, const char *name, void *bytes, size_t len)
+static int tell_octets(const struct drive *d, const char *name, void *bytes, size_t len)
 {
 	OSSL_PARAM params[] = { OSSL_PARAM_construct_octet_string(name, bytes, len),
 				OSSL_PARAM_construct_end() };
 
-	note(d->outcome, d->cipher->inner.set(d->ctx, params));
+	return d->cipher->inner.set(d->ctx, params);
+}
+
+static void set_octets(const struct drive *d, const char *name, void *bytes, size_t len)
+{
+	note(d->outcome, tell_octets(d, name, bytes, len));
 }
 
 static int ask_octets(const struct drive *d, const char *name, void *bytes, size_t len)
@@ -128,7 +139,7 @@ static void update(const struct drive *d, bool out, const uint8_t *in, size_t in
 		o->len += outl;
 }
 
-static void final(const struct drive *d)
+static bool final(const struct drive *d)
 {
 	struct outcome *o = d->outcome;
 	size_t outl = 0;
@@ -138,6 +149,7 @@ static void final(const struct drive *d)
 	note(o, ret);
 	if (ret > 0 && outl <= sizeof(o->bytes) - o->len)
 		o->len += outl;
+	return ret > 0;
 }
 
 /* Whether that is where it is told from, and not a copy: something else there is told as well. */
@@ -183,8 +195,41 @@ static void tag(const struct drive *d)
 		memcpy(ended, d->ctx, d->cipher->size);
 	ret = ask_octets(d, OSSL_CIPHER_PARAM_AEAD_TAG, o->bytes + o->len, TAG_LEN);
 	note(o, ret);
-	note_place(o, d->moved && ret > 0 ? place_of(d, ended, o->bytes + o->len) : 0);
+	note_place(&o->tag_at, &o->tags, d->moved && ret > 0 ? place_of(d, ended, o->bytes + o->len) : 0);
 	o->len += TAG_LEN;
+}
+
+static bool same_but_at(const uint8_t *a, const uint8_t *b, size_t size, size_t at)
+{
+	return !memcmp(a, b, at) && !memcmp(a + at + TAG_LEN, b + at + TAG_LEN, size - at - TAG_LEN);
+}
+
+/*
+ * What a message is to end with that is not the context's first.  All bytes of the two tags that it is
+ * told differ, so that it is seen where the place begins.
+ */
+static void expect_again(const struct drive *d, uint8_t *expected)
+{
+	/* As in tag(). */
+	static uint8_t before[CTX_MAX], between[CTX_MAX];
+	size_t i, at = 0, size = d->cipher->size;
+	uint8_t other[TAG_LEN];
+	int ret = 0;
+
+	if (d->moved) {
+		for (i = 0; i < TAG_LEN; i++)
+			other[i] = expected[i] ^ (0x5a + i);
+		memcpy(before, d->ctx, size);
+		ret = tell_octets(d, OSSL_CIPHER_PARAM_AEAD_TAG, other, TAG_LEN);
+		memcpy(between, d->ctx, size);
+	}
+	set_octets(d, OSSL_CIPHER_PARAM_AEAD_TAG, expected, TAG_LEN);
+	while (ret > 0 && at + TAG_LEN < size && d->ctx[at] == between[at])
+		at++;
+	if (ret <= 0 || memcmp(between + at, other, TAG_LEN) ||
+	    !same_but_at(before, between, size, at))
+		at = 0;
+	note_place(&d->outcome->expected_at, &d->outcome->expected, at);
 }
 
 /* One record as TLS 1.2 has it; that of @len bytes which nobody sealed is refused. */
@@ -200,25 +245,30 @@ static void tls12_record(const struct drive *d, size_t explicit_iv)
 
 static void drive_whole(const struct drive *d, uint8_t *key, uint8_t *iv, uint8_t *in)
 {
+	const uint8_t *from = d->sealing ? in : d->sealed->bytes;
 	uint8_t expected[TAG_LEN] = { 0 };
 	bool gcm = d->cipher->explicit_iv;
+	int i;
 
 	init_inner(d, key, iv, IV_LEN);
+	/* What has been sealed so is right. */
 	if (!d->sealing)
-		set_octets(d, OSSL_CIPHER_PARAM_AEAD_TAG, expected, TAG_LEN);
+		set_octets(d, OSSL_CIPHER_PARAM_AEAD_TAG, (uint8_t *)from + d->len, TAG_LEN);
 	update(d, false, in, TLS_AAD_LEN);
-	update(d, true, in, d->len / 2);
-	update(d, true, in + d->len / 2, d->len - d->len / 2);
-	final(d);
+	update(d, true, from, d->len / 2);
+	update(d, true, from + d->len / 2, d->len - d->len / 2);
+	d->outcome->opened = final(d);
 	tag(d);
-	/* Another by its IV alone, as a connection has one after the other. */
-	init_inner(d, NULL, iv + 1, IV_LEN);
-	if (!d->sealing)
-		set_octets(d, OSSL_CIPHER_PARAM_AEAD_TAG, expected, TAG_LEN);
-	update(d, false, in, 5);
-	update(d, true, in, d->len / 2);
-	final(d);
-	tag(d);
+	/* Others by their IV alone, as a connection has one after the other. */
+	for (i = 1; i <= 2; i++) {
+		init_inner(d, NULL, iv + i, IV_LEN);
+		if (!d->sealing)
+			expect_again(d, expected);
+		update(d, false, in, 5);
+		update(d, true, in, d->len / 2);
+		final(d);
+		tag(d);
+	}
 	/* All of the IV, as the rest would be drawn at random. */
 	set_octets(d, OSSL_CIPHER_PARAM_AEAD_TLS1_IV_FIXED, iv, gcm ? (size_t)-1 : IV_LEN);
 	tls12_record(d, d->cipher->explicit_iv);
@@ -445,7 +495,7 @@ struct trial {
 	uint8_t a[CTX_MAX] __attribute__((aligned(64)));
 	uint8_t b[CTX_MAX + 64] __attribute__((aligned(64)));
 	uint8_t before[CTX_MAX];
-	struct outcome there, moved, moved_too;
+	struct outcome there, moved, moved_too, sealed;
 };
 
 static bool same_outcome(const struct outcome *a, const struct outcome *b)
@@ -455,18 +505,18 @@ static bool same_outcome(const struct outcome *a, const struct outcome *b)
 }
 
 /* One that is in two places has none. */
-static void note_tag(struct cipher *c, size_t at, size_t at_too)
+static void note_tag(size_t *place, size_t at, size_t at_too)
 {
-	if (c->tag_at == TAG_UNTRIED)
-		c->tag_at = at;
-	if (c->tag_at != at || at != at_too)
-		c->tag_at = 0;
+	if (*place == TAG_UNTRIED)
+		*place = at;
+	if (*place != at || at != at_too)
+		*place = 0;
 }
 
 static bool try_once(struct provider *prov, struct cipher *c, struct trial *t, bool sealing,
 		     size_t len)
 {
-	struct drive d = { .cipher = c, .sealing = sealing, .len = len };
+	struct drive d = { .cipher = c, .sealing = sealing, .len = len, .sealed = &t->sealed };
 	/* Not at the same place in a page, in case code looks. */
 	uint8_t *b = t->b + 64;
 	size_t stack;
@@ -489,8 +539,13 @@ static bool try_once(struct provider *prov, struct cipher *c, struct trial *t, b
 		c->stack = stack;
 	if (!same_outcome(&t->there, &t->moved) || !same_outcome(&t->there, &t->moved_too))
 		return raise(prov, EPK_R_NOT_MOVABLE, "%s computes something else", c->name);
-	if (sealing)
-		note_tag(c, t->moved.tag_at, t->moved_too.tag_at);
+	if (sealing) {
+		note_tag(&c->tag_at, t->moved.tag_at, t->moved_too.tag_at);
+		t->sealed = t->moved;
+	} else {
+		note_tag(&c->expected_at, t->moved.opened ? t->moved.expected_at : 0,
+			 t->moved_too.expected_at);
+	}
 	return same_but_for_where(prov, c, t->a, b);
 }
 
@@ -557,7 +612,7 @@ static bool learn(struct provider *prov, struct cipher *c, struct trial *t)
 	    c->inner.get_params(params) <= 0)
 		return false;
 	memcpy(t->before, c->fresh, c->size);
-	c->tag_at = TAG_UNTRIED;
+	c->tag_at = c->expected_at = TAG_UNTRIED;
 	for (i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++)
 		if (!try_once(prov, c, t, true, lengths[i]) || !try_once(prov, c, t, false, lengths[i]))
 			return false;

@@ -38,14 +38,20 @@ static void clear_avx(void)
 }
 
 #define CLEAR_ZMM(n)	"vpxord %%zmm" #n ", %%zmm" #n ", %%zmm" #n "\n\t"
+#define CLEAR_MASK(n)	"kxorw %%k" #n ", %%k" #n ", %%k" #n "\n\t"
 
-/* No clobbers: this file is compiled for CPUs that do not have them. */
-static void clear_avx512_upper(void)
+/*
+ * No clobbers: this file is compiled for CPUs that do not have them.  RSA's code has in masks which
+ * entry of a table it takes.
+ */
+static void clear_avx512(void)
 {
 	__asm__ volatile(CLEAR_ZMM(16) CLEAR_ZMM(17) CLEAR_ZMM(18) CLEAR_ZMM(19)
 			 CLEAR_ZMM(20) CLEAR_ZMM(21) CLEAR_ZMM(22) CLEAR_ZMM(23)
 			 CLEAR_ZMM(24) CLEAR_ZMM(25) CLEAR_ZMM(26) CLEAR_ZMM(27)
-			 CLEAR_ZMM(28) CLEAR_ZMM(29) CLEAR_ZMM(30) CLEAR_ZMM(31) : : );
+			 CLEAR_ZMM(28) CLEAR_ZMM(29) CLEAR_ZMM(30) CLEAR_ZMM(31)
+			 CLEAR_MASK(0) CLEAR_MASK(1) CLEAR_MASK(2) CLEAR_MASK(3)
+			 CLEAR_MASK(4) CLEAR_MASK(5) CLEAR_MASK(6) CLEAR_MASK(7) : : );
 }
 
 /*
@@ -169,7 +175,7 @@ static void clear_registers(void)
 	else
 		clear_sse();
 	if (__builtin_cpu_supports("avx512f"))
-		clear_avx512_upper();
+		clear_avx512();
 	__asm__ volatile("xor %%ecx, %%ecx\n\txor %%edx, %%edx\n\txor %%esi, %%esi\n\t"
 			 "xor %%r8d, %%r8d\n\txor %%r9d, %%r9d\n\t"
 			 "xor %%r10d, %%r10d\n\txor %%r11d, %%r11d"
