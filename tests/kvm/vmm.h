@@ -68,6 +68,8 @@ void check_failed(const char *file, int line, const char *what, long a, long b);
 pid_t fork_case(void);
 
 void __attribute__((noreturn, format(printf, 1, 2))) die(const char *format, ...);
+/* Of the kernel's, to write a setting to; dies if it is refused. */
+void write_file(const char *path, const char *text);
 
 #define CHECK_EQ(a, b) do {						\
 	long a_ = (long)(a), b_ = (long)(b);				\
