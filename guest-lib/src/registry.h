@@ -12,7 +12,7 @@
 struct epk_mapping;
 
 /**
- * struct epk_domain - notes on one place of the domain table
+ * struct epk_domain - notes on one entry of the domain table
  * @id: the ID that lives there, or 0
  * @last_id: the ID that lived there last
  * @readers: threads that may read it, and

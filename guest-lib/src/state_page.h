@@ -102,7 +102,7 @@ _Static_assert(offsetof(struct epk_word, switches) == EPK_WORD_SWITCHES &&
 	       offsetof(struct epk_word, follows) == EPK_WORD_FOLLOWS &&
 	       offsetof(struct epk_word, slot) == EPK_WORD_SLOT &&
 	       offsetof(struct epk_word, component) == EPK_WORD_COMPONENT &&
-	       offsetof(struct epk_word, place) == EPK_WORD_PLACE &&
+	       offsetof(struct epk_word, comp_slot) == EPK_WORD_COMP_SLOT &&
 	       offsetof(struct epk_word, outside) == EPK_WORD_OUTSIDE &&
 	       offsetof(struct epk_word, moves) == EPK_WORD_MOVES &&
 	       offsetof(struct epk_word, confined) == EPK_WORD_CONFINED &&
