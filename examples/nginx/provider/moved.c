@@ -13,7 +13,7 @@
  *	  have allocated nothing.  Where these pointers are is noted, for copies.
  *
  * And where one has the tag of what it has sealed, as to ask for that takes as much as all that the
- * provider adds to a record: there before it is asked, in the same place for one message as for the
+ * provider adds to a record: there before it is asked, at the same offset for one message as for the
  * next, and what is written there is what it tells.  One of which that is not so is asked.
  */
 #define _GNU_SOURCE
@@ -86,8 +86,8 @@ static void note(struct outcome *o, int ret)
 	o->calls++;
 }
 
-/* Of one message after the other: one that is in two places has none. */
-static void note_place(struct outcome *o, size_t at)
+/* Of one message after the other: one that is at two offsets has none. */
+static void note_where(struct outcome *o, size_t at)
 {
 	o->tag_at = o->tags++ && o->tag_at != at ? 0 : at;
 }
@@ -158,9 +158,9 @@ static bool is_told(const struct drive *d, size_t at)
 
 /*
  * Where the tag was in a context that was moved, of which the size is known: @ended is as it was
- * before anybody asked, as asking may be what puts it there.  0: there is no such place.
+ * before anybody asked, as asking may be what puts it there.  0: there is no such offset.
  */
-static size_t place_of(const struct drive *d, const uint8_t *ended, const uint8_t *tag)
+static size_t where_tag_is(const struct drive *d, const uint8_t *ended, const uint8_t *tag)
 {
 	size_t at;
 
@@ -183,7 +183,7 @@ static void tag(const struct drive *d)
 		memcpy(ended, d->ctx, d->cipher->size);
 	ret = ask_octets(d, OSSL_CIPHER_PARAM_AEAD_TAG, o->bytes + o->len, TAG_LEN);
 	note(o, ret);
-	note_place(o, d->moved && ret > 0 ? place_of(d, ended, o->bytes + o->len) : 0);
+	note_where(o, d->moved && ret > 0 ? where_tag_is(d, ended, o->bytes + o->len) : 0);
 	o->len += TAG_LEN;
 }
 
@@ -454,7 +454,7 @@ static bool same_outcome(const struct outcome *a, const struct outcome *b)
 	       !memcmp(a->bytes, b->bytes, sizeof(a->bytes));
 }
 
-/* One that is in two places has none. */
+/* One that is at two offsets has none. */
 static void note_tag(struct cipher *c, size_t at, size_t at_too)
 {
 	if (c->tag_at == TAG_UNTRIED)
