@@ -262,11 +262,11 @@ static void choose_vmfunc(struct dice *dice, const struct model *model, struct o
  */
 static bool fits(const struct model *model, const struct op *op)
 {
-	struct place place = model_place(model, op->a[0]);
+	struct target target = model_target(model, op->a[0]);
 
 	if (op->kind == OP_CALL)
-		return place.kind != PLACE_MMIO;
-	return op->kind != OP_COPY || place.kind != PLACE_IDENTITY;
+		return target.kind != TARGET_MMIO;
+	return op->kind != OP_COPY || target.kind != TARGET_IDENTITY;
 }
 
 static void choose_access(struct dice *dice, const struct model *model, struct op *op)
