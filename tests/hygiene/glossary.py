@@ -22,7 +22,8 @@ GONE = (
     (r"ctx->state|enum epk_state", ("guest-kmod",)),
     (r"views?", ("guest-kmod",)),
     (r"vault", ("examples/library",)),
-    (r"get_place|free_place|leave_place", ("examples/nginx/provider",)),
+    (r"\w+_place|place_of|struct place|places?\[|place\.c", ("examples/nginx/provider", "examples/nginx/leak", "tests/debug")),
+    (r"heap_place|add_place|code_place|place_of|epk_word\.place|WORD_PLACE", ("guest-lib",)),
     (r"guards?", ("examples/nginx/provider", "guest-lib/pkeys")),
     (r"blocks?", ("examples/nginx/provider/decrypt.c", "examples/nginx/provider/heap.c")),
 )
