@@ -182,7 +182,7 @@ static void have_no_code(void)
 static int choose(const struct epk_options *options)
 {
 	struct epk_options known;
-	void *mark;
+	void *claim;
 	int err;
 
 	if (epk_ops())
@@ -200,7 +200,7 @@ static int choose(const struct epk_options *options)
 	if (!err)
 		err = epk_fork_setup();
 	if (!err)
-		err = epk_copy_mark(&mark);
+		err = epk_copy_claim(&claim);
 	if (err)
 		return err;
 	if (known.flags & EPK_CODE)
@@ -212,7 +212,7 @@ static int choose(const struct epk_options *options)
 		epk_cause_pending = 0;
 	if (err) {
 		have_no_code();
-		epk_copy_unmark(mark);
+		epk_copy_release(claim);
 	} else if ((epk_now.debug || epk_printing()) && !(known.flags & EPK_NO_SIGNAL_HANDLER)) {
 		epk_fault_explain();
 	}

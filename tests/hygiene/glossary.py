@@ -19,6 +19,8 @@ GONE = (
     (r"struct epk_place|epk_place_ok", ("guest-kmod", "tests/firmware")),
     (r"(epk_)?region|epk_region_\w+", ("guest-kmod", "guest-lib/src/*table*")),
     (r"(epk_)?(un)?mark(ed|s)?", ("guest-kmod", "guest-lib/src/*.S", "guest-lib/src/component*", "guest-lib/src/state_page.h")),
+    (r"(epk_copy_|is_|take_|count_)?(un)?marks?(_of)?|marked",
+     ("guest-lib/src/*.[ch]", "kvm-patches/host/domain.c", "examples/nginx/provider/sessions.c")),
     (r"ctx->state|enum epk_state", ("guest-kmod",)),
     (r"views?", ("guest-kmod",)),
     (r"vault", ("examples/library",)),
