@@ -39,7 +39,6 @@ struct piece {
 
 struct arena {
 	size_t size, used;
-	unsigned int live;
 	struct piece *free[NR_SIZES];
 };
 
@@ -87,7 +86,6 @@ void *epkp_arena_get(struct arena *a, size_t size)
 		a->used += whole;
 		b->size = whole;
 	}
-	a->live++;
 	return b + 1;
 }
 
@@ -99,17 +97,11 @@ void epkp_arena_put(struct arena *a, void *ptr)
 
 	b->next = a->free[class];
 	a->free[class] = b;
-	a->live--;
 }
 
 size_t epkp_arena_used(const struct arena *a)
 {
 	return a->used;
-}
-
-unsigned int epkp_arena_live(const struct arena *a)
-{
-	return a->live;
 }
 
 static bool is_in(const struct arena *a, const void *ptr)
