@@ -168,8 +168,6 @@ int epk_explain_backend(const char *name, int err);
 void epk_say(enum epk_level level, const char *text);
 
 /* init.c */
-struct epk_options;
-int epk_init_locked(const struct epk_options *options);
 int epk_ensure_init(void);
 
 /* fault.c: faults that nobody handles are told before the program dies of them. */

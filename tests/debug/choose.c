@@ -161,7 +161,7 @@ static void choose_enable(struct dice *dice, const struct model *model, struct o
 		op->a[1] = KVM_EPK_VERSION + 1;
 }
 
-void choose_hypercall(struct dice *dice, const struct model *model, struct op *op)
+static void choose_hypercall(struct dice *dice, const struct model *model, struct op *op)
 {
 	static const uint8_t common[] = {
 		KVM_EPK_CREATE, KVM_EPK_CREATE, KVM_EPK_CREATE, KVM_EPK_FILL, KVM_EPK_FILL,

@@ -136,8 +136,6 @@ void vcpu_set_msr(struct vcpu *vcpu, uint32_t msr, uint64_t value);
 
 void pages_init(struct vm *vm);
 void pages_free(struct vm *vm);
-/* Map 4 KiB (level 1), 2 MiB (2) or 1 GiB (3). */
-void pages_map(struct vm *vm, uint64_t gva, uint64_t gpa, int level, uint64_t flags);
 /* Have the entry at @level point to a table that the topic makes. */
 void pages_map_table(struct vm *vm, uint64_t gva, uint64_t table, int level);
 uint64_t pages_cr3(struct vm *vm);
