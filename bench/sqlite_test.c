@@ -14,6 +14,7 @@
 
 #include <epk.h>
 
+#include "require.h"
 #include "sqlite_storage.h"
 #include "../tests/try.h"
 
@@ -22,16 +23,6 @@
 
 static bool gates;
 static int failed;
-
-#define REQUIRE(condition)	require(condition, #condition, __LINE__)
-
-static void require(bool well, const char *what, int line)
-{
-	if (well)
-		return;
-	fprintf(stderr, "sqlite_test: %d: %s: %s\n", line, what, strerror(errno));
-	_exit(1);
-}
 
 static void check(bool well, const char *what)
 {

@@ -20,6 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "require.h"
 #include "store.h"
 #include "../tests/try.h"
 
@@ -32,16 +33,6 @@
 #define KILLS		100
 
 static const char *backend;
-
-#define REQUIRE(condition)	require(condition, #condition, __LINE__)
-
-static void require(bool well, const char *what, int line)
-{
-	if (well)
-		return;
-	fprintf(stderr, "store_test: %d: %s: %s\n", line, what, strerror(errno));
-	_exit(1);
-}
 
 static void init_by(const char *name)
 {

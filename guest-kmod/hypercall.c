@@ -47,15 +47,15 @@ int epk_hc_enable(u64 windows, u64 identity)
 }
 
 /**
- * epk_hc_save_at() - give the host a place to keep the VM's EPTs in
- * @place: physical address of KVM_EPK_SAVED_BYTES(), which are the host's from then on; or
+ * epk_hc_save_at() - give the host memory to keep the VM's EPTs in
+ * @addr: physical address of KVM_EPK_SAVED_BYTES(), which are the host's from then on; or
  *	0 to have them back
  *
- * Return: 0, -EINVAL if no place can be there, -EFAULT if it is no memory.
+ * Return: 0, -EINVAL if nothing can be kept there, -EFAULT if it is no memory.
  */
-int epk_hc_save_at(u64 place)
+int epk_hc_save_at(u64 addr)
 {
-	return epk_hc(KVM_EPK_SAVE_AT, place, 0, 0);
+	return epk_hc(KVM_EPK_SAVE_AT, addr, 0, 0);
 }
 
 /**

@@ -463,7 +463,7 @@ long epk_host_query(enum kvm_epk_query what);
 /* hypercall.c */
 long epk_hc_query(enum kvm_epk_query what);
 int epk_hc_enable(u64 windows, u64 identity);
-int epk_hc_save_at(u64 place);
+int epk_hc_save_at(u64 addr);
 int epk_hc_create(unsigned int ept);
 int epk_hc_destroy(unsigned int ept, unsigned int count);
 int epk_hc_fill(unsigned int ept, u64 run);

@@ -28,10 +28,10 @@ grep -q 'epk::call: the function returns what fits' "$stage/said" || fail "g++ s
 
 exported=$(./names.sh "$B/libepk.so.1" "$B/libepk.a") || fail "header and library differ"
 
-# Shadow stacks are fine but for where faults are caught, so that the whole is not marked; stacks are not code.
+# Shadow stacks are fine but for where faults are caught, so that the whole does not say so; stacks are not code.
 for object in gate gate_pin call_stack call call_caught component_gate libepk; do
 	readelf -n "$B/$object.o" 2>/dev/null | sed -n 's/.*x86 feature: //p'
-done | tr '\n' ' ' | grep -qx 'SHSTK SHSTK SHSTK SHSTK ' || fail "marks for shadow stacks"
+done | tr '\n' ' ' | grep -qx 'SHSTK SHSTK SHSTK SHSTK ' || fail "what objects say of shadow stacks"
 # What docs/operations.md watches: each kind of begin, and the end.
 for probe in 'begin -4@%edi -4@$3' 'begin -4@%edi -4@$1' 'end -4@%edi'; do
 	readelf -n "$B/libepk.so.1" | awk '$1 == "Name:" { name = $2 } $1 == "Arguments:" { $1 = name; print }' | grep -qxF -e "$probe" ||

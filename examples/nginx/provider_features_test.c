@@ -11,6 +11,7 @@
 #include <openssl/ssl.h>
 
 #include "provider_certificate.h"
+#include "provider_kept.h"
 #include "provider_link.h"
 #include "provider_test.h"
 
@@ -20,22 +21,6 @@ struct ends {
 	SSL_CTX *server_ctx, *client_ctx;
 	SSL *server, *client;
 };
-
-static SSL_SESSION *session;
-
-static int keep_session(SSL *ssl, SSL_SESSION *new_session)
-{
-	(void)ssl;
-	SSL_SESSION_free(session);
-	session = new_session;
-	return 1;
-}
-
-static void drop_session(void)
-{
-	SSL_SESSION_free(session);
-	session = NULL;
-}
 
 static SSL_CTX *make_ctx(OSSL_LIB_CTX *libctx, int version, bool serves)
 {
@@ -99,6 +84,12 @@ static void pass(SSL *from, SSL *to)
 	REQUIRE_MEM_EQ(got, bytes, sizeof(bytes));
 }
 
+static void join_ends(struct ends *e)
+{
+	make_ends(e);
+	REQUIRE(shake_hands(e));
+}
+
 static void pass_both_ways(struct ends *e)
 {
 	pass(e->client, e->server);
@@ -143,8 +134,7 @@ static void sessions_resume(void **state)
 				if (!ticket)
 					SSL_CTX_set_options(e.server_ctx, SSL_OP_NO_TICKET);
 				for (round = 0; round < 3; round++) {
-					make_ends(&e);
-					REQUIRE(shake_hands(&e));
+					join_ends(&e);
 					pass_both_ways(&e);
 					REQUIRE_EQ(SSL_session_reused(e.server), round > 0);
 					REQUIRE_EQ(SSL_session_reused(e.client), round > 0);
@@ -171,8 +161,7 @@ static void ticket_keys_are_rotated(void **state)
 				memset(keys, 'a' + round / 2, sizeof(keys));
 				require_ossl(SSL_CTX_set_tlsext_ticket_keys(e.server_ctx, keys,
 									    sizeof(keys)));
-				make_ends(&e);
-				REQUIRE(shake_hands(&e));
+				join_ends(&e);
 				pass_both_ways(&e);
 				REQUIRE_EQ(SSL_session_reused(e.server), round % 2);
 				drop_ends(&e);
@@ -191,8 +180,7 @@ static void sessions_are_renegotiated(void **state)
 	FOR_BOTH(role) {
 		make_ctxs(&e, TLS1_2_VERSION, role);
 		SSL_CTX_set_options(e.server_ctx, SSL_OP_ALLOW_CLIENT_RENEGOTIATION);
-		make_ends(&e);
-		REQUIRE(shake_hands(&e));
+		join_ends(&e);
 		for (round = 1; round < 4; round++) {
 			/* Full, and with the session. */
 			require_ossl(round % 2 ? SSL_renegotiate(e.client) :
@@ -223,8 +211,7 @@ static void older_master_secret_is_derived(void **state)
 		make_ctxs(&e, TLS1_2_VERSION, role);
 		SSL_CTX_set_options(e.client_ctx, SSL_OP_NO_EXTENDED_MASTER_SECRET);
 		for (round = 0; round < 2; round++) {
-			make_ends(&e);
-			REQUIRE(shake_hands(&e));
+			join_ends(&e);
 			REQUIRE_EQ(SSL_session_reused(e.server), round);
 			REQUIRE_EQ(SSL_get_extms_support(e.server), 0);
 			pass_both_ways(&e);
@@ -254,8 +241,7 @@ static void groups_agree(void **state)
 			FOR_BOTH(role) {
 				make_ctxs(&e, versions[v], role);
 				require_ossl(SSL_CTX_set1_groups_list(e.client_ctx, groups[i]));
-				make_ends(&e);
-				REQUIRE(shake_hands(&e));
+				join_ends(&e);
 				pass_both_ways(&e);
 				drop_all(&e);
 			}
@@ -272,8 +258,7 @@ static void hello_is_retried(void **state)
 		make_ctxs(&e, TLS1_3_VERSION, role);
 		require_ossl(SSL_CTX_set1_groups_list(e.client_ctx, "X25519:P-384"));
 		require_ossl(SSL_CTX_set1_groups_list(e.server_ctx, "P-384"));
-		make_ends(&e);
-		REQUIRE(shake_hands(&e));
+		join_ends(&e);
 		pass_both_ways(&e);
 		drop_all(&e);
 	}
@@ -287,8 +272,7 @@ static void keys_are_updated(void **state)
 	(void)state;
 	FOR_BOTH(role) {
 		make_ctxs(&e, TLS1_3_VERSION, role);
-		make_ends(&e);
-		REQUIRE(shake_hands(&e));
+		join_ends(&e);
 		for (i = 0; i < 5; i++) {
 			require_ossl(SSL_key_update(i % 2 ? e.server : e.client,
 						    SSL_KEY_UPDATE_REQUESTED));
@@ -320,8 +304,7 @@ static void clients_have_certificates(void **state)
 			use_certificate(e.client_ctx);
 			SSL_CTX_set_verify(e.server_ctx, SSL_VERIFY_PEER |
 					   SSL_VERIFY_FAIL_IF_NO_PEER_CERT, any_certificate);
-			make_ends(&e);
-			REQUIRE(shake_hands(&e));
+			join_ends(&e);
 			cert = SSL_get1_peer_certificate(e.server);
 			REQUIRE(cert);
 			X509_free(cert);
@@ -341,8 +324,7 @@ static void clients_authenticate_afterwards(void **state)
 		make_ctxs(&e, TLS1_3_VERSION, role);
 		use_certificate(e.client_ctx);
 		SSL_CTX_set_post_handshake_auth(e.client_ctx, 1);
-		make_ends(&e);
-		REQUIRE(shake_hands(&e));
+		join_ends(&e);
 		pass_both_ways(&e);
 		SSL_set_verify(e.server, SSL_VERIFY_PEER, any_certificate);
 		require_ossl(SSL_verify_client_post_handshake(e.server));
@@ -367,8 +349,7 @@ static void early_data_is_read(void **state)
 	FOR_BOTH(role) {
 		make_ctxs(&e, TLS1_3_VERSION, role);
 		require_ossl(SSL_CTX_set_max_early_data(e.server_ctx, 1000));
-		make_ends(&e);
-		REQUIRE(shake_hands(&e));
+		join_ends(&e);
 		pass_both_ways(&e);
 		drop_ends(&e);
 		make_ends(&e);
@@ -399,8 +380,7 @@ static void exporters_agree(void **state)
 	for (v = 0; v < 2; v++)
 		FOR_BOTH(role) {
 			make_ctxs(&e, versions[v], role);
-			make_ends(&e);
-			REQUIRE(shake_hands(&e));
+			join_ends(&e);
 			for (len = 12; len <= sizeof(here); len += 47)
 				for (context = 0; context < 2; context++) {
 					require_ossl(SSL_export_keying_material(e.server, here, len,
@@ -648,8 +628,7 @@ static void tickets_are_good_in_all_workers(void **state)
 	(void)state;
 	for (v = 0; v < 2; v++) {
 		make_ctxs(&e, versions[v], true);
-		make_ends(&e);
-		REQUIRE(shake_hands(&e));
+		join_ends(&e);
 		pass_both_ways(&e);
 		drop_ends(&e);
 		for (i = 0; i < 3; i++)
@@ -668,8 +647,7 @@ static void have_foreign_session(struct ends *e, int version)
 	/* OpenSSL's own: its sessions are not wrapped under this K, nor under any. */
 	e->server_ctx = make_ctx(plain, version, true);
 	require_ossl(SSL_CTX_set_tlsext_ticket_keys(e->server_ctx, keys, sizeof(keys)));
-	make_ends(e);
-	REQUIRE(shake_hands(e));
+	join_ends(e);
 	pass_both_ways(e);
 	drop_ends(e);
 	SSL_CTX_free(e->server_ctx);
@@ -694,8 +672,7 @@ static void session_of_another_key_is_an_error(void **state)
 		drop_ends(&e);
 		/* Without it, all is well. */
 		drop_session();
-		make_ends(&e);
-		REQUIRE(shake_hands(&e));
+		join_ends(&e);
 		drop_all(&e);
 	}
 }

@@ -69,7 +69,7 @@ static int call_gate(int (*gate)(int), int dom)
 	return err;
 }
 
-static int note_places(int dom)
+static int note_epts(int dom)
 {
 	return epk_domain_place(vault, &vaults_ept, NULL) ?:
 	       epk_domain_place(dom, &besides_ept, NULL);
@@ -93,7 +93,7 @@ EXPORT int epk_begin_write(int dom)
 
 	REAL(epk_begin_write);
 	if (nr_open)
-		call_gate(note_places, dom);
+		call_gate(note_epts, dom);
 	err = call_gate(real, dom);
 	if (err || !is_watched(dom))
 		return err;

@@ -677,13 +677,6 @@ static void stock_has_it(void **state)
 	}
 }
 
-static int setup(void **state)
-{
-	(void)state;
-	plain = make_libctx(0);
-	return 0;
-}
-
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -696,5 +689,5 @@ int main(int argc, char **argv)
 		require_ossl(CRYPTO_set_mem_functions(own_malloc, own_realloc, own_free));
 	if (argc >= 3)
 		return have_key(!strcmp(argv[1], "epk"), argv[2]);
-	return cmocka_run_group_tests_name("provider_key_scan", tests, setup, NULL);
+	return cmocka_run_group_tests_name("provider_key_scan", tests, make_plain, NULL);
 }

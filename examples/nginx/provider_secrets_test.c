@@ -675,13 +675,6 @@ static void stock_server_keeps_them_all(void **state)
 	}
 }
 
-static int setup(void **state)
-{
-	(void)state;
-	plain = make_libctx(0);
-	return 0;
-}
-
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -692,5 +685,5 @@ int main(int argc, char **argv)
 
 	if (argc == 3)
 		return serve(!strcmp(argv[1], "epk"), !strcmp(argv[2], "stops"));
-	return cmocka_run_group_tests_name("provider_secrets", tests, setup, NULL);
+	return cmocka_run_group_tests_name("provider_secrets", tests, make_plain, NULL);
 }

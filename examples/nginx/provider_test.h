@@ -98,10 +98,17 @@ static inline OSSL_LIB_CTX *make_libctx(int with_epk)
 extern OSSL_LIB_CTX *with_epk, *plain;
 
 /* cmocka's, before the first case. */
-static inline int make_both(void **state)
+static inline int make_plain(void **state)
 {
 	(void)state;
 	plain = make_libctx(0);
+	return 0;
+}
+
+/* cmocka's, likewise. */
+static inline int make_both(void **state)
+{
+	make_plain(state);
 	with_epk = make_libctx(1);
 	return 0;
 }

@@ -20,6 +20,7 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
+#include "provider_kept.h"
 #include "provider_notes.h"
 #include "provider_test.h"
 
@@ -109,16 +110,6 @@ struct end {
 	SSL_CTX *ctx;
 	SSL *ssl;
 };
-
-static SSL_SESSION *session;
-
-static int keep_session(SSL *ssl, SSL_SESSION *new_session)
-{
-	(void)ssl;
-	SSL_SESSION_free(session);
-	session = new_session;
-	return 1;
-}
 
 static int any_certificate(int ok, X509_STORE_CTX *store)
 {
@@ -388,8 +379,7 @@ static void try_variant(const struct variant *v, bool other_serves, bool ours)
 	make_end(&e, plain);
 	go_through(&e, look);
 	SSL_CTX_free(e.ctx);
-	SSL_SESSION_free(session);
-	session = NULL;
+	drop_session();
 	ERR_clear_error();
 	REQUIRE_EQ(waitpid(at.pid, &status, 0), at.pid);
 	REQUIRE_EQ(status, 0);

@@ -105,12 +105,12 @@ static void say(const char *text, const char *why)
 /* Said once; then the collector does what it would do without this. */
 static bool can_tell(void)
 {
-	static int state;
+	static int tells;
 	int err;
 
-	if (!state) {
+	if (!tells) {
 		err = gc_try();
-		state = err ? -1 : 1;
+		tells = err ? -1 : 1;
 		if (epk_backend())
 			say("the collector goes on as without it: ", "the program uses domains");
 		else if (err)
@@ -118,7 +118,7 @@ static bool can_tell(void)
 		else if (getenv("EPK_DEBUG"))
 			say("tells the collector which pages are written to", "");
 	}
-	return state > 0;
+	return tells > 0;
 }
 
 /* The file that @path, which the collector opens, is to be; NULL: what it says. */

@@ -60,8 +60,8 @@ int alloc_domains(int num, int dom_ids[]);
  * @dom_ids: their IDs; the array stays the caller's
  *
  * All or none: every ID is checked before anything is freed.  A freed ID is
- * never valid again in practice: the domain that reuses its place gets
- * another ID until 16,383 others have used that place.
+ * never valid again in practice: the domain that reuses its index gets
+ * another ID until 16,383 others have used that index.
  *
  * Thread-safe; not async-signal-safe.  A thread that begins one of the domains
  * during the call is a bug in the program.
@@ -594,7 +594,7 @@ struct epk_component_options {
 #define EPK_COMPONENT_CONFINED	1u
 
 /**
- * epk_component_create() - let a domain be entered at fixed places only
+ * epk_component_create() - let a domain be entered at its entries only
  * @dom_id: a domain without a heap; what it has mapped, it keeps
  * @entries: functions that can be called in it by epk_gate_call(), as long as it lives
  * @nr: how many, up to 64
@@ -628,7 +628,7 @@ int epk_component_create(int dom_id, long (*const entries[])(void *arg), unsigne
  * are as at the start of a thread.
  *
  * A function that faults is left by -EFAULT.  One that is left by longjmp() or the end of the thread
- * holds its place in the component until the thread ends.
+ * holds its slot in the component until the thread ends.
  *
  * Return: 0.
  * Errors: ENOENT, EPERM no such domain; EINVAL it is no component, or has no such entry; EBUSY as

@@ -37,7 +37,7 @@ union group {
 
 /**
  * struct more - what only changes ask for
- * @first: of the group's memory that is noted: its place and 1; 0 for none
+ * @first: of the group's memory that is noted: its index and 1; 0 for none
  * @common: what may be done by who has not begun it
  */
 struct more {
@@ -51,7 +51,7 @@ struct more {
  * @more: by slot
  * @nr: groups
  * @nr_narrow: of @narrow, those that ever were in use
- * @free: those that are no more: place and 1; 0 for none
+ * @free: those that are no more: index and 1; 0 for none
  * @narrow: memory
  */
 struct groups {
@@ -198,12 +198,12 @@ void mpk_group_add(int vkey, int id)
 /* Takes what @link points to off its list. */
 static void drop(uint32_t *link)
 {
-	uint32_t place = *link;
-	struct narrow *narrow = &groups->narrow[place - 1];
+	uint32_t index = *link;
+	struct narrow *narrow = &groups->narrow[index - 1];
 
 	*link = narrow->next;
 	narrow->next = groups->free;
-	groups->free = place;
+	groups->free = index;
 }
 
 void mpk_group_remove(int vkey)
@@ -233,9 +233,9 @@ int mpk_group_common(int vkey)
 	return more_of(vkey)->common;
 }
 
-static const struct narrow *narrow_at(uint32_t place)
+static const struct narrow *narrow_at(uint32_t index)
 {
-	return place ? &groups->narrow[place - 1] : NULL;
+	return index ? &groups->narrow[index - 1] : NULL;
 }
 
 const struct narrow *mpk_narrow_first(int vkey)
@@ -251,18 +251,18 @@ const struct narrow *mpk_narrow_next(const struct narrow *narrow)
 void mpk_narrow_add(int vkey, uintptr_t start, uintptr_t end, int prot)
 {
 	struct more *more = more_of(vkey);
-	uint32_t place;
+	uint32_t index;
 
 	protect(PROT_RW);
-	place = groups->free;
-	if (place)
-		groups->free = groups->narrow[place - 1].next;
+	index = groups->free;
+	if (index)
+		groups->free = groups->narrow[index - 1].next;
 	else
-		place = ++groups->nr_narrow;
-	groups->narrow[place - 1] = (struct narrow) {
+		index = ++groups->nr_narrow;
+	groups->narrow[index - 1] = (struct narrow) {
 		.start = start, .end = end, .next = more->first, .prot = prot,
 	};
-	more->first = place;
+	more->first = index;
 	protect(PROT_READ);
 }
 

@@ -10,7 +10,7 @@
  * struct narrow - memory of mpk_mmap()'s that allows less than all: what else a group has, its heap too, is not noted
  * @start: first byte
  * @end: one past the last
- * @next: in the list of its group, or of what is free: its place and 1; 0 for none
+ * @next: in the list of its group, or of what is free: its index and 1; 0 for none
  * @prot: what may be done by who may
  */
 struct narrow {

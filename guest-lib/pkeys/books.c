@@ -45,8 +45,8 @@ static void moving(void)
 	__atomic_add_fetch(&pkeys_books->changes, 1, __ATOMIC_SEQ_CST);
 }
 
-/* The first region that ends behind @addr, by its place. */
-static unsigned int place(uintptr_t addr)
+/* The first region that ends behind @addr, by its index. */
+static unsigned int index_of(uintptr_t addr)
 {
 	unsigned int low = 0, high = pkeys_books->nr_regions;
 
@@ -64,7 +64,7 @@ static unsigned int place(uintptr_t addr)
 /* The first region that has a part in the range. */
 bool pkeys_region_find(uintptr_t start, uintptr_t end, struct region *first)
 {
-	unsigned int at = place(start);
+	unsigned int at = index_of(start);
 
 	if (at == pkeys_books->nr_regions || pkeys_books->regions[at].start >= end)
 		return false;
@@ -92,7 +92,7 @@ static void remove_at(unsigned int at)
 /* Nothing is known where it lies. */
 static void add(const struct region *region)
 {
-	unsigned int at = place(region->start);
+	unsigned int at = index_of(region->start);
 	struct region *before = pkeys_books->regions + at - 1;
 
 	pkeys_books->bytes[region->slot] += region->end - region->start;
@@ -117,7 +117,7 @@ static void cut(uintptr_t start, uintptr_t end)
 	unsigned int at;
 
 	while (pkeys_region_find(start, end, &region)) {
-		at = place(start);
+		at = index_of(start);
 		remove_at(at);
 		pkeys_books->bytes[region.slot] -= region.end - region.start;
 		rest = region;

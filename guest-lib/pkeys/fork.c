@@ -220,13 +220,13 @@ static void forget_rest(void)
 	struct region region;
 	unsigned int slot;
 	uintptr_t at = 0;
-	int place;
+	int ept;
 
 	for (; pkeys_region_find(at, UINTPTR_MAX, &region); at = region.end)
 		if (!epk_domain_at((void *)region.start))
 			pkeys_region_note(region.start, region.end, PROT_NONE, NO_SLOT);
 	for (slot = 1; slot < SLOTS; slot++) {
-		if (!pkeys_books->keys[slot].id || !epk_domain_place(pkeys_books->keys[slot].id, &place, NULL))
+		if (!pkeys_books->keys[slot].id || !epk_domain_place(pkeys_books->keys[slot].id, &ept, NULL))
 			continue;
 		pkeys_key_write(slot, 0, 0);
 		pkeys_books->nr_slots--;

@@ -44,7 +44,7 @@ static bool is_zero(const char *page)
 }
 
 /* To new memory: what is zero is so already, and needs none. */
-void pkeys_copy_pages(char *to, const char *from, size_t len)
+static void copy_pages(char *to, const char *from, size_t len)
 {
 	size_t at;
 
@@ -103,7 +103,7 @@ static bool move_to(uintptr_t start, uintptr_t aside, size_t len, int prot, bool
 	if (copied && file)
 		copied = copy_file_pages(start, aside, len);
 	else if (copied)
-		pkeys_copy_pages((char *)start, (const char *)aside, len);
+		copy_pages((char *)start, (const char *)aside, len);
 	raw_munmap(aside, len);
 	return !failed(raw_mprotect(start, len, copied ? prot : PROT_NONE)) && copied;
 }
@@ -210,7 +210,7 @@ static int move_over(const struct region *region, int prot, int id)
 	err = epk_mprotect(start, len, PROT_READ);
 	if (err)
 		goto unmap;
-	pkeys_copy_pages(between, start, len);
+	copy_pages(between, start, len);
 	err = epk_munmap_reserve(start, len);
 	if (err) {
 		epk_mprotect(start, len, region->prot & RW);
@@ -258,7 +258,7 @@ static int move_out(const struct region *region, int prot)
 	err = epk_mprotect(start, len, PROT_READ);
 	if (err)
 		goto unmap;
-	pkeys_copy_pages((char *)aside, start, len);
+	copy_pages((char *)aside, start, len);
 	err = failed(raw_mprotect(aside, len, prot)) ? -ENOMEM : epk_munmap_reserve(start, len);
 	if (!err)
 		return move_to(region->start, aside, len, prot, false) ? 0 : -ENOMEM;

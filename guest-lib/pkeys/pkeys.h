@@ -149,7 +149,6 @@ int pkeys_memory_key(uintptr_t start, uintptr_t end, int prot, unsigned int slot
 int pkeys_memory_protect(uintptr_t start, uintptr_t end, int prot);
 int pkeys_memory_drop(uintptr_t start, uintptr_t end, bool reserve);
 void pkeys_key_release(unsigned int slot);
-void pkeys_copy_pages(char *to, const char *from, size_t len);
 
 /* Of addresses that are those of pages. */
 static inline size_t page_up(size_t len)

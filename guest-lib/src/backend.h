@@ -92,7 +92,6 @@ extern const struct epk_backend epk_backend_none;
 
 /* soft_table.c: the domain table of the backends that have no kernel module. */
 int epk_soft_table_init(struct epk_state *state);
-void epk_soft_table_exit(const struct epk_state *state);
 int epk_soft_table_alloc(int num, int *ids, int beside);
 int epk_soft_table_free(int num, const int *ids);
 int epk_soft_table_note(int id, uint64_t addr);

@@ -82,7 +82,7 @@ int epk_code_file(size_t len)
 	return err;
 }
 
-uintptr_t epk_code_place(size_t len)
+uintptr_t epk_code_room(size_t len)
 {
 	uintptr_t at = (uintptr_t)epk_now.code, end = at + HALF;
 	struct epk_mapping there;

@@ -16,7 +16,7 @@ void *epk_code_run(uintptr_t addr);
 /* A memfd; or a negative error number. */
 int epk_code_file(size_t len);
 /* Where so much is free, or 0. */
-uintptr_t epk_code_place(size_t len);
+uintptr_t epk_code_room(size_t len);
 /* What has come to be @fd's is shown where it is run, and at once if @runs.  Nobody else can write to the file any more. */
 int epk_code_show(uintptr_t start, size_t len, int fd, bool runs);
 /* Nothing has come to lie there. */

@@ -277,7 +277,7 @@ static int thread_make(void)
 	if (!err)
 		err = records_make();
 	if (!err)
-		epk_word.place = epk_word.slot / EPK_SLOT_BYTES * EPK_COMP_SLOT_BYTES;
+		epk_word.comp_slot = epk_word.slot / EPK_SLOT_BYTES * EPK_COMP_SLOT_BYTES;
 	return err;
 }
 
@@ -307,7 +307,7 @@ static int prepare(int id)
 		return err;
 	if (!epk_ops()->in_module || !epk_note_is_private(id))
 		return epk_because(EPK_CAUSE_ENTRY);
-	return epk_word.place ? 0 : first_call();
+	return epk_word.comp_slot ? 0 : first_call();
 }
 
 #define TRIES	64

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A component: a private domain, which is entered at fixed places only.  Its header, its threads'
+ * A component: a private domain, which is entered at its entries only.  Its header, its threads'
  * stacks and its heap lie in the domain; where the header lies, the domain's note says.
  */
 #ifndef EPK_COMPONENT_H
@@ -87,7 +87,7 @@ struct epk_confined_call {
  * @top: where its stack begins
  * @number: what its caller expects back: a number, or ordinary code its stack pointer
  * @tls: in a confined one: its FS base there
- * @caller: the caller's ID, or 0, and above it the thread's epk_word.place
+ * @caller: the caller's ID, or 0, and above it the thread's epk_word.comp_slot
  * @expect: of who is to come back to @sp the number, twice and 1 more; even while nobody is
  * @least: it can be entered while it waits if @sp is not below
  */

@@ -11,7 +11,7 @@
  * in its domain, made at each call: so it has errno and other thread-local variables.
  * While a component is open nothing is read from there but by the FS base, as that could be forged to lie in it.
  *
- * The note of such a component has its key at another place, and a page before its header: the other
+ * The note of such a component has its key elsewhere, and a page before its header: the other
  * gates do not open it, and a jump to their WRPKRU finds no header.  From here, a jump to the
  * WRPKRU that opens meets a check of key 0.
  *
@@ -38,8 +38,8 @@
 .endm
 
 /* In R15, above the caller, the offset of the thread's slot.  RAX is lost. */
-.macro caller_placed
-	mov	%fs:EPK_WORD_PLACE(%r13), %eax
+.macro caller_slot
+	mov	%fs:EPK_WORD_COMP_SLOT(%r13), %eax
 	shl	$32, %rax
 	or	%rax, %r15
 .endm
@@ -205,7 +205,7 @@ confined_gate:
 	wrfsbase %rcx
 	mov	epk_word@gottpoff(%rip), %r13
 	mov	%fs:EPK_WORD_COMPONENT(%r13), %r12d
-	mov	%fs:EPK_WORD_PLACE(%r13), %r9d
+	mov	%fs:EPK_WORD_COMP_SLOT(%r13), %r9d
 	header_confined %r12d
 	slot_confined
 	registers_first
@@ -213,7 +213,7 @@ confined_gate:
 	mov	%rbx, %r8
 	mov	%fs:EPK_WORD_OUTSIDE(%r13), %rsp
 	inside	%rcx, EPK_COMP_OWNER(%r11)
-	jne	.Lconfined_close		/* another's: somebody has written to epk_word.place */
+	jne	.Lconfined_close		/* another's: somebody has written to epk_word.comp_slot */
 	movq	$0, EPK_COMP_EXPECT(%r11)
 	inc	%rcx
 .Lconfined_off_stack:
@@ -230,7 +230,7 @@ confined_gate:
 	mov	EPK_CONF_SP(%r11), %rcx
 	sub	$EPK_CONF_BYTES, %r11
 	mov	%r11, %fs:EPK_WORD_CONFINED(%r13)
-	caller_placed
+	caller_slot
 	test	%r15d, %r15d
 	jnz	.Lback
 	mov	%rcx, %rsp

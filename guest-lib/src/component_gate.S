@@ -18,7 +18,7 @@
  *
  * On the way from one component to another neither's stack can be used, and signals want one: they
  * have their frames where the ordinary code waits, by which components were entered.  The module
- * finds them a place there in components, too.  Who forges epk_word.outside has frames, which
+ * puts them there in components, too.  Who forges epk_word.outside has frames, which
  * are written with ordinary rights, where it could write itself.
  *
  * Registers on the way: edi the callee, esi the entry, r8 the argument and on the way back the value,

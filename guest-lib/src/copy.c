@@ -18,20 +18,20 @@
 /* As a line of maps ends. */
 #define LINE	"/memfd:" NAME " (deleted)\n"
 
-static void *map_mark(void)
+static void *map_claim(void)
 {
 	int fd = memfd_create(NAME, MFD_CLOEXEC);
-	void *mark;
+	void *claim;
 
 	if (fd < 0)
 		return MAP_FAILED;
-	mark = mmap(NULL, EPK_PAGE_SIZE, PROT_NONE, MAP_PRIVATE, fd, 0);
+	claim = mmap(NULL, EPK_PAGE_SIZE, PROT_NONE, MAP_PRIVATE, fd, 0);
 	close(fd);
-	return mark;
+	return claim;
 }
 
-/* How many marks there are; 0 if that cannot be found out. */
-static unsigned int count_marks(void)
+/* How many claims there are; 0 if that cannot be found out. */
+static unsigned int count_claims(void)
 {
 	const size_t len = strlen(LINE);
 	unsigned int nr = 0, matched = 0;
@@ -60,22 +60,22 @@ static unsigned int count_marks(void)
 }
 
 /* Of two that come at once, none may go on.  A child has none of its parent's. */
-int epk_copy_mark(void **mark)
+int epk_copy_claim(void **claim)
 {
 	int err;
 
-	*mark = map_mark();
-	if (*mark == MAP_FAILED)
+	*claim = map_claim();
+	if (*claim == MAP_FAILED)
 		return -errno;
-	err = madvise(*mark, EPK_PAGE_SIZE, MADV_DONTFORK) ? -errno : 0;
-	if (!err && count_marks() > 1)
+	err = madvise(*claim, EPK_PAGE_SIZE, MADV_DONTFORK) ? -errno : 0;
+	if (!err && count_claims() > 1)
 		err = epk_because(EPK_CAUSE_COPY);
 	if (err)
-		epk_copy_unmark(*mark);
+		epk_copy_release(*claim);
 	return err;
 }
 
-void epk_copy_unmark(void *mark)
+void epk_copy_release(void *claim)
 {
-	munmap(mark, EPK_PAGE_SIZE);
+	munmap(claim, EPK_PAGE_SIZE);
 }

@@ -3,7 +3,7 @@
 #define EPK_COPY_H
 
 /* Says that this copy of the library is the process's.  -EBUSY: another is. */
-int epk_copy_mark(void **mark);
-void epk_copy_unmark(void *mark);
+int epk_copy_claim(void **claim);
+void epk_copy_release(void *claim);
 
 #endif /* EPK_COPY_H */

@@ -5,9 +5,9 @@
  * the page table's lock.  So threads may run.
  *
  * A mapping that is made later, or moved here, does not belong to the userfaultfd: that is how it is told from
- * others, and counts as written to.  What has no page and no mark of the userfaultfd either has lost what it
+ * others, and counts as written to.  What has no page and no marker of the userfaultfd either has lost what it
  * had, by MADV_DONTNEED for example.  Linux 6.7 did not tell that; where the kernel does not, this is not offered.
- * Of private mappings of files the mark stays, and shared memory changes past this process's page tables, by
+ * Of private mappings of files the marker stays, and shared memory changes past this process's page tables, by
  * MADV_REMOVE or ftruncate(): all of these count as written to each time.
  */
 #define _GNU_SOURCE

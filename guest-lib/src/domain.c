@@ -81,37 +81,37 @@ int epk_alloc_everywhere(int num, int dom_ids[])
 	return alloc("epk_alloc_everywhere", num, dom_ids, EPK_EVERYWHERE);
 }
 
-/* Each is live, and once there: undone by unmark() of as many as it has marked. */
-static int mark(int num, const int *ids, int *marked)
+/* Each is live, and once there: undone by unsee() of as many as it has seen. */
+static int see(int num, const int *ids, int *seen)
 {
 	struct epk_entry entry;
 	struct epk_domain *dom;
 	int err;
 
-	for (*marked = 0; *marked < num; ++*marked) {
-		err = epk_lookup(ids[*marked], &entry);
+	for (*seen = 0; *seen < num; ++*seen) {
+		err = epk_lookup(ids[*seen], &entry);
 		if (err)
 			return err;
-		dom = epk_registry_at(EPK_ID_INDEX(ids[*marked]));
-		if (dom->marked)
+		dom = epk_registry_at(EPK_ID_INDEX(ids[*seen]));
+		if (dom->seen)
 			return epk_because(EPK_CAUSE_TWICE);
-		dom->marked = true;
+		dom->seen = true;
 	}
 	return 0;
 }
 
-static void unmark(int marked, const int *ids)
+static void unsee(int seen, const int *ids)
 {
-	while (marked--)
-		epk_registry_at(EPK_ID_INDEX(ids[marked]))->marked = false;
+	while (seen--)
+		epk_registry_at(EPK_ID_INDEX(ids[seen]))->seen = false;
 }
 
 /* Under epk_lock. */
 static int gather_locked(int num, const int *ids)
 {
-	int marked, err = mark(num, ids, &marked);
+	int seen, err = see(num, ids, &seen);
 
-	unmark(marked, ids);
+	unsee(seen, ids);
 	if (err || !epk_ops()->gather)
 		return err;
 	return epk_ops()->gather(num, ids);
@@ -158,9 +158,9 @@ static int check_held(int id, const struct epk_held *own, int nr)
 /* -EAGAIN: another thread holds one, or seems to. */
 static int check_free(int num, const int *ids, const struct epk_held *own, int nr)
 {
-	int i, marked, err = mark(num, ids, &marked);
+	int i, seen, err = see(num, ids, &seen);
 
-	unmark(marked, ids);
+	unsee(seen, ids);
 	for (i = 0; i < num && !err; i++)
 		err = check_held(ids[i], own, nr);
 	return err;

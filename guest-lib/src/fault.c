@@ -134,7 +134,7 @@ static const char *reason(const struct fault *fault, int signo)
 	return "which the thread holds";
 }
 
-static void add_place(struct line *line, const struct fault *fault)
+static void add_where(struct line *line, const struct fault *fault)
 {
 	const struct epk_mapping *map = &fault->map;
 	size_t len = map->end - map->start;
@@ -154,7 +154,7 @@ static void tell(const struct fault *fault, int signo)
 	struct line line = { .used = 0 };
 
 	add(&line, "fault: %s at %#lx, ", fault->access, fault->addr);
-	add_place(&line, fault);
+	add_where(&line, fault);
 	if (fault->addr >= map->start && fault->addr < map->end)
 		add(&line, ", %s", reason(fault, signo));
 	add_held(&line, fault);
@@ -286,7 +286,7 @@ void epk_fault_caught(const struct epk_fault *what)
 		add(&line, ", at %#lx", fault.addr);
 	if (what->prot && look(fault.addr, &fault.map)) {
 		add(&line, ", ");
-		add_place(&line, &fault);
+		add_where(&line, &fault);
 	}
 	epk_say(EPK_LEVEL_FAULT, line.text);
 }

@@ -49,6 +49,16 @@ epk_gates_start:
 	cmp	-EPK_GATE_IDENTITY(%r10), %r9w
 .endm
 
+/* To the domain's EPT, and count it. */
+.macro switch_to_r9
+	movzx	%r9w, %ecx
+	xor	%eax, %eax
+	vmfunc
+	mov	epk_word@gottpoff(%rip), %rcx
+	mov	%fs:EPK_WORD_SWITCHES(%rcx), %rcx
+	incq	(%rcx)
+.endm
+
 /* At most one key of the library is open, and the answer is 0. */
 .macro check_one
 	andn	epk_state_page+EPK_STATE_ACCESS(%rip), %eax, %eax
@@ -128,12 +138,7 @@ epk_gates_start:
 	rdpkru
 	cmp	$EPK_PKRU_ACCESS, %eax
 	jne	.Lmasked_\name
-	movzx	%r9w, %ecx
-	xor	%eax, %eax
-	vmfunc
-	mov	epk_word@gottpoff(%rip), %rcx
-	mov	%fs:EPK_WORD_SWITCHES(%rcx), %rcx
-	incq	(%rcx)
+	switch_to_r9
 	mov	\rights-EPK_GATE_BEFORE(%r10,%r8,4), %eax
 	xor	%ecx, %ecx
 	wrpkru
@@ -147,12 +152,7 @@ epk_gates_start:
 	test	%eax, epk_state_page+EPK_STATE_HELD_BITS(%rip)
 	jnz	.Lslow_\name			/* a held bit */
 	mov	%eax, %r11d
-	movzx	%r9w, %ecx
-	xor	%eax, %eax
-	vmfunc
-	mov	epk_word@gottpoff(%rip), %rcx
-	mov	%fs:EPK_WORD_SWITCHES(%rcx), %rcx
-	incq	(%rcx)
+	switch_to_r9
 	mov	%r11d, %eax
 	and	EPK_GATE_MASK-EPK_GATE_BEFORE(%r10,%r8,4), %eax
 	.if \prot == 1

@@ -36,7 +36,7 @@
 #define EPK_WORD_FOLLOWS	8
 #define EPK_WORD_SLOT		12
 #define EPK_WORD_COMPONENT	16
-#define EPK_WORD_PLACE		20
+#define EPK_WORD_COMP_SLOT	20
 #define EPK_WORD_OUTSIDE	24
 #define EPK_WORD_MOVES		32
 #define EPK_WORD_CONFINED	56
@@ -96,13 +96,13 @@ extern struct epk_slot epk_slots[EPK_SLOTS];
  *	lost
  * @slot: where its slot is in @epk_slots, in bytes
  * @component: the component that the thread is in, or 0; see component_gate.S
- * @place: where its slot is in components, in bytes; 0 before its first call of one; read with the former
+ * @comp_slot: where its slot is in components, in bytes; 0 before its first call of one; read with the former
  * @outside: the stack pointer of the ordinary code that has called a component last, and waits: below
  *	it signals have their frames while the thread is in one, or on the way
  * @moves: room for struct epk_moves, and struct epk_move
  * @confined: the last record of a confined call, see component_confined.h; or NULL
  *
- * The process can write it.  The gates grant nothing by it, and write to no other place than the
+ * The process can write it.  The gates grant nothing by it, and write nothing but the
  * slots while something is open; those of components to this, too.
  */
 struct epk_word {
@@ -110,7 +110,7 @@ struct epk_word {
 	uint32_t follows;
 	uint32_t slot;
 	uint32_t component;
-	uint32_t place;
+	uint32_t comp_slot;
 	char *outside;
 	uint64_t moves[3];
 	char *confined;

@@ -26,7 +26,7 @@ struct plan {
 };
 
 /* The EPT of the domain at @index, EPK_EPT_ALL or EPK_EPT_NONE. */
-static unsigned int place_of(uint32_t index, int *id)
+static unsigned int ept_of(uint32_t index, int *id)
 {
 	struct epk_entry entry = epk_entry_load(index);
 
@@ -42,14 +42,14 @@ static void look(struct plan *plan)
 
 	/* Entry 0 is no domain's. */
 	for (index = 1; index < epk_registry_high(); index++) {
-		ept = place_of(index, &id);
+		ept = ept_of(index, &id);
 		if (ept == EPK_EPT_ALL)
 			plan->keys--;
 		else if (ept < KVM_EPK_MAX_EPTS)
 			plan->used[ept]++;
 	}
 	for (i = 0; i < plan->num; i++) {
-		ept = place_of(EPK_ID_INDEX(plan->ids[i]), &id);
+		ept = ept_of(EPK_ID_INDEX(plan->ids[i]), &id);
 		plan->epts[i] = ept;
 		/* Meanwhile another may have come to its index. */
 		if (ept < KVM_EPK_MAX_EPTS)
@@ -74,7 +74,7 @@ static unsigned int exchange(const struct plan *plan, unsigned int to, struct ep
 	uint32_t index;
 
 	for (index = 1; index < epk_registry_high() && lack > 0; index++) {
-		if (place_of(index, &id) != to || is_mine(plan, id))
+		if (ept_of(index, &id) != to || is_mine(plan, id))
 			continue;
 		while (i < plan->num && plan->epts[i] == to)
 			i++;
@@ -129,7 +129,7 @@ static int gather_once(int num, const int *ids, int keys)
 
 	/* What is everywhere is together with all. */
 	for (i = 0; i < num; i++)
-		if (place_of(EPK_ID_INDEX(ids[i]), &id) != EPK_EPT_ALL)
+		if (ept_of(EPK_ID_INDEX(ids[i]), &id) != EPK_EPT_ALL)
 			plan.ids[plan.num++] = ids[i];
 	if (!plan.num)
 		return 0;

@@ -24,14 +24,14 @@ enum { MAKING = 1, READY = 2 };
 /**
  * struct file_head - what the file starts with
  * @magic: says that it is one
- * @state: MAKING: it is none yet
+ * @progress: MAKING: it is none yet
  * @addr: where it lies in each process, so that pointers into it stay what they are
  * @bytes: so long
  * @root: the program's
  */
 struct file_head {
 	char magic[8];
-	uint64_t state;
+	uint64_t progress;
 	uint64_t addr;
 	uint64_t bytes;
 	void *root;
@@ -85,9 +85,9 @@ static int read_head(int fd, struct file_head *head)
 		return -errno;
 	if (got != sizeof(*head) || memcmp(head->magic, MAGIC, sizeof(head->magic)))
 		return epk_because(EPK_CAUSE_HEAP_FILE);
-	if (head->state == MAKING)
+	if (head->progress == MAKING)
 		return 1;
-	if (head->state != READY || !head->addr || head->addr % EPK_PAGE_SIZE || !head->bytes ||
+	if (head->progress != READY || !head->addr || head->addr % EPK_PAGE_SIZE || !head->bytes ||
 	    head->bytes % EPK_PAGE_SIZE || head->bytes > MAX_BYTES ||
 	    head->bytes > (uint64_t)file.st_size)
 		return epk_because(EPK_CAUSE_HEAP_FILE);
@@ -117,7 +117,7 @@ static int make_file(int fd, size_t bytes, struct file_head *head)
 
 	if (!bytes || bytes > MAX_BYTES)
 		return epk_because(EPK_CAUSE_LEN);
-	*head = (struct file_head) { .magic = MAGIC, .state = MAKING };
+	*head = (struct file_head) { .magic = MAGIC, .progress = MAKING };
 	head->bytes = (bytes + EPK_PAGE_SIZE - 1) & ~(EPK_PAGE_SIZE - 1);
 	put = pwrite(fd, head, sizeof(*head), 0);
 	if (put != sizeof(*head))
@@ -159,7 +159,7 @@ static int fill(struct heap *heap, char *mem, const struct file_head *head, bool
 	there->addr = (uintptr_t)mem;
 	there->bytes = head->bytes;
 	there->root = NULL;
-	__atomic_store_n(&there->state, READY, __ATOMIC_RELEASE);
+	__atomic_store_n(&there->progress, READY, __ATOMIC_RELEASE);
 	return 0;
 }
 

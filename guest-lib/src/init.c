@@ -182,7 +182,7 @@ static void have_no_code(void)
 static int choose(const struct epk_options *options)
 {
 	struct epk_options known;
-	void *mark;
+	void *claim;
 	int err;
 
 	if (epk_ops())
@@ -200,7 +200,7 @@ static int choose(const struct epk_options *options)
 	if (!err)
 		err = epk_fork_setup();
 	if (!err)
-		err = epk_copy_mark(&mark);
+		err = epk_copy_claim(&claim);
 	if (err)
 		return err;
 	if (known.flags & EPK_CODE)
@@ -212,7 +212,7 @@ static int choose(const struct epk_options *options)
 		epk_cause_pending = 0;
 	if (err) {
 		have_no_code();
-		epk_copy_unmark(mark);
+		epk_copy_release(claim);
 	} else if ((epk_now.debug || epk_printing()) && !(known.flags & EPK_NO_SIGNAL_HANDLER)) {
 		epk_fault_explain();
 	}
@@ -223,7 +223,7 @@ static int choose(const struct epk_options *options)
  * Under epk_lock, with which no thread may end: open() is where one that is cancelled does.  @options
  * may be NULL.
  */
-int epk_init_locked(const struct epk_options *options)
+static int init_locked(const struct epk_options *options)
 {
 	int err, cancel;
 
@@ -236,7 +236,7 @@ int epk_init_locked(const struct epk_options *options)
 /* Under epk_lock. */
 int epk_ensure_init(void)
 {
-	return epk_ops() ? 0 : epk_init_locked(NULL);
+	return epk_ops() ? 0 : init_locked(NULL);
 }
 
 int epk_init(const struct epk_options *options)
@@ -245,7 +245,7 @@ int epk_init(const struct epk_options *options)
 	int err;
 
 	pthread_mutex_lock(&epk_lock);
-	err = epk_explain("epk_init", 0, epk_init_locked(options));
+	err = epk_explain("epk_init", 0, init_locked(options));
 	pthread_mutex_unlock(&epk_lock);
 	errno = saved_errno;
 	return err;

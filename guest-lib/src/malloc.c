@@ -29,7 +29,7 @@ void epk_heap_unhold(int id, int held)
 }
 
 /* Where it is said where the heap of @id lies, which the thread holds: in a component's header. */
-static struct heap **heap_place(int id)
+static struct heap **heap_word(int id)
 {
 	return epk_note_is_private(id) ? &epk_component_of(id)->heap : NULL;
 }
@@ -37,19 +37,19 @@ static struct heap **heap_place(int id)
 /* NULL if it has none yet. */
 struct heap *epk_heap_find(int id)
 {
-	struct heap **place = heap_place(id);
+	struct heap **word = heap_word(id);
 
-	return place ? __atomic_load_n(place, __ATOMIC_ACQUIRE) : (struct heap *)epk_note(id);
+	return word ? __atomic_load_n(word, __ATOMIC_ACQUIRE) : (struct heap *)epk_note(id);
 }
 
 /* -EBUSY if another thread is quicker. */
 int epk_heap_set(int id, struct heap *heap)
 {
-	struct heap **place = heap_place(id), *none = NULL;
+	struct heap **word = heap_word(id), *none = NULL;
 
-	if (!place)
+	if (!word)
 		return epk_ops()->note(id, (uintptr_t)heap);
-	return __atomic_compare_exchange_n(place, &none, heap, false, __ATOMIC_ACQ_REL,
+	return __atomic_compare_exchange_n(word, &none, heap, false, __ATOMIC_ACQ_REL,
 					   __ATOMIC_ACQUIRE) ? 0 : -EBUSY;
 }
 

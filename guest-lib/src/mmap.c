@@ -145,7 +145,7 @@ void *epk_mmap_file(int dom_id, void *addr, size_t len, int prot, int flags, int
 /* Under the lock: where it is written, then where it is run. */
 static int map_code(const struct epk_mapping *what, bool runs, void **got)
 {
-	uintptr_t at = epk_code_place(what->end);
+	uintptr_t at = epk_code_room(what->end);
 	int err;
 
 	if (!at)

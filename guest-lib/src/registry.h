@@ -12,13 +12,13 @@
 struct epk_mapping;
 
 /**
- * struct epk_domain - notes on one place of the domain table
+ * struct epk_domain - notes on one entry of the domain table
  * @id: the ID that lives there, or 0
  * @last_id: the ID that lived there last
  * @readers: threads that may read it, and
  * @writers: that may write it, under "mprotect"
  * @common: what a thread may do that does not hold it, under "mprotect" and "none"
- * @marked: scratch for finding an ID that is given twice
+ * @seen: scratch for finding an ID that is given twice
  * @mappings: its memory
  */
 struct epk_domain {
@@ -27,7 +27,7 @@ struct epk_domain {
 	unsigned int readers;
 	unsigned int writers;
 	int common;
-	bool marked;
+	bool seen;
 	struct epk_mapping *mappings;
 };
 

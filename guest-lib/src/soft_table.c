@@ -146,12 +146,6 @@ int epk_soft_table_init(struct epk_state *state)
 	return 0;
 }
 
-/* Undoes it.  What everybody reads goes with the area that it lies in. */
-void epk_soft_table_exit(const struct epk_state *state)
-{
-	munmap(state->soft, sizeof(*state->soft));
-}
-
 static int next_id(uint32_t index)
 {
 	int generation = epk_registry_last_id(index) >> EPK_ID_INDEX_BITS;

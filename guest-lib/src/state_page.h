@@ -102,7 +102,7 @@ _Static_assert(offsetof(struct epk_word, switches) == EPK_WORD_SWITCHES &&
 	       offsetof(struct epk_word, follows) == EPK_WORD_FOLLOWS &&
 	       offsetof(struct epk_word, slot) == EPK_WORD_SLOT &&
 	       offsetof(struct epk_word, component) == EPK_WORD_COMPONENT &&
-	       offsetof(struct epk_word, place) == EPK_WORD_PLACE &&
+	       offsetof(struct epk_word, comp_slot) == EPK_WORD_COMP_SLOT &&
 	       offsetof(struct epk_word, outside) == EPK_WORD_OUTSIDE &&
 	       offsetof(struct epk_word, moves) == EPK_WORD_MOVES &&
 	       offsetof(struct epk_word, confined) == EPK_WORD_CONFINED &&
@@ -168,8 +168,6 @@ int epk_explain_backend(const char *name, int err);
 void epk_say(enum epk_level level, const char *text);
 
 /* init.c */
-struct epk_options;
-int epk_init_locked(const struct epk_options *options);
 int epk_ensure_init(void);
 
 /* fault.c: faults that nobody handles are told before the program dies of them. */

@@ -111,7 +111,7 @@ static void forget_slot(void)
 	epk_word.switches = &epk_slots[0].switches;
 	epk_word.slot = 0;
 	epk_word.component = 0;
-	epk_word.place = 0;
+	epk_word.comp_slot = 0;
 	epk_word.confined = NULL;
 }
 
@@ -121,7 +121,7 @@ static void thread_exit(void *arg)
 	sigset_t old;
 
 	epk_signals_block(&old);
-	if (epk_word.place) {
+	if (epk_word.comp_slot) {
 		epk_ops()->thread_stop(t);
 		epk_now.release();
 	}

@@ -132,7 +132,7 @@ static bool is_plain(const struct reader *r, const char *name, const char **attr
 	return !strcmp(name, wanted) && resolve(r, attributes, "", 0) == NONE;
 }
 
-static bool is_mark(struct reader *r, const char *name, const char **attributes)
+static bool is_ours(struct reader *r, const char *name, const char **attributes)
 {
 	const char *colon = strchr(name, ':');
 	enum space space;
@@ -157,7 +157,7 @@ static unsigned int number(const char *digits, unsigned int most)
 	return value <= most ? value : 0;
 }
 
-static void take_mark(struct reader *r, const char **attributes)
+static void take_ours(struct reader *r, const char **attributes)
 {
 	struct domain *domain = &r->result->domain;
 
@@ -232,8 +232,8 @@ static void start(void *data, const char *name, const char **attributes)
 			take_cpu(r, attributes);
 		if (r->where != ELSEWHERE)
 			bind_prefixes(r, &r->scopes[1], attributes);
-	} else if (r->depth == 3 && r->where == IN_METADATA && is_mark(r, name, attributes)) {
-		take_mark(r, attributes);
+	} else if (r->depth == 3 && r->where == IN_METADATA && is_ours(r, name, attributes)) {
+		take_ours(r, attributes);
 	} else if (r->depth == 3 && r->where == IN_CPU && is_plain(r, name, attributes, "maxphysaddr")) {
 		take_width(r, attributes);
 	}

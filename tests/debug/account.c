@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: MIT
-#include <fcntl.h>
 #include <linux/membarrier.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -13,15 +12,6 @@
 
 /* What a process's own kernel memory may differ by from one moment to another. */
 #define SLACK_BYTES	(32u << 10)
-
-static void write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-
-	if (fd < 0 || write(fd, text, strlen(text)) < 0)
-		die("%s: %s", path, strerror(errno));
-	close(fd);
-}
 
 void account_begin(void)
 {

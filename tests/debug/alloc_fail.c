@@ -33,23 +33,14 @@ struct step {
 	bool fresh;
 };
 
-static void write_setting(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-
-	if (fd < 0 || write(fd, text, strlen(text)) < 0)
-		die("%s: %s", path, strerror(errno));
-	close(fd);
-}
-
 static void fail_init(void)
 {
-	write_setting("/sys/kernel/debug/failslab/ignore-gfp-wait", "N");
-	write_setting("/sys/kernel/debug/failslab/verbose", "0");
-	write_setting("/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", "N");
-	write_setting("/sys/kernel/debug/fail_page_alloc/ignore-gfp-highmem", "N");
-	write_setting("/sys/kernel/debug/fail_page_alloc/min-order", "0");
-	write_setting("/sys/kernel/debug/fail_page_alloc/verbose", "0");
+	write_file("/sys/kernel/debug/failslab/ignore-gfp-wait", "N");
+	write_file("/sys/kernel/debug/failslab/verbose", "0");
+	write_file("/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", "N");
+	write_file("/sys/kernel/debug/fail_page_alloc/ignore-gfp-highmem", "N");
+	write_file("/sys/kernel/debug/fail_page_alloc/min-order", "0");
+	write_file("/sys/kernel/debug/fail_page_alloc/verbose", "0");
 }
 
 /* Let allocation number @nth of this thread fail from now on; 0: none. */

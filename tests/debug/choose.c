@@ -161,7 +161,7 @@ static void choose_enable(struct dice *dice, const struct model *model, struct o
 		op->a[1] = KVM_EPK_VERSION + 1;
 }
 
-void choose_hypercall(struct dice *dice, const struct model *model, struct op *op)
+static void choose_hypercall(struct dice *dice, const struct model *model, struct op *op)
 {
 	static const uint8_t common[] = {
 		KVM_EPK_CREATE, KVM_EPK_CREATE, KVM_EPK_CREATE, KVM_EPK_FILL, KVM_EPK_FILL,
@@ -262,11 +262,11 @@ static void choose_vmfunc(struct dice *dice, const struct model *model, struct o
  */
 static bool fits(const struct model *model, const struct op *op)
 {
-	struct place place = model_place(model, op->a[0]);
+	struct target target = model_target(model, op->a[0]);
 
 	if (op->kind == OP_CALL)
-		return place.kind != PLACE_MMIO;
-	return op->kind != OP_COPY || place.kind != PLACE_IDENTITY;
+		return target.kind != TARGET_MMIO;
+	return op->kind != OP_COPY || target.kind != TARGET_IDENTITY;
 }
 
 static void choose_access(struct dice *dice, const struct model *model, struct op *op)

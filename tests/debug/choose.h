@@ -21,7 +21,6 @@ struct layout choose_layout(struct dice *dice, const struct model *model);
  * Operations that are likely to be valid as the model stands, mixed with values
  * at the boundaries and with plain nonsense.
  */
-void choose_hypercall(struct dice *dice, const struct model *model, struct op *op);
 void choose_op(struct dice *dice, const struct model *model, struct op *op);
 
 #endif

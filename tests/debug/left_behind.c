@@ -5,7 +5,6 @@
  *
  * Wants a kernel with kmemleak and page_owner=on: kernel.sh debug.
  */
-#include <fcntl.h>
 
 #include "vmm.h"
 
@@ -13,15 +12,6 @@
 #define PAGE_OWNER	"/sys/kernel/debug/page_owner"
 /* kmemleak takes a lock for each pointer that it finds. */
 #define PROVE_LOCKING	"/sys/module/lockdep/parameters/prove_locking"
-
-static void write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-
-	if (fd < 0 || write(fd, text, strlen(text)) < 0)
-		die("%s: %s", path, strerror(errno));
-	close(fd);
-}
 
 /*
  * Two scans in a row have to find an object without a reference, unchanged, and

@@ -58,9 +58,9 @@ bool model_ordinary_blocks(const struct model *model, uint64_t block, uint64_t n
 }
 
 /* What is at an address that is no window's. */
-static struct place ordinary_place(const struct model *model, uint64_t gpa)
+static struct target ordinary_target(const struct model *model, uint64_t gpa)
 {
-	struct place place = { .kind = PLACE_MMIO, .gpa = gpa };
+	struct target target = { .kind = TARGET_MMIO, .gpa = gpa };
 	unsigned int i, w;
 
 	for (i = 0; i < NR_RAM; i++) {
@@ -69,17 +69,17 @@ static struct place ordinary_place(const struct model *model, uint64_t gpa)
 			break;
 	}
 	if (i == NR_RAM)
-		return place;
-	place.ram = i;
+		return target;
+	target.ram = i;
 	if (gpa % GiB == RAM_RET) {
-		place.kind = PLACE_RET;
-		return place;
+		target.kind = TARGET_RET;
+		return target;
 	}
 	for (w = 0; w < NR_WORDS; w++) {
 		if (gpa % GiB == word_offset(w)) {
-			place.kind = PLACE_WORD;
-			place.word = w;
-			return place;
+			target.kind = TARGET_WORD;
+			target.word = w;
+			return target;
 		}
 	}
 	die("the model does not know what is at %#lx", gpa);
@@ -97,22 +97,22 @@ bool model_writable(const struct model *model, uint64_t gpa, uint64_t size)
 	return false;
 }
 
-struct place model_place(const struct model *model, uint64_t gpa)
+struct target model_target(const struct model *model, uint64_t gpa)
 {
-	struct place fault = { .kind = PLACE_FAULT, .gpa = gpa };
+	struct target fault = { .kind = TARGET_FAULT, .gpa = gpa };
 	uint64_t slot;
 
 	if (!model->enabled)
-		return ordinary_place(model, gpa);
+		return ordinary_target(model, gpa);
 	if (gpa / PAGE == model->identity / PAGE)
-		return (struct place){ .kind = PLACE_IDENTITY, .gpa = gpa };
+		return (struct target){ .kind = TARGET_IDENTITY, .gpa = gpa };
 	if (!model_in_windows(model, gpa))
-		return ordinary_place(model, gpa);
+		return ordinary_target(model, gpa);
 
 	slot = (gpa - model->window_base) / GiB;
 	if (slot / model->nr_slots != model->ept || !model->block[slot])
 		return fault;
-	return ordinary_place(model, (model->block[slot] - 1) * GiB + gpa % GiB);
+	return ordinary_target(model, (model->block[slot] - 1) * GiB + gpa % GiB);
 }
 
 void model_set_ram(struct model *model, unsigned int i, uint32_t flags)

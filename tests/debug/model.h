@@ -50,11 +50,11 @@ struct prediction {
 	unsigned int nr_mmio;
 };
 
-enum place_kind { PLACE_WORD, PLACE_RET, PLACE_IDENTITY, PLACE_FAULT, PLACE_MMIO };
+enum target_kind { TARGET_WORD, TARGET_RET, TARGET_IDENTITY, TARGET_FAULT, TARGET_MMIO };
 
 /* What is at a guest-physical address, in the EPT that the vCPU is in. */
-struct place {
-	enum place_kind kind;
+struct target {
+	enum target_kind kind;
 	uint64_t gpa;		/* without windows */
 	unsigned int ram, word;
 };
@@ -68,7 +68,7 @@ bool model_in_windows(const struct model *model, uint64_t gpa);
 bool model_ordinary_blocks(const struct model *model, uint64_t block, uint64_t nr);
 /* Is there memory that KVM can write to? */
 bool model_writable(const struct model *model, uint64_t gpa, uint64_t size);
-struct place model_place(const struct model *model, uint64_t gpa);
+struct target model_target(const struct model *model, uint64_t gpa);
 void model_predict(const struct model *model, const struct op *op, struct prediction *prediction);
 void model_apply(struct model *model, const struct op *op, const struct prediction *prediction);
 /* What is wrong, or NULL. */

@@ -22,17 +22,17 @@ static void predict_mmio(struct prediction *prediction, uint64_t gpa, bool write
 static uint64_t predict_read(const struct model *model, const struct op *op, uint64_t gpa,
 			     struct prediction *prediction)
 {
-	struct place place = model_place(model, gpa);
+	struct target target = model_target(model, gpa);
 
-	switch (place.kind) {
-	case PLACE_WORD:
-		return model->word[place.ram][place.word];
-	case PLACE_IDENTITY:
+	switch (target.kind) {
+	case TARGET_WORD:
+		return model->word[target.ram][target.word];
+	case TARGET_IDENTITY:
 		return gpa % PAGE ? 0 : model->ept | (uint64_t)KVM_EPK_VERSION << 32;
-	case PLACE_MMIO:
-		predict_mmio(prediction, place.gpa, false, mmio_pattern(place.gpa));
-		return mmio_pattern(place.gpa);
-	case PLACE_FAULT:
+	case TARGET_MMIO:
+		predict_mmio(prediction, target.gpa, false, mmio_pattern(target.gpa));
+		return mmio_pattern(target.gpa);
+	case TARGET_FAULT:
 		predict_fault(prediction, op, gpa, 0);
 		return 0;
 	default:
@@ -43,12 +43,12 @@ static uint64_t predict_read(const struct model *model, const struct op *op, uin
 static void predict_write(const struct model *model, const struct op *op, uint64_t gpa,
 			  uint64_t value, struct prediction *prediction)
 {
-	struct place place = model_place(model, gpa);
+	struct target target = model_target(model, gpa);
 
-	if (place.kind == PLACE_FAULT || place.kind == PLACE_IDENTITY)
+	if (target.kind == TARGET_FAULT || target.kind == TARGET_IDENTITY)
 		predict_fault(prediction, op, gpa, PF_W);
-	else if (place.kind == PLACE_MMIO || model->flags[place.ram] & KVM_MEM_READONLY)
-		predict_mmio(prediction, place.gpa, true, value);
+	else if (target.kind == TARGET_MMIO || model->flags[target.ram] & KVM_MEM_READONLY)
+		predict_mmio(prediction, target.gpa, true, value);
 }
 
 static void predict_vmfunc(const struct model *model, const struct op *op,
@@ -63,7 +63,7 @@ static void predict_vmfunc(const struct model *model, const struct op *op,
 
 void model_predict(const struct model *model, const struct op *op, struct prediction *prediction)
 {
-	struct place place;
+	struct target target;
 	uint64_t value;
 
 	memset(prediction, 0, sizeof(*prediction));
@@ -87,8 +87,8 @@ void model_predict(const struct model *model, const struct op *op, struct predic
 			predict_write(model, op, op->a[1], value, prediction);
 		break;
 	case OP_CALL:
-		place = model_place(model, op->a[0]);
-		if (place.kind == PLACE_FAULT || place.kind == PLACE_IDENTITY)
+		target = model_target(model, op->a[0]);
+		if (target.kind == TARGET_FAULT || target.kind == TARGET_IDENTITY)
 			predict_fault(prediction, op, op->a[0], PF_FETCH);
 		break;
 	}
@@ -96,12 +96,12 @@ void model_predict(const struct model *model, const struct op *op, struct predic
 
 static void apply_write(struct model *model, uint64_t gpa, uint64_t value)
 {
-	struct place place = model_place(model, gpa);
+	struct target target = model_target(model, gpa);
 
-	if (place.kind != PLACE_WORD || model->flags[place.ram] & KVM_MEM_READONLY)
+	if (target.kind != TARGET_WORD || model->flags[target.ram] & KVM_MEM_READONLY)
 		return;
-	model->word[place.ram][place.word] = value;
-	model->dirty[place.ram] |= 1u << place.word / 2;
+	model->word[target.ram][target.word] = value;
+	model->dirty[target.ram] |= 1u << target.word / 2;
 }
 
 void model_apply(struct model *model, const struct op *op, const struct prediction *prediction)

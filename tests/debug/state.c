@@ -128,7 +128,7 @@ static uint64_t model_msr(const struct model *model)
 	return model->enabled && !model_trivial(model) ? KVM_EPK_MSR_SET : 0;
 }
 
-static void *saved_place(const struct model *model)
+static void *saved_in_ram(const struct model *model)
 {
 	unsigned int i;
 
@@ -140,7 +140,7 @@ static void *saved_place(const struct model *model)
 /* What lies in the guest's memory says the same. */
 static void check_saved(struct machine *machine, const struct model *model)
 {
-	const struct kvm_epk_saved *place;
+	const struct kvm_epk_saved *in_ram;
 	uint64_t msr = msr_of(machine), wanted = machine->epts ? 0 : model_msr(model);
 	struct kvm_epk_state head = saved.state;
 
@@ -148,11 +148,11 @@ static void check_saved(struct machine *machine, const struct model *model)
 		die("the MSR has %#lx, not %#lx", msr, wanted);
 	if (!model->saved_at)
 		return;
-	place = saved_place(model);
+	in_ram = saved_in_ram(model);
 	head.nr_runs = 0;
-	if (place->magic != KVM_EPK_SAVED_MAGIC || memcmp(&place->state, &head, sizeof(head)))
+	if (in_ram->magic != KVM_EPK_SAVED_MAGIC || memcmp(&in_ram->state, &head, sizeof(head)))
 		die("what is saved at %#lx is another state", model->saved_at);
-	if (memcmp((char *)place + KVM_EPK_SAVED_SLOTS, model->block,
+	if (memcmp((char *)in_ram + KVM_EPK_SAVED_SLOTS, model->block,
 		   4ul * model->nr_epts * model->nr_slots))
 		die("what is saved at %#lx are other slots", model->saved_at);
 }
@@ -272,14 +272,14 @@ static void restore_spoilt(struct dice *dice, const struct model *model)
 {
 	uint32_t size = 4096 + 4 * model->nr_epts * model->nr_slots, i;
 	uint64_t msr = model_msr(model);
-	uint8_t *place = saved_place(model), *copy = malloc(size);
+	uint8_t *in_ram = saved_in_ram(model), *copy = malloc(size);
 	struct kvm_epk_state after = { 0 };
 	int vm, vcpu, slot;
 	bool taken;
 
-	memcpy(copy, place, size);
+	memcpy(copy, in_ram, size);
 	for (i = dice_below(dice, 4); i; i--)
-		place[dice_below(dice, 2) ? dice_below(dice, sizeof(struct kvm_epk_saved)) :
+		in_ram[dice_below(dice, 2) ? dice_below(dice, sizeof(struct kvm_epk_saved)) :
 					    dice_below(dice, size)] ^= 1 << dice_below(dice, 8);
 	if (dice_one_in(dice, 4))
 		msr ^= 1ull << dice_below(dice, 63);
@@ -302,7 +302,7 @@ static void restore_spoilt(struct dice *dice, const struct model *model)
 		die("a saved state that was refused is there");
 	close(vcpu);
 	close(vm);
-	memcpy(place, copy, size);
+	memcpy(in_ram, copy, size);
 	free(copy);
 }
 

@@ -5,6 +5,7 @@
  * they are real, and then on a domain that the thread does not hold.
  */
 #include "epk_test.h"
+#include "core_dump.h"
 #include "uring.h"
 
 #include <sched.h>
@@ -276,37 +277,13 @@ static bool by_ptrace(void)
 /* A child has no domain, so who dumps core has to be a program of its own. */
 static const char *self;
 
-static bool core_holds_secret(void)
-{
-	static uint64_t words[8192];
-	int fd = open(CORE, O_RDONLY);
-	bool got = false;
-	ssize_t n, i;
-
-	REQUIRE(fd >= 0);
-	while ((n = read(fd, words, sizeof(words))) > 0) {
-		for (i = 0; i < n / 8; i++)
-			got |= words[i] == ~SECRET;
-	}
-	close(fd);
-	unlink(CORE);
-	return got;
-}
-
-static void set_core_pattern(const char *pattern)
-{
-	int fd = open("/proc/sys/kernel/core_pattern", O_WRONLY);
-
-	CHECK_EQ(write(fd, pattern, strlen(pattern)), (ssize_t)strlen(pattern));
-	close(fd);
-}
-
 static bool by_core(void)
 {
 	int status;
 	pid_t pid;
+	bool got;
 
-	set_core_pattern(CORE);
+	CHECK(put(CORE_PATTERN, CORE));
 	pid = fork();
 	if (!pid) {
 		execl(self, self, on_domain ? "core-domain" : "core-plain", NULL);
@@ -315,7 +292,9 @@ static bool by_core(void)
 	CHECK(waitpid(pid, &status, 0) == pid);
 	CHECK(WIFSIGNALED(status) && WCOREDUMP(status));
 	loot = SECRET;
-	return core_holds_secret();
+	got = core_has(CORE, SECRET);
+	unlink(CORE);
+	return got;
 }
 
 /* What would let another handle the page's faults, or move it, or share it. */

@@ -60,17 +60,22 @@ static void a_evicts(void)
 	CHECK_EQ(epk_device_move(&dev, two[0], EPK_EPT_ANY), 0);
 }
 
-static void a_faults(void)
+static void touch_new(int id)
 {
-	char *p = epk_device_map(&dev, two[1], 32 * 4096);
+	char *p = epk_device_map(&dev, id, 32 * 4096);
 	int i;
 
 	REQUIRE(p != MAP_FAILED);
-	epk_device_enter(&dev, two[1]);
+	epk_device_enter(&dev, id);
 	for (i = 0; i < 32; i++)
 		p[i * 4096] = 1;
 	epk_device_enter(&dev, 0);
 	CHECK_EQ(epk_device_unmap(&dev, p, 32 * 4096), 0);
+}
+
+static void a_faults(void)
+{
+	touch_new(two[1]);
 }
 
 static void a_opens(void)
@@ -322,15 +327,7 @@ static void b_pairs(void)
 
 static void b_faults(void)
 {
-	char *p = epk_device_map(&dev, eight[3], 32 * 4096);
-	int i;
-
-	REQUIRE(p != MAP_FAILED);
-	epk_device_enter(&dev, eight[3]);
-	for (i = 0; i < 32; i++)
-		p[i * 4096] = 1;
-	epk_device_enter(&dev, 0);
-	CHECK_EQ(epk_device_unmap(&dev, p, 32 * 4096), 0);
+	touch_new(eight[3]);
 }
 
 static void b_switches(void)

@@ -51,14 +51,6 @@ static void expect_said(int line, const char *what)
 }
 #define SAYS(what) expect_said(__LINE__, what)
 
-static void write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-
-	REQUIRE(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
-	close(fd);
-}
-
 /* In a child, since an open device keeps the module. */
 static bool is_alone(void)
 {
@@ -179,11 +171,11 @@ static void without_module(void)
 	SAYS("missing  kernel         2.6.");
 	SAYS("-> Linux 6.1 or 6.12");
 	persona = 0;
-	write_file("/proc/sys/kernel/ftrace_enabled", "0");
+	REQUIRE(put("/proc/sys/kernel/ftrace_enabled", "0"));
 	CHECK_EQ(run(0, 0, RLIM_INFINITY), 1);
 	SAYS("missing  kernel ");
 	SAYS("-> sysctl kernel.ftrace_enabled=1");
-	write_file("/proc/sys/kernel/ftrace_enabled", "1");
+	REQUIRE(put("/proc/sys/kernel/ftrace_enabled", "1"));
 	REQUIRE(syscall(SYS_finit_module, fd, "", 0) == 0);
 	close(fd);
 	CHECK_EQ(run(0, 0, RLIM_INFINITY), 0);

@@ -4,6 +4,7 @@
  * memory in everything else, and no tie between a forked child and its parent's open of the device.
  */
 #include "epk_test.h"
+#include "core_dump.h"
 
 #include <sys/resource.h>
 #include <sys/uio.h>
@@ -186,7 +187,6 @@ static void look_from_outside(char *stack)
 	_exit(0);
 }
 
-#define PATTERN	"/proc/sys/kernel/core_pattern"
 #define CORE	"/tmp/touch-core"
 
 /* Its core has what it had used of the stack, and of the rest nothing. */
@@ -205,7 +205,7 @@ static void die(char *stack)
 static void by_others(void)
 {
 	char *stack = map_stack(), was[128] = { 0 };
-	int status, fd = open(PATTERN, O_RDONLY);
+	int status, fd = open(CORE_PATTERN, O_RDONLY);
 	pid_t pid;
 
 	REQUIRE(fd >= 0 && read(fd, was, sizeof(was) - 1) > 0);
@@ -220,7 +220,7 @@ static void by_others(void)
 	CHECK_EQ(*(volatile uint64_t *)(stack + 6 * PAGE), 7);
 	CHECK_EQ(touched(stack), 3);
 
-	REQUIRE(put(PATTERN, CORE));
+	REQUIRE(put(CORE_PATTERN, CORE));
 	pid = fork();
 	if (!pid)
 		die(stack);
@@ -228,7 +228,7 @@ static void by_others(void)
 	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT && WCOREDUMP(status));
 	CHECK_EQ(touched(stack), 4);
 	CHECK(unlink(CORE) == 0 || unlink(CORE ".1") == 0);
-	put(PATTERN, was);
+	put(CORE_PATTERN, was);
 	munmap(stack, PAGES * PAGE);
 }
 

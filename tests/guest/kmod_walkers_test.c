@@ -4,6 +4,7 @@
  * ordinary memory as the contrast, and that the domain is as before.
  */
 #include "epk_test.h"
+#include "core_dump.h"
 #include "procmap.h"
 
 #include <linux/userfaultfd.h>
@@ -208,28 +209,12 @@ static void merge(void)
 }
 
 /* With all kinds of mappings in it that there are. */
-static bool core_has(uint64_t inverted)
-{
-	static uint64_t words[8192];
-	int fd = open(CORE, O_RDONLY);
-	bool has = false;
-	ssize_t n, i;
-
-	REQUIRE(fd >= 0);
-	while ((n = read(fd, words, sizeof(words))) > 0) {
-		for (i = 0; i < n / 8; i++)
-			has |= words[i] == ~inverted;
-	}
-	close(fd);
-	return has;
-}
-
 static void dump(void)
 {
 	pid_t pid;
 	int status = -1;
 
-	REQUIRE(put("/proc/sys/kernel/core_pattern", CORE));
+	REQUIRE(put(CORE_PATTERN, CORE));
 	pid = fork();
 	if (!pid) {
 		static struct epk_device own;
@@ -254,8 +239,8 @@ static void dump(void)
 	CHECK(waitpid(pid, &status, 0) == pid);
 	CHECK(WIFSIGNALED(status) && WCOREDUMP(status));
 	CHECK_EQ(WTERMSIG(status), SIGABRT);
-	CHECK(!core_has(not_secret - 100));
-	CHECK(core_has(not_secret - 200));
+	CHECK(!core_has(CORE, not_secret - 100));
+	CHECK(core_has(CORE, not_secret - 200));
 	unlink(CORE);
 }
 

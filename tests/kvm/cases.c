@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 /* Run the cases of a topic, each in a process of its own. */
+#include <fcntl.h>
 #include <stdarg.h>
 #include <sys/wait.h>
 
@@ -27,6 +28,15 @@ void die(const char *format, ...)
 	fflush(stdout);
 	/* Other threads may run vCPUs. */
 	_exit(1);
+}
+
+void write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, text, strlen(text)) < 0)
+		die("%s: %s", path, strerror(errno));
+	close(fd);
 }
 
 pid_t fork_case(void)

@@ -314,7 +314,7 @@ static void narrow(void)
  * Windows and identity page anywhere: beside memory and above it, in the table of 1 GiB entries that
  * has memory or not, with each other or not.
  */
-static const struct layout places_of[] = {
+static const struct layout layouts_of[] = {
 	{ 8 * GiB, 7 * GiB, 1, 500 },
 	{ 500 * GiB, 1022 * GiB, 2, 256 },
 	{ 4 * GiB, 1000 * GiB, 1, 400 },
@@ -328,7 +328,7 @@ static const struct layout places_of[] = {
 #define LOW	(2 * GiB)
 #define DATA	0x5000ull
 
-static struct layout place;
+static struct layout chosen;
 static uint64_t high;
 
 /* What is at both of its RAM, by ordinary addresses and by aliases, from @ept. */
@@ -352,15 +352,15 @@ static void see(uint32_t ept, uint64_t value)
 	GUEST_EQ(try_write(at(layout.identity), 0), DOMAIN_FAULT(PF_W));
 }
 
-static void guest_place(void)
+static void guest_in_layout(void)
 {
-	const uint32_t epts[] = { 0, 1, 2, 5, place.epts / 2, place.epts - 1 };
-	uint64_t stage, base = place.window_base / GiB;
+	const uint32_t epts[] = { 0, 1, 2, 5, chosen.epts / 2, chosen.epts - 1 };
+	uint64_t stage, base = chosen.window_base / GiB;
 	unsigned int i;
 
-	wanted = place;
+	wanted = chosen;
 	GUEST_EQ(epk_enable(), 0);
-	GUEST_CHECK(!__builtin_memcmp(&layout, &place, sizeof(layout)));
+	GUEST_CHECK(!__builtin_memcmp(&layout, &chosen, sizeof(layout)));
 	if (layout.epts > 1)
 		GUEST_EQ(hypercall(KVM_EPK_CREATE, 1, layout.epts - 1, 0), 0);
 	/* A block of windows is no memory, nor is the identity page's. */
@@ -384,19 +384,19 @@ static void guest_place(void)
 }
 
 /* Memory by the windows goes and comes again, and all links to it. */
-static void places(void)
+static void layouts(void)
 {
 	unsigned int i, stage;
 
-	for (i = 0; i < sizeof(places_of) / sizeof(places_of[0]); i++) {
+	for (i = 0; i < sizeof(layouts_of) / sizeof(layouts_of[0]); i++) {
 		struct vm *vm = vm_create();
-		struct vcpu *vcpu = vcpu_add(vm, guest_place);
+		struct vcpu *vcpu = vcpu_add(vm, guest_in_layout);
 		uint64_t *low, *above;
 
-		place = places_of[i];
+		chosen = layouts_of[i];
 		high = HIGH;
-		if (place.identity / GiB >= high / GiB ||
-		    place.window_base + place.epts * place.slots * GiB > high)
+		if (chosen.identity / GiB >= high / GiB ||
+		    chosen.window_base + chosen.epts * chosen.slots * GiB > high)
 			high = 6 * GiB;
 		vm_ram(vm, 0, 0, 0, 16 * MiB);
 		for (stage = 1; stage <= 3; stage++) {
@@ -412,10 +412,10 @@ static void places(void)
 			REQUIRE(!vm_memslot(vm, 2, 0, high, 2 * MiB, above));
 			vcpu_run_sync(vcpu, stage);
 		}
-		CHECK_EQ(vm_memslot(vm, 3, 0, place.window_base, PAGE, low), -EINVAL);
-		CHECK_EQ(vm_memslot(vm, 3, 0, place.identity & -GiB, PAGE, low), -EINVAL);
-		CHECK_EQ(vm_memslot(vm, 3, 0, place.window_base +
-				    place.epts * place.slots * GiB - PAGE, PAGE, low), -EINVAL);
+		CHECK_EQ(vm_memslot(vm, 3, 0, chosen.window_base, PAGE, low), -EINVAL);
+		CHECK_EQ(vm_memslot(vm, 3, 0, chosen.identity & -GiB, PAGE, low), -EINVAL);
+		CHECK_EQ(vm_memslot(vm, 3, 0, chosen.window_base +
+				    chosen.epts * chosen.slots * GiB - PAGE, PAGE, low), -EINVAL);
 		vm_destroy(vm);
 	}
 }
@@ -558,7 +558,7 @@ int main(int argc, char **argv)
 		{ "runs", runs },
 		{ "overlap", overlap },
 		{ "narrow", narrow },
-		{ "places", places },
+		{ "layouts", layouts },
 		{ "memslot-in-the-way", memslot_in_the_way },
 		{ "widths", widths },
 		{ "map-gpa-range", map_gpa_range },

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 /* What views take is charged to a memory cgroup, is refused at its limit, and is counted. */
-#include <fcntl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 
@@ -10,15 +9,6 @@
 #define CGROUP		CGROUPS "/limited"
 #define NR		510
 #define NO_LIMIT	"max"
-
-static void write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0 || write(fd, text, strlen(text)) < 0)
-		die("%s: %s", path, strerror(errno));
-	close(fd);
-}
 
 /* From here on this process may have that much more memory. */
 static void limit(const char *bytes)

@@ -303,15 +303,6 @@ static void swapped(void)
 	REQUIRE(!swapoff(SWAP));
 }
 
-static void write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-
-	if (fd < 0 || write(fd, text, strlen(text)) < 0)
-		die("%s: %s", path, strerror(errno));
-	close(fd);
-}
-
 static long read_number(const char *path)
 {
 	char text[32] = "";

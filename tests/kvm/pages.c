@@ -55,7 +55,8 @@ static uint64_t *entry_of(struct vm *vm, uint64_t gva, int level)
 	}
 }
 
-void pages_map(struct vm *vm, uint64_t gva, uint64_t gpa, int level, uint64_t flags)
+/* Map 4 KiB (level 1), 2 MiB (2) or 1 GiB (3). */
+static void pages_map(struct vm *vm, uint64_t gva, uint64_t gpa, int level, uint64_t flags)
 {
 	*entry_of(vm, gva, level) = gpa | flags | (level > 1 ? PTE_PS : 0);
 }

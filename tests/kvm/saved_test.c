@@ -7,8 +7,8 @@
 
 #include "moved.h"
 
-#define PLACE			0x100000ull
-#define ROWS			(PLACE + KVM_EPK_SAVED_SLOTS)
+#define SAVED_AT		0x100000ull
+#define ROWS			(SAVED_AT + KVM_EPK_SAVED_SLOTS)
 #define POLL_CONTROL		0x4b564d05
 #define FEATURE_POLL_CONTROL	12
 /* What the guest has in the MSR from the start. */
@@ -32,7 +32,7 @@ static void guest_set_up(void)
 	epk_set_up(0);
 	GUEST_EQ(hypercall(KVM_EPK_CREATE, 5, 2, 0), 0);
 	GUEST_EQ(hypercall(KVM_EPK_FILL, 5, 1, KVM_EPK_RUN(0, 0, 1)), 0);
-	GUEST_EQ(hypercall(KVM_EPK_SAVE_AT, PLACE, 0, 0), 0);
+	GUEST_EQ(hypercall(KVM_EPK_SAVE_AT, SAVED_AT, 0, 0), 0);
 	/* And what comes after that. */
 	GUEST_EQ(hypercall(KVM_EPK_CREATE, 9, 3, 0), 0);
 	GUEST_EQ(hypercall(KVM_EPK_FILL, 9, 3, KVM_EPK_RUN(0, 0, 1)), 0);
@@ -60,7 +60,7 @@ static void guest_first(void)
 	GUEST_EQ(epk_enable_at(layout), -EEXIST);
 	/* It is kept from here on, too. */
 	GUEST_EQ(hypercall(KVM_EPK_CREATE, 7, 1, 0), 0);
-	GUEST_CHECK(((struct kvm_epk_saved *)at(PLACE))->state.epts[0] >> 7 & 1);
+	GUEST_CHECK(((struct kvm_epk_saved *)at(SAVED_AT))->state.epts[0] >> 7 & 1);
 }
 
 static struct vm *machine(void)
@@ -84,7 +84,7 @@ static struct vm *running(void)
 
 static struct kvm_epk_saved *saved(void)
 {
-	return (void *)((char *)memory[0] + PLACE);
+	return (void *)((char *)memory[0] + SAVED_AT);
 }
 
 static uint32_t *rows(void)
@@ -120,9 +120,9 @@ static bool set_msr(struct vcpu *vcpu, uint64_t value)
 	return set == 3;
 }
 
-static uint64_t value_of(uint64_t place, uint32_t ept)
+static uint64_t value_of(uint64_t addr, uint32_t ept)
 {
-	return KVM_EPK_MSR_SET | place | (uint64_t)ept << 48 | POLLS;
+	return KVM_EPK_MSR_SET | addr | (uint64_t)ept << 48 | POLLS;
 }
 
 static struct kvm_epk_state state_of(struct vm *vm)
@@ -166,14 +166,14 @@ static void move_from(int first)
 	CHECK_EQ(rows()[511], 2);
 	for (n = 0; n < 2; n++) {
 		i = n ^ first;
-		CHECK_EQ(get_msr(&from->vcpus[i]), value_of(PLACE, where[i]));
-		CHECK_EQ(get_msr(&to->vcpus[i]), n ? value_of(PLACE, 0) : POLLS);
-		CHECK(set_msr(&to->vcpus[i], value_of(PLACE, where[i])));
-		CHECK_EQ(get_msr(&to->vcpus[i]), value_of(PLACE, where[i]));
+		CHECK_EQ(get_msr(&from->vcpus[i]), value_of(SAVED_AT, where[i]));
+		CHECK_EQ(get_msr(&to->vcpus[i]), n ? value_of(SAVED_AT, 0) : POLLS);
+		CHECK(set_msr(&to->vcpus[i], value_of(SAVED_AT, where[i])));
+		CHECK_EQ(get_msr(&to->vcpus[i]), value_of(SAVED_AT, where[i]));
 	}
 	/* Nothing happens when they are set again. */
-	CHECK(set_msr(&to->vcpus[0], value_of(PLACE, where[0])));
-	CHECK_EQ(get_msr(&to->vcpus[1]), value_of(PLACE, where[1]));
+	CHECK(set_msr(&to->vcpus[0], value_of(SAVED_AT, where[0])));
+	CHECK_EQ(get_msr(&to->vcpus[1]), value_of(SAVED_AT, where[1]));
 	new = state_of(to);
 	new.nr_runs = 0;
 	CHECK_EQ(memcmp(&new, &old, sizeof(new)), 0);
@@ -191,12 +191,12 @@ static void moves(void)
 static void guest_looks(void)
 {
 	GUEST_EQ(rdmsr(POLL_CONTROL), POLLS);
-	GUEST_EQ(try_wrmsr(POLL_CONTROL, value_of(PLACE, 0)), GP);
+	GUEST_EQ(try_wrmsr(POLL_CONTROL, value_of(SAVED_AT, 0)), GP);
 	GUEST_EQ(try_wrmsr(POLL_CONTROL, KVM_EPK_MSR_SET), GP);
 	GUEST_EQ(try_wrmsr(POLL_CONTROL, 2), GP);
 	guest_set_up();
 	GUEST_EQ(rdmsr(POLL_CONTROL), POLLS);
-	GUEST_EQ(try_wrmsr(POLL_CONTROL, value_of(PLACE, 0)), GP);
+	GUEST_EQ(try_wrmsr(POLL_CONTROL, value_of(SAVED_AT, 0)), GP);
 	GUEST_EQ(try_wrmsr(POLL_CONTROL, 0), 0);
 	GUEST_EQ(rdmsr(POLL_CONTROL), 0);
 	GUEST_EQ(query(KVM_EPK_QUERY_EPTS), 6);
@@ -210,11 +210,11 @@ static void hidden(void)
 
 	give_memory(vm);
 	vcpu_run_done(vcpu);
-	CHECK_EQ(get_msr(vcpu), value_of(PLACE, 0) & ~POLLS);
+	CHECK_EQ(get_msr(vcpu), value_of(SAVED_AT, 0) & ~POLLS);
 	vm_destroy(vm);
 }
 
-static void guest_without_place(void)
+static void guest_not_saved(void)
 {
 	guest_sync(1);
 	epk_set_up(0);
@@ -223,17 +223,17 @@ static void guest_without_place(void)
 	guest_sync(3);
 	GUEST_EQ(hypercall(KVM_EPK_CREATE, 1, 1, 0), 0);
 	guest_sync(4);
-	GUEST_EQ(hypercall(KVM_EPK_SAVE_AT, PLACE, 0, 0), 0);
+	GUEST_EQ(hypercall(KVM_EPK_SAVE_AT, SAVED_AT, 0, 0), 0);
 	guest_sync(5);
 	GUEST_EQ(hypercall(KVM_EPK_SAVE_AT, 0, 0, 0), 0);
 }
 
-/* Where there is something to lose and no place, no KVM takes it. */
-static void without_place(void)
+/* Where there is something to lose and nowhere to save it, no KVM takes it. */
+static void not_saved(void)
 {
 	static const bool lost[] = { false, true, false, true, false };
 	struct vm *vm = vm_create(), *other = machine();
-	struct vcpu *vcpu = vcpu_add(vm, guest_without_place);
+	struct vcpu *vcpu = vcpu_add(vm, guest_not_saved);
 	int stage;
 
 	give_memory(vm);
@@ -243,7 +243,7 @@ static void without_place(void)
 		CHECK_EQ(set_msr(&other->vcpus[0], get_msr(vcpu)), !lost[stage - 1]);
 	}
 	vcpu_run_sync(vcpu, 5);
-	CHECK_EQ(get_msr(vcpu), value_of(PLACE, 0));
+	CHECK_EQ(get_msr(vcpu), value_of(SAVED_AT, 0));
 	CHECK_EQ(saved()->magic, KVM_EPK_SAVED_MAGIC);
 	vcpu_run_done(vcpu);
 	CHECK_EQ(get_msr(vcpu), KVM_EPK_MSR_SET | POLLS);
@@ -253,7 +253,7 @@ static void without_place(void)
 	vm_destroy(other);
 }
 
-/* Whatever lies at the place, or is said of it: it is refused, and nothing is set up. */
+/* Whatever lies there, or is said of it: it is refused, and nothing is set up. */
 static void hostile(void)
 {
 	struct vm *from = running(), *to = machine();
@@ -264,7 +264,7 @@ static void hostile(void)
 	memcpy(copy, saved(), sizeof(copy));
 #define BAD(change) do {						\
 	change;								\
-	if (set_msr(vcpu, value_of(PLACE, 5)))				\
+	if (set_msr(vcpu, value_of(SAVED_AT, 5)))				\
 		check_failed(__FILE__, __LINE__, #change " is taken", 0, 1); \
 	CHECK_EQ(state_of(to).version, 0);				\
 	CHECK_EQ(get_msr(vcpu), POLLS);					\
@@ -305,26 +305,26 @@ static void hostile(void)
 	BAD(rows()[5] = ~0u);
 	BAD(rows()[5] = 1u << 31 | 1);
 	BAD(rows()[400] = 1);
-	/* The windows' place is taken. */
+	/* Where the windows were is taken. */
 	REQUIRE(!vm_memslot(to, 2, 0, 1ull << 39, PAGE, memory[0]));
 	BAD(;);
 	REQUIRE(!vm_memslot(to, 2, 0, 1ull << 39, 0, NULL));
 
-	CHECK(!set_msr(vcpu, value_of(PLACE, 512)));
-	CHECK(!set_msr(vcpu, value_of(PLACE, 0x7fff)));
+	CHECK(!set_msr(vcpu, value_of(SAVED_AT, 512)));
+	CHECK(!set_msr(vcpu, value_of(SAVED_AT, 0x7fff)));
 	CHECK(!set_msr(vcpu, value_of(0, 5)));
 	CHECK(!set_msr(vcpu, value_of(8 * MiB, 5)));
 	CHECK(!set_msr(vcpu, value_of(4 * MiB - PAGE, 5)));
 	CHECK(!set_msr(vcpu, value_of((1ull << 48) - PAGE, 5)));
-	CHECK(!set_msr(vcpu, value_of(PLACE, 5) & ~KVM_EPK_MSR_SET));
-	CHECK(!set_msr(vcpu, value_of(PLACE, 5) | 0x800));
+	CHECK(!set_msr(vcpu, value_of(SAVED_AT, 5) & ~KVM_EPK_MSR_SET));
+	CHECK(!set_msr(vcpu, value_of(SAVED_AT, 5) | 0x800));
 	CHECK(!set_msr(vcpu, 2));
 	CHECK_EQ(state_of(to).version, 0);
 	/* It was all of that.  An EPT that was destroyed meanwhile is no reason to stop. */
-	CHECK(set_msr(vcpu, value_of(PLACE, 7)));
-	CHECK_EQ(get_msr(vcpu), value_of(PLACE, 0));
-	CHECK(set_msr(vcpu, value_of(PLACE, 5)));
-	CHECK(set_msr(&to->vcpus[1], value_of(PLACE, 511)));
+	CHECK(set_msr(vcpu, value_of(SAVED_AT, 7)));
+	CHECK_EQ(get_msr(vcpu), value_of(SAVED_AT, 0));
+	CHECK(set_msr(vcpu, value_of(SAVED_AT, 5)));
+	CHECK(set_msr(&to->vcpus[1], value_of(SAVED_AT, 511)));
 	take_over(to, from);
 	vm_destroy(from);
 	end(to);
@@ -334,12 +334,12 @@ static void guest_arguments(void)
 {
 	const uint64_t top = 4 * MiB - KVM_EPK_SAVED_BYTES(512, 1);
 
-	GUEST_EQ(hypercall(KVM_EPK_SAVE_AT, PLACE, 0, 0), -EPERM);
+	GUEST_EQ(hypercall(KVM_EPK_SAVE_AT, SAVED_AT, 0, 0), -EPERM);
 	epk_set_up(1);
-	GUEST_EQ(hypercall(KVM_EPK_SAVE_AT, PLACE, 0, 0), 0);
-	GUEST_EQ(hypercall(KVM_EPK_SAVE_AT, PLACE, 1, 0), -EINVAL);
-	GUEST_EQ(hypercall(KVM_EPK_SAVE_AT, PLACE, 0, 1), -EINVAL);
-	GUEST_EQ(hypercall(KVM_EPK_SAVE_AT, PLACE + 8, 0, 0), -EINVAL);
+	GUEST_EQ(hypercall(KVM_EPK_SAVE_AT, SAVED_AT, 0, 0), 0);
+	GUEST_EQ(hypercall(KVM_EPK_SAVE_AT, SAVED_AT, 1, 0), -EINVAL);
+	GUEST_EQ(hypercall(KVM_EPK_SAVE_AT, SAVED_AT, 0, 1), -EINVAL);
+	GUEST_EQ(hypercall(KVM_EPK_SAVE_AT, SAVED_AT + 8, 0, 0), -EINVAL);
 	GUEST_EQ(hypercall(KVM_EPK_SAVE_AT, 1ull << 48, 0, 0), -EINVAL);
 	GUEST_EQ(hypercall(KVM_EPK_SAVE_AT, (1ull << 48) - PAGE, 0, 0), -EINVAL);
 	GUEST_EQ(hypercall(KVM_EPK_SAVE_AT, -PAGE, 0, 0), -EINVAL);
@@ -351,14 +351,14 @@ static void guest_arguments(void)
 	guest_sync(1);
 	/* The end of memory, if that is where a page begins. */
 	GUEST_EQ(hypercall(KVM_EPK_SAVE_AT, top & -PAGE, 0, 0), 0);
-	GUEST_EQ(hypercall(KVM_EPK_SAVE_AT, PLACE, 0, 0), 0);
+	GUEST_EQ(hypercall(KVM_EPK_SAVE_AT, SAVED_AT, 0, 0), 0);
 	guest_sync(2);
 	GUEST_EQ(hypercall(KVM_EPK_CREATE, 2, 1, 0), 0);
 	guest_sync(3);
 	GUEST_EQ(hypercall(KVM_EPK_CREATE, 3, 1, 0), 0);
 }
 
-/* What fails leaves the old place; what cannot be written is not kept. */
+/* What fails leaves the old address; what cannot be written is not kept. */
 static void arguments(void)
 {
 	struct vm *vm = vm_create();
@@ -366,11 +366,11 @@ static void arguments(void)
 
 	give_memory(vm);
 	vcpu_run_sync(vcpu, 1);
-	CHECK_EQ(get_msr(vcpu), value_of(PLACE, 0));
+	CHECK_EQ(get_msr(vcpu), value_of(SAVED_AT, 0));
 	vcpu_run_sync(vcpu, 2);
-	CHECK_EQ(get_msr(vcpu), value_of(PLACE, 0));
+	CHECK_EQ(get_msr(vcpu), value_of(SAVED_AT, 0));
 	REQUIRE(!vm_memslot(vm, 0, 0, 0, 0, NULL));
-	CHECK_EQ(get_msr(vcpu), value_of(PLACE, 0));
+	CHECK_EQ(get_msr(vcpu), value_of(SAVED_AT, 0));
 	vcpu_run_sync(vcpu, 3);
 	CHECK_EQ(get_msr(vcpu), KVM_EPK_MSR_SET | POLLS);
 	/* It is not taken up again by itself: what lies there is out of date. */
@@ -420,10 +420,10 @@ static void snapshot(void)
 	before = state_of(vm);
 	memcpy(copy, saved(), sizeof(copy));
 	vcpu_run_sync(vcpu, 2);
-	CHECK_EQ(get_msr(vcpu), value_of(PLACE, 100));
+	CHECK_EQ(get_msr(vcpu), value_of(SAVED_AT, 100));
 
 	CHECK(set_msr(vcpu, POLLS));
-	CHECK_EQ(get_msr(vcpu), value_of(PLACE, 0));
+	CHECK_EQ(get_msr(vcpu), value_of(SAVED_AT, 0));
 	/* Ones that are no snapshots of this VM, first: it has what it had. */
 	memcpy(now, saved(), sizeof(now));
 	for (i = 0; i < 4; i++) {
@@ -438,7 +438,7 @@ static void snapshot(void)
 			rows()[9] = ~0u;
 		CHECK(!set_msr(vcpu, value));
 		memcpy(saved(), now, sizeof(now));
-		CHECK_EQ(get_msr(vcpu), value_of(PLACE, 0));
+		CHECK_EQ(get_msr(vcpu), value_of(SAVED_AT, 0));
 		CHECK_EQ(state_of(vm).epts[1], 0xfffffull << 36);
 	}
 	memcpy(saved(), copy, sizeof(copy));
@@ -455,7 +455,7 @@ static void guest_again(void)
 {
 	GUEST_EQ(current_ept(), 0);
 	GUEST_EQ(query(KVM_EPK_QUERY_EPTS), 6);
-	GUEST_EQ(hypercall(KVM_EPK_SAVE_AT, 2 * PLACE, 0, 0), 0);
+	GUEST_EQ(hypercall(KVM_EPK_SAVE_AT, 2 * SAVED_AT, 0, 0), 0);
 	GUEST_EQ(hypercall(KVM_EPK_DESTROY, 5, 1, 0), 0);
 }
 
@@ -467,16 +467,16 @@ static void reset(void)
 
 	give_memory(vm);
 	vcpu_run_sync(vcpu, 1);
-	/* Without a reset nobody else uses the place. */
+	/* Without a reset nobody else uses that memory. */
 	saved()->magic = 0;
-	CHECK_EQ(get_msr(vcpu), value_of(PLACE, 5));
+	CHECK_EQ(get_msr(vcpu), value_of(SAVED_AT, 5));
 	saved()->magic = KVM_EPK_SAVED_MAGIC;
 	CHECK(set_msr(vcpu, POLLS));
-	CHECK_EQ(get_msr(vcpu), value_of(PLACE, 0));
+	CHECK_EQ(get_msr(vcpu), value_of(SAVED_AT, 0));
 	rows()[9] ^= 1;
 	CHECK_EQ(get_msr(vcpu), POLLS);
 	rows()[9] ^= 1;
-	CHECK_EQ(get_msr(vcpu), value_of(PLACE, 0));
+	CHECK_EQ(get_msr(vcpu), value_of(SAVED_AT, 0));
 	/* No memory is not the same as another kernel's. */
 	REQUIRE(!vm_memslot(vm, 0, 0, 0, 0, NULL));
 	CHECK_EQ(get_msr(vcpu), KVM_EPK_MSR_SET | POLLS);
@@ -485,8 +485,8 @@ static void reset(void)
 	CHECK_EQ(get_msr(vcpu), POLLS);
 	vcpu_start_at(vcpu, guest_again);
 	vcpu_run_done(vcpu);
-	CHECK_EQ(get_msr(vcpu), value_of(2 * PLACE, 0));
-	/* What the next kernel has where the last one's place was is its own. */
+	CHECK_EQ(get_msr(vcpu), value_of(2 * SAVED_AT, 0));
+	/* What the next kernel has where the last one's area was is its own. */
 	CHECK_EQ(saved()->magic, 0x5a5a5a5a5a5a5a5a);
 	CHECK_EQ(rows()[5], 0x5a5a5a5a);
 	vm_destroy(vm);
@@ -569,13 +569,13 @@ static void knowing_vmm(void)
 	CHECK_EQ(saved()->magic, KVM_EPK_SAVED_MAGIC);
 	CHECK_EQ(get_msr(vcpu), POLLS);
 	CHECK(set_msr(vcpu, POLLS));
-	CHECK(!set_msr(vcpu, value_of(PLACE, 0)));
+	CHECK(!set_msr(vcpu, value_of(SAVED_AT, 0)));
 
 	other = vm_create();
 	give_memory(other);
 	REQUIRE(!vm_enable_cap(other, KVM_CAP_EPK, 0));
 	vcpu = vcpu_add(other, guest_first);
-	CHECK(!set_msr(vcpu, value_of(PLACE, 0)));
+	CHECK(!set_msr(vcpu, value_of(SAVED_AT, 0)));
 	vm_destroy(vm);
 	vm_destroy(other);
 }
@@ -590,7 +590,7 @@ static void elsewhere(void)
 	vm_destroy(from);
 	to = vm_create_narrow(39);
 	give_memory(to);
-	CHECK(!set_msr(vcpu_add(to, guest_first), value_of(PLACE, 5)));
+	CHECK(!set_msr(vcpu_add(to, guest_first), value_of(SAVED_AT, 5)));
 	CHECK_EQ(state_of(to).version, 0);
 	vm_destroy(to);
 	for (i = 0; i < 2; i++) {
@@ -598,7 +598,7 @@ static void elsewhere(void)
 		kvm_fd = -1;
 		kvm_reload(modes[i]);
 		to = machine();
-		CHECK(!set_msr(&to->vcpus[0], value_of(PLACE, 5)));
+		CHECK(!set_msr(&to->vcpus[0], value_of(SAVED_AT, 5)));
 		CHECK_EQ(get_msr(&to->vcpus[0]), POLLS);
 		vm_destroy(to);
 	}
@@ -611,7 +611,7 @@ static void lost(void)
 	int i;
 
 	saved()->magic ^= 1;
-	CHECK(!set_msr(&to->vcpus[0], value_of(PLACE, 5)));
+	CHECK(!set_msr(&to->vcpus[0], value_of(SAVED_AT, 5)));
 	for (i = 0; i < 2; i++) {
 		CHECK(ioctl(to->vcpus[i].fd, KVM_RUN, 0) && errno == EIO);
 		CHECK_EQ(state_of(to).version, 0);
@@ -627,7 +627,7 @@ static void lost(void)
 static void guest_dirties(void)
 {
 	epk_set_up(1);
-	GUEST_EQ(hypercall(KVM_EPK_SAVE_AT, PLACE, 0, 0), 0);
+	GUEST_EQ(hypercall(KVM_EPK_SAVE_AT, SAVED_AT, 0, 0), 0);
 	guest_sync(1);
 	GUEST_EQ(hypercall(KVM_EPK_CREATE, 2, 1, 0), 0);
 	guest_sync(2);
@@ -641,7 +641,7 @@ static uint64_t dirty(struct vm *vm)
 	struct kvm_dirty_log log = { .slot = 0, .dirty_bitmap = bitmap };
 
 	REQUIRE(!ioctl(vm->fd, KVM_GET_DIRTY_LOG, &log));
-	return bitmap[PLACE / PAGE / 64] >> PLACE / PAGE % 64 & 3;
+	return bitmap[SAVED_AT / PAGE / 64] >> SAVED_AT / PAGE % 64 & 3;
 }
 
 /* What KVM writes goes to the other host, however late. */
@@ -667,7 +667,7 @@ static void guest_fills_all(void)
 	epk_set_up(1);
 	GUEST_EQ(hypercall(KVM_EPK_CREATE, 2, 510, 0), 0);
 	guest_sync(1);
-	GUEST_EQ(hypercall(KVM_EPK_SAVE_AT, PLACE, 0, 0), 0);
+	GUEST_EQ(hypercall(KVM_EPK_SAVE_AT, SAVED_AT, 0, 0), 0);
 	guest_sync(2);
 	GUEST_EQ(hypercall(KVM_EPK_FILL, 2, 510, KVM_EPK_RUN(0, 1, 1)), 0);
 	guest_sync(3);
@@ -680,7 +680,7 @@ static void ring(void)
 {
 	const unsigned int size = 1024;
 	struct kvm_dirty_gfn *entries;
-	unsigned int i, stage, last = 0, at_place;
+	unsigned int i, stage, last = 0, in_area;
 	struct vcpu *vcpu;
 	struct vm *vm;
 
@@ -697,10 +697,10 @@ static void ring(void)
 	REQUIRE(!vm_memslot(vm, 0, KVM_MEM_LOG_DIRTY_PAGES, 0, 4 * MiB, memory[0]));
 	for (stage = 1; stage <= 4; stage++) {
 		vcpu_run_sync(vcpu, stage);
-		for (at_place = 0, i = last; i < size && entries[i].flags & KVM_DIRTY_GFN_F_DIRTY; i++)
-			at_place += entries[i].offset - PLACE / PAGE < 2;
+		for (in_area = 0, i = last; i < size && entries[i].flags & KVM_DIRTY_GFN_F_DIRTY; i++)
+			in_area += entries[i].offset - SAVED_AT / PAGE < 2;
 		last = i;
-		CHECK_EQ(at_place, stage == 1 ? 0 : stage == 3 ? 1 : 2);
+		CHECK_EQ(in_area, stage == 1 ? 0 : stage == 3 ? 1 : 2);
 	}
 	munmap(entries, size * sizeof(*entries));
 	vm_destroy(vm);
@@ -715,7 +715,7 @@ static void *set_late(void *arg)
 {
 	struct late *late = arg;
 
-	late->taken = set_msr(late->vcpu, value_of(PLACE, 5));
+	late->taken = set_msr(late->vcpu, value_of(SAVED_AT, 5));
 	return NULL;
 }
 
@@ -744,7 +744,7 @@ static void page_comes_late(void)
 	REQUIRE(!ioctl(fd, UFFDIO_COPY, &copy));
 	pthread_join(thread, NULL);
 	CHECK(late.taken);
-	CHECK(set_msr(&to->vcpus[1], value_of(PLACE, 511)));
+	CHECK(set_msr(&to->vcpus[1], value_of(SAVED_AT, 511)));
 	take_over(to, from);
 	vm_destroy(from);
 	end(to);
@@ -755,7 +755,7 @@ int main(int argc, char **argv)
 	static const struct test_case cases[] = {
 		{ "moves", moves },
 		{ "hidden", hidden },
-		{ "without-place", without_place },
+		{ "not-saved", not_saved },
 		{ "hostile", hostile },
 		{ "arguments", arguments },
 		{ "snapshot", snapshot },

@@ -68,6 +68,8 @@ void check_failed(const char *file, int line, const char *what, long a, long b);
 pid_t fork_case(void);
 
 void __attribute__((noreturn, format(printf, 1, 2))) die(const char *format, ...);
+/* Of the kernel's, to write a setting to; dies if it is refused. */
+void write_file(const char *path, const char *text);
 
 #define CHECK_EQ(a, b) do {						\
 	long a_ = (long)(a), b_ = (long)(b);				\
@@ -134,8 +136,6 @@ void vcpu_set_msr(struct vcpu *vcpu, uint32_t msr, uint64_t value);
 
 void pages_init(struct vm *vm);
 void pages_free(struct vm *vm);
-/* Map 4 KiB (level 1), 2 MiB (2) or 1 GiB (3). */
-void pages_map(struct vm *vm, uint64_t gva, uint64_t gpa, int level, uint64_t flags);
 /* Have the entry at @level point to a table that the topic makes. */
 void pages_map_table(struct vm *vm, uint64_t gva, uint64_t table, int level);
 uint64_t pages_cr3(struct vm *vm);

@@ -175,7 +175,7 @@ static void jump(void)
 	asm volatile("mov %[frame], %%r9\n\tmov %%r9, %%r8\n\tmov %%r9, %%r12\n\t"
 		     "mov %[rax], %%rax\n\tmov %[rdi], %%rdi\n\tmov %[rcx], %%rcx\n\t"
 		     "mov epk_word@gottpoff(%%rip), %%r13\n\t"
-		     "mov %%fs:%c[place](%%r13), %%r15d\n\tshl $32, %%r15\n\tor %[r15], %%r15\n\t"
+		     "mov %%fs:%c[comp_slot](%%r13), %%r15d\n\tshl $32, %%r15\n\tor %[r15], %%r15\n\t"
 		     "xor %%edx, %%edx\n\txor %%ebp, %%ebp\n\tmov %[rsi], %%rsi\n\t"
 		     "mov epk_state_page(%%rip), %%r14\n\tmov %%rdi, %%rbx\n\t"
 		     "mov $1, %%r10d\n\tmov %[slot], %%r11\n\t"
@@ -183,7 +183,7 @@ static void jump(void)
 		     : : [rax] "m"(jump_to.rax), [rdi] "m"(jump_to.callee), [rcx] "m"(jump_to.rcx),
 			 [r15] "m"(jump_to.caller), [addr] "m"(jump_to.addr), [frame] "r"(frame + 8),
 			 [rsi] "m"(jump_to.entry), [slot] "m"(own[0]),
-			 [place] "i"(offsetof(struct epk_word, place))
+			 [comp_slot] "i"(offsetof(struct epk_word, comp_slot))
 		     : "memory");
 }
 
@@ -461,7 +461,7 @@ static void *stays_inside(void *arg)
 	return (void *)result;
 }
 
-/* It has that thread's place, if that waits, for a call; and disturbs nobody. */
+/* It has that thread's slot, if that waits, for a call; and disturbs nobody. */
 static void as_another(void)
 {
 	bool waits = stays_by == ASKS_STAYER;
@@ -538,13 +538,13 @@ static void with_odd_fs_base(void)
 		;
 	usleep(50000);
 	forged = epk_word;
-	forged.place = word_inside->place;
+	forged.comp_slot = word_inside->comp_slot;
 	memcpy((char *)word_inside - 1, &forged, sizeof(forged));
 	REQUIRE(call_as(ids[looped_in], TOUCH, own[looped_in], NULL, fs_inside - 1) == -EBUSY);
 	_exit(0);
 }
 
-static uint32_t place;
+static uint32_t comp_slot;
 
 static void *loops_with_odd_fs_base(void *arg)
 {
@@ -560,7 +560,7 @@ static void *loops_with_odd_fs_base(void *arg)
 	word = block + sizeof(block) / 2 + 1 + ((uint64_t)&epk_word - fs);
 	REQUIRE(word > block);
 	forged = epk_word;
-	forged.place = place;
+	forged.comp_slot = comp_slot;
 	memcpy(word, &forged, sizeof(forged));
 	word_inside = (struct epk_word *)word;
 	REQUIRE(!call_as(ids[0], LOOPS, (void *)7, &result, (uint64_t)block + sizeof(block) / 2 + 1));
@@ -574,7 +574,7 @@ static void beside_odd_fs_base(void)
 	pthread_t thread;
 
 	set_up();
-	place = epk_word.place;
+	comp_slot = epk_word.comp_slot;
 	REQUIRE(!pthread_create(&thread, NULL, loops_with_odd_fs_base, NULL));
 	while (!word_inside || *(volatile uint32_t *)&word_inside->component != (uint32_t)ids[0])
 		;

@@ -53,7 +53,7 @@ static long jumps(void *arg)
 		     "mov %c[caller](%%rdi), %%r12d\n\tmov %c[callee](%%rdi), %%edi\n\t"
 		     "mov %%edi, %%ebx\n\tmov %%rdx, %%r8\n\tmov %%rdx, %%r9\n\t"
 		     "mov epk_word@gottpoff(%%rip), %%r13\n\t"
-		     "mov %%fs:%c[place](%%r13), %%r15d\n\tshl $32, %%r15\n\tor %%r12, %%r15\n\t"
+		     "mov %%fs:%c[comp_slot](%%r13), %%r15d\n\tshl $32, %%r15\n\tor %%r12, %%r15\n\t"
 		     "mov %%rdx, %%r12\n\txor %%ecx, %%ecx\n\txor %%edx, %%edx\n\t"
 		     "xor %%ebp, %%ebp\n\txor %%esi, %%esi\n\t"
 		     "mov epk_state_page(%%rip), %%r14\n\t"
@@ -61,7 +61,7 @@ static long jumps(void *arg)
 		     : : "a"(pkru), "D"(j), "d"(frame + 64), [to] "i"(offsetof(struct jump, to)),
 			 [callee] "i"(offsetof(struct jump, callee)),
 			 [caller] "i"(offsetof(struct jump, caller)),
-			 [place] "i"(offsetof(struct epk_word, place)),
+			 [comp_slot] "i"(offsetof(struct epk_word, comp_slot)),
 			 [stack] "i"(offsetof(struct jump, stack))
 		     : "memory");
 	return 0;
@@ -366,7 +366,7 @@ static void *stays_there(void *arg)
 {
 	long n = (long)arg, result = -1;
 
-	/* Its first call says where its place is. */
+	/* Its first call says where its slot is. */
 	REQUIRE(epk_gate_call(ids[NR - 1], SCRIBBLES, NULL, NULL) == 0);
 	words[n] = &epk_word;
 	REQUIRE(!epk_gate_call(stay_in, STAYS, (void *)n, &result));
@@ -374,10 +374,10 @@ static void *stays_there(void *arg)
 }
 
 /*
- * A thread whose place is forged while it is inside gives up no other thread's, whose stack somebody else
+ * A thread whose slot is forged while it is inside gives up no other thread's, whose stack somebody else
  * would get.
  */
-static void forging_places(void)
+static void forging_slots(void)
 {
 	pthread_t threads[3];
 	long result = -1, n;
@@ -392,22 +392,22 @@ static void forging_places(void)
 		REQUIRE(!pthread_create(&threads[n], NULL, stays_there, (void *)n));
 		REQUIRE(read(inside[0], &byte, 1) == 1);
 	}
-	REQUIRE(words[1]->place != words[2]->place && epk_word.place != words[2]->place);
-	words[1]->place = words[2]->place;
+	REQUIRE(words[1]->comp_slot != words[2]->comp_slot && epk_word.comp_slot != words[2]->comp_slot);
+	words[1]->comp_slot = words[2]->comp_slot;
 	may_go[1] = 1;
 	REQUIRE(!pthread_join(threads[1], &value) && value == (void *)1);
-	epk_word.place = words[2]->place;
+	epk_word.comp_slot = words[2]->comp_slot;
 	REQUIRE(epk_gate_call(stay_in, SCRIBBLES, NULL, &result) == -EBUSY);
 	may_go[2] = 1;
 	REQUIRE(!pthread_join(threads[2], &value) && value == (void *)2);
 	REQUIRE(!epk_gate_call(stay_in, SCRIBBLES, NULL, &result) && result == -1);
 }
 
-static void forged_places(void **state)
+static void forged_slots(void **state)
 {
 	(void)state;
 	for (stay_in = 0; stay_in < NR; stay_in += NR - 1)
-		run_in_child(forging_places);
+		run_in_child(forging_slots);
 }
 
 int main(void)
@@ -416,7 +416,7 @@ int main(void)
 		cmocka_unit_test(jumps_from_within),
 		cmocka_unit_test(through_the_kernel),
 		cmocka_unit_test(pivots_in_gates),
-		cmocka_unit_test(forged_places),
+		cmocka_unit_test(forged_slots),
 	};
 
 	skip_if(!backend_is("epk"), "has no components");

@@ -8,27 +8,13 @@
 #include <libmpk.h>
 
 #include "map_limit.h"
-#include "unit.h"
+#include "may.h"
 
 #define ANON	(MAP_ANONYMOUS | MAP_PRIVATE)
 #define GROUP	100
 #define MANY	60
 
 static char *mem;
-
-static int may(volatile char *addr)
-{
-	char was;
-
-	if (!try_read(addr, &was))
-		return PROT_NONE;
-	return try_write(addr, was) ? RW : PROT_READ;
-}
-
-static int expected(int prot)
-{
-	return backend_protects() ? prot : RW;
-}
 
 /* Of all but "mpk" and "vmfunc", where no thread's rights can be changed by another. */
 static bool changes_all(void)
@@ -65,20 +51,6 @@ static int tear_down(void **state)
 		REQUIRE_EQ(errno, (error));				\
 	} while (0)
 
-static void *other_thread(void *arg)
-{
-	*(int *)arg = may(mem);
-	return NULL;
-}
-
-static int other_may(void)
-{
-	void *arg = &(int){ -1 };
-
-	run_threads(other_thread, &arg, 1);
-	return *(int *)arg;
-}
-
 /* The paper's first example: a domain, for the thread that has begun it. */
 static void isolation(void **state)
 {
@@ -88,7 +60,7 @@ static void isolation(void **state)
 	strcpy(mem, "Hello World!");
 	/* Under "mpk" a new thread has what its creator holds. */
 	if (backend_is("epk"))
-		REQUIRE_EQ(other_may(), PROT_NONE);
+		REQUIRE_EQ(new_thread_may(mem), PROT_NONE);
 	REQUIRE_EQ(mpk_end(GROUP), 0);
 	REQUIRE_EQ(may(mem), expected(PROT_NONE));
 	REQUIRE_EQ(mpk_begin(GROUP, PROT_READ), 0);
@@ -113,7 +85,7 @@ static void quick_change(void **state)
 	for (i = 0; i < sizeof(prots) / sizeof(*prots); i++) {
 		REQUIRE_EQ(mpk_mprotect(GROUP, prots[i]), 0);
 		REQUIRE_EQ(may(mem), expected(prots[i]));
-		REQUIRE_EQ(other_may(), expected(prots[i]));
+		REQUIRE_EQ(new_thread_may(mem), expected(prots[i]));
 	}
 	/* As mprotect(), it gives more than the mapping was made with. */
 	REQUIRE_EQ(mpk_munmap(GROUP), 0);
@@ -123,7 +95,7 @@ static void quick_change(void **state)
 	REQUIRE_EQ(mpk_end(GROUP), 0);
 	REQUIRE_EQ(mpk_mprotect(GROUP, RW), 0);
 	REQUIRE_EQ(may(mem), RW);
-	REQUIRE_EQ(other_may(), RW);
+	REQUIRE_EQ(new_thread_may(mem), RW);
 }
 
 static void nested(void **state)

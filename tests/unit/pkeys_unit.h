@@ -3,7 +3,7 @@
 #ifndef EPK_PKEYS_UNIT_H
 #define EPK_PKEYS_UNIT_H
 
-#include "unit.h"
+#include "may.h"
 
 #define PAGES	4ul
 #define CLOSED	PKEY_DISABLE_ACCESS
@@ -59,14 +59,6 @@ static inline int tear_down(void **state)
 static inline void give(int to, int prot)
 {
 	REQUIRE_EQ(pkey_mprotect(mem, PAGES * PAGE, prot, to), 0);
-}
-
-/* RW, PROT_READ or nothing. */
-static inline int may(char *addr)
-{
-	if (!try_read(addr, &value))
-		return 0;
-	return try_write(addr, value) ? RW : PROT_READ;
 }
 
 static inline int may_at(char *addr)

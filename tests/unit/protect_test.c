@@ -10,20 +10,6 @@
 
 #define MANY	40
 
-static void *look(void *arg)
-{
-	*(int *)arg = may(mem);
-	return NULL;
-}
-
-static int new_thread_may(void)
-{
-	void *arg = &(int){ -1 };
-
-	run_threads(look, &arg, 1);
-	return *(int *)arg;
-}
-
 static int seen;
 
 static void look_in_handler(int sig)
@@ -50,7 +36,7 @@ static void everybody_may_what_is_said(void **state)
 		REQUIRE_EQ(epk_protect(id, prots[i]), 0);
 		REQUIRE_EQ(may(mem), expected(prots[i]));
 		REQUIRE_EQ(may(mem + PAGE), expected(prots[i]));
-		REQUIRE_EQ(new_thread_may(), expected(prots[i]));
+		REQUIRE_EQ(new_thread_may(mem), expected(prots[i]));
 		REQUIRE_EQ(handler_may(), expected(prots[i]));
 		REQUIRE_EQ(may(other_mem), expected(PROT_NONE));
 		REQUIRE_EQ(epk_held_prot(id), 0);
@@ -83,7 +69,7 @@ static void holders_have_what_they_begun(void **state)
 	REQUIRE_EQ(epk_protect(id, PROT_READ), 0);
 	REQUIRE_EQ(may(mem), RW);
 	if (backend_is_private()) {
-		REQUIRE_EQ(new_thread_may(), PROT_READ);
+		REQUIRE_EQ(new_thread_may(mem), PROT_READ);
 		REQUIRE_EQ(handler_may(), PROT_READ);
 	}
 	REQUIRE_EQ(may(mem), RW);

@@ -3,7 +3,7 @@
 #ifndef PROTECT_UNIT_H
 #define PROTECT_UNIT_H
 
-#include "unit.h"
+#include "may.h"
 
 static int id, other;
 static char *mem, *other_mem;
@@ -23,22 +23,6 @@ static int tear_down(void **state)
 	(void)state;
 	REQUIRE_EQ(free_domains(1, &id), 0);
 	return free_domains(1, &other);
-}
-
-/* What @addr is to the thread as it is: RW, PROT_READ or nothing. */
-static int may(volatile char *addr)
-{
-	char was;
-
-	if (!try_read(addr, &was))
-		return PROT_NONE;
-	return try_write(addr, was) ? RW : PROT_READ;
-}
-
-/* The same, where each thread's rights are its own and are kept. */
-static inline int expected(int prot)
-{
-	return backend_protects() ? prot : RW;
 }
 
 static inline bool system_calls_count(void)

@@ -18,9 +18,6 @@ struct file {
 	size_t len;
 };
 
-/* Reads DIR/NAME into memory; prints why not and returns false. */
-bool file_read(struct file *file, const char *dir, const char *name);
-
 struct options {
 	unsigned int connections;
 	unsigned int rounds;

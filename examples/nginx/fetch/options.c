@@ -33,7 +33,8 @@ static const char help[] =
 	"Exit status: 0 if every byte of every answer was right, 1 if not, 2 for a\n"
 	"wrong option.\n";
 
-bool file_read(struct file *file, const char *dir, const char *name)
+/* Reads DIR/NAME into memory; prints why not and returns false. */
+static bool file_read(struct file *file, const char *dir, const char *name)
 {
 	char path[4096];
 	struct stat st;

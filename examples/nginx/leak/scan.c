@@ -142,7 +142,7 @@ static enum stage stage_of[LOOKS_MAX];
 static int nr_looks;
 static size_t nr_versions, bytes_seen;
 
-static struct version **place_of(uintptr_t at)
+static struct version **versions_of(uintptr_t at)
 {
 	struct version **v = &buckets[at / PAGE % BUCKETS];
 
@@ -154,14 +154,14 @@ static struct version **place_of(uintptr_t at)
 static void keep_page(uintptr_t at, const uint8_t *bytes)
 {
 	static const uint8_t zeros[PAGE];
-	struct version **place, *new;
+	struct version **page, *new;
 
 	bytes_seen += PAGE;
 	if (!memcmp(bytes, zeros, PAGE))
 		return;
-	place = place_of(at);
-	if (*place && (*place)->last == nr_looks - 1 && !memcmp((*place)->bytes, bytes, PAGE)) {
-		(*place)->last = nr_looks;
+	page = versions_of(at);
+	if (*page && (*page)->last == nr_looks - 1 && !memcmp((*page)->bytes, bytes, PAGE)) {
+		(*page)->last = nr_looks;
 		return;
 	}
 	new = malloc(sizeof(*new));
@@ -169,10 +169,10 @@ static void keep_page(uintptr_t at, const uint8_t *bytes)
 		give_up("no memory");
 	new->at = at;
 	new->first = new->last = nr_looks;
-	new->older = *place;
-	new->next = *place ? (*place)->next : NULL;
+	new->older = *page;
+	new->next = *page ? (*page)->next : NULL;
 	memcpy(new->bytes, bytes, PAGE);
-	*place = new;
+	*page = new;
 	nr_versions++;
 }
 

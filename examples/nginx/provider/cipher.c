@@ -128,7 +128,7 @@ static void discount(struct cipher_ctx *ctx)
 		epkp_publish_add(&epkp_published.cbc_contexts, -1);
 }
 
-/* It has no place yet. */
+/* It has no box yet. */
 static struct cipher_ctx *ctx_new(struct provider *prov, const struct cipher *cipher)
 {
 	struct cipher_ctx *ctx = calloc(1, sizeof(*ctx));
@@ -198,7 +198,7 @@ static void cipher_freectx(void *vctx)
 	free(ctx);
 }
 
-static struct cipher_ctx *copy_place(struct cipher_ctx *from)
+static struct cipher_ctx *copy_where_it_is(struct cipher_ctx *from)
 {
 	struct cipher_ctx *to;
 	struct box *box;
@@ -215,7 +215,7 @@ static struct cipher_ctx *copy_place(struct cipher_ctx *from)
 		free(to);
 		return NULL;
 	}
-	epkp_ctx_have_place(to, box, 0);
+	epkp_ctx_have_box(to, box, 0);
 	if (epkp_ctx_copy_inner(to, from))
 		return to;
 	cipher_freectx(to);
@@ -231,7 +231,7 @@ static void *cipher_dupctx(void *vctx)
 		raise(from->prov, EPK_R_NO_COPY, "%s of a TLS connection", from->cipher->name);
 		return NULL;
 	}
-	to = copy_place(from);
+	to = copy_where_it_is(from);
 	if (!to)
 		return NULL;
 	to->keyed = from->keyed;
@@ -339,7 +339,7 @@ static int init_keyed(struct cipher_ctx *ctx, const uint8_t *key, size_t keylen,
 	taken = epkp_ctx_fetch_key(ctx, key, keylen, &of);
 	low = !taken ? NULL : taken > 0 ? epkp_ctx_enter_opened(ctx) : epkp_ctx_enter(ctx);
 	if (!low) {
-		epkp_ctx_leave_place(ctx);
+		epkp_ctx_leave_box(ctx);
 		return 0;
 	}
 	ret = init_inner(ctx, taken > 0 ? fetched(ctx) : key, keylen, iv, ivlen, params, sealing);
@@ -368,11 +368,11 @@ static int init(void *vctx, const unsigned char *key, size_t keylen, const unsig
 		return 0;
 	if (key)
 		return init_keyed(ctx, key, keylen, iv, ivlen, params, sealing);
-	if (may_have_key(ctx, params) && !epkp_ctx_find_place(ctx, NULL))
+	if (may_have_key(ctx, params) && !epkp_ctx_find_box(ctx, NULL))
 		return 0;
 	low = epkp_ctx_enter(ctx);
 	if (!low) {
-		epkp_ctx_leave_place(ctx);
+		epkp_ctx_leave_box(ctx);
 		return 0;
 	}
 	return epkp_ctx_leave(ctx, low, init_inner(ctx, NULL, 0, iv, ivlen, params, sealing));
@@ -606,11 +606,11 @@ static int cipher_set(void *vctx, const OSSL_PARAM params[])
 
 	if (is_empty(params) || set_later(ctx, params))
 		return 1;
-	if (!may_serve(ctx, params) || (may_have_key(ctx, params) && !epkp_ctx_find_place(ctx, NULL)))
+	if (!may_serve(ctx, params) || (may_have_key(ctx, params) && !epkp_ctx_find_box(ctx, NULL)))
 		return 0;
 	low = epkp_ctx_enter(ctx);
 	if (!low) {
-		epkp_ctx_leave_place(ctx);
+		epkp_ctx_leave_box(ctx);
 		return 0;
 	}
 	note_params(ctx, params);

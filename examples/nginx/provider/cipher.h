@@ -87,17 +87,17 @@ static inline uint8_t *fetched(const struct cipher_ctx *ctx)
 	return ctx->mem + 2 * padded(ctx->cipher->size);
 }
 
-/* place.c */
+/* in_box.c */
 void epkp_ctx_relocate(const struct cipher *c, uint8_t *bytes, const uint8_t *to,
 		       const uint8_t *from);
 char *epkp_ctx_enter_opened(struct cipher_ctx *ctx);
 char *epkp_ctx_enter(struct cipher_ctx *ctx);
 int epkp_ctx_leave(struct cipher_ctx *ctx, char *low, int ret);
-void epkp_ctx_have_place(struct cipher_ctx *ctx, struct box *box, unsigned int half);
-void epkp_ctx_leave_place(struct cipher_ctx *ctx);
+void epkp_ctx_have_box(struct cipher_ctx *ctx, struct box *box, unsigned int half);
+void epkp_ctx_leave_box(struct cipher_ctx *ctx);
 bool epkp_ctx_copy_inner(struct cipher_ctx *to, struct cipher_ctx *from);
 bool epkp_ctx_may_pair(const struct cipher_ctx *ctx, const struct lineage *of);
-bool epkp_ctx_find_place(struct cipher_ctx *ctx, const struct lineage *of);
+bool epkp_ctx_find_box(struct cipher_ctx *ctx, const struct lineage *of);
 int epkp_ctx_fetch_key(struct cipher_ctx *ctx, const uint8_t *key, size_t len,
 		       const struct lineage *of);
 

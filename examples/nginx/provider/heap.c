@@ -39,7 +39,6 @@ struct piece {
 
 struct arena {
 	size_t size, used;
-	unsigned int live;
 	struct piece *free[NR_SIZES];
 };
 
@@ -87,7 +86,6 @@ void *epkp_arena_get(struct arena *a, size_t size)
 		a->used += whole;
 		b->size = whole;
 	}
-	a->live++;
 	return b + 1;
 }
 
@@ -99,17 +97,11 @@ void epkp_arena_put(struct arena *a, void *ptr)
 
 	b->next = a->free[class];
 	a->free[class] = b;
-	a->live--;
 }
 
 size_t epkp_arena_used(const struct arena *a)
 {
 	return a->used;
-}
-
-unsigned int epkp_arena_live(const struct arena *a)
-{
-	return a->live;
 }
 
 static bool is_in(const struct arena *a, const void *ptr)
@@ -429,16 +421,16 @@ union function {
 };
 
 /* The three, next to each other, in some order. */
-struct place {
+struct pointers {
 	void **malloc, **realloc, **free;
-	unsigned int found;
+	unsigned int times;
 };
 
-static void look_at(void **words, struct place *place)
+static void look_at(void **words, struct pointers *found)
 {
 	const union function m = { .malloc = malloc_before }, r = { .realloc = realloc_before };
 	const union function f = { .free = free_before };
-	struct place here = { .found = place->found + 1 };
+	struct pointers here = { .times = found->times + 1 };
 	int i;
 
 	for (i = 0; i < 3; i++) {
@@ -450,7 +442,7 @@ static void look_at(void **words, struct place *place)
 			here.free = &words[i];
 	}
 	if (here.malloc && here.realloc && here.free)
-		*place = here;
+		*found = here;
 }
 
 static bool is_part(const struct dl_phdr_info *info, const ElfW(Phdr) *part, uintptr_t at)
@@ -460,17 +452,17 @@ static bool is_part(const struct dl_phdr_info *info, const ElfW(Phdr) *part, uin
 
 /* What can be written to, but for what the linker makes read-only. */
 static void look_through(const struct dl_phdr_info *info, const ElfW(Phdr) *part,
-			 const ElfW(Phdr) *fixed, struct place *place)
+			 const ElfW(Phdr) *fixed, struct pointers *found)
 {
 	uintptr_t start = info->dlpi_addr + part->p_vaddr, end = start + part->p_memsz;
 	uintptr_t at = (start + sizeof(void *) - 1) & ~(sizeof(void *) - 1);
 
 	for (; at + 3 * sizeof(void *) <= end; at += sizeof(void *))
 		if (!fixed || !is_part(info, fixed, at))
-			look_at((void **)at, place);
+			look_at((void **)at, found);
 }
 
-static int look_in_object(struct dl_phdr_info *info, size_t size, void *place)
+static int look_in_object(struct dl_phdr_info *info, size_t size, void *found)
 {
 	const union { void (*fn)(CRYPTO_malloc_fn *, CRYPTO_realloc_fn *, CRYPTO_free_fn *);
 		      uintptr_t address; } code = { CRYPTO_get_mem_functions };
@@ -486,7 +478,7 @@ static int look_in_object(struct dl_phdr_info *info, size_t size, void *place)
 	}
 	for (part = info->dlpi_phdr; is_libcrypto && part < end; part++)
 		if (part->p_type == PT_LOAD && part->p_flags & PF_W)
-			look_through(info, part, fixed, place);
+			look_through(info, part, fixed, found);
 	return is_libcrypto;
 }
 
@@ -496,7 +488,7 @@ static void put(void **where, union function fn)
 }
 
 /* Freeing first: from then on what others gave out goes to them. */
-static void put_all(const struct place *p, CRYPTO_malloc_fn m, CRYPTO_realloc_fn r,
+static void put_all(const struct pointers *p, CRYPTO_malloc_fn m, CRYPTO_realloc_fn r,
 		    CRYPTO_free_fn f)
 {
 	put(p->free, (union function){ .free = f });
@@ -516,20 +508,20 @@ static bool are_ours(void)
 
 static const char *lead_here(void)
 {
-	struct place place = { .found = 0 };
+	struct pointers found = { .times = 0 };
 
 	if (are_ours())
 		return NULL;
 	CRYPTO_get_mem_functions(&malloc_before, &realloc_before, &free_before);
 	is_programs = free_before != CRYPTO_free || malloc_before != CRYPTO_malloc;
-	dl_iterate_phdr(look_in_object, &place);
-	if (place.found != 1)
-		return place.found ? "libcrypto's memory functions are in several places" :
+	dl_iterate_phdr(look_in_object, &found);
+	if (found.times != 1)
+		return found.times ? "libcrypto's memory functions are in several places" :
 				     "libcrypto's memory functions are not to be found";
-	put_all(&place, heap_malloc, heap_realloc, heap_free);
+	put_all(&found, heap_malloc, heap_realloc, heap_free);
 	if (are_ours())
 		return NULL;
-	put_all(&place, malloc_before, realloc_before, free_before);
+	put_all(&found, malloc_before, realloc_before, free_before);
 	return "libcrypto's memory functions cannot be replaced";
 }
 

@@ -23,7 +23,6 @@ struct arena *epkp_arena_make(void *mem, size_t size);
 void *epkp_arena_get(struct arena *arena, size_t size);
 void epkp_arena_put(struct arena *arena, void *ptr);
 size_t epkp_arena_used(const struct arena *arena);
-unsigned int epkp_arena_live(const struct arena *arena);
 
 /* From here on what this thread has libcrypto allocate lies in @arena; not nested. */
 void epkp_heap_enter(struct arena *arena);

@@ -14,7 +14,7 @@
  * and has none.  Nor has one that is forgotten, as the table is full of newer ones: then a key
  * gets a domain of its own.  Who has connections made, or keys updated, can see to that.
  *
- * Nobody waits for anybody, as the vault is open meanwhile.  A place that two write to at a time
+ * Nobody waits for anybody, as the vault is open meanwhile.  An entry that two write to at a time
  * is taken for none: its first word tells a secret only with the other two.
  */
 #include <string.h>
@@ -46,7 +46,7 @@ static uint64_t (*set_of(struct opened *o, int which, const uint8_t *wrapped, si
 	uint64_t made[2] = { 0 };
 
 	epkp_mix(o, tweak, wrapped, len, (uint8_t *)made, sizeof(made));
-	/* Zero is a place that has nothing. */
+	/* Zero is an entry that has nothing. */
 	*what = made[0] | 1;
 	*set = made[1] % NR_SETS;
 	return known[*set];

@@ -91,7 +91,7 @@ static bool is_remembered(const uint8_t *key, size_t len)
 	/* All of them: how many are compared tells nothing of a key. */
 	for (i = 0; i < NR_WAYS; i++)
 		found |= __atomic_load_n(&ways[i], __ATOMIC_RELAXED) == what;
-	/* Zero is a place that nothing has been put to. */
+	/* Zero is an entry that nothing has been put to. */
 	return found && what;
 }
 

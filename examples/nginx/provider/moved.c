@@ -13,11 +13,11 @@
  *	  have allocated nothing.  Where these pointers are is noted, for copies.
  *
  * And where one has the tag of what it has sealed, as to ask for that takes as much as all that the
- * provider adds to a record: there before it is asked, in the same place for one message as for the
+ * provider adds to a record: there before it is asked, at the same offset for one message as for the
  * next, and what is written there is what it tells.  One of which that is not so is asked.
  *
  * And where one has the tag that it is to find, as to tell it costs as much: one that has been told
- * a tag for the message before differs, when it has been told another, in that place alone.
+ * a tag for the message before differs, when it has been told another, there alone.
  * One of which that is not so is told each time.
  */
 #define _GNU_SOURCE
@@ -92,10 +92,10 @@ static void note(struct outcome *o, int ret)
 	o->calls++;
 }
 
-/* Of one message after the other: one that is in two places has none. */
-static void note_place(size_t *place, unsigned int *nr, size_t at)
+/* Of one message after the other: one that is at two offsets has none. */
+static void note_where(size_t *offset, unsigned int *nr, size_t at)
 {
-	*place = (*nr)++ && *place != at ? 0 : at;
+	*offset = (*nr)++ && *offset != at ? 0 : at;
 }
 
 static int tell_octets(const struct drive *d, const char *name, void *bytes, size_t len)
@@ -170,9 +170,9 @@ static bool is_told(const struct drive *d, size_t at)
 
 /*
  * Where the tag was in a context that was moved, of which the size is known: @ended is as it was
- * before anybody asked, as asking may be what puts it there.  0: there is no such place.
+ * before anybody asked, as asking may be what puts it there.  0: there is no such offset.
  */
-static size_t place_of(const struct drive *d, const uint8_t *ended, const uint8_t *tag)
+static size_t where_tag_is(const struct drive *d, const uint8_t *ended, const uint8_t *tag)
 {
 	size_t at;
 
@@ -195,7 +195,7 @@ static void tag(const struct drive *d)
 		memcpy(ended, d->ctx, d->cipher->size);
 	ret = ask_octets(d, OSSL_CIPHER_PARAM_AEAD_TAG, o->bytes + o->len, TAG_LEN);
 	note(o, ret);
-	note_place(&o->tag_at, &o->tags, d->moved && ret > 0 ? place_of(d, ended, o->bytes + o->len) : 0);
+	note_where(&o->tag_at, &o->tags, d->moved && ret > 0 ? where_tag_is(d, ended, o->bytes + o->len) : 0);
 	o->len += TAG_LEN;
 }
 
@@ -206,7 +206,7 @@ static bool same_but_at(const uint8_t *a, const uint8_t *b, size_t size, size_t 
 
 /*
  * What a message is to end with that is not the context's first.  All bytes of the two tags that it is
- * told differ, so that it is seen where the place begins.
+ * told differ, so that it is seen where it begins.
  */
 static void expect_again(const struct drive *d, uint8_t *expected)
 {
@@ -229,7 +229,7 @@ static void expect_again(const struct drive *d, uint8_t *expected)
 	if (ret <= 0 || memcmp(between + at, other, TAG_LEN) ||
 	    !same_but_at(before, between, size, at))
 		at = 0;
-	note_place(&d->outcome->expected_at, &d->outcome->expected, at);
+	note_where(&d->outcome->expected_at, &d->outcome->expected, at);
 }
 
 /* One record as TLS 1.2 has it; that of @len bytes which nobody sealed is refused. */
@@ -504,13 +504,13 @@ static bool same_outcome(const struct outcome *a, const struct outcome *b)
 	       !memcmp(a->bytes, b->bytes, sizeof(a->bytes));
 }
 
-/* One that is in two places has none. */
-static void note_tag(size_t *place, size_t at, size_t at_too)
+/* One that is at two offsets has none. */
+static void note_tag(size_t *offset, size_t at, size_t at_too)
 {
-	if (*place == TAG_UNTRIED)
-		*place = at;
-	if (*place != at || at != at_too)
-		*place = 0;
+	if (*offset == TAG_UNTRIED)
+		*offset = at;
+	if (*offset != at || at != at_too)
+		*offset = 0;
 }
 
 static bool try_once(struct provider *prov, struct cipher *c, struct trial *t, bool sealing,

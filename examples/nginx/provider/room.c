@@ -50,6 +50,11 @@ struct idle *epkp_idle_make(void)
 	return idle;
 }
 
+static bool is_ours(const struct room *room)
+{
+	return room->generation == epkp_box_generation();
+}
+
 struct room *epkp_idle_take(struct idle *idle)
 {
 	struct room *room;
@@ -57,7 +62,7 @@ struct room *epkp_idle_take(struct idle *idle)
 
 	for (i = 0; i < NR_IDLE; i++) {
 		room = __atomic_exchange_n(&idle->rooms[i], NULL, __ATOMIC_ACQUIRE);
-		if (room && epkp_room_is_ours(room))
+		if (room && is_ours(room))
 			return room;
 		epkp_room_free(room);
 	}
@@ -157,16 +162,11 @@ struct room *epkp_room_make(struct provider *prov, size_t size)
 	return room;
 }
 
-bool epkp_room_is_ours(const struct room *room)
-{
-	return room->generation == epkp_box_generation();
-}
-
 bool epkp_room_enter(struct room *room, struct inside *in, size_t stack)
 {
 	int err;
 
-	if (!epkp_room_is_ours(room))
+	if (!is_ours(room))
 		return raise(room->prov, EPK_R_FORKED, "made before fork()");
 	if (!epkp_stack_suffices(room->prov, stack))
 		return false;
@@ -205,7 +205,7 @@ void epkp_room_free(struct room *room)
 {
 	int err;
 
-	if (room && epkp_room_is_ours(room)) {
+	if (room && is_ours(room)) {
 		if (!domain_begin(room->dom, PROT_READ | PROT_WRITE)) {
 			if (room->arena)
 				explicit_bzero(room->mem, epkp_arena_used(room->arena));

@@ -33,7 +33,6 @@ struct inside {
 };
 
 struct room *epkp_room_make(struct provider *prov, size_t size);
-bool epkp_room_is_ours(const struct room *room);
 bool epkp_room_enter(struct room *room, struct inside *in, size_t stack);
 bool epkp_room_leave(struct inside *in);
 void epkp_room_free(struct room *room);

@@ -187,16 +187,16 @@ static int forbid(const SSL *ssl, const SSL_CTX *ctx, int op, int bits, int nid,
 }
 
 /* What is kept with an object: these, or NULL, which is neither. */
-static char marks[2];
+static char tokens[2];
 
-static void *mark_of(bool served)
+static void *token_of(bool served)
 {
-	return &marks[served ? SERVED : UNSERVED];
+	return &tokens[served ? SERVED : UNSERVED];
 }
 
-static bool says_served(const void *mark)
+static bool says_served(const void *token)
 {
-	return mark == &marks[SERVED];
+	return token == &tokens[SERVED];
 }
 
 static void ctx_made(void *parent, void *ptr, CRYPTO_EX_DATA *data, int idx, long argl,
@@ -207,7 +207,7 @@ static void ctx_made(void *parent, void *ptr, CRYPTO_EX_DATA *data, int idx, lon
 	(void)ptr, (void)argl, (void)argp;
 	epkp_heap_refuse_next(NULL);
 	/* Where that fails it has none, which is as UNSERVED. */
-	CRYPTO_set_ex_data(data, idx, mark_of(served));
+	CRYPTO_set_ex_data(data, idx, token_of(served));
 	epkp_publish_add(&epkp_published.ssl_contexts[served ? SERVED : UNSERVED], 1);
 	if (served)
 		return;
@@ -257,7 +257,7 @@ static void ssl_made(void *parent, void *ptr, CRYPTO_EX_DATA *data, int idx, lon
 	bool served = ctx && says_served(libssl.get_ctx_data(ctx, ctx_index));
 
 	(void)ptr, (void)argl, (void)argp;
-	CRYPTO_set_ex_data(data, idx, mark_of(served));
+	CRYPTO_set_ex_data(data, idx, token_of(served));
 	epkp_publish_add(&epkp_published.sessions[served ? SERVED : UNSERVED], 1);
 	if (!can_touch())
 		return;

@@ -59,7 +59,7 @@ int epkp_ctx_leave(struct cipher_ctx *ctx, char *low, int ret)
 	return ret;
 }
 
-void epkp_ctx_have_place(struct cipher_ctx *ctx, struct box *box, unsigned int half)
+void epkp_ctx_have_box(struct cipher_ctx *ctx, struct box *box, unsigned int half)
 {
 	ctx->box = box;
 	ctx->half = half;
@@ -67,7 +67,7 @@ void epkp_ctx_have_place(struct cipher_ctx *ctx, struct box *box, unsigned int h
 }
 
 /* One that has not been in its box does not stay there. */
-void epkp_ctx_leave_place(struct cipher_ctx *ctx)
+void epkp_ctx_leave_box(struct cipher_ctx *ctx)
 {
 	if (!ctx->box || !ctx->unkeyed)
 		return;
@@ -103,7 +103,7 @@ static bool move(struct cipher_ctx *ctx, struct box *box)
 {
 	struct cipher_ctx from = *ctx;
 
-	epkp_ctx_have_place(ctx, box, 0);
+	epkp_ctx_have_box(ctx, box, 0);
 	if (epkp_ctx_copy_inner(ctx, &from)) {
 		epkp_box_put(ctx->prov, from.box, from.half, room(ctx->cipher));
 		return true;
@@ -124,7 +124,7 @@ bool epkp_ctx_may_pair(const struct cipher_ctx *ctx, const struct lineage *of)
  * Before a key of this connection, or of none (NULL), comes: to the box that has the
  * connection's other key, or to a new one, and out of one that has another connection's.
  */
-bool epkp_ctx_find_place(struct cipher_ctx *ctx, const struct lineage *of)
+bool epkp_ctx_find_box(struct cipher_ctx *ctx, const struct lineage *of)
 {
 	static const struct lineage none;
 	struct box *box = NULL;
@@ -133,7 +133,7 @@ bool epkp_ctx_find_place(struct cipher_ctx *ctx, const struct lineage *of)
 	of = of ? of : &none;
 	if (ctx->box && (lineage_is(&ctx->box->of, of) || !lineage_is_some(&ctx->box->of)))
 		return true;
-	epkp_ctx_leave_place(ctx);
+	epkp_ctx_leave_box(ctx);
 	if (epkp_ctx_may_pair(ctx, of))
 		box = epkp_box_join(of, &half);
 	if (!box)
@@ -142,7 +142,7 @@ bool epkp_ctx_find_place(struct cipher_ctx *ctx, const struct lineage *of)
 		return false;
 	if (ctx->box)
 		return move(ctx, box);
-	epkp_ctx_have_place(ctx, box, half);
+	epkp_ctx_have_box(ctx, box, half);
 	return true;
 }
 
@@ -159,12 +159,12 @@ int epkp_ctx_fetch_key(struct cipher_ctx *ctx, const uint8_t *key, size_t len,
 	int taken;
 
 	if (!ctx->prov->wraps || !epkp_handle_looks_like(key, len))
-		return epkp_ctx_find_place(ctx, NULL) ? -1 : 0;
-	if (!epkp_ctx_find_place(ctx, of) || !epkp_vault_open(ctx->prov, &o))
+		return epkp_ctx_find_box(ctx, NULL) ? -1 : 0;
+	if (!epkp_ctx_find_box(ctx, of) || !epkp_vault_open(ctx->prov, &o))
 		return 0;
 	taken = epkp_handle_take_to_box(ctx->prov, &o, ctx->box, fetched(ctx), key, len);
 	if (epkp_vault_close(ctx->prov, &o))
-		return taken < 0 && !epkp_ctx_find_place(ctx, NULL) ? 0 : taken;
+		return taken < 0 && !epkp_ctx_find_box(ctx, NULL) ? 0 : taken;
 	if (taken > 0) {
 		explicit_bzero(fetched(ctx), KEY_ROOM);
 		epkp_box_close(ctx->prov, ctx->box);
