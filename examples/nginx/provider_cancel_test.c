@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * A thread that is to be cancelled (pthread_cancel()) does not end with a domain open or with a lock:
- * the kernel is called with both, and such calls are where it would end.  What a program has to
- * clean up after it would run with the domain open.
+ * A thread that is to be cancelled (pthread_cancel()) does not end with a domain open or with a
+ * lock: the kernel is called with both, and such calls are where it would end.  What a program has
+ * to clean up after it would run with the domain open.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

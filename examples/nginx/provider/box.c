@@ -78,8 +78,8 @@ void epkp_block_signals(sigset_t *before)
 }
 
 /*
- * Of calls of the kernel's: where a thread is to be cancelled that has a lock, or a domain open, it goes
- * on until it has neither.  Whoever cleans up after it would have what is open, too.
+ * Before calls of the kernel's: a thread that is to be cancelled, and has a lock or a domain open,
+ * goes on until it has neither.  Whoever cleans up after it would have what is open, too.
  */
 int epkp_cancel_later(void)
 {
