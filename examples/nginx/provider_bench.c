@@ -317,7 +317,7 @@ static void compare_handshakes(const char *name, int version, unsigned int pairs
 	SSL_CTX_free(theirs);
 }
 
-/* A worker has come by no memory yet when it begins, neither for domains nor for what is remembered. */
+/* A worker begins without memory for domains, and for what is remembered. */
 #define FIRST	200
 
 static double first_handshakes(SSL_CTX *server, SSL_CTX *client)

@@ -47,8 +47,8 @@ struct pair {
 };
 
 enum call { KEY, IV, KEY_AND_IV, DIRECTION, HEADER, RECORD_HEADER, DATA, PAYLOAD, FINAL, GET_TAG,
-	    SET_TAG, SET_WHOLE_TAG, IV_LENGTH, GET_IV_LENGTH, GET_IV, FIXED_IV, NEXT_IV, PEER_IV, RECORD12,
-	    RECORD12_HEADER, ONESHOT, COPY, NR_CALLS };
+	    SET_TAG, SET_WHOLE_TAG, IV_LENGTH, GET_IV_LENGTH, GET_IV, FIXED_IV, NEXT_IV, PEER_IV,
+	    RECORD12, RECORD12_HEADER, ONESHOT, COPY, NR_CALLS };
 
 static int param_of(EVP_CIPHER_CTX *ctx, const char *name, void *bytes, size_t len, int get)
 {
@@ -206,8 +206,8 @@ static void likely_calls(struct pair *p)
 static unsigned int nr_opened;
 
 /*
- * What was sealed is opened, one message after the other, as it only tells whether the right tag was looked
- * for if that is there.
+ * What was sealed is opened, one message after the other, as only then it is seen whether the right
+ * tag was looked for.
  */
 static void seal_and_open(struct pair *p)
 {

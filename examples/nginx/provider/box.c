@@ -76,8 +76,26 @@ void epkp_block_signals(sigset_t *before)
 	pthread_sigmask(SIG_SETMASK, &all, before);
 }
 
+/*
+ * Before calls of the kernel's: a thread that is to be cancelled, and has a lock or a domain open,
+ * goes on until it has neither.  Whoever cleans up after it would have what is open, too.
+ */
+int epkp_cancel_later(void)
+{
+	int cancels;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancels);
+	return cancels;
+}
+
+void epkp_cancel_as(int cancels)
+{
+	pthread_setcancelstate(cancels, NULL);
+}
+
 /* Of the thread that forks, and with the lock. */
 static sigset_t mask_before;
+static int cancels_before;
 
 /* From here to the end no signal handler forks, whose child would keep the pipe with K. */
 static void before_fork(void)
@@ -87,6 +105,7 @@ static void before_fork(void)
 	epkp_block_signals(&before);
 	if (!pthread_mutex_lock(&boxes_lock)) {
 		mask_before = before;
+		cancels_before = epkp_cancel_later();
 		epkp_vault_before_fork();
 		return;
 	}
@@ -97,6 +116,7 @@ static void before_fork(void)
 static void after_fork(void)
 {
 	sigset_t before;
+	int cancels;
 
 	if (nested) {
 		nested--;
@@ -104,7 +124,9 @@ static void after_fork(void)
 	}
 	epkp_vault_after_fork();
 	before = mask_before;
+	cancels = cancels_before;
 	unlock();
+	epkp_cancel_as(cancels);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
@@ -137,6 +159,7 @@ static void in_child(void)
 		ready_generation = fork_generation;
 	epkp_publish_in_child(backend && !err);
 	epkp_vault_in_child(err);
+	epkp_cancel_as(cancels_before);
 	pthread_sigmask(SIG_SETMASK, &mask_before, NULL);
 }
 

@@ -34,7 +34,7 @@ static bool set_one(struct cipher_ctx *ctx, const char *name, void *bytes, size_
 	return ctx->cipher->inner.set(inner(ctx), params) > 0;
 }
 
-/* Not by a vector register, of which the upper parts may be in use: that takes hundreds of cycles. */
+/* Not by a vector register, whose upper parts may be in use: that takes hundreds of cycles. */
 static void copy_tag(uint8_t *to, const uint8_t *from)
 {
 	typedef uint64_t __attribute__((aligned(1), may_alias)) word;

@@ -19,7 +19,11 @@
 
 static bool draw(uint8_t *to, size_t len)
 {
-	return getrandom(to, len, 0) == (ssize_t)len;
+	int cancels = epkp_cancel_later();
+	bool ok = getrandom(to, len, 0) == (ssize_t)len;
+
+	epkp_cancel_as(cancels);
+	return ok;
 }
 
 /*

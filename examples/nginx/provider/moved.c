@@ -195,7 +195,8 @@ static void tag(const struct drive *d)
 		memcpy(ended, d->ctx, d->cipher->size);
 	ret = ask_octets(d, OSSL_CIPHER_PARAM_AEAD_TAG, o->bytes + o->len, TAG_LEN);
 	note(o, ret);
-	note_where(&o->tag_at, &o->tags, d->moved && ret > 0 ? where_tag_is(d, ended, o->bytes + o->len) : 0);
+	note_where(&o->tag_at, &o->tags,
+		   d->moved && ret > 0 ? where_tag_is(d, ended, o->bytes + o->len) : 0);
 	o->len += TAG_LEN;
 }
 
@@ -205,8 +206,8 @@ static bool same_but_at(const uint8_t *a, const uint8_t *b, size_t size, size_t 
 }
 
 /*
- * What a message is to end with that is not the context's first.  All bytes of the two tags that it is
- * told differ, so that it is seen where it begins.
+ * What a message is to end with that is not the context's first.  All bytes of the two tags that
+ * it is told differ, so that it is seen where it begins.
  */
 static void expect_again(const struct drive *d, uint8_t *expected)
 {

@@ -178,6 +178,7 @@ bool epkp_room_enter(struct room *room, struct inside *in, size_t stack)
 	if (err)
 		return raise(room->prov, EPK_R_DOMAIN_BEGIN, "domain %#x: %s", room->dom,
 			     epk_strerror(err));
+	in->cancels = epkp_cancel_later();
 	if (!room->arena)
 		room->arena = epkp_arena_make(room->mem, room->size);
 	in->room = room;
@@ -196,6 +197,7 @@ bool epkp_room_leave(struct inside *in)
 	epkp_scrub(in->low);
 	ERR_pop_to_mark();
 	err = domain_end(room->dom);
+	epkp_cancel_as(in->cancels);
 	return !err || raise(room->prov, EPK_R_DOMAIN_END, "domain %#x: %s", room->dom,
 			     epk_strerror(err));
 }

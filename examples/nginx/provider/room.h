@@ -26,10 +26,12 @@ struct room {
 
 /**
  * struct inside - being in a room
+ * @cancels: whether the thread could be cancelled before
  */
 struct inside {
 	struct room *room;
 	char *low;
+	int cancels;
 };
 
 struct room *epkp_room_make(struct provider *prov, size_t size);

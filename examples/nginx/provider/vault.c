@@ -157,14 +157,18 @@ static ssize_t receive(int fd, struct vault *v)
 
 static int with_key(ssize_t (*call)(int fd, struct vault *v), int fd, const struct room *room)
 {
-	int err = domain_begin(room->dom, PROT_READ | PROT_WRITE);
+	int err = domain_begin(room->dom, PROT_READ | PROT_WRITE), cancels;
 	ssize_t done;
 
 	if (err)
 		return err;
+	cancels = epkp_cancel_later();
 	done = call(fd, room->mem);
 	err = done == KEY_AND_CHECK ? 0 : done < 0 ? -errno : -EBADMSG;
-	return domain_end(room->dom) ? -EIO : err;
+	if (domain_end(room->dom))
+		err = -EIO;
+	epkp_cancel_as(cancels);
+	return err;
 }
 
 /* @call fills it. */
