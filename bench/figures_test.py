@@ -19,8 +19,8 @@ GOOD = [
 
 
 class Aim(unittest.TestCase):
-    def told(self, more, table="nginx"):
-        run = [{"table": "nginx", "case": case, "baseline": base, "domains": 300, "bytes": size, "count": count,
+    def told(self, more, table="nginx", clients=300):
+        run = [{"table": "nginx", "case": case, "baseline": base, "domains": clients, "bytes": size, "count": count,
                 **{event: 0 for event in figures.EVENTS}}
                for size in (1 << 10, 16 << 10) for case, base, count in (("no protection", "-", 1000.0), ("epk", "no protection", more))]
         return report.Report({"figures": run}).aim(table)
@@ -32,11 +32,16 @@ class Aim(unittest.TestCase):
         self.assertEqual(self.told(1031.0).split("**")[1:],
                          ["It is missed", " with 300 clients and 16 KiB (+3.1 %).\n"])
 
+    def test_is_of_as_many_clients(self):
+        with self.assertRaisesRegex(SystemExit, "does not tell whether the aim is met"):
+            self.told(1031.0, clients=32)
+
     def test_is_not_told_of_nothing(self):
-        small = [{"table": "nginx", "case": case, "baseline": "-", "bytes": 1 << 10} for case in ("no protection", "epk")]
-        others = [{"table": "nginx", "case": "mpk", "baseline": "-", "bytes": 16 << 10}]
-        never = [{"table": "nginx", "case": "epk", "baseline": "no protection", "bytes": 16 << 10, "impossible": "no place"},
-                 {"table": "nginx", "case": "no protection", "baseline": "-", "bytes": 16 << 10, "count": 1000.0}]
+        small = [{"table": "nginx", "case": case, "baseline": "-", "domains": 300, "bytes": 1 << 10}
+                 for case in ("no protection", "epk")]
+        others = [{"table": "nginx", "case": "mpk", "baseline": "-", "domains": 300, "bytes": 16 << 10}]
+        never = [{"table": "nginx", "case": "epk", "baseline": "no protection", "domains": 300, "bytes": 16 << 10, "impossible": "no place"},
+                 {"table": "nginx", "case": "no protection", "baseline": "-", "domains": 300, "bytes": 16 << 10, "count": 1000.0}]
         for run in small, others, never:
             with self.assertRaisesRegex(SystemExit, "does not tell whether the aim is met"):
                 report.Report({"figures": run}).aim("nginx")
@@ -202,6 +207,8 @@ class Claims(unittest.TestCase):
     def test_nginx_least(self):
         self.assertIn("nginx: epk takes less than mpk", self.spoil("nginx", "mpk", 0.5))
         self.assertIn("nginx anew: epk takes less than mprotect", self.spoil("nginx anew", "mprotect", 0.5))
+        self.assertIn("nginx anew: epk takes less than mpk", self.spoil("nginx anew", "mpk", 0.5))
+        self.assertIn("vdom mysql: epk takes at most", self.spoil("vdom mysql", "epk", 1.1, domains=48))
 
     def test_vdom(self):
         self.assertIn("vdom mysql: epk takes at most 2.65 % more", self.spoil("vdom mysql", "epk", 1.1))
