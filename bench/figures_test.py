@@ -40,7 +40,8 @@ class Aim(unittest.TestCase):
         small = [{"table": "nginx", "case": case, "baseline": "-", "domains": 300, "bytes": 1 << 10}
                  for case in ("no protection", "epk")]
         others = [{"table": "nginx", "case": "mpk", "baseline": "-", "domains": 300, "bytes": 16 << 10}]
-        never = [{"table": "nginx", "case": "epk", "baseline": "no protection", "domains": 300, "bytes": 16 << 10, "impossible": "no place"},
+        never = [{"table": "nginx", "case": "epk", "baseline": "no protection", "domains": 300, "bytes": 16 << 10,
+                  "impossible": "no place"},
                  {"table": "nginx", "case": "no protection", "baseline": "-", "domains": 300, "bytes": 16 << 10, "count": 1000.0}]
         for run in small, others, never:
             with self.assertRaisesRegex(SystemExit, "does not tell whether the aim is met"):
