@@ -202,6 +202,9 @@ static void races(void **state)
 	memset(large + PAGE, 1, (LARGE - 1) * PAGE);
 	REQUIRE_EQ(pkey_mprotect(large, LARGE * PAGE, RW, keys[0]), 0);
 	REQUIRE_EQ(pthread_create(&thread, NULL, counter, large), 0);
+	/* On a machine with other work it may not have begun when all is done. */
+	while (!*(volatile uint64_t *)large)
+		usleep(100);
 	for (i = 0; i < 90; i++)
 		REQUIRE_EQ(pkey_mprotect(large, LARGE * PAGE, RW, i % 3 == 2 ? 0 : keys[i % 2]), 0);
 	REQUIRE_EQ(pkey_mprotect(large, LARGE * PAGE, RW, 0), 0);

@@ -26,7 +26,9 @@ for source in *_test.c *_test.cc; do
 	77) skipped=$((skipped + 1)) ;;
 	*)
 		failed=$((failed + 1))
-		why="$why$(printf '%s\n' "$out" | tail -n 2 | sed "s/^/${source%.c*} failed ($rc): /")
+		said=$(printf '%s\n' "$out" | grep -a 'ERROR\|FAILED  \]\|: 0x' | tail -n 6)
+		[ -n "$said" ] || said=$(printf '%s\n' "$out" | tail -n 2)
+		why="$why$(printf '%s\n' "$said" | sed "s/^/${source%.c*} failed ($rc): /")
 "
 		;;
 	esac

@@ -269,8 +269,8 @@ static bool library_ready(struct provider *prov)
 
 /* ---- what an administrator can change */
 
-/* While a session begins: one more box for its ticket, one for the key exchange. */
-#define BEGINNING	2
+/* While a session begins: one more box, for the key exchange and then for its ticket. */
+#define BEGINNING	1
 /*
  * One, as a rule; but who has keys updated, or handshakes made, often enough sees to it that what
  * tells which two belong together is forgotten (lineage.c).
