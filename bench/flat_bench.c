@@ -35,7 +35,7 @@
 /* Of lists by length the right one is looked for, and there are more chunks. */
 #define FREE_PERCENT	20
 /* And from one run to another, as threads take turns when the kernel has them. */
-#define WITHIN		10
+#define WITHIN		3
 
 static const char *backend;
 static bool failed;

@@ -196,8 +196,8 @@ static double threads(int nr)
 }
 
 /* The kernel has threads take turns when it will. */
-#define WITHIN_OF_THREADS	10
-#define WITHIN_OF_MAPPINGS	10
+#define WITHIN_OF_THREADS	3
+#define WITHIN_OF_MAPPINGS	3
 
 static void thread_rows(int tables_of)
 {

@@ -155,7 +155,7 @@ static void processes(void)
 	struct bench_at at = at_call();
 	struct bench_key key = {
 		.table = at.table, .name = how, .baseline = baseline, .domains = callees,
-		.bytes = bytes, .within = 10,
+		.bytes = bytes, .within = WITHIN,
 	};
 	pid_t pids[MOST_CALLEES];
 	int i;

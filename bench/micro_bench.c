@@ -27,7 +27,7 @@
 /* Two that follow each other are in two EPTs, if there are so many. */
 #define STEP		17
 /* Where libmpk's memory lies, and so what of it the kernel merges, is another in each run. */
-#define LIBMPK_WITHIN	10
+#define LIBMPK_WITHIN	20
 /* What mprotect() gives back is freed later, all at once, and cheap for a while: so many meet that. */
 #define LIBMPK_BATCHES	80
 

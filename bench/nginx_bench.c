@@ -30,7 +30,7 @@
 #define NATIVE_BATCHES	15
 
 /* What else another run may differ by: signatures' lengths and the turns of kernel and timers. */
-#define WITHIN		5
+#define WITHIN		3
 /* And of handshakes, of which few are counted, by so many system calls, faults and exits. */
 #define LOOSE		2
 

@@ -50,7 +50,7 @@ static const struct pattern {
 static const struct pattern *pattern;
 
 /* Where memory lies, and so what of it the kernel merges, and what is signed differ in each run. */
-#define WITHIN		10
+#define WITHIN		3
 
 static void row_at(int number, long bytes, bool has_place)
 {

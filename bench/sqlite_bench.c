@@ -20,7 +20,7 @@
 #include "table.h"
 
 /* By how many per cent another run may differ: where pages and rows lie is of the machine. */
-#define WITHIN	10
+#define WITHIN	3
 
 #define ROWS		2000
 #define CACHED_PAGES	32

@@ -238,6 +238,16 @@ static void *writer(void *arg)
 	return NULL;
 }
 
+/* What is copied byte by byte, from the lowest, may be so while a carry goes through: then these are 0xff. */
+static long long at_least(long long count)
+{
+	int shift;
+
+	for (shift = 0; shift < 56 && (count >> shift & 0xff) == 0xff; shift += 8)
+		count -= 0xffll << shift;
+	return count;
+}
+
 /* No counter is newer than what was written when the snapshot was there; and what came back comes back again. */
 static void round_with_threads(void)
 {
@@ -264,7 +274,7 @@ static void round_with_threads(void)
 	REQUIRE_EQ(epk_rollback(snap), 0);
 	for (page = 0; page < PAGES; page++)
 		for (n = 0; n < WRITERS; n++)
-			REQUIRE(*counter(page, n) <= then[n] + 1);
+			REQUIRE(at_least(*counter(page, n)) <= then[n] + 1);
 	memcpy(was, mem, sizeof(was));
 	for (page = 0; page < PAGES; page += 3)
 		*counter(page, 0) = -1;
