@@ -4,8 +4,8 @@
  *
  * It is ordinary pages behind PTEs that hold their alias in the
  * EPT's window and the domain's key.  These are special, and no struct page stands behind an
- * alias unless the module is alone, or the domain everywhere: get_user_pages() refuses it, and with it ptrace, /proc/PID/mem,
- * process_vm_readv(), O_DIRECT and io_uring's fixed buffers; their second
+ * alias unless the module is alone, or the domain everywhere: get_user_pages() refuses it, and with
+ * it ptrace, /proc/PID/mem, process_vm_readv(), O_DIRECT and io_uring's fixed buffers; their second
  * way, vm_ops.access, is closed unless root opens it for debugging.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt

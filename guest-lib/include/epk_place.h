@@ -29,7 +29,8 @@ int epk_alloc_beside(int num, int dom_ids[], int beside);
  *
  * Each has a key in every EPT, which no other domain of the process can have then: for the few that most of
  * a program's work is done with, beside one of many.  Others that have the key leave their places for a moment.
- * No component can have one.  Backends but "epk" have nothing to spare, and make ordinary ones.
+ * No component can have one.  With few keys left, one instruction or system call that wants more other domains
+ * than there are keys is refused.  Backends but "epk" have nothing to spare, and make ordinary ones.
  *
  * Thread-safe; not async-signal-safe.
  *
