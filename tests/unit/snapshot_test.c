@@ -294,6 +294,12 @@ static void threads_write_meanwhile(void **state)
 		round_with_threads();
 }
 
+static void byte_changes_when_read(void **state)
+{
+	(void)state;
+	changes_when_read(0);
+}
+
 static long sweep_at, sweep_done;
 static size_t sweep_page;
 
@@ -590,6 +596,7 @@ int main(void)
 		WITH_MEMORY(nested),
 		WITH_MEMORY(forked),
 		WITH_MEMORY(threads_write_meanwhile),
+		WITH_MEMORY(byte_changes_when_read),
 		WITH_MEMORY(no_write_is_lost),
 		WITH_MEMORY(thread_is_cancelled),
 		WITH_MEMORY(bad_arguments),
