@@ -76,24 +76,26 @@ static size_t next_run(const struct epk_kept *kept, size_t *page)
 	return *page < kept->pages ? end - *page : 0;
 }
 
-/* What was written to since the last time; all that may have been, if that is not told. */
+/*
+ * What was written to since the last time; all that may have been, if that is not told.  The kernel is asked once: threads that
+ * write to many pages would have it tell as many again each time.
+ */
 static void collect(struct epk_kept *kept)
 {
 	uintptr_t start = kept->pieces->start;
 	struct epk_pages ranges[64];
 	size_t page, behind;
-	int nr = -1, i;
+	int nr, i;
 
-	do {
-		if (kept->dirty)
-			nr = epk_dirty_collect(kept->dirty, ranges, 64);
+	nr = kept->dirty ? epk_dirty_collect(kept->dirty, ranges, 64) : -1;
+	for (; nr > 0; nr = nr < 64 ? 0 : epk_dirty_rest(kept->dirty, ranges, 64)) {
 		for (i = 0; i < nr; i++) {
 			page = ((uintptr_t)ranges[i].addr - start) / EPK_PAGE_SIZE;
 			behind = page + ranges[i].len / EPK_PAGE_SIZE;
 			for (; page < behind && page < kept->pages; page++)
 				set_pending(kept, page, true);
 		}
-	} while (nr == 64);
+	}
 	if (nr < 0)
 		set_all_pending(kept);
 }
