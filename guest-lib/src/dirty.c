@@ -245,7 +245,8 @@ static int range_of(const struct epk_dirty *dirty, uintptr_t *start, uintptr_t *
 	return err;
 }
 
-static int collect(struct epk_dirty *dirty, struct epk_pages *ranges, int max)
+/* @look: the kernel is asked first. */
+static int collect(struct epk_dirty *dirty, struct epk_pages *ranges, int max, bool look)
 {
 	uintptr_t start, end, room = (uintptr_t)ranges;
 	sigset_t signals;
@@ -254,23 +255,33 @@ static int collect(struct epk_dirty *dirty, struct epk_pages *ranges, int max)
 
 	if (nr)
 		return nr;
-	nr = check(dirty) ?: epk_dirty_scan_harvest(dirty) ?: tell(dirty, ranges, max);
+	nr = check(dirty) ?: (look ? epk_dirty_scan_harvest(dirty) : 0) ?: tell(dirty, ranges, max);
 	unlock(&signals);
 	return nr;
 }
 
-int epk_dirty_collect(struct epk_dirty *dirty, struct epk_pages ranges[], int max)
+static int collect_of(struct epk_dirty *dirty, struct epk_pages *ranges, int max, bool look)
 {
 	int saved_errno = errno, cancel, nr;
 	struct epk_aside aside;
 
 	nr = dirty && ranges && max > 0 ? enter(&aside, &cancel) : epk_because(EPK_CAUSE_DIRTY);
 	if (!nr) {
-		nr = collect(dirty, ranges, max);
+		nr = collect(dirty, ranges, max, look);
 		leave(&aside, cancel);
 	}
 	errno = saved_errno;
 	return nr < 0 ? epk_explain("epk_dirty_collect", (long)dirty, nr) : nr;
+}
+
+int epk_dirty_collect(struct epk_dirty *dirty, struct epk_pages ranges[], int max)
+{
+	return collect_of(dirty, ranges, max, true);
+}
+
+int epk_dirty_rest(struct epk_dirty *dirty, struct epk_pages *ranges, int max)
+{
+	return collect_of(dirty, ranges, max, false);
 }
 
 static int stop(struct epk_dirty *dirty)

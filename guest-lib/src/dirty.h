@@ -11,6 +11,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+struct epk_pages;
+
 /**
  * struct epk_dirty - a range that is watched
  * @start: first byte
@@ -36,6 +38,9 @@ struct epk_dirty {
 	struct epk_dirty *next;
 	uint64_t pages[];
 };
+
+/* dirty.c: what epk_dirty_collect() had no room for.  The kernel is not asked again. */
+int epk_dirty_rest(struct epk_dirty *dirty, struct epk_pages *ranges, int max);
 
 /* dirty_list.c: all that are watched, a parent's among them; and what is noted of one */
 extern struct epk_dirty *epk_dirty_list;

@@ -24,6 +24,28 @@
 /* Rounds in which others can take the domain's place away again, of as many in the module. */
 #define FILL_TRIES	64
 
+typedef long long vector __attribute__((vector_size(16), may_alias));
+
+/*
+ * A page and its copy.  Other threads may write to the page: each byte of it is read once, so that "equal" means that each was,
+ * at some time in between.  memcmp() reads the first that differs twice, and takes for equal, with all behind it, what has become
+ * equal there by then.
+ */
+static bool is_equal(const char *page, const char *copy)
+{
+	const volatile vector *now = (const volatile vector *)page;
+	const vector *then = (const vector *)copy, *end = then + EPK_PAGE_SIZE / sizeof(vector);
+	vector differs;
+
+	for (; then < end; now += 8, then += 8) {
+		differs = (now[0] ^ then[0]) | (now[1] ^ then[1]) | (now[2] ^ then[2]) | (now[3] ^ then[3]) |
+			  (now[4] ^ then[4]) | (now[5] ^ then[5]) | (now[6] ^ then[6]) | (now[7] ^ then[7]);
+		if (differs[0] | differs[1])
+			return false;
+	}
+	return true;
+}
+
 static bool is_pending(const struct epk_kept *kept, size_t page)
 {
 	return kept->pending[page / 64] >> page % 64 & 1;
@@ -54,24 +76,26 @@ static size_t next_run(const struct epk_kept *kept, size_t *page)
 	return *page < kept->pages ? end - *page : 0;
 }
 
-/* What was written to since the last time; all that may have been, if that is not told. */
+/*
+ * What was written to since the last time; all that may have been, if that is not told.  The kernel is asked once: threads that
+ * write to many pages would have it tell as many again each time.
+ */
 static void collect(struct epk_kept *kept)
 {
 	uintptr_t start = kept->pieces->start;
 	struct epk_pages ranges[64];
 	size_t page, behind;
-	int nr = -1, i;
+	int nr, i;
 
-	do {
-		if (kept->dirty)
-			nr = epk_dirty_collect(kept->dirty, ranges, 64);
+	nr = kept->dirty ? epk_dirty_collect(kept->dirty, ranges, 64) : -1;
+	for (; nr > 0; nr = nr < 64 ? 0 : epk_dirty_rest(kept->dirty, ranges, 64)) {
 		for (i = 0; i < nr; i++) {
 			page = ((uintptr_t)ranges[i].addr - start) / EPK_PAGE_SIZE;
 			behind = page + ranges[i].len / EPK_PAGE_SIZE;
 			for (; page < behind && page < kept->pages; page++)
 				set_pending(kept, page, true);
 		}
-	} while (nr == 64);
+	}
 	if (nr < 0)
 		set_all_pending(kept);
 }
@@ -113,7 +137,7 @@ static void drop_equal(struct epk_kept *kept)
 
 	for (page = 0; (nr = next_run(kept, &page)); page += nr)
 		for (i = page; i < page + nr; i++)
-			if (!memcmp(mem + i * EPK_PAGE_SIZE, kept->copy + i * EPK_PAGE_SIZE, EPK_PAGE_SIZE))
+			if (is_equal(mem + i * EPK_PAGE_SIZE, kept->copy + i * EPK_PAGE_SIZE))
 				set_pending(kept, i, false);
 }
 
@@ -162,7 +186,7 @@ static int copy_piece(char *mem, char *copy, size_t len, bool back)
 	int err = 0;
 
 	for (at = 0; !err && at < len; at = end + EPK_PAGE_SIZE) {
-		for (end = at; end < len && memcmp(mem + end, copy + end, EPK_PAGE_SIZE); end += EPK_PAGE_SIZE)
+		for (end = at; end < len && !is_equal(mem + end, copy + end); end += EPK_PAGE_SIZE)
 			;
 		if (end > at && back)
 			err = write_back(mem + at, copy + at, end - at);

@@ -74,6 +74,13 @@ static void rights(void **state)
 	REQUIRE(is_back());
 }
 
+/* Nobody else is to write to it meanwhile.  Who does spoils what he writes, and nothing else. */
+static void byte_changes_when_read(void **state)
+{
+	(void)state;
+	changes_when_read(dom);
+}
+
 /* While the domain is held, too. */
 static void copy_is_out_of_reach(void **state)
 {
@@ -610,6 +617,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		WITH_DOMAIN(comes_back),
+		WITH_DOMAIN(byte_changes_when_read),
 		WITH_DOMAIN(rights),
 		WITH_DOMAIN(copy_is_out_of_reach),
 		WITH_DOMAIN(no_secret_elsewhere),
